@@ -1,0 +1,184 @@
+"""From what a model is to what its file holds: control records, data hashes and provenance.
+
+The caller brings the tensors, the graph and where the model comes from; everything that rules V2 to V7 ask
+for beside them is computed here, so that there is one place that knows how.
+Cost: one SHA-256 pass over the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.errors import ContentsError
+from sevenfold.artifact.json_lane import encode_json
+from sevenfold.artifact.records import Tensor
+from sevenfold.artifact.writer import Contents, LanePlan, plan_fields, plan_json, plan_lane
+from sevenfold.core.hashing import Json
+from sevenfold.core.merkle import merkle_root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Where the model comes from (D6). Digests are 64 hex digits; `facts` is free: sources, licences."""
+
+    recipe_name: str
+    recipe_digest: str
+    dataset_root: str
+    tokenizer_digest: str
+    training_seed: int
+    code_version: str
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Json]:
+        """As sealed under `identity`."""
+        return {
+            "recipe_name": self.recipe_name,
+            "recipe_digest": self.recipe_digest,
+            "dataset_root": self.dataset_root,
+            "tokenizer_digest": self.tokenizer_digest,
+            "training_seed": self.training_seed,
+            "code_version": self.code_version,
+            "facts": dict(self.facts),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """One prompt whose logits travel with the model (law 4).
+
+    Args:
+        prompt: the text.
+        ids: its token ids.
+        n_steps: greedy steps taken.
+        tokens: the n_steps token ids that came out.
+        logits_sha256: hex SHA-256 over the integer logits of these steps (layout: specs/arithmetic.md).
+    """
+
+    prompt: str
+    ids: Sequence[int]
+    n_steps: int
+    tokens: Sequence[int]
+    logits_sha256: str
+
+    def as_json(self) -> dict[str, Json]:
+        """As sealed under `golden`."""
+        return {
+            "prompt": self.prompt,
+            "ids": list(self.ids),
+            "n_steps": self.n_steps,
+            "tokens": list(self.tokens),
+            "logits_sha256": self.logits_sha256,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealInput:
+    """The parts that only the sealing stage knows.
+
+    Args:
+        class_: layout.ModelClass.DENSE or MOE.
+        padded: records padded to 32 bytes (B7) instead of exact (A10).
+        dictionary: the DICT payload: the tokenizer file's bytes.
+        tensors: INT8 tensors, in any order.
+        graph: the architecture, with "operations": see `operation`.
+        trace: rows of the training trace (step, loss, ...), finite numbers only.
+        batch: rows of the gradient trace; may be empty.
+        identity: where the model comes from.
+        golden: prompts with the logits they gave; at least one.
+    """
+
+    class_: int
+    padded: bool
+    dictionary: bytes
+    tensors: Sequence[Tensor]
+    graph: Mapping[str, Json]
+    trace: Sequence[Json]
+    batch: Sequence[Json]
+    identity: Identity
+    golden: Sequence[Golden]
+    lane_limit: int = layout.MAX_LANE_BYTES
+
+
+def operation(op: str, fold: str = "COMPUTE", writes: Iterable[str] = (), **facts: Json) -> dict[str, Json]:
+    """One operation of the graph: its name, its one fold (V1), the lanes it writes (V5), and any facts."""
+    return {**facts, "op": op, "fold": fold, "writes": list(writes)}
+
+
+def build_contents(model: SealInput) -> Contents:
+    """Everything the file holds.
+
+    Raises:
+        ContentsError: a tensor, a graph or a JSON value that cannot be sealed.
+    """
+    operations = model.graph.get("operations")
+    if not isinstance(operations, list) or not all(isinstance(item, dict) for item in operations):
+        raise ContentsError("`operations` is not a list of objects", where="graph", remedy="see `operation`")
+    trace: dict[str, Json] = {"kind": layout.TRACE_KIND, "projection": True, "rows": list(model.trace)}
+    batch: dict[str, Json] = {"kind": layout.BATCH_KIND, "rows": list(model.batch)}
+    data = {
+        "DICT": [plan_lane(layout.LaneId.DICT, [model.dictionary])] if model.dictionary else [],
+        "FIELD": plan_fields(model.tensors, padded=model.padded, limit=model.lane_limit),
+        "BATCH": plan_json(layout.LaneId.BATCH, layout.BATCH_KIND, batch),
+    }
+    trace_hash = plan_json(layout.LaneId.LANE, layout.TRACE_KIND, trace)[0].sha256.hex()
+    present = [*(name for name, lanes in data.items() if lanes), "LANE", "EDGE"]
+    identity = model.identity.as_json()
+    encode_json(identity, "identity")
+    return Contents(
+        class_=model.class_,
+        padded=model.padded,
+        dictionary=model.dictionary,
+        tensors=model.tensors,
+        graph={**model.graph, "kind": "graph"},
+        control=control_payload(present, operations),
+        provenance={
+            "kind": "provenance",
+            "identity": identity,
+            "abi_hash": layout.abi_hash(),
+            "policy_hash": layout.policy_hash(),
+            "meta_hash": layout.meta_hash(identity),
+            "data": [
+                data_entry(name, data[name], trace_hash, model.identity.recipe_digest)
+                for name in sorted(data)
+                if data[name]
+            ],
+            "golden": [golden.as_json() for golden in model.golden],
+        },
+        trace=trace,
+        batch=batch,
+        lane_limit=model.lane_limit,
+    )
+
+
+def control_payload(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """The EDGE control payload: bindings, projections, and a record for every state change."""
+    policy = layout.policy_hash()
+    return {
+        "kind": "control",
+        "bindings": dict(layout.LANE_FOLDS),
+        "projections": list(layout.PROJECTIONS),
+        "records": [
+            {
+                "allow": True,
+                "change": change,
+                "decide_hash": layout.decide_hash(change, str(fold), policy),
+                "policy_hash": policy,
+                "target_fold": fold,
+            }
+            for change, fold in layout.state_changes(lanes, operations).items()
+        ],
+    }
+
+
+def data_entry(name: str, lanes: Sequence[LanePlan], trace_hash: str, recipe_digest: str) -> dict[str, Json]:
+    """The hashes that the data of the lanes called `name` carries (rule V3)."""
+    collapse = merkle_root([lane.leaf for lane in lanes]).hex()
+    return {
+        "lane": name,
+        "stored": True,
+        "trace_hash": trace_hash,
+        "collapse": {"hash": collapse},
+        "seal_hash": layout.seal_hash(name, trace_hash, collapse, recipe_digest),
+    }

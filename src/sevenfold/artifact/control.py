@@ -1,0 +1,289 @@
+"""The CM-1 gate: a total state machine over bytes that decides whether inference may run (specs/control.md).
+
+    START -SOH-> HEADER -STX-> BODY -ETX-> CLOSED -EOT-> ENDED          anything else -> REFUSED
+
+Only in BODY is the gate open. A control character that the state has no arrow for refuses the call and shuts
+the gate for good. TAB, LF and CR are text; every other control character (category Cc: C0, DEL, C1) is not.
+Invariant: `visible_text(frame(prompt, header).decode()) == header + prompt`. Cost: one pass, O(bytes).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+from sevenfold.artifact import layout
+from sevenfold.core.errors import GateError
+
+# fmt: off
+_NAMES = (
+    "NUL", "SOH", "STX", "ETX", "EOT", "ENQ", "ACK", "BEL", "BS", "TAB", "LF", "VT", "FF", "CR", "SO", "SI",
+    "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
+)
+# fmt: on
+_REFUSED = [code for code in (*range(0x20), 0x7F) if code not in layout.TEXT_CONTROLS]
+_CONTROL_BYTE = re.compile(b"[" + b"".join(rb"\x%02x" % code for code in _REFUSED) + b"]")
+_ANY_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_CONTROL_CHARACTER = re.compile(
+    "[" + "".join(f"\\x{code:02x}" for code in (*_REFUSED, *range(0x80, 0xA0))) + "]"
+)
+REMEDY = "remove the character from the prompt; of the control characters only TAB, LF and CR are text"
+
+
+class State(Enum):
+    """Where the gate stands."""
+
+    START = "start"
+    HEADER = "header"
+    BODY = "body"
+    CLOSED = "closed"
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+_ARROWS: dict[tuple[State, int], State] = {
+    (State.START, layout.SOH): State.HEADER,
+    (State.HEADER, layout.STX): State.BODY,
+    (State.BODY, layout.ETX): State.CLOSED,
+    (State.CLOSED, layout.EOT): State.ENDED,
+}
+_EXPECTED = {
+    State.START: "SOH opens a frame",
+    State.HEADER: "STX ends the header",
+    State.BODY: "ETX ends the body",
+    State.CLOSED: "EOT ends the frame",
+    State.ENDED: "nothing follows EOT",
+    State.REFUSED: "the gate stays shut",
+}
+_CAPS = {State.HEADER: layout.MAX_HEADER_BYTES, State.BODY: layout.MAX_BODY_BYTES}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one frame carried: the header line and the body."""
+
+    header: str
+    body: str
+
+
+def character_name(code: int) -> str:
+    """How messages name a control character: `BS (U+0008)`."""
+    if code < len(_NAMES):
+        name = _NAMES[code]
+    else:
+        name = "DEL" if code == 0x7F else "a C1 control"
+    return f"{name} (U+{code:04X})"
+
+
+def check_text(text: str, what: str = "prompt", *, line: bool = False) -> None:
+    """Refuse control characters that are not text, and what UTF-8 cannot hold.
+
+    Args:
+        text: what is to be framed.
+        what: how messages call it.
+        line: whether TAB, LF and CR are refused too.
+
+    Raises:
+        GateError: names the character and its offset (in characters, from 0).
+    """
+    found = (_ANY_CONTROL if line else _CONTROL_CHARACTER).search(text)
+    if found:
+        raise GateError(
+            f"control character {character_name(ord(found.group()))} at offset {found.start()}",
+            where=what,
+            remedy=REMEDY,
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise GateError(
+            f"character U+{ord(text[error.start]):04X} at offset {error.start} has no UTF-8 form",
+            where=what,
+            remedy="remove the character",
+        ) from error
+
+
+def visible_text(text: str) -> str:
+    """The text without its control characters; TAB, LF and CR stay, for they are text."""
+    return _CONTROL_CHARACTER.sub("", text)
+
+
+def frame(prompt: str, header: str = "") -> bytes:
+    """SOH header STX prompt ETX EOT, as UTF-8.
+
+    Args:
+        prompt: any text without control characters but TAB, LF, CR; at most 16 MiB.
+        header: one line without any control character; at most 1024 bytes.
+
+    Raises:
+        GateError: names the character, its offset and the remedy.
+    """
+    return _opening(prompt, header) + bytes((layout.ETX, layout.EOT))
+
+
+def _opening(prompt: str, header: str) -> bytes:
+    check_text(prompt)
+    check_text(header, "header", line=True)
+    head, body = header.encode(), prompt.encode()
+    _check_size(State.HEADER, len(head))
+    _check_size(State.BODY, len(body))
+    return bytes((layout.SOH,)) + head + bytes((layout.STX,)) + body
+
+
+def _check_size(state: State, n_bytes: int) -> None:
+    if n_bytes > _CAPS[state]:
+        raise GateError(
+            f"the {state.value} has {n_bytes} bytes, the gate takes {_CAPS[state]}",
+            where="CM-1 stream",
+            remedy="shorten it",
+        )
+
+
+def parse(stream: bytes) -> Frame:
+    """Read exactly one frame; any other bytes are refused.
+
+    Raises:
+        GateError: names the character and the byte offset, or says where the stream ends too early.
+    """
+    gate = Gate()
+    gate.feed(stream)
+    if gate.state is not State.ENDED:
+        raise GateError(
+            f"the stream ends at offset {len(stream)} in state {gate.state.value}: {_EXPECTED[gate.state]}",
+            where="CM-1 stream",
+            remedy="send SOH header STX body ETX EOT",
+        )
+    return Frame(gate.header, gate.body)
+
+
+class Gate:
+    """The state machine, fed in pieces. It starts shut, is open between STX and ETX, and never opens twice.
+
+    After a refusal every later call is refused too (fail closed).
+    """
+
+    def __init__(self) -> None:
+        self.state = State.START
+        self.offset = 0  # bytes taken so far
+        self._text: dict[State, list[str]] = {State.HEADER: [], State.BODY: []}
+        self._n_bytes = {State.HEADER: 0, State.BODY: 0}
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an inference call may run now."""
+        return self.state is State.BODY
+
+    @property
+    def header(self) -> str:
+        """The header, as far as it came."""
+        return "".join(self._text[State.HEADER])
+
+    @property
+    def body(self) -> str:
+        """The body, as far as it came."""
+        return "".join(self._text[State.BODY])
+
+    def require_open(self, call: str = "an inference call") -> None:
+        """Raises GateError unless the gate is open."""
+        if not self.is_open:
+            raise GateError(
+                f"{call} outside STX..ETX (the gate is in state {self.state.value})",
+                where="CM-1 gate",
+                remedy="open the gate with SOH header STX first, and call before ETX",
+            )
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the stream.
+
+        Raises:
+            GateError: the bytes are not the continuation of a frame; the gate is REFUSED from then on.
+        """
+        try:
+            self._feed(data)
+        except GateError:
+            self.state = State.REFUSED
+            raise
+
+    @contextmanager
+    def call(self, prompt: str, header: str = "") -> Iterator[str]:
+        """The gate, open around one call: feeds SOH header STX prompt, yields the body, then feeds ETX EOT.
+
+        Raises:
+            GateError: the prompt is refused, or this gate was used before.
+        """
+        self.feed(_opening(prompt, header))
+        try:
+            yield self.body
+        finally:
+            if self.is_open:
+                self.feed(bytes((layout.ETX, layout.EOT)))
+
+    def _feed(self, data: bytes) -> None:
+        position = 0
+        while position < len(data):
+            found = _CONTROL_BYTE.search(data, position)
+            end = found.start() if found else len(data)
+            if end > position:
+                self._take_text(data[position:end])
+            if found is None:
+                return
+            self._take_control(data[end])
+            position = end + 1
+
+    def _take_control(self, code: int) -> None:
+        following = _ARROWS.get((self.state, code))
+        if following is None:
+            raise GateError(
+                f"control character {character_name(code)} at offset {self.offset}; {_EXPECTED[self.state]}",
+                where="CM-1 stream",
+                remedy=REMEDY if self.state is State.BODY else "send SOH header STX body ETX EOT",
+            )
+        self._finish_text()
+        self.state = following
+        self.offset += 1
+
+    def _take_text(self, raw: bytes) -> None:
+        if self.state not in self._text:
+            raise GateError(
+                f"text at offset {self.offset} outside header and body; {_EXPECTED[self.state]}",
+                where="CM-1 stream",
+                remedy="send SOH header STX body ETX EOT",
+            )
+        self._n_bytes[self.state] += len(raw)
+        _check_size(self.state, self._n_bytes[self.state])
+        held = len(self._decoder.getstate()[0])  # bytes of a character begun in an earlier piece
+        try:
+            text = self._decoder.decode(raw)
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(self.offset - held + error.start) from error
+        self._check_characters(text, self.offset - held)
+        self._text[self.state].append(text)
+        self.offset += len(raw)
+
+    def _finish_text(self) -> None:
+        held = len(self._decoder.getstate()[0])
+        if held:
+            raise self._not_utf8(self.offset - held)
+
+    def _check_characters(self, text: str, offset: int) -> None:
+        # Controls left at this point: C1 (two bytes each in UTF-8), and in the header the white space.
+        pattern = _ANY_CONTROL if self.state is State.HEADER else _CONTROL_CHARACTER
+        found = pattern.search(text)
+        if found:
+            at = offset + len(text[: found.start()].encode())
+            raise GateError(
+                f"control character {character_name(ord(found.group()))} at offset {at}",
+                where="CM-1 stream",
+                remedy=REMEDY,
+            )
+
+    @staticmethod
+    def _not_utf8(offset: int) -> GateError:
+        return GateError(
+            f"the bytes at offset {offset} are not UTF-8", where="CM-1 stream", remedy="send UTF-8"
+        )

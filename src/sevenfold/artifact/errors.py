@@ -1,0 +1,109 @@
+"""One error class per cause of refusal. Each message names the lane (or the header) and the offset.
+
+All derive from `ArtifactError` (exit code 3) but `ExistingArtifactError`, which is about the place and not
+the file (exit code 4).
+"""
+
+from __future__ import annotations
+
+from sevenfold.core.errors import ArtifactError, StorageError
+
+
+class HeaderError(ArtifactError):
+    """The 40-byte header holds a value that no version of the format has."""
+
+
+class MagicError(HeaderError):
+    """The file does not start with `S7LM`: it is not an artifact."""
+
+
+class VersionError(HeaderError):
+    """A format version that never existed."""
+
+
+class NewerVersionError(VersionError):
+    """A format version that came after this reader."""
+
+
+class ClassError(HeaderError):
+    """A model class other than dense and MoE."""
+
+
+class FlagError(HeaderError):
+    """A flag bit without a meaning."""
+
+
+class TruncatedError(ArtifactError):
+    """The file ends inside the header or inside a lane."""
+
+
+class LimitError(ArtifactError):
+    """A size or a count beyond the reader's caps."""
+
+
+class LaneIdError(ArtifactError):
+    """A lane id other than 1 to 5."""
+
+
+class LaneDigestError(ArtifactError):
+    """A payload that does not hash to the digest stored behind it."""
+
+
+class DuplicateLaneError(ArtifactError):
+    """Two lanes where the format has one."""
+
+
+class RootError(ArtifactError):
+    """The root in the header is not the root of the lanes; says what was changed where the seal allows it."""
+
+
+class RecordError(ArtifactError):
+    """A FIELD record that is malformed."""
+
+
+class TruncatedRecordError(RecordError):
+    """A record that goes past the end of its lane."""
+
+
+class TensorNameError(RecordError):
+    """A tensor name that is empty, too long, or holds a character that names must not have."""
+
+
+class DuplicateTensorError(RecordError):
+    """Two records of one name."""
+
+
+class RankError(RecordError):
+    """Rank 0, or above 8."""
+
+
+class DimensionError(RecordError):
+    """A dimension of zero."""
+
+
+class PaddingError(RecordError):
+    """Padding bytes that are not zero."""
+
+
+class MissingTensorError(RecordError):
+    """A FIELD lane without `embedding.weight` or `lm_head.weight`."""
+
+
+class JsonError(ArtifactError):
+    """An EDGE, LANE or BATCH payload that is not a JSON object."""
+
+
+class DuplicateKeyError(JsonError):
+    """A JSON object with a key twice."""
+
+
+class LaneKindError(JsonError):
+    """A JSON payload without a `kind`, or with one that its lane does not have."""
+
+
+class ContentsError(ArtifactError):
+    """Contents that the writer refuses to seal."""
+
+
+class ExistingArtifactError(StorageError):
+    """The path holds another file, and `replace` was not asked for."""

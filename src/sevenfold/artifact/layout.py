@@ -1,0 +1,180 @@
+"""Every constant of the `.s7l` format and of its rules, as data (specs/artifact.md, specs/control.md).
+
+Invariant: `ABI` and `POLICY` describe what is stored and what is enforced; their digests are sealed into
+each file (rule V7), so an edit here changes the digests and MUST come with a higher format version.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from enum import IntEnum, IntFlag
+
+from sevenfold.core.hashing import Json, canonical_json, digest
+
+MAGIC = b"S7LM"
+VERSION = 2  # what the writer writes
+VERSIONS_READ = (1, 2)
+
+HEADER = struct.Struct(">4sHBB32s")  # magic, version, class, flags, root
+HEADER_BYTES = HEADER.size
+ROOT_OFFSET = 8  # the header bytes before the root are leaf 0 of the root
+ROOT_BYTES = 32
+LANE_HEADER = struct.Struct(">BI")  # id, payload length
+DIGEST_BYTES = 32
+LANE_OVERHEAD = LANE_HEADER.size + DIGEST_BYTES
+
+
+class ModelClass(IntEnum):
+    """Byte 6 of the header."""
+
+    DENSE = 0x01
+    MOE = 0x02
+
+
+class Flag(IntFlag):
+    """Bits of byte 7 of the header. All others are refused."""
+
+    PADDED = 0x01  # FIELD data is padded with zeros to a multiple of 32 bytes (B7)
+
+
+class LaneId(IntEnum):
+    """First byte of a lane."""
+
+    DICT = 0x01
+    FIELD = 0x02
+    LANE = 0x03
+    EDGE = 0x04
+    BATCH = 0x05
+
+
+# Record: [u16 name_len][name][u8 rank][u32 dims[rank]][f32 scale][i8 data[numel]] (A10).
+NAME_LENGTH = struct.Struct(">H")
+RANK = struct.Struct(">B")
+DIM = struct.Struct(">I")
+SCALE = struct.Struct(">f")
+PAD_TO = 32
+REQUIRED_TENSORS = ("embedding.weight", "lm_head.weight")
+
+# Caps of the reader, checked before anything is allocated.
+MAX_LANES = 1024
+MAX_LANE_BYTES = (1 << 32) - 1
+MAX_DICT_BYTES = 64 << 20
+MAX_JSON_BYTES = 64 << 20
+MAX_JSON_DEPTH = 32
+MAX_TENSORS = 1 << 20
+MAX_NAME_BYTES = 255
+MAX_RANK = 8
+
+# What the payload of an EDGE lane may be, in file order (their `kind`, sorted).
+EDGE_KINDS = ("control", "graph", "provenance")
+TRACE_KIND = "trace"
+BATCH_KIND = "gradient_trace"
+
+FOLDS = ("COMPUTE", "CONTROL", "DATA", "STORAGE")
+# Each lane belongs to one fold, and only operations of that fold may write it (rule V5).
+LANE_FOLDS: Mapping[str, str] = {
+    "BATCH": "COMPUTE",
+    "DICT": "DATA",
+    "EDGE": "CONTROL",
+    "FIELD": "COMPUTE",
+    "LANE": "STORAGE",
+}
+# Data lanes are what training changed; each carries trace, collapse and seal hashes (rule V3).
+DATA_LANES = ("DICT", "FIELD", "BATCH")
+PROJECTIONS = ("LANE",)
+CONTROL_FIELDS = ("allow", "change", "decide_hash", "policy_hash", "target_fold")
+IDENTITY_DIGESTS = ("dataset_root", "recipe_digest", "tokenizer_digest")
+IDENTITY_FIELDS = (*IDENTITY_DIGESTS, "code_version", "recipe_name", "training_seed")
+
+# CM-1: the four characters that frame a call, and the only control characters that text may hold.
+SOH, STX, ETX, EOT = 0x01, 0x02, 0x03, 0x04
+TEXT_CONTROLS = (0x09, 0x0A, 0x0D)  # TAB, LF, CR
+MAX_HEADER_BYTES = 1024
+MAX_BODY_BYTES = 16 << 20
+
+ABI: Mapping[str, Json] = {
+    "header": ["magic:4=S7LM", "version:u16", "class:u8", "flags:u8", "root:32"],
+    "version": VERSION,
+    "classes": {member.name: int(member) for member in ModelClass},
+    "flags": {str(member.name): int(member) for member in Flag},
+    "lane": ["id:u8", "length:u32", "payload", "sha256:32"],
+    "lanes": {member.name: int(member) for member in LaneId},
+    "record": ["name_len:u16", "name", "rank:u8", "dims:u32[rank]", "scale:f32", "data:i8[numel]"],
+    "pad_to": PAD_TO,
+    "byte_order": "big",
+    "root": "rfc6962-sha256(header[0:8], id:u8 || length:u32 || sha256 per lane)",
+    "json": "utf-8, keys sorted, no spaces, ascii escapes, finite numbers",
+    "edge_kinds": list(EDGE_KINDS),
+    "required_tensors": list(REQUIRED_TENSORS),
+    "specs": {"artifact": 2, "control": 1, "verification": 1},
+}
+
+POLICY: Mapping[str, Json] = {
+    "folds": list(FOLDS),
+    "lane_folds": dict(LANE_FOLDS),
+    "data_lanes": list(DATA_LANES),
+    "projections": list(PROJECTIONS),
+    "control_fields": list(CONTROL_FIELDS),
+    "identity_fields": sorted(IDENTITY_FIELDS),
+    "cm1": {"frame": [SOH, STX, ETX, EOT], "text_controls": list(TEXT_CONTROLS), "refused": "Cc"},
+}
+
+
+def abi_hash() -> str:
+    """Hex digest of the format's description (rule V7)."""
+    return digest("sevenfold/abi/1", canonical_json(dict(ABI)))
+
+
+def policy_hash() -> str:
+    """Hex digest of the rules' description (rules V2 and V7)."""
+    return digest("sevenfold/policy/1", canonical_json(dict(POLICY)))
+
+
+def meta_hash(identity: Json) -> str:
+    """Hex digest of where the model comes from (rule V7). Raises ValueError when it has no canonical form."""
+    return digest("sevenfold/meta/1", canonical_json(identity))
+
+
+def decide_hash(change: str, target_fold: str, policy: str) -> str:
+    """Hex digest of one decision to allow `change` (rule V2)."""
+    return digest("sevenfold/decide/1", change, target_fold, policy, "allow")
+
+
+def seal_hash(lane: str, trace: str, collapse: str, recipe_digest: str) -> str:
+    """Hex digest that ties stored data to the run that made it (rule V3)."""
+    return digest("sevenfold/seal/1", lane, trace, collapse, recipe_digest)
+
+
+def store_change(lane: str) -> str:
+    """Name of the state change "this lane was stored" in the control records."""
+    return f"store {lane}"
+
+
+def operation_change(index: int, name: str) -> str:
+    """Name of the state change "operation `index` of the graph writes a lane"."""
+    return f"operation {index} {name}"
+
+
+def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
+    """Every state change a file must hold a control record for (rule V2), with the fold it belongs to.
+
+    Args:
+        lanes: names of the lanes in the file that are not empty.
+        operations: the graph's operations; one with a non-empty `writes` changes state.
+    """
+    changes: dict[str, Json] = {store_change(name): LANE_FOLDS[name] for name in sorted(set(lanes))}
+    for index, operation in enumerate(operations):
+        if operation.get("writes"):
+            changes[operation_change(index, str(operation.get("op")))] = operation.get("fold")
+    return changes
+
+
+def lane_leaf(lane_id: int, n_bytes: int, sha256: bytes) -> bytes:
+    """Leaf of the root for one lane: its five header bytes and the digest of its payload."""
+    return LANE_HEADER.pack(lane_id, n_bytes) + sha256
+
+
+def padded_bytes(numel: int, padded: bool) -> int:
+    """Bytes that `numel` i8 values take in a FIELD record."""
+    return -(-numel // PAD_TO) * PAD_TO if padded else numel

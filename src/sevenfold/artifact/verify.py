@@ -1,0 +1,424 @@
+"""The checks V0 to V7 over a file that the reader took (specs/verification.md).
+
+The reader has proved bytes, digests and root; these say whether what the bytes mean is what the rules ask
+for. A file with valid hashes can fail each of them. Every check is a function `check(artifact, replay) ->
+detail` that raises `_Failed` or `_Skipped`, and is total over hostile JSON. Cost: V6 hashes the file once
+more, and runs the golden prompts when it is given `replay`; the others are O(JSON + tensors).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.reader import Artifact, Lane, read_artifact
+from sevenfold.core.errors import SevenfoldError
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.merkle import merkle_root
+
+
+@dataclass(frozen=True)
+class ReplayRow:
+    """One golden prompt run again: what was sealed and what came out (texts, equal when the runs are)."""
+
+    name: str
+    expected: str
+    actual: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run gave what was sealed."""
+        return self.expected == self.actual
+
+
+Replay = Callable[[Artifact], Sequence[ReplayRow]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one check found. `status` is "pass", "fail" or "skipped"."""
+
+    id: str
+    title: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What all checks found."""
+
+    path: str
+    root: str
+    rows: tuple[Row, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no check failed (a skipped one has not failed)."""
+        return all(row.status != "fail" for row in self.rows)
+
+    def as_json(self) -> dict[str, Json]:
+        """For scripts."""
+        return {
+            "path": self.path,
+            "root": self.root,
+            "ok": self.ok,
+            "checks": [
+                {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail}
+                for row in self.rows
+            ],
+        }
+
+
+class _Failed(Exception):  # noqa: N818 - control flow inside this module: the check's verdict, with its detail
+    pass
+
+
+class _Skipped(Exception):  # noqa: N818 - same
+    pass
+
+
+def _need(condition: bool, detail: str) -> None:
+    if not condition:
+        raise _Failed(detail)
+
+
+def _list_of_objects(owner: dict[str, Json], key: str, where: str) -> list[dict[str, Json]]:
+    value = owner.get(key)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise _Failed(f"{where} has no list of objects {key!r}")
+    return value
+
+
+def _object(owner: dict[str, Json], key: str, where: str) -> dict[str, Json]:
+    value = owner.get(key)
+    if not isinstance(value, dict):
+        raise _Failed(f"{where} has no object {key!r}")
+    return value
+
+
+def _is_digest(value: Json) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _operations(artifact: Artifact) -> list[dict[str, Json]]:
+    return _list_of_objects(artifact.graph, "operations", "EDGE graph")
+
+
+def _writes(operation: dict[str, Json]) -> list[Json]:
+    value = operation.get("writes", [])
+    return value if isinstance(value, list) else [value]
+
+
+def _stored(artifact: Artifact) -> list[str]:
+    """Names of the lanes that hold something."""
+    return sorted({lane.name for lane in artifact.lanes if lane.n_bytes})
+
+
+def v0_canonical_order(artifact: Artifact, _: Replay | None) -> str:
+    """Tensors by name, lanes by id, EDGE by kind, JSON in its canonical bytes, no NaN or infinity."""
+    for left, right in pairwise(artifact.tensors):
+        _need(left.encode() < right.encode(), f"FIELD: tensor {right!r} stands after {left!r}")
+    for tensor in artifact.tensors.values():
+        _need(math.isfinite(tensor.scale), f"FIELD: the scale of {tensor.name!r} is {tensor.scale}")
+    previous = (0, "")
+    for lane in artifact.lanes:
+        _need((lane.id, lane.kind) >= previous, f"{lane.where} stands after a lane of a higher id or kind")
+        previous = (lane.id, lane.kind)
+        if lane.kind:
+            _check_canonical(artifact, lane)
+    return f"{len(artifact.tensors)} tensors and {len(artifact.lanes)} lanes in order, JSON canonical"
+
+
+def _check_canonical(artifact: Artifact, lane: Lane) -> None:
+    try:
+        canonical = canonical_json(artifact.json[lane.kind])
+    except ValueError as error:
+        raise _Failed(f"{lane.where}: {error}") from error
+    _need(
+        bytes(artifact.payload(lane)) == canonical,
+        f"{lane.where}: the {lane.kind} JSON is not in canonical form",
+    )
+
+
+def v1_one_fold(artifact: Artifact, _: Replay | None) -> str:
+    """Every operation of the graph names exactly one known fold."""
+    operations = _operations(artifact)
+    _need(bool(operations), "EDGE graph has no operations")
+    for index, operation in enumerate(operations):
+        name, fold = operation.get("op"), operation.get("fold")
+        _need(isinstance(name, str) and bool(name), f"operation {index} has no name")
+        _need(
+            isinstance(fold, str), f"operation {index} ({name}) names {fold!r}, exactly one fold is asked for"
+        )
+        _need(fold in layout.FOLDS, f"operation {index} ({name}) names the unknown fold {fold!r}")
+    return f"{len(operations)} operations, one fold each"
+
+
+def v2_control_records(artifact: Artifact, _: Replay | None) -> str:
+    """Every state change has one complete control record that allows it."""
+    records = _list_of_objects(artifact.control, "records", "EDGE control")
+    changes = layout.state_changes(_stored(artifact), _operations(artifact))
+    seen: set[str] = set()
+    for index, record in enumerate(records):
+        where = f"control record {index}"
+        _need(sorted(record) == list(layout.CONTROL_FIELDS), f"{where} has the fields {sorted(record)}")
+        change, fold, policy = record["change"], record["target_fold"], record["policy_hash"]
+        _need(
+            isinstance(change, str) and change in changes,
+            f"{where} is about {change!r}, which the file does not do",
+        )
+        _need(change not in seen, f"{where}: {change!r} has a record already")
+        _need(record["allow"] is True, f"{where} does not allow {change!r}")
+        _need(isinstance(fold, str) and fold in layout.FOLDS, f"{where} has the target fold {fold!r}")
+        _need(_is_digest(policy), f"{where} has no policy_hash")
+        _need(
+            record["decide_hash"] == layout.decide_hash(change, fold, policy),
+            f"{where}: decide_hash is not that of {change!r} into {fold}",
+        )
+        seen.add(change)
+    missing = sorted(set(changes) - seen)
+    _need(not missing, f"no control record for {missing[0] if missing else ''!r}")
+    return f"{len(seen)} state changes, each decided and allowed"
+
+
+def v3_data_hashes(artifact: Artifact, _: Replay | None) -> str:
+    """Data that training changed carries trace_hash, collapse.hash and, being stored, seal_hash."""
+    entries = _list_of_objects(artifact.provenance, "data", "EDGE provenance")
+    lanes = {name: [lane for lane in artifact.lanes if lane.name == name] for name in layout.DATA_LANES}
+    trace = next((lane.sha256 for lane in artifact.lanes if lane.name == "LANE"), None)
+    recipe = artifact.provenance.get("identity", {})
+    recipe = recipe.get("recipe_digest") if isinstance(recipe, dict) else None
+    seen: list[Json] = []
+    for entry in entries:
+        name = entry.get("lane")
+        _need(
+            isinstance(name, str) and bool(lanes.get(name)),
+            f"data entry for {name!r}, which the file does not hold",
+        )
+        _need(name not in seen, f"data entry for {name} twice")
+        seen.append(name)
+        leaves = [layout.lane_leaf(i.id, i.n_bytes, bytes.fromhex(i.sha256)) for i in lanes[str(name)]]
+        collapse = _object(entry, "collapse", f"data entry for {name}").get("hash")
+        _need(
+            entry.get("trace_hash") == trace and trace is not None,
+            f"{name}: trace_hash is not that of the LANE payload",
+        )
+        _need(collapse == merkle_root(leaves).hex(), f"{name}: collapse.hash is not that of its lanes")
+        _need(entry.get("stored") is True, f"{name}: not marked as stored")
+        _need(
+            entry.get("seal_hash") == layout.seal_hash(str(name), str(trace), str(collapse), str(recipe)),
+            f"{name}: seal_hash does not bind the data to this trace and recipe",
+        )
+    bare = [name for name in _stored(artifact) if name in layout.DATA_LANES and name not in seen]
+    _need(not bare, f"{', '.join(bare)}: stored without trace_hash, collapse.hash and seal_hash")
+    return f"{', '.join(map(str, seen))} bound to the training trace"
+
+
+def v4_projections(artifact: Artifact, _: Replay | None) -> str:
+    """What is a projection says so, and no operation writes it."""
+    declared = artifact.control.get("projections")
+    _need(declared == list(layout.PROJECTIONS), f"EDGE control declares the projections {declared!r}")
+    if "LANE" in _stored(artifact):
+        _need(
+            artifact.trace.get("projection") is True, "the LANE payload does not say that it is a projection"
+        )
+    for index, operation in enumerate(_operations(artifact)):
+        written = [name for name in _writes(operation) if name in layout.PROJECTIONS]
+        _need(
+            not written, f"operation {index} ({operation.get('op')}) writes {written}, which is a projection"
+        )
+    return f"{', '.join(layout.PROJECTIONS)} is written by no operation{_mode_note(artifact.path)}"
+
+
+def _mode_note(path: Path) -> str:
+    try:
+        writable = path.stat().st_mode & 0o222
+    except OSError:
+        return ""
+    return "; note: the file itself is writable (sealed files are 0444)" if writable else ""
+
+
+def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
+    """Lanes are bound to folds by the fixed map, and an operation writes only lanes of its own fold."""
+    bindings = artifact.control.get("bindings")
+    _need(
+        bindings == dict(layout.LANE_FOLDS),
+        f"EDGE control binds {bindings!r}, the map is {dict(layout.LANE_FOLDS)}",
+    )
+    operations = _operations(artifact)
+    for index, operation in enumerate(operations):
+        for name in _writes(operation):
+            fold = layout.LANE_FOLDS.get(name) if isinstance(name, str) else None
+            _need(
+                fold is not None,
+                f"operation {index} ({operation.get('op')}) writes the unknown lane {name!r}",
+            )
+            _need(
+                fold == operation.get("fold"),
+                f"operation {index} ({operation.get('op')}) of fold {operation.get('fold')!r} writes {name}, "
+                f"which is bound to {fold}",
+            )
+    changes = layout.state_changes(_stored(artifact), operations)
+    for record in _list_of_objects(artifact.control, "records", "EDGE control"):
+        change, target = record.get("change"), record.get("target_fold")
+        bound = changes.get(change) if isinstance(change, str) else None
+        _need(
+            bound is None or target == bound, f"{change!r} targets {target!r}, its lane is bound to {bound}"
+        )
+    return f"{len(layout.LANE_FOLDS)} lanes bound as the map says"
+
+
+def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
+    """The same bytes give the same root, and the golden prompts the same logits."""
+    _need(artifact.computed_root() == artifact.root, "the root taken again differs from the header's")
+    golden = _list_of_objects(artifact.provenance, "golden", "EDGE provenance")
+    _need(bool(golden), "no golden logits travel with the model")
+    for index, row in enumerate(golden):
+        _check_golden(index, row)
+    if replay is None:
+        raise _Skipped(
+            f"root taken again: the same; {len(golden)} golden prompts not replayed (--replay runs them)"
+        )
+    try:
+        rows = replay(artifact)
+    except SevenfoldError as error:
+        raise _Failed(f"the golden prompts cannot be replayed: {error}") from error
+    _need(len(rows) >= len(golden), f"{len(rows)} of {len(golden)} golden prompts were replayed")
+    for result in rows:
+        _need(result.ok, f"{result.name}: sealed {result.expected}, replayed {result.actual}")
+    return f"root taken again: the same; {len(rows)} golden replays, logits the same bit for bit"
+
+
+def _check_golden(index: int, row: dict[str, Json]) -> None:
+    where = f"golden prompt {index}"
+    steps, tokens, ids = row.get("n_steps"), row.get("tokens"), row.get("ids")
+    _need(isinstance(row.get("prompt"), str), f"{where} has no text")
+    _need(_is_ids(ids) and bool(ids), f"{where} has no token ids")
+    _need(type(steps) is int and steps >= 1, f"{where} has the step count {steps!r}")
+    _need(isinstance(tokens, list) and len(tokens) == steps, f"{where} has not one token for each step")
+    _need(_is_ids(tokens), f"{where} has tokens that are no ids")
+    _need(_is_digest(row.get("logits_sha256")), f"{where} has no logits_sha256")
+
+
+def _is_ids(value: Json) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def v7_formats_and_rules(artifact: Artifact, _: Replay | None) -> str:
+    """abi_hash, policy_hash and meta_hash are those of this format, these rules and this identity (D6)."""
+    provenance = artifact.provenance
+    _need(bool(provenance), "no provenance: an anonymous model (rule D6)")
+    abi, policy = layout.abi_hash(), layout.policy_hash()
+    _need(
+        provenance.get("abi_hash") == abi,
+        f"abi_hash is {provenance.get('abi_hash')!r}, this format's is {abi}",
+    )
+    _need(
+        provenance.get("policy_hash") == policy,
+        f"policy_hash is {provenance.get('policy_hash')!r}, these rules' is {policy}",
+    )
+    for record in _list_of_objects(artifact.control, "records", "EDGE control"):
+        _need(
+            record.get("policy_hash") == policy,
+            f"the record of {record.get('change')!r} was made under other rules",
+        )
+    identity = _object(provenance, "identity", "EDGE provenance")
+    _check_identity(identity)
+    try:
+        meta = layout.meta_hash(identity)
+    except ValueError as error:
+        raise _Failed(f"identity: {error}") from error
+    _need(provenance.get("meta_hash") == meta, "meta_hash is not that of the identity")
+    _check_seal(artifact, _object(provenance, "seal", "EDGE provenance"))
+    return (
+        f"recipe {identity['recipe_name']} {identity['recipe_digest'][:12]}, code {identity['code_version']}"
+    )
+
+
+def _check_identity(identity: dict[str, Json]) -> None:
+    for name in layout.IDENTITY_DIGESTS:
+        _need(_is_digest(identity.get(name)), f"identity: {name} is {identity.get(name)!r}, not a SHA-256")
+    for name in ("code_version", "recipe_name"):
+        value = identity.get(name)
+        _need(isinstance(value, str) and bool(value), f"identity: {name} is {value!r}")
+    seed = identity.get("training_seed")
+    _need(type(seed) is int and seed >= 0, f"identity: training_seed is {seed!r}")
+
+
+def _check_seal(artifact: Artifact, seal: dict[str, Json]) -> None:
+    _need(seal.get("header") == artifact.header_head.hex(), "seal: the header is another one")
+    listed = _list_of_objects(seal, "lanes", "seal")
+    _need(
+        len(listed) == len(artifact.lanes),
+        f"seal: {len(listed)} lanes listed, the file has {len(artifact.lanes)}",
+    )
+    for lane, entry in zip(artifact.lanes, listed, strict=True):
+        held: dict[str, Json] = {"id": lane.id, "kind": lane.kind}
+        if lane.kind != "provenance":
+            held |= {"n_bytes": lane.n_bytes, "sha256": lane.sha256}
+        _need(entry == held, f"seal: {lane.where} is not as listed")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table in specs/verification.md."""
+
+    id: str
+    title: str
+    run: Callable[[Artifact, Replay | None], str]
+
+
+CHECKS = (
+    Check("V0", "canonical order", v0_canonical_order),
+    Check("V1", "one fold per operation", v1_one_fold),
+    Check("V2", "control records", v2_control_records),
+    Check("V3", "data hashes", v3_data_hashes),
+    Check("V4", "read-only projections", v4_projections),
+    Check("V5", "fold to lane map", v5_fold_lane_map),
+    Check("V6", "replay", v6_replay),
+    Check("V7", "formats and rules", v7_formats_and_rules),
+)
+
+
+def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) -> Row:
+    """One check as a row; never raises for what is in the file."""
+    if artifact.header_only:
+        return Row(
+            check.id,
+            check.title,
+            "fail",
+            "a header-only file: it holds nothing to check (zero bootstrap, A11)",
+        )
+    try:
+        return Row(check.id, check.title, "pass", check.run(artifact, replay))
+    except _Failed as error:
+        return Row(check.id, check.title, "fail", str(error))
+    except _Skipped as error:
+        return Row(check.id, check.title, "skipped", str(error))
+
+
+def verify(artifact: Artifact, replay: Replay | None = None) -> Verification:
+    """Run V0 to V7.
+
+    Args:
+        artifact: what the reader took.
+        replay: runs the golden prompts, one row per prompt (and backend); without it V6 is skipped.
+    """
+    rows = tuple(run_check(check, artifact, replay) for check in CHECKS)
+    return Verification(str(artifact.path), artifact.root, rows)
+
+
+def verify_file(path: Path | str, replay: Replay | None = None) -> Verification:
+    """Read a file and run V0 to V7.
+
+    Raises:
+        ArtifactError: the reader refuses the file (the message names the lane and the offset).
+        StorageError: the file cannot be read.
+    """
+    return verify(read_artifact(path), replay)

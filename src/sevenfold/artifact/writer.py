@@ -1,0 +1,207 @@
+"""The writer of `.s7l` files: one byte form for given contents, and a file that appears whole or not at all.
+
+Tensors are sorted, JSON is canonical, lanes stand in ascending order of id (EDGE by kind), and the provenance
+payload gets a `seal` that lists header and lanes, so that a changed byte can be named. Cost: one SHA-256 pass
+over the payloads; tensor data is not copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.errors import ContentsError, ExistingArtifactError
+from sevenfold.artifact.json_lane import encode_json
+from sevenfold.artifact.records import Tensor, canonical_order, check_tensor, record_chunks
+from sevenfold.core.errors import storage
+from sevenfold.core.files import atomic_writer
+from sevenfold.core.hashing import Json
+from sevenfold.core.merkle import merkle_root
+
+SEALED_MODE = 0o444
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What goes into a file. JSON values are objects; the writer sets `kind`. Empty parts get no lane."""
+
+    class_: int
+    padded: bool
+    dictionary: bytes
+    tensors: Sequence[Tensor]
+    graph: Json = field(default_factory=dict)
+    control: Json = field(default_factory=dict)
+    provenance: Json = field(default_factory=dict)
+    trace: Json = field(default_factory=dict)
+    batch: Json = field(default_factory=dict)
+    lane_limit: int = layout.MAX_LANE_BYTES  # a FIELD lane ends before it would pass this
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What was written."""
+
+    root: str
+    n_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class LanePlan:
+    """One lane to write: its payload as chunks, with length and digest taken."""
+
+    id: int
+    kind: str
+    chunks: Sequence[bytes | memoryview]
+    n_bytes: int
+    sha256: bytes
+
+    @property
+    def leaf(self) -> bytes:
+        """Its leaf of the root."""
+        return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
+
+
+def plan_lane(lane_id: int, chunks: Sequence[bytes | memoryview], kind: str = "") -> LanePlan:
+    """Measure and hash one payload."""
+    hasher = hashlib.sha256()
+    for chunk in chunks:
+        hasher.update(chunk)
+    return LanePlan(lane_id, kind, chunks, sum(len(chunk) for chunk in chunks), hasher.digest())
+
+
+def plan_fields(
+    tensors: Sequence[Tensor], *, padded: bool, limit: int = layout.MAX_LANE_BYTES
+) -> list[LanePlan]:
+    """FIELD lanes for the tensors, in canonical order; a new lane begins where one would pass `limit` bytes.
+
+    Raises:
+        ContentsError: a tensor that no record holds, a name twice, or a required tensor missing.
+    """
+    for tensor in tensors:
+        check_tensor(tensor)
+    missing = set(layout.REQUIRED_TENSORS) - {tensor.name for tensor in tensors}
+    if missing:
+        raise ContentsError(f"no tensor {min(missing)!r}; every artifact has it (A10)")
+    groups: list[list[bytes | memoryview]] = [[]]
+    filled = 0
+    for tensor in canonical_order(tensors):
+        chunks = record_chunks(tensor, padded)
+        n_bytes = sum(len(chunk) for chunk in chunks)
+        if n_bytes > limit:
+            raise ContentsError(
+                f"its record takes {n_bytes} bytes, a lane holds {limit}", where=f"tensor {tensor.name!r}"
+            )
+        if filled + n_bytes > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].extend(chunks)
+        filled += n_bytes
+    return [plan_lane(layout.LaneId.FIELD, group) for group in groups]
+
+
+def plan_json(lane_id: int, kind: str, value: Json) -> list[LanePlan]:
+    """The lane of one JSON object, its `kind` set; no lane for an empty one. Raises ContentsError."""
+    if not value:
+        return []
+    if not isinstance(value, dict):
+        raise ContentsError(f"a {type(value).__name__}, an object was expected", where=kind)
+    if value.get("kind", kind) != kind:
+        raise ContentsError(f"its kind is {value['kind']!r}", where=kind)
+    return [plan_lane(lane_id, [encode_json({**value, "kind": kind}, kind)], kind)]
+
+
+def header_head(class_: int, padded: bool) -> bytes:
+    """The 8 header bytes before the root. Raises ContentsError for an unknown class."""
+    if class_ not in set(layout.ModelClass):
+        raise ContentsError(f"model class {class_}, known are 1 dense and 2 MoE")
+    flags = layout.Flag.PADDED if padded else 0
+    return layout.HEADER.pack(layout.MAGIC, layout.VERSION, class_, flags, b"")[: layout.ROOT_OFFSET]
+
+
+def plan_contents(contents: Contents) -> list[LanePlan]:
+    """Every lane of the file, in file order. Raises ContentsError."""
+    head = header_head(contents.class_, contents.padded)
+    if len(contents.dictionary) > layout.MAX_DICT_BYTES:
+        raise ContentsError(
+            f"{len(contents.dictionary)} bytes, the cap is {layout.MAX_DICT_BYTES}", where="DICT"
+        )
+    edge = layout.LaneId.EDGE
+    before = [
+        *([plan_lane(layout.LaneId.DICT, [contents.dictionary])] if contents.dictionary else []),
+        *plan_fields(contents.tensors, padded=contents.padded, limit=contents.lane_limit),
+        *plan_json(layout.LaneId.LANE, layout.TRACE_KIND, contents.trace),
+        *plan_json(edge, "control", contents.control),
+        *plan_json(edge, "graph", contents.graph),
+    ]
+    after = plan_json(layout.LaneId.BATCH, layout.BATCH_KIND, contents.batch)
+    provenance = {**contents.provenance, "seal": seal_table(head, before, after)}
+    lanes = [*before, *plan_json(edge, "provenance", provenance), *after]
+    if len(lanes) > layout.MAX_LANES:
+        raise ContentsError(f"{len(lanes)} lanes, the cap is {layout.MAX_LANES}")
+    return lanes
+
+
+def seal_table(head: bytes, before: Iterable[LanePlan], after: Iterable[LanePlan]) -> dict[str, Json]:
+    """The `seal` of the provenance payload: the header and every lane, its own without a digest."""
+
+    def entry(lane: LanePlan) -> dict[str, Json]:
+        return {"id": int(lane.id), "kind": lane.kind, "n_bytes": lane.n_bytes, "sha256": lane.sha256.hex()}
+
+    own = {"id": int(layout.LaneId.EDGE), "kind": "provenance"}
+    return {"header": head.hex(), "lanes": [*map(entry, before), own, *map(entry, after)]}
+
+
+def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[bytes | memoryview]]:
+    """The root, and the whole file as chunks to write in turn."""
+    root = merkle_root([head, *(lane.leaf for lane in lanes)])
+    chunks: list[bytes | memoryview] = [head + root]
+    for lane in lanes:
+        chunks += [layout.LANE_HEADER.pack(lane.id, lane.n_bytes), *lane.chunks, lane.sha256]
+    return root, chunks
+
+
+def header_only(class_: int) -> bytes:
+    """The 40-byte file without lanes (A11)."""
+    return bytes(file_chunks(header_head(class_, False), [])[1][0])
+
+
+def write_artifact(path: Path | str, contents: Contents, *, replace: bool = False) -> Sealed:
+    """Seal `contents` into `path`, mode 0444, atomically.
+
+    Args:
+        path: where to; its directory is made.
+        contents: what to seal.
+        replace: whether a file with another root (or a file that is no artifact) may be replaced.
+
+    Raises:
+        ContentsError: the contents cannot be sealed.
+        ExistingArtifactError: the path holds another file and `replace` is false.
+        StorageError: the directory cannot be written, or the disk is full; nothing is left behind.
+    """
+    path = Path(path)
+    root, chunks = file_chunks(header_head(contents.class_, contents.padded), plan_contents(contents))
+    if not replace:
+        _refuse_other(path, root)
+    with atomic_writer(path, SEALED_MODE) as file:
+        for chunk in chunks:
+            file.write(chunk)
+    return Sealed(root.hex(), sum(len(chunk) for chunk in chunks))
+
+
+def _refuse_other(path: Path, root: bytes) -> None:
+    with storage(path):
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            head = file.read(layout.HEADER_BYTES)
+    if head[:4] == layout.MAGIC and head[layout.ROOT_OFFSET :] == root:
+        return
+    held = head[layout.ROOT_OFFSET :].hex() if head[:4] == layout.MAGIC else "not an artifact"
+    raise ExistingArtifactError(
+        f"the path holds another file (root {held}; to be written: {root.hex()})",
+        where=str(path),
+        remedy="ask for it to be replaced, or choose another path",
+    )

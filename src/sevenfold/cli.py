@@ -1,0 +1,305 @@
+"""The command line: a table of verbs over the stages. It parses, prints and exits; the work is in the rooms.
+
+Imports are inside the functions, so that `s7 --help` answers at once and never loads PyTorch. Flags are frozen by a snapshot
+(tests/cli). Exit codes: `core.errors.EXIT_CODES`, shown by `s7 --help`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from sevenfold import __version__
+from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, UsageError, storage_error
+
+if TYPE_CHECKING:
+    from sevenfold.artifact import Artifact
+    from sevenfold.core.hashing import Json
+    from sevenfold.recipe.job import Job
+
+P = ParamSpec("P")
+
+_EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+app = typer.Typer(
+    name="s7",
+    help="Small language models that can be proved: recipe to sealed INT8 model, verified and run with integers only.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeArg = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")]
+FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model (.s7l).")]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
+
+
+def _fail(error: SevenfoldError) -> typer.Exit:
+    print(f"s7: {error}".replace("\n", " "), file=sys.stderr)
+    return typer.Exit(error.exit_code)
+
+
+def guarded(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn every expected failure into one line on stderr and its documented exit code."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+            sys.stdout.flush()
+        except SevenfoldError as error:
+            raise _fail(error) from error
+        except BrokenPipeError as error:
+            # The reader (head, less) went away: say nothing more, and keep the interpreter from flushing at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+        except OSError as error:
+            raise _fail(storage_error(error)) from error
+        except KeyboardInterrupt as error:
+            print("s7: interrupted; run the same command again to go on", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "sevenfold").startswith("sevenfold"):
+                raise
+            missing = UsageError(
+                f"this command needs {error.name}, which is not installed",
+                remedy="pip install 'sevenfold[train]'",
+            )
+            raise _fail(missing) from error
+
+    return wrapper
+
+
+def _print_json(value: Json) -> None:
+    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
+
+
+def _job(recipe: str, out: Path) -> Job:
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.job import Job
+    from sevenfold.report.console import make_progress
+
+    path = resolve_recipe_path(recipe)
+    return Job(recipe=load_recipe(path), out=out, recipe_dir=path.parent, progress=make_progress())
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"s7 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+@app.command()
+@guarded
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that ship."""
+    from sevenfold.recipe import list_shipped
+    from sevenfold.report.console import print_table
+
+    shipped = list_shipped()
+    if as_json:
+        _print_json([{"name": s.name, "path": str(s.path), "summary": s.summary} for s in shipped])
+        return
+    print_table("recipes", ("name", "summary"), [[s.name, s.summary] for s in shipped])
+
+
+@app.command()
+@guarded
+def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
+    """Size a recipe: parameters, memory, FLOPs, hours and cost."""
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.plan import plan as plan_recipe
+
+    value = plan_recipe(load_recipe(resolve_recipe_path(recipe)))
+    if as_json:
+        _print_json(value)
+        return
+    from sevenfold.report.plan import print_plan
+
+    print_plan(value)
+
+
+@app.command()
+@guarded
+def make(
+    recipe: RecipeArg,
+    out: OutOption,
+    until: Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")] = "seal",
+    force: Annotated[
+        str | None, typer.Option("--force", metavar="STAGE", help="Run this stage again from its start.")
+    ] = None,
+) -> None:
+    """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
+    from sevenfold import pipeline
+    from sevenfold.report.console import close_progress, print_summary, print_verification
+
+    last = pipeline.find_stage(until)
+    job = _job(recipe, out)
+    try:
+        pipeline.make(job, until=last.name, force=force)
+        if last is not pipeline.STAGES[-1]:
+            return
+        from sevenfold.closing import finish
+
+        summary = finish(job)
+    finally:
+        close_progress(job.progress)
+    print_verification(summary["verification"])
+    print_summary(summary)
+
+
+def _stage_command(name: str, text: str) -> None:
+    @guarded
+    def command(
+        recipe: RecipeArg,
+        out: OutOption,
+        force: Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")] = False,
+    ) -> None:
+        from sevenfold import pipeline
+        from sevenfold.report.console import close_progress
+
+        job = _job(recipe, out)
+        try:
+            with pipeline.exclusive(job.out):
+                pipeline.run_stage(job, pipeline.find_stage(name), force=force)
+        finally:
+            close_progress(job.progress)
+
+    app.command(name, help=text)(command)
+
+
+for _name, _text in (
+    ("corpus", "Stage 1: documents, licences, held-out split."),
+    ("tokenizer", "Stage 2: vocabulary and token files."),
+    ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
+    ("quantize", "Stage 4: integers, and the quality gate."),
+    ("seal", "Stage 5: model.s7l."),
+):
+    _stage_command(_name, _text)
+
+
+@app.command()
+@guarded
+def verify(
+    file: FileArg,
+    replay: Annotated[bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check hashes, root and rules V0 to V7 of a sealed model."""
+    from sevenfold.artifact import read_artifact
+    from sevenfold.artifact import verify as verify_artifact
+    from sevenfold.report.console import print_verification
+
+    runner = None
+    if replay:
+        from sevenfold.engine.session import replay as runner
+    result = verify_artifact(read_artifact(file), runner)
+    value = result.as_json()
+    if as_json:
+        _print_json(value)
+    else:
+        print_verification(value)
+    if not result.ok:
+        raise typer.Exit(3)
+
+
+def _inspection(artifact: Artifact) -> dict[str, Json]:
+    return {
+        "path": str(artifact.path),
+        "root": artifact.root,
+        "version": artifact.version,
+        "class": artifact.class_,
+        "flags": artifact.flags,
+        "n_bytes": artifact.n_bytes,
+        "lanes": [
+            {"name": x.name, "kind": x.kind, "offset": x.offset, "n_bytes": x.n_bytes, "sha256": x.sha256}
+            for x in artifact.lanes
+        ],
+        "identity": artifact.provenance.get("identity", {}),
+        "model": artifact.graph.get("model", {}),
+        "tensors": [
+            {"name": t.name, "dims": list(t.dims), "n_bytes": t.numel} for t in artifact.tensors.values()
+        ],
+    }
+
+
+@app.command()
+@guarded
+def inspect(file: FileArg, as_json: JsonOption = False) -> None:
+    """Show what a sealed model holds and where it comes from."""
+    from sevenfold.artifact import read_artifact
+
+    value = _inspection(read_artifact(file))
+    if as_json:
+        _print_json(value)
+        return
+    from sevenfold.report.console import print_inspection
+
+    print_inspection(value)
+
+
+@app.command()
+@guarded
+def run(
+    file: FileArg,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Text to complete.")],
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens to add, at most.")
+    ] = 64,
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="Engine: reference.")
+    ] = "reference",
+    as_json: JsonOption = False,
+) -> None:
+    """Complete a prompt, greedily, with integers only, behind the CM-1 gate."""
+    from sevenfold.artifact import visible_text
+    from sevenfold.engine.session import Model, find_backend
+
+    find_backend(backend)
+    model = Model.open(file, backend=backend)
+    with model.session(prompt, max_tokens=max_tokens) as session:
+        pieces = []
+        for piece in session.generate(max_tokens):
+            pieces.append(piece)
+            if not as_json:
+                # The model may say control characters; a terminal must not obey them.
+                print(visible_text(piece), end="", flush=True)
+    if as_json:
+        _print_json(
+            {
+                "prompt": prompt,
+                "text": "".join(pieces),
+                "tokens": session.tokens,
+                "backend": backend,
+                "root": model.artifact.root,
+            }
+        )
+    else:
+        print()
+
+
+def main() -> None:
+    """Entry point of the `s7` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Documents and ledgers in Parquet: the same rows give the same bytes, and rows stream both ways.
+
+What would vary between two writings is fixed or left out here: row groups of a set number of rows, one codec
+at one level, dictionaries only for the columns named, no statistics, no embedded Arrow or pandas schema, no
+clock. The bytes still belong to one version of pyarrow, which a stage therefore records among its tools.
+Memory: one row group. Needs `sevenfold[train]`; importing this module does not. Format: specs/dataset.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from sevenfold.core.errors import SevenfoldError, StorageError, UsageError, storage
+from sevenfold.core.files import atomic_writer
+
+ROWS_PER_GROUP = 256
+CODEC = "zstd"
+CODEC_LEVEL = 3
+
+ColumnType = Literal["string", "int64"]
+Columns = Mapping[str, ColumnType]
+
+DOCUMENT_COLUMNS: Columns = {
+    "id": "string",
+    "text": "string",
+    "domain": "string",
+    "source": "string",
+    "path": "string",
+}
+# Columns that repeat few values; the others would only waste a dictionary.
+DICTIONARY_COLUMNS = frozenset(
+    ("domain", "source", "version", "licence", "licence_evidence", "language", "split", "status", "reason")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text as it was found. `id`: hex SHA-256 of its UTF-8 bytes. `path`: relative to its source."""
+
+    id: str
+    text: str
+    domain: str
+    source: str
+    path: str
+
+
+def pyarrow_version() -> str:
+    """Version of the library that decides the bytes. Raises UsageError when it is not installed."""
+    version: str = _pyarrow().__version__
+    return version
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError(
+            f"Parquet needs pyarrow, which is not installed ({error})",
+            remedy="pip install 'sevenfold[train]'",
+        ) from error
+    return pyarrow
+
+
+def _schema(columns: Columns) -> Any:
+    arrow = _pyarrow()
+    kinds = {"string": arrow.string(), "int64": arrow.int64()}
+    return arrow.schema([arrow.field(name, kinds[kind], nullable=False) for name, kind in columns.items()])
+
+
+def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...]]) -> int:
+    """Write rows (values in the order of `columns`) as a Parquet file, atomically; returns how many.
+
+    Raises:
+        StorageError: the file cannot be written, or a text is not Unicode.
+        UsageError: pyarrow is not installed.
+    """
+    arrow = _pyarrow()
+    schema = _schema(columns)
+    n_rows = 0
+    pending = iter(rows)
+    with (
+        atomic_writer(path) as file,
+        arrow.parquet.ParquetWriter(
+            file,
+            schema,
+            compression=CODEC,
+            compression_level=CODEC_LEVEL,
+            use_dictionary=[name for name in columns if name in DICTIONARY_COLUMNS],
+            write_statistics=False,
+            store_schema=False,
+            data_page_version="1.0",
+            version="2.6",
+        ) as writer,
+    ):
+        while group := list(islice(pending, ROWS_PER_GROUP)):
+            values_by_column = zip(*group, strict=True)
+            try:
+                arrays = [
+                    arrow.array(values, type=field.type)
+                    for values, field in zip(values_by_column, schema, strict=True)
+                ]
+            except UnicodeEncodeError as error:
+                raise StorageError(
+                    f"a text that is not Unicode cannot be stored: {error}", where=str(path)
+                ) from error
+            writer.write_batch(arrow.record_batch(arrays, schema=schema), row_group_size=ROWS_PER_GROUP)
+            n_rows += len(group)
+    return n_rows
+
+
+def read_rows(path: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
+    """Rows of a Parquet file in file order, streamed; values in the order of `columns`.
+
+    Raises:
+        StorageError: the file is missing, is not Parquet, or has other columns.
+        UsageError: pyarrow is not installed.
+    """
+    arrow = _pyarrow()
+    with storage(path):
+        try:
+            with arrow.parquet.ParquetFile(path) as file:
+                found = {field.name: str(field.type) for field in file.schema_arrow}
+                if found != dict(columns):
+                    raise ValueError(f"its columns are {found}, expected {dict(columns)}")
+                for index in range(file.num_row_groups):
+                    table = file.read_row_group(index, columns=list(columns))
+                    yield from zip(*(table.column(name).to_pylist() for name in columns), strict=True)
+        except (arrow.ArrowException, ValueError) as error:
+            raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> StorageError:
+    return StorageError(
+        f"not a readable Parquet file: {error}",
+        where=str(path),
+        remedy="delete it and run the stage that writes it again",
+    )
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> int:
+    """Write documents in ascending order of id, atomically; returns how many.
+
+    Raises:
+        StorageError: the file cannot be written.
+        SevenfoldError: ids do not ascend (a defect of the caller: order is part of the format).
+    """
+    return write_rows(path, DOCUMENT_COLUMNS, _in_order(documents))
+
+
+def _in_order(documents: Iterable[Document]) -> Iterator[tuple[str, ...]]:
+    previous = ""
+    for document in documents:
+        if document.id <= previous:
+            raise SevenfoldError(f"document {document.id} after {previous}: ids must ascend and be unique")
+        previous = document.id
+        yield (document.id, document.text, document.domain, document.source, document.path)
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Documents of a file in file order, streamed. Raises StorageError and UsageError as `read_rows` does."""
+    for row in read_rows(path, DOCUMENT_COLUMNS):
+        yield Document(*row)
+
+
+def count_rows(path: Path) -> int:
+    """Number of rows, from the footer alone. Raises StorageError when the file is missing or not Parquet."""
+    arrow = _pyarrow()
+    with storage(path):
+        try:
+            n_rows: int = arrow.parquet.read_metadata(path).num_rows
+        except (arrow.ArrowException, ValueError) as error:
+            raise _refusal(path, error) from error
+    return n_rows

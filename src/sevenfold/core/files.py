@@ -1,0 +1,85 @@
+"""Files that appear whole or not at all: written beside, fsynced, renamed; the directory fsynced too.
+
+A reader never sees half a file; a kill or a full disk leaves the old file, or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.hashing import Json, canonical_json
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextmanager
+def atomic_writer(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        StorageError: the directory cannot be written, or the disk is full.
+    """
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(mode)
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in `path` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
+    """Write a whole file atomically. Raises StorageError."""
+    with atomic_writer(path, mode) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Json) -> None:
+    """Write canonical JSON (and a final newline) atomically. Raises StorageError."""
+    write_bytes(path, canonical_json(value) + b"\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file. Raises StorageError."""
+    with storage(path):
+        return path.read_bytes()
+
+
+def read_json(path: Path) -> Json:
+    """Read a JSON file that this project wrote. Raises StorageError (missing, or not JSON)."""
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise StorageError(
+            f"not valid JSON: {error}", where=str(path), remedy="delete it and run the stage again"
+        ) from error
+
+
+def remove_partials(directory: Path) -> None:
+    """Delete what a killed writer left behind in `directory`."""
+    for leftover in directory.glob(f".*{PARTIAL_SUFFIX}"):
+        leftover.unlink(missing_ok=True)

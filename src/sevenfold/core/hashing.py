@@ -1,0 +1,64 @@
+"""Digests that cannot be confused: tagged, length-prefixed, full width; and the canonical JSON they are taken of.
+
+SHA-256 throughout. `digest` prefixes every part with its length, so ("ab", "c") and ("a", "bc") differ, and starts with a
+tag, so a digest made for one purpose never equals one made for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from sevenfold.core.errors import storage
+
+Json = Any  # values made of dict[str, Json], list[Json], str, int, float, bool and None
+
+
+def sha256(data: bytes | memoryview) -> bytes:
+    """SHA-256 of `data`, 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in one-megabyte blocks. Raises StorageError."""
+    hasher = hashlib.sha256()
+    with storage(path), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def digest(tag: str, *parts: bytes | str) -> str:
+    """Hex SHA-256 over a tag and parts, each preceded by its length as u64 big-endian."""
+    hasher = hashlib.sha256()
+    for part in (tag, *parts):
+        raw = part.encode() if isinstance(part, str) else part
+        hasher.update(len(raw).to_bytes(8, "big"))
+        hasher.update(raw)
+    return hasher.hexdigest()
+
+
+def _refuse_non_finite(value: Json, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path or 'value'}: {value} has no canonical form (rule V0)")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{path}: key {key!r} is not a string")
+            _refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
+
+
+def canonical_json(value: Json) -> bytes:
+    """The one byte form of a JSON value: keys sorted, no spaces, ASCII, finite numbers only (rule V0).
+
+    Raises:
+        ValueError: a NaN, an infinity or a key that is not a string.
+    """
+    _refuse_non_finite(value, "")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()

@@ -1,0 +1,34 @@
+"""How a stage tells a person what it is doing, without knowing who listens.
+
+A stage calls these methods; the command line draws them, a test records them, a service may log them. Nothing here decides a byte.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """A listener."""
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """A stage (or a part of one) begins; `total` units are to be done, if that is known."""
+
+    def advance(self, done: int, **fields: float | str) -> None:
+        """`done` units of `total` are done; `fields` are figures to show beside (loss, tokens_per_second)."""
+
+    def note(self, text: str) -> None:
+        """One line worth keeping."""
+
+
+class Silent:
+    """A listener that ignores everything."""
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """Ignore."""
+
+    def advance(self, done: int, **fields: float | str) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""

@@ -1,0 +1,93 @@
+"""The manifest that ends a stage: what went in, what came out, and by which tools.
+
+A stage writes its outputs into its directory and this file last; a directory without it holds nothing
+complete. `key` decides whether the stage has to run again: it covers the part of the recipe that the
+stage reads, the roots of its inputs and the stage's own version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.files import read_json, write_json
+from sevenfold.core.hashing import Json, sha256_file
+from sevenfold.core.merkle import merkle_root
+
+MANIFEST_NAME = "manifest.json"
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """One file of a stage, by its path relative to the stage directory."""
+
+    path: str
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a finished stage says about itself. `facts` holds its own figures, for reports and for the seal."""
+
+    stage: str
+    key: str
+    recipe_digest: str
+    recipe_name: str
+    inputs: Mapping[str, str]
+    outputs: tuple[Output, ...]
+    root: str
+    tools: Mapping[str, str]
+    seed: int
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    format: int = MANIFEST_FORMAT
+
+
+def hash_outputs(directory: Path, paths: list[str]) -> tuple[Output, ...]:
+    """Size and SHA-256 of each output, sorted by path. Raises StorageError."""
+    return tuple(
+        Output(path=path, n_bytes=(directory / path).stat().st_size, sha256=sha256_file(directory / path))
+        for path in sorted(paths)
+    )
+
+
+def output_root(outputs: tuple[Output, ...]) -> str:
+    """Hex Merkle root over (path, digest) of the outputs."""
+    return merkle_root([f"{o.path}\0{o.sha256}".encode() for o in outputs]).hex()
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest; call it last. Raises StorageError."""
+    write_json(directory / MANIFEST_NAME, asdict(manifest))
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a finished stage, or None when the stage has not finished.
+
+    Raises:
+        StorageError: the file is there and is not a manifest of this version.
+    """
+    path = directory / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    raw = read_json(path)
+    try:
+        if raw["format"] != MANIFEST_FORMAT:
+            raise ValueError(f"format {raw['format']}, this version reads {MANIFEST_FORMAT}")
+        return Manifest(**{**raw, "outputs": tuple(Output(**o) for o in raw["outputs"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"not a stage manifest: {error}", where=str(path), remedy="delete it; the stage will run again"
+        ) from error
+
+
+def damaged_output(directory: Path, manifest: Manifest) -> str | None:
+    """Path of the first output that is missing or whose bytes changed since the manifest was written."""
+    for output in manifest.outputs:
+        path = directory / output.path
+        if not path.is_file() or path.stat().st_size != output.n_bytes or sha256_file(path) != output.sha256:
+            return output.path
+    return None

@@ -1,0 +1,101 @@
+"""Tables of the law, computed without floating point so that every machine gets the same entries.
+
+`decimal` is correctly rounded software arithmetic; at 50 digits no entry lies close enough to a half to be in doubt.
+Digests of the tables stand in specs/arithmetic.md and enter the artifact's `abi_hash` (rule V7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.hashing import digest
+
+_CONTEXT = Context(prec=50)
+_FIXED_BITS = 160  # working precision of the rotation recurrence; 2^20 steps cost it 20 bits
+ROPE_BITS = 15
+
+
+def _round(value: Decimal) -> int:
+    return int(value.to_integral_value(ROUND_HALF_UP))
+
+
+def exp2() -> NDArray[np.int64]:
+    """round(32512 * 2^(-i/64)), i = 0..64. 32512 = 127 * 256 keeps every entry inside two balanced int8 limbs."""
+    with localcontext(_CONTEXT):
+        return np.array([_round(32512 * Decimal(2) ** (Decimal(-i) / 64)) for i in range(65)], np.int64)
+
+
+def sigmoid() -> NDArray[np.int64]:
+    """round(32768 / (1 + e^(-i/32))), i = 0..512."""
+    with localcontext(_CONTEXT):
+        return np.array([_round(32768 / (1 + (Decimal(-i) / 32).exp())) for i in range(513)], np.int64)
+
+
+def rsqrt() -> NDArray[np.int64]:
+    """min(65535, round(2^16 / sqrt((i + 64.5) / 64))), i = 0..191: the middle of each interval."""
+    with localcontext(_CONTEXT):
+        entries = [_round(65536 / ((Decimal(i) + Decimal("64.5")) / 64).sqrt()) for i in range(192)]
+        return np.minimum(np.array(entries, np.int64), 65535)
+
+
+def law_digest() -> str:
+    """Hex digest of the three fixed tables, each as big-endian int64."""
+    return digest("sevenfold/tables/1", *(t.astype(">i8").tobytes() for t in (exp2(), sigmoid(), rsqrt())))
+
+
+def rope_frequencies(head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0) -> list[Decimal]:
+    """Angle per position of each rotated pair: theta^(-2i/head_dim), i < head_dim/2 (RoPE, arXiv 2104.09864).
+
+    `linear` divides positions by `factor`; `ntk` raises theta to theta * factor^(d / (d - 2)).
+
+    Raises:
+        ValueError: another kind of scaling.
+    """
+    with localcontext(_CONTEXT):
+        base, stretch = Decimal(theta), Decimal(factor)
+        if scaling == "ntk":
+            base *= stretch ** (Decimal(head_dim) / (head_dim - 2))
+        elif scaling not in ("none", "linear"):
+            raise ValueError(f"rope scaling {scaling!r} is not defined here")
+        divisor = stretch if scaling == "linear" else Decimal(1)
+        return [base ** (Decimal(-2 * i) / head_dim) / divisor for i in range(head_dim // 2)]
+
+
+def rope(frequencies: Sequence[Decimal], context: int) -> NDArray[np.int16]:
+    """cos and sin of position * frequency in Q15, clamped to 32767. int16 [context, len(frequencies), 2].
+
+    One exact rotation per pair, then a recurrence in 160-bit fixed point.
+    """
+    out = np.empty((context, len(frequencies), 2), np.int16)
+    for pair, frequency in enumerate(frequencies):
+        step_cos, step_sin = _cos_sin(frequency)
+        cos, sin = 1 << _FIXED_BITS, 0
+        for position in range(context):
+            out[position, pair] = _q15(cos), _q15(sin)
+            cos, sin = (
+                (cos * step_cos - sin * step_sin) >> _FIXED_BITS,
+                (sin * step_cos + cos * step_sin) >> _FIXED_BITS,
+            )
+    return out
+
+
+def _q15(value: int) -> int:
+    drop = _FIXED_BITS - ROPE_BITS
+    return min((value + (1 << (drop - 1))) >> drop, 32767)
+
+
+def _cos_sin(angle: Decimal) -> tuple[int, int]:
+    """cos and sin of an angle in [0, 1] by their series, in fixed point."""
+    with localcontext(_CONTEXT):
+        x = int(angle * (1 << _FIXED_BITS))
+    cos, sin, term, n = 0, 0, 1 << _FIXED_BITS, 0
+    while term:
+        cos += term if n % 4 == 0 else -term if n % 4 == 2 else 0
+        sin += term if n % 4 == 1 else -term if n % 4 == 3 else 0
+        n += 1
+        term = ((term * x) >> _FIXED_BITS) // n
+    return cos, sin

@@ -1,0 +1,153 @@
+"""The ledger: one row for every document seen, and the reasons for which one leaves.
+
+In = kept + every named drop, per source and licence. `reconcile` compares what the sources yielded with what
+was decided and with what was written, so that no document can vanish between two of these without a word.
+Format: specs/dataset.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sevenfold.core.documents import Columns
+from sevenfold.core.errors import SevenfoldError
+from sevenfold.core.hashing import Json
+
+Reason = Literal[
+    "unreadable",
+    "too_large",
+    "licence_unknown",
+    "licence_not_allowed",
+    "empty",
+    "too_small",
+    "not_utf8",
+    "forbidden_control",
+    "duplicate",
+]
+
+# In the order in which they are tried: a document leaves under the first that holds.
+REASONS: Mapping[Reason, str] = {
+    "unreadable": "the file cannot be opened, or the record is not an object with a text",
+    "too_large": "more bytes than corpus.max_bytes",
+    "licence_unknown": "no licence, or not a valid SPDX expression",
+    "licence_not_allowed": "the SPDX expression cannot be satisfied by corpus.licences",
+    "empty": "no bytes, or white space only",
+    "too_small": "fewer bytes than corpus.min_bytes",
+    "not_utf8": "not valid UTF-8",
+    "forbidden_control": "a C0 control character other than TAB, LF, FF and CR",
+    "duplicate": "the same bytes as a document kept earlier in canonical order",
+}
+
+LEDGER_COLUMNS: Columns = {
+    "source": "string",
+    "version": "string",
+    "path": "string",
+    "licence": "string",
+    "licence_evidence": "string",
+    "language": "string",
+    "n_bytes": "int64",
+    "sha256": "string",
+    "domain": "string",
+    "split": "string",
+    "status": "string",
+    "reason": "string",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """One document seen. `split` is "" unless kept, `reason` "" when kept, `sha256` "" if unread."""
+
+    source: str
+    version: str
+    path: str
+    licence: str
+    licence_evidence: str
+    language: str
+    n_bytes: int
+    sha256: str
+    domain: str
+    split: Literal["train", "heldout", ""]
+    status: Literal["kept", "dropped"]
+    reason: Reason | Literal[""]
+
+    def values(self) -> tuple[str | int, ...]:
+        """The row in the order of `LEDGER_COLUMNS`."""
+        return tuple(getattr(self, name) for name in LEDGER_COLUMNS)
+
+
+@dataclass
+class Count:
+    """Documents and their bytes."""
+
+    n_documents: int = 0
+    n_bytes: int = 0
+
+    def add(self, n_bytes: int) -> None:
+        """Count one document more."""
+        self.n_documents += 1
+        self.n_bytes += n_bytes
+
+
+def summarise(rows: Iterable[LedgerRow]) -> list[Json]:
+    """Documents and bytes per (source, version, licence, domain): seen, per split, per reason. Sorted."""
+    groups: dict[tuple[str, ...], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
+    evidence: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        key = (row.source, row.version, row.licence, row.domain)
+        evidence[key].add(row.licence_evidence)
+        for name in ("seen", row.split or row.reason):
+            groups[key][name].add(row.n_bytes)
+    return [
+        {
+            **dict(zip(("source", "version", "licence", "domain"), key, strict=True)),
+            "licence_evidence": sorted(evidence[key]),
+            "seen": asdict(counts["seen"]),
+            "train": asdict(counts["train"]),
+            "heldout": asdict(counts["heldout"]),
+            "dropped": {reason: asdict(counts[reason]) for reason in REASONS if reason in counts},
+        }
+        for key, counts in sorted(groups.items())
+    ]
+
+
+def reconcile(
+    seen: Mapping[tuple[str, str], Count], rows: Iterable[LedgerRow], written: Mapping[str, Count]
+) -> None:
+    """Check that in = kept + every named drop, per source and licence, and that what was kept was written.
+
+    Args:
+        seen: documents and bytes per (source, licence) as the sources yielded them.
+        rows: the ledger.
+        written: documents and bytes per split as the document files received them.
+
+    Raises:
+        SevenfoldError: the figures do not reconcile (a defect of ours, never of the input).
+    """
+    decided: dict[tuple[str, str], Count] = defaultdict(Count)
+    kept: dict[str, Count] = defaultdict(Count)
+    for row in rows:
+        is_kept = row.status == "kept" and row.split and not row.reason
+        is_dropped = row.status == "dropped" and not row.split and row.reason in REASONS
+        if not (is_kept or is_dropped):
+            raise SevenfoldError(
+                f"status {row.status!r}, split {row.split!r} and reason {row.reason!r} contradict each other",
+                where=f"{row.source}: {row.path}",
+            )
+        decided[row.source, row.licence].add(row.n_bytes)
+        if row.split:
+            kept[row.split].add(row.n_bytes)
+    _require_equal("seen", seen, decided)
+    _require_equal("written", written, kept)
+
+
+def _require_equal(what: str, found: Mapping[Any, Count], ledger: Mapping[Any, Count]) -> None:
+    for key in sorted({*found, *ledger}):
+        ours, theirs = found.get(key, Count()), ledger.get(key, Count())
+        if ours != theirs:
+            raise SevenfoldError(
+                f"{what} {ours}, in the ledger {theirs}: they do not reconcile", where=f"corpus, {key}"
+            )

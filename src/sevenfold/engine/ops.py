@@ -1,0 +1,193 @@
+"""Integer operations of the forward pass (specs/arithmetic.md, section 3), one function per operation.
+
+Everything is exact integer arithmetic on int64 arrays; matrix products run in int32, which their proven
+bounds fit. Rows are independent: a token's result depends on its own row and on the cache only, so a prompt
+computed at once, split anywhere, or one token at a time gives the same bits.
+
+Shape suffixes: T tokens of this call, S tokens visible (cache and call), D d_model, H heads, K key/value heads,
+G query heads per key/value head, E head_dim, F d_ffn, V vocabulary, O outputs, I inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.fixed import (
+    CODE_MAX,
+    Ints,
+    Scale,
+    as_ints,
+    bit_length,
+    exp2_negative,
+    multiply_scales,
+    mulsh,
+    normalize,
+    quantize,
+    rshift,
+    rsqrt,
+    saturate32,
+    sigmoid,
+)
+
+NORM_INPUT_BITS = 14  # |x| <= 2^14 before squaring: 2^28 * d_model stays below 2^42
+ROPE_INPUT_BITS = 14  # a*cos - b*sin stays within 2^30
+GATE_FRACTION = 11
+SWIGLU_BITS = 15
+LOGIT_FRACTION = 16
+SCORE_FRACTION = 16
+P_SUM_BITS = 24  # sum(P) < 2^24 + T/2, times 127 fits int32 up to T = 131072
+RESIDUAL_BITS = 28  # |x| < 2^28: the headroom every later shift relies on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """Dynamic int8 activations: real value = codes * scale / 127 (the 1/127 sits in the next row multipliers)."""
+
+    codes: Ints  # [T, I]
+    scale: Scale  # [T]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Weights of one projection. Real value of y = y * 2^-exponent * activation scale."""
+
+    weight_IO: NDArray[np.int32]  # codes in [-127, 127], transposed for the product
+    row_m_O: Ints  # u16 mantissa of each output row
+    row_s_O: Ints  # its shift
+    exponent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Norm:
+    """RMSNorm gains: gain * sqrt(d_model) = gain_D * 2^-exponent."""
+
+    gain_D: Ints  # int16
+    exponent: int
+    eps: int  # floor(norm_eps * d_model * 2^(2 * residual exponent))
+
+
+def headroom(n_inputs: int) -> int:
+    """Left shift that makes an accumulator of `n_inputs` products of codes use 30 bits and never more."""
+    return 30 - (CODE_MAX * CODE_MAX * n_inputs).bit_length()
+
+
+def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
+    """Exact int32 product of codes. |result| <= 127^2 * I, below 2^31 for I <= 133144."""
+    # einsum's integer loop is an order of magnitude faster than `@`, which has no BLAS to call.
+    return as_ints(np.einsum("ti,io->to", codes_TI.astype(np.int32), weight_IO))
+
+
+def linear(x: Quantized, layer: Linear) -> Ints:
+    """Row-rescaled projection, int32 [T, O]."""
+    acc_TO = matmul(x.codes, layer.weight_IO)
+    return mulsh(acc_TO << headroom(layer.weight_IO.shape[0]), layer.row_m_O, layer.row_s_O)
+
+
+def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:
+    """Rows of the embedding in residual units, [T, D]."""
+    return mulsh(codes_TD, row_m_T[:, None], row_s_T[:, None])
+
+
+def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
+    """RMSNorm with its quantisation: the codes depend on x * gain alone, the root enters the scale only."""
+    down = np.maximum(bit_length(np.max(np.abs(x_TD), axis=-1)) - NORM_INPUT_BITS, 0)
+    small_TD = rshift(x_TD, down[:, None])
+    square_T = np.sum(small_TD * small_TD, axis=-1) + (np.int64(norm.eps) >> np.minimum(2 * down, 62))
+    root = rsqrt(np.maximum(square_T, 1))
+    wide_TD, shift = normalize(x_TD, 30)
+    gain_D = norm.gain_D
+    product_TD = mulsh(np.where(gain_D < 0, -wide_TD, wide_TD), np.abs(gain_D), 17)
+    codes_TD, scale = quantize(product_TD)
+    # x * gain = product * 2^(17 + shift - exponent); divided by sqrt(square) * 2^down.
+    scale = multiply_scales(scale, root)
+    return Quantized(codes=codes_TD, scale=Scale(scale.m, scale.e - 17 - shift[:, 0] + norm.exponent + down))
+
+
+def rotate(y_THE: Ints, table_TP2: Ints) -> tuple[Ints, Scale]:
+    """RoPE on pairs (i, i + E/2) of each head, then int8 codes per head and token."""
+    unit_THE, shift = normalize(y_THE, ROPE_INPUT_BITS)
+    a, b = np.split(unit_THE, 2, axis=-1)
+    cos, sin = table_TP2[:, None, :, 0], table_TP2[:, None, :, 1]
+    turned = np.concatenate([rshift(a * cos - b * sin, 15), rshift(b * cos + a * sin, 15)], axis=-1)
+    codes, scale = quantize(turned)
+    return codes, Scale(scale.m, scale.e - shift[..., 0])
+
+
+def scaled(scale: Scale, exponent: int, token: Scale) -> Scale:
+    """Scale of codes [T, H] made from a projection: times the token's activation scale, less the projection's exponent."""
+    product = multiply_scales(scale, Scale(token.m[:, None], token.e[:, None]))
+    return Scale(product.m, product.e + exponent)
+
+
+def attention_scores(q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale) -> Ints:
+    """Scores of one head in log2 units, Q16, [T, S]. `q_scale` carries log2(e) / (sqrt(E) * 127^2)."""
+    lift = headroom(q_TE.shape[-1])
+    acc_TS = as_ints(np.einsum("te,se->ts", q_TE.astype(np.int32), k_SE.astype(np.int32)))
+    half_TS = mulsh(acc_TS << lift, k_scale.m[None, :], 16)
+    shift_TS = k_scale.e[None, :] + q_scale.e[:, None] + lift - 16 - SCORE_FRACTION
+    return mulsh(half_TS, q_scale.m[:, None], shift_TS)
+
+
+def attention_head(
+    q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale, v_SE: Ints, v_scale: Scale, n_past: int
+) -> tuple[Ints, Ints]:
+    """One causal head. Token t sees keys 0 .. n_past + t.
+
+    Returns:
+        (o_TE, exponent_T): real output = o * 2^-exponent / 127, |o| < 2^24.
+    """
+    n_tokens, n_keys = q_TE.shape[0], k_SE.shape[0]
+    hidden_TS = np.arange(n_keys)[None, :] > (n_past + np.arange(n_tokens))[:, None]
+    scores_TS = attention_scores(q_TE, q_scale, k_SE, k_scale)
+    peak_T1 = np.max(np.where(hidden_TS, -(2**31), scores_TS), axis=-1, keepdims=True)
+    p_TS = np.where(hidden_TS, 0, exp2_negative(np.maximum(peak_T1 - scores_TS, 0)))
+    drop_T1 = np.maximum(bit_length(np.sum(p_TS, axis=-1, keepdims=True)) - P_SUM_BITS, 0)
+    p_TS = rshift(p_TS, drop_T1)
+    total_T = np.sum(p_TS, axis=-1)
+    # V's scales are folded into P against the largest among the visible keys (the smallest e).
+    lowest_T = np.minimum.accumulate(v_scale.e)[n_past:]
+    fold_TS = mulsh(p_TS, v_scale.m[None, :], 16 + np.maximum(v_scale.e[None, :] - lowest_T[:, None], 0))
+    acc_TE = as_ints(np.einsum("ts,se->te", fold_TS.astype(np.int32), v_SE.astype(np.int32)))
+    length_T = bit_length(total_T)  # at least 15: the peak itself contributes 32512
+    divisor_T = (total_T << np.maximum(16 - length_T, 0)) >> np.maximum(length_T - 16, 0)
+    reciprocal_T = np.int64(2**31 - 1) // divisor_T
+    # o keeps 16 fraction bits: acc * reciprocal / 2^(15 + length) is acc / total.
+    return mulsh(acc_TE, reciprocal_T[:, None], (length_T - 1)[:, None]), lowest_T
+
+
+def join_heads(o_HTE: Ints, exponent_HT: Ints) -> Quantized:
+    """Bring the heads of a token to the largest of their units, side by side, and quantise: [T, H * E]."""
+    lowest_T = np.min(exponent_HT, axis=0)
+    o_HTE = rshift(o_HTE, (exponent_HT - lowest_T)[..., None])
+    n_heads, n_tokens, head_dim = o_HTE.shape
+    codes, scale = quantize(np.transpose(o_HTE, (1, 0, 2)).reshape(n_tokens, n_heads * head_dim))
+    return Quantized(codes=codes, scale=Scale(scale.m, scale.e + lowest_T))
+
+
+def swiglu(gate_TF: Ints, up_TF: Ints, token: Scale, gate_exponent: int, up_exponent: int) -> Quantized:
+    """silu(gate) * up, quantised for the down projection."""
+    g_TF = mulsh(gate_TF, token.m[:, None], token.e[:, None] + gate_exponent - GATE_FRACTION)
+    inside = np.minimum(np.maximum(g_TF, -(2**15) + 1), 2**15 - 1)
+    # Q15. Past +-16 silu is the identity or zero, and the product would leave 32 bits.
+    curved = rshift(inside * sigmoid(inside), GATE_FRACTION)
+    straight = np.minimum(np.maximum(g_TF, 0), 2**26) << (SWIGLU_BITS - GATE_FRACTION)
+    silu_TF = np.where(np.abs(g_TF) < 2**15, curved, straight)
+    a_TF, a_shift = normalize(silu_TF, SWIGLU_BITS)
+    b_TF, b_shift = normalize(up_TF, SWIGLU_BITS)
+    codes, scale = quantize(a_TF * b_TF)
+    scale = multiply_scales(scale, token)
+    exponent = scale.e + up_exponent + SWIGLU_BITS - a_shift[:, 0] - b_shift[:, 0]
+    return Quantized(codes=codes, scale=Scale(scale.m, exponent))
+
+
+def to_units(y_TO: Ints, token: Scale, exponent: int, fraction: int) -> Ints:
+    """A projection's output in fixed point with `fraction` fraction bits, saturated to int32."""
+    return mulsh(y_TO, token.m[:, None], token.e[:, None] + exponent - fraction)
+
+
+def add_residual(x_TD: Ints, delta_TD: Ints) -> Ints:
+    """Saturating add; the range rule (|x| < 2^28) says that it never saturates."""
+    return saturate32(x_TD + delta_TD)

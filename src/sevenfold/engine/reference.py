@@ -1,0 +1,155 @@
+"""The reference engine: the law itself, in NumPy integers (specs/arithmetic.md). Every other backend equals it bit for bit.
+
+`Cache` holds int8 keys and values with their scales; `forward` appends to it. No floating-point value exists
+between token ids and logits; a test runs the whole path on arrays that refuse one.
+Legend: as in `ops`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sevenfold.core.errors import GateError
+from sevenfold.core.fixed import Ints, Scale, as_ints, multiply_scales, quantize
+from sevenfold.engine import ops
+from sevenfold.engine.weights import IntegerModel, Layer, Shape
+
+NAME = "reference"
+
+
+@dataclass(kw_only=True)
+class LayerCache:
+    """Keys and values of one layer: codes [C, K, E], scales [C, K]. Rows from `Cache.length` on mean nothing."""
+
+    k: Ints
+    k_m: Ints
+    k_e: Ints
+    v: Ints
+    v_m: Ints
+    v_e: Ints
+
+
+class Cache:
+    """KV cache of one sequence, allocated for the whole context; int8 codes, so 2 * (E + 6) bytes a token and head."""
+
+    def __init__(self, shape: Shape) -> None:
+        rows, heads = shape.context, shape.n_kv_heads
+        self.length = 0
+        self.layers = [
+            LayerCache(
+                k=np.zeros((rows, heads, shape.head_dim), np.int8),
+                k_m=np.zeros((rows, heads), np.uint16),
+                k_e=np.zeros((rows, heads), np.int32),
+                v=np.zeros((rows, heads, shape.head_dim), np.int8),
+                v_m=np.zeros((rows, heads), np.uint16),
+                v_e=np.zeros((rows, heads), np.int32),
+            )
+            for _ in range(shape.n_layers)
+        ]
+
+
+def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache, n_past: int) -> Ints:
+    """Attention block's contribution to the residual, [T, D]."""
+    shape, n_tokens = model.shape, x_TD.shape[0]
+    x = ops.rms_norm(x_TD, layer.attn_norm)
+    table = model.rope_CP2[n_past : n_past + n_tokens]
+    q_THE = ops.linear(x, layer.q).reshape(n_tokens, shape.n_heads, shape.head_dim)
+    k_TKE = ops.linear(x, layer.k).reshape(n_tokens, shape.n_kv_heads, shape.head_dim)
+    v_TKE = ops.linear(x, layer.v).reshape(n_tokens, shape.n_kv_heads, shape.head_dim)
+
+    q, q_scale = ops.rotate(q_THE, table)
+    q_scale = ops.scaled(q_scale, layer.q.exponent, x.scale)
+    q_scale = multiply_scales(q_scale, Scale(np.int64(shape.score_m), np.int64(shape.score_e)))
+    k, k_scale = ops.rotate(k_TKE, table)
+    k_scale = ops.scaled(k_scale, layer.k.exponent, x.scale)
+    v, v_scale = quantize(v_TKE)
+    v_scale = ops.scaled(v_scale, layer.v.exponent, x.scale)
+
+    new = slice(n_past, n_past + n_tokens)
+    cache.k[new], cache.k_m[new], cache.k_e[new] = k, k_scale.m, k_scale.e
+    cache.v[new], cache.v_m[new], cache.v_e[new] = v, v_scale.m, v_scale.e
+
+    seen, group = slice(0, n_past + n_tokens), shape.n_heads // shape.n_kv_heads
+    outputs, exponents = [], []
+    for head in range(shape.n_heads):
+        kv = head // group
+        o_TE, exponent_T = ops.attention_head(
+            q[:, head],
+            Scale(q_scale.m[:, head], q_scale.e[:, head]),
+            as_ints(cache.k[seen, kv]),
+            Scale(as_ints(cache.k_m[seen, kv]), as_ints(cache.k_e[seen, kv])),
+            as_ints(cache.v[seen, kv]),
+            Scale(as_ints(cache.v_m[seen, kv]), as_ints(cache.v_e[seen, kv])),
+            n_past,
+        )
+        outputs.append(o_TE)
+        exponents.append(exponent_T)
+    joined = ops.join_heads(np.stack(outputs), np.stack(exponents))
+    y_TD = ops.linear(joined, layer.o)
+    return ops.to_units(y_TD, joined.scale, layer.o.exponent, shape.residual_exponent)
+
+
+def _feed_forward(model: IntegerModel, layer: Layer, x_TD: Ints, experts_T: Ints) -> Ints:
+    """Feed-forward block's contribution to the residual, [T, D]; each token through its one expert."""
+    x = ops.rms_norm(x_TD, layer.ffn_norm)
+    out_TD = np.zeros_like(x_TD)
+    for index, ffn in enumerate(layer.experts):
+        rows = np.nonzero(experts_T == index)[0]
+        if rows.size == 0:
+            continue
+        mine = ops.Quantized(codes=x.codes[rows], scale=Scale(x.scale.m[rows], x.scale.e[rows]))
+        gate, up = ops.linear(mine, ffn.gate), ops.linear(mine, ffn.up)
+        h = ops.swiglu(gate, up, mine.scale, ffn.gate.exponent, ffn.up.exponent)
+        y = ops.linear(h, ffn.down)
+        out_TD[rows] = ops.to_units(y, h.scale, ffn.down.exponent, model.shape.residual_exponent)
+    return out_TD
+
+
+def check_ids(model: IntegerModel, ids: Ints, n_past: int) -> None:
+    """Refuse ids outside the vocabulary and positions past the context. Raises GateError."""
+    shape = model.shape
+    if ids.ndim != 1 or ids.size == 0:
+        raise GateError("a call needs at least one token id", remedy="give a prompt that is not empty")
+    if int(ids.min()) < 0 or int(ids.max()) >= shape.vocab_size:
+        bad = ids[(ids < 0) | (ids >= shape.vocab_size)][0]
+        raise GateError(f"token id {bad} is outside the vocabulary of {shape.vocab_size}")
+    if n_past + ids.size > shape.context:
+        raise GateError(
+            f"{n_past + ids.size} tokens exceed the context of {shape.context}",
+            remedy="shorten the prompt or ask for fewer tokens",
+        )
+
+
+def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = False) -> Ints:
+    """Logits of `ids` after the cached prefix; the cache grows by them.
+
+    Args:
+        ids: [T], in [0, vocab_size).
+        last_only: compute the head for the last token alone.
+
+    Returns:
+        [T, V] (or [1, V]) int64 holding int32 values: natural-log units with 16 fraction bits.
+
+    Raises:
+        GateError: an id outside the vocabulary, no ids, or more positions than the context has.
+    """
+    ids = as_ints(ids)
+    n_past = cache.length
+    check_ids(model, ids, n_past)
+    embedding = as_ints(model.embedding_VD[ids])
+    x_TD = ops.embed(embedding, model.embedding_m_V[ids], model.embedding_s_V[ids])
+    experts_T = model.router_V[ids]
+    for layer, layer_cache in zip(model.layers, cache.layers, strict=True):
+        x_TD = ops.add_residual(x_TD, _attention(model, layer, x_TD, layer_cache, n_past))
+        x_TD = ops.add_residual(x_TD, _feed_forward(model, layer, x_TD, experts_T))
+    cache.length = n_past + ids.size
+    final = ops.rms_norm(x_TD[-1:] if last_only else x_TD, model.final_norm)
+    y_TV = ops.linear(final, model.head)
+    return ops.to_units(y_TV, final.scale, model.head.exponent, ops.LOGIT_FRACTION)
+
+
+def argmax(logits_V: Ints) -> int:
+    """Greedy choice; ties go to the lowest id."""
+    return int(np.argmax(logits_V))

@@ -1,0 +1,228 @@
+"""A sealed model, opened: verified, self-tested, and run only behind the CM-1 gate.
+
+    model = Model.open("model.s7l")
+    with model.session("def fib(n):") as session:
+        text = "".join(session.generate(64))
+
+`Model.open` checks every hash, then replays the golden prompts on the chosen backend and refuses to run on a mismatch. A session is one
+gate and one KV cache; calls before it opens or after it closes raise GateError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from sevenfold.artifact import Artifact, Gate, ReplayRow, read_artifact, verify
+from sevenfold.core.errors import ArtifactError, GateError, UsageError
+from sevenfold.core.fixed import Ints
+from sevenfold.core.hashing import Json, sha256
+from sevenfold.engine import reference
+from sevenfold.engine.weights import IntegerModel, load_weights
+from sevenfold.tokenizer.codec import Tokenizer
+
+BACKENDS = {reference.NAME: reference}
+GOLDEN_STEPS = 8
+
+
+def find_backend(name: str) -> None:
+    """Refuse a backend that this version does not have. Raises UsageError."""
+    if name not in BACKENDS:
+        raise UsageError(f"no backend {name!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreedyRun:
+    """What a prompt gives: the tokens of `n_steps` greedy steps and the logits they were taken from."""
+
+    ids: tuple[int, ...]
+    tokens: tuple[int, ...]
+    logits_sha256: str
+
+
+def greedy_run(model: IntegerModel, ids: Sequence[int], n_steps: int) -> GreedyRun:
+    """Greedy steps from a prompt. `logits_sha256` is over the int32 big-endian logits of each step, in order (V6).
+
+    Raises:
+        GateError: ids that the model refuses, or more positions than the context has.
+    """
+    cache, tokens, raw = reference.Cache(model.shape), [], []
+    pending = np.array(ids, np.int64)
+    for _ in range(n_steps):
+        logits_V = reference.forward(model, pending, cache, last_only=True)[0]
+        raw.append(logits_V.astype(">i4").tobytes())
+        tokens.append(reference.argmax(logits_V))
+        pending = np.array(tokens[-1:], np.int64)
+    return GreedyRun(ids=tuple(ids), tokens=tuple(tokens), logits_sha256=sha256(b"".join(raw)).hex())
+
+
+def replay(artifact: Artifact) -> list[ReplayRow]:
+    """Replay every golden prompt of a file on every backend of this machine (V6). Raises ArtifactError."""
+    tokenizer = Tokenizer.from_json(artifact.dictionary)
+    weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
+    rows = []
+    for backend in BACKENDS:
+        for index, golden in enumerate(artifact.provenance["golden"]):
+            run = greedy_run(weights, prompt_ids(tokenizer, golden["prompt"]), golden["n_steps"])
+            rows.append(
+                ReplayRow(
+                    name=f"golden prompt {index} on {backend}",
+                    expected=f"{golden['ids']} -> {golden['tokens']} {golden['logits_sha256']}",
+                    actual=f"{list(run.ids)} -> {list(run.tokens)} {run.logits_sha256}",
+                )
+            )
+    return rows
+
+
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Ids of a prompt as the model saw text in training: the end-of-text token, then the text's own."""
+    return [tokenizer.eot_id, *tokenizer.encode(prompt)]
+
+
+class Model:
+    """A verified model. Safe to share: it is never written after `open`."""
+
+    def __init__(self, artifact: Artifact, backend: str = reference.NAME) -> None:
+        find_backend(backend)
+        self.backend = backend
+        self.artifact = artifact
+        if artifact.header_only:
+            raise ArtifactError(
+                "the file is a header without lanes: there is nothing to run",
+                where=str(artifact.path),
+                remedy="seal a trained model",
+            )
+        self.tokenizer = Tokenizer.from_json(artifact.dictionary)
+        self.weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
+
+    @classmethod
+    def open(cls, path: Path | str, *, backend: str = reference.NAME) -> Model:
+        """Read, check every hash, and prove the backend on the golden prompts.
+
+        Raises:
+            ArtifactError: the file is refused, or the backend gives other logits than the seal.
+            StorageError: the file cannot be read.  UsageError: no such backend.
+        """
+        artifact = read_artifact(path)
+        failed = [row for row in verify(artifact).rows if row.status == "fail"]
+        if failed and not artifact.header_only:
+            raise ArtifactError(
+                f"rule {failed[0].id} does not hold: {failed[0].detail}",
+                where=str(path),
+                remedy="`s7 verify` shows every rule; get the file again from its maker",
+            )
+        model = cls(artifact, backend)
+        model.self_test()
+        return model
+
+    @property
+    def context(self) -> int:
+        """Positions a session has, prompt and answer together."""
+        return self.weights.shape.context
+
+    @property
+    def golden(self) -> list[Mapping[str, Json]]:
+        """Golden prompts of the file."""
+        rows = self.artifact.provenance.get("golden")
+        return rows if isinstance(rows, list) else []
+
+    def self_test(self) -> None:
+        """Replay the first golden prompt's steps on this backend. Raises ArtifactError on any other bit."""
+        if not self.golden:
+            raise ArtifactError(
+                "no golden logits travel with this file, so no backend can be proved on it",
+                where=str(self.artifact.path),
+                remedy="use a file sealed by `s7 seal`",
+            )
+        golden = self.golden[0]
+        run = greedy_run(self.weights, golden["ids"], golden["n_steps"])
+        if run.logits_sha256 != golden["logits_sha256"]:
+            raise ArtifactError(
+                f"backend {self.backend!r} fails the self-test: logits {run.logits_sha256[:16]}, "
+                f"the seal says {golden['logits_sha256'][:16]}",
+                where=str(self.artifact.path),
+                remedy="do not use this backend on this machine; please report it",
+            )
+
+    def session(self, prompt: str, *, max_tokens: int = 0) -> Session:
+        """A session on a prompt; enter it with `with`. `max_tokens` reserves room, so that a too long answer is refused at once.
+
+        Raises:
+            GateError: forbidden control characters, or prompt and answer exceed the context.
+        """
+        return Session(self, prompt, max_tokens)
+
+
+class Session:
+    """One prompt, one gate, one KV cache. Greedy (A8: top-k = 1)."""
+
+    def __init__(self, model: Model, prompt: str, max_tokens: int = 0) -> None:
+        self.model = model
+        self.gate = Gate()
+        self._prompt = prompt
+        self._max_tokens = max_tokens
+        self._cache = reference.Cache(model.weights.shape)
+        self._stack = ExitStack()
+        self.logits: Ints | None = None
+        self.tokens: list[int] = []
+
+    def __enter__(self) -> Session:
+        with ExitStack() as stack:
+            body = stack.enter_context(self.gate.call(self._prompt))
+            ids = prompt_ids(self.model.tokenizer, body)
+            needed, context = len(ids) + self._max_tokens, self.model.context
+            if needed > context:
+                raise GateError(
+                    f"the prompt has {len(ids)} tokens and {self._max_tokens} are to follow; the context has {context}",
+                    where="prompt",
+                    remedy="shorten the prompt or lower --max-tokens",
+                )
+            self._stack = stack.pop_all()
+        self._prefill(ids)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _prefill(self, ids: Sequence[int]) -> None:
+        self.gate.require_open("prefill")
+        array = np.array(ids, np.int64)
+        self.logits = reference.forward(self.model.weights, array, self._cache, last_only=True)[0]
+
+    def step(self) -> int:
+        """The next token id, greedy; ties go to the lowest id.
+
+        Raises:
+            GateError: the gate is shut, or the context is full.
+        """
+        self.gate.require_open("step")
+        if self.logits is None:
+            raise GateError("a step before the prompt was read", remedy="enter the session with `with`")
+        if self.tokens:
+            last = np.array(self.tokens[-1:], np.int64)
+            self.logits = reference.forward(self.model.weights, last, self._cache, last_only=True)[0]
+        self.tokens.append(reference.argmax(self.logits))
+        return self.tokens[-1]
+
+    def generate(self, max_tokens: int) -> Iterator[str]:
+        """Text as it comes, up to `max_tokens` tokens or the end-of-text token. Pieces are whole characters.
+
+        Raises:
+            GateError: the gate is shut, or the context is full.
+        """
+        stream = self.model.tokenizer.stream()
+        for _ in range(max_tokens):
+            token = self.step()
+            if token == self.model.tokenizer.eot_id:
+                break
+            if piece := stream.feed(token):
+                yield piece
+        if rest := stream.close():
+            yield rest

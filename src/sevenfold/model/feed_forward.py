@@ -1,0 +1,46 @@
+"""SwiGLU feed-forward (arXiv 2002.05202), alone or one per expert with the token's own text as router (A3).
+
+Shape suffixes: B batch, T sequence, D d_model, N tokens (B * T flattened).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sevenfold.model.linear import Linear
+
+
+class FeedForward(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, d_model: int, d_ffn: int) -> None:
+        super().__init__()
+        self.gate_proj = Linear(d_model, d_ffn)
+        self.up_proj = Linear(d_model, d_ffn)
+        self.down_proj = Linear(d_ffn, d_model)
+
+    def forward(self, x: Tensor, experts_BT: Tensor | None = None) -> Tensor:
+        """[..., D] -> [..., D]; `experts_BT` is not read here."""
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class RoutedFeedForward(nn.Module):
+    """One network per expert; each token goes through exactly one, without gates, noise or capacity."""
+
+    def __init__(self, d_model: int, d_ffn: int, n_experts: int) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(FeedForward(d_model, d_ffn) for _ in range(n_experts))
+
+    def forward(self, x_BTD: Tensor, experts_BT: Tensor | None = None) -> Tensor:
+        """x [B, T, D], experts [B, T] int64 -> [B, T, D]. Raises ValueError without `experts_BT`."""
+        if experts_BT is None:
+            raise ValueError("a routed feed-forward needs the expert of each token")
+        x_ND, expert_N = x_BTD.flatten(0, 1), experts_BT.flatten()
+        out_ND = torch.zeros_like(x_ND)
+        for index, expert in enumerate(self.experts):
+            rows = torch.nonzero(expert_N == index).squeeze(1)
+            # Rows are unique, so neither the gather's backward nor the copy adds in an order that could vary.
+            out_ND = out_ND.index_copy(0, rows, expert(x_ND.index_select(0, rows)))
+        return out_ND.view_as(x_BTD)

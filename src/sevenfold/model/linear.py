@@ -1,0 +1,61 @@
+"""Bias-free projections in FP32, through oneDNN where PyTorch has it.
+
+On AMD processors PyTorch's default CPU matrix product takes an AVX2 path; oneDNN takes AVX-512 and runs the same product
+2.2 times as fast (dev/LOG.md). The weight gradient stays with the default product, where oneDNN was not faster.
+Results do not depend on the thread count: each output element is summed by one thread in one order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+ONEDNN = _has_onednn()
+
+
+def backend_name() -> str:
+    """Which matrix product computes FP32 projections on the CPU; it decides bits, so manifests record it."""
+    return "onednn" if ONEDNN else "aten"
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight.T without autograd. x [..., I], weight [O, I] (strided views are fine) -> [..., O]."""
+    if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return F.linear(x, weight)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return product(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        grad_weight = grad.flatten(0, -2).t() @ x.flatten(0, -2)
+        return product(grad, weight.t()), grad_weight
+
+
+class Linear(nn.Module):
+    """y = x @ weight.T; weight [n_out, n_in], no bias."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_out, n_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., n_in] -> [..., n_out]."""
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            return _Linear.apply(x, self.weight)
+        return F.linear(x, self.weight)

@@ -1,0 +1,119 @@
+"""The decoder: embedding, pre-norm blocks, final norm, tied head. Dense, token-routed, or trunk plus expert stacks.
+
+Parameter names are the artifact's record names (specs/arithmetic.md, section 4). Shape suffixes: B batch, T sequence,
+D d_model, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sevenfold.model.attention import Attention
+from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
+from sevenfold.model.linear import Linear, product
+from sevenfold.model.norm import RMSNorm
+from sevenfold.model.rope import Rope
+from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)) (D1: this order is fixed)."""
+
+    def __init__(self, spec: ModelSpec, rope: Rope, d_ffn: int, n_experts: int) -> None:
+        super().__init__()
+        self.attn_norm = RMSNorm(spec.d_model, spec.norm_eps)
+        self.attn = Attention(spec, rope)
+        self.ffn_norm = RMSNorm(spec.d_model, spec.norm_eps)
+        self.ffn: nn.Module = (
+            RoutedFeedForward(spec.d_model, d_ffn, n_experts) if n_experts else FeedForward(spec.d_model, d_ffn)
+        )
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(self, x_BTD: Tensor, experts_BT: Tensor | None) -> Tensor:
+        """[B, T, D] -> [B, T, D]."""
+        x_BTD = x_BTD + self.dropout(self.attn(self.attn_norm(x_BTD)))
+        return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD), experts_BT))
+
+
+def _blocks(spec: ModelSpec, rope: Rope, n_layers: int, d_ffn: int, n_experts: int = 0) -> nn.ModuleDict:
+    return nn.ModuleDict({f"{i:02d}": Block(spec, rope, d_ffn, n_experts) for i in range(n_layers)})
+
+
+class _Stack(nn.Module):
+    """The layers of one domain expert, behind the trunk (B1)."""
+
+    def __init__(self, layers: nn.ModuleDict) -> None:
+        super().__init__()
+        self.layers = layers
+
+
+class Transformer(nn.Module):
+    """Built from a ModelSpec alone; weights are set by `initialize` or by loading a checkpoint."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        rope = Rope(spec)
+        self.embedding = nn.Embedding(spec.vocab_size, spec.d_model)
+        routed = len(spec.moe.experts) if isinstance(spec.moe, TokenRouted) else 0
+        self.layers = _blocks(spec, rope, spec.n_layers, spec.d_ffn, routed)
+        if isinstance(spec.moe, ExpertStacks):
+            moe = spec.moe
+            self.experts = nn.ModuleList(
+                _Stack(_blocks(spec, rope, moe.n_layers, moe.d_ffn)) for _ in moe.experts
+            )
+        self.final_norm = RMSNorm(spec.d_model, spec.norm_eps)
+        if not spec.tied:
+            self.lm_head = Linear(spec.d_model, spec.vocab_size)
+        # Expert of each token id; not a weight. Set from the tokenizer's router table before the first call.
+        self.expert_of_token: Tensor | None = None
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[V, D]: the embedding itself when tied."""
+        return self.embedding.weight if self.spec.tied else self.lm_head.weight
+
+    def hidden(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
+        """Normalised states before the head, [B, T, D].
+
+        Args:
+            ids_BT: int64 token ids.
+            stack: which domain's layers follow the trunk (expert stacks only); None runs the trunk alone.
+        """
+        routed = isinstance(self.spec.moe, TokenRouted)
+        if routed and self.expert_of_token is None:
+            raise ValueError("set expert_of_token from the tokenizer's router table first")
+        experts_BT = self.expert_of_token[ids_BT] if routed and self.expert_of_token is not None else None
+        x_BTD = self.embedding(ids_BT)
+        blocks = list(self.layers.values())
+        if stack is not None:
+            blocks += list(self.experts[stack].layers.values())
+        for block in blocks:
+            x_BTD = block(x_BTD, experts_BT)
+        return self.final_norm(x_BTD)
+
+    def forward(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
+        """Logits [B, T, V] float32, for evaluation; training uses `loss.head_loss` on `hidden`."""
+        hidden_BTD = self.hidden(ids_BT, stack)
+        if hidden_BTD.requires_grad:
+            return hidden_BTD @ self.head_weight.t()
+        return product(hidden_BTD, self.head_weight)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator, std: float) -> None:
+        """Normal weights in name order; projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
+        depth = self.spec.n_layers + (self.spec.moe.n_layers if isinstance(self.spec.moe, ExpertStacks) else 0)
+        for name, parameter in sorted(self.named_parameters()):
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+                continue
+            branch_end = name.endswith(("o_proj.weight", "down_proj.weight"))
+            parameter.normal_(0.0, std / math.sqrt(2 * depth) if branch_end else std, generator=generator)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable scalars, each counted once."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,188 @@
+"""The spine as a table: which stage needs which, what decides that it has to run again, and in what order.
+
+A stage is `run(job) -> StageResult` in its own room. Its key covers the recipe sections it reads, the roots of the stages it
+reads and, for the corpus, the content of the sources. Same key and undamaged outputs: the stage is skipped. The manifest goes
+first when a stage starts and comes last when it ends, so a directory with a manifest is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from sevenfold import __version__
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.hashing import canonical_json, digest
+from sevenfold.core.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    damaged_output,
+    hash_outputs,
+    output_root,
+    read_manifest,
+    write_manifest,
+)
+from sevenfold.recipe.job import Job
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One row of the table. Raise `version` when a change of code changes the bytes a stage writes."""
+
+    name: str
+    module: str
+    needs: tuple[str, ...]
+    sections: tuple[str, ...]  # of the recipe; "*" is all of it
+    keeps: bool = False  # leftovers of an unfinished run are its own checkpoints
+    version: int = 1
+
+
+STAGES = (
+    Stage(name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",)),
+    Stage(
+        name="tokenizer",
+        module="sevenfold.tokenizer.stage",
+        needs=("corpus",),
+        sections=("tokenizer", "model"),
+    ),
+    Stage(
+        name="train",
+        module="sevenfold.train.stage",
+        needs=("tokenizer",),
+        sections=("model", "train"),
+        keeps=True,
+    ),
+    Stage(
+        name="quantize",
+        module="sevenfold.quantize.stage",
+        needs=("tokenizer", "train"),
+        sections=("model", "train", "quantize"),
+    ),
+    Stage(
+        name="seal",
+        module="sevenfold.quantize.seal",
+        needs=("corpus", "tokenizer", "train", "quantize"),
+        sections=("*",),
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+def find_stage(name: str) -> Stage:
+    """The stage of that name. Raises UsageError."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise UsageError(f"no stage {name!r}", remedy=f"stages are {', '.join(STAGE_NAMES)}")
+
+
+def stage_key(job: Job, stage: Stage, module: ModuleType) -> str:
+    """What the stage's outputs depend on, as one digest. Raises StorageError when an input stage is unfinished."""
+    resolved = job.recipe.resolved()
+    sections = resolved if "*" in stage.sections else {name: resolved[name] for name in stage.sections}
+    fingerprint = getattr(module, "fingerprint", None)
+    return digest(
+        "sevenfold/stage/1",
+        stage.name,
+        f"{__version__}/{stage.version}",
+        canonical_json(sections),
+        fingerprint(job) if fingerprint else "",
+        *(f"{name}={job.manifest(name).root}" for name in stage.needs),
+    )
+
+
+def up_to_date(job: Job, stage: Stage, key: str) -> bool:
+    """Whether the stage's outputs are there, whole, and made from this key."""
+    directory = job.directory(stage.name)
+    manifest = read_manifest(directory)
+    if manifest is None or manifest.key != key or damaged_output(directory, manifest) is not None:
+        return False
+    if manifest.recipe_digest != job.recipe.digest:
+        # Another part of the recipe changed; what this stage read did not.
+        write_manifest(
+            directory, replace(manifest, recipe_digest=job.recipe.digest, recipe_name=job.recipe.name)
+        )
+    return True
+
+
+def _prepare(job: Job, stage: Stage, *, force: bool) -> Path:
+    directory = job.directory(stage.name)
+    with storage(directory):
+        (directory / MANIFEST_NAME).unlink(missing_ok=True)
+        if directory.is_dir() and (force or not stage.keeps):
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
+    """Run one stage unless it is up to date; whether it ran.
+
+    Raises:
+        SevenfoldError: what the stage raises; its directory then holds no manifest.
+    """
+    module = importlib.import_module(stage.module)
+    key = stage_key(job, stage, module)
+    if not force and up_to_date(job, stage, key):
+        job.progress.note(f"{stage.name}: up to date")
+        return False
+    directory = _prepare(job, stage, force=force)
+    result = module.run(job)
+    with storage(directory):
+        outputs = hash_outputs(directory, result.outputs)
+    manifest = Manifest(
+        stage=stage.name,
+        key=key,
+        recipe_digest=job.recipe.digest,
+        recipe_name=job.recipe.name,
+        inputs={name: job.manifest(name).root for name in stage.needs},
+        outputs=outputs,
+        root=output_root(outputs),
+        tools={"sevenfold": __version__, **result.tools},
+        seed=job.recipe.train.seed,
+        facts=result.facts,
+    )
+    write_manifest(directory, manifest)
+    job.progress.note(f"{stage.name}: done, root {manifest.root[:16]}")
+    return True
+
+
+def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) -> list[str]:
+    """Run all stages up to `until`; `force` names one that runs even if it is up to date. Returns those that ran."""
+    last, forced = find_stage(until), find_stage(force).name if force else None
+    ran = []
+    with exclusive(job.out):
+        for stage in STAGES[: STAGES.index(last) + 1]:
+            if run_stage(job, stage, force=stage.name == forced):
+                ran.append(stage.name)
+    return ran
+
+
+@contextmanager
+def exclusive(out: Path) -> Iterator[None]:
+    """Hold the run directory: a second process in it is refused. Raises StorageError."""
+    with storage(out):
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise StorageError(
+            "another s7 process is working in this directory",
+            where=str(out),
+            remedy="wait for it, or choose another --out",
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Float checkpoint to integers, the quality gate, and the seal."""

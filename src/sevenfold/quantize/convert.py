@@ -1,0 +1,196 @@
+"""INT8 per row from float weights, and the integer multipliers that replace every scale (B4, specs/arithmetic.md section 4).
+
+scale_row = max|w_row| / 127; code = round half up(w / scale), within +-127. Everything that multiplies a code later (the 1/127 of
+dynamic activations, sqrt(d_model) of the norms, log2(e)/sqrt(head_dim) of the scores) is folded into 16-bit mantissas here,
+in float64, once; from then on there are integers only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.artifact import operation
+from sevenfold.core.errors import RecipeError
+from sevenfold.core.fixed import CODE_MAX
+from sevenfold.core.hashing import Json
+from sevenfold.core.tables import rope, rope_frequencies
+from sevenfold.engine.ops import headroom
+from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
+from sevenfold.recipe.schema import ModelSpec, TokenRouted
+
+Floats = NDArray[np.float64]
+MAX_ROW_SHIFT = 62
+GAIN_BITS = 15
+RESIDUAL_EXPONENT = 16
+RESIDUAL_BITS = 27  # one bit of headroom below the law's |x| < 2^28
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntTensor:
+    """One record of the FIELD lane. `scale` is the nominal scale for readers that know nothing of rows."""
+
+    name: str
+    dims: tuple[int, ...]
+    scale: float
+    data: NDArray[np.int8]
+
+
+def mantissa(value: float) -> tuple[int, int]:
+    """(m, s) with value ~ m * 2^-s, m in [2^15, 2^16); (0, 62) when value is zero or below 2^-47."""
+    if value <= 0.0:
+        return 0, MAX_ROW_SHIFT
+    fraction, exponent = math.frexp(value)
+    m, s = math.floor(fraction * 65536 + 0.5), 16 - exponent
+    if m == 65536:
+        m, s = 32768, s - 1
+    return (m, s) if s <= MAX_ROW_SHIFT else (0, MAX_ROW_SHIFT)
+
+
+def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Codes [O, I] and scale of each row [O] (0 for a row of zeros)."""
+    scale = np.max(np.abs(weight), axis=1) / CODE_MAX
+    safe = np.where(scale > 0, scale, 1.0)
+    codes = np.clip(np.floor(weight / safe[:, None] + 0.5), -CODE_MAX, CODE_MAX)
+    return codes.astype(np.int8), scale
+
+
+def pack16(values: NDArray[np.int64], kind: str) -> NDArray[np.int8]:
+    """16-bit integers as big-endian byte pairs along a new last axis, merged into the one before."""
+    return np.ascontiguousarray(values).astype(kind).view(np.int8).reshape(*values.shape, 2)
+
+
+class Converter:
+    """Collects records and exponents of one model."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.records: list[IntTensor] = []
+        self.exponents: dict[str, int] = {}
+
+    def add(self, name: str, data: NDArray[np.int8], scale: float = 1.0) -> None:
+        self.records.append(IntTensor(name=name, dims=data.shape, scale=float(np.float32(scale)), data=data))
+
+    def _rows(self, name: str, ratios: list[float]) -> None:
+        packed = np.array([mantissa(r) for r in ratios], np.int64)
+        self.add(f"{name}.rows", pack16(packed, ">u2").reshape(len(ratios), 4))
+
+    def embedding(self, weight: Floats, residual_exponent: int) -> None:
+        """Embedding rows, scaled into residual units."""
+        codes, scale = quantize_rows(weight)
+        self.add(EMBEDDING, codes, float(scale.max()))
+        self._rows(EMBEDDING, [math.ldexp(float(s), residual_exponent) for s in scale])
+
+    def linear(self, name: str, weight: Floats, input_folds: int = 1) -> None:
+        """A projection whose input codes carry `input_folds` factors of 1/127 still to be applied."""
+        codes, scale = quantize_rows(weight)
+        self.add(name, codes, float(scale.max()))
+        real = scale / CODE_MAX**input_folds
+        lift = headroom(weight.shape[1])
+        # The largest row gets a multiplier in [1/4, 1/2): shift 17 at least, and |y| < 2^29.
+        _, top = math.frexp(float(real.max()) or 1.0)
+        exponent = lift - 1 - top
+        self._rows(name, [math.ldexp(float(r), exponent - lift) for r in real])
+        self.exponents[name] = exponent
+
+    def norm(self, name: str, gain: Floats) -> None:
+        """Norm gains times sqrt(d_model), as i16 with one exponent."""
+        real = gain * math.sqrt(self.spec.d_model)
+        _, top = math.frexp(float(np.max(np.abs(real))) or 1.0)
+        exponent = GAIN_BITS - top
+        limit = (1 << GAIN_BITS) - 1
+        values = np.clip(np.floor(np.ldexp(real, exponent) + 0.5), -limit, limit).astype(np.int64)
+        self.add(f"{name}.gain", pack16(values, ">i2"))
+        self.exponents[name] = exponent
+
+
+def residual_exponent(largest: float) -> int:
+    """Fraction bits of the residual: 16, or fewer where the largest |x| seen (times two) would leave the range."""
+    _, top = math.frexp(max(largest, 1.0) * 2)
+    return min(RESIDUAL_EXPONENT, RESIDUAL_BITS - top)
+
+
+def _rope_table(spec: ModelSpec) -> NDArray[np.int8]:
+    scaling = spec.rope_scaling
+    try:
+        frequencies = rope_frequencies(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor)
+    except ValueError as error:
+        raise RecipeError(str(error), where="model.rope_scaling.kind") from error
+    return pack16(rope(frequencies, spec.context).astype(np.int64), ">i2")
+
+
+def convert(
+    state: Mapping[str, NDArray[np.float32]],
+    spec: ModelSpec,
+    largest_residual: float,
+    router: list[int] | None = None,
+) -> tuple[list[IntTensor], dict[str, Json]]:
+    """Integer records (in name order) and the graph that the engine loads.
+
+    Args:
+        state: float weights by name, as in `model.Transformer`.
+        largest_residual: largest |x| seen on the residual stream in calibration.
+        router: expert of each token id, for token-routed models.
+
+    Raises:
+        RecipeError: a rope scaling without a definition.
+    """
+    exponent = residual_exponent(largest_residual)
+    converter = Converter(spec)
+    weights = {name: value.astype(np.float64) for name, value in state.items()}
+    converter.embedding(weights[EMBEDDING], exponent)
+    converter.linear(HEAD, weights.get(HEAD, weights[EMBEDDING]))
+    for name, value in weights.items():
+        if name in (EMBEDDING, HEAD):
+            continue
+        if value.ndim == 1:
+            converter.norm(name, value)
+        else:
+            # Attention output carries V's 1/127 besides that of its own quantisation.
+            converter.linear(name, value, input_folds=2 if name.endswith("o_proj.weight") else 1)
+    converter.add(ROPE, _rope_table(spec))
+    n_experts = len(spec.moe.experts) if isinstance(spec.moe, TokenRouted) else 1
+    if router is not None:
+        converter.add(ROUTER, np.array(router, np.int8)[:, None])
+    score = math.log2(math.e) / math.sqrt(spec.head_dim) / CODE_MAX**2
+    score_m, score_e = mantissa(score)
+    shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
+    graph: dict[str, Json] = {
+        "model": {name: getattr(spec, name) for name in shape} | {"n_experts": n_experts},
+        "residual_exponent": exponent,
+        "norm_eps": math.floor(math.ldexp(spec.norm_eps * spec.d_model, 2 * exponent)),
+        "score_scale": {"m": score_m, "e": score_e},
+        "exponents": dict(sorted(converter.exponents.items())),
+        "operations": operations(spec.n_layers, n_experts),
+    }
+    if FINAL_NORM not in converter.exponents:
+        raise RecipeError("the checkpoint has no final_norm.weight", remedy="train again with this version")
+    return sorted(converter.records, key=lambda r: r.name.encode()), graph
+
+
+def operations(n_layers: int, n_experts: int) -> list[dict[str, Json]]:
+    """The computation as data, in order; each operation names its one fold (rule V1).
+
+    Attention writes its keys and values into FIELD-lane structures (A8); nothing else changes state.
+    """
+
+    def compute(op: str, *reads: str, writes: tuple[str, ...] = ()) -> dict[str, Json]:
+        return operation(op, "COMPUTE", writes, reads=list(reads))
+
+    ops = [compute("embed", EMBEDDING)]
+    for index in range(n_layers):
+        layer = f"layers.{index:02d}"
+        routed = n_experts > 1
+        ops += [
+            compute("rms_norm", f"{layer}.attn_norm.weight"),
+            compute("attention", f"{layer}.attn", ROPE, writes=("FIELD",)),
+            compute("add_residual"),
+            compute("rms_norm", f"{layer}.ffn_norm.weight"),
+            compute("swiglu_routed", f"{layer}.ffn", ROUTER) if routed else compute("swiglu", f"{layer}.ffn"),
+            compute("add_residual"),
+        ]
+    return [*ops, compute("rms_norm", FINAL_NORM), compute("head", HEAD), compute("argmax")]

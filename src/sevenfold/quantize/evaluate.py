@@ -1,0 +1,35 @@
+"""Bits per byte of the integer model, on the windows the float model was scored on.
+
+The engine gives integer logits; turning them into a loss is measurement, not inference, so floats are allowed from here on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.log import Progress
+from sevenfold.engine.ops import LOGIT_FRACTION
+from sevenfold.engine.reference import Cache, forward
+from sevenfold.engine.weights import IntegerModel
+from sevenfold.train.evaluate import Score, predicted_bytes
+
+
+def integer_score(
+    model: IntegerModel,
+    rows: NDArray[np.int64],
+    token_lengths: NDArray[np.int64],
+    progress: Progress,
+) -> tuple[Score, NDArray[np.int64]]:
+    """Score and greedy choices ([n_windows, sequence]) of the integer model on windows of tokens."""
+    nats, choices = 0.0, []
+    for index, row in enumerate(rows):
+        logits = forward(model, row[:-1], Cache(model.shape))
+        choices.append(np.argmax(logits, axis=1))
+        real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION)
+        peak = real.max(axis=1)
+        log_sum = peak + np.log(np.exp(real - peak[:, None]).sum(axis=1))
+        nats += float((log_sum - real[np.arange(len(real)), row[1:]]).sum())
+        progress.advance(index + 1)
+    score = Score(nats=nats, n_tokens=rows[:, 1:].size, n_bytes=predicted_bytes(rows, token_lengths))
+    return score, np.stack(choices)

@@ -1,0 +1,111 @@
+"""Stage `seal`: everything a run knows about its model, into one file (B5, D6, law 4).
+
+Writes ../model.s7l (mode 0444) beside the stage directories. Golden logits are computed here by the reference engine and travel with
+the model.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sevenfold import __version__
+from sevenfold.artifact import Golden, Identity, ModelClass, SealInput, Tensor, build_contents, write_artifact
+from sevenfold.core.errors import StorageError
+from sevenfold.core.files import read_bytes
+from sevenfold.core.hashing import Json
+from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
+from sevenfold.engine.weights import load_weights
+from sevenfold.quantize.stage import read_records
+from sevenfold.recipe.job import Job, StageResult
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.train.records import METRICS, TRACE
+
+STAGE = "seal"
+ARTIFACT_NAME = "model.s7l"
+TRACE_ROWS = 200  # rows of the loss curve that travel with the model, evenly spaced
+
+
+def _jsonl(path: Path) -> list[Json]:
+    return [json.loads(line) for line in read_bytes(path).splitlines()]
+
+
+def thin(rows: list[Json], count: int = TRACE_ROWS) -> list[Json]:
+    """At most `count` + 1 rows, evenly spaced; the last row is always there."""
+    if len(rows) <= count:
+        return rows
+    kept = [rows[i * len(rows) // count] for i in range(count)]
+    return kept if kept[-1] is rows[-1] else [*kept, rows[-1]]
+
+
+def identity(job: Job) -> Identity:
+    """Where the model comes from: the digests and figures of every stage."""
+    corpus, tokenizer = job.manifest("corpus"), job.manifest("tokenizer")
+    train, quantize = job.manifest("train"), job.manifest("quantize")
+    digests = {output.path: output.sha256 for output in tokenizer.outputs}
+    return Identity(
+        recipe_name=job.recipe.name,
+        recipe_digest=job.recipe.digest,
+        dataset_root=corpus.root,
+        tokenizer_digest=digests["tokenizer.json"],
+        training_seed=job.recipe.train.seed,
+        code_version=__version__,
+        facts={
+            "recipe": job.recipe.resolved(),
+            "family": job.recipe.family,
+            "roots": {m.stage: m.root for m in (corpus, tokenizer, train, quantize)},
+            "tools": {m.stage: dict(m.tools) for m in (corpus, tokenizer, train, quantize)},
+            "corpus": dict(corpus.facts),
+            "train": dict(train.facts),
+            "quantize": dict(quantize.facts),
+        },
+    )
+
+
+def run(job: Job) -> StageResult:
+    """Assemble and write the artifact.
+
+    Raises:
+        StorageError: an input is missing, or the disk is full; no partial file is left.
+        ArtifactError: the contents cannot be sealed.
+    """
+    recipe = job.recipe
+    records, graph = read_records(job.directory("quantize"))
+    dictionary = read_bytes(job.directory("tokenizer") / "tokenizer.json")
+    tokenizer = Tokenizer.from_json(dictionary)
+    weights = load_weights(records, graph, str(job.directory("quantize")))
+    golden = []
+    for prompt in recipe.seal.golden_prompts:
+        ids = prompt_ids(tokenizer, prompt)
+        n_steps = min(GOLDEN_STEPS, recipe.model.context - len(ids))
+        if n_steps < 1:
+            raise StorageError(
+                f"golden prompt {prompt[:20]!r} has {len(ids)} tokens, the context {recipe.model.context}",
+                where="seal.golden_prompts",
+                remedy="shorten it",
+            )
+        done = greedy_run(weights, ids, n_steps)
+        golden.append(
+            Golden(
+                prompt=prompt, ids=ids, n_steps=n_steps, tokens=done.tokens, logits_sha256=done.logits_sha256
+            )
+        )
+    contents = build_contents(
+        SealInput(
+            class_=ModelClass.MOE if recipe.model.moe else ModelClass.DENSE,
+            padded=recipe.seal.packing == "padded",
+            dictionary=dictionary,
+            tensors=[Tensor(r.name, r.dims, r.scale, r.data) for r in records.values()],
+            graph=graph,
+            trace=thin(_jsonl(job.directory("train") / METRICS)),
+            batch=_jsonl(job.directory("train") / TRACE),
+            identity=identity(job),
+            golden=golden,
+        )
+    )
+    sealed = write_artifact(job.out / ARTIFACT_NAME, contents, replace=True)
+    job.progress.note(f"sealed {job.out / ARTIFACT_NAME}, root {sealed.root}")
+    return StageResult(
+        outputs=[f"../{ARTIFACT_NAME}"],
+        facts={"root": sealed.root, "n_bytes": sealed.n_bytes, "n_golden": len(golden)},
+    )

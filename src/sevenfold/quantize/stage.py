@@ -1,0 +1,125 @@
+"""Stage `quantize`: float checkpoint to integer records and a graph, with the quality gate (B4).
+
+Writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and quality.json.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load as load_tensors
+
+from sevenfold.core.errors import QualityError
+from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
+from sevenfold.core.hashing import Json
+from sevenfold.engine.weights import load_weights
+from sevenfold.model.transformer import Transformer
+from sevenfold.quantize.convert import IntTensor, convert
+from sevenfold.quantize.evaluate import integer_score
+from sevenfold.recipe.job import Job, StageResult
+from sevenfold.train.batches import Batches
+from sevenfold.train.evaluate import float_score
+from sevenfold.train.stage import (
+    WEIGHTS,
+    build_model,
+    held_out_rows,
+    load_tokenizer,
+    token_lengths,
+)
+from sevenfold.tokenizer.shards import open_tokens
+
+STAGE = "quantize"
+RECORDS, SCALES, GRAPH, QUALITY = "records.safetensors", "scales.json", "graph.json", "quality.json"
+CALIBRATION_BATCHES = 4
+
+
+@torch.no_grad()
+def largest_residual(model: Transformer, job: Job) -> float:
+    """Largest |x| on the residual stream over a few batches of training text (never held-out text)."""
+    seen = [0.0]
+
+    def watch(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        seen.append(float(output.abs().max()))
+
+    handles = [block.register_forward_hook(watch) for block in model.layers.values()]
+    spec = job.recipe.train
+    batches = Batches(
+        tokens=open_tokens(job.directory("tokenizer") / "train.tokens").tokens,
+        sequence=spec.sequence,
+        batch_sequences=spec.batch_sequences,
+    )
+    model.eval()
+    for step in range(CALIBRATION_BATCHES):
+        model.hidden(torch.from_numpy(batches.batch(step)[:, :-1]))
+    for handle in handles:
+        handle.remove()
+    return max(seen)
+
+
+def read_records(directory: Path) -> tuple[dict[str, IntTensor], dict[str, Json]]:
+    """Records by name and the graph, as this stage wrote them. Raises StorageError."""
+    arrays: dict[str, NDArray[np.int8]] = load_arrays(read_bytes(directory / RECORDS))
+    scales = read_json(directory / SCALES)
+    records = {
+        name: IntTensor(name=name, dims=array.shape, scale=scales[name], data=array)
+        for name, array in arrays.items()
+    }
+    return records, read_json(directory / GRAPH)
+
+
+def check_gate(quality: dict[str, Json], limit: float) -> None:
+    """Refuse integers that cost more than the recipe allows. Raises QualityError."""
+    if quality["bpb_increase"] > limit:
+        raise QualityError(
+            f"integer inference costs {quality['bpb_increase']:.2%} bits per byte, the recipe allows {limit:.2%}",
+            where="quantize.max_bpb_increase",
+            remedy="train longer, or raise the limit in the recipe",
+        )
+
+
+def run(job: Job) -> StageResult:
+    """Quantise, measure against FP32 on the same held-out windows, and pass the gate or stop.
+
+    Raises:
+        QualityError: the gate is not met.
+        StorageError: an input is missing or an output cannot be written.
+    """
+    directory, spec = job.directory(STAGE), job.recipe.quantize
+    model = build_model(job)
+    model.load_state_dict(load_tensors(read_bytes(job.directory("train") / WEIGHTS)))
+    largest = largest_residual(model, job)
+    router = None if model.expert_of_token is None else [int(e) for e in model.expert_of_token]
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    records, graph = convert(state, job.recipe.model, largest, router)
+
+    rows = held_out_rows(job, spec.eval_windows)
+    lengths = token_lengths(load_tokenizer(job))
+    job.progress.start("evaluate FP32 on the same windows", len(rows), "windows")
+    exact, exact_choices = float_score(model, rows, lengths, job.progress)
+    job.progress.start("evaluate INT8", len(rows), "windows")
+    integer = load_weights({r.name: r for r in records}, graph, str(directory))
+    score, choices = integer_score(integer, rows, lengths, job.progress)
+    quality: dict[str, Json] = {
+        "bpb_fp32": exact.bits_per_byte,
+        "bpb_int": score.bits_per_byte,
+        "bpb_increase": score.bits_per_byte / exact.bits_per_byte - 1.0,
+        "top1_agreement": float((choices == exact_choices).mean()),
+        "n_eval_tokens": score.n_tokens,
+        "largest_residual": largest,
+        "residual_exponent": graph["residual_exponent"],
+    }
+    check_gate(quality, spec.max_bpb_increase)
+    write_bytes(directory / RECORDS, save_arrays({r.name: r.data for r in records}))
+    write_json(directory / SCALES, {r.name: r.scale for r in records})
+    write_json(directory / GRAPH, graph)
+    write_json(directory / QUALITY, quality)
+    return StageResult(
+        outputs=[RECORDS, SCALES, GRAPH, QUALITY],
+        facts=quality,
+        tools={"numpy": np.__version__, "torch": torch.__version__},
+    )

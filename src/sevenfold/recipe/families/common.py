@@ -1,0 +1,253 @@
+"""Rules of every family: the parts of a recipe agree, and ask for nothing that the spine does not have."""
+
+from __future__ import annotations
+
+import re
+
+from sevenfold.recipe.families.rule import Rule, number
+from sevenfold.recipe.schema import (
+    DirectorySource,
+    ExpertStacks,
+    Family,
+    HybridAttention,
+    JsonlSource,
+    Phase,
+    Recipe,
+    Retrieval,
+)
+
+ALL: tuple[Family, ...] = ("s7", "m31r", "llama", "slm")
+
+_SPDX = re.compile(r"\(*[A-Za-z0-9][A-Za-z0-9.+-]*\)*( (AND|OR|WITH) \(*[A-Za-z0-9][A-Za-z0-9.+-]*\)*)*")
+
+
+def _heads(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if model.n_heads % model.n_kv_heads == 0:
+        return None
+    return f"{model.n_heads} heads are not a multiple of {model.n_kv_heads} key/value heads"
+
+
+def _layers(recipe: Recipe) -> str | None:
+    most = max(recipe.model.n_layers, getattr(recipe.model.moe, "n_layers", 0))
+    return f"{most} layers" if most > 100 else None
+
+
+def _vocabulary(recipe: Recipe) -> str | None:
+    tokenizer, model = recipe.tokenizer.vocab_size, recipe.model.vocab_size
+    return None if tokenizer == model else f"tokenizer.vocab_size is {tokenizer}, model.vocab_size is {model}"
+
+
+def _special_tokens(recipe: Recipe) -> str | None:
+    special, size = recipe.tokenizer.special_tokens, recipe.tokenizer.vocab_size
+    if len(set(special)) != len(special) or "" in special:
+        return "tokenizer.special_tokens has an empty or a repeated entry"
+    needed = len(special) + (256 if recipe.tokenizer.byte_fallback else 0)
+    return f"{needed} bytes and special tokens do not fit {size} entries" if needed > size else None
+
+
+def _sequence(recipe: Recipe) -> str | None:
+    longest = max([recipe.train.sequence, *(phase.sequence for phase in recipe.train.phases)])
+    context = recipe.model.context
+    return f"a training sequence of {longest} tokens, a context of {context}" if longest > context else None
+
+
+def _batch(recipe: Recipe) -> str | None:
+    train = recipe.train
+    micro = train.micro_batch_sequences
+    if micro is not None and train.batch_sequences % micro:
+        return f"micro batches of {micro} do not divide a batch of {train.batch_sequences}"
+    step = train.batch_sequences * train.sequence
+    return (
+        f"{number(train.tokens)} tokens are less than one batch of {number(step)}"
+        if train.tokens < step
+        else None
+    )
+
+
+def _licences(recipe: Recipe) -> str | None:
+    declared = [
+        source.licence
+        for source in recipe.corpus.sources
+        if isinstance(source, DirectorySource | JsonlSource) and source.licence is not None
+    ]
+    for licence in (*recipe.corpus.licences, *declared):
+        if not _SPDX.fullmatch(licence) or licence.count("(") != licence.count(")"):
+            return f"{licence!r} does not have the form of an SPDX licence expression"
+    return None
+
+
+def _source_licence(recipe: Recipe) -> str | None:
+    for index, source in enumerate(recipe.corpus.sources):
+        if isinstance(source, JsonlSource) and source.licence is None and source.licence_key is None:
+            return f"corpus.sources[{index}] declares no licence and names no licence key"
+    return None
+
+
+def _mix(recipe: Recipe) -> str | None:
+    for name, mix in (
+        ("corpus.mix", recipe.corpus.mix),
+        ("tokenizer.training_mix", recipe.tokenizer.training_mix),
+    ):
+        if mix and abs(sum(mix.values()) - 1.0) > 1e-9:
+            return f"{name} sums to {sum(mix.values()):g}"
+    domains = {source.domain for source in recipe.corpus.sources}
+    if recipe.corpus.mix and recipe.corpus.mix.keys() != domains:
+        named = ", ".join(sorted(recipe.corpus.mix))
+        return f"corpus.mix names {named}; the sources have {', '.join(sorted(domains))}"
+    return None
+
+
+def _sizes(recipe: Recipe) -> str | None:
+    low, high = recipe.corpus.min_bytes, recipe.corpus.max_bytes
+    return f"corpus.min_bytes {low} is above corpus.max_bytes {high}" if low > high else None
+
+
+def _experts(recipe: Recipe) -> str | None:
+    experts = recipe.model.moe.experts if recipe.model.moe else ()
+    return f"{', '.join(experts)}" if len(set(experts)) != len(experts) else None
+
+
+def _phase(phase: Phase, moe: object) -> str | None:
+    if phase.trains == "all":
+        return (
+            f"phase {phase.name} trains all, so it has no tokens per expert"
+            if phase.tokens_per_expert
+            else None
+        )
+    if not isinstance(moe, ExpertStacks):
+        return f"phase {phase.name} trains {phase.trains}; the model has no expert stacks"
+    if phase.trains == "trunk":
+        return (
+            f"phase {phase.name} trains the trunk; no tokens per expert" if phase.tokens_per_expert else None
+        )
+    if phase.tokens_per_expert.keys() != set(moe.experts):
+        return f"phase {phase.name} gives tokens to {', '.join(phase.tokens_per_expert) or 'no expert'}"
+    if sum(phase.tokens_per_expert.values()) != phase.tokens:
+        return (
+            f"phase {phase.name}: the experts' tokens sum to {number(sum(phase.tokens_per_expert.values()))}"
+        )
+    return None
+
+
+def _phases(recipe: Recipe) -> str | None:
+    phases = recipe.train.phases
+    wrong = next((text for phase in phases if (text := _phase(phase, recipe.model.moe))), None)
+    if wrong or not phases:
+        return wrong
+    total = sum(phase.tokens for phase in phases)
+    return None if total == recipe.train.tokens else f"the phases' tokens sum to {number(total)}"
+
+
+def _hybrid(recipe: Recipe) -> str | None:
+    model = recipe.model
+    if not isinstance(model.attention, HybridAttention):
+        return None
+    if model.n_heads != model.attention.gqa * model.n_kv_heads:
+        return f"gqa {model.attention.gqa} x {model.n_kv_heads} key/value heads is not {model.n_heads} heads"
+    scaling = model.attention.rope_scaling
+    return (
+        None
+        if scaling == model.rope_scaling.kind
+        else f"{scaling} in the block, {model.rope_scaling.kind} in model"
+    )
+
+
+def _scaling(recipe: Recipe) -> str | None:
+    scaling = recipe.model.rope_scaling
+    return (
+        f"kind {scaling.kind}, factor {scaling.factor:g}"
+        if (scaling.kind == "none") != (scaling.factor == 1)
+        else None
+    )
+
+
+def _curriculum(recipe: Recipe) -> str | None:
+    context = recipe.context
+    if context is None or context.train_base <= context.target_stage1 <= context.target_stage2:
+        return None
+    return f"{context.train_base}, {context.target_stage1}, {context.target_stage2} do not ascend"
+
+
+def _tools(recipe: Recipe) -> str | None:
+    names = [tool.name for tool in recipe.tools]
+    if len(set(names)) != len(names):
+        return "a tool stands twice"
+    chunks = [tool.chunk_tokens for tool in recipe.tools if isinstance(tool, Retrieval)]
+    return next((f"chunks of {low} to {high} tokens" for low, high in chunks if low > high), None)
+
+
+def _spine(recipe: Recipe) -> str | None:
+    model, train = recipe.model, recipe.train
+    if model.architecture != "decoder":
+        return f"model.architecture is {model.architecture}"
+    wanted = {
+        "model.pretrained": model.pretrained is not None,
+        "model.retrieval": model.retrieval,
+        "train.rl_alignment": train.rl_alignment,
+        "train.external_services": bool(train.external_services),
+    }
+    return next((f"{key} is set" for key, is_set in wanted.items() if is_set), None)
+
+
+RULES = (
+    Rule("G.heads", ALL, "query heads are a multiple of key/value heads", "model.n_kv_heads", _heads),
+    Rule("G.layers", ALL, "at most 100 layers: a layer's number has two digits", "model.n_layers", _layers),
+    Rule(
+        "G.vocabulary",
+        ALL,
+        "tokenizer and model agree on the size",
+        "tokenizer.vocab_size",
+        _vocabulary,
+    ),
+    Rule(
+        "G.special-tokens",
+        ALL,
+        "special tokens are distinct, and fit the vocabulary with the 256 bytes",
+        "tokenizer.special_tokens",
+        _special_tokens,
+    ),
+    Rule("G.sequence", ALL, "training sequences fit the context", "train.sequence", _sequence),
+    Rule(
+        "G.batch",
+        ALL,
+        "micro batches divide the batch; at least one batch",
+        "train.tokens",
+        _batch,
+    ),
+    Rule("G.licences", ALL, "licences are SPDX expressions", "corpus.licences", _licences),
+    Rule(
+        "G.source-licence",
+        ALL,
+        "each source has a licence",
+        "corpus.sources",
+        _source_licence,
+    ),
+    Rule("G.mix", ALL, "a mix sums to 1 and names the sources' domains", "corpus.mix", _mix),
+    Rule("G.sizes", ALL, "min_bytes is at most max_bytes", "corpus.min_bytes", _sizes),
+    Rule("G.experts", ALL, "experts have distinct names", "model.moe.experts", _experts),
+    Rule("G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases),
+    Rule(
+        "G.hybrid",
+        ALL,
+        "a hybrid block agrees with heads and scaling",
+        "model.attention",
+        _hybrid,
+    ),
+    Rule(
+        "G.rope-scaling",
+        ALL,
+        "a factor above 1 if and only if scaled",
+        "model.rope_scaling",
+        _scaling,
+    ),
+    Rule("G.curriculum", ALL, "context targets ascend", "context", _curriculum),
+    Rule("G.tools", ALL, "each tool stands once, and its ranges ascend", "tools", _tools),
+    Rule(
+        "G.spine",
+        ("s7", "llama", "slm"),
+        "a decoder, trained from random weights, without retrieval, reinforcement or outside services",
+        "model",
+        _spine,
+    ),
+)

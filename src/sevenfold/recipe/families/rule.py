@@ -1,0 +1,179 @@
+"""The form of a rule, and the checks that several families share.
+
+A rule is data: an id (the requirement it comes from), the families it binds, its text, the key it is about
+and a check. A check returns what is wrong, or None; it never raises on a recipe that the schema accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sevenfold.recipe.schema import Family, Recipe
+from sevenfold.recipe.sizing import count
+
+Check = Callable[[Recipe], str | None]
+
+# SPDX ids that ask for no more than a notice. A family that wants permissive data allows these, no others.
+PERMISSIVE = frozenset(
+    (
+        "0BSD",
+        "AFL-3.0",
+        "Apache-2.0",
+        "Artistic-2.0",
+        "BlueOak-1.0.0",
+        "BSD-1-Clause",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSD-3-Clause-Clear",
+        "BSL-1.0",
+        "CC-BY-3.0",
+        "CC-BY-4.0",
+        "CC0-1.0",
+        "HPND",
+        "ICU",
+        "ISC",
+        "MIT",
+        "MIT-0",
+        "MulanPSL-2.0",
+        "NCSA",
+        "PostgreSQL",
+        "PSF-2.0",
+        "Python-2.0",
+        "Unicode-3.0",
+        "Unicode-DFS-2016",
+        "Unlicense",
+        "UPL-1.0",
+        "W3C",
+        "X11",
+        "Zlib",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. `key` is the recipe key that an error points to."""
+
+    id: str
+    families: tuple[Family, ...]
+    text: str
+    key: str
+    check: Check
+
+
+def number(n: float) -> str:
+    """A count as a person reads it."""
+    return f"{n:,.0f}"
+
+
+def check_rope(recipe: Recipe) -> str | None:
+    """Rotary positions."""
+    return None if recipe.model.position == "rope" else f"model.position is {recipe.model.position!r}"
+
+
+def check_causal(recipe: Recipe) -> str | None:
+    """Full causal attention."""
+    return None if recipe.model.attention == "causal" else "model.attention is hybrid"
+
+
+def check_tied(recipe: Recipe) -> str | None:
+    """Head tied to the embedding."""
+    return None if recipe.model.tied else "model.tied is false"
+
+
+def check_dense(recipe: Recipe) -> str | None:
+    """No experts."""
+    return None if recipe.model.moe is None else f"model.moe is {recipe.model.moe.kind}"
+
+
+def check_order(recipe: Recipe) -> str | None:
+    """Fixed order of the data."""
+    return "train.shuffle is true" if recipe.train.shuffle else None
+
+
+def check_noise(recipe: Recipe) -> str | None:
+    """No noise on gradients."""
+    noise = recipe.train.gradient_noise
+    return f"train.gradient_noise is {noise}" if noise else None
+
+
+def check_licences(recipe: Recipe) -> str | None:
+    """Permissive licences only."""
+    odd = [licence for licence in recipe.corpus.licences if licence not in PERMISSIVE]
+    return f"corpus.licences has {', '.join(odd)}" if odd else None
+
+
+def check_checkpointing(recipe: Recipe) -> str | None:
+    """Activation checkpointing."""
+    return None if recipe.train.activation_checkpointing else "train.activation_checkpointing is false"
+
+
+def check_adamw(recipe: Recipe) -> str | None:
+    """AdamW with betas 0.9 and 0.95."""
+    train = recipe.train
+    if train.optimizer == "adamw" and train.betas == (0.9, 0.95):
+        return None
+    return f"train.optimizer is {train.optimizer} with betas {list(train.betas)}"
+
+
+def warmup_between(low: float, high: float) -> Check:
+    """Warm-up as a share of the steps."""
+
+    def check(recipe: Recipe) -> str | None:
+        ratio = recipe.train.warmup_ratio
+        return None if low <= ratio <= high else f"train.warmup_ratio is {ratio}"
+
+    return check
+
+
+def precision_in(*allowed: str) -> Check:
+    """Training precision."""
+
+    def check(recipe: Recipe) -> str | None:
+        return None if recipe.train.precision in allowed else f"train.precision is {recipe.train.precision}"
+
+    return check
+
+
+def budget(bounds: Mapping[str, tuple[float, float]]) -> Check:
+    """Parameters inside the bounds of the recipe's tier; tiers without bounds are not bound."""
+
+    def check(recipe: Recipe) -> str | None:
+        if recipe.tier not in bounds:
+            return None
+        low, high = bounds[recipe.tier]
+        n = count(recipe.model)
+        if low <= n <= high:
+            return None
+        return f"{number(n)} parameters; tier {recipe.tier} allows {number(low)} to {number(high)}"
+
+    return check
+
+
+def around(target: float, tolerance: float) -> tuple[float, float]:
+    """Bounds of `tolerance` (a ratio) around a target."""
+    return target * (1 - tolerance), target * (1 + tolerance)
+
+
+def mix_is(expected: Mapping[str, float], binds: Callable[[Recipe], bool]) -> Check:
+    """The corpus mix of a document, for the recipes it binds."""
+
+    def check(recipe: Recipe) -> str | None:
+        mix = recipe.corpus.mix
+        same = mix.keys() == expected.keys() and all(abs(mix[key] - expected[key]) < 1e-9 for key in mix)
+        if same or not binds(recipe):
+            return None
+        return f"corpus.mix is {shares(mix)}, not {shares(expected)}"
+
+    return check
+
+
+def shares(mix: Mapping[str, float]) -> str:
+    """A mix in per cent."""
+    return " / ".join(f"{key} {100 * value:g} %" for key, value in mix.items()) or "empty"
+
+
+def missing_from(present: Sequence[str], wanted: Sequence[str]) -> str:
+    """Items of `wanted` that `present` lacks, as text."""
+    return " ".join(item for item in wanted if item not in present)

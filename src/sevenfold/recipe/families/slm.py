@@ -1,0 +1,122 @@
+"""Rules of the SLM family (2B with 512k context, and its 300M draft): requirements C."""
+
+from __future__ import annotations
+
+from sevenfold.recipe.families.rule import (
+    Rule,
+    around,
+    budget,
+    check_adamw,
+    check_checkpointing,
+    check_dense,
+    check_licences,
+    check_rope,
+    missing_from,
+    mix_is,
+    precision_in,
+    warmup_between,
+)
+from sevenfold.recipe.schema import Family, HybridAttention, Recipe
+
+SLM: tuple[Family, ...] = ("slm",)
+MIX = {"code": 0.40, "math": 0.15, "text": 0.30, "synthetic_cot": 0.15}
+SPECIALS = ("<nl>", "<tab>", "<indent>", "<dedent>", "<scratchpad>", "<call_tool>", "<tool_result>")
+
+
+def _tokenizer(recipe: Recipe) -> str | None:
+    tokenizer = recipe.tokenizer
+    if (tokenizer.algo, tokenizer.vocab_size, tokenizer.byte_fallback) == (
+        "sentencepiece_unigram",
+        150000,
+        True,
+    ):
+        return None
+    return f"{tokenizer.algo}, {tokenizer.vocab_size} entries, byte fallback {tokenizer.byte_fallback}"
+
+
+def _specials(recipe: Recipe) -> str | None:
+    lacking = missing_from(recipe.tokenizer.special_tokens, SPECIALS)
+    return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
+
+
+def _hybrid(recipe: Recipe) -> str | None:
+    return None if isinstance(recipe.model.attention, HybridAttention) else "model.attention is causal"
+
+
+def _curriculum(recipe: Recipe) -> str | None:
+    context = recipe.context
+    if context is None:
+        return "there is no context block"
+    if (context.train_base, context.target_stage1) == (recipe.train.sequence, recipe.model.context):
+        return None
+    return (
+        f"train_base {context.train_base} and target_stage1 {context.target_stage1}, but train.sequence "
+        f"{recipe.train.sequence} and model.context {recipe.model.context}"
+    )
+
+
+def _weight_decay(recipe: Recipe) -> str | None:
+    return (
+        None if recipe.train.weight_decay == 0.1 else f"train.weight_decay is {recipe.train.weight_decay:g}"
+    )
+
+
+def _heads(recipe: Recipe) -> str | None:
+    return (
+        f"model.n_heads is {recipe.model.n_heads}"
+        if recipe.tier == "2B" and recipe.model.n_heads != 24
+        else None
+    )
+
+
+def _sharding(recipe: Recipe) -> str | None:
+    return None if recipe.hardware.sharding == "zero3" else f"hardware.sharding is {recipe.hardware.sharding}"
+
+
+RULES = (
+    Rule(
+        "C2.tokenizer", SLM, "SentencePiece Unigram, 150000 entries, byte fallback", "tokenizer", _tokenizer
+    ),
+    Rule(
+        "C2.specials",
+        SLM,
+        "the tokenizer has the special tokens of C2",
+        "tokenizer.special_tokens",
+        _specials,
+    ),
+    Rule(
+        "C3.mix",
+        SLM,
+        "40 code / 15 maths / 30 text / 15 synthetic",
+        "corpus.mix",
+        mix_is(MIX, lambda _: True),
+    ),
+    Rule("C3.licences", SLM, "permissive licences only", "corpus.licences", check_licences),
+    Rule("C5.dense", SLM, "no mixture of experts", "model.moe", check_dense),
+    Rule("C5.rope", SLM, "positions are rotary (RoPE)", "model.position", check_rope),
+    Rule("C5.hybrid", SLM, "hybrid attention", "model.attention", _hybrid),
+    Rule("C5.heads", SLM, "tier 2B: 24 heads", "model.n_heads", _heads),
+    Rule(
+        "C5.curriculum",
+        SLM,
+        "training starts at train_base, and the model is made for target_stage1",
+        "context",
+        _curriculum,
+    ),
+    Rule("C5.optimizer", SLM, "AdamW with betas 0.9 and 0.95", "train.optimizer", check_adamw),
+    Rule("C5.weight-decay", SLM, "weight decay 0.1", "train.weight_decay", _weight_decay),
+    Rule("C5.warmup", SLM, "warm-up of 2 to 3 %", "train.warmup_ratio", warmup_between(0.02, 0.03)),
+    Rule("C5.precision", SLM, "FP8", "train.precision", precision_in("fp8")),
+    Rule(
+        "C5.checkpointing",
+        SLM,
+        "gradient checkpointing",
+        "train.activation_checkpointing",
+        check_checkpointing,
+    ),
+    Rule("C5.sharding", SLM, "FSDP ZeRO-3", "hardware.sharding", _sharding),
+    Rule("C5.budget", SLM, "tier 2B within 1 %", "model", budget({"2B": around(2e9, 0.01)})),
+    Rule(
+        "C13.draft", SLM, "the draft, tier 300M, within 5 %", "model", budget({"300M": around(300e6, 0.05)})
+    ),
+)

@@ -1,0 +1,50 @@
+"""What a stage is given and what it gives back. Stages meet in files: a stage reads `job.directory(other)`,
+writes `job.directory(itself)`, and returns what the manifest needs; `sevenfold.pipeline` writes that manifest
+last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress, Silent
+from sevenfold.core.manifest import Manifest, read_manifest
+from sevenfold.recipe.schema import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of one recipe in one directory."""
+
+    recipe: Recipe
+    out: Path
+    recipe_dir: Path = Path()  # relative source paths in the recipe are taken from here
+    progress: Progress = field(default_factory=Silent)
+
+    def directory(self, stage: str) -> Path:
+        """Directory of a stage's files."""
+        return self.out / stage
+
+    def manifest(self, stage: str) -> Manifest:
+        """Manifest of a stage that must have finished. Raises StorageError when it has not."""
+        manifest = read_manifest(self.directory(stage))
+        if manifest is None:
+            raise StorageError(
+                f"stage {stage!r} has not finished here",
+                where=str(self.directory(stage)),
+                remedy=f"run `s7 make RECIPE --out {self.out} --until {stage}` first",
+            )
+        return manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """Files written (paths relative to the stage directory), figures for reports, tools that decided bytes."""
+
+    outputs: list[str]
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,117 @@
+"""From a recipe file to a checked recipe: `extends:`, `include:`, schema, family policies.
+
+A file's value is its base (`extends:`), overlaid with its blocks (`include:`, in order), overlaid with its
+own keys. Mappings merge key by key; lists and scalars are replaced. Every value keeps the mark of the file in
+which it stands, so an error in a base is shown in the base.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sevenfold.core.errors import RecipeError
+from sevenfold.recipe.blocks import load_spec_block
+from sevenfold.recipe.policy import check_policies
+from sevenfold.recipe.schema import Recipe
+from sevenfold.recipe.validate import build, locate, show
+from sevenfold.recipe.yamltree import Mark, Node, read_tree
+
+MAX_EXTENDS = 8
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read, resolve and check a recipe.
+
+    Raises:
+        StorageError: the file cannot be read.
+        RecipeError: `where` is file:line of the key at fault.
+        PolicyError: a rule of the recipe's family (or of all families) is broken.
+    """
+    tree = load_tree(path)
+    recipe = build(Recipe, tree)
+    check_policies(recipe, lambda key: str(locate(tree, key.split("."))[0]))
+    return recipe
+
+
+def load_tree(path: Path) -> Node:
+    """The marked tree of a recipe after `extends:` and `include:`, unchecked against the schema."""
+    return _resolve(Path(path), ())
+
+
+def _resolve(path: Path, chain: tuple[Path, ...]) -> Node:
+    tree = read_tree(path)
+    if not isinstance(tree.value, dict):
+        raise RecipeError(f"a recipe is a mapping, not {show(tree.plain())}", where=str(tree.mark))
+    entries = dict(tree.value)
+    extends, include = entries.pop("extends", None), entries.pop("include", None)
+    result = Node({}, tree.mark)
+    if extends is not None:
+        mark, node = extends
+        result = _base(path, mark, node, (*chain, path.resolve()))
+    for mark, node in _includes(include):
+        block = load_spec_block(_beside(path, mark, "include", node))
+        result = merge(result, _graft(block.target, block.tree))
+    return merge(result, Node(entries, tree.mark))
+
+
+def _base(path: Path, mark: Mark, node: Node, chain: tuple[Path, ...]) -> Node:
+    """The tree of the recipe that `path` extends. `chain` holds the files on the way here."""
+    base = _beside(path, mark, "extends", node)
+    if base.resolve() in chain:
+        cycle = " -> ".join(step.name for step in (*chain, base))
+        raise RecipeError(f"extends: a cycle ({cycle})", where=str(mark), remedy="break it")
+    if len(chain) > MAX_EXTENDS:
+        raise RecipeError(
+            f"extends: more than {MAX_EXTENDS} levels", where=str(mark), remedy="flatten the bases"
+        )
+    return _resolve(base, chain)
+
+
+def _includes(entry: tuple[Mark, Node] | None) -> list[tuple[Mark, Node]]:
+    if entry is None:
+        return []
+    mark, node = entry
+    if not isinstance(node.value, list):
+        raise RecipeError(
+            f"include: {show(node.plain())} is not a list",
+            where=str(mark),
+            remedy="allowed: a list of block files",
+        )
+    return [(item.mark, item) for item in node.value]
+
+
+def _beside(path: Path, mark: Mark, key: str, node: Node) -> Path:
+    """The file that a relative path in `path` means. Raises RecipeError when there is none."""
+    name = node.value
+    if not isinstance(name, str) or not name or "\0" in name or Path(name).is_absolute():
+        raise RecipeError(
+            f"{key}: {show(node.plain())} is not a relative path",
+            where=str(mark),
+            remedy="allowed: base.yaml, ../x.yaml",
+        )
+    target = Path(os.path.normpath(path.parent / name))
+    try:
+        found = target.is_file()
+    except OSError:
+        found = False
+    if not found:
+        raise RecipeError(f"{key}: no file {target}", where=str(mark), remedy="check the path")
+    return target
+
+
+def _graft(keys: tuple[str, ...], node: Node) -> Node:
+    """`node` under `keys`."""
+    for key in reversed(keys):
+        node = Node({key: (node.mark, node)}, node.mark)
+    return node
+
+
+def merge(base: Node, over: Node) -> Node:
+    """`over` laid over `base`: mappings merge, everything else is replaced; marks stay with their values."""
+    if not isinstance(base.value, dict) or not isinstance(over.value, dict):
+        return over
+    entries = dict(base.value)
+    for key, (mark, node) in over.value.items():
+        entries[key] = (mark, merge(entries[key][1], node) if key in entries else node)
+    return Node(entries, over.mark)

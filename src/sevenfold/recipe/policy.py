@@ -1,0 +1,51 @@
+"""Family policies: the table of all rules, and its application to a recipe.
+
+A family has no code path of its own; what differs is the data of its recipes and these rules. The first rule
+broken, in the order of the table, is the error; the general rules come first, so a family's rules see a
+recipe that agrees with itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sevenfold.core.errors import PolicyError
+from sevenfold.recipe.families import common, llama, m31r, s7, slm
+from sevenfold.recipe.families.rule import Rule
+from sevenfold.recipe.schema import Recipe
+
+RULES: tuple[Rule, ...] = (*common.RULES, *s7.RULES, *m31r.RULES, *llama.RULES, *slm.RULES)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule that a recipe breaks, and how."""
+
+    rule: Rule
+    finding: str
+
+
+def violations(recipe: Recipe) -> list[Violation]:
+    """Every rule of the recipe's family that it breaks, in the order of the table."""
+    found = ((rule, rule.check(recipe)) for rule in RULES if recipe.family in rule.families)
+    return [Violation(rule, finding) for rule, finding in found if finding is not None]
+
+
+def check_policies(recipe: Recipe, place: Callable[[str], str] | None = None) -> None:
+    """Refuse a recipe that breaks a rule of its family; `place` turns a key path into file:line.
+
+    Raises:
+        PolicyError: with the first rule's id and text, what breaks it, and how many more are broken.
+    """
+    broken = violations(recipe)
+    if not broken:
+        return
+    rule, finding = broken[0].rule, broken[0].finding
+    others = ", ".join(violation.rule.id for violation in broken[1:])
+    raise PolicyError(
+        rule.id,
+        f"{rule.text}; {finding}",
+        where=place(rule.key) if place else "",
+        remedy=f"change {rule.key}" + (f"; also broken: {others}" if others else ""),
+    )

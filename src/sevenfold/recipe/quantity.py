@@ -1,0 +1,79 @@
+"""Quantities as people write them ("4.9M tokens", "40 GiB", "2 %") as exact numbers in one base unit per
+field.
+
+A field that carries a `Unit` accepts a plain number in the base unit, or text with one of the unit's own
+spellings; another unit is an error that names the ones allowed. Arithmetic is decimal, so 4.9M is 4900000 and
+never 4899999.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import Enum
+
+_METRIC = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+_FLOPS = {"GFLOP/s": 10**9, "TFLOP/s": 10**12, "PFLOP/s": 10**15}
+
+
+class Unit(Enum):
+    """What a field counts in. The value is (base unit, an example, spelling -> multiplier)."""
+
+    TOKENS = ("tokens", "4.9M tokens", {f"{prefix} tokens".strip(): n for prefix, n in _METRIC.items()})
+    BYTES = ("bytes", "40 GB", {"bytes": 1, **_BYTES})
+    RATIO = ("a number from 0 to 1", "2 %", {"%": Decimal("0.01")})
+    MONEY = ("USD per GPU-hour", "2.5 USD/h", {"USD/h": 1})
+    FLOPS = ("FLOP/s", "312 TFLOP/s", {"FLOP/s": 1, **_FLOPS})
+
+    @property
+    def base(self) -> str:
+        """What a plain number means."""
+        return str(self.value[0])
+
+    @property
+    def example(self) -> str:
+        """One allowed text."""
+        return str(self.value[1])
+
+    @property
+    def spellings(self) -> dict[str, Decimal | int]:
+        """Allowed spelling -> multiplier to the base unit."""
+        return dict(self.value[2])
+
+
+class QuantityError(ValueError):
+    """Text that is not a quantity of the unit; the message says what is allowed."""
+
+
+_TEXT = re.compile(r"([-+]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(\S.*)?")
+
+
+def parse_quantity(text: str, unit: Unit) -> int | float:
+    """The number that `text` says in the unit's base: an int when it is whole, else a float.
+
+    Raises:
+        QuantityError: no number, no unit, or a unit of another kind.
+    """
+    spellings = unit.spellings
+    units = ", ".join(spellings)
+    allowed = f"allowed: a number ({unit.base}), or text such as '{unit.example}' with one of {units}"
+    match = _TEXT.fullmatch(text.strip())
+    if match is None:
+        raise QuantityError(f"is not a quantity; {allowed}")
+    number, spelling = Decimal(match[1]), " ".join((match[2] or "").split())
+    if not spelling:
+        raise QuantityError(f"is text without a unit; {allowed}")
+    if spelling not in spellings:
+        raise QuantityError(f"unit {spelling!r} is not allowed here; {allowed}")
+    value = number * spellings[spelling]
+    return int(value) if value == value.to_integral_value() else float(value)

@@ -1,0 +1,320 @@
+"""The recipe: one YAML file that decides one model, as strict, frozen data (specs/recipe.md).
+
+Every field is typed and bounded here; what a family forbids is in `policy`, how many parameters come out is
+in `sizing`, and reading YAML with line numbers is in `loader`. A resolved recipe has one canonical form and
+one digest.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sevenfold.core.hashing import Json, canonical_json, digest
+from sevenfold.recipe.quantity import Unit
+
+Family = Literal["s7", "m31r", "llama", "slm"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0), Unit.RATIO]
+Tokens = Annotated[int, Field(gt=0), Unit.TOKENS]
+Bytes = Annotated[int, Field(gt=0), Unit.BYTES]
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+Scaling = Literal["none", "linear", "ntk", "yarn"]
+
+
+class Section(BaseModel):
+    """Base of every part of a recipe: no unknown keys, no coercion, no mutation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class RopeScaling(Section):
+    """Position scaling beyond the trained context."""
+
+    kind: Scaling = "none"
+    factor: float = Field(default=1.0, ge=1.0)
+
+
+class HybridAttention(Section):
+    """Block `attention.yaml` of the SLM programme, as it stands there (C21)."""
+
+    scheme: Literal["hybrid"]
+    local_chunk: Tokens
+    global_stride: Tokens
+    global_tokens: Literal["learned_summaries"]
+    streaming_links: Literal["ring"]
+    rope_scaling: Scaling
+    gqa: Positive  # query heads that share one key/value head
+    kv_quant_bits: Literal[4, 8]
+
+
+class TokenRouted(Section):
+    """One feed-forward network per expert in every layer; a token's own text picks the expert (A3)."""
+
+    kind: Literal["token_routed"]
+    experts: tuple[Name, ...] = Field(min_length=2, max_length=16)
+    # experts[0] takes a token whose text contains one of these; every other token goes to experts[1].
+    code_markers: tuple[str, ...] = Field(default=("{", "def", ";", "fn"), min_length=1)
+
+
+class ExpertStacks(Section):
+    """A shared trunk (the model's own layers), then a stack of layers per domain (B1)."""
+
+    kind: Literal["expert_stacks"]
+    experts: tuple[Name, ...] = Field(min_length=2, max_length=16)
+    n_layers: Positive
+    d_ffn: Positive
+
+
+class ModelSpec(Section):
+    """Shape of the decoder. `head_dim` is free: d_model need not equal n_heads * head_dim."""
+
+    architecture: Literal["decoder", "encoder_decoder", "recurrent"] = "decoder"
+    d_model: Positive
+    n_layers: Positive
+    n_heads: Positive
+    n_kv_heads: Positive
+    head_dim: Annotated[int, Field(gt=0, multiple_of=2)]
+    d_ffn: Positive
+    vocab_size: Annotated[int, Field(ge=257, le=1 << 20)]
+    context: Tokens
+    position: Literal["rope", "learned"] = "rope"
+    rope_theta: float = Field(default=10000.0, gt=1.0)
+    rope_scaling: RopeScaling = RopeScaling()
+    norm_eps: float = Field(default=1e-5, gt=0.0, lt=1e-1)
+    tied: bool = True
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    attention: Literal["causal"] | HybridAttention = "causal"
+    moe: Annotated[TokenRouted | ExpertStacks, Field(discriminator="kind")] | None = None
+    pretrained: str | None = None
+    retrieval: bool = False
+
+
+class TokenizerSpec(Section):
+    """Block `tokenizer.yaml` of the SLM programme is a valid value of this section (C21)."""
+
+    algo: Literal["bpe", "sentencepiece_unigram"] = "bpe"
+    vocab_size: Annotated[int, Field(ge=257, le=1 << 20)]
+    byte_fallback: bool = True
+    preserve: tuple[str, ...] = ()
+    special_tokens: tuple[str, ...] = ("<|endoftext|>",)
+    training_mix: dict[str, Ratio] = Field(default_factory=dict)
+    eval_metrics: tuple[str, ...] = ()
+
+
+class StdlibSource(Section):
+    """The running interpreter's own standard library, its test folders left out."""
+
+    kind: Literal["stdlib"]
+    domain: Name = "code"
+
+
+class DirectorySource(Section):
+    """A directory tree of text files under one declared licence."""
+
+    kind: Literal["directory"]
+    path: str
+    licence: str
+    include: tuple[str, ...] = ("**/*",)
+    domain: Name = "code"
+
+
+class JsonlSource(Section):
+    """One JSON object a line; the licence is declared for all, or read from a key of each."""
+
+    kind: Literal["jsonl"]
+    path: str
+    text_key: str = "text"
+    licence: str | None = None
+    licence_key: str | None = None
+    domain: Name = "code"
+
+
+class PinnedSource(Section):
+    """A source that a lock file pins. Planned by `s7 plan`; fetching it is a capability of its own."""
+
+    kind: Literal["lock"]
+    path: str
+    domain: Name = "code"
+
+
+Source = Annotated[StdlibSource | DirectorySource | JsonlSource | PinnedSource, Field(discriminator="kind")]
+
+
+class CorpusSpec(Section):
+    """What the model reads. One document in `holdout` (by content hash) is never trained on."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    licences: tuple[str, ...] = Field(min_length=1)
+    holdout: Annotated[int, Field(ge=2, le=10000)] = 20
+    min_bytes: Bytes = 1
+    max_bytes: Bytes = 1 << 20
+    mix: dict[str, Ratio] = Field(default_factory=dict)
+
+
+class Objectives(Section):
+    """Weights of the losses: L_next + fim * L_fim + cot * L_cot (D3)."""
+
+    fim: float = Field(default=0.0, ge=0.0)
+    cot: float = Field(default=0.0, ge=0.0)
+
+
+class Phase(Section):
+    """One phase of training on one pool of GPUs, for `plan` (B1, B3)."""
+
+    name: Name
+    trains: Literal["all", "trunk", "experts"] = "all"
+    tokens: Tokens  # of all pools together
+    tokens_per_expert: dict[str, Tokens] = Field(default_factory=dict)
+    batch_sequences: Positive
+    sequence: Tokens
+    n_gpus: Positive = 1  # in one pool
+    n_pools: Positive = 1
+
+
+class TrainSpec(Section):
+    """The run. Everything that decides a bit of the weights is here; the thread count must not."""
+
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)]
+    tokens: Tokens
+    batch_sequences: Positive
+    sequence: Tokens
+    micro_batch_sequences: Positive | None = None
+    precision: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = Field(gt=0.0, le=1.0)
+    min_learning_rate_ratio: Ratio = 0.0
+    warmup_ratio: Ratio = 0.02
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0.0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    clip_norm: float = Field(default=1.0, gt=0.0)
+    init_std: float = Field(default=0.02, gt=0.0)
+    shuffle: bool = False
+    gradient_noise: float = Field(default=0.0, ge=0.0)
+    activation_checkpointing: bool = False
+    rl_alignment: bool = False
+    external_services: tuple[str, ...] = ()
+    checkpoint_every: Positive = 200
+    objectives: Objectives = Objectives()
+    phases: tuple[Phase, ...] = ()
+
+
+class QuantizeSpec(Section):
+    """Integers from floats (B4): INT8 per row, and the gate that refuses a model that lost too much."""
+
+    bits: Literal[4, 8] = 8
+    max_bpb_increase: Annotated[float, Field(ge=0.0), Unit.RATIO] = 0.02
+    eval_windows: Positive = 32
+
+
+class SealSpec(Section):
+    """The artifact: record packing, golden prompts that travel with the model, sample prompts for people."""
+
+    packing: Literal["exact", "padded"] = "exact"
+    golden_prompts: tuple[str, ...] = ("def ", "import os\n", "class Node:\n    def __init__(self")
+    sample_prompts: tuple[str, ...] = ()
+
+
+class Hardware(Section):
+    """What `plan` reckons with: bytes, FLOP/s at the recipe's precision, USD per GPU-hour."""
+
+    gpu: str = "A100-40GB"
+    gpu_memory: Bytes = 40 * 10**9
+    peak_flops: Annotated[float, Field(gt=0.0), Unit.FLOPS] = 312e12
+    mfu: Annotated[float, Field(gt=0.0, le=1.0), Unit.RATIO] = 0.4
+    price_per_gpu_hour: Annotated[float, Field(ge=0.0), Unit.MONEY] = 2.5
+    n_gpus: Positive = 1
+    sharding: Literal["none", "zero3"] = "none"
+
+
+class ContextSpec(Section):
+    """Block `context.yaml` of the SLM programme, as it stands there (C21): the context curriculum.
+
+    `extend_at_tokens` is the share of the training tokens after which `train_base` grows to `target_stage1`.
+    """
+
+    train_base: Tokens
+    extend_at_tokens: Ratio
+    target_stage1: Tokens
+    target_stage2: Tokens
+    latency_slo_tokens: Tokens
+
+
+class PythonExec(Section):
+    """Tool: run Python."""
+
+    name: Literal["python_exec"]
+    timeout_ms: Positive
+    mem_mb: Positive
+
+
+class CompilerRun(Section):
+    """Tool: compile and run."""
+
+    name: Literal["compiler_run"]
+    langs: tuple[Literal["py", "cpp", "java", "js"], ...] = Field(min_length=1)
+    timeout_ms: Positive
+    mem_mb: Positive
+
+
+class Retrieval(Section):
+    """Tool: search the vector store; a chunk has between the two numbers of tokens."""
+
+    name: Literal["retrieval"]
+    k: Positive
+    chunk_tokens: tuple[Tokens, Tokens]
+    multihop: Positive
+
+
+class Web(Section):
+    """Tool: fetch a page of an allowed domain."""
+
+    name: Literal["web"]
+    allow_domains: tuple[str, ...]
+    rate_limit_qpm: Positive
+    post_fetch_verifier: bool
+
+
+class Calculator(Section):
+    """Tool: arithmetic."""
+
+    name: Literal["calculator"]
+
+
+Tool = Annotated[PythonExec | CompilerRun | Retrieval | Web | Calculator, Field(discriminator="name")]
+
+
+class Recipe(Section):
+    """A resolved recipe (after `extends:` and `include:`)."""
+
+    recipe: Literal[1]
+    name: Name
+    family: Family
+    tier: str = ""
+    summary: str
+    model: ModelSpec
+    tokenizer: TokenizerSpec
+    corpus: CorpusSpec
+    train: TrainSpec
+    quantize: QuantizeSpec = QuantizeSpec()
+    seal: SealSpec = SealSpec()
+    hardware: Hardware = Hardware()
+    context: ContextSpec | None = None
+    tools: tuple[Tool, ...] = ()
+
+    def resolved(self) -> dict[str, Json]:
+        """The recipe as JSON values, every default written out."""
+        value: dict[str, Json] = self.model_dump(mode="json")
+        return value
+
+    def canonical(self) -> bytes:
+        """The one byte form of this recipe."""
+        return canonical_json(self.resolved())
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the canonical form; it enters every manifest and the seal."""
+        return digest("sevenfold/recipe/1", self.canonical())

@@ -1,0 +1,75 @@
+"""Where the recipes that ship are, and how a short name finds one.
+
+In a checkout they are `recipes/` beside `src/`; an installed package has them under `share/sevenfold/recipes`
+of its environment. A file whose name starts with `_` is a family's common part, not a recipe.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.recipe.loader import load_recipe
+from sevenfold.recipe.validate import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipped:
+    """A recipe that ships."""
+
+    name: str  # <family>/<file name without .yaml>
+    path: Path
+    tier: str
+    summary: str
+
+
+def recipes_directory() -> Path:
+    """The directory of the recipes that ship. Raises StorageError when the installation lacks it."""
+    beside = Path(__file__).resolve().parents[3] / "recipes"
+    installed = Path(sysconfig.get_path("data")) / "share" / "sevenfold" / "recipes"
+    for directory in (beside, installed):
+        if (directory / "s7" / "_family.yaml").is_file():
+            return directory
+    raise StorageError(
+        "the recipes are not installed", where=str(installed), remedy="install sevenfold again"
+    )
+
+
+def recipe_paths() -> dict[str, Path]:
+    """Name -> path of every recipe that ships, in order of the names."""
+    root = recipes_directory()
+    files = sorted(root.glob("*/*.yaml"))
+    return {f"{path.parent.name}/{path.stem}": path for path in files if not path.name.startswith("_")}
+
+
+def list_shipped() -> list[Shipped]:
+    """Every recipe that ships, loaded and checked. Raises RecipeError when one is broken."""
+    shipped = []
+    for name, path in recipe_paths().items():
+        recipe = load_recipe(path)
+        shipped.append(Shipped(name=name, path=path, tier=recipe.tier, summary=recipe.summary))
+    return shipped
+
+
+def resolve_recipe_path(text: str) -> Path:
+    """The recipe file that `text` means: a path, `family/name`, or a name that only one family has.
+
+    Raises:
+        StorageError: a path that does not exist.
+        UsageError: a short name that no recipe, or more than one, has.
+    """
+    path = Path(text)
+    if "\0" not in text and path.is_file():
+        return path
+    if path.suffix in (".yaml", ".yml", ".json"):
+        raise StorageError("no such recipe", where=text, remedy="check the path, or see `s7 recipes`")
+    known = recipe_paths()
+    found = [name for name in known if text in (name, name.rpartition("/")[2])]
+    if len(found) == 1:
+        return known[found[0]]
+    if found:
+        raise UsageError(f"{text!r} names more than one recipe", remedy=f"choose one of {', '.join(found)}")
+    words = [*known, *(name.rpartition("/")[2] for name in known)]
+    raise UsageError(f"no recipe {text!r} ships", remedy=f"{nearest(text, words)}see `s7 recipes`")

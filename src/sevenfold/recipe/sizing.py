@@ -1,0 +1,177 @@
+"""How large a model is, exactly, and what one token costs: from the shape alone, without PyTorch.
+
+`tensors` is the model: every stored tensor by name, with its shape. Counts, bytes and FLOPs are sums over it,
+so they cannot drift apart; a test compares it with the model built on PyTorch's meta device. Nothing is
+allocated.
+
+FLOPs per token, forward (a multiply-add is two):
+
+    2 x (elements of the matrices a token passes, the head included) + 4 x n_layers x n_heads x head_dim x L
+
+where L is the mean number of positions attended to: (S + 1) / 2 for causal attention over S tokens. Hybrid
+attention sees its local chunk and one summary per stride of what lies before. Backward is twice forward; the
+embedding look-up, norms, softmax and activations are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sevenfold.recipe.schema import ExpertStacks, HybridAttention, ModelSpec, TokenRouted
+
+Shape = tuple[int, ...]
+Part = Literal["embedding", "head", "attention", "ffn", "norm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A part of a model as a table shows it. `int8_bytes`: one byte an element, no scales, no names."""
+
+    name: str
+    parameters: int
+    active: bool  # a token passes it whatever its expert
+
+    @property
+    def fp32_bytes(self) -> int:
+        """Bytes in FP32."""
+        return 4 * self.parameters
+
+    @property
+    def int8_bytes(self) -> int:
+        """Bytes in INT8."""
+        return self.parameters
+
+
+def _attention(model: ModelSpec, prefix: str) -> dict[str, Shape]:
+    q, kv = model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim
+    return {
+        f"{prefix}.attn_norm.weight": (model.d_model,),
+        f"{prefix}.attn.q_proj.weight": (q, model.d_model),
+        f"{prefix}.attn.k_proj.weight": (kv, model.d_model),
+        f"{prefix}.attn.v_proj.weight": (kv, model.d_model),
+        f"{prefix}.attn.o_proj.weight": (model.d_model, q),
+        f"{prefix}.ffn_norm.weight": (model.d_model,),
+    }
+
+
+def _ffn(d_model: int, d_ffn: int, prefix: str) -> dict[str, Shape]:
+    return {
+        f"{prefix}.gate_proj.weight": (d_ffn, d_model),
+        f"{prefix}.up_proj.weight": (d_ffn, d_model),
+        f"{prefix}.down_proj.weight": (d_model, d_ffn),
+    }
+
+
+def tensors(model: ModelSpec) -> dict[str, Shape]:
+    """Every tensor of the float model, name -> shape, in model order. A tied head is no tensor of its own."""
+    table: dict[str, Shape] = {"embedding.weight": (model.vocab_size, model.d_model)}
+    for layer in range(model.n_layers):
+        prefix = f"layers.{layer:02d}"
+        table |= _attention(model, prefix)
+        if isinstance(model.moe, TokenRouted):
+            for expert in range(len(model.moe.experts)):
+                table |= _ffn(model.d_model, model.d_ffn, f"{prefix}.ffn.experts.{expert}")
+        else:
+            table |= _ffn(model.d_model, model.d_ffn, f"{prefix}.ffn")
+    if isinstance(model.moe, ExpertStacks):
+        for expert in range(len(model.moe.experts)):
+            for layer in range(model.moe.n_layers):
+                prefix = f"experts.{expert}.layers.{layer:02d}"
+                table |= _attention(model, prefix)
+                table |= _ffn(model.d_model, model.moe.d_ffn, f"{prefix}.ffn")
+    table["final_norm.weight"] = (model.d_model,)
+    if not model.tied:
+        table["lm_head.weight"] = (model.vocab_size, model.d_model)
+    return table
+
+
+def count(model: ModelSpec) -> int:
+    """Parameters of the float model, exactly."""
+    return sum(math.prod(shape) for shape in tensors(model).values())
+
+
+def part_of(name: str) -> Part:
+    """Which part of a decoder a tensor belongs to."""
+    if name == "embedding.weight":
+        return "embedding"
+    if name == "lm_head.weight":
+        return "head"
+    if name.endswith("norm.weight"):
+        return "norm"
+    return "attention" if ".attn." in name else "ffn"
+
+
+def expert_of(name: str) -> int | None:
+    """Index of the expert a tensor belongs to, None for what all tokens share."""
+    words = name.split(".")
+    return int(words[words.index("experts") + 1]) if "experts" in words else None
+
+
+def components(model: ModelSpec) -> list[Component]:
+    """The model by part: what is shared (embedding, attention, ffn, norms, head), then each expert whole."""
+    names = model.moe.experts if model.moe else ()
+    sums: dict[tuple[int, str], int] = {}
+    for name, shape in tensors(model).items():
+        expert = expert_of(name)
+        key = (-1, part_of(name)) if expert is None else (expert, f"expert {names[expert]}")
+        sums[key] = sums.get(key, 0) + math.prod(shape)
+    shared = [
+        Component(name=part, parameters=n, active=True) for (expert, part), n in sums.items() if expert < 0
+    ]
+    experts = [
+        Component(name=part, parameters=n, active=False) for (expert, part), n in sums.items() if expert >= 0
+    ]
+    return shared + experts
+
+
+def expert_parameters(model: ModelSpec) -> int:
+    """Parameters of one expert (all layers); 0 for a dense model. Experts are equal in size."""
+    return sum(math.prod(shape) for name, shape in tensors(model).items() if expert_of(name) == 0)
+
+
+def trunk_parameters(model: ModelSpec) -> int:
+    """Parameters that every token shares, embedding included."""
+    return sum(math.prod(shape) for name, shape in tensors(model).items() if expert_of(name) is None)
+
+
+def active_parameters(model: ModelSpec) -> int:
+    """Parameters that serve one token: the trunk and one expert."""
+    return trunk_parameters(model) + expert_parameters(model)
+
+
+def n_attention_layers(model: ModelSpec, with_expert: bool = True) -> int:
+    """Layers of attention a token passes."""
+    extra = model.moe.n_layers if with_expert and isinstance(model.moe, ExpertStacks) else 0
+    return model.n_layers + extra
+
+
+def mean_attended(model: ModelSpec, sequence: int) -> float:
+    """Mean number of positions a token attends to in a sequence of `sequence` tokens, itself included."""
+    causal = (sequence + 1) / 2
+    if not isinstance(model.attention, HybridAttention):
+        return causal
+    window = min(model.attention.local_chunk, sequence)
+    # Positions 1..window see all before them; later ones `window` positions and a summary per earlier stride.
+    local = (window * (window + 1) / 2 + (sequence - window) * window) / sequence
+    summaries = (sequence - window) ** 2 / (2 * model.attention.global_stride) / sequence
+    return min(causal, local + summaries)
+
+
+def forward_flops(model: ModelSpec, sequence: int, *, with_expert: bool = True) -> float:
+    """FLOPs of one token's forward pass in a sequence of `sequence` tokens (module docstring)."""
+    matrices = model.vocab_size * model.d_model  # the head, tied or not; the embedding is a look-up
+    for name, shape in tensors(model).items():
+        in_path = expert_of(name) is None or (with_expert and expert_of(name) == 0)
+        if in_path and part_of(name) in ("attention", "ffn"):
+            matrices += math.prod(shape)
+    scores = n_attention_layers(model, with_expert) * model.n_heads * model.head_dim
+    return 2.0 * matrices + 4.0 * scores * mean_attended(model, sequence)
+
+
+def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
+    """Bytes of keys and values that one token leaves in the cache."""
+    if isinstance(model.attention, HybridAttention):
+        bits = model.attention.kv_quant_bits
+    return 2 * n_attention_layers(model) * model.n_kv_heads * model.head_dim * bits // 8

@@ -1,0 +1,186 @@
+"""What a person sees in the terminal: live progress on stderr, tables and the closing summary on stdout.
+
+On a terminal progress is one live line per stage; elsewhere (a pipe, a CI log) it is a plain line every few seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sevenfold.core.hashing import Json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+    from rich.table import Table
+
+PLAIN_EVERY = 10.0
+_STATUS_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
+
+
+def _seconds(value: float) -> str:
+    whole = round(value)
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+def _fields_text(fields: Mapping[str, float | str]) -> str:
+    parts = []
+    if "loss" in fields:
+        parts.append(f"loss {float(fields['loss']):.3f}")
+    if "tokens_per_second" in fields:
+        parts.append(f"{float(fields['tokens_per_second']):,.0f} tokens/s")
+    parts += [f"{k} {v}" for k, v in fields.items() if k not in ("loss", "tokens_per_second")]
+    return "  ".join(parts)
+
+
+class PlainProgress:
+    """Progress as occasional lines on stderr."""
+
+    def __init__(self) -> None:
+        self._stage, self._total, self._unit = "", 0, ""
+        self._began = self._said = time.monotonic()
+        self._first: int | None = None
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """Remember what is counted; say nothing before there is something to say."""
+        self._stage, self._total, self._unit = stage, total or 0, unit
+        self._began = self._said = time.monotonic()
+        self._first = None
+
+    def advance(self, done: int, **fields: float | str) -> None:
+        """A line at most every ten seconds, with the time left."""
+        if self._first is None:
+            self._first = done - 1
+        now = time.monotonic()
+        if now - self._said < PLAIN_EVERY:
+            return
+        self._said = now
+        left = ""
+        if self._total and done > self._first:
+            per_unit = (now - self._began) / (done - self._first)
+            left = f"  {_seconds(per_unit * (self._total - done))} left"
+        total = f"/{self._total}" if self._total else ""
+        self.note(f"{self._stage}  {done}{total} {self._unit}  {_fields_text(fields)}{left}")
+
+    def note(self, text: str) -> None:
+        """One line."""
+        print(text, file=sys.stderr, flush=True)
+
+
+class LiveProgress:
+    """Progress as live bars on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar: Bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            refresh_per_second=4,
+        )
+        self._task: TaskID | None = None
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """A new bar."""
+        self._bar.start()
+        self._task = self._bar.add_task(f"{stage} ({unit})", total=total, figures="")
+
+    def advance(self, done: int, **fields: float | str) -> None:
+        """Move the newest bar."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, figures=_fields_text(fields))
+
+    def note(self, text: str) -> None:
+        """One line above the bars."""
+        self._bar.console.print(text, highlight=False, markup=False)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+
+def make_progress() -> PlainProgress | LiveProgress:
+    """What suits stderr."""
+    return LiveProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+def close_progress(progress: object) -> None:
+    """Stop live drawing, if there is any."""
+    if isinstance(progress, LiveProgress):
+        progress.close()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table on stdout; cells are text, never markup."""
+    from rich.console import Console
+    from rich.text import Text
+
+    table = _table(title, columns)
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STATUS_STYLE.get(cell, "")) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def print_verification(verification: Mapping[str, Json]) -> None:
+    """The table of V0 to V7."""
+    rows = [[r["id"], r["title"], r["status"], r["detail"]] for r in verification["rows"]]
+    print_table(f"{verification['path']}  root {verification['root']}", ("rule", "what", "", "detail"), rows)
+
+
+def print_inspection(value: Mapping[str, Json]) -> None:
+    """Header, lanes, identity and tensors of an artifact."""
+    head = ("path", "root", "version", "class", "flags", "n_bytes")
+    print_table("artifact", ("field", "value"), [[k, str(value[k])] for k in head])
+    print_table(
+        "lanes",
+        ("lane", "kind", "offset", "bytes", "sha256"),
+        [
+            [x["name"], x["kind"], str(x["offset"]), f"{x['n_bytes']:,}", x["sha256"][:16]]
+            for x in value["lanes"]
+        ],
+    )
+    identity = {k: v for k, v in value["identity"].items() if k != "facts"}
+    print_table("identity", ("field", "value"), [[k, str(v)] for k, v in identity.items()])
+    print_table(
+        "tensors",
+        ("name", "shape", "bytes"),
+        [[t["name"], "x".join(map(str, t["dims"])), f"{t['n_bytes']:,}"] for t in value["tensors"]],
+    )
+
+
+def print_summary(summary: Mapping[str, Json]) -> None:
+    """What a run ends with."""
+    rows = [
+        ["held-out bits per byte, FP32", f"{summary['heldout_bpb']:.4f}"],
+        ["  on the windows compared: FP32", f"{summary['bpb_fp32']:.4f}"],
+        ["  on the windows compared: INT8", f"{summary['bpb_int']:.4f} ({summary['bpb_increase']:+.3%})"],
+        ["  gzip -9 of the same files", f"{summary['gzip_bpb']:.4f}"],
+        ["greedy agreement INT8 / FP32", f"{summary['top1_agreement']:.2%}"],
+        ["parameters", f"{summary['n_parameters']:,}"],
+        ["artifact", f"{summary['artifact']} ({summary['n_bytes']:,} bytes)"],
+        ["Merkle root", summary["root"]],
+        ["report", summary["report"]],
+    ]
+    print_table(summary["recipe"], ("", ""), rows)
+    for item in summary["completions"]:
+        print(f"--- {item['prompt']!r}")
+        print(item["prompt"] + item["text"])
+    print("---")

@@ -1,0 +1,111 @@
+"""Stage `tokenizer`: the training documents -> a vocabulary, token files, and a token-routed model's router.
+
+Each document is <|endoftext|> followed by its tokens, in the order of the corpus files. Every held-out
+document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of
+documents. Formats: specs/dataset.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+
+from sevenfold.core.documents import Document, count_rows, read_documents
+from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
+from sevenfold.core.files import write_bytes, write_json
+from sevenfold.core.hashing import Json
+from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.schema import TokenRouted
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.router import CODE_EXPERT, router_table
+from sevenfold.tokenizer.shards import write_tokens
+from sevenfold.tokenizer.train import train_bpe
+
+TOKENIZER, ROUTER = "tokenizer.json", "router.json"
+SPLITS = {"train": "train.tokens", "heldout": "heldout.tokens"}
+BATCH_DOCUMENTS = 64
+
+
+def run(job: Job) -> StageResult:
+    """Train the tokenizer and tokenise the corpus.
+
+    Raises:
+        StorageError: the corpus is missing, empty or too small, or a file cannot be written.
+        UsageError: the recipe asks for a tokenizer or router that this version does not build.
+    """
+    recipe, directory = job.recipe, job.directory("tokenizer")
+    wanted, needed = recipe.tokenizer.vocab_size, recipe.model.vocab_size
+    if wanted != needed:
+        raise UsageError(
+            f"tokenizer.vocab_size {wanted} is not model.vocab_size {needed}",
+            where="recipe",
+            remedy="set both to the same number",
+        )
+    paths = {split: job.directory("corpus") / f"{split}.parquet" for split in SPLITS}
+    n_documents = {split: count_rows(path) for split, path in paths.items()}
+    for split, path in paths.items():
+        if n_documents[split] == 0:
+            raise StorageError(f"no documents to tokenise in the {split} split", where=str(path))
+    job.progress.start("tokenizer", None, "documents")
+    data = train_bpe((document.text for document in read_documents(paths["train"])), recipe.tokenizer)
+    tokenizer = Tokenizer.from_json(data)
+    write_bytes(directory / TOKENIZER, data)
+    outputs = [TOKENIZER]
+    facts: dict[str, Json] = {"vocab_size": tokenizer.vocab_size}
+    job.progress.start("tokenizer", sum(n_documents.values()), "documents")
+    counts: dict[str, _Count] = {}
+    for split, name in SPLITS.items():
+        done = sum(count.n_documents for count in counts.values())
+        counts[split] = count = _Count()
+        write_tokens(
+            directory / name,
+            _encoded(job, tokenizer, read_documents(paths[split]), count, done, check=split == "heldout"),
+            tokenizer.vocab_size,
+        )
+        outputs.append(name)
+        facts |= count.facts(split)
+    facts["heldout_round_trip_documents"] = counts["heldout"].n_documents
+    if isinstance(recipe.model.moe, TokenRouted):
+        table = router_table(tokenizer, recipe.model.moe)
+        write_json(directory / ROUTER, table.tolist())
+        outputs.append(ROUTER)
+        facts["n_code_tokens"] = int((table == CODE_EXPERT).sum())
+    return StageResult(outputs=outputs, facts=facts, tools={"tokenizers": version("tokenizers")})
+
+
+@dataclass
+class _Count:
+    n_documents: int = 0
+    n_bytes: int = 0
+    n_lines: int = 0
+    n_tokens: int = 0  # without the <|endoftext|> of each document
+
+    def facts(self, split: str) -> dict[str, Json]:
+        return {
+            f"n_documents_{split}": self.n_documents,
+            f"n_bytes_{split}": self.n_bytes,
+            f"n_tokens_{split}": self.n_tokens + self.n_documents,
+            f"bytes_per_token_{split}": self.n_bytes / self.n_tokens,
+            f"tokens_per_line_{split}": self.n_tokens / max(1, self.n_lines),
+        }
+
+
+def _encoded(
+    job: Job, tokenizer: Tokenizer, documents: Iterator[Document], count: _Count, done: int, *, check: bool
+) -> Iterator[list[int]]:
+    while batch := list(islice(documents, BATCH_DOCUMENTS)):
+        for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
+            raw = document.text.encode()
+            if check and tokenizer.decode_bytes(ids) != raw:
+                raise SevenfoldError(
+                    "its tokens do not decode to its bytes",
+                    where=f"{document.source}: {document.path} ({document.id})",
+                )
+            count.n_documents += 1
+            count.n_bytes += len(raw)
+            count.n_lines += document.text.count("\n")
+            count.n_tokens += len(ids)
+            yield [tokenizer.eot_id, *ids]
+        job.progress.advance(done + count.n_documents)

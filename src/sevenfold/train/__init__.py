@@ -1,0 +1,1 @@
+"""Training: one deterministic loop for every recipe, replayable from any checkpoint."""

@@ -1,0 +1,107 @@
+"""Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
+
+`key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state. The last two are
+kept: a damaged newest one falls back to the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from sevenfold.core.files import read_bytes, remove_partials, write_bytes
+from sevenfold.core.hashing import canonical_json
+
+KEPT = 2
+_META = "sevenfold"
+_RNG = "rng.state"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """State after `step` steps. The cursor of the data is the step (see `batches`)."""
+
+    key: str
+    step: int
+    chain: str  # last link of the gradient trace
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    rng: Tensor
+
+
+def _path(directory: Path, step: int) -> Path:
+    return directory / f"checkpoint-{step:08d}.safetensors"
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
+    """Write atomically, then drop all but the newest two. Raises StorageError."""
+    tensors = {f"model.{n}": t for n, t in checkpoint.model.items()}
+    tensors |= {f"optimizer.{n}": t for n, t in checkpoint.optimizer.items()}
+    tensors[_RNG] = checkpoint.rng
+    meta = canonical_json({"key": checkpoint.key, "step": checkpoint.step, "chain": checkpoint.chain}).decode()
+    path = _path(directory, checkpoint.step)
+    write_bytes(path, save_tensors({n: t.contiguous() for n, t in tensors.items()}, {_META: meta}))
+    for old in sorted(directory.glob("checkpoint-*.safetensors"))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def _read(path: Path) -> Checkpoint:
+    data = read_bytes(path)
+    (length,) = struct.unpack_from("<Q", data)
+    meta = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_META])
+    tensors = load_tensors(data)
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+    return Checkpoint(
+        key=meta["key"],
+        step=int(meta["step"]),
+        chain=meta["chain"],
+        model=part("model."),
+        optimizer=part("optimizer."),
+        rng=tensors[_RNG],
+    )
+
+
+def latest_checkpoint(directory: Path, key: str) -> Checkpoint | None:
+    """Newest readable checkpoint of this run, or None. Damaged ones and those of another run are passed over."""
+    if not directory.is_dir():
+        return None
+    remove_partials(directory)
+    for path in sorted(directory.glob("checkpoint-*.safetensors"), reverse=True):
+        try:
+            checkpoint = _read(path)
+        except (SafetensorError, ValueError, KeyError, struct.error):
+            continue
+        if checkpoint.key == key:
+            return checkpoint
+    return None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+    """Optimiser state as flat tensors, by parameter name."""
+    return {
+        f"{names[parameter]}.{slot}": value
+        for parameter, state in optimizer.state.items()
+        for slot, value in state.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: dict[Tensor, str], tensors: dict[str, Tensor]
+) -> None:
+    """Put saved tensors back into a fresh optimiser over the same parameters."""
+    by_name = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        name, _, slot = key.rpartition(".")
+        optimizer.state[by_name[name]][slot] = value.clone()

@@ -1,0 +1,70 @@
+"""Bits per byte of a float model on held-out text.
+
+bits per byte = sum of the token losses in bits / UTF-8 bytes of the tokens predicted. Tokens that stand for no bytes (end of text)
+cost bits and count no bytes. Windows do not overlap, so most tokens see less than the full context, as in training.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sevenfold.core.log import Progress, Silent
+from sevenfold.model.transformer import Transformer
+
+_EVAL_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Losses of one evaluation."""
+
+    nats: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The figure to quote."""
+        return self.nats / math.log(2) / self.n_bytes
+
+
+def windows(tokens: NDArray[np.integer], starts: list[int], sequence: int) -> NDArray[np.int64]:
+    """int64 [n_windows, sequence + 1]."""
+    return np.stack([tokens[s : s + sequence + 1] for s in starts]).astype(np.int64)
+
+
+def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -> int:
+    """UTF-8 bytes of all targets in `rows`."""
+    return int(token_lengths[rows[:, 1:]].sum())
+
+
+@torch.no_grad()
+def float_score(
+    model: Transformer,
+    rows: NDArray[np.int64],
+    token_lengths: NDArray[np.int64],
+    progress: Progress | None = None,
+) -> tuple[Score, NDArray[np.int64]]:
+    """Score and greedy choices ([n_windows, sequence]) of the float model on windows of tokens."""
+    listener = progress or Silent()
+    model.eval()
+    nats, choices = 0.0, []
+    for start in range(0, len(rows), _EVAL_BATCH):
+        batch = torch.from_numpy(rows[start : start + _EVAL_BATCH])
+        logits = model(batch[:, :-1])
+        target = batch[:, 1:, None]
+        loss = torch.logsumexp(logits, -1) - logits.gather(-1, target).squeeze(-1)
+        nats += float(loss.to(torch.float64).sum(1).sum())
+        choices.append(logits.argmax(-1).numpy())
+        listener.advance(min(start + _EVAL_BATCH, len(rows)))
+    score = Score(
+        nats=nats,
+        n_tokens=rows[:, 1:].size,
+        n_bytes=predicted_bytes(rows, token_lengths),
+    )
+    return score, np.concatenate(choices)

@@ -1,0 +1,104 @@
+"""What a run writes down as it goes: metrics (JSONL and TensorBoard) and the gradient trace.
+
+Both JSONL files hold no clock and no machine, so a resumed run's files equal the straight run's byte for byte: on resume they
+are cut back to the checkpoint's step. TensorBoard's event files carry wall time; they are a view, rebuilt from the metrics, and no
+output of the stage.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from sevenfold.core.errors import storage
+from sevenfold.core.files import read_bytes, write_bytes
+from sevenfold.core.hashing import Json, canonical_json, digest
+
+METRICS, TRACE, EVENTS = "metrics.jsonl", "trace.jsonl", "tensorboard"
+TRACE_EVERY = 100
+CHAIN_START = "0" * 64
+
+
+def cut_back(path: Path, last_step: int) -> list[Json]:
+    """Keep the rows up to `last_step` (and no torn last line); return them."""
+    kept = []
+    if path.is_file():
+        for line in read_bytes(path).splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if row["step"] > last_step:
+                break
+            kept.append(row)
+    write_bytes(path, b"".join(canonical_json(row) + b"\n" for row in kept))
+    return kept
+
+
+class Records:
+    """Appends to the files of one run."""
+
+    def __init__(self, directory: Path, last_step: int) -> None:
+        self.directory = directory
+        rows = cut_back(directory / METRICS, last_step)
+        cut_back(directory / TRACE, last_step)
+        self._metrics = self._open(METRICS)
+        self._trace = self._open(TRACE)
+        shutil.rmtree(directory / EVENTS, ignore_errors=True)
+        # Imported here: it takes a second, and only a run that trains needs it.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._events: Any = SummaryWriter(str(directory / EVENTS))
+        for row in rows:
+            self._event(row)
+
+    def _open(self, name: str) -> IO[bytes]:
+        path = self.directory / name
+        with storage(path):
+            return path.open("ab")
+
+    def _event(self, row: Json) -> None:
+        for name in ("loss", "learning_rate", "grad_norm"):
+            self._events.add_scalar(name, row[name], row["step"])
+
+    def metric(self, row: Json) -> None:
+        """One row a step: step, loss, learning_rate, grad_norm, tokens."""
+        with storage(self.directory / METRICS):
+            self._metrics.write(canonical_json(row) + b"\n")
+        self._event(row)
+
+    def trace(self, row: Json) -> None:
+        """One row a trace point: step, gradient, weights, chain."""
+        with storage(self.directory / TRACE):
+            self._trace.write(canonical_json(row) + b"\n")
+
+    def flush(self) -> None:
+        """Bring every row to the file; called before each checkpoint, so that no checkpoint is ahead of its records."""
+        with storage(self.directory):
+            self._metrics.flush()
+            self._trace.flush()
+
+    def close(self) -> None:
+        """Close all three."""
+        with storage(self.directory):
+            self._metrics.close()
+            self._trace.close()
+        self._events.close()
+
+
+def trace_row(model: nn.Module, step: int, chain: str) -> dict[str, Json]:
+    """Digests of all gradients and all weights after a step, chained to the row before (A7, BATCH lane)."""
+    parameters = sorted(model.named_parameters())
+
+    def hashed(tag: str, tensors: list[torch.Tensor | None]) -> str:
+        return digest(tag, *(t.detach().cpu().numpy().tobytes() for t in tensors if t is not None))
+
+    gradient = hashed("sevenfold/gradient/1", [p.grad for _, p in parameters])
+    weights = hashed("sevenfold/weights/1", [p.data for _, p in parameters])
+    link = digest("sevenfold/trace/1", chain, str(step), gradient, weights)
+    return {"step": step, "gradient": gradient, "weights": weights, "chain": link}

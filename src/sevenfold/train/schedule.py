@@ -1,0 +1,23 @@
+"""Learning rate: linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the peak."""
+
+from __future__ import annotations
+
+import math
+
+from sevenfold.recipe.schema import TrainSpec
+
+
+def n_steps(spec: TrainSpec) -> int:
+    """Whole steps that the token budget pays for; at least one."""
+    return max(1, spec.tokens // (spec.batch_sequences * spec.sequence))
+
+
+def learning_rate(spec: TrainSpec, step: int) -> float:
+    """Rate of step 0 .. n_steps - 1. The first step is not zero, the last is next to the minimum."""
+    total = n_steps(spec)
+    warmup = max(1, round(spec.warmup_ratio * total))
+    if step < warmup:
+        return spec.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    low = spec.min_learning_rate_ratio
+    return spec.learning_rate * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * progress)))

@@ -1,0 +1,147 @@
+"""Stage `train`: token files to a float checkpoint, with metrics and a gradient trace.
+
+Reads tokenizer/train.tokens, heldout.tokens, tokenizer.json (and router.json); writes model.safetensors, metrics.jsonl,
+trace.jsonl. Checkpoints and TensorBoard events stay in the directory as working files, not outputs.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save as save_tensors
+
+from sevenfold.core.errors import RecipeError
+from sevenfold.core.files import read_bytes, write_bytes
+from sevenfold.core.hashing import digest
+from sevenfold.model.linear import backend_name
+from sevenfold.model.transformer import Transformer, count_parameters
+from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.schema import ExpertStacks, Recipe, TokenRouted
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.shards import open_tokens
+from sevenfold.train.batches import Batches, evaluation_starts
+from sevenfold.train.evaluate import float_score, windows
+from sevenfold.train.loop import Run
+from sevenfold.train.records import METRICS, TRACE
+from sevenfold.train.schedule import n_steps
+
+STAGE = "train"
+WEIGHTS = "model.safetensors"
+
+
+def check_supported(recipe: Recipe) -> None:
+    """Refuse what this trainer does not do yet, by name, before any work is done. Raises RecipeError."""
+    spec, train = recipe.model, recipe.train
+    unsupported = [
+        (isinstance(spec.moe, ExpertStacks), "model.moe.kind expert_stacks"),
+        (spec.attention != "causal", "model.attention hybrid"),
+        (spec.rope_scaling.kind == "yarn", "model.rope_scaling.kind yarn"),
+        (train.precision != "fp32", f"train.precision {train.precision}"),
+        (train.objectives.fim > 0 or train.objectives.cot > 0, "train.objectives fim and cot"),
+        (train.activation_checkpointing, "train.activation_checkpointing"),
+        (bool(train.phases), "train.phases"),
+    ]
+    missing = [name for is_asked, name in unsupported if is_asked]
+    if missing:
+        raise RecipeError(
+            f"this version plans but does not train: {', '.join(missing)}",
+            where=recipe.name,
+            remedy="`s7 plan` sizes it; train a dense or token-routed FP32 recipe",
+        )
+
+
+def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """UTF-8 bytes of each token id; 0 for special tokens."""
+    return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
+
+
+def read_router(job: Job) -> torch.Tensor | None:
+    """Expert of each token id, int64 [V], for token-routed recipes. Raises StorageError."""
+    if not isinstance(job.recipe.model.moe, TokenRouted):
+        return None
+    return torch.tensor(json.loads(read_bytes(job.directory("tokenizer") / "router.json")), dtype=torch.int64)
+
+
+def load_tokenizer(job: Job) -> Tokenizer:
+    """The run's own tokenizer. Raises StorageError."""
+    return Tokenizer.from_json(read_bytes(job.directory("tokenizer") / "tokenizer.json"))
+
+
+def held_out_rows(job: Job, n_windows: int | None = None) -> NDArray[np.int64]:
+    """Windows of the held-out stream, [n, sequence + 1]: all, or evenly spaced ones."""
+    sequence = job.recipe.train.sequence
+    held = open_tokens(job.directory("tokenizer") / "heldout.tokens").tokens
+    return windows(held, evaluation_starts(len(held), sequence, n_windows), sequence)
+
+
+def build_model(job: Job) -> Transformer:
+    """A model of the recipe's shape with its router in place; weights not set."""
+    model = Transformer(job.recipe.model)
+    model.expert_of_token = read_router(job)
+    return model
+
+
+def _run_key(job: Job, train_tokens: Path) -> str:
+    recipe = job.recipe
+    sections = (recipe.model.model_dump_json(), recipe.train.model_dump_json())
+    return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, train_tokens.name)
+
+
+def _last_losses(path: Path, count: int = 50) -> float:
+    rows = [json.loads(line)["loss"] for line in read_bytes(path).splitlines()[-count:]]
+    return sum(rows) / len(rows)
+
+
+def run(job: Job) -> StageResult:
+    """Train, or go on training, to the end of the token budget.
+
+    Raises:
+        RecipeError: the recipe asks for what this trainer does not do.
+        TrainingError, StorageError, KeyboardInterrupt: see `loop.Run.train`.
+    """
+    check_supported(job.recipe)
+    directory, spec = job.directory(STAGE), job.recipe.train
+    train_path = job.directory("tokenizer") / "train.tokens"
+    model = build_model(job)
+    batches = Batches(
+        tokens=open_tokens(train_path).tokens,
+        sequence=spec.sequence,
+        batch_sequences=spec.batch_sequences,
+    )
+    Run(
+        model=model,
+        spec=spec,
+        batches=batches,
+        directory=directory,
+        key=_run_key(job, train_path),
+        progress=job.progress,
+    ).train()
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(directory / WEIGHTS, save_tensors(state))
+
+    rows = held_out_rows(job)
+    job.progress.start("evaluate FP32", len(rows), "windows")
+    score, _ = float_score(model, rows, token_lengths(load_tokenizer(job)), job.progress)
+    return StageResult(
+        outputs=[WEIGHTS, METRICS, TRACE],
+        facts={
+            "n_parameters": count_parameters(model),
+            "n_steps": n_steps(spec),
+            "n_tokens": n_steps(spec) * spec.batch_sequences * spec.sequence,
+            "final_loss": _last_losses(directory / METRICS),
+            "heldout_bpb": score.bits_per_byte,
+            "heldout_tokens": score.n_tokens,
+            "heldout_bytes": score.n_bytes,
+        },
+        tools={
+            "torch": torch.__version__,
+            "matmul": backend_name(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "machine": platform.machine(),
+        },
+    )
