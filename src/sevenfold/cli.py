@@ -37,7 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RecipeArg = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")]
+RecipeArg = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")
+]
 FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model (.s7l).")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
@@ -200,7 +202,9 @@ for _name, _text in (
 @guarded
 def verify(
     file: FileArg,
-    replay: Annotated[bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check hashes, root and rules V0 to V7 of a sealed model."""

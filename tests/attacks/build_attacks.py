@@ -33,6 +33,7 @@ from sevenfold.artifact import (
 
 IDS = {"DICT": 1, "FIELD": 2, "LANE": 3, "EDGE": 4, "BATCH": 5}
 LANE_OF = {"trace": 3, "control": 4, "graph": 4, "provenance": 4, "gradient_trace": 5}
+DICTIONARY = b'{"vocab":["a","b","c"]}'
 PROMPT_IDS = [1, 0]
 
 
@@ -116,7 +117,7 @@ def sample_input(*, padded: bool = False, class_: int = 1, logits: str = "", **c
     values: dict[str, Any] = {
         "class_": class_,
         "padded": padded,
-        "dictionary": b'{"vocab":["a","b","c"]}',
+        "dictionary": DICTIONARY,
         "tensors": tensors,
         "graph": {
             "d_model": 4,
@@ -134,7 +135,7 @@ def sample_input(*, padded: bool = False, class_: int = 1, logits: str = "", **c
             recipe_name="tiny",
             recipe_digest="11" * 32,
             dataset_root="22" * 32,
-            tokenizer_digest="33" * 32,
+            tokenizer_digest=hashlib.sha256(DICTIONARY).hexdigest(),
             training_seed=7,
             code_version="0.1.0",
             facts={"licences": {"PSF-2.0": 2}},
@@ -448,6 +449,7 @@ ATTACKS: dict[str, tuple[str, Callable[[Parts], None]]] = {
     "other_policy": ("V7", _provenance(policy_hash="ee" * 32)),
     "identity_not_bound": ("V7", _unbound_identity),
     "anonymous": ("V7", _identity(recipe_name="")),
+    "other_tokenizer": ("V7", _identity(tokenizer_digest="33" * 32)),
     "no_dataset_root": ("V7", _identity(dataset_root=None)),
     "seed_is_text": ("V7", _identity(training_seed="7")),
     "record_under_other_rules": ("V7", _other_rules),

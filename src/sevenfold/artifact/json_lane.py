@@ -6,23 +6,31 @@ The reader takes any JSON object inside the caps; that its bytes are the canonic
 from __future__ import annotations
 
 import json
+import re
 
 from sevenfold.artifact import layout
 from sevenfold.artifact.errors import ContentsError, DuplicateKeyError, JsonError, LaneKindError, LimitError
+from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, canonical_json
-
-
-class _RepeatedKeyError(ValueError):
-    """A key that an object holds twice; leaves `parse_json` as DuplicateKeyError."""
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     value: dict[str, Json] = {}
     for key, item in pairs:
         if key in value:
-            raise _RepeatedKeyError(key)
+            raise DuplicateKeyError(f"key {shown(repr(key))} is there twice")
         value[key] = item
     return value
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+SHOWN = 120  # characters of a value from a file that a message repeats
+
+
+def shown(text: str, limit: int = SHOWN) -> str:
+    """Text from a file, safe to print: one line, no control characters, cut to `limit` characters."""
+    cut = text[:limit] + ("..." if len(text) > limit else "")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
 
 def _no_constant(text: str) -> Json:
@@ -33,15 +41,17 @@ def parse_json(payload: bytes, where: str) -> dict[str, Json]:
     """A payload as an object; {} for an empty one.
 
     Raises:
-        JsonError: not UTF-8, not JSON, not an object, or (DuplicateKeyError) a key twice.
+        JsonError: not Unicode, not JSON, not an object, or (DuplicateKeyError) a key twice.
         LimitError: deeper than the cap.
     """
     if not payload:
         return {}
     try:
-        value = json.loads(payload.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except _RepeatedKeyError as error:
-        raise DuplicateKeyError(f"key {str(error)!r} is there twice", where=where) from error
+        text = payload.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except DuplicateKeyError as error:
+        error.where = where
+        raise
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise JsonError(f"the payload is not JSON: {error}", where=where) from error
     except RecursionError as error:
@@ -49,7 +59,17 @@ def parse_json(payload: bytes, where: str) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise JsonError(f"the payload is a JSON {type(value).__name__}, not an object", where=where)
     _check_depth(value, where)
+    if _SURROGATE.search(text):
+        _check_characters(value, where)
     return value
+
+
+def _check_characters(value: Json, where: str) -> None:
+    # Half a surrogate pair, written as an escape, is a str that no UTF-8 holds: it could not be hashed or printed.
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise JsonError("a string holds half a surrogate pair", where=where) from error
 
 
 def _check_depth(value: Json, where: str) -> None:
@@ -69,7 +89,7 @@ def kind_of(value: dict[str, Json], allowed: tuple[str, ...], where: str) -> str
     """The `kind` of a payload. Raises LaneKindError when it has none, or one that its lane does not have."""
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in allowed:
-        raise LaneKindError(f"kind {kind!r}, allowed are {', '.join(allowed)}", where=where)
+        raise LaneKindError(f"kind {shown(repr(kind))}, allowed are {', '.join(allowed)}", where=where)
     return kind
 
 
@@ -81,5 +101,8 @@ def encode_json(value: Json, where: str) -> bytes:
         raise ContentsError(f"no canonical JSON form: {error}", where=where) from error
     if len(payload) > layout.MAX_JSON_BYTES:
         raise ContentsError(f"{len(payload)} bytes of JSON, the cap is {layout.MAX_JSON_BYTES}", where=where)
-    parse_json(payload, where)
+    try:
+        parse_json(payload, where)  # the reader's own limits hold for what is written
+    except ArtifactError as error:
+        raise ContentsError(error.what, where=where) from error
     return payload

@@ -93,6 +93,11 @@ TEXT_CONTROLS = (0x09, 0x0A, 0x0D)  # TAB, LF, CR
 MAX_HEADER_BYTES = 1024
 MAX_BODY_BYTES = 16 << 20
 
+# The integer law that the stored codes are read by: its page's version and `core.tables.law_digest()`, as a constant so that
+# opening a file computes no tables; a test holds the two together.
+ARITHMETIC_VERSION = 1
+ARITHMETIC_TABLES = "73b2f7e5119f5e12147830809a71d9a742e9bc629468a6706a7d9f1af7ea0117"
+
 ABI: Mapping[str, Json] = {
     "header": ["magic:4=S7LM", "version:u16", "class:u8", "flags:u8", "root:32"],
     "version": VERSION,
@@ -107,7 +112,8 @@ ABI: Mapping[str, Json] = {
     "json": "utf-8, keys sorted, no spaces, ascii escapes, finite numbers",
     "edge_kinds": list(EDGE_KINDS),
     "required_tensors": list(REQUIRED_TENSORS),
-    "specs": {"artifact": 2, "control": 1, "verification": 1},
+    "arithmetic_tables": ARITHMETIC_TABLES,
+    "specs": {"artifact": 2, "arithmetic": ARITHMETIC_VERSION, "control": 1, "verification": 1},
 }
 
 POLICY: Mapping[str, Json] = {

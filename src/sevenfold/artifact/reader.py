@@ -29,7 +29,7 @@ from sevenfold.artifact.errors import (
     TruncatedError,
     VersionError,
 )
-from sevenfold.artifact.json_lane import kind_of, parse_json
+from sevenfold.artifact.json_lane import kind_of, parse_json, shown
 from sevenfold.artifact.records import Tensor, parse_records
 from sevenfold.core.errors import ArtifactError, StorageError, storage
 from sevenfold.core.hashing import Json, sha256
@@ -81,7 +81,7 @@ def lane_place(index: int, lane_id: int, offset: int) -> str:
 class Artifact:
     """A file whose structure, digests and root are right. What its contents promise is `verify`'s to check.
 
-    `tensors` is in file order. `json` holds the JSON payloads by kind; it is empty for a version 1 file, whose
+    `tensors` is in file order. `json` holds the JSON payloads by kind; empty for a version 1 file, whose
     payloads of these lanes are opaque bytes (see `payload`).
     """
 
@@ -308,7 +308,7 @@ def _changed_place(view: memoryview, head: bytes, lanes: Sequence[Lane]) -> tupl
             "lanes are missing (truncated), or the root was changed"
         )
     if seal.get("header") != head.hex():
-        return "header", f"its first bytes are {head.hex()}, the seal lists {seal.get('header')}"
+        return "header", f"its first bytes are {head.hex()}, the seal lists {_show(seal, 'header')}"
     listed = seal["lanes"]
     for lane, entry in zip(lanes, listed, strict=False):
         if not isinstance(entry, dict) or entry.get("id") != lane.id:
@@ -328,7 +328,7 @@ def _changed_place(view: memoryview, head: bytes, lanes: Sequence[Lane]) -> tupl
 
 
 def _show(entry: Json, key: str) -> str:
-    return str(entry.get(key)) if isinstance(entry, dict) else repr(entry)
+    return shown(str(entry.get(key)) if isinstance(entry, dict) else repr(entry))
 
 
 def _seal(view: memoryview, lane: Lane) -> dict[str, Json] | None:

@@ -16,10 +16,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from sevenfold.artifact import layout
+from sevenfold.artifact.json_lane import shown
 from sevenfold.artifact.reader import Artifact, Lane, read_artifact
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.hashing import Json, canonical_json, sha256
 from sevenfold.core.merkle import merkle_root
+
+MAX_DETAIL = 400  # characters of a row's detail
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Verification:
             "path": self.path,
             "root": self.root,
             "ok": self.ok,
-            "checks": [
+            "rows": [
                 {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail}
                 for row in self.rows
             ],
@@ -330,6 +333,10 @@ def v7_formats_and_rules(artifact: Artifact, _: Replay | None) -> str:
         )
     identity = _object(provenance, "identity", "EDGE provenance")
     _check_identity(identity)
+    _need(
+        identity["tokenizer_digest"] == sha256(artifact.dictionary).hex(),
+        "tokenizer_digest is not the SHA-256 of the DICT payload",
+    )
     try:
         meta = layout.meta_hash(identity)
     except ValueError as error:
@@ -396,11 +403,12 @@ def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) ->
             "a header-only file: it holds nothing to check (zero bootstrap, A11)",
         )
     try:
-        return Row(check.id, check.title, "pass", check.run(artifact, replay))
+        status, detail = "pass", check.run(artifact, replay)
     except _Failed as error:
-        return Row(check.id, check.title, "fail", str(error))
+        status, detail = "fail", str(error)
     except _Skipped as error:
-        return Row(check.id, check.title, "skipped", str(error))
+        status, detail = "skipped", str(error)
+    return Row(check.id, check.title, status, shown(detail, MAX_DETAIL))
 
 
 def verify(artifact: Artifact, replay: Replay | None = None) -> Verification:

@@ -36,7 +36,8 @@ def as_ints(values: Any) -> Ints:
     array = np.asanyarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"integers expected, got {array.dtype} (law 1: integers only)")
-    return array.astype(np.int64, copy=False)
+    ints: Ints = array.astype(np.int64, copy=False)
+    return ints
 
 
 def saturate32(v: Ints) -> Ints:
@@ -118,7 +119,7 @@ def rsqrt(v: Ints) -> Scale:
     # An odd excess is rounded down to even, which leaves 32 bits: M is in [2^30, 2^32).
     shift = 2 * half_shift
     big = (v << np.maximum(-shift, 0)) >> np.maximum(shift, 0)
-    r = rsqrt_table()[(big >> 24) - 64]
+    r: Ints = rsqrt_table()[(big >> 24) - 64]
     q = (r * r) >> 16
     w = (np.int64(3) << 30) - q * (big >> 16)
     r = np.minimum(rshift(r * (w >> 16), 15), 65535)
@@ -140,7 +141,7 @@ def sigmoid(g: Ints) -> Ints:
     table = sigmoid_table()
     magnitude = np.abs(g)
     index = magnitude >> 6
-    low = table[index]
+    low: Ints = table[index]
     value = low + rshift((table[index + 1] - low) * (magnitude & 63), 6)
     return np.where(g < 0, 32768 - value, value)
 

@@ -61,4 +61,6 @@ def canonical_json(value: Json) -> bytes:
         ValueError: a NaN, an infinity or a key that is not a string.
     """
     _refuse_non_finite(value, "")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()

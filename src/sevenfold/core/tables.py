@@ -1,7 +1,7 @@
 """Tables of the law, computed without floating point so that every machine gets the same entries.
 
 `decimal` is correctly rounded software arithmetic; at 50 digits no entry lies close enough to a half to be in doubt.
-Digests of the tables stand in specs/arithmetic.md and enter the artifact's `abi_hash` (rule V7).
+Their digest stands in specs/arithmetic.md and travels in the graph, so that no engine runs a model under other tables.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sevenfold.core.hashing import digest
 
 _CONTEXT = Context(prec=50)
+LAW_VERSION = 1  # of specs/arithmetic.md; a change of any result is another version
 _FIXED_BITS = 160  # working precision of the rotation recurrence; 2^20 steps cost it 20 bits
 ROPE_BITS = 15
 
@@ -47,7 +48,9 @@ def law_digest() -> str:
     return digest("sevenfold/tables/1", *(t.astype(">i8").tobytes() for t in (exp2(), sigmoid(), rsqrt())))
 
 
-def rope_frequencies(head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0) -> list[Decimal]:
+def rope_frequencies(
+    head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0
+) -> list[Decimal]:
     """Angle per position of each rotated pair: theta^(-2i/head_dim), i < head_dim/2 (RoPE, arXiv 2104.09864).
 
     `linear` divides positions by `factor`; `ntk` raises theta to theta * factor^(d / (d - 2)).

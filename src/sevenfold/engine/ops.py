@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from sevenfold.core.fixed import (
     CODE_MAX,
+    INT32_MAX,
     Ints,
     Scale,
     as_ints,
     bit_length,
     exp2_negative,
-    multiply_scales,
     mulsh,
+    multiply_scales,
     normalize,
     quantize,
     rshift,
@@ -32,14 +33,15 @@ from sevenfold.core.fixed import (
     sigmoid,
 )
 
-NORM_INPUT_BITS = 14  # |x| <= 2^14 before squaring: 2^28 * d_model stays below 2^42
+NORM_INPUT_BITS = 14  # |x| <= 2^14 before squaring: 2^28 * d_model stays below 2^45
 ROPE_INPUT_BITS = 14  # a*cos - b*sin stays within 2^30
 GATE_FRACTION = 11
 SWIGLU_BITS = 15
 LOGIT_FRACTION = 16
 SCORE_FRACTION = 16
 P_SUM_BITS = 24  # sum(P) < 2^24 + T/2, times 127 fits int32 up to T = 131072
-RESIDUAL_BITS = 28  # |x| < 2^28: the headroom every later shift relies on
+MAX_INPUTS = INT32_MAX // CODE_MAX**2  # 133144: a dot of codes fits int32
+MAX_CONTEXT = 2**17  # the sum of unshifted P fits u32, and PV fits int32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +72,18 @@ class Norm:
 
 
 def headroom(n_inputs: int) -> int:
-    """Left shift that makes an accumulator of `n_inputs` products of codes use 30 bits and never more."""
-    return 30 - (CODE_MAX * CODE_MAX * n_inputs).bit_length()
+    """Left shift that brings an accumulator of `n_inputs` products of codes to 30 bits; 0 when it needs 31."""
+    return max(30 - (CODE_MAX * CODE_MAX * n_inputs).bit_length(), 0)
 
 
 def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
-    """Exact int32 product of codes. |result| <= 127^2 * I, below 2^31 for I <= 133144."""
+    """Exact int32 product of codes. |result| <= 127^2 * I, below 2^31 for I <= MAX_INPUTS."""
     # einsum's integer loop is an order of magnitude faster than `@`, which has no BLAS to call.
     return as_ints(np.einsum("ti,io->to", codes_TI.astype(np.int32), weight_IO))
 
 
 def linear(x: Quantized, layer: Linear) -> Ints:
-    """Row-rescaled projection, int32 [T, O]."""
+    """Row-rescaled projection, int32 [T, O]; below 2^31 in magnitude, for row shifts are 16 at least."""
     acc_TO = matmul(x.codes, layer.weight_IO)
     return mulsh(acc_TO << headroom(layer.weight_IO.shape[0]), layer.row_m_O, layer.row_s_O)
 
@@ -137,7 +139,7 @@ def attention_head(
     """One causal head. Token t sees keys 0 .. n_past + t.
 
     Returns:
-        (o_TE, exponent_T): real output = o * 2^-exponent / 127, |o| < 2^24.
+        (o_TE, exponent_T): real output = o * 2^-exponent / 127, |o| < 2^23 + 2^8.
     """
     n_tokens, n_keys = q_TE.shape[0], k_SE.shape[0]
     hidden_TS = np.arange(n_keys)[None, :] > (n_past + np.arange(n_tokens))[:, None]
@@ -189,5 +191,5 @@ def to_units(y_TO: Ints, token: Scale, exponent: int, fraction: int) -> Ints:
 
 
 def add_residual(x_TD: Ints, delta_TD: Ints) -> Ints:
-    """Saturating add; the range rule (|x| < 2^28) says that it never saturates."""
+    """Saturating add. The exponent chosen when the model is quantised keeps |x| < 2^28; past int32 it saturates."""
     return saturate32(x_TD + delta_TD)

@@ -61,7 +61,7 @@ def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache,
 
     q, q_scale = ops.rotate(q_THE, table)
     q_scale = ops.scaled(q_scale, layer.q.exponent, x.scale)
-    q_scale = multiply_scales(q_scale, Scale(np.int64(shape.score_m), np.int64(shape.score_e)))
+    q_scale = multiply_scales(q_scale, Scale(np.array(shape.score_m), np.array(shape.score_e)))
     k, k_scale = ops.rotate(k_TKE, table)
     k_scale = ops.scaled(k_scale, layer.k.exponent, x.scale)
     v, v_scale = quantize(v_TKE)

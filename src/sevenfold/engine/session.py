@@ -4,8 +4,8 @@
     with model.session("def fib(n):") as session:
         text = "".join(session.generate(64))
 
-`Model.open` checks every hash, then replays the golden prompts on the chosen backend and refuses to run on a mismatch. A session is one
-gate and one KV cache; calls before it opens or after it closes raise GateError.
+`Model.open` checks every hash and rule, then replays a golden prompt on the chosen backend and refuses to run on a
+mismatch. A session is one gate and one KV cache; calls before it opens or after it closes raise GateError.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ GOLDEN_STEPS = 8
 def find_backend(name: str) -> None:
     """Refuse a backend that this version does not have. Raises UsageError."""
     if name not in BACKENDS:
-        raise UsageError(f"no backend {name!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}")
+        raise UsageError(
+            f"no backend {name!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,14 @@ class Model:
                 remedy="use a file sealed by `s7 seal`",
             )
         golden = self.golden[0]
-        run = greedy_run(self.weights, golden["ids"], golden["n_steps"])
+        try:
+            run = greedy_run(self.weights, golden["ids"], golden["n_steps"])
+        except GateError as error:
+            raise ArtifactError(
+                f"the golden prompt does not fit the model: {error}",
+                where=str(self.artifact.path),
+                remedy="the file was not written by `s7 seal`; get it again from its maker",
+            ) from error
         if run.logits_sha256 != golden["logits_sha256"]:
             raise ArtifactError(
                 f"backend {self.backend!r} fails the self-test: logits {run.logits_sha256[:16]}, "
@@ -182,8 +191,9 @@ class Session:
                     where="prompt",
                     remedy="shorten the prompt or lower --max-tokens",
                 )
+            # Inside the block: an interrupted prefill shuts the gate.
+            self._prefill(ids)
             self._stack = stack.pop_all()
-        self._prefill(ids)
         return self
 
     def __exit__(

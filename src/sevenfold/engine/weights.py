@@ -6,7 +6,8 @@ Records (specs/arithmetic.md, section 4), all int8 in the file:
     NAME.gain        [D, 2]         i16 norm gains, big-endian
     rope.cos_sin     [C, E/2, 2, 2] i16 cos and sin in Q15, big-endian
     router.experts   [V, 1]         expert of each token id (token-routed models)
-Exponents of projections and norms are integers in the graph.
+Exponents of projections and norms are integers in the graph. Whatever loads stays inside the ranges for which the
+page proves every width; whatever does not is refused here, by name.
 """
 
 from __future__ import annotations
@@ -21,10 +22,26 @@ from numpy.typing import NDArray
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.fixed import CODE_MAX, Ints
 from sevenfold.core.hashing import Json
-from sevenfold.engine.ops import Linear, Norm
+from sevenfold.core.tables import LAW_VERSION, law_digest
+from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Linear, Norm
 
 EMBEDDING, HEAD, FINAL_NORM = "embedding.weight", "lm_head.weight", "final_norm.weight"
 ROPE, ROUTER = "rope.cos_sin", "router.experts"
+
+LIMITS = {  # largest values of the graph's `model`; the least is 1
+    "d_model": 2**16,
+    "n_layers": 2**10,
+    "n_heads": 2**10,
+    "n_kv_heads": 2**10,
+    "head_dim": 2**10,
+    "d_ffn": MAX_INPUTS,
+    "vocab_size": 2**20,
+    "context": MAX_CONTEXT,
+    "n_experts": 2**7,
+}
+MAX_EXPONENT = 2**10  # far past what float32 weights need; sums of exponents stay inside 16 bits
+MAX_EPS = 2**48
+MIN_ROW_SHIFT = 16  # keeps a projection's result below 2^31 in magnitude
 
 
 class Record(Protocol):
@@ -123,13 +140,16 @@ class _Loader:
         raw = np.ascontiguousarray(self.record(name, dims))
         return raw.view(kind).astype(np.int64)
 
-    def integer(self, *keys: str) -> int:
+    def integer(self, *keys: str, least: int, most: int) -> int:
         value: Json = self.graph
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if type(value) is not int or abs(value) > 2**31:
-            raise self.fail(f"the graph's {'.'.join(keys)} is {value!r}, an integer is needed")
+        if type(value) is not int or not least <= value <= most:
+            raise self.fail(f"the graph's {'.'.join(keys)} is {value!r}, not an integer from {least} to {most}")
         return value
+
+    def exponent(self, *keys: str) -> int:
+        return self.integer(*keys, least=-MAX_EXPONENT, most=MAX_EXPONENT)
 
     def rows(self, name: str, n_rows: int) -> tuple[Ints, Ints]:
         packed = self.packed(f"{name}.rows", (n_rows, 4), ">u2")
@@ -138,28 +158,42 @@ class _Loader:
     def linear(self, name: str, n_out: int, n_in: int) -> Linear:
         weight = self.codes(name, (n_out, n_in))
         m, s = self.rows(name, n_out)
+        if int(s.min()) < MIN_ROW_SHIFT:
+            raise self.fail(f"record {name + '.rows'!r} has a shift of {int(s.min())}, below {MIN_ROW_SHIFT}")
         transposed = np.ascontiguousarray(weight.T).astype(np.int32)
-        return Linear(weight_IO=transposed, row_m_O=m, row_s_O=s, exponent=self.integer("exponents", name))
+        return Linear(weight_IO=transposed, row_m_O=m, row_s_O=s, exponent=self.exponent("exponents", name))
 
     def norm(self, name: str, d_model: int) -> Norm:
         gain = self.packed(f"{name}.gain", (d_model, 2), ">i2")[:, 0]
-        return Norm(gain_D=gain, exponent=self.integer("exponents", name), eps=self.integer("norm_eps"))
+        eps = self.integer("norm_eps", least=0, most=MAX_EPS)
+        return Norm(gain_D=gain, exponent=self.exponent("exponents", name), eps=eps)
 
 
-def _shape(load: _Loader) -> Shape:
-    names = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "vocab_size", "context", "n_experts")
-    values = {name: load.integer("model", name) for name in names}
-    for name, value in values.items():
-        if not 1 <= value <= 2**20:
-            raise load.fail(f"the graph's model.{name} is {value}, outside 1 .. 2^20")
+def _check_law(load: _Loader) -> None:
+    """Refuse a file made under another version of the arithmetic, or other tables."""
+    law = {"version": LAW_VERSION, "tables": law_digest()}
+    if load.graph.get("arithmetic") != law:
+        raise load.fail(
+            f"the graph's arithmetic is {load.graph.get('arithmetic')!r}, this engine computes version "
+            f"{LAW_VERSION} with tables {law_digest()[:16]}"
+        )
+
+
+def _shape(load: _Loader) -> tuple[Shape, int]:
+    """The shape, and d_ffn."""
+    values = {name: load.integer("model", name, least=1, most=most) for name, most in LIMITS.items()}
+    d_ffn = values.pop("d_ffn")
     if values["n_heads"] % values["n_kv_heads"] or values["head_dim"] % 2:
         raise load.fail("the graph's heads do not divide evenly")
-    return Shape(
+    if values["n_heads"] * values["head_dim"] > MAX_INPUTS:
+        raise load.fail(f"the graph's heads are {values['n_heads'] * values['head_dim']} wide, past {MAX_INPUTS}")
+    shape = Shape(
         **values,
-        residual_exponent=load.integer("residual_exponent"),
-        score_m=load.integer("score_scale", "m"),
-        score_e=load.integer("score_scale", "e"),
+        residual_exponent=load.exponent("residual_exponent"),
+        score_m=load.integer("score_scale", "m", least=2**15, most=2**16 - 1),
+        score_e=load.exponent("score_scale", "e"),
     )
+    return shape, d_ffn
 
 
 def _layer(load: _Loader, shape: Shape, index: int, d_ffn: int) -> Layer:
@@ -192,8 +226,8 @@ def load_weights(records: Mapping[str, Record], graph: Mapping[str, Json], where
         ArtifactError: a record or a graph entry is missing, misshapen or out of range.
     """
     load = _Loader(records, graph, where)
-    shape = _shape(load)
-    d_ffn = load.integer("model", "d_ffn")
+    _check_law(load)
+    shape, d_ffn = _shape(load)
     vocab, d_model = shape.vocab_size, shape.d_model
     embedding_m, embedding_s = load.rows(EMBEDDING, vocab)
     if shape.n_experts > 1:

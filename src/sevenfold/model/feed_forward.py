@@ -21,8 +21,8 @@ class FeedForward(nn.Module):
         self.up_proj = Linear(d_model, d_ffn)
         self.down_proj = Linear(d_ffn, d_model)
 
-    def forward(self, x: Tensor, experts_BT: Tensor | None = None) -> Tensor:
-        """[..., D] -> [..., D]; `experts_BT` is not read here."""
+    def forward(self, x: Tensor, _experts_BT: Tensor | None = None) -> Tensor:
+        """[..., D] -> [..., D]; every token takes the same network."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 

@@ -28,7 +28,9 @@ class Block(nn.Module):
         self.attn = Attention(spec, rope)
         self.ffn_norm = RMSNorm(spec.d_model, spec.norm_eps)
         self.ffn: nn.Module = (
-            RoutedFeedForward(spec.d_model, d_ffn, n_experts) if n_experts else FeedForward(spec.d_model, d_ffn)
+            RoutedFeedForward(spec.d_model, d_ffn, n_experts)
+            if n_experts
+            else FeedForward(spec.d_model, d_ffn)
         )
         self.dropout = nn.Dropout(spec.dropout)
 
@@ -105,7 +107,9 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator, std: float) -> None:
         """Normal weights in name order; projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
-        depth = self.spec.n_layers + (self.spec.moe.n_layers if isinstance(self.spec.moe, ExpertStacks) else 0)
+        depth = self.spec.n_layers + (
+            self.spec.moe.n_layers if isinstance(self.spec.moe, ExpertStacks) else 0
+        )
         for name, parameter in sorted(self.named_parameters()):
             if parameter.dim() == 1:
                 parameter.fill_(1.0)

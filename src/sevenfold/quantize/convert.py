@@ -18,13 +18,14 @@ from sevenfold.artifact import operation
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.fixed import CODE_MAX
 from sevenfold.core.hashing import Json
-from sevenfold.core.tables import rope, rope_frequencies
+from sevenfold.core.tables import LAW_VERSION, law_digest, rope, rope_frequencies
 from sevenfold.engine.ops import headroom
 from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
 from sevenfold.recipe.schema import ModelSpec, TokenRouted
 
 Floats = NDArray[np.float64]
 MAX_ROW_SHIFT = 62
+ROW_MULTIPLIER_BITS = 15
 GAIN_BITS = 15
 RESIDUAL_EXPONENT = 16
 RESIDUAL_BITS = 27  # one bit of headroom below the law's |x| < 2^28
@@ -139,9 +140,12 @@ def convert(
     Raises:
         RecipeError: a rope scaling without a definition.
     """
-    exponent = residual_exponent(largest_residual)
     converter = Converter(spec)
     weights = {name: value.astype(np.float64) for name, value in state.items()}
+    largest_weight = float(np.max(np.abs(weights[EMBEDDING])))
+    _, top = math.frexp(largest_weight / CODE_MAX)
+    # The residual starts as an embedding row, whose multiplier scale * 2^exponent must have a shift of 0 at least.
+    exponent = min(residual_exponent(max(largest_residual, largest_weight)), ROW_MULTIPLIER_BITS - top)
     converter.embedding(weights[EMBEDDING], exponent)
     converter.linear(HEAD, weights.get(HEAD, weights[EMBEDDING]))
     for name, value in weights.items():
@@ -160,6 +164,7 @@ def convert(
     score_m, score_e = mantissa(score)
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
     graph: dict[str, Json] = {
+        "arithmetic": {"version": LAW_VERSION, "tables": law_digest()},
         "model": {name: getattr(spec, name) for name in shape} | {"n_experts": n_experts},
         "residual_exponent": exponent,
         "norm_eps": math.floor(math.ldexp(spec.norm_eps * spec.d_model, 2 * exponent)),

@@ -1,7 +1,7 @@
 """Stage `seal`: everything a run knows about its model, into one file (B5, D6, law 4).
 
-Writes ../model.s7l (mode 0444) beside the stage directories. Golden logits are computed here by the reference engine and travel with
-the model.
+Writes ../model.s7l (mode 0444) beside the stage directories. Golden logits are computed here by the reference engine and
+travel with the model.
 """
 
 from __future__ import annotations

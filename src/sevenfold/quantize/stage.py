@@ -22,6 +22,7 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.recipe.job import Job, StageResult
+from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.train.batches import Batches
 from sevenfold.train.evaluate import float_score
 from sevenfold.train.stage import (
@@ -31,7 +32,6 @@ from sevenfold.train.stage import (
     load_tokenizer,
     token_lengths,
 )
-from sevenfold.tokenizer.shards import open_tokens
 
 STAGE = "quantize"
 RECORDS, SCALES, GRAPH, QUALITY = "records.safetensors", "scales.json", "graph.json", "quality.json"

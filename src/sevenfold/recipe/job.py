@@ -43,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """Files written (paths relative to the stage directory), figures for reports, tools that decided bytes."""
+    """Files written (paths relative to the stage directory), figures for reports, tools that decide bytes."""
 
     outputs: list[str]
     facts: Mapping[str, Json] = field(default_factory=dict)

@@ -141,10 +141,9 @@ def active_parameters(model: ModelSpec) -> int:
     return trunk_parameters(model) + expert_parameters(model)
 
 
-def n_attention_layers(model: ModelSpec, with_expert: bool = True) -> int:
-    """Layers of attention a token passes."""
-    extra = model.moe.n_layers if with_expert and isinstance(model.moe, ExpertStacks) else 0
-    return model.n_layers + extra
+def n_attention_layers(model: ModelSpec) -> int:
+    """Layers of attention that one token passes."""
+    return model.n_layers + (model.moe.n_layers if isinstance(model.moe, ExpertStacks) else 0)
 
 
 def mean_attended(model: ModelSpec, sequence: int) -> float:
@@ -159,15 +158,25 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
     return min(causal, local + summaries)
 
 
-def forward_flops(model: ModelSpec, sequence: int, *, with_expert: bool = True) -> float:
-    """FLOPs of one token's forward pass in a sequence of `sequence` tokens (module docstring)."""
-    matrices = model.vocab_size * model.d_model  # the head, tied or not; the embedding is a look-up
+def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
+    """Forward FLOPs of one token by part: `trunk` (shared layers), `expert` (one of them), `head`.
+
+    The formula is in the module docstring; `sequence` is the length of the sequence the token stands in.
+    """
+    parts = {"trunk": 0.0, "expert": 0.0, "head": 2.0 * model.vocab_size * model.d_model}
     for name, shape in tensors(model).items():
-        in_path = expert_of(name) is None or (with_expert and expert_of(name) == 0)
-        if in_path and part_of(name) in ("attention", "ffn"):
-            matrices += math.prod(shape)
-    scores = n_attention_layers(model, with_expert) * model.n_heads * model.head_dim
-    return 2.0 * matrices + 4.0 * scores * mean_attended(model, sequence)
+        if part_of(name) in ("attention", "ffn") and expert_of(name) in (None, 0):
+            parts["trunk" if expert_of(name) is None else "expert"] += 2.0 * math.prod(shape)
+    scores = 4.0 * model.n_heads * model.head_dim * mean_attended(model, sequence)
+    parts["trunk"] += scores * model.n_layers
+    if isinstance(model.moe, ExpertStacks):
+        parts["expert"] += scores * model.moe.n_layers
+    return parts
+
+
+def forward_flops(model: ModelSpec, sequence: int) -> float:
+    """FLOPs of one token's forward pass through the trunk, one expert and the head."""
+    return sum(flops_parts(model, sequence).values())
 
 
 def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:

@@ -74,7 +74,7 @@ def show(value: Json) -> str:
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`did you mean ...?` for the closest choice, or nothing."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}? " if close else ""
 
 
@@ -120,7 +120,7 @@ def _choose(node: Node, annotation: Any, path: str) -> type[Section] | None:
     key = tag_of(sections[0], sections)[0]
     if key not in node.value:
         raise RecipeError(
-            f"{path}: key {key!r} is missing", where=str(node.mark), remedy=f"allowed: {', '.join(tags)}"
+            f"{path}.{key}: required, and missing", where=str(node.mark), remedy=f"allowed: {', '.join(tags)}"
         )
     mark, tag = node.value[key]
     if not isinstance(tag.value, str) or tag.value not in tags:
@@ -239,7 +239,7 @@ def _translate(error: ValidationError, tree: Node, prefix: str) -> RecipeError:
     (mark, node, followed), first = useful[0]
     if first["type"] == "missing":
         key = join(prefix, [*followed, first["loc"][-1]])
-        return RecipeError(f"{key}: a required key is missing", where=str(mark), remedy="add it")
+        return RecipeError(f"{key}: required, and missing", where=str(mark), remedy="add it")
     same = [item for place, item in useful if place[2] == followed and item["type"] != "missing"]
     allowed = " or ".join(dict.fromkeys(_allowed(item) for item in same))
     hint = ""

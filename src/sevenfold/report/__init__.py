@@ -1,0 +1,1 @@
+"""Views for people: terminal tables, plots, the HTML report. Reads manifests and run logs; imports only core."""

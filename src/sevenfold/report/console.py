@@ -123,10 +123,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.text import Text
 
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line decides what a reader that went away means
+
     table = _table(title, columns)
     for row in rows:
         table.add_row(*(Text(cell, style=_STATUS_STYLE.get(cell, "")) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Quiet(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

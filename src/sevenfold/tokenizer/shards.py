@@ -113,6 +113,8 @@ def open_tokens(path: Path, *, verify: bool = True) -> TokenFile:
     width, vocab_size, n_tokens = _checked_header(path, header, size)
     tokens_end = HEADER_BYTES + n_tokens * width
     offsets_start = tokens_end + -tokens_end % OFFSET_BYTES
+    if raw[tokens_end:offsets_start].any():
+        raise _refusal(path, f"padding at offset {tokens_end} is not zero")
     offsets = raw[offsets_start:].view("<u8")
     _check_offsets(path, offsets, n_tokens)
     tokens = raw[HEADER_BYTES:tokens_end].view(f"<u{width}")

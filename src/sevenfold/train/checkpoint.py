@@ -46,7 +46,9 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
     tensors = {f"model.{n}": t for n, t in checkpoint.model.items()}
     tensors |= {f"optimizer.{n}": t for n, t in checkpoint.optimizer.items()}
     tensors[_RNG] = checkpoint.rng
-    meta = canonical_json({"key": checkpoint.key, "step": checkpoint.step, "chain": checkpoint.chain}).decode()
+    meta = canonical_json(
+        {"key": checkpoint.key, "step": checkpoint.step, "chain": checkpoint.chain}
+    ).decode()
     path = _path(directory, checkpoint.step)
     write_bytes(path, save_tensors({n: t.contiguous() for n, t in tensors.items()}, {_META: meta}))
     for old in sorted(directory.glob("checkpoint-*.safetensors"))[:-KEPT]:
@@ -54,7 +56,8 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
     return path
 
 
-def _read(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one file. Raises StorageError, or SafetensorError, ValueError, KeyError, struct.error when it is damaged."""
     data = read_bytes(path)
     (length,) = struct.unpack_from("<Q", data)
     meta = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_META])
@@ -80,7 +83,7 @@ def latest_checkpoint(directory: Path, key: str) -> Checkpoint | None:
     remove_partials(directory)
     for path in sorted(directory.glob("checkpoint-*.safetensors"), reverse=True):
         try:
-            checkpoint = _read(path)
+            checkpoint = read_checkpoint(path)
         except (SafetensorError, ValueError, KeyError, struct.error):
             continue
         if checkpoint.key == key:

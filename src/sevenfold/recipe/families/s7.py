@@ -48,7 +48,7 @@ def _in_b(check: Check) -> Check:
 
 
 def _tier(recipe: Recipe) -> str | None:
-    return None if recipe.tier in TIERS else f"tier is {recipe.tier!r}; allowed: {', '.join(TIERS)}"
+    return None if recipe.tier in ("", *TIERS) else f"tier is {recipe.tier!r}; allowed: {', '.join(TIERS)}"
 
 
 def _dropout(recipe: Recipe) -> str | None:
@@ -107,7 +107,7 @@ def _stacks(recipe: Recipe) -> str | None:
 
 
 def _no_stacks(recipe: Recipe) -> str | None:
-    return f"tier is {recipe.tier}" if isinstance(recipe.model.moe, ExpertStacks) else None
+    return f"tier is {recipe.tier}" if recipe.tier and isinstance(recipe.model.moe, ExpertStacks) else None
 
 
 def _expert_shape(recipe: Recipe) -> str | None:
@@ -137,7 +137,13 @@ def _is_code_sku(recipe: Recipe) -> bool:
 
 
 RULES = (
-    Rule("A1.tier", S7, "the tiers are 1M, 8M, 30M, 100M, 300M; 140M is S7-MOE-140M", "tier", _tier),
+    Rule(
+        "A1.tier",
+        S7,
+        "tiers: 1M, 8M, 30M, 100M, 300M, 140M (S7-MOE-140M); empty: an experiment",
+        "tier",
+        _tier,
+    ),
     Rule("A1.rope", S7, "positions are rotary (RoPE)", "model.position", check_rope),
     Rule("A1.causal", S7, "attention is full causal", "model.attention", check_causal),
     Rule("A1.dropout", S7, "no dropout (also A4)", "model.dropout", _dropout),
@@ -162,7 +168,7 @@ RULES = (
     Rule("A5.licences", S7, "permissive licences only", "corpus.licences", check_licences),
     Rule("A7.dictionary", S7, "tiers 1M and 8M: DICT has 4096 entries", "model.vocab_size", _dictionary),
     Rule("B1.stacks", S7, "tier 140M: a trunk and expert stacks", "model.moe", _in_b(_stacks)),
-    Rule("B1.tier", S7, "expert stacks belong to tier 140M", "tier", _in_a(_no_stacks)),
+    Rule("B1.tier", S7, "expert stacks belong to tier 140M, or to none", "tier", _in_a(_no_stacks)),
     Rule("B1.experts", S7, "tier 140M: 4 experts of 8 layers, hidden 512", "model.moe", _in_b(_expert_shape)),
     Rule("B1.budget", S7, "within 2 % of 133M parameters", "model", budget({"140M": around(133e6, 0.02)})),
     Rule("B1.phases", S7, "tier 140M: the trunk first, then the experts", "train.phases", _in_b(_two_phases)),

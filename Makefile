@@ -1,0 +1,41 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs, and does nothing twice.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= out/demo
+
+.PHONY: demo test check test-slow lint setup clean help
+
+help:
+	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
+	@echo "make test       set up, then the tests"
+	@echo "make check      what CI runs: lint, types, house rules, tests, tests under python -O"
+	@echo "make test-slow  the suites that take minutes"
+	@echo "make clean      remove the environment and caches (not $(OUT))"
+
+$(READY): pyproject.toml requirements.txt scripts/setup.sh
+	@scripts/setup.sh "$(PYTHON)" "$(VENV)"
+
+setup: $(READY)
+
+demo: $(READY)
+	$(BIN)/s7 make recipes/s7/demo-1m.yaml --out $(OUT)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+	$(BIN)/python -O -W ignore::pytest.PytestConfigWarning -m pytest -m "not slow and not subprocess" tests/core tests/recipe tests/artifact tests/engine tests/tokenizer
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,115 @@
+"""A second reader of `.s7l`, written from specs/artifact.md alone: standard library only, nothing of the package.
+
+    python plain_reader.py FILE     prints what the file holds
+
+It checks what the page says a reader MUST check, and keeps tensor data as lists of signed integers.
+"""
+
+import hashlib
+import json
+import math
+import pathlib
+import struct
+import sys
+
+LANES = {1: "DICT", 2: "FIELD", 3: "LANE", 4: "EDGE", 5: "BATCH"}
+
+
+class RefusedError(Exception):
+    pass
+
+
+def need(condition, what):
+    if not condition:
+        raise RefusedError(what)
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def merkle(leaves):
+    if len(leaves) == 1:
+        return sha256(b"\x00" + leaves[0])
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    return sha256(b"\x01" + merkle(leaves[:k]) + merkle(leaves[k:]))
+
+
+def read_lanes(data):
+    lanes, offset, leaves = [], 40, [data[:8]]
+    while offset < len(data):
+        need(offset + 37 <= len(data), f"lane {len(lanes)}: truncated at offset {offset}")
+        lane_id, length = struct.unpack_from(">BI", data, offset)
+        need(lane_id in LANES, f"lane {len(lanes)}: unknown id {lane_id}")
+        end = offset + 5 + length
+        need(end + 32 <= len(data), f"lane {len(lanes)}: truncated at offset {offset}")
+        payload = data[offset + 5 : end]
+        need(sha256(payload) == data[end : end + 32], f"lane {len(lanes)}: wrong digest")
+        leaves.append(data[offset : offset + 5] + data[end : end + 32])
+        lanes.append((LANES[lane_id], payload))
+        offset = end + 32
+    return lanes, merkle(leaves)
+
+
+def read_records(payload, padded, tensors):
+    offset = 0
+
+    def take(size):
+        nonlocal offset
+        need(offset + size <= len(payload), f"record truncated at {offset}")
+        offset += size
+        return payload[offset - size : offset]
+
+    while offset < len(payload):
+        (name_length,) = struct.unpack(">H", take(2))
+        need(1 <= name_length <= 255, f"a name of {name_length} bytes")
+        name = take(name_length).decode("ascii")
+        need(all("!" <= c <= "~" and c not in "/\\" for c in name), f"bad name {name!r}")
+        need(name not in tensors, f"duplicate {name}")
+        rank = take(1)[0]
+        need(1 <= rank <= 8, f"{name}: rank {rank}")
+        dims = struct.unpack(f">{rank}I", take(4 * rank))
+        need(0 not in dims, f"{name}: zero dimension")
+        (scale,) = struct.unpack(">f", take(4))
+        numel = math.prod(dims)
+        values = struct.unpack(f"{numel}b", take(numel))
+        if padded:
+            padding = take(-numel % 32)
+            need(not any(padding), f"{name}: padding")
+        tensors[name] = {"dims": list(dims), "scale": scale, "data": list(values)}
+
+
+def read(data):
+    """Everything in a file, as plain values."""
+    need(len(data) >= 40 and data[:4] == b"S7LM", "not an artifact")
+    version, class_, flags = struct.unpack_from(">HBB", data, 4)
+    need(version in (1, 2), f"version {version}")
+    need(class_ in (1, 2), f"class {class_}")
+    need(flags in (0, 1), f"flags {flags}")
+    lanes, root = read_lanes(data)
+    need(root == data[8:40], "wrong root")
+    names = [name for name, _ in lanes]
+    need(names.count("DICT") <= 1, "two DICT lanes")
+    result = {"version": version, "class": class_, "flags": flags, "root": root.hex()}
+    result |= {"lanes": names, "tensors": {}, "json": {}, "dictionary": b""}
+    for name, payload in lanes:
+        if name == "DICT":
+            result["dictionary"] = payload
+        elif name == "FIELD":
+            read_records(payload, bool(flags & 1), result["tensors"])
+        elif payload and version >= 2:
+            value = json.loads(payload)
+            need(value["kind"] not in result["json"], f"two payloads of kind {value['kind']}")
+            result["json"][value["kind"]] = value
+    for name in ("embedding.weight", "lm_head.weight"):
+        need(name in result["tensors"] or "FIELD" not in names, f"no tensor {name}")
+    return result
+
+
+if __name__ == "__main__":
+    found = read(pathlib.Path(sys.argv[1]).read_bytes())
+    for name, tensor in found["tensors"].items():
+        print(name, tensor["dims"], tensor["scale"])
+    print(found["lanes"], found["root"])

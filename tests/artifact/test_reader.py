@@ -1,0 +1,436 @@
+"""The reader is total: every changed byte is named, every truncation refused, one error class per cause."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from build_attacks import Parts, canonical, pack_file, pack_record, sample_input, two_tensors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sevenfold.artifact import (
+    build_contents,
+    errors,
+    header_only,
+    parse_artifact,
+    read_artifact,
+    verify,
+    write_artifact,
+)
+from sevenfold.core.errors import ArtifactError, SevenfoldError, StorageError
+from sevenfold.core.hashing import Json
+
+SAMPLE = Parts.sample().pack()
+ARTIFACT = parse_artifact(SAMPLE)
+DICT, FIELD, LANE, EDGE, BATCH = 1, 2, 3, 4, 5
+
+
+def place_of(position: int) -> str:
+    """What a message about the byte at `position` has to say."""
+    if position < 40:
+        return "header"
+    lanes = parse_artifact(SAMPLE).lanes
+    lane = max((lane for lane in lanes if lane.offset <= position), key=lambda lane: lane.offset)
+    return f"lane {lane.index} "
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(ArtifactError) as caught:
+        parse_artifact(data)
+    return str(caught.value)
+
+
+def flipped(position: int, mask: int) -> bytes:
+    data = bytearray(SAMPLE)
+    data[position] ^= mask
+    return bytes(data)
+
+
+@pytest.mark.parametrize("position", range(40))
+def test_every_value_of_every_header_byte_is_refused(position: int) -> None:
+    for mask in range(1, 256):
+        assert "header" in refusal(flipped(position, mask))
+
+
+def test_every_value_of_every_lane_header_byte_names_the_lane() -> None:
+    for lane in parse_artifact(SAMPLE).lanes:
+        for position in range(lane.offset, lane.offset + 5):
+            for mask in range(1, 256):
+                assert f"lane {lane.index} " in refusal(flipped(position, mask))
+
+
+def test_every_byte_flipped_names_its_lane() -> None:
+    for position in range(40, len(SAMPLE)):
+        assert place_of(position) in refusal(flipped(position, 0xFF))
+
+
+@given(st.integers(0, len(SAMPLE) - 1), st.integers(1, 255))
+def test_any_byte_any_value(position: int, mask: int) -> None:
+    assert place_of(position) in refusal(flipped(position, mask))
+
+
+def test_truncation_at_every_length() -> None:
+    for length in range(len(SAMPLE)):
+        text = refusal(SAMPLE[:length])
+        assert "truncated" in text or "ends" in text, text
+        if length >= 40:
+            assert "offset" in text
+
+
+def test_anything_behind_the_last_lane_is_refused() -> None:
+    for tail in (b"\0", b"\4" + bytes(4), bytes(37), struct.pack(">BI", 5, 1 << 31), SAMPLE[-64:]):
+        assert "lane 7 " in refusal(SAMPLE + tail)
+
+
+def test_lanes_left_out_added_or_swapped() -> None:
+    lanes = parse_artifact(SAMPLE).lanes
+    cuts = [SAMPLE[lane.offset : lane.offset + 37 + lane.n_bytes] for lane in lanes]
+    for index, cut in enumerate(cuts):
+        without = SAMPLE[:40] + b"".join(cuts[:index] + cuts[index + 1 :])
+        assert "lane" in refusal(without)
+        doubled = SAMPLE[:40] + b"".join([*cuts[: index + 1], cut, *cuts[index + 1 :]])
+        assert "lane" in refusal(doubled)
+    assert "lane 0 " in refusal(SAMPLE[:40] + b"".join([cuts[1], cuts[0], *cuts[2:]]))
+    other = (
+        struct.pack(">BI", 1, 2)
+        + b"{}"
+        + bytes.fromhex("44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
+    )
+    assert "lane 0 " in refusal(SAMPLE[:40] + other + b"".join(cuts[1:]))
+
+
+def field(*records: bytes, flags: int = 0) -> Callable[[], bytes]:
+    return lambda: pack_file([(FIELD, two_tensors() + b"".join(records))], flags=flags)
+
+
+def edge(payload: bytes, lane: int = EDGE) -> Callable[[], bytes]:
+    return lambda: pack_file([(lane, payload)])
+
+
+GOOD = pack_record(b"x", [1], 1.0, b"\3")
+PADDED = b"".join(
+    pack_record(name, [1], 1.0, b"\1", padded=True) for name in (b"embedding.weight", b"lm_head.weight")
+)
+MALFORMED: dict[str, tuple[type[SevenfoldError], str, Callable[[], bytes]]] = {
+    "empty file": (errors.TruncatedError, "offset 0", lambda: b""),
+    "short header": (errors.TruncatedError, "offset 39", lambda: SAMPLE[:39]),
+    "another format": (errors.MagicError, "GGUF", lambda: b"GGUF" + SAMPLE[4:]),
+    "version 0": (errors.VersionError, "version 0", lambda: pack_file([], version=0)),
+    "version 3": (
+        errors.NewerVersionError,
+        "version 3, this reader knows 1 to 2",
+        lambda: pack_file([], version=3),
+    ),
+    "version 65535": (errors.NewerVersionError, "newer sevenfold", lambda: pack_file([], version=65535)),
+    "class 0": (errors.ClassError, "0x00", lambda: pack_file([], class_=0)),
+    "class 3": (errors.ClassError, "0x03", lambda: pack_file([], class_=3)),
+    "flag bit 1": (errors.FlagError, "0x02", lambda: pack_file([], flags=2)),
+    "root of nothing": (errors.RootError, "root", lambda: pack_file([], root=bytes(32))),
+    "lane id 0": (errors.LaneIdError, "lane 0 at offset 40", lambda: pack_file([(0, b"")])),
+    "lane id 6": (errors.LaneIdError, "lane 1 at offset 77", lambda: pack_file([(DICT, b""), (6, b"")])),
+    "lane past the end": (
+        errors.TruncatedError,
+        "lane 0 (FIELD) at offset 40",
+        lambda: pack_file([]) + struct.pack(">BI", FIELD, 0xFFFFFFFF) + bytes(999),
+    ),
+    "digest": (errors.LaneDigestError, "lane 0 (DICT)", lambda: pack_file([(DICT, b"{}")])[:-1] + b"\0"),
+    "two DICT": (errors.DuplicateLaneError, "lane 1 (DICT)", lambda: pack_file([(DICT, b"a"), (DICT, b"b")])),
+    "two LANE": (errors.DuplicateLaneError, "lane 1 (LANE)", lambda: pack_file([(LANE, b""), (LANE, b"")])),
+    "two BATCH": (
+        errors.DuplicateLaneError,
+        "lane 1 (BATCH)",
+        lambda: pack_file([(BATCH, b""), (BATCH, b"")]),
+    ),
+    "two graphs": (
+        errors.DuplicateLaneError,
+        "'graph'",
+        lambda: pack_file([(EDGE, b'{"kind":"graph"}'), (EDGE, b'{"kind":"graph"}')]),
+    ),
+    "too many lanes": (errors.LimitError, "1024", lambda: pack_file([(EDGE, b"")] * 1025)),
+    "name of 0 bytes": (errors.TensorNameError, "0 bytes", field(pack_record(b"", [1], 1.0, b"\0"))),
+    "name of 256 bytes": (
+        errors.TensorNameError,
+        "256 bytes",
+        field(pack_record(b"x" * 256, [1], 1.0, b"\0")),
+    ),
+    "name with a slash": (errors.TensorNameError, "a/b", field(pack_record(b"a/b", [1], 1.0, b"\0"))),
+    "name with a backslash": (
+        errors.TensorNameError,
+        "path separator",
+        field(pack_record(b"a\\b", [1], 1.0, b"\0")),
+    ),
+    "name ..": (errors.TensorNameError, "..", field(pack_record(b"..", [1], 1.0, b"\0"))),
+    "name with a newline": (
+        errors.TensorNameError,
+        "printable",
+        field(pack_record(b"a\nb", [1], 1.0, b"\0")),
+    ),
+    "name with an escape": (
+        errors.TensorNameError,
+        "printable",
+        field(pack_record(b"\x1b[2J", [1], 1.0, b"\0")),
+    ),
+    "name not ASCII": (errors.TensorNameError, "printable", field(pack_record(b"\xc3\xa9", [1], 1.0, b"\0"))),
+    "name twice": (errors.DuplicateTensorError, "'x'", field(GOOD, GOOD)),
+    "name twice over lanes": (
+        errors.DuplicateTensorError,
+        "lane 1 (FIELD)",
+        lambda: pack_file([(FIELD, two_tensors()), (FIELD, two_tensors())]),
+    ),
+    "rank 0": (errors.RankError, "rank 0", field(pack_record(b"x", [], 1.0, b"\0"))),
+    "rank 9": (errors.RankError, "rank 9", field(pack_record(b"x", [1] * 9, 1.0, b"\0"))),
+    "zero dimension": (errors.DimensionError, "(3, 0)", field(pack_record(b"x", [3, 0], 1.0, b""))),
+    "data short": (errors.TruncatedRecordError, "the data of 'x'", field(pack_record(b"x", [2], 1.0, b"\0"))),
+    "2**256 values": (
+        errors.TruncatedRecordError,
+        "the data of 'x'",
+        field(pack_record(b"x", [0xFFFFFFFF] * 8, 1.0, b"\0")),
+    ),
+    "record cut": (errors.TruncatedRecordError, "the scale of 'x'", field(GOOD[:-3])),
+    "record cut in its name": (errors.TruncatedRecordError, "a name takes", field(GOOD[:2])),
+    "one byte left": (errors.TruncatedRecordError, "a name's length", field(b"\0")),
+    "data long": (errors.TruncatedRecordError, "a name's length", field(GOOD + b"\0")),
+    "padding not zero": (
+        errors.PaddingError,
+        "'embedding.weight'",
+        lambda: pack_file([(FIELD, PADDED[:30] + b"\1" + PADDED[31:])], flags=1),
+    ),
+    "padding cut": (
+        errors.TruncatedRecordError,
+        "the padding of",
+        lambda: pack_file([(FIELD, PADDED[:-1])], flags=1),
+    ),
+    "no lm_head": (
+        errors.MissingTensorError,
+        "lm_head.weight",
+        lambda: pack_file([(FIELD, pack_record(b"embedding.weight", [1], 1.0, b"\0"))]),
+    ),
+    "empty FIELD": (errors.MissingTensorError, "embedding.weight", lambda: pack_file([(FIELD, b"")])),
+    "JSON cut": (errors.JsonError, "lane 0 (EDGE)", edge(b'{"kind":"graph"')),
+    "JSON a list": (errors.JsonError, "a JSON list", edge(b"[]")),
+    "JSON not UTF-8": (errors.JsonError, "not JSON", edge(b'{"kind":"\xff"}')),
+    "JSON NaN": (errors.JsonError, "NaN", edge(b'{"kind":"trace","x":NaN}', LANE)),
+    "JSON of 5000 digits": (errors.JsonError, "not JSON", edge(b'{"kind":"graph","x":' + b"9" * 5000 + b"}")),
+    "JSON half a surrogate pair": (errors.JsonError, "surrogate", edge(b'{"kind":"graph","x":["\\uD83d"]}')),
+    "JSON key with an escape": (errors.DuplicateKeyError, r"\x1b", edge(b'{"\\u001b":1,"\\u001b":2}')),
+    "JSON key twice": (errors.DuplicateKeyError, "'a'", edge(b'{"a":1,"a":2,"kind":"graph"}')),
+    "JSON too deep": (errors.LimitError, "32", edge(b'{"kind":"graph","x":' + b"[" * 40 + b"]" * 40 + b"}")),
+    "JSON far too deep": (
+        errors.LimitError,
+        "32",
+        edge(b'{"kind":"graph","x":' + b"[" * 99999 + b"]" * 99999 + b"}"),
+    ),
+    "no kind": (errors.LaneKindError, "None", edge(b'{"a":1}')),
+    "kind of another lane": (errors.LaneKindError, "'trace'", edge(b'{"kind":"trace"}')),
+    "kind not a name": (errors.LaneKindError, "[]", edge(b'{"kind":[]}', BATCH)),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_one_error_class_per_cause(name: str) -> None:
+    error, text, build = MALFORMED[name]
+    with pytest.raises(ArtifactError) as caught:
+        parse_artifact(build())
+    assert type(caught.value) is error
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_error_class_of_the_reader_is_tested() -> None:
+    causes = {
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, ArtifactError) and not value.__subclasses__()
+    }
+    causes -= {errors.ContentsError}  # of the writer: test_writer.py
+    assert causes <= {error for error, _, _ in MALFORMED.values()}
+
+
+def test_what_is_odd_but_allowed() -> None:
+    codes = bytes(range(256))
+    artifact = parse_artifact(field(pack_record(b"codes", [4, 64], 0.0, codes))())
+    assert artifact.tensors["codes"].data.min() == -128
+    empty = parse_artifact(
+        pack_file([(DICT, b""), (FIELD, two_tensors()), (LANE, b""), (EDGE, b""), (BATCH, b"")])
+    )
+    assert (empty.trace, empty.graph, empty.batch, empty.dictionary) == ({}, {}, {}, b"")
+    no_field = parse_artifact(pack_file([(DICT, b"x")]))
+    assert not no_field.header_only
+    assert not no_field.tensors
+
+
+def test_a_version_1_file_of_another_writer() -> None:
+    lanes = [
+        (DICT, b"a\0b"),
+        (FIELD, two_tensors()),
+        (LANE, b"step 1"),
+        (EDGE, b"graph"),
+        (EDGE, b"cm1"),
+        (BATCH, b"\xff"),
+    ]
+    artifact = parse_artifact(pack_file(lanes, version=1, class_=2))
+    assert (artifact.version, artifact.class_, list(artifact.tensors)) == (
+        1,
+        2,
+        ["embedding.weight", "lm_head.weight"],
+    )
+    assert [bytes(artifact.payload(lane)) for lane in artifact.lanes] == [payload for _, payload in lanes]
+    rows = {row.id: row for row in verify(artifact).rows}
+    assert rows["V7"].status == "fail"
+    assert "anonymous" in rows["V7"].detail
+
+
+def test_four_gigabytes_claimed_by_a_kilobyte(tmp_path: Path) -> None:
+    path = tmp_path / "big.s7l"
+    path.write_bytes((header_only(1) + struct.pack(">BI", FIELD, 0xFFFFFFFF)).ljust(1024, b"\0"))
+    start = time.perf_counter()
+    with pytest.raises(errors.TruncatedError, match="4294967295"):
+        read_artifact(path)
+    assert time.perf_counter() - start < 0.05
+
+
+def test_path_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.s7l"
+    path.write_bytes(flipped(100, 1))
+    with pytest.raises(ArtifactError) as caught:
+        read_artifact(path)
+    assert str(caught.value).startswith(f"{path}: lane ")
+    path.write_bytes(b"")
+    with pytest.raises(errors.TruncatedError, match=r"bad\.s7l"):
+        read_artifact(path)
+
+
+def test_places_that_are_no_file(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such file"):
+        read_artifact(tmp_path / "missing.s7l")
+    with pytest.raises(StorageError, match="directory"):
+        read_artifact(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="not a regular file"):
+        read_artifact(tmp_path / "pipe")
+
+
+def test_a_file_without_permission_is_not_called_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.s7l"
+    write_artifact(path, build_contents(sample_input()))
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(StorageError, match="permission denied"):
+        read_artifact(path)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes(data: bytes) -> None:
+    for prefix in (b"", b"S7LM", b"S7LM\0\2\1\0"):
+        with pytest.raises(ArtifactError):
+            parse_artifact(prefix + data)
+
+
+payloads = st.one_of(
+    st.binary(max_size=80), st.just(two_tensors()), st.binary(max_size=40).map(lambda b: two_tensors() + b)
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), payloads), max_size=6), st.integers(1, 2), st.integers(0, 1))
+def test_random_lanes_with_valid_digests(lanes: list[tuple[int, bytes]], version: int, flags: int) -> None:
+    data = pack_file(lanes, version=version, flags=flags)
+    try:
+        artifact = parse_artifact(data)
+    except ArtifactError:
+        return
+    assert [(lane.id, bytes(artifact.payload(lane))) for lane in artifact.lanes] == lanes
+
+
+json_values: st.SearchStrategy[Json] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = {
+    "control": ("bindings", "projections", "records"),
+    "graph": ("operations",),
+    "provenance": ("identity", "data", "golden", "abi_hash", "meta_hash"),
+    "trace": ("projection",),
+}
+
+
+@given(st.data())
+def test_changed_payloads_with_valid_digests(draw: st.DataObject) -> None:
+    lanes = [(lane.id, bytearray(ARTIFACT.payload(lane))) for lane in ARTIFACT.lanes]
+    for _ in range(draw.draw(st.integers(1, 3))):
+        _, payload = draw.draw(st.sampled_from(lanes))
+        position = draw.draw(st.integers(0, len(payload) - 1))
+        replaced = draw.draw(st.integers(0, 4))
+        payload[position : position + replaced] = draw.draw(
+            st.sampled_from([b'"', b"{", b"[", b"0", b"1e999", b"null", b"\\ud800", b"\0"])
+            | st.binary(max_size=4)
+        )
+    data = pack_file([(lane_id, bytes(payload)) for lane_id, payload in lanes])
+    try:
+        said = [row.detail for row in verify(parse_artifact(data), lambda _: []).rows]
+    except ArtifactError as error:
+        said = [str(error)]
+    assert all(text.isprintable() for text in said)
+
+
+def test_surrogate_pairs_are_characters() -> None:
+    smile = b'{"kind":"graph","x":"\\ud83d\\ude00"}'
+    assert parse_artifact(edge(smile)()).graph["x"] == "\N{GRINNING FACE}"
+
+
+def test_what_a_file_says_is_printable_and_short() -> None:
+    parts = Parts.sample()
+    parts.operations[2].update(fold="\x1b[2J" + "x" * 10000)
+    detail = verify(parse_artifact(parts.pack())).rows[1].detail
+    assert detail.isprintable()
+    assert len(detail) < 500
+    assert r"\x1b[2J" in detail
+
+
+@given(st.data())
+def test_verify_is_total_over_hostile_json(draw: st.DataObject) -> None:
+    parts = Parts.sample()
+    parts.bind_data = False
+    for kind, keys in KEYS.items():
+        for key in keys:
+            how = draw.draw(st.integers(0, 3))
+            if how == 0:
+                parts.json[kind][key] = draw.draw(json_values)
+            held = parts.json[kind].get(key)
+            if how == 1 and isinstance(held, list) and held and isinstance(held[0], dict):
+                name = draw.draw(st.sampled_from(sorted(held[0])))
+                held[0][name] = draw.draw(json_values)
+    if draw.draw(st.booleans()):
+        hostile = draw.draw(json_values)
+        parts.seal_patch = lambda seal: seal.update(lanes=hostile)
+    parts.encode = {kind: lambda value: canonical(value).replace(b"Infinity", b"1e999") for kind in KEYS}
+    verification = verify(parse_artifact(parts.pack()), lambda _: [])
+    assert len(verification.rows) == 8
+    assert not verification.ok  # the replay gave no rows
+    assert verification.as_json()["ok"] is False
+
+
+def test_the_artifact_room_imports_neither_torch_nor_pydantic() -> None:
+    import subprocess
+
+    code = (
+        "import sys, sevenfold.artifact;"
+        "bad = [m for m in ('torch', 'pydantic', 'yaml', 'tokenizers', 'rich', 'typer') if m in sys.modules];"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

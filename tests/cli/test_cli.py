@@ -1,0 +1,275 @@
+"""The command line as a user meets it: flags, help, streams, exit codes, one line per mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from sevenfold import __version__
+from sevenfold.cli import app
+from sevenfold.core.errors import EXIT_CODES
+from sevenfold.recipe.job import Job
+
+pytestmark = pytest.mark.subprocess
+SNAPSHOT = Path(__file__).parent / "flags.json"
+
+
+def s7(*args: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would."""
+    command = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One line on stderr that says what, with the documented code and no traceback."""
+    assert done.returncode == code, done.stderr
+    assert code in EXIT_CODES
+    lines = [line for line in done.stderr.splitlines() if line.startswith("s7: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def flags() -> dict[str, list[str]]:
+    """Every verb with its arguments and options, as a user types them."""
+    group = typer.main.get_command(app)
+    verbs = {"": group} | dict(group.commands)  # type: ignore[attr-defined]  # a group of commands
+    return {
+        name: sorted(
+            "/".join([*p.opts, *p.secondary_opts]) if p.param_type_name == "option" else (p.metavar or p.name)
+            for p in command.params
+        )
+        for name, command in verbs.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory, dense_run: Job) -> Path:
+    """The tiny dense recipe as a file."""
+    path = dense_run.recipe_dir / "tiny.yaml"
+    path.write_text(yaml.safe_dump(dense_run.recipe.resolved()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def artifact(dense_run: Job) -> Path:
+    return dense_run.out / "model.s7l"
+
+
+def test_flags_are_frozen() -> None:
+    # A contract: scripts of users break when a flag goes. Adding one is a change of this file, in review.
+    assert flags() == json.loads(SNAPSHOT.read_text())
+
+
+def test_help_answers_at_once_without_pytorch() -> None:
+    code = (
+        "import sys\nfrom sevenfold.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "print('LOADED', sorted({'torch', 'numpy', 'pydantic', 'pyarrow', 'tokenizers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    assert "LOADED []" in done.stdout
+
+
+def test_version() -> None:
+    assert s7("--version").stdout == f"s7 {__version__}\n"
+
+
+def test_a_wrong_argument_is_a_usage_error() -> None:
+    done = s7("make", "recipes/nowhere.yaml")
+    assert done.returncode == 2
+    assert "--out" in done.stderr
+    assert s7("mkae").returncode == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_recipes_and_plan(as_json: bool) -> None:
+    extra = ["--json"] if as_json else []
+    listed, planned = s7("recipes", *extra), s7("plan", "s7/moe-140m", *extra)
+    assert listed.returncode == planned.returncode == 0, planned.stderr
+    if as_json:
+        assert {"s7/demo-1m", "slm/2b"} <= {row["name"] for row in json.loads(listed.stdout)}
+        json.loads(planned.stdout)
+    else:
+        assert "s7/demo-1m" in listed.stdout
+        assert "trunk" in planned.stdout.lower()
+
+
+def test_verify_inspect_run(artifact: Path) -> None:
+    table = s7("verify", artifact, "--replay")
+    assert table.returncode == 0
+    assert table.stdout.count("pass") >= 8
+    value = json.loads(s7("verify", artifact, "--json").stdout)
+    assert value["ok"] is True
+    shown = json.loads(s7("inspect", artifact, "--json").stdout)
+    assert shown["root"] == value["root"]
+    assert "lm_head.weight" in s7("inspect", artifact).stdout
+    text = s7("run", artifact, "def f(", "--max-tokens", 8)
+    answer = json.loads(s7("run", artifact, "def f(", "--max-tokens", 8, "--json").stdout)
+    assert text.returncode == 0
+    assert text.stdout == answer["text"] + "\n"
+    assert len(answer["tokens"]) <= 8
+
+
+@pytest.mark.parametrize("name", ["BS", "VT", "FF", "CAN", "SUB", "ESC"])
+def test_forbidden_control_characters_are_refused(name: str, artifact: Path) -> None:
+    code = {"BS": 8, "VT": 11, "FF": 12, "CAN": 24, "SUB": 26, "ESC": 27}[name]
+    refused(s7("run", artifact, f"a{chr(code)}b"), 5, name, "offset 1")
+
+
+def test_bad_prompts_and_backends_are_refused(artifact: Path) -> None:
+    refused(s7("run", artifact, "x = 1\n" * 100), 5, "context")
+    refused(s7("run", artifact, "x", "--max-tokens", 1000), 5, "context", "--max-tokens")
+    refused(s7("run", artifact, "x", "--backend", "cuda"), 2, "cuda", "reference")
+
+
+def test_missing_and_foreign_files(tmp_path: Path) -> None:
+    refused(s7("verify", tmp_path / "none.s7l"), 4, "none.s7l", "no such file")
+    refused(s7("plan", tmp_path / "none.yaml"), 4, "none.yaml")
+    refused(s7("run", tmp_path, "x"), 4, "directory")
+    text = tmp_path / "text.s7l"
+    text.write_text("hello\n")
+    refused(s7("verify", text), 3, "text.s7l")
+
+
+def test_a_truncated_flipped_or_newer_artifact(artifact: Path, tmp_path: Path) -> None:
+    data, path = artifact.read_bytes(), tmp_path / "model.s7l"
+    for length in (0, 3, 39, 40, 41, 1000, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        if length == 40:
+            continue  # a header alone is a legal file of the contract (A11), but the root tells
+        refused(s7("verify", path), 3, "model.s7l")
+        refused(s7("run", path, "x"), 3, "model.s7l")
+    path.write_bytes(data[:4] + b"\x00\x09" + data[6:])
+    refused(s7("verify", path), 3, "version 9")
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 4
+    path.write_bytes(flipped)
+    refused(s7("verify", path), 3, "FIELD")
+
+
+def test_a_typo_in_a_recipe_names_line_and_key(recipe_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "typo.yaml"
+    path.write_text(recipe_file.read_text().replace("learning_rate:", "learning_rat:"))
+    line = next(i for i, x in enumerate(path.read_text().splitlines(), 1) if "learning_rat:" in x)
+    refused(
+        s7("make", path, "--out", tmp_path / "out"), 2, f"typo.yaml:{line}", "learning_rat", "learning_rate"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_documents_is_an_error(recipe_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text(recipe_file.read_text())
+    (tmp_path / "code").mkdir()
+    refused(s7("make", path, "--out", tmp_path / "out"), 4, "no corpus files")
+    assert not (tmp_path / "out" / "corpus" / "manifest.json").exists()
+
+
+def test_an_unwritable_place(recipe_file: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    refused(s7("make", recipe_file, "--out", blocked / "out"), 4, "file")
+
+
+def _small_files_only() -> None:
+    # Every write past 20 kB fails, as on a full disk; SIGXFSZ must not kill before the error is seen.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+@pytest.mark.parametrize("stage", ["corpus", "tokenizer", "train", "quantize", "seal"])
+def test_no_space_left_is_one_line_and_no_manifest(stage: str, recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = ["corpus", "tokenizer", "train", "quantize", "seal"].index(stage)
+    if before:
+        names = ["corpus", "tokenizer", "train", "quantize", "seal"]
+        assert s7("make", recipe_file, "--out", out, "--until", names[before - 1]).returncode == 0
+    refused(s7("make", recipe_file, "--out", out, "--until", stage, preexec_fn=_small_files_only), 4, "(")
+    assert not (out / stage / "manifest.json").exists()
+    assert not (out / "model.s7l").exists()
+
+
+def _start_training(recipe_file: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sevenfold.cli", "make", str(recipe_file), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while not condition() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+
+
+def test_interrupt_then_the_same_command_goes_on(recipe_file: Path, tmp_path: Path, artifact: Path) -> None:
+    out = tmp_path / "out"
+    process = _start_training(recipe_file, out)
+    _wait_for(lambda: (out / "train" / "metrics.jsonl").exists(), process)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert b"run the same command again" in stderr
+    assert b"Traceback" not in stderr
+    done = s7("make", recipe_file, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert (out / "model.s7l").read_bytes() == artifact.read_bytes()
+    assert "held-out bits per byte" in done.stdout
+
+
+def test_killed_three_times_and_resumed_gives_the_same_root(
+    recipe_file: Path, tmp_path: Path, artifact: Path
+) -> None:
+    out = tmp_path / "out"
+    for n_checkpoints in (1, 2, 3):
+        process = _start_training(recipe_file, out)
+        newest = out / "train" / f"checkpoint-{n_checkpoints * 10:08d}.safetensors"
+        _wait_for(newest.exists, process)
+        process.kill()
+        process.communicate(timeout=60)
+        assert not (out / "model.s7l").exists() or n_checkpoints == 3
+    assert s7("make", recipe_file, "--out", out).returncode == 0
+    assert (out / "model.s7l").read_bytes() == artifact.read_bytes()
+
+
+def test_a_reader_that_goes_away_is_no_error(artifact: Path) -> None:
+    command = f"{sys.executable} -m sevenfold.cli inspect {artifact} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
+def test_stage_verbs_run_one_stage(recipe_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(s7("train", recipe_file, "--out", out), 4, "tokenizer", "--until")
+    for verb in ("corpus", "tokenizer", "train", "quantize", "seal"):
+        assert s7(verb, recipe_file, "--out", out).returncode == 0
+    assert (out / "model.s7l").exists()
+    assert "up to date" in s7("seal", recipe_file, "--out", out).stderr
+    assert "done" in s7("seal", recipe_file, "--out", out, "--force").stderr
+
+
+def test_the_environment_does_not_matter(recipe_file: Path, tmp_path: Path, artifact: Path) -> None:
+    # Law 2: no clock, hash order, locale or directory order inside a stage.
+    environment = os.environ | {
+        "PYTHONHASHSEED": "99",
+        "LC_ALL": "C",
+        "TZ": "Pacific/Auckland",
+        "OMP_NUM_THREADS": "1",
+    }
+    assert s7("make", recipe_file, "--out", tmp_path / "out", env=environment).returncode == 0
+    assert (tmp_path / "out" / "model.s7l").read_bytes() == artifact.read_bytes()

@@ -1,0 +1,156 @@
+"""Stages meet in files: up to date, forced, damaged, interrupted, two at once; and the same root every time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sevenfold import pipeline
+from sevenfold.closing import finish
+from sevenfold.core.errors import ArtifactError, StorageError, UsageError
+from sevenfold.core.manifest import read_manifest
+from sevenfold.recipe.job import Job
+
+MakeJob = Callable[..., Job]
+
+
+def test_the_same_command_gives_the_same_artifact(
+    finished_run: Job, tmp_path: Path, make_job: MakeJob
+) -> None:
+    shape = finished_run.recipe.name.removeprefix("tiny-")
+    again = make_job(tmp_path / "again", shape)
+    pipeline.make(again)
+    assert (again.out / "model.s7l").read_bytes() == (finished_run.out / "model.s7l").read_bytes()
+    for stage in pipeline.STAGE_NAMES:
+        assert again.manifest(stage) == finished_run.manifest(stage)
+
+
+def test_up_to_date_stages_are_skipped_and_say_so(finished_run: Job) -> None:
+    notes: list[str] = []
+
+    class Notes:
+        def start(self, *_: object) -> None: ...
+        def advance(self, *_: object, **__: object) -> None: ...
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    job = Job(
+        recipe=finished_run.recipe,
+        out=finished_run.out,
+        recipe_dir=finished_run.recipe_dir,
+        progress=Notes(),  # type: ignore[arg-type]  # a listener in spirit
+    )
+    assert pipeline.make(job) == []
+    assert notes == [f"{name}: up to date" for name in pipeline.STAGE_NAMES]
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "expected"),
+    [
+        ("seal", {"golden_prompts": ("class ",)}, ["seal"]),
+        ("quantize", {"eval_windows": 4}, ["quantize", "seal"]),
+        ("train", {"seed": 4}, ["train", "quantize", "seal"]),
+        ("corpus", {"holdout": 3}, ["corpus", "tokenizer", "train", "quantize", "seal"]),
+    ],
+)
+def test_a_change_runs_what_depends_on_it(
+    section: str, change: dict[str, Any], expected: list[str], tmp_path: Path, make_job: MakeJob
+) -> None:
+    pipeline.make(make_job(tmp_path))
+    changed = make_job(tmp_path, **{section: change})
+    assert pipeline.make(changed) == expected
+    for stage in pipeline.STAGE_NAMES:
+        assert changed.manifest(stage).recipe_digest == changed.recipe.digest
+
+
+def test_a_changed_source_file_runs_everything(tmp_path: Path, make_job: MakeJob) -> None:
+    first = make_job(tmp_path / "out", corpus={"holdout": 2})
+    source = tmp_path / "source" / "code"
+    source.mkdir(parents=True)
+    for path in (first.recipe_dir / "code").iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    job = Job(recipe=first.recipe, out=first.out, recipe_dir=tmp_path / "source")
+    pipeline.make(job, until="corpus")
+    assert pipeline.make(job, until="corpus") == []
+    (source / "extra.py").write_text("value = 1\n")
+    assert pipeline.make(job, until="corpus") == ["corpus"]
+
+
+def test_a_damaged_output_is_made_again(tmp_path: Path, make_job: MakeJob) -> None:
+    job = make_job(tmp_path)
+    pipeline.make(job, until="tokenizer")
+    path = job.directory("tokenizer") / "train.tokens"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert pipeline.make(job, until="tokenizer") == ["tokenizer"]
+
+
+def test_force_runs_an_up_to_date_stage_and_changes_nothing(
+    dense_run: Job, tmp_path: Path, make_job: MakeJob
+) -> None:
+    job = make_job(tmp_path)
+    pipeline.make(job)
+    assert pipeline.make(job, force="train") == ["train"]
+    assert job.manifest("seal") == dense_run.manifest("seal")
+
+
+def test_a_stage_that_fails_leaves_no_manifest(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sevenfold.quantize import seal
+
+    job = make_job(tmp_path)
+    pipeline.make(job)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(seal, "write_artifact", full)
+    with pytest.raises(OSError, match="space"):
+        pipeline.make(job, force="seal")
+    assert read_manifest(job.directory("seal")) is None
+
+
+def test_a_stage_before_its_inputs_says_what_to_run(tmp_path: Path, make_job: MakeJob) -> None:
+    with pytest.raises(StorageError, match="--until tokenizer"):
+        pipeline.run_stage(make_job(tmp_path), pipeline.find_stage("train"))
+    with pytest.raises(UsageError, match="corpus, tokenizer"):
+        pipeline.find_stage("trian")
+
+
+def test_two_processes_in_one_directory_are_refused(tmp_path: Path) -> None:
+    with (
+        pipeline.exclusive(tmp_path),
+        pytest.raises(StorageError, match="another s7 process"),
+        pipeline.exclusive(tmp_path),
+    ):
+        pytest.fail("the second holder was let in")
+    with pipeline.exclusive(tmp_path):
+        pass
+
+
+def test_finish_writes_views_and_a_summary(dense_run: Job) -> None:
+    summary = finish(dense_run)
+    assert [row["status"] for row in summary["verification"]["rows"]] == ["pass"] * 8
+    assert json.loads((dense_run.out / "completions.json").read_bytes()) == summary["completions"]
+    page = Path(summary["report"]).read_text()
+    assert summary["root"] in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert 'src="http' not in page
+
+
+def test_finish_refuses_a_file_that_was_touched(tmp_path: Path, make_job: MakeJob) -> None:
+    job = make_job(tmp_path)
+    pipeline.make(job)
+    path = job.out / "model.s7l"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError):
+        finish(job)

@@ -1,0 +1,149 @@
+"""The house rules, executable. Each failure names the file and the rule."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "sevenfold"
+MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 60
+PYTHON = sorted(p for base in ("src", "tests", "benchmarks") for p in (ROOT / base).rglob("*.py"))
+SOURCES = [p for p in PYTHON if SOURCE in p.parents]
+# The names of these words are split so that this file does not contain them.
+UNFINISHED = re.compile(
+    "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3 + r"\b", "simplified" + " for now", "Not" + "Implemented"))
+)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=relative)
+def test_sizes_and_characters(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.isascii(), f"{relative(path)}: source is ASCII"
+    assert len(text.splitlines()) <= MAX_FILE_LINES, f"{relative(path)}: over {MAX_FILE_LINES} lines"
+    for node in functions(path):
+        length = (node.end_lineno or node.lineno) - node.lineno + 1
+        assert length <= MAX_FUNCTION_LINES, f"{relative(path)}:{node.lineno}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_source_is_documented_and_finished(path: Path) -> None:
+    module = tree(path)
+    assert ast.get_docstring(module), f"{relative(path)}: no module docstring"
+    found = UNFINISHED.search(path.read_text(encoding="utf-8"))
+    assert found is None, f"{relative(path)}: says {found.group() if found else ''}"
+    for node in module.body:
+        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if public:
+            assert ast.get_docstring(node), f"{relative(path)}:{node.lineno}: {node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_no_assert_guards_input(path: Path) -> None:
+    # `python -O` removes asserts; a check that can be removed is not a check.
+    lines = [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Assert)]
+    assert not lines, f"{relative(path)}: assert on lines {lines}"
+
+
+def test_every_error_derives_from_the_root() -> None:
+    bases = {"SevenfoldError"}
+    classes = [(p, n) for p in SOURCES for n in ast.walk(tree(p)) if isinstance(n, ast.ClassDef)]
+    changed = True
+    while changed:
+        changed = False
+        for _, node in classes:
+            if node.name not in bases and any(isinstance(b, ast.Name) and b.id in bases for b in node.bases):
+                bases.add(node.name)
+                changed = True
+    strays = [
+        f"{relative(path)}: {node.name}"
+        for path, node in classes
+        if node.name.endswith("Error") and node.name not in bases
+    ]
+    assert not strays, strays
+
+
+def test_ignores_carry_a_reason() -> None:
+    bare = []
+    for path in SOURCES:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            found = re.search(r"#\s*(type: ignore|noqa)[^#]*$", line)
+            if found and not re.search(r"(\s{2}\(|\s-\s|\s{2}#)", found.group()):
+                bare.append(f"{relative(path)}:{number}: {found.group()}")
+    assert not bare, f"an ignore without a reason beside it: {bare}"
+
+
+def test_import_layers() -> None:
+    # The tool reads the contracts in pyproject.toml; it fails when one is broken.
+    script = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([script, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_file_map_matches_the_tree() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split("## File map", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    rooms = {
+        f"src/sevenfold/{p.split('/')[2]}" + ("/" if p.count("/") > 2 else "")
+        for p in tracked
+        if p.startswith("src/sevenfold/")
+    }
+    rooms -= {"src/sevenfold/py.typed", "src/sevenfold/__init__.py"}
+    tops = {p.split("/")[0] + ("/" if "/" in p else "") for p in tracked} - {"src/", ".gitignore"}
+    assert named == rooms | tops, (
+        f"missing: {sorted((rooms | tops) - named)}; stale: {sorted(named - rooms - tops)}"
+    )
+
+
+def test_specs_named_by_the_design_exist() -> None:
+    for page in ("artifact", "arithmetic", "control", "verification", "dataset", "recipe"):
+        assert (ROOT / "specs" / f"{page}.md").stat().st_size > 1000, page
+
+
+def test_base_rooms_run_without_pytorch() -> None:
+    # A base install has no torch: artifact, engine and the command line must import without it.
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['pyarrow'] = None\n"
+        "import sevenfold.cli, sevenfold.artifact, sevenfold.engine.session, sevenfold.recipe.loader\n"
+        "import sevenfold.tokenizer.codec, sevenfold.report.console"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_nothing_names_a_place_of_a_machine() -> None:
+    place = re.compile("/" + r"(?:root|home|work|Users)/[a-z]")
+    found = [
+        f"{relative(path)}:{number}"
+        for pattern in ("*.md", "*.py", "*.toml", "*.yaml", "*.sh", "Makefile")
+        for path in ROOT.rglob(pattern)
+        if not {".venv", ".git", "out", "build"} & set(path.relative_to(ROOT).parts)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if place.search(line)
+    ]
+    assert not found, found
