@@ -1,5 +1,6 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs, and does nothing twice.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# Any Python from 3.11 on; empty: the first that scripts/setup.sh finds.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -15,7 +16,7 @@ help:
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
 $(READY): pyproject.toml requirements.txt scripts/setup.sh
-	@scripts/setup.sh "$(PYTHON)" "$(VENV)"
+	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
 setup: $(READY)
 

@@ -1,9 +1,8 @@
 #!/bin/sh
-# Make the private environment: setup.sh PYTHON VENV. Idempotent; every step that is done already is skipped.
+# Make the private environment: setup.sh VENV [PYTHON]. Idempotent; every step that is done already is skipped.
 # PyTorch is installed first and by exact version, so that no resolver can replace it by another build.
 set -eu
-python=${1:?usage: setup.sh PYTHON VENV}
-venv=${2:?usage: setup.sh PYTHON VENV}
+venv=${1:?usage: setup.sh VENV [PYTHON]}
 
 say() { echo "setup: $*" >&2; }
 
@@ -15,11 +14,19 @@ debian_install() {
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends "$@"
 }
 
-command -v "$python" >/dev/null 2>&1 || { debian_install python3 python3-venv; python=python3; }
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    say "Python 3.11 or newer is needed, $("$python" --version) was found; give one with 'make PYTHON=python3.12'"
-    exit 1
+# A name on the path may be a shim without an interpreter behind it, so each candidate is asked, not looked up.
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
+find_python() {
+    for candidate in ${1:-python3 python3.14 python3.13 python3.12 python3.11}; do
+        if new_enough "$candidate"; then echo "$candidate"; return; fi
+    done
 }
+python=$(find_python "${2:-}")
+if [ -z "$python" ] && [ -z "${2:-}" ]; then
+    debian_install python3 python3-venv
+    python=$(find_python)
+fi
+[ -n "$python" ] || { say "Python 3.11 or newer is needed, ${2:-python3} is not; give one with 'make PYTHON=...'"; exit 1; }
 # Debian splits ensurepip off; without it a virtual environment has no pip.
 "$python" -c 'import ensurepip, venv' 2>/dev/null || debian_install python3-venv "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
 

@@ -134,9 +134,10 @@ def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(value)
         return
-    from sevenfold.report.plan import print_plan
+    from sevenfold.report.console import print_on_stdout
+    from sevenfold.report.plan import plan_tables
 
-    print_plan(value)
+    print_on_stdout(plan_tables(value))
 
 
 @app.command()

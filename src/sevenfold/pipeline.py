@@ -159,9 +159,15 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
 def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) -> list[str]:
     """Run all stages up to `until`; `force` names one that runs even if it is up to date. Returns those that ran."""
     last, forced = find_stage(until), find_stage(force).name if force else None
+    stages = STAGES[: STAGES.index(last) + 1]
+    for stage in stages:
+        # What a later stage cannot do is said before an earlier one has worked for an hour.
+        check = getattr(importlib.import_module(stage.module), "check_supported", None)
+        if check:
+            check(job.recipe)
     ran = []
     with exclusive(job.out):
-        for stage in STAGES[: STAGES.index(last) + 1]:
+        for stage in stages:
             if run_stage(job, stage, force=stage.name == forced):
                 ran.append(stage.name)
     return ran

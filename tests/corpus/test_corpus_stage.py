@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -294,3 +295,4 @@ def test_the_standard_library_is_kept_almost_whole(make_job: MakeJob) -> None:
     assert 1.8 < facts["heldout_gzip_bpb"] < 2.2
     assert {row["licence"] for row in ledger(job)} == {"PSF-2.0"}
     assert fingerprint(job) == fingerprint(job)
+    assert facts["python_version"] == platform.python_version()

@@ -75,6 +75,14 @@ CASES = [
     ),
     ("too small", "  n_layers: 2", "  n_layers: 0 # HERE", ["n_layers: 0 is out of range", "a number > 0"]),
     ("too large", "  seed: 1", f"  seed: {1 << 63} # HERE", ["train.seed", "out of range", "a number <"]),
+    ("too many layers", "  n_layers: 2", "  n_layers: 101 # HERE", ["n_layers: 101", "<= 100"]),
+    ("odd key", "name: small", 'name: small\n"a\\nb": 1 # HERE', ["'a\\nb': unknown key"]),
+    (
+        "nul in a path",
+        "    - kind: stdlib",
+        '    - kind: directory\n      licence: MIT\n      path: "a\\0" # HERE',
+        ["sources[0].path"],
+    ),
     ("multiple", "  head_dim: 16", "  head_dim: 15 # HERE", ["model.head_dim: 15", "a multiple of 2"]),
     (
         "choice",
@@ -266,8 +274,17 @@ def test_bytes_that_are_no_text(write):
     with pytest.raises(RecipeError, match="not UTF-8") as caught:
         load_recipe(write(b"recipe: 1\nname: \xff\n"))
     assert caught.value.where.endswith(":2")
-    with pytest.raises(RecipeError, match=r"U\+0007"):
-        load_recipe(write(b"recipe: \x07\n"))
+    with pytest.raises(RecipeError, match=r"U\+0007") as caught:
+        load_recipe(write(b"recipe: 1\n\nname: \x07\n"))
+    assert caught.value.where.endswith(":3")
+
+
+@pytest.mark.parametrize(
+    "text", ['a: "\\UFFFFFFFF"', f"%YAML 1.{'9' * 5000}\n---\na: 1", 'a: "\\x"', "%YAML 2.0\n---\na: 1"]
+)
+def test_escapes_and_directives_that_yaml_cannot_hold(write, text):
+    with pytest.raises(RecipeError, match="not YAML"):
+        load_recipe(write(text))
 
 
 def test_file_larger_than_the_cap(write):
@@ -287,8 +304,8 @@ def test_files_that_cannot_be_read(tmp_path: Path):
     ("text", "what"),
     [
         ("attention: {scheme: hybrid}\n", "attention.local_chunk: required, and missing"),
-        ("atention: {}\n", "atention: unknown block .did you mean 'attention'"),
-        ("attention: {}\ncontext: {}\n", "has keys attention, context"),
+        ("atention: {}\n", "'atention': unknown block .did you mean 'attention'"),
+        ("attention: {}\ncontext: {}\n", "has keys 'attention, context'"),
         ("{}", "no keys"),
         ("- 1", "no keys"),
         ("tools: [{name: web, allow: 1}]", r"tools\[0\].allow: unknown key"),

@@ -95,7 +95,7 @@ def test_two_sizes_of_vocabulary_are_refused(make_job: MakeJob) -> None:
 
 
 def test_a_tiny_corpus_is_refused(make_job: MakeJob) -> None:
-    with pytest.raises(StorageError, match="too small for tokenizer.vocab_size 512"):
+    with pytest.raises(StorageError, match=r"too small for tokenizer\.vocab_size 512"):
         run(make_job(train=["one two three\n"]))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import platform
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -60,7 +61,11 @@ def run(job: Job) -> StageResult:
     reconcile(collection.seen, collection.rows, written)
     facts = _facts(collection, kept, written, spec.holdout)
     job.progress.advance(len(collection.rows), kept=len(kept))
-    tools = {"pyarrow": pyarrow_version(), "license-expression": version("license-expression")}
+    tools = {
+        "pyarrow": pyarrow_version(),
+        "license-expression": version("license-expression"),
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,  # decides the gzip figure
+    }
     return StageResult(outputs=[TRAIN, HELDOUT, LEDGER], facts=facts, tools=tools)
 
 

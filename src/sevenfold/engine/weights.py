@@ -145,7 +145,9 @@ class _Loader:
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         if type(value) is not int or not least <= value <= most:
-            raise self.fail(f"the graph's {'.'.join(keys)} is {value!r}, not an integer from {least} to {most}")
+            raise self.fail(
+                f"the graph's {'.'.join(keys)} is {value!r}, not an integer from {least} to {most}"
+            )
         return value
 
     def exponent(self, *keys: str) -> int:
@@ -186,7 +188,9 @@ def _shape(load: _Loader) -> tuple[Shape, int]:
     if values["n_heads"] % values["n_kv_heads"] or values["head_dim"] % 2:
         raise load.fail("the graph's heads do not divide evenly")
     if values["n_heads"] * values["head_dim"] > MAX_INPUTS:
-        raise load.fail(f"the graph's heads are {values['n_heads'] * values['head_dim']} wide, past {MAX_INPUTS}")
+        raise load.fail(
+            f"the graph's heads are {values['n_heads'] * values['head_dim']} wide, past {MAX_INPUTS}"
+        )
     shape = Shape(
         **values,
         residual_exponent=load.exponent("residual_exponent"),

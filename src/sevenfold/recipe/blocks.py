@@ -13,7 +13,7 @@ from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
 from sevenfold.recipe.schema import ContextSpec, HybridAttention, Section, TokenizerSpec, Tool
 from sevenfold.recipe.validate import build, nearest
-from sevenfold.recipe.yamltree import Node, read_tree
+from sevenfold.recipe.yamltree import Node, read_tree, show
 
 
 class ToolsBlock(Section):
@@ -70,14 +70,16 @@ def load_spec_block(path: Path) -> SpecBlock:
     keys = list(tree.value) if isinstance(tree.value, dict) else []
     known = f"allowed: one key of {', '.join(BLOCKS)}"
     if not isinstance(tree.value, dict) or len(keys) != 1:
-        found = f"keys {', '.join(keys)}" if keys else "no keys"
+        found = f"keys {show(', '.join(keys))}" if keys else "no keys"
         raise RecipeError(
             f"a spec block has one key, this file has {found}", where=str(tree.mark), remedy=known
         )
     name = keys[0]
     mark, node = tree.value[name]
     if name not in BLOCKS:
-        raise RecipeError(f"{name}: unknown block", where=str(mark), remedy=nearest(name, BLOCKS) + known)
+        raise RecipeError(
+            f"{show(name)}: unknown block", where=str(mark), remedy=nearest(name, BLOCKS) + known
+        )
     schema, target = BLOCKS[name]
     value = build(schema, tree).model_dump(mode="json")[name]
     return SpecBlock(name, target, value, node)

@@ -14,8 +14,8 @@ from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.blocks import load_spec_block
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.schema import Recipe
-from sevenfold.recipe.validate import build, locate, show
-from sevenfold.recipe.yamltree import Mark, Node, read_tree
+from sevenfold.recipe.validate import build, locate
+from sevenfold.recipe.yamltree import Mark, Node, read_tree, show
 
 MAX_EXTENDS = 8
 

@@ -31,7 +31,7 @@ class Unit(Enum):
 
     TOKENS = ("tokens", "4.9M tokens", {f"{prefix} tokens".strip(): n for prefix, n in _METRIC.items()})
     BYTES = ("bytes", "40 GB", {"bytes": 1, **_BYTES})
-    RATIO = ("a number from 0 to 1", "2 %", {"%": Decimal("0.01")})
+    RATIO = ("a share: 1 is the whole", "2 %", {"%": Decimal("0.01")})
     MONEY = ("USD per GPU-hour", "2.5 USD/h", {"USD/h": 1})
     FLOPS = ("FLOP/s", "312 TFLOP/s", {"FLOP/s": 1, **_FLOPS})
 

@@ -17,6 +17,9 @@ from sevenfold.recipe.quantity import Unit
 Family = Literal["s7", "m31r", "llama", "slm"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Positive = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=1 << 20)]
+Layers = Annotated[int, Field(gt=0, le=100)]  # tensor names have two digits for a layer
+FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0), Unit.RATIO]
 Tokens = Annotated[int, Field(gt=0), Unit.TOKENS]
 Bytes = Annotated[int, Field(gt=0), Unit.BYTES]
@@ -64,20 +67,20 @@ class ExpertStacks(Section):
 
     kind: Literal["expert_stacks"]
     experts: tuple[Name, ...] = Field(min_length=2, max_length=16)
-    n_layers: Positive
-    d_ffn: Positive
+    n_layers: Layers
+    d_ffn: Width
 
 
 class ModelSpec(Section):
     """Shape of the decoder. `head_dim` is free: d_model need not equal n_heads * head_dim."""
 
     architecture: Literal["decoder", "encoder_decoder", "recurrent"] = "decoder"
-    d_model: Positive
-    n_layers: Positive
-    n_heads: Positive
-    n_kv_heads: Positive
-    head_dim: Annotated[int, Field(gt=0, multiple_of=2)]
-    d_ffn: Positive
+    d_model: Width
+    n_layers: Layers
+    n_heads: Width
+    n_kv_heads: Width
+    head_dim: Annotated[int, Field(gt=0, le=1 << 20, multiple_of=2)]
+    d_ffn: Width
     vocab_size: Annotated[int, Field(ge=257, le=1 << 20)]
     context: Tokens
     position: Literal["rope", "learned"] = "rope"
@@ -115,7 +118,7 @@ class DirectorySource(Section):
     """A directory tree of text files under one declared licence."""
 
     kind: Literal["directory"]
-    path: str
+    path: FilePath
     licence: str
     include: tuple[str, ...] = ("**/*",)
     domain: Name = "code"
@@ -125,7 +128,7 @@ class JsonlSource(Section):
     """One JSON object a line; the licence is declared for all, or read from a key of each."""
 
     kind: Literal["jsonl"]
-    path: str
+    path: FilePath
     text_key: str = "text"
     licence: str | None = None
     licence_key: str | None = None
@@ -136,7 +139,7 @@ class PinnedSource(Section):
     """A source that a lock file pins. Planned by `s7 plan`; fetching it is a capability of its own."""
 
     kind: Literal["lock"]
-    path: str
+    path: FilePath
     domain: Name = "code"
 
 

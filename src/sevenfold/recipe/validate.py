@@ -20,11 +20,11 @@ from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.recipe.quantity import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.schema import Section
-from sevenfold.recipe.yamltree import Mark, Node
+from sevenfold.recipe.yamltree import Mark, Node, show
 
 S = TypeVar("S", bound=Section)
 
-MAX_SHOWN = 60
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.<-]{1,60}")
 
 
 def build(section: type[S], tree: Node, prefix: str = "") -> S:
@@ -62,14 +62,11 @@ def join(prefix: str, keys: Iterable[str | int]) -> str:
     """Key path as it is shown: `corpus.sources[0].path`."""
     text = prefix
     for key in keys:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        if isinstance(key, int):
+            text += f"[{key}]"
+        else:
+            text += ("." if text else "") + (key if _PLAIN_KEY.fullmatch(key) else show(key))
     return text
-
-
-def show(value: Json) -> str:
-    """A value as an error shows it, cut short."""
-    text = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

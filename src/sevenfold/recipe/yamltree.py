@@ -20,6 +20,7 @@ from sevenfold.core.hashing import Json
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 24
 MAX_DIGITS = 40
+MAX_SHOWN = 60
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
@@ -54,6 +55,12 @@ class Node:
         return self.value
 
 
+def show(value: Json) -> str:
+    """A value as an error shows it: on one line, cut short."""
+    text = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
+
+
 class _Builder:
     """Builds the tree from PyYAML's events; one method per kind of value."""
 
@@ -72,7 +79,7 @@ class _Builder:
         next(self.events)  # stream start
         first = next(self.events)
         if isinstance(first, yaml.StreamEndEvent):
-            raise RecipeError("the file is empty", where=self.path, remedy="see specs/recipe.md")
+            raise RecipeError("the file is empty", where=f"{self.path}:1", remedy="see specs/recipe.md")
         root = self.node(next(self.events))
         next(self.events)  # document end
         after = next(self.events)
@@ -83,12 +90,18 @@ class _Builder:
     def node(self, event: yaml.Event) -> Node:
         """The value that starts with `event`."""
         if isinstance(event, yaml.AliasEvent):
-            raise self.fail(event, f"an alias (*{event.anchor})", "write the value out, or use `extends:`")
-        if getattr(event, "anchor", None) is not None:
-            anchor = getattr(event, "anchor", "")
-            raise self.fail(event, f"an anchor (&{anchor})", "write the value out, or use `extends:`")
-        if getattr(event, "tag", None) is not None:
-            raise self.fail(event, f"a tag ({getattr(event, 'tag', '')})", "write the value without a tag")
+            raise self.fail(
+                event,
+                f"an alias (*{(event.anchor or '')[:MAX_SHOWN]})",
+                "write the value out, or use `extends:`",
+            )
+        anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
+        if anchor is not None:
+            raise self.fail(
+                event, f"an anchor (&{anchor[:MAX_SHOWN]})", "write the value out, or use `extends:`"
+            )
+        if tag is not None:
+            raise self.fail(event, f"a tag ({tag[:MAX_SHOWN]})", "write the value without a tag")
         if isinstance(event, yaml.ScalarEvent):
             return Node(self.scalar(event), self.mark(event))
         self.depth += 1
@@ -110,11 +123,11 @@ class _Builder:
             key_node = self.node(event)
             key = key_node.value
             if not isinstance(key, str):
-                raise self.fail(event, f"key {key_node.plain()!r} is not text", "quote it")
+                raise self.fail(event, f"key {show(key_node.plain())} is not text", "quote it")
             if key in entries:
                 raise self.fail(
                     event,
-                    f"duplicate key {key!r}, first on line {entries[key][0].line}",
+                    f"duplicate key {show(key)}, first on line {entries[key][0].line}",
                     "keep one of the two",
                 )
             entries[key] = (key_node.mark, self.node(next(self.events)))
@@ -156,20 +169,26 @@ def parse_tree(text: bytes, path: str) -> Node:
             remedy="name a recipe file",
         )
     try:
-        return _Builder(path, yaml.parse(text.decode("utf-8"), Loader=yaml.SafeLoader)).document()
+        decoded = text.decode("utf-8")
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         raise RecipeError("not UTF-8 text", where=f"{path}:{line}", remedy="save it as UTF-8") from None
+    try:
+        return _Builder(path, yaml.parse(decoded, Loader=yaml.SafeLoader)).document()
     except yaml.reader.ReaderError as error:
-        code = error.character if isinstance(error.character, int) else ord(error.character)
-        raise RecipeError(
-            f"character U+{code:04X} at offset {error.position}", where=path, remedy="remove it"
-        ) from None
+        line = decoded.count("\n", 0, error.position) + 1
+        code = ord(decoded[error.position])
+        raise RecipeError(f"character U+{code:04X}", where=f"{path}:{line}", remedy="remove it") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}" if mark is not None else path
         problem = " ".join(part for part in (error.context, error.problem) if part)
         raise RecipeError(f"not YAML: {problem}", where=where, remedy="check indents and quotes") from None
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # an escape or a directive with a number that PyYAML cannot hold
+        raise RecipeError(f"not YAML: {error}", where=path, remedy="check escapes and directives") from None
 
 
 def read_tree(path: Path) -> Node:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sevenfold.core.hashing import Json
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
     from rich.table import Table
@@ -118,19 +119,25 @@ def close_progress(progress: object) -> None:
         progress.close()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table on stdout; cells are text, never markup."""
+def print_on_stdout(renderable: RenderableType) -> None:
+    """Draw on stdout: as wide as the terminal, or 160 columns where there is none."""
     from rich.console import Console
-    from rich.text import Text
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # the command line decides what a reader that went away means
 
+    Quiet(width=None if sys.stdout.isatty() else 160).print(renderable)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A plain table on stdout; cells are text, never markup."""
+    from rich.text import Text
+
     table = _table(title, columns)
     for row in rows:
         table.add_row(*(Text(cell, style=_STATUS_STYLE.get(cell, "")) for cell in row))
-    Quiet(width=None if sys.stdout.isatty() else 160).print(table)
+    print_on_stdout(table)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

@@ -58,7 +58,7 @@ def read_run(out: Path) -> Run:
     return Run(
         manifests={stage: manifest for stage, manifest in manifests.items() if manifest is not None},
         metrics=metrics,
-        verification=verification["rows"] if isinstance(verification, dict) else verification,
+        verification=verification.get("rows", []) if isinstance(verification, dict) else verification,
         completions=_optional_json(out / "completions.json", []),
         notes=notes,
     )

@@ -1,6 +1,6 @@
 """HTML that cannot be broken by its content: every string is escaped unless it is `Markup`, which only this room makes.
 
-The page is one ASCII file with its style inside and a policy that forbids the browser to load anything.
+The page is one UTF-8 file with its style inside and a policy that forbids the browser to load anything.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "\u2421"}
+# What a page cannot hold: C0 controls become their pictures, C1 controls and halves of surrogate pairs U+FFFD.
+UNPRINTABLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "\u2421"}
+UNPRINTABLE |= dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --muted: #60646c; --line: #d9dde3; --paper: #ffffff; --panel: #f6f7f9;
@@ -58,10 +60,10 @@ class Markup(str):
 
 
 def text(value: object) -> Markup:
-    """Any value as text of the page; control characters become their pictures (U+2400)."""
+    """Any value as text of the page; what is unprintable becomes visible."""
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(str(value).translate(CONTROLS)))
+    return Markup(html.escape(str(value).translate(UNPRINTABLE)))
 
 
 def tag(name: str, *children: object, **attributes: str) -> Markup:
@@ -113,7 +115,7 @@ def section(title: str, *children: object) -> Markup:
 
 
 def document(title: str, *children: object) -> bytes:
-    """The whole page as ASCII bytes."""
+    """The whole page as UTF-8 bytes."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -122,4 +124,4 @@ def document(title: str, *children: object) -> bytes:
         f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"{tag('main', *children)}\n</body>\n</html>\n"
     )
-    return page.encode("ascii", "xmlcharrefreplace")
+    return page.encode()

@@ -15,6 +15,7 @@ from sevenfold.recipe.schema import (
     Recipe,
     Retrieval,
 )
+from sevenfold.recipe.yamltree import show
 
 ALL: tuple[Family, ...] = ("s7", "m31r", "llama", "slm")
 
@@ -26,11 +27,6 @@ def _heads(recipe: Recipe) -> str | None:
     if model.n_heads % model.n_kv_heads == 0:
         return None
     return f"{model.n_heads} heads are not a multiple of {model.n_kv_heads} key/value heads"
-
-
-def _layers(recipe: Recipe) -> str | None:
-    most = max(recipe.model.n_layers, getattr(recipe.model.moe, "n_layers", 0))
-    return f"{most} layers" if most > 100 else None
 
 
 def _vocabulary(recipe: Recipe) -> str | None:
@@ -73,7 +69,7 @@ def _licences(recipe: Recipe) -> str | None:
     ]
     for licence in (*recipe.corpus.licences, *declared):
         if not _SPDX.fullmatch(licence) or licence.count("(") != licence.count(")"):
-            return f"{licence!r} does not have the form of an SPDX licence expression"
+            return f"{show(licence)} does not have the form of an SPDX licence expression"
     return None
 
 
@@ -93,7 +89,7 @@ def _mix(recipe: Recipe) -> str | None:
             return f"{name} sums to {sum(mix.values()):g}"
     domains = {source.domain for source in recipe.corpus.sources}
     if recipe.corpus.mix and recipe.corpus.mix.keys() != domains:
-        named = ", ".join(sorted(recipe.corpus.mix))
+        named = show(", ".join(sorted(recipe.corpus.mix)))
         return f"corpus.mix names {named}; the sources have {', '.join(sorted(domains))}"
     return None
 
@@ -122,7 +118,7 @@ def _phase(phase: Phase, moe: object) -> str | None:
             f"phase {phase.name} trains the trunk; no tokens per expert" if phase.tokens_per_expert else None
         )
     if phase.tokens_per_expert.keys() != set(moe.experts):
-        return f"phase {phase.name} gives tokens to {', '.join(phase.tokens_per_expert) or 'no expert'}"
+        return f"phase {phase.name} gives tokens to {show(', '.join(phase.tokens_per_expert))}"
     if sum(phase.tokens_per_expert.values()) != phase.tokens:
         return (
             f"phase {phase.name}: the experts' tokens sum to {number(sum(phase.tokens_per_expert.values()))}"
@@ -192,7 +188,6 @@ def _spine(recipe: Recipe) -> str | None:
 
 RULES = (
     Rule("G.heads", ALL, "query heads are a multiple of key/value heads", "model.n_kv_heads", _heads),
-    Rule("G.layers", ALL, "at most 100 layers: a layer's number has two digits", "model.n_layers", _layers),
     Rule(
         "G.vocabulary",
         ALL,

@@ -19,6 +19,7 @@ from sevenfold.recipe.families.rule import (
 )
 from sevenfold.recipe.schema import Family, Recipe, Retrieval, Web
 from sevenfold.recipe.sizing import count
+from sevenfold.recipe.yamltree import show
 
 M31R: tuple[Family, ...] = ("m31r",)
 LARGEST = 500_000_000
@@ -56,12 +57,16 @@ def _reinforcement(recipe: Recipe) -> str | None:
 
 
 def _pretrained(recipe: Recipe) -> str | None:
-    return f"model.pretrained is {recipe.model.pretrained!r}" if recipe.model.pretrained is not None else None
+    return (
+        f"model.pretrained is {show(recipe.model.pretrained)}"
+        if recipe.model.pretrained is not None
+        else None
+    )
 
 
 def _services(recipe: Recipe) -> str | None:
     if recipe.train.external_services:
-        return f"train.external_services has {', '.join(recipe.train.external_services)}"
+        return f"train.external_services has {show(', '.join(recipe.train.external_services))}"
     return "tools has web" if any(isinstance(tool, Web) for tool in recipe.tools) else None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sevenfold.recipe.schema import Family, Recipe
 from sevenfold.recipe.sizing import count
+from sevenfold.recipe.yamltree import show
 
 Check = Callable[[Recipe], str | None]
 
@@ -101,7 +102,7 @@ def check_noise(recipe: Recipe) -> str | None:
 def check_licences(recipe: Recipe) -> str | None:
     """Permissive licences only."""
     odd = [licence for licence in recipe.corpus.licences if licence not in PERMISSIVE]
-    return f"corpus.licences has {', '.join(odd)}" if odd else None
+    return f"corpus.licences has {show(', '.join(odd))}" if odd else None
 
 
 def check_checkpointing(recipe: Recipe) -> str | None:
@@ -171,7 +172,7 @@ def mix_is(expected: Mapping[str, float], binds: Callable[[Recipe], bool]) -> Ch
 
 def shares(mix: Mapping[str, float]) -> str:
     """A mix in per cent."""
-    return " / ".join(f"{key} {100 * value:g} %" for key, value in mix.items()) or "empty"
+    return show(" / ".join(f"{key} {100 * value:g} %" for key, value in mix.items())) if mix else "empty"
 
 
 def missing_from(present: Sequence[str], wanted: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from sevenfold.recipe.families.rule import (
 )
 from sevenfold.recipe.schema import ExpertStacks, Family, Recipe, TokenRouted
 from sevenfold.recipe.sizing import expert_parameters, trunk_parameters
+from sevenfold.recipe.yamltree import show
 
 S7: tuple[Family, ...] = ("s7",)
 TIERS = ("1M", "8M", "30M", "100M", "300M", "140M")
@@ -48,7 +49,9 @@ def _in_b(check: Check) -> Check:
 
 
 def _tier(recipe: Recipe) -> str | None:
-    return None if recipe.tier in ("", *TIERS) else f"tier is {recipe.tier!r}; allowed: {', '.join(TIERS)}"
+    return (
+        None if recipe.tier in ("", *TIERS) else f"tier is {show(recipe.tier)}; allowed: {', '.join(TIERS)}"
+    )
 
 
 def _dropout(recipe: Recipe) -> str | None:
@@ -81,7 +84,7 @@ def _markers(recipe: Recipe) -> str | None:
     moe = recipe.model.moe
     if not isinstance(moe, TokenRouted) or moe.code_markers == MARKERS:
         return None
-    return f"model.moe.code_markers is {list(moe.code_markers)}"
+    return f"model.moe.code_markers is {show(' '.join(moe.code_markers))}"
 
 
 def _split(recipe: Recipe) -> str | None:
@@ -107,7 +110,9 @@ def _stacks(recipe: Recipe) -> str | None:
 
 
 def _no_stacks(recipe: Recipe) -> str | None:
-    return f"tier is {recipe.tier}" if recipe.tier and isinstance(recipe.model.moe, ExpertStacks) else None
+    return (
+        f"tier is {show(recipe.tier)}" if recipe.tier and isinstance(recipe.model.moe, ExpertStacks) else None
+    )
 
 
 def _expert_shape(recipe: Recipe) -> str | None:
