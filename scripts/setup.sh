@@ -34,7 +34,7 @@ if [ ! -x "$venv/bin/python" ]; then
     say "creating $venv with $("$python" --version)"
     "$python" -m venv "$venv"
 fi
-pip="$venv/bin/python -m pip --disable-pip-version-check -q"
+pip="$venv/bin/python -m pip --disable-pip-version-check -qq"
 torch=$(sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.txt)
 if ! "$venv/bin/python" -c "import importlib.metadata as m, sys; sys.exit(('torch==' + m.version('torch').split('+')[0]) != '$torch')" 2>/dev/null; then
     say "installing $torch"

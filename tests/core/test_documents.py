@@ -140,3 +140,24 @@ def test_importing_the_module_does_not_load_pyarrow() -> None:
     subprocess.run(
         [sys.executable, "-c", script], check=True, env={"PYTHONPATH": ":".join(sys.path)}, timeout=60
     )
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys\nfrom pathlib import Path\nfrom sevenfold.core.documents import write_rows\n"
+        "from sevenfold.core.errors import StorageError\nimport random\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))\n"
+        "rows = [(random.randbytes(500).hex(),) for _ in range(600)]\n"
+        "try:\n    write_rows(Path(sys.argv[1]), {'text': 'string'}, rows)\n"
+        "except StorageError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.parquet"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+        timeout=60,
+    )
+    assert "the file would grow past the allowed size" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,8 @@
 """Law 1: no floating-point value between token ids and argmax.
 
-The whole forward runs on arrays of a class that refuses to hold, see or produce anything but integers and truth values;
-and the source of the path holds no float literal, true division or call of a float function.
+The whole forward runs on arrays of a class that refuses to hold, see or produce anything but integers and truth values,
+under a NumPy whose every function gives such arrays; and the source of the path holds no float literal, true division
+or call of a float function.
 """
 
 from __future__ import annotations
@@ -90,6 +91,12 @@ class Whole(np.ndarray):
         check(np.empty(0, dtype), "astype")
         return super().astype(dtype, *args, **kwargs)
 
+    def view(self, *args: Any, **kwargs: Any) -> Any:
+        for kind in (*args, *kwargs.values()):
+            if not (isinstance(kind, type) and issubclass(kind, np.ndarray)):
+                check(np.empty(0, kind), "view")
+        return super().view(*args, **kwargs)
+
 
 def guard(value: Any) -> Any:
     """A model or cache whose every array is guarded."""
@@ -112,10 +119,31 @@ def guarded_cache(model: IntegerModel) -> Cache:
     return held
 
 
+class GuardedNumPy:
+    """NumPy, with functions that take whole numbers only and give guarded arrays (`asarray` would strip the guard)."""
+
+    def __getattr__(self, name: str) -> Any:
+        original = getattr(np, name)
+        if isinstance(original, (type, np.ufunc)) or not callable(original):
+            return original
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls.add(name)
+            check((args, kwargs), name)
+            result = original(*args, **kwargs)
+            check(result, name)
+            return guarded(result)
+
+        return call
+
+
 @pytest.fixture
-def guarded_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+def guard_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (fixed, ops, reference):
+        monkeypatch.setattr(module, "np", GuardedNumPy())
     for table in ("_EXP2", "_SIGMOID", "_RSQRT"):
-        monkeypatch.setattr(fixed, table, getattr(fixed, table).view(Whole))
+        monkeypatch.setattr(fixed, table, guard(getattr(fixed, table)))
+    calls.clear()
 
 
 def generate(
@@ -130,10 +158,10 @@ def generate(
 
 
 @pytest.mark.parametrize("shape", ["dense", "gqa", "moe"])
-def test_the_forward_pass_sees_integers_only(shape: str, guarded_tables: None) -> None:
-    calls.clear()
+def test_the_forward_pass_sees_integers_only(shape: str, request: pytest.FixtureRequest) -> None:
     plain = tiny(shape).load()
     expected = generate(plain, Cache(plain.shape), ids(9), 4)
+    request.getfixturevalue("guard_everything")
     model = guard(plain)
     held = guarded_cache(model)
     tokens, logits = generate(model, held, ids(9).view(Whole), 4)
@@ -156,7 +184,7 @@ def halved(v: Any, *_: Any) -> Any:
 
 
 def by_root(v: Any, *_: Any) -> Any:
-    return np.sqrt(v).astype(np.int64)
+    return np.sqrt(np.abs(v)).astype(np.int64)
 
 
 def by_mean(v: Any, *_: Any) -> Any:
@@ -172,13 +200,24 @@ def by_scalar(v: Any, *_: Any) -> Any:
 
 
 def by_view(v: Any, *_: Any) -> Any:
-    return np.ascontiguousarray(v).view(np.float64).view(np.int64)
+    return v.view(np.float64).view(np.int64)
 
 
-@pytest.mark.parametrize("float_op", [halved, by_root, by_mean, by_cast, by_scalar, by_view])
+def by_strip(v: Any, *_: Any) -> Any:
+    return (ops.np.asarray(v) * 0.5).astype(np.int64)
+
+
+def by_creation(v: Any, *_: Any) -> Any:
+    return v + ops.np.zeros(v.shape).astype(np.int64)
+
+
+FLOAT_OPS = [halved, by_root, by_mean, by_cast, by_scalar, by_view, by_strip, by_creation]
+
+
+@pytest.mark.parametrize("float_op", FLOAT_OPS)
 @pytest.mark.parametrize("place", ["saturate32", "add_residual", "embed"])
 def test_an_injected_float_is_caught(
-    place: str, float_op: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    place: str, float_op: Callable[..., Any], guard_everything: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = guard(tiny("dense").load())
     original = getattr(ops, place)
@@ -191,7 +230,7 @@ def test_an_injected_float_is_caught(
         forward(model, ids(5).view(Whole), guarded_cache(model))
 
 
-def test_einsum_with_floats_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_einsum_with_floats_is_caught(guard_everything: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = guard(tiny("dense").load())
 
     def float_matmul(codes: Any, weight: Any) -> Any:

@@ -49,7 +49,9 @@ def test_codes_are_within_half_a_step_and_never_minus_128(values: list[float]) -
     assert not codes[1].any()
 
 
-@pytest.mark.parametrize(("largest", "exponent"), [(0.1, 16), (40.0, 16), (1000.0, 16), (2000.0, 15), (2.0**20, 5)])
+@pytest.mark.parametrize(
+    ("largest", "exponent"), [(0.1, 16), (40.0, 16), (1000.0, 16), (2000.0, 15), (2.0**20, 5)]
+)
 def test_residual_exponent_leaves_headroom(largest: float, exponent: int) -> None:
     assert residual_exponent(largest) == exponent
     assert max(largest, 1.0) * 2 * 2**exponent <= 2**28

@@ -80,7 +80,7 @@ CASES = [
     (
         "nul in a path",
         "    - kind: stdlib",
-        '    - kind: directory\n      licence: MIT\n      path: "a\\0" # HERE',
+        '    - kind: lock\n      path: "a\\0" # HERE',
         ["sources[0].path"],
     ),
     ("multiple", "  head_dim: 16", "  head_dim: 15 # HERE", ["model.head_dim: 15", "a multiple of 2"]),

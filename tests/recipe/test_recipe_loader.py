@@ -191,7 +191,7 @@ def test_spelling_does_not_change_the_digest_but_values_do(base, write):
     rate=st.floats(min_value=1e-12, max_value=1.0),
     std=st.floats(min_value=1e-300, max_value=1e300),
     seed=st.integers(min_value=0, max_value=2**63 - 1),
-    tokens=st.integers(min_value=256, max_value=10**18),
+    tokens=st.integers(min_value=256, max_value=2**53),
     mix=st.booleans(),
 )
 def test_resolve_then_reload_gives_the_same_digest(
@@ -235,13 +235,13 @@ def test_damaged_recipe_loads_or_raises_our_errors(base, write, data):
     index = data.draw(st.integers(0, len(lines) - 1))
     key, _, _ = lines[index].partition(":")
     lines[index] = f"{key}: {data.draw(_SCALARS)}"
+    text = ""
     try:
-        recipe = load_recipe(write("\n".join(lines)))
+        assert load_recipe(write("\n".join(lines))).canonical()
     except SevenfoldError as error:
-        assert "\n" not in str(error)
-        assert "small.yaml" in str(error)  # noqa: PT017 -- both outcomes are fine, each is checked
-    else:
-        assert recipe.canonical()
+        text = str(error)
+    assert "\n" not in text
+    assert text == "" or "small.yaml" in text
 
 
 _SCALARS = st.one_of(

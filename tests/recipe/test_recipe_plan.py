@@ -186,6 +186,26 @@ def test_cpu_estimate_is_labelled_and_follows_the_rate():
     assert math.isclose(bound["decode_tokens_per_second"], 1.0)
 
 
+@pytest.mark.parametrize("extreme", ["least", "most"])
+def test_extremes_of_the_schema_give_finite_figures(extreme):
+    most = extreme == "most"
+    n, width = (2**53, 2**20) if most else (1, 2)
+    hardware = {"gpu_memory": n, "n_gpus": n, "price_per_gpu_hour": 1e6 if most else 0.0}
+    hardware |= {"peak_flops": 1e6 if most else 1e30, "mfu": 1e-4 if most else 1.0, "sharding": "zero3"}
+    train = {"tokens": n, "batch_sequences": n, "sequence": n}
+    shape = {
+        "d_model": width,
+        "n_heads": width,
+        "n_kv_heads": width,
+        "head_dim": width,
+        "d_ffn": width,
+        "context": n,
+    }
+    model = {**shape, "n_layers": 100 if most else 1, "vocab_size": 2**20 if most else 257}
+    found = plan(recipe_named("s7/demo-1m", hardware=hardware, train=train, model=model), CPU)
+    assert all(math.isfinite(number) for number in numbers(found))
+
+
 def test_measuring_this_cpu():
     found = measure_cpu(seconds=0.002)
     assert found.measured is True

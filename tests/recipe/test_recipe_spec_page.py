@@ -2,6 +2,7 @@
 
 import json
 import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,40 @@ def unit_of(annotation, metadata) -> str:
         args = getattr(option, "__args__", ())
         found += [unit.name.lower() for item in args if (unit := unwrap(item)[1])]
     return found[0] if found else ""
+
+
+def bounds_of(annotation, metadata) -> set[tuple[str, float]]:
+    """Bounds of a number, of the items of a list or of the values of a mapping."""
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "multiple of"}
+    found = {
+        (sign, float(getattr(item, name)))
+        for item in metadata
+        for name, sign in signs.items()
+        if hasattr(item, name)
+    }
+    for item in metadata:
+        found |= bounds_of(None, getattr(item, "metadata", ()))
+    if typing.get_origin(annotation) is not typing.Literal:
+        for item in typing.get_args(annotation):
+            found |= bounds_of(item, getattr(item, "__metadata__", ()))
+    return found
+
+
+@pytest.mark.parametrize("name", list(SECTIONS))
+def test_ranges_are_documented(name):
+    table, section = table_of(name), SECTIONS[name]
+    for key, field in section.model_fields.items():
+        if any(
+            isinstance(option, type) and issubclass(option, Section) for option in options(field.annotation)
+        ):
+            continue
+        text = re.sub(
+            r"2\^([0-9]+)", lambda match: str(2 ** int(match[1])), re.sub("`[^`]*`", "", table[key][3])
+        )
+        stated = re.findall(r"(>=|<=|>|<|multiple of) ([-+.e0-9]+)", text)
+        assert {(sign, float(number)) for sign, number in stated} == bounds_of(
+            field.annotation, field.metadata
+        ), key
 
 
 @pytest.mark.parametrize("name", list(SECTIONS))

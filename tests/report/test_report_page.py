@@ -244,9 +244,9 @@ def test_content_is_text_wherever_it_appears(out: Path) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_survives_escaping(name: str, value: str) -> None:
-    checker = check(page.document(name, page.table([value], [[value]]), page.card(name, value, value)))
+    checker = check(page.document(name, page.table(["head"], [[value]]), page.card(name, value, value)))
     shown = "".join(checker.words)
-    assert shown.count(value.translate(page.UNPRINTABLE)) >= (4 if value else 0)
+    assert shown.count(value.translate(page.UNPRINTABLE)) >= (3 if value else 0)
 
 
 def test_half_a_line_of_a_killed_run_is_left_out_and_said(out: Path) -> None:

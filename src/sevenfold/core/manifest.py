@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sevenfold.core.errors import StorageError
+from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json, sha256_file
 from sevenfold.core.merkle import merkle_root
@@ -48,10 +48,11 @@ class Manifest:
 
 def hash_outputs(directory: Path, paths: list[str]) -> tuple[Output, ...]:
     """Size and SHA-256 of each output, sorted by path. Raises StorageError."""
-    return tuple(
-        Output(path=path, n_bytes=(directory / path).stat().st_size, sha256=sha256_file(directory / path))
-        for path in sorted(paths)
-    )
+    with storage():
+        return tuple(
+            Output(path=path, n_bytes=(directory / path).stat().st_size, sha256=sha256_file(directory / path))
+            for path in sorted(paths)
+        )
 
 
 def output_root(outputs: tuple[Output, ...]) -> str:

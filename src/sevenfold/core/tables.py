@@ -56,11 +56,13 @@ def rope_frequencies(
     `linear` divides positions by `factor`; `ntk` raises theta to theta * factor^(d / (d - 2)).
 
     Raises:
-        ValueError: another kind of scaling.
+        ValueError: another kind of scaling, or `ntk` with heads of 2.
     """
     with localcontext(_CONTEXT):
         base, stretch = Decimal(theta), Decimal(factor)
         if scaling == "ntk":
+            if head_dim <= 2:
+                raise ValueError(f"rope scaling 'ntk' needs heads wider than 2, not {head_dim}")
             base *= stretch ** (Decimal(head_dim) / (head_dim - 2))
         elif scaling not in ("none", "linear"):
             raise ValueError(f"rope scaling {scaling!r} is not defined here")

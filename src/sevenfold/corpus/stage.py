@@ -88,9 +88,12 @@ def split_of(document_id: str, holdout: int) -> Literal["train", "heldout"]:
 
 
 def gzip_bits_per_byte(documents: list[Document]) -> float:
-    """8 * (bytes of each document alone under gzip -9, added up) / (bytes of the documents added up)."""
-    texts = [document.text.encode() for document in documents]
-    return 8 * sum(len(gzip.compress(text, 9, mtime=0)) for text in texts) / sum(map(len, texts))
+    """8 * (bytes of all documents, one behind the other, under gzip -9) / (bytes of the documents).
+
+    One stream is the stronger opponent: each document helps to compress the next (5 % here).
+    """
+    text = b"".join(document.text.encode() for document in documents)
+    return 8 * len(gzip.compress(text, 9, mtime=0)) / len(text)
 
 
 def _found(spec: CorpusSpec, base: Path) -> Iterator[Found]:
@@ -160,6 +163,8 @@ def _counted(kept: list[Document], split: str, holdout: int, written: dict[str, 
 
 
 def _refuse_unbuilt(spec: CorpusSpec) -> None:
+    if any(source.kind == "lock" for source in spec.sources):
+        return  # reading the source refuses it, with the better reason
     domains = {source.domain for source in spec.sources}
     if (spec.mix and set(spec.mix) != domains) or len(spec.mix) > 1:
         raise UsageError(

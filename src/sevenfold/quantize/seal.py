@@ -10,7 +10,16 @@ import json
 from pathlib import Path
 
 from sevenfold import __version__
-from sevenfold.artifact import Golden, Identity, ModelClass, SealInput, Tensor, build_contents, write_artifact
+from sevenfold.artifact import (
+    Golden,
+    Identity,
+    ModelClass,
+    SealInput,
+    Tensor,
+    build_contents,
+    read_artifact,
+    write_artifact,
+)
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
@@ -43,6 +52,10 @@ def identity(job: Job) -> Identity:
     corpus, tokenizer = job.manifest("corpus"), job.manifest("tokenizer")
     train, quantize = job.manifest("train"), job.manifest("quantize")
     digests = {output.path: output.sha256 for output in tokenizer.outputs}
+    # The gzip figure is a yardstick, not an input: with it the root would change with the machine's zlib.
+    facts = {name: value for name, value in corpus.facts.items() if name != "heldout_gzip_bpb"}
+    stages = (corpus, tokenizer, train, quantize)
+    tools = {m.stage: {name: v for name, v in m.tools.items() if name != "zlib"} for m in stages}
     return Identity(
         recipe_name=job.recipe.name,
         recipe_digest=job.recipe.digest,
@@ -53,9 +66,9 @@ def identity(job: Job) -> Identity:
         facts={
             "recipe": job.recipe.resolved(),
             "family": job.recipe.family,
-            "roots": {m.stage: m.root for m in (corpus, tokenizer, train, quantize)},
-            "tools": {m.stage: dict(m.tools) for m in (corpus, tokenizer, train, quantize)},
-            "corpus": dict(corpus.facts),
+            "roots": {m.stage: m.root for m in stages},
+            "tools": tools,
+            "corpus": facts,
             "train": dict(train.facts),
             "quantize": dict(quantize.facts),
         },
@@ -103,9 +116,15 @@ def run(job: Job) -> StageResult:
             golden=golden,
         )
     )
-    sealed = write_artifact(job.out / ARTIFACT_NAME, contents, replace=True)
-    job.progress.note(f"sealed {job.out / ARTIFACT_NAME}, root {sealed.root}")
+    path = job.out / ARTIFACT_NAME
+    sealed = write_artifact(path, contents, replace=True)
+    job.progress.note(f"sealed {path}, root {sealed.root}")
     return StageResult(
         outputs=[f"../{ARTIFACT_NAME}"],
-        facts={"root": sealed.root, "n_bytes": sealed.n_bytes, "n_golden": len(golden)},
+        facts={
+            "root": sealed.root,
+            "n_bytes": sealed.n_bytes,
+            "n_golden": len(golden),
+            "lanes": [{"name": lane.name, "n_bytes": lane.n_bytes} for lane in read_artifact(path).lanes],
+        },
     )

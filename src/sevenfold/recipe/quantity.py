@@ -12,6 +12,8 @@ import re
 from decimal import Decimal
 from enum import Enum
 
+from sevenfold.core.errors import RecipeError
+
 _METRIC = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _BYTES = {
     "B": 1,
@@ -51,7 +53,7 @@ class Unit(Enum):
         return dict(self.value[2])
 
 
-class QuantityError(ValueError):
+class QuantityError(RecipeError):
     """Text that is not a quantity of the unit; the message says what is allowed."""
 
 

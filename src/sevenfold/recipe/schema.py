@@ -16,13 +16,14 @@ from sevenfold.recipe.quantity import Unit
 
 Family = Literal["s7", "m31r", "llama", "slm"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
-Positive = Annotated[int, Field(gt=0)]
+MOST = 1 << 53  # every JSON reader holds integers up to here exactly
+Positive = Annotated[int, Field(gt=0, le=MOST)]
 Width = Annotated[int, Field(gt=0, le=1 << 20)]
 Layers = Annotated[int, Field(gt=0, le=100)]  # tensor names have two digits for a layer
 FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0), Unit.RATIO]
-Tokens = Annotated[int, Field(gt=0), Unit.TOKENS]
-Bytes = Annotated[int, Field(gt=0), Unit.BYTES]
+Tokens = Annotated[int, Field(gt=0, le=MOST), Unit.TOKENS]
+Bytes = Annotated[int, Field(gt=0, le=MOST), Unit.BYTES]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Scaling = Literal["none", "linear", "ntk", "yarn"]
 
@@ -226,9 +227,9 @@ class Hardware(Section):
 
     gpu: str = "A100-40GB"
     gpu_memory: Bytes = 40 * 10**9
-    peak_flops: Annotated[float, Field(gt=0.0), Unit.FLOPS] = 312e12
-    mfu: Annotated[float, Field(gt=0.0, le=1.0), Unit.RATIO] = 0.4
-    price_per_gpu_hour: Annotated[float, Field(ge=0.0), Unit.MONEY] = 2.5
+    peak_flops: Annotated[float, Field(ge=1e6, le=1e30), Unit.FLOPS] = 312e12
+    mfu: Annotated[float, Field(ge=1e-4, le=1.0), Unit.RATIO] = 0.4
+    price_per_gpu_hour: Annotated[float, Field(ge=0.0, le=1e6), Unit.MONEY] = 2.5
     n_gpus: Positive = 1
     sharding: Literal["none", "zero3"] = "none"
 

@@ -69,9 +69,11 @@ class _Builder:
         self.depth = 0
 
     def mark(self, event: yaml.Event) -> Mark:
+        """Where an event stands."""
         return Mark(self.path, event.start_mark.line + 1 if event.start_mark else 1)
 
     def fail(self, event: yaml.Event, what: str, remedy: str) -> RecipeError:
+        """The error about an event."""
         return RecipeError(what, where=str(self.mark(event)), remedy=remedy)
 
     def document(self) -> Node:
@@ -112,12 +114,14 @@ class _Builder:
         return Node(value, self.mark(event))
 
     def sequence(self) -> list[Node]:
+        """The items up to the end of a sequence."""
         items = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             items.append(self.node(event))
         return items
 
     def mapping(self) -> dict[str, tuple[Mark, Node]]:
+        """The entries up to the end of a mapping; keys are text, each once."""
         entries: dict[str, tuple[Mark, Node]] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key_node = self.node(event)
@@ -134,6 +138,7 @@ class _Builder:
         return entries
 
     def scalar(self, event: yaml.ScalarEvent) -> Json:
+        """Text, or what a plain scalar says."""
         text = event.value
         try:  # "\ud83d\ude00" is one character; half of such a pair is none
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -150,6 +155,7 @@ class _Builder:
         return text
 
     def real(self, event: yaml.ScalarEvent, text: str) -> float:
+        """A finite number."""
         value = float(text)
         if value in (float("inf"), float("-inf")):
             raise self.fail(event, f"{text} is too large for a number", "write a finite number")

@@ -93,7 +93,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
     body = join(line("td", row) for row in rows)
     return tag(
         "div",
-        tag("table", tag("thead", line("th", [name.lstrip("#") for name in head])), tag("tbody", body)),
+        tag("table", tag("thead", line("th", [name.removeprefix("#") for name in head])), tag("tbody", body)),
         class_="scroll",
     )
 
