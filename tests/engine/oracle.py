@@ -14,7 +14,7 @@ Scale = tuple[int, int]  # (m, e), value m * 2^-e
 Row = list[int]
 INT32_MAX, INT32_MIN = 2**31 - 1, -(2**31)
 
-# Section 3 of the page. Double precision decides every entry: none lies near a half.
+# Tables, section 2 of the page. Double precision decides every entry: none lies near a half.
 EXP2 = [math.floor(32512 * 2 ** (-i / 64) + 0.5) for i in range(65)]
 SIGMOID = [math.floor(32768 / (1 + math.exp(-i / 32)) + 0.5) for i in range(513)]
 RSQRT = [min(65535, math.floor(2**16 / math.sqrt((i + 64.5) / 64) + 0.5)) for i in range(192)]
@@ -107,7 +107,7 @@ def sigmoid(g: int) -> int:
     return 32768 - value if g < 0 else value
 
 
-# Section 5: operations on one token.
+# Section 3: operations on one token.
 
 
 def headroom(n_inputs: int) -> int:
@@ -197,7 +197,7 @@ def to_units(y: Row, token: Scale, exponent: int, fraction: int) -> Row:
     return [mulsh(v, token[0], token[1] + exponent - fraction) for v in y]
 
 
-# Sections 4 and 6: records, and the order of the operations.
+# Sections 3 and 4: records, and the order of the operations.
 
 
 class Oracle:

@@ -59,8 +59,8 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     "G.experts": [("s7/demo-1m", {"model.moe": {**MOE, "experts": ["code", "code"]}})],
     "G.phases": [
         ("s7/demo-1m", {"train.phases": [PHASE]}),
-        ("s7/demo-1m", {"train.phases": [{**PHASE, "tokens": 4900000, "tokens_per_expert": {"code": 1}}]}),
-        ("s7/demo-1m", {"train.phases": [{**PHASE, "tokens": 4900000, "trains": "trunk"}]}),
+        ("s7/demo-1m", {"train.phases": [{**PHASE, "tokens": 4100000, "tokens_per_expert": {"code": 1}}]}),
+        ("s7/demo-1m", {"train.phases": [{**PHASE, "tokens": 4100000, "trains": "trunk"}]}),
         ("s7/moe-140m", {"train.phases.0.tokens_per_expert": {"code": 1}}),
         ("s7/moe-140m", {"train.phases.1.tokens_per_expert": {}}),
         ("s7/moe-140m", {"train.phases.1.tokens_per_expert.code": 1}),

@@ -94,7 +94,8 @@ class PhaseCost:
     @property
     def steps(self) -> int:
         """Optimiser steps, of all pools together."""
-        return math.ceil(self.phase.tokens / (self.phase.batch_sequences * self.phase.sequence))
+        # Whole steps only, as the trainer takes them (train.schedule.n_steps).
+        return max(1, self.phase.tokens // (self.phase.batch_sequences * self.phase.sequence))
 
 
 def phases_of(recipe: Recipe) -> tuple[Phase, ...]:

@@ -90,8 +90,11 @@ class LiveProgress:
         self._task: TaskID | None = None
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A new bar."""
+        """A new bar; the one before is over, whether its length was known or not."""
         self._bar.start()
+        if self._task is not None:
+            before = next(t for t in self._bar.tasks if t.id == self._task)
+            self._bar.update(before.id, total=before.completed, visible=before.completed > 0)
         self._task = self._bar.add_task(f"{stage} ({unit})", total=total, figures="")
 
     def advance(self, done: int, **fields: float | str) -> None:

@@ -173,7 +173,7 @@ def _headline(run: Run) -> Markup:
         page.card(
             "gzip -9, same files",
             number(run.fact("corpus", "heldout_gzip_bpb")),
-            "bits per byte, each file alone",
+            "bits per byte, all of them in one stream",
         ),
         page.card("Parameters", number(parameters), smaller),
         page.card("Sealed model", size(artifact), "model.s7l"),
