@@ -108,6 +108,13 @@ def test_rms_norm(x: np.ndarray, gain: np.ndarray, eps: int) -> None:
         assert (int(got.scale.m[row]), int(got.scale.e[row])) == scale
 
 
+def test_a_negative_gain_takes_its_sign_before_the_rounding() -> None:
+    # -1.5 rounds half up to -1; negating 1.5 after its rounding would give -2.
+    x, gain = np.array([[2**29, 3 * 2**16, 2**18]]), [0, -1, 1]
+    got = ops.rms_norm(x, ops.Norm(gain_D=np.array(gain), exponent=0, eps=0))
+    assert got.codes[0].tolist() == oracle.rms_norm(x[0].tolist(), gain, 0, 0)[0] == [0, -63, 127]
+
+
 @given(ints(3, 4, BELOW_31_BITS), ints(1, 4, st.integers(-(2**15), 2**15 - 1)))
 def test_rotate(y: np.ndarray, angles: np.ndarray) -> None:
     table = angles.reshape(1, 2, 2)

@@ -1,4 +1,4 @@
-"""INT8 per row from float weights, and the integer multipliers that replace every scale (B4, specs/arithmetic.md section 4).
+"""INT8 per row from float weights, and the integer multipliers that replace every scale (B4, specs/arithmetic.md section 6).
 
 scale_row = max|w_row| / 127; code = round half up(w / scale), within +-127. Everything that multiplies a code later (the 1/127 of
 dynamic activations, sqrt(d_model) of the norms, log2(e)/sqrt(head_dim) of the scores) is folded into 16-bit mantissas here,
