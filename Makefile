@@ -34,7 +34,7 @@ lint: $(READY)
 
 # -O removes asserts from the package; the tests keep theirs, because pytest rewrites them. Its warning that it might not is why -W.
 check: lint test
-	$(BIN)/python -O -W ignore::pytest.PytestConfigWarning -m pytest -m "not slow"
+	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

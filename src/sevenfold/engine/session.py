@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 
 from sevenfold.artifact import Artifact, Gate, ReplayRow, read_artifact, verify
-from sevenfold.core.errors import ArtifactError, GateError, UsageError
+from sevenfold.core.errors import ArtifactError, GateError, StorageError, UsageError
 from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.engine import reference
@@ -65,8 +65,8 @@ def greedy_run(model: IntegerModel, ids: Sequence[int], n_steps: int) -> GreedyR
 
 def replay(artifact: Artifact) -> list[ReplayRow]:
     """Replay every golden prompt of a file on every backend of this machine (V6). Raises ArtifactError."""
-    tokenizer = Tokenizer.from_json(artifact.dictionary)
     weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
+    tokenizer = open_tokenizer(artifact, weights)
     rows = []
     for backend in BACKENDS:
         for index, golden in enumerate(artifact.provenance["golden"]):
@@ -79,6 +79,22 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
                 )
             )
     return rows
+
+
+def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
+    """The tokenizer in the DICT lane. Raises ArtifactError when it is none, or not of the model's vocabulary."""
+    remedy = "the file was not written by a compatible `s7 seal`; seal it again"
+    try:
+        tokenizer = Tokenizer.from_json(artifact.dictionary)
+    except StorageError as error:
+        raise ArtifactError(f"DICT: {error.what}", where=str(artifact.path), remedy=remedy) from error
+    if tokenizer.vocab_size != weights.shape.vocab_size:
+        raise ArtifactError(
+            f"DICT has {tokenizer.vocab_size} entries, the model {weights.shape.vocab_size}",
+            where=str(artifact.path),
+            remedy=remedy,
+        )
+    return tokenizer
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -99,8 +115,8 @@ class Model:
                 where=str(artifact.path),
                 remedy="seal a trained model",
             )
-        self.tokenizer = Tokenizer.from_json(artifact.dictionary)
         self.weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
+        self.tokenizer = open_tokenizer(artifact, self.weights)
 
     @classmethod
     def open(cls, path: Path | str, *, backend: str = reference.NAME) -> Model:
