@@ -213,10 +213,13 @@ def verify(
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.report.console import print_verification
 
-    runner = None
+    artifact = read_artifact(file)
     if replay:
-        from sevenfold.engine.session import replay as runner
-    result = verify_artifact(read_artifact(file), runner)
+        from sevenfold.engine.session import replay as run_golden_prompts
+
+        result = verify_artifact(artifact, run_golden_prompts)
+    else:
+        result = verify_artifact(artifact)
     value = result.as_json()
     if as_json:
         _print_json(value)
@@ -301,9 +304,24 @@ def run(
         print()
 
 
+# The command-line library's class of wrong arguments; typer names only its children.
+_WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
-    """Entry point of the `s7` command."""
-    app()
+    """Entry point of the `s7` command: a wrong argument, too, is one line and exit code 2."""
+    try:
+        code = app(prog_name="s7", standalone_mode=False)
+    except _WrongArgument as error:
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context else "s7"
+        if not sys.argv[1:]:
+            print(context.get_help() if context else "s7 --help")
+            sys.exit(2)
+        text = getattr(error, "format_message", lambda: str(error))()
+        wrong = UsageError(text.rstrip("."), remedy=f"see `{verb} --help`")
+        sys.exit(_fail(wrong).exit_code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

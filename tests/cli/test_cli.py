@@ -91,10 +91,13 @@ def test_version() -> None:
 
 
 def test_a_wrong_argument_is_a_usage_error() -> None:
-    done = s7("make", "recipes/nowhere.yaml")
-    assert done.returncode == 2
-    assert "--out" in done.stderr
-    assert s7("mkae").returncode == 2
+    refused(s7("make", "recipes/nowhere.yaml"), 2, "--out", "s7 make --help")
+    refused(s7("mkae"), 2, "mkae", "--help")
+    refused(s7("run", "model.s7l", "x", "--max-tokens", "0"), 2, "--max-tokens")
+    refused(s7("plan", "s7/demo-1m", "--jsn"), 2, "--jsn")
+    nothing = s7()
+    assert nothing.returncode == 2
+    assert "Usage" in nothing.stdout
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -93,8 +93,8 @@ def _run_key(job: Job, train_tokens: Path) -> str:
 
 
 def _last_losses(path: Path, count: int = 50) -> float:
-    rows = [json.loads(line)["loss"] for line in read_bytes(path).splitlines()[-count:]]
-    return sum(rows) / len(rows)
+    losses = [float(json.loads(line)["loss"]) for line in read_bytes(path).splitlines()[-count:]]
+    return sum(losses) / len(losses)
 
 
 def run(job: Job) -> StageResult:
