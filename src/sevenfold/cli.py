@@ -318,7 +318,7 @@ def main() -> None:
         if not sys.argv[1:]:
             print(context.get_help() if context else "s7 --help")
             sys.exit(2)
-        text = getattr(error, "format_message", lambda: str(error))()
+        text = getattr(error, "format_message", error.__str__)()
         wrong = UsageError(text.rstrip("."), remedy=f"see `{verb} --help`")
         sys.exit(_fail(wrong).exit_code)
     sys.exit(code)

@@ -148,6 +148,21 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert train_outputs(job) == train_outputs(dense_run)
 
 
+def test_a_checkpoint_without_its_records_is_not_resumed(
+    tmp_path: Path, make_job: MakeJob, dense_run: Job
+) -> None:
+    job = make_job(tmp_path / "records")
+    pipeline.make(job, until="train")
+    directory = job.directory("train")
+    (directory / "manifest.json").unlink()
+    rows = (directory / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (directory / "metrics.jsonl").write_bytes(b"".join(rows[:4] + rows[5:]))
+    with pytest.raises(StorageError, match="--force"):
+        pipeline.make(job, until="train")
+    pipeline.make(job, until="train", force="train")
+    assert train_outputs(job) == train_outputs(dense_run)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_windows(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

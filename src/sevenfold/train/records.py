@@ -8,6 +8,7 @@ output of the stage.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +16,7 @@ from typing import IO, Any
 import torch
 from torch import nn
 
-from sevenfold.core.errors import storage
+from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json, digest
 
@@ -47,6 +48,12 @@ class Records:
         self.directory = directory
         rows = cut_back(directory / METRICS, last_step)
         cut_back(directory / TRACE, last_step)
+        if [row["step"] for row in rows] != list(range(1, last_step + 1)):
+            raise StorageError(
+                f"rows of steps before the checkpoint of step {last_step} are missing",
+                where=str(directory / METRICS),
+                remedy="train from the start with --force",
+            )
         self._metrics = self._open(METRICS)
         self._trace = self._open(TRACE)
         shutil.rmtree(directory / EVENTS, ignore_errors=True)
@@ -80,8 +87,9 @@ class Records:
     def flush(self) -> None:
         """Bring every row to the file; called before each checkpoint, so that no checkpoint is ahead of its records."""
         with storage(self.directory):
-            self._metrics.flush()
-            self._trace.flush()
+            for file in (self._metrics, self._trace):
+                file.flush()
+                os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close all three."""
