@@ -31,7 +31,8 @@ def make(recipe: Path, out: Path, **environment: str) -> subprocess.Popen[bytes]
 def short_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """demo-1m with 40 steps."""
     path = tmp_path_factory.mktemp("recipe") / "short.yaml"
-    path.write_text(f"extends: {DEMO}\nname: short\ntrain:\n  tokens: {40 * 4096}\n  checkpoint_every: 5\n")
+    base = os.path.relpath(DEMO, path.parent)
+    path.write_text(f"extends: {base}\nname: short\ntrain:\n  tokens: {40 * 4096}\n  checkpoint_every: 5\n")
     return path
 
 
