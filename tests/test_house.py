@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
 import subprocess
 import sys
@@ -105,17 +106,20 @@ def test_readme_file_map_matches_the_tree() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split("## File map", 1)[1].split("\n## ", 1)[0]
     named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
-    tracked = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    rooms = {
-        f"src/sevenfold/{p.split('/')[2]}" + ("/" if p.count("/") > 2 else "")
-        for p in tracked
-        if p.startswith("src/sevenfold/")
-    }
-    rooms -= {"src/sevenfold/py.typed", "src/sevenfold/__init__.py"}
-    tops = {p.split("/")[0] + ("/" if "/" in p else "") for p in tracked} - {"src/", ".gitignore"}
+    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()] + [
+        ".git",
+        ".gitignore",
+    ]
+
+    def entries(directory: Path, prefix: str) -> set[str]:
+        return {
+            f"{prefix}{path.name}" + ("/" if path.is_dir() else "")
+            for path in directory.iterdir()
+            if not any(fnmatch.fnmatch(path.name, pattern) for pattern in ignored)
+        }
+
+    rooms = entries(SOURCE, "src/sevenfold/") - {"src/sevenfold/py.typed", "src/sevenfold/__init__.py"}
+    tops = entries(ROOT, "") - {"src/"}
     assert named == rooms | tops, (
         f"missing: {sorted((rooms | tops) - named)}; stale: {sorted(named - rooms - tops)}"
     )
