@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -107,7 +107,7 @@ def built_in_model() -> IntegerModel:
 
     def ffn(name: str) -> FeedForward:
         return FeedForward(
-            gate=linear(f"{name}.gate", _FFN, s.d_model),
+            gate=replace(linear(f"{name}.gate", _FFN, s.d_model), exponent=23),  # |g| on both sides of 16
             up=linear(f"{name}.up", _FFN, s.d_model),
             down=linear(f"{name}.down", s.d_model, _FFN),
         )

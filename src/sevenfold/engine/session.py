@@ -19,11 +19,19 @@ from types import TracebackType
 import numpy as np
 
 from sevenfold.artifact import Artifact, Gate, ReplayRow, read_artifact, verify
-from sevenfold.core.errors import ArtifactError, GateError, StorageError
+from sevenfold.core.errors import ArtifactError, GateError, SevenfoldError, StorageError
 from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.engine import reference
-from sevenfold.engine.backends import Engine, available, find_backend, make_engine
+from sevenfold.engine.backends import (
+    BACKENDS,
+    Engine,
+    available,
+    built_in_model,
+    find_backend,
+    make_engine,
+    self_test,
+)
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.tokenizer.codec import Tokenizer
 
@@ -82,6 +90,31 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
                 )
             )
     return rows
+
+
+def backend_states(path: Path | None = None) -> list[dict[str, str]]:
+    """Every backend: name, status ("pass", "fail", "not here") and detail; proved on a file, or on the built-in model.
+
+    Raises:
+        ArtifactError, StorageError: the file is refused.  UsageError: S7_ISA names an instruction set that is not here.
+    """
+    if path is not None:
+        Model.open(path, backend=reference.NAME)
+    states = []
+    for name, backend in BACKENDS.items():
+        if reason := backend.unavailable():
+            states.append({"name": name, "status": "not here", "detail": reason})
+            continue
+        detail = make_engine(name, built_in_model()).detail
+        try:
+            if path is None:
+                self_test(name)
+            else:
+                Model.open(path, backend=name)
+            states.append({"name": name, "status": "pass", "detail": detail})
+        except SevenfoldError as error:
+            states.append({"name": name, "status": "fail", "detail": f"{detail}: {error}"})
+    return states
 
 
 def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
