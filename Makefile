@@ -15,7 +15,7 @@ help:
 	@echo "make test-slow  the suites that take minutes"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
-$(READY): pyproject.toml requirements.txt scripts/setup.sh
+$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*)
 	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
 setup: $(READY)
@@ -40,4 +40,4 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build src/sevenfold/engine/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -43,5 +43,14 @@ fi
 say "installing the pinned packages"
 $pip install -r requirements.txt
 $pip install --no-deps --no-build-isolation -e .
+# The native engine. Without a compiler, and without a way to get one, everything runs on the reference (`s7 backends` says so).
+cxx=${CXX:-g++}
+command -v "$cxx" >/dev/null 2>&1 || (debian_install g++) || true
+if command -v "$cxx" >/dev/null 2>&1; then
+    say "building the native engine"
+    CXX=$cxx native/build.sh src/sevenfold/engine/_native
+else
+    say "no C++ compiler: the native engine is left out, the reference runs"
+fi
 touch "$venv/.ready"
 say "ready"

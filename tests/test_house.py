@@ -17,6 +17,7 @@ SOURCE = ROOT / "src" / "sevenfold"
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 PYTHON = sorted(p for base in ("src", "tests", "benchmarks") for p in (ROOT / base).rglob("*.py"))
+NATIVE = sorted(p for kind in ("h", "cpp") for p in (ROOT / "native").glob(f"*.{kind}"))
 SOURCES = [p for p in PYTHON if SOURCE in p.parents]
 # The names of these words are split so that this file does not contain them.
 UNFINISHED = re.compile(
@@ -46,6 +47,15 @@ def test_sizes_and_characters(path: Path) -> None:
     for node in functions(path):
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         assert length <= MAX_FUNCTION_LINES, f"{relative(path)}:{node.lineno}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", NATIVE, ids=relative)
+def test_native_sources(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.isascii(), f"{relative(path)}: source is ASCII"
+    assert len(text.splitlines()) <= MAX_FILE_LINES, f"{relative(path)}: over {MAX_FILE_LINES} lines"
+    assert UNFINISHED.search(text) is None
+    assert text.startswith(("// ", "/* ")), f"{relative(path)}: does not say what it is"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)

@@ -153,3 +153,40 @@ def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = F
 def argmax(logits_V: Ints) -> int:
     """Greedy choice; ties go to the lowest id."""
     return int(np.argmax(logits_V))
+
+
+def unavailable() -> str | None:
+    """Why this backend cannot run here: it always can."""
+    return None
+
+
+class Engine:
+    """A model on this backend."""
+
+    name = NAME
+    detail = "NumPy"
+
+    def __init__(self, model: IntegerModel) -> None:
+        self.model = model
+
+    def session(self) -> Session:
+        """An empty KV cache."""
+        return Session(self.model)
+
+
+class Session:
+    """One KV cache and the model it belongs to."""
+
+    def __init__(self, model: IntegerModel) -> None:
+        self.model = model
+        self._cache: Cache | None = Cache(model.shape)
+
+    def close(self) -> None:
+        """Drop the cache. Later calls raise GateError."""
+        self._cache = None
+
+    def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
+        """As `forward`, on this cache. Raises GateError, also when the session is closed."""
+        if self._cache is None:
+            raise GateError("the session is closed", remedy="open another")
+        return forward(self.model, ids, self._cache, last_only=last_only)

@@ -19,23 +19,23 @@ from types import TracebackType
 import numpy as np
 
 from sevenfold.artifact import Artifact, Gate, ReplayRow, read_artifact, verify
-from sevenfold.core.errors import ArtifactError, GateError, StorageError, UsageError
+from sevenfold.core.errors import ArtifactError, GateError, SevenfoldError, StorageError
 from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.engine import reference
+from sevenfold.engine.backends import (
+    BACKENDS,
+    Engine,
+    available,
+    built_in_model,
+    find_backend,
+    make_engine,
+    self_test,
+)
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.tokenizer.codec import Tokenizer
 
-BACKENDS = {reference.NAME: reference}
 GOLDEN_STEPS = 8
-
-
-def find_backend(name: str) -> None:
-    """Refuse a backend that this version does not have. Raises UsageError."""
-    if name not in BACKENDS:
-        raise UsageError(
-            f"no backend {name!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,30 +47,41 @@ class GreedyRun:
     logits_sha256: str
 
 
-def greedy_run(model: IntegerModel, ids: Sequence[int], n_steps: int) -> GreedyRun:
-    """Greedy steps from a prompt. `logits_sha256` is over the int32 big-endian logits of each step, in order (V6).
+def greedy_steps(engine: Engine, ids: Sequence[int], n_steps: int) -> GreedyRun:
+    """Greedy steps from a prompt on an engine. `logits_sha256` is over the int32 big-endian logits of each step, in order (V6).
 
     Raises:
         GateError: ids that the model refuses, or more positions than the context has.
     """
-    cache, tokens, raw = reference.Cache(model.shape), [], []
+    session, tokens, raw = engine.session(), [], []
     pending = np.array(ids, np.int64)
     for _ in range(n_steps):
-        logits_V = reference.forward(model, pending, cache, last_only=True)[0]
+        logits_V = session.forward(pending, last_only=True)[0]
         raw.append(logits_V.astype(">i4").tobytes())
         tokens.append(reference.argmax(logits_V))
         pending = np.array(tokens[-1:], np.int64)
+    session.close()
     return GreedyRun(ids=tuple(ids), tokens=tuple(tokens), logits_sha256=sha256(b"".join(raw)).hex())
 
 
+def greedy_run(model: IntegerModel, ids: Sequence[int], n_steps: int) -> GreedyRun:
+    """`greedy_steps` on the reference: what golden logits are made with."""
+    return greedy_steps(reference.Engine(model), ids, n_steps)
+
+
 def replay(artifact: Artifact) -> list[ReplayRow]:
-    """Replay every golden prompt of a file on every backend of this machine (V6). Raises ArtifactError."""
+    """Replay every golden prompt of a file on every backend of this machine (V6).
+
+    Raises:
+        ArtifactError: the file cannot be run.  UsageError: S7_ISA names an instruction set that is not here.
+    """
     weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
     tokenizer = open_tokenizer(artifact, weights)
     rows = []
-    for backend in BACKENDS:
+    for backend in available():
+        engine = make_engine(backend, weights)
         for index, golden in enumerate(artifact.provenance["golden"]):
-            run = greedy_run(weights, prompt_ids(tokenizer, golden["prompt"]), golden["n_steps"])
+            run = greedy_steps(engine, prompt_ids(tokenizer, golden["prompt"]), golden["n_steps"])
             rows.append(
                 ReplayRow(
                     name=f"golden prompt {index} on {backend}",
@@ -79,6 +90,31 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
                 )
             )
     return rows
+
+
+def backend_states(path: Path | None = None) -> list[dict[str, str]]:
+    """Every backend: name, status ("pass", "fail", "not here") and detail; proved on a file, or on the built-in model.
+
+    Raises:
+        ArtifactError, StorageError: the file is refused.  UsageError: S7_ISA names an instruction set that is not here.
+    """
+    if path is not None:
+        Model.open(path, backend=reference.NAME)
+    states = []
+    for name, backend in BACKENDS.items():
+        if reason := backend.unavailable():
+            states.append({"name": name, "status": "not here", "detail": reason})
+            continue
+        detail = make_engine(name, built_in_model()).detail
+        try:
+            if path is None:
+                self_test(name)
+            else:
+                Model.open(path, backend=name)
+            states.append({"name": name, "status": "pass", "detail": detail})
+        except SevenfoldError as error:
+            states.append({"name": name, "status": "fail", "detail": f"{detail}: {error}"})
+    return states
 
 
 def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
@@ -107,8 +143,8 @@ class Model:
 
     def __init__(self, artifact: Artifact, backend: str = reference.NAME) -> None:
         find_backend(backend)
-        self.backend = backend
         self.artifact = artifact
+        self.note = ""  # why the fastest backend was not taken
         if artifact.header_only:
             raise ArtifactError(
                 "the file is a header without lanes: there is nothing to run",
@@ -117,14 +153,24 @@ class Model:
             )
         self.weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
         self.tokenizer = open_tokenizer(artifact, self.weights)
+        self.engine: Engine = make_engine(backend, self.weights)
+
+    @property
+    def backend(self) -> str:
+        """Name of the engine that runs."""
+        return self.engine.name
 
     @classmethod
-    def open(cls, path: Path | str, *, backend: str = reference.NAME) -> Model:
-        """Read, check every hash, and prove the backend on the golden prompts.
+    def open(cls, path: Path | str, *, backend: str | None = None) -> Model:
+        """Read, check every hash, and prove the backend on the first golden prompt.
+
+        Args:
+            backend: a name of `s7 backends`; None takes the fastest that is here and passes, else the reference. `note`
+                then says why.
 
         Raises:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
-            StorageError: the file cannot be read.  UsageError: no such backend.
+            StorageError: the file cannot be read.  UsageError: no such backend, or it is not available here.
         """
         artifact = read_artifact(path)
         failed = [row for row in verify(artifact).rows if row.status == "fail"]
@@ -134,8 +180,16 @@ class Model:
                 where=str(path),
                 remedy="`s7 verify` shows every rule; get the file again from its maker",
             )
-        model = cls(artifact, backend)
-        model.self_test()
+        names = [backend] if backend else available()
+        model = cls(artifact, names[0])
+        try:
+            model.self_test()
+        except ArtifactError as error:
+            if len(names) == 1:
+                raise
+            model.note = str(error)
+            model.engine = make_engine(reference.NAME, model.weights)
+            model.self_test()
         return model
 
     @property
@@ -159,7 +213,7 @@ class Model:
             )
         golden = self.golden[0]
         try:
-            run = greedy_run(self.weights, golden["ids"], golden["n_steps"])
+            run = greedy_steps(self.engine, golden["ids"], golden["n_steps"])
         except GateError as error:
             raise ArtifactError(
                 f"the golden prompt does not fit the model: {error}",
@@ -191,7 +245,7 @@ class Session:
         self.gate = Gate()
         self._prompt = prompt
         self._max_tokens = max_tokens
-        self._cache = reference.Cache(model.weights.shape)
+        self._cache = model.engine.session()
         self._stack = ExitStack()
         self.logits: Ints | None = None
         self.tokens: list[int] = []
@@ -216,11 +270,12 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        self._cache.close()
 
     def _prefill(self, ids: Sequence[int]) -> None:
         self.gate.require_open("prefill")
         array = np.array(ids, np.int64)
-        self.logits = reference.forward(self.model.weights, array, self._cache, last_only=True)[0]
+        self.logits = self._cache.forward(array, last_only=True)[0]
 
     def step(self) -> int:
         """The next token id, greedy; ties go to the lowest id.
@@ -233,7 +288,7 @@ class Session:
             raise GateError("a step before the prompt was read", remedy="enter the session with `with`")
         if self.tokens:
             last = np.array(self.tokens[-1:], np.int64)
-            self.logits = reference.forward(self.model.weights, last, self._cache, last_only=True)[0]
+            self.logits = self._cache.forward(last, last_only=True)[0]
         self.tokens.append(reference.argmax(self.logits))
         return self.tokens[-1]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sevenfold.core.errors import QualityError
 from sevenfold.core.log import Progress
+from sevenfold.engine import reference
+from sevenfold.engine.backends import available, make_engine
 from sevenfold.engine.ops import LOGIT_FRACTION
-from sevenfold.engine.reference import Cache, forward
 from sevenfold.engine.weights import IntegerModel
 from sevenfold.train.evaluate import Score, predicted_bytes
 
@@ -21,10 +23,23 @@ def integer_score(
     token_lengths: NDArray[np.int64],
     progress: Progress,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Score and greedy choices ([n_windows, sequence]) of the integer model on windows of tokens."""
+    """Score and greedy choices ([n_windows, sequence]) of the integer model on windows of tokens.
+
+    Raises:
+        QualityError: the backend of this machine gives other logits than the reference.
+    """
     nats, choices = 0.0, []
+    # Every backend gives the same bits, so the fastest may measure; the first window is compared with the reference.
+    engine, oracle = make_engine(available()[0], model), reference.Engine(model)
     for index, row in enumerate(rows):
-        logits = forward(model, row[:-1], Cache(model.shape))
+        session = engine.session()
+        logits = session.forward(row[:-1])
+        session.close()
+        if index == 0 and not np.array_equal(logits, oracle.session().forward(row[:-1])):
+            raise QualityError(
+                f"backend {engine.name!r} ({engine.detail}) gives other logits than the reference",
+                remedy="please report it; S7_ISA=scalar may run",
+            )
         choices.append(np.argmax(logits, axis=1))
         real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION)
         peak = real.max(axis=1)

@@ -1,0 +1,98 @@
+// Fixed point of specs/arithmetic.md, section 2: the mirror of src/sevenfold/core/fixed.py. Integers only.
+//
+// Everything is in an unnamed namespace: each instruction set compiles its own copy, and the linker can never hand the copy of a
+// wider instruction set to code that runs on a narrower machine. For the same reason nothing of the C++ library is used here.
+#pragma once
+
+#include <cstdint>
+
+#include "s7.h"
+
+namespace {
+
+using i8 = int8_t;
+using i16 = int16_t;
+using i32 = int32_t;
+using i64 = int64_t;
+using u8 = uint8_t;
+using u16 = uint16_t;
+using u32 = uint32_t;
+using u64 = uint64_t;
+
+constexpr i64 kMax32 = 2147483647;
+constexpr i64 kMin32 = -kMax32 - 1;
+constexpr i64 kMaxShift = 62;
+
+template <class T>
+constexpr T least(T a, T b) {
+    return a < b ? a : b;
+}
+
+template <class T>
+constexpr T most(T a, T b) {
+    return a < b ? b : a;
+}
+
+// A scale m * 2^-e, 2^15 <= m < 2^16.
+struct Scale {
+    i32 m, e;
+};
+
+// Length in binary.
+inline i32 bits(u64 v) { return v == 0 ? 0 : 64 - __builtin_clzll(v); }
+
+inline i64 sat32(i64 v) { return least(most(v, kMin32), kMax32); }
+
+// RSHIFT with 0 <= s <= 62. Callers clamp s where the value is known to vanish past 62.
+inline i64 rshift(i64 v, i64 s) { return (v + ((i64{1} << s) >> 1)) >> s; }
+
+// The shift of MULSH as a left and a right part. Past 48 the result is 0 by itself, so 62 stands for all larger.
+inline i64 left_part(i64 s) { return least(most(-s, i64{0}), i64{16}); }
+inline i64 right_part(i64 s) { return least(most(s, i64{0}), kMaxShift); }
+
+inline i32 mulsh(i64 a, i64 m, i64 s) {
+    return static_cast<i32>(sat32(rshift((a * m) << left_part(s), right_part(s))));
+}
+
+// PRODUCT of two scales.
+inline Scale multiply(Scale a, Scale b) {
+    const i64 p = i64{a.m} * b.m;
+    const i32 k = bits(static_cast<u64>(p)) - 16;
+    const i64 m = rshift(p, k);
+    const i32 carry = static_cast<i32>(m >> 16);
+    return {static_cast<i32>(m >> carry), a.e + b.e - k - carry};
+}
+
+// RSQRT for 1 <= v < 2^62.
+inline Scale rsqrt(i64 v, const i32 *table) {
+    const i32 excess = bits(static_cast<u64>(v)) - 31;
+    const i32 h = (excess - (excess & 1)) / 2;
+    const i64 big = h <= 0 ? v << (-2 * h) : v >> (2 * h);
+    i64 r = table[(big >> 24) - 64];
+    const i64 q = (r * r) >> 16;
+    const i64 w = (i64{3} << 30) - q * (big >> 16);
+    r = least(rshift(r * (w >> 16), 15), i64{65535});
+    return {static_cast<i32>(r), 31 + h};
+}
+
+// EXP2 for any u32.
+inline u32 exp2_negative(u32 d, const i32 *table) {
+    const u32 fraction = d & 0xFFFF, index = fraction >> 10;
+    const u32 high = static_cast<u32>(table[index]), low = static_cast<u32>(table[index + 1]);
+    const u32 y = high - (((high - low) * (fraction & 1023) + 512) >> 10);
+    // (2y >> s) + 1 >> 1 is RSHIFT(y, s), also for s = 0.
+    return (((y << 1) >> least(d >> 16, u32{31})) + 1) >> 1;
+}
+
+// SIGMOID for |g| < 2^15.
+inline i32 sigmoid(i32 g, const i32 *table) {
+    const i32 a = g < 0 ? -g : g, index = a >> 6;
+    const i32 low = table[index], high = table[index + 1];
+    const i32 y = low + (((high - low) * (a & 63) + 32) >> 6);
+    return g < 0 ? 32768 - y : y;
+}
+
+// Left shift that brings an accumulator of n products of codes to 30 bits.
+inline i32 headroom(i64 n) { return most(30 - bits(static_cast<u64>(127 * 127 * n)), 0); }
+
+}  // namespace

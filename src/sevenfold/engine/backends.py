@@ -1,0 +1,170 @@
+"""The backends of the engine: a table, fastest first, and the self-test that proves one without a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from sevenfold.core.errors import SevenfoldError, UsageError
+from sevenfold.core.fixed import Ints
+from sevenfold.engine import native, reference
+from sevenfold.engine.ops import Linear, Norm
+from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, Shape
+
+
+class EngineSession(Protocol):
+    """One KV cache on an engine."""
+
+    def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
+        """As `reference.forward`."""
+
+    def close(self) -> None:
+        """Free the cache."""
+
+
+class Engine(Protocol):
+    """A model on a backend."""
+
+    @property
+    def name(self) -> str:
+        """Name of the backend."""
+
+    @property
+    def detail(self) -> str:
+        """What it runs with."""
+
+    def session(self) -> EngineSession:
+        """An empty KV cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """How a backend is made, and why it cannot be here."""
+
+    make: Callable[[IntegerModel], Engine]
+    unavailable: Callable[[], str | None]
+
+
+BACKENDS = {
+    native.NAME: Backend(make=native.Engine, unavailable=lambda: native.unavailable()),
+    reference.NAME: Backend(make=reference.Engine, unavailable=reference.unavailable),
+}
+
+
+def available() -> list[str]:
+    """Backends that this machine can run, fastest first; the reference is always the last."""
+    return [name for name, backend in BACKENDS.items() if backend.unavailable() is None]
+
+
+def find_backend(name: str) -> Backend:
+    """A backend by name. Raises UsageError when there is none, or it is not available here."""
+    if name not in BACKENDS:
+        raise UsageError(
+            f"no backend {name!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
+        )
+    if reason := BACKENDS[name].unavailable():
+        raise UsageError(f"backend {name!r} is not available: {reason}", remedy="use --backend reference")
+    return BACKENDS[name]
+
+
+def make_engine(name: str, model: IntegerModel) -> Engine:
+    """The model on a backend. Raises UsageError: no such backend, or not here."""
+    return find_backend(name).make(model)
+
+
+# A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill no vector.
+_SHAPE = Shape(
+    d_model=36, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, vocab_size=53, context=80, n_experts=2,
+    residual_exponent=16, score_m=48022, score_e=30,
+)  # fmt: skip
+_FFN, _TOKENS = 23, 70
+
+
+def _numbers(label: str, count: int, low: int, high: int) -> Ints:
+    """`count` integers in [low, high], the same on every machine."""
+    raw = hashlib.shake_256(label.encode()).digest(4 * count)
+    return low + np.frombuffer(raw, ">u4").astype(np.int64) % (high - low + 1)
+
+
+def built_in_model() -> IntegerModel:
+    """The built-in model: random integers, no file."""
+    s = _SHAPE
+
+    def linear(name: str, n_out: int, n_in: int) -> Linear:
+        return Linear(
+            weight_IO=_numbers(name, n_in * n_out, -127, 127).reshape(n_in, n_out).astype(np.int32),
+            row_m_O=_numbers(f"{name}.m", n_out, 32768, 65535),
+            row_s_O=_numbers(f"{name}.s", n_out, 16, 22),
+            exponent=25,
+        )
+
+    def norm(name: str) -> Norm:
+        return Norm(gain_D=_numbers(name, s.d_model, -32768, 32767), exponent=11, eps=343597)
+
+    def ffn(name: str) -> FeedForward:
+        return FeedForward(
+            gate=replace(linear(f"{name}.gate", _FFN, s.d_model), exponent=23),  # |g| on both sides of 16
+            up=linear(f"{name}.up", _FFN, s.d_model),
+            down=linear(f"{name}.down", s.d_model, _FFN),
+        )
+
+    d_q, d_kv = s.n_heads * s.head_dim, s.n_kv_heads * s.head_dim
+    layers = tuple(
+        Layer(
+            attn_norm=norm(f"{i}.attn"),
+            q=linear(f"{i}.q", d_q, s.d_model),
+            k=linear(f"{i}.k", d_kv, s.d_model),
+            v=linear(f"{i}.v", d_kv, s.d_model),
+            o=linear(f"{i}.o", s.d_model, d_q),
+            ffn_norm=norm(f"{i}.ffn"),
+            experts=tuple(ffn(f"{i}.{e}") for e in range(s.n_experts)),
+        )
+        for i in range(s.n_layers)
+    )
+    return IntegerModel(
+        shape=s,
+        embedding_VD=_numbers("embedding", s.vocab_size * s.d_model, -127, 127)
+        .reshape(s.vocab_size, s.d_model)
+        .astype(np.int8),
+        embedding_m_V=_numbers("embedding.m", s.vocab_size, 32768, 65535),
+        embedding_s_V=_numbers("embedding.s", s.vocab_size, 4, 8),
+        rope_CP2=_numbers("rope", s.context * s.head_dim, -32767, 32767).reshape(
+            s.context, s.head_dim // 2, 2
+        ),
+        router_V=np.arange(s.vocab_size, dtype=np.int64) % s.n_experts,
+        layers=layers,
+        final_norm=norm("final"),
+        head=linear("head", s.vocab_size, s.d_model),
+    )
+
+
+def self_test(name: str) -> str:
+    """Compare a backend with the reference on the built-in model, in one call and token by token.
+
+    Returns:
+        what it runs with ("avx512", "NumPy").
+
+    Raises:
+        SevenfoldError: another bit.  UsageError: no such backend, or not here.
+    """
+    model = built_in_model()
+    engine = make_engine(name, model)
+    ids = _numbers("ids", _TOKENS, 0, model.shape.vocab_size - 1)
+    expected = reference.Engine(model).session().forward(ids)
+    at_once, stepped = engine.session(), engine.session()
+    same = np.array_equal(at_once.forward(ids), expected)
+    for index in range(_TOKENS):
+        row = stepped.forward(ids[index : index + 1], last_only=True)
+        same = same and np.array_equal(row[0], expected[index])
+    at_once.close()
+    stepped.close()
+    if not same:
+        raise SevenfoldError(
+            f"backend {name!r} ({engine.detail}) gives other logits than the reference",
+            remedy="do not use this backend on this machine; please report it",
+        )
+    return engine.detail

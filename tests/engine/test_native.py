@@ -1,0 +1,252 @@
+"""The native engine equals the reference bit for bit, logits and cache, on every instruction set of this machine."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from page_vectors import N_STEPS, PROMPT, page_model
+from test_page_vectors import VECTORS, numbers
+from tiny_models import EXTREMES, SHAPES, Tiny, ids, tiny
+
+from sevenfold.core.errors import GateError, SevenfoldError, UsageError
+from sevenfold.engine import backends, native, reference
+from sevenfold.engine.session import greedy_steps
+from sevenfold.engine.weights import IntegerModel
+
+REASON = native.unavailable()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"native engine: {REASON}")
+HERE = native.instruction_sets() if REASON is None else ["scalar"]
+ODD: dict[str, dict[str, int]] = {
+    "wider_than_a_vector": {"d_model": 67, "d_ffn": 131, "vocab_size": 337, "head_dim": 18},
+    "whole_vectors": {"d_model": 64, "d_ffn": 128, "vocab_size": 64, "head_dim": 16},
+    "just_past_a_panel": {"d_model": 17, "d_ffn": 33, "vocab_size": 65, "head_dim": 34},
+}
+
+
+def same_cache(session: native.Session, cache: reference.Cache) -> None:
+    assert session.length == cache.length
+    seen = slice(0, cache.length)
+    for index, held in enumerate(cache.layers):
+        k, v = session.key_values(index)
+        for got, expected in zip(
+            (*k, *v), (held.k, held.k_m, held.k_e, held.v, held.v_m, held.v_e), strict=True
+        ):
+            assert np.array_equal(got, expected[seen])
+
+
+def compare(model: IntegerModel, tokens: np.ndarray, isa: str) -> None:
+    cache = reference.Cache(model.shape)
+    expected = reference.forward(model, tokens, cache)
+    session = native.Engine(model, isa).session()
+    assert np.array_equal(session.forward(tokens), expected)
+    same_cache(session, cache)
+
+
+@pytest.fixture(scope="module")
+def model() -> Tiny:
+    return tiny("moe")
+
+
+@pytest.mark.parametrize("isa", native.ISAS)
+def test_which_instruction_sets_are_tested(isa: str) -> None:
+    if isa not in HERE:
+        pytest.skip(f"{isa} is not on this machine")
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape(shape: str, isa: str) -> None:
+    built = tiny(shape)
+    compare(built.load(), ids(20, built.graph["model"]["vocab_size"]), isa)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("sizes", ODD)
+@pytest.mark.parametrize("shape", ["dense", "moe"])
+def test_odd_sizes(shape: str, sizes: str, isa: str) -> None:
+    built = tiny(shape, context=90, **ODD[sizes])
+    compare(built.load(), ids(85, ODD[sizes]["vocab_size"]), isa)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("name", EXTREMES)
+@pytest.mark.parametrize("shape", ["gqa", "moe"])
+def test_extreme_weights(shape: str, name: str, isa: str) -> None:
+    compare(tiny(shape, EXTREMES[name], largest=1.0).load(), ids(9), isa)
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize("name", ["zero", "one_direction", "huge_queries"])
+def test_rows_of_p_that_are_shifted(name: str, isa: str) -> None:
+    # From 517 equal keys on, the sum of P passes 2^24.
+    compare(tiny("gqa", EXTREMES[name], largest=1.0, context=700, n_layers=1).load(), ids(650), isa)
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_a_prompt_cut_anywhere(isa: str, model: Tiny) -> None:
+    weights, tokens = model.load(), ids(24)
+    cache = reference.Cache(weights.shape)
+    expected = reference.forward(weights, tokens, cache)
+    engine = native.Engine(weights, isa)
+    for cut in range(1, 24):
+        session = engine.session()
+        parts = [session.forward(tokens[:cut]), session.forward(tokens[cut:])]
+        assert np.array_equal(np.concatenate(parts), expected)
+        same_cache(session, cache)
+    session = engine.session()
+    steps = [session.forward(tokens[i : i + 1], last_only=True) for i in range(24)]
+    assert np.array_equal(np.concatenate(steps), expected)
+    same_cache(session, cache)
+    assert np.array_equal(engine.session().forward(tokens, last_only=True), expected[-1:])
+
+
+@pytest.mark.parametrize("isa", HERE)
+@pytest.mark.parametrize(("n_experts", "tokens", "logits", "digest"), VECTORS)
+def test_the_vectors_of_the_page(n_experts: str, tokens: str, logits: str, digest: str, isa: str) -> None:
+    engine = native.Engine(page_model(int(n_experts)).load(), isa)
+    run = greedy_steps(engine, PROMPT, N_STEPS)
+    assert (list(run.tokens), run.logits_sha256) == (numbers(tokens), digest)
+    assert engine.session().forward(np.array(PROMPT), last_only=True)[0].tolist() == numbers(logits)
+
+
+# Canaries: a wrong bit must not pass.
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_the_self_test_passes(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.ISA_VARIABLE, isa)
+    assert backends.self_test("native") == isa
+
+
+@pytest.mark.parametrize(("table", "entry"), [("exp2", 3), ("sigmoid", 2), ("rsqrt", 15)])
+def test_a_flipped_table_entry_fails_the_self_test(
+    table: str, entry: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = native._tables()
+    getattr(good, table)[entry] ^= 4096
+    monkeypatch.setattr(native, "_tables", lambda: good)
+    with pytest.raises(SevenfoldError, match="gives other logits than the reference"):
+        backends.self_test("native")
+
+
+def test_a_flipped_weight_is_seen(model: Tiny) -> None:
+    def flip(records, graph):
+        records["layers.01.ffn.experts.1.down_proj.weight"].data[3, 2] ^= 1
+
+    other = native.Engine(model.changed(flip).load()).session().forward(ids(12))
+    weights = model.load()
+    assert not np.array_equal(other, reference.forward(weights, ids(12), reference.Cache(weights.shape)))
+
+
+# Refusals.
+
+
+def test_ids_and_positions_that_are_refused_change_nothing(model: Tiny) -> None:
+    session = native.Engine(model.load()).session()
+    session.forward(ids(20))
+    for bad, words in (
+        ([], "at least one token id"), ([37], "outside the vocabulary"), ([-1], "outside the vocabulary"),
+        ([0] * 5, "25 tokens exceed the context of 24"),
+    ):  # fmt: skip
+        with pytest.raises(GateError, match=words):
+            session.forward(np.array(bad, np.int64))
+        assert session.length == 20
+    session.forward(ids(4))
+
+
+def test_the_library_checks_what_python_checks(model: Tiny) -> None:
+    session = native.Engine(model.load()).session()
+    library, room = session._library, np.empty((30, 37), np.int32)
+
+    def call(values: list[int], size: int) -> int:
+        array = np.array(values, np.int32)
+        return library.s7_forward(session._handle, array.ctypes.data, array.size, 0, room.ctypes.data, size)
+
+    assert call([1, 2, 37], 3 * 37) == call([-1], 37) == 6
+    assert call([1] * 25, 25 * 37) == 7
+    assert call([1, 2], 37) == 2
+    assert library.s7_forward(None, None, 1, 0, None, 37) == 1
+    assert session.length == 0
+
+
+def test_a_closed_session_is_refused(model: Tiny) -> None:
+    session = native.Engine(model.load()).session()
+    session.close()
+    session.close()
+    for call in (lambda: session.forward(ids(1)), lambda: session.length, lambda: session.key_values(0)):
+        with pytest.raises(GateError, match="the session is closed"):
+            call()
+
+
+def test_a_session_keeps_its_model(model: Tiny) -> None:
+    weights = model.load()
+    session = native.Engine(weights).session()
+    expected = reference.forward(weights, ids(5), reference.Cache(weights.shape))
+    assert np.array_equal(session.forward(ids(5)), expected)
+
+
+def broken(change: str, weights: IntegerModel) -> IntegerModel:
+    """A model that the loader would not give."""
+    if change == "code":
+        return replace(weights, embedding_VD=np.full_like(weights.embedding_VD, -128))
+    if change == "router":
+        return replace(weights, router_V=weights.router_V + 2)
+    if change == "row shift":
+        return replace(weights, head=replace(weights.head, row_s_O=weights.head.row_s_O * 0 + 15))
+    if change == "gain":
+        return replace(weights, final_norm=replace(weights.final_norm, gain_D=np.zeros(3, np.int64)))
+    if change == "rope":
+        return replace(weights, rope_CP2=weights.rope_CP2[:-1])
+    return replace(weights, shape=replace(weights.shape, vocab_size=2**20 + 1))
+
+
+@pytest.mark.parametrize("change", ["code", "router", "row shift", "gain", "rope", "shape"])
+def test_arrays_that_do_not_fit_never_reach_a_kernel(change: str, model: Tiny) -> None:
+    with pytest.raises(SevenfoldError, match="cannot take this model"):
+        native.Engine(broken(change, model.load()))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("sse", "'sse' is no instruction set"), ("avx512", "not on this machine")]
+)
+def test_an_instruction_set_that_is_not_there(name: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "instruction_sets", lambda: ["scalar"])
+    monkeypatch.setenv(native.ISA_VARIABLE, name)
+    with pytest.raises(UsageError, match=words):
+        native.choose_isa()
+
+
+def test_a_missing_library_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "libs7.so")
+    assert backends.available() == ["reference"]
+    with pytest.raises(UsageError, match=r"backend 'native' is not available: libs7\.so was not built"):
+        backends.find_backend("native")
+    (tmp_path / "libs7.so").write_bytes(b"not a library")
+    assert "does not load" in str(native.unavailable())
+
+
+def test_two_threads_two_sessions_one_model(model: Tiny) -> None:
+    weights = model.load()
+    engine, results = native.Engine(weights), {}
+    expected = {
+        seed: reference.forward(weights, ids(24, seed=seed), reference.Cache(weights.shape))
+        for seed in (1, 2)
+    }
+
+    def work(seed: int) -> None:
+        same = True
+        for _ in range(40):
+            session = engine.session()
+            same = same and np.array_equal(session.forward(ids(24, seed=seed)), expected[seed])
+            session.close()
+        results[seed] = same
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {1: True, 2: True}
