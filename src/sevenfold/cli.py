@@ -41,6 +41,7 @@ RecipeArg = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")
 ]
 FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model (.s7l).")]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a sealed model (.s7l).")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
@@ -299,6 +300,57 @@ def run(
         )
     else:
         print()
+
+
+@app.command()
+@guarded
+def lineage(
+    path: RunArg,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="SVG", help="Write the chain as a picture, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the chain from sources and licences to the Merkle root, from the sealed file alone."""
+    from sevenfold.audit.lineage import lineage as chain
+    from sevenfold.audit.subject import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import lineage_rows, write_picture
+
+    value = chain(sealed_file(path))
+    if picture is not None:
+        write_picture(picture, value)
+    if as_json:
+        _print_json(value)
+        return
+    print_table("lineage", ("link", "what"), lineage_rows(value))
+
+
+@app.command()
+@guarded
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A sealed model, or a run directory.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 when the roots differ.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two sealed models. The last line is the verdict."""
+    from sevenfold.audit.diff import diff as compare
+    from sevenfold.audit.subject import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import diff_tables, diff_verdict
+
+    value = compare(sealed_file(a), sealed_file(b))
+    if as_json:
+        _print_json(value)
+    else:
+        for title, columns, rows in diff_tables(value):
+            print_table(title, columns, rows)
+        print(diff_verdict(value))
+    if exit_code and not value["equal"]:
+        raise typer.Exit(3)
 
 
 def main() -> None:
