@@ -304,6 +304,48 @@ def run(
 
 @app.command()
 @guarded
+def audit(
+    path: RunArg,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Make the whole model again.")] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
+    if full == (steps is not None):
+        raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
+    from sevenfold.audit.full import audit_full
+    from sevenfold.audit.replay import audit_steps, parse_steps
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.report.audit import audit_lines
+    from sevenfold.report.console import close_progress, make_progress
+
+    first, last = parse_steps(steps) if steps is not None else (0, 0)
+    file = resolve_recipe_path(recipe) if recipe is not None else None
+    given = load_recipe(file) if file is not None else None
+    progress = make_progress()
+    try:
+        if full:
+            value = audit_full(path, given, file.parent if file is not None else None, progress)
+        else:
+            value = audit_steps(path, first, last, given, progress)
+    finally:
+        close_progress(progress)
+    if as_json:
+        _print_json(value)
+    else:
+        print("\n".join(audit_lines(value)))
+    if not value["same"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+@guarded
 def lineage(
     path: RunArg,
     picture: Annotated[
