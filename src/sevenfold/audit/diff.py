@@ -37,7 +37,7 @@ def changes(a: Json, b: Json) -> list[dict[str, Json]]:
     for key in sorted(left.keys() | right.keys()):
         before, after = left.get(key, ABSENT), right.get(key, ABSENT)
         # 1, 1.0 and true are equal in Python and differ in the file.
-        if (type(before), before) != (type(after), after):
+        if repr(before) != repr(after):
             rows.append({"key": key, "a": before, "b": after})
     return rows
 

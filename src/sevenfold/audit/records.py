@@ -60,8 +60,8 @@ class Source:
             return Difference(where=self.name, step=step, field="row", expected=MISSING, actual=dict(row))
         for field in self.fields:
             expected = recorded.get(field, MISSING)
-            # 1 and 1.0 are equal in Python and differ in the file.
-            if (type(expected), expected) != (type(row[field]), row[field]):
+            # 1 and 1.0, 0.0 and -0.0 are equal in Python and differ in the file.
+            if repr(expected) != repr(row[field]):
                 return Difference(
                     where=self.name, step=step, field=field, expected=expected, actual=row[field]
                 )
@@ -81,7 +81,7 @@ def read_rows(path: Path) -> dict[int, Mapping[str, Json]]:
     rows = []
     for line in read_bytes(path).splitlines():
         try:
-            rows.append(json.loads(line))
+            rows.append(json.loads(line, parse_constant=str))
         except ValueError:
             continue
     return _by_step(rows)
