@@ -357,7 +357,7 @@ def lineage(
     from sevenfold.audit.lineage import lineage as chain
     from sevenfold.audit.subject import sealed_file
     from sevenfold.report.console import print_table
-    from sevenfold.report.lineage import lineage_rows, write_picture
+    from sevenfold.report.lineage import lineage_rows, quantisation_rows, write_picture
 
     value = chain(sealed_file(path))
     if picture is not None:
@@ -365,6 +365,7 @@ def lineage(
     if as_json:
         _print_json(value)
         return
+    print_table("quantisation", ("tensor", "shape", "scale", "exponent"), quantisation_rows(value))
     print_table("lineage", ("link", "what"), lineage_rows(value))
 
 

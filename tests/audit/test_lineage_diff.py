@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,15 @@ from sevenfold.audit.lineage import lineage
 from sevenfold.audit.subject import sealed_file
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.recipe.job import Job
-from sevenfold.report.lineage import diff_tables, diff_verdict, lineage_picture, lineage_rows, links, shown
+from sevenfold.report.lineage import (
+    diff_tables,
+    diff_verdict,
+    lineage_picture,
+    lineage_rows,
+    links,
+    quantisation_rows,
+    shown,
+)
 from sevenfold.train.records import TRACE
 
 LEAF = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2) | st.text(max_size=3)
@@ -139,6 +149,22 @@ def test_dense_and_moe_have_tensors_of_their_own(
         n: swap.get(s, s) for n, s in status.items()
     }
     assert diff_tables(value)
+
+
+def test_a_scale_that_is_not_a_number_is_still_json(dense_run: Job) -> None:
+    # Refused by rule V0, not by the reader: lineage and diff meet it.
+    a = sealed_file(dense_run.out)
+    odd = replace(
+        a, tensors={**a.tensors, "lm_head.weight": replace(a.tensors["lm_head.weight"], scale=float("nan"))}
+    )
+    value = diff(a, odd)
+    assert [(r["name"], r["status"], r["scales"][1]) for r in value["tensors"]] == [
+        ("lm_head.weight", "scale", "nan")
+    ]
+    for each in (value, lineage(odd)):
+        json.dumps(each, allow_nan=False)
+    assert diff_tables(value)
+    assert len(quantisation_rows(lineage(odd))) == len(a.tensors)
 
 
 def test_a_file_does_not_differ_from_itself(dense_run: Job) -> None:

@@ -5,6 +5,7 @@ Equal roots are equal bytes, so the answer is then empty without a look inside. 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -16,6 +17,11 @@ from sevenfold.core.hashing import Json
 HEADER = ("version", "class_", "flags", "n_bytes")
 FACT_SECTIONS = ("recipe", "tools", "corpus", "roots", "train", "quantize")
 ABSENT = {"absent": True}
+
+
+def finite(value: float) -> float | str:
+    """A scale as JSON can hold it; that it is finite is a rule of the verifier (V0), not of the reader."""
+    return value if math.isfinite(value) else str(value)
 
 
 def flatten(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
@@ -66,7 +72,7 @@ def _lane_changes(a: Artifact, b: Artifact) -> list[dict[str, Json]]:
 def _tensor_change(a: Tensor | None, b: Tensor | None) -> dict[str, Json] | None:
     row: dict[str, Json] = {
         "dims": [list(t.dims) if t else None for t in (a, b)],
-        "scales": [t.scale if t else None for t in (a, b)],
+        "scales": [finite(t.scale) if t else None for t in (a, b)],
     }
     if a is None or b is None:
         return {"status": "only in B" if a is None else "only in A", **row}

@@ -6,6 +6,7 @@ Nothing is computed that the file does not hold: a figure that is missing is nul
 from __future__ import annotations
 
 from sevenfold.artifact import Artifact
+from sevenfold.audit.diff import finite
 from sevenfold.audit.subject import identity_of
 from sevenfold.core.hashing import Json
 
@@ -44,7 +45,7 @@ def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
             {
                 "name": tensor.name,
                 "dims": list(tensor.dims),
-                "scale": tensor.scale,
+                "scale": finite(tensor.scale),
                 "exponent": at(exponents, tensor.name),
             }
             for tensor in artifact.tensors.values()

@@ -138,6 +138,14 @@ def lineage_rows(value: Mapping[str, Json]) -> list[list[str]]:
     ]
 
 
+def quantisation_rows(value: Mapping[str, Json]) -> list[list[str]]:
+    """Name, shape, scale and exponent of each tensor."""
+    return [
+        [t["name"], "x".join(map(str, t["dims"])), shown(t["scale"]), shown(t["exponent"])]
+        for t in value["quantisation"]["tensors"]
+    ]
+
+
 def _wrap(line: str, width: int = 92) -> list[str]:
     return [line[i : i + width] for i in range(0, len(line), width)] or [""]
 
