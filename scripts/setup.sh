@@ -48,7 +48,10 @@ cxx=${CXX:-g++}
 command -v "$cxx" >/dev/null 2>&1 || (debian_install g++) || true
 if command -v "$cxx" >/dev/null 2>&1; then
     say "building the native engine"
-    CXX=$cxx native/build.sh src/sevenfold/engine/_native
+    CXX=$cxx native/build.sh src/sevenfold/engine/_native || {
+        [ -z "${CI:-}" ] || exit 1
+        say "the native engine could not be built: it is left out, the reference runs"
+    }
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi

@@ -41,6 +41,7 @@ RecipeArg = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")
 ]
 FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model (.s7l).")]
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a sealed model (.s7l).")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
@@ -333,6 +334,100 @@ def backends(
         rows = [[s["name"], s["status"], s["detail"]] for s in states]
         print_table("backends", ("name", "self-test", "detail"), rows)
     if any(s["status"] == "fail" for s in states):
+        raise typer.Exit(3)
+
+
+@app.command()
+@guarded
+def audit(
+    path: RunArg,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Make the whole model again.")] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
+    if full == (steps is not None):
+        raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
+    from sevenfold.audit.full import audit_full
+    from sevenfold.audit.replay import audit_steps, parse_steps
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.report.audit import audit_lines
+    from sevenfold.report.console import close_progress, make_progress
+
+    first, last = parse_steps(steps) if steps is not None else (0, 0)
+    file = resolve_recipe_path(recipe) if recipe is not None else None
+    given = load_recipe(file) if file is not None else None
+    progress = make_progress()
+    try:
+        if full:
+            value = audit_full(path, given, file.parent if file is not None else None, progress)
+        else:
+            value = audit_steps(path, first, last, given, progress)
+    finally:
+        close_progress(progress)
+    if as_json:
+        _print_json(value)
+    else:
+        print("\n".join(audit_lines(value)))
+    if not value["same"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+@guarded
+def lineage(
+    path: RunArg,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="SVG", help="Write the chain as a picture, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the chain from sources and licences to the Merkle root, from the sealed file alone."""
+    from sevenfold.audit.lineage import lineage as chain
+    from sevenfold.audit.subject import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import lineage_rows, quantisation_rows, write_picture
+
+    value = chain(sealed_file(path))
+    if picture is not None:
+        write_picture(picture, value)
+    if as_json:
+        _print_json(value)
+        return
+    print_table("quantisation", ("tensor", "shape", "scale", "exponent"), quantisation_rows(value))
+    print_table("lineage", ("link", "what"), lineage_rows(value))
+
+
+@app.command()
+@guarded
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A sealed model, or a run directory.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 when the roots differ.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two sealed models. The last line is the verdict."""
+    from sevenfold.audit.diff import diff as compare
+    from sevenfold.audit.subject import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import diff_tables, diff_verdict
+
+    value = compare(sealed_file(a), sealed_file(b))
+    if as_json:
+        _print_json(value)
+    else:
+        for title, columns, rows in diff_tables(value):
+            print_table(title, columns, rows)
+        print(diff_verdict(value))
+    if exit_code and not value["equal"]:
         raise typer.Exit(3)
 
 

@@ -20,7 +20,7 @@ EXIT_CODES: dict[int, str] = {
     0: "success",
     1: "a defect of Sevenfold itself; please report it",
     2: "bad usage, or a recipe that is refused",
-    3: "an artifact that is refused: corrupt, truncated, newer than this reader, or not verified",
+    3: "an artifact that is refused: corrupt, truncated, newer than this reader, not verified, or found different by audit",
     4: "input or output failed: a missing file, no permission, a full disk, an empty corpus",
     5: "a prompt or a call that the CM-1 gate or the context refuses",
     6: "the model is not good enough: the loss is not finite, or the quality gate is not met",

@@ -202,6 +202,7 @@ class TrainSpec(Section):
     rl_alignment: bool = False
     external_services: tuple[str, ...] = ()
     checkpoint_every: Positive = 200
+    keep_every: Annotated[int, Field(ge=0, le=1 << 53)] = 0
     objectives: Objectives = Objectives()
     phases: tuple[Phase, ...] = ()
 

@@ -1,12 +1,13 @@
 """Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
 
 `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state. The last two are
-kept: a damaged newest one falls back to the one before.
+kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the middle is cheap.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from sevenfold.core.errors import storage
 from sevenfold.core.files import read_bytes, remove_partials, write_bytes
 from sevenfold.core.hashing import canonical_json
 
 KEPT = 2
 _META = "sevenfold"
 _RNG = "rng.state"
+_NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +40,42 @@ class Checkpoint:
     rng: Tensor
 
 
-def _path(directory: Path, step: int) -> Path:
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps stands."""
     return directory / f"checkpoint-{step:08d}.safetensors"
 
 
-def save_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
-    """Write atomically, then drop all but the newest two. Raises StorageError."""
+def checkpoint_steps(directory: Path) -> list[int]:
+    """Steps that have a checkpoint file, ascending."""
+    found = (_NAME.fullmatch(path.name) for path in directory.glob("checkpoint-*.safetensors"))
+    return sorted(int(match.group(1)) for match in found if match)
+
+
+def prune(directory: Path, newest: int, keep_every: int) -> None:
+    """Keep `newest`, the one before it, and each multiple of `keep_every` (unless that is 0).
+
+    What lies past `newest` is of a run that is no more (another recipe in the same directory): kept, it would push
+    this run's own out. Raises StorageError.
+    """
+    steps = checkpoint_steps(directory)
+    last = [step for step in steps if step <= newest][-KEPT:]
+    for step in steps:
+        if step > newest or not (step in last or (keep_every and step % keep_every == 0)):
+            with storage(directory):
+                checkpoint_path(directory, step).unlink()
+
+
+def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0) -> Path:
+    """Write atomically, then drop what `prune` does not keep. Raises StorageError."""
     tensors = {f"model.{n}": t for n, t in checkpoint.model.items()}
     tensors |= {f"optimizer.{n}": t for n, t in checkpoint.optimizer.items()}
     tensors[_RNG] = checkpoint.rng
     meta = canonical_json(
         {"key": checkpoint.key, "step": checkpoint.step, "chain": checkpoint.chain}
     ).decode()
-    path = _path(directory, checkpoint.step)
+    path = checkpoint_path(directory, checkpoint.step)
     write_bytes(path, save_tensors({n: t.contiguous() for n, t in tensors.items()}, {_META: meta}))
-    for old in sorted(directory.glob("checkpoint-*.safetensors"))[:-KEPT]:
-        old.unlink()
+    prune(directory, checkpoint.step, keep_every)
     return path
 
 

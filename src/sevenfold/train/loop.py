@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ from sevenfold.train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from sevenfold.train.records import CHAIN_START, TRACE_EVERY, Records, trace_row
+from sevenfold.train.records import CHAIN_START, Recorder, Records, is_trace_point, trace_row
 from sevenfold.train.schedule import learning_rate, n_steps
 
 _LEAF = 1024
@@ -85,7 +85,10 @@ def stop_requests() -> Iterator[threading.Event]:
 
 @dataclass(kw_only=True)
 class Run:
-    """One training run in one directory. `key` names recipe and data; only checkpoints with this key are resumed."""
+    """One training run in one directory. `key` names recipe and data; only checkpoints with this key are resumed.
+
+    An audit is the same run with another `recorder`, stopped after step `last`.
+    """
 
     model: Transformer
     spec: TrainSpec
@@ -93,6 +96,8 @@ class Run:
     directory: Path
     key: str
     progress: Progress
+    recorder: Callable[[Path, int], Recorder] = Records
+    last: int | None = None
     step: int = 0
     chain: str = CHAIN_START
     smoothed: float = field(default=float("nan"))
@@ -135,7 +140,13 @@ class Run:
                 optimizer=optimizer_tensors(self.optimizer, self.names),
                 rng=torch.get_rng_state(),
             ),
+            self.spec.keep_every,
         )
+
+    def _is_checkpoint(self) -> bool:
+        spec = self.spec
+        kept = spec.keep_every > 0 and self.step % spec.keep_every == 0
+        return kept or self.step % spec.checkpoint_every == 0
 
     def _gradients(self) -> float:
         """Forward and backward of one step, in micro-batches; returns the mean loss in nats."""
@@ -151,7 +162,7 @@ class Run:
             total += float(loss.detach())
         return total
 
-    def _step(self, records: Records) -> float:
+    def _step(self, records: Recorder) -> float:
         rate = learning_rate(self.spec, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -168,7 +179,7 @@ class Run:
         tokens = self.step * self.spec.batch_sequences * self.spec.sequence
         row = {"step": self.step, "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
         records.metric(row)
-        if self.step % TRACE_EVERY == 0 or self.step == n_steps(self.spec):
+        if is_trace_point(self.step, n_steps(self.spec)):
             link = trace_row(self.model, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
@@ -189,18 +200,19 @@ class Run:
             KeyboardInterrupt: after a checkpoint, when a stop was asked for.
             TrainingError: the loss or the gradient is not finite.
             StorageError: a record or a checkpoint cannot be written.
+            SevenfoldError: what the recorder raises.
         """
         use_deterministic_kernels()
         self.start()
         self.model.train()
-        total, first, began = n_steps(self.spec), self.step, time.monotonic()
-        records = Records(self.directory, self.step)
+        total, first, began = self.last or n_steps(self.spec), self.step, time.monotonic()
+        records = self.recorder(self.directory, self.step)
         self.progress.start("train", total, "steps")
         try:
             with stop_requests() as stop:
                 while self.step < total:
                     self._report(self._step(records), first, began)
-                    if stop.is_set() or self.step % self.spec.checkpoint_every == 0 or self.step == total:
+                    if stop.is_set() or self.step == total or self._is_checkpoint():
                         records.flush()
                         self.save()
                     if stop.is_set():

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import torch
 from torch import nn
@@ -39,6 +40,22 @@ def cut_back(path: Path, last_step: int) -> list[Json]:
             kept.append(row)
     write_bytes(path, b"".join(canonical_json(row) + b"\n" for row in kept))
     return kept
+
+
+class Recorder(Protocol):
+    """What a run tells its figures to."""
+
+    def metric(self, row: Json) -> None:
+        """One row a step."""
+
+    def trace(self, row: Json) -> None:
+        """One row a trace point."""
+
+    def flush(self) -> None:
+        """Called before each checkpoint."""
+
+    def close(self) -> None:
+        """Called once, at the end."""
 
 
 class Records:
@@ -102,11 +119,30 @@ class Records:
 def trace_row(model: nn.Module, step: int, chain: str) -> dict[str, Json]:
     """Digests of all gradients and all weights after a step, chained to the row before (A7, BATCH lane)."""
     parameters = sorted(model.named_parameters())
+    gradient = _hashed("sevenfold/gradient/1", [p.grad for _, p in parameters])
+    weights = weights_digest(dict(parameters))
+    return {
+        "step": step,
+        "gradient": gradient,
+        "weights": weights,
+        "chain": trace_link(chain, step, gradient, weights),
+    }
 
-    def hashed(tag: str, tensors: list[torch.Tensor | None]) -> str:
-        return digest(tag, *(t.detach().cpu().numpy().tobytes() for t in tensors if t is not None))
 
-    gradient = hashed("sevenfold/gradient/1", [p.grad for _, p in parameters])
-    weights = hashed("sevenfold/weights/1", [p.data for _, p in parameters])
-    link = digest("sevenfold/trace/1", chain, str(step), gradient, weights)
-    return {"step": step, "gradient": gradient, "weights": weights, "chain": link}
+def _hashed(tag: str, tensors: list[torch.Tensor | None]) -> str:
+    return digest(tag, *(t.detach().cpu().numpy().tobytes() for t in tensors if t is not None))
+
+
+def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
+    """Digest of all weights, in the order of their names."""
+    return _hashed("sevenfold/weights/1", [parameters[name] for name in sorted(parameters)])
+
+
+def trace_link(chain: str, step: int, gradient: str, weights: str) -> str:
+    """The link of a trace row to the one before, whose link is `chain`."""
+    return digest("sevenfold/trace/1", chain, str(step), gradient, weights)
+
+
+def is_trace_point(step: int, total: int) -> bool:
+    """Whether a run of `total` steps writes a trace row after `step`."""
+    return step % TRACE_EVERY == 0 or step == total

@@ -86,6 +86,34 @@ def build_model(job: Job) -> Transformer:
     return model
 
 
+def tools() -> dict[str, str]:
+    """What decides the bits of a run beside the recipe and the data."""
+    return {
+        "torch": torch.__version__,
+        "matmul": backend_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+    }
+
+
+def training_run(job: Job, directory: Path) -> Run:
+    """The run that the recipe and the token files of `job` define, with its files in `directory`. Raises StorageError."""
+    spec, train_path = job.recipe.train, job.directory("tokenizer") / "train.tokens"
+    batches = Batches(
+        tokens=open_tokens(train_path).tokens,
+        sequence=spec.sequence,
+        batch_sequences=spec.batch_sequences,
+    )
+    return Run(
+        model=build_model(job),
+        spec=spec,
+        batches=batches,
+        directory=directory,
+        key=_run_key(job, train_path),
+        progress=job.progress,
+    )
+
+
 def _run_key(job: Job, train_tokens: Path) -> str:
     recipe = job.recipe
     sections = (recipe.model.model_dump_json(), recipe.train.model_dump_json())
@@ -106,21 +134,9 @@ def run(job: Job) -> StageResult:
     """
     check_supported(job.recipe)
     directory, spec = job.directory(STAGE), job.recipe.train
-    train_path = job.directory("tokenizer") / "train.tokens"
-    model = build_model(job)
-    batches = Batches(
-        tokens=open_tokens(train_path).tokens,
-        sequence=spec.sequence,
-        batch_sequences=spec.batch_sequences,
-    )
-    Run(
-        model=model,
-        spec=spec,
-        batches=batches,
-        directory=directory,
-        key=_run_key(job, train_path),
-        progress=job.progress,
-    ).train()
+    training = training_run(job, directory)
+    training.train()
+    model = training.model
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
 
@@ -138,10 +154,5 @@ def run(job: Job) -> StageResult:
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,
         },
-        tools={
-            "torch": torch.__version__,
-            "matmul": backend_name(),
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "machine": platform.machine(),
-        },
+        tools=tools(),
     )

@@ -1,0 +1,173 @@
+"""`s7 audit --full`: everything done again from the recipe, stage by stage, and the root compared (specs/audit.md).
+
+It ends at the first stage whose files differ: what follows would differ too. Cost: that of `s7 make`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from sevenfold import __version__, pipeline
+from sevenfold.artifact import Artifact, read_artifact
+from sevenfold.audit.basis import recipe_difference, sealed_recipe, tool_warnings
+from sevenfold.audit.diff import diff
+from sevenfold.audit.lineage import at
+from sevenfold.audit.records import Difference, Source, read_rows, run_sources, sealed_sources
+from sevenfold.audit.replay import Findings
+from sevenfold.audit.subject import ARTIFACT_NAME, find_subject, identity_of, sealed_file
+from sevenfold.core.errors import UsageError, storage
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+from sevenfold.core.manifest import read_manifest
+from sevenfold.recipe.job import Job
+from sevenfold.recipe.schema import Recipe
+from sevenfold.train.stage import check_supported, tools
+
+
+def _refuse_relative_sources(recipe: Recipe) -> None:
+    for source in recipe.corpus.sources:
+        named = getattr(source, "path", None)
+        if named is not None and not Path(named).is_absolute():
+            raise UsageError(
+                f"the recipe reads {named!r}, which is relative to the recipe's file",
+                remedy="give --recipe RECIPE, the file that the run was made from",
+            )
+
+
+def _sources(path: Path, artifact: Artifact) -> tuple[list[Source], list[Source]]:
+    out = find_subject(path).out
+    if out is not None and (out / "train" / "metrics.jsonl").is_file():
+        return run_sources(out, artifact)
+    return sealed_sources(artifact)
+
+
+def _first_step(path: Path, artifact: Artifact, job: Job) -> list[Difference]:
+    """The first step of the new run that is not as recorded."""
+    metrics, traces = _sources(path, artifact)
+    directory = job.directory("train")
+    found = []
+    for sources, name in ((metrics, "metrics.jsonl"), (traces, "trace.jsonl")):
+        rows = read_rows(directory / name)
+        for source in sources:
+            rows_in_order = (source.check(rows[step]) for step in sorted(rows))
+            found += [d for d in [next((d for d in rows_in_order if d), None)] if d]
+    return sorted(found, key=lambda d: d.step or 0)[:1]
+
+
+def _changed_files(path: Path, job: Job, stage: str) -> list[Difference]:
+    out = find_subject(path).out
+    recorded = read_manifest(out / stage) if out is not None else None
+    if recorded is None:
+        return []
+    before = {output.path: output.sha256 for output in recorded.outputs}
+    return [
+        Difference(
+            where=f"{stage}/{output.path}",
+            field="sha256",
+            expected=before.get(output.path),
+            actual=output.sha256,
+        )
+        for output in job.manifest(stage).outputs
+        if before.get(output.path) != output.sha256
+    ]
+
+
+def _seal_differences(artifact: Artifact, other: Artifact) -> list[Difference]:
+    if artifact.root == other.root:
+        return []
+    root = Difference(where="seal", field="root", expected=artifact.root, actual=other.root)
+    lanes = [
+        Difference(
+            where=f"model.s7l {row['lane']}",
+            field="sha256",
+            expected=at(row["a"], "sha256"),
+            actual=at(row["b"], "sha256"),
+        )
+        for row in diff(artifact, other)["lanes"]
+    ]
+    return [root, *lanes]
+
+
+def _stage_differences(
+    path: Path, job: Job, stage: str, artifact: Artifact, facts: Mapping[str, Json]
+) -> list[Difference]:
+    if stage == "seal":
+        return _seal_differences(artifact, read_artifact(job.out / ARTIFACT_NAME))
+    expected, actual = at(facts, "roots", stage), job.manifest(stage).root
+    if expected == actual:
+        return []
+    steps = _first_step(path, artifact, job) if stage == "train" else []
+    root = Difference(where=stage, field="root", expected=expected, actual=actual)
+    return [root, *steps, *_changed_files(path, job, stage)]
+
+
+def _result(
+    path: Path, artifact: Artifact, findings: Findings, stages: list[str], root: str | None
+) -> dict[str, Json]:
+    steps = [d.step for d in findings.differences if d.step is not None]
+    return {
+        "audit": "full",
+        "path": str(path),
+        "same": not findings.differences,
+        "expected_root": artifact.root,
+        "actual_root": root,
+        "stages": stages,
+        "first_stage": stages[-1] if findings.differences and stages else None,
+        "first_step": min(steps, default=None),
+        "differences": [difference.as_json() for difference in findings.differences],
+        "warnings": findings.warnings,
+    }
+
+
+def audit_full(
+    path: Path, given: Recipe | None, recipe_dir: Path | None, progress: Progress
+) -> dict[str, Json]:
+    """Make the model again and compare.
+
+    Args:
+        path: run directory or sealed file; never written to.
+        given: the recipe, when its sources are relative to its file; it must be the sealed one.
+        recipe_dir: directory of that file.
+        progress: told of warnings and steps.
+
+    Returns:
+        The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages done.
+
+    Raises:
+        UsageError: a source is relative, and no recipe was given.
+        SevenfoldError: what a stage raises.
+        KeyboardInterrupt: stopped; the scratch directory is gone.
+    """
+    findings = Findings(progress)
+    artifact = sealed_file(path)
+    identity = identity_of(artifact)
+    facts = identity["facts"]
+    if given is None:
+        recipe, warnings, findings.differences = sealed_recipe(artifact)
+        findings.warn(*warnings)
+        _refuse_relative_sources(recipe)
+    else:
+        recipe = given
+        findings.differences = recipe_difference(recipe, identity.get("recipe_digest"), artifact)
+    if findings.differences:
+        return _result(path, artifact, findings, [], None)
+    check_supported(recipe)
+    here = {"sevenfold": __version__, **tools()}
+    findings.warn(*tool_warnings("train", at(facts, "tools", "train"), here))
+    done: list[str] = []
+    with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
+        job = Job(recipe=recipe, out=Path(name), recipe_dir=recipe_dir or Path(), progress=progress)
+        for stage in pipeline.STAGES:
+            pipeline.run_stage(job, stage)
+            done.append(stage.name)
+            if stage.name != "train":
+                recorded, now = at(facts, "tools", stage.name), job.manifest(stage.name).tools
+                findings.warn(*tool_warnings(stage.name, recorded, now))
+            findings.differences = _stage_differences(path, job, stage.name, artifact, facts)
+            if findings.differences:
+                break
+        sealed = job.out / ARTIFACT_NAME
+        root = read_artifact(sealed).root if sealed.is_file() else None
+    return _result(path, artifact, findings, done, root)

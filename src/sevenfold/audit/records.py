@@ -1,0 +1,150 @@
+"""What a run wrote down, and how a step done again is held against it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sevenfold.artifact import Artifact
+from sevenfold.core.errors import SevenfoldError
+from sevenfold.core.files import read_bytes
+from sevenfold.core.hashing import Json
+
+METRIC_FIELDS = ("loss", "learning_rate", "grad_norm", "tokens")
+TRACE_FIELDS = ("gradient", "weights", "chain")
+MISSING = "no such row"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One thing that is not as it was recorded. `step` is None when it is about a whole file."""
+
+    where: str
+    field: str
+    expected: Json
+    actual: Json
+    step: int | None = None
+
+    def as_json(self) -> dict[str, Json]:
+        """As JSON values."""
+        return asdict(self)
+
+
+class StepDiffersError(SevenfoldError):
+    """Ends a replay at the first step that differs; it never leaves this room."""
+
+    exit_code = 3
+
+    def __init__(self, difference: Difference) -> None:
+        self.difference = difference
+        super().__init__(f"step {difference.step} differs", where=difference.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Rows by step. A step that a `complete` source lacks is a difference; another source holds a part of the rows."""
+
+    name: str
+    rows: Mapping[int, Mapping[str, Json]]
+    fields: tuple[str, ...]
+    complete: bool
+
+    def check(self, row: Mapping[str, Json]) -> Difference | None:
+        """How `row`, done again, differs from the row of its step."""
+        step, recorded = row["step"], self.rows.get(row["step"])
+        if recorded is None:
+            if not self.complete:
+                return None
+            return Difference(where=self.name, step=step, field="row", expected=MISSING, actual=dict(row))
+        for field in self.fields:
+            expected = recorded.get(field, MISSING)
+            # 1 and 1.0, 0.0 and -0.0 are equal in Python and differ in the file.
+            if repr(expected) != repr(row[field]):
+                return Difference(
+                    where=self.name, step=step, field=field, expected=expected, actual=row[field]
+                )
+        return None
+
+
+def _by_step(rows: Json) -> dict[int, Mapping[str, Json]]:
+    found: dict[int, Mapping[str, Json]] = {}
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            found.setdefault(row["step"], row)
+    return found
+
+
+def read_rows(path: Path) -> dict[int, Mapping[str, Json]]:
+    """Rows of a JSONL file by step; a line that is not JSON (torn, damaged) is no row. Raises StorageError."""
+    rows = []
+    for line in read_bytes(path).splitlines():
+        try:
+            rows.append(json.loads(line, parse_constant=str))
+        except ValueError:
+            continue
+    return _by_step(rows)
+
+
+def sealed_sources(artifact: Artifact) -> tuple[list[Source], list[Source]]:
+    """Metrics and trace as the LANE and BATCH lanes hold them. LANE holds evenly spaced rows, not all."""
+    lane = Source(
+        name="model.s7l LANE",
+        rows=_by_step(artifact.trace.get("rows")),
+        fields=METRIC_FIELDS,
+        complete=False,
+    )
+    batch = Source(
+        name="model.s7l BATCH", rows=_by_step(artifact.batch.get("rows")), fields=TRACE_FIELDS, complete=True
+    )
+    return [lane], [batch]
+
+
+def run_sources(out: Path, artifact: Artifact | None) -> tuple[list[Source], list[Source]]:
+    """Where the figures of a step stand: metrics.jsonl and LANE; trace.jsonl and BATCH. Raises StorageError."""
+    metrics = Source(
+        name="train/metrics.jsonl",
+        rows=read_rows(out / "train" / "metrics.jsonl"),
+        fields=METRIC_FIELDS,
+        complete=True,
+    )
+    trace = Source(
+        name="train/trace.jsonl",
+        rows=read_rows(out / "train" / "trace.jsonl"),
+        fields=TRACE_FIELDS,
+        complete=True,
+    )
+    lane, batch = sealed_sources(artifact) if artifact else ([], [])
+    return [metrics, *lane], [trace, *batch]
+
+
+class Comparison:
+    """Takes the place of a run's records (`train.records.Recorder`): compares each row, and stops at the first difference."""
+
+    def __init__(self, metrics: list[Source], trace: list[Source]) -> None:
+        self.metrics, self.traces = metrics, trace
+        self.n_metrics = self.n_trace = 0
+
+    @staticmethod
+    def _check(sources: list[Source], row: Mapping[str, Json]) -> None:
+        for source in sources:
+            difference = source.check(row)
+            if difference:
+                raise StepDiffersError(difference)
+
+    def metric(self, row: Json) -> None:
+        """Raises StepDiffersError."""
+        self._check(self.metrics, row)
+        self.n_metrics += 1
+
+    def trace(self, row: Json) -> None:
+        """Raises StepDiffersError."""
+        self._check(self.traces, row)
+        self.n_trace += 1
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,158 @@
+"""`s7 audit`, `s7 lineage` and `s7 diff` as a user meets them: streams, exit codes, one line per mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sevenfold.recipe.job import Job
+
+pytestmark = pytest.mark.subprocess
+
+
+def s7(*args: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("s7: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.fixture(scope="module")
+def recipe_file(dense_run: Job) -> Path:
+    path = dense_run.recipe_dir / "tiny.yaml"
+    path.write_text(yaml.safe_dump(dense_run.recipe.resolved()))
+    return path
+
+
+def test_steps_are_the_same(dense_run: Job) -> None:
+    done = s7("audit", dense_run.out, "--steps", "24..30")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "from train/checkpoint-00000020.safetensors: steps 21..30 executed, 10 steps and 1 trace points the same",
+        "same bytes: steps 24..30",
+    ]
+    value = json.loads(s7("audit", dense_run.out, "--steps", "1..2", "--json").stdout)
+    assert (value["same"], value["started_from"]) == (True, "seed")
+
+
+def test_a_difference_is_exit_code_3_and_names_the_step(dense_run: Job, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(dense_run.out, tmp_path / "copy"))
+    path = out / "train" / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    lines[22] = lines[22].replace('"loss":', '"loss":1')
+    path.write_text("".join(lines))
+    done = s7("audit", out, "--steps", "21..30")
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1] == "differs: train/metrics.jsonl, first step that differs: 23"
+    assert "Traceback" not in done.stderr
+    done = s7("audit", out, "--steps", "21..30", "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["first_step"] == 23
+
+
+def test_full_is_the_same_and_a_changed_corpus_is_not(
+    dense_run: Job, recipe_file: Path, tmp_path: Path
+) -> None:
+    done = s7("audit", dense_run.out, "--full", "--recipe", recipe_file)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"same bytes: root {dense_run.manifest('seal').facts['root']}"
+    shutil.copytree(dense_run.recipe_dir / "code", tmp_path / "code")
+    (tmp_path / "code" / "queue.py").unlink()
+    other = Path(shutil.copy(recipe_file, tmp_path / "tiny.yaml"))
+    done = s7("audit", dense_run.out, "--full", "--recipe", other)
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1] == "differs: stage corpus"
+
+
+@pytest.mark.parametrize("steps", ["5", "9..3", "0..3", "a..b"])
+def test_ranges_that_are_none_name_the_allowed_form(steps: str, dense_run: Job) -> None:
+    refused(s7("audit", dense_run.out, "--steps", steps), 2, "--steps A..B", steps)
+
+
+def test_wrong_arguments(dense_run: Job, tmp_path: Path) -> None:
+    refused(s7("audit", dense_run.out, "--steps", "30..31"), 2, "beyond the end", "1..30")
+    refused(s7("audit", dense_run.out), 2, "--steps A..B", "--full")
+    refused(s7("audit", dense_run.out, "--full", "--steps", "1..2"), 2, "--steps A..B", "--full")
+    refused(s7("audit", dense_run.out, "--full"), 2, "--recipe", "relative")
+    refused(s7("audit", tmp_path / "none", "--steps", "1..2"), 4, "none", "no such file")
+    refused(s7("lineage", tmp_path), 4, "model.s7l")
+    refused(s7("diff", dense_run.out, tmp_path / "none.s7l"), 4, "none.s7l")
+    text = tmp_path / "text.s7l"
+    text.write_text("hello\n")
+    refused(s7("diff", dense_run.out, text), 3, "text.s7l")
+    refused(s7("lineage", dense_run.out, "--picture", text / "x.svg"), 4, "text.s7l")
+
+
+def test_lineage_prints_and_draws(dense_run: Job, tmp_path: Path) -> None:
+    picture, root = tmp_path / "chain.svg", dense_run.manifest("seal").facts["root"]
+    done = s7("lineage", dense_run.out / "model.s7l", "--picture", picture)
+    assert done.returncode == 0, done.stderr
+    assert root in done.stdout
+    assert "PSF-2.0" in done.stdout
+    assert root in "".join(ET.parse(picture).getroot().itertext())
+    assert json.loads(s7("lineage", dense_run.out, "--json").stdout)["seal"]["root"] == root
+
+
+def test_diff_says_it_in_the_last_line_and_by_exit_code_when_asked(finished_run: Job, dense_run: Job) -> None:
+    done = s7("diff", dense_run.out, finished_run.out, "--exit-code")
+    same = finished_run.recipe.name == "tiny-dense"
+    assert done.returncode == (0 if same else 3), done.stderr
+    assert done.stdout.splitlines()[-1].startswith("same: root" if same else "they differ: ")
+    assert s7("diff", dense_run.out, finished_run.out).returncode == 0
+    assert json.loads(s7("diff", dense_run.out, finished_run.out, "--json").stdout)["equal"] is same
+
+
+def test_lineage_and_diff_do_not_need_pytorch(dense_run: Job) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['pyarrow'] = None\n"
+        "from sevenfold.cli import app\n"
+        "app(sys.argv[1:], standalone_mode=False)"
+    )
+    for args in (["lineage", dense_run.out], ["diff", dense_run.out, dense_run.out]):
+        done = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_interrupted_cleanly(dense_run: Job, recipe_file: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "sevenfold.cli",
+        "audit",
+        str(dense_run.out),
+        "--full",
+        "--recipe",
+        str(recipe_file),
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(scratch)}
+    )
+    until = time.monotonic() + 120
+    while not list(scratch.glob("*/train/metrics.jsonl")) and time.monotonic() < until:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert b"Traceback" not in stderr
+    assert stdout == b""
+    assert list(scratch.glob("s7-audit-*")) == []
