@@ -20,7 +20,7 @@ pids=""
 compile() {
     name=$1
     shift
-    "$cxx" -std=c++20 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-math-errno -Wall -Wextra -Werror \
+    "$cxx" -std=c++20 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -Wall -Wextra -Werror \
         -I "$here" "$@" -c "$here/$name.cpp" -o "$work/$name.o"
 }
 # s7.h makes its own functions visible; nothing else leaves the library.
