@@ -14,7 +14,7 @@ x86_64*)
     ;;
 esac
 mkdir -p "$out"
-work=$(mktemp -d "$out/build.XXXXXX")
+work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
 pids=""
 compile() {
