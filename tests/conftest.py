@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sevenfold import pipeline
 from sevenfold.core.log import Silent
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+
+# No test asserts a time: a busy machine is not a defect. In CI hypothesis loads its own profile (no deadline, the same examples).
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if not os.environ.get("CI"):
+    settings.load_profile("house")
 
 MODULES = [
     "json/decoder",
