@@ -40,8 +40,10 @@ app = typer.Typer(
 RecipeArg = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")
 ]
-FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed model (.s7l).")]
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or a sealed model (.s7l).")]
+FileArg = Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A sealed model (.s7l).")]
+RunArg = Annotated[
+    Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l).")
+]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
@@ -319,7 +321,9 @@ def run(
 def backends(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="Prove them on this sealed model, not on the built-in one."),
+        typer.Argument(
+            metavar="FILE", readable=False, help="Prove them on this sealed model, not on the built-in one."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -407,8 +411,10 @@ def lineage(
 @app.command()
 @guarded
 def diff(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A sealed model, or a run directory.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", readable=False, help="A sealed model, or a run directory.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", readable=False, help="Another one.")],
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 when the roots differ.")
     ] = False,
