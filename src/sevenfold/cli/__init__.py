@@ -1,0 +1,46 @@
+"""The command line: a table of verbs over the stages. It parses, prints and exits; the work is in the rooms.
+
+One module for each kind of verb; `base` is what they share. Imports are inside the functions, so that `s7 --help` answers at
+once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit codes: `core.errors.EXIT_CODES`, shown by
+`s7 --help`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+# Each registers its verbs, in the order of `s7 --help`: making, looking, running.
+from sevenfold.cli import make
+
+# isort: split
+from sevenfold.cli import check
+
+# isort: split
+from sevenfold.cli import run
+
+# isort: split
+from sevenfold.cli.base import app, fail
+from sevenfold.core.errors import UsageError
+
+__all__ = ["app", "check", "main", "make", "run"]
+
+# The command-line library's class of wrong arguments; typer names only its children.
+_WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Entry point of the `s7` command: a wrong argument, too, is one line and exit code 2."""
+    try:
+        code = app(prog_name="s7", standalone_mode=False)
+    except _WrongArgument as error:
+        context = getattr(error, "ctx", None)
+        verb = context.command_path if context else "s7"
+        if not sys.argv[1:]:
+            print(context.get_help() if context else "s7 --help")
+            sys.exit(2)
+        text = getattr(error, "format_message", error.__str__)()
+        wrong = UsageError(text.rstrip("."), remedy=f"see `{verb} --help`")
+        sys.exit(fail(wrong).exit_code)
+    sys.exit(code)

@@ -1,0 +1,110 @@
+"""What every verb shares: the app, arguments used by several, errors to exit codes, JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from sevenfold import __version__
+from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, UsageError, storage_error
+
+if TYPE_CHECKING:
+    from sevenfold.core.hashing import Json
+    from sevenfold.recipe.job import Job
+
+P = ParamSpec("P")
+
+_EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
+app = typer.Typer(
+    name="s7",
+    help="Small language models that can be proved: recipe to sealed INT8 model, verified and run with integers only.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipeArg = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")
+]
+FileArg = Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A sealed model (.s7l).")]
+RunArg = Annotated[
+    Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l).")
+]
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
+
+
+def fail(error: SevenfoldError) -> typer.Exit:
+    """Say an error in one line; the exit to raise."""
+    print(f"s7: {error}".replace("\n", " "), file=sys.stderr)
+    return typer.Exit(error.exit_code)
+
+
+def guarded(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn every expected failure into one line on stderr and its documented exit code."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+            sys.stdout.flush()
+        except SevenfoldError as error:
+            raise fail(error) from error
+        except BrokenPipeError as error:
+            # The reader (head, less) went away: say nothing more, and keep the interpreter from flushing at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+        except OSError as error:
+            raise fail(storage_error(error)) from error
+        except KeyboardInterrupt as error:
+            print("s7: interrupted; run the same command again to go on", file=sys.stderr)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+        except ModuleNotFoundError as error:
+            if (error.name or "sevenfold").startswith("sevenfold"):
+                raise
+            missing = UsageError(
+                f"this command needs {error.name}, which is not installed",
+                remedy="pip install 'sevenfold[train]'",
+            )
+            raise fail(missing) from error
+
+    return wrapper
+
+
+def print_json(value: Json) -> None:
+    """One JSON value on standard output, keys sorted."""
+    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
+
+
+def make_job(recipe: str, out: Path) -> Job:
+    """The job of a recipe (a file, or a shipped name) in a run directory, with progress on the terminal."""
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.job import Job
+    from sevenfold.report.console import make_progress
+
+    path = resolve_recipe_path(recipe)
+    return Job(recipe=load_recipe(path), out=out, recipe_dir=path.parent, progress=make_progress())
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"s7 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the verb."""

@@ -1,0 +1,176 @@
+"""Verbs that look at what was made: verify, inspect, audit, lineage, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sevenfold.cli.base import FileArg, JsonOption, RunArg, app, guarded, print_json
+from sevenfold.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sevenfold.artifact import Artifact
+    from sevenfold.core.hashing import Json
+
+
+@app.command()
+@guarded
+def verify(
+    file: FileArg,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check hashes, root and rules V0 to V7 of a sealed model."""
+    from sevenfold.artifact import read_artifact
+    from sevenfold.artifact import verify as verify_artifact
+    from sevenfold.report.console import print_verification
+
+    artifact = read_artifact(file)
+    if replay:
+        from sevenfold.engine.session import replay as run_golden_prompts
+
+        result = verify_artifact(artifact, run_golden_prompts)
+    else:
+        result = verify_artifact(artifact)
+    value = result.as_json()
+    if as_json:
+        print_json(value)
+    else:
+        print_verification(value)
+    if not result.ok:
+        raise typer.Exit(3)
+
+
+def _inspection(artifact: Artifact) -> dict[str, Json]:
+    return {
+        "path": str(artifact.path),
+        "root": artifact.root,
+        "version": artifact.version,
+        "class": artifact.class_,
+        "flags": artifact.flags,
+        "n_bytes": artifact.n_bytes,
+        "lanes": [
+            {"name": x.name, "kind": x.kind, "offset": x.offset, "n_bytes": x.n_bytes, "sha256": x.sha256}
+            for x in artifact.lanes
+        ],
+        "identity": artifact.provenance.get("identity", {}),
+        "model": artifact.graph.get("model", {}),
+        "tensors": [
+            {"name": t.name, "dims": list(t.dims), "n_bytes": t.numel} for t in artifact.tensors.values()
+        ],
+    }
+
+
+@app.command()
+@guarded
+def inspect(file: FileArg, as_json: JsonOption = False) -> None:
+    """Show what a sealed model holds and where it comes from."""
+    from sevenfold.artifact import read_artifact
+
+    value = _inspection(read_artifact(file))
+    if as_json:
+        print_json(value)
+        return
+    from sevenfold.report.console import print_inspection
+
+    print_inspection(value)
+
+
+@app.command()
+@guarded
+def audit(
+    path: RunArg,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Make the whole model again.")] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
+    if full == (steps is not None):
+        raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
+    from sevenfold.audit.full import audit_full
+    from sevenfold.audit.replay import audit_steps, parse_steps
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.report.audit import audit_lines
+    from sevenfold.report.console import close_progress, make_progress
+
+    first, last = parse_steps(steps) if steps is not None else (0, 0)
+    file = resolve_recipe_path(recipe) if recipe is not None else None
+    given = load_recipe(file) if file is not None else None
+    progress = make_progress()
+    try:
+        if full:
+            value = audit_full(path, given, file.parent if file is not None else None, progress)
+        else:
+            value = audit_steps(path, first, last, given, progress)
+    finally:
+        close_progress(progress)
+    if as_json:
+        print_json(value)
+    else:
+        print("\n".join(audit_lines(value)))
+    if not value["same"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+@guarded
+def lineage(
+    path: RunArg,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="SVG", help="Write the chain as a picture, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the chain from sources and licences to the Merkle root, from the sealed file alone."""
+    from sevenfold.audit.lineage import lineage as chain
+    from sevenfold.audit.subject import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import lineage_rows, quantisation_rows, write_picture
+
+    value = chain(sealed_file(path))
+    if picture is not None:
+        write_picture(picture, value)
+    if as_json:
+        print_json(value)
+        return
+    print_table("quantisation", ("tensor", "shape", "scale", "exponent"), quantisation_rows(value))
+    print_table("lineage", ("link", "what"), lineage_rows(value))
+
+
+@app.command()
+@guarded
+def diff(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", readable=False, help="A sealed model, or a run directory.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", readable=False, help="Another one.")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 when the roots differ.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two sealed models. The last line is the verdict."""
+    from sevenfold.audit.diff import diff as compare
+    from sevenfold.audit.subject import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import diff_tables, diff_verdict
+
+    value = compare(sealed_file(a), sealed_file(b))
+    if as_json:
+        print_json(value)
+    else:
+        for title, columns, rows in diff_tables(value):
+            print_table(title, columns, rows)
+        print(diff_verdict(value))
+    if exit_code and not value["equal"]:
+        raise typer.Exit(3)

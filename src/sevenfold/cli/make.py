@@ -1,0 +1,99 @@
+"""Verbs that make: recipes, plan, make, and one verb for each stage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sevenfold.cli.base import JsonOption, OutOption, RecipeArg, app, guarded, make_job, print_json
+
+
+@app.command()
+@guarded
+def recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that ship."""
+    from sevenfold.recipe import list_shipped
+    from sevenfold.report.console import print_table
+
+    shipped = list_shipped()
+    if as_json:
+        print_json([{"name": s.name, "path": str(s.path), "summary": s.summary} for s in shipped])
+        return
+    print_table("recipes", ("name", "summary"), [[s.name, s.summary] for s in shipped])
+
+
+@app.command()
+@guarded
+def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
+    """Size a recipe: parameters, memory, FLOPs, hours and cost."""
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.plan import plan as plan_recipe
+
+    value = plan_recipe(load_recipe(resolve_recipe_path(recipe)))
+    if as_json:
+        print_json(value)
+        return
+    from sevenfold.report.console import print_on_stdout
+    from sevenfold.report.plan import plan_tables
+
+    print_on_stdout(plan_tables(value))
+
+
+@app.command()
+@guarded
+def make(
+    recipe: RecipeArg,
+    out: OutOption,
+    until: Annotated[str, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")] = "seal",
+    force: Annotated[
+        str | None, typer.Option("--force", metavar="STAGE", help="Run this stage again from its start.")
+    ] = None,
+) -> None:
+    """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
+    from sevenfold import pipeline
+    from sevenfold.report.console import close_progress, print_summary, print_verification
+
+    last = pipeline.find_stage(until)
+    job = make_job(recipe, out)
+    try:
+        pipeline.make(job, until=last.name, force=force)
+        if last is not pipeline.STAGES[-1]:
+            return
+        from sevenfold.closing import finish
+
+        summary = finish(job)
+    finally:
+        close_progress(job.progress)
+    print_verification(summary["verification"])
+    print_summary(summary)
+
+
+def _stage_command(name: str, text: str) -> None:
+    @guarded
+    def command(
+        recipe: RecipeArg,
+        out: OutOption,
+        force: Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")] = False,
+    ) -> None:
+        from sevenfold import pipeline
+        from sevenfold.report.console import close_progress
+
+        job = make_job(recipe, out)
+        try:
+            with pipeline.exclusive(job.out):
+                pipeline.run_stage(job, pipeline.find_stage(name), force=force)
+        finally:
+            close_progress(job.progress)
+
+    app.command(name, help=text)(command)
+
+
+for _name, _text in (
+    ("corpus", "Stage 1: documents, licences, held-out split."),
+    ("tokenizer", "Stage 2: vocabulary and token files."),
+    ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
+    ("quantize", "Stage 4: integers, and the quality gate."),
+    ("seal", "Stage 5: model.s7l."),
+):
+    _stage_command(_name, _text)
