@@ -1,5 +1,5 @@
 // AVX2: |a| is unsigned, its sign goes to the code. Pairs reach 2 * 128 * 127 = 32512, so 16 bits never saturate.
-#include "rows.h"
+#include "portable.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -8,7 +8,7 @@ namespace {
 
 // MR tokens by NP panels, 2 registers of 8 outputs a panel.
 template <int MR, int NP>
-void block(const u8 *panels, i64 panel_bytes, i64 n_groups, const i8 *a, i64 a_stride, i32 *out, i64 out_stride) {
+void block(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *out, i64 out_stride) {
     __m256i acc[MR][2 * NP];
     for (int t = 0; t < MR; ++t) {
         for (int p = 0; p < 2 * NP; ++p) acc[t][p] = _mm256_setzero_si256();
@@ -16,11 +16,11 @@ void block(const u8 *panels, i64 panel_bytes, i64 n_groups, const i8 *a, i64 a_s
     const __m256i ones = _mm256_set1_epi16(1);
     for (i64 g = 0; g < n_groups; ++g) {
         for (int p = 0; p < 2 * NP; ++p) {
-            const u8 *cell = panels + (p / 2) * panel_bytes + g * s7::kCell + (p % 2) * 32;
+            const i8 *cell = panels + (p / 2) * panel_bytes + g * s7::kCell + (p % 2) * 32;
             const __m256i w = _mm256_load_si256(reinterpret_cast<const __m256i *>(cell));
             for (int t = 0; t < MR; ++t) {
                 i32 four;
-                __builtin_memcpy(&four, a + t * a_stride + g * s7::kGroup, 4);
+                __builtin_memcpy(&four, acts + t * acts_stride + g * s7::kGroup, 4);
                 const __m256i x = _mm256_set1_epi32(four);
                 const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
                 acc[t][p] = _mm256_add_epi32(acc[t][p], _mm256_madd_epi16(pairs, ones));
@@ -35,25 +35,24 @@ void block(const u8 *panels, i64 panel_bytes, i64 n_groups, const i8 *a, i64 a_s
 }
 
 template <int NP>
-void column(const u8 *panels, i64 panel_bytes, i64 n_groups, const i8 *a, i64 a_stride, i64 n_tokens, i32 *out,
-            i64 out_stride) {
+void column(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
     i64 t = 0;
-    for (; t + 4 <= n_tokens; t += 4) {
-        block<4, NP>(panels, panel_bytes, n_groups, a + t * a_stride, a_stride, out + t * out_stride, out_stride);
+    for (; t + 4 <= n; t += 4) {
+        block<4, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride, out + t * out_stride, out_stride);
     }
-    for (; t < n_tokens; ++t) {
-        block<1, NP>(panels, panel_bytes, n_groups, a + t * a_stride, a_stride, out + t * out_stride, out_stride);
+    for (; t < n; ++t) {
+        block<1, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride, out + t * out_stride, out_stride);
     }
 }
 
-void product(const u8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *a, i64 a_stride, i64 n_tokens,
-             i32 *out, i64 out_stride) {
+void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n, i32 *out,
+         i64 out_stride) {
     for (i64 p = 0; p < n_panels; ++p) {
-        column<1>(panels + p * panel_bytes, panel_bytes, n_groups, a, a_stride, n_tokens, out + p * s7::kPanel, out_stride);
+        column<1>(panels + p * panel_bytes, panel_bytes, n_groups, acts, acts_stride, n, out + p * s7::kPanel, out_stride);
     }
 }
 
-constexpr s7::Kernels kTable = table_of(0, product);
+constexpr s7::Kernels kTable = table_of<dot>();
 
 }  // namespace
 

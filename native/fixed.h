@@ -46,6 +46,30 @@ inline i64 sat32(i64 v) { return least(most(v, kMin32), kMax32); }
 // RSHIFT with 0 <= s <= 62. Callers clamp s where the value is known to vanish past 62.
 inline i64 rshift(i64 v, i64 s) { return (v + ((i64{1} << s) >> 1)) >> s; }
 
+// MULSH in 32-bit lanes (R2), for loops that a compiler vectorises: s >= 17, where nothing saturates; 0 from 48 on by itself.
+inline i32 mulsh_narrow(i32 a, u32 m, u32 s) {
+    const i32 t = (a >> 16) * static_cast<i32>(m) + static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m) >> 16);
+    return ((t >> least(s - 17, u32{31})) + 1) >> 1;
+}
+
+// The same for s = 16.
+inline i32 mulsh_16(i32 a, u32 m) {
+    return (a >> 16) * static_cast<i32>(m) + static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m + 0x8000) >> 16);
+}
+
+// RSHIFT in 32-bit lanes, 1 <= s <= 32.
+inline i32 rshift_narrow(i32 v, i32 s) {
+    const i32 b = v >> (s - 1);
+    return (b >> 1) + (b & 1);
+}
+
+// ADD: a sum past i32 becomes the end of it on the side of a.
+inline i32 add_saturated(i32 a, i32 b) {
+    const i32 sum = static_cast<i32>(static_cast<u32>(a) + static_cast<u32>(b));
+    const i32 end = (a >> 31) ^ static_cast<i32>(kMax32);
+    return ((a ^ sum) & (b ^ sum)) < 0 ? end : sum;
+}
+
 // The shift of MULSH as a left and a right part. Past 48 the result is 0 by itself, so 62 stands for all larger.
 inline i64 left_part(i64 s) { return least(most(-s, i64{0}), i64{16}); }
 inline i64 right_part(i64 s) { return least(most(s, i64{0}), kMaxShift); }
@@ -75,20 +99,21 @@ inline Scale rsqrt(i64 v, const i32 *table) {
     return {static_cast<i32>(r), 31 + h};
 }
 
+// Steps of a table: an entry in the lower half of a word, the signed distance to the next in the upper one (down, for EXP2).
+
 // EXP2 for any u32.
-inline u32 exp2_negative(u32 d, const i32 *table) {
-    const u32 fraction = d & 0xFFFF, index = fraction >> 10;
-    const u32 high = static_cast<u32>(table[index]), low = static_cast<u32>(table[index + 1]);
-    const u32 y = high - (((high - low) * (fraction & 1023) + 512) >> 10);
+inline u32 exp2_negative(u32 d, const u32 *steps) {
+    const u32 step = steps[(d >> 10) & 63];
+    const i32 part = (static_cast<i32>(step) >> 16) * static_cast<i32>(d & 1023);
+    const u32 y = static_cast<u32>(static_cast<i32>(step & 0xFFFF) - ((part + 512) >> 10));
     // (2y >> s) + 1 >> 1 is RSHIFT(y, s), also for s = 0.
     return (((y << 1) >> least(d >> 16, u32{31})) + 1) >> 1;
 }
 
 // SIGMOID for |g| < 2^15.
-inline i32 sigmoid(i32 g, const i32 *table) {
-    const i32 a = g < 0 ? -g : g, index = a >> 6;
-    const i32 low = table[index], high = table[index + 1];
-    const i32 y = low + (((high - low) * (a & 63) + 32) >> 6);
+inline i32 sigmoid(i32 g, const u32 *steps) {
+    const u32 a = static_cast<u32>(g < 0 ? -g : g), step = steps[a >> 6];
+    const i32 y = static_cast<i32>(step & 0xFFFF) + (((static_cast<i32>(step) >> 16) * static_cast<i32>(a & 63) + 32) >> 6);
     return g < 0 ? 32768 - y : y;
 }
 

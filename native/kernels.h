@@ -1,49 +1,97 @@
-// The table of kernels that every instruction set fills: one matrix product and the row operations around it.
+// What every instruction set gives: the products of packed codes, and the row operations around them.
 //
 // Packed codes: panels of 16 outputs. Panel p holds, for each group of 4 inputs, 16 outputs x 4 inputs, 64 bytes:
-// byte[(g * 16 + o) * 4 + i] is the code of output 16 p + o, input 4 g + i, xor `code_xor`. Missing rows and inputs are codes of 0.
+// byte[(g * 16 + o) * 4 + i] is the code of output 16 p + o, input 4 g + i. Missing outputs and inputs are codes of 0.
 // Projections, the keys of a head (outputs: positions) and its values (inputs: positions) all have this form.
+//
+// Acts: the other factor, a byte for each input, an i8 xor `act_xor`. Where the multiply-add wants it unsigned, act_xor is 0x80,
+// which adds 128 times the sum of an output's codes: `start` takes it off again.
 #pragma once
 
 #include "fixed.h"
 
 namespace s7 {
 
-constexpr int64_t kPanel = 16, kGroup = 4, kCell = kPanel * kGroup;
+constexpr i64 kPanel = 16, kGroup = 4, kCell = kPanel * kGroup;
+constexpr i64 kPage = 64;  // positions of a page of the KV cache
+
+constexpr i64 round_up(i64 n, i64 unit) { return (n + unit - 1) / unit * unit; }
 
 struct Pair {  // a scale that crosses from one instruction set's object to another's
-    int32_t m, e;
+    i32 m, e;
+};
+
+// One projection, packed. m, s and start have room for whole panels.
+struct Projection {
+    const i8 *panels;
+    const i32 *start;  // -128 * the sum of an output's codes; nullptr where act_xor is 0
+    const u16 *m;
+    const u8 *s;
+    i64 n_groups;
+    i32 lift;
+    bool narrow;  // every s >= 17: the rescale fits 32-bit lanes
+};
+
+// Where things are in a head's block of a page, in bytes.
+struct HeadLayout {
+    i64 k_groups, v_panels;                           // groups of 4 dimensions, panels of 16
+    i64 k, v, start, k_m, v_m, k_e, v_e, n_bytes;  // k [4 panels], v [v_panels], start i32 [64], others 16 bits [64]
+
+    explicit HeadLayout(i64 head_dim)
+        : k_groups(round_up(head_dim, kGroup) / kGroup), v_panels(round_up(head_dim, kPanel) / kPanel), k(0),
+          v(kPage / kPanel * k_groups * kCell), start(v + v_panels * kPage / kGroup * kCell), k_m(start + 4 * kPage),
+          v_m(k_m + 2 * kPage), k_e(v_m + 2 * kPage), v_e(k_e + 2 * kPage),
+          n_bytes(v_e + 2 * kPage) {}
+};
+
+// The cached positions of one key/value head: page i begins at pages[i] + offset.
+struct Head {
+    const u8 *const *pages;
+    i64 offset;
+    const HeadLayout *layout;
+    const u8 *page(i64 i) const { return pages[i] + offset; }
+};
+
+// One query row over a head.
+struct Query {
+    Pair scale;
+    i64 n_keys;   // positions that it sees
+    i32 largest;  // of its scores
+    u32 total;    // of P
+    i32 low;      // the smallest exponent among the visible values
 };
 
 struct Kernels {
-    uint8_t code_xor;  // 0, or 0x80 where the multiply-add wants unsigned codes
-    // out[t, 16 p + o] = sum over i of a[t, i] * code[16 p + o, i]; a has 4 n_groups readable bytes a row, of any i8.
-    void (*product)(const uint8_t *panels, int64_t panel_bytes, int64_t n_panels, int64_t n_groups, const int8_t *a,
-                    int64_t a_stride, int64_t n_tokens, int32_t *out, int64_t out_stride);
-    // LINEAR after the sum: y[o] = MULSH(y[o] << lift, m[o], s[o]), in place; s in 16 .. 62.
-    void (*rescale)(int32_t *y, int64_t n, int32_t lift, const uint16_t *m, const uint8_t *s);
+    u8 act_xor;
+    // y[t, o] = MULSH(sum of acts * codes << lift, m[o], s[o]) for outputs 16 p0 .. 16 p1 - 1 and n rows.
+    void (*linear)(const Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y, i64 y_stride);
     // out[i] = MULSH(y[i], m, s); for `add` out[i] = sat32(out[i] + that).
-    void (*units)(const int32_t *y, int64_t n, int32_t m, int32_t s, int32_t add, int32_t *out);
-    Pair (*rms_norm)(const int32_t *x, int64_t n, const int16_t *gain, int64_t eps, const int32_t *rsqrt_table,
-                     int32_t *scratch, int8_t *codes);  // without the norm's exponent
-    Pair (*quantize)(const int32_t *v, int64_t n, int8_t *codes);
-    Pair (*rotate)(const int32_t *head, int64_t half, const int16_t *cosine, const int16_t *sine, int32_t *scratch,
-                   int8_t *codes);
-    // acc[j] becomes score_j; gives the largest.
-    int32_t (*scores)(int32_t *acc, int64_t n, int32_t lift, const uint16_t *k_m, const int32_t *k_e, int32_t q_m,
-                      int32_t q_e);
-    // Scores become P (in place), then f = 256 hi + lo; gives the total of P.
-    uint32_t (*weights)(int32_t *scores, int64_t n, int32_t largest, const uint16_t *v_m, const int32_t *v_e, int32_t low,
-                        const int32_t *exp2_table, int8_t *hi, int8_t *lo);
-    // codes of silu(gate) * up; both rows are overwritten. The scale is without token, exponents and the constant 15.
-    Pair (*swiglu)(int32_t *gate, int32_t *up, int64_t n, int32_t m, int32_t s, const int32_t *sigmoid_table, int8_t *codes);
+    void (*units)(const i32 *y, i64 n, i32 m, i32 s, bool add, i32 *out);
+    Pair (*rms_norm)(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *rsqrt_table, i32 *scratch,
+                     u8 *acts);  // without the norm's exponent
+    Pair (*quantize)(const i32 *v, i64 n, u8 *acts);
+    Pair (*rotate)(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *scratch, u8 *acts);
+    // Acts of silu(gate) * up. The scale is without token, exponents and the constant 15. a and b are scratch rows.
+    Pair (*swiglu)(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *sigmoid_steps, i32 *a, i32 *b, u8 *acts);
     // out[i] = RSHIFT(o[i], s)
-    void (*shift)(int32_t *o, int64_t n, int32_t s);
+    void (*shift)(const i32 *o, i64 n, i32 s, i32 *out);
+    // Scores of n query rows (acts [n, acts_stride]) on their keys; fills `largest`. scores [n, stride].
+    void (*scores)(const Head &head, i32 lift, const u8 *acts, i64 acts_stride, Query *queries, i64 n, i32 *scores, i64 stride);
+    // A row of scores to P in place, and to limbs of P times V's scales, zeros up to a whole page; fills `total`
+    // and `low`.
+    void (*weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps, u8 *high, u8 *low);
+    // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows: high of row t at 2 t, low at 2 t + 1.
+    void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o, i64 o_stride);
+    // 2^12 rounds of multiply-adds in registers; gives how many it did.
+    i64 (*roof)();
 };
 
-// Each gives nullptr where the build lacks it; whether the machine has it is asked by `supported`.
+// Each gives nullptr where the build lacks it; whether the machine has it is asked by `s7_isa_supported`.
 const Kernels *scalar_kernels();
 const Kernels *avx2_kernels();
 const Kernels *avx512_kernels();
+const Kernels *neon_kernels();
+const Kernels *wasm_kernels();
+const Kernels *kernels_of(s7_isa isa);
 
 }  // namespace s7

@@ -1,4 +1,4 @@
-// Checks a model's arrays, copies and packs them; which instruction sets this machine has.
+// Checks a model's arrays, copies and packs them.
 #include "model.h"
 
 #include <new>
@@ -22,11 +22,25 @@ bool good_shape(const s7_shape &s) {
            is_exponent(s.residual_exponent) && within(s.score_m, 1 << 15, (1 << 16) - 1) && is_exponent(s.score_e);
 }
 
-bool good_table(const i32 *entries, i64 n, i32 low) {
+// Entries and distances to the next in one word each, down (-1) or up; false where an entry is not in its range.
+bool make_steps(const i32 *entries, i64 n, i32 sign, i32 largest, u32 *steps) {
+    for (i64 i = 0; i <= n; ++i) {
+        if (!within(entries[i], 0, largest)) return false;
+    }
     for (i64 i = 0; i < n; ++i) {
-        if (!within(entries[i], low, 65535)) return false;
+        steps[i] = static_cast<u32>(entries[i]) + (static_cast<u32>(sign * (entries[i + 1] - entries[i])) << 16);
     }
     return true;
+}
+
+// Wrong tables give wrong bits, which the self-test finds; here only what keeps every value in its width, and a sum of P from 0.
+bool load_tables(const s7_tables &from, s7_model &to) {
+    std::memcpy(to.rsqrt, from.rsqrt, sizeof to.rsqrt);
+    for (const i32 entry : from.rsqrt) {
+        if (!within(entry, 1 << 15, 65535)) return false;
+    }
+    return from.exp2[0] >= 1 << 14 && make_steps(from.exp2, S7_EXP2_ENTRIES - 1, -1, 32512, to.exp2_steps) &&
+           make_steps(from.sigmoid, S7_SIGMOID_ENTRIES - 1, 1, 32768, to.sigmoid_steps);
 }
 
 s7_status check_linear(const s7_linear &w, i64 n_out, i64 n_in) {
@@ -38,27 +52,32 @@ s7_status check_linear(const s7_linear &w, i64 n_out, i64 n_in) {
     return S7_OK;
 }
 
-s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, u8 code_xor, Linear &to) {
+// Row by row into panels; `act_xor` says whether sums have to start at -128 times an output's codes.
+s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, u8 act_xor, Linear &to) {
     if (const s7_status bad = check_linear(from, n_out, n_in)) return bad;
     if (!is_exponent(from.exponent)) return S7_RANGE;
     to.n_out = n_out;
     to.n_in = n_in;
     to.n_panels = s7::round_up(n_out, s7::kPanel) / s7::kPanel;
     to.n_groups = s7::round_up(n_in, s7::kGroup) / s7::kGroup;
-    to.panel_bytes = to.n_groups * s7::kCell;
     to.exponent = from.exponent;
     to.lift = headroom(n_in);
-    if (!to.panels.make(to.n_panels * to.panel_bytes) || !to.m.make(n_out) || !to.s.make(n_out)) return S7_NO_MEMORY;
-    std::memset(to.panels.get(), code_xor, static_cast<size_t>(to.n_panels * to.panel_bytes));
+    const i64 panel_bytes = to.n_groups * s7::kCell, padded = to.n_panels * s7::kPanel;
+    if (!to.panels.make(to.n_panels * panel_bytes) || !to.m.make(padded) || !to.s.make(padded)) return S7_NO_MEMORY;
+    if (act_xor != 0 && !to.start.make(padded)) return S7_NO_MEMORY;
+    for (i64 o = n_out; o < padded; ++o) to.s.get()[o] = kMaxShift;
     for (i64 o = 0; o < n_out; ++o) {
         if (from.row_s[o] < kMinRowShift) return S7_RANGE;
+        to.narrow = to.narrow && from.row_s[o] > kMinRowShift;
         to.m.get()[o] = from.row_m[o];
         to.s.get()[o] = static_cast<u8>(least(i64{from.row_s[o]}, kMaxShift));
-        u8 *row = to.panels.get() + o / s7::kPanel * to.panel_bytes + o % s7::kPanel * s7::kGroup;
+        i8 *row = to.panels.get() + o / s7::kPanel * panel_bytes + o % s7::kPanel * s7::kGroup;
         const i8 *codes = from.codes + o * n_in;
-        for (i64 i = 0; i < n_in; ++i) {
-            row[i / s7::kGroup * s7::kCell + i % s7::kGroup] = static_cast<u8>(static_cast<u8>(codes[i]) ^ code_xor);
-        }
+        i32 sum = 0;
+        for (i64 i = 0; i < n_in; ++i) sum += codes[i];
+        for (i64 g = 0; g < n_in / s7::kGroup; ++g) std::memcpy(row + g * s7::kCell, codes + g * s7::kGroup, s7::kGroup);
+        for (i64 i = n_in / s7::kGroup * s7::kGroup; i < n_in; ++i) row[i / s7::kGroup * s7::kCell + i % s7::kGroup] = codes[i];
+        if (act_xor != 0) to.start.get()[o] = -128 * sum;
     }
     return S7_OK;
 }
@@ -74,21 +93,21 @@ s7_status copy_norm(const s7_norm &from, i64 n, Norm &to) {
     return S7_OK;
 }
 
-s7_status load_layer(const s7_shape &s, const s7_layer &from, u8 code_xor, s7::Layer &to) {
+s7_status load_layer(const s7_shape &s, const s7_layer &from, u8 act_xor, s7::Layer &to) {
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
     if (from.experts == nullptr) return S7_NULL;
     if (const s7_status bad = copy_norm(from.attn_norm, d, to.attn_norm)) return bad;
     if (const s7_status bad = copy_norm(from.ffn_norm, d, to.ffn_norm)) return bad;
-    if (const s7_status bad = pack_linear(from.q, d_q, d, code_xor, to.q)) return bad;
-    if (const s7_status bad = pack_linear(from.k, d_kv, d, code_xor, to.k)) return bad;
-    if (const s7_status bad = pack_linear(from.v, d_kv, d, code_xor, to.v)) return bad;
-    if (const s7_status bad = pack_linear(from.o, d, d_q, code_xor, to.o)) return bad;
+    if (const s7_status bad = pack_linear(from.q, d_q, d, act_xor, to.q)) return bad;
+    if (const s7_status bad = pack_linear(from.k, d_kv, d, act_xor, to.k)) return bad;
+    if (const s7_status bad = pack_linear(from.v, d_kv, d, act_xor, to.v)) return bad;
+    if (const s7_status bad = pack_linear(from.o, d, d_q, act_xor, to.o)) return bad;
     to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(s.n_experts)];
     if (to.experts == nullptr) return S7_NO_MEMORY;
     for (i32 e = 0; e < s.n_experts; ++e) {
-        if (const s7_status bad = pack_linear(from.experts[e].gate, s.d_ffn, d, code_xor, to.experts[e].gate)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].up, s.d_ffn, d, code_xor, to.experts[e].up)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].down, d, s.d_ffn, code_xor, to.experts[e].down)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].gate, s.d_ffn, d, act_xor, to.experts[e].gate)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].up, s.d_ffn, d, act_xor, to.experts[e].up)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].down, d, s.d_ffn, act_xor, to.experts[e].down)) return bad;
     }
     return S7_OK;
 }
@@ -119,7 +138,7 @@ s7_status load_rest(const s7_shape &s, const s7_weights &from, s7_model &to) {
         to.router.get()[id] = from.router[id];
     }
     if (const s7_status bad = copy_norm(from.final_norm, s.d_model, to.final_norm)) return bad;
-    return pack_linear(from.head, s.vocab_size, s.d_model, to.kernels->code_xor, to.head);
+    return pack_linear(from.head, s.vocab_size, s.d_model, to.kernels->act_xor, to.head);
 }
 
 s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
@@ -128,51 +147,12 @@ s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
     to.layers = new (std::nothrow) s7::Layer[static_cast<size_t>(s.n_layers)];
     if (to.layers == nullptr) return S7_NO_MEMORY;
     for (i32 i = 0; i < s.n_layers; ++i) {
-        if (const s7_status bad = load_layer(s, from.layers[i], to.kernels->code_xor, to.layers[i])) return bad;
+        if (const s7_status bad = load_layer(s, from.layers[i], to.kernels->act_xor, to.layers[i])) return bad;
     }
     return S7_OK;
 }
 
-const s7::Kernels *kernels_of(s7_isa isa) {
-    switch (isa) {
-        case S7_SCALAR: return s7::scalar_kernels();
-        case S7_AVX2: return s7::avx2_kernels();
-        case S7_AVX512: return s7::avx512_kernels();
-        default: return nullptr;
-    }
-}
-
 }  // namespace
-
-int32_t s7_abi(void) { return S7_ABI; }
-
-const char *s7_status_text(s7_status status) {
-    switch (status) {
-        case S7_OK: return "no error";
-        case S7_NULL: return "a pointer is missing";
-        case S7_SHAPE: return "a size is outside the law's range, or sizes disagree";
-        case S7_RANGE: return "a value is outside the law's range";
-        case S7_NO_MEMORY: return "not enough memory";
-        case S7_ISA_ABSENT: return "the instruction set is not there";
-        case S7_IDS: return "no ids, or an id outside the vocabulary";
-        case S7_CONTEXT: return "more positions than the context has";
-    }
-    return "an unknown status";
-}
-
-int32_t s7_isa_supported(s7_isa isa) {
-    if (kernels_of(isa) == nullptr) return 0;
-#if defined(__x86_64__)
-    // The compiler's run-time library asks CPUID, and the operating system about the wide registers.
-    __builtin_cpu_init();
-    if (isa == S7_AVX2) return __builtin_cpu_supports("avx2") != 0;
-    if (isa == S7_AVX512) {
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    }
-#endif
-    return isa == S7_SCALAR;
-}
 
 s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const s7_weights *weights, s7_isa isa,
                           s7_model **model) {
@@ -180,17 +160,11 @@ s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const 
     if (weights->layers == nullptr) return S7_NULL;
     if (!s7_isa_supported(isa)) return S7_ISA_ABSENT;
     if (!good_shape(*shape)) return S7_SHAPE;
-    // Wrong tables give wrong bits, which the self-test finds; here only what keeps every value in its width.
-    if (!good_table(tables->exp2, S7_EXP2_ENTRIES, 0) || !good_table(tables->sigmoid, S7_SIGMOID_ENTRIES, 0) ||
-        !good_table(tables->rsqrt, S7_RSQRT_ENTRIES, 1 << 15)) {
-        return S7_RANGE;
-    }
     auto *made = new (std::nothrow) s7_model;
     if (made == nullptr) return S7_NO_MEMORY;
     made->shape = *shape;
-    made->tables = *tables;
-    made->kernels = kernels_of(isa);
-    const s7_status bad = load_model(*shape, *weights, *made);
+    made->kernels = s7::kernels_of(isa);
+    const s7_status bad = load_tables(*tables, *made) ? load_model(*shape, *weights, *made) : S7_RANGE;
     if (bad != S7_OK) {
         delete made;
         return bad;
@@ -200,3 +174,17 @@ s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const 
 }
 
 void s7_model_free(s7_model *model) { delete model; }
+
+int64_t s7_model_bytes(const s7_model *model) {
+    if (model == nullptr) return 0;
+    i64 sum = model->embedding.n_bytes() + model->embedding_m.n_bytes() + model->embedding_s.n_bytes() + model->cosine.n_bytes() +
+              model->sine.n_bytes() + model->router.n_bytes() + model->head.n_bytes();
+    for (i32 i = 0; i < model->shape.n_layers; ++i) {
+        const s7::Layer &layer = model->layers[i];
+        sum += layer.q.n_bytes() + layer.k.n_bytes() + layer.v.n_bytes() + layer.o.n_bytes();
+        for (i32 e = 0; e < model->shape.n_experts; ++e) {
+            sum += layer.experts[e].gate.n_bytes() + layer.experts[e].up.n_bytes() + layer.experts[e].down.n_bytes();
+        }
+    }
+    return sum;
+}

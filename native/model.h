@@ -18,38 +18,45 @@ public:
     ~Buffer() { std::free(raw_); }
 
     // `n` elements, zeroed by the system where it can; 64 bytes more than asked for, so that whole vectors may be read at the end.
-    [[nodiscard]] bool make(int64_t n) {
+    [[nodiscard]] bool make(i64 n) {
         std::free(raw_);
         const size_t bytes = static_cast<size_t>(n) * sizeof(T) + 128;
         raw_ = std::calloc(bytes, 1);
         data_ = nullptr;
+        n_bytes_ = 0;
         if (raw_ == nullptr) return false;
-        const auto address = reinterpret_cast<uintptr_t>(raw_);
+        n_bytes_ = static_cast<i64>(bytes);
+        const auto address = reinterpret_cast<u64>(raw_);
         data_ = reinterpret_cast<T *>(static_cast<char *>(raw_) + (64 - address % 64) % 64);
         return true;
     }
     T *get() { return data_; }
     const T *get() const { return data_; }
+    i64 n_bytes() const { return n_bytes_; }
 
 private:
     void *raw_ = nullptr;
     T *data_ = nullptr;
+    i64 n_bytes_ = 0;
 };
 
-constexpr int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
 struct Linear {
-    Buffer<uint8_t> panels;
-    Buffer<uint16_t> m;
-    Buffer<uint8_t> s;
-    int64_t n_out = 0, n_in = 0, n_panels = 0, n_groups = 0, panel_bytes = 0;
-    int32_t exponent = 0, lift = 0;
+    Buffer<i8> panels;
+    Buffer<i32> start;
+    Buffer<u16> m;
+    Buffer<u8> s;
+    i64 n_out = 0, n_in = 0, n_panels = 0, n_groups = 0;
+    i32 exponent = 0, lift = 0;
+    bool narrow = true;
+
+    Projection view() const { return {panels.get(), start.get(), m.get(), s.get(), n_groups, lift, narrow}; }
+    i64 n_bytes() const { return panels.n_bytes() + start.n_bytes() + m.n_bytes() + s.n_bytes(); }
 };
 
 struct Norm {
-    Buffer<int16_t> gain;
-    int64_t eps = 0;
-    int32_t exponent = 0;
+    Buffer<i16> gain;
+    i64 eps = 0;
+    i32 exponent = 0;
 };
 
 struct FeedForward {
@@ -70,12 +77,13 @@ struct Layer {
 
 struct s7_model {
     s7_shape shape{};
-    s7_tables tables{};
+    i32 rsqrt[S7_RSQRT_ENTRIES]{};
+    u32 exp2_steps[S7_EXP2_ENTRIES - 1]{}, sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance
     const s7::Kernels *kernels = nullptr;
-    s7::Buffer<int8_t> embedding;  // [V, D]
-    s7::Buffer<uint16_t> embedding_m, embedding_s;
-    s7::Buffer<int16_t> cosine, sine;  // [C, E / 2]
-    s7::Buffer<uint8_t> router;
+    s7::Buffer<i8> embedding;  // [V, D]
+    s7::Buffer<u16> embedding_m, embedding_s;
+    s7::Buffer<i16> cosine, sine;  // [C, E / 2]
+    s7::Buffer<u8> router;
     s7::Layer *layers = nullptr;
     s7::Norm final_norm;
     s7::Linear head;

@@ -1,10 +1,14 @@
-// Row operations of specs/arithmetic.md, section 3, in portable C++. Included once by each instruction set's file, whose compiler
-// flags decide how the loops are vectorised; the text, and so every bit, is the same.
+// Row operations of specs/arithmetic.md, section 3, in portable C++ and, where it matters, in 32-bit lanes (section 5). Included once
+// by each instruction set's file, whose compiler flags decide how the loops are vectorised; the text, and so every bit, is the same.
+//
+// The including file defines S7_ACT_XOR first.
 #pragma once
 
 #include "kernels.h"
 
 namespace {
+
+constexpr u8 kActXor = S7_ACT_XOR;
 
 // |v| of an i32, -2^31 included.
 inline u32 magnitude(i32 v) { return v < 0 ? 0U - static_cast<u32>(v) : static_cast<u32>(v); }
@@ -22,146 +26,101 @@ inline i32 normalize_row(const i32 *v, i64 n, i32 n_bits, i32 *u) {
     if (shift <= 0) {
         for (i64 i = 0; i < n; ++i) u[i] = static_cast<i32>(static_cast<u32>(v[i]) << -shift);
     } else {
-        const i64 half = i64{1} << (shift - 1);
-        for (i64 i = 0; i < n; ++i) u[i] = static_cast<i32>((v[i] + half) >> shift);
+        for (i64 i = 0; i < n; ++i) u[i] = rshift_narrow(v[i], shift);
     }
     return shift;
 }
 
-s7::Pair quantize_row(const i32 *v, i64 n, i8 *codes) {
-    const i64 peak = peak_of(v, n);
-    const i32 zeros = 32 - bits(static_cast<u64>(peak));
-    const i32 m = static_cast<i32>((peak << zeros) >> 16);
-    const i64 reciprocal = ((i64{127} << 24) / m) << (zeros - 1);
-    const i64 half = i64{1} << 38;
-    for (i64 i = 0; i < n; ++i) codes[i] = static_cast<i8>((v[i] * reciprocal + half) >> 39);
-    return {m, zeros - 16};
-}
-
-void rescale_row(i32 *y, i64 n, i32 lift, const u16 *m, const u8 *s) {
+s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
+    const u32 peak = peak_of(v, n);
+    const i32 zeros = 32 - bits(peak);
+    const u32 m = (peak << zeros) >> 16;
+    const u32 reciprocal = (u32{127} << 24) / m;
     for (i64 i = 0; i < n; ++i) {
-        const i64 shift = s[i];
-        const i64 lifted = static_cast<i32>(static_cast<u32>(y[i]) << lift);
-        y[i] = static_cast<i32>((lifted * m[i] + ((i64{1} << shift) >> 1)) >> shift);
+        const i32 wide = static_cast<i32>(static_cast<u32>(v[i]) << (zeros - 1));
+        acts[i] = static_cast<u8>(static_cast<u8>(mulsh_narrow(wide, reciprocal, 39)) ^ kActXor);
     }
+    return {static_cast<i32>(m), zeros - 16};
 }
 
-void units_row(const i32 *y, i64 n, i32 m, i32 s, i32 add, i32 *out) {
-    const i64 left = left_part(s), right = right_part(s), half = (i64{1} << right) >> 1, wide = m;
-    if (add) {
-        for (i64 i = 0; i < n; ++i) {
-            out[i] = static_cast<i32>(sat32(out[i] + sat32((((y[i] * wide) << left) + half) >> right)));
-        }
+void units_row(const i32 *y, i64 n, i32 m, i32 s, bool add, i32 *out) {
+    const u32 wide = static_cast<u32>(m), shift = static_cast<u32>(s);
+    if (s >= 17 && add) {
+        for (i64 i = 0; i < n; ++i) out[i] = add_saturated(out[i], mulsh_narrow(y[i], wide, shift));
+    } else if (s >= 17) {
+        for (i64 i = 0; i < n; ++i) out[i] = mulsh_narrow(y[i], wide, shift);
     } else {
-        for (i64 i = 0; i < n; ++i) {
-            out[i] = static_cast<i32>(sat32((((y[i] * wide) << left) + half) >> right));
-        }
+        for (i64 i = 0; i < n; ++i) out[i] = add ? add_saturated(out[i], mulsh(y[i], m, s)) : mulsh(y[i], m, s);
     }
 }
 
-s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *table, i32 *scratch, i8 *codes) {
-    const i32 down = most(bits(peak_of(x, n)) - 14, 0);
-    const i64 half = (i64{1} << down) >> 1;
-    // peak_of gives 1 for a row of zeros: `down` is 0 either way.
-    i64 square = eps >> (2 * down);
+s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *table, i32 *scratch, u8 *acts) {
+    const i32 length = bits(peak_of(x, n)), down = most(length - 14, 0), up = 30 - length;
+    u32 low = 0, high = 0;  // the sum of squares in two words (R5)
     for (i64 i = 0; i < n; ++i) {
-        const i64 q = (x[i] + half) >> down;
-        square += q * q;
+        const i32 q = down > 0 ? rshift_narrow(x[i], down) : x[i];
+        const u32 square = static_cast<u32>(q * q);
+        low += square & 0xFFFF;
+        high += square >> 16;
     }
-    const Scale root = rsqrt(most(square, i64{1}), table);
-    const i32 shift = normalize_row(x, n, 30, scratch);
-    // The sign of a gain goes to x before the rounding: the product is the same.
-    for (i64 i = 0; i < n; ++i) scratch[i] = static_cast<i32>((i64{scratch[i]} * gain[i] + 65536) >> 17);
-    const s7::Pair own = quantize_row(scratch, n, codes);
+    const i64 sum = (i64{high} << 16) + low + (eps >> (2 * down));
+    const Scale root = rsqrt(most(sum, i64{1}), table);
+    for (i64 i = 0; i < n; ++i) {
+        const i32 u = up >= 0 ? static_cast<i32>(static_cast<u32>(x[i]) << up) : rshift_narrow(x[i], -up);
+        // The sign of a gain goes to u before the rounding.
+        const i32 g = gain[i];
+        scratch[i] = mulsh_narrow(g < 0 ? -u : u, static_cast<u32>(g < 0 ? -g : g), 17);
+    }
+    const s7::Pair own = quantize_row(scratch, n, acts);
     const Scale scale = multiply({own.m, own.e}, root);
-    return {scale.m, scale.e - 17 - shift + down};
+    return {scale.m, scale.e - 17 + up + down};
 }
 
-s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *u, i8 *codes) {
+s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *u, u8 *acts) {
     const i32 shift = normalize_row(head, 2 * half, 14, u);
     for (i64 i = 0; i < half; ++i) {
         const i32 a = u[i], b = u[i + half], c = cosine[i], s = sine[i];
         u[i] = (a * c - b * s + 16384) >> 15;
         u[i + half] = (b * c + a * s + 16384) >> 15;
     }
-    const s7::Pair scale = quantize_row(u, 2 * half, codes);
+    const s7::Pair scale = quantize_row(u, 2 * half, acts);
     return {scale.m, scale.e - shift};
 }
 
-i32 scores_row(i32 *acc, i64 n, i32 lift, const u16 *k_m, const i32 *k_e, i32 q_m, i32 q_e) {
-    i32 largest = static_cast<i32>(kMin32);
-    const i32 base = q_e + lift - 32;
-    const i64 wide = q_m;
-    for (i64 j = 0; j < n; ++j) {
-        const i64 lifted = static_cast<i32>(static_cast<u32>(acc[j]) << lift);
-        const i64 half = (lifted * k_m[j] + 32768) >> 16;
-        const i64 s = k_e[j] + base;
-        const i64 right = right_part(s);
-        const i64 v = (((half * wide) << left_part(s)) + ((i64{1} << right) >> 1)) >> right;
-        acc[j] = static_cast<i32>(sat32(v));
-        largest = most(largest, acc[j]);
-    }
-    return largest;
-}
-
-u32 weights_row(i32 *scores, i64 n, i32 largest, const u16 *v_m, const i32 *v_e, i32 low, const i32 *table, i8 *hi,
-                i8 *lo) {
-    u32 sum = 0;
-    for (i64 j = 0; j < n; ++j) {
-        const u32 p = exp2_negative(static_cast<u32>(largest) - static_cast<u32>(scores[j]), table);
-        scores[j] = static_cast<i32>(p);
-        sum += p;
-    }
-    const i32 drop = most(bits(sum) - 24, 0);
-    u32 total = sum;
-    if (drop > 0) {
-        total = 0;
-        const u32 half = u32{1} << (drop - 1);
-        for (i64 j = 0; j < n; ++j) {
-            const u32 p = (static_cast<u32>(scores[j]) + half) >> drop;
-            scores[j] = static_cast<i32>(p);
-            total += p;
-        }
-    }
-    for (i64 j = 0; j < n; ++j) {
-        // p * m < 2^31, and past a shift of 32 nothing is left.
-        const u32 s = static_cast<u32>(least(15 + v_e[j] - low, 31));
-        const i32 f = static_cast<i32>((((static_cast<u32>(scores[j]) * v_m[j]) >> s) + 1) >> 1);
-        const i32 high = (f + 128) >> 8;
-        hi[j] = static_cast<i8>(high);
-        lo[j] = static_cast<i8>(f - 256 * high);
-    }
-    return total;
-}
-
-s7::Pair swiglu_row(i32 *gate, i32 *up, i64 n, i32 m, i32 s, const i32 *table, i8 *codes) {
-    units_row(gate, n, m, s, 0, gate);
+s7::Pair swiglu_row(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *steps, i32 *a, i32 *b, u8 *acts) {
+    units_row(gate, n, m, s, false, a);
     for (i64 i = 0; i < n; ++i) {
-        const i32 g = gate[i];
+        const i32 g = a[i];
         const i32 inside = least(most(g, -32767), 32767);
-        const i32 curved = (inside * sigmoid(inside, table) + 1024) >> 11;
+        const i32 curved = (inside * sigmoid(inside, steps) + 1024) >> 11;
         const i32 straight = least(most(g, 0), 1 << 26) * 16;
-        gate[i] = g == inside ? curved : straight;
+        a[i] = g == inside ? curved : straight;
     }
-    const i32 a_shift = normalize_row(gate, n, 15, gate), b_shift = normalize_row(up, n, 15, up);
-    for (i64 i = 0; i < n; ++i) gate[i] *= up[i];
-    const s7::Pair scale = quantize_row(gate, n, codes);
+    const i32 a_shift = normalize_row(a, n, 15, a), b_shift = normalize_row(up, n, 15, b);
+    for (i64 i = 0; i < n; ++i) a[i] *= b[i];
+    const s7::Pair scale = quantize_row(a, n, acts);
     return {scale.m, scale.e - a_shift - b_shift};
 }
 
-void shift_row(i32 *o, i64 n, i32 s) {
-    if (s > kMaxShift) {
-        for (i64 i = 0; i < n; ++i) o[i] = 0;
-        return;
-    }
-    for (i64 i = 0; i < n; ++i) o[i] = static_cast<i32>(rshift(o[i], s));
+void shift_row(const i32 *o, i64 n, i32 s, i32 *out) {
+    for (i64 i = 0; i < n; ++i) out[i] = s == 0 ? o[i] : s > 32 ? 0 : rshift_narrow(o[i], s);
 }
 
-// The table of this instruction set.
-template <class Product>
-constexpr s7::Kernels table_of(u8 code_xor, Product product) {
-    return {code_xor,  product,    rescale_row, units_row,   rms_norm_row, quantize_row,
-            rotate_row, scores_row, weights_row, swiglu_row, shift_row};
+template <class T>
+const T *array(const u8 *page, i64 offset) {
+    return reinterpret_cast<const T *>(page + offset);
+}
+
+// RSHIFT of P by the excess of its sum over 24 bits; gives the new sum.
+u32 drop_excess(u32 sum, i64 n, i32 *p) {
+    const i32 drop = most(bits(sum) - 24, 0);
+    if (drop == 0) return sum;
+    u32 total = 0;
+    for (i64 j = 0; j < n; ++j) {
+        p[j] = rshift_narrow(p[j], drop);
+        total += static_cast<u32>(p[j]);
+    }
+    return total;
 }
 
 }  // namespace

@@ -4,24 +4,27 @@
  * Every function that can fail returns an s7_status and leaves its output alone when it is not S7_OK. No exception and no
  * global state crosses this header. Sizes and ranges are checked before a pointer is formed from them.
  *
- * Ownership: s7_model_create copies (and repacks) all that it reads, so the caller's arrays may go when it returns. A session
- * borrows its model: free every session before its model. Handles are freed once, by the function named after them; NULL is fine.
- * Threads: a model is never written after its creation, so any number of sessions may run at once; one session is used by one
- * thread at a time. */
+ * A model is the weights, a session the KV cache of one sequence, a team the threads and the scratch memory of a call.
+ *
+ * Ownership: s7_model_create copies (and repacks) all that it reads, so the caller's arrays may go when it returns. Sessions and
+ * teams borrow their model: free them before it. Forked sessions share pages by count and may be freed in any order. Handles are
+ * freed once, by the function named after them; NULL is fine.
+ * Threads: a model is never written after its creation. A team, and a session, is used by one caller at a time; callers with teams
+ * of their own may run at once on one model. */
 #ifndef S7_H
 #define S7_H
 
 #include <stdint.h>
 
-#pragma GCC visibility push(default)
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-#define S7_ABI 1 /* of the structures below; compare with s7_abi() */
+#define S7_ABI 2 /* of the structures below; compare with s7_abi() */
 #define S7_EXP2_ENTRIES 65
 #define S7_SIGMOID_ENTRIES 513
 #define S7_RSQRT_ENTRIES 192
+#define S7_MAX_THREADS 64
 
 typedef enum {
     S7_OK = 0,
@@ -30,11 +33,13 @@ typedef enum {
     S7_RANGE = 3,      /* a value is outside the law's range (a code of -128, a row shift below 16, a router entry) */
     S7_NO_MEMORY = 4,  /* nothing was kept */
     S7_ISA_ABSENT = 5, /* this machine, or this build, has no such instruction set */
-    S7_IDS = 6,        /* no ids, or an id outside the vocabulary: the session is as it was */
-    S7_CONTEXT = 7     /* more positions than the context has: the session is as it was */
+    S7_IDS = 6,        /* no ids, or an id outside the vocabulary: the sessions are as they were */
+    S7_CONTEXT = 7,    /* more positions than the context has: the sessions are as they were */
+    S7_THREADS = 8     /* a number of threads outside 1 .. S7_MAX_THREADS, or the system gives no thread */
 } s7_status;
 
-typedef enum { S7_SCALAR = 0, S7_AVX2 = 1, S7_AVX512 = 2, S7_ISA_COUNT = 3 } s7_isa; /* AVX512 means with VNNI */
+/* AVX512 means with VNNI, NEON with dot products. */
+typedef enum { S7_SCALAR = 0, S7_AVX2 = 1, S7_AVX512 = 2, S7_NEON = 3, S7_WASM = 4, S7_ISA_COUNT = 5 } s7_isa;
 
 typedef struct {
     int32_t d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ffn, vocab_size, context, n_experts;
@@ -79,6 +84,17 @@ typedef struct {
 
 typedef struct s7_model s7_model;
 typedef struct s7_session s7_session;
+typedef struct s7_team s7_team;
+
+typedef struct { /* ids to append to one sequence, and where their logits go */
+    s7_session *session;
+    const int32_t *ids;
+    int32_t n_ids;
+    int32_t n_logits; /* rows of logits wanted, those of the last ids: 0 .. n_ids */
+    int32_t *logits;  /* [n_logits, vocab_size] */
+} s7_run;
+
+#pragma GCC visibility push(default) /* of the functions; the structures' own code stays inside */
 
 /* S7_ABI of this library. */
 int32_t s7_abi(void);
@@ -94,24 +110,46 @@ s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const 
                           s7_model **model);
 void s7_model_free(s7_model *model);
 
-/* An empty KV cache for the whole context, and the scratch of a call. */
+/* Bytes that the model holds. */
+int64_t s7_model_bytes(const s7_model *model);
+
+/* `n_threads` threads, the caller's own among them, and their scratch memory. */
+s7_status s7_team_create(const s7_model *model, int32_t n_threads, s7_team **team);
+void s7_team_free(s7_team *team);
+
+/* An empty sequence. Memory for keys and values comes page by page, as positions are appended. */
 s7_status s7_session_create(const s7_model *model, s7_session **session);
 void s7_session_free(s7_session *session);
 
-/* Positions held. */
-int32_t s7_session_length(const s7_session *session);
+/* A second sequence that begins with the first `length` positions of another; whole pages are shared, not copied. */
+s7_status s7_session_fork(const s7_session *from, int32_t length, s7_session **session);
 
-/* Append ids [n_ids] and write logits: [n_ids, vocab_size], or [1, vocab_size] with last_only; n_logits is the room of `logits`. */
-s7_status s7_forward(s7_session *session, const int32_t *ids, int32_t n_ids, int32_t last_only, int32_t *logits,
-                     int64_t n_logits);
+/* Keep the first `length` positions. */
+s7_status s7_session_truncate(s7_session *session, int32_t length);
+
+/* Positions held; bytes of keys and values reachable from the session (shared pages counted in full). */
+int32_t s7_session_length(const s7_session *session);
+int64_t s7_session_bytes(const s7_session *session);
+
+/* Append ids to `n_runs` sequences at once, each another session. All of them are done, or none. */
+s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs);
+
+/* Append ids, then `n_tokens` greedy steps: tokens [n_tokens], ties to the lowest id; `logits` [vocab_size] of the last step, or NULL.
+ * The last token is not appended. A token equal to `stop` (-1: none) ends it, too; `n_made` counts what was written. */
+s7_status s7_greedy(s7_team *team, s7_session *session, const int32_t *ids, int32_t n_ids, int32_t stop, int32_t *tokens,
+                    int32_t n_tokens, int32_t *n_made, int32_t *logits);
 
 /* The cache of one layer, keys (0) or values (1): codes [length, n_kv_heads, head_dim], m and e [length, n_kv_heads].
  * n_codes and n_scales are the rooms. */
 s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values, int8_t *codes, int64_t n_codes,
                         int32_t *m, int32_t *e, int64_t n_scales);
 
+/* Multiply-adds of 8-bit integers done by `n_threads` threads in registers alone, and the nanoseconds they took. */
+s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds);
+
+#pragma GCC visibility pop
+
 #ifdef __cplusplus
 }
 #endif
-#pragma GCC visibility pop
 #endif

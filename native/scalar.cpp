@@ -1,18 +1,18 @@
 // The oracle of the native engine: plain portable C++.
-#include "rows.h"
+#include "portable.h"
 
 namespace {
 
-void product(const u8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *a, i64 a_stride, i64 n_tokens,
-             i32 *out, i64 out_stride) {
-    for (i64 t = 0; t < n_tokens; ++t) {
+void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n, i32 *out,
+         i64 out_stride) {
+    for (i64 t = 0; t < n; ++t) {
         for (i64 p = 0; p < n_panels; ++p) {
-            const u8 *cell = panels + p * panel_bytes;
+            const i8 *cell = panels + p * panel_bytes;
             i32 acc[s7::kPanel] = {};
             for (i64 g = 0; g < n_groups; ++g, cell += s7::kCell) {
                 for (i64 o = 0; o < s7::kPanel; ++o) {
                     for (i64 i = 0; i < s7::kGroup; ++i) {
-                        acc[o] += i32{static_cast<i8>(cell[o * s7::kGroup + i])} * a[t * a_stride + g * s7::kGroup + i];
+                        acc[o] += i32{cell[o * s7::kGroup + i]} * acts[t * acts_stride + g * s7::kGroup + i];
                     }
                 }
             }
@@ -21,7 +21,7 @@ void product(const u8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, cons
     }
 }
 
-constexpr s7::Kernels kTable = table_of(0, product);
+constexpr s7::Kernels kTable = table_of<dot>();
 
 }  // namespace
 

@@ -43,21 +43,27 @@ struct Arrays {
 };
 
 // Logits of the ids, cut at `cut`, then refused calls. Empty on an error.
-std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vector<int32_t> &ids, int32_t cut) {
+std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vector<int32_t> &ids, int32_t cut,
+                         int32_t n_threads) {
     s7_session *session = nullptr;
-    if (s7_session_create(model, &session) != S7_OK) return {};
+    s7_team *team = nullptr;
+    if (s7_session_create(model, &session) != S7_OK || s7_team_create(model, n_threads, &team) != S7_OK) return {};
+    const auto forward = [&](const int32_t *from, int32_t n, int32_t n_logits, int32_t *to) {
+        const s7_run call{session, from, n, n_logits, to};
+        return s7_forward(team, &call, 1);
+    };
     const auto n = static_cast<int32_t>(ids.size());
     const int64_t v = shape.vocab_size;
     std::vector<int32_t> logits(static_cast<size_t>(n * v));
-    bool good = s7_forward(session, ids.data(), cut, 0, logits.data(), cut * v) == S7_OK;
-    good = good && s7_forward(session, ids.data() + cut, n - cut, 0, logits.data() + cut * v, (n - cut) * v) == S7_OK;
+    bool good = forward(ids.data(), cut, cut, logits.data()) == S7_OK;
+    good = good && forward(ids.data() + cut, n - cut, n - cut, logits.data() + cut * v) == S7_OK;
     std::vector<int32_t> spare(static_cast<size_t>(v));
     const int32_t outside = shape.vocab_size;
-    good = good && s7_forward(session, &outside, 1, 1, spare.data(), v) == S7_IDS;
+    good = good && forward(&outside, 1, 1, spare.data()) == S7_IDS;
     while (s7_session_length(session) < shape.context) {
-        good = good && s7_forward(session, ids.data(), 1, 1, spare.data(), v) == S7_OK;
+        good = good && forward(ids.data(), 1, 1, spare.data()) == S7_OK;
     }
-    good = good && s7_forward(session, ids.data(), 1, 1, spare.data(), v) == S7_CONTEXT;
+    good = good && forward(ids.data(), 1, 1, spare.data()) == S7_CONTEXT;
     const int64_t scales = int64_t{shape.context} * shape.n_kv_heads;
     std::vector<int8_t> codes(static_cast<size_t>(scales * shape.head_dim));
     std::vector<int32_t> m(static_cast<size_t>(scales)), e(static_cast<size_t>(scales));
@@ -65,7 +71,17 @@ std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vect
         good = good && s7_session_kv(session, 0, values, codes.data(), static_cast<int64_t>(codes.size()), m.data(), e.data(),
                                      scales) == S7_OK;
     }
+    s7_session *fork = nullptr;  // shares pages, writes its own, outlives the first
+    good = good && s7_session_fork(session, shape.context - 2, &fork) == S7_OK;
+    good = good && s7_session_truncate(session, shape.context / 3) == S7_OK;
+    const s7_run both[] = {{session, ids.data(), 2, 0, nullptr}, {fork, ids.data(), 1, 1, spare.data()}};
+    good = good && s7_forward(team, both, 2) == S7_OK && s7_session_length(fork) == shape.context - 1;
     s7_session_free(session);
+    int32_t tokens[2], made = 0;
+    good = good && s7_greedy(team, fork, ids.data(), 1, -1, tokens, 2, &made, nullptr) == S7_CONTEXT;
+    good = good && s7_greedy(team, fork, ids.data(), 1, -1, tokens, 1, &made, spare.data()) == S7_OK && made == 1;
+    s7_session_free(fork);
+    s7_team_free(team);
     return good ? logits : std::vector<int32_t>{};
 }
 
@@ -98,7 +114,7 @@ bool shape_holds(s7_shape shape) {
         s7_model *model = nullptr;
         if (s7_model_create(&shape, &tables, &weights, static_cast<s7_isa>(isa), &model) != S7_OK) return false;
         for (const int32_t cut : {1, shape.context / 2, shape.context - 4}) {
-            const auto logits = run(model, shape, ids, cut);
+            const auto logits = run(model, shape, ids, cut, 1 + cut % 3);
             if (first.empty()) first = logits;
             if (logits.empty() || logits != first) return false;
         }

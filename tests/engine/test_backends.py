@@ -12,6 +12,7 @@ from sevenfold.artifact import SealInput, build_contents, write_artifact
 from sevenfold.cli import app
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.engine import backends, native
+from sevenfold.engine import native_abi as abi
 from sevenfold.engine.session import Model, backend_states, replay
 
 REASON = native.unavailable()
@@ -26,10 +27,10 @@ def path(seal_input: SealInput, tmp_path_factory: pytest.TempPathFactory):  # no
 
 
 def break_native(monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = native._tables()
+    bad = abi.tables()
     for entry in range(65):
-        bad.exp2[entry] ^= 4096
-    monkeypatch.setattr(native, "_tables", lambda: bad)
+        bad.exp2[entry] -= 512
+    monkeypatch.setattr(abi, "tables", lambda: bad)
 
 
 @needs_native

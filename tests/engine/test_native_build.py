@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.engine import native
+from sevenfold.engine import native_abi as abi
 
 ROOT = Path(__file__).resolve().parents[2]
 CXX = os.environ.get("CXX", "g++")
@@ -71,7 +72,7 @@ def test_only_the_header_is_visible() -> None:
     )
     names = {line.split()[-1] for line in text.stdout.splitlines()}
     declared = set(re.findall(r"\b(s7_\w+)\(", (ROOT / "native" / "s7.h").read_text()))
-    assert names == declared == set(native._SIGNATURES)
+    assert names == declared == set(abi.SIGNATURES)
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def built_in_model() -> IntegerModel:
 
     def linear(name: str, n_out: int, n_in: int) -> Linear:
         return Linear(
-            weight_IO=_numbers(name, n_in * n_out, -127, 127).reshape(n_in, n_out).astype(np.int32),
+            codes_OI=_numbers(name, n_in * n_out, -127, 127).reshape(n_out, n_in).astype(np.int8),
             row_m_O=_numbers(f"{name}.m", n_out, 32768, 65535),
             row_s_O=_numbers(f"{name}.s", n_out, 16, 22),
             exponent=25,

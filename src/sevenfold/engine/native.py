@@ -10,99 +10,27 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from ctypes import POINTER, Structure, byref, c_char_p, c_int32, c_int64, c_void_p
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import byref, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sevenfold.core import fixed
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
 from sevenfold.core.fixed import Ints, as_ints
-from sevenfold.engine.ops import Linear, Norm
+from sevenfold.engine import native_abi as abi
 from sevenfold.engine.reference import check_ids
-from sevenfold.engine.weights import FeedForward, IntegerModel, Layer
+from sevenfold.engine.weights import IntegerModel
 
 NAME = "native"
 LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
-ABI = 1
-ISAS = ("scalar", "avx2", "avx512")  # in the order of s7_isa; the last that the machine has is chosen
-ISA_VARIABLE = "S7_ISA"
+ISAS = ("scalar", "avx2", "avx512", "neon", "wasm")  # in the order of s7_isa; the last that is here is chosen
+ISA_VARIABLE, THREADS_VARIABLE = "S7_ISA", "S7_THREADS"
+MAX_THREADS = 64
 _OK, _NO_MEMORY = 0, 4
-_SHAPE_FIELDS = [
-    "d_model",
-    "n_layers",
-    "n_heads",
-    "n_kv_heads",
-    "head_dim",
-    "d_ffn",
-    "vocab_size",
-    "context",
-    "n_experts",
-    "residual_exponent",
-    "score_m",
-    "score_e",
-]
-
-
-class _Shape(Structure):
-    _fields_ = [(name, c_int32) for name in _SHAPE_FIELDS]
-
-
-class _Linear(Structure):
-    _fields_ = [
-        ("codes", c_void_p), ("row_m", c_void_p), ("row_s", c_void_p),
-        ("n_out", c_int32), ("n_in", c_int32), ("exponent", c_int32),
-    ]  # fmt: skip
-
-
-class _Norm(Structure):
-    _fields_ = [("gain", c_void_p), ("eps", c_int64), ("n", c_int32), ("exponent", c_int32)]
-
-
-class _FeedForward(Structure):
-    _fields_ = [("gate", _Linear), ("up", _Linear), ("down", _Linear)]
-
-
-class _Layer(Structure):
-    _fields_ = [
-        ("attn_norm", _Norm), ("ffn_norm", _Norm),
-        ("q", _Linear), ("k", _Linear), ("v", _Linear), ("o", _Linear),
-        ("experts", POINTER(_FeedForward)),
-    ]  # fmt: skip
-
-
-class _Tables(Structure):
-    _fields_ = [("exp2", c_int32 * 65), ("sigmoid", c_int32 * 513), ("rsqrt", c_int32 * 192)]
-
-
-class _Weights(Structure):
-    _fields_ = [
-        ("embedding", _Linear), ("cos_sin", c_void_p), ("n_cos_sin", c_int64), ("router", c_void_p),
-        ("layers", POINTER(_Layer)), ("final_norm", _Norm), ("head", _Linear),
-    ]  # fmt: skip
-
-
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
-    "s7_abi": (c_int32, []),
-    "s7_status_text": (c_char_p, [c_int32]),
-    "s7_isa_supported": (c_int32, [c_int32]),
-    "s7_model_create": (
-        c_int32,
-        [POINTER(_Shape), POINTER(_Tables), POINTER(_Weights), c_int32, POINTER(c_void_p)],
-    ),
-    "s7_model_free": (None, [c_void_p]),
-    "s7_session_create": (c_int32, [c_void_p, POINTER(c_void_p)]),
-    "s7_session_free": (None, [c_void_p]),
-    "s7_session_length": (c_int32, [c_void_p]),
-    "s7_forward": (c_int32, [c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_int64]),
-    "s7_session_kv": (
-        c_int32,
-        [c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_int64],
-    ),
-}
 
 
 class KeyValues(NamedTuple):
@@ -117,14 +45,14 @@ class KeyValues(NamedTuple):
 def _load(path: Path) -> ctypes.CDLL:
     """The library. Raises OSError when it cannot be loaded, or is of another version."""
     library = ctypes.CDLL(str(path))
-    for name, (result, arguments) in _SIGNATURES.items():
+    for name, (result, arguments) in abi.SIGNATURES.items():
         try:
             function = getattr(library, name)
         except AttributeError as error:
             raise OSError(f"{path.name} has no {name}") from error
         function.restype, function.argtypes = result, arguments
-    if library.s7_abi() != ABI:
-        raise OSError(f"{path.name} is of interface {library.s7_abi()}, this package needs {ABI}")
+    if library.s7_abi() != abi.ABI:
+        raise OSError(f"{path.name} is of interface {library.s7_abi()}, this package needs {abi.ABI}")
     return library
 
 
@@ -171,121 +99,171 @@ def _check(library: ctypes.CDLL, status: int, what: str) -> None:
     raise SevenfoldError(text, remedy="please report it")
 
 
-class _Arrays:
-    """Structures over arrays, which are kept alive as long as this object."""
+def default_threads() -> int:
+    """Threads of a call: what S7_THREADS says, else one for each processor that this process may use, eight at most.
 
-    def __init__(self) -> None:
-        self.kept: list[Any] = []
-
-    def pointer(self, values: Any, dtype: type) -> int:
-        array: NDArray[Any] = np.ascontiguousarray(values, dtype)
-        self.kept.append(array)
-        return int(array.ctypes.data)
-
-    def projection(self, codes_OI: Any, m: Ints, s: Ints, exponent: int) -> _Linear:
-        n_out, n_in = codes_OI.shape
-        return _Linear(
-            self.pointer(codes_OI, np.int8), self.pointer(m, np.uint16), self.pointer(s, np.uint16),
-            n_out, n_in, exponent,
-        )  # fmt: skip
-
-    def linear(self, layer: Linear) -> _Linear:
-        return self.projection(layer.weight_IO.T, layer.row_m_O, layer.row_s_O, layer.exponent)
-
-    def norm(self, norm: Norm) -> _Norm:
-        return _Norm(self.pointer(norm.gain_D, np.int16), norm.eps, norm.gain_D.size, norm.exponent)
-
-    def feed_forward(self, ffn: FeedForward) -> _FeedForward:
-        return _FeedForward(self.linear(ffn.gate), self.linear(ffn.up), self.linear(ffn.down))
-
-    def layer(self, layer: Layer) -> _Layer:
-        experts = (_FeedForward * len(layer.experts))(*(self.feed_forward(f) for f in layer.experts))
-        self.kept.append(experts)
-        projections = (self.linear(w) for w in (layer.q, layer.k, layer.v, layer.o))
-        return _Layer(self.norm(layer.attn_norm), self.norm(layer.ffn_norm), *projections, experts)
-
-    def weights(self, model: IntegerModel) -> _Weights:
-        layers = (_Layer * len(model.layers))(*(self.layer(layer) for layer in model.layers))
-        self.kept.append(layers)
-        embedding = self.projection(model.embedding_VD, model.embedding_m_V, model.embedding_s_V, 0)
-        return _Weights(
-            embedding, self.pointer(model.rope_CP2, np.int16), model.rope_CP2.size,
-            self.pointer(model.router_V, np.uint8), layers, self.norm(model.final_norm), self.linear(model.head),
-        )  # fmt: skip
+    Raises:
+        UsageError: S7_THREADS is no number from 1 to 64.
+    """
+    text = os.environ.get(THREADS_VARIABLE, "")
+    if not text:
+        return min(len(os.sched_getaffinity(0)), 8)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
+        raise UsageError(
+            f"{text!r} is no number of threads", where=THREADS_VARIABLE, remedy=f"use 1 to {MAX_THREADS}"
+        )
+    return int(text)
 
 
-def _tables() -> _Tables:
-    exp2, sigmoid, rsqrt = (
-        t.tolist() for t in (fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table())
-    )
-    return _Tables((c_int32 * 65)(*exp2), (c_int32 * 513)(*sigmoid), (c_int32 * 192)(*rsqrt))
+def roof(isa: str, n_threads: int) -> float:
+    """8-bit multiply-adds a second that this machine does in registers alone: the roof of `isa`."""
+    library, done, nanoseconds = _library(), c_int64(), c_int64()
+    status = library.s7_roof(ISAS.index(isa), n_threads, byref(done), byref(nanoseconds))
+    _check(library, status, f"measure {isa}")
+    return done.value / nanoseconds.value * 1e9
 
 
 class Engine:
-    """A model packed for one instruction set. Never written after it is made; safe to share between threads."""
+    """A model packed for one instruction set. Never written after it is made; safe to share between threads.
+
+    Args:
+        isa: one of `instruction_sets()`; None: the widest, or what S7_ISA says.
+        n_threads: threads of a call; None: `default_threads()`. The bits are the same for any number.
+    """
 
     name = NAME
 
-    def __init__(self, model: IntegerModel, isa: str | None = None) -> None:
+    def __init__(self, model: IntegerModel, isa: str | None = None, n_threads: int | None = None) -> None:
         self.model = model
         self.isa = isa or choose_isa()
-        self._library, arrays, shape = _library(), _Arrays(), model.shape
-        values = {name: getattr(shape, name) for name in _SHAPE_FIELDS if name != "d_ffn"}
+        self.n_threads = default_threads() if n_threads is None else n_threads
+        self._library, arrays, shape = _library(), abi.Arrays(), model.shape
+        # Teams are threads and scratch memory; one that no call uses waits here.
+        self._idle: list[c_void_p] = []
+        values = {name: getattr(shape, name) for name in abi.SHAPE_FIELDS if name != "d_ffn"}
         handle = c_void_p()
         status = self._library.s7_model_create(
-            byref(_Shape(**values, d_ffn=model.layers[0].experts[0].gate.row_m_O.size)),
-            byref(_tables()),
+            byref(abi.Shape(**values, d_ffn=model.layers[0].experts[0].gate.row_m_O.size)),
+            byref(abi.tables()),
             byref(arrays.weights(model)),
             ISAS.index(self.isa),
             byref(handle),
         )
         _check(self._library, status, f"take this model on {self.isa}")
         self.handle = handle
+        with self.team():
+            pass  # threads that cannot be had are said here, not in the middle of a prompt
 
     def __del__(self) -> None:
+        for team in getattr(self, "_idle", []):
+            self._library.s7_team_free(team)
         if handle := getattr(self, "handle", None):
             self._library.s7_model_free(handle)
 
+    @contextmanager
+    def team(self) -> Iterator[c_void_p]:
+        """Threads and scratch memory for one call. Raises SevenfoldError, StorageError when they cannot be had."""
+        try:
+            team = self._idle.pop()
+        except IndexError:
+            team = c_void_p()
+            status = self._library.s7_team_create(self.handle, self.n_threads, byref(team))
+            _check(self._library, status, f"start {self.n_threads} threads")
+        try:
+            yield team
+        finally:
+            self._idle.append(team)
+
     @property
     def detail(self) -> str:
-        """The instruction set."""
-        return self.isa
+        """The instruction set and the threads."""
+        return f"{self.isa}, {self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the packed weights, in bytes."""
+        return int(self._library.s7_model_bytes(self.handle))
 
     def session(self) -> Session:
         """An empty KV cache. Raises StorageError when there is no memory for it."""
-        return Session(self)
+        handle = c_void_p()
+        _check(self._library, self._library.s7_session_create(self.handle, byref(handle)), "open a session")
+        return Session(self, handle)
+
+    def forward_batch(self, calls: Sequence[tuple[Session, Ints]], *, last_only: bool = True) -> list[Ints]:
+        """`Session.forward` for several sequences at once, each with its own length; the bits are those of single calls.
+
+        Returns:
+            logits of each, [1, V], or [T, V] for last_only=False.
+
+        Raises:
+            GateError: what `Session.forward` refuses, or a session that is there twice; nothing is changed.
+        """
+        sessions = [session for session, _ in calls]
+        if len({id(session) for session in sessions}) < len(sessions):
+            raise GateError("a session is in the batch twice", remedy="give each session once")
+        runs, results, kept = (abi.Run * len(calls))(), [], []
+        # Locks in one order for all callers, so that two batches cannot wait for each other.
+        order = sorted(sessions, key=id)
+        for session in order:
+            session.lock.acquire()
+        try:
+            for run, (session, ids) in zip(runs, calls, strict=True):
+                wide = as_ints(ids)
+                check_ids(self.model, wide, session.held())
+                narrow = np.ascontiguousarray(wide, np.int32)
+                logits = np.empty((1 if last_only else wide.size, self.model.shape.vocab_size), np.int32)
+                run.session, run.ids, run.logits = session.handle, narrow.ctypes.data, logits.ctypes.data
+                run.n_ids, run.n_logits = narrow.size, len(logits)
+                results.append(logits)
+                kept.append(narrow)
+            with self.team() as team:
+                _check(self._library, self._library.s7_forward(team, runs, len(runs)), "run these ids")
+        finally:
+            for session in order:
+                session.lock.release()
+        return [as_ints(logits) for logits in results]
 
 
 class Session:
-    """One KV cache. A lock makes calls from several threads wait for each other."""
+    """One KV cache, in pages of 64 positions. A lock makes calls from several threads wait for each other."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, handle: c_void_p) -> None:
         self.engine = engine  # a session borrows the model: this reference keeps it
-        self._library, self._lock, handle = engine._library, threading.Lock(), c_void_p()
-        _check(self._library, self._library.s7_session_create(engine.handle, byref(handle)), "open a session")
-        self._handle: c_void_p | None = handle
+        self.lock = threading.Lock()
+        self._library, self._handle = engine._library, handle
 
     def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self.close()
+        self.close()
 
     def close(self) -> None:
         """Free the cache. Later calls raise GateError; closing twice is fine."""
-        with self._lock:
-            handle, self._handle = self._handle, None
-            if handle is not None:
-                self._library.s7_session_free(handle)
+        with self.lock:
+            handle, self._handle = self._handle, c_void_p()
+            self._library.s7_session_free(handle)
 
-    def _open(self) -> c_void_p:
-        if self._handle is None:
+    @property
+    def handle(self) -> c_void_p:
+        """What the library knows it by. Raises GateError when the session is closed."""
+        if not self._handle:
             raise GateError("the session is closed", remedy="open another")
         return self._handle
+
+    def held(self) -> int:
+        """Positions held; for a caller that has the lock."""
+        return int(self._library.s7_session_length(self.handle))
 
     @property
     def length(self) -> int:
         """Positions held."""
-        with self._lock:
-            return int(self._library.s7_session_length(self._open()))
+        with self.lock:
+            return self.held()
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of keys and values, in bytes; pages shared with other sessions are counted."""
+        with self.lock:
+            return int(self._library.s7_session_bytes(self.handle))
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
         """Logits of `ids` after the cached prefix, [T, V] (or [1, V]): as `reference.forward`.
@@ -293,31 +271,80 @@ class Session:
         Raises:
             GateError: an id outside the vocabulary, no ids, more positions than the context has, or a closed session.
         """
-        ids = as_ints(ids)
-        with self._lock:
-            handle = self._open()
-            check_ids(self.engine.model, ids, int(self._library.s7_session_length(handle)))
-            narrow = np.ascontiguousarray(ids, np.int32)
-            rows = 1 if last_only else ids.size
-            logits = np.empty((rows, self.engine.model.shape.vocab_size), np.int32)
-            status = self._library.s7_forward(
-                handle, narrow.ctypes.data, narrow.size, int(last_only), logits.ctypes.data, logits.size
-            )
+        return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
+
+    def greedy(self, ids: Ints, n_tokens: int, *, stop: int | None = None) -> list[int]:
+        """Append `ids`, then up to `n_tokens` greedy steps without a return to Python between them; ties to the lowest id.
+
+        The last token is not appended. `stop` ends it, too, and is the last token then.
+
+        Raises:
+            GateError: as `forward`, or prompt and tokens exceed the context; nothing is changed.
+        """
+        if n_tokens < 1:
+            raise GateError(f"{n_tokens} tokens", remedy="ask for one token at least")
+        wide, made = as_ints(ids), c_int32()
+        tokens = np.empty(n_tokens, np.int32)
+        with self.lock, self.engine.team() as team:
+            check_ids(self.engine.model, wide, self.held())
+            needed, context = self.held() + wide.size + n_tokens - 1, self.engine.model.shape.context
+            if needed > context:
+                raise GateError(
+                    f"{needed} tokens exceed the context of {context}", remedy="ask for fewer tokens"
+                )
+            narrow = np.ascontiguousarray(wide, np.int32)
+            status = self._library.s7_greedy(
+                team, self.handle, narrow.ctypes.data, narrow.size, -1 if stop is None else stop,
+                tokens.ctypes.data, n_tokens, byref(made), None,
+            )  # fmt: skip
         _check(self._library, status, "run these ids")
-        return as_ints(logits)
+        return [int(token) for token in tokens[: made.value]]
+
+    def fork(self, length: int | None = None) -> Session:
+        """A second sequence with the first `length` positions (all, if None); whole pages are shared, not copied.
+
+        Raises:
+            GateError: more positions than are held, or a closed session.  StorageError: no memory.
+        """
+        handle = c_void_p()
+        with self.lock:
+            length = self._position(length)
+            status = self._library.s7_session_fork(self.handle, length, byref(handle))
+        _check(self._library, status, "fork a session")
+        return Session(self.engine, handle)
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` positions. Raises GateError: more than are held, or a closed session."""
+        with self.lock:
+            status = self._library.s7_session_truncate(self.handle, self._position(length))
+        _check(self._library, status, "truncate a session")
+
+    def _position(self, length: int | None) -> int:
+        held = self.held()
+        if length is None:
+            return held
+        if not 0 <= length <= held:
+            raise GateError(f"position {length} of a session of {held}", remedy=f"use 0 to {held}")
+        return length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
         """Keys and values of one layer, as the law stores them."""
         shape = self.engine.model.shape
-        with self._lock:
-            handle = self._open()
-            dims = (int(self._library.s7_session_length(handle)), shape.n_kv_heads)
+        with self.lock:
+            dims = (self.held(), shape.n_kv_heads)
             held = []
             for values in (0, 1):
                 codes = np.empty((*dims, shape.head_dim), np.int8)
                 m, e = np.empty(dims, np.int32), np.empty(dims, np.int32)
                 status = self._library.s7_session_kv(
-                    handle, layer, values, codes.ctypes.data, codes.size, m.ctypes.data, e.ctypes.data, m.size
+                    self.handle,
+                    layer,
+                    values,
+                    codes.ctypes.data,
+                    codes.size,
+                    m.ctypes.data,
+                    e.ctypes.data,
+                    m.size,
                 )
                 _check(self._library, status, f"show layer {layer}")
                 held.append(KeyValues(as_ints(codes), as_ints(m), as_ints(e)))

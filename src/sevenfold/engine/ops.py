@@ -11,6 +11,7 @@ G query heads per key/value head, E head_dim, F d_ffn, V vocabulary, O outputs, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,15 @@ class Quantized:
 class Linear:
     """Weights of one projection. Real value of y = y * 2^-exponent * activation scale."""
 
-    weight_IO: NDArray[np.int32]  # codes in [-127, 127], transposed for the product
+    codes_OI: NDArray[np.int8]  # in [-127, 127], as the file holds them
     row_m_O: Ints  # u16 mantissa of each output row
     row_s_O: Ints  # its shift
     exponent: int
+
+    @cached_property
+    def weight_IO(self) -> NDArray[np.int32]:  # noqa: N802  # the legend's suffix
+        """The codes transposed for this room's product, made when it is first needed."""
+        return np.ascontiguousarray(self.codes_OI.T).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,7 @@ def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
 def linear(x: Quantized, layer: Linear) -> Ints:
     """Row-rescaled projection, int32 [T, O]; below 2^31 in magnitude, for row shifts are 16 at least."""
     acc_TO = matmul(x.codes, layer.weight_IO)
-    return mulsh(acc_TO << headroom(layer.weight_IO.shape[0]), layer.row_m_O, layer.row_s_O)
+    return mulsh(acc_TO << headroom(layer.codes_OI.shape[1]), layer.row_m_O, layer.row_s_O)
 
 
 def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:

@@ -162,8 +162,7 @@ class _Loader:
         m, s = self.rows(name, n_out)
         if int(s.min()) < MIN_ROW_SHIFT:
             raise self.fail(f"record {name + '.rows'!r} has a shift of {int(s.min())}, below {MIN_ROW_SHIFT}")
-        transposed = np.ascontiguousarray(weight.T).astype(np.int32)
-        return Linear(weight_IO=transposed, row_m_O=m, row_s_O=s, exponent=self.exponent("exponents", name))
+        return Linear(codes_OI=weight, row_m_O=m, row_s_O=s, exponent=self.exponent("exponents", name))
 
     def norm(self, name: str, d_model: int) -> Norm:
         gain = self.packed(f"{name}.gain", (d_model, 2), ">i2")[:, 0]

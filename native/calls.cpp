@@ -1,0 +1,188 @@
+// The calls that run a team: what they refuse, how rows are laid out for the threads, greedy steps, and the roof.
+#include <ctime>
+
+#include "team.h"
+
+namespace {
+
+using s7::Row;
+
+// Rows for which a thread is better off with rows of its own than with a part of each projection.
+constexpr i64 kOwnRows = 16;
+
+s7_status check(const s7_team &team, const s7_run *runs, i64 n_runs) {
+    for (i64 i = 0; i < n_runs; ++i) {
+        const s7_run &run = runs[i];
+        if (run.session == nullptr || run.ids == nullptr) return S7_NULL;
+        if (run.n_logits < 0 || run.n_logits > run.n_ids || run.session->model != team.model) return S7_SHAPE;
+        if (run.n_logits > 0 && run.logits == nullptr) return S7_NULL;
+        if (run.n_ids < 1) return S7_IDS;
+        if (run.session->length + run.n_ids > team.model->shape.context) return S7_CONTEXT;
+        for (i64 t = 0; t < run.n_ids; ++t) {
+            if (run.ids[t] < 0 || run.ids[t] >= team.model->shape.vocab_size) return S7_IDS;
+        }
+        for (i64 j = 0; j < i; ++j) {
+            if (runs[j].session == run.session) return S7_SHAPE;
+        }
+    }
+    return S7_OK;
+}
+
+// The thread of the i-th tile: there and back, so that late tiles, which see more keys, are spread evenly.
+i64 thread_of(i64 i, i64 n_threads) {
+    const i64 at = i % (2 * n_threads);
+    return at < n_threads ? at : 2 * n_threads - 1 - at;
+}
+
+// Cut the rows of `line` into tiles of one session each; gives how many.
+i64 cut(s7_team &team, i64 n_rows) {
+    const s7_shape &h = team.model->shape;
+    const i64 most_rows = most(s7::kQueries / (h.n_heads / h.n_kv_heads), i64{1});
+    const Row *line = team.line.get();
+    i64 n = 0;
+    for (i64 r = 0; r < n_rows;) {
+        i64 end = r + 1;
+        while (end < n_rows && end - r < most_rows && line[end].session == line[r].session) ++end;
+        team.tiles.get()[n++] = {r, end - r};
+        r = end;
+    }
+    return n;
+}
+
+// Rows in the order of the threads that do them.
+void deal(s7_team &team, i64 n_rows) {
+    const i64 n_threads = team.n_threads, n_tiles = cut(team, n_rows);
+    team.n_rows = n_rows;
+    team.n_tiles = n_tiles;
+    team.by_rows = n_rows >= kOwnRows * n_threads || n_rows > s7::kRows;
+    i64 row = 0;
+    if (!team.by_rows) {
+        std::memcpy(static_cast<void *>(team.rows.get()), team.line.get(), static_cast<size_t>(n_rows) * sizeof(Row));
+        for (i64 t = 0; t <= n_threads; ++t) team.first_row[t] = n_rows * t / n_threads;
+    } else {
+        s7::Tile *sorted = team.sorted.get();
+        i64 tile = 0;
+        for (i64 t = 0; t < n_threads; ++t) {
+            team.first_row[t] = row;
+            team.first_tile[t] = tile;
+            for (i64 i = 0; i < n_tiles; ++i) {
+                if (thread_of(i, n_threads) != t) continue;
+                const s7::Tile from = team.tiles.get()[i];
+                for (i64 r = 0; r < from.n; ++r) team.rows.get()[row + r] = team.line.get()[from.first + r];
+                sorted[tile++] = {row, from.n};
+                row += from.n;
+            }
+        }
+        team.first_row[n_threads] = row;
+        team.first_tile[n_threads] = tile;
+        std::memcpy(static_cast<void *>(team.tiles.get()), sorted, static_cast<size_t>(n_tiles) * sizeof(s7::Tile));
+    }
+    team.n_wanted = 0;
+    for (i64 r = 0; r < n_rows; ++r) {
+        if (team.rows.get()[r].logits != nullptr) team.wanted.get()[team.n_wanted++] = static_cast<i32>(r);
+    }
+}
+
+void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
+    i64 n_left = 0;
+    for (i64 i = 0; i < n_runs; ++i) n_left += runs[i].n_ids;
+    const i64 most_rows = s7::kRows * team.n_threads;
+    i64 run = 0, t = 0;
+    for (i64 n_passes = (n_left + most_rows - 1) / most_rows; n_passes > 0; --n_passes) {
+        const i64 n = (n_left + n_passes - 1) / n_passes;  // passes as even as can be
+        for (i64 r = 0; r < n; ++r) {
+            const s7_run &from = runs[run];
+            const i64 wanted = t - (i64{from.n_ids} - from.n_logits);
+            i32 *logits = wanted < 0 ? nullptr : from.logits + wanted * team.model->shape.vocab_size;
+            team.line.get()[r] = {from.session, logits, from.session->length + t, from.ids[t]};
+            if (++t == from.n_ids) t = 0, ++run;
+        }
+        deal(team, n);
+        team.run();
+        n_left -= n;
+    }
+    for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
+}
+
+// The lowest id among those with the largest logit.
+i32 argmax(const i32 *logits, i64 n) {
+    i32 largest = logits[0];
+    for (i64 i = 1; i < n; ++i) largest = most(largest, logits[i]);
+    i64 at = 0;
+    while (logits[at] != largest) ++at;
+    return static_cast<i32>(at);
+}
+
+i64 now() {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return i64{t.tv_sec} * 1000000000 + t.tv_nsec;
+}
+
+struct RoofSeat {
+    const s7::Kernels *kernels;
+    i64 done;
+    pthread_t handle;
+};
+
+void *roof_thread(void *seat) {
+    auto &at = *static_cast<RoofSeat *>(seat);
+    at.done = 0;
+    for (int i = 0; i < 64; ++i) at.done += at.kernels->roof();
+    return nullptr;
+}
+
+}  // namespace
+
+s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs) {
+    if (team == nullptr || runs == nullptr) return S7_NULL;
+    if (n_runs < 1) return S7_IDS;
+    if (const s7_status bad = check(*team, runs, n_runs)) return bad;
+    i64 n_keys = 0;
+    for (i64 i = 0; i < n_runs; ++i) {
+        if (!runs[i].session->reserve(runs[i].n_ids)) return S7_NO_MEMORY;
+        n_keys = most(n_keys, runs[i].session->length + runs[i].n_ids);
+    }
+    if (!team->make_scores(n_keys)) return S7_NO_MEMORY;
+    run_all(*team, runs, n_runs);
+    return S7_OK;
+}
+
+s7_status s7_greedy(s7_team *team, s7_session *session, const int32_t *ids, int32_t n_ids, int32_t stop, int32_t *tokens,
+                    int32_t n_tokens, int32_t *n_made, int32_t *logits) {
+    if (team == nullptr || session == nullptr || ids == nullptr || tokens == nullptr || n_made == nullptr) return S7_NULL;
+    if (n_tokens < 1) return S7_SHAPE;
+    if (session->length + n_ids + n_tokens - 1 > team->model->shape.context) return S7_CONTEXT;
+    const i64 vocab = team->model->shape.vocab_size;
+    if (n_ids > 0 && !session->reserve(i64{n_ids} + n_tokens - 1)) return S7_NO_MEMORY;
+    s7_run run{session, ids, n_ids, 1, team->last.get()};
+    i32 made = 0;
+    do {
+        if (const s7_status bad = s7_forward(team, &run, 1)) return bad;
+        tokens[made] = argmax(team->last.get(), vocab);
+        run.ids = tokens + made;
+        run.n_ids = 1;
+    } while (tokens[made++] != stop && made < n_tokens);
+    *n_made = made;
+    if (logits != nullptr) std::memcpy(logits, team->last.get(), static_cast<size_t>(vocab) * sizeof(i32));
+    return S7_OK;
+}
+
+s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds) {
+    if (n_multiply_adds == nullptr || nanoseconds == nullptr) return S7_NULL;
+    if (!s7_isa_supported(isa)) return S7_ISA_ABSENT;
+    if (n_threads < 1 || n_threads > S7_MAX_THREADS) return S7_THREADS;
+    RoofSeat seats[S7_MAX_THREADS] = {};
+    const i64 begin = now();
+    i64 n_started = 1, sum = 0;
+    for (i64 i = 0; i < n_threads; ++i) seats[i].kernels = s7::kernels_of(isa);
+    for (; n_started < n_threads; ++n_started) {
+        if (pthread_create(&seats[n_started].handle, nullptr, roof_thread, &seats[n_started]) != 0) break;
+    }
+    roof_thread(&seats[0]);
+    for (i64 i = 1; i < n_started; ++i) pthread_join(seats[i].handle, nullptr);
+    for (i64 i = 0; i < n_started; ++i) sum += seats[i].done;
+    *nanoseconds = now() - begin;
+    *n_multiply_adds = sum;
+    return n_started == n_threads ? S7_OK : S7_THREADS;
+}

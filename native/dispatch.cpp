@@ -1,0 +1,56 @@
+// Which instruction sets this build and this machine have, and how fast they multiply and add.
+#include <ctime>
+
+#include "model.h"
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
+#endif
+
+const s7::Kernels *s7::kernels_of(s7_isa isa) {
+    switch (isa) {
+        case S7_SCALAR: return scalar_kernels();
+        case S7_AVX2: return avx2_kernels();
+        case S7_AVX512: return avx512_kernels();
+        case S7_NEON: return neon_kernels();
+        case S7_WASM: return wasm_kernels();
+        default: return nullptr;
+    }
+}
+
+
+int32_t s7_abi(void) { return S7_ABI; }
+
+const char *s7_status_text(s7_status status) {
+    switch (status) {
+        case S7_OK: return "no error";
+        case S7_NULL: return "a pointer is missing";
+        case S7_SHAPE: return "a size is outside the law's range, or sizes disagree";
+        case S7_RANGE: return "a value is outside the law's range";
+        case S7_NO_MEMORY: return "not enough memory";
+        case S7_ISA_ABSENT: return "the instruction set is not there";
+        case S7_IDS: return "no ids, or an id outside the vocabulary";
+        case S7_CONTEXT: return "more positions than the context has";
+        case S7_THREADS: return "a number of threads that cannot be had";
+    }
+    return "an unknown status";
+}
+
+int32_t s7_isa_supported(s7_isa isa) {
+    if (s7::kernels_of(isa) == nullptr) return 0;
+#if defined(__x86_64__)
+    // The compiler's run-time library asks CPUID, and the operating system about the wide registers.
+    __builtin_cpu_init();
+    if (isa == S7_AVX2) return __builtin_cpu_supports("avx2") != 0;
+    if (isa == S7_AVX512) {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    }
+#endif
+    #if defined(__aarch64__) && defined(__linux__)
+    if (isa == S7_NEON) return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
+    return isa == S7_SCALAR || isa == S7_WASM;
+}

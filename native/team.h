@@ -1,0 +1,95 @@
+// The threads of a call, its scratch memory, and the barrier between its steps.
+#pragma once
+
+#include <pthread.h>
+
+#include "cache.h"
+
+namespace s7 {
+
+constexpr i64 kRows = 128;    // rows that a thread takes through the layers together
+constexpr i64 kQueries = 12;  // query rows that go over the keys together
+constexpr i64 kHeadRows = 24; // rows whose logits are computed together
+
+// A token on its way through the layers.
+struct Row {
+    s7_session *session;
+    i32 *logits;  // nullptr: not wanted
+    i64 position;
+    i32 id;
+};
+
+// Consecutive positions of one session, at rows first .. first + n - 1.
+struct Tile {
+    i64 first, n;
+};
+
+// What one thread writes alone.
+struct Own {
+    Buffer<i32> row, gate, up;   // a row of x, or of D_q; of F
+    Buffer<u8> acts, hidden, routed, query, one;
+    Buffer<Pair> token, hidden_token;
+    Buffer<i32> picked, scores, o;
+    Buffer<u8> limbs;
+    Query queries[kQueries];
+    i64 score_stride = 0;
+};
+
+}  // namespace s7
+
+struct s7_team {
+    const s7_model *model;
+    i64 n_threads;
+    s7::Own *own = nullptr;
+
+    // The pass at hand, written by the caller's thread between passes.
+    i64 n_rows = 0, n_tiles = 0, n_wanted = 0;
+    bool by_rows = false;  // threads split the rows; else the outputs of each projection
+    i64 first_row[S7_MAX_THREADS + 1] = {}, first_tile[S7_MAX_THREADS + 1] = {};
+    s7::Buffer<s7::Row> rows, line;  // line: in the order of the call
+    s7::Buffer<s7::Tile> tiles, sorted;
+    s7::Buffer<i32> wanted;  // rows that want logits
+
+    // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole panels.
+    i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, d_wide = 0, v_wide = 0;
+    s7::Buffer<i32> x, q, k, v, first, second, delta, joined, low, logits, last;
+    s7::Buffer<u8> acts, hidden;
+    s7::Buffer<s7::Pair> token, hidden_token;
+
+    explicit s7_team(const s7_model *of, i64 n) : model(of), n_threads(n) {}
+    s7_team(const s7_team &) = delete;
+    s7_team &operator=(const s7_team &) = delete;
+    ~s7_team();
+
+    [[nodiscard]] bool make_scratch();
+    [[nodiscard]] bool make_scores(i64 n_keys);  // room for rows of so many
+    [[nodiscard]] bool start();                  // the threads
+
+    // `pass` on every thread; returns when all are done.
+    void run();
+    void barrier();
+
+private:
+    struct Seat {
+        s7_team *team;
+        i64 thread;
+        pthread_t handle;
+    };
+    static void *work(void *seat);
+    Seat seats_[S7_MAX_THREADS] = {};
+    i64 n_started_ = 1;
+    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER;
+    alignas(64) std::atomic<u32> epoch_{0};
+    alignas(64) std::atomic<i32> arrived_{0};
+    alignas(64) std::atomic<u32> generation_{0};
+    std::atomic<i32> n_asleep_{0};
+    std::atomic<bool> stop_{false};
+};
+
+namespace s7 {
+
+// One thread's part of a pass over the rows of a team (forward.cpp).
+void pass(s7_team &team, i64 thread);
+
+}  // namespace s7
