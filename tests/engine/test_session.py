@@ -283,6 +283,44 @@ def test_sessions_do_not_share_state(model: Model, seal_input: SealInput) -> Non
     assert [b for _, b in mixed] == list(seal_input.golden[1].tokens)
 
 
+def test_ids_are_read_like_text(model: Model, seal_input: SealInput) -> None:
+    golden = seal_input.golden[0]
+    with model.session(golden.prompt) as whole, model.session() as pieces:
+        with pytest.raises(GateError, match="a step before a prompt was read"):
+            pieces.step()
+        pieces.prefill(golden.ids[:1])
+        pieces.prefill(golden.ids[1:])
+        assert [whole.step() for _ in range(STEPS)] == [pieces.step() for _ in range(STEPS)]
+        # More text after generated tokens is read after them.
+        whole.prefill(golden.ids[1:])
+        pieces.prefill(golden.ids[1:2])
+        pieces.prefill(golden.ids[2:])
+        assert whole.logits is not None
+        assert np.array_equal(whole.logits, pieces.logits)
+        assert whole.gate.body.count(golden.prompt) == 2
+    with pytest.raises(GateError, match=r"prefill outside STX\.\.ETX"):
+        pieces.prefill([1])
+
+
+def test_ids_that_are_refused(model: Model) -> None:
+    single = {model.tokenizer.token_bytes(i): i for i in range(VOCAB)}
+    with model.session("print") as session:
+        before = session.logits
+        for bad, words in (
+            ([], "at least one token id"),
+            ([VOCAB], "outside the vocabulary"),
+            ([1] * CONTEXT, "exceed"),
+        ):
+            with pytest.raises(GateError, match=words):
+                session.prefill(bad)
+        assert session.logits is before
+        session.step()
+        with pytest.raises(GateError, match="control character"):
+            session.prefill([single[b"\x08"]])
+        with pytest.raises(GateError, match="step outside"):
+            session.step()
+
+
 # Text.
 
 

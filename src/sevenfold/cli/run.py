@@ -27,6 +27,16 @@ def run(
             help="Engine: native or reference; the fastest that passes, if not given.",
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Threads of the native engine. The bits stay the same.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Complete a prompt, greedily, with integers only, behind the CM-1 gate."""
@@ -36,7 +46,7 @@ def run(
 
     if backend is not None:
         find_backend(backend)
-    model = Model.open(file, backend=backend)
+    model = Model.open(file, backend=backend, n_threads=threads)
     if model.note:
         print(f"s7: running on {model.backend}: {model.note}", file=sys.stderr)
     with model.session(prompt, max_tokens=max_tokens) as session:

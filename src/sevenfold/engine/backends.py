@@ -43,15 +43,17 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """How a backend is made, and why it cannot be here."""
+    """How a backend is made (for None: with as many threads as it likes), and why it cannot be here."""
 
-    make: Callable[[IntegerModel], Engine]
+    make: Callable[[IntegerModel, int | None], Engine]
     unavailable: Callable[[], str | None]
 
 
 BACKENDS = {
-    native.NAME: Backend(make=native.Engine, unavailable=lambda: native.unavailable()),
-    reference.NAME: Backend(make=reference.Engine, unavailable=reference.unavailable),
+    native.NAME: Backend(
+        make=lambda model, n: native.Engine(model, n_threads=n), unavailable=lambda: native.unavailable()
+    ),
+    reference.NAME: Backend(make=lambda model, n: reference.Engine(model), unavailable=reference.unavailable),
 }
 
 
@@ -71,9 +73,9 @@ def find_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def make_engine(name: str, model: IntegerModel) -> Engine:
-    """The model on a backend. Raises UsageError: no such backend, or not here."""
-    return find_backend(name).make(model)
+def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) -> Engine:
+    """The model on a backend; `n_threads` is for those that have threads. Raises UsageError: no such backend, or not here."""
+    return find_backend(name).make(model, n_threads)
 
 
 # A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill no vector.

@@ -32,6 +32,7 @@ from sevenfold.engine.backends import (
     make_engine,
     self_test,
 )
+from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.tokenizer.codec import Tokenizer
 
@@ -141,7 +142,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
 class Model:
     """A verified model. Safe to share: it is never written after `open`."""
 
-    def __init__(self, artifact: Artifact, backend: str = reference.NAME) -> None:
+    def __init__(
+        self, artifact: Artifact, backend: str = reference.NAME, n_threads: int | None = None
+    ) -> None:
         find_backend(backend)
         self.artifact = artifact
         self.note = ""  # why the fastest backend was not taken
@@ -153,7 +156,7 @@ class Model:
             )
         self.weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
         self.tokenizer = open_tokenizer(artifact, self.weights)
-        self.engine: Engine = make_engine(backend, self.weights)
+        self.engine: Engine = make_engine(backend, self.weights, n_threads)
 
     @property
     def backend(self) -> str:
@@ -161,12 +164,13 @@ class Model:
         return self.engine.name
 
     @classmethod
-    def open(cls, path: Path | str, *, backend: str | None = None) -> Model:
+    def open(cls, path: Path | str, *, backend: str | None = None, n_threads: int | None = None) -> Model:
         """Read, check every hash, and prove the backend on the first golden prompt.
 
         Args:
             backend: a name of `s7 backends`; None takes the fastest that is here and passes, else the reference. `note`
                 then says why.
+            n_threads: threads of a call, for the native engine; None: see `native.default_threads`. The bits are the same.
 
         Raises:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
@@ -181,7 +185,7 @@ class Model:
                 remedy="`s7 verify` shows every rule; get the file again from its maker",
             )
         names = [backend] if backend else available()
-        model = cls(artifact, names[0])
+        model = cls(artifact, names[0], n_threads)
         try:
             model.self_test()
         except ArtifactError as error:
@@ -228,8 +232,12 @@ class Model:
                 remedy="do not use this backend on this machine; please report it",
             )
 
-    def session(self, prompt: str, *, max_tokens: int = 0) -> Session:
-        """A session on a prompt; enter it with `with`. `max_tokens` reserves room, so that a too long answer is refused at once.
+    def session(self, prompt: str | None = None, *, max_tokens: int = 0) -> Session:
+        """A session; enter it with `with`, which opens the gate and reads the prompt, if there is one.
+
+        Args:
+            prompt: text; None to begin with `Session.prefill`.
+            max_tokens: room to reserve, so that a too long answer is refused at once.
 
         Raises:
             GateError: forbidden control characters, or prompt and answer exceed the context.
@@ -238,31 +246,30 @@ class Model:
 
 
 class Session:
-    """One prompt, one gate, one KV cache. Greedy (A8: top-k = 1)."""
+    """One gate, one KV cache. Greedy (A8: top-k = 1). Calls before the gate opens, or after it shut, raise GateError.
 
-    def __init__(self, model: Model, prompt: str, max_tokens: int = 0) -> None:
+    `logits` are those of the next token, [V] int64 holding int32 values (natural-log units with 16 fraction bits); None before
+    the first prefill. `tokens` are the ids that `step` gave.
+    """
+
+    def __init__(self, model: Model, prompt: str | None = None, max_tokens: int = 0) -> None:
         self.model = model
         self.gate = Gate()
         self._prompt = prompt
         self._max_tokens = max_tokens
         self._cache = model.engine.session()
         self._stack = ExitStack()
+        self._pending: list[int] = []  # a token that was given but not yet appended
+        self._n_held = 0
         self.logits: Ints | None = None
         self.tokens: list[int] = []
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
-            body = stack.enter_context(self.gate.call(self._prompt))
-            ids = prompt_ids(self.model.tokenizer, body)
-            needed, context = len(ids) + self._max_tokens, self.model.context
-            if needed > context:
-                raise GateError(
-                    f"the prompt has {len(ids)} tokens and {self._max_tokens} are to follow; the context has {context}",
-                    where="prompt",
-                    remedy="shorten the prompt or lower --max-tokens",
-                )
+            body = stack.enter_context(self.gate.call(self._prompt or ""))
             # Inside the block: an interrupted prefill shuts the gate.
-            self._prefill(ids)
+            if self._prompt is not None:
+                self._append("prefill", prompt_ids(self.model.tokenizer, body))
             self._stack = stack.pop_all()
         return self
 
@@ -272,10 +279,34 @@ class Session:
         self._stack.close()
         self._cache.close()
 
-    def _prefill(self, ids: Sequence[int]) -> None:
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Append token ids to the body, after what was read and generated; `logits` are those after the last of them.
+
+        The model saw every text begin with `model.tokenizer.eot_id`. The ids' text passes the gate like any other.
+
+        Raises:
+            GateError: the gate is shut, the text holds a forbidden control character, no ids, an id outside the vocabulary, or the
+                context is full. Nothing is appended then; a refused character also shuts the gate.
+        """
         self.gate.require_open("prefill")
-        array = np.array(ids, np.int64)
-        self.logits = self._cache.forward(array, last_only=True)[0]
+        check_ids(self.model.weights, np.array(ids, np.int64), self._n_held + len(self._pending))
+        tokenizer = self.model.tokenizer
+        self.gate.feed(tokenizer.decode_bytes(i for i in ids if i != tokenizer.eot_id))
+        self._append("prefill", ids)
+
+    def _append(self, call: str, ids: Sequence[int]) -> None:
+        self.gate.require_open(call)
+        new = [*self._pending, *ids]
+        needed, context = self._n_held + len(new) + self._max_tokens - len(self.tokens), self.model.context
+        if needed > context and call == "prefill":
+            raise GateError(
+                f"the prompt has {self._n_held + len(new)} tokens and {self._max_tokens} are to follow; the context has {context}",
+                where="prompt",
+                remedy="shorten the prompt or lower --max-tokens",
+            )
+        self.logits = self._cache.forward(np.array(new, np.int64), last_only=True)[0]
+        self._n_held += len(new)
+        self._pending = []
 
     def step(self) -> int:
         """The next token id, greedy; ties go to the lowest id.
@@ -285,12 +316,14 @@ class Session:
         """
         self.gate.require_open("step")
         if self.logits is None:
-            raise GateError("a step before the prompt was read", remedy="enter the session with `with`")
-        if self.tokens:
-            last = np.array(self.tokens[-1:], np.int64)
-            self.logits = self._cache.forward(last, last_only=True)[0]
-        self.tokens.append(reference.argmax(self.logits))
-        return self.tokens[-1]
+            raise GateError(
+                "a step before a prompt was read", remedy="give `session` a prompt, or call `prefill`"
+            )
+        if self._pending:
+            self._append("step", ())
+        self._pending = [reference.argmax(self.logits)]
+        self.tokens += self._pending
+        return self._pending[0]
 
     def generate(self, max_tokens: int) -> Iterator[str]:
         """Text as it comes, up to `max_tokens` tokens or the end-of-text token. Pieces are whole characters.
