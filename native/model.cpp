@@ -2,6 +2,22 @@
 #include "model.h"
 
 #include <new>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+bool s7::Arena::make(i64 n_bytes) {
+    constexpr i64 large = i64{1} << 21;
+    if (!memory_.make(n_bytes + large)) return false;
+    offset_ = static_cast<i64>((large - reinterpret_cast<u64>(memory_.get()) % large) % large);
+    at_ = 0;
+    end_ = n_bytes;
+#if defined(__linux__)
+    // Advice: nothing is lost where it is not taken. The last, partly used page stays small.
+    (void)madvise(memory_.get() + offset_, static_cast<size_t>(n_bytes / large * large), MADV_HUGEPAGE);
+#endif
+    return true;
+}
 
 namespace {
 
@@ -52,8 +68,23 @@ s7_status check_linear(const s7_linear &w, i64 n_out, i64 n_in) {
     return S7_OK;
 }
 
-// Row by row into panels; `act_xor` says whether sums have to start at -128 times an output's codes.
-s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, u8 act_xor, Linear &to) {
+// What pack_linear takes from the arena.
+i64 packed_bytes(i64 n_out, i64 n_in, u8 act_xor) {
+    const i64 padded = s7::round_up(n_out, s7::kPanel), groups = s7::round_up(n_in, s7::kGroup) / s7::kGroup;
+    return padded / s7::kPanel * groups * s7::kCell + s7::round_up(2 * padded, 64) + s7::round_up(padded, 64) +
+           (act_xor != 0 ? s7::round_up(4 * padded, 64) : 0);
+}
+
+i64 packed_bytes_of(const s7_shape &s, u8 act_xor) {
+    const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
+    const i64 expert = 2 * packed_bytes(s.d_ffn, d, act_xor) + packed_bytes(d, s.d_ffn, act_xor);
+    const i64 layer = packed_bytes(d_q, d, act_xor) + 2 * packed_bytes(d_kv, d, act_xor) + packed_bytes(d, d_q, act_xor) +
+                      s.n_experts * expert;
+    return s.n_layers * layer + packed_bytes(s.vocab_size, d, act_xor);
+}
+
+// Row by row into panels; where acts are unsigned, sums start at -128 times an output's codes.
+s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, s7_model &model, Linear &to) {
     if (const s7_status bad = check_linear(from, n_out, n_in)) return bad;
     if (!is_exponent(from.exponent)) return S7_RANGE;
     to.n_out = n_out;
@@ -63,21 +94,23 @@ s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, u8 act_xor, Li
     to.exponent = from.exponent;
     to.lift = headroom(n_in);
     const i64 panel_bytes = to.n_groups * s7::kCell, padded = to.n_panels * s7::kPanel;
-    if (!to.panels.make(to.n_panels * panel_bytes) || !to.m.make(padded) || !to.s.make(padded)) return S7_NO_MEMORY;
-    if (act_xor != 0 && !to.start.make(padded)) return S7_NO_MEMORY;
-    for (i64 o = n_out; o < padded; ++o) to.s.get()[o] = kMaxShift;
+    to.panels = model.arena.take<i8>(to.n_panels * panel_bytes);
+    to.m = model.arena.take<u16>(padded);
+    to.s = model.arena.take<u8>(padded);
+    if (model.kernels->act_xor != 0) to.start = model.arena.take<i32>(padded);
+    for (i64 o = n_out; o < padded; ++o) to.s[o] = kMaxShift;
     for (i64 o = 0; o < n_out; ++o) {
         if (from.row_s[o] < kMinRowShift) return S7_RANGE;
         to.narrow = to.narrow && from.row_s[o] > kMinRowShift;
-        to.m.get()[o] = from.row_m[o];
-        to.s.get()[o] = static_cast<u8>(least(i64{from.row_s[o]}, kMaxShift));
-        i8 *row = to.panels.get() + o / s7::kPanel * panel_bytes + o % s7::kPanel * s7::kGroup;
+        to.m[o] = from.row_m[o];
+        to.s[o] = static_cast<u8>(least(i64{from.row_s[o]}, kMaxShift));
+        i8 *row = to.panels + o / s7::kPanel * panel_bytes + o % s7::kPanel * s7::kGroup;
         const i8 *codes = from.codes + o * n_in;
         i32 sum = 0;
         for (i64 i = 0; i < n_in; ++i) sum += codes[i];
         for (i64 g = 0; g < n_in / s7::kGroup; ++g) std::memcpy(row + g * s7::kCell, codes + g * s7::kGroup, s7::kGroup);
         for (i64 i = n_in / s7::kGroup * s7::kGroup; i < n_in; ++i) row[i / s7::kGroup * s7::kCell + i % s7::kGroup] = codes[i];
-        if (act_xor != 0) to.start.get()[o] = -128 * sum;
+        if (to.start != nullptr) to.start[o] = -128 * sum;
     }
     return S7_OK;
 }
@@ -93,21 +126,21 @@ s7_status copy_norm(const s7_norm &from, i64 n, Norm &to) {
     return S7_OK;
 }
 
-s7_status load_layer(const s7_shape &s, const s7_layer &from, u8 act_xor, s7::Layer &to) {
+s7_status load_layer(const s7_shape &s, const s7_layer &from, s7_model &model, s7::Layer &to) {
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
     if (from.experts == nullptr) return S7_NULL;
     if (const s7_status bad = copy_norm(from.attn_norm, d, to.attn_norm)) return bad;
     if (const s7_status bad = copy_norm(from.ffn_norm, d, to.ffn_norm)) return bad;
-    if (const s7_status bad = pack_linear(from.q, d_q, d, act_xor, to.q)) return bad;
-    if (const s7_status bad = pack_linear(from.k, d_kv, d, act_xor, to.k)) return bad;
-    if (const s7_status bad = pack_linear(from.v, d_kv, d, act_xor, to.v)) return bad;
-    if (const s7_status bad = pack_linear(from.o, d, d_q, act_xor, to.o)) return bad;
+    if (const s7_status bad = pack_linear(from.q, d_q, d, model, to.q)) return bad;
+    if (const s7_status bad = pack_linear(from.k, d_kv, d, model, to.k)) return bad;
+    if (const s7_status bad = pack_linear(from.v, d_kv, d, model, to.v)) return bad;
+    if (const s7_status bad = pack_linear(from.o, d, d_q, model, to.o)) return bad;
     to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(s.n_experts)];
     if (to.experts == nullptr) return S7_NO_MEMORY;
     for (i32 e = 0; e < s.n_experts; ++e) {
-        if (const s7_status bad = pack_linear(from.experts[e].gate, s.d_ffn, d, act_xor, to.experts[e].gate)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].up, s.d_ffn, d, act_xor, to.experts[e].up)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].down, d, s.d_ffn, act_xor, to.experts[e].down)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].gate, s.d_ffn, d, model, to.experts[e].gate)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].up, s.d_ffn, d, model, to.experts[e].up)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].down, d, s.d_ffn, model, to.experts[e].down)) return bad;
     }
     return S7_OK;
 }
@@ -138,18 +171,18 @@ s7_status load_rest(const s7_shape &s, const s7_weights &from, s7_model &to) {
         to.router.get()[id] = from.router[id];
     }
     if (const s7_status bad = copy_norm(from.final_norm, s.d_model, to.final_norm)) return bad;
-    return pack_linear(from.head, s.vocab_size, s.d_model, to.kernels->act_xor, to.head);
+    return S7_OK;
 }
 
 s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
     if (const s7_status bad = load_embedding(s, from.embedding, to)) return bad;
     if (const s7_status bad = load_rest(s, from, to)) return bad;
     to.layers = new (std::nothrow) s7::Layer[static_cast<size_t>(s.n_layers)];
-    if (to.layers == nullptr) return S7_NO_MEMORY;
+    if (to.layers == nullptr || !to.arena.make(packed_bytes_of(s, to.kernels->act_xor))) return S7_NO_MEMORY;
     for (i32 i = 0; i < s.n_layers; ++i) {
-        if (const s7_status bad = load_layer(s, from.layers[i], to.kernels->act_xor, to.layers[i])) return bad;
+        if (const s7_status bad = load_layer(s, from.layers[i], to, to.layers[i])) return bad;
     }
-    return S7_OK;
+    return pack_linear(from.head, s.vocab_size, s.d_model, to, to.head);
 }
 
 }  // namespace
@@ -177,14 +210,6 @@ void s7_model_free(s7_model *model) { delete model; }
 
 int64_t s7_model_bytes(const s7_model *model) {
     if (model == nullptr) return 0;
-    i64 sum = model->embedding.n_bytes() + model->embedding_m.n_bytes() + model->embedding_s.n_bytes() + model->cosine.n_bytes() +
-              model->sine.n_bytes() + model->router.n_bytes() + model->head.n_bytes();
-    for (i32 i = 0; i < model->shape.n_layers; ++i) {
-        const s7::Layer &layer = model->layers[i];
-        sum += layer.q.n_bytes() + layer.k.n_bytes() + layer.v.n_bytes() + layer.o.n_bytes();
-        for (i32 e = 0; e < model->shape.n_experts; ++e) {
-            sum += layer.experts[e].gate.n_bytes() + layer.experts[e].up.n_bytes() + layer.experts[e].down.n_bytes();
-        }
-    }
-    return sum;
+    return model->arena.n_bytes() + model->embedding.n_bytes() + model->embedding_m.n_bytes() + model->embedding_s.n_bytes() +
+           model->cosine.n_bytes() + model->sine.n_bytes() + model->router.n_bytes();
 }

@@ -40,17 +40,38 @@ private:
     i64 n_bytes_ = 0;
 };
 
+// One block of zeroed memory for all packed weights, in the order of their use. Whole large pages are asked for, where there are such:
+// a token reads all of it, and small pages cost a walk each.
+class Arena {
+public:
+    [[nodiscard]] bool make(i64 n_bytes);
+
+    // The next n elements, on a cache line; nullptr past the end.
+    template <class T>
+    T *take(i64 n) {
+        const i64 bytes = round_up(n * static_cast<i64>(sizeof(T)), 64);
+        if (at_ + bytes > end_) return nullptr;
+        u8 *here = memory_.get() + offset_ + at_;
+        at_ += bytes;
+        return reinterpret_cast<T *>(here);
+    }
+    i64 n_bytes() const { return end_; }
+
+private:
+    Buffer<u8> memory_;
+    i64 offset_ = 0, at_ = 0, end_ = 0;
+};
+
 struct Linear {
-    Buffer<i8> panels;
-    Buffer<i32> start;
-    Buffer<u16> m;
-    Buffer<u8> s;
+    i8 *panels = nullptr;
+    i32 *start = nullptr;
+    u16 *m = nullptr;
+    u8 *s = nullptr;
     i64 n_out = 0, n_in = 0, n_panels = 0, n_groups = 0;
     i32 exponent = 0, lift = 0;
     bool narrow = true;
 
-    Projection view() const { return {panels.get(), start.get(), m.get(), s.get(), n_groups, lift, narrow}; }
-    i64 n_bytes() const { return panels.n_bytes() + start.n_bytes() + m.n_bytes() + s.n_bytes(); }
+    Projection view() const { return {panels, start, m, s, n_groups, lift, narrow}; }
 };
 
 struct Norm {
@@ -80,6 +101,7 @@ struct s7_model {
     i32 rsqrt[S7_RSQRT_ENTRIES]{};
     u32 exp2_steps[S7_EXP2_ENTRIES - 1]{}, sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance
     const s7::Kernels *kernels = nullptr;
+    s7::Arena arena;  // of every Linear
     s7::Buffer<i8> embedding;  // [V, D]
     s7::Buffer<u16> embedding_m, embedding_s;
     s7::Buffer<i16> cosine, sine;  // [C, E / 2]

@@ -53,7 +53,7 @@ BACKENDS = {
     native.NAME: Backend(
         make=lambda model, n: native.Engine(model, n_threads=n), unavailable=lambda: native.unavailable()
     ),
-    reference.NAME: Backend(make=lambda model, n: reference.Engine(model), unavailable=reference.unavailable),
+    reference.NAME: Backend(make=lambda model, _: reference.Engine(model), unavailable=reference.unavailable),
 }
 
 
