@@ -64,12 +64,16 @@ void s7_session::put_key(i64 layer, i64 kv, i64 position, const u8 *acts, s7::Pa
     u8 *block = bytes.get()[position / kPage] + head_offset(layer, kv);
     const i64 slot = position % kPage, dims = model->shape.head_dim;
     const u8 flip = model->kernels->act_xor;
+    u8 *to = block + layout.k + packed_at(layout.k_groups, slot, 0);
     i32 sum = 0;
-    for (i64 i = 0; i < dims; ++i) {
-        const auto code = static_cast<i8>(acts[i] ^ flip);
-        block[layout.k + packed_at(layout.k_groups, slot, i)] = static_cast<u8>(code);
-        sum += code;
+    for (i64 i = 0; i < dims; ++i) sum += static_cast<i8>(acts[i] ^ flip);
+    for (i64 g = 0; g < dims / kGroup; ++g) {
+        u32 four;
+        std::memcpy(&four, acts + g * kGroup, kGroup);
+        four ^= 0x01010101U * flip;
+        std::memcpy(to + g * kCell, &four, kGroup);
     }
+    for (i64 i = dims / kGroup * kGroup; i < dims; ++i) to[i / kGroup * kCell + i % kGroup] = acts[i] ^ flip;
     array<i32>(block, layout.start)[slot] = flip == 0 ? 0 : -128 * sum;
     array<u16>(block, layout.k_m)[slot] = static_cast<u16>(scale.m);
     array<i16>(block, layout.k_e)[slot] = static_cast<i16>(scale.e);
@@ -79,7 +83,10 @@ void s7_session::put_value(i64 layer, i64 kv, i64 position, const u8 *acts, s7::
     u8 *block = bytes.get()[position / kPage] + head_offset(layer, kv);
     const i64 slot = position % kPage, dims = model->shape.head_dim;
     const u8 flip = model->kernels->act_xor;
-    for (i64 i = 0; i < dims; ++i) block[layout.v + packed_at(kPage / kGroup, i, slot)] = acts[i] ^ flip;
+    for (i64 p = 0; p * kPanel < dims; ++p) {
+        u8 *to = block + layout.v + packed_at(kPage / kGroup, p * kPanel, slot);
+        for (i64 o = 0; o < least(kPanel, dims - p * kPanel); ++o) to[o * kGroup] = acts[p * kPanel + o] ^ flip;
+    }
     array<u16>(block, layout.v_m)[slot] = static_cast<u16>(scale.m);
     array<i16>(block, layout.v_e)[slot] = static_cast<i16>(scale.e);
 }

@@ -148,23 +148,47 @@ s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs) {
     return S7_OK;
 }
 
-s7_status s7_greedy(s7_team *team, s7_session *session, const int32_t *ids, int32_t n_ids, int32_t stop, int32_t *tokens,
-                    int32_t n_tokens, int32_t *n_made, int32_t *logits) {
-    if (team == nullptr || session == nullptr || ids == nullptr || tokens == nullptr || n_made == nullptr) return S7_NULL;
+s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t stop, int32_t *tokens, int32_t n_tokens,
+                    int32_t *n_made) {
+    if (team == nullptr || runs == nullptr || tokens == nullptr || n_made == nullptr) return S7_NULL;
+    if (n_runs < 1) return S7_IDS;
     if (n_tokens < 1) return S7_SHAPE;
-    if (session->length + n_ids + n_tokens - 1 > team->model->shape.context) return S7_CONTEXT;
     const i64 vocab = team->model->shape.vocab_size;
-    if (n_ids > 0 && !session->reserve(i64{n_ids} + n_tokens - 1)) return S7_NO_MEMORY;
-    s7_run run{session, ids, n_ids, 1, team->last.get()};
-    i32 made = 0;
-    do {
-        if (const s7_status bad = s7_forward(team, &run, 1)) return bad;
-        tokens[made] = argmax(team->last.get(), vocab);
-        run.ids = tokens + made;
-        run.n_ids = 1;
-    } while (tokens[made++] != stop && made < n_tokens);
-    *n_made = made;
-    if (logits != nullptr) std::memcpy(logits, team->last.get(), static_cast<size_t>(vocab) * sizeof(i32));
+    s7::Buffer<s7_run> now;
+    s7::Buffer<i32> logits;
+    if (!now.make(n_runs) || !logits.make(n_runs * vocab)) return S7_NO_MEMORY;
+    for (i64 i = 0; i < n_runs; ++i) {
+        s7_run &run = now.get()[i] = runs[i];
+        run.n_logits = 1;
+        run.logits = logits.get() + i * vocab;
+    }
+    if (const s7_status bad = check(*team, now.get(), n_runs)) return bad;
+    for (i64 i = 0; i < n_runs; ++i) {  // what later steps need is there before the first
+        const s7_run &run = runs[i];
+        if (run.session->length + run.n_ids + n_tokens - 1 > team->model->shape.context) return S7_CONTEXT;
+        if (!run.session->reserve(i64{run.n_ids} + n_tokens - 1)) return S7_NO_MEMORY;
+        if (!team->make_scores(run.session->length + run.n_ids + n_tokens - 1)) return S7_NO_MEMORY;
+        n_made[i] = 0;
+    }
+    for (i64 n_left = n_runs; n_left > 0;) {
+        if (const s7_status bad = s7_forward(team, now.get(), static_cast<i32>(n_left))) return bad;
+        i64 kept = 0;
+        for (i64 j = 0; j < n_left; ++j) {
+            s7_run run = now.get()[j];
+            const i64 i = (run.logits - logits.get()) / vocab;
+            i32 *token = tokens + i * n_tokens + n_made[i]++;
+            *token = argmax(run.logits, vocab);
+            if (*token == stop || n_made[i] == n_tokens) continue;
+            run.ids = token;
+            run.n_ids = 1;
+            now.get()[kept++] = run;
+        }
+        n_left = kept;
+    }
+    for (i64 i = 0; i < n_runs; ++i) {
+        if (runs[i].logits == nullptr) continue;
+        std::memcpy(runs[i].logits, logits.get() + i * vocab, static_cast<size_t>(vocab) * sizeof(i32));
+    }
     return S7_OK;
 }
 

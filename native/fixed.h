@@ -99,11 +99,12 @@ inline Scale rsqrt(i64 v, const i32 *table) {
     return {static_cast<i32>(r), 31 + h};
 }
 
-// Steps of a table: an entry in the lower half of a word, the signed distance to the next in the upper one (down, for EXP2).
+// Steps of a table: an entry in the lower half of a word, the signed distance to the next in the upper one (down, for EXP2). Which step
+// is looked up and what is done with it are apart, so that a compiler vectorises the second.
 
 // EXP2 for any u32.
-inline u32 exp2_negative(u32 d, const u32 *steps) {
-    const u32 step = steps[(d >> 10) & 63];
+inline u32 exp2_index(u32 d) { return (d >> 10) & 63; }
+inline u32 exp2_negative(u32 d, u32 step) {
     const i32 part = (static_cast<i32>(step) >> 16) * static_cast<i32>(d & 1023);
     const u32 y = static_cast<u32>(static_cast<i32>(step & 0xFFFF) - ((part + 512) >> 10));
     // (2y >> s) + 1 >> 1 is RSHIFT(y, s), also for s = 0.
@@ -111,9 +112,10 @@ inline u32 exp2_negative(u32 d, const u32 *steps) {
 }
 
 // SIGMOID for |g| < 2^15.
-inline i32 sigmoid(i32 g, const u32 *steps) {
-    const u32 a = static_cast<u32>(g < 0 ? -g : g), step = steps[a >> 6];
-    const i32 y = static_cast<i32>(step & 0xFFFF) + (((static_cast<i32>(step) >> 16) * static_cast<i32>(a & 63) + 32) >> 6);
+inline u32 sigmoid_index(i32 g) { return static_cast<u32>(g < 0 ? -g : g) >> 6; }
+inline i32 sigmoid(i32 g, u32 step) {
+    const i32 part = (static_cast<i32>(step) >> 16) * ((g < 0 ? -g : g) & 63);
+    const i32 y = static_cast<i32>(step & 0xFFFF) + ((part + 32) >> 6);
     return g < 0 ? 32768 - y : y;
 }
 

@@ -87,15 +87,22 @@ s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sin
     return {scale.m, scale.e - shift};
 }
 
+// SiLU of a row with 11 fraction bits, in place; `found` is scratch.
+void silu_row(i32 *row, i64 n, const u32 *steps, i32 *found) {
+    for (i64 i = 0; i < n; ++i) found[i] = static_cast<i32>(sigmoid_index(least(most(row[i], -32767), 32767)));
+    for (i64 i = 0; i < n; ++i) found[i] = static_cast<i32>(steps[found[i]]);
+    for (i64 i = 0; i < n; ++i) {
+        const i32 g = row[i];
+        const i32 inside = least(most(g, -32767), 32767);
+        const i32 curved = (inside * sigmoid(inside, static_cast<u32>(found[i])) + 1024) >> 11;
+        const i32 straight = least(most(g, 0), 1 << 26) * 16;
+        row[i] = g == inside ? curved : straight;
+    }
+}
+
 s7::Pair swiglu_row(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *steps, i32 *a, i32 *b, u8 *acts) {
     units_row(gate, n, m, s, false, a);
-    for (i64 i = 0; i < n; ++i) {
-        const i32 g = a[i];
-        const i32 inside = least(most(g, -32767), 32767);
-        const i32 curved = (inside * sigmoid(inside, steps) + 1024) >> 11;
-        const i32 straight = least(most(g, 0), 1 << 26) * 16;
-        a[i] = g == inside ? curved : straight;
-    }
+    silu_row(a, n, steps, b);
     const i32 a_shift = normalize_row(a, n, 15, a), b_shift = normalize_row(up, n, 15, b);
     for (i64 i = 0; i < n; ++i) a[i] *= b[i];
     const s7::Pair scale = quantize_row(a, n, acts);

@@ -134,10 +134,11 @@ int64_t s7_session_bytes(const s7_session *session);
 /* Append ids to `n_runs` sequences at once, each another session. All of them are done, or none. */
 s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs);
 
-/* Append ids, then `n_tokens` greedy steps: tokens [n_tokens], ties to the lowest id; `logits` [vocab_size] of the last step, or NULL.
- * The last token is not appended. A token equal to `stop` (-1: none) ends it, too; `n_made` counts what was written. */
-s7_status s7_greedy(s7_team *team, s7_session *session, const int32_t *ids, int32_t n_ids, int32_t stop, int32_t *tokens,
-                    int32_t n_tokens, int32_t *n_made, int32_t *logits);
+/* s7_forward, then greedy steps of every run, ties to the lowest id, up to n_tokens: tokens [n_runs, n_tokens]; n_made [n_runs] counts
+ * what was written. A token equal to `stop` (-1: none) ends its run, and is written. The last token is not appended. n_logits is not
+ * read; `logits` [vocab_size], where not NULL, gets those of the run's last step. */
+s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t stop, int32_t *tokens, int32_t n_tokens,
+                    int32_t *n_made);
 
 /* The cache of one layer, keys (0) or values (1): codes [length, n_kv_heads, head_dim], m and e [length, n_kv_heads].
  * n_codes and n_scales are the rooms. */

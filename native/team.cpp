@@ -115,7 +115,7 @@ bool s7_team::make_scratch() {
             return false;
         }
     }
-    return rows.make(n) && line.make(n) && last.make(h.vocab_size) && delta.make(n * d_wide) && tiles.make(n) && sorted.make(n) && wanted.make(n) && x.make(n * d) && q.make(n * q_wide) && k.make(n * kv_wide) &&
+    return rows.make(n) && line.make(n) && delta.make(n * d_wide) && tiles.make(n) && sorted.make(n) && wanted.make(n) && x.make(n * d) && q.make(n * q_wide) && k.make(n * kv_wide) &&
            v.make(n * kv_wide) && first.make(n * out) && second.make(n * out) && joined.make(n * d_q) && low.make(n * h.n_heads) &&
            logits.make(s7::kHeadRows * v_wide) && acts.make(n * wide) && hidden.make(n * wide) &&
            token.make(n) && hidden_token.make(n);

@@ -52,7 +52,7 @@ struct s7_team {
 
     // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole panels.
     i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, d_wide = 0, v_wide = 0;
-    s7::Buffer<i32> x, q, k, v, first, second, delta, joined, low, logits, last;
+    s7::Buffer<i32> x, q, k, v, first, second, delta, joined, low, logits;
     s7::Buffer<u8> acts, hidden;
     s7::Buffer<s7::Pair> token, hidden_token;
 

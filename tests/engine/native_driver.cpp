@@ -78,8 +78,8 @@ std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vect
     good = good && s7_forward(team, both, 2) == S7_OK && s7_session_length(fork) == shape.context - 1;
     s7_session_free(session);
     int32_t tokens[2], made = 0;
-    good = good && s7_greedy(team, fork, ids.data(), 1, -1, tokens, 2, &made, nullptr) == S7_CONTEXT;
-    good = good && s7_greedy(team, fork, ids.data(), 1, -1, tokens, 1, &made, spare.data()) == S7_OK && made == 1;
+    good = good && s7_greedy(team, &both[1], 1, -1, tokens, 2, &made) == S7_CONTEXT;
+    good = good && s7_greedy(team, &both[1], 1, -1, tokens, 1, &made) == S7_OK && made == 1;
     s7_session_free(fork);
     s7_team_free(team);
     return good ? logits : std::vector<int32_t>{};

@@ -12,12 +12,13 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import byref, c_int32, c_int64, c_void_p
+from ctypes import byref, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
 from sevenfold.core.fixed import Ints, as_ints
@@ -197,32 +198,80 @@ class Engine:
             logits of each, [1, V], or [T, V] for last_only=False.
 
         Raises:
-            GateError: what `Session.forward` refuses, or a session that is there twice; nothing is changed.
+            GateError: what `Session.forward` refuses, no calls, or a session that is there twice; nothing is changed.
         """
+        logits = [
+            np.empty((1 if last_only else np.size(ids), self.model.shape.vocab_size), np.int32)
+            for _, ids in calls
+        ]
+        with self._runs(calls, logits) as runs, self.team() as team:
+            _check(self._library, self._library.s7_forward(team, runs, len(runs)), "run these ids")
+        return [as_ints(rows) for rows in logits]
+
+    def greedy_batch(
+        self, calls: Sequence[tuple[Session, Ints]], n_tokens: int, *, stop: int | None = None
+    ) -> list[list[int]]:
+        """Append ids to several sequences, then up to `n_tokens` greedy steps of each, without a return to Python between them.
+
+        Ties go to the lowest id. The last token is not appended. A token equal to `stop` ends its sequence, and is given.
+
+        Raises:
+            GateError: as `forward_batch`, or ids and tokens exceed the context; nothing is changed.
+        """
+        if n_tokens < 1:
+            raise GateError(f"{n_tokens} tokens", remedy="ask for one token at least")
+        tokens = np.empty((len(calls), n_tokens), np.int32)
+        n_made = np.zeros(len(calls), np.int32)
+        with self._runs(calls, [None] * len(calls), n_tokens - 1) as runs, self.team() as team:
+            status = self._library.s7_greedy(
+                team,
+                runs,
+                len(runs),
+                -1 if stop is None else stop,
+                tokens.ctypes.data,
+                n_tokens,
+                n_made.ctypes.data,
+            )
+            _check(self._library, status, "run these ids")
+        return [row[:n].tolist() for row, n in zip(tokens, n_made, strict=True)]
+
+    @contextmanager
+    def _runs(
+        self,
+        calls: Sequence[tuple[Session, Ints]],
+        logits: Sequence[NDArray[np.int32] | None],
+        n_more: int = 0,
+    ) -> Iterator[Any]:
+        """The structures of a call, checked, with every session locked; `n_more` positions are to follow the ids."""
         sessions = [session for session, _ in calls]
-        if len({id(session) for session in sessions}) < len(sessions):
-            raise GateError("a session is in the batch twice", remedy="give each session once")
-        runs, results, kept = (abi.Run * len(calls))(), [], []
+        if not calls or len({id(session) for session in sessions}) < len(sessions):
+            raise GateError(
+                "a batch is empty, or a session is in it twice", remedy="give each session once, one at least"
+            )
         # Locks in one order for all callers, so that two batches cannot wait for each other.
         order = sorted(sessions, key=id)
         for session in order:
             session.lock.acquire()
         try:
-            for run, (session, ids) in zip(runs, calls, strict=True):
-                wide = as_ints(ids)
-                check_ids(self.model, wide, session.held())
-                narrow = np.ascontiguousarray(wide, np.int32)
-                logits = np.empty((1 if last_only else wide.size, self.model.shape.vocab_size), np.int32)
-                run.session, run.ids, run.logits = session.handle, narrow.ctypes.data, logits.ctypes.data
-                run.n_ids, run.n_logits = narrow.size, len(logits)
-                results.append(logits)
+            runs, kept = (abi.Run * len(calls))(), []
+            for run, (session, ids), rows in zip(runs, calls, logits, strict=True):
+                narrow = self._checked(session, ids, n_more)
                 kept.append(narrow)
-            with self.team() as team:
-                _check(self._library, self._library.s7_forward(team, runs, len(runs)), "run these ids")
+                run.session, run.ids, run.n_ids = session.handle, narrow.ctypes.data, narrow.size
+                if rows is not None:
+                    run.logits, run.n_logits = rows.ctypes.data, len(rows)
+            yield runs
         finally:
             for session in order:
                 session.lock.release()
-        return [as_ints(logits) for logits in results]
+
+    def _checked(self, session: Session, ids: Ints, n_more: int) -> NDArray[np.int32]:
+        wide = as_ints(ids)
+        check_ids(self.model, wide, session.held())
+        needed, context = session.held() + wide.size + n_more, self.model.shape.context
+        if needed > context:
+            raise GateError(f"{needed} tokens exceed the context of {context}", remedy="ask for fewer tokens")
+        return np.ascontiguousarray(wide, np.int32)
 
 
 class Session:
@@ -274,31 +323,8 @@ class Session:
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 
     def greedy(self, ids: Ints, n_tokens: int, *, stop: int | None = None) -> list[int]:
-        """Append `ids`, then up to `n_tokens` greedy steps without a return to Python between them; ties to the lowest id.
-
-        The last token is not appended. `stop` ends it, too, and is the last token then.
-
-        Raises:
-            GateError: as `forward`, or prompt and tokens exceed the context; nothing is changed.
-        """
-        if n_tokens < 1:
-            raise GateError(f"{n_tokens} tokens", remedy="ask for one token at least")
-        wide, made = as_ints(ids), c_int32()
-        tokens = np.empty(n_tokens, np.int32)
-        with self.lock, self.engine.team() as team:
-            check_ids(self.engine.model, wide, self.held())
-            needed, context = self.held() + wide.size + n_tokens - 1, self.engine.model.shape.context
-            if needed > context:
-                raise GateError(
-                    f"{needed} tokens exceed the context of {context}", remedy="ask for fewer tokens"
-                )
-            narrow = np.ascontiguousarray(wide, np.int32)
-            status = self._library.s7_greedy(
-                team, self.handle, narrow.ctypes.data, narrow.size, -1 if stop is None else stop,
-                tokens.ctypes.data, n_tokens, byref(made), None,
-            )  # fmt: skip
-        _check(self._library, status, "run these ids")
-        return [int(token) for token in tokens[: made.value]]
+        """`Engine.greedy_batch` of this sequence alone."""
+        return self.engine.greedy_batch([(self, ids)], n_tokens, stop=stop)[0]
 
     def fork(self, length: int | None = None) -> Session:
         """A second sequence with the first `length` positions (all, if None); whole pages are shared, not copied.

@@ -99,7 +99,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s7_forward": (c_int32, [c_void_p, POINTER(Run), c_int32]),
     "s7_greedy": (
         c_int32,
-        [c_void_p, c_void_p, c_void_p, c_int32, c_int32, c_void_p, c_int32, POINTER(c_int32), c_void_p],
+        [c_void_p, POINTER(Run), c_int32, c_int32, c_void_p, c_int32, c_void_p],
     ),
     "s7_session_kv": (
         c_int32,
