@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from test_session import STEPS, dictionary, seal_input, small  # noqa: F401  # fixtures
+from tiny_models import Tiny, tiny
 from typer.testing import CliRunner
 
 from sevenfold.artifact import SealInput, build_contents, write_artifact
 from sevenfold.cli import app
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.engine import backends, native
+from sevenfold.engine.ops import LONG_CONTEXT
 from sevenfold.engine.session import Model, backend_states, replay
 
 REASON = native.unavailable()
@@ -87,3 +90,15 @@ def test_the_self_test_without_a_file() -> None:
     assert backends.self_test("reference") == "NumPy"
     with pytest.raises(UsageError, match="no backend 'gpu'"):
         backends.self_test("gpu")
+
+
+@needs_native
+@pytest.mark.parametrize("model", [tiny("stacks"), tiny("dense")])
+def test_a_model_that_the_fastest_backend_does_not_take_runs_on_the_next(model: Tiny) -> None:
+    weights = model.load()
+    if not weights.stacks:
+        weights = replace(weights, shape=replace(weights.shape, context=LONG_CONTEXT + 1))
+    assert backends.available(weights) == ["reference"]
+    assert backends.available()[0] == "native"
+    with pytest.raises(UsageError, match="'native' does not take this model: it"):
+        backends.make_engine("native", weights)

@@ -43,21 +43,25 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """How a backend is made, and why it cannot be here."""
+    """How a backend is made, why it cannot be here, and why it does not take a model."""
 
     make: Callable[[IntegerModel], Engine]
     unavailable: Callable[[], str | None]
+    refuses: Callable[[IntegerModel], str | None] = lambda _model: None  # why not this model
 
 
 BACKENDS = {
-    native.NAME: Backend(make=native.Engine, unavailable=lambda: native.unavailable()),
+    native.NAME: Backend(
+        make=native.Engine, unavailable=lambda: native.unavailable(), refuses=native.refuses
+    ),
     reference.NAME: Backend(make=reference.Engine, unavailable=reference.unavailable),
 }
 
 
-def available() -> list[str]:
-    """Backends that this machine can run, fastest first; the reference is always the last."""
-    return [name for name, backend in BACKENDS.items() if backend.unavailable() is None]
+def available(model: IntegerModel | None = None) -> list[str]:
+    """Backends that this machine can run (and that take `model`), fastest first; the reference is always the last."""
+    here = [name for name, backend in BACKENDS.items() if backend.unavailable() is None]
+    return [name for name in here if model is None or BACKENDS[name].refuses(model) is None]
 
 
 def find_backend(name: str) -> Backend:
@@ -72,8 +76,13 @@ def find_backend(name: str) -> Backend:
 
 
 def make_engine(name: str, model: IntegerModel) -> Engine:
-    """The model on a backend. Raises UsageError: no such backend, or not here."""
-    return find_backend(name).make(model)
+    """The model on a backend. Raises UsageError: no such backend, not here, or it does not take this model."""
+    backend = find_backend(name)
+    if reason := backend.refuses(model):
+        raise UsageError(
+            f"backend {name!r} does not take this model: {reason}", remedy="use --backend reference"
+        )
+    return backend.make(model)
 
 
 # A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill no vector.

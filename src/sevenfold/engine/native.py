@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sevenfold.core import fixed
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
 from sevenfold.core.fixed import Ints, as_ints
-from sevenfold.engine.ops import Linear, Norm
+from sevenfold.engine.ops import LONG_CONTEXT, Linear, Norm
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import FeedForward, IntegerModel, Layer
 
@@ -136,6 +136,15 @@ def unavailable() -> str | None:
         _load(LIBRARY)
     except OSError as error:
         return f"{LIBRARY.name} does not load: {error}"
+    return None
+
+
+def refuses(model: IntegerModel) -> str | None:
+    """Why this backend does not take a model; None when it does."""
+    if model.stacks:
+        return "it has expert stacks"
+    if model.shape.context > LONG_CONTEXT:
+        return f"its context is {model.shape.context}, past {LONG_CONTEXT}"
     return None
 
 
