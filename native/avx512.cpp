@@ -208,6 +208,12 @@ struct Exp2Table {
     }
 };
 
+// A lane sums up 65536 keys at most, below 2^31; all of them do not fit.
+u64 total_of(__m512i sums) {
+    const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(sums));
+    return static_cast<u64>(_mm512_reduce_add_epi64(_mm512_add_epi64(low, _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(sums, 1)))));
+}
+
 // The smallest exponent of the first n values.
 i32 least_value_exponent(const s7::Head &head, i64 n) {
     __m512i low = _mm512_set1_epi16(32767);
@@ -233,7 +239,7 @@ void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *ste
         _mm512_storeu_si512(scores + j, p);
         sums = _mm512_add_epi32(sums, p);
     }
-    query.total = drop_excess(static_cast<u32>(_mm512_reduce_add_epi32(sums)), n, scores);
+    query.total = drop_excess(total_of(sums), n, scores);
     query.low = least_value_exponent(head, n);
     const __m512i base = _mm512_set1_epi32(15 - query.low);
     for (i64 i = 0; i <= last; ++i) {

@@ -118,6 +118,7 @@ s7_status s7_session_fork(const s7_session *from, int32_t length, s7_session **s
         made->bytes.get()[made->n_pages] = page->bytes.get();
     }
     made->length = length;
+    made->expert = from->expert;
     *session = made;
     return S7_OK;
 }
@@ -143,7 +144,7 @@ s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values
     if (session == nullptr || codes == nullptr || m == nullptr || e == nullptr) return S7_NULL;
     const s7_shape &h = session->model->shape;
     const s7::HeadLayout &at = session->layout;
-    if (layer < 0 || layer >= h.n_layers || values < 0 || values > 1) return S7_SHAPE;
+    if (layer < 0 || layer >= session->model->depth() || values < 0 || values > 1) return S7_SHAPE;
     if (n_scales < session->length * h.n_kv_heads || n_codes < session->length * h.n_kv_heads * h.head_dim) return S7_SHAPE;
     for (i64 position = 0; position < session->length; ++position) {
         const i64 slot = position % kPage;

@@ -19,6 +19,7 @@ struct s7_session {
     const s7_model *model;
     s7::HeadLayout layout;
     i64 length = 0, n_pages = 0;
+    i64 expert = 0;  // whose stack follows the trunk; chosen by the first id
     s7::Buffer<s7::Page *> pages;
     s7::Buffer<u8 *> bytes;  // of each page: what kernels follow
 
@@ -28,7 +29,7 @@ struct s7_session {
     ~s7_session() { keep(0); }
 
     i64 head_offset(i64 layer, i64 kv) const { return (layer * model->shape.n_kv_heads + kv) * layout.n_bytes; }
-    i64 page_bytes() const { return head_offset(model->shape.n_layers, 0); }
+    i64 page_bytes() const { return head_offset(model->depth(), 0); }
     s7::Head head(i64 layer, i64 kv) const { return {bytes.get(), head_offset(layer, kv), &layout}; }
 
     // Room to write positions length .. length + n - 1; false without memory (what is held stays valid).

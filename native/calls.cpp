@@ -83,14 +83,17 @@ void deal(s7_team &team, i64 n_rows) {
     }
 }
 
-void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
+// The runs whose sequences go through the stack of `expert`: all of them, where there are no stacks.
+void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
     i64 n_left = 0;
-    for (i64 i = 0; i < n_runs; ++i) n_left += runs[i].n_ids;
+    for (i64 i = 0; i < n_runs; ++i) n_left += runs[i].session->expert == expert ? runs[i].n_ids : 0;
     const i64 most_rows = s7::kRows * team.n_threads;
+    team.expert = expert;
     i64 run = 0, t = 0;
     for (i64 n_passes = (n_left + most_rows - 1) / most_rows; n_passes > 0; --n_passes) {
         const i64 n = (n_left + n_passes - 1) / n_passes;  // passes as even as can be
         for (i64 r = 0; r < n; ++r) {
+            while (runs[run].session->expert != expert) ++run;
             const s7_run &from = runs[run];
             const i64 wanted = t - (i64{from.n_ids} - from.n_logits);
             i32 *logits = wanted < 0 ? nullptr : from.logits + wanted * team.model->shape.vocab_size;
@@ -101,6 +104,15 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
         team.run();
         n_left -= n;
     }
+}
+
+void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
+    const i64 n_stacks = team.model->shape.stack_layers > 0 ? team.model->shape.n_experts : 1;
+    for (i64 i = 0; i < n_runs; ++i) {
+        s7_session &session = *runs[i].session;
+        if (n_stacks > 1 && session.length == 0) session.expert = team.model->router.get()[runs[i].ids[0]];
+    }
+    for (i64 expert = 0; expert < n_stacks; ++expert) run_some(team, runs, n_runs, expert);
     for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
 }
 

@@ -207,7 +207,7 @@ void Worker::expert(const s7::FeedForward &f, const u8 *from, const i32 *picked,
     for (i64 j = part.begin; j < part.end; ++j) {
         const Pair t = token[picked[j]];
         const i64 at = (all.begin + j) * team.out;
-        const Pair own_scale = kernels.swiglu(team.first.get() + at, team.second.get() + at, shape.d_ffn, t.m,
+        const Pair own_scale = kernels.swiglu(team.first.get() + at, team.second.get() + at, f.gate.n_out, t.m,
                                               t.e + f.gate.exponent - 11, model.sigmoid_steps, own.gate.get(), own.up.get(),
                                               to + j * team.wide);
         hidden_token[picked[j]] = times(own_scale, t, f.up.exponent + 15);
@@ -221,10 +221,11 @@ void Worker::expert(const s7::FeedForward &f, const u8 *from, const i32 *picked,
 void Worker::feed_forward(const s7::Layer &layer) const {
     for (i64 r = mine.begin; r < mine.end; ++r) norm(layer.ffn_norm, r, acts + r * team.wide, token[r]);
     meet_after_rows();
-    for (i32 e = 0; e < shape.n_experts; ++e) {
+    const i64 n_experts = model.experts_in_layer();
+    for (i64 e = 0; e < n_experts; ++e) {
         i64 n = 0;
         for (i64 r = all.begin; r < all.end; ++r) {
-            if (model.router.get()[team.rows.get()[r].id] == e) own.picked.get()[n++] = static_cast<i32>(r);
+            if (n_experts == 1 || model.router.get()[team.rows.get()[r].id] == e) own.picked.get()[n++] = static_cast<i32>(r);
         }
         if (n == 0) continue;
         const u8 *from = acts + all.begin * team.wide;
@@ -265,9 +266,10 @@ void Worker::head() const {
 void s7::pass(s7_team &team, i64 thread) {
     const Worker worker{team, thread};
     worker.embed();
-    for (i32 i = 0; i < team.model->shape.n_layers; ++i) {
-        worker.attention(team.model->layers[i], i);
-        worker.feed_forward(team.model->layers[i]);
+    for (i64 i = 0; i < team.model->depth(); ++i) {
+        const Layer &layer = team.model->layer(i, team.expert);
+        worker.attention(layer, i);
+        worker.feed_forward(layer);
     }
     worker.head();
 }

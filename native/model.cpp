@@ -24,18 +24,19 @@ namespace {
 using s7::Linear;
 using s7::Norm;
 
-constexpr i32 kCodeMax = 127, kMinRowShift = 16, kMaxExponent = 1024, kMaxInputs = 133144;
+constexpr i32 kCodeMax = 127, kMaxLayers = 1 << 10, kMinRowShift = 16, kMaxExponent = 1024, kMaxInputs = 133144;
 
 bool within(i64 value, i64 low, i64 high) { return low <= value && value <= high; }
 bool is_exponent(i64 e) { return within(e, -kMaxExponent, kMaxExponent); }
 
 // The ranges of specs/arithmetic.md, section 4.
 bool good_shape(const s7_shape &s) {
-    return within(s.d_model, 1, 1 << 16) && within(s.n_layers, 1, 1 << 10) && within(s.n_heads, 1, 1 << 10) &&
+    return within(s.d_model, 1, 1 << 16) && within(s.n_layers, 1, kMaxLayers) && within(s.n_heads, 1, 1 << 10) &&
            within(s.n_kv_heads, 1, 1 << 10) && within(s.head_dim, 1, 1 << 10) && within(s.d_ffn, 1, kMaxInputs) &&
-           within(s.vocab_size, 1, 1 << 20) && within(s.context, 1, 1 << 17) && within(s.n_experts, 1, 1 << 7) &&
+           within(s.vocab_size, 1, 1 << 20) && within(s.context, 1, 1 << 20) && within(s.n_experts, 1, 1 << 7) &&
            s.n_heads % s.n_kv_heads == 0 && s.head_dim % 2 == 0 && i64{s.n_heads} * s.head_dim <= kMaxInputs &&
-           is_exponent(s.residual_exponent) && within(s.score_m, 1 << 15, (1 << 16) - 1) && is_exponent(s.score_e);
+           within(s.stack_layers, 0, s.n_experts > 1 ? kMaxLayers : 0) &&
+           within(s.stack_d_ffn, s.stack_layers > 0 ? 1 : 0, s.stack_layers > 0 ? kMaxInputs : 0) && is_exponent(s.residual_exponent) && within(s.score_m, 1 << 15, (1 << 16) - 1) && is_exponent(s.score_e);
 }
 
 // Entries and distances to the next in one word each, down (-1) or up; false where an entry is not in its range.
@@ -75,12 +76,14 @@ i64 packed_bytes(i64 n_out, i64 n_in, u8 act_xor) {
            (act_xor != 0 ? s7::round_up(4 * padded, 64) : 0);
 }
 
-i64 packed_bytes_of(const s7_shape &s, u8 act_xor) {
+i64 packed_bytes_of(const s7_model &model) {
+    const s7_shape &s = model.shape;
+    const u8 flip = model.kernels->act_xor;
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
-    const i64 expert = 2 * packed_bytes(s.d_ffn, d, act_xor) + packed_bytes(d, s.d_ffn, act_xor);
-    const i64 layer = packed_bytes(d_q, d, act_xor) + 2 * packed_bytes(d_kv, d, act_xor) + packed_bytes(d, d_q, act_xor) +
-                      s.n_experts * expert;
-    return s.n_layers * layer + packed_bytes(s.vocab_size, d, act_xor);
+    const auto ffn = [&](i64 f) { return 2 * packed_bytes(f, d, flip) + packed_bytes(d, f, flip); };
+    const i64 attention = packed_bytes(d_q, d, flip) + 2 * packed_bytes(d_kv, d, flip) + packed_bytes(d, d_q, flip);
+    return s.n_layers * (attention + model.experts_in_layer() * ffn(s.d_ffn)) +
+           (model.n_layers() - s.n_layers) * (attention + ffn(s.stack_d_ffn)) + packed_bytes(s.vocab_size, d, flip);
 }
 
 // Row by row into panels; where acts are unsigned, sums start at -128 times an output's codes.
@@ -126,7 +129,8 @@ s7_status copy_norm(const s7_norm &from, i64 n, Norm &to) {
     return S7_OK;
 }
 
-s7_status load_layer(const s7_shape &s, const s7_layer &from, s7_model &model, s7::Layer &to) {
+s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer &to) {
+    const s7_shape &s = model.shape;
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
     if (from.experts == nullptr) return S7_NULL;
     if (const s7_status bad = copy_norm(from.attn_norm, d, to.attn_norm)) return bad;
@@ -135,12 +139,12 @@ s7_status load_layer(const s7_shape &s, const s7_layer &from, s7_model &model, s
     if (const s7_status bad = pack_linear(from.k, d_kv, d, model, to.k)) return bad;
     if (const s7_status bad = pack_linear(from.v, d_kv, d, model, to.v)) return bad;
     if (const s7_status bad = pack_linear(from.o, d, d_q, model, to.o)) return bad;
-    to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(s.n_experts)];
+    to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(model.experts_in_layer())];
     if (to.experts == nullptr) return S7_NO_MEMORY;
-    for (i32 e = 0; e < s.n_experts; ++e) {
-        if (const s7_status bad = pack_linear(from.experts[e].gate, s.d_ffn, d, model, to.experts[e].gate)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].up, s.d_ffn, d, model, to.experts[e].up)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].down, d, s.d_ffn, model, to.experts[e].down)) return bad;
+    for (i64 e = 0; e < model.experts_in_layer(); ++e) {
+        if (const s7_status bad = pack_linear(from.experts[e].gate, d_ffn, d, model, to.experts[e].gate)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].up, d_ffn, d, model, to.experts[e].up)) return bad;
+        if (const s7_status bad = pack_linear(from.experts[e].down, d, d_ffn, model, to.experts[e].down)) return bad;
     }
     return S7_OK;
 }
@@ -177,10 +181,13 @@ s7_status load_rest(const s7_shape &s, const s7_weights &from, s7_model &to) {
 s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
     if (const s7_status bad = load_embedding(s, from.embedding, to)) return bad;
     if (const s7_status bad = load_rest(s, from, to)) return bad;
-    to.layers = new (std::nothrow) s7::Layer[static_cast<size_t>(s.n_layers)];
-    if (to.layers == nullptr || !to.arena.make(packed_bytes_of(s, to.kernels->act_xor))) return S7_NO_MEMORY;
-    for (i32 i = 0; i < s.n_layers; ++i) {
-        if (const s7_status bad = load_layer(s, from.layers[i], to, to.layers[i])) return bad;
+    if (s.stack_layers > 0 && from.stacks == nullptr) return S7_NULL;
+    to.layers = new (std::nothrow) s7::Layer[static_cast<size_t>(to.n_layers())];
+    if (to.layers == nullptr || !to.arena.make(packed_bytes_of(to))) return S7_NO_MEMORY;
+    for (i64 i = 0; i < to.n_layers(); ++i) {
+        const bool trunk = i < s.n_layers;
+        const s7_layer &layer = trunk ? from.layers[i] : from.stacks[i - s.n_layers];
+        if (const s7_status bad = load_layer(layer, trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i])) return bad;
     }
     return pack_linear(from.head, s.vocab_size, s.d_model, to, to.head);
 }

@@ -106,7 +106,7 @@ struct s7_model {
     s7::Buffer<u16> embedding_m, embedding_s;
     s7::Buffer<i16> cosine, sine;  // [C, E / 2]
     s7::Buffer<u8> router;
-    s7::Layer *layers = nullptr;
+    s7::Layer *layers = nullptr;  // the trunk, then each expert's stack
     s7::Norm final_norm;
     s7::Linear head;
 
@@ -114,4 +114,14 @@ struct s7_model {
     s7_model(const s7_model &) = delete;
     s7_model &operator=(const s7_model &) = delete;
     ~s7_model() { delete[] layers; }
+
+    // Layers that a sequence goes through, and all that there are.
+    i64 depth() const { return i64{shape.n_layers} + shape.stack_layers; }
+    i64 n_layers() const { return shape.n_layers + i64{shape.stack_layers} * (shape.stack_layers > 0 ? shape.n_experts : 0); }
+    i64 experts_in_layer() const { return shape.stack_layers > 0 ? 1 : shape.n_experts; }
+
+    // The i-th layer of a sequence of an expert.
+    const s7::Layer &layer(i64 i, i64 expert) const {
+        return layers[i < shape.n_layers ? i : i + expert * shape.stack_layers];
+    }
 };

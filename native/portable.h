@@ -67,17 +67,19 @@ void limbs_row(const i32 *p, const u16 *v_m, const i16 *v_e, i32 low_e, i64 n, u
 void weights_row(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *high, u8 *low) {
     const s7::HeadLayout &at = *head.layout;
     const i64 n = query.n_keys, last = (n - 1) / s7::kPage, end = s7::round_up(n, s7::kPage);
-    u32 sum = 0;
+    u64 sum = 0;
     for (i64 first = 0; first < n; first += s7::kPage) {
         const i64 here = least(n - first, s7::kPage);
         i32 *row = scores + first;
         u32 step[s7::kPage];
         for (i64 j = 0; j < here; ++j) row[j] = static_cast<i32>(static_cast<u32>(query.largest) - static_cast<u32>(row[j]));
         for (i64 j = 0; j < here; ++j) step[j] = steps[exp2_index(static_cast<u32>(row[j]))];
+        u32 part = 0;
         for (i64 j = 0; j < here; ++j) {
             row[j] = static_cast<i32>(exp2_negative(static_cast<u32>(row[j]), step[j]));
-            sum += static_cast<u32>(row[j]);
+            part += static_cast<u32>(row[j]);
         }
+        sum += part;
     }
     query.total = drop_excess(sum, n, scores);
     i16 low_e = 32767;

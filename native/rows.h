@@ -9,6 +9,7 @@
 namespace {
 
 constexpr u8 kActXor = S7_ACT_XOR;
+constexpr i64 kLongContext = 1 << 17;
 
 // |v| of an i32, -2^31 included.
 inline u32 magnitude(i32 v) { return v < 0 ? 0U - static_cast<u32>(v) : static_cast<u32>(v); }
@@ -118,10 +119,10 @@ const T *array(const u8 *page, i64 offset) {
     return reinterpret_cast<const T *>(page + offset);
 }
 
-// RSHIFT of P by the excess of its sum over 24 bits; gives the new sum.
-u32 drop_excess(u32 sum, i64 n, i32 *p) {
-    const i32 drop = most(bits(sum) - 24, 0);
-    if (drop == 0) return sum;
+// RSHIFT of P by the excess of its sum over 24 bits (23 in a long context); gives the new sum.
+u32 drop_excess(u64 sum, i64 n, i32 *p) {
+    const i32 drop = most(bits(sum) - (n > kLongContext ? 23 : 24), 0);
+    if (drop == 0) return static_cast<u32>(sum);
     u32 total = 0;
     for (i64 j = 0; j < n; ++j) {
         p[j] = rshift_narrow(p[j], drop);

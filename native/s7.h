@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define S7_ABI 2 /* of the structures below; compare with s7_abi() */
+#define S7_ABI 3 /* of the structures below; compare with s7_abi() */
 #define S7_EXP2_ENTRIES 65
 #define S7_SIGMOID_ENTRIES 513
 #define S7_RSQRT_ENTRIES 192
@@ -44,6 +44,7 @@ typedef enum { S7_SCALAR = 0, S7_AVX2 = 1, S7_AVX512 = 2, S7_NEON = 3, S7_WASM =
 typedef struct {
     int32_t d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ffn, vocab_size, context, n_experts;
     int32_t residual_exponent, score_m, score_e;
+    int32_t stack_layers, stack_d_ffn; /* of each expert's own stack behind the trunk; 0: none, and experts are routed by token */
 } s7_shape;
 
 typedef struct { /* one projection: codes [n_out, n_in] row by row, a multiplier and a shift per row */
@@ -65,7 +66,7 @@ typedef struct {
 typedef struct {
     s7_norm attn_norm, ffn_norm;
     s7_linear q, k, v, o;
-    const s7_ffn *experts; /* n_experts of them */
+    const s7_ffn *experts; /* n_experts of them; one where experts have stacks */
 } s7_layer;
 
 typedef struct { /* the law's tables, in the order of their entries */
@@ -78,6 +79,7 @@ typedef struct {
     int64_t n_cos_sin;      /* entries of it */
     const uint8_t *router;  /* [vocab_size], expert of each id */
     const s7_layer *layers; /* n_layers of them */
+    const s7_layer *stacks; /* [n_experts, stack_layers]; NULL without */
     s7_norm final_norm;
     s7_linear head;
 } s7_weights;
@@ -140,7 +142,7 @@ s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs);
 s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t stop, int32_t *tokens, int32_t n_tokens,
                     int32_t *n_made);
 
-/* The cache of one layer, keys (0) or values (1): codes [length, n_kv_heads, head_dim], m and e [length, n_kv_heads].
+/* The cache of one layer (those of the stack follow the trunk), keys (0) or values (1): codes [length, n_kv_heads, head_dim], m and e [length, n_kv_heads].
  * n_codes and n_scales are the rooms. */
 s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values, int8_t *codes, int64_t n_codes,
                         int32_t *m, int32_t *e, int64_t n_scales);

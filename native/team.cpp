@@ -96,7 +96,7 @@ s7_team::~s7_team() {
 
 bool s7_team::make_scratch() {
     const s7_shape &h = model->shape;
-    const i64 d_kv = i64{h.n_kv_heads} * h.head_dim, f = h.d_ffn, d = h.d_model;
+    const i64 d_kv = i64{h.n_kv_heads} * h.head_dim, f = most(h.d_ffn, h.stack_d_ffn), d = h.d_model;
     d_q = i64{h.n_heads} * h.head_dim;
     const i64 n = s7::kRows * n_threads, widest = s7::round_up(most(most(d, d_q), f), 64);
     wide = widest;

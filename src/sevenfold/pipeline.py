@@ -70,6 +70,7 @@ STAGES = (
         module="sevenfold.quantize.stage",
         needs=("tokenizer", "train"),
         sections=("model", "train", "quantize"),
+        version=2,
     ),
     Stage(
         name="seal",

@@ -33,7 +33,7 @@ TABLES = rows("table | entry i | entries | first | last | SHA-256")
 
 
 def test_the_tables_of_the_page_were_found() -> None:
-    assert (len(CONSTANTS), len(KEYS), len(TABLES)) == (16, 16, 3)
+    assert (len(CONSTANTS), len(KEYS), len(TABLES)) == (17, 18, 3)
     assert len(EXAMPLES) >= 40
 
 
@@ -52,7 +52,7 @@ def test_every_constant_of_the_operations_is_on_the_page() -> None:
 
 
 def test_ranges_of_the_graph() -> None:
-    for name, most in weights.LIMITS.items():
+    for name, most in (weights.LIMITS | weights.STACK_LIMITS).items():
         assert KEYS[f"model.{name}"].split(",")[0] == f"1 .. {most}"
     assert KEYS["norm_eps"].startswith("0 .. 2^48:")
     for key in ("residual_exponent", "score_scale.e", "exponents.NAME"):
@@ -107,7 +107,7 @@ def test_bounds_of_the_page() -> None:
     assert 127**2 * most < 2**31 <= 127**2 * (most + 1)
     assert ops.headroom(66572) == 0 < ops.headroom(33000)
     assert 127**2 * 66572 < 2**30 <= 127**2 * 66573
-    assert 32512 * ops.MAX_CONTEXT < 2**32
+    assert 32512 * ops.LONG_CONTEXT < 2**32
     assert 127 * (2**24 + 2**16) == 2139029504 < 2**31
     assert 127**2 * 1040 < 2**24 <= 127**2 * 1041
     # y of a projection at the widest row and the least shift.

@@ -273,10 +273,30 @@ def test_exp2_and_sigmoid_everywhere() -> None:
     assert np.array_equal(i(g) * sigmoid(i(g)), g * fixed.sigmoid(g))
 
 
-def test_the_sum_of_p_fits_at_the_longest_context() -> None:
-    assert 32512 * 2**17 < 2**32
-    # After the row shift, with every element rounded up by a half at most.
-    assert 127 * (2**24 - 1 + 2**17 // 2) < 2**31
+def length_of_sum(p: np.ndarray) -> np.ndarray:
+    high, low = np.sum(shr(p, 8), axis=-1, dtype=U32), np.sum(p & U32(255), axis=-1, dtype=U32)
+    return I32(8 + 32) - clz(high + shr(low, 8))
+
+
+@pytest.mark.parametrize("keys", [1, 2, 131072, 131073, 2**20])
+def test_the_length_of_the_sum_of_p(keys: int) -> None:
+    rng = np.random.default_rng(keys)
+    top = np.array([32512, 32512 >> 3, 1, 0])
+    rows = np.stack([rng.integers(0, t, keys, endpoint=True) for t in top] + [np.full(keys, 32512)])
+    rows[:, 0] = 32512  # the largest is always there
+    # Sums next to a power of two, from both sides.
+    for row, target in ((1, 2**20), (2, 2**16), (3, 2**15 + 1)):
+        rest = np.minimum(target - 32512, 32512 * (keys - 1))
+        rows[row, 1:] = rest // max(keys - 1, 1)
+    assert np.array_equal(length_of_sum(u(rows)), fixed.bit_length(np.sum(rows, axis=-1)))
+
+
+def test_two_dots_of_limbs_wrap_to_the_right_sum() -> None:
+    f = np.full(131072, 128)  # the longest row of 24 bits: hi = 1, lo = -128
+    high = (f + 128) >> 8
+    dots = [np.sum(i(limb) * I32(127), dtype=I32) for limb in (high, f - (high << 8))]
+    assert 256 * int(dots[0]) > INT32_MAX
+    assert int(u(dots[0]) * U32(256) + u(dots[1])) == 127 * int(np.sum(f)) < INT32_MAX
 
 
 def test_p_splits_into_two_balanced_codes() -> None:

@@ -159,9 +159,10 @@ def attend(q: Coded, keys: Sequence[Coded], values: Sequence[Coded]) -> tuple[Ro
     s = scores(q, keys)
     peak = max(s)
     p = [exp2_negative(u32(peak - v)) for v in s]
-    drop = max(u32(sum(p)).bit_length() - 24, 0)
+    most = 24 if len(p) <= 131072 else 23
+    drop = max(within(sum(p), 0, 32512 * 2**20).bit_length() - most, 0)
     p = [rshift(v, drop) for v in p]
-    total = sum(p)
+    total = i32(sum(p))
     lowest = min(e for _, (_, e) in values)
     fold = [within(mulsh(v, m, 16 + e - lowest), 0, 32512) for v, (_, (m, e)) in zip(p, values, strict=True)]
     length = total.bit_length()
@@ -208,7 +209,9 @@ class Oracle:
     ) -> None:
         self.records, self.graph = records, graph
         self.shape: dict[str, int] = graph["model"]
-        layers, heads = range(self.shape["n_layers"]), range(self.shape["n_kv_heads"])
+        self.blocks = [f"layers.{index:02d}." for index in range(self.shape["n_layers"])]
+        depth = len(self.blocks) + self.shape.get("stack_layers", 0)
+        layers, heads = range(depth), range(self.shape["n_kv_heads"])
         self.keys: list[list[list[Coded]]] = [[[] for _ in heads] for _ in layers]
         self.values: list[list[list[Coded]]] = [[[] for _ in heads] for _ in layers]
         self.position = 0
@@ -252,7 +255,7 @@ class Oracle:
         return out
 
     def attention(self, layer: int, x: Row) -> Row:
-        base = f"layers.{layer:02d}."
+        base = self.blocks[layer]
         normed = self.norm(f"{base}attn_norm.weight", x)
         queries = self.heads(f"{base}attn.q_proj.weight", normed, True)
         for kv, coded in enumerate(self.heads(f"{base}attn.k_proj.weight", normed, True)):
@@ -273,9 +276,9 @@ class Oracle:
         return to_units(y, x[1], self.exponent(name), self.graph["residual_exponent"])
 
     def feed_forward(self, layer: int, x: Row, token_id: int) -> Row:
-        base = f"layers.{layer:02d}.ffn"
-        codes, scale = self.norm(f"layers.{layer:02d}.ffn_norm.weight", x)
-        if self.shape["n_experts"] > 1:
+        base = f"{self.blocks[layer]}ffn"
+        codes, scale = self.norm(f"{self.blocks[layer]}ffn_norm.weight", x)
+        if self.shape["n_experts"] > 1 and "stack_layers" not in self.shape:
             base += f".experts.{self.bytes_at('router.experts', token_id, 1)[0]}"
         gate, up = f"{base}.gate_proj.weight", f"{base}.up_proj.weight"
         hidden = swiglu(
@@ -289,9 +292,12 @@ class Oracle:
 
     def step(self, token_id: int) -> Row:
         """Logits after one more token."""
+        if self.position == 0 and "stack_layers" in self.shape:
+            stack = f"experts.{self.bytes_at('router.experts', token_id, 1)[0]}."
+            self.blocks += [f"{stack}layers.{index:02d}." for index in range(self.shape["stack_layers"])]
         m, s = self.pairs_at("embedding.weight.rows", 2 * token_id, 2, False)
         x = [mulsh(c, m, s) for c in self.codes_of_row("embedding.weight", token_id)]
-        for layer in range(self.shape["n_layers"]):
+        for layer in range(len(self.blocks)):
             x = [sat32(a + b) for a, b in zip(x, self.attention(layer, x), strict=True)]
             x = [sat32(a + b) for a, b in zip(x, self.feed_forward(layer, x, token_id), strict=True)]
         self.position += 1

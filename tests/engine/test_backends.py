@@ -6,12 +6,13 @@ import json
 
 import pytest
 from test_session import STEPS, dictionary, seal_input, small  # noqa: F401  # fixtures
+from tiny_models import tiny
 from typer.testing import CliRunner
 
 from sevenfold.artifact import SealInput, build_contents, write_artifact
 from sevenfold.cli import app
 from sevenfold.core.errors import ArtifactError, UsageError
-from sevenfold.engine import backends, native
+from sevenfold.engine import backends, native, reference
 from sevenfold.engine import native_abi as abi
 from sevenfold.engine.session import Model, backend_states, replay
 
@@ -88,3 +89,17 @@ def test_the_self_test_without_a_file() -> None:
     assert backends.self_test("reference") == "NumPy"
     with pytest.raises(UsageError, match="no backend 'gpu'"):
         backends.self_test("gpu")
+
+
+def test_a_model_that_the_fastest_backend_does_not_take_runs_on_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picky = backends.Backend(
+        make=lambda model, _: reference.Engine(model), unavailable=lambda: None, refuses=lambda _: "it is odd"
+    )
+    monkeypatch.setattr(backends, "BACKENDS", {"picky": picky, "reference": backends.BACKENDS["reference"]})
+    weights = tiny("stacks").load()
+    assert backends.available() == ["picky", "reference"]
+    assert backends.available(weights) == ["reference"]
+    with pytest.raises(UsageError, match="'picky' does not take this model: it is odd"):
+        backends.make_engine("picky", weights)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import Tiny, tiny
+from tiny_models import Tiny, random_state, router, spec, tiny
 
-from sevenfold.core.errors import ArtifactError
-from sevenfold.engine.weights import LIMITS
-from sevenfold.quantize.convert import IntTensor
+from sevenfold.core.errors import ArtifactError, RecipeError
+from sevenfold.engine.weights import LIMITS, STACK_LIMITS
+from sevenfold.quantize.convert import IntTensor, convert
 
 Edit = Callable[[dict[str, IntTensor], dict[str, Any]], None]
 Q_PROJ = "layers.00.attn.q_proj.weight"
@@ -68,6 +68,41 @@ def test_a_router_past_the_experts_is_refused(expert: int) -> None:
         records["router.experts"].data[36, 0] = expert
 
     assert "names an expert outside 0 .. 1" in refused(tiny("moe"), misroute)
+
+
+def test_stacks_are_loaded_whole_or_refused() -> None:
+    model = tiny("stacks")
+    assert [len(stack) for stack in model.load().stacks] == [2, 2, 2]
+    for name in ("experts.2.layers.01.ffn.up_proj.weight", "experts.0.layers.00.attn_norm.weight.gain"):
+        assert f"record {name!r} is missing" in refused(model, lambda records, graph, n=name: records.pop(n))
+    for key, most in STACK_LIMITS.items():
+        for value in (0, most + 1, None, 2.0):
+
+            def put(records, graph, key=key, value=value):
+                graph["model"][key] = value
+
+            assert f"the graph's model.{key} is {value!r}" in refused(model, put)
+        assert f"model.{key} is None" in refused(model, lambda records, graph, k=key: graph["model"].pop(k))
+    one = refused(model, lambda records, graph: graph["model"].update(n_experts=1))
+    assert "an expert stack, but one expert" in one
+
+
+def test_a_file_with_stacks_is_no_token_routed_file() -> None:
+    # An engine that knows no stacks ignores their keys; it must miss a record then, not run the trunk alone.
+    def forget(records, graph):
+        for key in STACK_LIMITS:
+            del graph["model"][key]
+
+    assert "record 'layers.00.ffn.experts.0.gate_proj.weight' is missing" in refused(tiny("stacks"), forget)
+
+
+def test_what_the_law_does_not_define_is_not_converted() -> None:
+    stacks = spec("stacks")
+    with pytest.raises(RecipeError, match="go together"):
+        convert(random_state(stacks), stacks, 8.0)
+    hybrid = stacks.model_copy(update={"attention": "hybrid"})
+    with pytest.raises(RecipeError, match="causal attention only"):
+        convert(random_state(stacks), hybrid, 8.0, router(stacks))
 
 
 def test_a_row_shift_below_16_is_refused() -> None:

@@ -14,6 +14,7 @@ from tiny_models import EXTREMES, SHAPES, Tiny, ids, tiny
 from sevenfold.core.errors import GateError, SevenfoldError, UsageError
 from sevenfold.engine import backends, native, reference
 from sevenfold.engine import native_abi as abi
+from sevenfold.engine.ops import LONG_CONTEXT
 from sevenfold.engine.session import greedy_steps
 from sevenfold.engine.weights import IntegerModel
 
@@ -84,6 +85,46 @@ def test_extreme_weights(shape: str, name: str, isa: str) -> None:
 def test_rows_of_p_that_are_shifted(name: str, isa: str) -> None:
     # From 517 equal keys on, the sum of P passes 2^24.
     compare(tiny("gqa", EXTREMES[name], largest=1.0, context=700, n_layers=1).load(), ids(650), isa)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", [isa for isa in HERE if isa != "scalar"])
+def test_past_the_long_context(isa: str) -> None:
+    # The reference goes on from the native cache: it cannot hold a prompt of this length at once.
+    sizes = {"d_model": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 2, "d_ffn": 1, "n_layers": 1}
+    weights = tiny("dense", EXTREMES["one_direction"], largest=1.0, context=LONG_CONTEXT + 8, **sizes).load()
+    tokens = ids(LONG_CONTEXT + 6)
+    session = native.Engine(weights, isa).session()
+    session.forward(tokens[: LONG_CONTEXT - 2], last_only=True)
+    cache, (k, v) = reference.Cache(weights.shape), session.key_values(0)
+    cache.length = session.length
+    held, seen = cache.layers[0], slice(0, cache.length)
+    held.k[seen], held.k_m[seen], held.k_e[seen] = k
+    held.v[seen], held.v_m[seen], held.v_e[seen] = v
+    for index in range(LONG_CONTEXT - 2, tokens.size):
+        token = tokens[index : index + 1]
+        assert np.array_equal(session.forward(token), reference.forward(weights, token, cache))
+
+
+@pytest.mark.parametrize("isa", HERE)
+def test_sequences_of_several_stacks_in_one_batch(isa: str) -> None:
+    weights = tiny("stacks").load()
+    engine = native.Engine(weights, isa, n_threads=2)
+    prompts = [ids(5 + n, seed=n) for n in range(6)]
+    assert len({int(weights.router_V[p[0]]) for p in prompts}) > 1
+    batch = [(engine.session(), p) for p in prompts]
+    expected = [reference.forward(weights, p, reference.Cache(weights.shape)) for p in prompts]
+    got = engine.forward_batch(batch, last_only=False)
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+    # A sequence keeps its stack: a later id does not choose another, but a new beginning does.
+    again = [session for session, _ in batch]
+    for session, prompt in zip(again, prompts, strict=True):
+        session.truncate(2)
+        assert np.array_equal(
+            session.forward(prompt[2:], last_only=True), expected[again.index(session)][-1:]
+        )
+    again[0].truncate(0)
+    assert np.array_equal(again[0].forward(prompts[1]), expected[1])
 
 
 @pytest.mark.parametrize("isa", HERE)

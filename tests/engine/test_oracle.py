@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from oracle import Oracle
-from tiny_models import EXTREMES, SHAPES, Tiny, ids, tiny
+from tiny_models import EXTREMES, REFERENCE_ONLY, SHAPES, Tiny, ids, tiny
 
 from sevenfold.core import fixed
 from sevenfold.core.fixed import Scale
@@ -52,14 +52,14 @@ def test_tables_are_those_of_the_page() -> None:
     assert fixed.rsqrt_table().tolist() == oracle.RSQRT
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES | REFERENCE_ONLY)
 def test_every_shape(shape: str) -> None:
     model = tiny(shape)
     compare(model, ids(12, model.graph["model"]["vocab_size"]))
 
 
 @pytest.mark.parametrize("name", EXTREMES)
-@pytest.mark.parametrize("shape", ["gqa", "moe"])
+@pytest.mark.parametrize("shape", ["gqa", "moe", "stacks"])
 def test_extreme_weights(shape: str, name: str) -> None:
     compare(tiny(shape, EXTREMES[name], largest=1.0), ids(6))
 
@@ -172,6 +172,38 @@ def test_attention_over_many_flat_scores(n_keys: int, spread: int) -> None:
     even = Scale(np.full(n_keys, 65535), np.full(n_keys, 20))
     q = (np.array([[90, -20, 3, 127]]), Scale(np.array([40000]), np.array([36])))
     attend_both(*q, k, even, v, even, n_keys - 1)
+
+
+def key_scales(wanted: list[int], codes: np.ndarray, q: np.ndarray, q_scale: Scale) -> list[int]:
+    """Mantissas of a key's scale (e = 20) that give these weights p beside a key of 65535."""
+    m = np.arange(32768, 65536)
+    k = np.repeat(codes[None], len(m), axis=0)
+    scores = ops.attention_scores(q, q_scale, k, Scale(m, np.full(len(m), 20)))[0]
+    p = fixed.exp2_negative(scores.max() - scores).tolist()
+    return [int(m[p.index(value)]) for value in wanted]
+
+
+@pytest.mark.parametrize(
+    ("n_keys", "weights", "above"),
+    [
+        # Half above a unit: the rounding adds most, while the sum stays below its power of two.
+        (131072, (16320, 16448), 2**24 + 2**15),
+        (131073, (16320, 16448), 2**22),
+        pytest.param(2**20, (15360, 17408), 2**23 + 2**18, marks=pytest.mark.slow),
+    ],
+)
+def test_the_longest_rows_of_the_worst_weights(n_keys: int, weights: tuple[int, int], above: int) -> None:
+    codes = np.array([127, 127])
+    q, q_scale = codes[None], Scale(np.array([40000]), np.array([25]))
+    m = np.resize(key_scales(list(weights), codes, q, q_scale), n_keys)
+    m[1:1041:2], m[0] = m[2], 65535  # the peak is heavier than the rest: so many fewer of the heavier
+    k, v = np.repeat(codes[None], n_keys, axis=0), np.full((n_keys, 2), 127)
+    k_scale, v_scale = (Scale(mantissas, np.full(n_keys, 20)) for mantissas in (m, np.full(n_keys, 65535)))
+    scores = ops.attention_scores(q, q_scale, k, k_scale)
+    p = fixed.exp2_negative(scores.max() - scores)
+    kept = 24 if n_keys <= ops.LONG_CONTEXT else 23
+    assert fixed.rshift(p, fixed.bit_length(p.sum()) - kept).sum() > above
+    attend_both(q, q_scale, k, k_scale, v, v_scale, n_keys - 1)
 
 
 @given(ints(6, 3, st.integers(-(2**23), 2**23)), ints(3, 2, st.integers(-90, 90)))

@@ -11,21 +11,31 @@ import oracle
 import pytest
 from oracle import Oracle
 from page_vectors import N_STEPS, PROMPT, SIZES, page_model
+from tiny_models import Tiny
 
 from sevenfold.engine import reference
 from sevenfold.engine.session import greedy_run
 
 PAGE = (Path(__file__).resolve().parents[2] / "specs" / "arithmetic.md").read_text(encoding="utf-8")
-VECTORS = re.findall(r"^\| ([12]) \| ([\d, ]+) \| ([-\d, ]+) \| `([0-9a-f]{64})` \|$", PAGE, re.MULTILINE)
+ROW = r"^\| (%s) \| ([\d, ]+) \| ([-\d, ]+) \| `([0-9a-f]{64})` \|$"
+VECTORS = re.findall(ROW % "[12]", PAGE, re.MULTILINE)
+STACK_VECTORS = re.findall(ROW % "2, Y 1", PAGE, re.MULTILINE)
 
 
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def test_both_vectors_are_on_the_page() -> None:
-    assert [v[0] for v in VECTORS] == ["1", "2"]
-    assert VECTORS[0][3] != VECTORS[1][3]
+def build(experts: str) -> Tiny:
+    """The model of a row: "1", "2" or "2, Y 1"."""
+    n_experts, _, stack_layers = experts.partition(", Y ")
+    return page_model(int(n_experts), int(stack_layers or 0))
+
+
+def test_all_vectors_are_on_the_page() -> None:
+    rows = VECTORS + STACK_VECTORS
+    assert [v[0] for v in rows] == ["1", "2", "2, Y 1"]
+    assert len({v[3] for v in rows}) == 3
 
 
 def test_the_page_states_what_is_built_here() -> None:
@@ -39,9 +49,9 @@ def test_the_page_states_what_is_built_here() -> None:
     assert f"`ids` are {', '.join(map(str, PROMPT))} and `n_steps` is {N_STEPS}" in text
 
 
-@pytest.mark.parametrize(("n_experts", "tokens", "logits", "digest"), VECTORS)
-def test_the_reference_gives_them(n_experts: str, tokens: str, logits: str, digest: str) -> None:
-    model = page_model(int(n_experts)).load()
+@pytest.mark.parametrize(("experts", "tokens", "logits", "digest"), VECTORS + STACK_VECTORS)
+def test_the_reference_gives_them(experts: str, tokens: str, logits: str, digest: str) -> None:
+    model = build(experts).load()
     run = greedy_run(model, PROMPT, N_STEPS)
     assert list(run.tokens) == numbers(tokens)
     assert run.logits_sha256 == digest
@@ -49,9 +59,9 @@ def test_the_reference_gives_them(n_experts: str, tokens: str, logits: str, dige
     assert first[0].tolist() == numbers(logits)
 
 
-@pytest.mark.parametrize(("n_experts", "tokens", "logits", "digest"), VECTORS)
-def test_the_oracle_gives_them(n_experts: str, tokens: str, logits: str, digest: str) -> None:
-    built = page_model(int(n_experts))
+@pytest.mark.parametrize(("experts", "tokens", "logits", "digest"), VECTORS + STACK_VECTORS)
+def test_the_oracle_gives_them(experts: str, tokens: str, logits: str, digest: str) -> None:
+    built = build(experts)
     engine, raw = Oracle(built.raw(), built.graph), b""
     row = [engine.step(token) for token in PROMPT][-1]
     assert row == numbers(logits)

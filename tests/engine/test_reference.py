@@ -53,19 +53,19 @@ def in_pieces(shape: str, cuts: list[int]) -> None:
     assert_same(shape, np.concatenate(parts), held)
 
 
-@pytest.mark.parametrize("shape", ["dense", "gqa", "moe"])
+@pytest.mark.parametrize("shape", ["dense", "gqa", "moe", "stacks"])
 @pytest.mark.parametrize("cut", range(1, CONTEXT))
 def test_split_at_every_position(shape: str, cut: int) -> None:
     in_pieces(shape, [cut])
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["dense", "gqa", "moe"]), st.sets(st.integers(1, CONTEXT - 1)))
+@given(st.sampled_from(["dense", "gqa", "moe", "stacks"]), st.sets(st.integers(1, CONTEXT - 1)))
 def test_split_into_any_pieces(shape: str, cuts: set[int]) -> None:
     in_pieces(shape, list(cuts))
 
 
-@pytest.mark.parametrize("shape", ["dense", "gqa", "moe"])
+@pytest.mark.parametrize("shape", ["dense", "gqa", "moe", "stacks"])
 def test_one_token_at_a_time(shape: str) -> None:
     in_pieces(shape, list(range(1, CONTEXT)))
 
@@ -94,6 +94,23 @@ def test_each_token_goes_through_its_own_expert() -> None:
     logits = forward(changed.load(), ids(CONTEXT), Cache(model.shape))
     assert np.array_equal(logits, whole("moe")[0]) == (was == 1)
     assert {0, 1} <= set(model.router_V[ids(CONTEXT)].tolist()), "the test reaches both experts"
+
+
+def test_the_first_id_of_a_sequence_chooses_its_stack() -> None:
+    model, tokens = loaded("stacks"), ids(CONTEXT)
+    rows = {}
+    for first in range(3):
+        start = int(np.nonzero(model.router_V == first)[0][0])
+        held = Cache(model.shape)
+        rows[first] = forward(model, np.array([start, *tokens[1:]]), held)[-1]
+        assert held.stack == first
+    assert len({row.tobytes() for row in rows.values()}) == 3
+    # A later id of another domain changes nothing but its own embedding.
+    changed = tiny("stacks").changed(
+        lambda records, graph: records["router.experts"].data.__setitem__(slice(None), 1)
+    )
+    same = forward(changed.load(), tokens, Cache(model.shape))
+    assert np.array_equal(same, whole("stacks")[0]) == (int(model.router_V[tokens[0]]) == 1)
 
 
 # Calls that are refused. Nothing is written to the cache by one.

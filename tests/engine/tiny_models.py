@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.convert import IntTensor, convert
-from sevenfold.recipe.schema import ModelSpec, TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
 
 State = dict[str, NDArray[np.float32]]
 BASE: dict[str, Any] = {
@@ -27,6 +27,7 @@ BASE: dict[str, Any] = {
     "tied": False,
 }
 MOE = TokenRouted(kind="token_routed", experts=("code", "general"))
+STACKS = ExpertStacks(kind="expert_stacks", experts=("code", "maths", "prose"), n_layers=2, d_ffn=7)
 SHAPES: dict[str, dict[str, Any]] = {
     "dense": {},
     "tied": {"tied": True},
@@ -35,6 +36,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "moe": {"moe": MOE, "n_kv_heads": 2},
     "one": {"d_model": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 2, "d_ffn": 1, "n_layers": 1},
     "wide_ffn": {"d_ffn": 97, "n_layers": 1, "vocab_size": 5},
+    "stacks": {"moe": STACKS, "n_layers": 1, "n_kv_heads": 2},
 }
 
 
@@ -74,21 +76,26 @@ def random_state(model: ModelSpec, seed: int = 0, std: float = 0.2) -> State:
     }
     if not model.tied:
         shapes["lm_head.weight"] = (model.vocab_size, d)
-    experts = [f"ffn.experts.{i}" for i in range(2)] if model.moe else ["ffn"]
-    for index in range(model.n_layers):
-        base = f"layers.{index:02d}."
+    stacks = model.moe if isinstance(model.moe, ExpertStacks) else None
+    routed = model.moe and not stacks
+    ffns = [f"ffn.experts.{i}" for i in range(2)] if routed else ["ffn"]
+    blocks = [(f"layers.{index:02d}.", model.d_ffn) for index in range(model.n_layers)]
+    if stacks:
+        experts, layers = range(len(stacks.experts)), range(stacks.n_layers)
+        blocks += [(f"experts.{e}.layers.{index:02d}.", stacks.d_ffn) for e in experts for index in layers]
+    for base, d_ffn in blocks:
         shapes |= {f"{base}attn_norm.weight": (d,), f"{base}ffn_norm.weight": (d,)}
         shapes |= {f"{base}attn.q_proj.weight": (q, d), f"{base}attn.o_proj.weight": (d, q)}
         shapes |= {f"{base}attn.{name}_proj.weight": (kv, d) for name in "kv"}
-        for ffn in experts:
-            shapes |= {f"{base}{ffn}.{name}_proj.weight": (model.d_ffn, d) for name in ("gate", "up")}
-            shapes[f"{base}{ffn}.down_proj.weight"] = (d, model.d_ffn)
+        for ffn in ffns:
+            shapes |= {f"{base}{ffn}.{name}_proj.weight": (d_ffn, d) for name in ("gate", "up")}
+            shapes[f"{base}{ffn}.down_proj.weight"] = (d, d_ffn)
     state = {name: rng.normal(0.0, std, dims) for name, dims in shapes.items()}
     return {n: (w if w.ndim == 2 else 1.0 + w).astype(np.float32) for n, w in state.items()}
 
 
 def router(model: ModelSpec) -> list[int] | None:
-    return [i * 7 // 3 % 2 for i in range(model.vocab_size)] if model.moe else None
+    return [i * 7 // 3 % len(model.moe.experts) for i in range(model.vocab_size)] if model.moe else None
 
 
 def tiny(

@@ -11,6 +11,7 @@ from sevenfold.recipe.sizing import count, expert_parameters, trunk_parameters
 # name -> (least, most, exact) parameters; the exact count freezes the shape.
 BUDGETS = {
     "s7/demo-1m": (0.5e6, 2e6, 1_082_496),
+    "s7/stdlib-8m": (7e6, 9e6, 8_033_600),
     "s7/code-8m": (7e6, 9e6, 8_033_600),
     "s7/math-8m": (7e6, 9e6, 8_033_600),
     "s7/general-8m": (7e6, 9e6, 8_033_600),
@@ -59,11 +60,14 @@ def test_shapes_that_the_documents_fix():
     assert billions == {"code": 20, "math": 15, "reasoning": 12, "general": 12}
 
 
-def test_demo_reads_the_standard_library_only():
-    demo = load_recipe(recipe_paths()["s7/demo-1m"])
+@pytest.mark.parametrize("name", ["s7/demo-1m", "s7/stdlib-8m"])
+def test_proofs_read_the_standard_library_only(name):
+    demo = load_recipe(recipe_paths()[name])
     assert [source.kind for source in demo.corpus.sources] == ["stdlib"]
     assert demo.corpus.licences == ("PSF-2.0",)
     assert len(demo.seal.sample_prompts) == 3
+    assert demo.quantize.max_bpb_increase == 0.002
+    assert demo.quantize.min_top1_agreement >= 0.975
 
 
 def test_names_resolve(tmp_path):

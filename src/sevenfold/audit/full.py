@@ -21,6 +21,7 @@ from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
 from sevenfold.train.stage import check_supported, tools
@@ -158,7 +159,13 @@ def audit_full(
     findings.warn(*tool_warnings("train", at(facts, "tools", "train"), here))
     done: list[str] = []
     with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
-        job = Job(recipe=recipe, out=Path(name), recipe_dir=recipe_dir or Path(), progress=progress)
+        job = Job(
+            recipe=recipe,
+            out=Path(name),
+            recipe_dir=recipe_dir or Path(),
+            progress=progress,
+            accept_quality=at(facts, "quantize", "outcome") == ACCEPTED,
+        )
         for stage in pipeline.STAGES:
             pipeline.run_stage(job, stage)
             done.append(stage.name)

@@ -85,14 +85,20 @@ def print_json(value: Json) -> None:
     print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
 
 
-def make_job(recipe: str, out: Path) -> Job:
+def make_job(recipe: str, out: Path, accept_quality: bool = False) -> Job:
     """The job of a recipe (a file, or a shipped name) in a run directory, with progress on the terminal."""
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.recipe.job import Job
     from sevenfold.report.console import make_progress
 
     path = resolve_recipe_path(recipe)
-    return Job(recipe=load_recipe(path), out=out, recipe_dir=path.parent, progress=make_progress())
+    return Job(
+        recipe=load_recipe(path),
+        out=out,
+        recipe_dir=path.parent,
+        progress=make_progress(),
+        accept_quality=accept_quality,
+    )
 
 
 def _show_version(value: bool) -> None:

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sevenfold.cli.base import JsonOption, OutOption, RecipeArg, app, guarded, make_job, print_json
+
+if TYPE_CHECKING:
+    from sevenfold.recipe.job import Job
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")]
+AcceptOption = Annotated[
+    bool,
+    typer.Option("--accept-quality", help="Take integers that miss the recipe's gate; the seal says so."),
+]
+
+
+def _show_quality(job: Job) -> None:
+    """The table of the quantize stage, when it has measured."""
+    from sevenfold.core.files import read_json
+    from sevenfold.quantize.gate import gate_rows
+    from sevenfold.report.console import print_table
+
+    path = job.directory("quantize") / "quality.json"
+    if path.is_file():
+        print_table(
+            "quality", ("held-out text", "FP32", "INT8", "change", "gate", ""), gate_rows(read_json(path))
+        )
+
+
+@contextmanager
+def _showing_a_refusal(job: Job) -> Iterator[None]:
+    """Within this block a gate that is not met shows its figures first."""
+    from sevenfold.core.errors import QualityError
+    from sevenfold.report.console import close_progress
+
+    try:
+        yield
+    except QualityError:
+        close_progress(job.progress)
+        _show_quality(job)
+        raise
 
 
 @app.command()
@@ -49,15 +87,19 @@ def make(
     force: Annotated[
         str | None, typer.Option("--force", metavar="STAGE", help="Run this stage again from its start.")
     ] = None,
+    accept_quality: AcceptOption = False,
 ) -> None:
     """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress, print_summary, print_verification
 
     last = pipeline.find_stage(until)
-    job = make_job(recipe, out)
+    job = make_job(recipe, out, accept_quality)
     try:
-        pipeline.make(job, until=last.name, force=force)
+        with _showing_a_refusal(job):
+            pipeline.make(job, until=last.name, force=force)
+        if last.name == "quantize":
+            _show_quality(job)
         if last is not pipeline.STAGES[-1]:
             return
         from sevenfold.closing import finish
@@ -69,31 +111,40 @@ def make(
     print_summary(summary)
 
 
+def _run_one(name: str, job: Job, force: bool) -> None:
+    from sevenfold import pipeline
+    from sevenfold.report.console import close_progress
+
+    try:
+        with _showing_a_refusal(job), pipeline.exclusive(job.out):
+            pipeline.run_stage(job, pipeline.find_stage(name), force=force)
+    finally:
+        close_progress(job.progress)
+
+
 def _stage_command(name: str, text: str) -> None:
     @guarded
-    def command(
-        recipe: RecipeArg,
-        out: OutOption,
-        force: Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")] = False,
-    ) -> None:
-        from sevenfold import pipeline
-        from sevenfold.report.console import close_progress
-
-        job = make_job(recipe, out)
-        try:
-            with pipeline.exclusive(job.out):
-                pipeline.run_stage(job, pipeline.find_stage(name), force=force)
-        finally:
-            close_progress(job.progress)
+    def command(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
+        _run_one(name, make_job(recipe, out), force)
 
     app.command(name, help=text)(command)
+
+
+@app.command()
+@guarded
+def quantize(
+    recipe: RecipeArg, out: OutOption, force: ForceOption = False, accept_quality: AcceptOption = False
+) -> None:
+    """Stage 4: integers, what they cost, and the quality gate."""
+    job = make_job(recipe, out, accept_quality)
+    _run_one("quantize", job, force)
+    _show_quality(job)
 
 
 for _name, _text in (
     ("corpus", "Stage 1: documents, licences, held-out split."),
     ("tokenizer", "Stage 2: vocabulary and token files."),
     ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
-    ("quantize", "Stage 4: integers, and the quality gate."),
     ("seal", "Stage 5: model.s7l."),
 ):
     _stage_command(_name, _text)

@@ -43,10 +43,11 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """How a backend is made (for None: with as many threads as it likes), and why it cannot be here."""
+    """How a backend is made (for None: with as many threads as it likes), why it cannot be here, and why it takes no such model."""
 
     make: Callable[[IntegerModel, int | None], Engine]
     unavailable: Callable[[], str | None]
+    refuses: Callable[[IntegerModel], str | None] = lambda _model: None  # why not this model
 
 
 BACKENDS = {
@@ -57,9 +58,10 @@ BACKENDS = {
 }
 
 
-def available() -> list[str]:
-    """Backends that this machine can run, fastest first; the reference is always the last."""
-    return [name for name, backend in BACKENDS.items() if backend.unavailable() is None]
+def available(model: IntegerModel | None = None) -> list[str]:
+    """Backends that this machine can run (and that take `model`), fastest first; the reference is always the last."""
+    here = [name for name, backend in BACKENDS.items() if backend.unavailable() is None]
+    return [name for name in here if model is None or BACKENDS[name].refuses(model) is None]
 
 
 def find_backend(name: str) -> Backend:
@@ -74,8 +76,17 @@ def find_backend(name: str) -> Backend:
 
 
 def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) -> Engine:
-    """The model on a backend; `n_threads` is for those that have threads. Raises UsageError: no such backend, or not here."""
-    return find_backend(name).make(model, n_threads)
+    """The model on a backend; `n_threads` is for those that have threads.
+
+    Raises:
+        UsageError: no such backend, not here, or it does not take this model.
+    """
+    backend = find_backend(name)
+    if reason := backend.refuses(model):
+        raise UsageError(
+            f"backend {name!r} does not take this model: {reason}", remedy="use --backend reference"
+        )
+    return backend.make(model, n_threads)
 
 
 # A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill no vector.

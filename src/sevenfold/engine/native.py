@@ -24,7 +24,7 @@ from sevenfold.core.errors import GateError, SevenfoldError, StorageError, Usage
 from sevenfold.core.fixed import Ints, as_ints
 from sevenfold.engine import native_abi as abi
 from sevenfold.engine.reference import check_ids
-from sevenfold.engine.weights import IntegerModel
+from sevenfold.engine.weights import IntegerModel, Layer
 
 NAME = "native"
 LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
@@ -124,6 +124,11 @@ def roof(isa: str, n_threads: int) -> float:
     return done.value / nanoseconds.value * 1e9
 
 
+def _width(layer: Layer) -> int:
+    """d_ffn of a layer."""
+    return int(layer.experts[0].gate.row_m_O.size)
+
+
 class Engine:
     """A model packed for one instruction set. Never written after it is made; safe to share between threads.
 
@@ -141,10 +146,14 @@ class Engine:
         self._library, arrays, shape = _library(), abi.Arrays(), model.shape
         # Teams are threads and scratch memory; one that no call uses waits here.
         self._idle: list[c_void_p] = []
-        values = {name: getattr(shape, name) for name in abi.SHAPE_FIELDS if name != "d_ffn"}
+        widths = {
+            "d_ffn": _width(model.layers[0]),
+            "stack_d_ffn": _width(model.stacks[0][0]) if model.stacks else 0,
+        }
+        values = widths | {name: getattr(shape, name) for name in abi.SHAPE_FIELDS if name not in widths}
         handle = c_void_p()
         status = self._library.s7_model_create(
-            byref(abi.Shape(**values, d_ffn=model.layers[0].experts[0].gate.row_m_O.size)),
+            byref(abi.Shape(**values)),
             byref(abi.tables()),
             byref(arrays.weights(model)),
             ISAS.index(self.isa),

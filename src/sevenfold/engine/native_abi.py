@@ -16,7 +16,7 @@ from sevenfold.core.fixed import Ints
 from sevenfold.engine.ops import Linear, Norm
 from sevenfold.engine.weights import FeedForward, IntegerModel, Layer
 
-ABI = 2
+ABI = 3
 SHAPE_FIELDS = [
     "d_model",
     "n_layers",
@@ -30,6 +30,8 @@ SHAPE_FIELDS = [
     "residual_exponent",
     "score_m",
     "score_e",
+    "stack_layers",
+    "stack_d_ffn",
 ]
 
 
@@ -67,7 +69,7 @@ class Tables(Structure):
 class Weights(Structure):
     _fields_ = [
         ("embedding", LinearView), ("cos_sin", c_void_p), ("n_cos_sin", c_int64), ("router", c_void_p),
-        ("layers", POINTER(LayerView)), ("final_norm", NormView), ("head", LinearView),
+        ("layers", POINTER(LayerView)), ("stacks", POINTER(LayerView)), ("final_norm", NormView), ("head", LinearView),
     ]  # fmt: skip
 
 
@@ -144,11 +146,13 @@ class Arrays:
 
     def weights(self, model: IntegerModel) -> Weights:
         layers = (LayerView * len(model.layers))(*(self.layer(layer) for layer in model.layers))
-        self.kept.append(layers)
+        behind = [self.layer(layer) for stack in model.stacks for layer in stack]
+        stacks = (LayerView * len(behind))(*behind)
+        self.kept += [layers, stacks]
         embedding = self.projection(model.embedding_VD, model.embedding_m_V, model.embedding_s_V, 0)
         return Weights(
             embedding, self.pointer(model.rope_CP2, np.int16), model.rope_CP2.size,
-            self.pointer(model.router_V, np.uint8), layers, self.norm(model.final_norm), self.linear(model.head),
+            self.pointer(model.router_V, np.uint8), layers, stacks, self.norm(model.final_norm), self.linear(model.head),
         )  # fmt: skip
 
 

@@ -40,9 +40,10 @@ GATE_FRACTION = 11
 SWIGLU_BITS = 15
 LOGIT_FRACTION = 16
 SCORE_FRACTION = 16
-P_SUM_BITS = 24  # sum(P) < 2^24 + T/2, times 127 fits int32 up to T = 131072
+P_SUM_BITS = 24  # sum(P) < 2^24 + S/2, times 127 fits int32 up to S = LONG_CONTEXT; past it one bit fewer
+LONG_CONTEXT = 2**17  # visible keys; up to here the sum of unshifted P fits u32 too
 MAX_INPUTS = INT32_MAX // CODE_MAX**2  # 133144: a dot of codes fits int32
-MAX_CONTEXT = 2**17  # the sum of unshifted P fits u32, and PV fits int32
+MAX_CONTEXT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,8 @@ def attention_head(
     scores_TS = attention_scores(q_TE, q_scale, k_SE, k_scale)
     peak_T1 = np.max(np.where(hidden_TS, -(2**31), scores_TS), axis=-1, keepdims=True)
     p_TS = np.where(hidden_TS, 0, exp2_negative(np.maximum(peak_T1 - scores_TS, 0)))
-    drop_T1 = np.maximum(bit_length(np.sum(p_TS, axis=-1, keepdims=True)) - P_SUM_BITS, 0)
+    sum_bits_T1 = P_SUM_BITS - (n_past + np.arange(n_tokens)[:, None] >= LONG_CONTEXT)
+    drop_T1 = np.maximum(bit_length(np.sum(p_TS, axis=-1, keepdims=True)) - sum_bits_T1, 0)
     p_TS = rshift(p_TS, drop_T1)
     total_T = np.sum(p_TS, axis=-1)
     # V's scales are folded into P against the largest among the visible keys (the smallest e).

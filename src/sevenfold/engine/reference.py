@@ -37,6 +37,7 @@ class Cache:
     def __init__(self, shape: Shape) -> None:
         rows, heads = shape.context, shape.n_kv_heads
         self.length = 0
+        self.stack = 0  # the expert whose layers follow the trunk; set by the first id of the sequence
         self.layers = [
             LayerCache(
                 k=np.zeros((rows, heads, shape.head_dim), np.int8),
@@ -46,7 +47,7 @@ class Cache:
                 v_m=np.zeros((rows, heads), np.uint16),
                 v_e=np.zeros((rows, heads), np.int32),
             )
-            for _ in range(shape.n_layers)
+            for _ in range(shape.n_layers + shape.stack_layers)
         ]
 
 
@@ -140,8 +141,11 @@ def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = F
     check_ids(model, ids, n_past)
     embedding = as_ints(model.embedding_VD[ids])
     x_TD = ops.embed(embedding, model.embedding_m_V[ids], model.embedding_s_V[ids])
-    experts_T = model.router_V[ids]
-    for layer, layer_cache in zip(model.layers, cache.layers, strict=True):
+    experts_T, layers = model.router_V[ids], model.layers
+    if model.stacks:
+        cache.stack = int(experts_T[0]) if n_past == 0 else cache.stack
+        experts_T, layers = np.zeros_like(ids), layers + model.stacks[cache.stack]
+    for layer, layer_cache in zip(layers, cache.layers, strict=True):
         x_TD = ops.add_residual(x_TD, _attention(model, layer, x_TD, layer_cache, n_past))
         x_TD = ops.add_residual(x_TD, _feed_forward(model, layer, x_TD, experts_T))
     cache.length = n_past + ids.size

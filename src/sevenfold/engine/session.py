@@ -79,7 +79,7 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
     weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
     tokenizer = open_tokenizer(artifact, weights)
     rows = []
-    for backend in available():
+    for backend in available(weights):
         engine = make_engine(backend, weights)
         for index, golden in enumerate(artifact.provenance["golden"]):
             run = greedy_steps(engine, prompt_ids(tokenizer, golden["prompt"]), golden["n_steps"])
@@ -99,11 +99,10 @@ def backend_states(path: Path | None = None) -> list[dict[str, str]]:
     Raises:
         ArtifactError, StorageError: the file is refused.  UsageError: S7_ISA names an instruction set that is not here.
     """
-    if path is not None:
-        Model.open(path, backend=reference.NAME)
+    model = built_in_model() if path is None else Model.open(path, backend=reference.NAME).weights
     states = []
     for name, backend in BACKENDS.items():
-        if reason := backend.unavailable():
+        if reason := backend.unavailable() or backend.refuses(model):
             states.append({"name": name, "status": "not here", "detail": reason})
             continue
         detail = make_engine(name, built_in_model()).detail
@@ -184,8 +183,9 @@ class Model:
                 where=str(path),
                 remedy="`s7 verify` shows every rule; get the file again from its maker",
             )
-        names = [backend] if backend else available()
-        model = cls(artifact, names[0], n_threads)
+        model = cls(artifact, backend or reference.NAME, n_threads)
+        names = [backend] if backend else available(model.weights)
+        model.engine = make_engine(names[0], model.weights, n_threads)
         try:
             model.self_test()
         except ArtifactError as error:

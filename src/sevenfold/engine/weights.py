@@ -5,7 +5,7 @@ Records (specs/arithmetic.md, section 4), all int8 in the file:
     NAME.rows        [O, 4]         per row: u16 mantissa, u16 shift, big-endian
     NAME.gain        [D, 2]         i16 norm gains, big-endian
     rope.cos_sin     [C, E/2, 2, 2] i16 cos and sin in Q15, big-endian
-    router.experts   [V, 1]         expert of each token id (token-routed models)
+    router.experts   [V, 1]         expert of each token id (token-routed models, expert stacks)
 Exponents of projections and norms are integers in the graph. Whatever loads stays inside the ranges for which the
 page proves every width; whatever does not is refused here, by name.
 """
@@ -39,6 +39,7 @@ LIMITS = {  # largest values of the graph's `model`; the least is 1
     "context": MAX_CONTEXT,
     "n_experts": 2**7,
 }
+STACK_LIMITS = {"stack_layers": 2**10, "stack_d_ffn": MAX_INPUTS}  # only in files with expert stacks
 MAX_EXPONENT = 2**10  # far past what float32 weights need; sums of exponents stay inside 16 bits
 MAX_EPS = 2**48
 MIN_ROW_SHIFT = 16  # keeps a projection's result below 2^31 in magnitude
@@ -71,6 +72,7 @@ class Shape:
     residual_exponent: int
     score_m: int
     score_e: int
+    stack_layers: int = 0  # of each expert's own stack, behind the trunk of n_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class IntegerModel:
     layers: tuple[Layer, ...]
     final_norm: Norm
     head: Linear
+    stacks: tuple[tuple[Layer, ...], ...] = ()  # one of shape.stack_layers per expert, or none
 
 
 class _Loader:
@@ -180,10 +183,15 @@ def _check_law(load: _Loader) -> None:
         )
 
 
-def _shape(load: _Loader) -> tuple[Shape, int]:
-    """The shape, and d_ffn."""
+def _shape(load: _Loader) -> tuple[Shape, int, int]:
+    """The shape, d_ffn, and the d_ffn of the expert stacks (0 without)."""
     values = {name: load.integer("model", name, least=1, most=most) for name, most in LIMITS.items()}
     d_ffn = values.pop("d_ffn")
+    stack = dict.fromkeys(STACK_LIMITS, 0)
+    if stack.keys() & load.graph["model"].keys():
+        stack = {name: load.integer("model", name, least=1, most=most) for name, most in STACK_LIMITS.items()}
+        if values["n_experts"] < 2:
+            raise load.fail("the graph has an expert stack, but one expert")
     if values["n_heads"] % values["n_kv_heads"] or values["head_dim"] % 2:
         raise load.fail("the graph's heads do not divide evenly")
     if values["n_heads"] * values["head_dim"] > MAX_INPUTS:
@@ -192,15 +200,16 @@ def _shape(load: _Loader) -> tuple[Shape, int]:
         )
     shape = Shape(
         **values,
+        stack_layers=stack["stack_layers"],
         residual_exponent=load.exponent("residual_exponent"),
         score_m=load.integer("score_scale", "m", least=2**15, most=2**16 - 1),
         score_e=load.exponent("score_scale", "e"),
     )
-    return shape, d_ffn
+    return shape, d_ffn, stack["stack_d_ffn"]
 
 
-def _layer(load: _Loader, shape: Shape, index: int, d_ffn: int) -> Layer:
-    prefix, d_model = f"layers.{index:02d}", shape.d_model
+def _layer(load: _Loader, shape: Shape, prefix: str, d_ffn: int) -> Layer:
+    d_model = shape.d_model
     d_q, d_kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
 
     def feed_forward(base: str) -> FeedForward:
@@ -210,7 +219,8 @@ def _layer(load: _Loader, shape: Shape, index: int, d_ffn: int) -> Layer:
             down=load.linear(f"{base}.down_proj.weight", d_model, d_ffn),
         )
 
-    routed = [f"{prefix}.ffn.experts.{e}" for e in range(shape.n_experts)]
+    is_routed = shape.n_experts > 1 and not shape.stack_layers
+    bases = [f"{prefix}.ffn.experts.{e}" for e in range(shape.n_experts)] if is_routed else [f"{prefix}.ffn"]
     return Layer(
         attn_norm=load.norm(f"{prefix}.attn_norm.weight", d_model),
         q=load.linear(f"{prefix}.attn.q_proj.weight", d_q, d_model),
@@ -218,7 +228,7 @@ def _layer(load: _Loader, shape: Shape, index: int, d_ffn: int) -> Layer:
         v=load.linear(f"{prefix}.attn.v_proj.weight", d_kv, d_model),
         o=load.linear(f"{prefix}.attn.o_proj.weight", d_model, d_q),
         ffn_norm=load.norm(f"{prefix}.ffn_norm.weight", d_model),
-        experts=tuple(feed_forward(b) for b in (routed if shape.n_experts > 1 else [f"{prefix}.ffn"])),
+        experts=tuple(feed_forward(base) for base in bases),
     )
 
 
@@ -230,7 +240,7 @@ def load_weights(records: Mapping[str, Record], graph: Mapping[str, Json], where
     """
     load = _Loader(records, graph, where)
     _check_law(load)
-    shape, d_ffn = _shape(load)
+    shape, d_ffn, stack_d_ffn = _shape(load)
     vocab, d_model = shape.vocab_size, shape.d_model
     embedding_m, embedding_s = load.rows(EMBEDDING, vocab)
     if shape.n_experts > 1:
@@ -247,7 +257,14 @@ def load_weights(records: Mapping[str, Record], graph: Mapping[str, Json], where
         embedding_s_V=embedding_s,
         rope_CP2=rope,
         router_V=router,
-        layers=tuple(_layer(load, shape, i, d_ffn) for i in range(shape.n_layers)),
+        layers=tuple(_layer(load, shape, f"layers.{i:02d}", d_ffn) for i in range(shape.n_layers)),
         final_norm=load.norm(FINAL_NORM, d_model),
         head=load.linear(HEAD, vocab, d_model),
+        stacks=tuple(
+            tuple(
+                _layer(load, shape, f"experts.{e}.layers.{i:02d}", stack_d_ffn)
+                for i in range(shape.stack_layers)
+            )
+            for e in range(shape.n_experts if shape.stack_layers else 0)
+        ),
     )

@@ -21,7 +21,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.tables import LAW_VERSION, law_digest, rope, rope_frequencies
 from sevenfold.engine.ops import headroom
 from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
-from sevenfold.recipe.schema import ModelSpec, TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, ModelSpec
 
 Floats = NDArray[np.float64]
 MAX_ROW_SHIFT = 62
@@ -135,11 +135,15 @@ def convert(
     Args:
         state: float weights by name, as in `model.Transformer`.
         largest_residual: largest |x| seen on the residual stream in calibration.
-        router: expert of each token id, for token-routed models.
+        router: expert of each token id, for token-routed models and expert stacks.
 
     Raises:
-        RecipeError: a rope scaling without a definition.
+        RecipeError: what the law does not define (a rope scaling, hybrid attention), or experts without a router.
     """
+    if spec.attention != "causal":
+        raise RecipeError("the arithmetic defines causal attention only", where="model.attention")
+    if (router is None) != (spec.moe is None):
+        raise RecipeError("experts and a router table go together", where="model.moe")
     converter = Converter(spec)
     weights = {name: value.astype(np.float64) for name, value in state.items()}
     largest_weight = float(np.max(np.abs(weights[EMBEDDING])))
@@ -157,7 +161,9 @@ def convert(
             # Attention output carries V's 1/127 besides that of its own quantisation.
             converter.linear(name, value, input_folds=2 if name.endswith("o_proj.weight") else 1)
     converter.add(ROPE, _rope_table(spec))
-    n_experts = len(spec.moe.experts) if isinstance(spec.moe, TokenRouted) else 1
+    n_experts = len(spec.moe.experts) if spec.moe else 1
+    stacks = spec.moe if isinstance(spec.moe, ExpertStacks) else None
+    stack_shape = {"stack_layers": stacks.n_layers, "stack_d_ffn": stacks.d_ffn} if stacks else {}
     if router is not None:
         converter.add(ROUTER, np.array(router, np.int8)[:, None])
     score = math.log2(math.e) / math.sqrt(spec.head_dim) / CODE_MAX**2
@@ -165,31 +171,34 @@ def convert(
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
     graph: dict[str, Json] = {
         "arithmetic": {"version": LAW_VERSION, "tables": law_digest()},
-        "model": {name: getattr(spec, name) for name in shape} | {"n_experts": n_experts},
+        "model": {name: getattr(spec, name) for name in shape} | {"n_experts": n_experts} | stack_shape,
         "residual_exponent": exponent,
         "norm_eps": math.floor(math.ldexp(spec.norm_eps * spec.d_model, 2 * exponent)),
         "score_scale": {"m": score_m, "e": score_e},
         "exponents": dict(sorted(converter.exponents.items())),
-        "operations": operations(spec.n_layers, n_experts),
+        "operations": operations(spec.n_layers, n_experts, stacks.n_layers if stacks else 0),
     }
     if FINAL_NORM not in converter.exponents:
         raise RecipeError("the checkpoint has no final_norm.weight", remedy="train again with this version")
     return sorted(converter.records, key=lambda r: r.name.encode()), graph
 
 
-def operations(n_layers: int, n_experts: int) -> list[dict[str, Json]]:
+def operations(n_layers: int, n_experts: int, stack_layers: int = 0) -> list[dict[str, Json]]:
     """The computation as data, in order; each operation names its one fold (rule V1).
 
-    Attention writes its keys and values into FIELD-lane structures (A8); nothing else changes state.
+    Attention writes its keys and values into FIELD-lane structures (A8); nothing else changes state. `*` is the
+    expert that the sequence's first id chose.
     """
 
     def compute(op: str, *reads: str, writes: tuple[str, ...] = ()) -> dict[str, Json]:
         return operation(op, "COMPUTE", writes, reads=list(reads))
 
     ops = [compute("embed", EMBEDDING)]
-    for index in range(n_layers):
-        layer = f"layers.{index:02d}"
-        routed = n_experts > 1
+    routed = n_experts > 1 and not stack_layers
+    stack = [f"experts.*.layers.{index:02d}" for index in range(stack_layers)]
+    for layer in [*(f"layers.{index:02d}" for index in range(n_layers)), *stack]:
+        if layer in stack[:1]:
+            ops.append(compute("choose_stack", ROUTER))
         ops += [
             compute("rms_norm", f"{layer}.attn_norm.weight"),
             compute("attention", f"{layer}.attn", ROPE, writes=("FIELD",)),

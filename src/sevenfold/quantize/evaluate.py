@@ -30,7 +30,7 @@ def integer_score(
     """
     nats, choices = 0.0, []
     # Every backend gives the same bits, so the fastest may measure; the first window is compared with the reference.
-    engine, oracle = make_engine(available()[0], model), reference.Engine(model)
+    engine, oracle = make_engine(available(model)[0], model), reference.Engine(model)
     for index, row in enumerate(rows):
         session = engine.session()
         logits = session.forward(row[:-1])

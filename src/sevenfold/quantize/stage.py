@@ -1,6 +1,7 @@
 """Stage `quantize`: float checkpoint to integer records and a graph, with the quality gate (B4).
 
-Writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and quality.json.
+Writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and quality.json; the last also
+when the gate refuses the model, so that the figures can be shown.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
 
-from sevenfold.core.errors import QualityError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.engine.weights import load_weights
 from sevenfold.model.transformer import Transformer
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
+from sevenfold.quantize.gate import limits_of, pass_gate
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.train.batches import Batches
@@ -72,21 +73,11 @@ def read_records(directory: Path) -> tuple[dict[str, IntTensor], dict[str, Json]
     return records, read_json(directory / GRAPH)
 
 
-def check_gate(quality: dict[str, Json], limit: float) -> None:
-    """Refuse integers that cost more than the recipe allows. Raises QualityError."""
-    if quality["bpb_increase"] > limit:
-        raise QualityError(
-            f"integer inference costs {quality['bpb_increase']:.2%} bits per byte, the recipe allows {limit:.2%}",
-            where="quantize.max_bpb_increase",
-            remedy="train longer, or raise the limit in the recipe",
-        )
-
-
 def run(job: Job) -> StageResult:
     """Quantise, measure against FP32 on the same held-out windows, and pass the gate or stop.
 
     Raises:
-        QualityError: the gate is not met.
+        QualityError: the gate is not met, and the job does not accept that; the figures stay in quality.json.
         StorageError: an input is missing or an output cannot be written.
     """
     directory, spec = job.directory(STAGE), job.recipe.quantize
@@ -112,8 +103,10 @@ def run(job: Job) -> StageResult:
         "n_eval_tokens": score.n_tokens,
         "largest_residual": largest,
         "residual_exponent": graph["residual_exponent"],
+        "gate": limits_of(spec),
     }
-    check_gate(quality, spec.max_bpb_increase)
+    write_json(directory / QUALITY, quality)
+    quality["outcome"] = pass_gate(quality, accept=job.accept_quality)
     write_bytes(directory / RECORDS, save_arrays({r.name: r.data for r in records}))
     write_json(directory / SCALES, {r.name: r.scale for r in records})
     write_json(directory / GRAPH, graph)

@@ -24,6 +24,9 @@ class Job:
     out: Path
     recipe_dir: Path = Path()  # relative source paths in the recipe are taken from here
     progress: Progress = field(default_factory=Silent)
+    accept_quality: bool = (
+        False  # take integers that miss the recipe's gate; recorded, so that the seal says it
+    )
 
     def directory(self, stage: str) -> Path:
         """Directory of a stage's files."""

@@ -16,6 +16,7 @@ from sevenfold.recipe.quantity import Unit
 
 Family = Literal["s7", "m31r", "llama", "slm"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+MAX_BPB_INCREASE = 0.02  # what integers may cost at most, whatever the recipe (B4)
 MOST = 1 << 53  # every JSON reader holds integers up to here exactly
 Positive = Annotated[int, Field(gt=0, le=MOST)]
 Width = Annotated[int, Field(gt=0, le=1 << 20)]
@@ -211,7 +212,8 @@ class QuantizeSpec(Section):
     """Integers from floats (B4): INT8 per row, and the gate that refuses a model that lost too much."""
 
     bits: Literal[4, 8] = 8
-    max_bpb_increase: Annotated[float, Field(ge=0.0), Unit.RATIO] = 0.02
+    max_bpb_increase: Annotated[float, Field(ge=0.0, le=MAX_BPB_INCREASE), Unit.RATIO] = MAX_BPB_INCREASE
+    min_top1_agreement: Ratio = 0.0
     eval_windows: Positive = 32
 
 

@@ -85,7 +85,7 @@ def links(value: Mapping[str, Json]) -> list[tuple[str, list[str]]]:
     corpus, tokenizer, recipe = value["corpus"], value["tokenizer"], value["recipe"]
     quantisation, seal = value["quantisation"], value["seal"]
     figures = quantisation["figures"] if isinstance(quantisation["figures"], dict) else {}
-    quality = ("bpb_fp32", "bpb_int", "bpb_increase", "top1_agreement")
+    quality = ("bpb_fp32", "bpb_int", "bpb_increase", "top1_agreement", "outcome")
     return [
         ("sources", [_source(group) for group in value["sources"]] or [MISSING]),
         (

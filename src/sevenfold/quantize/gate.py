@@ -1,0 +1,81 @@
+"""The quality gate (B4): what integers may cost, as the recipe says, and never more than the ceiling of every recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sevenfold.core.errors import QualityError
+from sevenfold.core.hashing import Json
+from sevenfold.recipe.schema import MAX_BPB_INCREASE, QuantizeSpec
+
+MET, ACCEPTED = "met", "not met, accepted with --accept-quality"
+
+
+def gate_rows(quality: Mapping[str, Json]) -> list[list[str]]:
+    """The table of a measurement: figure, FP32, INT8, change, gate, outcome; cells are text."""
+    limits, met = quality["gate"], outcomes(quality)
+    return [
+        [
+            "held-out bits per byte",
+            f"{quality['bpb_fp32']:.5f}",
+            f"{quality['bpb_int']:.5f}",
+            f"{quality['bpb_increase']:+.3%}",
+            f"at most {limits['max_bpb_increase']:+.3%}",
+            "pass" if met[0] else "fail",
+        ],
+        [
+            "top-1 agreement",
+            "",
+            f"{quality['top1_agreement']:.2%}",
+            "",
+            f"at least {limits['min_top1_agreement']:.2%}",
+            "pass" if met[1] else "fail",
+        ],
+    ]
+
+
+def outcomes(quality: Mapping[str, Json]) -> tuple[bool, bool]:
+    """Whether the loss and the agreement meet their gates. What is not a number meets none."""
+    limits = quality["gate"]
+    return (
+        quality["bpb_increase"] <= limits["max_bpb_increase"],
+        quality["top1_agreement"] >= limits["min_top1_agreement"],
+    )
+
+
+def limits_of(spec: QuantizeSpec) -> dict[str, Json]:
+    """What the gate asks for, as it goes into the figures."""
+    return {"max_bpb_increase": spec.max_bpb_increase, "min_top1_agreement": spec.min_top1_agreement}
+
+
+def pass_gate(quality: Mapping[str, Json], *, accept: bool) -> str:
+    """The outcome that the manifest and the seal record: MET or ACCEPTED.
+
+    Args:
+        quality: figures, with the limits under `gate`.
+        accept: take a model that misses its recipe's gate; the ceiling holds for it too.
+
+    Raises:
+        QualityError: the gate is not met and `accept` is not given, or the ceiling is not met.
+    """
+    limits, (cheap, agrees) = quality["gate"], outcomes(quality)
+    if cheap and agrees:
+        return MET
+    increase, agreement = quality["bpb_increase"], quality["top1_agreement"]
+    if not increase <= MAX_BPB_INCREASE:
+        raise QualityError(
+            f"integer inference costs {increase:.2%} bits per byte; no recipe may cost more than {MAX_BPB_INCREASE:.0%}",
+            where="quantize",
+            remedy="train longer, or look for outliers in the weights",
+        )
+    if accept:
+        return ACCEPTED
+    if not cheap:
+        what = f"integer inference costs {increase:.2%} bits per byte, the recipe allows {limits['max_bpb_increase']:.2%}"
+        where = "quantize.max_bpb_increase"
+    else:
+        what = f"integers choose the token of FP32 in {agreement:.2%}, the recipe asks for {limits['min_top1_agreement']:.2%}"
+        where = "quantize.min_top1_agreement"
+    raise QualityError(
+        what, where=where, remedy="train longer, or accept it with --accept-quality: the seal says so"
+    )
