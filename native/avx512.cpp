@@ -15,27 +15,47 @@ using s7::kPanel;
 
 constexpr i64 kPageGroups = kPage / kGroup, kPagePanel = kPageGroups * kCell;
 
+// f(0), .. f(N - 1), each index a constant of the text. A loop would do, but the compiler unrolls it after it has decided to keep a
+// tile of more than 16 sums in memory, which halves its speed.
+template <int I>
+struct Index {
+    constexpr operator int() const { return I; }
+};
+template <int N, int I = 0, class F>
+[[gnu::always_inline]] inline void each(const F &f) {
+    if constexpr (I < N) {
+        f(Index<I>{});
+        each<N, I + 1>(f);
+    }
+}
+// acc += the dots of four unsigned and four signed bytes. In the intrinsic's place: GCC 12 copies each sum before it adds to it.
+[[gnu::always_inline]] inline void add_dots(__m512i &acc, __m512i acts, __m512i codes) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(acts), "v"(codes));
+}
+
+#define S7_EACH(index) [&](auto index) __attribute__((always_inline))
+
 template <int MR, int NP>
 struct Tile {  // MR rows by NP panels of sums
     __m512i acc[MR][NP];
 
-    void begin(const i32 *start) {
-        for (int p = 0; p < NP; ++p) {
+    [[gnu::always_inline]] void begin(const i32 *start) {
+        each<NP>(S7_EACH(p) {
             const __m512i from = start == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(start + p * kPanel);
-            for (int t = 0; t < MR; ++t) acc[t][p] = from;
-        }
+            each<MR>(S7_EACH(t) { acc[t][p] = from; });
+        });
     }
 
-    void add(const i8 *panels, i64 panel_bytes, i64 n_groups, const u8 *acts, i64 stride) {
+    [[gnu::always_inline]] void add(const i8 *panels, i64 panel_bytes, i64 n_groups, const u8 *acts, i64 stride) {
         for (i64 g = 0; g < n_groups; ++g) {
             __m512i w[NP];
-            for (int p = 0; p < NP; ++p) w[p] = _mm512_load_si512(panels + p * panel_bytes + g * kCell);
-            for (int t = 0; t < MR; ++t) {
+            each<NP>(S7_EACH(p) { w[p] = _mm512_load_si512(panels + p * panel_bytes + g * kCell); });
+            each<MR>(S7_EACH(t) {
                 i32 four;
                 __builtin_memcpy(&four, acts + t * stride + g * kGroup, 4);
                 const __m512i x = _mm512_set1_epi32(four);
-                for (int p = 0; p < NP; ++p) acc[t][p] = _mm512_dpbusd_epi32(acc[t][p], x, w[p]);
-            }
+                each<NP>(S7_EACH(p) { add_dots(acc[t][p], x, w[p]); });
+            });
         }
     }
 };
@@ -60,25 +80,18 @@ inline __mmask16 first_lanes(i64 n) { return static_cast<__mmask16>(n >= 16 ? 0x
 
 // Sums of a tile, rescaled.
 template <int MR, int NP>
-void store_rescaled(const Tile<MR, NP> &tile, const s7::Projection &w, i64 panel, i32 *y, i64 y_stride) {
+[[gnu::always_inline]] inline void store_rescaled(const Tile<MR, NP> &tile, const s7::Projection &w, i64 panel, i32 *y, i64 y_stride) {
     const __m128i lift = _mm_cvtsi32_si128(w.lift);
-    for (int p = 0; p < NP; ++p) {
+    each<NP>(S7_EACH(p) {
         const i64 o = (panel + p) * kPanel;
-        if (w.narrow) {
-            const __m512i m = widen_u16(w.m + o);
-            const __m512i s17 = _mm512_sub_epi32(
-                _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w.s + o))), _mm512_set1_epi32(17));
-            for (int t = 0; t < MR; ++t) {
-                _mm512_storeu_si512(y + t * y_stride + o, mulsh_lanes(_mm512_sll_epi32(tile.acc[t][p], lift), m, s17));
-            }
-        } else {
-            for (int t = 0; t < MR; ++t) {
-                i32 *row = y + t * y_stride + o;
-                _mm512_storeu_si512(row, _mm512_sll_epi32(tile.acc[t][p], lift));
-                for (i64 i = 0; i < kPanel; ++i) row[i] = mulsh(row[i], w.m[o + i], w.s[o + i]);
-            }
-        }
-    }
+        const __m512i m = widen_u16(w.m + o);
+        const __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w.s + o)));
+        each<MR>(S7_EACH(t) {
+            const __m512i lifted = _mm512_sll_epi32(tile.acc[t][p], lift);
+            const __m512i narrow = mulsh_lanes(lifted, m, _mm512_sub_epi32(s, _mm512_set1_epi32(17)));
+            _mm512_storeu_si512(y + t * y_stride + o, w.narrow ? narrow : lifted);
+        });
+    });
 }
 
 template <int MR, int NP>
@@ -117,6 +130,11 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
     }
     for (; p + 4 <= p1; p += 4) linear_column<4>(w, p, acts, acts_stride, n, y, y_stride);
     for (; p < p1; ++p) linear_column<1>(w, p, acts, acts_stride, n, y, y_stride);
+    if (w.narrow) return;
+    for (i64 t = 0; t < n; ++t) {  // rare: shifts that 32-bit lanes cannot do
+        i32 *row = y + t * y_stride;
+        for (i64 o = p0 * kPanel; o < p1 * kPanel; ++o) row[o] = mulsh(row[o], w.m[o], w.s[o]);
+    }
 }
 
 // Scores of MR rows on one page.
@@ -127,38 +145,33 @@ void score_page(const s7::HeadLayout &at, const u8 *page, i64 first, i32 lift, c
     tile.begin(array<i32>(page, at.start));
     tile.add(array<i8>(page, at.k), at.k_groups * kCell, at.k_groups, acts, acts_stride);
     __m512i k_m[4], k_e[4];
-    for (int p = 0; p < 4; ++p) {
+    each<4>(S7_EACH(p) {
         k_m[p] = widen_u16(array<u16>(page, at.k_m) + p * kPanel);
         k_e[p] = widen_i16(array<i16>(page, at.k_e) + p * kPanel);
-    }
+    });
     const i32 least_e = _mm512_reduce_min_epi32(_mm512_min_epi32(_mm512_min_epi32(k_e[0], k_e[1]), _mm512_min_epi32(k_e[2], k_e[3])));
     const __m128i up = _mm_cvtsi32_si128(lift);
-    for (int t = 0; t < MR; ++t) {
+    each<MR>(S7_EACH(t) {
         const i32 base = queries[t].scale.e + lift - 32;
-        i32 *row = scores + t * stride;
         const i64 seen = queries[t].n_keys - first;
-        if (least_e + base < 17) {  // rare: shifts that 32-bit lanes cannot do
-            for (int p = 0; p < 4; ++p) {
-                const __m512i half = mulsh_16_lanes(_mm512_sll_epi32(tile.acc[t][p], up), k_m[p]);
-                _mm512_storeu_si512(row + p * kPanel, half);
-            }
-            const i16 *e = array<i16>(page, at.k_e);
-            i32 peak = static_cast<i32>(kMin32);
-            for (i64 j = 0; j < least(seen, kPage); ++j) {
-                row[j] = mulsh(row[j], queries[t].scale.m, e[j] + base);
-                peak = most(peak, row[j]);
-            }
-            largest[t] = _mm512_max_epi32(largest[t], _mm512_set1_epi32(peak));
-            continue;
-        }
+        const bool narrow = least_e + base >= 17;
         const __m512i m = _mm512_set1_epi32(queries[t].scale.m), base17 = _mm512_set1_epi32(base - 17);
-        for (int p = 0; p < 4; ++p) {
+        i32 *row = scores + t * stride;
+        each<4>(S7_EACH(p) {
             const __m512i half = mulsh_16_lanes(_mm512_sll_epi32(tile.acc[t][p], up), k_m[p]);
-            const __m512i score = mulsh_lanes(half, m, _mm512_add_epi32(k_e[p], base17));
+            const __m512i score = narrow ? mulsh_lanes(half, m, _mm512_add_epi32(k_e[p], base17)) : half;
             _mm512_storeu_si512(row + p * kPanel, score);
-            largest[t] = _mm512_mask_max_epi32(largest[t], first_lanes(seen - p * kPanel), largest[t], score);
+            if (narrow) largest[t] = _mm512_mask_max_epi32(largest[t], first_lanes(seen - p * kPanel), largest[t], score);
+        });
+        if (narrow) return;
+        const i16 *e = array<i16>(page, at.k_e);  // rare: shifts that 32-bit lanes cannot do
+        i32 peak = static_cast<i32>(kMin32);
+        for (i64 j = 0; j < least(seen, kPage); ++j) {
+            row[j] = mulsh(row[j], queries[t].scale.m, e[j] + base);
+            peak = most(peak, row[j]);
         }
-    }
+        largest[t] = _mm512_max_epi32(largest[t], _mm512_set1_epi32(peak));
+    });
 }
 
 template <int MR>
@@ -265,12 +278,12 @@ void value_tile(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i6
         const i8 *codes = array<i8>(head.page(first / kPage), head.layout->v) + panel * kPagePanel;
         tile.add(codes, kPagePanel, s7::round_up(least(n_keys - first, kPage), kGroup) / kGroup, limbs + first, stride);
     }
-    for (int t = 0; t < MR; t += 2) {
-        for (int p = 0; p < NP; ++p) {
-            const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(tile.acc[t][p], 8), tile.acc[t + 1][p]);
-            _mm512_storeu_si512(o + t / 2 * o_stride + (panel + p) * kPanel, sum);
-        }
-    }
+    each<MR / 2>(S7_EACH(t) {
+        each<NP>(S7_EACH(p) {
+            const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(tile.acc[2 * t][p], 8), tile.acc[2 * t + 1][p]);
+            _mm512_storeu_si512(o + t * o_stride + (panel + p) * kPanel, sum);
+        });
+    });
 }
 
 template <int NP>
@@ -290,14 +303,13 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
 i64 roof() {
     constexpr int chains = 24, rounds = 4096 * 16;
     __m512i acc[chains];
-    for (int i = 0; i < chains; ++i) acc[i] = _mm512_set1_epi32(i);
     const __m512i a = _mm512_set1_epi32(0x01020304), b = _mm512_set1_epi32(0x04030201);
+    each<chains>(S7_EACH(i) { acc[i] = _mm512_set1_epi32(i); });
     for (int r = 0; r < rounds; ++r) {
-        for (int i = 0; i < chains; ++i) acc[i] = _mm512_dpbusd_epi32(acc[i], a, b);
-        asm volatile("" : "+v"(acc[0]));
+        each<chains>(S7_EACH(i) { add_dots(acc[i], a, b); });
     }
     __m512i sum = acc[0];
-    for (int i = 1; i < chains; ++i) sum = _mm512_add_epi32(sum, acc[i]);
+    each<chains>(S7_EACH(i) { sum = _mm512_xor_si512(sum, acc[i]); });
     asm volatile("" : : "v"(sum));
     return i64{rounds} * chains * 64;
 }
