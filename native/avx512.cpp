@@ -46,10 +46,16 @@ struct Tile {  // MR rows by NP panels of sums
         });
     }
 
+    // `ahead`: ask for the panels that come next, which the processor does not foresee where one panel ends and another begins.
+    template <bool ahead = false>
     [[gnu::always_inline]] void add(const i8 *panels, i64 panel_bytes, i64 n_groups, const u8 *acts, i64 stride) {
         for (i64 g = 0; g < n_groups; ++g) {
             __m512i w[NP];
-            each<NP>(S7_EACH(p) { w[p] = _mm512_load_si512(panels + p * panel_bytes + g * kCell); });
+            each<NP>(S7_EACH(p) {
+                const i8 *cell = panels + p * panel_bytes + g * kCell;
+                w[p] = _mm512_load_si512(cell);
+                if (ahead) _mm_prefetch(reinterpret_cast<const char *>(cell + NP * panel_bytes), _MM_HINT_T1);
+            });
             each<MR>(S7_EACH(t) {
                 i32 four;
                 __builtin_memcpy(&four, acts + t * stride + g * kGroup, 4);
@@ -94,12 +100,12 @@ template <int MR, int NP>
     });
 }
 
-template <int MR, int NP>
+template <int MR, int NP, bool ahead = true>
 void linear_tile(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i32 *y, i64 y_stride) {
     const i64 panel_bytes = w.n_groups * kCell;
     Tile<MR, NP> tile;
     tile.begin(w.start + panel * kPanel);
-    tile.add(w.panels + panel * panel_bytes, panel_bytes, w.n_groups, acts, acts_stride);
+    tile.template add<ahead>(w.panels + panel * panel_bytes, panel_bytes, w.n_groups, acts, acts_stride);
     store_rescaled(tile, w, panel, y, y_stride);
 }
 
@@ -125,8 +131,8 @@ void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_
 
 void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y, i64 y_stride) {
     i64 p = p0;
-    if (n == 1) {
-        for (; p + 8 <= p1; p += 8) linear_tile<1, 8>(w, p, acts, acts_stride, y, y_stride);
+    if (n == 1) {  // bound by memory: what it asks for ahead would only wait in the same line
+        for (; p + 8 <= p1; p += 8) linear_tile<1, 8, false>(w, p, acts, acts_stride, y, y_stride);
     }
     for (; p + 4 <= p1; p += 4) linear_column<4>(w, p, acts, acts_stride, n, y, y_stride);
     for (; p < p1; ++p) linear_column<1>(w, p, acts, acts_stride, n, y, y_stride);
@@ -137,19 +143,20 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
     }
 }
 
-// Scores of MR rows on one page.
-template <int MR>
-void score_page(const s7::HeadLayout &at, const u8 *page, i64 first, i32 lift, const u8 *acts, i64 acts_stride,
+// Scores of MR rows on the first NP panels of a page.
+template <int MR, int NP>
+[[gnu::always_inline]] inline void score_page(const s7::HeadLayout &at, const u8 *page, i64 first, i32 lift, const u8 *acts, i64 acts_stride,
                 s7::Query *queries, __m512i *largest, i32 *scores, i64 stride) {
-    Tile<MR, 4> tile;
+    Tile<MR, NP> tile;
     tile.begin(array<i32>(page, at.start));
     tile.add(array<i8>(page, at.k), at.k_groups * kCell, at.k_groups, acts, acts_stride);
-    __m512i k_m[4], k_e[4];
-    each<4>(S7_EACH(p) {
+    __m512i k_m[NP], k_e[NP], low = _mm512_set1_epi32(1 << 30);
+    each<NP>(S7_EACH(p) {
         k_m[p] = widen_u16(array<u16>(page, at.k_m) + p * kPanel);
         k_e[p] = widen_i16(array<i16>(page, at.k_e) + p * kPanel);
+        low = _mm512_min_epi32(low, k_e[p]);
     });
-    const i32 least_e = _mm512_reduce_min_epi32(_mm512_min_epi32(_mm512_min_epi32(k_e[0], k_e[1]), _mm512_min_epi32(k_e[2], k_e[3])));
+    const i32 least_e = _mm512_reduce_min_epi32(low);
     const __m128i up = _mm_cvtsi32_si128(lift);
     each<MR>(S7_EACH(t) {
         const i32 base = queries[t].scale.e + lift - 32;
@@ -157,7 +164,7 @@ void score_page(const s7::HeadLayout &at, const u8 *page, i64 first, i32 lift, c
         const bool narrow = least_e + base >= 17;
         const __m512i m = _mm512_set1_epi32(queries[t].scale.m), base17 = _mm512_set1_epi32(base - 17);
         i32 *row = scores + t * stride;
-        each<4>(S7_EACH(p) {
+        each<NP>(S7_EACH(p) {
             const __m512i half = mulsh_16_lanes(_mm512_sll_epi32(tile.acc[t][p], up), k_m[p]);
             const __m512i score = narrow ? mulsh_lanes(half, m, _mm512_add_epi32(k_e[p], base17)) : half;
             _mm512_storeu_si512(row + p * kPanel, score);
@@ -183,8 +190,17 @@ void score_rows(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride,
         n_keys = most(n_keys, queries[t].n_keys);
     }
     for (i64 first = 0; first < n_keys; first += kPage) {
-        score_page<MR>(*head.layout, head.page(first / kPage), first, lift, acts, acts_stride, queries, largest, scores + first,
-                       stride);
+        const u8 *page = head.page(first / kPage);
+        const auto score = [&](auto n_panels) __attribute__((always_inline)) {
+            score_page<MR, n_panels>(*head.layout, page, first, lift, acts, acts_stride, queries, largest, scores + first, stride);
+        };
+        if (MR == 1 && n_keys - first <= kPanel) {
+            score(Index<1>{});
+        } else if (MR == 1 && n_keys - first <= 2 * kPanel) {
+            score(Index<2>{});
+        } else {
+            score(Index<4>{});
+        }
     }
     for (int t = 0; t < MR; ++t) queries[t].largest = _mm512_reduce_max_epi32(largest[t]);
 }
