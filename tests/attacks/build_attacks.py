@@ -32,7 +32,8 @@ from sevenfold.artifact import (
 )
 
 IDS = {"DICT": 1, "FIELD": 2, "LANE": 3, "EDGE": 4, "BATCH": 5}
-LANE_OF = {"trace": 3, "control": 4, "graph": 4, "provenance": 4, "gradient_trace": 5}
+LANE_OF = {"trace": 3, "control": 4, "graph": 4, "provenance": 4, "seal": 4, "gradient_trace": 5}
+CHUNK = 1 << 16
 DICTIONARY = b'{"vocab":["a","b","c"]}'
 PROMPT_IDS = [1, 0]
 
@@ -57,6 +58,12 @@ def pack_record(name: bytes, dims: Sequence[int], scale: float, data: bytes, pad
 
 def leaf(lane_id: int, payload: bytes) -> bytes:
     return struct.pack(">BI", lane_id, len(payload)) + sha(payload)
+
+
+def piece(name: str, data: bytes) -> dict[str, Any]:
+    """How the seal lists a record, or a whole payload."""
+    chunks = "".join(sha(data[start : start + CHUNK]).hex() for start in range(0, len(data), CHUNK))
+    return {"name": name, "n_bytes": len(data), "chunks": chunks}
 
 
 def pack_file(
@@ -173,7 +180,7 @@ class Parts:
                     "gradient_trace": contents.batch,
                 }
             ),
-            order=["DICT", "FIELD", "trace", "control", "graph", "provenance", "gradient_trace"],
+            order=["seal", "DICT", "FIELD", "trace", "control", "graph", "provenance", "gradient_trace"],
         )
 
     @property
@@ -219,17 +226,32 @@ class Parts:
         """The file, all digests, seal and root valid."""
         if self.bind_data:
             self.bind()
-        listed = []
-        for name in self.order:
-            lane_id, kind = LANE_OF.get(name, IDS.get(name)), name if name in LANE_OF else ""
-            entry: dict[str, Any] = {"id": lane_id, "kind": kind}
-            if name != "provenance":
-                entry |= {"n_bytes": len(self.payload(name)), "sha256": sha(self.payload(name)).hex()}
-            listed.append(entry)
-        seal = {"header": "53374c4d00020100", "lanes": listed}
-        self.seal_patch(seal)
-        self.json["provenance"]["seal"] = seal
+        listed = [self.listed(name) for name in self.order if name != "seal"]
+        roots = [
+            merkle([sha(pack_record(*record))]) for record in self.records
+        ]  # every record fits one chunk, and all are trunk
+        self.json["seal"] = {
+            "kind": "seal",
+            "header": "53374c4d00020100",
+            "chunk_bytes": CHUNK,
+            "lanes": listed,
+            "parts": {"trunk": merkle(roots).hex()},
+        }
+        self.seal_patch(self.json["seal"])
         return pack_file([(LANE_OF.get(name, IDS.get(name, 0)), self.payload(name)) for name in self.order])
+
+    def listed(self, name: str) -> dict[str, Any]:
+        """What the seal says of a lane."""
+        payload = self.payload(name)
+        return {
+            "id": LANE_OF.get(name, IDS.get(name)),
+            "kind": name if name in LANE_OF else "",
+            "n_bytes": len(payload),
+            "sha256": sha(payload).hex(),
+            "pieces": [piece(record[0].decode(), pack_record(*record)) for record in self.records]
+            if name == "FIELD"
+            else [piece("", payload)],
+        }
 
 
 def _swap_tensors(parts: Parts) -> None:
@@ -258,11 +280,15 @@ def _infinite_json(parts: Parts) -> None:
 
 
 def _swap_lanes(parts: Parts) -> None:
-    parts.order[1], parts.order[2] = parts.order[2], parts.order[1]
+    parts.order[2], parts.order[3] = parts.order[3], parts.order[2]
 
 
 def _swap_edges(parts: Parts) -> None:
-    parts.order[3], parts.order[4] = parts.order[4], parts.order[3]
+    parts.order[4], parts.order[5] = parts.order[5], parts.order[4]
+
+
+def _seal_last(parts: Parts) -> None:
+    parts.order.append(parts.order.pop(0))
 
 
 def _fold(value: Any) -> Callable[[Parts], None]:
@@ -406,6 +432,22 @@ def _seal_other_lane(parts: Parts) -> None:
     parts.seal_patch = lambda seal: seal["lanes"][0].update(sha256="ee" * 32)
 
 
+def _chunk_forged(parts: Parts) -> None:
+    parts.seal_patch = lambda seal: seal["lanes"][1]["pieces"][1].update(chunks="ee" * 32)
+
+
+def _piece_renamed(parts: Parts) -> None:
+    parts.seal_patch = lambda seal: seal["lanes"][1]["pieces"][1].update(name="expert")
+
+
+def _part_forged(parts: Parts) -> None:
+    parts.seal_patch = lambda seal: seal["parts"].update(trunk="ee" * 32)
+
+
+def _part_invented(parts: Parts) -> None:
+    parts.seal_patch = lambda seal: seal["parts"].update({"expert.7": "ee" * 32})
+
+
 def _seal_other_header(parts: Parts) -> None:
     parts.seal_patch = lambda seal: seal.update(header="53374c4d00020200")
 
@@ -419,6 +461,7 @@ ATTACKS: dict[str, tuple[str, Callable[[Parts], None]]] = {
     "json_infinite_number": ("V0", _infinite_json),
     "lanes_out_of_order": ("V0", _swap_lanes),
     "edges_out_of_order": ("V0", _swap_edges),
+    "seal_not_first": ("V0", _seal_last),
     "two_folds": ("V1", _fold(["COMPUTE", "STORAGE"])),
     "unknown_fold": ("V1", _fold("NETWORK")),
     "no_fold": ("V1", _no_fold),
@@ -445,6 +488,10 @@ ATTACKS: dict[str, tuple[str, Callable[[Parts], None]]] = {
     "golden_logits_forged": ("V6", _golden(logits_sha256="ee" * 32)),
     "golden_tokens_missing": ("V6", _golden(tokens=[])),
     "no_golden_logits": ("V6", _no_golden),
+    "chunk_hash_forged": ("V6", _chunk_forged),
+    "record_renamed_in_seal": ("V6", _piece_renamed),
+    "sub_root_forged": ("V6", _part_forged),
+    "part_without_records": ("V6", _part_invented),
     "other_abi": ("V7", _provenance(abi_hash="ee" * 32)),
     "other_policy": ("V7", _provenance(policy_hash="ee" * 32)),
     "identity_not_bound": ("V7", _unbound_identity),

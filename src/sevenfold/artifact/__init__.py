@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from sevenfold.artifact.assemble import Golden, Identity, SealInput, build_contents, operation
 from sevenfold.artifact.control import Frame, Gate, frame, parse, visible_text
+from sevenfold.artifact.frames import Lane
 from sevenfold.artifact.layout import Flag, LaneId, ModelClass
-from sevenfold.artifact.reader import Artifact, Lane, parse_artifact, read_artifact
-from sevenfold.artifact.records import Tensor
+from sevenfold.artifact.partial import Proved, verify_part, verify_range
+from sevenfold.artifact.reader import Artifact, open_artifact, parse_artifact, read_artifact
+from sevenfold.artifact.records import Record, Tensor, training_tensor, training_values
+from sevenfold.artifact.stream import StreamVerifier
 from sevenfold.artifact.verify import CHECKS, ReplayRow, Row, Verification, run_check, verify, verify_file
 from sevenfold.artifact.writer import Contents, Sealed, header_only, write_artifact
 
 __all__ = [
+    "Record",
     "Tensor",
+    "training_tensor",
+    "training_values",
     "Contents",
     "Sealed",
     "write_artifact",
@@ -26,8 +32,13 @@ __all__ = [
     "build_contents",
     "Artifact",
     "Lane",
+    "open_artifact",
     "read_artifact",
     "parse_artifact",
+    "Proved",
+    "verify_part",
+    "verify_range",
+    "StreamVerifier",
     "Verification",
     "Row",
     "ReplayRow",

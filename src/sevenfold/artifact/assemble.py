@@ -118,7 +118,7 @@ def build_contents(model: SealInput) -> Contents:
     trace: dict[str, Json] = {"kind": layout.TRACE_KIND, "projection": True, "rows": list(model.trace)}
     batch: dict[str, Json] = {"kind": layout.BATCH_KIND, "rows": list(model.batch)}
     data = {
-        "DICT": [plan_lane(layout.LaneId.DICT, [model.dictionary])] if model.dictionary else [],
+        "DICT": [plan_lane(layout.LaneId.DICT, [("", [model.dictionary])])] if model.dictionary else [],
         "FIELD": plan_fields(model.tensors, padded=model.padded, limit=model.lane_limit),
         "BATCH": plan_json(layout.LaneId.BATCH, layout.BATCH_KIND, batch),
     }

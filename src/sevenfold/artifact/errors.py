@@ -101,6 +101,26 @@ class LaneKindError(JsonError):
     """A JSON payload without a `kind`, or with one that its lane does not have."""
 
 
+class SealError(JsonError):
+    """A seal that does not say what the format asks for."""
+
+
+class ChunkError(ArtifactError):
+    """A chunk that does not hash to what the seal lists: the place of a change, without reading the rest."""
+
+
+class AnonymousError(ArtifactError):
+    """A model that does not say where it comes from, and was asked to load (rule D6)."""
+
+
+class HeaderOnlyError(ArtifactError):
+    """A file without lanes where a model was expected."""
+
+
+class BundleError(ArtifactError):
+    """A bundle directory with a file missing, changed or added."""
+
+
 class ContentsError(ArtifactError):
     """Contents that the writer refuses to seal."""
 

@@ -37,17 +37,20 @@ def _no_constant(text: str) -> Json:
     raise ValueError(f"{text} is not JSON")
 
 
-def parse_json(payload: bytes, where: str) -> dict[str, Json]:
+def parse_json(payload: bytes | memoryview, where: str) -> dict[str, Json]:
     """A payload as an object; {} for an empty one.
 
     Raises:
         JsonError: not Unicode, not JSON, not an object, or (DuplicateKeyError) a key twice.
-        LimitError: deeper than the cap.
+        LimitError: more values, or deeper, than the caps.
     """
     if not payload:
         return {}
+    raw = bytes(payload)
+    if sum(raw.count(mark) for mark in b"[{,") > layout.MAX_JSON_VALUES:
+        raise LimitError(f"more than {layout.MAX_JSON_VALUES} JSON values", where=where)
     try:
-        text = payload.decode("utf-8")
+        text = raw.decode("utf-8")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except DuplicateKeyError as error:
         error.where = where

@@ -6,6 +6,7 @@ each file (rule V7), so an edit here changes the digests and MUST come with a hi
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
@@ -54,20 +55,28 @@ RANK = struct.Struct(">B")
 DIM = struct.Struct(">I")
 SCALE = struct.Struct(">f")
 PAD_TO = 32
+TRAINING_PREFIX = "training."  # records of FP32 training weights: i8 of shape [..., 4], big-endian binary32
 REQUIRED_TENSORS = ("embedding.weight", "lm_head.weight")
+
+# The seal: every piece (a FIELD record, or the payload of another lane) is hashed in chunks of one size.
+CHUNK_BYTES = 64 << 10  # what the writer takes, doubled while the table would not fit its lane
+MIN_CHUNK_BYTES = 4 << 10
+MAX_CHUNK_BYTES = 16 << 20
 
 # Caps of the reader, checked before anything is allocated.
 MAX_LANES = 1024
 MAX_LANE_BYTES = (1 << 32) - 1
 MAX_DICT_BYTES = 64 << 20
-MAX_JSON_BYTES = 64 << 20
+MAX_JSON_BYTES = 16 << 20
 MAX_JSON_DEPTH = 32
-MAX_TENSORS = 1 << 20
+MAX_JSON_VALUES = 1 << 19  # counted as the bytes "[", "{" and ",": what bounds the memory that a payload takes
+MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 255
 MAX_RANK = 8
 
-# What the payload of an EDGE lane may be, in file order (their `kind`, sorted).
-EDGE_KINDS = ("control", "graph", "provenance")
+# What the payload of an EDGE lane may be (their `kind`, sorted). The seal is the first lane of the file.
+EDGE_KINDS = ("control", "graph", "provenance", "seal")
+SEAL_KIND = "seal"
 TRACE_KIND = "trace"
 BATCH_KIND = "gradient_trace"
 
@@ -111,6 +120,10 @@ ABI: Mapping[str, Json] = {
     "root": "rfc6962-sha256(header[0:8], id:u8 || length:u32 || sha256 per lane)",
     "json": "utf-8, keys sorted, no spaces, ascii escapes, finite numbers",
     "edge_kinds": list(EDGE_KINDS),
+    "seal": ["first lane", "header", "chunk_bytes", "lanes:id,kind,n_bytes,sha256,pieces", "parts"],
+    "piece": "name, n_bytes, chunks: sha256 of each chunk, hex; piece root = rfc6962-sha256(chunk digests)",
+    "part": "trunk, expert.N, training: rfc6962-sha256(piece roots)",
+    "training": [TRAINING_PREFIX, "f32:big-endian, as i8[..., 4]"],
     "required_tensors": list(REQUIRED_TENSORS),
     "arithmetic_tables": ARITHMETIC_TABLES,
     "specs": {"artifact": 2, "arithmetic": ARITHMETIC_VERSION, "control": 1, "verification": 1},
@@ -179,6 +192,22 @@ def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]
 def lane_leaf(lane_id: int, n_bytes: int, sha256: bytes) -> bytes:
     """Leaf of the root for one lane: its five header bytes and the digest of its payload."""
     return LANE_HEADER.pack(lane_id, n_bytes) + sha256
+
+
+def file_order(lane_id: int, kind: str) -> tuple[bool, int, str]:
+    """What lanes are sorted by: the seal first, then by id, EDGE by kind (rule V0)."""
+    return kind != SEAL_KIND, lane_id, kind
+
+
+_EXPERT = re.compile(r"(?:^|\.)experts\.(\d+)\.")
+
+
+def part_of(name: str) -> str:
+    """The part of the model that a tensor belongs to: `trunk`, `expert.N` or `training`."""
+    if name.startswith(TRAINING_PREFIX):
+        return "training"
+    found = _EXPERT.search(name)
+    return f"expert.{found[1]}" if found else "trunk"
 
 
 def padded_bytes(numel: int, padded: bool) -> int:

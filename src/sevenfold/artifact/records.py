@@ -32,27 +32,53 @@ _NAME = re.compile(rb"[!-.0-\[\]-~]{1,%d}" % layout.MAX_NAME_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor:
-    """One tensor of INT8 codes; the value of a code c is c * scale.
+class Record:
+    """What a FIELD record says of its tensor, without the data.
 
     Args:
         name: printable ASCII, 1 to 255 bytes, no slash or backslash.
         dims: 1 to 8 dimensions, each at least 1.
         scale: an f32; finite (rule V0).
-        data: i8, shaped `dims` (or flat, for the writer); read-only when it comes from a file.
-        offset: byte offset of `data` in the file (0 when not from a file).
+        start: byte offset of the record in the file (0 when not from a file).
+        offset: byte offset of its data.
     """
 
     name: str
     dims: tuple[int, ...]
     scale: float
-    data: NDArray[np.int8]
+    start: int = field(default=0, kw_only=True)
     offset: int = field(default=0, kw_only=True)
 
     @property
     def numel(self) -> int:
         """Product of the dimensions."""
         return math.prod(self.dims)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor(Record):
+    """One tensor of INT8 codes; the value of a code c is c * scale.
+
+    `data` is i8, shaped `dims` (or flat, for the writer); read-only when it comes from a file.
+    """
+
+    data: NDArray[np.int8]
+
+
+def training_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
+    """A tensor of training weights as the record that carries it: its four bytes a value, big-endian, bit for bit."""
+    if values.dtype != np.float32:
+        raise ContentsError(f"training weights of {values.dtype}, float32 was expected", where=f"tensor {name!r}")
+    raw = np.ascontiguousarray(values).view(np.uint32).astype(">u4").view(np.int8)
+    return Tensor(layout.TRAINING_PREFIX + name, (*values.shape, 4), 1.0, raw.reshape(-1))
+
+
+def training_values(tensor: Tensor) -> NDArray[np.float32]:
+    """The inverse of `training_tensor`. Raises RankError for a record that carries no binary32."""
+    if tensor.dims[-1] != 4:
+        raise RankError(f"dims {tensor.dims} of {tensor.name!r} are not those of binary32 values")
+    raw = np.ascontiguousarray(tensor.data).reshape(-1).view(">u4")
+    return raw.astype(np.uint32).view(np.float32).reshape(tensor.dims[:-1])
 
 
 def valid_name(raw: bytes) -> bool:
@@ -140,31 +166,31 @@ class _Cursor:
 
 
 def parse_records(
-    view: memoryview, base: int, where: str, *, padded: bool, tensors: dict[str, Tensor]
+    view: memoryview, base: int, where: str, *, padded: bool, records: dict[str, Record]
 ) -> None:
-    """Read the records of one FIELD lane into `tensors`, in file order.
+    """Read the records of one FIELD lane into `records`, in file order. The data is passed over.
 
     Args:
         view: the payload, read-only.
         base: offset of the payload in the file.
         where: the lane, for messages.
         padded: whether data is padded to 32 bytes.
-        tensors: what earlier FIELD lanes held; names are unique over all lanes.
+        records: what earlier FIELD lanes held; names are unique over all lanes.
 
     Raises:
         RecordError: a subclass per cause.
         LimitError: too many records.
     """
     cursor = _Cursor(view, base, where)
-    for tensor in _records(cursor, padded):
-        if tensor.name in tensors:
-            raise DuplicateTensorError(f"tensor {tensor.name!r} is there twice", where=cursor.place)
-        if len(tensors) >= layout.MAX_TENSORS:
+    for record in _records(cursor, padded):
+        if record.name in records:
+            raise DuplicateTensorError(f"tensor {record.name!r} is there twice", where=cursor.place)
+        if len(records) >= layout.MAX_TENSORS:
             raise LimitError(f"more than {layout.MAX_TENSORS} tensors", where=cursor.place)
-        tensors[tensor.name] = tensor
+        records[record.name] = record
 
 
-def _records(cursor: _Cursor, padded: bool) -> Iterator[Tensor]:
+def _records(cursor: _Cursor, padded: bool) -> Iterator[Record]:
     while cursor.position < len(cursor.view):
         cursor.start = cursor.base + cursor.position
         name = _name(cursor)
@@ -172,13 +198,11 @@ def _records(cursor: _Cursor, padded: bool) -> Iterator[Tensor]:
         (scale,) = layout.SCALE.unpack(cursor.take(layout.SCALE.size, f"the scale of {name!r}"))
         numel = math.prod(dims)  # Python integers do not overflow; `take` bounds it by the file
         offset = cursor.base + cursor.position
-        raw = cursor.take(numel, f"the data of {name!r} (dims {dims})")
+        cursor.take(numel, f"the data of {name!r} (dims {dims})")
         padding = cursor.take(layout.padded_bytes(numel, padded) - numel, f"the padding of {name!r}")
         if any(padding):
             raise PaddingError(f"the padding of {name!r} is not all zero", where=cursor.place)
-        data = np.frombuffer(raw, dtype=np.int8).reshape(dims)
-        data.flags.writeable = False
-        yield Tensor(name, dims, scale, data, offset=offset)
+        yield Record(name, dims, scale, start=cursor.start, offset=offset)
 
 
 def _name(cursor: _Cursor) -> str:

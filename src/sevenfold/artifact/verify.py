@@ -3,7 +3,7 @@
 The reader has proved bytes, digests and root; these say whether what the bytes mean is what the rules ask
 for. A file with valid hashes can fail each of them. Every check is a function `check(artifact, replay) ->
 detail` that raises `_Failed` or `_Skipped`, and is total over hostile JSON. Cost: V6 hashes the file once
-more, and runs the golden prompts when it is given `replay`; the others are O(JSON + tensors).
+more, on every core, and runs the golden prompts when it is given `replay`; the others are O(JSON + tensors).
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from pathlib import Path
 
 from sevenfold.artifact import layout
 from sevenfold.artifact.json_lane import shown
-from sevenfold.artifact.reader import Artifact, Lane, read_artifact
-from sevenfold.core.errors import SevenfoldError
+from sevenfold.artifact.errors import SealError
+from sevenfold.artifact.frames import Lane
+from sevenfold.artifact.partial import check_everything
+from sevenfold.artifact.reader import Artifact, open_artifact
+from sevenfold.core.errors import ArtifactError, SevenfoldError
 from sevenfold.core.hashing import Json, canonical_json, sha256
 from sevenfold.core.merkle import merkle_root
 
@@ -125,17 +128,17 @@ def _stored(artifact: Artifact) -> list[str]:
 
 def v0_canonical_order(artifact: Artifact, _: Replay | None) -> str:
     """Tensors by name, lanes by id, EDGE by kind, JSON in its canonical bytes, no NaN or infinity."""
-    for left, right in pairwise(artifact.tensors):
+    for left, right in pairwise(artifact.records):
         _need(left.encode() < right.encode(), f"FIELD: tensor {right!r} stands after {left!r}")
-    for tensor in artifact.tensors.values():
-        _need(math.isfinite(tensor.scale), f"FIELD: the scale of {tensor.name!r} is {tensor.scale}")
-    previous = (0, "")
+    for record in artifact.records.values():
+        _need(math.isfinite(record.scale), f"FIELD: the scale of {record.name!r} is {record.scale}")
+    for before, lane in pairwise(artifact.lanes):
+        in_order = layout.file_order(before.id, before.kind) <= layout.file_order(lane.id, lane.kind)
+        _need(in_order, f"{lane.where} stands after a lane of a higher id or kind")
     for lane in artifact.lanes:
-        _need((lane.id, lane.kind) >= previous, f"{lane.where} stands after a lane of a higher id or kind")
-        previous = (lane.id, lane.kind)
         if lane.kind:
             _check_canonical(artifact, lane)
-    return f"{len(artifact.tensors)} tensors and {len(artifact.lanes)} lanes in order, JSON canonical"
+    return f"{len(artifact.records)} tensors and {len(artifact.lanes)} lanes in order, JSON canonical"
 
 
 def _check_canonical(artifact: Artifact, lane: Lane) -> None:
@@ -144,7 +147,7 @@ def _check_canonical(artifact: Artifact, lane: Lane) -> None:
     except ValueError as error:
         raise _Failed(f"{lane.where}: {error}") from error
     _need(
-        bytes(artifact.payload(lane)) == canonical,
+        artifact.payload(lane) == canonical,
         f"{lane.where}: the {lane.kind} JSON is not in canonical form",
     )
 
@@ -206,7 +209,7 @@ def v3_data_hashes(artifact: Artifact, _: Replay | None) -> str:
         )
         _need(name not in seen, f"data entry for {name} twice")
         seen.append(name)
-        leaves = [layout.lane_leaf(i.id, i.n_bytes, bytes.fromhex(i.sha256)) for i in lanes[str(name)]]
+        leaves = [lane.leaf for lane in lanes[str(name)]]
         collapse = _object(entry, "collapse", f"data entry for {name}").get("hash")
         _need(
             entry.get("trace_hash") == trace and trace is not None,
@@ -278,15 +281,18 @@ def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
-    """The same bytes give the same root, and the golden prompts the same logits."""
-    _need(artifact.computed_root() == artifact.root, "the root taken again differs from the header's")
+    """The same bytes give the same chunks, parts and root, and the golden prompts the same logits."""
+    try:
+        again = check_everything(artifact)
+    except ArtifactError as error:
+        raise _Failed(str(error)) from error
     golden = _list_of_objects(artifact.provenance, "golden", "EDGE provenance")
     _need(bool(golden), "no golden logits travel with the model")
     for index, row in enumerate(golden):
         _check_golden(index, row)
     if replay is None:
         raise _Skipped(
-            f"root taken again: the same; {len(golden)} golden prompts not replayed (--replay runs them)"
+            f"{again}: the same; {len(golden)} golden prompts not replayed (--replay runs them)"
         )
     try:
         rows = replay(artifact)
@@ -295,7 +301,7 @@ def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
     _need(len(rows) >= len(golden), f"{len(rows)} of {len(golden)} golden prompts were replayed")
     for result in rows:
         _need(result.ok, f"{result.name}: sealed {result.expected}, replayed {result.actual}")
-    return f"root taken again: the same; {len(rows)} golden replays, logits the same bit for bit"
+    return f"{again}: the same; {len(rows)} golden replays, logits the same bit for bit"
 
 
 def _check_golden(index: int, row: dict[str, Json]) -> None:
@@ -342,7 +348,7 @@ def v7_formats_and_rules(artifact: Artifact, _: Replay | None) -> str:
     except ValueError as error:
         raise _Failed(f"identity: {error}") from error
     _need(provenance.get("meta_hash") == meta, "meta_hash is not that of the identity")
-    _check_seal(artifact, _object(provenance, "seal", "EDGE provenance"))
+    _check_seal(artifact)
     return (
         f"recipe {identity['recipe_name']} {identity['recipe_digest'][:12]}, code {identity['code_version']}"
     )
@@ -358,18 +364,19 @@ def _check_identity(identity: dict[str, Json]) -> None:
     _need(type(seed) is int and seed >= 0, f"identity: training_seed is {seed!r}")
 
 
-def _check_seal(artifact: Artifact, seal: dict[str, Json]) -> None:
-    _need(seal.get("header") == artifact.header_head.hex(), "seal: the header is another one")
-    listed = _list_of_objects(seal, "lanes", "seal")
-    _need(
-        len(listed) == len(artifact.lanes),
-        f"seal: {len(listed)} lanes listed, the file has {len(artifact.lanes)}",
-    )
-    for lane, entry in zip(artifact.lanes, listed, strict=True):
-        held: dict[str, Json] = {"id": lane.id, "kind": lane.kind}
-        if lane.kind != "provenance":
-            held |= {"n_bytes": lane.n_bytes, "sha256": lane.sha256}
-        _need(entry == held, f"seal: {lane.where} is not as listed")
+def _check_seal(artifact: Artifact) -> None:
+    try:
+        seal = artifact.seal
+    except SealError as error:
+        raise _Failed(str(error)) from error
+    if seal is None:
+        raise _Failed("no seal: the file does not list its lanes")
+    _need(seal.header == artifact.header_head.hex(), "seal: the header is another one")
+    lanes = artifact.sealed_lanes
+    _need(len(seal.lanes) == len(lanes), f"seal: {len(seal.lanes)} lanes listed, the file has {len(lanes)}")
+    for lane, listed in zip(lanes, seal.lanes, strict=True):
+        same = (listed.leaf, listed.kind) == (lane.leaf, lane.kind)
+        _need(same, f"seal: {lane.where} is not as listed")
 
 
 @dataclass(frozen=True)
@@ -415,9 +422,13 @@ def verify(artifact: Artifact, replay: Replay | None = None) -> Verification:
     """Run V0 to V7.
 
     Args:
-        artifact: what the reader took.
+        artifact: what the reader took; proved here if it was only opened.
         replay: runs the golden prompts, one row per prompt (and backend); without it V6 is skipped.
+
+    Raises:
+        ArtifactError: a FIELD payload was changed, or its records are malformed.
     """
+    artifact.prove()
     rows = tuple(run_check(check, artifact, replay) for check in CHECKS)
     return Verification(str(artifact.path), artifact.root, rows)
 
@@ -429,4 +440,4 @@ def verify_file(path: Path | str, replay: Replay | None = None) -> Verification:
         ArtifactError: the reader refuses the file (the message names the lane and the offset).
         StorageError: the file cannot be read.
     """
-    return verify(read_artifact(path), replay)
+    return verify(open_artifact(path), replay)

@@ -1,14 +1,14 @@
 """The writer of `.s7l` files: one byte form for given contents, and a file that appears whole or not at all.
 
-Tensors are sorted, JSON is canonical, lanes stand in ascending order of id (EDGE by kind), and the provenance
-payload gets a `seal` that lists header and lanes, so that a changed byte can be named. Cost: one SHA-256 pass
-over the payloads; tensor data is not copied.
+Tensors are sorted, JSON is canonical, and the lanes stand in ascending order of id (EDGE by kind) behind the seal, which lists
+header, lanes and chunks, so that a changed byte can be named. Cost: two SHA-256 passes over the payloads; tensor data is
+not copied.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sevenfold.artifact import layout
 from sevenfold.artifact.errors import ContentsError, ExistingArtifactError
 from sevenfold.artifact.json_lane import encode_json
 from sevenfold.artifact.records import Tensor, canonical_order, check_tensor, record_chunks
+from sevenfold.artifact.seal import Piece, SealedLane, chunk_digests, chunk_size, seal_payload
 from sevenfold.core.errors import storage
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json
@@ -48,13 +49,16 @@ class Sealed:
     n_bytes: int
 
 
+Buffers = Sequence[bytes | memoryview]
+
+
 @dataclass(frozen=True, eq=False)
 class LanePlan:
-    """One lane to write: its payload as chunks, with length and digest taken."""
+    """One lane to write: its payload as named pieces (one for each FIELD record), with length and digest taken."""
 
     id: int
     kind: str
-    chunks: Sequence[bytes | memoryview]
+    pieces: Sequence[tuple[str, Buffers]]
     n_bytes: int
     sha256: bytes
 
@@ -63,19 +67,34 @@ class LanePlan:
         """Its leaf of the root."""
         return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
 
+    @property
+    def buffers(self) -> list[bytes | memoryview]:
+        """The payload, to write in turn."""
+        return [buffer for _, buffers in self.pieces for buffer in buffers]
 
-def plan_lane(lane_id: int, chunks: Sequence[bytes | memoryview], kind: str = "") -> LanePlan:
+    def sealed(self, size: int) -> SealedLane:
+        """What the seal says of it, in chunks of `size` bytes."""
+        pieces = (
+            Piece(name, sum(map(len, buffers)), chunk_digests(buffers, size)) for name, buffers in self.pieces
+        )
+        return SealedLane(self.id, self.kind, self.n_bytes, self.sha256, tuple(pieces))
+
+
+def plan_lane(lane_id: int, pieces: Sequence[tuple[str, Buffers]], kind: str = "") -> LanePlan:
     """Measure and hash one payload."""
-    hasher = hashlib.sha256()
-    for chunk in chunks:
-        hasher.update(chunk)
-    return LanePlan(lane_id, kind, chunks, sum(len(chunk) for chunk in chunks), hasher.digest())
+    hasher, n_bytes = hashlib.sha256(), 0
+    for _, buffers in pieces:
+        for buffer in buffers:
+            hasher.update(buffer)
+            n_bytes += len(buffer)
+    return LanePlan(lane_id, kind, pieces, n_bytes, hasher.digest())
 
 
 def plan_fields(
     tensors: Sequence[Tensor], *, padded: bool, limit: int = layout.MAX_LANE_BYTES
 ) -> list[LanePlan]:
-    """FIELD lanes for the tensors, in canonical order; a new lane begins where one would pass `limit` bytes.
+    """FIELD lanes for the tensors, in canonical order; a new lane begins where one would pass `limit` bytes, and where
+    the training weights begin, so that the lanes before them are the same with and without.
 
     Raises:
         ContentsError: a tensor that no record holds, a name twice, or a required tensor missing.
@@ -85,8 +104,8 @@ def plan_fields(
     missing = set(layout.REQUIRED_TENSORS) - {tensor.name for tensor in tensors}
     if missing:
         raise ContentsError(f"no tensor {min(missing)!r}; every artifact has it (A10)")
-    groups: list[list[bytes | memoryview]] = [[]]
-    filled = 0
+    groups: list[list[tuple[str, Buffers]]] = [[]]
+    filled, training = 0, False
     for tensor in canonical_order(tensors):
         chunks = record_chunks(tensor, padded)
         n_bytes = sum(len(chunk) for chunk in chunks)
@@ -94,11 +113,12 @@ def plan_fields(
             raise ContentsError(
                 f"its record takes {n_bytes} bytes, a lane holds {limit}", where=f"tensor {tensor.name!r}"
             )
-        if filled + n_bytes > limit:
+        turned = tensor.name.startswith(layout.TRAINING_PREFIX) != training
+        if groups[-1] and (turned or filled + n_bytes > limit):
             groups.append([])
             filled = 0
-        groups[-1].extend(chunks)
-        filled += n_bytes
+        groups[-1].append((tensor.name, chunks))
+        filled, training = filled + n_bytes, training != turned
     return [plan_lane(layout.LaneId.FIELD, group) for group in groups]
 
 
@@ -110,7 +130,7 @@ def plan_json(lane_id: int, kind: str, value: Json) -> list[LanePlan]:
         raise ContentsError(f"a {type(value).__name__}, an object was expected", where=kind)
     if value.get("kind", kind) != kind:
         raise ContentsError(f"its kind is {value['kind']!r}", where=kind)
-    return [plan_lane(lane_id, [encode_json({**value, "kind": kind}, kind)], kind)]
+    return [plan_lane(lane_id, [("", [encode_json({**value, "kind": kind}, kind)])], kind)]
 
 
 def header_head(class_: int, padded: bool) -> bytes:
@@ -129,29 +149,20 @@ def plan_contents(contents: Contents) -> list[LanePlan]:
             f"{len(contents.dictionary)} bytes, the cap is {layout.MAX_DICT_BYTES}", where="DICT"
         )
     edge = layout.LaneId.EDGE
-    before = [
-        *([plan_lane(layout.LaneId.DICT, [contents.dictionary])] if contents.dictionary else []),
+    lanes = [
+        *([plan_lane(layout.LaneId.DICT, [("", [contents.dictionary])])] if contents.dictionary else []),
         *plan_fields(contents.tensors, padded=contents.padded, limit=contents.lane_limit),
         *plan_json(layout.LaneId.LANE, layout.TRACE_KIND, contents.trace),
         *plan_json(edge, "control", contents.control),
         *plan_json(edge, "graph", contents.graph),
+        *plan_json(edge, "provenance", contents.provenance),
+        *plan_json(layout.LaneId.BATCH, layout.BATCH_KIND, contents.batch),
     ]
-    after = plan_json(layout.LaneId.BATCH, layout.BATCH_KIND, contents.batch)
-    provenance = {**contents.provenance, "seal": seal_table(head, before, after)}
-    lanes = [*before, *plan_json(edge, "provenance", provenance), *after]
-    if len(lanes) > layout.MAX_LANES:
-        raise ContentsError(f"{len(lanes)} lanes, the cap is {layout.MAX_LANES}")
-    return lanes
-
-
-def seal_table(head: bytes, before: Iterable[LanePlan], after: Iterable[LanePlan]) -> dict[str, Json]:
-    """The `seal` of the provenance payload: the header and every lane, its own without a digest."""
-
-    def entry(lane: LanePlan) -> dict[str, Json]:
-        return {"id": int(lane.id), "kind": lane.kind, "n_bytes": lane.n_bytes, "sha256": lane.sha256.hex()}
-
-    own = {"id": int(layout.LaneId.EDGE), "kind": "provenance"}
-    return {"header": head.hex(), "lanes": [*map(entry, before), own, *map(entry, after)]}
+    if len(lanes) >= layout.MAX_LANES:
+        raise ContentsError(f"{len(lanes)} lanes and the seal, the cap is {layout.MAX_LANES}")
+    size = chunk_size(sum(lane.n_bytes for lane in lanes))
+    seal = seal_payload(head, size, [lane.sealed(size) for lane in lanes])
+    return [*plan_json(edge, layout.SEAL_KIND, seal), *lanes]
 
 
 def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[bytes | memoryview]]:
@@ -159,7 +170,7 @@ def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[byt
     root = merkle_root([head, *(lane.leaf for lane in lanes)])
     chunks: list[bytes | memoryview] = [head + root]
     for lane in lanes:
-        chunks += [layout.LANE_HEADER.pack(lane.id, lane.n_bytes), *lane.chunks, lane.sha256]
+        chunks += [layout.LANE_HEADER.pack(lane.id, lane.n_bytes), *lane.buffers, lane.sha256]
     return root, chunks
 
 

@@ -1,0 +1,151 @@
+"""The frame of a file: its header and the heads of its lanes, read from a few bytes without trust.
+
+Shared by the reader, which has the whole file, and the stream verifier, which has what came so far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.errors import (
+    ClassError,
+    FlagError,
+    LaneDigestError,
+    LaneIdError,
+    LimitError,
+    MagicError,
+    NewerVersionError,
+    TruncatedError,
+    VersionError,
+)
+
+AGAIN = "get the file again from its source"
+_CAPS = {
+    layout.LaneId.DICT: layout.MAX_DICT_BYTES,
+    layout.LaneId.FIELD: layout.MAX_LANE_BYTES,
+    layout.LaneId.LANE: layout.MAX_JSON_BYTES,
+    layout.LaneId.EDGE: layout.MAX_JSON_BYTES,
+    layout.LaneId.BATCH: layout.MAX_JSON_BYTES,
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The 40 bytes at the start."""
+
+    version: int
+    class_: int
+    flags: int
+    root: bytes
+
+    @property
+    def padded(self) -> bool:
+        """Whether FIELD data is padded to 32 bytes."""
+        return bool(self.flags & layout.Flag.PADDED)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One lane: where it lies and the digest stored behind it. `offset` is that of its id byte."""
+
+    index: int
+    id: int
+    offset: int
+    n_bytes: int  # of the payload
+    sha256: str = ""
+    kind: str = ""  # of a JSON payload: control, graph, provenance, seal, trace, gradient_trace
+
+    @property
+    def name(self) -> str:
+        """DICT, FIELD, LANE, EDGE or BATCH."""
+        return layout.LaneId(self.id).name
+
+    @property
+    def payload_offset(self) -> int:
+        """Offset of the payload in the file."""
+        return self.offset + layout.LANE_HEADER.size
+
+    @property
+    def end(self) -> int:
+        """Offset of the byte behind the lane."""
+        return self.offset + layout.LANE_OVERHEAD + self.n_bytes
+
+    @property
+    def leaf(self) -> bytes:
+        """Its leaf of the root."""
+        return layout.lane_leaf(self.id, self.n_bytes, bytes.fromhex(self.sha256))
+
+    @property
+    def where(self) -> str:
+        """The lane, as messages name it: `lane 2 (LANE) at offset 1234`."""
+        return f"lane {self.index} ({self.name}) at offset {self.offset}"
+
+
+def parse_header(head: bytes) -> Header:
+    """The header, from the first 40 bytes of a file (or all of it, when it is shorter). Raises ArtifactError."""
+    if not layout.MAGIC.startswith(head[:4]):
+        raise MagicError(
+            f"the first bytes are {head[:4]!r}, not {layout.MAGIC!r}",
+            where="header",
+            remedy="name a .s7l file; this is something else, or its first bytes were changed",
+        )
+    if len(head) < layout.HEADER_BYTES:
+        raise TruncatedError(
+            f"the file ends at offset {len(head)}, the header has {layout.HEADER_BYTES} bytes",
+            where="header",
+            remedy=AGAIN,
+        )
+    _, version, class_, flags, root = layout.HEADER.unpack(head)
+    if version > layout.VERSION:
+        raise NewerVersionError(
+            f"format version {version}, this reader knows {min(layout.VERSIONS_READ)} to {layout.VERSION}",
+            where="header, offset 4",
+            remedy="install a newer sevenfold, or seal the model again with this one",
+        )
+    if version not in layout.VERSIONS_READ:
+        raise VersionError(f"format version {version} never existed", where="header, offset 4", remedy=AGAIN)
+    if class_ not in set(layout.ModelClass):
+        raise ClassError(
+            f"model class {class_:#04x}, known are 0x01 dense and 0x02 MoE",
+            where="header, offset 6",
+            remedy=AGAIN,
+        )
+    if flags & ~int(layout.Flag.PADDED):
+        raise FlagError(f"flags {flags:#04x}, known is bit 0 only", where="header, offset 7", remedy=AGAIN)
+    return Header(version, class_, flags, root)
+
+
+def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:
+    """A lane from its first five bytes, the digest still empty; `raw` may be short at the end of the file.
+
+    Raises:
+        TruncatedError, LaneIdError, LimitError: the file ends, an unknown id, a payload past its cap, too many lanes.
+    """
+    where = f"lane {index} at offset {offset}"
+    if index == layout.MAX_LANES:
+        raise LimitError(f"more than {layout.MAX_LANES} lanes", where=where)
+    if len(raw) < layout.LANE_HEADER.size:
+        raise TruncatedError(
+            f"the file ends at offset {offset + len(raw)}, inside the lane's first {layout.LANE_HEADER.size} bytes",
+            where=where,
+            remedy=AGAIN,
+        )
+    lane_id, n_bytes = layout.LANE_HEADER.unpack(raw)
+    if lane_id not in set(layout.LaneId):
+        raise LaneIdError(f"unknown lane id {lane_id:#04x}, known are 1 to 5", where=where, remedy=AGAIN)
+    lane = Lane(index, lane_id, offset, n_bytes)
+    cap = _CAPS[layout.LaneId(lane_id)]
+    if n_bytes > cap:
+        raise LimitError(f"a payload of {n_bytes} bytes, the cap of this lane is {cap}", where=lane.where)
+    return lane
+
+
+def check_digest(lane: Lane, found: bytes, stored: bytes) -> None:
+    """Refuse a payload that was changed. Raises LaneDigestError."""
+    if found != stored:
+        raise LaneDigestError(
+            "the payload does not hash to the digest stored behind it: a byte of this lane was changed",
+            where=lane.where,
+            remedy=AGAIN,
+        )

@@ -1,0 +1,136 @@
+"""Partial trust: one part of a model, one tensor or a range of bytes, proved without reading the rest.
+
+Opening a file proves its seal; the seal lists the hash of every chunk. What is asked for is hashed chunk by chunk, and nothing
+else of FIELD is read. Cost: one pass of SHA-256 over the chunks that the request touches, on every core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.errors import ChunkError, SealError
+from sevenfold.artifact.frames import AGAIN, Lane
+from sevenfold.artifact.reader import Artifact
+from sevenfold.artifact.seal import Piece, Seal, all_chunk_digests, part_roots
+from sevenfold.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What a partial check has hashed."""
+
+    what: str
+    n_bytes: int
+    n_chunks: int
+
+
+def proved_seal(artifact: Artifact) -> Seal:
+    """The seal, found to list the lanes of the file. Raises SealError."""
+    seal = artifact.seal
+    if seal is None:
+        raise SealError(
+            "the file has no seal, so no part of it can be proved alone",
+            where=str(artifact.path),
+            remedy="verify the whole file",
+        )
+    if [lane.leaf for lane in artifact.sealed_lanes] != [listed.leaf for listed in seal.lanes]:
+        raise SealError("it does not list the lanes of this file", where=f"{artifact.path}: seal", remedy=AGAIN)
+    return seal
+
+
+def verify_part(artifact: Artifact, name: str) -> Proved:
+    """Prove a part of the model (`trunk`, `expert.N`, `training`) or one tensor.
+
+    Raises:
+        ChunkError, SealError: it is not what was sealed.
+        UsageError: the file has neither a part nor a tensor of that name.
+    """
+    seal = proved_seal(artifact)
+    pieces = list(seal.located(artifact.sealed_lanes))
+    chosen = [row for row in pieces if row[1].name and name in (row[1].name, layout.part_of(row[1].name))]
+    if not chosen:
+        raise UsageError(
+            f"no part and no tensor {name!r}", remedy=f"parts are {', '.join(sorted(seal.parts)) or 'none'}"
+        )
+    n_chunks = _check(artifact, seal, [(lane, piece, start, 0, piece.n_bytes) for lane, piece, start in chosen])
+    if name in seal.parts:
+        _check_parts({name: seal.parts[name]}, [piece for _, piece, _ in chosen])
+    return Proved(name, sum(piece.n_bytes for _, piece, _ in chosen), n_chunks)
+
+
+def verify_range(artifact: Artifact, first: int, last: int) -> Proved:
+    """Prove the bytes `first` to `last` - 1 of the file; header, frames and JSON were proved when it was opened.
+
+    Raises:
+        ChunkError, SealError: a byte is not what was sealed.
+        UsageError: the range is empty, or not inside the file.
+    """
+    if not 0 <= first < last <= artifact.n_bytes:
+        raise UsageError(
+            f"{first}..{last} is no range of this file", remedy=f"0 <= A < B <= {artifact.n_bytes}"
+        )
+    seal = proved_seal(artifact)
+    rows = [
+        (lane, piece, start, max(first - start, 0), min(last - start, piece.n_bytes))
+        for lane, piece, start in seal.located(artifact.sealed_lanes)
+        if start < last and first < start + piece.n_bytes
+    ]
+    return Proved(f"{first}..{last}", last - first, _check(artifact, seal, rows))
+
+
+def check_everything(artifact: Artifact) -> str:
+    """Hash every chunk again and take every sub-root again; says what was taken. A file without a seal: nothing.
+
+    Raises:
+        ChunkError, SealError: a chunk, a piece or a part is not what was sealed.
+    """
+    seal = artifact.seal  # that it lists the lanes of the file is rule V7's to say
+    if seal is None:
+        return "root taken from every lane"
+    pieces = list(seal.located(artifact.sealed_lanes))
+    held = [(r.name, r.start) for r in artifact.records.values()]
+    if [(piece.name, start) for _, piece, start in pieces if piece.name] != held:
+        raise SealError("its pieces are not the records of FIELD", where="seal")
+    n_chunks = _check(artifact, seal, [(lane, piece, start, 0, piece.n_bytes) for lane, piece, start in pieces])
+    _check_parts(seal.parts, [piece for _, piece, _ in pieces])
+    return f"root, {n_chunks} chunks and {len(seal.parts)} parts taken again"
+
+
+_Row = tuple[Lane, Piece, int, int, int]  # lane, piece, its offset in the file, first and last byte wanted of it
+
+
+def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
+    """Hash the chunks that hold the rows; how many there were. Raises ChunkError."""
+    size, width = seal.chunk_bytes, layout.DIGEST_BYTES
+    spans = [
+        (lane, piece, start, first // size, -(-last // size)) for lane, piece, start, first, last in rows
+    ]
+    views = [
+        artifact.raw(start + first * size, min(start + last * size, start + piece.n_bytes))
+        for _, piece, start, first, last in spans
+    ]
+    for span, found in zip(spans, all_chunk_digests(views, size), strict=True):
+        lane, piece, start, first, last = span
+        if found != piece.chunks[first * width : last * width]:
+            bad = next(
+                i for i in range(first, last) if found[(i - first) * width :][:width] != piece.chunks[i * width :][:width]
+            )
+            raise changed_chunk(lane, piece, start + bad * size)
+    return sum(last - first for *_, first, last in spans)
+
+
+def changed_chunk(lane: Lane, piece: Piece, offset: int) -> ChunkError:
+    """The error that names the chunk at `offset`."""
+    of = f" of {piece.name!r}" if piece.name else ""
+    return ChunkError(
+        f"the chunk at offset {offset}{of} does not hash to what the seal lists", where=lane.where, remedy=AGAIN
+    )
+
+
+def _check_parts(sealed: Mapping[str, str], pieces: Iterable[Piece]) -> None:
+    found = part_roots(pieces)
+    for name in sorted(sealed.keys() | found.keys()):
+        if sealed.get(name) != found.get(name):
+            raise SealError(f"the sub-root of {name!r} is not that of its records", where="seal")

@@ -1,0 +1,226 @@
+"""The seal: the first lane of a file, which lists every other lane, the hashes of its chunks, and the parts of the model.
+
+With header and seal alone the root can be taken, so a chunk is proved as soon as it is there: while a file still comes
+(`stream`), or without reading the rest (`partial`). A piece is a FIELD record, or the whole payload of another lane.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.errors import SealError
+from sevenfold.artifact.frames import Lane
+from sevenfold.core.hashing import Json
+from sevenfold.core.merkle import merkle_root
+
+_BLOCK = 256  # chunks that one thread takes at a time
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of bytes hashed by itself. `name` is the tensor's ("" outside FIELD); `chunks` are 32-byte digests in a row."""
+
+    name: str
+    n_bytes: int
+    chunks: bytes
+
+    @property
+    def root(self) -> bytes:
+        """RFC 6962 root over the digests of the chunks."""
+        size = layout.DIGEST_BYTES
+        return merkle_root([self.chunks[start : start + size] for start in range(0, len(self.chunks), size)])
+
+
+@dataclass(frozen=True)
+class SealedLane:
+    """What the seal says of one lane."""
+
+    id: int
+    kind: str
+    n_bytes: int
+    sha256: bytes
+    pieces: tuple[Piece, ...]
+
+    @property
+    def leaf(self) -> bytes:
+        """Its leaf of the root."""
+        return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The payload of the seal lane, its shape checked; whether it is true is for the bytes to say."""
+
+    header: str
+    chunk_bytes: int
+    lanes: tuple[SealedLane, ...]  # behind the seal, in file order
+    parts: Mapping[str, str]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all lanes it lists, their heads and digests included."""
+        return sum(lane.n_bytes + layout.LANE_OVERHEAD for lane in self.lanes)
+
+    def located(self, lanes: Iterable[Lane]) -> Iterator[tuple[Lane, Piece, int]]:
+        """Every piece with its lane and its offset in the file; `lanes` are the file's, without the seal."""
+        for lane, listed in zip(lanes, self.lanes, strict=False):
+            offset = lane.payload_offset
+            for piece in listed.pieces:
+                yield lane, piece, offset
+                offset += piece.n_bytes
+
+
+def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
+    """SHA-256 of each chunk of `size` bytes of the buffers in a row, without joining them."""
+    digests, hasher, filled = [], hashlib.sha256(), 0
+    for buffer in buffers:
+        view, start = memoryview(buffer), 0
+        while start < len(view):
+            taken = view[start : start + size - filled]
+            hasher.update(taken)
+            start, filled = start + len(taken), filled + len(taken)
+            if filled == size:
+                digests.append(hasher.digest())
+                hasher, filled = hashlib.sha256(), 0
+    if filled:
+        digests.append(hasher.digest())
+    return b"".join(digests)
+
+
+def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
+    """`chunk_digests` of each view, on every core: hashing lets other threads run."""
+    block = size * _BLOCK
+    jobs = [(i, view[start : start + block]) for i, view in enumerate(views) for start in range(0, len(view), block)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        done = pool.map(lambda job: chunk_digests([job[1]], size), jobs)
+        rows = [b""] * len(views)
+        for index, group in groupby(zip(jobs, done, strict=True), key=lambda pair: pair[0][0]):
+            rows[index] = b"".join(digests for _, digests in group)
+    return rows
+
+
+def part_roots(pieces: Iterable[Piece]) -> dict[str, str]:
+    """Root of each part of the model: RFC 6962 over the roots of its records, in file order, as hex."""
+    leaves: dict[str, list[bytes]] = {}
+    for piece in pieces:
+        if piece.name:
+            leaves.setdefault(layout.part_of(piece.name), []).append(piece.root)
+    return {name: merkle_root(leaves[name]).hex() for name in sorted(leaves)}
+
+
+def chunk_size(n_bytes: int) -> int:
+    """The writer's choice: 64 KiB, doubled until the hex of all digests takes at most half of a JSON lane."""
+    size = layout.CHUNK_BYTES
+    while n_bytes // size * 2 * layout.DIGEST_BYTES > layout.MAX_JSON_BYTES // 2:
+        size *= 2
+    return size
+
+
+def seal_payload(head: bytes, size: int, lanes: Sequence[SealedLane]) -> dict[str, Json]:
+    """The JSON of a seal: `head` are the 8 header bytes before the root."""
+    return {
+        "kind": layout.SEAL_KIND,
+        "header": head.hex(),
+        "chunk_bytes": size,
+        "lanes": [
+            {
+                "id": int(lane.id),
+                "kind": lane.kind,
+                "n_bytes": lane.n_bytes,
+                "sha256": lane.sha256.hex(),
+                "pieces": [
+                    {"name": piece.name, "n_bytes": piece.n_bytes, "chunks": piece.chunks.hex()}
+                    for piece in lane.pieces
+                ],
+            }
+            for lane in lanes
+        ],
+        "parts": part_roots(piece for lane in lanes for piece in lane.pieces),
+    }
+
+
+class _Shape:
+    """Takes values out of hostile JSON by type; each misfit is a SealError that names the place."""
+
+    def __init__(self, value: Json, where: str) -> None:
+        self.value, self.where = value, where
+        if not isinstance(value, dict):
+            raise SealError("an object was expected", where=where)
+
+    def fail(self, key: str, what: str) -> SealError:
+        return SealError(f"{key} is not {what}", where=self.where)
+
+    def text(self, key: str) -> str:
+        value = self.value.get(key)
+        if not isinstance(value, str) or not value.isascii():
+            raise self.fail(key, "a text")
+        return value
+
+    def integer(self, key: str, most: int) -> int:
+        value = self.value.get(key)
+        if type(value) is not int or not 0 <= value <= most:
+            raise self.fail(key, f"an integer from 0 to {most}")
+        return value
+
+    def digests(self, key: str, count: int) -> bytes:
+        try:
+            raw = bytes.fromhex(self.text(key))
+        except ValueError as error:
+            raise self.fail(key, "hexadecimal") from error
+        if len(raw) != count * layout.DIGEST_BYTES:
+            raise self.fail(key, f"{count} digests")
+        return raw
+
+    def objects(self, key: str) -> Iterator[_Shape]:
+        values = self.value.get(key)
+        if not isinstance(values, list):
+            raise self.fail(key, "a list")
+        for index, value in enumerate(values):
+            yield _Shape(value, f"{self.where}, {key} {index}")
+
+
+def _piece(shape: _Shape, size: int) -> Piece:
+    n_bytes = shape.integer("n_bytes", layout.MAX_LANE_BYTES)
+    return Piece(shape.text("name"), n_bytes, shape.digests("chunks", -(-n_bytes // size)))
+
+
+def _lane(shape: _Shape, size: int) -> SealedLane:
+    lane = SealedLane(
+        shape.integer("id", max(layout.LaneId)),
+        shape.text("kind"),
+        shape.integer("n_bytes", layout.MAX_LANE_BYTES),
+        shape.digests("sha256", 1),
+        tuple(_piece(piece, size) for piece in shape.objects("pieces")),
+    )
+    if lane.id not in set(layout.LaneId):
+        raise shape.fail("id", "that of a lane")
+    if sum(piece.n_bytes for piece in lane.pieces) != lane.n_bytes:
+        raise shape.fail("pieces", f"{lane.n_bytes} bytes in all")
+    return lane
+
+
+def parse_seal(value: Json, where: str) -> Seal:
+    """A seal out of a JSON payload. Raises SealError."""
+    shape = _Shape(value, where)
+    size = shape.integer("chunk_bytes", layout.MAX_CHUNK_BYTES)
+    if size < layout.MIN_CHUNK_BYTES or size & (size - 1):
+        raise shape.fail("chunk_bytes", f"a power of two from {layout.MIN_CHUNK_BYTES}")
+    parts = _Shape(value.get("parts"), f"{where}, parts")
+    return Seal(
+        header=shape.text("header"),
+        chunk_bytes=size,
+        lanes=tuple(_lane(lane, size) for lane in shape.objects("lanes")),
+        parts={name: parts.digests(name, 1).hex() for name in parts.value},
+    )
+
+
+def sealed_root(head: bytes, lane: Lane, seal: Seal) -> bytes:
+    """The root that header, seal lane and seal together give."""
+    return merkle_root([head, lane.leaf, *(listed.leaf for listed in seal.lanes)])

@@ -1,0 +1,143 @@
+"""Verification of a file while it comes: each chunk is proved before the next one is asked for.
+
+    verifier = StreamVerifier(root)      # the root, when it is known
+    for block in download: verifier.update(block)
+    verifier.finish()
+
+The seal is the first lane, so root and hashes are known after a few kilobytes, and the first bad chunk stops the transfer. A file
+without a seal is proved lane by lane, at the end of each. Memory: the seal and one chunk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import replace
+from itertools import islice
+
+from sevenfold.artifact import layout
+from sevenfold.artifact.errors import RootError, TruncatedError
+from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
+from sevenfold.artifact.json_lane import parse_json
+from sevenfold.artifact.partial import changed_chunk
+from sevenfold.artifact.seal import Piece, Seal, SealedLane, parse_seal, sealed_root
+from sevenfold.core.hashing import sha256
+from sevenfold.core.merkle import merkle_root
+
+_BLOCK = 1 << 20  # taken at a time where no seal lists chunks
+_Steps = Generator[int, bytes, None]  # yields how many bytes it wants next, is sent them
+
+
+class StreamVerifier:
+    """Takes the bytes of a file in order, in pieces of any size.
+
+    Args:
+        root: hex root of the model that is wanted; None takes any.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root
+        self.header: Header | None = None
+        self.seal: Seal | None = None
+        self.n_bytes = 0  # proved so far
+        self.n_bytes_total: int | None = None  # known once the seal is there
+        self._pending = bytearray()
+        self._between_lanes = False
+        self._leaves: list[bytes] = []
+        self._steps = self._run()
+        self._wanted = next(self._steps)
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes of the file.
+
+        Raises:
+            ArtifactError: the first bad chunk, digest, frame or root; the bytes behind it are not looked at.
+        """
+        self._pending += data
+        taken = 0
+        while len(self._pending) - taken >= self._wanted:
+            block = bytes(memoryview(self._pending)[taken : taken + self._wanted])
+            taken += self._wanted
+            self._between_lanes = False
+            self._wanted = self._steps.send(block)
+            self.n_bytes += len(block)
+        del self._pending[:taken]
+
+    def finish(self) -> str:
+        """Say that the file has ended; its root, as hex. Raises ArtifactError when it ends too early, or its root is wrong."""
+        if self.header is None:
+            parse_header(bytes(self._pending))
+        if self._pending or not self._between_lanes or self.header is None:
+            end = self.n_bytes + len(self._pending)
+            raise TruncatedError(f"the file ends at offset {end}, inside a lane", where="stream", remedy=AGAIN)
+        if self.seal and len(self._leaves) - 2 < len(self.seal.lanes):
+            raise TruncatedError(
+                f"the seal lists {len(self.seal.lanes)} lanes, {len(self._leaves) - 2} have come", where="stream",
+                remedy=AGAIN,
+            )
+        if merkle_root(self._leaves) != self.header.root:
+            raise RootError("the lanes do not give the root in the header", where="header", remedy=AGAIN)
+        return self.header.root.hex()
+
+    def _run(self) -> _Steps:
+        head = yield layout.HEADER_BYTES
+        self.header = parse_header(head)
+        if self.root is not None and self.header.root.hex() != self.root:
+            raise RootError(
+                f"the root is {self.header.root.hex()}, {self.root} was asked for", where="header",
+                remedy="this is another model",
+            )
+        self._leaves = [head[: layout.ROOT_OFFSET]]
+        offset = layout.HEADER_BYTES
+        while True:
+            self._between_lanes = True
+            raw = yield layout.LANE_HEADER.size
+            lane = parse_lane_head(raw, len(self._leaves) - 1, offset)
+            if lane.index == 0 and lane.id == layout.LaneId.EDGE and self.header.version >= layout.VERSION:
+                lane = yield from self._edge(lane, head[: layout.ROOT_OFFSET])
+            else:
+                lane = yield from self._lane(lane)
+            self._leaves.append(lane.leaf)
+            offset = lane.end
+            self.n_bytes_total = self.n_bytes_total or (
+                offset + self.seal.n_bytes if self.seal else None
+            )
+
+    def _edge(self, lane: Lane, head: bytes) -> Generator[int, bytes, Lane]:
+        """The first lane, held whole: if it is the seal, root and chunks are known from here on."""
+        payload = (yield lane.n_bytes) if lane.n_bytes else b""
+        digest = yield layout.DIGEST_BYTES
+        check_digest(lane, sha256(payload), digest)
+        lane = replace(lane, sha256=digest.hex())
+        value = parse_json(payload, lane.where)
+        if value.get("kind") == layout.SEAL_KIND and self.header is not None:
+            self.seal = parse_seal(value, lane.where)
+            if sealed_root(head, lane, self.seal) != self.header.root:
+                raise RootError("the seal does not give the root in the header", where="header", remedy=AGAIN)
+        return lane
+
+    def _lane(self, lane: Lane) -> Generator[int, bytes, Lane]:
+        whole = hashlib.sha256()
+        listed = self._listed(lane)
+        size = self.seal.chunk_bytes if self.seal else _BLOCK
+        offset = lane.payload_offset
+        for piece in listed.pieces if listed else (Piece("", lane.n_bytes, b""),):
+            for index, start in enumerate(range(0, piece.n_bytes, size)):
+                block = yield min(size, piece.n_bytes - start)
+                whole.update(block)
+                width = layout.DIGEST_BYTES
+                if listed and sha256(block) != piece.chunks[index * width : (index + 1) * width]:
+                    raise changed_chunk(lane, piece, offset + start)
+            offset += piece.n_bytes
+        digest = yield layout.DIGEST_BYTES
+        check_digest(lane, whole.digest(), digest)
+        return replace(lane, sha256=digest.hex())
+
+    def _listed(self, lane: Lane) -> SealedLane | None:
+        """What the seal says of a lane; a lane that it does not list is refused at its first byte."""
+        if self.seal is None:
+            return None
+        listed = next(islice(self.seal.lanes, lane.index - 1, None), None)
+        if listed is None or (listed.id, listed.n_bytes) != (lane.id, lane.n_bytes):
+            raise RootError("the seal does not list this lane", where=lane.where, remedy=AGAIN)
+        return listed
