@@ -26,7 +26,7 @@ def example_bytes() -> bytes:
         Tensor("lm_head.weight", (1, 2), 0.25, np.array([127, -127], np.int8)),
         Tensor("embedding.weight", (1, 2), 0.5, np.array([1, -1], np.int8)),
     ]
-    lanes = [plan_lane(layout.LaneId.DICT, [b"{}"]), *plan_fields(tensors, padded=True)]
+    lanes = [plan_lane(layout.LaneId.DICT, [("", [b"{}"])]), *plan_fields(tensors, padded=True)]
     return b"".join(file_chunks(header_head(layout.ModelClass.DENSE, True), lanes)[1])
 
 

@@ -85,7 +85,7 @@ def test_truncation_at_every_length() -> None:
 
 def test_anything_behind_the_last_lane_is_refused() -> None:
     for tail in (b"\0", b"\4" + bytes(4), bytes(37), struct.pack(">BI", 5, 1 << 31), SAMPLE[-64:]):
-        assert "lane 7 " in refusal(SAMPLE + tail)
+        assert "lane 8 " in refusal(SAMPLE + tail)
 
 
 def test_lanes_left_out_added_or_swapped() -> None:
@@ -102,7 +102,7 @@ def test_lanes_left_out_added_or_swapped() -> None:
         + b"{}"
         + bytes.fromhex("44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a")
     )
-    assert "lane 0 " in refusal(SAMPLE[:40] + other + b"".join(cuts[1:]))
+    assert "lane 1 " in refusal(SAMPLE[:40] + cuts[0] + other + b"".join(cuts[2:]))
 
 
 def field(*records: bytes, flags: int = 0) -> Callable[[], bytes]:

@@ -169,9 +169,7 @@ class Artifact:
     @cached_property
     def _proved(self) -> Artifact:
         with _named(self.path):
-            for lane in self.lanes:
-                if lane.id == layout.LaneId.FIELD:
-                    check_digest(lane, sha256(self.payload(lane)), bytes.fromhex(lane.sha256))
+            _prove_fields(self._buffer, self.lanes)
             _ = self.records
         return self
 
@@ -254,26 +252,41 @@ def _lanes(view: memoryview) -> tuple[Lane, ...]:
     """The frames of all lanes, contiguous to the last byte. Digests are checked but for FIELD (see `prove`)."""
     lanes: list[Lane] = []
     offset = layout.HEADER_BYTES
-    while offset < len(view):
-        lane = parse_lane_head(bytes(view[offset : offset + layout.LANE_HEADER.size]), len(lanes), offset)
-        if lane.end > len(view):
-            raise TruncatedError(
-                f"it claims {lane.n_bytes} bytes, the file ends {len(view) - offset} bytes after the lane's start",
-                where=lane.where,
-                remedy=AGAIN,
-            )
-        stored = bytes(view[lane.end - layout.DIGEST_BYTES : lane.end])
-        if lane.id != layout.LaneId.FIELD:
-            check_digest(lane, sha256(_payload(view, lane)), stored)
-        lanes.append(replace(lane, sha256=stored.hex()))
-        offset = lane.end
+    try:
+        while offset < len(view):
+            lanes.append(_lane(view, len(lanes), offset))
+            offset = lanes[-1].end
+    except ArtifactError:
+        _prove_fields(view, lanes)  # a changed length shows only behind its lane: name the lane
+        raise
     return tuple(lanes)
+
+
+def _lane(view: memoryview, index: int, offset: int) -> Lane:
+    lane = parse_lane_head(bytes(view[offset : offset + layout.LANE_HEADER.size]), index, offset)
+    if lane.end > len(view):
+        raise TruncatedError(
+            f"it claims {lane.n_bytes} bytes, the file ends {len(view) - offset} bytes after the lane's start",
+            where=lane.where,
+            remedy=AGAIN,
+        )
+    lane = replace(lane, sha256=bytes(view[lane.end - layout.DIGEST_BYTES : lane.end]).hex())
+    if lane.id != layout.LaneId.FIELD:
+        check_digest(lane, sha256(_payload(view, lane)))
+    return lane
+
+
+def _prove_fields(view: memoryview, lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        if lane.id == layout.LaneId.FIELD:
+            check_digest(lane, sha256(_payload(view, lane)))
 
 
 def _check_root(view: memoryview, lanes: Sequence[Lane], root: bytes) -> None:
     head = bytes(view[: layout.ROOT_OFFSET])
     if merkle_root([head, *(lane.leaf for lane in lanes)]) == root:
         return
+    _prove_fields(view, lanes)  # if a payload was changed, that is the cause
     where, what = _changed_place(view, head, lanes)
     raise RootError(f"{what}; the root does not match", where=where, remedy=AGAIN)
 
@@ -281,7 +294,7 @@ def _check_root(view: memoryview, lanes: Sequence[Lane], root: bytes) -> None:
 def _changed_place(view: memoryview, head: bytes, lanes: Sequence[Lane]) -> tuple[str, str]:
     """Which part of a file with a wrong root was changed, by the seal.
 
-    Every payload but FIELD's matches its own digest here: left are the header, ids, digests, and lanes added, cut or swapped.
+    Every payload matches its own digest here: left are the header, ids, and lanes added, cut or swapped.
     """
     own = next((lane for lane in lanes if _seal(view, lane)), None)
     if own is None:
@@ -299,13 +312,15 @@ def _changed_place(view: memoryview, head: bytes, lanes: Sequence[Lane]) -> tupl
         if not isinstance(entry, dict) or entry.get("id") != lane.id:
             return lane.where, f"its id is {lane.id}, the seal lists {_show(entry, 'id')}"
         if entry.get("sha256") != lane.sha256:
-            return lane.where, "its payload or its digest is not the one that the seal lists"
+            return lane.where, "its payload is not the one that the seal lists"
     if len(others) < len(listed):
         return f"lane {len(lanes)} at offset {len(view)}", (
             f"the lane is missing (truncated): the seal lists {len(listed)} lanes, the file has {len(others)}"
         )
     if len(others) > len(listed):
         return others[len(listed)].where, f"the lane is not in the seal, which lists {len(listed)} lanes"
+    if own is not lanes[0]:
+        return lanes[0].where, "it stands before the seal"
     return (
         "header, root field at offset 8",
         "every lane is the one that was sealed, the root field was changed",

@@ -107,8 +107,8 @@ class StreamVerifier:
         """The first lane, held whole: if it is the seal, root and chunks are known from here on."""
         payload = (yield lane.n_bytes) if lane.n_bytes else b""
         digest = yield layout.DIGEST_BYTES
-        check_digest(lane, sha256(payload), digest)
         lane = replace(lane, sha256=digest.hex())
+        check_digest(lane, sha256(payload))
         value = parse_json(payload, lane.where)
         if value.get("kind") == layout.SEAL_KIND and self.header is not None:
             self.seal = parse_seal(value, lane.where)
@@ -130,8 +130,9 @@ class StreamVerifier:
                     raise changed_chunk(lane, piece, offset + start)
             offset += piece.n_bytes
         digest = yield layout.DIGEST_BYTES
-        check_digest(lane, whole.digest(), digest)
-        return replace(lane, sha256=digest.hex())
+        lane = replace(lane, sha256=digest.hex())
+        check_digest(lane, whole.digest())
+        return lane
 
     def _listed(self, lane: Lane) -> SealedLane | None:
         """What the seal says of a lane; a lane that it does not list is refused at its first byte."""
