@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 import struct
 import sys
 
@@ -81,6 +82,30 @@ def read_records(payload, padded, tensors):
         tensors[name] = {"dims": list(dims), "scale": scale, "data": list(values)}
 
 
+def check_seal(seal, data, payloads, tensors):
+    need(seal["header"] == data[:8].hex(), "seal: header")
+    need(len(seal["lanes"]) == len(payloads) - 1, "seal: number of lanes")
+    roots, records = {}, []
+    for listed, (name, payload) in zip(seal["lanes"], payloads[1:]):
+        need((LANES[listed["id"]], listed["n_bytes"]) == (name, len(payload)), "seal: a lane")
+        need(listed["sha256"] == sha256(payload).hex(), "seal: a digest")
+        start, size = 0, seal["chunk_bytes"]
+        for piece in listed["pieces"]:
+            whole = payload[start : start + piece["n_bytes"]]
+            chunks = [sha256(whole[i : i + size]) for i in range(0, len(whole), size)]
+            need(piece["chunks"] == b"".join(chunks).hex(), f"seal: chunks of {piece['name']!r}")
+            start += piece["n_bytes"]
+            if name == "FIELD":
+                expert = re.search(r"(^|\.)experts\.(\d+)\.", piece["name"])
+                part = f"expert.{expert[2]}" if expert else "trunk"
+                part = "training" if piece["name"].startswith("training.") else part
+                roots.setdefault(part, []).append(merkle(chunks))
+                records.append(piece["name"])
+        need(start == len(payload), "seal: pieces")
+    need(records == list(tensors), "seal: records")
+    need(seal["parts"] == {part: merkle(leaves).hex() for part, leaves in roots.items()}, "seal: parts")
+
+
 def read(data):
     """Everything in a file, as plain values."""
     need(len(data) >= 40 and data[:4] == b"S7LM", "not an artifact")
@@ -105,6 +130,8 @@ def read(data):
             result["json"][value["kind"]] = value
     for name in ("embedding.weight", "lm_head.weight"):
         need(name in result["tensors"] or "FIELD" not in names, f"no tensor {name}")
+    if "seal" in result["json"]:
+        check_seal(result["json"]["seal"], data, lanes, result["tensors"])
     return result
 
 

@@ -63,7 +63,7 @@ def test_round_trip(tmp_path: Path, padded: bool, class_: int) -> None:
     verification = verify(artifact, replay)
     assert verification.ok, verification.rows
     assert [lane.kind or lane.name for lane in artifact.lanes] == (
-        ["DICT", "FIELD", "trace", "control", "graph", "provenance", "gradient_trace"]
+        ["seal", "DICT", "FIELD", "trace", "control", "graph", "provenance", "gradient_trace"]
     )
 
 
@@ -90,14 +90,14 @@ def test_independent_reader_reads_what_we_write(tmp_path: Path, padded: bool) ->
     }
     assert found["dictionary"] == model.dictionary
     assert found["json"]["trace"]["rows"] == model.trace
-    assert set(found["json"]) == {"trace", "control", "graph", "provenance", "gradient_trace"}
+    assert set(found["json"]) == {"seal", "trace", "control", "graph", "provenance", "gradient_trace"}
 
 
 def test_independent_reader_is_short_and_independent() -> None:
     source = Path(plain_reader.__file__).read_text(encoding="ascii")
     assert len(source.splitlines()) <= 150
     imports = {line.split()[1] for line in source.splitlines() if line.startswith(("import ", "from "))}
-    assert imports == {"hashlib", "json", "math", "pathlib", "struct", "sys"}
+    assert imports == {"hashlib", "json", "math", "pathlib", "re", "struct", "sys"}
 
 
 def test_independent_reader_refuses_a_changed_byte() -> None:
