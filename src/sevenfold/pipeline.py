@@ -77,6 +77,7 @@ STAGES = (
         module="sevenfold.quantize.seal",
         needs=("corpus", "tokenizer", "train", "quantize"),
         sections=("*",),
+        version=2,
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -167,9 +168,10 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
     stages = STAGES[: STAGES.index(last) + 1]
     for stage in stages:
         # What a later stage cannot do is said before an earlier one has worked for an hour.
-        check = getattr(importlib.import_module(stage.module), "check_supported", None)
-        if check:
-            check(job.recipe)
+        module = importlib.import_module(stage.module)
+        for check, subject in (("check_supported", job.recipe), ("check_job", job)):
+            if hasattr(module, check):
+                getattr(module, check)(subject)
     ran = []
     with exclusive(job.out):
         for stage in stages:

@@ -86,7 +86,7 @@ def check_seal(seal, data, payloads, tensors):
     need(seal["header"] == data[:8].hex(), "seal: header")
     need(len(seal["lanes"]) == len(payloads) - 1, "seal: number of lanes")
     roots, records = {}, []
-    for listed, (name, payload) in zip(seal["lanes"], payloads[1:]):
+    for listed, (name, payload) in zip(seal["lanes"], payloads[1:], strict=True):
         need((LANES[listed["id"]], listed["n_bytes"]) == (name, len(payload)), "seal: a lane")
         need(listed["sha256"] == sha256(payload).hex(), "seal: a digest")
         start, size = 0, seal["chunk_bytes"]

@@ -14,7 +14,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["sevenfold"]):
-    from sevenfold.artifact import StreamVerifier, header_only, parse_artifact, verify, verify_part, verify_range
+    from sevenfold.artifact import (
+        StreamVerifier,
+        header_only,
+        parse_artifact,
+        verify,
+        verify_part,
+        verify_range,
+    )
     from sevenfold.core.errors import ArtifactError, SevenfoldError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "attacks"))
@@ -68,7 +75,9 @@ def one(data: bytes) -> None:
     """One input: as a file, and as lanes behind a header that is right."""
     read(data)
     if len(data) > 2:
-        read(pack_file(lanes_of(data[2:]), version=1 + data[0] % 2, class_=1 + data[1] % 2, flags=data[1] >> 7))
+        read(
+            pack_file(lanes_of(data[2:]), version=1 + data[0] % 2, class_=1 + data[1] % 2, flags=data[1] >> 7)
+        )
 
 
 def as_lanes(data: bytes) -> bytes:

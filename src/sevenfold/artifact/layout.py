@@ -69,7 +69,9 @@ MAX_LANE_BYTES = (1 << 32) - 1
 MAX_DICT_BYTES = 64 << 20
 MAX_JSON_BYTES = 16 << 20
 MAX_JSON_DEPTH = 32
-MAX_JSON_VALUES = 1 << 19  # counted as the bytes "[", "{" and ",": what bounds the memory that a payload takes
+MAX_JSON_VALUES = (
+    1 << 19
+)  # counted as the bytes "[", "{" and ",": what bounds the memory that a payload takes
 MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 255
 MAX_RANK = 8

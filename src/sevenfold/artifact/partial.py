@@ -36,7 +36,9 @@ def proved_seal(artifact: Artifact) -> Seal:
             remedy="verify the whole file",
         )
     if [lane.leaf for lane in artifact.sealed_lanes] != [listed.leaf for listed in seal.lanes]:
-        raise SealError("it does not list the lanes of this file", where=f"{artifact.path}: seal", remedy=AGAIN)
+        raise SealError(
+            "it does not list the lanes of this file", where=f"{artifact.path}: seal", remedy=AGAIN
+        )
     return seal
 
 
@@ -54,7 +56,9 @@ def verify_part(artifact: Artifact, name: str) -> Proved:
         raise UsageError(
             f"no part and no tensor {name!r}", remedy=f"parts are {', '.join(sorted(seal.parts)) or 'none'}"
         )
-    n_chunks = _check(artifact, seal, [(lane, piece, start, 0, piece.n_bytes) for lane, piece, start in chosen])
+    n_chunks = _check(
+        artifact, seal, [(lane, piece, start, 0, piece.n_bytes) for lane, piece, start in chosen]
+    )
     if name in seal.parts:
         _check_parts({name: seal.parts[name]}, [piece for _, piece, _ in chosen])
     return Proved(name, sum(piece.n_bytes for _, piece, _ in chosen), n_chunks)
@@ -93,12 +97,16 @@ def check_everything(artifact: Artifact) -> str:
     held = [(r.name, r.start) for r in artifact.records.values()]
     if [(piece.name, start) for _, piece, start in pieces if piece.name] != held:
         raise SealError("its pieces are not the records of FIELD", where="seal")
-    n_chunks = _check(artifact, seal, [(lane, piece, start, 0, piece.n_bytes) for lane, piece, start in pieces])
+    n_chunks = _check(
+        artifact, seal, [(lane, piece, start, 0, piece.n_bytes) for lane, piece, start in pieces]
+    )
     _check_parts(seal.parts, [piece for _, piece, _ in pieces])
     return f"root, {n_chunks} chunks and {len(seal.parts)} parts taken again"
 
 
-_Row = tuple[Lane, Piece, int, int, int]  # lane, piece, its offset in the file, first and last byte wanted of it
+_Row = tuple[
+    Lane, Piece, int, int, int
+]  # lane, piece, its offset in the file, first and last byte wanted of it
 
 
 def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
@@ -115,7 +123,9 @@ def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
         lane, piece, start, first, last = span
         if found != piece.chunks[first * width : last * width]:
             bad = next(
-                i for i in range(first, last) if found[(i - first) * width :][:width] != piece.chunks[i * width :][:width]
+                i
+                for i in range(first, last)
+                if found[(i - first) * width :][:width] != piece.chunks[i * width :][:width]
             )
             raise changed_chunk(lane, piece, start + bad * size)
     return sum(last - first for *_, first, last in spans)
@@ -125,7 +135,9 @@ def changed_chunk(lane: Lane, piece: Piece, offset: int) -> ChunkError:
     """The error that names the chunk at `offset`."""
     of = f" of {piece.name!r}" if piece.name else ""
     return ChunkError(
-        f"the chunk at offset {offset}{of} does not hash to what the seal lists", where=lane.where, remedy=AGAIN
+        f"the chunk at offset {offset}{of} does not hash to what the seal lists",
+        where=lane.where,
+        remedy=AGAIN,
     )
 
 

@@ -154,9 +154,7 @@ class Artifact:
     def _tensor(self, record: Record) -> Tensor:
         raw = self._buffer[record.offset : record.offset + record.numel]
         data = np.frombuffer(raw, dtype=np.int8).reshape(record.dims)
-        return Tensor(
-            record.name, record.dims, record.scale, data, start=record.start, offset=record.offset
-        )
+        return Tensor(record.name, record.dims, record.scale, data, start=record.start, offset=record.offset)
 
     def prove(self) -> Artifact:
         """Hash the FIELD payloads and read their records, once; returns the artifact.

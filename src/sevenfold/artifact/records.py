@@ -54,6 +54,11 @@ class Record:
         """Product of the dimensions."""
         return math.prod(self.dims)
 
+    @property
+    def training(self) -> bool:
+        """Whether it carries FP32 training weights."""
+        return self.name.startswith(layout.TRAINING_PREFIX)
+
 
 @dataclass(frozen=True, eq=False)
 class Tensor(Record):
@@ -68,7 +73,9 @@ class Tensor(Record):
 def training_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
     """A tensor of training weights as the record that carries it: its four bytes a value, big-endian, bit for bit."""
     if values.dtype != np.float32:
-        raise ContentsError(f"training weights of {values.dtype}, float32 was expected", where=f"tensor {name!r}")
+        raise ContentsError(
+            f"training weights of {values.dtype}, float32 was expected", where=f"tensor {name!r}"
+        )
     raw = np.ascontiguousarray(values).view(np.uint32).astype(">u4").view(np.int8)
     return Tensor(layout.TRAINING_PREFIX + name, (*values.shape, 4), 1.0, raw.reshape(-1))
 

@@ -97,7 +97,11 @@ def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
 def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
     """`chunk_digests` of each view, on every core: hashing lets other threads run."""
     block = size * _BLOCK
-    jobs = [(i, view[start : start + block]) for i, view in enumerate(views) for start in range(0, len(view), block)]
+    jobs = [
+        (i, view[start : start + block])
+        for i, view in enumerate(views)
+        for start in range(0, len(view), block)
+    ]
     with ThreadPoolExecutor(_THREADS) as pool:
         done = pool.map(lambda job: chunk_digests([job[1]], size), jobs)
         rows = [b""] * len(views)

@@ -36,7 +36,7 @@ class StreamVerifier:
     """
 
     def __init__(self, root: str | None = None) -> None:
-        self.root = root
+        self.root = root.lower() if root is not None else None
         self.header: Header | None = None
         self.seal: Seal | None = None
         self.n_bytes = 0  # proved so far
@@ -69,10 +69,13 @@ class StreamVerifier:
             parse_header(bytes(self._pending))
         if self._pending or not self._between_lanes or self.header is None:
             end = self.n_bytes + len(self._pending)
-            raise TruncatedError(f"the file ends at offset {end}, inside a lane", where="stream", remedy=AGAIN)
+            raise TruncatedError(
+                f"the file ends at offset {end}, inside a lane", where="stream", remedy=AGAIN
+            )
         if self.seal and len(self._leaves) - 2 < len(self.seal.lanes):
             raise TruncatedError(
-                f"the seal lists {len(self.seal.lanes)} lanes, {len(self._leaves) - 2} have come", where="stream",
+                f"the seal lists {len(self.seal.lanes)} lanes, {len(self._leaves) - 2} have come",
+                where="stream",
                 remedy=AGAIN,
             )
         if merkle_root(self._leaves) != self.header.root:
@@ -84,7 +87,8 @@ class StreamVerifier:
         self.header = parse_header(head)
         if self.root is not None and self.header.root.hex() != self.root:
             raise RootError(
-                f"the root is {self.header.root.hex()}, {self.root} was asked for", where="header",
+                f"the root is {self.header.root.hex()}, {self.root} was asked for",
+                where="header",
                 remedy="this is another model",
             )
         self._leaves = [head[: layout.ROOT_OFFSET]]
@@ -99,9 +103,7 @@ class StreamVerifier:
                 lane = yield from self._lane(lane)
             self._leaves.append(lane.leaf)
             offset = lane.end
-            self.n_bytes_total = self.n_bytes_total or (
-                offset + self.seal.n_bytes if self.seal else None
-            )
+            self.n_bytes_total = self.n_bytes_total or (offset + self.seal.n_bytes if self.seal else None)
 
     def _edge(self, lane: Lane, head: bytes) -> Generator[int, bytes, Lane]:
         """The first lane, held whole: if it is the seal, root and chunks are known from here on."""

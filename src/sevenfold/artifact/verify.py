@@ -16,9 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from sevenfold.artifact import layout
-from sevenfold.artifact.json_lane import shown
 from sevenfold.artifact.errors import SealError
 from sevenfold.artifact.frames import Lane
+from sevenfold.artifact.json_lane import shown
 from sevenfold.artifact.partial import check_everything
 from sevenfold.artifact.reader import Artifact, open_artifact
 from sevenfold.core.errors import ArtifactError, SevenfoldError
@@ -291,9 +291,7 @@ def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
     for index, row in enumerate(golden):
         _check_golden(index, row)
     if replay is None:
-        raise _Skipped(
-            f"{again}: the same; {len(golden)} golden prompts not replayed (--replay runs them)"
-        )
+        raise _Skipped(f"{again}: the same; {len(golden)} golden prompts not replayed (--replay runs them)")
     try:
         rows = replay(artifact)
     except SevenfoldError as error:

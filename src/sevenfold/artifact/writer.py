@@ -113,7 +113,7 @@ def plan_fields(
             raise ContentsError(
                 f"its record takes {n_bytes} bytes, a lane holds {limit}", where=f"tensor {tensor.name!r}"
             )
-        turned = tensor.name.startswith(layout.TRAINING_PREFIX) != training
+        turned = tensor.training != training
         if groups[-1] and (turned or filled + n_bytes > limit):
             groups.append([])
             filled = 0
@@ -174,6 +174,11 @@ def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[byt
     return root, chunks
 
 
+def pack(contents: Contents) -> tuple[bytes, list[bytes | memoryview]]:
+    """The root of the contents, and the file as chunks. Raises ContentsError."""
+    return file_chunks(header_head(contents.class_, contents.padded), plan_contents(contents))
+
+
 def header_only(class_: int) -> bytes:
     """The 40-byte file without lanes (A11)."""
     return bytes(file_chunks(header_head(class_, False), [])[1][0])
@@ -193,7 +198,7 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
         StorageError: the directory cannot be written, or the disk is full; nothing is left behind.
     """
     path = Path(path)
-    root, chunks = file_chunks(header_head(contents.class_, contents.padded), plan_contents(contents))
+    root, chunks = pack(contents)
     if not replace:
         _refuse_other(path, root)
     with atomic_writer(path, SEALED_MODE) as file:
@@ -214,5 +219,5 @@ def _refuse_other(path: Path, root: bytes) -> None:
     raise ExistingArtifactError(
         f"the path holds another file (root {held}; to be written: {root.hex()})",
         where=str(path),
-        remedy="ask for it to be replaced, or choose another path",
+        remedy="--replace gives it up; or choose another path",
     )

@@ -40,6 +40,13 @@ RunArg = Annotated[
     Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l).")
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Let model.s7l take the place of one with another root.")
+]
+WeightsOption = Annotated[
+    bool,
+    typer.Option("--with-training-weights", help="Seal the FP32 weights, too: lanes that engines ignore."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
 
@@ -85,7 +92,14 @@ def print_json(value: Json) -> None:
     print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
 
 
-def make_job(recipe: str, out: Path, accept_quality: bool = False) -> Job:
+def make_job(
+    recipe: str,
+    out: Path,
+    accept_quality: bool = False,
+    *,
+    replace: bool = False,
+    with_training_weights: bool = False,
+) -> Job:
     """The job of a recipe (a file, or a shipped name) in a run directory, with progress on the terminal."""
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.recipe.job import Job
@@ -98,6 +112,8 @@ def make_job(recipe: str, out: Path, accept_quality: bool = False) -> Job:
         recipe_dir=path.parent,
         progress=make_progress(),
         accept_quality=accept_quality,
+        replace=replace,
+        with_training_weights=with_training_weights,
     )
 
 

@@ -18,18 +18,47 @@ if TYPE_CHECKING:
 @app.command()
 @guarded
 def verify(
-    file: FileArg,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            readable=False,
+            allow_dash=True,
+            help="A sealed model, a bundle, or - for a stream.",
+        ),
+    ],
     replay: Annotated[
         bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="NAME", help="Only this part (trunk, expert.0, training) or tensor."),
+    ] = None,
+    byte_range: Annotated[
+        str | None, typer.Option("--range", metavar="A..B", help="Only the bytes from A up to B.")
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="HEX", help="Refuse a model of another root.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules V0 to V7 of a sealed model."""
-    from sevenfold.artifact import read_artifact
+    """Check hashes, root and rules V0 to V7 of a sealed model; or only a part of it, or a stream while it comes."""
+    if sum((replay, part is not None, byte_range is not None, str(file) == "-")) > 1:
+        raise UsageError(
+            "one of --replay, --part, --range and a stream at a time", remedy="leave out the others"
+        )
+    from sevenfold.cli import partial
+
+    if str(file) == "-":
+        partial.verify_stream(root, as_json)
+        return
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.report.console import print_verification
 
-    artifact = read_artifact(file)
+    artifact = partial.open_rooted(file, root)
+    if part is not None or byte_range is not None:
+        partial.verify_partly(artifact, part, byte_range, as_json)
+        return
     if replay:
         from sevenfold.engine.session import replay as run_golden_prompts
 
@@ -57,12 +86,34 @@ def _inspection(artifact: Artifact) -> dict[str, Json]:
             {"name": x.name, "kind": x.kind, "offset": x.offset, "n_bytes": x.n_bytes, "sha256": x.sha256}
             for x in artifact.lanes
         ],
+        "notes": _notes(artifact),
+        "parts": dict(artifact.seal.parts) if artifact.seal else {},
         "identity": artifact.provenance.get("identity", {}),
         "model": artifact.graph.get("model", {}),
         "tensors": [
-            {"name": t.name, "dims": list(t.dims), "n_bytes": t.numel} for t in artifact.tensors.values()
+            {"name": t.name, "dims": list(t.dims), "n_bytes": t.numel} for t in artifact.records.values()
         ],
     }
+
+
+def _notes(artifact: Artifact) -> list[str]:
+    """What a person has to know before they use the file."""
+    training = [record for record in artifact.records.values() if record.training]
+    return [
+        text
+        for text, holds in (
+            (
+                "header-only: no model; zero tensors can be made of it for tests (A11), nothing runs it",
+                artifact.header_only,
+            ),
+            (
+                "anonymous: it does not say where it comes from (D6); it runs with --allow-anonymous only",
+                artifact.anonymous,
+            ),
+            (f"{len(training)} tensors of FP32 training weights", training),
+        )
+        if holds
+    ]
 
 
 @app.command()

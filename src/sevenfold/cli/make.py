@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sevenfold.cli.base import JsonOption, OutOption, RecipeArg, app, guarded, make_job, print_json
+from sevenfold.cli.base import (
+    JsonOption,
+    OutOption,
+    RecipeArg,
+    ReplaceOption,
+    WeightsOption,
+    app,
+    guarded,
+    make_job,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from sevenfold.recipe.job import Job
@@ -88,13 +98,15 @@ def make(
         str | None, typer.Option("--force", metavar="STAGE", help="Run this stage again from its start.")
     ] = None,
     accept_quality: AcceptOption = False,
+    replace: ReplaceOption = False,
+    with_training_weights: WeightsOption = False,
 ) -> None:
     """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress, print_summary, print_verification
 
     last = pipeline.find_stage(until)
-    job = make_job(recipe, out, accept_quality)
+    job = make_job(recipe, out, accept_quality, replace=replace, with_training_weights=with_training_weights)
     try:
         with _showing_a_refusal(job):
             pipeline.make(job, until=last.name, force=force)
@@ -145,6 +157,19 @@ for _name, _text in (
     ("corpus", "Stage 1: documents, licences, held-out split."),
     ("tokenizer", "Stage 2: vocabulary and token files."),
     ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
-    ("seal", "Stage 5: model.s7l."),
 ):
     _stage_command(_name, _text)
+
+
+@app.command()
+@guarded
+def seal(
+    recipe: RecipeArg,
+    out: OutOption,
+    force: ForceOption = False,
+    replace: ReplaceOption = False,
+    with_training_weights: WeightsOption = False,
+) -> None:
+    """Stage 5: model.s7l."""
+    job = make_job(recipe, out, replace=replace, with_training_weights=with_training_weights)
+    _run_one("seal", job, force)

@@ -37,6 +37,10 @@ def run(
             help="Threads of the native engine. The bits stay the same.",
         ),
     ] = None,
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option("--allow-anonymous", help="Run a model that does not say where it comes from."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Complete a prompt, greedily, with integers only, behind the CM-1 gate."""
@@ -46,7 +50,7 @@ def run(
 
     if backend is not None:
         find_backend(backend)
-    model = Model.open(file, backend=backend, n_threads=threads)
+    model = Model.open(file, backend=backend, n_threads=threads, allow_anonymous=allow_anonymous)
     if model.note:
         print(f"s7: running on {model.backend}: {model.note}", file=sys.stderr)
     with model.session(prompt, max_tokens=max_tokens) as session:

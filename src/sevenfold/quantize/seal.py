@@ -1,13 +1,15 @@
 """Stage `seal`: everything a run knows about its model, into one file (B5, D6, law 4).
 
 Writes ../model.s7l (mode 0444) beside the stage directories. Golden logits are computed here by the reference engine and
-travel with the model.
+travel with the model; so do the FP32 training weights, when the job asks for it.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+
+from safetensors.numpy import load as load_arrays
 
 from sevenfold import __version__
 from sevenfold.artifact import (
@@ -17,10 +19,12 @@ from sevenfold.artifact import (
     SealInput,
     Tensor,
     build_contents,
-    read_artifact,
+    open_artifact,
+    training_tensor,
     write_artifact,
 )
-from sevenfold.core.errors import StorageError
+from sevenfold.artifact.errors import ExistingArtifactError
+from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
@@ -29,6 +33,7 @@ from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.records import METRICS, TRACE
+from sevenfold.train.stage import WEIGHTS
 
 STAGE = "seal"
 ARTIFACT_NAME = "model.s7l"
@@ -75,10 +80,45 @@ def identity(job: Job) -> Identity:
     )
 
 
+def check_job(job: Job) -> None:
+    """Refuse before any work what `run` would refuse after it: to replace the model of another recipe unasked.
+
+    Raises:
+        ExistingArtifactError: the run directory holds one.
+    """
+    path = job.out / ARTIFACT_NAME
+    if job.replace or not path.exists():
+        return
+    try:
+        made_by = open_artifact(path).provenance["identity"]["recipe_digest"]
+    except (ArtifactError, KeyError, TypeError):
+        made_by = "unknown"
+    if made_by != job.recipe.digest:
+        raise ExistingArtifactError(
+            f"the path holds a model of another recipe ({made_by[:16]}; this one is {job.recipe.digest[:16]})",
+            where=str(path),
+            remedy="--replace gives it up; or choose another --out",
+        )
+
+
+def fingerprint(job: Job) -> str:
+    """What decides the file beside recipe and inputs."""
+    return "with training weights" if job.with_training_weights else ""
+
+
+def training_tensors(job: Job) -> list[Tensor]:
+    """The float checkpoint as records; none unless the job asks for it. Raises StorageError."""
+    if not job.with_training_weights:
+        return []
+    arrays = load_arrays(read_bytes(job.directory("train") / WEIGHTS))
+    return [training_tensor(name, array) for name, array in arrays.items()]
+
+
 def run(job: Job) -> StageResult:
     """Assemble and write the artifact.
 
     Raises:
+        ExistingArtifactError: a file with another root is there, and the job does not say that it may be replaced.
         StorageError: an input is missing, or the disk is full; no partial file is left.
         ArtifactError: the contents cannot be sealed.
     """
@@ -108,7 +148,10 @@ def run(job: Job) -> StageResult:
             class_=ModelClass.MOE if recipe.model.moe else ModelClass.DENSE,
             padded=recipe.seal.packing == "padded",
             dictionary=dictionary,
-            tensors=[Tensor(r.name, r.dims, r.scale, r.data) for r in records.values()],
+            tensors=[
+                *(Tensor(r.name, r.dims, r.scale, r.data) for r in records.values()),
+                *training_tensors(job),
+            ],
             graph=graph,
             trace=thin(_jsonl(job.directory("train") / METRICS)),
             batch=_jsonl(job.directory("train") / TRACE),
@@ -117,7 +160,7 @@ def run(job: Job) -> StageResult:
         )
     )
     path = job.out / ARTIFACT_NAME
-    sealed = write_artifact(path, contents, replace=True)
+    sealed = write_artifact(path, contents, replace=job.replace)
     job.progress.note(f"sealed {path}, root {sealed.root}")
     return StageResult(
         outputs=[f"../{ARTIFACT_NAME}"],
@@ -125,6 +168,6 @@ def run(job: Job) -> StageResult:
             "root": sealed.root,
             "n_bytes": sealed.n_bytes,
             "n_golden": len(golden),
-            "lanes": [{"name": lane.name, "n_bytes": lane.n_bytes} for lane in read_artifact(path).lanes],
+            "lanes": [{"name": lane.name, "n_bytes": lane.n_bytes} for lane in open_artifact(path).lanes],
         },
     )

@@ -27,6 +27,8 @@ class Job:
     accept_quality: bool = (
         False  # take integers that miss the recipe's gate; recorded, so that the seal says it
     )
+    with_training_weights: bool = False  # the sealed file carries the FP32 weights, too
+    replace: bool = False  # the sealed file may take the place of one with another root
 
     def directory(self, stage: str) -> Path:
         """Directory of a stage's files."""

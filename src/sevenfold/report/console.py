@@ -160,7 +160,7 @@ def print_verification(verification: Mapping[str, Json]) -> None:
 
 
 def print_inspection(value: Mapping[str, Json]) -> None:
-    """Header, lanes, identity and tensors of an artifact."""
+    """Header, notes, lanes, parts, identity and tensors of an artifact."""
     head = ("path", "root", "version", "class", "flags", "n_bytes")
     print_table("artifact", ("field", "value"), [[k, str(value[k])] for k in head])
     print_table(
@@ -171,6 +171,9 @@ def print_inspection(value: Mapping[str, Json]) -> None:
             for x in value["lanes"]
         ],
     )
+    for note in value["notes"]:
+        print(f"note: {note}")
+    print_table("parts", ("part", "sub-root"), [list(row) for row in value["parts"].items()])
     identity = {k: v for k, v in value["identity"].items() if k != "facts"}
     print_table("identity", ("field", "value"), [[k, str(v)] for k, v in identity.items()])
     print_table(
