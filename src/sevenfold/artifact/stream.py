@@ -39,7 +39,7 @@ class StreamVerifier:
         self.root = root.lower() if root is not None else None
         self.header: Header | None = None
         self.seal: Seal | None = None
-        self.n_bytes = 0  # proved so far
+        self.n_bytes = 0  # taken so far; proved, once the seal is there
         self.n_bytes_total: int | None = None  # known once the seal is there
         self._pending = bytearray()
         self._between_lanes = False
