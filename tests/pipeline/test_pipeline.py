@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sevenfold import pipeline
+from sevenfold.artifact import read_artifact, training_values, verify_part
+from sevenfold.artifact.errors import ExistingArtifactError
 from sevenfold.closing import finish
 from sevenfold.core.errors import ArtifactError, StorageError, UsageError
 from sevenfold.core.manifest import read_manifest
@@ -61,10 +64,46 @@ def test_a_change_runs_what_depends_on_it(
     section: str, change: dict[str, Any], expected: list[str], tmp_path: Path, make_job: MakeJob
 ) -> None:
     pipeline.make(make_job(tmp_path))
+    before = (tmp_path / "model.s7l").read_bytes()
     changed = make_job(tmp_path, **{section: change})
+    with pytest.raises(ExistingArtifactError, match="--replace") as caught:
+        pipeline.make(changed)
+    assert caught.value.exit_code == 4
+    assert (tmp_path / "model.s7l").read_bytes() == before
+    changed = replace(changed, replace=True)
     assert pipeline.make(changed) == expected
     for stage in pipeline.STAGE_NAMES:
         assert changed.manifest(stage).recipe_digest == changed.recipe.digest
+
+
+def test_training_weights_are_sealed_on_request_and_come_back_bit_for_bit(
+    tmp_path: Path, make_job: MakeJob
+) -> None:
+    from safetensors.numpy import load_file
+
+    plain = make_job(tmp_path)
+    pipeline.make(plain)
+    without = read_artifact(tmp_path / "model.s7l")
+    whole = replace(plain, with_training_weights=True)
+    with pytest.raises(ExistingArtifactError, match=without.root):
+        pipeline.make(whole)
+    assert pipeline.make(replace(whole, replace=True)) == ["seal"]
+    artifact = read_artifact(tmp_path / "model.s7l")
+    held = {
+        name.removeprefix("training."): training_values(artifact.tensors[name])
+        for name, record in artifact.records.items()
+        if record.training
+    }
+    floats = load_file(tmp_path / "train" / "model.safetensors")
+    assert held.keys() == floats.keys()
+    assert all(held[name].tobytes() == floats[name].tobytes() for name in floats)
+    assert all(held[name].shape == floats[name].shape for name in floats)
+    assert verify_part(artifact, "training").n_bytes > 4 * sum(v.size for v in floats.values())
+    for name, tensor in without.tensors.items():
+        assert artifact.tensors[name].data.tobytes() == tensor.data.tobytes()
+    assert finish(replace(whole, replace=True))["verification"]["ok"]  # engines ignore them
+    assert pipeline.make(replace(plain, replace=True)) == ["seal"]
+    assert read_artifact(tmp_path / "model.s7l").root == without.root
 
 
 def test_a_changed_source_file_runs_everything(tmp_path: Path, make_job: MakeJob) -> None:
