@@ -17,7 +17,7 @@ from sevenfold.artifact.errors import ContentsError, ExistingArtifactError
 from sevenfold.artifact.json_lane import encode_json
 from sevenfold.artifact.records import Tensor, canonical_order, check_tensor, record_chunks
 from sevenfold.artifact.seal import Piece, SealedLane, chunk_digests, chunk_size, seal_payload
-from sevenfold.core.errors import storage
+from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json
 from sevenfold.core.merkle import merkle_root
@@ -199,22 +199,27 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     """
     path = Path(path)
     root, chunks = pack(contents)
-    if not replace:
-        _refuse_other(path, root)
-    with atomic_writer(path, SEALED_MODE) as file:
-        for chunk in chunks:
-            file.write(chunk)
+    new = not replace and not _holds(path, root)
+    try:
+        with atomic_writer(path, SEALED_MODE, exclusive=new) as file:
+            for chunk in chunks:
+                file.write(chunk)
+    except StorageError as error:
+        if not isinstance(error.__cause__, FileExistsError):
+            raise
+        _holds(path, root)  # another writer was faster; the same model is as good as ours
     return Sealed(root.hex(), sum(len(chunk) for chunk in chunks))
 
 
-def _refuse_other(path: Path, root: bytes) -> None:
+def _holds(path: Path, root: bytes) -> bool:
+    """Whether `path` holds the model of that root; False when nothing is there. Raises ExistingArtifactError."""
     with storage(path):
         if not path.exists():
-            return
+            return False
         with path.open("rb") as file:
             head = file.read(layout.HEADER_BYTES)
     if head[:4] == layout.MAGIC and head[layout.ROOT_OFFSET :] == root:
-        return
+        return True
     held = head[layout.ROOT_OFFSET :].hex() if head[:4] == layout.MAGIC else "not an artifact"
     raise ExistingArtifactError(
         f"the path holds another file (root {held}; to be written: {root.hex()})",

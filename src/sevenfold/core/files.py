@@ -5,6 +5,7 @@ A reader never sees half a file; a kill or a full disk leaves the old file, or n
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -17,14 +18,18 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.hashing import Json, canonical_json
 
 PARTIAL_SUFFIX = ".partial"
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
-def atomic_writer(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def atomic_writer(path: Path, mode: int = 0o644, *, exclusive: bool = False) -> Iterator[IO[bytes]]:
     """A binary file that becomes `path` when the block ends well, and vanishes when it does not.
 
+    Args:
+        exclusive: `path` must not be there when the block ends; nothing is replaced, whoever else is writing.
+
     Raises:
-        StorageError: the directory cannot be written, or the disk is full.
+        StorageError: the directory cannot be written, the disk is full, or (its cause is FileExistsError) `path` is there.
     """
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,11 +41,24 @@ def atomic_writer(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(mode)
-            temporary.replace(path)
+            if exclusive:
+                _publish_new(temporary, path)
+            else:
+                temporary.replace(path)
             sync_directory(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _publish_new(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)
+        temporary.unlink()
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        temporary.replace(path)  # the best that is left on such a file system
 
 
 def sync_directory(path: Path) -> None:
@@ -82,4 +100,5 @@ def read_json(path: Path) -> Json:
 def remove_partials(directory: Path) -> None:
     """Delete what a killed writer left behind in `directory`."""
     for leftover in directory.glob(f".*{PARTIAL_SUFFIX}"):
-        leftover.unlink(missing_ok=True)
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)

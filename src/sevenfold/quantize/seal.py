@@ -25,7 +25,7 @@ from sevenfold.artifact import (
 )
 from sevenfold.artifact.errors import ExistingArtifactError
 from sevenfold.core.errors import ArtifactError, StorageError
-from sevenfold.core.files import read_bytes
+from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
 from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
 from sevenfold.engine.weights import load_weights
@@ -160,6 +160,7 @@ def run(job: Job) -> StageResult:
         )
     )
     path = job.out / ARTIFACT_NAME
+    remove_partials(job.out)
     sealed = write_artifact(path, contents, replace=job.replace)
     job.progress.note(f"sealed {path}, root {sealed.root}")
     return StageResult(
