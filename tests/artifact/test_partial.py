@@ -9,19 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from build_attacks import (
-    CHUNK,
-    Parts,
-    merkle,
-    pack_file,
-    pack_record,
-    sample_input,
-    sample_tensor,
-    sha,
-    two_tensors,
-)
+from build_attacks import Parts, sample_input, sample_tensor
 from hypothesis import given
 from hypothesis import strategies as st
+from packing import CHUNK, merkle, pack_file, pack_record, sha, two_tensors
 
 from sevenfold.artifact import (
     Artifact,

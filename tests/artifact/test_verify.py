@@ -92,7 +92,7 @@ def test_structural_damage_is_an_error_not_a_row(tmp_path: Path) -> None:
 
 
 def test_a_file_without_any_json_fails_without_an_exception() -> None:
-    from build_attacks import pack_file, two_tensors
+    from packing import pack_file, two_tensors
 
     rows = {row.id: row.status for row in verify(parse_artifact(pack_file([(2, two_tensors())]))).rows}
     assert rows == {check.id: "pass" if check.id == "V0" else "fail" for check in CHECKS}

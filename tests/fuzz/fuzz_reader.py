@@ -25,7 +25,8 @@ with atheris.instrument_imports(include=["sevenfold"]):
     from sevenfold.core.errors import ArtifactError, SevenfoldError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "attacks"))
-from build_attacks import ATTACKS, Parts, build, pack_file, two_tensors
+from build_attacks import ATTACKS, Parts, build
+from packing import pack_file, two_tensors
 
 
 def streams(data: bytes) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from sevenfold.artifact import Artifact, Tensor
+from sevenfold.artifact import Artifact, Tensor, training_values
 from sevenfold.core.hashing import Json
 
 HEADER = ("version", "class_", "flags", "n_bytes")
@@ -78,6 +78,8 @@ def _tensor_change(a: Tensor | None, b: Tensor | None) -> dict[str, Json] | None
         return {"status": "only in B" if a is None else "only in A", **row}
     if a.dims != b.dims:
         return {"status": "shape", **row}
+    if a.training:
+        return _float_change(a, b, row)
     distance = np.abs(a.data.astype(np.int16) - b.data.astype(np.int16))
     n_different = int(np.count_nonzero(distance))
     if not n_different and np.float32(a.scale).tobytes() == np.float32(b.scale).tobytes():
@@ -88,6 +90,24 @@ def _tensor_change(a: Tensor | None, b: Tensor | None) -> dict[str, Json] | None
         "n_codes": a.numel,
         "n_different": n_different,
         "largest": int(distance.max(initial=0)),
+    }
+
+
+def _float_change(a: Tensor, b: Tensor, row: dict[str, Json]) -> dict[str, Json] | None:
+    left, right = training_values(a), training_values(b)
+    n_different = int(
+        np.count_nonzero(left.view(np.uint32) != right.view(np.uint32))
+    )  # bits: NaN equals itself
+    if not n_different:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        largest = float(np.abs(left - right).max(initial=0))
+    return {
+        "status": "floats",
+        **row,
+        "n_codes": left.size,
+        "n_different": n_different,
+        "largest": finite(largest),
     }
 
 

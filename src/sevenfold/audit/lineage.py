@@ -49,6 +49,7 @@ def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
                 "exponent": at(exponents, tensor.name),
             }
             for tensor in artifact.tensors.values()
+            if not tensor.training
         ],
     }
 

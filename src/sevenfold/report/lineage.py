@@ -202,8 +202,8 @@ def _tensor_rows(rows: Sequence[Mapping[str, Json]]) -> list[list[str]]:
     result = []
     for row in rows:
         detail = " -> ".join("(absent)" if dims is None else "x".join(map(str, dims)) for dims in row["dims"])
-        if row["status"] in ("codes", "scale"):
-            detail = f"{shown(row['n_different'])} of {shown(row['n_codes'])} codes differ, by {row['largest']} at most"
+        if row["status"] in ("codes", "scale", "floats"):
+            detail = f"{shown(row['n_different'])} of {shown(row['n_codes'])} values differ, by {row['largest']} at most"
             if row["scales"][0] != row["scales"][1]:
                 detail += f"; scale {shown(row['scales'][0])} -> {shown(row['scales'][1])}"
         result.append([row["name"], row["status"], detail])
