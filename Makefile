@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out/demo
+# The fuzzer is 35 MB and has no wheel for every Python: it comes with the tests that use it, and they skip without it.
+FUZZER := atheris==3.0.0
 
 .PHONY: demo test check test-slow lint setup clean help
 
@@ -37,6 +39,7 @@ check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
 test-slow: $(READY)
+	-$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: $(FUZZER)
 	$(BIN)/python -m pytest -m slow
 
 clean:
