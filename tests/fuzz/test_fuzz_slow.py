@@ -16,7 +16,9 @@ SECONDS = int(os.environ.get("S7_FUZZ_SECONDS", "60"))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this Python")
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this Python"
+)
 @pytest.mark.parametrize("target", ["fuzz_reader.py", "fuzz_control.py"])
 def test_no_finding(target: str, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"

@@ -165,7 +165,7 @@ def audit_full(
             recipe_dir=recipe_dir or Path(),
             progress=progress,
             accept_quality=at(facts, "quantize", "outcome") == ACCEPTED,
-            with_training_weights=bool(artifact and any(r.training for r in artifact.records.values())),
+            with_training_weights=any(record.training for record in artifact.records.values()),
         )
         for stage in pipeline.STAGES:
             pipeline.run_stage(job, stage)
