@@ -92,11 +92,17 @@ def audit(
         str | None,
         typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
     ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", metavar="DIR", help="With --full: where to work; kept, and gone on with."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
     if full == (steps is not None):
         raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
+    if work is not None and not full:
+        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
     from sevenfold.audit.full import audit_full
     from sevenfold.audit.replay import audit_steps, parse_steps
     from sevenfold.recipe import load_recipe, resolve_recipe_path
@@ -109,7 +115,7 @@ def audit(
     progress = make_progress()
     try:
         if full:
-            value = audit_full(path, given, file.parent if file is not None else None, progress)
+            value = audit_full(path, given, file.parent if file is not None else None, progress, work)
         else:
             value = audit_steps(path, first, last, given, progress)
     finally:
