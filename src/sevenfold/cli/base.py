@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+# Which extra brings a module that is missing, where it is not [train].
+_EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore"), "sign")
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
 app = typer.Typer(
     name="s7",
@@ -73,7 +75,7 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
                 raise
             missing = UsageError(
                 f"this command needs {error.name}, which is not installed",
-                remedy="pip install 'sevenfold[train]'",
+                remedy=f"pip install 'sevenfold[{_EXTRAS.get(error.name or '', 'train')}]'",
             )
             raise fail(missing) from error
 

@@ -22,13 +22,26 @@ def verify(
     replay: Annotated[
         bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")
     ] = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="PUB", help="Check the signature by this public key.")
+    ] = None,
+    identity: Annotated[
+        str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature: by whom.")
+    ] = "",
+    issuer: Annotated[
+        str, typer.Option("--issuer", metavar="URL", help="With --identity: who vouches for it.")
+    ] = "",
+    signature: Annotated[
+        Path | None, typer.Option("--signature", metavar="SIG", help="The signature; default: FILE.sig.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules V0 to V7 of a sealed model."""
+    """Check hashes, root and rules V0 to V7 of a sealed model, and its signature when asked."""
     from sevenfold.artifact import read_artifact
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.report.console import print_verification
 
+    signed = _check_signature(file, signature, key, identity, issuer)
     artifact = read_artifact(file)
     if replay:
         from sevenfold.engine.session import replay as run_golden_prompts
@@ -36,13 +49,37 @@ def verify(
         result = verify_artifact(artifact, run_golden_prompts)
     else:
         result = verify_artifact(artifact)
-    value = result.as_json()
+    value = result.as_json() | ({"signature": signed} if signed else {})
     if as_json:
         print_json(value)
     else:
         print_verification(value)
+        if signed:
+            print(f"signature {signed['path']}: holds, by {signed['by']}")
     if not result.ok:
         raise typer.Exit(3)
+
+
+def _check_signature(
+    file: Path, signature: Path | None, key: Path | None, identity: str, issuer: str
+) -> dict[str, Json]:
+    """Check the signature that the flags ask for, before anything in the file is looked at; empty when they ask for none."""
+    if (key is not None and identity) or bool(identity) != bool(issuer):
+        raise UsageError(
+            "verify takes one of --key and --identity with --issuer",
+            remedy="allowed: --key PUB, or --identity WHO --issuer URL",
+        )
+    if key is None and not identity:
+        if signature is not None:
+            raise UsageError(
+                "--signature without a signer", remedy="add --key PUB, or --identity WHO --issuer URL"
+            )
+        return {}
+    from sevenfold.signing import check_signature, signature_path
+
+    path = signature or signature_path(file)
+    check_signature(file, path, key, identity, issuer)
+    return {"path": str(path), "by": str(key) if key else f"{identity} ({issuer})"}
 
 
 def _inspection(artifact: Artifact) -> dict[str, Json]:
