@@ -5,7 +5,7 @@ Nothing is computed that the file does not hold: a figure that is missing is nul
 
 from __future__ import annotations
 
-from sevenfold.artifact import Artifact
+from sevenfold.artifact import Artifact, layout
 from sevenfold.audit.diff import finite
 from sevenfold.audit.subject import identity_of
 from sevenfold.core.hashing import Json
@@ -72,6 +72,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
             "n_heldout": at(corpus, "n_heldout"),
             "bytes_train": at(corpus, "bytes_train"),
             "bytes_heldout": at(corpus, "bytes_heldout"),
+            "licences": _list(at(recipe, "corpus", "licences")),
         },
         "tokenizer": {
             "digest": identity.get("tokenizer_digest"),
@@ -80,11 +81,13 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         },
         "recipe": {
             "name": identity.get("recipe_name"),
+            "summary": at(recipe, "summary"),
             "digest": identity.get("recipe_digest"),
             "family": facts.get("family"),
             "seed": identity.get("training_seed"),
             "code_version": identity.get("code_version"),
         },
+        "model": at(recipe, "model"),
         "tools": facts.get("tools"),
         "training": {
             "root": at(facts, "roots", "train"),
@@ -104,6 +107,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         "golden": _list(artifact.provenance.get("golden")),
         "seal": {
             "root": artifact.root,
+            "class": layout.ModelClass(artifact.class_).name.lower(),
             "n_bytes": artifact.n_bytes,
             "lanes": [
                 {"name": lane.name, "kind": lane.kind, "n_bytes": lane.n_bytes, "sha256": lane.sha256}

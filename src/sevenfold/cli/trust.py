@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sevenfold.cli.base import FileArg, app, guarded
+from sevenfold.cli.base import FileArg, RunArg, app, guarded
 from sevenfold.core.errors import UsageError
 
 
@@ -50,3 +50,19 @@ def sign(
     signature = out or signature_path(file)
     sign_file(file, signature, key)
     print(f"signed {file}, root {root}: {signature}")
+
+
+@app.command()
+@guarded
+def papers(
+    path: RunArg,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where they go; default: beside the file.")
+    ] = None,
+) -> None:
+    """Write model card, bill of materials (CycloneDX) and notice of sources, from the sealed file alone."""
+    from sevenfold.audit.papers import papers as write_papers
+    from sevenfold.audit.subject import sealed_file
+
+    for paper in write_papers(sealed_file(path), out):
+        print(paper)

@@ -5,12 +5,13 @@ Everything shown comes from a file that somebody else may have made, so every te
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from sevenfold.core.files import write_bytes
-from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.hashing import Json
 
 MISSING = "-"
 MAX_TEXT = 120
@@ -22,7 +23,7 @@ def shown(value: Json, limit: int = MAX_TEXT) -> str:
     if value is None:
         return MISSING
     if isinstance(value, bool | dict | list):
-        text = canonical_json(value).decode()
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))  # an infinite number is shown, too
     elif isinstance(value, int):
         text = f"{value:,}"
     elif isinstance(value, float):
