@@ -21,6 +21,7 @@ import yaml
 from sevenfold import __version__
 from sevenfold.cli import app
 from sevenfold.core.errors import EXIT_CODES
+from sevenfold.engine import native
 from sevenfold.recipe.job import Job
 
 pytestmark = pytest.mark.subprocess
@@ -127,6 +128,19 @@ def test_verify_inspect_run(artifact: Path) -> None:
     assert text.returncode == 0
     assert text.stdout == answer["text"] + "\n"
     assert len(answer["tokens"]) <= 8
+
+
+def test_replay_says_what_it_ran_on_and_s7_isa_chooses(artifact: Path) -> None:
+    has_native = native.unavailable() is None
+    for isa in native.instruction_sets() if has_native else ["scalar"]:
+        done = s7("verify", artifact, "--replay", env=os.environ | {"S7_ISA": isa})
+        assert done.returncode == 0, done.stderr
+        expected = [f"native ({isa})"] * has_native + ["reference (NumPy)"]
+        assert done.stdout.splitlines()[-1] == f"replayed on {', '.join(expected)}"
+    if has_native:
+        refused(s7("verify", artifact, "--replay", env=os.environ | {"S7_ISA": "sse9"}), 2, "S7_ISA", "sse9")
+    value = json.loads(s7("verify", artifact, "--replay", "--json").stdout)
+    assert len(value["replayed_on"]) == 1 + has_native
 
 
 @pytest.mark.parametrize("name", ["BS", "VT", "FF", "CAN", "SUB", "ESC"])

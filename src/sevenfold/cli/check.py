@@ -42,7 +42,7 @@ def verify(
     from sevenfold.report.console import print_verification
 
     signed = _check_signature(file, signature, key, identity, issuer)
-    artifact = read_artifact(file)
+    artifact, engines = read_artifact(file), _engines() if replay else []
     if replay:
         from sevenfold.engine.session import replay as run_golden_prompts
 
@@ -50,14 +50,25 @@ def verify(
     else:
         result = verify_artifact(artifact)
     value = result.as_json() | ({"signature": signed} if signed else {})
+    if replay:
+        value["replayed_on"] = engines
     if as_json:
         print_json(value)
     else:
         print_verification(value)
+        if replay:
+            print(f"replayed on {', '.join(engines)}")
         if signed:
             print(f"signature {signed['path']}: holds, by {signed['by']}")
     if not result.ok:
         raise typer.Exit(3)
+
+
+def _engines() -> list[str]:
+    """What the golden prompts will run on. A wrong S7_ISA is refused here, as usage, and not blamed on the file."""
+    from sevenfold.engine.backends import available, built_in_model, make_engine
+
+    return [f"{name} ({make_engine(name, built_in_model()).detail})" for name in available()]
 
 
 def _check_signature(

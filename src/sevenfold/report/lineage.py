@@ -6,6 +6,7 @@ Everything shown comes from a file that somebody else may have made, so every te
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -148,7 +149,7 @@ def quantisation_rows(value: Mapping[str, Json]) -> list[list[str]]:
 
 
 def _wrap(line: str, width: int = 92) -> list[str]:
-    return [line[i : i + width] for i in range(0, len(line), width)] or [""]
+    return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
 
 
 def lineage_picture(value: Mapping[str, Json]) -> bytes:
