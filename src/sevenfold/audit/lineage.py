@@ -10,6 +10,8 @@ from sevenfold.audit.diff import finite
 from sevenfold.audit.subject import identity_of
 from sevenfold.core.hashing import Json
 
+_CORPUS_FIGURES = ("n_seen", "n_train", "n_heldout", "bytes_train", "bytes_heldout")
+
 
 def at(value: Json, *keys: str) -> Json:
     """What stands under `keys`, or None when an object on the way does not have the key."""
@@ -67,11 +69,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         "sources": _list(at(corpus, "groups")),
         "corpus": {
             "root": identity.get("dataset_root"),
-            "n_seen": at(corpus, "n_seen"),
-            "n_train": at(corpus, "n_train"),
-            "n_heldout": at(corpus, "n_heldout"),
-            "bytes_train": at(corpus, "bytes_train"),
-            "bytes_heldout": at(corpus, "bytes_heldout"),
+            **{name: at(corpus, name) for name in _CORPUS_FIGURES},
             "licences": _list(at(recipe, "corpus", "licences")),
         },
         "tokenizer": {
