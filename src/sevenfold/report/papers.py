@@ -53,6 +53,7 @@ def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
         ("bits per byte, INT8", figures.get("bpb_int"), windows),
         ("relative increase of INT8 over FP32", figures.get("bpb_increase"), windows),
         ("greedy agreement of INT8 with FP32", figures.get("top1_agreement"), windows),
+        ("quality gate of the recipe", figures.get("outcome"), windows),
         ("training loss, mean of the last steps, nats", training["final_loss"], "training windows"),
     )
     return [row for row in rows if row[1] is not None]
