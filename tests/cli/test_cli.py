@@ -76,6 +76,18 @@ def test_flags_are_frozen() -> None:
     assert flags() == json.loads(SNAPSHOT.read_text())
 
 
+def test_a_file_that_may_not_be_read_is_an_input_error_for_every_flag() -> None:
+    # The command-line library would call it a usage error; the rooms say what it is (exit code 4).
+    group = typer.main.get_command(app)
+    strict = [
+        (name, p.name)
+        for name, command in group.commands.items()  # type: ignore[attr-defined]  # a group of commands
+        for p in command.params
+        if p.type_descriptor.annotation is Path and p.type_descriptor.parameter_info.readable
+    ]
+    assert strict == []
+
+
 def test_help_answers_at_once_without_pytorch() -> None:
     code = (
         "import sys\nfrom sevenfold.cli import app\n"

@@ -41,7 +41,9 @@ FileArg = Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A
 RunArg = Annotated[
     Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l).")
 ]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
 

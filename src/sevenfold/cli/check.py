@@ -23,7 +23,8 @@ def verify(
         bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")
     ] = False,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="PUB", help="Check the signature by this public key.")
+        Path | None,
+        typer.Option("--key", metavar="PUB", readable=False, help="Check the signature by this public key."),
     ] = None,
     identity: Annotated[
         str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature: by whom.")
@@ -32,7 +33,8 @@ def verify(
         str, typer.Option("--issuer", metavar="URL", help="With --identity: who vouches for it.")
     ] = "",
     signature: Annotated[
-        Path | None, typer.Option("--signature", metavar="SIG", help="The signature; default: FILE.sig.")
+        Path | None,
+        typer.Option("--signature", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,7 +144,12 @@ def audit(
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", metavar="DIR", help="With --full: where to work; kept, and gone on with."),
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            readable=False,
+            help="With --full: where to work; kept, and gone on with.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -181,7 +188,8 @@ def audit(
 def lineage(
     path: RunArg,
     picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="SVG", help="Write the chain as a picture, too.")
+        Path | None,
+        typer.Option("--picture", metavar="SVG", readable=False, help="Write the chain as a picture, too."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

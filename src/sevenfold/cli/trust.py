@@ -15,7 +15,10 @@ from sevenfold.core.errors import UsageError
 @guarded
 def keygen(
     key: Annotated[
-        Path, typer.Argument(metavar="KEY", help="Where the private key goes; KEY.pub is for others.")
+        Path,
+        typer.Argument(
+            metavar="KEY", readable=False, help="Where the private key goes; KEY.pub is for others."
+        ),
     ],
 ) -> None:
     """Make a key pair for `s7 sign` (P-256; encrypted when S7_KEY_PASSWORD is set)."""
@@ -30,13 +33,15 @@ def keygen(
 def sign(
     file: FileArg,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="KEY", help="Private key; see `s7 keygen`.")
+        Path | None,
+        typer.Option("--key", metavar="KEY", readable=False, help="Private key; see `s7 keygen`."),
     ] = None,
     keyless: Annotated[
         bool, typer.Option("--keyless", help="Sign as who you are, through sigstore; needs a network.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="SIG", help="The signature; default: FILE.sig.")
+        Path | None,
+        typer.Option("--out", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
     ] = None,
 ) -> None:
     """Sign a sealed model, as a sigstore bundle beside it."""
@@ -57,7 +62,8 @@ def sign(
 def papers(
     path: RunArg,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where they go; default: beside the file.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", readable=False, help="Where they go; default: beside the file."),
     ] = None,
 ) -> None:
     """Write model card, bill of materials (CycloneDX) and notice of sources, from the sealed file alone."""
