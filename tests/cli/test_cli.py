@@ -147,8 +147,9 @@ def test_replay_says_what_it_ran_on_and_s7_isa_chooses(artifact: Path) -> None:
     for isa in native.instruction_sets() if has_native else ["scalar"]:
         done = s7("verify", artifact, "--replay", env=os.environ | {"S7_ISA": isa})
         assert done.returncode == 0, done.stderr
-        expected = [f"native ({isa})"] * has_native + ["reference (NumPy)"]
-        assert done.stdout.splitlines()[-1] == f"replayed on {', '.join(expected)}"
+        said = done.stdout.splitlines()[-1]
+        assert said.startswith(f"replayed on native ({isa}" if has_native else "replayed on reference")
+        assert said.endswith("reference (NumPy)")
     if has_native:
         refused(s7("verify", artifact, "--replay", env=os.environ | {"S7_ISA": "sse9"}), 2, "S7_ISA", "sse9")
     value = json.loads(s7("verify", artifact, "--replay", "--json").stdout)
