@@ -1,4 +1,4 @@
-"""What ends a run: the artifact verified with replay, sample prompts completed, the report written, one summary for people.
+"""What ends a run: the artifact verified with replay, sample prompts completed, papers and report written, one summary for people.
 
 Everything here is a view of files that the stages wrote (rule V4): it can be deleted and made again.
 """
@@ -6,6 +6,7 @@ Everything here is a view of files that the stages wrote (rule V4): it can be de
 from __future__ import annotations
 
 from sevenfold.artifact import Artifact, Verification, read_artifact, verify, visible_text
+from sevenfold.audit.papers import papers
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
@@ -33,14 +34,15 @@ def complete(model: Model, prompts: tuple[str, ...], max_tokens: int = COMPLETIO
 
 
 def finish(job: Job) -> dict[str, Json]:
-    """Verify, complete, report; returns the summary.
+    """Verify, complete, write papers and report; returns the summary.
 
     Raises:
         ArtifactError: a rule does not hold; the table is in verification.json.
     """
     path = job.out / "model.s7l"
     job.progress.note("verify: V0 to V7, with replay")
-    verification = verify_with_replay(read_artifact(path))
+    artifact = read_artifact(path)
+    verification = verify_with_replay(artifact)
     write_json(job.out / VERIFICATION, verification.as_json())
     if not verification.ok:
         failed = next(row for row in verification.rows if row.status == "fail")
@@ -51,6 +53,7 @@ def finish(job: Job) -> dict[str, Json]:
         )
     completions = complete(Model.open(path), job.recipe.seal.sample_prompts)
     write_json(job.out / COMPLETIONS, completions)
+    papers(artifact)
     report = write_report(job.out)
     corpus, train = job.manifest("corpus").facts, job.manifest("train").facts
     quality, seal = job.manifest("quantize").facts, job.manifest("seal").facts

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
+from typing import cast
 
 import plain_reader
+import pytest
 from annotated_example import BEGIN, END, SPEC, annotated, example_bytes
+from build_attacks import ATTACKS, Parts, build, replay
 
-from sevenfold.artifact import CHECKS, control, errors, layout, parse_artifact
+from sevenfold.artifact import CHECKS, Artifact, errors, layout, parse_artifact, run_check, verify
+from sevenfold.artifact.verify import Check
 from sevenfold.core import tables
 from sevenfold.core.errors import ArtifactError
 
@@ -96,18 +101,38 @@ def test_example_is_what_the_writer_makes() -> None:
     assert raw[0x50:0x54] == (124).to_bytes(4, "big")
 
 
-def test_machine_table() -> None:
-    codes = {"SOH": layout.SOH, "STX": layout.STX, "ETX": layout.ETX, "EOT": layout.EOT}
-    rows = table("control.md", "state")
-    arrows = {(control.State(row[0]), codes[row[1]]): control.State(row[2]) for row in rows}
-    assert arrows == control._ARROWS
-    for row in rows:
-        gate = control.Gate()
-        gate.state = control.State(row[0])
-        assert gate.is_open is (row[3] == "open")
-    text = page("control.md")
+def test_limits_of_the_gate() -> None:
+    text = " ".join(page("control.md").split())
     assert f"at most {layout.MAX_HEADER_BYTES} bytes" in text
     assert f"at most {layout.MAX_BODY_BYTES} bytes" in text
+    assert f"nested at most {layout.SHIFT_DEPTH} deep" in text
+
+
+# What a word of the column "read" is of an opened file.
+READ = {
+    "FIELD": {"tensors"},
+    "JSON payloads": {"json", "payload"},
+    "EDGE graph": {"graph"},
+    "EDGE control": {"control"},
+    "EDGE provenance": {"provenance"},
+    "LANE": {"trace"},
+    "DICT": {"dictionary"},
+    "list of lanes": {"lanes"},
+    "all bytes": {"computed_root"},
+    "mode of the file": {"path"},
+}
+HEADER_PARTS = {"root", "header_head"}
+
+
+class Watched:
+    """An opened file that remembers what was read of it."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact, self.seen = artifact, set[str]()
+
+    def __getattr__(self, name: str) -> object:
+        self.seen.add(name)
+        return getattr(self.artifact, name)
 
 
 def test_verification_table() -> None:
@@ -115,6 +140,42 @@ def test_verification_table() -> None:
     assert [(row[0], row[1]) for row in rows] == [(check.id, check.title) for check in CHECKS]
     for fold in layout.FOLDS:
         assert f"`{fold}`" in page("verification.md")
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_check_reads_what_the_table_says_and_nothing_else(check: Check) -> None:
+    row = next(row for row in table("verification.md", "check") if row[0] == check.id)
+    words = row[2].split(", ")
+    watched = Watched(parse_artifact(Parts.sample().pack()))
+    assert run_check(check, cast(Artifact, watched)).status in ("pass", "skipped")
+    seen = watched.seen - {"header_only"}
+    assert bool(seen & HEADER_PARTS) is ("header" in words)
+    assert seen - HEADER_PARTS == set[str]().union(*(READ[word] for word in words if word != "header"))
+
+
+def test_what_a_failing_check_says_is_on_the_page() -> None:
+    said = {row[0]: re.findall(r"`([^`]+)`", f"`{row[1]}`") for row in table("verification.md", "failing")}
+    assert list(said) == ["any", *(check.id for check in CHECKS)]
+    for name, (check, _) in ATTACKS.items():
+        rows = verify(parse_artifact(build(name)), replay).rows
+        detail = next(row.detail for row in rows if row.id == check)
+        assert any(text in detail for text in said[check]), (name, detail)
+
+
+def test_no_check_says_what_is_not_on_the_page() -> None:
+    source = ast.parse((Path(layout.__file__).parent / "verify.py").read_text(encoding="ascii"))
+    texts = re.findall(r"`([^`]+)`", "".join(f"`{row[1]}`" for row in table("verification.md", "failing")))
+    said = []
+    for node in ast.walk(source):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_need", "_Failed"):
+            said += [
+                ast.unparse(text) for text in node.args[-1:] if isinstance(text, ast.Constant | ast.JoinedStr)
+            ]
+    assert len(said) > 40
+    for message in said:
+        assert any(text in message for text in texts) or message.endswith("{error}'"), message
+    for text in texts:
+        assert any(text in message for message in said) or text == "has no canonical form", text
 
 
 def test_pages_are_ascii_and_named_by_the_code() -> None:

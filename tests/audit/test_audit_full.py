@@ -10,11 +10,29 @@ from pathlib import Path
 import pytest
 
 from sevenfold import pipeline
-from sevenfold.audit.full import audit_full
+from sevenfold.audit import full
+from sevenfold.audit.full import audit_full, default_work
 from sevenfold.core.errors import UsageError
 from sevenfold.core.log import Silent
 from sevenfold.recipe.job import Job
 from sevenfold.train import batches
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache, for this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Notes(Silent):
+    """A listener that keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def test_the_same_root_from_the_run_and_from_the_file_alone(
@@ -75,3 +93,49 @@ def test_the_sealed_recipe_is_enough_when_its_sources_are_absolute(
     job = replace(make_job(tmp_path / "run", corpus={"sources": (source,)}), recipe_dir=Path())
     pipeline.make(job)
     assert audit_full(job.out, None, None, Silent())["same"] is True
+
+
+def test_a_stopped_audit_goes_on(dense_run: Job, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_stage = pipeline.run_stage
+
+    def stop(job: Job, row: pipeline.Stage) -> bool:
+        if row.name == "train":
+            raise KeyboardInterrupt
+        return run_stage(job, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(full.pipeline, "run_stage", stop)
+        with pytest.raises(KeyboardInterrupt):
+            audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent())
+    [work] = (cache / "sevenfold").iterdir()
+    assert work == default_work(dense_run.manifest("seal").facts["root"])
+    notes = Notes()
+    value = audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, notes)
+    assert (value["same"], value["stages"]) == (True, list(pipeline.STAGE_NAMES))
+    skipped = [line for line in notes.lines if line.endswith("up to date")]
+    assert skipped == ["corpus: up to date", "tokenizer: up to date"]
+    assert notes.lines[-1] == "audit: stage 5 of 5, seal: the same as sealed"
+    assert not work.exists()  # the next audit makes everything again
+
+
+def test_a_named_directory_is_kept_and_no_audit_begins_with_finished_work(
+    dense_run: Job, cache: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    value = audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent(), work)
+    assert value["same"] is True
+    assert (work / "model.s7l").read_bytes() == (dense_run.out / "model.s7l").read_bytes()
+    assert not cache.exists()
+    # Finished work, the run itself, or a copy of it: to compare these with the seal would prove nothing.
+    for other in (work, dense_run.out, Path(shutil.copytree(dense_run.out, tmp_path / "copy"))):
+        before = sorted(other.rglob("*"))
+        with pytest.raises(UsageError, match="--work"):
+            audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent(), other)
+        assert sorted(other.rglob("*")) == before
+
+
+def test_unfinished_work_of_another_file_is_refused(dense_run: Job, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / full.MARKER).write_text('{"audit":"full","root":"00"}')
+    with pytest.raises(UsageError, match="not this audit's"):
+        audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent(), tmp_path / "work")

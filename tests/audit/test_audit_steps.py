@@ -24,6 +24,7 @@ from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root, read_manifest, write_manifest
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.report.audit import audit_lines
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps
 from sevenfold.train.records import TRACE_EVERY
 
@@ -256,6 +257,25 @@ def test_the_trace_point_at_a_checkpoint_is_checked(make_job: Callable[..., Job]
     path.write_bytes(save(tensors, meta))
     found = only(audit(job.out, steps, steps, job.recipe))
     assert (found["where"], found["field"], found["step"]) == (f"train/{path.name}", "weights", TRACE_EVERY)
+
+
+def test_a_change_of_the_optimiser_shows_at_the_next_trace_point_at_the_latest(
+    dense_run: Job, copied: Copied
+) -> None:
+    out = copied(dense_run)
+    path = checkpoint_path(out / "train", 20)
+    data = path.read_bytes()
+    meta = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    tensors = load(data)
+    moment = tensors[next(name for name in sorted(tensors) if name.endswith(".exp_avg"))].view(-1)
+    moment[moment.abs().argmax()] *= 1.01
+    path.write_bytes(save(tensors, meta))
+    # A smaller change may be lost in the rounding of a loss, so figures alone are not called the same bytes.
+    figures = audit_lines(audit(dense_run.out, 21, 22))[-1]
+    assert figures.startswith("same figures: steps 21..22; no trace point")
+    found = only(audit(out, 21, 30))
+    assert 21 <= found["step"] <= 30
+    assert audit_lines(audit(dense_run.out, 21, 30))[-1] == "same bytes: steps 21..30"
 
 
 @given(st.integers(1, 10**9), st.integers(0, 10**9))

@@ -21,6 +21,7 @@ import yaml
 from sevenfold import __version__
 from sevenfold.cli import app
 from sevenfold.core.errors import EXIT_CODES
+from sevenfold.engine import native
 from sevenfold.recipe.job import Job
 
 pytestmark = pytest.mark.subprocess
@@ -75,6 +76,18 @@ def test_flags_are_frozen() -> None:
     assert flags() == json.loads(SNAPSHOT.read_text())
 
 
+def test_a_file_that_may_not_be_read_is_an_input_error_for_every_flag() -> None:
+    # The command-line library would call it a usage error; the rooms say what it is (exit code 4).
+    group = typer.main.get_command(app)
+    strict = [
+        (name, p.name)
+        for name, command in group.commands.items()  # type: ignore[attr-defined]  # a group of commands
+        for p in command.params
+        if p.type_descriptor.annotation is Path and p.type_descriptor.parameter_info.readable
+    ]
+    assert strict == []
+
+
 def test_help_answers_at_once_without_pytorch() -> None:
     code = (
         "import sys\nfrom sevenfold.cli import app\n"
@@ -127,6 +140,20 @@ def test_verify_inspect_run(artifact: Path) -> None:
     assert text.returncode == 0
     assert text.stdout == answer["text"] + "\n"
     assert len(answer["tokens"]) <= 8
+
+
+def test_replay_says_what_it_ran_on_and_s7_isa_chooses(artifact: Path) -> None:
+    has_native = native.unavailable() is None
+    for isa in native.instruction_sets() if has_native else ["scalar"]:
+        done = s7("verify", artifact, "--replay", env=os.environ | {"S7_ISA": isa})
+        assert done.returncode == 0, done.stderr
+        said = done.stdout.splitlines()[-1]
+        assert said.startswith(f"replayed on native ({isa}" if has_native else "replayed on reference")
+        assert said.endswith("reference (NumPy)")
+    if has_native:
+        refused(s7("verify", artifact, "--replay", env=os.environ | {"S7_ISA": "sse9"}), 2, "S7_ISA", "sse9")
+    value = json.loads(s7("verify", artifact, "--replay", "--json").stdout)
+    assert len(value["replayed_on"]) == 1 + has_native
 
 
 @pytest.mark.parametrize("name", ["BS", "VT", "FF", "CAN", "SUB", "ESC"])
@@ -262,6 +289,8 @@ def test_stage_verbs_run_one_stage(recipe_file: Path, tmp_path: Path) -> None:
     for verb in ("corpus", "tokenizer", "train", "quantize", "seal"):
         assert s7(verb, recipe_file, "--out", out).returncode == 0
     assert (out / "model.s7l").exists()
+    for paper in ("card.md", "cdx.json", "notice.txt"):
+        assert (out / f"model.{paper}").stat().st_size > 100
     assert "up to date" in s7("seal", recipe_file, "--out", out).stderr
     assert "done" in s7("seal", recipe_file, "--out", out, "--force").stderr
 

@@ -71,13 +71,13 @@ def test_a_difference_is_exit_code_3_and_names_the_step(dense_run: Job, tmp_path
 def test_full_is_the_same_and_a_changed_corpus_is_not(
     dense_run: Job, recipe_file: Path, tmp_path: Path
 ) -> None:
-    done = s7("audit", dense_run.out, "--full", "--recipe", recipe_file)
+    done = s7("audit", dense_run.out, "--full", "--recipe", recipe_file, "--work", tmp_path / "work")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"same bytes: root {dense_run.manifest('seal').facts['root']}"
     shutil.copytree(dense_run.recipe_dir / "code", tmp_path / "code")
     (tmp_path / "code" / "queue.py").unlink()
     other = Path(shutil.copy(recipe_file, tmp_path / "tiny.yaml"))
-    done = s7("audit", dense_run.out, "--full", "--recipe", other)
+    done = s7("audit", dense_run.out, "--full", "--recipe", other, "--work", tmp_path / "other")
     assert done.returncode == 3
     assert done.stdout.splitlines()[-1] == "differs: stage corpus"
 
@@ -92,6 +92,7 @@ def test_wrong_arguments(dense_run: Job, tmp_path: Path) -> None:
     refused(s7("audit", dense_run.out), 2, "--steps A..B", "--full")
     refused(s7("audit", dense_run.out, "--full", "--steps", "1..2"), 2, "--steps A..B", "--full")
     refused(s7("audit", dense_run.out, "--full"), 2, "--recipe", "relative")
+    refused(s7("audit", dense_run.out, "--steps", "1..2", "--work", tmp_path), 2, "--work", "--full")
     refused(s7("audit", tmp_path / "none", "--steps", "1..2"), 4, "none", "no such file")
     refused(s7("lineage", tmp_path), 4, "model.s7l")
     refused(s7("diff", dense_run.out, tmp_path / "none.s7l"), 4, "none.s7l")
@@ -131,28 +132,30 @@ def test_lineage_and_diff_do_not_need_pytorch(dense_run: Job) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_interrupted_cleanly(dense_run: Job, recipe_file: Path, tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "sevenfold.cli",
-        "audit",
-        str(dense_run.out),
-        "--full",
-        "--recipe",
-        str(recipe_file),
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"TMPDIR": str(scratch)}
-    )
-    until = time.monotonic() + 120
-    while not list(scratch.glob("*/train/metrics.jsonl")) and time.monotonic() < until:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert b"Traceback" not in stderr
-    assert stdout == b""
-    assert list(scratch.glob("s7-audit-*")) == []
+def test_killed_the_same_command_goes_on(dense_run: Job, recipe_file: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    arguments = ["audit", str(dense_run.out), "--full", "--recipe", str(recipe_file)]
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sevenfold.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        pattern = "sevenfold/audit-*/train/" + (
+            "metrics.jsonl" if stop == signal.SIGINT else "checkpoint-00000020*"
+        )
+        until = time.monotonic() + 120
+        while not list(tmp_path.glob(pattern)) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        process.send_signal(stop)
+        stdout, stderr = process.communicate(timeout=60)
+        assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGKILL), stderr
+        assert b"Traceback" not in stderr
+        assert stdout == b""
+    done = s7(*arguments, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "audit: goes on in" in done.stderr
+    assert "tokenizer: up to date" in done.stderr
+    assert "resuming at step" in done.stderr or "train: up to date" in done.stderr
+    assert list((tmp_path / "sevenfold").iterdir()) == []

@@ -1,15 +1,18 @@
 """The CM-1 gate: a total state machine over bytes that decides whether inference may run (specs/control.md).
 
     START -SOH-> HEADER -STX-> BODY -ETX-> CLOSED -EOT-> ENDED          anything else -> REFUSED
+                               BODY -SO-> SHIFTED -SI-> BODY            to a set depth, balanced
+                   BODY, SHIFTED -DLE-> LITERAL -one of the seven-> back
 
-Only in BODY is the gate open. A control character that the state has no arrow for refuses the call and shuts
+Only in BODY and SHIFTED is the gate open. A control character that the state has no arrow for refuses the call and shuts
 the gate for good. TAB, LF and CR are text; every other control character (category Cc: C0, DEL, C1) is not.
-Invariant: `visible_text(frame(prompt, header).decode()) == header + prompt`. Cost: one pass, O(bytes).
+Invariant: `visible_text(stream.decode()) == header + visible_text(body)`. Cost: one pass, O(bytes).
 """
 
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,7 @@ _NAMES = (
     "DLE", "DC1", "DC2", "DC3", "DC4", "NAK", "SYN", "ETB", "CAN", "EM", "SUB", "ESC", "FS", "GS", "RS", "US",
 )
 # fmt: on
+_FRAMING = (layout.SOH, layout.STX, layout.ETX, layout.EOT, layout.SO, layout.SI, layout.DLE)
 _REFUSED = [code for code in (*range(0x20), 0x7F) if code not in layout.TEXT_CONTROLS]
 _CONTROL_BYTE = re.compile(b"[" + b"".join(rb"\x%02x" % code for code in _REFUSED) + b"]")
 _ANY_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -32,6 +36,7 @@ _CONTROL_CHARACTER = re.compile(
     "[" + "".join(f"\\x{code:02x}" for code in (*_REFUSED, *range(0x80, 0xA0))) + "]"
 )
 REMEDY = "remove the character from the prompt; of the control characters only TAB, LF and CR are text"
+FRAME_REMEDY = "send SOH header STX body ETX EOT"
 
 
 class State(Enum):
@@ -40,21 +45,32 @@ class State(Enum):
     START = "start"
     HEADER = "header"
     BODY = "body"
+    SHIFTED = "shifted"
+    LITERAL = "literal"
     CLOSED = "closed"
     ENDED = "ended"
     REFUSED = "refused"
 
 
+# An arrow to BODY leads back inside: to SHIFTED while a span is open.
 _ARROWS: dict[tuple[State, int], State] = {
     (State.START, layout.SOH): State.HEADER,
     (State.HEADER, layout.STX): State.BODY,
+    (State.BODY, layout.SO): State.SHIFTED,
+    (State.BODY, layout.DLE): State.LITERAL,
     (State.BODY, layout.ETX): State.CLOSED,
+    (State.SHIFTED, layout.SO): State.SHIFTED,
+    (State.SHIFTED, layout.SI): State.BODY,
+    (State.SHIFTED, layout.DLE): State.LITERAL,
+    **{(State.LITERAL, code): State.BODY for code in _FRAMING},
     (State.CLOSED, layout.EOT): State.ENDED,
 }
 _EXPECTED = {
     State.START: "SOH opens a frame",
     State.HEADER: "STX ends the header",
     State.BODY: "ETX ends the body",
+    State.SHIFTED: "SI closes the span that SO opened",
+    State.LITERAL: "DLE makes SOH, STX, ETX, EOT, SO, SI or DLE text",
     State.CLOSED: "EOT ends the frame",
     State.ENDED: "nothing follows EOT",
     State.REFUSED: "the gate stays shut",
@@ -64,7 +80,7 @@ _CAPS = {State.HEADER: layout.MAX_HEADER_BYTES, State.BODY: layout.MAX_BODY_BYTE
 
 @dataclass(frozen=True)
 class Frame:
-    """What one frame carried: the header line and the body."""
+    """What one frame carried: the header line, and the body without SO and SI, its literals in place."""
 
     header: str
     body: str
@@ -155,13 +171,14 @@ def parse(stream: bytes) -> Frame:
         raise GateError(
             f"the stream ends at offset {len(stream)} in state {gate.state.value}: {_EXPECTED[gate.state]}",
             where="CM-1 stream",
-            remedy="send SOH header STX body ETX EOT",
+            remedy=FRAME_REMEDY,
         )
     return Frame(gate.header, gate.body)
 
 
 class Gate:
-    """The state machine, fed in pieces. It starts shut, is open between STX and ETX, and never opens twice.
+    """The state machine, fed in pieces. It starts shut, is open between STX and ETX (but not between DLE and its
+    character), and never opens twice.
 
     After a refusal every later call is refused too (fail closed).
     """
@@ -169,24 +186,25 @@ class Gate:
     def __init__(self) -> None:
         self.state = State.START
         self.offset = 0  # bytes taken so far
-        self._text: dict[State, list[str]] = {State.HEADER: [], State.BODY: []}
+        self.depth = 0  # spans open
+        self._text = {State.HEADER: io.StringIO(), State.BODY: io.StringIO()}
         self._n_bytes = {State.HEADER: 0, State.BODY: 0}
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
 
     @property
     def is_open(self) -> bool:
         """Whether an inference call may run now."""
-        return self.state is State.BODY
+        return self.state in (State.BODY, State.SHIFTED)
 
     @property
     def header(self) -> str:
         """The header, as far as it came."""
-        return "".join(self._text[State.HEADER])
+        return self._text[State.HEADER].getvalue()
 
     @property
     def body(self) -> str:
         """The body, as far as it came."""
-        return "".join(self._text[State.BODY])
+        return self._text[State.BODY].getvalue()
 
     def require_open(self, call: str = "an inference call") -> None:
         """Raises GateError unless the gate is open."""
@@ -237,32 +255,48 @@ class Gate:
 
     def _take_control(self, code: int) -> None:
         following = _ARROWS.get((self.state, code))
+        expected = _EXPECTED[self.state]
+        if following is State.SHIFTED and self.depth == layout.SHIFT_DEPTH:
+            following, expected = None, f"spans are nested to {layout.SHIFT_DEPTH} at most"
         if following is None:
             raise GateError(
-                f"control character {character_name(code)} at offset {self.offset}; {_EXPECTED[self.state]}",
+                f"control character {character_name(code)} at offset {self.offset}; {expected}",
                 where="CM-1 stream",
-                remedy=REMEDY if self.state is State.BODY else "send SOH header STX body ETX EOT",
+                remedy=FRAME_REMEDY if code in _FRAMING else REMEDY,
             )
         self._finish_text()
-        self.state = following
+        if self.state is State.LITERAL:
+            self._keep(State.BODY, chr(code), 1)
+        elif code in (layout.SO, layout.SI):
+            self.depth += 1 if code == layout.SO else -1
+        self.state = State.SHIFTED if following is State.BODY and self.depth else following
         self.offset += 1
 
+    @property
+    def _region(self) -> State:
+        """Where text of this state belongs."""
+        return State.BODY if self.state is State.SHIFTED else self.state
+
+    def _keep(self, region: State, text: str, n_bytes: int) -> None:
+        self._n_bytes[region] += n_bytes
+        _check_size(region, self._n_bytes[region])
+        self._text[region].write(text)
+
     def _take_text(self, raw: bytes) -> None:
-        if self.state not in self._text:
+        region = self._region
+        if region not in self._text:
             raise GateError(
-                f"text at offset {self.offset} outside header and body; {_EXPECTED[self.state]}",
+                f"text at offset {self.offset}; {_EXPECTED[self.state]}",
                 where="CM-1 stream",
-                remedy="send SOH header STX body ETX EOT",
+                remedy=FRAME_REMEDY,
             )
-        self._n_bytes[self.state] += len(raw)
-        _check_size(self.state, self._n_bytes[self.state])
         held = len(self._decoder.getstate()[0])  # bytes of a character begun in an earlier piece
         try:
             text = self._decoder.decode(raw)
         except UnicodeDecodeError as error:
             raise self._not_utf8(self.offset - held + error.start) from error
         self._check_characters(text, self.offset - held)
-        self._text[self.state].append(text)
+        self._keep(region, text, len(raw))
         self.offset += len(raw)
 
     def _finish_text(self) -> None:

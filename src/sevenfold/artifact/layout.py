@@ -98,8 +98,9 @@ CONTROL_FIELDS = ("allow", "change", "decide_hash", "policy_hash", "target_fold"
 IDENTITY_DIGESTS = ("dataset_root", "recipe_digest", "tokenizer_digest")
 IDENTITY_FIELDS = (*IDENTITY_DIGESTS, "code_version", "recipe_name", "training_seed")
 
-# CM-1: the four characters that frame a call, and the only control characters that text may hold.
-SOH, STX, ETX, EOT = 0x01, 0x02, 0x03, 0x04
+# CM-1: the characters that frame a call, mark a span of its body, or make one of these text; and those that are text anyway.
+SOH, STX, ETX, EOT, SO, SI, DLE = 0x01, 0x02, 0x03, 0x04, 0x0E, 0x0F, 0x10
+SHIFT_DEPTH = 15  # spans within one another
 TEXT_CONTROLS = (0x09, 0x0A, 0x0D)  # TAB, LF, CR
 MAX_HEADER_BYTES = 1024
 MAX_BODY_BYTES = 16 << 20
@@ -128,7 +129,7 @@ ABI: Mapping[str, Json] = {
     "training": [TRAINING_PREFIX, "f32:big-endian, as i8[..., 4]"],
     "required_tensors": list(REQUIRED_TENSORS),
     "arithmetic_tables": ARITHMETIC_TABLES,
-    "specs": {"artifact": 2, "arithmetic": ARITHMETIC_VERSION, "control": 1, "verification": 1},
+    "specs": {"artifact": 2, "arithmetic": ARITHMETIC_VERSION, "control": 2, "verification": 1},
 }
 
 POLICY: Mapping[str, Json] = {
@@ -138,7 +139,14 @@ POLICY: Mapping[str, Json] = {
     "projections": list(PROJECTIONS),
     "control_fields": list(CONTROL_FIELDS),
     "identity_fields": sorted(IDENTITY_FIELDS),
-    "cm1": {"frame": [SOH, STX, ETX, EOT], "text_controls": list(TEXT_CONTROLS), "refused": "Cc"},
+    "cm1": {
+        "frame": [SOH, STX, ETX, EOT],
+        "shift": [SO, SI],
+        "shift_depth": SHIFT_DEPTH,
+        "literal": DLE,
+        "text_controls": list(TEXT_CONTROLS),
+        "refused": "Cc",
+    },
 }
 
 

@@ -1,12 +1,15 @@
 """`s7 audit --full`: everything done again from the recipe, stage by stage, and the root compared (specs/audit.md).
 
-It ends at the first stage whose files differ: what follows would differ too. Cost: that of `s7 make`.
+It ends at the first stage whose files differ: what follows would differ too. Killed or interrupted, the same command goes on
+where it stopped, as `s7 make` does. Cost: that of `s7 make`.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from sevenfold import __version__, pipeline
@@ -18,6 +21,7 @@ from sevenfold.audit.records import Difference, Source, read_rows, run_sources, 
 from sevenfold.audit.replay import Findings
 from sevenfold.audit.subject import ARTIFACT_NAME, find_subject, identity_of, sealed_file
 from sevenfold.core.errors import UsageError, storage
+from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
@@ -25,6 +29,40 @@ from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
 from sevenfold.train.stage import check_supported, tools
+
+# Says of a work directory which audit it belongs to, while that audit is not finished.
+MARKER = "audit.json"
+
+
+def default_work(root: str) -> Path:
+    """Where the audit of the file with this root works when no directory is named: below the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "sevenfold" / f"audit-{root[:16]}"
+
+
+@contextmanager
+def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Iterator[bool]:
+    """Hold the directory that an audit works in; yields whether it goes on with one that was stopped.
+
+    A directory that holds anything but this audit's own work is refused: comparing files that were copied there would prove
+    nothing. When the audit ends the marker goes (and, without `keep`, the directory), so no audit begins with another's work.
+
+    Raises:
+        UsageError: the directory is not empty, and not of this audit.  StorageError: another process works in it.
+    """
+    marker = work / MARKER
+    found = {entry.name for entry in work.iterdir()} - {pipeline.LOCK} if work.is_dir() else set()
+    if found and not (marker.is_file() and read_json(marker) == audit):
+        raise UsageError(
+            f"{work} holds something that is not this audit's unfinished work",
+            remedy="name an empty directory with --work, or empty this one",
+        )
+    with pipeline.exclusive(work):
+        write_json(marker, audit)
+        yield bool(found)
+        marker.unlink()
+        if not keep:
+            shutil.rmtree(work)
 
 
 def _refuse_relative_sources(recipe: Recipe) -> None:
@@ -122,8 +160,28 @@ def _result(
     }
 
 
+def _remake(
+    path: Path, job: Job, artifact: Artifact, facts: Mapping[str, Json], findings: Findings
+) -> tuple[list[str], str | None]:
+    """Run the stages until one differs; those that ran, and the root of the file they made."""
+    done: list[str] = []
+    for stage in pipeline.STAGES:
+        pipeline.run_stage(job, stage)
+        done.append(stage.name)
+        if stage.name != "train":
+            recorded, now = at(facts, "tools", stage.name), job.manifest(stage.name).tools
+            findings.warn(*tool_warnings(stage.name, recorded, now))
+        findings.differences = _stage_differences(path, job, stage.name, artifact, facts)
+        outcome = "differs from the sealed one" if findings.differences else "the same as sealed"
+        job.progress.note(f"audit: stage {len(done)} of {len(pipeline.STAGES)}, {stage.name}: {outcome}")
+        if findings.differences:
+            break
+    sealed = job.out / ARTIFACT_NAME
+    return done, read_artifact(sealed).root if sealed.is_file() else None
+
+
 def audit_full(
-    path: Path, given: Recipe | None, recipe_dir: Path | None, progress: Progress
+    path: Path, given: Recipe | None, recipe_dir: Path | None, progress: Progress, work: Path | None = None
 ) -> dict[str, Json]:
     """Make the model again and compare.
 
@@ -132,14 +190,16 @@ def audit_full(
         given: the recipe, when its sources are relative to its file; it must be the sealed one.
         recipe_dir: directory of that file.
         progress: told of warnings and steps.
+        work: directory to work in, kept at the end; None is `default_work`, which is gone when the audit ends. Stopped or
+            killed, an audit leaves it, and the next audit of the same file goes on from it.
 
     Returns:
         The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages done.
 
     Raises:
-        UsageError: a source is relative, and no recipe was given.
+        UsageError: a source is relative, and no recipe was given; `work` holds something else.
         SevenfoldError: what a stage raises.
-        KeyboardInterrupt: stopped; the scratch directory is gone.
+        KeyboardInterrupt: stopped.
     """
     findings = Findings(progress)
     artifact = sealed_file(path)
@@ -157,25 +217,17 @@ def audit_full(
     check_supported(recipe)
     here = {"sevenfold": __version__, **tools()}
     findings.warn(*tool_warnings("train", at(facts, "tools", "train"), here))
-    done: list[str] = []
-    with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
+    directory = work or default_work(artifact.root)
+    audit = {"audit": "full", "root": artifact.root}
+    with storage(), _work_directory(directory, audit, keep=work is not None) as goes_on:
+        progress.note(f"audit: {'goes on' if goes_on else 'works'} in {directory}")
         job = Job(
             recipe=recipe,
-            out=Path(name),
+            out=directory,
             recipe_dir=recipe_dir or Path(),
             progress=progress,
             accept_quality=at(facts, "quantize", "outcome") == ACCEPTED,
             with_training_weights=any(record.training for record in artifact.records.values()),
         )
-        for stage in pipeline.STAGES:
-            pipeline.run_stage(job, stage)
-            done.append(stage.name)
-            if stage.name != "train":
-                recorded, now = at(facts, "tools", stage.name), job.manifest(stage.name).tools
-                findings.warn(*tool_warnings(stage.name, recorded, now))
-            findings.differences = _stage_differences(path, job, stage.name, artifact, facts)
-            if findings.differences:
-                break
-        sealed = job.out / ARTIFACT_NAME
-        root = read_artifact(sealed).root if sealed.is_file() else None
+        done, root = _remake(path, job, artifact, facts, findings)
     return _result(path, artifact, findings, done, root)

@@ -5,10 +5,12 @@ Nothing is computed that the file does not hold: a figure that is missing is nul
 
 from __future__ import annotations
 
-from sevenfold.artifact import Artifact
+from sevenfold.artifact import Artifact, layout
 from sevenfold.audit.diff import finite
 from sevenfold.audit.subject import identity_of
 from sevenfold.core.hashing import Json
+
+_CORPUS_FIGURES = ("n_seen", "n_train", "n_heldout", "bytes_train", "bytes_heldout")
 
 
 def at(value: Json, *keys: str) -> Json:
@@ -68,11 +70,8 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         "sources": _list(at(corpus, "groups")),
         "corpus": {
             "root": identity.get("dataset_root"),
-            "n_seen": at(corpus, "n_seen"),
-            "n_train": at(corpus, "n_train"),
-            "n_heldout": at(corpus, "n_heldout"),
-            "bytes_train": at(corpus, "bytes_train"),
-            "bytes_heldout": at(corpus, "bytes_heldout"),
+            **{name: at(corpus, name) for name in _CORPUS_FIGURES},
+            "licences": _list(at(recipe, "corpus", "licences")),
         },
         "tokenizer": {
             "digest": identity.get("tokenizer_digest"),
@@ -81,11 +80,13 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         },
         "recipe": {
             "name": identity.get("recipe_name"),
+            "summary": at(recipe, "summary"),
             "digest": identity.get("recipe_digest"),
             "family": facts.get("family"),
             "seed": identity.get("training_seed"),
             "code_version": identity.get("code_version"),
         },
+        "model": at(recipe, "model"),
         "tools": facts.get("tools"),
         "training": {
             "root": at(facts, "roots", "train"),
@@ -105,6 +106,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         "golden": _list(artifact.provenance.get("golden")),
         "seal": {
             "root": artifact.root,
+            "class": layout.ModelClass(artifact.class_).name.lower(),
             "n_bytes": artifact.n_bytes,
             "lanes": [
                 {"name": lane.name, "kind": lane.kind, "n_bytes": lane.n_bytes, "sha256": lane.sha256}

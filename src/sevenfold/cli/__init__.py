@@ -18,13 +18,16 @@ from sevenfold.cli import make
 from sevenfold.cli import check
 
 # isort: split
+from sevenfold.cli import trust
+
+# isort: split
 from sevenfold.cli import run
 
 # isort: split
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import UsageError
 
-__all__ = ["app", "check", "main", "make", "run"]
+__all__ = ["app", "check", "main", "make", "run", "trust"]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+# Which extra brings a module that is missing, where it is not [train].
+_EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore"), "sign")
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
 app = typer.Typer(
     name="s7",
@@ -39,7 +41,9 @@ FileArg = Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A
 RunArg = Annotated[
     Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l).")
 ]
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the run.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")
+]
 ReplaceOption = Annotated[
     bool, typer.Option("--replace", help="Let model.s7l take the place of one with another root.")
 ]
@@ -80,7 +84,7 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
                 raise
             missing = UsageError(
                 f"this command needs {error.name}, which is not installed",
-                remedy="pip install 'sevenfold[train]'",
+                remedy=f"pip install 'sevenfold[{_EXTRAS.get(error.name or '', 'train')}]'",
             )
             raise fail(missing) from error
 

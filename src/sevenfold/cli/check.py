@@ -40,9 +40,23 @@ def verify(
     root: Annotated[
         str | None, typer.Option("--root", metavar="HEX", help="Refuse a model of another root.")
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="PUB", readable=False, help="Check the signature by this public key."),
+    ] = None,
+    identity: Annotated[
+        str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature: by whom.")
+    ] = "",
+    issuer: Annotated[
+        str, typer.Option("--issuer", metavar="URL", help="With --identity: who vouches for it.")
+    ] = "",
+    signature: Annotated[
+        Path | None,
+        typer.Option("--signature", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules V0 to V7 of a sealed model; or only a part of it, or a stream while it comes."""
+    """Check hashes, root and rules V0 to V7 of a sealed model, or only a part of it, or a stream; and its signature when asked."""
     if sum((replay, part is not None, byte_range is not None, str(file) == "-")) > 1:
         raise UsageError(
             "one of --replay, --part, --range and a stream at a time", remedy="leave out the others"
@@ -50,12 +64,17 @@ def verify(
     from sevenfold.cli import partial
 
     if str(file) == "-":
+        if key is not None or identity or signature is not None:
+            raise UsageError(
+                "the signature of a stream", remedy="save the file, then verify it with its signature"
+            )
         partial.verify_stream(root, as_json)
         return
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.report.console import print_verification
 
-    artifact = partial.open_rooted(file, root)
+    signed = _check_signature(file, signature, key, identity, issuer)
+    artifact, engines = partial.open_rooted(file, root), _engines() if replay else []
     if part is not None or byte_range is not None:
         partial.verify_partly(artifact, part, byte_range, as_json)
         return
@@ -65,13 +84,48 @@ def verify(
         result = verify_artifact(artifact, run_golden_prompts)
     else:
         result = verify_artifact(artifact)
-    value = result.as_json()
+    value = result.as_json() | ({"signature": signed} if signed else {})
+    if replay:
+        value["replayed_on"] = engines
     if as_json:
         print_json(value)
     else:
         print_verification(value)
+        if replay:
+            print(f"replayed on {', '.join(engines)}")
+        if signed:
+            print(f"signature {signed['path']}: holds, by {signed['by']}")
     if not result.ok:
         raise typer.Exit(3)
+
+
+def _engines() -> list[str]:
+    """What the golden prompts will run on. A wrong S7_ISA is refused here, as usage, and not blamed on the file."""
+    from sevenfold.engine.backends import available, built_in_model, make_engine
+
+    return [f"{name} ({make_engine(name, built_in_model()).detail})" for name in available()]
+
+
+def _check_signature(
+    file: Path, signature: Path | None, key: Path | None, identity: str, issuer: str
+) -> dict[str, Json]:
+    """Check the signature that the flags ask for, before anything in the file is looked at; empty when they ask for none."""
+    if (key is not None and identity) or bool(identity) != bool(issuer):
+        raise UsageError(
+            "verify takes one of --key and --identity with --issuer",
+            remedy="allowed: --key PUB, or --identity WHO --issuer URL",
+        )
+    if key is None and not identity:
+        if signature is not None:
+            raise UsageError(
+                "--signature without a signer", remedy="add --key PUB, or --identity WHO --issuer URL"
+            )
+        return {}
+    from sevenfold.signing import check_signature, signature_path
+
+    path = signature or signature_path(file)
+    check_signature(file, path, key, identity, issuer)
+    return {"path": str(path), "by": str(key) if key else f"{identity} ({issuer})"}
 
 
 def _inspection(artifact: Artifact) -> dict[str, Json]:
@@ -143,11 +197,22 @@ def audit(
         str | None,
         typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
     ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            readable=False,
+            help="With --full: where to work; kept, and gone on with.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
     if full == (steps is not None):
         raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
+    if work is not None and not full:
+        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
     from sevenfold.audit.full import audit_full
     from sevenfold.audit.replay import audit_steps, parse_steps
     from sevenfold.recipe import load_recipe, resolve_recipe_path
@@ -160,7 +225,7 @@ def audit(
     progress = make_progress()
     try:
         if full:
-            value = audit_full(path, given, file.parent if file is not None else None, progress)
+            value = audit_full(path, given, file.parent if file is not None else None, progress, work)
         else:
             value = audit_steps(path, first, last, given, progress)
     finally:
@@ -178,7 +243,8 @@ def audit(
 def lineage(
     path: RunArg,
     picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="SVG", help="Write the chain as a picture, too.")
+        Path | None,
+        typer.Option("--picture", metavar="SVG", readable=False, help="Write the chain as a picture, too."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -130,6 +130,11 @@ def _run_one(name: str, job: Job, force: bool) -> None:
     try:
         with _showing_a_refusal(job), pipeline.exclusive(job.out):
             pipeline.run_stage(job, pipeline.find_stage(name), force=force)
+            if name == pipeline.STAGE_NAMES[-1]:
+                from sevenfold.audit.papers import papers
+                from sevenfold.audit.subject import sealed_file
+
+                papers(sealed_file(job.out))
     finally:
         close_progress(job.progress)
 

@@ -29,7 +29,10 @@ def _verdict(value: Mapping[str, Json]) -> str:
     if value["same"]:
         if full:
             return f"same bytes: root {value['actual_root']}"
-        return f"same bytes: steps {value['asked'][0]}..{value['asked'][1]}"
+        steps = f"steps {value['asked'][0]}..{value['asked'][1]}"
+        if value["compared"]["trace_points"]:
+            return f"same bytes: {steps}"
+        return f"same figures: {steps}; no trace point among them, so weights and gradients were not compared"
     first = value["differences"][0]
     where = f"stage {value['first_stage']}" if full and value["first_stage"] else shown(first["where"])
     step = "" if value["first_step"] is None else f", first step that differs: {value['first_step']}"

@@ -5,12 +5,14 @@ Everything shown comes from a file that somebody else may have made, so every te
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from sevenfold.core.files import write_bytes
-from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.hashing import Json
 
 MISSING = "-"
 MAX_TEXT = 120
@@ -22,7 +24,7 @@ def shown(value: Json, limit: int = MAX_TEXT) -> str:
     if value is None:
         return MISSING
     if isinstance(value, bool | dict | list):
-        text = canonical_json(value).decode()
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))  # an infinite number is shown, too
     elif isinstance(value, int):
         text = f"{value:,}"
     elif isinstance(value, float):
@@ -147,7 +149,7 @@ def quantisation_rows(value: Mapping[str, Json]) -> list[list[str]]:
 
 
 def _wrap(line: str, width: int = 92) -> list[str]:
-    return [line[i : i + width] for i in range(0, len(line), width)] or [""]
+    return textwrap.wrap(line, width, break_on_hyphens=False) or [""]
 
 
 def lineage_picture(value: Mapping[str, Json]) -> bytes:
