@@ -430,7 +430,9 @@ def test_verify_is_total_over_hostile_json(draw: st.DataObject) -> None:
     if draw.draw(st.booleans()):
         hostile = draw.draw(json_values)
         parts.seal_patch = lambda seal: seal.update(lanes=hostile)
-    parts.encode = {kind: lambda value: canonical(value).replace(b"Infinity", b"1e999") for kind in (*KEYS, "seal")}
+    parts.encode = {
+        kind: lambda value: canonical(value).replace(b"Infinity", b"1e999") for kind in (*KEYS, "seal")
+    }
     verification = verify(parse_artifact(parts.pack()), lambda _: [])
     assert len(verification.rows) == 8
     assert not verification.ok  # the replay gave no rows
