@@ -163,6 +163,16 @@ def test_batches_of_sequences_of_any_length(
         same_cache(session, cache)
 
 
+def test_a_session_cut_back_goes_on_as_if_it_had_never_been_longer() -> None:
+    weights = tiny("gqa").load()
+    session, cache = torch_backend.Engine(weights, "cpu").session(), reference.Cache(weights.shape)
+    session.forward(ids(21))
+    session.truncate(7)
+    expected = reference.forward(weights, np.concatenate((ids(21)[:7], ids(9, seed=2))), cache)
+    assert np.array_equal(session.forward(ids(9, seed=2)), expected[7:])
+    same_cache(session, cache)
+
+
 @pytest.mark.parametrize("n_sequences", range(1, 18))
 def test_decoding_in_batches_of_1_to_17(n_sequences: int) -> None:
     weights = tiny("gqa", n_layers=1).load()
@@ -219,8 +229,12 @@ def test_what_is_refused_changes_nothing(model: Tiny) -> None:
         with pytest.raises(GateError, match=words):
             engine.forward_batch([(other, ids(3)), (session, np.array(bad, np.int64))])
         assert (session.length, other.length) == (20, 0)
-    with pytest.raises(GateError, match="twice in a batch"):
+    with pytest.raises(GateError, match="in it twice"):
         engine.forward_batch([(other, ids(1)), (other, ids(1))])
+    with pytest.raises(GateError, match="a batch is empty"):
+        engine.forward_batch([])
+    with pytest.raises(GateError, match="position 21 of a session of 20"):
+        session.truncate(21)
     with pytest.raises(GateError, match="another engine"):
         torch_backend.Engine(model.load(), "cpu").forward_batch([(other, ids(1))])
     other.close()
@@ -328,7 +342,8 @@ def test_the_forward_pass_sees_whole_numbers_only(shape: str) -> None:
     with WholeNumbersOnly() as mode:
         engine = torch_backend.Engine(weights, "cpu")
         calls = [(engine.session(), ids(9)), (engine.session(), ids(4))]
-        got = [*engine.forward_batch(calls), *engine.forward_batch([(s, ids(1)) for s, _ in calls])]
+        got = engine.forward_batch(calls, last_only=False)
+        got += engine.forward_batch([(session, ids(1)) for session, _ in calls])
     assert np.array_equal(got[0], reference.forward(weights, ids(9), reference.Cache(weights.shape)))
     assert {g.dtype for g in got} == {np.dtype(np.int64)}
     # The guard was on the path where it matters.

@@ -105,7 +105,7 @@ class Engine:
         """An empty KV cache."""
         return Session(self)
 
-    def forward_batch(self, calls: Sequence[tuple[Session, Ints]], *, last_only: bool = False) -> list[Ints]:
+    def forward_batch(self, calls: Sequence[tuple[Session, Ints]], *, last_only: bool = True) -> list[Ints]:
         """Logits of each session's ids after its cached prefix; the caches grow by them.
 
         Args:
@@ -116,16 +116,19 @@ class Engine:
             for each call, as `reference.forward`.
 
         Raises:
-            GateError: as `reference.forward`, before anything is changed; a session that is closed, that occurs twice
-                or that is of another engine.
+            GateError: what `Session.forward` refuses, no calls, a session that is there twice or is of another engine;
+                nothing is changed.
             StorageError: no memory; the sessions are as they were.
         """
         with self.lock:
             held = [(session.cache, as_ints(ids)) for session, ids in calls]
             if any(session.engine is not self for session, _ in calls):
                 raise GateError("a session of another engine", remedy="open it with this engine's session()")
-            if len({id(cache) for cache, _ in held}) < len(held):
-                raise GateError("a session occurs twice in a batch", remedy="give its ids in one call")
+            if not held or len({id(cache) for cache, _ in held}) < len(held):
+                raise GateError(
+                    "a batch is empty, or a session is in it twice",
+                    remedy="give each session once, one at least",
+                )
             for cache, ids in held:
                 check_ids(self.model, ids, cache.length)
             before = [cache.length for cache, _ in held]
@@ -354,6 +357,14 @@ class Session:
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
         """As `reference.forward`, on this cache. Raises GateError, also when closed; StorageError without memory."""
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` positions. Raises GateError: more than are held, or a closed session."""
+        with self.engine.lock:
+            held = self.cache.length
+            if not 0 <= length <= held:
+                raise GateError(f"position {length} of a session of {held}", remedy=f"use 0 to {held}")
+            self.cache.length = length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
         """Keys and values of one layer, as the law stores them: codes [S, K, E], scales [S, K]."""
