@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from pathlib import Path
 
@@ -33,63 +32,43 @@ def integer_model(shape: Shape) -> IntegerModel:
     return load_weights({r.name: r for r in records}, graph, "benchmark")
 
 
-def make_engine(model: IntegerModel, threads: int) -> native.Engine:
-    """The native engine on so many threads. Raises UnableError."""
-    if reason := native.unavailable():
-        raise UnableError(reason)
-    if "n_threads" in inspect.signature(native.Engine).parameters:
-        return native.Engine(model, n_threads=threads)
-    if threads > 1:
-        raise UnableError("the native engine of this version has one thread")
-    return native.Engine(model)
-
-
 class Sevenfold:
     """See worker.py."""
 
     def __init__(self, shape: Shape, threads: int, _directory: Path) -> None:
-        self.engine = make_engine(integer_model(shape), threads)
+        if reason := native.unavailable():
+            raise UnableError(reason)
+        self.engine = native.Engine(integer_model(shape), n_threads=threads)
         self.version = f"{__version__} {self.engine.detail}"
 
     def prefill(self, ids: list[int]) -> tuple[float, list[int]]:
+        """The session is opened outside the time, as the peers' is."""
         session = self.engine.session()
         began = time.perf_counter()
-        logits = session.forward(np.array(ids), last_only=True)
+        token = session.greedy(np.array(ids), 1)
         seconds = time.perf_counter() - began
         session.close()
-        return seconds, [int(np.argmax(logits[0]))]
+        return seconds, token
 
     def decode(self, ids: list[int], steps: int) -> tuple[float, list[int]]:
-        session = self.engine.session()
-        session.forward(np.array(ids[:-1]), last_only=True)
-        began = time.perf_counter()
-        if hasattr(session, "greedy"):
-            tokens = [int(t) for t in session.greedy(np.array(ids[-1:]), steps)]
-        else:
-            tokens = ids[-1:]
-            for _ in range(steps):
-                tokens.append(int(np.argmax(session.forward(np.array(tokens[-1:]), last_only=True)[0])))
-            tokens = tokens[1:]
-        seconds = time.perf_counter() - began
-        session.close()
+        """Greedy steps of one sequence."""
+        seconds, (tokens,) = self._steps([ids], steps)
         return seconds, tokens
 
     def batch(self, prompts: list[list[int]], steps: int) -> tuple[float, list[int]]:
-        """Greedy steps of all prompts together: seconds of the steps, and the first prompt's tokens."""
-        sessions = [self.engine.session() for _ in prompts]
-        for session, ids in zip(sessions, prompts, strict=True):
+        """Greedy steps of all prompts together: the first prompt's tokens."""
+        seconds, tokens = self._steps(prompts, steps)
+        return seconds, tokens[0]
+
+    def _steps(self, prompts: list[list[int]], steps: int) -> tuple[float, list[list[int]]]:
+        calls = []
+        for ids in prompts:
+            session = self.engine.session()
             session.forward(np.array(ids[:-1]), last_only=True)
-        last, first = [ids[-1:] for ids in prompts], []
+            calls.append((session, np.array(ids[-1:])))
         began = time.perf_counter()
-        for _ in range(steps):
-            calls = [(s, np.array(t)) for s, t in zip(sessions, last, strict=True)]
-            if hasattr(self.engine, "forward_batch"):
-                logits = self.engine.forward_batch(calls)
-            else:
-                logits = [session.forward(ids, last_only=True) for session, ids in calls]
-            last = [[int(np.argmax(row[-1]))] for row in logits]
-            first += last[0]
+        tokens = self.engine.greedy_batch(calls, steps)
         seconds = time.perf_counter() - began
-        for session in sessions:
+        for session, _ in calls:
             session.close()
-        return seconds, first
+        return seconds, tokens
