@@ -85,7 +85,7 @@ def test_the_table_says_what_the_roofs_are(path) -> None:
     for text in (f"prompt of {PROMPT}", f"{STEPS} tokens after it", "of the roof", "roof of a step", "GB/s"):
         assert text in done.stdout, text
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("roof of the prompt, 1 threads: ") for line in lines) == 1
+    assert sum(line.startswith("roof of the prompt, 1 thread: ") for line in lines) == 1
 
 
 @pytest.mark.parametrize(

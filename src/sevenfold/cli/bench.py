@@ -62,15 +62,14 @@ def _print(value: dict[str, Json]) -> None:
         rows,
     )
     for roof in value["roofs"]:
+        on = f"{roof['threads']} thread{'s' if roof['threads'] > 1 else ''}"
         macs = roof["macs_per_second"]
         arithmetic = (
             f"{macs / 1e9:,.0f} G 8-bit multiply-adds/s ({roof['isa']}, registers only)" if macs else "none"
         )
+        print(f"roof of the prompt, {on}: {arithmetic}; it needs {work['macs'] / 1e9:,.1f} G")
         print(
-            f"roof of the prompt, {roof['threads']} threads: {arithmetic}; it needs {work['macs'] / 1e9:,.1f} G"
-        )
-        print(
-            f"roof of a step,     {roof['threads']} threads: {roof['bytes_per_second'] / 1e9:,.0f} GB/s read from"
+            f"roof of a step,     {on}: {roof['bytes_per_second'] / 1e9:,.0f} GB/s read from"
             f" {work['bytes'] / 1e6:,.1f} MB again and again; it needs each of them once"
         )
 
