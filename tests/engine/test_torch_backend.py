@@ -13,12 +13,12 @@ import test_integers_only
 import torch
 from page_vectors import N_STEPS, PROMPT, page_model
 from test_page_vectors import VECTORS, numbers
-from tiny_models import EXTREMES, SHAPES, Tiny, ids, tiny
+from tiny_models import EXTREMES, SHAPES, State, Tiny, ids, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
-from sevenfold.engine import backends, reference, torch_backend, torch_ops
+from sevenfold.engine import backends, ops, reference, torch_backend, torch_ops
 from sevenfold.engine.session import greedy_steps
 from sevenfold.engine.weights import IntegerModel
 
@@ -91,6 +91,21 @@ def test_rows_of_p_that_are_shifted(name: str) -> None:
     compare(tiny("gqa", EXTREMES[name], largest=1.0, context=700, n_layers=1).load(), ids(650))
 
 
+def test_past_the_long_context_the_sum_has_one_bit_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nearly_equal_scores(state: State) -> None:
+        state["layers.00.attn.q_proj.weight"] *= np.float32(0.02)
+
+    # From 259 nearly equal keys on, the sum of P passes 2^23.
+    weights = tiny("gqa", nearly_equal_scores, context=400, n_layers=1).load()
+    before = reference.forward(weights, ids(400), reference.Cache(weights.shape))
+    for module in (ops, torch_ops):
+        monkeypatch.setattr(module, "LONG_CONTEXT", 300)
+    compare(weights, ids(400))
+    after = reference.forward(weights, ids(400), reference.Cache(weights.shape))
+    assert np.array_equal(before[:300], after[:300])
+    assert not np.array_equal(before, after)
+
+
 # What CUDA asks for, and what x86 without VNNI does, on any device.
 
 
@@ -138,13 +153,14 @@ def test_a_prompt_cut_anywhere(model: Tiny) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("shape", ["moe", "stacks"])
 @pytest.mark.parametrize(("pass_rows", "scores"), [(4096, 2**20), (7, 40), (1, 1)])
 def test_batches_of_sequences_of_any_length(
-    pass_rows: int, scores: int, last_only: bool, device: str, model: Tiny, monkeypatch: pytest.MonkeyPatch
+    pass_rows: int, scores: int, shape: str, last_only: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_backend, "PASS_ROWS", {device: pass_rows})
     monkeypatch.setattr(torch_backend, "SCORES", {device: scores})
-    weights = model.load()
+    weights = tiny(shape).load()
     engine, lengths = torch_backend.Engine(weights, device), [1, 9, 3, 24, 2, 17]
     texts = [ids(n, seed=n) for n in lengths]
     caches = [reference.Cache(weights.shape) for _ in texts]
@@ -336,7 +352,7 @@ class WholeNumbersOnly(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("shape", ["dense", "gqa", "moe"])
+@pytest.mark.parametrize("shape", ["dense", "gqa", "moe", "stacks"])
 def test_the_forward_pass_sees_whole_numbers_only(shape: str) -> None:
     weights = tiny(shape).load()
     with WholeNumbersOnly() as mode:

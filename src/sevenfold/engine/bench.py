@@ -53,15 +53,16 @@ def work_of(model: IntegerModel) -> Work:
     def feed_forward(ffn: FeedForward) -> int:
         return ffn.gate.weight_IO.size + ffn.up.weight_IO.size + ffn.down.weight_IO.size
 
+    layers = model.layers + (model.stacks[0] if model.stacks else ())
     weights = sum(
         layer.q.weight_IO.size + layer.k.weight_IO.size + layer.v.weight_IO.size + layer.o.weight_IO.size
         + feed_forward(layer.experts[0])  # a token goes through one
-        for layer in model.layers
+        for layer in layers
     )  # fmt: skip
     head = model.head.weight_IO.size
     # A token's query meets every position up to its own, and the weights of these meet V.
-    attention = shape.n_layers * shape.n_heads * shape.head_dim * prompt * (prompt + 1)
-    held = shape.n_layers * 2 * shape.n_kv_heads * (shape.head_dim + 6) * (prompt + steps // 2)
+    attention = len(layers) * shape.n_heads * shape.head_dim * prompt * (prompt + 1)
+    held = len(layers) * 2 * shape.n_kv_heads * (shape.head_dim + 6) * (prompt + steps // 2)
     return Work(
         prompt=prompt, steps=steps, macs=weights * prompt + head + attention, n_bytes=weights + head + held
     )

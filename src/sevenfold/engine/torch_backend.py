@@ -79,6 +79,7 @@ class Engine:
         self._rope_CP2 = law.tensor(model.rope_CP2)
         self._router_V = law.tensor(model.router_V)
         self._layers = [self._layer(layer) for layer in model.layers]
+        self._stacks = [[self._layer(layer) for layer in stack] for stack in model.stacks]
         self._final_gain_D = law.tensor(model.final_norm.gain_D)
         self._head = law.weights(model.head)
 
@@ -155,20 +156,28 @@ class Engine:
         starts = [piece.cache.length for piece in pieces]
         for piece, start in zip(pieces, starts, strict=True):
             piece.cache.make_room(start + piece.ids.size)
+            if start == 0:
+                piece.cache.stack = int(self.model.router_V[piece.ids[0]])
         table = torch.cat(
             [self._rope_CP2[start : start + p.ids.size] for p, start in zip(pieces, starts, strict=True)]
         )
         m, s = self._embedding_V.m[ids, None], self._embedding_V.e[ids, None]
         x_RD, experts_R = mulsh(self._embedding_VD[ids].long(), m, s), self._router_V[ids]
-        for index, layer in enumerate(self._layers):
-            x_RD = _add(x_RD, self._attention(layer, index, x_RD, table, pieces))
-            x_RD = _add(x_RD, self._feed_forward(layer, x_RD, experts_R))
+        x_RD = self._blocks(self._layers, 0, x_RD, table, experts_R, pieces)
+        sizes = [piece.ids.size for piece in pieces]
+        rows, tables = list(x_RD.split(sizes)), table.split(sizes)
+        # Sequences of one expert go through its stack together.
+        for stack in sorted({piece.cache.stack for piece in pieces}) if self._stacks else ():
+            mine = [i for i, piece in enumerate(pieces) if piece.cache.stack == stack]
+            x_RD, table = torch.cat([rows[i] for i in mine]), torch.cat([tables[i] for i in mine])
+            x_RD = self._blocks(
+                self._stacks[stack], len(self._layers), x_RD, table, experts_R, [pieces[i] for i in mine]
+            )
+            for i, x in zip(mine, x_RD.split([sizes[i] for i in mine]), strict=True):
+                rows[i] = x
         for piece, start in zip(pieces, starts, strict=True):
             piece.cache.length = start + piece.ids.size
-        wanted = [
-            x[len(x) - len(piece.logits_TV) :]
-            for piece, x in zip(pieces, x_RD.split([p.ids.size for p in pieces]), strict=True)
-        ]
+        wanted = [x[len(x) - len(piece.logits_TV) :] for piece, x in zip(pieces, rows, strict=True)]
         if sum(len(x) for x in wanted) == 0:
             return
         codes, scale = law.rms_norm(torch.cat(wanted), self._final_gain_D, self.model.final_norm)
@@ -176,6 +185,21 @@ class Engine:
         logits = _to_units(y_RV, scale, self.model.head, LOGIT_FRACTION).cpu()
         for piece, rows in zip(pieces, logits.split([len(x) for x in wanted]), strict=True):
             piece.logits_TV[...] = rows.numpy()
+
+    def _blocks(
+        self,
+        layers: list[_Layer],
+        first: int,
+        x_RD: Tensor,
+        table: Tensor,
+        experts_R: Tensor,
+        pieces: list[_Piece],
+    ) -> Tensor:
+        """Layers one after the other, the first of them number `first` of the caches."""
+        for index, layer in enumerate(layers, first):
+            x_RD = _add(x_RD, self._attention(layer, index, x_RD, table, pieces))
+            x_RD = _add(x_RD, self._feed_forward(layer, x_RD, experts_R))
+        return x_RD
 
     def _attention(
         self, layer: _Layer, index: int, x_RD: Tensor, table: Tensor, pieces: list[_Piece]
@@ -297,8 +321,9 @@ class _Cache:
     """Keys and values of one sequence on the device; grows by doubling. Rows from `length` on mean nothing."""
 
     def __init__(self, law: Arithmetic, shape: Shape) -> None:
-        heads, width = (shape.n_layers, shape.n_kv_heads), aligned(shape.head_dim)
-        self.length, self._context = 0, aligned(shape.context)
+        heads = (shape.n_layers + shape.stack_layers, shape.n_kv_heads)
+        width, self._context = aligned(shape.head_dim), aligned(shape.context)
+        self.length = self.stack = 0  # positions, and the expert that the first id of the sequence chose
         # Values lie feature by feature: both products then take their second factor by rows.
         self.k = torch.zeros((*heads, 0, width), dtype=torch.int8, device=law.device)
         self.v = torch.zeros((*heads, width, 0), dtype=torch.int8, device=law.device)

@@ -21,6 +21,7 @@ from sevenfold.core import fixed
 from sevenfold.core.fixed import CODE_MAX, INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, as_ints
 from sevenfold.engine.ops import (
     GATE_FRACTION,
+    LONG_CONTEXT,
     NORM_INPUT_BITS,
     P_SUM_BITS,
     ROPE_INPUT_BITS,
@@ -247,7 +248,8 @@ class Arithmetic:
         hidden_TS = torch.arange(n_keys, device=self.device) > own[:, None]
         score += hidden_TS.long() * HIDDEN  # a mask costs ten times as much
         p = looked_up(self.exp2_table, (score.amax(-1, keepdim=True) - score).clamp_(max=EXP2_END))
-        drop = (self.bits(p.sum(-1, keepdim=True)) - P_SUM_BITS).clamp_(min=0)
+        sum_bits_T1 = P_SUM_BITS - (own[:, None] >= LONG_CONTEXT).long()
+        drop = (self.bits(p.sum(-1, keepdim=True)) - sum_bits_T1).clamp_(min=0)
         p = shifted(p.long(), drop)
         total = p.sum(-1)
         low_KT = torch.cummin(v_KS.e, dim=-1).values[:, past : past + n_tokens]
