@@ -77,8 +77,7 @@ class LlamaCpp:
         self.loop = ctypes.CDLL(str(LOOP))
         self.loop.loop_open.restype, self.loop.loop_system.restype = ctypes.c_void_p, ctypes.c_char_p
         path = write_model(shape, directory)
-        flash = int(os.environ.get("LLAMA_FLASH", "1"))
-        handle = self.loop.loop_open(str(path).encode(), threads, shape.context, flash)
+        handle = self.loop.loop_open(str(path).encode(), threads, shape.context)
         if handle is None:
             raise UnableError(f"llama.cpp does not load {path.name}")
         self.handle = ctypes.c_void_p(handle)
