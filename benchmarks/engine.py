@@ -1,98 +1,211 @@
-"""Tokens per second of the integer engine: the reference and the native backend, in one process, on the same work.
+"""Tokens per second: Sevenfold, llama.cpp Q8_0 and CTranslate2 int8, in one run on the same weights and prompts.
 
-Random weights through the converter, in the shapes of two recipes; one thread. Prefill is 512 ids in one call, decode is greedy
-steps after them. Rounds alternate between the engines, so a slow moment hits all; medians and quartiles. The logits of
-every engine are compared with the first one's, and a difference fails the process.
+Each engine runs in a process of its own for each thread count (worker.py), loaded once. A round asks every one of them for
+every line, and the next round begins with another one, so that a slow moment of the machine hits all. Medians and quartiles
+over the rounds; an engine counts with the thread count at which its median is best, and we are divided by the best peer.
 
-    python benchmarks/engine.py [--rounds 5] [--shapes s7/demo-1m s7/code-8m] [--out benchmarks/results/engine.json]
+    prefill 512       a prompt of 512 ids, until its last logits are there
+    decode 16+128     128 greedy tokens after a prompt of 16; the prompt's time is not in it
+    decode 512+128    the same after a prompt of 512
+    batch 8           8 sequences of ours decoding together, against one
+
+The peers' environment is made by `make bench-peers`; without it, or with one that fails, the others run. Every engine must give
+as many tokens as were asked for, inside the vocabulary; how many of the first agree with ours is in the JSON.
+
+    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] [--out benchmarks/results/engine]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
-import time
+import subprocess
+import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from shapes import SHAPES
 
-from sevenfold.core.errors import SevenfoldError
-from sevenfold.engine import native, reference
-from sevenfold.engine.weights import IntegerModel, load_weights
-from sevenfold.quantize.convert import convert
-from sevenfold.recipe import load_recipe, resolve_recipe_path
-from sevenfold.recipe.schema import ModelSpec
-
-PREFILL = 512
-
-
-def random_model(spec: ModelSpec) -> IntegerModel:
-    """Weights of a recipe's shape from a fixed seed."""
-    rng = np.random.default_rng(1)
-    d, q, kv = spec.d_model, spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (spec.vocab_size, d), "final_norm.weight": (d,)}
-    if not spec.tied:
-        shapes["lm_head.weight"] = (spec.vocab_size, d)
-    for index in range(spec.n_layers):
-        base = f"layers.{index:02d}."
-        shapes |= {f"{base}attn_norm.weight": (d,), f"{base}ffn_norm.weight": (d,)}
-        shapes |= {f"{base}attn.q_proj.weight": (q, d), f"{base}attn.o_proj.weight": (d, q)}
-        shapes |= {f"{base}attn.{name}_proj.weight": (kv, d) for name in "kv"}
-        shapes |= {f"{base}ffn.{name}_proj.weight": (spec.d_ffn, d) for name in ("gate", "up")}
-        shapes[f"{base}ffn.down_proj.weight"] = (d, spec.d_ffn)
-    state = {
-        name: (rng.normal(0, 0.05, dims) if len(dims) == 2 else np.ones(dims)).astype(np.float32)
-        for name, dims in shapes.items()
-    }
-    records, graph = convert(state, spec, 64.0, None)
-    return load_weights({r.name: r for r in records}, graph, "benchmark")
+HERE = Path(__file__).resolve().parent
+US, PEERS = "sevenfold", ("llama.cpp", "ctranslate2")
+LINES: dict[str, dict[str, Any]] = {
+    "prefill 512": {"do": "prefill", "prompt": 512},
+    "decode 16+128": {"do": "decode", "prompt": 16, "steps": 128},
+    "decode 512+128": {"do": "decode", "prompt": 512, "steps": 128},
+}
+BATCH, BATCH_SHAPE = 8, "8M"
+BATCH_LINE = {"do": "batch", "prompt": 16, "steps": 64, "sequences": BATCH}
+Samples = dict[tuple[str, str, str, int], list[float]]  # (shape, line, engine, threads) -> tokens/s
 
 
-def one_round(engine: Any, ids: np.ndarray, n_decode: int) -> tuple[float, float, list[bytes]]:
-    """Seconds of a prefill, seconds of the decode after it, and every row of logits."""
-    session = engine.session()
-    start = time.perf_counter()
-    logits = session.forward(ids, last_only=True)[0]
-    prefill, rows = time.perf_counter() - start, [logits.tobytes()]
-    start = time.perf_counter()
-    for _ in range(n_decode):
-        logits = session.forward(np.array([np.argmax(logits)]), last_only=True)[0]
-        rows.append(logits.tobytes())
-    decode = time.perf_counter() - start
-    session.close()
-    return prefill, decode, rows
+class Worker:
+    """One engine's process for a shape and a thread count. `error` says why there is none."""
 
+    def __init__(self, engine: str, shape: str, threads: int, args: argparse.Namespace) -> None:
+        self.engine, self.shape, self.threads = engine, shape, threads
+        python = sys.executable if engine == US else str(args.peers / "bin" / "python")
+        self.version, self.error, self.process = "", "", None
+        if not Path(python).exists():
+            self.error = "no peers' environment: `make bench-peers`"
+            return
+        # Threads of a library that does not ask: as many as the engine may use.
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            [python, HERE / "worker.py", engine, shape, str(threads), args.models],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+            stderr=None if args.verbose else subprocess.DEVNULL,
+        )  # fmt: skip
+        said = json.loads(
+            self.process.stdout.readline() or '{"error": "it did not start (--verbose shows why)"}'
+        )
+        self.error, self.version = said.get("error", ""), said.get("version", "")
 
-def measure(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Rows of the table for one recipe's shape."""
-    spec = load_recipe(resolve_recipe_path(name)).model
-    spec = spec.model_copy(update={"context": max(spec.context, PREFILL + 128)})
-    model = random_model(spec)
-    engines: dict[str, Any] = {"reference": reference.Engine(model)}
-    if native.unavailable() is None:
-        engines |= {f"native {isa}": native.Engine(model, isa) for isa in native.instruction_sets()}
-    ids = np.random.default_rng(2).integers(0, spec.vocab_size, PREFILL)
-    times: dict[str, list[tuple[float, float]]] = {engine: [] for engine in engines}
-    first: list[bytes] = []
-    for _ in range(rounds):
-        for label, engine in engines.items():
-            n_decode = 128 if label != "reference" else 16
-            prefill, decode, rows = one_round(engine, ids, n_decode)
-            first = first or rows
-            if rows[: len(first)] != first:
-                raise SevenfoldError(f"{label} gives other logits than the reference on {name}")
-            times[label].append((PREFILL / prefill, n_decode / decode))
-    table = []
-    for label, pairs in times.items():
-        for phase, values in zip(("prefill", "decode"), zip(*pairs, strict=True), strict=True):
-            low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-            table.append(
-                {"shape": name, "engine": label, "phase": phase, "median": middle, "quartiles": [low, high]}
+    def ask(self, request: dict[str, Any]) -> tuple[float, list[int]]:
+        """Tokens per second, and the tokens. Raises SystemExit when the engine gives other than what was asked for."""
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.engine} on {self.shape} stopped at {request} (--verbose shows why)")
+        said = json.loads(line)
+        tokens, asked = said["tokens"], request.get("steps", 1)
+        if len(tokens) != asked or not all(0 <= t < SHAPES[self.shape].vocab_size for t in tokens):
+            raise SystemExit(
+                f"{self.engine} on {self.shape} gives {len(tokens)} tokens of {asked}: {tokens[:8]}"
             )
-    return table
+        counted = request["prompt"] if request["do"] == "prefill" else asked * request.get("sequences", 1)
+        return counted / max(said["seconds"], 1e-9), tokens
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+def common(a: list[int], b: list[int]) -> int:
+    """How many first tokens agree."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def measure(shape: str, args: argparse.Namespace, samples: Samples) -> dict[str, Any]:
+    """All rounds of one shape, into `samples`; what ran, and how far the greedy tokens agree with ours."""
+    wanted = [(engine, threads) for engine in (US, *PEERS) for threads in args.threads]
+    workers = [Worker(engine, shape, threads, args) for engine, threads in wanted]
+    facts: dict[str, Any] = {"versions": {}, "missing": {}, "agree": {}}
+    for worker in workers:
+        where = "missing" if worker.error else "versions"
+        facts[where][f"{worker.engine}, {worker.threads} threads"] = worker.error or worker.version
+    workers = [w for w in workers if not w.error]
+    lines = LINES | ({f"batch {BATCH}": BATCH_LINE} if shape == BATCH_SHAPE else {})
+    for number in range(-1, args.rounds):  # the first only warms up
+        turn = max(number, 0) % len(workers)
+        for line, request in lines.items():
+            ours: dict[str, list[int]] = {}
+            for worker in workers[turn:] + workers[:turn]:
+                if request["do"] == "batch" and worker.engine != US:
+                    continue
+                speed, tokens = worker.ask({**request, "seed": 1000 + max(number, 0)})
+                ours.setdefault(worker.engine, tokens)
+                if number >= 0:
+                    samples[shape, line, worker.engine, worker.threads].append(speed)
+            for peer in set(ours) - {US} if US in ours and number < 0 else ():
+                facts["agree"][f"{peer}, {line}"] = common(ours[US], ours[peer])
+        print(f"{shape}: {'warm' if number < 0 else f'round {number + 1} of {args.rounds}'}", file=sys.stderr)
+    for worker in workers:
+        worker.close()
+    return facts
+
+
+def rows_of(samples: Samples) -> list[dict[str, Any]]:
+    """One row for each sample: median and quartiles."""
+    rows = []
+    for (shape, line, engine, threads), speeds in samples.items():
+        several = len(speeds) > 1
+        low, middle, high = statistics.quantiles(speeds, n=4, method="inclusive") if several else speeds * 3
+        rows.append(
+            {"shape": shape, "line": line, "engine": engine, "threads": threads, "median": middle, "quartiles": [low, high]}
+        )  # fmt: skip
+    return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each engine at its best thread count on each line, and us over the best peer."""
+    best: dict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        held = best[row["shape"], row["line"]].get(row["engine"])
+        if held is None or row["median"] > held["median"]:
+            best[row["shape"], row["line"]][row["engine"]] = row
+    lines = []
+    for (shape, line), engines in best.items():
+        peers = [engines[p]["median"] for p in PEERS if p in engines]
+        ratio = engines[US]["median"] / max(peers) if peers and US in engines else None
+        if line == f"batch {BATCH}":
+            ratio = engines[US]["median"] / best[shape, "decode 16+128"][US]["median"]
+        lines.append({"shape": shape, "line": line, "engines": engines, "ratio": ratio})
+    return lines
+
+
+def cell(row: dict[str, Any] | None) -> str:
+    """Median, quartiles and threads."""
+    if row is None:
+        return "-"
+    low, high = row["quartiles"]
+    return f"{row['median']:,.0f} ({low:,.0f} to {high:,.0f}), {row['threads']} thr"
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    header = f"| shape | line | {US} | {' | '.join(PEERS)} | us / best peer |\n| --- | --- | --- | --- | --- | --- |\n"
+    text = ""
+    for line in lines:
+        cells = [cell(line["engines"].get(name)) for name in (US, *PEERS)]
+        ratio = "-" if line["ratio"] is None else f"{line['ratio']:.2f}"
+        note = " (of one sequence)" if line["line"] == f"batch {BATCH}" else ""
+        text += f"| {line['shape']} | {line['line']} | {' | '.join(cells)} | {ratio}{note} |\n"
+    return header + text
+
+
+def chart(lines: list[dict[str, Any]], path: Path) -> None:
+    """Bars of tokens/s over the best peer's, a panel for each line."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    for panel, name in zip(figure.subplots(1, len(LINES), sharey=True), LINES, strict=True):
+        shown = [line for line in lines if line["line"] == name]
+        for index, engine in enumerate((US, *PEERS)):
+            for group, line in enumerate(shown):
+                peers = [line["engines"][p]["median"] for p in PEERS if p in line["engines"]]
+                if engine in line["engines"] and peers:
+                    value = line["engines"][engine]["median"] / max(peers)
+                    bar = panel.bar(group + 0.27 * (index - 1), value, 0.25, color=f"C{index}", label=engine)
+                    panel.bar_label(bar, [f"{value:.2f}"], fontsize=7)
+        panel.set_xticks(range(len(shown)), [line["shape"] for line in shown])
+        panel.set_title(name)
+        panel.axhline(1.0, color="grey", linewidth=0.8)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("tokens/s over the best peer's")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next(
+            (x.split(": ", 1)[1] for x in info.read_text().splitlines() if x.startswith("model name")), cpu
+        )
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()}
 
 
 def main() -> None:
@@ -101,18 +214,32 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--shapes", nargs="+", default=["s7/demo-1m", "s7/code-8m"])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--peers", type=Path, default=HERE.parent / "build" / "peers")
+    parser.add_argument("--models", type=Path, default=HERE.parent / "build" / "bench")
+    parser.add_argument("--out", type=Path, help="Writes OUT.md, OUT.json and OUT.png.")
+    parser.add_argument("--verbose", action="store_true", help="Show what the engines say.")
     args = parser.parse_args()
-    rows = [row for name in args.shapes for row in measure(name, args.rounds)]
-    for row in rows:
-        low, high = row["quartiles"]
-        print(
-            f"{row['shape']:14} {row['engine']:16} {row['phase']:8} {row['median']:10.0f} tok/s ({low:.0f} to {high:.0f})"
-        )
+    args.models.mkdir(parents=True, exist_ok=True)
+    samples: Samples = defaultdict(list)
+    facts = {"machine": machine(), "rounds": args.rounds, "shapes": {}}
+    for shape in args.shapes:
+        facts["shapes"][shape] = measure(shape, args, samples)
+    rows = rows_of(samples)
+    lines = summary(rows)
+    text = table(lines)
+    print(text)
+    for shape, what in facts["shapes"].items():
+        for engine, reason in what["missing"].items():
+            print(f"{shape}: {engine} did not run: {reason}")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"machine": platform.processor(), "rows": rows}, indent=2) + "\n")
+        args.out.with_suffix(".md").write_text(text)
+        ratios = [{k: line[k] for k in ("shape", "line", "ratio")} for line in lines]
+        value = facts | {"rows": rows, "ratios": ratios}
+        args.out.with_suffix(".json").write_text(json.dumps(value, indent=2) + "\n")
+        chart(lines, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from sevenfold.artifact import read_artifact, verify
 from sevenfold.core.fixed import CODE_MAX
 from sevenfold.core.log import Silent
+from sevenfold.engine import native
 from sevenfold.engine.session import replay
 from sevenfold.engine.weights import load_weights
+from sevenfold.quantize import evaluate
 from sevenfold.quantize.convert import mantissa, quantize_rows, residual_exponent
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.seal import thin
@@ -71,6 +74,24 @@ def test_a_damaged_scale_is_seen_by_the_measurement(finished_run: Job) -> None:
     lengths = token_lengths(load_tokenizer(finished_run))
     score, _ = integer_score(load_weights(records, graph, "test"), rows, lengths, Silent())
     assert score.bits_per_byte > 1.02 * finished_run.manifest("quantize").facts["bpb_int"]
+
+
+def test_without_the_native_engine_pytorch_measures_the_same(
+    finished_run: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used, original = [], evaluate.make_engine
+
+    def spy(name: str, *args: object) -> object:
+        used.append(name)
+        return original(name, *args)
+
+    monkeypatch.setattr(evaluate, "make_engine", spy)
+    monkeypatch.setattr(native, "LIBRARY", tmp_path / "libs7.so")
+    records, graph = read_records(finished_run.directory("quantize"))
+    rows, lengths = held_out_rows(finished_run, 8), token_lengths(load_tokenizer(finished_run))
+    score, _ = integer_score(load_weights(records, graph, "test"), rows, lengths, Silent())
+    assert used == ["torch"]
+    assert score.bits_per_byte == finished_run.manifest("quantize").facts["bpb_int"]
 
 
 def test_the_sealed_file_is_verified_with_replay(finished_run: Job) -> None:

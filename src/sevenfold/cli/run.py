@@ -24,7 +24,7 @@ def run(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="Engine: native or reference; the fastest that passes, if not given.",
+            help="Engine: native, torch or reference; the fastest that passes, if not given.",
         ),
     ] = None,
     threads: Annotated[

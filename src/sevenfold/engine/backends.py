@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -48,19 +49,32 @@ class Backend:
     make: Callable[[IntegerModel, int | None], Engine]
     unavailable: Callable[[], str | None]
     refuses: Callable[[IntegerModel], str | None] = lambda _model: None  # why not this model
+    by_name_only: bool = False  # never chosen for a session
+
+
+def _torch_engine(model: IntegerModel, _: int | None) -> Engine:
+    from sevenfold.engine.torch_backend import Engine as TorchEngine  # PyTorch takes a second to load
+
+    return TorchEngine(model)
+
+
+def _torch_unavailable() -> str | None:
+    found = importlib.util.find_spec("torch")
+    return None if found else "PyTorch is not installed (pip install 'sevenfold[train]')"
 
 
 BACKENDS = {
     native.NAME: Backend(
         make=lambda model, n: native.Engine(model, n_threads=n), unavailable=lambda: native.unavailable()
     ),
+    "torch": Backend(make=_torch_engine, unavailable=_torch_unavailable, by_name_only=True),
     reference.NAME: Backend(make=lambda model, _: reference.Engine(model), unavailable=reference.unavailable),
 }
 
 
 def available(model: IntegerModel | None = None) -> list[str]:
-    """Backends that this machine can run (and that take `model`), fastest first; the reference is always the last."""
-    here = [name for name, backend in BACKENDS.items() if backend.unavailable() is None]
+    """Backends for sessions that this machine can run (and that take `model`), fastest first; the reference is always the last."""
+    here = [n for n, b in BACKENDS.items() if b.unavailable() is None and not b.by_name_only]
     return [name for name in here if model is None or BACKENDS[name].refuses(model) is None]
 
 

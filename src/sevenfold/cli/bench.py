@@ -1,0 +1,108 @@
+"""The verb that measures: bench."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sevenfold.cli.base import FileArg, JsonOption, app, guarded, print_json
+from sevenfold.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sevenfold.core.hashing import Json
+
+MAX_THREADS = 64
+
+
+def thread_counts(text: str | None) -> list[int]:
+    """`1,2,4` as numbers; every power of two up to the processors of this process, and their number, if none are given.
+
+    Raises:
+        UsageError: something else than distinct numbers from 1 to 64, with commas between.
+    """
+    if text is None:
+        here = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+        return sorted({here, *(2**i for i in range(here.bit_length()) if 2**i <= here)})
+    parts = text.split(",")
+    good = all(part.isascii() and part.isdigit() and 1 <= int(part) <= MAX_THREADS for part in parts)
+    if not good or len(set(map(int, parts))) < len(parts):
+        raise UsageError(
+            f"{text!r} is no list of thread counts",
+            where="--threads",
+            remedy=f"use 1 to {MAX_THREADS}, as in 1,2",
+        )
+    return [int(part) for part in parts]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _print(value: dict[str, Json]) -> None:
+    """A table, and in words what the roofs are."""
+    from sevenfold.report.console import print_table
+
+    work = value["work"]
+    names = {"prompt": f"prompt of {work['prompt']}", "decode": f"{work['steps']} tokens after it"}
+    rows = [
+        [
+            str(row["threads"]),
+            names[row["phase"]],
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['quartiles'][0]:,.0f} to {row['quartiles'][1]:,.0f}",
+            _share(row["share_of_roof"]),
+        ]
+        for row in value["rows"]
+    ]
+    print_table(
+        f"{value['path']} on {value['backend']}, {value['rounds']} rounds",
+        ("threads", "what", "tokens/s", "quartiles", "of the roof"),
+        rows,
+    )
+    for roof in value["roofs"]:
+        on = f"{roof['threads']} thread{'s' if roof['threads'] > 1 else ''}"
+        macs = roof["macs_per_second"]
+        arithmetic = (
+            f"{macs / 1e9:,.0f} G 8-bit multiply-adds/s ({roof['isa']}, registers only)" if macs else "none"
+        )
+        print(f"roof of the prompt, {on}: {arithmetic}; it needs {work['macs'] / 1e9:,.1f} G")
+        print(
+            f"roof of a step,     {on}: {roof['bytes_per_second'] / 1e9:,.0f} GB/s read from"
+            f" {work['bytes'] / 1e6:,.1f} MB again and again; it needs each of them once"
+        )
+
+
+@app.command()
+@guarded
+def bench(
+    file: FileArg,
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            "--threads", metavar="N,N", help="Thread counts to compare; 1 to all processors, if not given."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", metavar="N", min=1, max=1000, help="Times that each is measured.")
+    ] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure tokens/s of a sealed model here, and the share of what this machine could do at most."""
+    from sevenfold.engine.bench import measure
+    from sevenfold.engine.session import Model
+    from sevenfold.report.console import close_progress, make_progress
+
+    counts = thread_counts(threads)
+    model = Model.open(file)
+    progress = make_progress()
+    try:
+        value = measure(model.weights, model.backend, counts, rounds, progress)
+    finally:
+        close_progress(progress)
+    value |= {"path": str(file), "root": model.artifact.root, "backend": model.backend, "rounds": rounds}
+    if as_json:
+        print_json(value)
+    else:
+        _print(value)

@@ -1,0 +1,171 @@
+"""Tokens per second of a model on this machine, and the share of what the machine could do at most.
+
+Two roofs, measured in the same call. Reading a prompt is arithmetic: its roof is how many 8-bit multiply-adds a second the
+instruction set does in registers alone (`native.roof`). A step of decoding reads every weight and key once: its roof is how
+fast NumPy reads a block of that many bytes again and again, from whichever memory holds it. A share near 1 cannot be
+beaten on the machine; rounds alternate between thread counts, medians and quartiles are given.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sevenfold.core.errors import GateError
+from sevenfold.core.fixed import Ints
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+from sevenfold.engine import native, reference
+from sevenfold.engine.backends import Engine, make_engine
+from sevenfold.engine.weights import FeedForward, IntegerModel
+
+PROMPT, STEPS = 512, 128  # tokens, where the context has room for them
+READS = 5  # of the block, for each thread; the fastest counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a prompt of `prompt` tokens and `steps` greedy tokens after it cost.
+
+    `macs`: 8-bit multiply-adds of the prompt, the head for its last token alone. `n_bytes`: weights, keys and values that one
+    step reads, in the middle of the steps.
+    """
+
+    prompt: int
+    steps: int
+    macs: int
+    n_bytes: int
+
+
+def work_of(model: IntegerModel) -> Work:
+    """The work that the measurement gives to a model. Raises GateError when the context has no room for two tokens."""
+    shape = model.shape
+    if shape.context < 2:
+        raise GateError(f"a context of {shape.context} has no room for a prompt and a step")
+    prompt = min(PROMPT, max(shape.context * 3 // 4, 1))
+    steps = min(STEPS, shape.context - prompt)
+
+    def feed_forward(ffn: FeedForward) -> int:
+        return ffn.gate.weight_IO.size + ffn.up.weight_IO.size + ffn.down.weight_IO.size
+
+    layers = model.layers + (model.stacks[0] if model.stacks else ())
+    weights = sum(
+        layer.q.weight_IO.size + layer.k.weight_IO.size + layer.v.weight_IO.size + layer.o.weight_IO.size
+        + feed_forward(layer.experts[0])  # a token goes through one
+        for layer in layers
+    )  # fmt: skip
+    head = model.head.weight_IO.size
+    # A token's query meets every position up to its own, and the weights of these meet V.
+    attention = len(layers) * shape.n_heads * shape.head_dim * prompt * (prompt + 1)
+    held = len(layers) * 2 * shape.n_kv_heads * (shape.head_dim + 6) * (prompt + steps // 2)
+    return Work(
+        prompt=prompt, steps=steps, macs=weights * prompt + head + attention, n_bytes=weights + head + held
+    )
+
+
+def read_rate(n_bytes: int, n_threads: int) -> float:
+    """Bytes a second that so many threads read, each its part of a block of `n_bytes`, the fastest of several times."""
+    parts = np.array_split(np.ones(max(n_bytes // 8, n_threads), np.int64), n_threads)
+    seconds = []
+    for _ in range(READS):
+        gate = threading.Barrier(n_threads + 1)
+        repeats = max(1, 2**26 // n_bytes)
+
+        def read(part: Ints, gate: threading.Barrier = gate, repeats: int = repeats) -> None:
+            gate.wait()
+            for _ in range(repeats):
+                part.max()
+            gate.wait()
+
+        threads = [threading.Thread(target=read, args=(part,)) for part in parts]
+        for thread in threads:
+            thread.start()
+        gate.wait()
+        began = time.perf_counter()
+        gate.wait()
+        seconds.append((time.perf_counter() - began) / repeats)
+        for thread in threads:
+            thread.join()
+    return n_bytes / min(seconds)
+
+
+def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
+    """Seconds of the prompt, and of the steps after it."""
+    session = engine.session()
+    began = time.perf_counter()
+    token = reference.argmax(session.forward(ids, last_only=True)[0])
+    prompt = time.perf_counter() - began
+    began = time.perf_counter()
+    if isinstance(session, native.Session):
+        session.greedy(np.array([token]), steps)
+    else:
+        for _ in range(steps):
+            token = reference.argmax(session.forward(np.array([token]), last_only=True)[0])
+    decode = time.perf_counter() - began
+    session.close()
+    return prompt, decode
+
+
+def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, roof: float | None) -> Json:
+    """Median, quartiles, and the share of the roof; `per_token` is what a token costs in the roof's unit."""
+    several = len(speeds) > 1
+    low, middle, high = statistics.quantiles(speeds, n=4, method="inclusive") if several else speeds * 3
+    return {
+        "threads": n_threads,
+        "phase": phase,
+        "tokens_per_second": middle,
+        "quartiles": [low, high],
+        "share_of_roof": middle * per_token / roof if roof else None,
+    }
+
+
+def measure(
+    model: IntegerModel, backend: str, threads: Sequence[int], rounds: int, progress: Progress
+) -> dict[str, Json]:
+    """Measure a model on a backend.
+
+    Args:
+        threads: thread counts to compare; the reference has one thread, whatever is asked for.
+        rounds: at least 1.
+
+    Returns:
+        `work`, `roofs` (one for each thread count) and `rows` (thread count and phase): JSON values, speeds in tokens a second.
+
+    Raises:
+        GateError: the context is too small.  SevenfoldError, StorageError: threads or memory cannot be had.
+    """
+    work = work_of(model)
+    counts = list(threads) if backend == native.NAME else [1]
+    engines = {n: make_engine(backend, model, n) for n in counts}
+    # Ids spread over the vocabulary, so that every expert has its share.
+    ids = np.arange(work.prompt, dtype=np.int64) * 7919 % model.shape.vocab_size
+    times: dict[int, list[tuple[float, float]]] = {n: [] for n in counts}
+    progress.start("measure", rounds * len(counts), "rounds")
+    for number in range(rounds):
+        for n_threads, engine in engines.items():
+            if number == 0:
+                _round(engine, ids, 1)  # warm
+            times[n_threads].append(_round(engine, ids, work.steps))
+            progress.advance(sum(len(t) for t in times.values()))
+    rows: list[Json] = []
+    roofs: list[Json] = []
+    for n_threads, engine in engines.items():
+        isa = engine.isa if isinstance(engine, native.Engine) else None
+        macs = native.roof(isa, n_threads) if isa else None
+        n_bytes = read_rate(work.n_bytes, n_threads)
+        roofs.append({"threads": n_threads, "isa": isa, "macs_per_second": macs, "bytes_per_second": n_bytes})
+        prompt, decode = zip(*times[n_threads], strict=True)
+        rows += [
+            _row(n_threads, "prompt", [work.prompt / s for s in prompt], work.macs / work.prompt, macs),
+            _row(n_threads, "decode", [work.steps / s for s in decode], work.n_bytes, n_bytes),
+        ]
+    return {
+        "work": {"prompt": work.prompt, "steps": work.steps, "macs": work.macs, "bytes": work.n_bytes},
+        "roofs": roofs,
+        "rows": rows,
+    }
