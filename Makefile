@@ -4,6 +4,7 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WEBGPU := $(VENV)/.webgpu
 OUT ?= out/demo
 
 .PHONY: demo test check test-slow lint setup clean help
@@ -36,7 +37,11 @@ lint: $(READY)
 check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
-test-slow: $(READY)
+$(WEBGPU): $(READY)
+	@WEBGPU=1 scripts/setup.sh "$(VENV)" $(PYTHON)
+	@touch $@
+
+test-slow: $(READY) $(WEBGPU)
 	$(BIN)/python -m pytest -m slow
 
 clean:
