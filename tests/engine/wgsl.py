@@ -140,7 +140,11 @@ class Device:
 
     def linear(self, codes_TI: Ints, layer: Linear) -> Ints:
         (n, i), o = codes_TI.shape, layer.row_m_O.size
-        inputs = (pack(codes_TI), pack(layer.weight_IO.T), pack_rows(layer.row_m_O, layer.row_s_O))
+        inputs = (
+            pack(codes_TI),
+            pack(layer.codes_OI.astype(np.int64)),
+            pack_rows(layer.row_m_O, layer.row_s_O),
+        )
         groups = (-(-o // LANES), n)
         out = self.run(self.source("linear"), "linear", groups, [i, o], *inputs, np.zeros((n, o), np.int32))
         return out[0].astype(np.int64)
