@@ -238,7 +238,7 @@ HEADS = [(sigma, n) for sigma in (0.5, 2.0) for n in (512, 16384, 131072, 2**20)
 
 
 def head_row(sigma: float, n_keys: int, outlier_bits: int, bits: int | None) -> Row:
-    errors = [head_error(sigma, n_keys, outlier_bits, bits, seed) for seed in range(2)]
+    errors = [head_error(sigma, n_keys, outlier_bits, bits, seed) for seed in range(4)]
     return {"error": float(np.sqrt(np.mean(np.square(errors))))}
 
 
