@@ -4,6 +4,7 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WEBGPU := $(VENV)/.webgpu
 OUT ?= out/demo
 # The fuzzer is 35 MB and has no wheel for every Python: it comes with the tests that use it, and they skip without it.
 FUZZER := atheris==3.0.0
@@ -39,7 +40,11 @@ lint: $(READY)
 check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
-test-slow: $(READY)
+$(WEBGPU): $(READY)
+	@WEBGPU=1 scripts/setup.sh "$(VENV)" $(PYTHON)
+	@touch $@
+
+test-slow: $(READY) $(WEBGPU)
 	-$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: $(FUZZER)
 	$(BIN)/python -m pytest -m slow
 

@@ -55,5 +55,12 @@ if command -v "$cxx" >/dev/null 2>&1; then
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi
+# A GPU in software, for the shader tests alone: asked for with WEBGPU=1 (make test-slow), and never a reason to stop outside CI.
+if [ -n "${WEBGPU:-}" ]; then
+    [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || {
+        [ -z "${CI:-}" ] || exit 1
+        say "no Vulkan driver: the shader tests are skipped"
+    }
+fi
 touch "$venv/.ready"
 say "ready"

@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "sevenfold"
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 PYTHON = sorted(p for base in ("src", "tests", "benchmarks") for p in (ROOT / base).rglob("*.py"))
-NATIVE = sorted(p for kind in ("h", "cpp") for p in (ROOT / "native").glob(f"*.{kind}"))
+NATIVE = sorted(p for kind in ("native/*.h", "native/*.cpp", "web/**/*.wgsl") for p in ROOT.glob(kind))
 SOURCES = [p for p in PYTHON if SOURCE in p.parents]
 # The names of these words are split so that this file does not contain them.
 UNFINISHED = re.compile(
