@@ -1,46 +1,10 @@
 // A driver for sanitizer builds: random models of a few shapes on every instruction set, prompts cut and stepped, calls that are
 // refused. Exits 1 when two instruction sets, or two cuts, differ.
 #include <cstdio>
-#include <cstring>
-#include <vector>
 
-#include "s7.h"
+#include "random_model.h"
 
 namespace {
-
-struct Random {
-    uint64_t state = 1;
-    int64_t between(int64_t low, int64_t high) {
-        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-        return low + static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(high - low + 1));
-    }
-};
-
-// Exactly sized arrays, so that a read past the end is seen.
-template <class T>
-std::vector<T> numbers(Random &random, int64_t n, int64_t low, int64_t high) {
-    std::vector<T> out;
-    out.reserve(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) out.push_back(static_cast<T>(random.between(low, high)));
-    return out;
-}
-
-struct Arrays {
-    std::vector<std::vector<int8_t>> codes;
-    std::vector<std::vector<uint16_t>> rows;
-    std::vector<std::vector<int16_t>> halves;
-
-    s7_linear linear(Random &r, int32_t n_out, int32_t n_in) {
-        codes.push_back(numbers<int8_t>(r, int64_t{n_out} * n_in, -127, 127));
-        rows.push_back(numbers<uint16_t>(r, n_out, 0, 65535));
-        rows.push_back(numbers<uint16_t>(r, n_out, 16, 70));
-        return {codes.back().data(), rows[rows.size() - 2].data(), rows.back().data(), n_out, n_in, 25};
-    }
-    s7_norm norm(Random &r, int32_t n) {
-        halves.push_back(numbers<int16_t>(r, n, -32768, 32767));
-        return {halves.back().data(), 343597, n, 11};
-    }
-};
 
 // Logits of the ids, cut at `cut`, then refused calls. Empty on an error.
 std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vector<int32_t> &ids, int32_t cut,
@@ -85,34 +49,15 @@ std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vect
     return good ? logits : std::vector<int32_t>{};
 }
 
-bool shape_holds(s7_shape shape) {
+bool shape_holds(const s7_shape &shape) {
     Random random;
-    Arrays arrays;
-    s7_tables tables{};
-    for (int i = 0; i < S7_EXP2_ENTRIES; ++i) tables.exp2[i] = 32512 - i * 254;
-    for (int i = 0; i < S7_SIGMOID_ENTRIES; ++i) tables.sigmoid[i] = 16384 + i * 32;
-    for (int i = 0; i < S7_RSQRT_ENTRIES; ++i) tables.rsqrt[i] = 65281 - i * 170;
-    const int32_t d = shape.d_model, q = shape.n_heads * shape.head_dim, kv = shape.n_kv_heads * shape.head_dim;
-    std::vector<std::vector<s7_ffn>> experts(static_cast<size_t>(shape.n_layers));
-    std::vector<s7_layer> layers;
-    for (auto &mine : experts) {
-        for (int32_t e = 0; e < shape.n_experts; ++e) {
-            mine.push_back({arrays.linear(random, shape.d_ffn, d), arrays.linear(random, shape.d_ffn, d),
-                            arrays.linear(random, d, shape.d_ffn)});
-        }
-        layers.push_back({arrays.norm(random, d), arrays.norm(random, d), arrays.linear(random, q, d),
-                          arrays.linear(random, kv, d), arrays.linear(random, kv, d), arrays.linear(random, d, q), mine.data()});
-    }
-    const auto rope = numbers<int16_t>(random, int64_t{shape.context} * shape.head_dim, -32768, 32767);
-    const auto router = numbers<uint8_t>(random, shape.vocab_size, 0, shape.n_experts - 1);
-    const s7_weights weights{arrays.linear(random, shape.vocab_size, d), rope.data(), static_cast<int64_t>(rope.size()),
-                             router.data(), layers.data(), arrays.norm(random, d), arrays.linear(random, shape.vocab_size, d)};
-    const auto ids = numbers<int32_t>(random, shape.context - 3, 0, shape.vocab_size - 1);
+    const RandomModel made(shape, random);
+    const auto ids = RandomModel::numbers<int32_t>(random, shape.context - 3, 0, shape.vocab_size - 1);
     std::vector<int32_t> first;
     for (int isa = 0; isa < S7_ISA_COUNT; ++isa) {
         if (!s7_isa_supported(static_cast<s7_isa>(isa))) continue;
         s7_model *model = nullptr;
-        if (s7_model_create(&shape, &tables, &weights, static_cast<s7_isa>(isa), &model) != S7_OK) return false;
+        if (s7_model_create(&shape, &made.tables, &made.weights, static_cast<s7_isa>(isa), &model) != S7_OK) return false;
         for (const int32_t cut : {1, shape.context / 2, shape.context - 4}) {
             const auto logits = run(model, shape, ids, cut, 1 + cut % 3);
             if (first.empty()) first = logits;
@@ -123,7 +68,7 @@ bool shape_holds(s7_shape shape) {
     s7_shape wrong = shape;
     wrong.d_model += 1;
     s7_model *none = nullptr;
-    return s7_model_create(&wrong, &tables, &weights, S7_SCALAR, &none) == S7_SHAPE && none == nullptr;
+    return s7_model_create(&wrong, &made.tables, &made.weights, S7_SCALAR, &none) == S7_SHAPE && none == nullptr;
 }
 
 }  // namespace
