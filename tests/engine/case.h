@@ -29,8 +29,8 @@ struct Case {
     const T *array(FILE *from, int64_t n_expected, int64_t *n_found = nullptr) {
         uint32_t n = 0;
         if (!good) return nullptr;
-        if (std::fread(&n, 4, 1, from) != 1) {
-            at_end = kept.empty();
+        if (const size_t n_read = std::fread(&n, 1, 4, from); n_read != 4) {
+            at_end = n_read == 0 && kept.empty();
             good = false;
             return nullptr;
         }

@@ -1,6 +1,8 @@
 // A driver for sanitizer builds: random models of a few shapes on every instruction set, prompts cut and stepped, calls that are
-// refused. Exits 1 when two instruction sets, or two cuts, differ.
+// refused; two callers at once on sequences that share pages. Exits 1 when two instruction sets, two cuts or two callers differ.
+#include <algorithm>
 #include <cstdio>
+#include <pthread.h>
 
 #include "random_model.h"
 
@@ -49,6 +51,50 @@ std::vector<int32_t> run(s7_model *model, const s7_shape &shape, const std::vect
     return good ? logits : std::vector<int32_t>{};
 }
 
+struct Caller {
+    const s7_model *model;
+    const s7_shape *shape;
+    const std::vector<int32_t> *ids, *expected;
+    s7_session *session;  // begins with pages that the other caller's has, too
+    bool good = false;
+    pthread_t thread{};
+};
+
+// What is left of the ids, twice: on a fork, and on what it was forked from.
+void *caller(void *seat) {
+    auto &my = *static_cast<Caller *>(seat);
+    s7_team *team = nullptr;
+    s7_session *fork = nullptr;
+    const int32_t held = s7_session_length(my.session), n = static_cast<int32_t>(my.ids->size()) - held;
+    std::vector<int32_t> logits(static_cast<size_t>(n) * static_cast<size_t>(my.shape->vocab_size));
+    my.good = s7_team_create(my.model, 2, &team) == S7_OK && s7_session_fork(my.session, held, &fork) == S7_OK;
+    for (s7_session *session : {fork, my.session}) {
+        const s7_run call{session, my.ids->data() + held, n, n, logits.data()};
+        my.good = my.good && s7_forward(team, &call, 1) == S7_OK &&
+                  std::equal(logits.rbegin(), logits.rend(), my.expected->rbegin());
+        s7_session_free(session);
+    }
+    s7_team_free(team);
+    return nullptr;
+}
+
+// Two callers with teams of their own, on one model and on sequences that share their beginning.
+bool callers_hold(const s7_model *model, const s7_shape &shape, const std::vector<int32_t> &ids, const std::vector<int32_t> &expected) {
+    s7_session *base = nullptr;
+    s7_team *team = nullptr;
+    bool good = s7_session_create(model, &base) == S7_OK && s7_team_create(model, 1, &team) == S7_OK;
+    const s7_run half{base, ids.data(), static_cast<int32_t>(ids.size()) / 2, 0, nullptr};
+    good = good && s7_forward(team, &half, 1) == S7_OK;
+    Caller callers[2] = {{model, &shape, &ids, &expected, nullptr}, {model, &shape, &ids, &expected, nullptr}};
+    for (Caller &each : callers) good = good && s7_session_fork(base, half.n_ids, &each.session) == S7_OK;
+    if (!good) return false;
+    for (Caller &each : callers) good = pthread_create(&each.thread, nullptr, caller, &each) == 0 && good;
+    s7_session_free(base);
+    for (Caller &each : callers) pthread_join(each.thread, nullptr);
+    s7_team_free(team);
+    return good && callers[0].good && callers[1].good;
+}
+
 bool shape_holds(const s7_shape &shape) {
     Random random;
     const RandomModel made(shape, random);
@@ -63,7 +109,9 @@ bool shape_holds(const s7_shape &shape) {
             if (first.empty()) first = logits;
             if (logits.empty() || logits != first) return false;
         }
+        const bool calm = callers_hold(model, shape, ids, first);
         s7_model_free(model);
+        if (!calm) return false;
     }
     s7_shape wrong = shape;
     wrong.d_model += 1;

@@ -77,7 +77,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             zig("env", "S7_OBJECTS=1", f"CXX={' '.join(compiler)}", sources / "build.sh", out)
             objects, driver = sorted(out.glob("*.o")), out / "driver"
             text = Path(__file__).with_name("cross_driver.cpp")
-            zig(*compiler, "-static", "-std=c++20", "-O1", "-I", ROOT / "native", text, *objects, "-o", driver)
+            zig(*compiler, "-static", "-std=c++20", "-O1", "-fno-exceptions", "-I", ROOT / "native", text, *objects, "-o", driver)
             done[triple, sources] = driver
         return done[triple, sources]
 
