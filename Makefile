@@ -4,21 +4,28 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SLOW_READY := $(VENV)/.slow-ready
 OUT ?= out/demo
 
-.PHONY: demo test check test-slow lint setup clean help
+.PHONY: demo test check test-slow slow-tools lint setup clean help
 
 help:
 	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
 	@echo "make test       set up, then the tests"
 	@echo "make check      what CI runs: lint, types, house rules, tests, tests under python -O"
 	@echo "make test-slow  the suites that take minutes"
+	@echo "make slow-tools what they build and run with for other processors: zig, qemu-user, Node.js, CMake"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
 $(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*)
 	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
+$(SLOW_READY): $(READY) requirements-slow.txt
+	@SLOW_TOOLS=1 scripts/setup.sh "$(VENV)" $(PYTHON)
+
 setup: $(READY)
+
+slow-tools: $(SLOW_READY)
 
 demo: $(READY)
 	$(BIN)/s7 make recipes/s7/demo-1m.yaml --out $(OUT)
@@ -36,7 +43,7 @@ lint: $(READY)
 check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
-test-slow: $(READY)
+test-slow: $(SLOW_READY)
 	$(BIN)/python -m pytest -m slow
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.subprocess,
-    pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not here: `make slow-tools` installs it"),
+    pytest.mark.skipif(
+        shutil.which("cmake") is None, reason="cmake is not here: `make slow-tools` installs it"
+    ),
 ]
 
 
@@ -32,7 +35,17 @@ def wheel(out: Path, cxx: str) -> Path:
     stale.mkdir(exist_ok=True)
     (stale / "stale.so").write_text("of the checkout")
     environment = {k: v for k, v in os.environ.items() if k != "CI"} | {"CXX": cxx}
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", out / "wheels", out]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        out / "wheels",
+        out,
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (made,) = (out / "wheels").glob("*.whl")
@@ -53,7 +66,12 @@ def install(made: Path, out: Path) -> Callable[..., str]:
     def s7(*arguments: str) -> str:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"COLUMNS": "200"}
         return subprocess.run(
-            [out / "bin" / "s7", *arguments], env=environment, cwd=out, capture_output=True, text=True, check=True
+            [out / "bin" / "s7", *arguments],
+            env=environment,
+            cwd=out,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
 
     where = subprocess.run(
@@ -75,7 +93,9 @@ def test_a_wheel_with_the_native_engine(tmp_path: Path) -> None:
     names = ZipFile(made).namelist()
     assert [n for n in names if "_native" in n] == ["sevenfold/engine/_native/libs7.so"]
     s7 = install(made, tmp_path / "fresh")
-    assert [line.split()[:2] for line in s7("backends").splitlines() if "native" in line] == [["native", "pass"]]
+    assert [line.split()[:2] for line in s7("backends").splitlines() if "native" in line] == [
+        ["native", "pass"]
+    ]
     assert "s7/demo-1m" in s7("recipes")
 
 

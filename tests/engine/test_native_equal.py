@@ -164,7 +164,9 @@ class ManySessions(Sessions):
     """The same, for longer."""
 
 
-ManySessions.TestCase.settings = settings(Sessions.TestCase.settings, max_examples=200, stateful_step_count=40)
+ManySessions.TestCase.settings = settings(
+    Sessions.TestCase.settings, max_examples=200, stateful_step_count=40
+)
 TestManySessions = pytest.mark.slow(ManySessions.TestCase)
 
 
@@ -202,7 +204,17 @@ def real_code(vocab_size: int, n_tokens: int) -> Ints:
     from sevenfold.tokenizer.codec import Tokenizer
     from sevenfold.tokenizer.train import train_bpe
 
-    names = ("argparse", "ast", "dataclasses", "datetime", "decimal", "inspect", "pathlib", "typing", "zipfile")
+    names = (
+        "argparse",
+        "ast",
+        "dataclasses",
+        "datetime",
+        "decimal",
+        "inspect",
+        "pathlib",
+        "typing",
+        "zipfile",
+    )
     library = Path(sysconfig.get_path("stdlib"))
     texts = [path.read_text("utf-8") for name in names if (path := library / f"{name}.py").is_file()]
     spec = TokenizerSpec(vocab_size=vocab_size)
@@ -226,7 +238,10 @@ def test_twenty_thousand_tokens_of_real_code(shape: str) -> None:
         for engine in engines:
             session, at = engine.session(), 0
             for cut in sorted({*rng.integers(1, context, 3).tolist(), context}):
-                assert np.array_equal(session.forward(window[at:cut]), expected[at:cut]), (index, engine.detail)
+                assert np.array_equal(session.forward(window[at:cut]), expected[at:cut]), (
+                    index,
+                    engine.detail,
+                )
                 at = cut
             if index % 8 == 0:
                 same_cache(session, weights, window)

@@ -53,15 +53,15 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_driver_agrees_with_the_reference(driver: Path) -> None:
-    lines = [
-        f"case {i} {isa}: equal\n" for i in range(len(SHORT)) for isa in native.instruction_sets()
-    ]
+    lines = [f"case {i} {isa}: equal\n" for i in range(len(SHORT)) for isa in native.instruction_sets()]
     assert run([driver], b"".join(map(case, SHORT)))[:2] == (0, "".join(lines))
 
 
 @pytest.mark.parametrize("flip", [("exp2", 3), ("sigmoid", 2), ("rsqrt", 15)], ids=lambda flip: flip[0])
 def test_a_flipped_table_entry_fails(flip: tuple[str, int], driver: Path) -> None:
-    assert run([driver], case("dense", flip))[:2] == (1, "case 0 scalar: logits\n")
+    code, said, _ = run([driver], case("dense", flip))
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("case 0 scalar: logits")
 
 
 def test_a_cut_case_fails(driver: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_build_with_a_wrong_constant_fails(name: str, tmp_path: Path) -> None:
     built = program("cross_driver", tmp_path / "out", ("-O1",), sources)
     code, said, _ = run([built], b"".join(case(c) for c in CASES))
     assert code == 1
-    assert said.splitlines()[-1].endswith(("logits", "keys and values"))
+    assert said.splitlines()[-1].endswith(("logits", "logits of a batch", "keys and values"))
 
 
 # Sanitizers.

@@ -1,7 +1,7 @@
-"""The names of the instructions of a WebAssembly object that matter here: what is arithmetic on floats, and what is not.
+"""Reads the instructions of a WebAssembly object, and says which of them are arithmetic on floats.
 
-Reads the code section of a module or object (WebAssembly core 3.0, chapter 5, "Binary Format"), instruction by instruction; one that
-it does not know is an error, so nothing is passed over.
+Of the code section of a module or object (WebAssembly core 3.0, chapter 5, "Binary Format"), one by one; one that it does
+not know is an error, so nothing is passed over.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 CODE_SECTION = 10
-BLOCK, INDEX, TWO, MEMORY, LANE, TYPES, BR_TABLE = "block", "index", "two", "memory", "lane", "types", "br_table"
+BLOCK, INDEX, TWO, MEMORY, LANE, TYPES, BR_TABLE = (
+    "block",
+    "index",
+    "two",
+    "memory",
+    "lane",
+    "types",
+    "br_table",
+)
 # Opcodes by prefix (0: none), and the immediates of those that have any: a kind, or a number of bytes.
 KNOWN = {
     0x00: {*range(6), *range(0x0B, 0x12), 0x1A, 0x1B, 0x1C, *range(0x20, 0x27), *range(0x28, 0xC5)},
