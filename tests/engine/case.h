@@ -12,7 +12,7 @@
 struct Case {
     std::deque<std::vector<char>> kept;  // never moves what it holds
     std::deque<std::vector<s7_ffn>> experts;
-    std::vector<s7_layer> layers;
+    std::vector<s7_layer> layers;  // the trunk, then each expert's stack
     s7_shape shape{};
     s7_tables tables{};
     s7_weights weights{};
@@ -67,12 +67,13 @@ struct Case {
         weights.embedding = linear(from);
         weights.cos_sin = array<int16_t>(from, -1, &weights.n_cos_sin);
         weights.router = array<uint8_t>(from, shape.vocab_size);
-        for (int32_t i = 0; good && i < shape.n_layers; ++i) {
+        const int32_t n_behind = shape.stack_layers * shape.n_experts, n_here = shape.stack_layers > 0 ? 1 : shape.n_experts;
+        for (int32_t i = 0; good && i < shape.n_layers + n_behind; ++i) {
             s7_layer layer{};
             layer.attn_norm = norm(from), layer.ffn_norm = norm(from);
             layer.q = linear(from), layer.k = linear(from), layer.v = linear(from), layer.o = linear(from);
             auto &mine = experts.emplace_back();
-            for (int32_t e = 0; good && e < shape.n_experts; ++e) {
+            for (int32_t e = 0; good && e < n_here; ++e) {
                 s7_ffn ffn{};
                 ffn.gate = linear(from), ffn.up = linear(from), ffn.down = linear(from);
                 mine.push_back(ffn);
@@ -81,6 +82,7 @@ struct Case {
             layers.push_back(layer);
         }
         weights.layers = layers.data();
+        weights.stacks = n_behind > 0 ? layers.data() + shape.n_layers : nullptr;
         weights.final_norm = norm(from);
         weights.head = linear(from);
     }
@@ -92,7 +94,7 @@ struct Case {
         n_ids = static_cast<int32_t>(n);
         logits = array<int32_t>(from, n * shape.vocab_size);
         const int64_t scales = n * shape.n_kv_heads;
-        for (int32_t i = 0; good && i < 2 * shape.n_layers; ++i) {
+        for (int32_t i = 0; good && i < 2 * (shape.n_layers + shape.stack_layers); ++i) {
             Cached c{};
             c.codes = array<int8_t>(from, scales * shape.head_dim);
             c.m = array<int32_t>(from, scales);

@@ -20,11 +20,12 @@ CASES: dict[str, tuple[str, dict[str, int], int]] = {  # shape, changes of it, t
     "gqa_odd": ("gqa", {"d_model": 67, "d_ffn": 131, "vocab_size": 337, "head_dim": 18}, 22),
     "moe": ("moe", {}, 21),
     "one": ("one", {}, 12),
+    "stacks": ("stacks", {}, 20),
     "gqa_odd_pages": ("gqa", {"context": 90, "d_model": 67, "d_ffn": 131, "vocab_size": 337, "head_dim": 18}, 80),
     "moe_pages": ("moe", {"context": 140, "d_model": 64, "d_ffn": 128, "vocab_size": 64, "head_dim": 16}, 131),
     "past_a_panel": ("dense", {"context": 70, "d_model": 17, "d_ffn": 33, "vocab_size": 65, "head_dim": 34}, 66),
 }  # fmt: skip
-SHORT = ("dense", "gqa_odd", "moe", "one")
+SHORT = ("dense", "gqa_odd", "moe", "one", "stacks")
 
 
 def linear(codes_OI: object, m: object, s: object, exponent: int) -> Iterator[Part]:
@@ -41,12 +42,14 @@ def norm(n: Norm) -> Iterator[Part]:
 
 def parts(model: IntegerModel) -> Iterator[Part]:
     """The arrays of a model in the order of case.h."""
-    sizes = {"d_ffn": model.layers[0].experts[0].gate.row_m_O.size}
-    yield [sizes.get(name) or getattr(model.shape, name) for name in abi.SHAPE_FIELDS], "<i4"
+    behind = [layer for stack in model.stacks for layer in stack]
+    widths = {"d_ffn": model.layers[0], "stack_d_ffn": behind[0] if behind else None}
+    sizes = {name: layer.experts[0].gate.row_m_O.size if layer else 0 for name, layer in widths.items()}
+    yield [sizes[name] if name in sizes else getattr(model.shape, name) for name in abi.SHAPE_FIELDS], "<i4"
     yield np.concatenate([fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table()]), "<i4"
     yield from linear(model.embedding_VD, model.embedding_m_V, model.embedding_s_V, 0)
     yield from ((model.rope_CP2, "<i2"), (model.router_V, "<u1"))
-    for layer in model.layers:
+    for layer in (*model.layers, *behind):
         yield from (*norm(layer.attn_norm), *norm(layer.ffn_norm))
         for w in (layer.q, layer.k, layer.v, layer.o):
             yield from projection(w)

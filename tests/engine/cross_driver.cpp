@@ -32,7 +32,7 @@ struct Run {  // one model on one team
         std::vector<int8_t> c(static_cast<size_t>(codes));
         std::vector<int32_t> m(static_cast<size_t>(scales)), e(static_cast<size_t>(scales));
         bool same = true;
-        for (int32_t i = 0; i < 2 * from.shape.n_layers; ++i) {
+        for (int32_t i = 0; i < 2 * (from.shape.n_layers + from.shape.stack_layers); ++i) {
             const Case::Cached &want = from.cached[static_cast<size_t>(i)];
             same = same && s7_session_kv(session, i / 2, i % 2, c.data(), codes, m.data(), e.data(), scales) == S7_OK &&
                    std::memcmp(c.data(), want.codes, c.size()) == 0 && std::memcmp(m.data(), want.m, m.size() * 4) == 0 &&

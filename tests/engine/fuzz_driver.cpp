@@ -16,7 +16,8 @@ constexpr int64_t kEdges[] = {-2147483648LL, -65537, -32768, -129, -128, -1, 0, 
 
 s7_shape random_shape(Random &r) {
     const auto small = [&](int64_t most) { return static_cast<int32_t>(r.between(1, most)); };
-    s7_shape shape{small(40), small(2), 0, small(3), 2 * small(12), small(40), small(40), 7 + small(80), small(3), 16, 48022, 30};
+    s7_shape shape{small(40), small(2), 0, small(3), 2 * small(12), small(40), small(40), 7 + small(80), small(3), 16, 48022, 30, 0, 0};
+    if (r.between(0, 3) == 0) shape.stack_layers = small(2), shape.stack_d_ffn = small(40);
     shape.n_heads = shape.n_kv_heads * small(4);
     return shape;
 }
@@ -71,6 +72,7 @@ void damage_shape(Random &r, s7_shape &shape) {
     std::memcpy(&shape, fields, sizeof shape);
     if (shape.n_layers > before.n_layers) shape.n_layers = before.n_layers;
     if (shape.n_experts > before.n_experts) shape.n_experts = before.n_experts;
+    if (shape.stack_layers > before.stack_layers || shape.stack_layers == 0) shape.stack_layers = before.stack_layers;
 }
 
 void damage_model(Random &r, RandomModel &model) {
@@ -90,11 +92,12 @@ void damage_model(Random &r, RandomModel &model) {
             break;
         }
         default:
-            switch (r.between(0, 5)) {
+            switch (r.between(0, 6)) {
                 case 0: drop(model.weights.cos_sin); break;
                 case 1: drop(model.weights.router); break;
                 case 2: drop(model.weights.layers); break;
                 case 3: model.weights.n_cos_sin = r.one_of(kEdges); break;
+                case 6: drop(model.weights.stacks); break;
                 case 4: damage_norm(r, model.weights.final_norm); break;
                 default: damage_linear(r, r.between(0, 1) ? model.weights.embedding : model.weights.head); break;
             }
@@ -131,10 +134,15 @@ std::vector<int32_t> calls(const s7_model *model, const s7_shape &shape, Random 
             }
             case 1: trace.push_back(s7_session_truncate(session, any(s7_session_length(session)))); break;
             case 2: {
-                int32_t tokens[4] = {}, made = 0;
                 const auto n = static_cast<int32_t>(r.between(-1, 4));
-                trace.push_back(s7_greedy(team, session, ids.data(), n_ids, any(shape.vocab_size), tokens, n, &made, logits.data()));
-                trace.insert(trace.end(), tokens, tokens + made);
+                const int32_t stop = any(shape.vocab_size);
+                std::vector<int32_t> tokens(static_cast<size_t>(n > 0 ? 2 * n : 1));  // exactly what may be written
+                int32_t made[2] = {};
+                const s7_run both[] = {{sessions[0], ids.data(), n_ids, 0, logits.data()},
+                                       {sessions[1], ids.data(), n_ids, 0, r.between(0, 1) ? logits.data() + shape.vocab_size : nullptr}};
+                trace.push_back(s7_greedy(team, both, r.between(0, 1) ? 2 : 1, stop, tokens.data(), n, made));
+                trace.insert(trace.end(), tokens.begin(), tokens.end());
+                trace.insert(trace.end(), made, made + 2);
                 break;
             }
             case 3: {

@@ -122,10 +122,13 @@ bool shape_holds(const s7_shape &shape) {
 }  // namespace
 
 int main() {
-    // d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ffn, vocab_size, context, n_experts, residual exponent, score m, e
-    const s7_shape shapes[] = {{24, 2, 4, 4, 6, 10, 37, 24, 1, 16, 48022, 30},   {67, 2, 4, 2, 18, 131, 337, 150, 2, 16, 48022, 30},
-                               {1, 1, 1, 1, 2, 1, 1, 8, 1, 16, 48022, 30},       {64, 1, 2, 1, 64, 128, 64, 80, 3, 16, 48022, 30},
-                               {17, 1, 3, 1, 34, 33, 65, 70, 1, -1024, 65535, -1024}};
+    // d_model, layers, heads, KV heads, head_dim, d_ffn, vocabulary, context, experts, residual exponent, score m, e, stack layers, d_ffn
+    const s7_shape shapes[] = {{24, 2, 4, 4, 6, 10, 37, 24, 1, 16, 48022, 30, 0, 0},
+                               {67, 2, 4, 2, 18, 131, 337, 150, 2, 16, 48022, 30, 0, 0},
+                               {1, 1, 1, 1, 2, 1, 1, 8, 1, 16, 48022, 30, 0, 0},
+                               {64, 1, 2, 1, 64, 128, 64, 80, 3, 16, 48022, 30, 0, 0},
+                               {17, 1, 3, 1, 34, 33, 65, 70, 1, -1024, 65535, -1024, 0, 0},
+                               {24, 1, 4, 2, 6, 10, 37, 80, 3, 16, 48022, 30, 2, 7}};
     for (const s7_shape &shape : shapes) {
         if (!shape_holds(shape)) {
             std::printf("failed: d_model %d\n", shape.d_model);

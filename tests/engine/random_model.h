@@ -35,7 +35,7 @@ struct RandomModel {
     std::deque<std::vector<int16_t>> halves;
     std::vector<uint8_t> router;
     std::deque<std::vector<s7_ffn>> experts;
-    std::vector<s7_layer> layers;
+    std::vector<s7_layer> layers;  // the trunk, then each expert's stack
 
     // Exactly sized, so that a read past the end is seen.
     template <class T>
@@ -63,10 +63,12 @@ struct RandomModel {
         for (int i = 0; i < S7_SIGMOID_ENTRIES; ++i) tables.sigmoid[i] = 16384 + i * 32;
         for (int i = 0; i < S7_RSQRT_ENTRIES; ++i) tables.rsqrt[i] = 65281 - i * 170;
         const int32_t d = shape.d_model, q = shape.n_heads * shape.head_dim, kv = shape.n_kv_heads * shape.head_dim;
-        for (int32_t i = 0; i < shape.n_layers; ++i) {
+        const int32_t n_behind = shape.stack_layers * shape.n_experts;
+        for (int32_t i = 0; i < shape.n_layers + n_behind; ++i) {
+            const int32_t f = i < shape.n_layers ? shape.d_ffn : shape.stack_d_ffn;
             auto &mine = experts.emplace_back();
-            for (int32_t e = 0; e < shape.n_experts; ++e) {
-                mine.push_back({linear(random, shape.d_ffn, d), linear(random, shape.d_ffn, d), linear(random, d, shape.d_ffn)});
+            for (int32_t e = 0; e < (n_behind > 0 ? 1 : shape.n_experts); ++e) {
+                mine.push_back({linear(random, f, d), linear(random, f, d), linear(random, d, f)});
             }
             layers.push_back({norm(random, d), norm(random, d), linear(random, q, d), linear(random, kv, d), linear(random, kv, d),
                               linear(random, d, q), mine.data()});
@@ -75,6 +77,6 @@ struct RandomModel {
         const auto &rope = halves.back();
         router = numbers<uint8_t>(random, shape.vocab_size, 0, shape.n_experts - 1);
         weights = {linear(random, shape.vocab_size, d), rope.data(), static_cast<int64_t>(rope.size()), router.data(),
-                   layers.data(), norm(random, d), linear(random, shape.vocab_size, d)};
+                   layers.data(), n_behind > 0 ? layers.data() + shape.n_layers : nullptr, norm(random, d), linear(random, shape.vocab_size, d)};
     }
 };
