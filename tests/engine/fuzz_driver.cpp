@@ -109,7 +109,7 @@ std::vector<int32_t> calls(const s7_model *model, const s7_shape &shape, Random 
     std::vector<int32_t> trace, logits(static_cast<size_t>(shape.vocab_size) * 3);
     s7_team *team = nullptr;
     s7_session *sessions[2] = {};
-    trace.push_back(s7_team_create(model, r.between(0, 15) ? 1 : 2, &team));
+    trace.push_back(s7_team_create(model, r.between(0, 63) ? 1 : 2, &team));
     for (auto *&session : sessions) trace.push_back(s7_session_create(model, &session));
     for (int call = 0; call < 8; ++call) {
         s7_session *&session = sessions[r.between(0, 1)];
