@@ -4,12 +4,10 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-WEBGPU := $(VENV)/.webgpu
+SLOW_READY := $(VENV)/.slow-ready
 OUT ?= out/demo
-# The fuzzer is 35 MB and has no wheel for every Python: it comes with the tests that use it, and they skip without it.
-FUZZER := atheris==3.0.0
 
-.PHONY: demo test check test-slow lint setup bench bench-peers clean help
+.PHONY: demo test check test-slow slow-tools lint setup bench bench-peers clean help
 
 help:
 	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
@@ -17,12 +15,18 @@ help:
 	@echo "make check      what CI runs: lint, types, house rules, tests, tests under python -O"
 	@echo "make test-slow  the suites that take minutes"
 	@echo "make bench      tokens/s beside the peers of 'make bench-peers', the seal, the first token, memory"
+	@echo "make slow-tools what they build and run with for other processors: zig, qemu-user, Node.js, CMake; a GPU in software; a fuzzer"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
 $(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*)
 	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
+$(SLOW_READY): $(READY) requirements-slow.txt
+	@SLOW_TOOLS=1 scripts/setup.sh "$(VENV)" $(PYTHON)
+
 setup: $(READY)
+
+slow-tools: $(SLOW_READY)
 
 demo: $(READY)
 	$(BIN)/s7 make recipes/s7/demo-1m.yaml --out $(OUT)
@@ -40,12 +44,7 @@ lint: $(READY)
 check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
-$(WEBGPU): $(READY)
-	@WEBGPU=1 scripts/setup.sh "$(VENV)" $(PYTHON)
-	@touch $@
-
-test-slow: $(READY) $(WEBGPU)
-	-$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: $(FUZZER)
+test-slow: $(SLOW_READY)
 	$(BIN)/python -m pytest -m slow
 
 # The peers live in an environment of their own. Builds llama.cpp: about ten minutes, once.

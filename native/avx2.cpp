@@ -1,8 +1,10 @@
 // AVX2: |a| is unsigned, its sign goes to the code. Pairs reach 2 * 128 * 127 = 32512, so 16 bits never saturate.
-#include "portable.h"
+#include "kernels.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+
+#include "portable.h"
 
 namespace {
 

@@ -1,10 +1,12 @@
 // AVX-512 with VNNI. vpdpbusd wants one factor unsigned: acts carry 128 more, and `start` takes 128 times an output's codes off
 // again; the limbs of P are unsigned by themselves. Sums wrap to the right value, for the exact result fits i32.
-#define S7_ACT_XOR 0x80
-#include "rows.h"
+#include "kernels.h"
 
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
+
+#define S7_ACT_XOR 0x80
+#include "rows.h"
 
 namespace {
 

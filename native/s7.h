@@ -38,7 +38,7 @@ typedef enum {
     S7_THREADS = 8     /* a number of threads outside 1 .. S7_MAX_THREADS, or the system gives no thread */
 } s7_status;
 
-/* AVX512 means with VNNI, NEON with dot products. */
+/* AVX512 means with VNNI. NEON takes dot products where the processor has them. */
 typedef enum { S7_SCALAR = 0, S7_AVX2 = 1, S7_AVX512 = 2, S7_NEON = 3, S7_WASM = 4, S7_ISA_COUNT = 5 } s7_isa;
 
 typedef struct {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make the private environment: setup.sh VENV [PYTHON]. Idempotent; every step that is done already is skipped.
+# Make the private environment: setup.sh VENV [PYTHON]. With SLOW_TOOLS=1 also what `make test-slow` takes.
+# Idempotent; every step that is done already is skipped.
 # PyTorch is installed first and by exact version, so that no resolver can replace it by another build.
 set -eu
 venv=${1:?usage: setup.sh VENV [PYTHON]}
@@ -45,8 +46,9 @@ $pip install -r requirements.txt
 $pip install --no-deps --no-build-isolation -e .
 # The native engine. Without a compiler, and without a way to get one, everything runs on the reference (`s7 backends` says so).
 cxx=${CXX:-g++}
-command -v "$cxx" >/dev/null 2>&1 || (debian_install g++) || true
-if command -v "$cxx" >/dev/null 2>&1; then
+has() { for tool in "$@"; do command -v "$tool" >/dev/null 2>&1 || return 1; done; }
+has "${cxx%% *}" || (debian_install g++) || true
+if has "${cxx%% *}"; then
     say "building the native engine"
     CXX=$cxx native/build.sh src/sevenfold/engine/_native || {
         [ -z "${CI:-}" ] || exit 1
@@ -55,12 +57,17 @@ if command -v "$cxx" >/dev/null 2>&1; then
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi
-# A GPU in software, for the shader tests alone: asked for with WEBGPU=1 (make test-slow), and never a reason to stop outside CI.
-if [ -n "${WEBGPU:-}" ]; then
-    [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || {
-        [ -z "${CI:-}" ] || exit 1
-        say "no Vulkan driver: the shader tests are skipped"
-    }
+# What the slow tests take to build for other processors, and to run there; a test whose tool is missing is skipped, and says so.
+if [ -n "${SLOW_TOOLS:-}" ]; then
+    say "installing the tools of the slow tests"
+    $pip install -r requirements-slow.txt
+    # The fuzzer is 35 MB and has no wheel for every Python.
+    $pip install --no-deps --only-binary :all: atheris==3.0.0 || say "no atheris for this Python: the fuzz tests are skipped"
+    has qemu-aarch64-static aarch64-linux-gnu-objdump || (debian_install qemu-user-static binutils-aarch64-linux-gnu) || [ -z "${CI:-}" ]
+    has node || (debian_install nodejs) || [ -z "${CI:-}" ]
+    # A GPU in software, for the shaders.
+    [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || [ -z "${CI:-}" ]
+    touch "$venv/.slow-ready"
 fi
 touch "$venv/.ready"
 say "ready"

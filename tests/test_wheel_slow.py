@@ -1,0 +1,108 @@
+"""A wheel holds the native engine and the recipes, for every Python; without a compiler it is made without the engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.subprocess,
+    pytest.mark.skipif(
+        not (shutil.which("cmake") or importlib.util.find_spec("cmake")),
+        reason="cmake is not here: `make slow-tools` installs it",
+    ),
+]
+
+
+def wheel(out: Path, cxx: str) -> Path:
+    """A wheel of a copy of the sources, so that nothing is written into the checkout."""
+    out.mkdir()
+    names = ("native", "recipes", "src", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
+    for name in names:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, out / name)
+    stale = out / "src" / "sevenfold" / "engine" / "_native"
+    stale.mkdir(exist_ok=True)
+    (stale / "stale.so").write_text("of the checkout")
+    environment = {k: v for k, v in os.environ.items() if k != "CI"} | {"CXX": cxx}
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        out / "wheels",
+        out,
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = (out / "wheels").glob("*.whl")
+    return made
+
+
+def install(made: Path, out: Path) -> Callable[..., str]:
+    """`s7` of a fresh environment that has the wheel, and this environment's packages behind it."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", out], check=True)
+    python = out / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "-q", made]
+    subprocess.run(command, check=True)
+    # The .pth files of a directory that is named by one are not read, so an editable sevenfold stays out.
+    packages = next(out.glob("lib/python*/site-packages"))
+    paths = [p for p in sys.path if "site-packages" in p] or [sysconfig.get_path("purelib")]
+    (packages / "behind.pth").write_text("\n".join(paths))
+
+    def s7(*arguments: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"COLUMNS": "200"}
+        return subprocess.run(
+            [out / "bin" / "s7", *arguments],
+            env=environment,
+            cwd=out,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    where = subprocess.run(
+        [python, "-P", "-c", "import sevenfold; print(sevenfold.__file__)"],
+        env={"PATH": os.environ["PATH"]}, cwd=out, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(out)), "the installed package is the one that runs"
+    return s7
+
+
+def test_a_wheel_with_the_native_engine(tmp_path: Path) -> None:
+    cxx = os.environ.get("CXX", "g++")
+    if shutil.which(cxx.split()[0]) is None:
+        pytest.skip(f"no {cxx}")
+    made = wheel(tmp_path / "source", cxx)
+    assert made.name.startswith("sevenfold-")
+    assert "-py3-none-" in made.name
+    assert not made.name.endswith("-any.whl")
+    names = ZipFile(made).namelist()
+    assert [n for n in names if "_native" in n] == ["sevenfold/engine/_native/libs7.so"]
+    s7 = install(made, tmp_path / "fresh")
+    assert [line.split()[:2] for line in s7("backends").splitlines() if "native" in line] == [
+        ["native", "pass"]
+    ]
+    assert "s7/demo-1m" in s7("recipes")
+
+
+def test_a_wheel_without_a_compiler(tmp_path: Path) -> None:
+    made = wheel(tmp_path / "source", "no-such-compiler")
+    assert not [n for n in ZipFile(made).namelist() if "_native" in n]
+    text = install(made, tmp_path / "fresh")("backends")
+    assert "was not built" in text
+    assert "pass" in text
