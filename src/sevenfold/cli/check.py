@@ -70,14 +70,20 @@ def verify(
             )
         partial.verify_stream(root, as_json)
         return
+    signed = _check_signature(file, signature, key, identity, issuer)
+    artifact = partial.open_rooted(file, root)
+    if part is not None or byte_range is not None:
+        partial.verify_partly(artifact, part, byte_range, as_json)
+    else:
+        _check_rules(artifact, signed, replay=replay, as_json=as_json)
+
+
+def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, as_json: bool) -> None:
+    """V0 to V7, shown; leaves with 3 when one does not hold."""
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.report.console import print_verification
 
-    signed = _check_signature(file, signature, key, identity, issuer)
-    artifact, engines = partial.open_rooted(file, root), _engines() if replay else []
-    if part is not None or byte_range is not None:
-        partial.verify_partly(artifact, part, byte_range, as_json)
-        return
+    engines = _engines() if replay else []
     if replay:
         from sevenfold.engine.session import replay as run_golden_prompts
 

@@ -36,10 +36,14 @@ SHAPE_FIELDS = [
 
 
 class Shape(Structure):
+    """s7_shape of native/s7.h."""
+
     _fields_ = [(name, c_int32) for name in SHAPE_FIELDS]
 
 
 class LinearView(Structure):
+    """s7_linear of native/s7.h."""
+
     _fields_ = [
         ("codes", c_void_p), ("row_m", c_void_p), ("row_s", c_void_p),
         ("n_out", c_int32), ("n_in", c_int32), ("exponent", c_int32),
@@ -47,14 +51,20 @@ class LinearView(Structure):
 
 
 class NormView(Structure):
+    """s7_norm of native/s7.h."""
+
     _fields_ = [("gain", c_void_p), ("eps", c_int64), ("n", c_int32), ("exponent", c_int32)]
 
 
 class FeedForwardView(Structure):
+    """s7_ffn of native/s7.h."""
+
     _fields_ = [("gate", LinearView), ("up", LinearView), ("down", LinearView)]
 
 
 class LayerView(Structure):
+    """s7_layer of native/s7.h."""
+
     _fields_ = [
         ("attn_norm", NormView), ("ffn_norm", NormView),
         ("q", LinearView), ("k", LinearView), ("v", LinearView), ("o", LinearView),
@@ -63,10 +73,14 @@ class LayerView(Structure):
 
 
 class Tables(Structure):
+    """s7_tables of native/s7.h."""
+
     _fields_ = [("exp2", c_int32 * 65), ("sigmoid", c_int32 * 513), ("rsqrt", c_int32 * 192)]
 
 
 class Weights(Structure):
+    """s7_weights of native/s7.h."""
+
     _fields_ = [
         ("embedding", LinearView), ("cos_sin", c_void_p), ("n_cos_sin", c_int64), ("router", c_void_p),
         ("layers", POINTER(LayerView)), ("stacks", POINTER(LayerView)), ("final_norm", NormView), ("head", LinearView),
@@ -74,6 +88,8 @@ class Weights(Structure):
 
 
 class Run(Structure):
+    """s7_run of native/s7.h."""
+
     _fields_ = [
         ("session", c_void_p), ("ids", c_void_p), ("n_ids", c_int32), ("n_logits", c_int32),
         ("logits", c_void_p),
@@ -118,6 +134,7 @@ class Arrays:
         self.kept: list[Any] = []
 
     def pointer(self, values: Any, dtype: type) -> int:
+        """Where the values lie, as that type, row by row."""
         array: NDArray[Any] = np.ascontiguousarray(values, dtype)
         self.kept.append(array)
         return int(array.ctypes.data)
@@ -157,6 +174,7 @@ class Arrays:
 
 
 def tables() -> Tables:
+    """The law's tables, from `core.fixed`: the one copy."""
     exp2, sigmoid, rsqrt = (
         t.tolist() for t in (fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table())
     )

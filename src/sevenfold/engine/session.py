@@ -212,8 +212,10 @@ class Model:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
             StorageError: the file cannot be read.  UsageError: no such backend, or it is not available here.
         """
+        if backend:
+            find_backend(backend)
         artifact = open_model(path, allow_anonymous=allow_anonymous)
-        model = cls(artifact, backend or reference.NAME, n_threads)
+        model = cls(artifact)
         names = [backend] if backend else available(model.weights)
         model.engine = make_engine(names[0], model.weights, n_threads)
         try:
@@ -226,6 +228,7 @@ class Model:
             model.self_test()
         if artifact.anonymous:
             model.note = f"anonymous: nothing says where these weights come from. {model.note}".strip()
+        artifact.release()  # an engine that packs the weights has its own; the reference reads the file again where it must
         return model
 
     @property
