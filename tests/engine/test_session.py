@@ -168,7 +168,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_unknown_backends_are_refused(model: Model) -> None:
     find_backend("reference")
     for call in (find_backend, lambda name: Model(model.artifact, name)):
-        with pytest.raises(UsageError, match=r"no backend 'gpu'.*use one of native, reference"):
+        with pytest.raises(UsageError, match=r"no backend 'gpu'.*use one of native, torch, reference"):
             call("gpu")
 
 

@@ -78,7 +78,10 @@ def strict(dense_run: Job, tmp_path: Path) -> Job:
     (tmp_path / "out" / "model.s7l").chmod(0o644)
     quantize = dense_run.recipe.quantize.model_copy(update={"max_bpb_increase": -0.5})
     return replace(
-        dense_run, recipe=dense_run.recipe.model_copy(update={"quantize": quantize}), out=tmp_path / "out"
+        dense_run,
+        recipe=dense_run.recipe.model_copy(update={"quantize": quantize}),
+        out=tmp_path / "out",
+        replace=True,
     )
 
 
