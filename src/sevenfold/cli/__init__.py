@@ -21,10 +21,13 @@ from sevenfold.cli import check
 from sevenfold.cli import run
 
 # isort: split
+from sevenfold.cli import export
+
+# isort: split
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import UsageError
 
-__all__ = ["app", "check", "main", "make", "run"]
+__all__ = ["app", "check", "export", "main", "make", "run"]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]
