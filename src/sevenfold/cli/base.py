@@ -71,9 +71,10 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
         except ModuleNotFoundError as error:
             if (error.name or "sevenfold").startswith("sevenfold"):
                 raise
+            extra = "train,export" if error.name in ("gguf", "transformers") else "train"
             missing = UsageError(
                 f"this command needs {error.name}, which is not installed",
-                remedy="pip install 'sevenfold[train]'",
+                remedy=f"pip install 'sevenfold[{extra}]'",
             )
             raise fail(missing) from error
 

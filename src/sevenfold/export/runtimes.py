@@ -22,7 +22,7 @@ from sevenfold.export.store import Bytes, Floats
 
 DRIVER = Path(__file__).with_name("llama_driver.py")
 MISSING = "not here; `make interop` builds it"
-THREADS = 2
+THREADS = 1  # llama.cpp waits for its threads by spinning, which starves everything on a busy machine
 
 
 class Runtime(Protocol):
