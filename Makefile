@@ -5,14 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= out/demo
+INTEROP := .interop
 
-.PHONY: demo test check test-slow lint setup clean help
+.PHONY: demo test check test-slow interop lint setup clean help
 
 help:
 	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
 	@echo "make test       set up, then the tests"
 	@echo "make check      what CI runs: lint, types, house rules, tests, tests under python -O"
 	@echo "make test-slow  the suites that take minutes"
+	@echo "make interop    llama.cpp and our Go program, in $(INTEROP): they prove exports"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
 $(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*)
@@ -36,8 +38,13 @@ lint: $(READY)
 check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
-test-slow: $(READY)
+test-slow: $(READY) interop
 	$(BIN)/python -m pytest -m slow
 
+$(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard interop/go/*) $(READY)
+	@scripts/interop.sh "$(INTEROP)" $(BIN)/python
+
+interop: $(INTEROP)/.ready
+
 clean:
-	rm -rf $(VENV) build src/sevenfold/engine/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP) build src/sevenfold/engine/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -16,14 +16,14 @@ type shape struct {
 }
 
 type layer struct {
-	attnNorm, ffnNorm                  []float32
-	q, k, v, o, gate, up, down         []float32
+	attnNorm, ffnNorm          []float32
+	q, k, v, o, gate, up, down []float32
 }
 
 type model struct {
 	shape
 	embedding, head, norm []float32
-	stack               []layer
+	stack                 []layer
 	vocabulary            *vocabulary
 	turns                 []float64 // angle of each pair at position 1
 }
