@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SLOW_READY := $(VENV)/.slow-ready
 OUT ?= out/demo
+INTEROP := .interop
 
-.PHONY: demo test check test-slow slow-tools lint setup bench bench-peers clean help
+.PHONY: demo test check test-slow slow-tools interop lint setup bench bench-peers clean help
 
 help:
 	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
@@ -16,6 +17,7 @@ help:
 	@echo "make test-slow  the suites that take minutes"
 	@echo "make bench      tokens/s beside the peers of 'make bench-peers', the seal, the first token, memory"
 	@echo "make slow-tools what they build and run with for other processors: zig, qemu-user, Node.js, CMake; a GPU in software; a fuzzer"
+	@echo "make interop    llama.cpp and our Go program, in $(INTEROP): they prove exports"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
 $(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*)
@@ -44,7 +46,7 @@ lint: $(READY)
 check: lint test
 	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
 
-test-slow: $(SLOW_READY)
+test-slow: $(SLOW_READY) interop
 	$(BIN)/python -m pytest -m slow
 
 # The peers live in an environment of their own. Builds llama.cpp: about ten minutes, once.
@@ -58,5 +60,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/engine.py --out benchmarks/results/engine
 	$(BIN)/python benchmarks/opening.py --out benchmarks/results/opening.json
 
+$(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard interop/go/*) $(READY)
+	@scripts/interop.sh "$(INTEROP)" $(BIN)/python
+
+interop: $(INTEROP)/.ready
+
 clean:
-	rm -rf $(VENV) build src/sevenfold/engine/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP) build src/sevenfold/engine/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis

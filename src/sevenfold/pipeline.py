@@ -19,9 +19,11 @@ from types import ModuleType
 
 from sevenfold import __version__
 from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.files import write_json
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.core.manifest import (
     MANIFEST_NAME,
+    RECIPE_NAME,
     Manifest,
     damaged_output,
     hash_outputs,
@@ -138,6 +140,7 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
     """
     module = importlib.import_module(stage.module)
     key = stage_key(job, stage, module)
+    write_json(job.out / RECIPE_NAME, job.recipe.resolved())
     if not force and up_to_date(job, stage, key):
         job.progress.note(f"{stage.name}: up to date")
         return False

@@ -77,7 +77,7 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     ],
     "G.spine": [
         ("s7/demo-1m", {"model.architecture": "recurrent"}),
-        ("slm/2b", {"model.pretrained": "other"}),
+        ("slm/2b", {"model.architecture": "encoder_decoder"}),
         ("llama/1.5b", {"model.retrieval": True}),
         ("s7/demo-1m", {"train.rl_alignment": True}),
         ("s7/demo-1m", {"train.external_services": ["teacher"]}),

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 # Which extra brings a module that is missing, where it is not [train].
-_EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore"), "sign")
+_EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore"), "sign") | dict.fromkeys(
+    ("gguf", "transformers"), "train,export"
+)
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
 app = typer.Typer(
     name="s7",

@@ -17,6 +17,7 @@ from sevenfold.core.hashing import Json, sha256_file
 from sevenfold.core.merkle import merkle_root
 
 MANIFEST_NAME = "manifest.json"
+RECIPE_NAME = "recipe.json"  # in the run directory: the resolved recipe of its manifests
 MANIFEST_FORMAT = 1
 
 

@@ -59,15 +59,25 @@ def rope_frequencies(
         ValueError: another kind of scaling, or `ntk` with heads of 2.
     """
     with localcontext(_CONTEXT):
-        base, stretch = Decimal(theta), Decimal(factor)
-        if scaling == "ntk":
-            if head_dim <= 2:
-                raise ValueError(f"rope scaling 'ntk' needs heads wider than 2, not {head_dim}")
-            base *= stretch ** (Decimal(head_dim) / (head_dim - 2))
-        elif scaling not in ("none", "linear"):
-            raise ValueError(f"rope scaling {scaling!r} is not defined here")
+        base, stretch = _base(head_dim, theta, scaling, factor), Decimal(factor)
         divisor = stretch if scaling == "linear" else Decimal(1)
         return [base ** (Decimal(-2 * i) / head_dim) / divisor for i in range(head_dim // 2)]
+
+
+def rope_base(head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0) -> float:
+    """The base to give to a runtime that knows no `ntk`: theta, raised where the scaling raises it. Raises ValueError."""
+    return float(_base(head_dim, theta, scaling, factor))
+
+
+def _base(head_dim: int, theta: float, scaling: str, factor: float) -> Decimal:
+    if scaling not in ("none", "linear", "ntk"):
+        raise ValueError(f"rope scaling {scaling!r} is not defined here")
+    if scaling != "ntk":
+        return Decimal(theta)
+    if head_dim <= 2:
+        raise ValueError(f"rope scaling 'ntk' needs heads wider than 2, not {head_dim}")
+    with localcontext(_CONTEXT):
+        return Decimal(theta) * Decimal(factor) ** (Decimal(head_dim) / (head_dim - 2))
 
 
 def rope(frequencies: Sequence[Decimal], context: int) -> NDArray[np.int16]:

@@ -103,6 +103,9 @@ class TokenizerSpec(Section):
     algo: Literal["bpe", "sentencepiece_unigram"] = "bpe"
     vocab_size: Annotated[int, Field(ge=257, le=1 << 20)]
     byte_fallback: bool = True
+    pieces: Literal["code", "llama3"] = (
+        "code"  # llama3: other runtimes split text the same way (specs/export.md)
+    )
     preserve: tuple[str, ...] = ()
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)
     training_mix: dict[str, Ratio] = Field(default_factory=dict)

@@ -14,9 +14,10 @@ from itertools import islice
 
 from sevenfold.core.documents import Document, count_rows, read_documents
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
-from sevenfold.core.files import write_bytes, write_json
+from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.pretrained import pretrained_file
 from sevenfold.recipe.schema import TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.router import CODE_EXPERT, router_table
@@ -29,7 +30,7 @@ BATCH_DOCUMENTS = 64
 
 
 def run(job: Job) -> StageResult:
-    """Train the tokenizer and tokenise the corpus.
+    """Train the tokenizer, or take an import's, and tokenise the corpus.
 
     Raises:
         StorageError: the corpus is missing, empty or too small, or a file cannot be written.
@@ -49,7 +50,10 @@ def run(job: Job) -> StageResult:
         if n_documents[split] == 0:
             raise StorageError(f"no documents to tokenise in the {split} split", where=str(path))
     job.progress.start("tokenizer", None, "documents")
-    data = train_bpe((document.text for document in read_documents(paths["train"])), recipe.tokenizer)
+    if recipe.model.pretrained:
+        data = read_bytes(pretrained_file(job, TOKENIZER))
+    else:
+        data = train_bpe((document.text for document in read_documents(paths["train"])), recipe.tokenizer)
     tokenizer = Tokenizer.from_json(data)
     write_bytes(directory / TOKENIZER, data)
     outputs = [TOKENIZER]

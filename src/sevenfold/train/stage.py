@@ -13,19 +13,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from sevenfold.core.errors import RecipeError
+from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.core.files import read_bytes, write_bytes
-from sevenfold.core.hashing import digest
+from sevenfold.core.hashing import Json, digest
 from sevenfold.model.linear import backend_name
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.pretrained import pretrained_file
 from sevenfold.recipe.schema import ExpertStacks, Recipe, TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.train.batches import Batches, evaluation_starts
-from sevenfold.train.evaluate import float_score, windows
+from sevenfold.train.evaluate import Score, float_score, windows
 from sevenfold.train.loop import Run
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.schedule import n_steps
@@ -120,6 +122,40 @@ def _run_key(job: Job, train_tokens: Path) -> str:
     return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, train_tokens.name)
 
 
+def _trained(job: Job, directory: Path) -> Transformer:
+    training = training_run(job, directory)
+    training.train()
+    return training.model
+
+
+def _imported(job: Job, directory: Path) -> Transformer:
+    """A model with the weights that `model.pretrained` names; its histories are empty. Raises StorageError."""
+    model = build_model(job)
+    state = load_tensors(read_bytes(pretrained_file(job, WEIGHTS)))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise StorageError(
+            "the imported weights are not of the recipe's shape", where=str(job.recipe_dir)
+        ) from error
+    for name in (METRICS, TRACE):
+        write_bytes(directory / name, b"")
+    return model
+
+
+def _history(job: Job, directory: Path, score: Score) -> dict[str, Json]:
+    """What the run did: steps, tokens, loss; of an import, where it comes from."""
+    spec = job.recipe.train
+    if job.recipe.model.pretrained:
+        loss = score.nats / score.n_tokens  # there is no training loss; this is the held-out one
+        return {"n_steps": 0, "n_tokens": 0, "final_loss": loss, "origin": job.recipe.model.pretrained}
+    return {
+        "n_steps": n_steps(spec),
+        "n_tokens": n_steps(spec) * spec.batch_sequences * spec.sequence,
+        "final_loss": _last_losses(directory / METRICS),
+    }
+
+
 def _last_losses(path: Path, count: int = 50) -> float:
     losses = [float(json.loads(line)["loss"]) for line in read_bytes(path).splitlines()[-count:]]
     return sum(losses) / len(losses)
@@ -133,10 +169,8 @@ def run(job: Job) -> StageResult:
         TrainingError, StorageError, KeyboardInterrupt: see `loop.Run.train`.
     """
     check_supported(job.recipe)
-    directory, spec = job.directory(STAGE), job.recipe.train
-    training = training_run(job, directory)
-    training.train()
-    model = training.model
+    directory = job.directory(STAGE)
+    model = _imported(job, directory) if job.recipe.model.pretrained else _trained(job, directory)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
 
@@ -147,9 +181,7 @@ def run(job: Job) -> StageResult:
         outputs=[WEIGHTS, METRICS, TRACE],
         facts={
             "n_parameters": count_parameters(model),
-            "n_steps": n_steps(spec),
-            "n_tokens": n_steps(spec) * spec.batch_sequences * spec.sequence,
-            "final_loss": _last_losses(directory / METRICS),
+            **_history(job, directory, score),
             "heldout_bpb": score.bits_per_byte,
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,

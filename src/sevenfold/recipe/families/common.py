@@ -178,7 +178,6 @@ def _spine(recipe: Recipe) -> str | None:
     if model.architecture != "decoder":
         return f"model.architecture is {model.architecture}"
     wanted = {
-        "model.pretrained": model.pretrained is not None,
         "model.retrieval": model.retrieval,
         "train.rl_alignment": train.rl_alignment,
         "train.external_services": bool(train.external_services),
@@ -241,7 +240,7 @@ RULES = (
     Rule(
         "G.spine",
         ("s7", "llama", "slm"),
-        "a decoder, trained from random weights, without retrieval, reinforcement or outside services",
+        "a decoder, without retrieval, reinforcement or outside services",
         "model",
         _spine,
     ),

@@ -66,6 +66,10 @@ def _shape(recipe: Recipe) -> str | None:
     return "d_model {}, {} layers, {} heads of {}, context {}".format(*shape)
 
 
+def _tied(recipe: Recipe) -> str | None:
+    return None if recipe.model.pretrained else check_tied(recipe)
+
+
 def _reserved(recipe: Recipe) -> str | None:
     lacking = missing_from(recipe.tokenizer.special_tokens, REASONING_TOKENS)
     return (
@@ -152,7 +156,7 @@ RULES = (
     Rule("A1.rope", S7, "positions are rotary (RoPE)", "model.position", check_rope),
     Rule("A1.causal", S7, "attention is full causal", "model.attention", check_causal),
     Rule("A1.dropout", S7, "no dropout (also A4)", "model.dropout", _dropout),
-    Rule("A1.tied", S7, "embedding and head are tied", "model.tied", check_tied),
+    Rule("A1.tied", S7, "embedding and head are tied; an import keeps its own", "model.tied", _tied),
     Rule("A1.budget", S7, "a tier keeps its budget; 8M is 7 to 9 M parameters", "model", budget(BUDGETS)),
     Rule("A1.shape", S7, "tier 8M: hidden 320, 8 layers, 5 heads of 64, context 512", "model", _shape),
     Rule(

@@ -1,0 +1,3 @@
+module sevenfold/interop
+
+go 1.22

@@ -1,0 +1,79 @@
+"""Verbs that take a model out of the house, and bring one in: export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sevenfold.cli.base import JsonOption, RunArg, app, guarded, print_json
+
+
+@app.command()
+@guarded
+def export(
+    path: RunArg,
+    to: Annotated[str, typer.Option("--to", metavar="TARGET", help="gguf, hf, safetensors or bundle.")],
+    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="File to write; a directory for hf.")],
+    quant: Annotated[
+        str,
+        typer.Option(
+            "--quant", metavar="TYPE", help="f32, f16, bf16; gguf: q8_0, q4_k, iq4_xs, tq2_0, i2_s, ..."
+        ),
+    ] = "f32",
+    ids_only: Annotated[
+        bool,
+        typer.Option("--ids-only", help="gguf: accept that llama.cpp cuts text otherwise; ids are the same."),
+    ] = False,
+    no_parity: Annotated[
+        bool, typer.Option("--no-parity", help="Read the file back, but ask no runtime.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model for other runtimes, and prove on those at hand that it answers the same."""
+    from sevenfold.export.run import Request
+    from sevenfold.export.run import export as run_export
+    from sevenfold.report.console import close_progress, make_progress, print_table
+
+    progress = make_progress()
+    try:
+        request = Request(target=to, quant=quant, ids_only=ids_only, proven=not no_parity)
+        report = run_export(path, out, request, progress)
+    finally:
+        close_progress(progress)
+    if as_json:
+        print_json(report)
+        return
+    rows = [[c["runtime"], c["name"], c["status"], c["detail"]] for c in report["checks"]]
+    print_table(f"{out}", ("runtime", "check", "result", "detail"), rows)
+
+
+@app.command("import")
+@guarded
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="hf or gguf.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", readable=False, help="A directory, or a .gguf file.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory to make.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar="RECIPE", help="Family, corpus and gates to take; the shape is the file's."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring in a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make` quantises and seals."""
+    from sevenfold.export.importer import import_model
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+
+    base = load_recipe(resolve_recipe_path(recipe)) if recipe is not None else None
+    report = import_model(kind, path, out, base)
+    if as_json:
+        print_json(report)
+    else:
+        print(
+            f"{out / 'recipe.yaml'}: {report['name']}, {report['n_parameters']:,} parameters, marked {report['pretrained']}"
+        )

@@ -1,0 +1,248 @@
+"""GGUF of architecture `llama`, written with the `gguf` library one tensor at a time; and read back whole.
+
+Memory is the largest tensor and its packed form. Keys: specs/export.md, section 4. Pairs of q and k are put side by side, as
+`llama` turns them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.files import atomic_writer
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.tables import rope_base
+from sevenfold.export import vocabulary
+from sevenfold.export.names import deinterleave, foreign_names, n_rotated, reader
+from sevenfold.export.quants import I2_S, QUANTS, Quant, Quantizer, pack, stored_bytes, type_for, unpack_i2_s
+from sevenfold.export.source import KEY, Source
+from sevenfold.export.store import Floats, narrow
+from sevenfold.recipe.schema import ModelSpec
+from sevenfold.recipe.sizing import tensors
+
+BY_ID = {quant.type_id: quant for quant in QUANTS.values()}
+_PLAIN = {gguf.GGMLQuantizationType.F32: "<f4", gguf.GGMLQuantizationType.F16: "<f2"}
+PROVENANCE, ROOT, MODEL = f"{KEY}.provenance", f"{KEY}.root", f"{KEY}.model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Type of each tensor by our names, and how many were stored in another type than was asked for."""
+
+    types: dict[str, Quant]
+    n_fallback: int
+
+
+def layout(source: Source, quant: Quant) -> Layout:
+    """In which type each tensor goes."""
+    heads = ("embedding.weight", "lm_head.weight")
+    types = {
+        name: type_for(quant, shape, is_head=name in heads) for name, shape in tensors(source.spec).items()
+    }
+    plain = {
+        name: (QUANTS[quant.head] if name in heads and quant.head else quant)
+        for name, shape in tensors(source.spec).items()
+        if len(shape) > 1
+    }
+    return Layout(types=types, n_fallback=sum(types[name] is not asked for name, asked in plain.items()))
+
+
+def check_text(source: Source, *, ids_only: bool) -> None:
+    """Refuse a vocabulary whose text llama.cpp would cut otherwise, unless the caller asks for ids only. Raises UsageError."""
+    pieces = vocabulary.pieces_of(source.tokenizer)
+    strays = vocabulary.stray_tokens(source.tokenizer)
+    if not ids_only and (pieces != "llama3" or strays):
+        reason = (
+            f"cuts text by `{pieces}` pieces"
+            if pieces != "llama3"
+            else f"has {len(strays)} unreachable tokens"
+        )
+        raise UsageError(
+            f"its tokenizer {reason}, and no pre-tokenizer that llama.cpp knows gives the same ids",
+            where=str(source.path),
+            remedy="--ids-only writes it for callers that bring ids; --to hf keeps the tokenizer exactly; "
+            "a recipe with tokenizer.pieces: llama3 exports whole",
+        )
+
+
+def write_gguf(
+    source: Source,
+    out: Path,
+    quant: Quant,
+    llama: Quantizer | None = None,
+    importance: dict[str, Floats] | None = None,
+) -> Layout:
+    """Write one file, whole or not at all.
+
+    Args:
+        llama: llama.cpp's quantiser, for the types that are its own.
+        importance: mean squared input of each column, by our names, by which llama.cpp's types weigh their errors.
+
+    Raises:
+        StorageError: the disk is full, or a weight is beyond the range of F16.
+        UsageError: the type needs llama.cpp, which is not there.
+    """
+    spec, plan = source.spec, layout(source, quant)
+    makers = {kind.maker for kind in plan.types.values()}
+    if "llama.cpp" in makers and llama is None:
+        pack(
+            next(kind for kind in plan.types.values() if kind.maker == "llama.cpp"),
+            np.zeros(1, np.float32),
+            None,
+            None,
+        )
+    names = foreign_names(spec, "gguf")
+    read = reader(source.read, spec)
+    with atomic_writer(out) as file:
+        writer = gguf.GGUFWriter(None, "llama")
+        _add_keys(writer, source, quant)
+        for name, shape in tensors(spec).items():
+            kind = plan.types[name]
+            # The dtype here only tells the library not to work the shape out from bytes.
+            writer.add_tensor_info(
+                names[name], shape, np.dtype(np.float32), stored_bytes(kind, shape), raw_dtype=_raw(kind)
+            )
+        # The library opens files by path; this one is ours, so that it appears whole or not at all.
+        writer.fout, writer.state = [file], gguf.gguf_writer.WriterState.EMPTY
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        writer.write_padding(file, file.tell())
+        for name, shape in tensors(spec).items():
+            data = _stored(plan.types[name], read(name), (importance or {}).get(name), llama, names[name])
+            if data.nbytes != stored_bytes(plan.types[name], shape):
+                raise StorageError(f"tensor {names[name]!r} packs to {data.nbytes} bytes", where=str(out))
+            file.write(data.data)
+            writer.write_padding(file, data.nbytes)
+    return plan
+
+
+def _stored(
+    kind: Quant, values: Floats, importance: Floats | None, llama: Quantizer | None, where: str
+) -> np.ndarray:
+    if kind.name in ("f16", "bf16"):
+        return np.ascontiguousarray(narrow(values, kind.name.upper(), where)).view(np.uint8).reshape(-1)
+    return pack(kind, values, importance, llama)
+
+
+def _raw(kind: Quant) -> gguf.GGMLQuantizationType:
+    # The library's table has no I2_S; a number is all that the header needs.
+    return gguf.GGMLQuantizationType(kind.type_id) if kind.maker != "sevenfold" else kind.type_id
+
+
+def _add_keys(writer: gguf.GGUFWriter, source: Source, quant: Quant) -> None:
+    spec, provenance = source.spec, source.provenance
+    writer.add_name(source.name)
+    writer.add_file_type(quant.file_type)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    writer.add_context_length(spec.context)
+    writer.add_embedding_length(spec.d_model)
+    writer.add_block_count(spec.n_layers)
+    writer.add_feed_forward_length(spec.d_ffn)
+    writer.add_head_count(spec.n_heads)
+    writer.add_head_count_kv(spec.n_kv_heads)
+    writer.add_key_length(spec.head_dim)
+    writer.add_value_length(spec.head_dim)
+    writer.add_layer_norm_rms_eps(spec.norm_eps)
+    writer.add_vocab_size(spec.vocab_size)
+    writer.add_rope_dimension_count(spec.head_dim)
+    scaling = spec.rope_scaling
+    writer.add_rope_freq_base(rope_base(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor))
+    if scaling.kind == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(scaling.factor)
+    vocabulary.add_to(writer, source.tokenizer)
+    if provenance.get("root"):
+        writer.add_string(ROOT, str(provenance["root"]))
+    writer.add_string(MODEL, canonical_json(spec.model_dump(mode="json")).decode())
+    writer.add_string(PROVENANCE, canonical_json(provenance).decode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """Where a tensor lies in a GGUF file: type number, shape (rows first), first byte."""
+
+    type_id: int
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes it takes. Raises KeyError for a type that is not in our table."""
+        return stored_bytes(BY_ID[self.type_id], self.shape)
+
+
+class _Header(gguf.GGUFReader):  # type: ignore[misc]  # (the library has no type information)
+    """The library's reader of a header, which leaves the tensors where they are and takes any type number."""
+
+    def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
+        self.places: dict[str, StoredTensor] = {}
+        for entry in fields:
+            _, name, _, dims, type_id, offset = entry.parts
+            self.places[bytes(name).decode()] = StoredTensor(
+                type_id=int(type_id[0]),
+                shape=tuple(int(n) for n in reversed(dims)),
+                offset=int(start_offs + offset[0]),
+            )
+
+
+def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
+    """Keys as plain values, and where each tensor lies; every tensor inside the file, in a type of our table.
+
+    Raises:
+        StorageError: not a GGUF file, cut, or of a type that is not read here; in one line.
+    """
+    with storage(path), path.open("rb") as file:
+        size, magic = path.stat().st_size, file.read(4)
+    if magic != b"GGUF":
+        raise StorageError("not a GGUF file", where=str(path), remedy="check the path")
+    try:
+        header = _Header(path)
+        keys = {n: field.contents() for n, field in header.fields.items() if not n.startswith("GGUF.")}
+        for name, place in header.places.items():
+            if place.type_id not in BY_ID or place.offset + place.n_bytes > size:
+                raise ValueError(
+                    f"tensor {name} has type {place.type_id}, {place.shape} at {place.offset} of {size}"
+                )
+        return keys, header.places
+    except Exception as error:
+        raise StorageError(
+            f"not a GGUF file that this version reads ({type(error).__name__}: {str(error)[:160]})",
+            where=str(path),
+            remedy="get the file again, or export it as f32, f16 or bf16",
+        ) from error
+
+
+def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:
+    """float32 that a stored tensor stands for, by a plain read: mapped pages would count as memory. Raises StorageError."""
+    with storage(path), path.open("rb") as file:
+        file.seek(place.offset)
+        raw = np.fromfile(file, np.uint8, place.n_bytes)
+    if raw.size != place.n_bytes:
+        raise StorageError(f"tensor {name!r} is cut", where=str(path), remedy="get the file again")
+    if place.type_id == I2_S:
+        return unpack_i2_s(raw, place.shape)
+    kind = gguf.GGMLQuantizationType(place.type_id)
+    if kind in _PLAIN:
+        return raw.view(_PLAIN[kind]).astype(np.float32, copy=False).reshape(place.shape)
+    rows = raw.reshape(*place.shape[:-1], -1)
+    return np.asarray(gguf.dequantize(rows, kind), np.float32).reshape(place.shape)
+
+
+def stored_reader(path: Path, spec: ModelSpec) -> Callable[[str], Floats]:
+    """Our name -> the floats that a file holds, in our row order, one tensor at a time. Raises StorageError."""
+    names, (_, places) = foreign_names(spec, "gguf"), read_header(path)
+
+    def read(name: str) -> Floats:
+        place = places.get(names[name])
+        if place is None or place.shape != tensors(spec)[name]:
+            raise StorageError(f"tensor {names[name]!r} is {place and place.shape}", where=str(path))
+        values, heads = read_stored(path, names[name], place), n_rotated(name, spec)
+        return deinterleave(values, heads) if heads else values
+
+    return read

@@ -1,0 +1,113 @@
+"""A Hugging Face directory: Llama to `transformers`, without any code of ours. And one safetensors file, by our names.
+
+The tokenizer is our own file with two additions: <|endoftext|> is put before a text, as in training, and its characters in a text
+stay text (`split_special_tokens`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sevenfold.core.files import write_bytes, write_json
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.tables import rope_base
+from sevenfold.export.names import foreign_names
+from sevenfold.export.source import KEY, WEIGHTS, Source
+from sevenfold.export.store import write_tensors
+from sevenfold.recipe.schema import ModelSpec
+from sevenfold.recipe.sizing import tensors
+from sevenfold.tokenizer.codec import END_OF_TEXT
+
+DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
+
+
+def config(spec: ModelSpec, eot_id: int, dtype: str, provenance: Json) -> dict[str, Json]:
+    """config.json. A scaling of `ntk` is a larger base, so it is written as one."""
+    linear = spec.rope_scaling.kind == "linear"
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.d_model,
+        "intermediate_size": spec.d_ffn,
+        "num_hidden_layers": spec.n_layers,
+        "num_attention_heads": spec.n_heads,
+        "num_key_value_heads": spec.n_kv_heads,
+        "head_dim": spec.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": spec.context,
+        "rms_norm_eps": spec.norm_eps,
+        "rope_theta": rope_base(
+            spec.head_dim, spec.rope_theta, spec.rope_scaling.kind, spec.rope_scaling.factor
+        ),
+        "rope_scaling": {"rope_type": "linear", "factor": spec.rope_scaling.factor} if linear else None,
+        "tie_word_embeddings": spec.tied,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "bos_token_id": eot_id,
+        "eos_token_id": eot_id,
+        "torch_dtype": dtype,
+        "use_cache": True,
+        KEY: provenance,
+    }
+
+
+def tokenizer_file(data: bytes, eot_id: int) -> bytes:
+    """Our tokenizer.json with <|endoftext|> before every text."""
+    value = json.loads(data)
+    token = {"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}
+    value["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [token, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [token, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [eot_id], "tokens": [END_OF_TEXT]}},
+    }
+    return canonical_json(value)
+
+
+def write_hf(source: Source, out: Path, dtype: str) -> None:
+    """Write config.json, generation_config.json, tokenizer.json, tokenizer_config.json and model.safetensors into `out`.
+
+    Args:
+        dtype: a key of `DTYPES`.
+
+    Raises:
+        StorageError: the disk is full, or a weight is beyond the range of F16.
+    """
+    spec, tokenizer = source.spec, source.vocabulary()
+    stored, name = DTYPES[dtype]
+    ours = {theirs: mine for mine, theirs in foreign_names(spec, "hf").items()}
+    shapes = {theirs: tensors(spec)[mine] for theirs, mine in ours.items()}
+    metadata = {"format": "pt", KEY: canonical_json(source.provenance).decode()}
+    write_tensors(out / WEIGHTS, shapes, lambda theirs: source.read(ours[theirs]), stored, metadata)
+    eot = tokenizer.eot_id
+    write_bytes(out / "tokenizer.json", tokenizer_file(source.tokenizer, eot))
+    write_json(
+        out / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": END_OF_TEXT,
+            "eos_token": END_OF_TEXT,
+            "model_max_length": spec.context,
+            "clean_up_tokenization_spaces": False,
+            "split_special_tokens": True,
+        },
+    )
+    write_json(
+        out / "generation_config.json",
+        {"bos_token_id": eot, "eos_token_id": eot, "do_sample": False, "max_length": spec.context},
+    )
+    # Last, because a directory with a config.json is a model to those who look.
+    write_json(out / "config.json", config(spec, eot, name, source.provenance))
+
+
+def write_safetensors(source: Source, out: Path, dtype: str) -> None:
+    """One safetensors file by our names; its metadata hold provenance, shape and tokenizer. Raises StorageError."""
+    metadata = {
+        "format": "pt",
+        KEY: canonical_json(source.provenance).decode(),
+        f"{KEY}.model": canonical_json(source.spec.model_dump(mode="json")).decode(),
+        f"{KEY}.tokenizer": source.tokenizer.decode(),
+    }
+    write_tensors(out, tensors(source.spec), source.read, DTYPES[dtype][0], metadata)

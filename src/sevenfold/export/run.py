@@ -1,0 +1,279 @@
+"""One export from start to end: write beside, ask the runtimes, and only then let it appear under its name."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+from sevenfold.export import gguf, hf, runtimes, texts, vocabulary
+from sevenfold.export.names import foreign_names
+from sevenfold.export.quants import find_quant
+from sevenfold.export.source import WEIGHTS, Source, open_source
+from sevenfold.export.store import Floats, narrow, open_tensors, widen
+from sevenfold.recipe.sizing import count, tensors
+from sevenfold.tokenizer.shards import open_tokens
+
+if TYPE_CHECKING:
+    from sevenfold.export.parity import Check, Reference
+
+TARGETS = ("gguf", "hf", "safetensors", "bundle")
+WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
+LARGE = 50_000_000  # parameters past which the Go program, a second a token, is asked less
+# A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and not a tie: in FP32, and where
+# llama.cpp multiplies halves (it rounds activations to the type of the weights).
+MARGIN, HALF_MARGIN, HALF_TOLERANCE = 1e-3, 0.1, 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for. `proven` False writes and reads back, and asks no runtime."""
+
+    target: str
+    quant: str = "f32"
+    ids_only: bool = False
+    proven: bool = True
+
+
+def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[str, Json]:
+    """Write `out` from the model at `path`; the report, with every check.
+
+    Raises:
+        UsageError: an unknown target or type, or a model that the target cannot express.
+        StorageError: nothing to export, a missing tokenizer, a full disk.
+        ParityError: a runtime answers differently; nothing is left at `out`.
+    """
+    if request.target not in TARGETS:
+        raise UsageError(
+            f"no target {request.target!r}", where="--to", remedy=f"targets are {', '.join(TARGETS)}"
+        )
+    if request.target == "bundle":
+        return _bundle(path, out)
+    if request.target != "gguf" and request.quant not in hf.DTYPES:
+        raise UsageError(
+            f"{request.target} has no type {request.quant!r}",
+            where="--quant",
+            remedy=f"its types are {', '.join(hf.DTYPES)}; --to gguf has more",
+        )
+    source = open_source(path)
+    progress.note(f"export {source.name} as {request.target} {request.quant}")
+    with _beside(out) as work:
+        if request.target == "gguf":
+            n_fallback, checks = _gguf(source, work, request, progress)
+        else:
+            n_fallback, checks = 0, _stored(source, work, request, progress)
+        report: dict[str, Json] = {
+            "model": source.name,
+            "root": source.provenance.get("root"),
+            "target": request.target,
+            "quant": request.quant,
+            "n_bytes": sum(f.stat().st_size for f in ([work] if work.is_file() else work.iterdir())),
+            "n_fallback": n_fallback,
+            "checks": [check.as_json() for check in checks],
+        }
+        failed = next((check for check in checks if check.status == "fail"), None)
+        if failed:
+            from sevenfold.export.parity import ParityError
+
+            raise ParityError(
+                f"the export answers differently in {failed.runtime}, {failed.name}: {failed.detail}",
+                where=str(out),
+                remedy="nothing was kept; please report it",
+            )
+    return report
+
+
+def _bundle(path: Path, out: Path) -> dict[str, Json]:
+    try:
+        module = importlib.import_module("sevenfold.artifact.bundle")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "this version writes no bundles", where="--to", remedy="--to gguf, hf or safetensors"
+        ) from error
+    sealed = path / "model.s7l" if path.is_dir() else path
+    module.write_bundle(sealed, out)
+    return {"model": sealed.stem, "target": "bundle", "quant": "int8", "checks": []}
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A path beside `out` that becomes `out` when the block ends well, and vanishes when it does not."""
+    if out.is_dir() and any(out.iterdir()):
+        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
+    work = out.with_name(f".{out.name}.unproven")
+    _remove(work)
+    try:
+        yield work
+        with storage(out):
+            if out.is_dir():
+                out.rmdir()
+            work.replace(out)
+    finally:
+        _remove(work)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
+    """Windows of text, [n, length + 1]: the run's own held-out or training tokens, else the interpreter's library."""
+    length = min(WINDOW, source.spec.context - 1)
+    path = source.path / "tokenizer" / f"{split}.tokens"
+    if path.is_file():
+        tokens: NDArray[np.integer] = open_tokens(path, verify=False).tokens
+    else:
+        text = texts.library_text(2_000_000)
+        half = text[: len(text) // 2] if split == "train" else text[len(text) // 2 :]
+        tokens = np.array(source.vocabulary().encode(half[: n * length * 12]))
+    starts = np.linspace(0, max(0, len(tokens) - length - 1), n).astype(int)
+    return np.stack([tokens[s : s + length + 1] for s in starts]).astype(np.int64)
+
+
+def _gguf(source: Source, work: Path, request: Request, progress: Progress) -> tuple[int, list[Check]]:
+    gguf.check_text(source, ids_only=request.ids_only)
+    quant = find_quant(request.quant)
+    with ExitStack() as stack:
+        llama = stack.enter_context(runtimes.llama_cpp())
+        model: Reference | None = None
+        importance = None
+        if request.proven or quant.maker == "llama.cpp":
+            from sevenfold.export.parity import Reference
+
+            model = Reference(source.spec, source.read)
+        if quant.maker == "llama.cpp" and model:
+            importance = model.importance(_windows(source, "train", N_CALIBRATION)[:, :-1])
+        plan = gguf.write_gguf(source, work, quant, llama.quantize if llama else None, importance)
+        checks = [_read_back(source, gguf.stored_reader(work, source.spec), _exact_type(request), "F32")]
+        if model and request.proven:
+            from sevenfold.export.parity import Reference
+
+            stored = Reference(source.spec, gguf.stored_reader(work, source.spec))
+            go = stack.enter_context(runtimes.go_runtime())
+            checks += _ask(source, work, request, (model, stored), llama, go, progress)
+    return plan.n_fallback, checks
+
+
+def _exact_type(request: Request) -> str | None:
+    return hf.DTYPES[request.quant][0] if request.quant in hf.DTYPES else None
+
+
+def _read_back(source: Source, read: Callable[[str], Floats], dtype: str | None, gains: str) -> Check:
+    """Every tensor of the written file against the model: equal to the bit in F32, F16, BF16, measured else."""
+    from sevenfold.export.parity import Check
+
+    worst = 0.0
+    for name in tensors(source.spec):
+        want, got = source.read(name), read(name)
+        stored = gains if want.ndim == 1 else dtype
+        if stored:
+            want = widen(narrow(want, stored, name), stored)
+        if not np.isfinite(got).all() or (stored and not np.array_equal(want, got)):
+            return Check(
+                runtime="re-read", name="weights", status="fail", detail=f"{name} is not what was written"
+            )
+        worst = max(worst, float(np.abs(want - got).max() / (np.abs(want).max() or 1)))
+    detail = (
+        "every tensor equal, to the bit"
+        if dtype
+        else f"largest difference {100 * worst:.2g} % of a tensor's largest"
+    )
+    return Check(runtime="re-read", name="weights", status="pass" if dtype else "measured", detail=detail)
+
+
+def _ask(
+    source: Source,
+    path: Path,
+    request: Request,
+    references: tuple[Reference, Reference],
+    llama: runtimes.Process | None,
+    go: runtimes.Process | None,
+    progress: Progress,
+) -> list[Check]:
+    """The runtimes' answers about a GGUF file."""
+    from sevenfold.export import parity
+
+    model, stored = references
+    tokenizer, context = source.vocabulary(), source.spec.context
+    prompts, rows = parity.prompt_ids(tokenizer, context), _windows(source, "heldout", N_WINDOWS)
+    is_float, lines = request.quant in hf.DTYPES, texts.library_lines()
+    exact_text = vocabulary.pieces_of(source.tokenizer) == "llama3" and not vocabulary.stray_tokens(
+        source.tokenizer
+    )
+    checks: list[Check] = []
+    for name, runtime in (("llama.cpp", llama), ("go", go)):
+        progress.note(f"parity: {name}")
+        if runtime is None:
+            checks.append(parity.skipped(name))
+            continue
+        readable = (
+            request.quant != "i2_s" if name == "llama.cpp" else request.quant in (*hf.DTYPES, "q8_0", "i2_s")
+        )
+        if not readable:
+            detail = f"{name} does not read type {request.quant}"
+            checks.append(parity.Check(runtime=name, name="all", status="skipped", detail=detail))
+            continue
+        runtime.open(path, context)
+        checks.append(parity.compare_ids(runtime, tokenizer, lines, exact=exact_text or name == "go"))
+        if name == "go" and count(source.spec) > LARGE:
+            prompts, rows = prompts[:4], rows[:1, : WINDOW // 2 + 1]
+        # Our program multiplies the stored floats; llama.cpp rounds activations to suit any type but F32.
+        full = name == "go" or request.quant == "f32"
+        if full or is_float:
+            tolerance = parity.LOGIT_TOLERANCE * 10 if full else HALF_TOLERANCE
+            checks.append(parity.compare_logits("logits", runtime, stored, prompts, tolerance))
+            checks.append(parity.compare_greedy(runtime, stored, prompts, MARGIN if full else HALF_MARGIN))
+        limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None
+        checks.append(parity.compare_perplexity(runtime, model, rows, limit))
+    return checks
+
+
+def _stored(source: Source, work: Path, request: Request, progress: Progress) -> list[Check]:
+    """Write safetensors or a Hugging Face directory, and what its reader says."""
+    dtype = hf.DTYPES[request.quant][0]
+    if request.target == "safetensors":
+        hf.write_safetensors(source, work, request.quant)
+        return [_read_back(source, open_tensors(work).read, dtype, dtype)]
+    work.mkdir(parents=True)
+    hf.write_hf(source, work, request.quant)
+    names = foreign_names(source.spec, "hf")
+    file = open_tensors(work / WEIGHTS)
+
+    def read(name: str) -> Floats:
+        return file.read(names[name])
+
+    checks = [_read_back(source, read, dtype, dtype)]
+    if request.proven:
+        from sevenfold.export import parity
+        from sevenfold.export.transformers_runtime import Transformers
+
+        progress.note("parity: transformers")
+        runtime = Transformers.load(work)
+        if runtime is None:
+            return [
+                *checks,
+                parity.Check(runtime="transformers", name="all", status="skipped", detail="not installed"),
+            ]
+        tokenizer = source.vocabulary()
+        prompts = parity.prompt_ids(tokenizer, source.spec.context)
+        model, stored = parity.Reference(source.spec, source.read), parity.Reference(source.spec, read)
+        checks.append(parity.compare_ids(runtime, tokenizer, texts.library_lines()))
+        checks.append(parity.compare_logits("logits", runtime, stored, prompts, parity.LOGIT_TOLERANCE))
+        checks.append(parity.compare_greedy(runtime, stored, prompts, MARGIN))
+        rows = _windows(source, "heldout", N_WINDOWS)
+        limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None
+        checks.append(parity.compare_perplexity(runtime, model, rows, limit))
+    return checks

@@ -1,0 +1,218 @@
+"""What is exported: a run's float weights, an import's, or those that a sealed file's integers stand for.
+
+Weights are read when asked for, one tensor at a time. `provenance` says where they come from and leaves with them, whatever the
+format; an import keeps what its file said (specs/export.md, section 3).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from sevenfold.artifact import read_artifact
+from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.files import read_bytes, read_json
+from sevenfold.core.hashing import Json
+from sevenfold.core.manifest import RECIPE_NAME as RECIPE
+from sevenfold.core.manifest import read_manifest
+from sevenfold.export.names import check_expressible
+from sevenfold.export.store import Floats, open_tensors
+from sevenfold.recipe.schema import ModelSpec, Recipe
+from sevenfold.recipe.sizing import tensors
+from sevenfold.tokenizer.codec import Tokenizer
+
+if TYPE_CHECKING:
+    from sevenfold.artifact import Artifact
+
+WEIGHTS, TOKENIZER, ORIGIN, ARTIFACT = "model.safetensors", "tokenizer.json", "origin.json", "model.s7l"
+KEY = "sevenfold"  # of our metadata in other formats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A dense model: shape, vocabulary, weights by our names (float32), and where they come from."""
+
+    path: Path
+    spec: ModelSpec
+    tokenizer: bytes
+    provenance: dict[str, Json]
+    read: Callable[[str], Floats]
+
+    @property
+    def name(self) -> str:
+        """Name of the model, for people."""
+        return str(self.provenance.get("name", self.path.stem))
+
+    def vocabulary(self) -> Tokenizer:
+        """The tokenizer. Raises StorageError."""
+        return Tokenizer.from_json(self.tokenizer)
+
+
+def open_source(path: Path) -> Source:
+    """Open a sealed file, a run directory or an import directory.
+
+    Raises:
+        StorageError: nothing to export there, a missing tokenizer, or weights that are not of the recipe's shape.
+        ArtifactError: the sealed file is refused.
+        UsageError: the model is no Llama; it says what is in the way, and the nearest choice.
+    """
+    if not path.is_dir():
+        return _from_sealed(path)
+    if (path / ORIGIN).is_file():
+        return _from_import(path)
+    return _from_run(path)
+
+
+def _checked(source: Source, shapes: dict[str, tuple[int, ...]]) -> Source:
+    expected = tensors(source.spec)
+    for name in sorted(expected.keys() | shapes.keys()):
+        if shapes.get(name) != expected.get(name):
+            raise StorageError(
+                f"tensor {name!r} is {shapes.get(name, 'missing')}, the shape of the model asks for {expected.get(name, 'none')}",
+                where=str(source.path),
+                remedy="export what one recipe trained",
+            )
+    size = source.vocabulary().vocab_size
+    if size != source.spec.vocab_size:
+        raise StorageError(
+            f"its tokenizer has {size} entries, the model {source.spec.vocab_size}", where=str(source.path)
+        )
+    return source
+
+
+def _from_directory(path: Path, weights: Path, tokenizer: Path, spec: ModelSpec, provenance: Json) -> Source:
+    check_expressible(spec)
+    if not tokenizer.is_file():
+        raise StorageError(
+            "the tokenizer is missing", where=str(tokenizer), remedy="run `s7 tokenizer` first"
+        )
+    file = open_tensors(weights)
+    source = Source(
+        path=path, spec=spec, tokenizer=read_bytes(tokenizer), provenance=provenance, read=file.read
+    )
+    return _checked(source, {name: place.shape for name, place in file.places.items()})
+
+
+def _from_run(path: Path) -> Source:
+    manifest = read_manifest(path / "train")
+    if manifest is None:
+        raise StorageError(
+            "no trained model in this directory",
+            where=str(path),
+            remedy="name a sealed file, an import, or a run that `s7 make` has trained",
+        )
+    sealed = read_manifest(path / "seal")
+    recipe = _run_recipe(path / RECIPE, manifest.recipe_digest)
+    provenance: dict[str, Json] = {
+        "name": recipe.name,
+        "root": sealed.facts["root"] if sealed and sealed.inputs.get("train") == manifest.root else None,
+        "train_root": manifest.root,
+        "recipe_digest": recipe.digest,
+        "recipe": recipe.resolved(),
+    }
+    return _from_directory(
+        path, path / "train" / WEIGHTS, path / "tokenizer" / TOKENIZER, recipe.model, provenance
+    )
+
+
+def _run_recipe(path: Path, digest: str) -> Recipe:
+    try:
+        recipe = Recipe.model_validate_json(read_bytes(path))
+        if recipe.digest != digest:
+            raise ValueError("the directory has another recipe than its training")
+    except (StorageError, ValueError) as error:
+        raise StorageError(
+            f"the recipe of this run is not known: {error}",
+            where=str(path),
+            remedy="run `s7 make RECIPE --until train` on it again; what is up to date is not done twice",
+        ) from error
+    return recipe
+
+
+def _from_import(path: Path) -> Source:
+    origin = read_json(path / ORIGIN)
+    try:
+        spec = ModelSpec.model_validate_json(json.dumps(origin["model"]))
+        provenance = dict(origin["provenance"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"not an import: {error}", where=str(path / ORIGIN), remedy="run `s7 import` again"
+        ) from error
+    return _from_directory(path, path / WEIGHTS, path / TOKENIZER, spec, provenance)
+
+
+def _from_sealed(path: Path) -> Source:
+    artifact = read_artifact(path)
+    identity = artifact.provenance.get("identity") or {}
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(identity["facts"]["recipe"]))
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UsageError(
+            "the sealed file does not hold its recipe, so its float shape is not known",
+            where=str(path),
+            remedy="export the run directory",
+        ) from error
+    check_expressible(recipe.model)
+    provenance: dict[str, Json] = {
+        "name": recipe.name,
+        "root": artifact.root,
+        "weights": "int8",  # the floats that the sealed integers stand for
+        "recipe_digest": recipe.digest,
+        "recipe": recipe.resolved(),
+    }
+    floats = _Dequantized(artifact, recipe.model)
+    source = Source(
+        path=path,
+        spec=recipe.model,
+        tokenizer=artifact.dictionary,
+        provenance=provenance,
+        read=floats.read,
+    )
+    return _checked(source, {name: floats.shape(name) for name in tensors(recipe.model)})
+
+
+class _Dequantized:
+    """The inverse of `quantize.convert`, record by record (specs/arithmetic.md, section 6)."""
+
+    def __init__(self, artifact: Artifact, spec: ModelSpec) -> None:
+        self.records, self.graph, self.spec, self.where = (
+            artifact.tensors,
+            artifact.graph,
+            spec,
+            str(artifact.path),
+        )
+
+    def _data(self, name: str) -> NDArray[np.int8]:
+        if name not in self.records:
+            raise StorageError(f"no record {name!r}", where=self.where)
+        record = self.records[name]
+        return np.asarray(record.data).reshape(record.dims)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return (self.spec.d_model,) if name.endswith("norm.weight") else tuple(self.records[name].dims)
+
+    def read(self, name: str) -> Floats:
+        exponent = int(self.graph["exponents"].get(name, 0))
+        if name.endswith("norm.weight"):
+            gain = self._data(f"{name}.gain").view(">i2")[:, 0]
+            real = np.ldexp(gain.astype(np.float64), -exponent) / math.sqrt(self.spec.d_model)
+            return real.astype(np.float32)
+        rows = self._data(f"{name}.rows").view(">u2").astype(np.int64)
+        scale = np.ldexp(rows[:, 0].astype(np.float64), -rows[:, 1])
+        if name == "embedding.weight":
+            scale = np.ldexp(scale, -int(self.graph["residual_exponent"]))
+        else:
+            from sevenfold.engine.ops import headroom
+
+            folds = 2 if name.endswith("o_proj.weight") else 1
+            scale = np.ldexp(scale, headroom(self._data(name).shape[1]) - exponent) * 127.0**folds
+        real = self._data(name) * scale[:, None]
+        return real.astype(np.float32)

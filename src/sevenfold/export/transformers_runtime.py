@@ -1,0 +1,58 @@
+"""`transformers` as a runtime: the directory is loaded by the auto classes, without any code of ours, and computes in FP32."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sevenfold.export.store import Floats
+
+
+class Transformers:
+    """A loaded Hugging Face directory; see `runtimes.Runtime`."""
+
+    name = "transformers"
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model, self._tokenizer = model, tokenizer
+
+    @classmethod
+    def load(cls, directory: Path) -> Transformers | None:
+        """Load it, or None when `transformers` is not installed. Nothing is looked for on a network."""
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        try:
+            import transformers
+        except ModuleNotFoundError:
+            return None
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
+        model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+        return cls(model.eval(), transformers.AutoTokenizer.from_pretrained(directory))
+
+    def open(self, path: Path, context: int) -> str:
+        """It is loaded already."""
+        return f"transformers over {path.name}, context {context}"
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, without the token that is put before it."""
+        return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def logits(self, ids: list[int]) -> Floats:
+        """float32 [T, V] after each id."""
+        with torch.no_grad():
+            return np.asarray(self._model(torch.tensor([ids])).logits[0].numpy(), np.float32)
+
+    def greedy(self, ids: list[int], steps: int) -> list[int]:
+        """The most likely next token, `steps` times, over the model's own cache."""
+        made: list[int] = []
+        new, past = torch.tensor([ids]), None
+        while len(made) < steps:
+            with torch.no_grad():
+                out = self._model(new, past_key_values=past, use_cache=True)
+            past, new = out.past_key_values, out.logits[:, -1:].argmax(-1)
+            made.append(int(new))
+        return made

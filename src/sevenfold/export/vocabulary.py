@@ -1,0 +1,126 @@
+"""Our tokenizer file as the entries of a GGUF header, and back to the same bytes.
+
+llama.cpp knows ways to cut a text by name only (`tokenizer.ggml.pre`). `llama3` pieces are its `llama-bpe`. None of its names cuts
+as `code` pieces do (specs/export.md, section 4), so a file with these says in a key of ours how text is cut, and is for ids.
+"""
+
+from __future__ import annotations
+
+import json
+
+import gguf
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.export.source import KEY
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.train import PIECES
+
+PRE = "llama-bpe"
+PIECES_KEY = f"{KEY}.tokenizer.pieces"
+_NORMAL, _CONTROL = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
+
+
+def pieces_of(tokenizer: bytes) -> str:
+    """Which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
+    steps = json.loads(tokenizer)["pre_tokenizer"]["pretokenizers"]
+    pattern = steps[0].get("pattern", {}).get("Regex")
+    found = [
+        name for name, known in PIECES.items() if known == pattern and steps[0]["behavior"] == "Isolated"
+    ]
+    if not found:
+        raise StorageError("its tokenizer cuts text by a rule that is not ours", where="tokenizer")
+    return found[0]
+
+
+def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
+    """Tokens, their types and merges, as GGUF holds them."""
+    value = json.loads(tokenizer)
+    vocabulary = value["model"]["vocab"]
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    n_special = len(value["added_tokens"])
+    types = [_CONTROL] * n_special + [_NORMAL] * (len(tokens) - n_special)
+    return tokens, types, [" ".join(pair) for pair in value["model"]["merges"]]
+
+
+def add_to(writer: gguf.GGUFWriter, tokenizer: bytes) -> None:
+    """Write the vocabulary's keys: model, pre-tokenizer, tokens, scores, types, merges, specials."""
+    tokens, types, merges = lists(tokenizer)
+    eot = Tokenizer.from_json(tokenizer).eot_id
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(PRE)
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(eot)
+    writer.add_eos_token_id(eot)
+    writer.add_pad_token_id(eot)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    writer.add_string(PIECES_KEY, pieces_of(tokenizer))
+
+
+def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -> bytes:
+    """The tokenizer file of these lists: the bytes that this project's trainer writes for them.
+
+    Raises:
+        StorageError: they are no byte-level BPE of the form that this version reads.
+    """
+    if pieces not in PIECES:
+        raise StorageError(f"text is cut by {pieces!r}, which is not known here", where=PIECES_KEY)
+    specials = [token for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL]
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    byte_level = {"add_prefix_space": False, "trim_offsets": True, "type": "ByteLevel", "use_regex": False}
+    value: Json = {
+        "added_tokens": [{**flags, "id": i, "content": token} for i, token in enumerate(specials)],
+        "decoder": {"add_prefix_space": True, "trim_offsets": True, "type": "ByteLevel", "use_regex": True},
+        "model": {
+            "byte_fallback": False,
+            "continuing_subword_prefix": None,
+            "dropout": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "ignore_merges": False,
+            "merges": [merge.split(" ") for merge in merges],
+            "type": "BPE",
+            "unk_token": None,
+            "vocab": {token: i for i, token in enumerate(tokens)},
+        },
+        "normalizer": None,
+        "padding": None,
+        "post_processor": None,
+        "pre_tokenizer": {
+            "pretokenizers": [
+                {
+                    "behavior": "Isolated",
+                    "invert": False,
+                    "pattern": {"Regex": PIECES[pieces]},
+                    "type": "Split",
+                },
+                byte_level,
+            ],
+            "type": "Sequence",
+        },
+        "truncation": None,
+        "version": "1.0",
+    }
+    data = canonical_json(value)
+    Tokenizer.from_json(data)
+    return data
+
+
+def stray_tokens(tokenizer: bytes) -> list[int]:
+    """Ids whose own text, alone, does not encode to them: llama.cpp takes a piece that is a token whole, we merge.
+
+    Empty for every vocabulary that was seen; an export with strays would answer differently, so it is refused.
+    """
+    ours = Tokenizer.from_json(tokenizer)
+    texts: dict[int, str] = {}
+    for token in range(len(ours.special_tokens), ours.vocab_size):
+        try:
+            texts[token] = ours.token_bytes(token).decode()
+        except UnicodeDecodeError:
+            continue  # no piece of a text is half a character
+    encoded = ours.encode_batch(list(texts.values()))
+    return [token for token, ids in zip(texts, encoded, strict=True) if ids != [token]]

@@ -1,0 +1,88 @@
+"""`s7 export` and `s7 import` as a user meets them: bad input is one line and a documented code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sevenfold.cli import app
+from sevenfold.recipe.job import Job
+
+
+@pytest.fixture(autouse=True)
+def no_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S7_INTEROP", "/nowhere")
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def s7(*arguments: object) -> Done:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def one_line(done: Done | subprocess.CompletedProcess[str], code: int, words: str) -> None:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("s7: ")]
+    assert (done.returncode, len(lines)) == (code, 1), done.stderr
+    assert words in lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_export_prints_its_checks_and_says_what_was_not_asked(llama_run: Path, tmp_path: Path) -> None:
+    done = s7("export", llama_run, "--to", "gguf", "--quant", "q8_0", "--out", tmp_path / "x.gguf", "--json")
+    assert done.returncode == 0, done.stderr
+    checks = {check["runtime"]: check for check in json.loads(done.stdout)["checks"]}
+    assert checks["re-read"]["status"] == "measured"
+    assert {checks[name]["status"] for name in ("llama.cpp", "go")} == {"skipped"}
+    assert "make interop" in checks["go"]["detail"]
+
+
+def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "x")
+    cases = [
+        (("export", llama_run, "--to", "onnx", *out), 2, "no target 'onnx'"),
+        (("export", llama_run, "--to", "gguf", "--quant", "q9", *out), 2, "no type 'q9'"),
+        (("export", llama_run, "--to", "hf", "--quant", "q8_0", *out), 2, "hf has no type"),
+        (("export", llama_run, "--to", "gguf", "--quant", "iq4_nl", "--no-parity", *out), 2, "make interop"),
+        (("export", tmp_path / "none", "--to", "hf", *out), 4, "no such file"),
+        (("export", tmp_path, "--to", "hf", *out), 4, "no trained model"),
+        (("import", "onnx", tmp_path, *out), 2, "no kind"),
+        (("import", "gguf", __file__, *out), 4, "not a GGUF file"),
+        (("import", "hf", tmp_path, *out), 4, "config.json"),
+    ]
+    if finished_run.recipe.model.moe:
+        cases = [(("export", finished_run.out, "--to", "gguf", *out), 2, "token-routed experts")]
+    for arguments, code, words in cases:
+        one_line(s7(*arguments), code, words)
+    assert not list(tmp_path.glob("*x*"))
+
+
+@pytest.mark.subprocess
+def test_a_full_disk_leaves_nothing(llama_run: Path, tmp_path: Path) -> None:
+    for target in ("gguf", "hf", "safetensors"):
+        command = [sys.executable, "-m", "sevenfold.cli", "export", llama_run, "--to", target]
+        command += ["--no-parity", "--out", tmp_path / "x"]
+        limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *map(str, command)]
+        done = subprocess.run(limited, capture_output=True, text=True, check=False)
+        one_line(done, 4, "x")
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_tokenizer(llama_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", llama_run, run], check=True)
+    (run / "tokenizer" / "tokenizer.json").unlink()
+    one_line(s7("export", run, "--to", "gguf", "--out", tmp_path / "x"), 4, "the tokenizer is missing")
