@@ -15,7 +15,9 @@ from sevenfold.cli.base import JsonOption, RunArg, app, guarded, print_json
 def export(
     path: RunArg,
     to: Annotated[str, typer.Option("--to", metavar="TARGET", help="gguf, hf, safetensors or bundle.")],
-    out: Annotated[Path, typer.Option("--out", metavar="PATH", help="File to write; a directory for hf.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="PATH", readable=False, help="File to write; a directory for hf.")
+    ],
     quant: Annotated[
         str,
         typer.Option(
@@ -56,7 +58,7 @@ def import_(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", readable=False, help="A directory, or a .gguf file.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory to make.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", readable=False, help="Directory to make.")],
     recipe: Annotated[
         str | None,
         typer.Option(
