@@ -1,7 +1,8 @@
 """Tokens per second: Sevenfold, llama.cpp Q8_0 and CTranslate2 int8, in one run on the same weights and prompts.
 
 Each engine runs in a process of its own for each thread count (worker.py), loaded once. A round asks every one of them for
-every line, and the next round begins with another one, so that a slow moment of the machine hits all. Medians and quartiles
+every line, after a pause in which the threads of the one before stop spinning, and the next round begins with another one, so that
+a slow moment of the machine hits all. Medians and quartiles
 over the rounds; an engine counts with the thread count at which its median is best, and we are divided by the best peer.
 
     prefill 512       a prompt of 512 ids, until its last logits are there
@@ -24,6 +25,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ LINES: dict[str, dict[str, Any]] = {
     "decode 512+128": {"do": "decode", "prompt": 512, "steps": 128},
 }
 BATCH, BATCH_SHAPE = 8, "8M"
+PAUSE = 0.4  # seconds; threads that wait spin for up to 0.2
 BATCH_LINE = {"do": "batch", "prompt": 16, "steps": 64, "sequences": BATCH}
 Samples = dict[tuple[str, str, str, int], list[float]]  # (shape, line, engine, threads) -> tokens/s
 
@@ -109,6 +112,7 @@ def measure(shape: str, args: argparse.Namespace, samples: Samples) -> dict[str,
             for worker in workers[turn:] + workers[:turn]:
                 if request["do"] == "batch" and worker.engine != US:
                     continue
+                time.sleep(PAUSE)
                 speed, tokens = worker.ask({**request, "seed": 1000 + max(number, 0)})
                 ours.setdefault(worker.engine, tokens)
                 if number >= 0:

@@ -56,9 +56,10 @@ before = resident()
 model = sevenfold.Model.open(sys.argv[1])
 session = model.engine.session()
 session.forward(np.arange(model.context) % model.weights.shape.vocab_size, last_only=True)
+held = resident()
 needed = sum(t.data.nbytes for t in model.artifact.tensors.values())
 kv = getattr(session, "n_bytes", 0)
-print(json.dumps({"interpreter": before, "resident": resident(), "weights": needed, "kv": kv, "context": model.context}))
+print(json.dumps({"interpreter": before, "resident": held, "weights": needed, "kv": kv, "context": model.context}))
 """
 
 
