@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from page_vectors import N_STEPS, PROMPT, page_model
 from test_page_vectors import VECTORS, numbers
-from tiny_models import EXTREMES, SHAPES, Tiny, ids, tiny
+from tiny_models import EXTREMES, SHAPES, Tiny, ids, same_cache, tiny
 
 from sevenfold.core.errors import GateError, SevenfoldError, UsageError
 from sevenfold.engine import backends, native, reference
@@ -26,17 +26,6 @@ ODD: dict[str, dict[str, int]] = {
     "whole_vectors": {"d_model": 64, "d_ffn": 128, "vocab_size": 64, "head_dim": 16},
     "just_past_a_panel": {"d_model": 17, "d_ffn": 33, "vocab_size": 65, "head_dim": 34},
 }
-
-
-def same_cache(session: native.Session, cache: reference.Cache) -> None:
-    assert session.length == cache.length
-    seen = slice(0, cache.length)
-    for index, held in enumerate(cache.layers):
-        k, v = session.key_values(index)
-        for got, expected in zip(
-            (*k, *v), (held.k, held.k_m, held.k_e, held.v, held.v_m, held.v_e), strict=True
-        ):
-            assert np.array_equal(got, expected[seen])
 
 
 def compare(model: IntegerModel, tokens: np.ndarray, isa: str) -> None:

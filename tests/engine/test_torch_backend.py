@@ -13,7 +13,7 @@ import test_integers_only
 import torch
 from page_vectors import N_STEPS, PROMPT, page_model
 from test_page_vectors import VECTORS, numbers
-from tiny_models import EXTREMES, SHAPES, State, Tiny, ids, tiny
+from tiny_models import EXTREMES, SHAPES, State, Tiny, ids, same_cache, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -32,17 +32,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def same_cache(session: torch_backend.Session, cache: reference.Cache) -> None:
-    assert session.length == cache.length
-    seen = slice(0, cache.length)
-    for index, held in enumerate(cache.layers):
-        k, v = session.key_values(index)
-        for got, expected in zip(
-            (*k, *v), (held.k, held.k_m, held.k_e, held.v, held.v_m, held.v_e), strict=True
-        ):
-            assert np.array_equal(got, expected[seen])
 
 
 def compare(model: IntegerModel, tokens: np.ndarray, device: str = "cpu", **settings: Any) -> None:

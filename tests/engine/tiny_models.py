@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sevenfold.engine import reference
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
@@ -178,3 +179,15 @@ EXTREMES: dict[str, Callable[[State], None]] = {
     "uneven_rows": _uneven_rows,
     "one_direction": _one_direction,
 }
+
+
+def same_cache(session: Any, cache: reference.Cache) -> None:
+    """A backend's session holds the positions of the reference's cache, bit for bit."""
+    assert session.length == cache.length
+    seen = slice(0, cache.length)
+    for index, held in enumerate(cache.layers):
+        k, v = session.key_values(index)
+        for got, expected in zip(
+            (*k, *v), (held.k, held.k_m, held.k_e, held.v, held.v_m, held.v_e), strict=True
+        ):
+            assert np.array_equal(got, expected[seen])
