@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from typer.models import TyperPath
 
 from sevenfold import __version__
 from sevenfold.cli import app
@@ -83,7 +84,7 @@ def test_a_file_that_may_not_be_read_is_an_input_error_for_every_flag() -> None:
         (name, p.name)
         for name, command in group.commands.items()  # type: ignore[attr-defined]  # a group of commands
         for p in command.params
-        if p.type_descriptor.annotation is Path and p.type_descriptor.parameter_info.readable
+        if isinstance(p.type, TyperPath) and p.type.readable
     ]
     assert strict == []
 

@@ -6,8 +6,10 @@ Their digest stands in specs/arithmetic.md and travels in the graph, so that no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from itertools import accumulate, repeat
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +26,23 @@ def _round(value: Decimal) -> int:
     return int(value.to_integral_value(ROUND_HALF_UP))
 
 
+def _powers(base: Decimal, n_powers: int) -> Iterator[Decimal]:
+    """base^0, base^1, ...: one product each, where a library call would be most of a short process (tables are made at import)."""
+    return accumulate(repeat(base, n_powers - 1), mul, initial=Decimal(1))
+
+
 def exp2() -> NDArray[np.int64]:
     """round(32512 * 2^(-i/64)), i = 0..64. 32512 = 127 * 256 keeps every entry inside two balanced int8 limbs."""
     with localcontext(_CONTEXT):
-        return np.array([_round(32512 * Decimal(2) ** (Decimal(-i) / 64)) for i in range(65)], np.int64)
+        powers = _powers(Decimal(2) ** (Decimal(-1) / 64), 65)
+        return np.array([_round(32512 * power) for power in powers], np.int64)
 
 
 def sigmoid() -> NDArray[np.int64]:
     """round(32768 / (1 + e^(-i/32))), i = 0..512."""
     with localcontext(_CONTEXT):
-        return np.array([_round(32768 / (1 + (Decimal(-i) / 32).exp())) for i in range(513)], np.int64)
+        powers = _powers((Decimal(-1) / 32).exp(), 513)
+        return np.array([_round(32768 / (1 + power)) for power in powers], np.int64)
 
 
 def rsqrt() -> NDArray[np.int64]:
