@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 
 import atheris
+from sources import use_sources
+
+use_sources()
 
 with atheris.instrument_imports(include=["sevenfold"]):
     from sevenfold.artifact import (
