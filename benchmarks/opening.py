@@ -2,9 +2,10 @@
 
     verification      read a sealed file and check every hash: bytes a second of one core
     first token       `s7 run FILE "def " --max-tokens 1` from the shell, and the call in a process that has it open
-    memory            resident bytes of a process that opened the file and filled its context, over weights and KV cache
+    memory            resident bytes of a process that opened the file and filled its context, over weights and KV cache, for each
+                      shape: what Python and its libraries take is the same for all, so it is counted apart
 
-The file is made once (random weights, a tokenizer trained on this Python's standard library) under build/bench.
+Files are made once (random weights, a tokenizer trained on this Python's standard library) under build/bench.
 
     python benchmarks/opening.py [--rounds 9] [--out benchmarks/results/opening.json]
 """
@@ -40,9 +41,9 @@ from sevenfold.engine.weights import load_weights
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.train import train_bpe
-from shapes import SHAPES
+from shapes import SHAPES, Shape
 
-PROMPT, SHAPE = "def ", SHAPES["8M"]
+PROMPT = "def "
 # In a process of its own: resident bytes before, with the file open and its context filled, and what must be held.
 MEMORY = """
 import json, sys
@@ -63,15 +64,15 @@ print(json.dumps({"interpreter": before, "resident": held, "weights": needed, "k
 """
 
 
-def sealed_file(directory: Path) -> Path:
-    """The sealed file, unless it is there."""
-    path = directory / f"{SHAPE.name}.s7l"
+def sealed_file(directory: Path, shape: Shape) -> Path:
+    """The sealed file of a shape, made unless it is there."""
+    path = directory / f"{shape.name}.s7l"
     if path.exists():
         return path
     library = Path(sysconfig.get_paths()["stdlib"])
     texts = [p.read_text(encoding="utf-8", errors="ignore") for p in sorted(library.glob("*.py"))]
-    dictionary = train_bpe(texts, TokenizerSpec(vocab_size=SHAPE.vocab_size))
-    records, graph = records_and_graph(SHAPE)
+    dictionary = train_bpe(texts, TokenizerSpec(vocab_size=shape.vocab_size))
+    records, graph = records_and_graph(shape)
     weights = load_weights({r.name: r for r in records}, graph, str(path))
     ids = prompt_ids(Tokenizer.from_json(dictionary), PROMPT)
     run = greedy_run(weights, ids, GOLDEN_STEPS)
@@ -149,7 +150,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    path = sealed_file(args.models)
+    path = sealed_file(args.models, SHAPES["8M"])
     n_bytes, model = path.stat().st_size, Model.open(path)
     s7 = [sys.executable, "-m", "sevenfold.cli", "run", path, PROMPT, "--max-tokens", "1"]
     times = {
@@ -164,17 +165,17 @@ def main() -> None:
         "n_bytes": n_bytes,
         "seconds": times,
         "verified_bytes_per_second": n_bytes / times["read and verify"][1],
-        "memory": memory(path),
+        "memory": {name: memory(sealed_file(args.models, shape)) for name, shape in SHAPES.items()},
     }
     for name, (low, middle, high) in times.items():
         print(f"{name:20} {middle * 1e3:9.1f} ms ({low * 1e3:.1f} to {high * 1e3:.1f})")
     print(f"{'verification':20} {value['verified_bytes_per_second'] / 1e9:9.2f} GB/s of {n_bytes:,} bytes")
-    held = value["memory"]
-    print(
-        f"{'memory':20} {held['resident'] / 1e6:9.1f} MB, of which {held['interpreter'] / 1e6:.1f} before opening;"
-        f" weights {held['weights'] / 1e6:.1f}, KV {held['kv'] / 1e6:.1f}: {held['ratio']:.2f} of them,"
-        f" {held['ratio_without_interpreter']:.2f} without the interpreter"
-    )
+    for name, held in value["memory"].items():
+        print(
+            f"{'memory ' + name:20} {held['resident'] / 1e6:9.1f} MB, of which {held['interpreter'] / 1e6:.1f} before opening;"
+            f" weights {held['weights'] / 1e6:.1f}, KV {held['kv'] / 1e6:.1f}: {held['ratio']:.2f} of them,"
+            f" {held['ratio_without_interpreter']:.2f} without the interpreter"
+        )
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(value, indent=2) + "\n")
