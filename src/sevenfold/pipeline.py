@@ -66,6 +66,7 @@ STAGES = (
         needs=("tokenizer",),
         sections=("model", "train"),
         keeps=True,
+        version=2,
     ),
     Stage(
         name="quantize",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.model.linear import product
+from sevenfold.model.linear import product, weight_gradient
 
 BLOCK = 512  # tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache
 
@@ -33,7 +33,7 @@ class _HeadLoss(torch.autograd.Function):
             slope = logits.sub_(log_sum).exp_()
             slope.scatter_(1, target, slope.gather(1, target) - 1.0)
             grad_x[block] = product(slope, weight_VD.t())
-            grad_weight.addmm_(slope.t(), x_ND[block])
+            grad_weight += weight_gradient(slope, x_ND[block])
         ctx.save_for_backward(grad_x, grad_weight)
         return loss_N
 
