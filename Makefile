@@ -20,7 +20,7 @@ help:
 	@echo "make interop    llama.cpp and our Go program, in $(INTEROP): they prove exports"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
-$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*)
+$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/* native/train/*)
 	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
 $(SLOW_READY): $(READY) requirements-slow.txt
@@ -66,4 +66,4 @@ $(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard intero
 interop: $(INTEROP)/.ready
 
 clean:
-	rm -rf $(VENV) $(INTEROP) build src/sevenfold/engine/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP) build src/sevenfold/*/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -54,6 +54,10 @@ if has "${cxx%% *}"; then
         [ -z "${CI:-}" ] || exit 1
         say "the native engine could not be built: it is left out, the reference runs"
     }
+    CXX=$cxx native/train/build.sh src/sevenfold/model/_native || {
+        [ -z "${CI:-}" ] || exit 1
+        say "the attention kernel could not be built: it is left out, training uses PyTorch's"
+    }
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi

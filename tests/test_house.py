@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "sevenfold"
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 PYTHON = sorted(p for base in ("src", "tests", "benchmarks") for p in (ROOT / base).rglob("*.py"))
-NATIVE = sorted(p for kind in ("native/*.h", "native/*.cpp", "web/**/*.wgsl") for p in ROOT.glob(kind))
+NATIVE = sorted(p for kind in ("native/**/*.h", "native/**/*.cpp", "web/**/*.wgsl") for p in ROOT.glob(kind))
 SOURCES = [p for p in PYTHON if SOURCE in p.parents]
 # The names of these words are split so that this file does not contain them.
 UNFINISHED = re.compile(
@@ -115,7 +115,9 @@ def test_import_layers() -> None:
 def test_readme_file_map_matches_the_tree() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     section = text.split("## File map", 1)[1].split("\n## ", 1)[0]
-    named = set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE))
+    listed = re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)
+    named = set(listed)
+    assert len(listed) == len(named), f"twice: {sorted(name for name in named if listed.count(name) > 1)}"
     ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()] + [
         ".git",
         ".gitignore",

@@ -5,10 +5,9 @@ Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sevenfold.model.causal import causal_attention
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ModelSpec
@@ -38,9 +37,5 @@ class Attention(nn.Module):
         q_BHTE = rope(heads(self.q_proj(x_BTD), self.n_heads))
         k_BKTE = rope(heads(self.k_proj(x_BTD), self.n_kv_heads))
         v_BKTE = heads(self.v_proj(x_BTD), self.n_kv_heads)
-        if self.n_kv_heads != self.n_heads:
-            group = self.n_heads // self.n_kv_heads
-            k_BKTE = torch.repeat_interleave(k_BKTE, group, dim=1)
-            v_BKTE = torch.repeat_interleave(v_BKTE, group, dim=1)
-        y_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True)
+        y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
         return self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))

@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, digest
+from sevenfold.model.causal import kernel_name
 from sevenfold.model.linear import backend_name
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.job import Job, StageResult
@@ -93,6 +94,7 @@ def tools() -> dict[str, str]:
     return {
         "torch": torch.__version__,
         "matmul": backend_name(),
+        "attention": kernel_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
     }

@@ -1,0 +1,122 @@
+// The calls of attention.h: checks, scratch memory, and threads that take one key/value head after the other.
+
+#include "attention.h"
+
+#include "kernels.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace s7train {
+
+std::size_t scratch_floats(std::size_t length, std::size_t head_dim) {
+    const std::size_t stride = (length + 15) / 16 * 16;
+    return stride * (2 * head_dim + 2 * 48);
+}
+
+namespace {
+
+// S7_ISA forces an instruction set, as it does for the inference engine.
+const Kernels *best() {
+    const char *forced = std::getenv("S7_ISA");
+    const bool narrow = forced && std::strcmp(forced, "avx512") != 0;
+    if (!narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return &avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
+    return nullptr;
+}
+
+struct Free {
+    void operator()(float *p) const { std::free(p); }
+};
+
+// `work(index, scratch)` for every key/value head of the batch. Which thread takes which head decides no bit.
+template <class Work> int32_t each_head(const s7_attention_shape &shape, const Work &work) {
+    const std::size_t n_heads = static_cast<std::size_t>(shape.n_batch) * shape.n_kv_heads;
+    const std::size_t n_bytes = scratch_floats(shape.length, shape.head_dim) * sizeof(float);
+    const std::size_t n_threads = std::min<std::size_t>(shape.n_threads, n_heads);
+    std::vector<std::unique_ptr<float, Free>> scratch;
+    for (std::size_t i = 0; i < n_threads; ++i) {
+        scratch.emplace_back(static_cast<float *>(std::aligned_alloc(64, n_bytes)));
+        if (!scratch.back()) return S7_TRAIN_MEMORY;
+    }
+    std::atomic<std::size_t> next{0};
+    const auto run = [&](float *own) {
+        for (std::size_t i; (i = next.fetch_add(1)) < n_heads;) work(i, own);
+    };
+    std::vector<std::thread> others;
+    for (std::size_t i = 1; i < n_threads; ++i) {
+        try {
+            others.emplace_back(run, scratch[i].get());
+        } catch (const std::system_error &) {
+            break; // no more threads: those that are there do the work
+        }
+    }
+    run(scratch[0].get());
+    for (auto &thread : others) thread.join();
+    return S7_TRAIN_OK;
+}
+
+bool sound(const s7_attention_shape *shape) {
+    return shape && shape->n_batch > 0 && shape->n_kv_heads > 0 && shape->n_heads > 0 && shape->n_heads % shape->n_kv_heads == 0 &&
+           shape->length > 0 && shape->length <= 1 << 20 && shape->head_dim > 0 && shape->head_dim <= 256 &&
+           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64;
+}
+
+Head head_at(const s7_attention_shape &shape, std::size_t index, const float *q, const float *k, const float *v) {
+    Head head{};
+    head.length = shape.length;
+    head.head_dim = shape.head_dim;
+    head.n_queries = shape.n_heads / shape.n_kv_heads;
+    const std::size_t one = head.length * head.head_dim;
+    head.q = q + index * head.n_queries * one;
+    head.k = k + index * one;
+    head.v = v + index * one;
+    return head;
+}
+
+} // namespace
+} // namespace s7train
+
+using namespace s7train;
+
+int32_t s7_train_abi(void) { return S7_TRAIN_ABI; }
+
+int32_t s7_train_available(void) { return best() != nullptr; }
+
+int32_t s7_attention_forward(const s7_attention_shape *shape, const float *q, const float *k, const float *v, float *y,
+                             float *log_sum) {
+    const Kernels *kernels = best();
+    if (!kernels) return S7_TRAIN_NOT_HERE;
+    if (!sound(shape)) return S7_TRAIN_SHAPE;
+    return each_head(*shape, [&](std::size_t i, float *scratch) {
+        Head head = head_at(*shape, i, q, k, v);
+        head.y = y + i * head.n_queries * head.length * head.head_dim;
+        head.log_sum = log_sum + i * head.n_queries * head.length;
+        kernels->forward(head, scratch);
+    });
+}
+
+int32_t s7_attention_backward(const s7_attention_shape *shape, const float *q, const float *k, const float *v, const float *y,
+                              const float *log_sum, const float *grad_y, float *grad_q, float *grad_k, float *grad_v) {
+    const Kernels *kernels = best();
+    if (!kernels) return S7_TRAIN_NOT_HERE;
+    if (!sound(shape)) return S7_TRAIN_SHAPE;
+    return each_head(*shape, [&](std::size_t i, float *scratch) {
+        Head head = head_at(*shape, i, q, k, v);
+        const std::size_t one = head.length * head.head_dim, all = i * head.n_queries * one;
+        head.y_in = y + all;
+        head.grad_y = grad_y + all;
+        head.grad_q = grad_q + all;
+        head.log_sum_in = log_sum + i * head.n_queries * head.length;
+        head.grad_k = grad_k + i * one;
+        head.grad_v = grad_v + i * one;
+        kernels->backward(head, scratch);
+    });
+}

@@ -1,0 +1,228 @@
+// Attention of one head in blocks of rows: a product in register tiles, and the softmax between two of them.
+//
+// Compiled once for each instruction set, with S7_SET its name and S7_WIDTH the floats of a register. The bits are the same: an
+// element of a product is one chain of fused multiply-adds in the order of the inner index, and a sum over a row is 16 chains
+// (column modulo 16) added in pairs, whatever the registers hold.
+//
+// Blocks have kRows rows, so that the scores of a block stay in the second-level cache; columns behind a block's last row are not
+// computed. The weights are not kept: the backward loop computes them again from the rows' log-sums (arXiv 2205.14135).
+
+#include "kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+namespace s7train {
+namespace {
+
+constexpr std::size_t kRows = 48, kLanes = 16, kTileRows = 6, kTileVectors = S7_WIDTH == 16 ? 4 : 2;
+typedef float Vector __attribute__((vector_size(S7_WIDTH * 4), aligned(4), may_alias));
+typedef float Wide __attribute__((vector_size(64), aligned(4), may_alias));
+typedef std::int32_t WideInt __attribute__((vector_size(64)));
+
+std::size_t rounded(std::size_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+// A matrix by rows: element (i, j) is at data[i * row + j * column].
+struct View {
+    const float *data;
+    std::size_t row, column;
+};
+
+// C[R, NV vectors] (+)= A[R, n_inner] * B[n_inner, NV vectors]. Indexes are constants of the text, or GCC keeps the sums in memory.
+template <bool kAdd, std::size_t... R, std::size_t... N>
+inline void tile(View a, const float *b, std::size_t b_row, float *c, std::size_t c_row, std::size_t n_inner,
+                 std::index_sequence<R...>, std::index_sequence<N...>) {
+    constexpr std::size_t n_vectors = sizeof...(N);
+    Vector sum[sizeof...(R)][n_vectors];
+    const auto load = [&]<std::size_t r>() {
+        if constexpr (kAdd) {
+            ((sum[r][N] = *reinterpret_cast<const Vector *>(c + r * c_row + N * S7_WIDTH)), ...);
+        } else {
+            ((sum[r][N] = Vector{}), ...);
+        }
+    };
+    (load.template operator()<R>(), ...);
+    for (std::size_t i = 0; i < n_inner; ++i) {
+        Vector row[n_vectors];
+        ((row[N] = *reinterpret_cast<const Vector *>(b + i * b_row + N * S7_WIDTH)), ...);
+        const auto step = [&]<std::size_t r>() {
+            const float value = a.data[r * a.row + i * a.column];
+            ((sum[r][N] += value * row[N]), ...); // contracted to fused multiply-adds (-ffp-contract=fast)
+        };
+        (step.template operator()<R>(), ...);
+    }
+    const auto store = [&]<std::size_t r>() {
+        ((*reinterpret_cast<Vector *>(c + r * c_row + N * S7_WIDTH) = sum[r][N]), ...);
+    };
+    (store.template operator()<R>(), ...);
+}
+
+template <bool kAdd, std::size_t kR>
+void rows(View a, const float *b, std::size_t b_row, float *c, std::size_t c_row, std::size_t n_vectors, std::size_t n_inner) {
+    std::size_t n = 0;
+    for (; n + kTileVectors <= n_vectors; n += kTileVectors)
+        tile<kAdd>(a, b + n * S7_WIDTH, b_row, c + n * S7_WIDTH, c_row, n_inner, std::make_index_sequence<kR>{},
+                   std::make_index_sequence<kTileVectors>{});
+    for (; n < n_vectors; ++n)
+        tile<kAdd>(a, b + n * S7_WIDTH, b_row, c + n * S7_WIDTH, c_row, n_inner, std::make_index_sequence<kR>{},
+                   std::make_index_sequence<1>{});
+}
+
+// C[n_rows, n_columns] (+)= A[n_rows, n_inner] * B[n_inner, n_columns]; n_columns is a multiple of 16.
+template <bool kAdd>
+void product(View a, const float *b, std::size_t b_row, float *c, std::size_t c_row, std::size_t n_rows, std::size_t n_columns,
+             std::size_t n_inner) {
+    const std::size_t n_vectors = n_columns / S7_WIDTH;
+    std::size_t r = 0;
+    const auto at = [&] { return View{a.data + r * a.row, a.row, a.column}; };
+    for (; r + kTileRows <= n_rows; r += kTileRows)
+        rows<kAdd, kTileRows>(at(), b, b_row, c + r * c_row, c_row, n_vectors, n_inner);
+    for (; r < n_rows; ++r) rows<kAdd, 1>(at(), b, b_row, c + r * c_row, c_row, n_vectors, n_inner);
+}
+
+// out[head_dim, stride] = in[length, head_dim] transposed; the columns from `length` on are zero.
+void transpose(const float *in, std::size_t length, std::size_t head_dim, float *out, std::size_t stride) {
+    for (std::size_t e = 0; e < head_dim; ++e) {
+        for (std::size_t t = 0; t < length; ++t) out[e * stride + t] = in[t * head_dim + e];
+        std::fill(out + e * stride + length, out + (e + 1) * stride, 0.0f);
+    }
+}
+
+// e^x for x <= 0 (about 1 ulp); below -87 it is 0.
+inline Wide exponential(Wide x) {
+    const Wide low = Wide{} - 87.0f;
+    const auto tiny = x < low;
+    x = tiny ? low : x;
+    const Wide shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
+    Wide r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    Wide p = Wide{} + 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    WideInt bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    const WideInt power = (bits + 127) << 23; // the low bits of `shifted` are n, in two's complement
+    Wide scale;
+    std::memcpy(&scale, &power, sizeof scale);
+    return tiny ? Wide{} : p * scale;
+}
+
+inline float pairwise(const Wide &v) {
+    float s[kLanes];
+    std::memcpy(s, &v, sizeof s);
+    for (std::size_t half = kLanes / 2; half; half /= 2)
+        for (std::size_t i = 0; i < half; ++i) s[i] += s[i + half];
+    return s[0];
+}
+
+inline Wide load(const float *p) { return *reinterpret_cast<const Wide *>(p); }
+inline void store(float *p, const Wide &v) { *reinterpret_cast<Wide *>(p) = v; }
+
+// The columns behind a row's own position weigh nothing.
+void hide_future(float *row, std::size_t position, std::size_t n_columns) {
+    std::fill(row + position + 1, row + n_columns, -INFINITY);
+}
+
+// Scores to weights that are not yet divided by their sum; returns log(sum) + highest, and the sum.
+std::pair<float, float> soften(float *row, std::size_t position, std::size_t n_columns, float scale) {
+    hide_future(row, position, n_columns);
+    Wide most = load(row);
+    for (std::size_t j = kLanes; j < n_columns; j += kLanes) most = load(row + j) > most ? load(row + j) : most;
+    float highest = most[0];
+    for (std::size_t i = 1; i < kLanes; ++i) highest = std::max(highest, most[i]);
+    const Wide top = Wide{} + highest * scale;
+    Wide sum{};
+    for (std::size_t j = 0; j < n_columns; j += kLanes) {
+        const Wide weights = exponential(load(row + j) * scale - top);
+        store(row + j, weights);
+        sum += weights;
+    }
+    const float total = pairwise(sum);
+    return {std::log(total) + highest * scale, total};
+}
+
+struct Scratch {
+    float *k, *v, *scores, *slopes;
+    std::size_t stride;
+    Scratch(float *base, std::size_t length, std::size_t head_dim) : stride(rounded(length)) {
+        k = base;
+        v = k + head_dim * stride;
+        scores = v + head_dim * stride;
+        slopes = scores + kRows * stride;
+    }
+};
+
+void forward(const Head &head, float *base) {
+    const std::size_t length = head.length, dim = head.head_dim;
+    const Scratch s(base, length, dim);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+    transpose(head.k, length, dim, s.k, s.stride);
+    for (std::size_t query = 0; query < head.n_queries; ++query) {
+        const float *q = head.q + query * length * dim;
+        float *y = head.y + query * length * dim, *log_sum = head.log_sum + query * length;
+        for (std::size_t start = 0; start < length; start += kRows) {
+            const std::size_t n_rows = std::min(kRows, length - start), n_columns = rounded(start + n_rows);
+            product<false>({q + start * dim, dim, 1}, s.k, s.stride, s.scores, s.stride, n_rows, n_columns, dim);
+            float sums[kRows];
+            for (std::size_t r = 0; r < n_rows; ++r)
+                std::tie(log_sum[start + r], sums[r]) = soften(s.scores + r * s.stride, start + r, n_columns, scale);
+            product<false>({s.scores, s.stride, 1}, head.v, dim, y + start * dim, dim, n_rows, dim, start + n_rows);
+            for (std::size_t r = 0; r < n_rows; ++r)
+                for (std::size_t e = 0; e < dim; e += kLanes) {
+                    float *at = y + (start + r) * dim + e;
+                    store(at, load(at) / sums[r]);
+                }
+        }
+    }
+}
+
+void backward(const Head &head, float *base) {
+    const std::size_t length = head.length, dim = head.head_dim;
+    const Scratch s(base, length, dim);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+    transpose(head.k, length, dim, s.k, s.stride);
+    transpose(head.v, length, dim, s.v, s.stride);
+    std::fill(head.grad_k, head.grad_k + length * dim, 0.0f);
+    std::fill(head.grad_v, head.grad_v + length * dim, 0.0f);
+    for (std::size_t query = 0; query < head.n_queries; ++query) {
+        const std::size_t offset = query * length * dim;
+        for (std::size_t start = 0; start < length; start += kRows) {
+            const std::size_t n_rows = std::min(kRows, length - start), n_columns = rounded(start + n_rows);
+            const std::size_t at = offset + start * dim, end = start + n_rows;
+            const float *q = head.q + at, *y = head.y_in + at, *grad = head.grad_y + at;
+            product<false>({q, dim, 1}, s.k, s.stride, s.scores, s.stride, n_rows, n_columns, dim);
+            product<false>({grad, dim, 1}, s.v, s.stride, s.slopes, s.stride, n_rows, n_columns, dim);
+            for (std::size_t r = 0; r < n_rows; ++r) {
+                float *weights = s.scores + r * s.stride, *slopes = s.slopes + r * s.stride;
+                const Wide log_sum = Wide{} + head.log_sum_in[query * length + start + r];
+                Wide both{};
+                for (std::size_t e = 0; e < dim; e += kLanes) both += load(y + r * dim + e) * load(grad + r * dim + e);
+                const float mean = pairwise(both);
+                hide_future(weights, start + r, n_columns);
+                for (std::size_t j = 0; j < n_columns; j += kLanes) {
+                    const Wide weight = exponential(load(weights + j) * scale - log_sum);
+                    store(weights + j, weight);
+                    store(slopes + j, weight * (load(slopes + j) - mean) * scale);
+                }
+            }
+            product<false>({s.slopes, s.stride, 1}, head.k, dim, head.grad_q + at, dim, n_rows, dim, end);
+            product<true>({s.scores, 1, s.stride}, grad, dim, head.grad_v, dim, end, dim, n_rows);
+            product<true>({s.slopes, 1, s.stride}, q, dim, head.grad_k, dim, end, dim, n_rows);
+        }
+    }
+}
+
+} // namespace
+
+extern const Kernels S7_SET;
+const Kernels S7_SET = {forward, backward};
+
+} // namespace s7train
