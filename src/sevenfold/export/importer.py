@@ -8,6 +8,8 @@ more in the same type, the file has the same bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from sevenfold.core.tables import rope_base
 from sevenfold.export import vocabulary
 from sevenfold.export.names import check_expressible, foreign_names
 from sevenfold.export.source import KEY, ORIGIN, TOKENIZER, WEIGHTS, Source, check_vocabulary
-from sevenfold.export.store import Floats, TensorFile, open_tensors, write_tensors
+from sevenfold.export.store import Floats, TensorFile, beside, open_tensors, write_tensors
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.pretrained import pretrained_digest
@@ -52,31 +54,44 @@ def import_model(kind: str, path: Path, out: Path, base: Recipe | None = None) -
     """
     if kind not in ("hf", "gguf"):
         raise UsageError(f"no kind {kind!r}", where="import", remedy="kinds are hf and gguf")
-    foreign = (_from_hf if kind == "hf" else _from_gguf)(path)
-    check_expressible(foreign.spec)
-    check_vocabulary(foreign)
-    if out.is_dir() and any(out.iterdir()):
-        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
-    # Rules first: what they forbid is not even copied. The digest stands in once the weights are there.
-    recipe = _recipe(foreign, base, "sha256:" + "0" * 64)
-    check_policies(Recipe.model_validate_json(json.dumps(recipe)))
-    write_tensors(out / WEIGHTS, tensors(foreign.spec), foreign.read, "F32", {})
-    write_bytes(out / TOKENIZER, foreign.tokenizer)
-    pretrained = pretrained_digest(out)
-    recipe = _recipe(foreign, base, pretrained)
-    origin = {"format": kind, "file": path.name, "pretrained": pretrained, "model": recipe["model"]}
-    write_json(
-        out / ORIGIN,
-        origin | {"model": foreign.spec.model_dump(mode="json"), "provenance": foreign.provenance},
-    )
-    write_json(out / RECIPE, recipe)
-    load_recipe(out / RECIPE)
+    with _one_line(path):
+        foreign = (_from_hf if kind == "hf" else _from_gguf)(path)
+        check_expressible(foreign.spec)
+        check_vocabulary(foreign)
+        # Rules first: what they forbid is not even copied. The digest stands in once the weights are there.
+        recipe = _recipe(foreign, base, "sha256:" + "0" * 64)
+        check_policies(Recipe.model_validate_json(canonical_json(recipe)))
+        origin: dict[str, Json] = {"format": kind, "file": path.name, "provenance": foreign.provenance}
+        canonical_json(origin)
+    with beside(out) as work:
+        write_tensors(work / WEIGHTS, tensors(foreign.spec), foreign.read, "F32", {})
+        write_bytes(work / TOKENIZER, foreign.tokenizer)
+        pretrained = pretrained_digest(work)
+        write_json(
+            work / ORIGIN, origin | {"pretrained": pretrained, "model": foreign.spec.model_dump(mode="json")}
+        )
+        write_json(work / RECIPE, _recipe(foreign, base, pretrained))
+        load_recipe(work / RECIPE)
     return {
         "name": recipe["name"],
         "n_parameters": count(foreign.spec),
         "pretrained": pretrained,
         "format": kind,
     }
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """A value of another type than its place asks for, anywhere in a file from elsewhere, leaves as one line."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        what = " ".join(str(error).split())[:160]
+        raise StorageError(
+            f"not of the form that this version reads ({type(error).__name__}: {what})",
+            where=str(path),
+            remedy="check that it is a Llama as its own tools write it",
+        ) from error
 
 
 def _recipe(foreign: Source, base: Recipe | None, pretrained: str) -> dict[str, Json]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.export import gguf, hf, runtimes, texts, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
 from sevenfold.export.source import WEIGHTS, Source, open_source
-from sevenfold.export.store import Floats, narrow, open_tensors, widen
+from sevenfold.export.store import Floats, beside, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.shards import open_tokens
 
@@ -67,7 +66,7 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
         )
     source = open_source(path)
     progress.note(f"export {source.name} as {request.target} {request.quant}")
-    with _beside(out) as work:
+    with beside(out) as work:
         if request.target == "gguf":
             n_fallback, checks = _gguf(source, work, request, progress)
         else:
@@ -103,30 +102,6 @@ def _bundle(path: Path, out: Path) -> dict[str, Json]:
     sealed = path / "model.s7l" if path.is_dir() else path
     module.write_bundle(sealed, out)
     return {"model": sealed.stem, "target": "bundle", "quant": "int8", "checks": []}
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A path beside `out` that becomes `out` when the block ends well, and vanishes when it does not."""
-    if out.is_dir() and any(out.iterdir()):
-        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
-    work = out.with_name(f".{out.name}.unproven")
-    _remove(work)
-    try:
-        yield work
-        with storage(out):
-            if out.is_dir():
-                out.rmdir()
-            work.replace(out)
-    finally:
-        _remove(work)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
