@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle")
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
+CONTEXT = 1024  # of a runtime, at most: no question is longer, and keys and values take room
 LARGE = 50_000_000  # parameters past which the Go program, a second a token, is asked less
 # A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and not a tie: in FP32, and where
 # llama.cpp multiplies halves (it rounds activations to the type of the weights).
@@ -169,6 +170,40 @@ def _read_back(source: Source, read: Callable[[str], Floats], dtype: str | None,
     return Check(runtime="re-read", name="weights", status="pass" if dtype else "measured", detail=detail)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Questions:
+    """What one runtime is asked: prompts and windows of ids, and how many greedy tokens after each prompt."""
+
+    prompts: list[list[int]]
+    rows: NDArray[np.int64]
+    steps: int = 0  # 0: as many as usual
+
+
+def _questions(source: Source, name: str) -> _Questions:
+    """All of them; fewer of a runtime that would take hours."""
+    from sevenfold.export import parity
+
+    n_parameters, prompts = count(source.spec), parity.prompt_ids(source.vocabulary(), source.spec.context)
+    rows = _windows(source, "heldout", N_WINDOWS)
+    if n_parameters > parity.STREAMED:  # the reference itself reads the whole file for every answer
+        return _Questions(prompts=prompts[:1], rows=rows[:1, : WINDOW // 8 + 1], steps=1)
+    if name == "go" and n_parameters > LARGE:
+        return _Questions(prompts=prompts[:4], rows=rows[:1, : WINDOW // 2 + 1])
+    return _Questions(prompts=prompts, rows=rows)
+
+
+def _unread(name: str, request: Request, n_parameters: int) -> str:
+    """Why a runtime is not asked; "" when it is."""
+    from sevenfold.export import parity
+
+    if name == "go" and n_parameters > parity.STREAMED:
+        return f"not asked past {parity.STREAMED:,} parameters: it holds every weight in FP32"
+    readable = (
+        request.quant != "i2_s" if name == "llama.cpp" else request.quant in (*hf.DTYPES, "q8_0", "i2_s")
+    )
+    return "" if readable else f"{name} does not read type {request.quant}"
+
+
 def _ask(
     source: Source,
     path: Path,
@@ -182,9 +217,7 @@ def _ask(
     from sevenfold.export import parity
 
     model, stored = references
-    tokenizer, context = source.vocabulary(), source.spec.context
-    prompts, rows = parity.prompt_ids(tokenizer, context), _windows(source, "heldout", N_WINDOWS)
-    is_float, lines = request.quant in hf.DTYPES, texts.library_lines()
+    tokenizer, is_float, lines = source.vocabulary(), request.quant in hf.DTYPES, texts.library_lines()
     exact_text = vocabulary.pieces_of(source.tokenizer) == "llama3" and not vocabulary.stray_tokens(
         source.tokenizer
     )
@@ -194,25 +227,21 @@ def _ask(
         if runtime is None:
             checks.append(parity.skipped(name))
             continue
-        readable = (
-            request.quant != "i2_s" if name == "llama.cpp" else request.quant in (*hf.DTYPES, "q8_0", "i2_s")
-        )
-        if not readable:
-            detail = f"{name} does not read type {request.quant}"
-            checks.append(parity.Check(runtime=name, name="all", status="skipped", detail=detail))
+        if reason := _unread(name, request, count(source.spec)):
+            checks.append(parity.Check(runtime=name, name="all", status="skipped", detail=reason))
             continue
-        runtime.open(path, context)
+        asked = _questions(source, name)
+        runtime.open(path, min(source.spec.context, CONTEXT))
         checks.append(parity.compare_ids(runtime, tokenizer, lines, exact=exact_text or name == "go"))
-        if name == "go" and count(source.spec) > LARGE:
-            prompts, rows = prompts[:4], rows[:1, : WINDOW // 2 + 1]
         # Our program multiplies the stored floats; llama.cpp rounds activations to suit any type but F32.
         full = name == "go" or request.quant == "f32"
         if full or is_float:
             tolerance = parity.LOGIT_TOLERANCE * 10 if full else HALF_TOLERANCE
-            checks.append(parity.compare_logits("logits", runtime, stored, prompts, tolerance))
-            checks.append(parity.compare_greedy(runtime, stored, prompts, MARGIN if full else HALF_MARGIN))
+            margin = MARGIN if full else HALF_MARGIN
+            checks.append(parity.compare_logits("logits", runtime, stored, asked.prompts, tolerance))
+            checks.append(parity.compare_greedy(runtime, stored, asked.prompts, margin, asked.steps))
         limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None
-        checks.append(parity.compare_perplexity(runtime, model, rows, limit))
+        checks.append(parity.compare_perplexity(runtime, model, asked.rows, limit))
     return checks
 
 
@@ -243,12 +272,11 @@ def _stored(source: Source, work: Path, request: Request, progress: Progress) ->
                 parity.Check(runtime="transformers", name="all", status="skipped", detail="not installed"),
             ]
         tokenizer = source.vocabulary()
-        prompts = parity.prompt_ids(tokenizer, source.spec.context)
+        asked = _questions(source, "transformers")
         model, stored = parity.Reference(source.spec, source.read), parity.Reference(source.spec, read)
         checks.append(parity.compare_ids(runtime, tokenizer, texts.library_lines()))
-        checks.append(parity.compare_logits("logits", runtime, stored, prompts, parity.LOGIT_TOLERANCE))
-        checks.append(parity.compare_greedy(runtime, stored, prompts, MARGIN))
-        rows = _windows(source, "heldout", N_WINDOWS)
+        checks.append(parity.compare_logits("logits", runtime, stored, asked.prompts, parity.LOGIT_TOLERANCE))
+        checks.append(parity.compare_greedy(runtime, stored, asked.prompts, MARGIN, asked.steps))
         limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None
-        checks.append(parity.compare_perplexity(runtime, model, rows, limit))
+        checks.append(parity.compare_perplexity(runtime, model, asked.rows, limit))
     return checks
