@@ -57,6 +57,8 @@ def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
         (("export", llama_run, "--to", "gguf", "--quant", "q9", *out), 2, "no type 'q9'"),
         (("export", llama_run, "--to", "hf", "--quant", "q8_0", *out), 2, "hf has no type"),
         (("export", llama_run, "--to", "gguf", "--quant", "iq4_nl", "--no-parity", *out), 2, "make interop"),
+        (("export", llama_run, "--to", "bundle", "--quant", "q8_0", *out), 2, "holds the sealed integers"),
+        (("export", llama_run, "--to", "bundle", *out), 4, "not sealed"),
         (("export", tmp_path / "none", "--to", "hf", *out), 4, "no such file"),
         (("export", tmp_path, "--to", "hf", *out), 4, "no trained model"),
         (("import", "onnx", tmp_path, *out), 2, "no kind"),
@@ -70,15 +72,28 @@ def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*x*"))
 
 
+def test_a_bundle_leaves_and_verifies(finished_run: Job, tmp_path: Path) -> None:
+    done = s7("export", finished_run.out, "--to", "bundle", "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert f"s7 verify {tmp_path / 'bundle'}" in done.stdout
+    verified = s7("verify", tmp_path / "bundle", "--json")
+    assert json.loads(verified.stdout)["root"] == finished_run.manifest("seal").facts["root"]
+    (tmp_path / "bundle" / "tokenizer.json").chmod(0o644)
+    (tmp_path / "bundle" / "tokenizer.json").write_bytes(b"{}")
+    assert s7("verify", tmp_path / "bundle").returncode == 3
+
+
 @pytest.mark.subprocess
 def test_a_full_disk_leaves_nothing(llama_run: Path, tmp_path: Path) -> None:
-    for target in ("gguf", "hf", "safetensors"):
-        command = [sys.executable, "-m", "sevenfold.cli", "export", llama_run, "--to", target]
-        command += ["--no-parity", "--out", tmp_path / "x"]
+    source = tmp_path / "source"
+    assert s7("export", llama_run, "--to", "hf", "--no-parity", "--out", source).returncode == 0
+    verbs = [("export", llama_run, "--no-parity", "--to", target) for target in ("gguf", "hf", "safetensors")]
+    for verb in [*verbs, ("import", "hf", source)]:
+        command = [sys.executable, "-m", "sevenfold.cli", *verb, "--out", tmp_path / "x"]
         limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *map(str, command)]
         done = subprocess.run(limited, capture_output=True, text=True, check=False)
-        one_line(done, 4, "x")
-        assert not list(tmp_path.iterdir())
+        one_line(done, 4, "ulimit -f")
+        assert [f.name for f in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_missing_tokenizer(llama_run: Path, tmp_path: Path) -> None:

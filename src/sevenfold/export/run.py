@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.errors import UsageError
+from sevenfold.artifact.bundle import write_bundle
+from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.export import gguf, hf, runtimes, texts, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
-from sevenfold.export.source import WEIGHTS, Source, open_source
+from sevenfold.export.source import ARTIFACT, WEIGHTS, Source, open_source
 from sevenfold.export.store import Floats, beside, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.shards import open_tokens
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sevenfold.export.parity import Check, Reference
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle")
+SEALED = "int8"  # the type of a bundle, which has no other
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
 CONTEXT = 1024  # of a runtime, at most: no question is longer, and keys and values take room
 LARGE = 50_000_000  # parameters past which the Go program, a second a token, is asked less
@@ -58,7 +59,7 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
             f"no target {request.target!r}", where="--to", remedy=f"targets are {', '.join(TARGETS)}"
         )
     if request.target == "bundle":
-        return _bundle(path, out)
+        return _bundle(path, out, request.quant)
     if request.target != "gguf" and request.quant not in hf.DTYPES:
         raise UsageError(
             f"{request.target} has no type {request.quant!r}",
@@ -93,16 +94,16 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
     return report
 
 
-def _bundle(path: Path, out: Path) -> dict[str, Json]:
-    try:
-        module = importlib.import_module("sevenfold.artifact.bundle")
-    except ModuleNotFoundError as error:
+def _bundle(path: Path, out: Path, quant: str) -> dict[str, Json]:
+    if quant != SEALED:
         raise UsageError(
-            "this version writes no bundles", where="--to", remedy="--to gguf, hf or safetensors"
-        ) from error
-    sealed = path / "model.s7l" if path.is_dir() else path
-    module.write_bundle(sealed, out)
-    return {"model": sealed.stem, "target": "bundle", "quant": "int8", "checks": []}
+            f"a bundle holds the sealed integers, not {quant}", where="--quant", remedy="leave --quant out"
+        )
+    sealed = path / ARTIFACT if path.is_dir() else path
+    if path.is_dir() and not sealed.is_file():
+        raise StorageError("this run is not sealed", where=str(path), remedy="run `s7 make` on it to its end")
+    write_bundle(sealed, out)
+    return {"model": sealed.stem, "target": "bundle", "quant": quant, "checks": []}
 
 
 def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
