@@ -72,6 +72,19 @@ def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*x*"))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("interop/tiny-15m.yaml", "exports: gguf, hf, safetensors, bundle"),
+        ("s7/demo-1m", "gguf for ids only"),
+        ("s7/moe-8m", "exports: bundle; nothing else, the model has token-routed experts"),
+    ],
+)
+def test_the_plan_says_where_a_model_will_leave_to(recipe: str, words: str) -> None:
+    done = s7("plan", recipe, "--json")
+    assert words in json.loads(done.stdout)["assumptions"][-1]
+
+
 def test_a_bundle_leaves_and_verifies(finished_run: Job, tmp_path: Path) -> None:
     done = s7("export", finished_run.out, "--to", "bundle", "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr

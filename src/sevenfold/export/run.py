@@ -30,7 +30,7 @@ TARGETS = ("gguf", "hf", "safetensors", "bundle")
 SEALED = "int8"  # the type of a bundle, which has no other
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
 CONTEXT = 1024  # of a runtime, at most: no question is longer, and keys and values take room
-LARGE = 50_000_000  # parameters past which the Go program, a second a token, is asked less
+LARGE = 50_000_000  # parameters past which windows are fewer, and the Go program, half a second a token, is asked less
 # A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and not a tie: in FP32, and where
 # llama.cpp multiplies halves (it rounds activations to the type of the weights).
 MARGIN, HALF_MARGIN, HALF_TOLERANCE = 1e-3, 0.1, 0.25
@@ -188,8 +188,10 @@ def _questions(source: Source, name: str) -> _Questions:
     rows = _windows(source, "heldout", N_WINDOWS)
     if n_parameters > parity.STREAMED:  # the reference itself reads the whole file for every answer
         return _Questions(prompts=prompts[:1], rows=rows[:1, : WINDOW // 8 + 1], steps=1)
-    if name == "go" and n_parameters > LARGE:
-        return _Questions(prompts=prompts[:4], rows=rows[:1, : WINDOW // 2 + 1])
+    if n_parameters > LARGE and name == "go":
+        return _Questions(prompts=prompts[:2], rows=rows[:1, : WINDOW // 4 + 1], steps=16)
+    if n_parameters > LARGE:
+        return _Questions(prompts=prompts, rows=rows[:: N_WINDOWS // 3])
     return _Questions(prompts=prompts, rows=rows)
 
 
