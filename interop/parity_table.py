@@ -28,7 +28,7 @@ def cell(checks: list[dict[str, Any]], runtime: str) -> str:
     greedy = next((check["figures"] for check in mine if check["name"] == "greedy"), None)
     words = ["pass" if any(check["status"] == "pass" for check in mine) else "measured"]
     if greedy:
-        words.append(f"{greedy['tokens']:.0f} tokens")
+        words.append(f"{greedy['tokens']:.0f} token{'s' if greedy['tokens'] != 1 else ''}")
         words += [f"{greedy['ties']:.0f} ties"] if greedy["ties"] else []
     ids = next((check for check in mine if check["name"] == "ids"), None)
     if ids and ids["status"] == "measured":
@@ -77,7 +77,9 @@ def main(source: str, wanted: list[str]) -> None:
                 print(f"{item}: {error}", file=sys.stderr)
                 continue
         key = (report["model"], report["target"], report["quant"])
-        results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []  # another process may add rows, too
+        results = (
+            json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+        )  # another process may add rows, too
         results = [r for r in results if (r["model"], r["target"], r["quant"]) != key] + [report]
         for check in report["checks"]:
             print(item, check["runtime"], check["name"], check["status"], check["detail"])
