@@ -85,6 +85,17 @@ def test_the_plan_says_where_a_model_will_leave_to(recipe: str, words: str) -> N
     assert words in json.loads(done.stdout)["assumptions"][-1]
 
 
+def test_every_dense_recipe_that_ships_leaves_as_a_llama() -> None:
+    from sevenfold.export.names import outlook
+    from sevenfold.recipe import list_shipped, load_recipe
+
+    recipes = [load_recipe(shipped.path) for shipped in list_shipped()]
+    dense = {r.name for r in recipes if r.model.moe is None and r.model.attention == "causal"}
+    assert {"llama-tiny-30m", "llama-medium-150m", "llama-1.5b", "demo-1m"} <= dense
+    assert {r.name for r in recipes if "hf, safetensors" in outlook(r)} == dense
+    assert {r.name for r in recipes if r.family == "m31r"} <= dense
+
+
 def test_a_bundle_leaves_and_verifies(finished_run: Job, tmp_path: Path) -> None:
     done = s7("export", finished_run.out, "--to", "bundle", "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
