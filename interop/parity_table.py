@@ -28,7 +28,7 @@ def cell(checks: list[dict[str, Any]], runtime: str) -> str:
     greedy = next((check["figures"] for check in mine if check["name"] == "greedy"), None)
     words = ["pass" if any(check["status"] == "pass" for check in mine) else "measured"]
     if greedy:
-        words.append(f"{greedy['tokens']:.0f} tokens")
+        words.append(f"{greedy['tokens']:.0f} token{'s' if greedy['tokens'] != 1 else ''}")
         words += [f"{greedy['ties']:.0f} ties"] if greedy["ties"] else []
     ids = next((check for check in mine if check["name"] == "ids"), None)
     if ids and ids["status"] == "measured":
@@ -67,7 +67,6 @@ def main(source: str, wanted: list[str]) -> None:
     from sevenfold.export.run import Request, export
     from sevenfold.report.console import make_progress
 
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     for item in wanted:
         target, quant = item.split(":")
         with tempfile.TemporaryDirectory(dir=".") as folder:
@@ -78,11 +77,14 @@ def main(source: str, wanted: list[str]) -> None:
                 print(f"{item}: {error}", file=sys.stderr)
                 continue
         key = (report["model"], report["target"], report["quant"])
+        results = (
+            json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+        )  # another process may add rows, too
         results = [r for r in results if (r["model"], r["target"], r["quant"]) != key] + [report]
         for check in report["checks"]:
             print(item, check["runtime"], check["name"], check["status"], check["detail"])
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    PAGE.write_text(page(PAGE.read_text(), results))
+        PAGE.write_text(page(PAGE.read_text(), results))
 
 
 if __name__ == "__main__":

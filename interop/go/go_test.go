@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"math"
 	"os"
 	"path/filepath"
@@ -94,4 +95,45 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// What PyTorch and the tokenizer of the model say, from a file that the harness writes (tests/export); skipped without one.
+func TestAgainstPyTorch(t *testing.T) {
+	path := os.Getenv("S7_CASES")
+	if path == "" {
+		t.Skip("S7_CASES names no file; the slow suite writes one")
+	}
+	var cases struct {
+		Model   string
+		Texts   []string
+		Ids     [][]int
+		Prompts [][]int
+		Greedy  [][]int
+	}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &cases)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := loadModel(cases.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cases.Texts) < 10000 || len(cases.Prompts) == 0 {
+		t.Fatalf("%d texts, %d prompts", len(cases.Texts), len(cases.Prompts))
+	}
+	for i, text := range cases.Texts {
+		if found := append([]int{}, m.vocabulary.encode(text)...); !reflect.DeepEqual(found, cases.Ids[i]) {
+			t.Fatalf("%.60q: %v, want %v", text, found, cases.Ids[i])
+		}
+	}
+	for i, prompt := range cases.Prompts {
+		found, err := m.generate(prompt, len(cases.Greedy[i]), 0, nil)
+		if err != nil || !reflect.DeepEqual(found, cases.Greedy[i]) {
+			t.Fatalf("prompt %d: %v (%v), want %v", i, found, err, cases.Greedy[i])
+		}
+	}
+	t.Logf("%d texts, %d prompts", len(cases.Texts), len(cases.Prompts))
 }

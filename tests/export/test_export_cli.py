@@ -57,6 +57,8 @@ def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
         (("export", llama_run, "--to", "gguf", "--quant", "q9", *out), 2, "no type 'q9'"),
         (("export", llama_run, "--to", "hf", "--quant", "q8_0", *out), 2, "hf has no type"),
         (("export", llama_run, "--to", "gguf", "--quant", "iq4_nl", "--no-parity", *out), 2, "make interop"),
+        (("export", llama_run, "--to", "bundle", "--quant", "q8_0", *out), 2, "holds the sealed integers"),
+        (("export", llama_run, "--to", "bundle", *out), 4, "not sealed"),
         (("export", tmp_path / "none", "--to", "hf", *out), 4, "no such file"),
         (("export", tmp_path, "--to", "hf", *out), 4, "no trained model"),
         (("import", "onnx", tmp_path, *out), 2, "no kind"),
@@ -70,15 +72,52 @@ def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*x*"))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("interop/tiny-15m.yaml", "exports: gguf, hf, safetensors, bundle"),
+        ("s7/demo-1m", "gguf for ids only"),
+        ("s7/moe-8m", "exports: bundle; nothing else, the model has token-routed experts"),
+    ],
+)
+def test_the_plan_says_where_a_model_will_leave_to(recipe: str, words: str) -> None:
+    done = s7("plan", recipe, "--json")
+    assert words in json.loads(done.stdout)["assumptions"][-1]
+
+
+def test_every_dense_recipe_that_ships_leaves_as_a_llama() -> None:
+    from sevenfold.export.names import outlook
+    from sevenfold.recipe import list_shipped, load_recipe
+
+    recipes = [load_recipe(shipped.path) for shipped in list_shipped()]
+    dense = {r.name for r in recipes if r.model.moe is None and r.model.attention == "causal"}
+    assert {"llama-tiny-30m", "llama-medium-150m", "llama-1.5b", "demo-1m"} <= dense
+    assert {r.name for r in recipes if "hf, safetensors" in outlook(r)} == dense
+    assert {r.name for r in recipes if r.family == "m31r"} <= dense
+
+
+def test_a_bundle_leaves_and_verifies(finished_run: Job, tmp_path: Path) -> None:
+    done = s7("export", finished_run.out, "--to", "bundle", "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert f"s7 verify {tmp_path / 'bundle'}" in done.stdout
+    verified = s7("verify", tmp_path / "bundle", "--json")
+    assert json.loads(verified.stdout)["root"] == finished_run.manifest("seal").facts["root"]
+    (tmp_path / "bundle" / "tokenizer.json").chmod(0o644)
+    (tmp_path / "bundle" / "tokenizer.json").write_bytes(b"{}")
+    assert s7("verify", tmp_path / "bundle").returncode == 3
+
+
 @pytest.mark.subprocess
 def test_a_full_disk_leaves_nothing(llama_run: Path, tmp_path: Path) -> None:
-    for target in ("gguf", "hf", "safetensors"):
-        command = [sys.executable, "-m", "sevenfold.cli", "export", llama_run, "--to", target]
-        command += ["--no-parity", "--out", tmp_path / "x"]
+    source = tmp_path / "source"
+    assert s7("export", llama_run, "--to", "hf", "--no-parity", "--out", source).returncode == 0
+    verbs = [("export", llama_run, "--no-parity", "--to", target) for target in ("gguf", "hf", "safetensors")]
+    for verb in [*verbs, ("import", "hf", source)]:
+        command = [sys.executable, "-m", "sevenfold.cli", *verb, "--out", tmp_path / "x"]
         limited = ["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *map(str, command)]
         done = subprocess.run(limited, capture_output=True, text=True, check=False)
-        one_line(done, 4, "x")
-        assert not list(tmp_path.iterdir())
+        one_line(done, 4, "ulimit -f")
+        assert [f.name for f in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_missing_tokenizer(llama_run: Path, tmp_path: Path) -> None:

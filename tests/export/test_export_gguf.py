@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
@@ -158,6 +159,42 @@ def test_a_damaged_file_is_one_line(llama_run: Path, tmp_path: Path, cut: int) -
     assert "\n" not in str(caught.value)
 
 
+def test_a_type_or_a_shape_that_is_not_known_is_one_line(
+    llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sevenfold.export import gguf as room
+
+    path = tmp_path / "x.gguf"
+    write_gguf(open_source(llama_run), path, find_quant("f16"))
+    build = room._Header._build_tensors
+    for change, words in (
+        ({"type_id": 99}, "type 99"),
+        ({"shape": ()}, "not inside"),
+        ({"shape": (1 << 40,)}, "not inside"),
+    ):
+
+        def odd(self, starts, fields, change=change):
+            build(self, starts, fields)
+            name = next(iter(self.places))
+            self.places[name] = dataclasses.replace(self.places[name], **change)
+
+        monkeypatch.setattr(room._Header, "_build_tensors", odd)
+        with pytest.raises(StorageError, match=words):
+            read_header(path)
+
+
+HYBRID = {
+    "scheme": "hybrid",
+    "local_chunk": 8,
+    "global_stride": 4,
+    "global_tokens": "learned_summaries",
+    "streaming_links": "ring",
+    "rope_scaling": "none",
+    "gqa": 1,
+    "kv_quant_bits": 8,
+}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -167,6 +204,7 @@ def test_a_damaged_file_is_one_line(llama_run: Path, tmp_path: Path, cut: int) -
             "expert stacks",
         ),
         ({"rope_scaling": {"kind": "yarn", "factor": 2.0}}, "YaRN"),
+        ({"attention": HYBRID}, "hybrid attention"),
     ],
 )
 def test_what_a_llama_cannot_express_is_refused(change: dict, words: str) -> None:

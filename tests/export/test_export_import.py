@@ -134,3 +134,51 @@ def test_what_is_no_llama_of_ours_is_one_line(tmp_path: Path, changes: dict, wor
 def test_a_missing_tokenizer_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SevenfoldError, match="the tokenizer is missing"):
         import_model("hf", foreign(tmp_path / "hf"), tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("config.json", "rope_scaling"), "yes"),
+        (("config.json", "num_attention_heads"), "four"),
+        (("config.json", "rope_theta"), [1]),
+        (("config.json", "hidden_size"), None),
+        (("config.json", "sevenfold", "recipe", "seal"), "no"),
+        (("config.json", "sevenfold", "root"), float("nan")),
+        (("tokenizer.json", "model", "merges"), 3),
+        (("tokenizer.json", "pre_tokenizer"), []),
+        (("tokenizer.json", "model", "vocab", "!"), float("inf")),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(
+    llama_run: Path, tmp_path: Path, place: tuple[str, ...], value: object
+) -> None:
+    write(llama_run, tmp_path / "a", "hf", "f32")
+    path = tmp_path / "a" / place[0]
+    content = inner = json.loads(path.read_text())
+    for key in place[1:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(SevenfoldError) as caught:
+        import_model("hf", tmp_path / "a", tmp_path / "in")
+    assert caught.value.exit_code in (2, 4)
+    assert "\n" not in str(caught.value)
+    assert [f.name for f in tmp_path.iterdir()] == ["a"]
+
+
+def test_keys_of_another_type_are_one_line(
+    llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sevenfold.export import gguf
+
+    write(llama_run, tmp_path / "a", "gguf", "f32")
+    keys, places = gguf.read_header(tmp_path / "a")
+    needed = [f"llama.{name}" for name in ("block_count", "embedding_length", "rope.freq_base")]
+    for name in [*needed, *(f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges"))]:
+        for odd in ([[1]], "x", -1):
+            monkeypatch.setattr(gguf, "read_header", lambda _, wrong={name: odd}: (keys | wrong, places))
+            with pytest.raises(SevenfoldError) as caught:
+                import_model("gguf", tmp_path / "a", tmp_path / "in")
+            assert "\n" not in str(caught.value), name
+    assert [f.name for f in tmp_path.iterdir()] == ["a"]

@@ -19,6 +19,7 @@ from sevenfold.export.parity import ParityError, Reference
 from sevenfold.export.quants import find_quant
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import Source, open_source
+from sevenfold.export.transformers_runtime import Transformers
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
@@ -83,14 +84,22 @@ def test_ids_are_equal_on_a_line_of_ten_million_characters_and_every_code_point(
 ) -> None:
     source = open_source(llama_run)
     write_gguf(source, tmp_path / "x.gguf", find_quant("f16"))
+    export(llama_run, tmp_path / "hf", Request(target="hf", proven=False), Silent())
     groups = [[texts.long_line(10_000_000)], list(texts.code_points())]
     wanted = [source.vocabulary().encode_batch(group) for group in groups]
-    for started in (runtimes.llama_cpp, runtimes.go_runtime):
-        with started() as runtime:
+    with runtimes.llama_cpp() as llama, runtimes.go_runtime() as go:
+        for runtime in (llama, go, Transformers.load(tmp_path / "hf")):
             assert runtime is not None
             runtime.open(tmp_path / "x.gguf", 64)
             for group, want in zip(groups, wanted, strict=True):
                 assert runtime.tokenize(group) == want, runtime.name
+
+
+def test_transformers_passes_on_every_line(llama_run: Path, tmp_path: Path) -> None:
+    report = export(llama_run, tmp_path / "hf", Request(target="hf"), Silent())
+    found = {check["name"]: check for check in report["checks"] if check["runtime"] == "transformers"}
+    assert {check["status"] for check in found.values()} == {"pass"}
+    assert "0 of 20000 lines" in found["ids"]["detail"]
 
 
 def test_go_cuts_code_pieces_too_and_llama_cpp_is_counted(dense_run: Job, tmp_path: Path) -> None:
@@ -163,14 +172,45 @@ def test_the_go_program_prints_ids(llama_run: Path, tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
 
 
-def test_go_test() -> None:
-    go = runtimes.interop_home() / "bin" / "go"
+def greedy_cases(source: Source) -> list[tuple[list[int], list[int]]]:
+    """Prompts and the greedy tokens of PyTorch after them."""
+    model, cases = Reference(source.spec, source.read), []
+    for prompt in parity.prompt_ids(source.vocabulary(), source.spec.context):
+        made: list[int] = []
+        for _ in range(16):
+            made.append(int(model.logits([*prompt, *made])[-1].argmax()))
+        cases.append((prompt, made))
+    return cases
+
+
+def go(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = [str(runtimes.interop_home() / "bin" / "go"), *arguments, "./..."]
     local = {"GOTOOLCHAIN": "local", "GOPROXY": "off", "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
-    for verb in ("vet", "test"):
-        command = [str(go), verb, "./..."]
-        settings = {"cwd": ROOT / "interop" / "go", "env": {**os.environ, **local}}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, **settings)
-        assert done.returncode == 0, done.stdout + done.stderr
+    environment = {**os.environ, **local, **more}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT / "interop" / "go", env=environment
+    )
+
+
+def test_go_test(llama_run: Path, tmp_path: Path) -> None:
+    source = open_source(llama_run)
+    write_gguf(source, tmp_path / "x.gguf", find_quant("f32"))
+    lines = [*texts.library_lines()[:10_000], *texts.ODD, *texts.random_texts()]
+    prompts, greedy = zip(*greedy_cases(source), strict=True)
+    cases = {"model": str(tmp_path / "x.gguf"), "texts": lines, "prompts": prompts, "greedy": greedy}
+    cases["ids"] = source.vocabulary().encode_batch(lines)
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps(cases))
+    done = go("vet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = go("test", "-v", S7_CASES=str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "--- PASS: TestAgainstPyTorch" in done.stdout
+    cases["ids"][5000] = [*cases["ids"][5000], 1]
+    path.write_text(json.dumps(cases))
+    done = go("test", "-run", "TestAgainstPyTorch", S7_CASES=str(path))
+    assert done.returncode != 0, "the canary"
+    assert "want" in done.stdout
 
 
 def test_memory_is_bounded_by_the_largest_tensor(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ def export(
         Path, typer.Option("--out", metavar="PATH", readable=False, help="File to write; a directory for hf.")
     ],
     quant: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--quant", metavar="TYPE", help="f32, f16, bf16; gguf: q8_0, q4_k, iq4_xs, tq2_0, i2_s, ..."
+            "--quant",
+            metavar="TYPE",
+            help="f32 (if left out), f16, bf16; gguf: q8_0, q4_k, iq4_xs, tq2_0, i2_s, ...",
         ),
-    ] = "f32",
+    ] = None,
     ids_only: Annotated[
         bool,
         typer.Option("--ids-only", help="gguf: accept that llama.cpp cuts text otherwise; ids are the same."),
@@ -34,18 +36,22 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model for other runtimes, and prove on those at hand that it answers the same."""
-    from sevenfold.export.run import Request
+    from sevenfold.export.run import SEALED, Request
     from sevenfold.export.run import export as run_export
     from sevenfold.report.console import close_progress, make_progress, print_table
 
     progress = make_progress()
     try:
-        request = Request(target=to, quant=quant, ids_only=ids_only, proven=not no_parity)
+        kind = quant or (SEALED if to == "bundle" else "f32")
+        request = Request(target=to, quant=kind, ids_only=ids_only, proven=not no_parity)
         report = run_export(path, out, request, progress)
     finally:
         close_progress(progress)
     if as_json:
         print_json(report)
+        return
+    if not report["checks"]:
+        print(f"{out}: `s7 verify {out}` proves it")
         return
     rows = [[c["runtime"], c["name"], c["status"], c["detail"]] for c in report["checks"]]
     print_table(f"{out}", ("runtime", "check", "result", "detail"), rows)

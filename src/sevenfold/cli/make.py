@@ -74,11 +74,14 @@ def recipes(as_json: JsonOption = False) -> None:
 @app.command()
 @guarded
 def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
-    """Size a recipe: parameters, memory, FLOPs, hours and cost."""
+    """Size a recipe: parameters, memory, FLOPs, hours and cost; and to which formats its model will leave."""
+    from sevenfold.export.names import outlook
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.recipe.plan import plan as plan_recipe
 
-    value = plan_recipe(load_recipe(resolve_recipe_path(recipe)))
+    loaded = load_recipe(resolve_recipe_path(recipe))
+    value = plan_recipe(loaded)
+    value["assumptions"].append(outlook(loaded))
     if as_json:
         print_json(value)
         return

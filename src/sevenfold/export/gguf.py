@@ -204,18 +204,28 @@ def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
     try:
         header = _Header(path)
         keys = {n: field.contents() for n, field in header.fields.items() if not n.startswith("GGUF.")}
-        for name, place in header.places.items():
-            if place.type_id not in BY_ID or place.offset + place.n_bytes > size:
-                raise ValueError(
-                    f"tensor {name} has type {place.type_id}, {place.shape} at {place.offset} of {size}"
-                )
-        return keys, header.places
     except Exception as error:
-        raise StorageError(
-            f"not a GGUF file that this version reads ({type(error).__name__}: {str(error)[:160]})",
-            where=str(path),
-            remedy="get the file again, or export it as f32, f16 or bf16",
-        ) from error
+        raise _refusal(path, f"its header is cut or damaged ({type(error).__name__})") from error
+    for name, place in header.places.items():
+        if place.type_id not in BY_ID:
+            raise _refusal(path, f"tensor {name} has type {place.type_id}, which is not known here")
+        if (
+            not place.shape
+            or place.shape[-1] % BY_ID[place.type_id].block
+            or place.offset + place.n_bytes > size
+        ):
+            raise _refusal(
+                path, f"tensor {name}, {place.shape} at byte {place.offset}, is not inside its {size}"
+            )
+    return keys, header.places
+
+
+def _refusal(path: Path, what: str) -> StorageError:
+    return StorageError(
+        f"not a GGUF file that this version reads: {what}",
+        where=str(path),
+        remedy="get the file again, or export it as f32, f16 or bf16",
+    )
 
 
 def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:

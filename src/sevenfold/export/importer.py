@@ -8,8 +8,8 @@ more in the same type, the file has the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.tables import rope_base
 from sevenfold.export import vocabulary
 from sevenfold.export.names import check_expressible, foreign_names
-from sevenfold.export.source import KEY, ORIGIN, TOKENIZER, WEIGHTS
-from sevenfold.export.store import Floats, TensorFile, open_tensors, write_tensors
+from sevenfold.export.source import KEY, ORIGIN, TOKENIZER, WEIGHTS, Source, check_vocabulary
+from sevenfold.export.store import Floats, TensorFile, beside, open_tensors, write_tensors
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.pretrained import pretrained_digest
@@ -40,17 +40,6 @@ BASE: dict[str, Json] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Foreign:
-    """What a file holds, in our words."""
-
-    name: str
-    spec: ModelSpec
-    tokenizer: bytes
-    provenance: dict[str, Json]
-    read: Callable[[str], Floats]
-
-
 def import_model(kind: str, path: Path, out: Path, base: Recipe | None = None) -> dict[str, Json]:
     """Write `out`/{model.safetensors, tokenizer.json, origin.json, recipe.yaml}.
 
@@ -65,29 +54,24 @@ def import_model(kind: str, path: Path, out: Path, base: Recipe | None = None) -
     """
     if kind not in ("hf", "gguf"):
         raise UsageError(f"no kind {kind!r}", where="import", remedy="kinds are hf and gguf")
-    foreign = (_from_hf if kind == "hf" else _from_gguf)(path)
-    check_expressible(foreign.spec)
-    size = Tokenizer.from_json(foreign.tokenizer).vocab_size
-    if size != foreign.spec.vocab_size:
-        raise StorageError(
-            f"its vocabulary has {size} entries, the model {foreign.spec.vocab_size}", where=str(path)
+    with _one_line(path):
+        foreign = (_from_hf if kind == "hf" else _from_gguf)(path)
+        check_expressible(foreign.spec)
+        check_vocabulary(foreign)
+        # Rules first: what they forbid is not even copied. The digest stands in once the weights are there.
+        recipe = _recipe(foreign, base, "sha256:" + "0" * 64)
+        check_policies(Recipe.model_validate_json(canonical_json(recipe)))
+        origin: dict[str, Json] = {"format": kind, "file": path.name, "provenance": foreign.provenance}
+        canonical_json(origin)
+    with beside(out) as work:
+        write_tensors(work / WEIGHTS, tensors(foreign.spec), foreign.read, "F32", {})
+        write_bytes(work / TOKENIZER, foreign.tokenizer)
+        pretrained = pretrained_digest(work)
+        write_json(
+            work / ORIGIN, origin | {"pretrained": pretrained, "model": foreign.spec.model_dump(mode="json")}
         )
-    if out.is_dir() and any(out.iterdir()):
-        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
-    # Rules first: what they forbid is not even copied. The digest stands in once the weights are there.
-    recipe = _recipe(foreign, base, "sha256:" + "0" * 64)
-    check_policies(Recipe.model_validate_json(json.dumps(recipe)))
-    write_tensors(out / WEIGHTS, tensors(foreign.spec), foreign.read, "F32", {})
-    write_bytes(out / TOKENIZER, foreign.tokenizer)
-    pretrained = pretrained_digest(out)
-    recipe = _recipe(foreign, base, pretrained)
-    origin = {"format": kind, "file": path.name, "pretrained": pretrained, "model": recipe["model"]}
-    write_json(
-        out / ORIGIN,
-        origin | {"model": foreign.spec.model_dump(mode="json"), "provenance": foreign.provenance},
-    )
-    write_json(out / RECIPE, recipe)
-    load_recipe(out / RECIPE)
+        write_json(work / RECIPE, _recipe(foreign, base, pretrained))
+        load_recipe(work / RECIPE)
     return {
         "name": recipe["name"],
         "n_parameters": count(foreign.spec),
@@ -96,11 +80,25 @@ def import_model(kind: str, path: Path, out: Path, base: Recipe | None = None) -
     }
 
 
-def _recipe(foreign: Foreign, base: Recipe | None, pretrained: str) -> dict[str, Json]:
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """A value of another type than its place asks for, anywhere in a file from elsewhere, leaves as one line."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        what = " ".join(str(error).split())[:160]
+        raise StorageError(
+            f"not of the form that this version reads ({type(error).__name__}: {what})",
+            where=str(path),
+            remedy="check that it is a Llama as its own tools write it",
+        ) from error
+
+
+def _recipe(foreign: Source, base: Recipe | None, pretrained: str) -> dict[str, Json]:
     """The recipe as JSON, which is YAML."""
-    carried = base.resolved() if base else (foreign.provenance.get("recipe") or {}) | BASE | _family(foreign)
+    carried = base.resolved() if base else _object(foreign.provenance.get("recipe")) | BASE | _family(foreign)
     spec = foreign.spec.model_dump(mode="json") | {"pretrained": pretrained}
-    special = list(Tokenizer.from_json(foreign.tokenizer).special_tokens)
+    special = list(foreign.vocabulary().special_tokens)
     pieces = vocabulary.pieces_of(foreign.tokenizer)
     sequence = min(WINDOW, foreign.spec.context)
     train = carried["train"] | {
@@ -109,7 +107,7 @@ def _recipe(foreign: Foreign, base: Recipe | None, pretrained: str) -> dict[str,
     }
     return {
         **carried,
-        "name": foreign.name,
+        "name": _slug(foreign.name),
         "tier": "",
         "summary": "Imported weights; not trained here.",
         "model": spec,
@@ -118,12 +116,15 @@ def _recipe(foreign: Foreign, base: Recipe | None, pretrained: str) -> dict[str,
     }
 
 
-def _family(foreign: Foreign) -> dict[str, Json]:
+def _family(foreign: Source) -> dict[str, Json]:
     """The family that the file names, whose rules then bind the import."""
-    try:
-        return {"family": foreign.provenance["recipe"]["family"]}
-    except (KeyError, TypeError):
-        return {}
+    family = _object(foreign.provenance.get("recipe")).get("family")
+    return {"family": family} if family else {}
+
+
+def _origin(kind: str, path: Path, name: str) -> dict[str, Json]:
+    """Provenance of a file that says nothing of itself."""
+    return {"name": name, "origin": {"format": kind, "file": path.name}}
 
 
 def _slug(name: str) -> str:
@@ -151,7 +152,7 @@ def _scaling(kind: str | None, factor: float | None, where: Path) -> Json:
     return {"kind": "linear", "factor": float(factor or 1.0)}
 
 
-def _from_hf(path: Path) -> Foreign:
+def _from_hf(path: Path) -> Source:
     config = read_json(path / "config.json")
     if not isinstance(config, dict) or config.get("model_type") != "llama":
         kind = config.get("model_type") if isinstance(config, dict) else None
@@ -201,11 +202,11 @@ def _from_hf(path: Path) -> Foreign:
         )
     named = config.get(KEY)
     provenance: dict[str, Json] = named if isinstance(named, dict) else {}
-    return Foreign(
-        name=_slug(str(provenance.get("name", path.name))),
-        spec=_agreeing(provenance.get("recipe", {}).get("model"), spec),
+    return Source(
+        path=path,
+        spec=_agreeing(_object(provenance.get("recipe")).get("model"), spec),
         tokenizer=_own_form({**tokenizer, "post_processor": None}),
-        provenance=provenance or {"name": _slug(path.name), "origin": {"format": "hf", "file": path.name}},
+        provenance=provenance or _origin("hf", path, path.name),
         read=read,
     )
 
@@ -260,7 +261,7 @@ def _check_shapes(
             )
 
 
-def _from_gguf(path: Path) -> Foreign:
+def _from_gguf(path: Path) -> Source:
     from sevenfold.export import gguf
 
     keys, places = gguf.read_header(path)
@@ -297,11 +298,11 @@ def _from_gguf(path: Path) -> Foreign:
     )
     provenance = _object(keys.get(gguf.PROVENANCE))
     own = _object(keys.get(gguf.MODEL))
-    return Foreign(
-        name=_slug(str(keys.get("general.name", path.stem))),
+    return Source(
+        path=path,
         spec=_agreeing(own, spec),
         tokenizer=_gguf_tokenizer(keys, path),
-        provenance=provenance or {"name": _slug(path.stem), "origin": {"format": "gguf", "file": path.name}},
+        provenance=provenance or _origin("gguf", path, str(keys.get("general.name", path.stem))),
         read=gguf.stored_reader(path, spec),
     )
 
@@ -311,12 +312,13 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(str(np.float32(value)))
 
 
-def _object(text: Json) -> dict[str, Json]:
+def _object(value: Json) -> dict[str, Json]:
+    """A JSON object, or the text of one; anything else is an empty one."""
     try:
-        value = json.loads(text) if isinstance(text, str) else {}
+        found = json.loads(value) if isinstance(value, str) else value
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _gguf_tokenizer(keys: dict[str, Json], path: Path) -> bytes:

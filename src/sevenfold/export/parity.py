@@ -10,8 +10,10 @@ that prompt is left out, and the report counts it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,14 @@ from sevenfold.core.hashing import Json
 from sevenfold.export import texts
 from sevenfold.export.runtimes import MISSING, Runtime
 from sevenfold.export.store import Floats
+from sevenfold.model.linear import product
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec
-from sevenfold.recipe.sizing import tensors
+from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.codec import Tokenizer
 
 STEPS = 64
+STREAMED = 1_000_000_000  # parameters past which the reference holds one layer at a time
 LOGIT_TOLERANCE = 1e-4  # FP32 against FP32, absolute (E6)
 PERPLEXITY_TOLERANCE = 1e-3  # ratio (E6)
 TOP = 5
@@ -84,20 +88,42 @@ def skipped(runtime: str) -> Check:
 
 
 class Reference:
-    """The float model over given weights."""
+    """The float model over given weights: whole, or past STREAMED parameters one layer at a time, read anew at every call."""
 
     def __init__(self, spec: ModelSpec, read: Callable[[str], Floats]) -> None:
-        self.spec = spec
+        self.spec, self.read = spec, read
         with torch.device("meta"):
             self.model = Transformer(spec)
-        state = {name: torch.from_numpy(np.array(read(name))) for name in tensors(spec)}
-        self.model.load_state_dict(state, assign=True)
         self.model.eval()
+        self.streamed = count(spec) > STREAMED
+        if not self.streamed:
+            self._load("", self.model)
+            return
+        for name, part in self.model.named_modules():
+            if name in ("embedding", "final_norm") or re.fullmatch(r"layers\.\d\d", name):
+                part.register_forward_pre_hook(partial(self._before, name))
+                part.register_forward_hook(self._after)
+
+    def _before(self, name: str, part: torch.nn.Module, _inputs: tuple[torch.Tensor, ...]) -> None:
+        self._load(f"{name}.", part)
+
+    def _after(self, part: torch.nn.Module, _inputs: tuple[torch.Tensor, ...], _output: torch.Tensor) -> None:
+        part.to("meta")
+
+    def _load(self, prefix: str, part: torch.nn.Module) -> None:
+        names = [name for name in tensors(self.spec) if name.startswith(prefix)]
+        state = {name.removeprefix(prefix): torch.from_numpy(np.array(self.read(name))) for name in names}
+        part.load_state_dict(state, assign=True)
 
     def logits(self, ids: Sequence[int]) -> Floats:
         """float32 [T, V] after each id."""
         with torch.no_grad():
-            return np.asarray(self.model(torch.tensor([list(ids)]))[0].numpy(), np.float32)
+            hidden = self.model.hidden(torch.tensor([list(ids)]))
+            head = self.model.head_weight
+            if self.streamed:
+                name = "embedding.weight" if self.spec.tied else "lm_head.weight"
+                head = torch.from_numpy(np.array(self.read(name)))
+            return np.asarray(product(hidden, head)[0].numpy(), np.float32)
 
     def importance(self, rows: NDArray[np.int64]) -> dict[str, Floats]:
         """Mean squared input of each column of each matrix over windows of text, by our names; float32 [n_in]."""
@@ -160,11 +186,13 @@ def compare_logits(
     )
 
 
-def compare_greedy(runtime: Runtime, stored: Reference, prompts: list[list[int]], margin: float) -> Check:
-    """The same greedy tokens, by the rule at the top of this module."""
+def compare_greedy(
+    runtime: Runtime, stored: Reference, prompts: list[list[int]], margin: float, most: int | None = None
+) -> Check:
+    """The same greedy tokens, `most` (STEPS) after each prompt, by the rule at the top of this module."""
     n_same = n_ties = n_tokens = 0
     for ids in prompts:
-        steps = min(STEPS, stored.spec.context - len(ids))
+        steps = min(most or STEPS, stored.spec.context - len(ids))
         made = runtime.greedy(ids, steps)
         read = stored.logits([*ids, *made[:-1]])[len(ids) - 1 :]
         best = np.argsort(read, axis=1)[:, -2:]

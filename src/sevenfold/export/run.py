@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.artifact.bundle import write_bundle
+from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.export import gguf, hf, runtimes, texts, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
-from sevenfold.export.source import WEIGHTS, Source, open_source
-from sevenfold.export.store import Floats, narrow, open_tensors, widen
+from sevenfold.export.source import ARTIFACT, WEIGHTS, Source, open_source
+from sevenfold.export.store import Floats, beside, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.shards import open_tokens
 
@@ -28,8 +27,10 @@ if TYPE_CHECKING:
     from sevenfold.export.parity import Check, Reference
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle")
+SEALED = "int8"  # the type of a bundle, which has no other
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
-LARGE = 50_000_000  # parameters past which the Go program, a second a token, is asked less
+CONTEXT = 1024  # of a runtime, at most: no question is longer, and keys and values take room
+LARGE = 50_000_000  # parameters past which windows are fewer, and the Go program, half a second a token, is asked less
 # A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and not a tie: in FP32, and where
 # llama.cpp multiplies halves (it rounds activations to the type of the weights).
 MARGIN, HALF_MARGIN, HALF_TOLERANCE = 1e-3, 0.1, 0.25
@@ -58,7 +59,7 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
             f"no target {request.target!r}", where="--to", remedy=f"targets are {', '.join(TARGETS)}"
         )
     if request.target == "bundle":
-        return _bundle(path, out)
+        return _bundle(path, out, request.quant)
     if request.target != "gguf" and request.quant not in hf.DTYPES:
         raise UsageError(
             f"{request.target} has no type {request.quant!r}",
@@ -67,7 +68,7 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
         )
     source = open_source(path)
     progress.note(f"export {source.name} as {request.target} {request.quant}")
-    with _beside(out) as work:
+    with beside(out) as work:
         if request.target == "gguf":
             n_fallback, checks = _gguf(source, work, request, progress)
         else:
@@ -93,40 +94,16 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
     return report
 
 
-def _bundle(path: Path, out: Path) -> dict[str, Json]:
-    try:
-        module = importlib.import_module("sevenfold.artifact.bundle")
-    except ModuleNotFoundError as error:
+def _bundle(path: Path, out: Path, quant: str) -> dict[str, Json]:
+    if quant != SEALED:
         raise UsageError(
-            "this version writes no bundles", where="--to", remedy="--to gguf, hf or safetensors"
-        ) from error
-    sealed = path / "model.s7l" if path.is_dir() else path
-    module.write_bundle(sealed, out)
-    return {"model": sealed.stem, "target": "bundle", "quant": "int8", "checks": []}
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A path beside `out` that becomes `out` when the block ends well, and vanishes when it does not."""
-    if out.is_dir() and any(out.iterdir()):
-        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
-    work = out.with_name(f".{out.name}.unproven")
-    _remove(work)
-    try:
-        yield work
-        with storage(out):
-            if out.is_dir():
-                out.rmdir()
-            work.replace(out)
-    finally:
-        _remove(work)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            f"a bundle holds the sealed integers, not {quant}", where="--quant", remedy="leave --quant out"
+        )
+    sealed = path / ARTIFACT if path.is_dir() else path
+    if path.is_dir() and not sealed.is_file():
+        raise StorageError("this run is not sealed", where=str(path), remedy="run `s7 make` on it to its end")
+    write_bundle(sealed, out)
+    return {"model": sealed.stem, "target": "bundle", "quant": quant, "checks": []}
 
 
 def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
@@ -194,6 +171,42 @@ def _read_back(source: Source, read: Callable[[str], Floats], dtype: str | None,
     return Check(runtime="re-read", name="weights", status="pass" if dtype else "measured", detail=detail)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Questions:
+    """What one runtime is asked: prompts and windows of ids, and how many greedy tokens after each prompt."""
+
+    prompts: list[list[int]]
+    rows: NDArray[np.int64]
+    steps: int = 0  # 0: as many as usual
+
+
+def _questions(source: Source, name: str) -> _Questions:
+    """All of them; fewer of a runtime that would take hours."""
+    from sevenfold.export import parity
+
+    n_parameters, prompts = count(source.spec), parity.prompt_ids(source.vocabulary(), source.spec.context)
+    rows = _windows(source, "heldout", N_WINDOWS)
+    if n_parameters > parity.STREAMED:  # the reference itself reads the whole file for every answer
+        return _Questions(prompts=prompts[:1], rows=rows[:1, : WINDOW // 8 + 1], steps=1)
+    if n_parameters > LARGE and name == "go":
+        return _Questions(prompts=prompts[:2], rows=rows[:1, : WINDOW // 4 + 1], steps=16)
+    if n_parameters > LARGE:
+        return _Questions(prompts=prompts, rows=rows[:: N_WINDOWS // 3])
+    return _Questions(prompts=prompts, rows=rows)
+
+
+def _unread(name: str, request: Request, n_parameters: int) -> str:
+    """Why a runtime is not asked; "" when it is."""
+    from sevenfold.export import parity
+
+    if name == "go" and n_parameters > parity.STREAMED:
+        return f"not asked past {parity.STREAMED:,} parameters: it holds every weight in FP32"
+    readable = (
+        request.quant != "i2_s" if name == "llama.cpp" else request.quant in (*hf.DTYPES, "q8_0", "i2_s")
+    )
+    return "" if readable else f"{name} does not read type {request.quant}"
+
+
 def _ask(
     source: Source,
     path: Path,
@@ -207,9 +220,7 @@ def _ask(
     from sevenfold.export import parity
 
     model, stored = references
-    tokenizer, context = source.vocabulary(), source.spec.context
-    prompts, rows = parity.prompt_ids(tokenizer, context), _windows(source, "heldout", N_WINDOWS)
-    is_float, lines = request.quant in hf.DTYPES, texts.library_lines()
+    tokenizer, is_float, lines = source.vocabulary(), request.quant in hf.DTYPES, texts.library_lines()
     exact_text = vocabulary.pieces_of(source.tokenizer) == "llama3" and not vocabulary.stray_tokens(
         source.tokenizer
     )
@@ -219,25 +230,21 @@ def _ask(
         if runtime is None:
             checks.append(parity.skipped(name))
             continue
-        readable = (
-            request.quant != "i2_s" if name == "llama.cpp" else request.quant in (*hf.DTYPES, "q8_0", "i2_s")
-        )
-        if not readable:
-            detail = f"{name} does not read type {request.quant}"
-            checks.append(parity.Check(runtime=name, name="all", status="skipped", detail=detail))
+        if reason := _unread(name, request, count(source.spec)):
+            checks.append(parity.Check(runtime=name, name="all", status="skipped", detail=reason))
             continue
-        runtime.open(path, context)
+        asked = _questions(source, name)
+        runtime.open(path, min(source.spec.context, CONTEXT))
         checks.append(parity.compare_ids(runtime, tokenizer, lines, exact=exact_text or name == "go"))
-        if name == "go" and count(source.spec) > LARGE:
-            prompts, rows = prompts[:4], rows[:1, : WINDOW // 2 + 1]
         # Our program multiplies the stored floats; llama.cpp rounds activations to suit any type but F32.
         full = name == "go" or request.quant == "f32"
         if full or is_float:
             tolerance = parity.LOGIT_TOLERANCE * 10 if full else HALF_TOLERANCE
-            checks.append(parity.compare_logits("logits", runtime, stored, prompts, tolerance))
-            checks.append(parity.compare_greedy(runtime, stored, prompts, MARGIN if full else HALF_MARGIN))
+            margin = MARGIN if full else HALF_MARGIN
+            checks.append(parity.compare_logits("logits", runtime, stored, asked.prompts, tolerance))
+            checks.append(parity.compare_greedy(runtime, stored, asked.prompts, margin, asked.steps))
         limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None
-        checks.append(parity.compare_perplexity(runtime, model, rows, limit))
+        checks.append(parity.compare_perplexity(runtime, model, asked.rows, limit))
     return checks
 
 
@@ -268,12 +275,11 @@ def _stored(source: Source, work: Path, request: Request, progress: Progress) ->
                 parity.Check(runtime="transformers", name="all", status="skipped", detail="not installed"),
             ]
         tokenizer = source.vocabulary()
-        prompts = parity.prompt_ids(tokenizer, source.spec.context)
+        asked = _questions(source, "transformers")
         model, stored = parity.Reference(source.spec, source.read), parity.Reference(source.spec, read)
         checks.append(parity.compare_ids(runtime, tokenizer, texts.library_lines()))
-        checks.append(parity.compare_logits("logits", runtime, stored, prompts, parity.LOGIT_TOLERANCE))
-        checks.append(parity.compare_greedy(runtime, stored, prompts, MARGIN))
-        rows = _windows(source, "heldout", N_WINDOWS)
+        checks.append(parity.compare_logits("logits", runtime, stored, asked.prompts, parity.LOGIT_TOLERANCE))
+        checks.append(parity.compare_greedy(runtime, stored, asked.prompts, MARGIN, asked.steps))
         limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None
-        checks.append(parity.compare_perplexity(runtime, model, rows, limit))
+        checks.append(parity.compare_perplexity(runtime, model, asked.rows, limit))
     return checks

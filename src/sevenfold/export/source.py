@@ -80,10 +80,17 @@ def _checked(source: Source, shapes: dict[str, tuple[int, ...]]) -> Source:
                 where=str(source.path),
                 remedy="export what one recipe trained",
             )
+    return check_vocabulary(source)
+
+
+def check_vocabulary(source: Source) -> Source:
+    """The same source. Raises StorageError when its tokenizer has another number of entries than its embedding."""
     size = source.vocabulary().vocab_size
     if size != source.spec.vocab_size:
         raise StorageError(
-            f"its tokenizer has {size} entries, the model {source.spec.vocab_size}", where=str(source.path)
+            f"its tokenizer has {size} entries, the model {source.spec.vocab_size}",
+            where=str(source.path),
+            remedy="bring the tokenizer that the weights were trained with",
         )
     return source
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,3 +162,32 @@ def write_stream(path: Path, head: list[bytes], arrays: Iterable[NDArray[np.gene
             file.write(part)
         for array in arrays:
             file.write(np.ascontiguousarray(array).data)
+
+
+@contextmanager
+def beside(out: Path) -> Iterator[Path]:
+    """A path beside `out` that becomes `out` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        StorageError: `out` is a directory with something in it, or cannot be made.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
+    work = out.with_name(f".{out.name}.unproven")
+    remove(work)
+    try:
+        yield work
+        with storage(out):
+            if out.is_dir():
+                out.rmdir()
+            work.replace(out)
+    finally:
+        remove(work)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
