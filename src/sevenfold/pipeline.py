@@ -64,14 +64,14 @@ STAGES = (
         name="train",
         module="sevenfold.train.stage",
         needs=("tokenizer",),
-        sections=("model", "train"),
+        sections=("model", "train", "context"),
         keeps=True,
     ),
     Stage(
         name="quantize",
         module="sevenfold.quantize.stage",
         needs=("tokenizer", "train"),
-        sections=("model", "train", "quantize"),
+        sections=("model", "train", "context", "quantize"),
         version=2,
     ),
     Stage(

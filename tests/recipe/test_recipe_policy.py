@@ -68,6 +68,7 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     "G.hybrid": [
         ("slm/2b", {"model.n_kv_heads": 3, "tier": ""}),
         ("slm/2b", {"model.rope_scaling.kind": "ntk"}),
+        ("slm/2b", {"model.attention.global_stride": 3000}),
     ],
     "G.rope-scaling": [("s7/demo-1m", {"model.rope_scaling": {"kind": "none", "factor": 2.0}})],
     "G.curriculum": [("slm/2b", {"context.target_stage2": 1000})],
