@@ -1,10 +1,10 @@
-"""Hybrid attention (specs/attention.md): a causal local window, and learned summaries of everything before it.
+"""Hybrid attention (specs/attention.md): a causal local window, and learned summaries of every complete stride.
 
 Keys live in blocks of one window: a block of queries sees its own keys, those of the block before, and a run of summaries,
 all under one softmax. No tensor is longer than the sequence times (two windows + the ring), so cost is linear in length.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of one key/value head, E head_dim,
-S summaries, N blocks, W window (positions of a block), C keys that a block reads.
+Q scores (2 * K), S summaries, N blocks, W window (positions of a block), C keys that a block reads.
 """
 
 from __future__ import annotations
@@ -39,17 +39,6 @@ class Reach:
         return self.window // self.stride
 
 
-def summarize(
-    k_BKTE: Tensor, v_BKTE: Tensor, score_BKT: Tensor, stride: int
-) -> tuple[Tensor, Tensor]:
-    """Keys and values of all complete strides, each a softmax-weighted mean of its own positions. -> [B, K, S, E] twice."""
-    n_batch, n_kv, length, _ = k_BKTE.shape
-    whole = length // stride * stride
-    weight = score_BKT[..., :whole].view(n_batch, n_kv, -1, 1, stride).softmax(-1)
-    k, v = (x[:, :, :whole].unflatten(2, (-1, stride)) for x in (k_BKTE, v_BKTE))
-    return (weight @ k).squeeze(-2), (weight @ v).squeeze(-2)
-
-
 def _blocks(x_BHTE: Tensor, size: int) -> Tensor:
     """Pad the sequence to whole blocks. [B, H, T, E] -> [B, H, N, size, E]."""
     return F.pad(x_BHTE, (0, 0, 0, -x_BHTE.shape[2] % size)).unflatten(2, (-1, size))
@@ -57,27 +46,39 @@ def _blocks(x_BHTE: Tensor, size: int) -> Tensor:
 
 def _pairs(x_BHNWE: Tensor) -> Tensor:
     """Each block behind the one before it (zeros before the first). -> [B, H, N, 2 * W, E]."""
-    before = F.pad(x_BHNWE[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    before = F.pad(x_BHNWE, (0, 0, 0, 0, 1, 0))[:, :, :-1]
     return torch.cat([before, x_BHNWE], dim=3)
 
 
+def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """A key and a value for every complete stride: means over it and the stride before, weighted by the softmax of scores.
+
+    score [B, 2 * K, T]: one for the key and one for the value, of every position and key/value head. -> [B, K, S, E] twice.
+    """
+    n_kv, whole = k_BKTE.shape[1], k_BKTE.shape[2] // stride * stride
+    score = score_BQT[..., :whole].unflatten(2, (-1, stride))
+    before = F.pad(score, (0, 0, 1, 0), value=-math.inf)[:, :, :-1]
+    weight = torch.cat([before, score], dim=3).softmax(-1).unsqueeze(-2)
+    k, v = (_pairs(_blocks(x[:, :, :whole], stride)) for x in (k_BKTE, v_BKTE))
+    return (weight[:, :n_kv] @ k).squeeze(-2), (weight[:, n_kv:] @ v).squeeze(-2)
+
+
 def _runs(x_BKSE: Tensor, n_blocks: int, strides: int, ring: int) -> Tensor:
-    """The summaries that block i may read, (i - 1) * strides - ring + 1 to i * strides - 1. -> [B, K, N, ring + strides - 1, E]."""
-    n_kept = max(0, n_blocks - 1) * strides  # none of the last block is before any window
-    x = F.pad(x_BKSE[:, :, :n_kept], (0, 0, ring - 1 + strides, max(0, n_kept - x_BKSE.shape[2])))
-    return x.unfold(2, ring + strides - 1, strides).transpose(-1, -2)
+    """The summaries that block i may read, i * strides - ring to (i + 1) * strides - 1. -> [B, K, N, ring + strides, E]."""
+    x = F.pad(x_BKSE, (0, 0, ring, n_blocks * strides - x_BKSE.shape[2]))
+    return x.unfold(2, ring + strides, strides).transpose(-1, -2)
 
 
 def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.device) -> Tensor:
-    """bool [N, W, 2 * W + ring + strides - 1]: what the queries of blocks first, first + 1, ... may read."""
-    window, stride = reach.window, reach.stride
+    """bool [N, W, 2 * W + ring + strides]: what the queries of blocks first, first + 1, ... may read."""
+    window, strides = reach.window, reach.strides
     block = torch.arange(first, first + n_blocks, device=device)[:, None, None]
     query = block * window + torch.arange(window, device=device)[:, None]
     key = (block - 1) * window + torch.arange(2 * window, device=device)
     local = (key >= 0) & (key <= query) & (key > query - window)
-    summary = (block - 1) * reach.strides - ring + 1 + torch.arange(ring + reach.strides - 1, device=device)
-    newest = (query - window).div(stride, rounding_mode="floor")
-    return torch.cat([local, (summary >= 0) & (summary <= newest) & (summary > newest - ring)], dim=-1)
+    summary = block * strides - ring + torch.arange(ring + strides, device=device)
+    n_complete = (query + 1).div(reach.stride, rounding_mode="floor")
+    return torch.cat([local, (summary >= 0) & (summary < n_complete) & (summary >= n_complete - ring)], dim=-1)
 
 
 def _tile(q: Tensor, turned: Tensor, k: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, visible: Tensor) -> Tensor:
@@ -131,7 +132,7 @@ def hybrid_attention(
 
 
 class HybridAttention(Attention):
-    """Grouped-query attention whose far keys are summaries: one learned score a position and key/value head."""
+    """Grouped-query attention whose far keys are summaries: two learned scores a position and key/value head."""
 
     def __init__(self, spec: ModelSpec, rope: Rope) -> None:
         super().__init__(spec, rope)
@@ -143,17 +144,15 @@ class HybridAttention(Attention):
             stride=block.global_stride,
             ring=-(-spec.context // block.global_stride),
         )
-        self.summary_proj = Linear(spec.d_model, spec.n_kv_heads)
+        self.summary_proj = Linear(spec.d_model, 2 * spec.n_kv_heads)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, x_BTD: Tensor) -> Tensor:
         """One document, positions from 0. -> [B, H, T, E]."""
-        if x_BTD.shape[1] <= self.reach.window:
-            return super().attend(q_BHTE, k_BKTE, v_BKTE, x_BTD)
         rope = self._rope[0]
         # The temperature of a scaling stands in rope's tables, once a side; summaries are not turned, so it is put there by hand.
         q_BHTE = q_BHTE / math.sqrt(self.head_dim)
-        score_BKT = self.summary_proj(x_BTD).transpose(1, 2)
-        k_sum, v_sum = summarize(k_BKTE, v_BKTE, score_BKT, self.reach.stride)
+        score_BQT = self.summary_proj(x_BTD).transpose(1, 2)
+        k_sum, v_sum = summarize(k_BKTE, v_BKTE, score_BQT, self.reach.stride)
         temper = rope.temperature**2
         return hybrid_attention(
             q_BHTE * temper if temper != 1.0 else q_BHTE,

@@ -55,7 +55,7 @@ def _attention(model: ModelSpec, prefix: str) -> dict[str, Shape]:
         f"{prefix}.attn.o_proj.weight": (model.d_model, q),
     }
     if isinstance(model.attention, HybridAttention):
-        table[f"{prefix}.attn.summary_proj.weight"] = (model.n_kv_heads, model.d_model)
+        table[f"{prefix}.attn.summary_proj.weight"] = (2 * model.n_kv_heads, model.d_model)
     return table | {f"{prefix}.ffn_norm.weight": (model.d_model,)}
 
 
@@ -163,11 +163,12 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
     stride, ring = model.attention.global_stride, ring_size(model)
     window = min(model.attention.local_chunk, sequence)
     local = window * (window + 1) // 2 + (sequence - window) * window
-    # Tokens past the window, in strides: those of the first read one summary, of the next two, up to the ring.
-    strides, rest = divmod(sequence - window, stride)
-    rising = min(strides, ring)
-    summaries = stride * (rising * (rising + 1) // 2 + (strides - rising) * ring)
-    return (local + summaries + rest * min(strides + 1, ring)) / sequence
+    # The token that completes a stride reads one summary more than the token before, until the ring is full: n tokens
+    # past the first complete stride read 1 to `strides` summaries, a stride of tokens each, and the last is cut short.
+    strides, rest = divmod(sequence + 1, stride)
+    rising = min(strides - 1, ring)
+    summaries = stride * (rising * (rising + 1) // 2 + (strides - 1 - rising) * ring) + rest * min(strides, ring)
+    return (local + max(0, summaries)) / sequence
 
 
 def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
@@ -203,6 +204,4 @@ def kv_entries(model: ModelSpec, length: int) -> int:
     block = model.attention
     if not isinstance(block, HybridAttention):
         return length
-    # Summaries of strides inside the window are made already, and not yet read.
-    slots = ring_size(model) + block.local_chunk // block.global_stride
-    return min(length, block.local_chunk) + min(length // block.global_stride, slots)
+    return min(length, block.local_chunk) + min(length // block.global_stride, ring_size(model))

@@ -29,6 +29,7 @@ from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.train.batches import Batches, evaluation_starts
 from sevenfold.train.curriculum import ContextStage, StagedBatches, context_stages
 from sevenfold.train.evaluate import Score, float_score, windows
+from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.loop import Run
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.schedule import n_steps
@@ -181,7 +182,10 @@ def run(job: Job) -> StageResult:
 
     rows = held_out_rows(job)
     job.progress.start("evaluate FP32", len(rows), "windows")
-    score, _ = float_score(model, rows, token_lengths(load_tokenizer(job)), job.progress)
+    lengths = token_lengths(load_tokenizer(job))
+    buckets = Buckets(rows, lengths, first_edge(job.recipe.model), model.document_start)
+    score, _ = float_score(model, rows, lengths, job.progress, buckets)
+    by_position = {} if job.recipe.context is None else {"heldout_bpb_by_position": buckets.table()}
     return StageResult(
         outputs=[WEIGHTS, METRICS, TRACE],
         facts={
@@ -190,6 +194,7 @@ def run(job: Job) -> StageResult:
             "heldout_bpb": score.bits_per_byte,
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,
+            **by_position,
         },
         tools=tools(),
     )
