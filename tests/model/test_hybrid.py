@@ -47,6 +47,13 @@ def turn(x_E: Tensor, position: int, theta: float) -> Tensor:
     return torch.stack(out)
 
 
+def mean_of(score_J: Tensor, x_JE: Tensor) -> Tensor:
+    """Direction of the weighted mean, at the weighted mean of the lengths."""
+    share = torch.softmax(score_J, 0)
+    mean = sum(a * x for a, x in zip(share, x_JE, strict=True))
+    return mean / mean.norm() * sum(a * x.norm() for a, x in zip(share, x_JE, strict=True))
+
+
 def oracle(attn: hybrid.HybridAttention, x_TD: Tensor, context: int, window: int, stride: int) -> Tensor:
     """The page, one query and one head at a time, in float64. Knows nothing of blocks."""
     length, width = x_TD.shape[0], attn.head_dim
@@ -65,8 +72,8 @@ def oracle(attn: hybrid.HybridAttention, x_TD: Tensor, context: int, window: int
             values = [v[j, g] for j in near]
             for c in far:
                 own = slice(max(0, (c - 1) * stride), (c + 1) * stride)
-                logits.append(q[t, h] @ (torch.softmax(score[own, g], 0) @ k[own, g]))
-                values.append(torch.softmax(score[own, attn.n_kv_heads + g], 0) @ v[own, g])
+                logits.append(q[t, h] @ mean_of(score[own, g], k[own, g]))
+                values.append(mean_of(score[own, attn.n_kv_heads + g], v[own, g]))
             p = torch.softmax(torch.stack(logits) / math.sqrt(width), 0)
             heads.append(p @ torch.stack(values))
         rows.append(torch.cat(heads))

@@ -185,6 +185,7 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     "C5.checkpointing": [("slm/2b", {"train.activation_checkpointing": False})],
     "C5.sharding": [("slm/2b", {"hardware.sharding": "none"})],
     "C5.budget": [("slm/2b", {"model.n_layers": 31})],
+    "C5.proxy": [("slm/proxy-10m", {"model.n_layers": 9})],
     "C13.draft": [("slm/draft-300m", {"model.n_layers": 34})],
 }
 

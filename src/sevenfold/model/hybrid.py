@@ -22,6 +22,7 @@ from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import HybridAttention as HybridBlock
 from sevenfold.recipe.schema import ModelSpec
 
+_TINY = 1e-12
 TILE = 1 << 25  # scores that are alive at once in evaluation: 128 MB in FP32
 
 
@@ -50,17 +51,30 @@ def _pairs(x_BHNWE: Tensor) -> Tensor:
     return torch.cat([before, x_BHNWE], dim=3)
 
 
+def _mean(weight_BKSC: Tensor, x_BKSCE: Tensor) -> Tensor:
+    """Direction of the weighted mean, and the weighted mean length: averaging does not make it short. -> [B, K, S, E]."""
+    weight = weight_BKSC.unsqueeze(-2)
+    mean = (weight @ x_BKSCE).squeeze(-2)
+    length = weight @ _length(x_BKSCE)
+    return mean * (length.squeeze(-2) / _length(mean))
+
+
+def _length(x: Tensor) -> Tensor:
+    # The sum keeps the slope finite where a vector is zero.
+    return (x.square().sum(-1, keepdim=True) + _TINY).sqrt()
+
+
 def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """A key and a value for every complete stride: means over it and the stride before, weighted by the softmax of scores.
+    """A key and a value for every complete stride: means over it and the stride before, by the softmax of scores.
 
     score [B, 2 * K, T]: one for the key and one for the value, of every position and key/value head. -> [B, K, S, E] twice.
     """
     n_kv, whole = k_BKTE.shape[1], k_BKTE.shape[2] // stride * stride
     score = score_BQT[..., :whole].unflatten(2, (-1, stride))
     before = F.pad(score, (0, 0, 1, 0), value=-math.inf)[:, :, :-1]
-    weight = torch.cat([before, score], dim=3).softmax(-1).unsqueeze(-2)
+    weight = torch.cat([before, score], dim=3).softmax(-1)
     k, v = (_pairs(_blocks(x[:, :, :whole], stride)) for x in (k_BKTE, v_BKTE))
-    return (weight[:, :n_kv] @ k).squeeze(-2), (weight[:, n_kv:] @ v).squeeze(-2)
+    return _mean(weight[:, :n_kv], k), _mean(weight[:, n_kv:], v)
 
 
 def _runs(x_BKSE: Tensor, n_blocks: int, strides: int, ring: int) -> Tensor:
