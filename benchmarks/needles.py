@@ -34,8 +34,8 @@ from sevenfold.train.needles import answers, haystacks, recall, start_mimetic
 WINDOW, LONG = 64, 1152
 # Steps, tokens in a window, windows, needles, distances drawn in training: short, then long.
 STAGES = (
-    (450, 256, 8, 5, [(3, 63), (72, 250), (72, 250)]),
-    (150, LONG, 2, 14, [(3, 63), (72, 1100), (72, 1100)]),
+    (700, 256, 8, 5, [(3, 63), (72, 250), (72, 250)]),
+    (300, LONG, 2, 14, [(3, 63), (72, 1100), (72, 1100)]),
 )
 DISTANCES = (8, 32, 62, 80, 128, 192, 256, 384, 512, 640, 768, 896, 1024)
 PEAK, WARMUP, SEED, SAVE_EVERY = 0.004, 20, 7, 50
@@ -64,7 +64,9 @@ class Training:
         self.parameters = [p for _, p in named]
         self.names = {p: n for n, p in named}
         self.optimizer = torch.optim.Adam(self.parameters, lr=0.0, betas=(0.9, 0.95), fused=True)
-        self.key = digest("sevenfold/needles/1", canonical_json([options.stride, options.start, options.scores, STAGES]))
+        self.key = digest(
+            "sevenfold/needles/1", canonical_json([options.stride, options.start, options.scores, STAGES])
+        )
         self.step = 0
         found = latest_checkpoint(out, self.key)
         if found:
@@ -78,11 +80,7 @@ class Training:
 
     def train_step(self) -> tuple[float, float]:
         """Loss and share of right answers of one step."""
-        first = self.step
-        for n_steps, sequence, n_windows, n_needles, distances in STAGES:
-            if first < n_steps:
-                break
-            first -= n_steps
+        _, sequence, n_windows, n_needles, distances = STAGES[0] if self.step < STAGES[0][0] else STAGES[1]
         drawn = haystacks(np.random.default_rng([SEED, self.step]), n_windows, sequence, n_needles, distances)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
@@ -113,7 +111,9 @@ def measure(model: Transformer, n_windows: int) -> list[dict[str, float]]:
     for distance in DISTANCES:
         right = asked = 0
         for part in range(n_windows):
-            drawn = haystacks(np.random.default_rng([SEED, distance, part, 1]), 2, LONG, 12, [(distance, distance)])
+            drawn = haystacks(
+                np.random.default_rng([SEED, distance, part, 1]), 2, LONG, 12, [(distance, distance)]
+            )
             found = recall(model, drawn)
             right, asked = right + found[0], asked + found[1]
         rows.append({"distance": distance, "right": right, "asked": asked, "recall": right / asked})

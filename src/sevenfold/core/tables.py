@@ -19,7 +19,10 @@ LAW_VERSION = 1  # of specs/arithmetic.md; a change of any result is another ver
 _FIXED_BITS = 160  # working precision of the rotation recurrence; 2^20 steps cost it 20 bits
 ROPE_BITS = 15
 _PI = Decimal("3.1415926535897932384626433832795028841971693993751")
-_YARN_SLOW, _YARN_FAST = Decimal(1), Decimal(32)  # turns within the trained context: alpha and beta of the paper
+_YARN_SLOW, _YARN_FAST = (
+    Decimal(1),
+    Decimal(32),
+)  # turns within the trained context: alpha and beta of the paper
 
 
 def _round(value: Decimal) -> int:

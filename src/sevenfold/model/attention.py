@@ -5,6 +5,8 @@ Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,7 +15,9 @@ from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ModelSpec
 
-Segments = list[list[int]]  # of each row: lengths of its documents, in order; they sum to the length of the row
+Segments = list[
+    list[int]
+]  # of each row: lengths of its documents, in order; they sum to the length of the row
 
 
 def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
@@ -22,7 +26,7 @@ def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
     for row in ids_BT:
         starts = torch.nonzero(row == start_id).flatten().tolist()
         edges = [0, *(s for s in starts if s > 0), row.numel()]
-        found.append([b - a for a, b in zip(edges, edges[1:], strict=False)])
+        found.append([b - a for a, b in pairwise(edges)])
     return found
 
 

@@ -92,13 +92,17 @@ def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.d
     local = (key >= 0) & (key <= query) & (key > query - window)
     summary = block * strides - ring + torch.arange(ring + strides, device=device)
     n_complete = (query + 1).div(reach.stride, rounding_mode="floor")
-    return torch.cat([local, (summary >= 0) & (summary < n_complete) & (summary >= n_complete - ring)], dim=-1)
+    return torch.cat(
+        [local, (summary >= 0) & (summary < n_complete) & (summary >= n_complete - ring)], dim=-1
+    )
 
 
-def _tile(q: Tensor, turned: Tensor, k: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, visible: Tensor) -> Tensor:
+def _tile(
+    q: Tensor, turned: Tensor, k: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, visible: Tensor
+) -> Tensor:
     """One softmax over the local keys and the summaries of some blocks. Queries [B, K, N, G * W, E] -> the same."""
     scores = torch.cat([turned @ k.transpose(-1, -2), q @ k_sum.transpose(-1, -2)], dim=-1)
-    n_blocks, window, n_keys = visible.shape
+    window, n_keys = visible.shape[1:]
     grouped = scores.view(*scores.shape[:3], -1, window, n_keys)
     grouped = grouped.masked_fill(~visible.unsqueeze(1), -math.inf)
     weight = grouped.softmax(-1).view_as(scores)
@@ -137,8 +141,10 @@ def hybrid_attention(
     n_keys = k.shape[-2] + k_sum.shape[-2]
     step = max(1, TILE // (n_batch * n_heads * window * n_keys))
     tiles = [
-        _tile(*(x[:, :, i : i + step] for x in (q, turned, k, v, k_sum, v_sum)),
-              _visible(i, min(step, n_blocks - i), reach, ring, q.device))
+        _tile(
+            *(x[:, :, i : i + step] for x in (q, turned, k, v, k_sum, v_sum)),
+            _visible(i, min(step, n_blocks - i), reach, ring, q.device),
+        )
         for i in range(0, n_blocks, step)
     ]
     y = torch.cat(tiles, dim=2).unflatten(3, (group, window)).transpose(2, 3)

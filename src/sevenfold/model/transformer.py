@@ -36,9 +36,7 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(
-        self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         x_BTD = x_BTD + self.dropout(self.attn(self.attn_norm(x_BTD), segments))
         return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD), experts_BT))

@@ -167,7 +167,9 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
     # past the first complete stride read 1 to `strides` summaries, a stride of tokens each, and the last is cut short.
     strides, rest = divmod(sequence + 1, stride)
     rising = min(strides - 1, ring)
-    summaries = stride * (rising * (rising + 1) // 2 + (strides - 1 - rising) * ring) + rest * min(strides, ring)
+    summaries = stride * (rising * (rising + 1) // 2 + (strides - 1 - rising) * ring) + rest * min(
+        strides, ring
+    )
     return (local + max(0, summaries)) / sequence
 
 

@@ -1,8 +1,9 @@
 """Needle probes (C5, C14): synthetic key-value recall, and how often a model is right at which distance.
 
-A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A needle is a slot [NEEDLE, key, value]; later
-a slot [QUESTION, key, value] asks for it, and the token after its key must be the needle's value. Keys of a window are distinct.
-The distance is that from the question's key back to the needle's value. Everything is drawn from the generator passed in.
+A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A needle is a slot [NEEDLE, key,
+value]; later a slot [QUESTION, key, value] asks for it, and the token after its key must be the needle's value. Keys of a window
+are distinct. The distance is that from the question's key back to the needle's value. Everything is drawn from the
+generator passed in.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Needles:
     answer: NDArray[np.int64]
 
 
-def _slots(generator: np.random.Generator, free: NDArray[np.bool_], low: int, high: int) -> tuple[int, int] | None:
+def _slots(
+    generator: np.random.Generator, free: NDArray[np.bool_], low: int, high: int
+) -> tuple[int, int] | None:
     """A free slot, and another between `low` and `high` slots behind it; None when no try finds them."""
     for _ in range(_TRIES):
         gap = int(generator.integers(low, high + 1))
@@ -48,7 +51,11 @@ def _slots(generator: np.random.Generator, free: NDArray[np.bool_], low: int, hi
 
 
 def haystacks(
-    generator: np.random.Generator, n_windows: int, sequence: int, n_needles: int, distances: list[tuple[int, int]]
+    generator: np.random.Generator,
+    n_windows: int,
+    sequence: int,
+    n_needles: int,
+    distances: list[tuple[int, int]],
 ) -> Needles:
     """Windows of `sequence` tokens with up to `n_needles` questions each.
 
