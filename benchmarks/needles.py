@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,13 @@ from sevenfold.train.checkpoint import (
     save_checkpoint,
 )
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
-from sevenfold.train.needles import answers, haystacks, recall, start_mimetic
+from sevenfold.train.needles import Needles, answers, haystacks, recall, start_mimetic
 
 WINDOW, LONG = 64, 1152
 # Steps, tokens in a window, windows, needles, distances drawn in training: short, then long.
 STAGES = (
-    (700, 256, 8, 5, [(3, 63), (72, 250), (72, 250)]),
-    (300, LONG, 2, 14, [(3, 63), (72, 1100), (72, 1100)]),
+    (450, 256, 8, 5, [(3, 63), (72, 250), (72, 250)]),
+    (150, LONG, 2, 14, [(3, 63), (72, 1100), (72, 1100)]),
 )
 DISTANCES = (8, 32, 62, 80, 128, 192, 256, 384, 512, 640, 768, 896, 1024)
 PEAK, WARMUP, SEED, SAVE_EVERY = 0.004, 20, 7, 50
@@ -105,31 +106,55 @@ class Training:
         )  # fmt: skip
 
 
-def measure(model: Transformer, n_windows: int) -> list[dict[str, float]]:
-    """Recall at each distance: questions whose needle lies within a slot of it, other needles in the same haystack."""
+def alone(model: Transformer, n_windows: int) -> list[dict[str, float]]:
+    """Recall of the only needle of a haystack, at each distance."""
     rows = []
     for distance in DISTANCES:
-        right = asked = 0
-        for part in range(n_windows):
-            drawn = haystacks(
-                np.random.default_rng([SEED, distance, part, 1]), 2, LONG, 12, [(distance, distance)]
-            )
-            found = recall(model, drawn)
-            right, asked = right + found[0], asked + found[1]
-        rows.append({"distance": distance, "right": right, "asked": asked, "recall": right / asked})
-        print(f"distance {distance:5d}: {right} of {asked}", flush=True)
+        drawn = [
+            haystacks(np.random.default_rng([SEED, distance, part, 1]), 4, LONG, 1, [(distance, distance)])
+            for part in range(n_windows // 4)
+        ]
+        rows.append({"distance": distance, **total([recall(model, d) for d in drawn])})
+        print(rows[-1], flush=True)
     return rows
 
 
-def draw(rows: list[dict[str, float]], path: Path) -> None:
+def crowded(model: Transformer, n_windows: int) -> list[dict[str, float]]:
+    """Recall where twelve needles and their questions share a haystack, by ranges of distance."""
+    drawn = [
+        haystacks(np.random.default_rng([SEED, part, 2]), 4, LONG, 12, [(3, 63), (72, 1100), (72, 1100)])
+        for part in range(n_windows // 4)
+    ]
+    rows = []
+    for low, high in pairwise((1, WINDOW, 128, 256, 512, LONG)):
+        counts = []
+        for d in drawn:
+            chosen = (d.distance >= low) & (d.distance < high)
+            part = {n: getattr(d, n)[chosen] for n in ("row", "column", "distance", "answer")}
+            counts.append(recall(model, Needles(ids=d.ids, **part)))
+        rows.append({"least": low, "below": high, **total(counts)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def total(counts: list[tuple[int, int]]) -> dict[str, float]:
+    right, asked = (sum(column) for column in zip(*counts, strict=True))
+    return {"right": right, "asked": asked, "recall": right / max(1, asked)}
+
+
+def draw(single: list[dict[str, float]], many: list[dict[str, float]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.0, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(1, WINDOW, color="0.92")
-    axes.annotate("local window", (3, 0.05), color="0.4")
-    axes.plot([r["distance"] for r in rows], [r["recall"] for r in rows], marker="o", markersize=4)
+    axes.annotate("local window", (7, 0.05), color="0.4")
     axes.axhline(0.99, color="0.6", linewidth=0.8, linestyle="--")
+    axes.plot([r["distance"] for r in single], [r["recall"] for r in single], marker="o", markersize=4)
+    middle = [math.sqrt(max(r["least"], 6) * r["below"]) for r in many]
+    axes.plot(middle, [r["recall"] for r in many], marker="s", markersize=4, color="0.45")
+    axes.annotate("one needle", (90, single[3]["recall"] - 0.07), color="C0")
+    axes.annotate("twelve needles", (90, many[1]["recall"] - 0.1), color="0.45")
     axes.set(xlabel="distance of the needle (tokens)", ylabel="exact recall", ylim=(0, 1.03), xscale="log")
     axes.set_xticks([8, 64, 128, 256, 512, 1024], labels=["8", "64", "128", "256", "512", "1024"])
     axes.spines[["top", "right"]].set_visible(False)
@@ -142,7 +167,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=8)
     parser.add_argument("--start", choices=("mimetic", "plain"), default="mimetic")
     parser.add_argument("--scores", choices=("learned", "even", "short"), default="learned")
-    parser.add_argument("--windows", type=int, default=30, help="pairs of haystacks for each distance")
+    parser.add_argument("--windows", type=int, default=120, help="haystacks for each distance")
     options = parser.parse_args()
     if options.scores == "short":  # ablation: a plain mean, without its length restored
         hybrid._mean = lambda weight, x: (weight.unsqueeze(-2) @ x).squeeze(-2)
@@ -159,16 +184,16 @@ def main() -> None:
             print(f"step {run.step}: loss {loss:.3f}, right {right:.2f}", flush=True)
         if run.step % SAVE_EVERY == 0 or run.step == run.n_steps:
             run.save()
-    rows = measure(run.model, options.windows)
-    beyond = [r for r in rows if r["distance"] > WINDOW]
+    single, many = alone(run.model, options.windows), crowded(run.model, options.windows)
+    beyond = [r for r in single if r["distance"] > WINDOW]
     result = {
         "parameters": count_parameters(run.model), "window": WINDOW, "stride": options.stride, "steps": run.n_steps,
-        "start": options.start, "scores": options.scores, "torch": torch.__version__, "rows": rows,
-        "worst_beyond_window": min(r["recall"] for r in beyond),
+        "start": options.start, "scores": options.scores, "torch": torch.__version__,
+        "one_needle": single, "twelve_needles": many, "worst_beyond_window": min(r["recall"] for r in beyond),
         "recall_beyond_window": sum(r["right"] for r in beyond) / sum(r["asked"] for r in beyond),
     }  # fmt: skip
     (options.out / "needles.json").write_text(json.dumps(result, indent=1) + "\n")
-    draw(rows, options.out / "needles.png")
+    draw(single, many, options.out / "needles.png")
 
 
 if __name__ == "__main__":
