@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sevenfold import pipeline
 from sevenfold.core.errors import RecipeError
@@ -126,6 +127,16 @@ def test_stopped_around_the_switch_and_resumed(
 def test_checkpointing_changes_no_byte(straight: Job, tmp_path: Path, make_job: MakeJob) -> None:
     job = long_job(make_job, tmp_path, activation_checkpointing=False)
     pipeline.make(job, until="train")
+    assert outputs(job) == outputs(straight)
+
+
+def test_two_threads_give_the_bytes_of_one(straight: Job, tmp_path: Path, make_job: MakeJob) -> None:
+    job, threads = long_job(make_job, tmp_path), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        pipeline.make(job, until="train")
+    finally:
+        torch.set_num_threads(threads)
     assert outputs(job) == outputs(straight)
 
 

@@ -51,6 +51,11 @@ def _pairs(x_BHNWE: Tensor) -> Tensor:
     return torch.cat([before, x_BHNWE], dim=3)
 
 
+def _softmax(x: Tensor) -> Tensor:
+    """Softmax of the last axis. PyTorch's own has a backward whose bits change with the thread count (dev/LOG.md)."""
+    return (x - x.logsumexp(-1, keepdim=True)).exp()
+
+
 def _mean(weight_BKSC: Tensor, x_BKSCE: Tensor) -> Tensor:
     """Direction of the weighted mean, and the weighted mean length: averaging does not make it short. -> [B, K, S, E]."""
     weight = weight_BKSC.unsqueeze(-2)
@@ -72,7 +77,7 @@ def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) ->
     n_kv, whole = k_BKTE.shape[1], k_BKTE.shape[2] // stride * stride
     score = score_BQT[..., :whole].unflatten(2, (-1, stride))
     before = F.pad(score, (0, 0, 1, 0), value=-math.inf)[:, :, :-1]
-    weight = torch.cat([before, score], dim=3).softmax(-1)
+    weight = _softmax(torch.cat([before, score], dim=3))
     k, v = (_pairs(_blocks(x[:, :, :whole], stride)) for x in (k_BKTE, v_BKTE))
     return _mean(weight[:, :n_kv], k), _mean(weight[:, n_kv:], v)
 
@@ -105,7 +110,7 @@ def _tile(
     window, n_keys = visible.shape[1:]
     grouped = scores.view(*scores.shape[:3], -1, window, n_keys)
     grouped = grouped.masked_fill(~visible.unsqueeze(1), -math.inf)
-    weight = grouped.softmax(-1).view_as(scores)
+    weight = _softmax(grouped).view_as(scores)
     n_local = k.shape[-2]
     return weight[..., :n_local] @ v + weight[..., n_local:] @ v_sum
 
