@@ -64,7 +64,7 @@ STAGES = (
         name="train",
         module="sevenfold.train.stage",
         needs=("tokenizer",),
-        sections=("model", "train"),
+        sections=("model", "train", "context"),
         keeps=True,
         version=2,
     ),
@@ -72,7 +72,7 @@ STAGES = (
         name="quantize",
         module="sevenfold.quantize.stage",
         needs=("tokenizer", "train"),
-        sections=("model", "train", "quantize"),
+        sections=("model", "train", "context", "quantize"),
         version=2,
     ),
     Stage(

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sevenfold.core.errors import RecipeError
 from sevenfold.model.linear import Linear, product
 from sevenfold.model.loss import BLOCK, head_loss
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe import list_shipped, load_recipe
-from sevenfold.recipe.schema import ModelSpec, RopeScaling, TokenRouted
+from sevenfold.recipe.schema import ModelSpec, TokenRouted
 from sevenfold.recipe.sizing import count, tensors
 
 
@@ -130,12 +129,6 @@ def test_rotation_keeps_length_and_depends_on_distance_only() -> None:
     torch.testing.assert_close(turned.norm(dim=-1), q.norm(dim=-1))
     dots = (turned[0, 0] @ turned[0, 0].t()).diagonal(offset=3)
     torch.testing.assert_close(dots, dots[:1].expand_as(dots))
-
-
-def test_a_scaling_that_is_not_defined_is_refused() -> None:
-    model = ready(small(rope_scaling=RopeScaling(kind="yarn", factor=4.0)))
-    with pytest.raises(RecipeError, match="yarn"):
-        model(torch.arange(4)[None])
 
 
 def test_initialisation_depends_on_the_seed_alone() -> None:

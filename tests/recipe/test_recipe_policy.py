@@ -68,6 +68,7 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     "G.hybrid": [
         ("slm/2b", {"model.n_kv_heads": 3, "tier": ""}),
         ("slm/2b", {"model.rope_scaling.kind": "ntk"}),
+        ("slm/2b", {"model.attention.global_stride": 3000}),
     ],
     "G.rope-scaling": [("s7/demo-1m", {"model.rope_scaling": {"kind": "none", "factor": 2.0}})],
     "G.curriculum": [("slm/2b", {"context.target_stage2": 1000})],
@@ -184,6 +185,7 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     "C5.checkpointing": [("slm/2b", {"train.activation_checkpointing": False})],
     "C5.sharding": [("slm/2b", {"hardware.sharding": "none"})],
     "C5.budget": [("slm/2b", {"model.n_layers": 31})],
+    "C5.proxy": [("slm/proxy-10m", {"model.n_layers": 9})],
     "C13.draft": [("slm/draft-300m", {"model.n_layers": 34})],
 }
 

@@ -18,6 +18,7 @@ from sevenfold.recipe.sizing import (
     flops_parts,
     forward_flops,
     kv_bytes_per_token,
+    kv_entries,
     mean_attended,
     part_of,
     tensors,
@@ -157,15 +158,28 @@ def test_causal_attention_sees_half(sequence):
     assert mean_attended(model(), sequence) == sum(range(1, sequence + 1)) / sequence
 
 
-@given(sequence=st.integers(1, 400), chunk=st.integers(1, 100), stride=st.integers(1, 50))
-def test_hybrid_attention_sees_its_chunk_and_summaries(sequence, chunk, stride):
-    spec = model(attention=hybrid(chunk, stride))
-    seen = [min(t, chunk) + max(0, t - chunk) / stride for t in range(1, sequence + 1)]
-    found = mean_attended(spec, sequence)
-    assert found <= (sequence + 1) / 2
-    assert math.isclose(
-        found, min(sum(seen) / sequence, (sequence + 1) / 2), rel_tol=1e-9, abs_tol=0.5 / stride + 1e-9
-    )
+@given(
+    sequence=st.integers(1, 400),
+    strides=st.integers(1, 12),
+    stride=st.integers(1, 20),
+    context=st.integers(1, 500),
+)
+def test_hybrid_attention_sees_its_window_and_summaries(sequence, strides, stride, context):
+    # The rule of specs/attention.md, counted token by token.
+    window = strides * stride
+    spec = model(attention=hybrid(window, stride), context=context)
+    ring = math.ceil(context / stride)
+    seen = 0
+    for t in range(sequence):
+        seen += len([j for j in range(t + 1) if t - j < window])
+        seen += min(ring, len([c for c in range(t + 1) if (c + 1) * stride - 1 <= t]))
+    assert mean_attended(spec, sequence) == seen / sequence
+
+
+def test_a_hybrid_cache_stops_growing():
+    spec = model(attention=hybrid(8, 2), context=32)
+    assert [kv_entries(spec, n) for n in (0, 1, 2, 8, 9, 40, 41, 1000)] == [0, 1, 3, 12, 12, 24, 24, 24]
+    assert [kv_entries(model(), n) for n in (1, 1000)] == [1, 1000]
 
 
 def test_key_value_cache():

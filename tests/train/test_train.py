@@ -187,7 +187,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     [
         ("train", {"precision": "bf16"}, "bf16"),
         ("train", {"objectives": {"fim": 0.3}}, "fim"),
-        ("model", {"rope_scaling": {"kind": "yarn", "factor": 2.0}}, "yarn"),
         ("model", {"moe": {"kind": "expert_stacks", "experts": ("a", "b"), "n_layers": 1, "d_ffn": 8}}, "expert_stacks"),
     ],
 )  # fmt: skip

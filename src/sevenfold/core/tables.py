@@ -20,6 +20,11 @@ _CONTEXT = Context(prec=50)
 LAW_VERSION = 1  # of specs/arithmetic.md; a change of any result is another version
 _FIXED_BITS = 160  # working precision of the rotation recurrence; 2^20 steps cost it 20 bits
 ROPE_BITS = 15
+_PI = Decimal("3.1415926535897932384626433832795028841971693993751")
+_YARN_SLOW, _YARN_FAST = (
+    Decimal(1),
+    Decimal(32),
+)  # turns within the trained context: alpha and beta of the paper
 
 
 def _round(value: Decimal) -> int:
@@ -71,6 +76,27 @@ def rope_frequencies(
         base, stretch = _base(head_dim, theta, scaling, factor), Decimal(factor)
         divisor = stretch if scaling == "linear" else Decimal(1)
         return [base ** (Decimal(-2 * i) / head_dim) / divisor for i in range(head_dim // 2)]
+
+
+def yarn_frequencies(head_dim: int, theta: float, factor: float, trained: float) -> list[Decimal]:
+    """Angle per position of each pair under YaRN (arXiv 2309.00071, section 3.2, "NTK-by-parts"; alpha 1, beta 32).
+
+    A pair that turns more than 32 times within the `trained` context keeps its frequency, one that turns less than once is
+    slowed down by `factor`, and those between are mixed along a ramp.
+    """
+    with localcontext(_CONTEXT):
+        slow, share = 1 / Decimal(factor), []
+        plain = rope_frequencies(head_dim, theta)
+        for frequency in plain:
+            turns = Decimal(trained) * frequency / (2 * _PI)
+            share.append(min(max((turns - _YARN_SLOW) / (_YARN_FAST - _YARN_SLOW), Decimal(0)), Decimal(1)))
+        return [f * (kept + (1 - kept) * slow) for f, kept in zip(plain, share, strict=True)]
+
+
+def yarn_temperature(factor: float) -> float:
+    """What YaRN multiplies queries and keys by: 0.1 * ln(factor) + 1 (the paper's sqrt(1 / t))."""
+    with localcontext(_CONTEXT):
+        return float(1 + Decimal(factor).ln() / 10)
 
 
 def rope_base(head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0) -> float:

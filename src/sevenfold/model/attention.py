@@ -1,16 +1,33 @@
-"""Causal grouped-query attention (arXiv 2305.13245) with RoPE.
+"""Causal grouped-query attention (arXiv 2305.13245) with RoPE, over a window or over each document in it.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, E head_dim.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 
 from sevenfold.model.causal import causal_attention
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ModelSpec
+
+Segments = list[
+    list[int]
+]  # of each row: lengths of its documents, in order; they sum to the length of the row
+
+
+def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
+    """Lengths of the documents of each row. A document starts at `start_id`; what is before the first is one too."""
+    found = []
+    for row in ids_BT:
+        starts = torch.nonzero(row == start_id).flatten().tolist()
+        edges = [0, *(s for s in starts if s > 0), row.numel()]
+        found.append([b - a for a, b in pairwise(edges)])
+    return found
 
 
 class Attention(nn.Module):
@@ -26,16 +43,33 @@ class Attention(nn.Module):
         # Held in a tuple so that the one shared table is not registered once per layer.
         self._rope = (rope,)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+    def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, _x_BTD: Tensor) -> Tensor:
+        """One document, positions from 0: queries, keys and values before rotation, and what they came from. -> [B, H, T, E]."""
+        rope = self._rope[0]
+        return causal_attention(rope(q_BHTE), rope(k_BKTE), v_BKTE)
+
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, D]; with `segments`, each document by itself."""
         n_batch, length, _ = x_BTD.shape
 
         def heads(projected: Tensor, n_heads: int) -> Tensor:
             return projected.view(n_batch, length, n_heads, self.head_dim).transpose(1, 2)
 
-        rope = self._rope[0]
-        q_BHTE = rope(heads(self.q_proj(x_BTD), self.n_heads))
-        k_BKTE = rope(heads(self.k_proj(x_BTD), self.n_kv_heads))
+        q_BHTE = heads(self.q_proj(x_BTD), self.n_heads)
+        k_BKTE = heads(self.k_proj(x_BTD), self.n_kv_heads)
         v_BKTE = heads(self.v_proj(x_BTD), self.n_kv_heads)
-        y_BHTE = causal_attention(q_BHTE, k_BKTE, v_BKTE)
+        if segments is None:
+            y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, x_BTD)
+        else:
+            y_BHTE = self._by_document(q_BHTE, k_BKTE, v_BKTE, x_BTD, segments)
         return self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))
+
+    def _by_document(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, segments: Segments) -> Tensor:
+        rows = []
+        for row, lengths in enumerate(segments):
+            parts = zip(
+                *(t[row : row + 1].split(lengths, dim) for t, dim in ((q, 2), (k, 2), (v, 2), (x, 1))),
+                strict=True,
+            )
+            rows.append(torch.cat([self.attend(*part) for part in parts], dim=2))
+        return torch.cat(rows)

@@ -1,4 +1,4 @@
-"""Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i + head_dim / 2).
+"""Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i + head_dim / 2), plain or scaled.
 
 Frequencies come from `core.tables`, the same numbers that the integer engine rounds, so float and integer model turn alike.
 """
@@ -8,35 +8,40 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sevenfold.core.errors import RecipeError
-from sevenfold.core.tables import rope_frequencies
-from sevenfold.recipe.schema import ModelSpec
+from sevenfold.core.tables import rope_frequencies, yarn_frequencies, yarn_temperature
+from sevenfold.recipe.schema import ModelSpec, RopeScaling
 
 
 class Rope(nn.Module):
-    """cos and sin tables, made at the first call and as long as the longest sequence seen."""
+    """cos and sin tables, made at the first call and as long as the longest sequence seen.
+
+    `temperature` multiplies both (YaRN): scores of turned queries and keys grow by its square.
+    """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.use(spec.rope_scaling)
+
+    def use(self, scaling: RopeScaling) -> None:
+        """Turn by another scaling from now on (the stages of a context curriculum)."""
+        self.scaling = scaling
+        self.temperature = yarn_temperature(scaling.factor) if scaling.kind == "yarn" else 1.0
         self.cos = torch.empty(0)
         self.sin = torch.empty(0)
 
     def extend(self, length: int, device: torch.device) -> None:
-        """Fill the tables for positions below `length`. Raises RecipeError for a scaling that is not defined yet."""
-        scaling = self.spec.rope_scaling
-        try:
-            frequencies = rope_frequencies(
-                self.spec.head_dim, self.spec.rope_theta, scaling.kind, scaling.factor
-            )
-        except ValueError as error:
-            raise RecipeError(
-                str(error), where="model.rope_scaling.kind", remedy="this version runs none, linear and ntk"
-            ) from error
+        """Fill the tables for positions below `length`."""
+        spec, scaling = self.spec, self.scaling
+        if scaling.kind == "yarn":
+            trained = spec.context / scaling.factor
+            frequencies = yarn_frequencies(spec.head_dim, spec.rope_theta, scaling.factor, trained)
+        else:
+            frequencies = rope_frequencies(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor)
         turn = torch.tensor([float(f) for f in frequencies], dtype=torch.float64)
         angle_TP = torch.outer(torch.arange(length, dtype=torch.float64), turn)
-        self.cos = angle_TP.cos().to(device, torch.float32)
-        self.sin = angle_TP.sin().to(device, torch.float32)
+        self.cos = (angle_TP.cos() * self.temperature).to(device, torch.float32)
+        self.sin = (angle_TP.sin() * self.temperature).to(device, torch.float32)
 
     def forward(self, x_BHTE: Tensor) -> Tensor:
         """Turn each head's vectors by their position. [B, H, T, E] -> the same."""

@@ -10,9 +10,11 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from sevenfold.model.attention import Attention
+from sevenfold.model.attention import Attention, Segments, document_segments
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
+from sevenfold.model.hybrid import HybridAttention
 from sevenfold.model.linear import Linear, product
 from sevenfold.model.norm import RMSNorm
 from sevenfold.model.rope import Rope
@@ -25,7 +27,7 @@ class Block(nn.Module):
     def __init__(self, spec: ModelSpec, rope: Rope, d_ffn: int, n_experts: int) -> None:
         super().__init__()
         self.attn_norm = RMSNorm(spec.d_model, spec.norm_eps)
-        self.attn = Attention(spec, rope)
+        self.attn = Attention(spec, rope) if spec.attention == "causal" else HybridAttention(spec, rope)
         self.ffn_norm = RMSNorm(spec.d_model, spec.norm_eps)
         self.ffn: nn.Module = (
             RoutedFeedForward(spec.d_model, d_ffn, n_experts)
@@ -34,9 +36,9 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, x_BTD: Tensor, experts_BT: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x_BTD = x_BTD + self.dropout(self.attn(self.attn_norm(x_BTD)))
+        x_BTD = x_BTD + self.dropout(self.attn(self.attn_norm(x_BTD), segments))
         return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD), experts_BT))
 
 
@@ -58,7 +60,7 @@ class Transformer(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        rope = Rope(spec)
+        self.rope = rope = Rope(spec)
         self.embedding = nn.Embedding(spec.vocab_size, spec.d_model)
         routed = len(spec.moe.experts) if isinstance(spec.moe, TokenRouted) else 0
         self.layers = _blocks(spec, rope, spec.n_layers, spec.d_ffn, routed)
@@ -72,6 +74,10 @@ class Transformer(nn.Module):
             self.lm_head = Linear(spec.d_model, spec.vocab_size)
         # Expert of each token id; not a weight. Set from the tokenizer's router table before the first call.
         self.expert_of_token: Tensor | None = None
+        # Token id that each document starts with: attention then stays inside documents. None: a window is one stream.
+        self.document_start: int | None = None
+        # Keep no activations inside blocks; backward computes them again, to the same bits.
+        self.recompute = False
 
     @property
     def head_weight(self) -> Tensor:
@@ -89,12 +95,16 @@ class Transformer(nn.Module):
         if routed and self.expert_of_token is None:
             raise ValueError("set expert_of_token from the tokenizer's router table first")
         experts_BT = self.expert_of_token[ids_BT] if routed and self.expert_of_token is not None else None
+        segments = None if self.document_start is None else document_segments(ids_BT, self.document_start)
         x_BTD = self.embedding(ids_BT)
         blocks = list(self.layers.values())
         if stack is not None:
             blocks += list(self.experts[stack].layers.values())
         for block in blocks:
-            x_BTD = block(x_BTD, experts_BT)
+            if self.recompute and torch.is_grad_enabled():
+                x_BTD = checkpoint(block, x_BTD, experts_BT, segments, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, experts_BT, segments)
         return self.final_norm(x_BTD)
 
     def forward(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:

@@ -15,14 +15,17 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
 
+from sevenfold.core.errors import RecipeError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
+from sevenfold.core.tables import LAW_VERSION
 from sevenfold.engine.weights import load_weights
 from sevenfold.model.transformer import Transformer
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.gate import limits_of, pass_gate
 from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.schema import Recipe
 from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.train.batches import Batches
 from sevenfold.train.evaluate import float_score
@@ -37,6 +40,22 @@ from sevenfold.train.stage import (
 STAGE = "quantize"
 RECORDS, SCALES, GRAPH, QUALITY = "records.safetensors", "scales.json", "graph.json", "quality.json"
 CALIBRATION_BATCHES = 4
+
+
+def check_supported(recipe: Recipe) -> None:
+    """Refuse what the integer law does not define, by name, before any work is done. Raises RecipeError."""
+    spec = recipe.model
+    undefined = [
+        (spec.attention != "causal", "model.attention hybrid"),
+        (spec.rope_scaling.kind == "yarn", "model.rope_scaling.kind yarn"),
+    ]
+    missing = [name for is_asked, name in undefined if is_asked]
+    if missing:
+        raise RecipeError(
+            f"version {LAW_VERSION} of the integer law does not define: {', '.join(missing)}",
+            where=recipe.name,
+            remedy="stop after training: `s7 make --until train`, or `s7 train`",
+        )
 
 
 @torch.no_grad()
@@ -82,6 +101,7 @@ def run(job: Job) -> StageResult:
     """
     directory, spec = job.directory(STAGE), job.recipe.quantize
     model = build_model(job)
+    model.document_start = None  # the engine reads a window as one stream, and like is compared with like
     model.load_state_dict(load_tensors(read_bytes(job.directory("train") / WEIGHTS)))
     largest = largest_residual(model, job)
     router = None if model.expert_of_token is None else [int(e) for e in model.expert_of_token]

@@ -22,6 +22,7 @@ from sevenfold.recipe.sizing import (
     flops_parts,
     forward_flops,
     kv_bytes_per_token,
+    kv_entries,
     trunk_parameters,
 )
 
@@ -190,7 +191,7 @@ def _inference(model: ModelSpec) -> Json:
     return {
         "context": model.context,
         "kv_bytes_per_token": per_token,
-        "kv_bytes": per_token * model.context,
+        "kv_bytes": per_token * kv_entries(model, model.context),
         "weights_bytes": _totals(model)["sealed_int8_bytes"],
         "flops_per_token": forward_flops(model, model.context),
     }

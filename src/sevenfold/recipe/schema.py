@@ -190,6 +190,7 @@ class TrainSpec(Section):
     batch_sequences: Positive
     sequence: Tokens
     micro_batch_sequences: Positive | None = None
+    packing: Literal["stream", "documents"] = "stream"  # documents: attention stays inside each
     precision: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(gt=0.0, le=1.0)

@@ -8,9 +8,10 @@ FLOPs per token, forward (a multiply-add is two):
 
     2 x (elements of the matrices a token passes, the head included) + 4 x n_layers x n_heads x head_dim x L
 
-where L is the mean number of positions attended to: (S + 1) / 2 for causal attention over S tokens. Hybrid
-attention sees its local chunk and one summary per stride of what lies before. Backward is twice forward; the
-embedding look-up, norms, softmax and activations are not counted.
+where L is the mean number of keys attended to: (S + 1) / 2 for causal attention over S tokens. Hybrid attention
+sees its local window and one summary per stride of what lies before, the ring's newest at most
+(specs/attention.md). Backward is twice forward; the embedding look-up, norms, softmax, activations and the
+means of summaries are not counted.
 """
 
 from __future__ import annotations
@@ -46,14 +47,16 @@ class Component:
 
 def _attention(model: ModelSpec, prefix: str) -> dict[str, Shape]:
     q, kv = model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim
-    return {
+    table: dict[str, Shape] = {
         f"{prefix}.attn_norm.weight": (model.d_model,),
         f"{prefix}.attn.q_proj.weight": (q, model.d_model),
         f"{prefix}.attn.k_proj.weight": (kv, model.d_model),
         f"{prefix}.attn.v_proj.weight": (kv, model.d_model),
         f"{prefix}.attn.o_proj.weight": (model.d_model, q),
-        f"{prefix}.ffn_norm.weight": (model.d_model,),
     }
+    if isinstance(model.attention, HybridAttention):
+        table[f"{prefix}.attn.summary_proj.weight"] = (2 * model.n_kv_heads, model.d_model)
+    return table | {f"{prefix}.ffn_norm.weight": (model.d_model,)}
 
 
 def _ffn(d_model: int, d_ffn: int, prefix: str) -> dict[str, Shape]:
@@ -146,16 +149,28 @@ def n_attention_layers(model: ModelSpec) -> int:
     return model.n_layers + (model.moe.n_layers if isinstance(model.moe, ExpertStacks) else 0)
 
 
-def mean_attended(model: ModelSpec, sequence: int) -> float:
-    """Mean number of positions a token attends to in a sequence of `sequence` tokens, itself included."""
-    causal = (sequence + 1) / 2
+def ring_size(model: ModelSpec) -> int:
+    """Summaries that one token may read at most: as many strides as the context has; 0 for causal attention."""
     if not isinstance(model.attention, HybridAttention):
-        return causal
+        return 0
+    return -(-model.context // model.attention.global_stride)
+
+
+def mean_attended(model: ModelSpec, sequence: int) -> float:
+    """Mean number of keys a token attends to in a sequence of `sequence` tokens, itself included; exact."""
+    if not isinstance(model.attention, HybridAttention):
+        return (sequence + 1) / 2
+    stride, ring = model.attention.global_stride, ring_size(model)
     window = min(model.attention.local_chunk, sequence)
-    # Positions 1..window see all before them; later ones `window` positions and a summary per earlier stride.
-    local = (window * (window + 1) / 2 + (sequence - window) * window) / sequence
-    summaries = (sequence - window) ** 2 / (2 * model.attention.global_stride) / sequence
-    return min(causal, local + summaries)
+    local = window * (window + 1) // 2 + (sequence - window) * window
+    # The token that completes a stride reads one summary more than the token before, until the ring is full: n tokens
+    # past the first complete stride read 1 to `strides` summaries, a stride of tokens each, and the last is cut short.
+    strides, rest = divmod(sequence + 1, stride)
+    rising = min(strides - 1, ring)
+    summaries = stride * (rising * (rising + 1) // 2 + (strides - 1 - rising) * ring) + rest * min(
+        strides, ring
+    )
+    return (local + max(0, summaries)) / sequence
 
 
 def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
@@ -180,7 +195,15 @@ def forward_flops(model: ModelSpec, sequence: int) -> float:
 
 
 def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
-    """Bytes of keys and values that one token leaves in the cache."""
+    """Bytes of one entry of the cache: a key and a value of every layer and key/value head."""
     if isinstance(model.attention, HybridAttention):
         bits = model.attention.kv_quant_bits
     return 2 * n_attention_layers(model) * model.n_kv_heads * model.head_dim * bits // 8
+
+
+def kv_entries(model: ModelSpec, length: int) -> int:
+    """Entries of the cache behind `length` tokens: all of them, or the window and the summaries (specs/attention.md)."""
+    block = model.attention
+    if not isinstance(block, HybridAttention):
+        return length
+    return min(length, block.local_chunk) + min(length // block.global_stride, ring_size(model))

@@ -7,6 +7,7 @@ cost bits and count no bytes. Windows do not overlap, so most tokens see less th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,8 +50,12 @@ def float_score(
     rows: NDArray[np.int64],
     token_lengths: NDArray[np.int64],
     progress: Progress | None = None,
+    watch: Callable[[int, torch.Tensor], None] | None = None,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Score and greedy choices ([n_windows, sequence]) of the float model on windows of tokens."""
+    """Score and greedy choices ([n_windows, sequence]) of the float model on windows of tokens.
+
+    `watch` is told the losses (nats, [B, T]) of the rows from its first argument on.
+    """
     listener = progress or Silent()
     model.eval()
     nats, choices = 0.0, []
@@ -59,6 +64,8 @@ def float_score(
         logits = model(batch[:, :-1])
         target = batch[:, 1:, None]
         loss = torch.logsumexp(logits, -1) - logits.gather(-1, target).squeeze(-1)
+        if watch is not None:
+            watch(start, loss)
         nats += float(loss.to(torch.float64).sum(1).sum())
         choices.append(logits.argmax(-1).numpy())
         listener.advance(min(start + _EVAL_BATCH, len(rows)))

@@ -25,7 +25,6 @@ from sevenfold.core.rng import derive_seed
 from sevenfold.model.loss import head_loss
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
-from sevenfold.train.batches import Batches
 from sevenfold.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -33,6 +32,7 @@ from sevenfold.train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from sevenfold.train.curriculum import ContextStage, Source, stage_at
 from sevenfold.train.records import CHAIN_START, Recorder, Records, is_trace_point, trace_row
 from sevenfold.train.schedule import learning_rate, n_steps
 
@@ -92,10 +92,11 @@ class Run:
 
     model: Transformer
     spec: TrainSpec
-    batches: Batches
+    batches: Source
     directory: Path
     key: str
     progress: Progress
+    stages: tuple[ContextStage, ...] = ()  # of a context curriculum; one or none: nothing changes on the way
     recorder: Callable[[Path, int], Recorder] = Records
     last: int | None = None
     step: int = 0
@@ -153,6 +154,8 @@ class Run:
         batch = torch.from_numpy(self.batches.batch(self.step))
         n_tokens = batch.shape[0] * (batch.shape[1] - 1)
         micro = self.spec.micro_batch_sequences or self.spec.batch_sequences
+        # Micro batches keep their tokens when a curriculum makes rows longer.
+        micro = max(1, micro * self.spec.sequence // (batch.shape[1] - 1))
         self.optimizer.zero_grad()
         total = 0.0
         for rows in batch.split(micro):
@@ -162,7 +165,23 @@ class Run:
             total += float(loss.detach())
         return total
 
+    def _enter_stage(self) -> dict[str, int]:
+        """Turn positions as the stage of this step says; what its metrics row adds."""
+        if len(self.stages) < 2:
+            return {}
+        stage = stage_at(self.stages, self.step)
+        scaling = stage.rope_scaling
+        if self.step == stage.first_step or self.model.rope.scaling != scaling:
+            self.progress.note(
+                f"step {self.step}: {stage.batch_sequences} sequences of {stage.sequence} tokens, "
+                f"RoPE scaling {scaling.kind}, factor {scaling.factor:g}"
+            )
+        if self.model.rope.scaling != scaling:
+            self.model.rope.use(scaling)
+        return {"sequence": stage.sequence}
+
     def _step(self, records: Recorder) -> float:
+        stage = self._enter_stage()
         rate = learning_rate(self.spec, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -178,6 +197,7 @@ class Run:
         self.step += 1
         tokens = self.step * self.spec.batch_sequences * self.spec.sequence
         row = {"step": self.step, "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+        row |= stage
         records.metric(row)
         if is_trace_point(self.step, n_steps(self.spec)):
             link = trace_row(self.model, self.step, self.chain)

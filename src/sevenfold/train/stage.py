@@ -28,7 +28,9 @@ from sevenfold.recipe.schema import ExpertStacks, Recipe, TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.train.batches import Batches, evaluation_starts
+from sevenfold.train.curriculum import ContextStage, StagedBatches, context_stages
 from sevenfold.train.evaluate import Score, float_score, windows
+from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.loop import Run
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.schedule import n_steps
@@ -42,11 +44,8 @@ def check_supported(recipe: Recipe) -> None:
     spec, train = recipe.model, recipe.train
     unsupported = [
         (isinstance(spec.moe, ExpertStacks), "model.moe.kind expert_stacks"),
-        (spec.attention != "causal", "model.attention hybrid"),
-        (spec.rope_scaling.kind == "yarn", "model.rope_scaling.kind yarn"),
         (train.precision != "fp32", f"train.precision {train.precision}"),
         (train.objectives.fim > 0 or train.objectives.cot > 0, "train.objectives fim and cot"),
-        (train.activation_checkpointing, "train.activation_checkpointing"),
         (bool(train.phases), "train.phases"),
     ]
     missing = [name for is_asked, name in unsupported if is_asked]
@@ -56,6 +55,7 @@ def check_supported(recipe: Recipe) -> None:
             where=recipe.name,
             remedy="`s7 plan` sizes it; train a dense or token-routed FP32 recipe",
         )
+    context_stages(recipe)
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
@@ -77,7 +77,7 @@ def load_tokenizer(job: Job) -> Tokenizer:
 
 def held_out_rows(job: Job, n_windows: int | None = None) -> NDArray[np.int64]:
     """Windows of the held-out stream, [n, sequence + 1]: all, or evenly spaced ones."""
-    sequence = job.recipe.train.sequence
+    sequence = context_stages(job.recipe)[-1].sequence
     held = open_tokens(job.directory("tokenizer") / "heldout.tokens").tokens
     return windows(held, evaluation_starts(len(held), sequence, n_windows), sequence)
 
@@ -86,6 +86,9 @@ def build_model(job: Job) -> Transformer:
     """A model of the recipe's shape with its router in place; weights not set."""
     model = Transformer(job.recipe.model)
     model.expert_of_token = read_router(job)
+    model.recompute = job.recipe.train.activation_checkpointing
+    if job.recipe.train.packing == "documents":
+        model.document_start = load_tokenizer(job).eot_id
     return model
 
 
@@ -103,15 +106,16 @@ def tools() -> dict[str, str]:
 def training_run(job: Job, directory: Path) -> Run:
     """The run that the recipe and the token files of `job` define, with its files in `directory`. Raises StorageError."""
     spec, train_path = job.recipe.train, job.directory("tokenizer") / "train.tokens"
-    batches = Batches(
-        tokens=open_tokens(train_path).tokens,
-        sequence=spec.sequence,
-        batch_sequences=spec.batch_sequences,
-    )
+    tokens, stages = open_tokens(train_path).tokens, context_stages(job.recipe)
+
+    def source(stage: ContextStage) -> Batches:
+        return Batches(tokens=tokens, sequence=stage.sequence, batch_sequences=stage.batch_sequences)
+
     return Run(
         model=build_model(job),
         spec=spec,
-        batches=batches,
+        batches=StagedBatches(stages, source),
+        stages=stages,
         directory=directory,
         key=_run_key(job, train_path),
         progress=job.progress,
@@ -120,7 +124,9 @@ def training_run(job: Job, directory: Path) -> Run:
 
 def _run_key(job: Job, train_tokens: Path) -> str:
     recipe = job.recipe
-    sections = (recipe.model.model_dump_json(), recipe.train.model_dump_json())
+    sections = [recipe.model.model_dump_json(), recipe.train.model_dump_json()]
+    if recipe.context is not None:
+        sections.append(recipe.context.model_dump_json())
     return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, train_tokens.name)
 
 
@@ -178,7 +184,10 @@ def run(job: Job) -> StageResult:
 
     rows = held_out_rows(job)
     job.progress.start("evaluate FP32", len(rows), "windows")
-    score, _ = float_score(model, rows, token_lengths(load_tokenizer(job)), job.progress)
+    lengths = token_lengths(load_tokenizer(job))
+    buckets = Buckets(rows, lengths, first_edge(job.recipe.model), model.document_start)
+    score, _ = float_score(model, rows, lengths, job.progress, buckets)
+    by_position = {} if job.recipe.context is None else {"heldout_bpb_by_position": buckets.table()}
     return StageResult(
         outputs=[WEIGHTS, METRICS, TRACE],
         facts={
@@ -187,6 +196,7 @@ def run(job: Job) -> StageResult:
             "heldout_bpb": score.bits_per_byte,
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,
+            **by_position,
         },
         tools=tools(),
     )

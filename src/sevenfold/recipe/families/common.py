@@ -141,6 +141,9 @@ def _hybrid(recipe: Recipe) -> str | None:
         return None
     if model.n_heads != model.attention.gqa * model.n_kv_heads:
         return f"gqa {model.attention.gqa} x {model.n_kv_heads} key/value heads is not {model.n_heads} heads"
+    window, stride = model.attention.local_chunk, model.attention.global_stride
+    if window % stride:
+        return f"local_chunk {window} is not a multiple of global_stride {stride}"
     scaling = model.attention.rope_scaling
     return (
         None
@@ -224,7 +227,7 @@ RULES = (
     Rule(
         "G.hybrid",
         ALL,
-        "a hybrid block agrees with heads and scaling",
+        "a hybrid block agrees with heads and scaling, and its stride divides its chunk",
         "model.attention",
         _hybrid,
     ),

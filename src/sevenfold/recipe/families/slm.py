@@ -1,8 +1,12 @@
-"""Rules of the SLM family (2B with 512k context, and its 300M draft): requirements C."""
+"""Rules of the SLM family (2B with 512k context, its 300M draft, and the 10M proxy of both): requirements C.
+
+The proxy runs every mechanism on one core; what only full size can have (vocabulary, mix, FP8, ZeRO-3) is not asked of it.
+"""
 
 from __future__ import annotations
 
 from sevenfold.recipe.families.rule import (
+    Check,
     Rule,
     around,
     budget,
@@ -20,7 +24,12 @@ from sevenfold.recipe.schema import Family, HybridAttention, Recipe
 
 SLM: tuple[Family, ...] = ("slm",)
 MIX = {"code": 0.40, "math": 0.15, "text": 0.30, "synthetic_cot": 0.15}
+PROXY = "10M"
 SPECIALS = ("<nl>", "<tab>", "<indent>", "<dedent>", "<scratchpad>", "<call_tool>", "<tool_result>")
+
+
+def _at_full_size(check: Check) -> Check:
+    return lambda recipe: None if recipe.tier == PROXY else check(recipe)
 
 
 def _tokenizer(recipe: Recipe) -> str | None:
@@ -75,21 +84,25 @@ def _sharding(recipe: Recipe) -> str | None:
 
 RULES = (
     Rule(
-        "C2.tokenizer", SLM, "SentencePiece Unigram, 150000 entries, byte fallback", "tokenizer", _tokenizer
+        "C2.tokenizer",
+        SLM,
+        "SentencePiece Unigram, 150000 entries, byte fallback",
+        "tokenizer",
+        _at_full_size(_tokenizer),
     ),
     Rule(
         "C2.specials",
         SLM,
         "the tokenizer has the special tokens of C2",
         "tokenizer.special_tokens",
-        _specials,
+        _at_full_size(_specials),
     ),
     Rule(
         "C3.mix",
         SLM,
         "40 code / 15 maths / 30 text / 15 synthetic",
         "corpus.mix",
-        mix_is(MIX, lambda _: True),
+        mix_is(MIX, lambda recipe: recipe.tier != PROXY),
     ),
     Rule("C3.licences", SLM, "permissive licences only", "corpus.licences", check_licences),
     Rule("C5.dense", SLM, "no mixture of experts", "model.moe", check_dense),
@@ -106,7 +119,7 @@ RULES = (
     Rule("C5.optimizer", SLM, "AdamW with betas 0.9 and 0.95", "train.optimizer", check_adamw),
     Rule("C5.weight-decay", SLM, "weight decay 0.1", "train.weight_decay", _weight_decay),
     Rule("C5.warmup", SLM, "warm-up of 2 to 3 %", "train.warmup_ratio", warmup_between(0.02, 0.03)),
-    Rule("C5.precision", SLM, "FP8", "train.precision", precision_in("fp8")),
+    Rule("C5.precision", SLM, "FP8", "train.precision", _at_full_size(precision_in("fp8"))),
     Rule(
         "C5.checkpointing",
         SLM,
@@ -114,8 +127,9 @@ RULES = (
         "train.activation_checkpointing",
         check_checkpointing,
     ),
-    Rule("C5.sharding", SLM, "FSDP ZeRO-3", "hardware.sharding", _sharding),
+    Rule("C5.sharding", SLM, "FSDP ZeRO-3", "hardware.sharding", _at_full_size(_sharding)),
     Rule("C5.budget", SLM, "tier 2B within 1 %", "model", budget({"2B": around(2e9, 0.01)})),
+    Rule("C5.proxy", SLM, "tier 10M, the proxy, within 5 %", "model", budget({PROXY: around(10e6, 0.05)})),
     Rule(
         "C13.draft", SLM, "the draft, tier 300M, within 5 %", "model", budget({"300M": around(300e6, 0.05)})
     ),

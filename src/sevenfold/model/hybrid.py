@@ -1,0 +1,190 @@
+"""Hybrid attention (specs/attention.md): a causal local window, and learned summaries of every complete stride.
+
+Keys live in blocks of one window: a block of queries sees its own keys, those of the block before, and a run of summaries,
+all under one softmax. No tensor is longer than the sequence times (two windows + the ring), so cost is linear in length.
+
+Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of one key/value head, E head_dim,
+Q scores (2 * K), S summaries, N blocks, W window (positions of a block), C keys that a block reads.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sevenfold.model.attention import Attention
+from sevenfold.model.linear import Linear
+from sevenfold.model.rope import Rope
+from sevenfold.recipe.schema import HybridAttention as HybridBlock
+from sevenfold.recipe.schema import ModelSpec
+
+_TINY = 1e-12
+TILE = 1 << 25  # scores that are alive at once in evaluation: 128 MB in FP32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """The three numbers of the rule: positions of the window, positions of a stride, summaries readable at once."""
+
+    window: int
+    stride: int
+    ring: int
+
+    @property
+    def strides(self) -> int:
+        """Strides in a window."""
+        return self.window // self.stride
+
+
+def _blocks(x_BHTE: Tensor, size: int) -> Tensor:
+    """Pad the sequence to whole blocks. [B, H, T, E] -> [B, H, N, size, E]."""
+    return F.pad(x_BHTE, (0, 0, 0, -x_BHTE.shape[2] % size)).unflatten(2, (-1, size))
+
+
+def _pairs(x_BHNWE: Tensor) -> Tensor:
+    """Each block behind the one before it (zeros before the first). -> [B, H, N, 2 * W, E]."""
+    before = F.pad(x_BHNWE, (0, 0, 0, 0, 1, 0))[:, :, :-1]
+    return torch.cat([before, x_BHNWE], dim=3)
+
+
+def _softmax(x: Tensor) -> Tensor:
+    """Softmax of the last axis. PyTorch's own has a backward whose bits change with the thread count (dev/LOG.md)."""
+    return (x - x.logsumexp(-1, keepdim=True)).exp()
+
+
+def _mean(weight_BKSC: Tensor, x_BKSCE: Tensor) -> Tensor:
+    """Direction of the weighted mean, and the weighted mean length: averaging does not make it short. -> [B, K, S, E]."""
+    weight = weight_BKSC.unsqueeze(-2)
+    mean = (weight @ x_BKSCE).squeeze(-2)
+    length = weight @ _length(x_BKSCE)
+    return mean * (length.squeeze(-2) / _length(mean))
+
+
+def _length(x: Tensor) -> Tensor:
+    # The sum keeps the slope finite where a vector is zero.
+    return (x.square().sum(-1, keepdim=True) + _TINY).sqrt()
+
+
+def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """A key and a value for every complete stride: means over it and the stride before, by the softmax of scores.
+
+    score [B, 2 * K, T]: one for the key and one for the value, of every position and key/value head. -> [B, K, S, E] twice.
+    """
+    n_kv, whole = k_BKTE.shape[1], k_BKTE.shape[2] // stride * stride
+    score = score_BQT[..., :whole].unflatten(2, (-1, stride))
+    before = F.pad(score, (0, 0, 1, 0), value=-math.inf)[:, :, :-1]
+    weight = _softmax(torch.cat([before, score], dim=3))
+    k, v = (_pairs(_blocks(x[:, :, :whole], stride)) for x in (k_BKTE, v_BKTE))
+    return _mean(weight[:, :n_kv], k), _mean(weight[:, n_kv:], v)
+
+
+def _runs(x_BKSE: Tensor, n_blocks: int, strides: int, ring: int) -> Tensor:
+    """The summaries that block i may read, i * strides - ring to (i + 1) * strides - 1. -> [B, K, N, ring + strides, E]."""
+    x = F.pad(x_BKSE, (0, 0, ring, n_blocks * strides - x_BKSE.shape[2]))
+    return x.unfold(2, ring + strides, strides).transpose(-1, -2)
+
+
+def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.device) -> Tensor:
+    """bool [N, W, 2 * W + ring + strides]: what the queries of blocks first, first + 1, ... may read."""
+    window, strides = reach.window, reach.strides
+    block = torch.arange(first, first + n_blocks, device=device)[:, None, None]
+    query = block * window + torch.arange(window, device=device)[:, None]
+    key = (block - 1) * window + torch.arange(2 * window, device=device)
+    local = (key >= 0) & (key <= query) & (key > query - window)
+    summary = block * strides - ring + torch.arange(ring + strides, device=device)
+    n_complete = (query + 1).div(reach.stride, rounding_mode="floor")
+    return torch.cat(
+        [local, (summary >= 0) & (summary < n_complete) & (summary >= n_complete - ring)], dim=-1
+    )
+
+
+def _tile(
+    q: Tensor, turned: Tensor, k: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, visible: Tensor
+) -> Tensor:
+    """One softmax over the local keys and the summaries of some blocks. Queries [B, K, N, G * W, E] -> the same."""
+    scores = torch.cat([turned @ k.transpose(-1, -2), q @ k_sum.transpose(-1, -2)], dim=-1)
+    window, n_keys = visible.shape[1:]
+    grouped = scores.view(*scores.shape[:3], -1, window, n_keys)
+    grouped = grouped.masked_fill(~visible.unsqueeze(1), -math.inf)
+    weight = _softmax(grouped).view_as(scores)
+    n_local = k.shape[-2]
+    return weight[..., :n_local] @ v + weight[..., n_local:] @ v_sum
+
+
+def hybrid_attention(
+    q: Tensor, turned: Tensor, k_turned: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, reach: Reach
+) -> Tensor:
+    """The rule of specs/attention.md over one document that starts at position 0.
+
+    Args:
+        q: queries without rotation [B, H, T, E], scaled.  turned: the same, rotated.
+        k_turned: rotated keys [B, K, T, E].  v: values.
+        k_sum, v_sum: `summarize` of the keys without rotation and of the values [B, K, S, E].
+        reach: window, stride, ring.
+
+    Returns:
+        [B, H, T, E].
+    """
+    n_batch, n_heads, length, width = q.shape
+    n_kv, window = v.shape[1], reach.window
+    group = n_heads // n_kv
+    # A ring longer than the sequence has summaries forgets nothing.
+    ring = max(1, min(reach.ring, k_sum.shape[2]))
+
+    def queries(x: Tensor) -> Tensor:
+        blocks = _blocks(x, window)
+        return blocks.unflatten(1, (n_kv, group)).transpose(2, 3).flatten(3, 4)
+
+    q, turned = queries(q), queries(turned)
+    n_blocks = q.shape[2]
+    k, v = _pairs(_blocks(k_turned, window)), _pairs(_blocks(v, window))
+    k_sum, v_sum = (_runs(x, n_blocks, reach.strides, ring) for x in (k_sum, v_sum))
+    n_keys = k.shape[-2] + k_sum.shape[-2]
+    step = max(1, TILE // (n_batch * n_heads * window * n_keys))
+    tiles = [
+        _tile(
+            *(x[:, :, i : i + step] for x in (q, turned, k, v, k_sum, v_sum)),
+            _visible(i, min(step, n_blocks - i), reach, ring, q.device),
+        )
+        for i in range(0, n_blocks, step)
+    ]
+    y = torch.cat(tiles, dim=2).unflatten(3, (group, window)).transpose(2, 3)
+    return y.reshape(n_batch, n_heads, n_blocks * window, width)[:, :, :length]
+
+
+class HybridAttention(Attention):
+    """Grouped-query attention whose far keys are summaries: two learned scores a position and key/value head."""
+
+    def __init__(self, spec: ModelSpec, rope: Rope) -> None:
+        super().__init__(spec, rope)
+        block = spec.attention
+        if not isinstance(block, HybridBlock):
+            raise ValueError("model.attention is not hybrid")
+        self.reach = Reach(
+            window=block.local_chunk,
+            stride=block.global_stride,
+            ring=-(-spec.context // block.global_stride),
+        )
+        self.summary_proj = Linear(spec.d_model, 2 * spec.n_kv_heads)
+
+    def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, x_BTD: Tensor) -> Tensor:
+        """One document, positions from 0. -> [B, H, T, E]."""
+        rope = self._rope[0]
+        # The temperature of a scaling stands in rope's tables, once a side; summaries are not turned, so it is put there by hand.
+        q_BHTE = q_BHTE / math.sqrt(self.head_dim)
+        score_BQT = self.summary_proj(x_BTD).transpose(1, 2)
+        k_sum, v_sum = summarize(k_BKTE, v_BKTE, score_BQT, self.reach.stride)
+        temper = rope.temperature**2
+        return hybrid_attention(
+            q_BHTE * temper if temper != 1.0 else q_BHTE,
+            rope(q_BHTE),
+            rope(k_BKTE),
+            v_BKTE,
+            k_sum,
+            v_sum,
+            self.reach,
+        )
