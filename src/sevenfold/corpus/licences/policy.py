@@ -15,6 +15,9 @@ from typing import Any, Literal
 from sevenfold.core.errors import RecipeError, UsageError
 
 
+MAX_EXPRESSION = 4096  # characters; nobody means a longer one
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """`spdx`: the expression in canonical spelling (as found when unknown). `reason`: None if allowed."""
@@ -36,12 +39,46 @@ def _library() -> tuple[Any, Any]:
 
 
 def _parse(expression: str) -> Any | None:
-    """The parsed expression, or None when it is empty, malformed or names an unknown licence."""
+    """The parsed expression, or None when it is empty, malformed, too long or names an unknown licence."""
     library, licensing = _library()
+    if len(expression) > MAX_EXPRESSION:
+        return None
     try:
         return licensing.parse(expression, validate=True, strict=True)
-    except (library.ExpressionError, library.ParseError):
+    except (library.ExpressionError, library.ParseError, RecursionError):
         return None
+
+
+def is_valid(expression: str) -> bool:
+    """Whether every part of an expression is on the SPDX list."""
+    return _parse(expression) is not None
+
+
+def symbols(expression: str) -> frozenset[str]:
+    """The licences that an expression names, without `-only` and `-or-later`; none if it is not valid."""
+    parsed = _parse(expression)
+    if parsed is None:
+        return frozenset()
+    names = (str(part) for symbol in parsed.symbols for part in str(symbol).split(" WITH ")[:1])
+    return frozenset(base_name(name) for name in names)
+
+
+def base_name(identifier: str) -> str:
+    """A licence without what it says about later versions: GPL-2.0-or-later -> GPL-2.0."""
+    return identifier.removesuffix("-only").removesuffix("-or-later")
+
+
+@cache
+def combine(expressions: tuple[str, ...]) -> str:
+    """`AND` over expressions, simplified; one that is not valid stays as it is, and so makes the whole unknown."""
+    _, licensing = _library()
+    distinct = tuple(dict.fromkeys(expressions))
+    if len(distinct) == 1:
+        return distinct[0]
+    parsed = [_parse(expression) for expression in distinct]
+    if any(part is None for part in parsed):
+        return " AND ".join(f"({expression})" for expression in distinct)
+    return str(licensing.AND(*parsed).simplify())
 
 
 class LicencePolicy:
