@@ -44,7 +44,7 @@ class Entry:
     fault: Fault | None = None
 
 
-class BombError(Exception):
+class Bomb(Exception):  # noqa: N818  (an outcome that is listed, not an error of the program)
     """More unfolds than an archive of this size may hold."""
 
 
@@ -56,21 +56,25 @@ class Budget:
         self._n_entries = 0
 
     def spend(self, n_bytes: int) -> None:
-        """Raises BombError when the limit is passed."""
+        """Raises Bomb when the limit is passed."""
         self._left -= n_bytes
         if self._left < 0:
-            raise BombError
+            raise Bomb
 
     def enter(self) -> None:
-        """Count an entry. Raises BombError when there are too many."""
+        """Count an entry. Raises Bomb when there are too many."""
         self._n_entries += 1
         if self._n_entries > MAX_ENTRIES:
-            raise BombError
+            raise Bomb
 
 
 def shown(name: str) -> str:
     """A name as it goes into the ledger: what is not UTF-8, and control characters, as `\\xNN`."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if _fits(name) else ascii(name)[1:-1]
+    text = (
+        name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if _fits(name)
+        else ascii(name)[1:-1]
+    )
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, cast
 
-from sevenfold.corpus.archives.entry import DAMAGE, BombError, Budget, Entry, faulty, read_entry, safe_path, shown
+from sevenfold.corpus.archives.entry import DAMAGE, Bomb, Budget, Entry, faulty, read_entry, safe_path, shown
 from sevenfold.corpus.archives.streams import Forward, Slice, decompressed
 
 Wanted = Callable[[str], bool]
@@ -44,7 +44,7 @@ def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> 
             yield from _read_zip(file, wanted, max_bytes, budget)
         else:
             yield from _read_tar(file, wanted, max_bytes, budget)
-    except BombError:
+    except Bomb:
         yield faulty(name, "bomb")
     except DAMAGE:
         yield faulty(name, "corrupt")
@@ -91,7 +91,9 @@ def _read_zip(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -
                 yield _zip_entry(archive, info, path, max_bytes, budget)
 
 
-def _zip_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, max_bytes: int, budget: Budget) -> Entry:
+def _zip_entry(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, max_bytes: int, budget: Budget
+) -> Entry:
     try:
         with archive.open(info) as member:
             return read_entry(path, member, max_bytes, budget)
@@ -125,7 +127,9 @@ def _read_tar(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -
             yield entry
 
 
-def _read_deb(file: IO[bytes], n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
+def _read_deb(
+    file: IO[bytes], n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
+) -> Iterator[Entry]:
     found = False
     for member, offset, size in _ar_members(file, n_stored):
         if re.fullmatch(r"data\.tar(?:\.\w+)?/?", member):

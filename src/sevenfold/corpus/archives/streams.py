@@ -17,7 +17,13 @@ from sevenfold.corpus.archives.entry import BLOCK, Budget
 LZMA_MEMORY = 256 << 20
 LARGEST_READ = 32 << 20  # of one call; headers are smaller, files are read in blocks
 
-_MAGIC = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\xfd7zXZ\x00", "xz"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x5d\x00\x00", "lzma"))
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x5d\x00\x00", "lzma"),
+)
 
 
 def codec_of(head: bytes) -> str:

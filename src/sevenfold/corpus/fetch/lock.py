@@ -23,7 +23,9 @@ MAX_LOCK_BYTES = 64 << 20
 
 # None of these starts with "-" or holds white space: they become arguments of pip, npm and apt-get.
 _Python = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
-_Npm = Annotated[str, Field(pattern=r"^(@[a-z0-9~][a-z0-9._~-]*/)?[A-Za-z0-9~_][A-Za-z0-9._~-]*$", max_length=214)]
+_Npm = Annotated[
+    str, Field(pattern=r"^(@[a-z0-9~][a-z0-9._~-]*/)?[A-Za-z0-9~_][A-Za-z0-9._~-]*$", max_length=214)
+]
 _Debian = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]*$", max_length=200)]
 _Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+:~!_-]*$", max_length=200)]
 _File = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+~!_-]*$", max_length=300)]
@@ -126,7 +128,9 @@ def read_lock(path: Path) -> list[Pin]:
             pin = _pin(kind, entry)
             first_pin = pins.setdefault((pin.kind, pin.name, pin.version, pin.file), pin)
             if first_pin.digest != pin.digest:
-                raise RecipeError(f"{pin.label} is pinned to two hashes", where=str(path), remedy="remove one")
+                raise RecipeError(
+                    f"{pin.label} is pinned to two hashes", where=str(path), remedy="remove one"
+                )
     return list(pins.values())
 
 
@@ -140,7 +144,12 @@ def _pin(kind: Kind, entry: Any) -> Pin:
     }
     if isinstance(entry, _NpmPackage):
         digest = _hexadecimal(entry.integrity)
-        return Pin(name=entry.name, version=entry.version, file="", **shared | {"algorithm": "sha512", "digest": digest})
+        return Pin(
+            name=entry.name,
+            version=entry.version,
+            file="",
+            **shared | {"algorithm": "sha512", "digest": digest},
+        )
     shared["digest"] = entry.sha256
     if isinstance(entry, _DebianSource):
         version = entry.dsc.removesuffix(".dsc").partition("_")[2]

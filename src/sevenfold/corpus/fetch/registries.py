@@ -24,7 +24,10 @@ Failure = Literal["not found", "hash differs", "no network", "disk full", "no cl
 TIMEOUT_SECONDS = 1800
 # What the clients say (LC_ALL=C) -> what it means; the first that matches.
 _SAYINGS: tuple[tuple[Failure, str], ...] = (
-    ("disk full", r"No space left on device|ENOSPC|Disk quota exceeded|not have enough free space|enough space"),
+    (
+        "disk full",
+        r"No space left on device|ENOSPC|Disk quota exceeded|not have enough free space|enough space",
+    ),
     ("hash differs", r"DO NOT MATCH THE HASHES|EINTEGRITY|Hash Sum mismatch"),
     (
         "no network",
@@ -96,18 +99,40 @@ def download_python(pin: Pin, staging: Path) -> None:
 
         download_sdist(pin, staging)
         return
-    requirement = staging / "requirement.txt"
-    with storage(requirement):
-        requirement.write_text(f"{pin.name}=={pin.version} --hash=sha256:{pin.digest}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"]
-    command += ["--progress-bar", "off", "--no-input", "--ignore-requires-python", "--require-hashes"]
+    options = ["--ignore-requires-python", "--require-hashes"]
     python = re.fullmatch(r"([a-z]+)(\d+)", found["python"].split(".")[0])
     if python and python[1] != "py":
-        command += ["--implementation", python[1], "--python-version", python[2], "--abi", found["abi"].split(".")[0]]
+        options += [
+            "--implementation",
+            python[1],
+            "--python-version",
+            python[2],
+            "--abi",
+            found["abi"].split(".")[0],
+        ]
     if found["platform"] != "any":
-        command += [part for platform in found["platform"].split(".") for part in ("--platform", platform)]
-    run_client([*command, "-d", str(staging), "-r", str(requirement)], staging)
-    requirement.unlink()
+        options += [part for platform in found["platform"].split(".") for part in ("--platform", platform)]
+    pip_download(f"{pin.name}=={pin.version} --hash=sha256:{pin.digest}", options, staging)
+
+
+def pip_download(requirement: str, options: list[str], staging: Path) -> None:
+    """One wheel into `staging`; pip neither resolves what it needs nor builds anything. Raises FetchFailure."""
+    listed = staging / "requirement.txt"
+    with storage(listed):
+        listed.write_text(requirement + "\n")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+    ]
+    command += ["--progress-bar", "off", "--no-input", *options, "-d", str(staging), "-r", str(listed)]
+    run_client(command, staging)
+    listed.unlink()
 
 
 def download_npm(pin: Pin, staging: Path) -> None:
@@ -144,10 +169,17 @@ class Apt:
         return [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
 
     def _write_sources(self) -> None:
-        text = run_client(["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"], Path())
+        text = run_client(
+            ["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"],
+            Path(),
+        )
         places = dict(re.findall(r"(\w+)='([^']*)'", text))
         parts = Path(places.get("PARTS", ""))
-        files = [Path(places.get("LIST", "")), *sorted(parts.glob("*.list")), *sorted(parts.glob("*.sources"))]
+        files = [
+            Path(places.get("LIST", "")),
+            *sorted(parts.glob("*.list")),
+            *sorted(parts.glob("*.sources")),
+        ]
         with storage(self._directory):
             for name in ("lists/partial", "cache/archives/partial", "parts"):
                 (self._directory / name).mkdir(parents=True, exist_ok=True)
@@ -159,22 +191,22 @@ class Apt:
 
     def download_binary(self, pin: Pin, staging: Path) -> None:
         """A .deb."""
-        command = ["apt-get", *self._options(), "download", "-q", f"{pin.name}={pin.version}"]
-        self._client(command, staging)
+        self.client(["apt-get", "download", "-q", f"{pin.name}={pin.version}"], staging)
 
     def download_source(self, pin: Pin, staging: Path) -> None:
         """A .dsc and the files that it names."""
-        shown = self._client(["apt-cache", *self._options(), "showsrc", "--only-source", pin.name], staging)
+        shown = self.client(["apt-cache", "showsrc", "--only-source", pin.name], staging)
         version = source_version(shown, pin)
         if version is None:
             offered = ", ".join(re.findall(r"^Version: (\S+)$", shown, re.MULTILINE)) or "nothing"
             raise FetchFailure("not found", f"the archive has {offered} of {pin.name}: pin it again")
-        command = ["apt-get", *self._options(), "source", "--download-only", "--only-source", "-q"]
-        self._client([*command, f"{pin.name}={version}"], staging)
+        command = ["apt-get", "source", "--download-only", "--only-source", "-q", f"{pin.name}={version}"]
+        self.client(command, staging)
 
-    def _client(self, command: list[str], staging: Path) -> str:
+    def client(self, command: list[str], staging: Path) -> str:
+        """Run apt's program `command[0]` with our lists. Raises FetchFailure."""
         try:
-            return run_client(command, staging)
+            return run_client([command[0], *self._options(), *command[1:]], staging)
         except FetchFailure as failure:
             if self._problem is not None and self._problem.reason == "no network":
                 raise self._problem from failure  # without lists, everything is "not found"
@@ -186,7 +218,10 @@ def with_sources(text: str, suffix: str) -> str:
     if suffix == ".sources":
         return re.sub(r"^Types:.*$", "Types: deb deb-src", text, flags=re.MULTILINE | re.IGNORECASE)
     lines = [line for line in text.splitlines() if line.strip()]
-    return "\n".join([*lines, *(re.sub(r"^deb\s", "deb-src ", x) for x in lines if re.match(r"deb\s", x))]) + "\n"
+    return (
+        "\n".join([*lines, *(re.sub(r"^deb\s", "deb-src ", x) for x in lines if re.match(r"deb\s", x))])
+        + "\n"
+    )
 
 
 def source_version(shown: str, pin: Pin) -> str | None:

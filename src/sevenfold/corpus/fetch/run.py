@@ -108,7 +108,9 @@ class _Fetch:
                     download_npm(pin, staging)
                 else:
                     self._ready_apt()
-                    (self._apt.download_binary if pin.kind == "deb" else self._apt.download_source)(pin, staging)
+                    (self._apt.download_binary if pin.kind == "deb" else self._apt.download_source)(
+                        pin, staging
+                    )
                 self._adopt(pin, staging)
         except StorageError as error:
             if "no space" in error.what or "quota" in error.what:

@@ -80,6 +80,9 @@ def _read(url: str, context: ssl.SSLContext) -> bytes:
 
 
 def _copy(url: str, target: Path, context: ssl.SSLContext) -> None:
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS, context=context) as answer, storage(target):
-        with target.open("wb") as file:
-            shutil.copyfileobj(answer, file, 1 << 20)
+    with (
+        urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS, context=context) as answer,
+        storage(target),
+        target.open("wb") as file,
+    ):
+        shutil.copyfileobj(answer, file, 1 << 20)

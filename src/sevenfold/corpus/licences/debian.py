@@ -13,19 +13,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sevenfold.core.errors import UsageError
-from sevenfold.corpus.licences.policy import combine, is_valid
 from sevenfold.corpus.licences.notices import UNRECOGNISED
+from sevenfold.corpus.licences.policy import combine, is_valid
 
 _NAMES = {
-    "expat": "MIT", "mit": "MIT", "mit/x11": "MIT", "x11": "X11", "psf": "PSF-2.0", "psf-2": "PSF-2.0", "python": "Python-2.0",
+    "expat": "MIT", "mit": "MIT", "mit/x11": "MIT", "x11": "X11",
+    "psf": "PSF-2.0", "psf-2": "PSF-2.0", "python": "Python-2.0",
     "bsd-2": "BSD-2-Clause", "bsd-3": "BSD-3-Clause", "bsd-4": "BSD-4-Clause", "zlib/libpng": "Zlib", "boost-1.0": "BSL-1.0",
     "boost": "BSL-1.0", "bsl-1": "BSL-1.0", "cc0": "CC0-1.0", "apache-2": "Apache-2.0", "apache2": "Apache-2.0", "asl-2": "Apache-2.0",
     "artistic": "Artistic-1.0-Perl", "artistic-2": "Artistic-2.0", "perl": "Artistic-1.0-Perl OR GPL-1.0-or-later",
     "mpl-2": "MPL-2.0", "unicode": "Unicode-DFS-2016", "openssl": "OpenSSL", "wtfpl-2": "WTFPL", "fsfap": "FSFAP",
     "bsd-3-clause-google": "BSD-3-Clause", "postgresql": "PostgreSQL",
 }  # fmt: skip
-_EXCEPTIONS = {"openssl": "openvpn-openssl-exception", "llvm": "LLVM-exception", "classpath": "Classpath-exception-2.0"}
-_GNU = re.compile(r"(?P<family>[al]?gpl|gfdl)-?v?(?P<version>\d(?:\.\d)?)?(?:\.0)?(?P<later>\+)?(?:-or-later)?", re.IGNORECASE)
+_EXCEPTIONS = {
+    "openssl": "openvpn-openssl-exception",
+    "llvm": "LLVM-exception",
+    "classpath": "Classpath-exception-2.0",
+}
+_GNU = re.compile(
+    r"(?P<family>[al]?gpl|gfdl)-?v?(?P<version>\d(?:\.\d)?)?(?:\.0)?(?P<later>\+)?(?:-or-later)?",
+    re.IGNORECASE,
+)
 
 
 def to_spdx(name: str) -> str:
@@ -74,7 +82,9 @@ def _pattern(glob: str) -> re.Pattern[str]:
     """DEP-5: `*` is any characters, slashes included, `?` is one; a backslash takes their meaning."""
     parts = re.split(r"(\\[*?\\]|[*?])", glob)
     named = {"*": ".*", "?": "."}
-    text = "".join(named.get(part) or re.escape(part[1:] if part.startswith("\\") else part) for part in parts)
+    text = "".join(
+        named.get(part) or re.escape(part[1:] if part.startswith("\\") else part) for part in parts
+    )
     return re.compile(text, re.DOTALL)
 
 
@@ -100,10 +110,13 @@ class DebianCopyright:
 def parse_copyright(data: bytes) -> DebianCopyright | None:
     """A copyright file's paragraphs; None when it is not in the machine-readable form."""
     text = data.decode("utf-8", "replace")
-    if not re.search(r"^Files:", text, re.MULTILINE) or not re.search(r"^Format(?:-Specification)?:", text, re.MULTILINE):
+    if not re.search(r"^Files:", text, re.MULTILINE) or not re.search(
+        r"^Format(?:-Specification)?:", text, re.MULTILINE
+    ):
         return None
     try:
-        from debian_inspector.copyright import CopyrightFilesParagraph, DebianCopyright as Parsed
+        from debian_inspector.copyright import CopyrightFilesParagraph
+        from debian_inspector.copyright import DebianCopyright as Parsed
     except ImportError as error:
         raise UsageError(
             f"Debian's copyright files need debian-inspector, which is not installed ({error})",

@@ -71,7 +71,11 @@ def python_metadata(data: bytes) -> Declared:
         return str(expression).strip(), "License-Expression of the package metadata"
     if said := spelled(str(headers.get("License") or "")):
         return said, "License of the package metadata"
-    classifiers = [str(c).rpartition(" :: ")[2] for c in headers.get_all("Classifier") or [] if str(c).startswith("License ::")]
+    classifiers = [
+        str(c).rpartition(" :: ")[2]
+        for c in headers.get_all("Classifier") or []
+        if str(c).startswith("License ::")
+    ]
     found = [_CLASSIFIERS.get(c) for c in classifiers if c != "OSI Approved"]
     if found and all(found):
         return " AND ".join(str(f) for f in found), "classifiers of the package metadata"

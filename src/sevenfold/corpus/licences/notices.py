@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from sevenfold.corpus.licences.policy import is_valid
 from sevenfold.corpus.licences.texts import find_texts
 
-UNRECOGNISED = "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
+UNRECOGNISED = (
+    "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
+)
 RESTRICTED = "LicenseRef-restricted"
 
 _HINTS = (b"licen", b"gpl", b"redistribut", b"permission", b"spdx-", b"proprietary", b"confidential")
@@ -23,75 +25,92 @@ _TAG = re.compile(r"^(.{0,40}?)SPDX-License-Identifier:[ \t]*([^\r\n]*)", re.MUL
 _TAG_END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|[\"'`,;\\|}].*)?\s*$")
 _PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem)\s+)?", re.IGNORECASE)
 
-# Within normalised text: lower case, comment marks gone, one space between words.
-_GRANT = (
-    r"(?:licen[sc]ed (?:to you )?(?:under|with|by)|released (?:under|with)|(?:re)?distribut\w+ (?:it |this \w+ )?(?:and/or modify (?:it )?)?under"
-    r"|under the terms of|subject to|available under|covered by|governed by|provided under|made available under"
-    r"|published under|used under|modif\w+ (?:it )?under|licen[sc]e ?:|this (?:file|program|software|library|work|code|module|script)"
-    r" (?:is|are) (?:under|licen[sc]ed)|copying policy ?:|licen[sc]ing ?:|part of .{0,40} under)"
+# All of what follows is looked for in normalised text: lower case, comment marks gone, one space between words.
+_GRANT = re.compile(
+    r"licen[sc]ed|released (?:under|with)|distribut\w+ (?:\w+ ){0,3}under|under the terms|subject to|available under"
+    r"|covered by|governed by|(?:provided|published|used) under|modif\w+ (?:it )?under|licen[sc]e ?:|licen[sc]ing ?:"
+    r"|this (?:file|program|software|library|work|code|module|script) (?:is|are) under|copying policy ?:|part of .{0,40} under"
 )
-_NEAR = r"(?:\W+[\w.,'/()\"-]+){0,8}?\W+"
+_GRANT_REACH = 120  # characters before the licence's name
 _GNU = re.compile(
-    rf"{_GRANT}{_NEAR}(?:gnu )?(?P<name>(?:lesser |library |affero )?general public licen[sc]e|\b[al]?gpl)"
-    r"(?P<rest>.{0,140})"
+    r"(?P<name>(?:lesser |library |affero )?general public licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
 )
 _GNU_TITLE = re.compile(
     r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),? \d* ?\w+ \d{4}"
     r"|common-licenses/(?P<short>[al]?gpl)(?:-(?P<number>[\d.]+))?"
 )
-_VERSION = re.compile(r"^\W*(?:\(?\w?gpl\)?\W*)?(?:as published by the free software foundation\W*)?(?:\w+ ){0,2}?(?:either )?(?:version |v\W?)?(?P<n>[123](?:\.\d)?)\b")
-_LATER = re.compile(r"or (?:\(?at your option\)?,? )?any later|or later|or newer|\bor \(at your option\)|^\W*v?\d(?:\.\d)?\+")
-_EITHER = re.compile(r"alternatively|dual[- ]licen[sc]ed|your choice of|under either|either .{0,60} or .{0,60} licen[sc]e")
+_VERSION = re.compile(
+    r"\W*(?:\(?\w?gpl\)?\W*)?(?:as published by the free software foundation\W*)?(?:\w+ ){0,2}?(?:either )?"
+    r"(?:version |v\W?)?(?P<n>[123](?:\.\d)?)\b"
+)
+_LATER = re.compile(
+    r"or (?:\(?at your option\)?,? )?any later|or later|or newer|\bor \(at your option\)|^\W*v?\d(?:\.\d)?\+"
+)
+_EITHER = re.compile(
+    r"alternatively|dual[- ]licen[sc]ed|your choice of|under either|either .{0,60} or .{0,60} licen[sc]e"
+)
 # "it is not under the GPL" tells of no grant.
 _DENIAL = re.compile(
     r"\b(?:not|never|unlike|without being|isn't|cannot be)\W+(?:\w+\W+){0,3}$"
-    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+$"  # of what it may be combined with
+    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the )?$"
 )
+# Without one of these no licence is written out.
+_TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A pattern over normalised text, and the licence that it means."""
+    """A pattern, the licence that it means, and whether it is only a name, which a grant must stand before."""
 
     pattern: re.Pattern[str]
     spdx: str
+    is_name: bool
 
 
-def _notices(*rows: tuple[str, str]) -> tuple[Notice, ...]:
-    return tuple(Notice(re.compile(pattern), spdx) for pattern, spdx in rows)
+def _notices(is_name: bool, *rows: tuple[str, str]) -> tuple[Notice, ...]:
+    return tuple(Notice(re.compile(pattern), spdx, is_name) for pattern, spdx in rows)
 
 
 NOTICES = _notices(
-    (rf"{_GRANT}{_NEAR}apache (?:software )?licen[sc]e,? ?(?:version |v)?2", "Apache-2.0"),
-    (rf"{_GRANT}{_NEAR}apache-2\.0", "Apache-2.0"),
-    (rf"{_GRANT}{_NEAR}mit(?:-style)? licen[sc]e|{_GRANT} mit\b", "MIT"),
+    True,
+    (r"apache (?:software )?licen[sc]e,? ?(?:version |v)?2|apache-2\.0", "Apache-2.0"),
+    (r"\bmit(?:-style)? licen[sc]e", "MIT"),
+    (r"(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause", "BSD-3-Clause"),
+    (r"(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause", "BSD-2-Clause"),
+    (r"\b(?:psf|python software foundation) licen[sc]e", "PSF-2.0"),
+    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?2", "MPL-2.0"),
+    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?1\.1", "MPL-1.1"),
+    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?1", "EPL-1.0"),
+    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?2", "EPL-2.0"),
+    (r"common development and distribution licen[sc]e", "CDDL-1.0"),
+    (r"european union public licen[sc]e|\beupl\b", "EUPL-1.2"),
+    (r"common public licen[sc]e", "CPL-1.0"),
+    (r"artistic licen[sc]e(?!,? (?:version )?2)", "Artistic-1.0"),
+    (r"server side public licen[sc]e", "SSPL-1.0"),
+    (r"business source licen[sc]e", "BUSL-1.1"),
+    (r"elastic licen[sc]e", "Elastic-2.0"),
+) + _notices(
+    False,
     (r"permission is hereby granted, free of charge, to any person obtaining a copy", "MIT"),
-    (r"redistribution and use in source and binary forms(?!.{200,1400}?(?:neither the name|advertising materials))", "BSD-2-Clause"),
-    (r"redistribution and use in source and binary forms(?!.{200,1400}?advertising materials).{200,1400}?neither the name", "BSD-3-Clause"),
+    (
+        r"redistribution and use in source and binary forms(?!.{200,1400}?(?:neither the name|advertising materials))",
+        "BSD-2-Clause",
+    ),
+    (
+        r"redistribution and use in source and binary forms(?!.{200,1400}?advertising materials).{200,1400}?neither the name",
+        "BSD-3-Clause",
+    ),
     (r"redistribution and use in source and binary forms.{200,1400}?advertising materials", "BSD-4-Clause"),
-    (rf"{_GRANT}{_NEAR}(?:(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause)", "BSD-3-Clause"),
-    (rf"{_GRANT}{_NEAR}(?:(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause)", "BSD-2-Clause"),
-    (r"permission to use, copy, modify, and(?:/or)? distribute this software for any purpose with or without fee is hereby granted, provided", "ISC"),
+    (r"permission to use, copy, modify, and(?:/or)? distribute this software for any purpose with or without fee"
+     r" is hereby granted, provided", "ISC"),
     (r"distributed under the boost software licen[sc]e", "BSL-1.0"),
-    (rf"{_GRANT}{_NEAR}(?:psf|python software foundation) licen[sc]e", "PSF-2.0"),
     (r"python software foundation licen[sc]e version 2", "PSF-2.0"),
-    (rf"{_GRANT}{_NEAR}mozilla public licen[sc]e,? ?(?:version |v\W? ?)?2", "MPL-2.0"),
-    (rf"{_GRANT}{_NEAR}mozilla public licen[sc]e,? ?(?:version |v\W? ?)?1\.1", "MPL-1.1"),
-    (rf"{_GRANT}{_NEAR}eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?1", "EPL-1.0"),
-    (rf"{_GRANT}{_NEAR}eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?2", "EPL-2.0"),
-    (rf"{_GRANT}{_NEAR}common development and distribution licen[sc]e", "CDDL-1.0"),
-    (rf"{_GRANT}{_NEAR}(?:european union public licen[sc]e|eupl)", "EUPL-1.2"),
-    (rf"{_GRANT}{_NEAR}(?:common public licen[sc]e)", "CPL-1.0"),
-    (rf"{_GRANT}{_NEAR}(?:perl )?artistic licen[sc]e(?!,? (?:version )?2)", "Artistic-1.0"),
-    (rf"{_GRANT}{_NEAR}server side public licen[sc]e", "SSPL-1.0"),
-    (rf"{_GRANT}{_NEAR}business source licen[sc]e", "BUSL-1.1"),
-    (rf"{_GRANT}{_NEAR}elastic licen[sc]e", "Elastic-2.0"),
-    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED),
     (r"gnu free documentation licen[sc]e", "GFDL-1.1-or-later"),
+    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED),
     (r"creative ?commons attribution-share ?alike|\bcc[- ]by[- ]sa[- ]4", "CC-BY-SA-4.0"),
     (r"commons clause (?:licen[sc]e )?condition", RESTRICTED),
     (r"(?:non-?commercial|academic|evaluation|research) (?:use|purposes) only", RESTRICTED),
-    (r"(?:proprietary and confidential|confidential and proprietary|unauthori[sz]ed (?:copying|use|distribution) of this)", RESTRICTED),
+    (r"proprietary and confidential|confidential and proprietary|unauthori[sz]ed (?:copying|distribution) of this", RESTRICTED),
     (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED),
 )  # fmt: skip
 
@@ -114,22 +133,29 @@ def find_tags(text: str) -> list[str]:
 
 def find_notices(text: str) -> list[str]:
     """Licences that normalised text grants or states."""
-    found = [_gnu(match) for match in _GNU.finditer(text) if not _DENIAL.search(text[: match.start()][-60:])]
+    found = [_gnu(match) for match in _GNU.finditer(text) if _granted(text, match.start())]
     for match in _GNU_TITLE.finditer(text):
         if match["short"]:
             found.append(f"{match['short'].upper()}-{_dotted(match['number'] or '1')}-or-later")
         else:
             found.append(_spelled(match["name"], match["rest"], later=False))
     for notice in NOTICES:
-        match = notice.pattern.search(text)
-        if match and not _DENIAL.search(text[: match.start()][-60:]):
-            found.append(notice.spdx)
+        for match in notice.pattern.finditer(text):
+            if not notice.is_name or _granted(text, match.start()):
+                found.append(notice.spdx)
+                break
     return list(dict.fromkeys(found))
+
+
+def _granted(text: str, at: int) -> bool:
+    """Whether what is named at `at` is granted shortly before."""
+    before = text[max(0, at - _GRANT_REACH) : at]
+    return any(not _DENIAL.search(before[: grant.start()]) for grant in _GRANT.finditer(before))
 
 
 def _gnu(match: re.Match[str]) -> str:
     rest = match["rest"]
-    version = _VERSION.search(rest)
+    version = _VERSION.match(rest)
     return _spelled(match["name"], version["n"] if version else None, later=bool(_LATER.search(rest)))
 
 
@@ -175,11 +201,14 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
     text = _windows(data, lowered)
     tags = find_tags(text)
     plain = normalise(text)
-    notices = list(dict.fromkeys([*find_texts(plain), *find_notices(plain)]))
+    texts = find_texts(plain) if any(word in plain for word in _TEXT_WORDS) else ()
+    notices = list(dict.fromkeys([*texts, *find_notices(plain)]))
     notices = [n for n in notices if not _said_better(n, [*notices, *tags])]
     if len(notices) > 1 and _EITHER.search(plain) and not any(n.startswith("LicenseRef") for n in notices):
         notices = [" OR ".join(notices)]
-    evidence = [how for how, what in (("SPDX tag in the file", tags), ("notice in the file", notices)) if what]
+    evidence = [
+        how for how, what in (("SPDX tag in the file", tags), ("notice in the file", notices)) if what
+    ]
     return tuple(dict.fromkeys([*tags, *notices])), ", ".join(evidence)
 
 

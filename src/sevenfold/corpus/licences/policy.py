@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from sevenfold.core.errors import RecipeError, UsageError
 
-
 MAX_EXPRESSION = 4096  # characters; nobody means a longer one
 
 

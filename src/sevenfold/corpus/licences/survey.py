@@ -23,7 +23,10 @@ _NO_SUFFIXES = frozenset((
     ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".java",
     ".rb", ".sh", ".pl", ".php", ".json", ".yaml", ".yml", ".toml", ".xml", ".css", ".sql", ".svg", ".png", ".map", ".m4",
 ))  # fmt: skip
-_LICENCE_FILE = re.compile(r"(?:.*[-_.])?(?:(?P<strong>un?licen[sc]es?|licen[sc]e|copying)|copyright|[al]?gpl|mit)(?:[-_.\d].*)?", re.IGNORECASE)
+_LICENCE_FILE = re.compile(
+    r"(?:.*[-_.])?(?:(?P<strong>un?licen[sc]es?|licen[sc]e|copying)|copyright|[al]?gpl|mit)(?:[-_.\d].*)?",
+    re.IGNORECASE,
+)
 _ABOUT = re.compile(r"(?:^|/)[^/]+\.dist-info/(?:licenses?/)?(?P<rest>.*)$")
 # Directories of a Debian binary package below which a source tree stands as it was.
 _SOURCE_TREES = (
@@ -73,7 +76,9 @@ class Survey:
         binary: a Debian binary package, whose paths are not those of its source.
     """
 
-    def __init__(self, declared: Licence | None = None, concluded: str | None = None, *, binary: bool = False) -> None:
+    def __init__(
+        self, declared: Licence | None = None, concluded: str | None = None, *, binary: bool = False
+    ) -> None:
         self._declared, self._concluded, self._binary = declared, concluded, binary
         self._folders: dict[str, _Folder] = {}
         self._debian: DebianCopyright | None = None
@@ -124,6 +129,12 @@ class Survey:
         expression = combine(tuple(part for part, _ in parts))
         return Licence(expression, "; ".join(dict.fromkeys(how for _, how in parts)))
 
+    def licence_of_package(self) -> Licence:
+        """What the package says of itself as a whole."""
+        if self._debian is not None:
+            return Licence(*self._debian.of_all())
+        return self.licence_of("", None)
+
     def _package(self, path: str) -> list[tuple[str, str]]:
         if self._concluded is not None:
             return [(self._concluded, "concluded by the lock")]
@@ -167,7 +178,9 @@ def licences_in_text(text: str) -> list[str]:
     more = [spdx for spdx in (*find_tags(text), *find_notices(plain)) if base_name(spdx) not in bases]
     if texts:
         # A whole text speaks of itself and of others by name (MPL of the GPL): only grants of GNU licences add to it.
-        whole = any(spdx.endswith("-only") or spdx.startswith(("MPL", "EUPL", "EPL", "OSL")) for spdx in texts)
+        whole = any(
+            spdx.endswith("-only") or spdx.startswith(("MPL", "EUPL", "EPL", "OSL")) for spdx in texts
+        )
         more = [] if whole else [spdx for spdx in more if "GPL" in spdx]
     return list(dict.fromkeys([*texts, *more]))
 
