@@ -84,7 +84,7 @@ def python_metadata(data: bytes) -> Declared:
 
 def _npm(data: bytes) -> Declared:
     value = _object(json.loads(data))
-    licence = value.get("license", value.get("licenses"))
+    licence = value.get("license") or value.get("licenses")
     if isinstance(licence, dict):
         licence = [licence]
     if isinstance(licence, list):

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
 from sevenfold.corpus.licences.metadata import METADATA_NAMES, declared_by, spelled
-from sevenfold.corpus.licences.notices import UNRECOGNISED, find_notices, find_tags, licences_in, normalise
+from sevenfold.corpus.licences.notices import RESTRICTED, UNRECOGNISED, find_notices, find_tags, licences_in, normalise
 from sevenfold.corpus.licences.policy import base_name, combine, symbols
 from sevenfold.corpus.licences.texts import find_texts
 
@@ -177,11 +177,12 @@ def licences_in_text(text: str) -> list[str]:
     bases = {base_name(spdx) for spdx in texts}
     more = [spdx for spdx in (*find_tags(text), *find_notices(plain)) if base_name(spdx) not in bases]
     if texts:
-        # A whole text speaks of itself and of others by name (MPL of the GPL): only grants of GNU licences add to it.
+        # A whole text speaks of itself and of others by name (MPL of the GPL): only grants of GNU licences
+        # and restrictions add to it.
         whole = any(
             spdx.endswith("-only") or spdx.startswith(("MPL", "EUPL", "EPL", "OSL")) for spdx in texts
         )
-        more = [] if whole else [spdx for spdx in more if "GPL" in spdx]
+        more = [] if whole else [spdx for spdx in more if "GPL" in spdx or spdx == RESTRICTED]
     return list(dict.fromkeys([*texts, *more]))
 
 
