@@ -26,7 +26,9 @@ def zip_of(files: Files, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def tar_of(files: Files, extra: list[tarfile.TarInfo] | None = None, format: int = tarfile.PAX_FORMAT) -> bytes:
+def tar_of(
+    files: Files, extra: list[tarfile.TarInfo] | None = None, format: int = tarfile.PAX_FORMAT
+) -> bytes:
     """A plain tar; `extra` are members without bytes (links, devices)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as archive:
@@ -87,7 +89,13 @@ def _source(store: PackageStore, files: Files, name: str, **about: Any) -> Pin:
     digest = hashlib.sha256(dsc).hexdigest()
     (store.directory / f"sha256-{digest}").write_bytes(dsc)
     return Pin(
-        kind="dsc", name=name, version="1.0-1", file=f"{name}_1.0-1.dsc", algorithm="sha256", digest=digest, **about
+        kind="dsc",
+        name=name,
+        version="1.0-1",
+        file=f"{name}_1.0-1.dsc",
+        algorithm="sha256",
+        digest=digest,
+        **about,
     )
 
 

@@ -18,10 +18,10 @@ import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from package_builders import ar_of, deb_of, tar_of, zip_of
 
 from sevenfold.corpus.archives import Entry, entry, read_archive
 from sevenfold.corpus.archives.entry import DAMAGE
-from package_builders import ar_of, deb_of, tar_of, zip_of
 
 FILES = {"a.py": b"a = 1\n", "b/c.txt": b"text\n", "b/empty": b""}
 
@@ -42,12 +42,17 @@ def zstd(data: bytes) -> bytes:
         return sink.getvalue() or data
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, bytes], ids=["gz", "bz2", "xz", "plain"])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, bz2.compress, lzma.compress, bytes], ids=["gz", "bz2", "xz", "plain"]
+)
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_tar_in_every_compression(pack, form: int) -> None:
     found = read(pack(tar_of(FILES, format=form)))
     assert {e.path: e.data for e in found} == FILES
-    assert all(e.sha256 == hashlib.sha256(FILES[e.path]).hexdigest() and e.n_bytes == len(FILES[e.path]) for e in found)
+    assert all(
+        e.sha256 == hashlib.sha256(FILES[e.path]).hexdigest() and e.n_bytes == len(FILES[e.path])
+        for e in found
+    )
 
 
 def test_tar_in_zstd() -> None:
@@ -72,7 +77,18 @@ def test_only_what_is_wanted_is_read() -> None:
         assert [e.path for e in found] == ["a.py"]
 
 
-UNSAFE = ["/etc/passwd", "../up", "a/../../up", "C:/x", "c:x", "\\\\host\\x", "..\\up", "a\\..\\..\\b", "..", "//x"]
+UNSAFE = [
+    "/etc/passwd",
+    "../up",
+    "a/../../up",
+    "C:/x",
+    "c:x",
+    "\\\\host\\x",
+    "..\\up",
+    "a\\..\\..\\b",
+    "..",
+    "//x",
+]
 
 
 @pytest.mark.parametrize("name", UNSAFE)
@@ -136,7 +152,9 @@ def test_names_in_odd_encodings_are_spelled_in_ascii() -> None:
     info = tarfile.TarInfo("caf\udce9")
     info.size = 1
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+    with tarfile.open(
+        fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape"
+    ) as archive:
         archive.addfile(info, io.BytesIO(b"x"))
     assert [e.path for e in read(buffer.getvalue())] == ["caf\\xe9"]
     assert [e.path for e in read(zip_of({"caf\u00e9": b"x"}))] == ["caf\u00e9"]
@@ -168,7 +186,17 @@ def test_a_half_downloaded_archive_is_named(pack) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"PK", b"not an archive", b"\x1f\x8b", b"!<arch>\n", b"!<arch>\nshort", ar_of({"x": b"y"}), b"\xfd7zXZ\x00"]
+    "data",
+    [
+        b"",
+        b"PK",
+        b"not an archive",
+        b"\x1f\x8b",
+        b"!<arch>\n",
+        b"!<arch>\nshort",
+        ar_of({"x": b"y"}),
+        b"\xfd7zXZ\x00",
+    ],
 )
 def test_what_is_no_archive_is_named(data: bytes) -> None:
     assert faults(data) == {"pack.x": "corrupt"}
@@ -193,7 +221,11 @@ def test_a_bomb_is_stopped_and_never_held(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(entry, "FREE_UNFOLDED", 1 << 20)
     monkeypatch.setattr(entry, "MAX_RATIO", 20)
     zeros = b"\0" * (30 << 20)
-    for data in (zip_of({"big": zeros}), gzip.compress(tar_of({"big": zeros})), lzma.compress(tar_of({"big": zeros}))):
+    for data in (
+        zip_of({"big": zeros}),
+        gzip.compress(tar_of({"big": zeros})),
+        lzma.compress(tar_of({"big": zeros})),
+    ):
         tracemalloc.start()
         found = read(data, max_bytes=1 << 20)
         peak = tracemalloc.get_traced_memory()[1]
@@ -249,11 +281,21 @@ def test_nothing_is_written_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.rglob("*")) == []
 
 
-SEEDS = [zip_of(FILES), tar_of(FILES), gzip.compress(tar_of(FILES)), lzma.compress(tar_of(FILES)), deb_of(FILES)]
+SEEDS = [
+    zip_of(FILES),
+    tar_of(FILES),
+    gzip.compress(tar_of(FILES)),
+    lzma.compress(tar_of(FILES)),
+    deb_of(FILES),
+]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, len(SEEDS) - 1), st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=12), st.integers(0, 4000))
+@given(
+    st.integers(0, len(SEEDS) - 1),
+    st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=12),
+    st.integers(0, 4000),
+)
 def test_damaged_archives_never_crash(seed: int, changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(SEEDS[seed])
     for at, value in changes:
@@ -276,7 +318,9 @@ def test_any_name_is_safe_or_told(name: str) -> None:
         assert path == entry.safe_path(path)
 
 
-def test_canary_without_the_list_of_damage_a_broken_archive_would_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canary_without_the_list_of_damage_a_broken_archive_would_crash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert tarfile.TarError in DAMAGE
     monkeypatch.setattr("sevenfold.corpus.archives.read.DAMAGE", ())
     with pytest.raises(tarfile.TarError):

@@ -18,7 +18,20 @@ from sevenfold.corpus.sources.packages import read_package
 from sevenfold.corpus.sources.tree import chooser
 
 TEXT = {name: text.encode() for name, text in LICENSES}
-ALLOWED = ("MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "Zlib", "0BSD", "Unlicense", "CC0-1.0", "BSL-1.0")
+ALLOWED = (
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "PSF-2.0",
+    "Zlib",
+    "0BSD",
+    "Unlicense",
+    "CC0-1.0",
+    "BSL-1.0",
+)
 NOT, UNKNOWN = "licence_not_allowed", "licence_unknown"
 CODE = b"def f(x):\n    return x + 1\n"
 
@@ -51,7 +64,9 @@ def commented(text: bytes, mark: bytes = b"# ") -> bytes:
 
 
 def metadata(*lines: str) -> bytes:
-    return "\n".join(["Metadata-Version: 2.4", "Name: pack", "Version: 1.0", *lines]).encode() + b"\n\nabout\n"
+    return (
+        "\n".join(["Metadata-Version: 2.4", "Name: pack", "Version: 1.0", *lines]).encode() + b"\n\nabout\n"
+    )
 
 
 def wheel(path: str, data: bytes, *lines: str, **more: bytes) -> tuple[Kind, str, dict[str, bytes]]:
@@ -62,15 +77,23 @@ def wheel(path: str, data: bytes, *lines: str, **more: bytes) -> tuple[Kind, str
 
 def npm(path: str, data: bytes, licence: str = '"MIT"', **more: bytes) -> tuple[Kind, str, dict[str, bytes]]:
     about = f'{{"name": "pack", "version": "1.0", "license": {licence}}}'.encode()
-    return "npm", path, {"package.json": about, path: data} | {n.replace("__", "/"): b for n, b in more.items()}
+    return (
+        "npm",
+        path,
+        {"package.json": about, path: data} | {n.replace("__", "/"): b for n, b in more.items()},
+    )
 
 
 def dep5(*stanzas: tuple[str, str]) -> bytes:
     head = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
-    return (head + "\n".join(f"Files: {g}\nCopyright: somebody\nLicense: {name}\n text\n" for g, name in stanzas)).encode()
+    return (
+        head + "\n".join(f"Files: {g}\nCopyright: somebody\nLicense: {name}\n text\n" for g, name in stanzas)
+    ).encode()
 
 
-def source(path: str, data: bytes, *stanzas: tuple[str, str], **more: bytes) -> tuple[Kind, str, dict[str, bytes]]:
+def source(
+    path: str, data: bytes, *stanzas: tuple[str, str], **more: bytes
+) -> tuple[Kind, str, dict[str, bytes]]:
     files = {"debian/copyright": dep5(*(stanzas or (("*", "Expat"),))), path: data, "README": b"read me\n"}
     return "dsc", path, files | {name.replace("__", "/"): body for name, body in more.items()}
 
@@ -194,7 +217,9 @@ CASES = (
 )
 
 
-def judged(base: Path, kind: Kind, files: dict[str, bytes], **about) -> dict[str, tuple[str, str, str | None]]:
+def judged(
+    base: Path, kind: Kind, files: dict[str, bytes], **about
+) -> dict[str, tuple[str, str, str | None]]:
     """path -> (expression, evidence, reason) of every file of a package."""
     store = store_in(base)
     pin = stored(store, kind, files, **about)
@@ -202,12 +227,15 @@ def judged(base: Path, kind: Kind, files: dict[str, bytes], **about) -> dict[str
     found = list(read_package(store, pin, chooser(("**/*",)), "code", 1 << 20))
     assert all(f.problem is None for f in found)
     return {
-        f.path: (f.origin.licence or "", f.origin.licence_evidence, policy.judge(f.origin.licence).reason) for f in found
+        f.path: (f.origin.licence or "", f.origin.licence_evidence, policy.judge(f.origin.licence).reason)
+        for f in found
     }
 
 
 @pytest.mark.parametrize(("name", "case", "reason"), CASES, ids=[name for name, _, _ in CASES])
-def test_cases(tmp_path: Path, name: str, case: tuple[Kind, str, dict[str, bytes]], reason: str | None) -> None:
+def test_cases(
+    tmp_path: Path, name: str, case: tuple[Kind, str, dict[str, bytes]], reason: str | None
+) -> None:
     kind, path, files = case
     expression, evidence, found = judged(tmp_path, kind, files)[path]
     assert found == reason, (expression, evidence)
@@ -242,12 +270,18 @@ def test_a_concluded_licence_replaces_what_the_package_says_and_nothing_else(tmp
 
 def test_what_the_lock_says_counts_only_where_the_package_is_silent(tmp_path: Path) -> None:
     files = {"pack/a.py": CODE}
-    assert judged(tmp_path / "1", "pypi", files, licence=("MIT",))["pack/a.py"] == ("MIT", "as the lock states it", None)
+    assert judged(tmp_path / "1", "pypi", files, licence=("MIT",))["pack/a.py"] == (
+        "MIT",
+        "as the lock states it",
+        None,
+    )
     _, path, gpl = PLANTED["License-Expression GPL"]
     assert judged(tmp_path / "2", "pypi", gpl, licence=("MIT",))[path][2] == NOT
 
 
-def test_canary_without_the_notices_planted_headers_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canary_without_the_notices_planted_headers_are_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sevenfold.corpus.licences.survey.licences_in", lambda data: ((), ""))
     kind, path, files = PLANTED["GPL-2 notice in a header"]
     assert judged(tmp_path, kind, files)[path][2] is None

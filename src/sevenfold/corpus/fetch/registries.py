@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 1800
 _SAYINGS: tuple[tuple[Failure, str], ...] = (
     (
         "disk full",
-        r"No space left on device|ENOSPC|Disk quota exceeded|not have enough free space|enough space",
+        r"No space left on device|ENOSPC|Disk quota exceeded|enough (?:free )?space",
     ),
     ("hash differs", r"DO NOT MATCH THE HASHES|EINTEGRITY|Hash Sum mismatch"),
     (

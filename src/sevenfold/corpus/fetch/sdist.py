@@ -56,7 +56,7 @@ def download_sdist(pin: Pin, staging: Path) -> None:
     normal = re.sub(r"[-_.]+", "-", pin.name).lower()
     failure = FetchFailure("not found", f"no index has {pin.file}")
     for index in indexes:
-        page = f"{index.rstrip('/')}/{normal}/"
+        page = f"{index.rstrip('/')}/{normal}/" + ("index.html" if index.startswith("file:") else "")
         try:
             links = _Links()
             links.feed(_read(page, context).decode("utf-8", "replace"))

@@ -51,8 +51,8 @@ _EITHER = re.compile(
 )
 # "it is not under the GPL" tells of no grant.
 _DENIAL = re.compile(
-    r"\b(?:not|never|unlike|without being|isn't|cannot be)\W+(?:\w+\W+){0,3}$"
-    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the )?$"
+    r"\b(?:not|never|unlike|without|\w+n't)[ ,]+(?:[\w']+[ ,]+){0,5}$"
+    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the )?$|\bpreviously\W+$"
 )
 # Without one of these no licence is written out.
 _TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")

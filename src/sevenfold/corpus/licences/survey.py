@@ -27,7 +27,7 @@ _LICENCE_FILE = re.compile(
     r"(?:.*[-_.])?(?:(?P<strong>un?licen[sc]es?|licen[sc]e|copying)|copyright|[al]?gpl|mit)(?:[-_.\d].*)?",
     re.IGNORECASE,
 )
-_ABOUT = re.compile(r"(?:^|/)[^/]+\.dist-info/(?:licenses?/)?(?P<rest>.*)$")
+_ABOUT = re.compile(r"(?P<above>(?:.*/)?)[^/]+\.dist-info/(?:licenses?/)?(?P<rest>.*)")
 # Directories of a Debian binary package below which a source tree stands as it was.
 _SOURCE_TREES = (
     re.compile(r"usr/share/cargo/registry/[^/]+/(?P<rest>.+)"),
@@ -52,12 +52,17 @@ class _Folder:
 
     def parts(self, *, root: bool) -> list[tuple[str, str]]:
         named = frozenset(name for expression, _ in self.declared for name in symbols(expression))
-        more = [(spdx, f"text of {name}") for spdx, name in self.texts if not symbols(spdx) <= named]
+        more = [(spdx, f"text of {name}") for spdx, name in self.texts if not _covered(spdx, named)]
         if self.declared and not more:
             return self.declared
         if self.declared or more or root or not self.unrecognised:
             return [*self.declared, *more]
         return [(UNRECOGNISED, f"{self.unrecognised} is no licence text that is known")]
+
+
+def _covered(spdx: str, named: frozenset[str]) -> bool:
+    names = symbols(spdx)
+    return bool(names) and names <= named
 
 
 def is_licence_file(path: str) -> bool:
@@ -142,7 +147,7 @@ class Survey:
         spdx, how = self._by_debian(path)
         if spdx is not None:
             named = symbols(spdx)
-            return [(spdx, how), *(part for part in parts if not symbols(part[0]) <= named)]
+            return [(spdx, how), *(part for part in parts if not _covered(part[0], named))]
         if not parts and self._declared and self._declared.expression:
             return [(self._declared.expression, self._declared.evidence)]
         return parts
@@ -188,8 +193,8 @@ def licences_in_text(text: str) -> list[str]:
 
 def _scope(path: str) -> str:
     """The folder that a metadata or licence file speaks for; "" is the package."""
-    if about := _ABOUT.search(path):
-        path = about["rest"]
+    if about := _ABOUT.fullmatch(path):
+        path = about["above"] + about["rest"]
     parent = PurePosixPath(path).parent
     if parent.name.endswith(".egg-info"):
         parent = parent.parent
