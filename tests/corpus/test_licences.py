@@ -70,6 +70,7 @@ def test_an_allow_list_entry_is_one_licence(entry: str) -> None:
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     policy._library.cache_clear()
+    policy._parse.cache_clear()
     monkeypatch.setitem(sys.modules, "license_expression", None)
     with pytest.raises(UsageError, match=r"sevenfold\[train\]"):
         LicencePolicy(["MIT"])

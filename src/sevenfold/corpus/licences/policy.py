@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from sevenfold.core.errors import RecipeError, UsageError
@@ -37,6 +37,7 @@ def _library() -> tuple[Any, Any]:
     return license_expression, license_expression.get_spdx_licensing()
 
 
+@lru_cache(maxsize=8192)
 def _parse(expression: str) -> Any | None:
     """The parsed expression, or None when it is empty, malformed, too long or names an unknown licence."""
     library, licensing = _library()
@@ -67,7 +68,7 @@ def base_name(identifier: str) -> str:
     return identifier.removesuffix("-only").removesuffix("-or-later")
 
 
-@cache
+@lru_cache(maxsize=8192)
 def combine(expressions: tuple[str, ...]) -> str:
     """`AND` over expressions, simplified; one that is not valid stays as it is, and so makes the whole unknown."""
     _, licensing = _library()

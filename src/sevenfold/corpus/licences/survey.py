@@ -14,7 +14,14 @@ from pathlib import PurePosixPath
 
 from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
 from sevenfold.corpus.licences.metadata import METADATA_NAMES, declared_by, spelled
-from sevenfold.corpus.licences.notices import RESTRICTED, UNRECOGNISED, find_notices, find_tags, licences_in, normalise
+from sevenfold.corpus.licences.notices import (
+    RESTRICTED,
+    UNRECOGNISED,
+    find_notices,
+    find_tags,
+    licences_in,
+    normalise,
+)
 from sevenfold.corpus.licences.policy import base_name, combine, symbols
 from sevenfold.corpus.licences.texts import find_texts
 

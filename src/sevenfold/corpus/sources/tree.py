@@ -12,6 +12,7 @@ from sevenfold.corpus.sources.found import LANGUAGES
 
 
 def glob_parts(text: str) -> tuple[str, ...]:
+    """A glob split at slashes. Raises RecipeError for one that leaves the source."""
     parts = PurePosixPath(text).parts
     if not parts or text.startswith("/") or ".." in parts:
         raise RecipeError(
