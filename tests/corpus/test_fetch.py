@@ -29,6 +29,7 @@ from sevenfold.corpus.fetch import (
 from sevenfold.corpus.fetch.lock import Pin, source_files
 from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all
 from sevenfold.corpus.fetch.registries import FetchFailure, classify, source_version, with_sources
+from sevenfold.corpus.licences import is_valid
 
 HASH = hashlib.sha256(b"x").hexdigest()
 INTEGRITY = "sha512-" + base64.b64encode(hashlib.sha512(b"n").digest()).decode()
@@ -367,6 +368,13 @@ def test_a_written_lock_reads_back(tmp_path: Path) -> None:
     pins = read_lock(write_lock(tmp_path, LOCK))
     lock = lock_of(pins)
     assert sorted(read_lock(write_lock(tmp_path, lock)), key=str) == sorted(pins, key=str)
+
+
+def test_locks_that_ship_are_locks() -> None:
+    paths = sorted((Path(__file__).parents[2] / "recipes" / "locks").glob("*.lock.json"))
+    assert paths
+    for path in paths:
+        assert all(pin.licence and is_valid(" AND ".join(pin.licence)) for pin in read_lock(path)), path
 
 
 def test_the_command_names_what_is_missing_with_exit_code_4(tmp_path: Path) -> None:

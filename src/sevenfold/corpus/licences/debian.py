@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.licences.notices import UNRECOGNISED
-from sevenfold.corpus.licences.policy import combine, is_valid
+from sevenfold.corpus.licences.policy import canonical, combine, is_valid
 
 _NAMES = {
     "expat": "MIT", "mit": "MIT", "mit/x11": "MIT", "x11": "X11",
@@ -128,7 +128,7 @@ def parse_copyright(data: bytes) -> DebianCopyright | None:
     except (ValueError, AttributeError, TypeError, LookupError):
         return None
     stanzas = [
-        Stanza(tuple(p.files.values), to_spdx(p.license.name or ""))
+        Stanza(tuple(p.files.values), canonical(to_spdx(p.license.name or "")))
         for p in paragraphs
         if isinstance(p, CopyrightFilesParagraph) and p.files and p.files.values
     ]

@@ -54,6 +54,12 @@ def is_valid(expression: str) -> bool:
     return _parse(expression) is not None
 
 
+def canonical(expression: str) -> str:
+    """The expression in the spelling of the SPDX list; as it is when it is not valid."""
+    parsed = _parse(expression)
+    return expression if parsed is None else str(parsed)
+
+
 def symbols(expression: str) -> frozenset[str]:
     """The licences that an expression names, without `-only` and `-or-later`; none if it is not valid."""
     parsed = _parse(expression)
