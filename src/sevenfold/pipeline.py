@@ -53,7 +53,7 @@ class Stage:
 
 
 STAGES = (
-    Stage(name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",)),
+    Stage(name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",), version=2),
     Stage(
         name="tokenizer",
         module="sevenfold.tokenizer.stage",

@@ -50,6 +50,8 @@ def flags() -> dict[str, list[str]]:
     """Every verb with its arguments and options, as a user types them."""
     group = typer.main.get_command(app)
     verbs = {"": group} | dict(group.commands)  # type: ignore[attr-defined]  # a group of commands
+    inner = {f"corpus {name}": command for name, command in verbs.pop("corpus").commands.items()}
+    verbs |= {"corpus": inner["corpus build"]} | inner  # `s7 corpus RECIPE` is the stage
     return {
         name: sorted(
             "/".join([*p.opts, *p.secondary_opts]) if p.param_type_name == "option" else (p.metavar or p.name)
@@ -82,7 +84,7 @@ def test_a_file_that_may_not_be_read_is_an_input_error_for_every_flag() -> None:
     group = typer.main.get_command(app)
     strict = [
         (name, p.name)
-        for name, command in group.commands.items()  # type: ignore[attr-defined]  # a group of commands
+        for name, command in (group.commands | group.commands["corpus"].commands).items()  # type: ignore[attr-defined]
         for p in command.params
         if isinstance(p.type, TyperPath) and p.type.readable
     ]

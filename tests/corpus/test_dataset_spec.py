@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core import documents
-from sevenfold.corpus import sources, stage
+from sevenfold.corpus import stage
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
+from sevenfold.corpus.sources import READERS, records, stdlib
 from sevenfold.tokenizer import router, shards
 
 PAGE = (Path(__file__).parents[2] / "specs" / "dataset.md").read_text()
@@ -45,9 +46,17 @@ def test_stdlib_selection() -> None:
     text = section("Sources")
     listed = re.search(r"directories named (.*?), and without", text, re.DOTALL).group(1)
     names = set(re.findall(r"`([^`]+)`", listed))
-    assert names == sources.STDLIB_EXCLUDED_DIRECTORIES
-    assert f"`{sources.STDLIB_EXCLUDED_FILES}`" in text
-    assert f"`{sources.STDLIB_LICENCE}`" in text
+    assert names == stdlib.STDLIB_EXCLUDED_DIRECTORIES
+    assert f"`{stdlib.STDLIB_EXCLUDED_FILES}`" in text
+    assert f"`{stdlib.STDLIB_LICENCE}`" in text
+
+
+def test_every_kind_of_source_is_on_the_page() -> None:
+    assert [row[0] for row in table("Sources")][: len(READERS)] == list(READERS)
+    rows = {row[0]: row[1:] for row in table("Sources")}
+    for name, keys in records.LAYOUTS.items():
+        if name != "plain":
+            assert [cell.strip("`") for cell in rows[name]] == keys.columns(), name
 
 
 def test_split_rule_as_written() -> None:

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.corpus import licences
-from sevenfold.corpus.licences import LicencePolicy
+from sevenfold.corpus.licences import LicencePolicy, policy
 
 POLICY = ("MIT", "Apache-2.0", "PSF-2.0", "GPL-2.0-only WITH Classpath-exception-2.0")
 
@@ -70,7 +69,8 @@ def test_an_allow_list_entry_is_one_licence(entry: str) -> None:
 
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    licences._library.cache_clear()
+    policy._library.cache_clear()
+    policy._parse.cache_clear()
     monkeypatch.setitem(sys.modules, "license_expression", None)
     with pytest.raises(UsageError, match=r"sevenfold\[train\]"):
         LicencePolicy(["MIT"])

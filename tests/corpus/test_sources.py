@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from sevenfold.core.errors import RecipeError, StorageError
-from sevenfold.corpus import sources
-from sevenfold.corpus.sources import Found, glob_matches, read_source, stdlib_licence
+from sevenfold.corpus.sources import Found, jsonl, read_source
+from sevenfold.corpus.sources.stdlib import stdlib_licence
+from sevenfold.corpus.sources.tree import glob_matches
 from sevenfold.recipe.schema import DirectorySource, JsonlSource, PinnedSource, StdlibSource
 
 
@@ -194,7 +195,7 @@ def test_jsonl_needs_exactly_one_way_to_a_licence(tmp_path: Path, keys: dict[str
 
 
 def test_a_line_past_every_limit_is_skipped_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_BLOCK", 100)
+    monkeypatch.setattr(jsonl, "BLOCK", 100)
     long = b'{"text": "' + b"x" * 5000 + b'"}'
     found = read_jsonl(tmp_path, [long, b'{"text": "ok"}', b'{"text": "' + b"y" * 60 + b'"}'], max_bytes=50)
     assert [(f.path[-1], f.problem) for f in found] == [("1", "too_large"), ("2", None), ("3", "too_large")]
@@ -206,10 +207,11 @@ def test_missing_jsonl(tmp_path: Path) -> None:
         list(read_source(JsonlSource(kind="jsonl", path="absent.jsonl", licence="MIT"), tmp_path, 10))
 
 
-def test_pinned_sources_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="planned but not fetched") as caught:
+def test_a_lock_that_is_not_there_is_one_line_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such lock") as caught:
         list(read_source(PinnedSource(kind="lock", path="corpus.lock.json"), tmp_path, 10))
     assert "corpus.lock.json" in str(caught.value)
+    assert "s7 corpus pin" in str(caught.value)
 
 
 @pytest.fixture

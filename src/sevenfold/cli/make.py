@@ -126,7 +126,8 @@ def make(
     print_summary(summary)
 
 
-def _run_one(name: str, job: Job, force: bool) -> None:
+def run_one(name: str, job: Job, force: bool) -> None:
+    """Run one stage of a job, with what belongs to it: progress, figures of a refusal, papers after the seal."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress
 
@@ -145,7 +146,7 @@ def _run_one(name: str, job: Job, force: bool) -> None:
 def _stage_command(name: str, text: str) -> None:
     @guarded
     def command(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
-        _run_one(name, make_job(recipe, out), force)
+        run_one(name, make_job(recipe, out), force)
 
     app.command(name, help=text)(command)
 
@@ -157,12 +158,11 @@ def quantize(
 ) -> None:
     """Stage 4: integers, what they cost, and the quality gate."""
     job = make_job(recipe, out, accept_quality)
-    _run_one("quantize", job, force)
+    run_one("quantize", job, force)
     _show_quality(job)
 
 
 for _name, _text in (
-    ("corpus", "Stage 1: documents, licences, held-out split."),
     ("tokenizer", "Stage 2: vocabulary and token files."),
     ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
 ):
@@ -180,4 +180,4 @@ def seal(
 ) -> None:
     """Stage 5: model.s7l."""
     job = make_job(recipe, out, replace=replace, with_training_weights=with_training_weights)
-    _run_one("seal", job, force)
+    run_one("seal", job, force)

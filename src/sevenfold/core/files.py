@@ -81,6 +81,13 @@ def write_json(path: Path, value: Json) -> None:
     write_bytes(path, canonical_json(value) + b"\n")
 
 
+def write_pretty_json(path: Path, value: Json) -> None:
+    """Write JSON that people read and compare: indented, keys sorted, one final newline. Raises StorageError."""
+    write_bytes(
+        path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+    )
+
+
 def read_bytes(path: Path) -> bytes:
     """Read a whole file. Raises StorageError."""
     with storage(path):

@@ -18,6 +18,12 @@ from sevenfold.core.hashing import Json
 
 Reason = Literal[
     "unreadable",
+    "corrupt",
+    "bomb",
+    "unsafe_path",
+    "duplicate_name",
+    "link",
+    "encrypted",
     "too_large",
     "licence_unknown",
     "licence_not_allowed",
@@ -31,6 +37,12 @@ Reason = Literal[
 # In the order in which they are tried: a document leaves under the first that holds.
 REASONS: Mapping[Reason, str] = {
     "unreadable": "the file cannot be opened, or the record is not an object with a text",
+    "corrupt": "an archive, or a file of one, that is damaged or of an unknown form",
+    "bomb": "an archive that unfolds to more than its size allows, or has too many entries",
+    "unsafe_path": "an archive names a path that is absolute, leaves it, or is none",
+    "duplicate_name": "an archive names the same path a second time",
+    "link": "a link, a device or another entry that is no regular file",
+    "encrypted": "an encrypted file of an archive",
     "too_large": "more bytes than corpus.max_bytes",
     "licence_unknown": "no licence, or not a valid SPDX expression",
     "licence_not_allowed": "the SPDX expression cannot be satisfied by corpus.licences",

@@ -140,15 +140,70 @@ class JsonlSource(Section):
     domain: Name = "code"
 
 
+Globs = Annotated[tuple[str, ...], Field(max_length=1000)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class PinnedSource(Section):
-    """A source that a lock file pins. Planned by `s7 plan`; fetching it is a capability of its own."""
+    """Packages that a lock pins (specs/corpus-lock.md), from where `s7 corpus fetch` has put them.
+
+    `only`: kinds (pypi, npm, deb, dsc) or globs of names; none: all. `include`: globs of paths; none: every extension that is
+    in the table of languages.
+    """
 
     kind: Literal["lock"]
     path: FilePath
+    only: Globs = ()
+    include: Globs = ()
+    exclude: Globs = ()
     domain: Name = "code"
 
 
-Source = Annotated[StdlibSource | DirectorySource | JsonlSource | PinnedSource, Field(discriminator="kind")]
+class InstalledSource(Section):
+    """Python packages as they are installed beside the running interpreter, by name."""
+
+    kind: Literal["installed"]
+    packages: Annotated[tuple[FilePath, ...], Field(min_length=1, max_length=1000)]
+    include: Globs = ()
+    exclude: Globs = ()
+    domain: Name = "code"
+
+
+class GitSource(Section):
+    """A git repository on this machine at one commit, read from its objects. `licence`: concluded for all of it."""
+
+    kind: Literal["git"]
+    path: FilePath
+    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
+    licence: str | None = None
+    include: Globs = ()
+    exclude: Globs = ()
+    domain: Name = "code"
+
+
+class DatasetSource(Section):
+    """Records in Parquet or JSON lines (plain, .gz, .zst): one file, or a directory as dataset hubs lay it out.
+
+    `layout` names the columns of a known data set; the other keys name them one by one, and win.
+    """
+
+    kind: Literal["dataset"]
+    path: FilePath
+    layout: Literal["plain", "the-stack", "the-stack-v2"] = "plain"
+    text_key: ColumnName | None = None
+    licence: str | None = None
+    licence_key: ColumnName | None = None
+    path_key: ColumnName | None = None
+    language_key: ColumnName | None = None
+    group_key: ColumnName | None = None
+    include: Globs = ()
+    domain: Name = "code"
+
+
+Source = Annotated[
+    StdlibSource | DirectorySource | JsonlSource | PinnedSource | InstalledSource | GitSource | DatasetSource,
+    Field(discriminator="kind"),
+]
 
 
 class CorpusSpec(Section):

@@ -6,9 +6,11 @@ import re
 
 from sevenfold.recipe.families.rule import Rule, number
 from sevenfold.recipe.schema import (
+    DatasetSource,
     DirectorySource,
     ExpertStacks,
     Family,
+    GitSource,
     HybridAttention,
     JsonlSource,
     Phase,
@@ -65,7 +67,8 @@ def _licences(recipe: Recipe) -> str | None:
     declared = [
         source.licence
         for source in recipe.corpus.sources
-        if isinstance(source, DirectorySource | JsonlSource) and source.licence is not None
+        if isinstance(source, DirectorySource | JsonlSource | GitSource | DatasetSource)
+        and source.licence is not None
     ]
     for licence in (*recipe.corpus.licences, *declared):
         if not _SPDX.fullmatch(licence) or licence.count("(") != licence.count(")"):
@@ -75,7 +78,10 @@ def _licences(recipe: Recipe) -> str | None:
 
 def _source_licence(recipe: Recipe) -> str | None:
     for index, source in enumerate(recipe.corpus.sources):
-        if isinstance(source, JsonlSource) and source.licence is None and source.licence_key is None:
+        known = isinstance(source, DatasetSource) and source.layout != "plain"
+        if not isinstance(source, JsonlSource | DatasetSource) or known:
+            continue
+        if source.licence is None and source.licence_key is None:
             return f"corpus.sources[{index}] declares no licence and names no licence key"
     return None
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 from sevenfold.core.errors import RecipeError, UsageError
+
+MAX_EXPRESSION = 4096  # characters; nobody means a longer one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,54 @@ def _library() -> tuple[Any, Any]:
     return license_expression, license_expression.get_spdx_licensing()
 
 
+@lru_cache(maxsize=8192)
 def _parse(expression: str) -> Any | None:
-    """The parsed expression, or None when it is empty, malformed or names an unknown licence."""
+    """The parsed expression, or None when it is empty, malformed, too long or names an unknown licence."""
     library, licensing = _library()
+    if len(expression) > MAX_EXPRESSION:
+        return None
     try:
         return licensing.parse(expression, validate=True, strict=True)
-    except (library.ExpressionError, library.ParseError):
+    except (library.ExpressionError, library.ParseError, RecursionError):
         return None
+
+
+def is_valid(expression: str) -> bool:
+    """Whether every part of an expression is on the SPDX list."""
+    return _parse(expression) is not None
+
+
+def canonical(expression: str) -> str:
+    """The expression in the spelling of the SPDX list; as it is when it is not valid."""
+    parsed = _parse(expression)
+    return expression if parsed is None else str(parsed)
+
+
+def symbols(expression: str) -> frozenset[str]:
+    """The licences that an expression names, without `-only` and `-or-later`; none if it is not valid."""
+    parsed = _parse(expression)
+    if parsed is None:
+        return frozenset()
+    names = (str(part) for symbol in parsed.symbols for part in str(symbol).split(" WITH ")[:1])
+    return frozenset(base_name(name) for name in names)
+
+
+def base_name(identifier: str) -> str:
+    """A licence without what it says about later versions: GPL-2.0-or-later -> GPL-2.0."""
+    return identifier.removesuffix("-only").removesuffix("-or-later")
+
+
+@lru_cache(maxsize=8192)
+def combine(expressions: tuple[str, ...]) -> str:
+    """`AND` over expressions, simplified; one that is not valid stays as it is, and so makes the whole unknown."""
+    _, licensing = _library()
+    distinct = tuple(dict.fromkeys(expressions))
+    if len(distinct) == 1:
+        return distinct[0]
+    parsed = [_parse(expression) for expression in distinct]
+    if any(part is None for part in parsed):
+        return " AND ".join(f"({expression})" for expression in distinct)
+    return str(licensing.AND(*parsed).simplify())
 
 
 class LicencePolicy:

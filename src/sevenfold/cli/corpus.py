@@ -1,0 +1,205 @@
+"""Verbs of the corpus: the stage itself (`s7 corpus RECIPE`), fetch, pin, licences, notice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sevenfold.cli.base import JsonOption, OutOption, RecipeArg, app, guarded, make_job, print_json
+from sevenfold.cli.make import ForceOption, run_one
+from sevenfold.core.errors import StorageError
+
+STAGE = "build"
+
+
+class _StageByDefault(TyperGroup):
+    """A group whose first word may be a recipe: then it is the stage that is meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = [STAGE, *args]
+        return super().parse_args(ctx, args)
+
+
+corpus_app = typer.Typer(
+    cls=_StageByDefault,
+    help="Stage 1: documents, licences, held-out split (`s7 corpus RECIPE --out DIR`); and what goes into it.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+)
+app.add_typer(corpus_app, name="corpus")
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        readable=False,
+        help="Where packages are kept; default: $S7_PACKAGES, or the cache.",
+    ),
+]
+LedgerArg = Annotated[
+    Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a ledger (.parquet).")
+]
+
+
+@corpus_app.command(STAGE)
+@guarded
+def build(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
+    """Stage 1: documents, licences, held-out split; the word `build` may be left out."""
+    run_one("corpus", make_job(recipe, out), force)
+
+
+@corpus_app.command()
+@guarded
+def fetch(
+    lock: Annotated[
+        Path, typer.Argument(metavar="LOCK", readable=False, help="A lock (specs/corpus-lock.md).")
+    ],
+    out: StoreOption = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only", metavar="KIND|NAME", help="pypi, npm, deb or dsc; or a name, with * for any letters."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the packages that a lock pins, check their hashes; nothing of them is run."""
+    from sevenfold.corpus.fetch import fetch_all, read_lock, select, store_directory
+    from sevenfold.report.console import close_progress, make_progress, print_table
+
+    pins = select(read_lock(lock), only)
+    directory = out or store_directory()
+    progress = make_progress()
+    try:
+        outcomes = fetch_all(pins, directory, progress)
+    finally:
+        close_progress(progress)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    counts = {
+        status: sum(o.status == status for o in outcomes) for status in ("present", "fetched", "failed")
+    }
+    n_bytes = sum(outcome.n_bytes for outcome in outcomes)
+    if as_json:
+        rows = [
+            {
+                "package": o.pin.label,
+                "status": o.status,
+                "n_bytes": o.n_bytes,
+                "reason": o.reason,
+                "detail": o.detail,
+            }
+            for o in outcomes
+        ]
+        print_json({"directory": str(directory), **counts, "n_bytes": n_bytes, "packages": rows})
+    else:
+        if failed:
+            print_table(
+                "missing",
+                ("package", "reason", "what was said"),
+                [[o.pin.label, o.reason, o.detail] for o in failed],
+            )
+        print(
+            f"{counts['fetched']} fetched, {counts['present']} were here, {counts['failed']} missing;"
+            f" {n_bytes / 1e6:,.1f} MB in {directory}"
+        )
+    if failed:
+        raise StorageError(
+            f"{len(failed)} of {len(outcomes)} packages are missing",
+            where=str(lock),
+            remedy="run the same command again to go on, or pin what is not found again",
+        )
+
+
+@corpus_app.command()
+@guarded
+def pin(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KIND:NAME[=VERSION]...", help="pypi:attrs, npm:acorn=8.19.0, deb:..., dsc:..."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="LOCK", readable=False, help="The lock to write.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", metavar="DIR", readable=False, help="Where packages are kept, as of `fetch --out`."
+        ),
+    ] = None,
+) -> None:
+    """Write a lock: versions and hashes of packages as their registries offer them now."""
+    from dataclasses import replace
+
+    from sevenfold.core.files import write_pretty_json
+    from sevenfold.corpus.fetch import PackageStore, store_directory
+    from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all
+    from sevenfold.corpus.sources.packages import survey_package
+    from sevenfold.report.console import close_progress, make_progress
+
+    requests = [parse_request(name) for name in names]
+    packages = PackageStore(store or store_directory())
+    progress = make_progress()
+    try:
+        pins = pin_all(requests, packages, progress)
+    finally:
+        close_progress(progress)
+    licensed = []
+    for found in pins:
+        licence = survey_package(found, packages.files(found) or [])[0].licence_of_package()
+        licensed.append(replace(found, licence=(licence.expression,) if licence.expression else ()))
+        print(f"{found.label}  {licence.expression or 'no licence found'}")
+    write_pretty_json(out, lock_of(licensed))
+    print(f"{len(licensed)} packages pinned: {out}")
+
+
+@corpus_app.command()
+@guarded
+def licences(
+    run: LedgerArg,
+    sql: Annotated[
+        str | None,
+        typer.Option("--sql", metavar="QUERY", help="A question to the table `ledger`, as DuckDB reads it."),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="COLUMN", help="source, language, licence, evidence, reason or domain."),
+    ] = "licence",
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the ledger: what is in the corpus, under which licence, and what was left out."""
+    from sevenfold.corpus.query import ledger_path, query, summary_sql
+    from sevenfold.report.console import print_table
+
+    path = ledger_path(run)
+    columns, rows = query(path, sql or summary_sql(by))
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    print_table(str(path), columns, [["" if cell is None else str(cell) for cell in row] for row in rows])
+
+
+@corpus_app.command()
+@guarded
+def notice(
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run directory.")],
+) -> None:
+    """Print the notice of the sources of a corpus: what was kept, under which licence, and how that is known."""
+    from sevenfold.core.manifest import read_manifest
+    from sevenfold.report.papers import notice as notice_of
+
+    manifest = read_manifest(run / "corpus")
+    if manifest is None:
+        raise StorageError(
+            "no finished corpus here", where=str(run), remedy="run `s7 corpus RECIPE --out RUN` first"
+        )
+    value = {
+        "recipe": {"name": manifest.recipe_name},
+        "seal": {"root": manifest.root},
+        "sources": manifest.facts["groups"],
+    }
+    print(notice_of(value).decode(), end="")

@@ -1,0 +1,112 @@
+"""One file of an archive, what can be wrong with it, and how much an archive may unfold.
+
+Names are judged though nothing is ever written: a name that would leave the archive says that the archive is not what it seems,
+and would collide with another source's file in the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO, Literal
+
+from sevenfold.core.hashing import sha256
+
+Fault = Literal["too_large", "unsafe_path", "link", "encrypted", "duplicate_name", "bomb", "corrupt"]
+
+MAX_ENTRIES = 500_000
+MAX_UNFOLDED = 16 << 30  # bytes of one archive
+MAX_RATIO = 250  # unfolded to stored; text reaches 10 to 30
+FREE_UNFOLDED = 64 << 20  # below this no ratio is asked
+BLOCK = 1 << 20
+
+# What damaged archives make the readers of the standard library raise.
+DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError, AttributeError, TypeError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of an archive. `data` is None exactly when `fault` says why; `path` is then shown, not trusted."""
+
+    path: str
+    data: bytes | None
+    n_bytes: int
+    sha256: str
+    fault: Fault | None = None
+
+
+class Bomb(Exception):  # noqa: N818  (an outcome that is listed, not an error of the program)
+    """More unfolds than an archive of this size may hold."""
+
+
+class Budget:
+    """Counts what one archive of `n_stored` bytes unfolds."""
+
+    def __init__(self, n_stored: int) -> None:
+        self._left = min(MAX_UNFOLDED, max(FREE_UNFOLDED, MAX_RATIO * n_stored))
+        self._n_entries = 0
+
+    def spend(self, n_bytes: int) -> None:
+        """Raises Bomb when the limit is passed."""
+        self._left -= n_bytes
+        if self._left < 0:
+            raise Bomb
+
+    def enter(self) -> None:
+        """Count an entry. Raises Bomb when there are too many."""
+        self._n_entries += 1
+        if self._n_entries > MAX_ENTRIES:
+            raise Bomb
+
+
+def shown(name: str) -> str:
+    """A name as it goes into the ledger: what is not UTF-8, and control characters, as `\\xNN`."""
+    text = (
+        name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if _fits(name)
+        else ascii(name)[1:-1]
+    )
+    return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _fits(name: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff" for c in name)
+
+
+def safe_path(name: str) -> str | None:
+    """The name as a relative path with `/`, or None when it leaves the archive, is absolute, or is none."""
+    path = name.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or path.startswith("/") or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", path):
+        return None
+    return "/".join(parts)
+
+
+def faulty(name: str, fault: Fault, n_bytes: int = 0) -> Entry:
+    """An entry that is there and not read."""
+    return Entry(shown(name), None, n_bytes, "", fault)
+
+
+def read_entry(path: str, file: IO[bytes], max_bytes: int, budget: Budget | None) -> Entry:
+    """Read one file; what is longer than `max_bytes` is hashed and counted, never held."""
+    hasher, n_bytes, held = hashlib.sha256(), 0, bytearray()
+    while block := file.read(min(BLOCK, max_bytes + 1)):
+        if budget is not None:
+            budget.spend(len(block))
+        n_bytes += len(block)
+        hasher.update(block)
+        if n_bytes <= max_bytes:
+            held += block
+    if n_bytes > max_bytes:
+        return Entry(path, None, n_bytes, hasher.hexdigest(), "too_large")
+    data = bytes(held)
+    return Entry(path, data, n_bytes, sha256(data).hex())

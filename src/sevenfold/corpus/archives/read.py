@@ -1,0 +1,155 @@
+"""Every file of an archive, in the archive's own order, with a named fault for each that cannot be had.
+
+Whole archives fail by name, too: one entry with the archive's name and `corrupt` or `bomb`, after what could be read.
+Nothing is written to disk. Memory: one file of `max_bytes`, and the names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import IO, cast
+
+from sevenfold.corpus.archives.entry import DAMAGE, Bomb, Budget, Entry, faulty, read_entry, safe_path, shown
+from sevenfold.corpus.archives.streams import Forward, Slice, decompressed
+
+Wanted = Callable[[str], bool]
+
+_AR_MAGIC = b"!<arch>\n"
+_AR_HEADER = 60
+
+
+def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> Iterator[Entry]:
+    """Entries whose path `wanted` accepts; faults of names are told for every entry.
+
+    Args:
+        file: a seekable binary file that holds a zip, a tar (plain or compressed) or a .deb; told by its bytes.
+        name: what the archive is called when it fails as a whole.
+        wanted: given a safe path, whether to read it.
+        max_bytes: a longer file comes without its bytes.
+    """
+    n_stored = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    budget = Budget(n_stored)
+    try:
+        head = file.read(8)
+        file.seek(0)
+        if head == _AR_MAGIC:
+            yield from _read_deb(file, n_stored, wanted, max_bytes, budget)
+        elif head.startswith(b"PK"):
+            yield from _read_zip(file, wanted, max_bytes, budget)
+        else:
+            yield from _read_tar(file, wanted, max_bytes, budget)
+    except Bomb:
+        yield faulty(name, "bomb")
+    except DAMAGE:
+        yield faulty(name, "corrupt")
+
+
+class _Names:
+    """Judges names: the path to use, or the fault. A name seen before is told as a duplicate and read no second time."""
+
+    def __init__(self, wanted: Wanted, budget: Budget) -> None:
+        self._wanted, self._budget = wanted, budget
+        self._seen: set[str] = set()
+
+    def judge(self, name: str) -> tuple[str | None, Entry | None]:
+        """(path to read, None), (None, entry that tells the fault), or (None, None): not wanted."""
+        self._budget.enter()
+        path = safe_path(name)
+        if path is None:
+            return None, faulty(name, "unsafe_path")
+        path = shown(path)
+        if path in self._seen:
+            return None, faulty(name, "duplicate_name")
+        self._seen.add(path)
+        return (path, None) if self._wanted(path) else (None, None)
+
+
+def _read_zip(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
+    names = _Names(wanted, budget)
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            # `filename` ends at a NUL; what the archive says is `orig_filename`.
+            path, fault = names.judge(info.orig_filename)
+            if fault is not None:
+                yield fault
+            if path is None:
+                continue
+            mode = info.external_attr >> 16
+            if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                yield faulty(path, "link")
+            elif info.flag_bits & 1:
+                yield faulty(path, "encrypted", info.file_size)
+            else:
+                yield _zip_entry(archive, info, path, max_bytes, budget)
+
+
+def _zip_entry(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, max_bytes: int, budget: Budget
+) -> Entry:
+    try:
+        with archive.open(info) as member:
+            return read_entry(path, member, max_bytes, budget)
+    except DAMAGE:
+        return faulty(path, "corrupt", info.file_size)
+
+
+def _read_tar(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
+    names = _Names(wanted, budget)
+    stream = Forward(decompressed(file), budget)
+    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", errors="surrogateescape") as archive:
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # the library would keep them all
+            if member.isdir():
+                continue
+            path, fault = names.judge(member.name)
+            if fault is not None:
+                yield fault
+            if path is None:
+                continue
+            if not member.isfile() or member.issparse():
+                yield faulty(path, "link" if not member.isfile() else "corrupt", member.size)
+                continue
+            source = archive.extractfile(member)
+            if source is None:
+                yield faulty(path, "corrupt", member.size)
+                continue
+            entry = read_entry(path, source, max_bytes, None)  # the stream below is paid for
+            if entry.n_bytes != member.size:
+                raise EOFError(f"{path} ends early")
+            yield entry
+
+
+def _read_deb(
+    file: IO[bytes], n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
+) -> Iterator[Entry]:
+    found = False
+    for member, offset, size in _ar_members(file, n_stored):
+        if re.fullmatch(r"data\.tar(?:\.\w+)?/?", member):
+            found = True
+            yield from _read_tar(cast("IO[bytes]", Slice(file, offset, size)), wanted, max_bytes, budget)
+    if not found:
+        raise EOFError("no data.tar in the package")
+
+
+def _ar_members(file: IO[bytes], n_stored: int) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of the members of an ar archive (header: 16 name, 12, 6, 6, 8, 10 size, 2 end)."""
+    offset = len(_AR_MAGIC)
+    while offset < n_stored:
+        file.seek(offset)
+        header = file.read(_AR_HEADER)
+        if len(header) < _AR_HEADER or header[58:] != b"`\n":
+            raise EOFError("a damaged ar header")
+        size = int(header[48:58].decode("ascii"))
+        offset += _AR_HEADER
+        if size < 0 or offset + size > n_stored:
+            raise EOFError("an ar member longer than the file")
+        yield header[:16].decode("utf-8", "replace").rstrip(), offset, size
+        offset += size + size % 2

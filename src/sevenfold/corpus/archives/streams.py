@@ -1,0 +1,152 @@
+"""Compressed streams that are read forwards only: gzip, bzip2, xz, zstd, or none, told by their first bytes.
+
+No read asks for more than it may hold, so a header that promises gigabytes costs nothing.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from typing import IO, Any, cast
+
+from sevenfold.core.errors import UsageError
+from sevenfold.corpus.archives.entry import BLOCK, Budget
+
+LZMA_MEMORY = 256 << 20
+LARGEST_READ = 32 << 20  # of one call; headers are smaller, files are read in blocks
+
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x5d\x00\x00", "lzma"),
+)
+
+
+def codec_of(head: bytes) -> str:
+    """Name of the compression that these first bytes start, "" for none."""
+    return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
+
+
+class _Lzma(io.RawIOBase):
+    """xz and lzma with a limit on memory, which the standard library's file object does not take."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder = self._new()
+        self._begun = False
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(format=lzma.FORMAT_AUTO, memlimit=LZMA_MEMORY)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._decoder.eof:
+                rest = self._decoder.unused_data.lstrip(b"\0") or self._file.read(BLOCK).lstrip(b"\0")
+                if not rest:
+                    return 0
+                self._decoder, data = self._new(), rest
+            else:
+                data = self._file.read(1 << 16) if self._decoder.needs_input else b""
+                if self._decoder.needs_input and not data:
+                    raise EOFError("the compressed stream ends early")
+            unfolded = self._decoder.decompress(data, len(buffer))
+            if unfolded:
+                buffer[: len(unfolded)] = unfolded
+                return len(unfolded)
+
+
+def decompressed(file: IO[bytes]) -> IO[bytes]:
+    """The unfolded bytes of a stream that can seek to its start, by its first bytes.
+
+    Raises:
+        UsageError: zstd without pyarrow.
+    """
+    start = file.tell()
+    codec = codec_of(file.read(6))
+    file.seek(start)
+    if codec == "gzip":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if codec == "bzip2":
+        return cast("IO[bytes]", bz2.BZ2File(file))
+    if codec in ("xz", "lzma"):
+        return cast("IO[bytes]", io.BufferedReader(_Lzma(file), BLOCK))
+    return _zstd(file) if codec == "zstd" else file
+
+
+def _zstd(file: IO[bytes]) -> IO[bytes]:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise UsageError(
+            f"zstd needs pyarrow, which is not installed ({error})", remedy="pip install 'sevenfold[train]'"
+        ) from error
+    return cast("IO[bytes]", io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), BLOCK))
+
+
+class Forward:
+    """A file that only goes forwards, as `tarfile` needs it: tell, read, seek ahead; every byte is paid for."""
+
+    def __init__(self, file: IO[bytes], budget: Budget) -> None:
+        self._file, self._budget, self._position = file, budget, 0
+
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Exactly `size` bytes, or fewer at the end. Raises ValueError for a read that nobody means."""
+        if not 0 <= size <= LARGEST_READ:
+            raise ValueError(f"a header asks for {size} bytes at once")
+        parts, wanted = [], size
+        while wanted and (block := self._file.read(wanted)):
+            parts.append(block)
+            wanted -= len(block)
+        data = b"".join(parts)
+        self._position += len(data)
+        self._budget.spend(len(data))
+        return data
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        """Go ahead to `position`. Raises ValueError for going back."""
+        if whence or position < self._position:
+            raise ValueError("an archive that points backwards")
+        while self._position < position:
+            if not self.read(min(BLOCK, position - self._position)):
+                break
+        return self._position
+
+
+class Slice(io.RawIOBase):
+    """`size` bytes of a file from `offset`: a member of an ar archive."""
+
+    def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        base = (0, self._at, self._size)[whence]
+        self._at = max(0, base + position)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._offset + self._at)
+        data = self._file.read(max(0, min(len(buffer), self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

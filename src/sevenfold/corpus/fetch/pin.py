@@ -1,0 +1,118 @@
+"""A lock from names: each package is brought once, as it is offered now, and its version and hash are written down."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+from sevenfold.corpus.fetch.lock import KINDS, Pin, source_files
+from sevenfold.corpus.fetch.registries import Apt, FetchFailure, pip_download, run_client
+from sevenfold.corpus.fetch.store import PackageStore, file_digest
+
+_REQUEST = re.compile(
+    r"(?P<kind>pypi|npm|deb|dsc):(?P<name>@?[A-Za-z0-9][A-Za-z0-9+._/~-]*)(?:=(?P<version>[A-Za-z0-9][\w.+:~!-]*))?"
+)
+
+
+def parse_request(text: str) -> Pin:
+    """`KIND:NAME` or `KIND:NAME=VERSION` as a pin without a hash.
+
+    Raises:
+        UsageError: another form.
+    """
+    found = _REQUEST.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"{text!r} names no package",
+            remedy=f"KIND:NAME or KIND:NAME=VERSION, the kind one of {', '.join(KINDS)}: pypi:attrs=26.1.0",
+        )
+    kind = next(kind for kind in KINDS if kind == found["kind"])
+    return Pin(
+        kind=kind, name=found["name"], version=found["version"] or "", file="", algorithm="sha256", digest=""
+    )
+
+
+def pin_all(requests: Iterable[Pin], store: PackageStore, progress: Progress) -> list[Pin]:
+    """Bring each package into the store and pin what came.
+
+    Raises:
+        StorageError: one cannot be had; the reason is the client's.
+    """
+    requests = list(requests)
+    apt = Apt(store.directory / "apt")
+    if any(request.kind in ("deb", "dsc") for request in requests):
+        with store.staging():
+            apt.refresh()
+    progress.start("pin", len(requests), "packages")
+    pins = []
+    for number, request in enumerate(requests, 1):
+        try:
+            with store.staging() as staging:
+                pins.append(_bring(request, staging, store, apt))
+        except FetchFailure as failure:
+            raise StorageError(
+                f"{request.source}: {failure.reason}: {failure.detail}",
+                remedy="check the name and the version",
+            ) from failure
+        progress.advance(number)
+    return pins
+
+
+def _bring(request: Pin, staging: Path, store: PackageStore, apt: Apt) -> Pin:
+    exact = f"{request.name}={request.version}" if request.version else request.name
+    if request.kind == "pypi":
+        pip_download(exact.replace("=", "=="), [], staging)
+    elif request.kind == "npm":
+        command = ["npm", "pack", exact.replace("=", "@"), "--ignore-scripts", "--json", "--silent"]
+        told = json.loads(run_client([*command, "--cache", str(staging / "cache")], staging))[0]
+        pin = replace(request, version=str(told["version"]), algorithm="sha512")
+    elif request.kind == "deb":
+        apt.client(["apt-get", "download", "-q", exact], staging)
+    else:
+        apt.client(["apt-get", "source", "--download-only", "--only-source", "-q", exact], staging)
+    files = sorted(path for path in staging.iterdir() if path.is_file())
+    main = [path for path in files if path.suffix == ".dsc"] if request.kind == "dsc" else files
+    if len(main) != 1:
+        raise FetchFailure("not found", f"the client brought {len(main)} files")
+    file = main[0]
+    if request.kind == "pypi":
+        pin = replace(request, file=file.name, version=file.name.split("-")[1], name=request.name)
+    elif request.kind == "deb":
+        pin = replace(request, version=unquote(file.name.split("_")[1]))
+    elif request.kind == "dsc":
+        pin = replace(request, file=file.name, version=file.name.removesuffix(".dsc").partition("_")[2])
+        for name, digest in source_files(file.read_bytes()):
+            if not (staging / name).is_file() or not store.adopt(staging / name, "sha256", digest):
+                raise FetchFailure("hash differs", name)
+    pin = replace(pin, digest=file_digest(file, pin.algorithm))
+    store.adopt(file, pin.algorithm, pin.digest)
+    return pin
+
+
+def lock_of(pins: Iterable[Pin]) -> dict[str, Json]:
+    """The lock that `read_lock` reads back to these pins, each list by name."""
+    lock: dict[str, Json] = {"lock": 1}
+    for pin in sorted(pins, key=lambda pin: (pin.kind, pin.name, pin.version)):
+        entry: dict[str, Json] = {"licence": " AND ".join(pin.licence) or None}
+        if pin.concluded is not None:
+            entry["concluded"] = pin.concluded
+        if pin.kind == "dsc":
+            entry |= {"source": pin.name, "dsc": pin.file, "sha256": pin.digest}
+        else:
+            entry |= {"name": pin.name, "version": pin.version}
+            if pin.kind == "npm":
+                entry["integrity"] = "sha512-" + base64.b64encode(bytes.fromhex(pin.digest)).decode()
+            else:
+                entry["sha256"] = pin.digest
+            if pin.kind == "pypi":
+                entry["file"] = pin.file
+        lock.setdefault(pin.kind, []).append(entry)
+    return lock

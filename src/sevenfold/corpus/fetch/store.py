@@ -1,0 +1,131 @@
+"""Where fetched packages are: one file for each hash, which is its name. A file there is whole, or not there.
+
+`<directory>/<algorithm>-<hex>`; what is under way lies in `<directory>/staging`, and is worth nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.files import sync_directory
+from sevenfold.corpus.fetch.lock import Pin, source_files
+
+DIRECTORY_VARIABLE = "S7_PACKAGES"
+
+
+def store_directory() -> Path:
+    """Where packages are kept: `S7_PACKAGES`, else `sevenfold/packages` in the user's cache directory."""
+    if given := os.environ.get(DIRECTORY_VARIABLE):
+        return Path(given)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(cache, "sevenfold", "packages")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """Hex digest of a file's bytes. Raises StorageError."""
+    with storage(path), path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+class PackageStore:
+    """Packages by hash."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def path(self, algorithm: str, digest: str) -> Path:
+        """Where the file with this hash is, or would be."""
+        return self.directory / f"{algorithm}-{digest}"
+
+    def pinned(self, pin: Pin) -> Path:
+        """Where the pin's own file is, or would be (of a Debian source: its .dsc)."""
+        return self.path(pin.algorithm, pin.digest)
+
+    def files(self, pin: Pin) -> list[tuple[str, Path]] | None:
+        """(name, path) of the archives of a package, or None when one is not here. Hashes are not checked."""
+        path = self.pinned(pin)
+        if not path.is_file():
+            return None
+        if pin.kind != "dsc":
+            return [(archive_name(pin), path)]
+        with storage(path):
+            parts = [(name, self.path("sha256", digest)) for name, digest in source_files(path.read_bytes())]
+        return parts if parts and all(part.is_file() for _, part in parts) else None
+
+    def check(self, path: Path) -> bool:
+        """Whether a file of the store still has the hash that is its name; one that has not is removed."""
+        algorithm, _, digest = path.name.partition("-")
+        if not path.is_file():
+            return False
+        if file_digest(path, algorithm) == digest:
+            return True
+        with storage(path):
+            path.unlink()
+        return False
+
+    def complete(self, pin: Pin) -> bool:
+        """Whether the package is here with all its files, each hashed again."""
+        if not self.check(self.pinned(pin)):
+            return False
+        files = self.files(pin)
+        return files is not None and all(self.check(path) for _, path in files)
+
+    def adopt(self, file: Path, algorithm: str, digest: str) -> bool:
+        """Take a staged file if it has this hash. Raises StorageError (a full disk)."""
+        if file_digest(file, algorithm) != digest:
+            return False
+        with storage(file):
+            handle = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            file.replace(self.path(algorithm, digest))
+            sync_directory(self.directory)
+        return True
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty directory on the store's own file system, gone when the block ends."""
+        base = self.directory / "staging"
+        with storage(base):
+            base.mkdir(parents=True, exist_ok=True)
+            directory = Path(tempfile.mkdtemp(dir=base))
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def clear_staging(self) -> None:
+        """Remove what a killed fetch left behind."""
+        shutil.rmtree(self.directory / "staging", ignore_errors=True)
+
+
+def archive_name(pin: Pin) -> str:
+    """A name whose ending says what the archive is."""
+    if pin.kind == "npm":
+        return f"{pin.name.replace('/', '-').lstrip('@')}-{pin.version}.tgz"
+    return pin.file or f"{pin.name}_{pin.version}.deb"
+
+
+def require_files(store: PackageStore, pin: Pin, lock: str) -> list[tuple[str, Path]]:
+    """The archives of a package.
+
+    Raises:
+        StorageError: it has not been fetched; the remedy is the command that does.
+    """
+    files = store.files(pin)
+    if files is None:
+        raise StorageError(
+            f"{pin.label} is not fetched (looked in {store.directory})",
+            where=lock,
+            remedy=f"run `s7 corpus fetch {lock}`",
+        )
+    return files

@@ -1,0 +1,223 @@
+"""What a file says about its own licence: SPDX tags, notices such as "licensed under the GPL", whole licence texts.
+
+Fast where there is nothing: a file without one of a few words is not looked at twice. Elsewhere only the
+surroundings of those words are read, comment marks and line ends taken out. The notices are a table, `NOTICES`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sevenfold.corpus.licences.policy import is_valid
+from sevenfold.corpus.licences.texts import find_texts
+
+UNRECOGNISED = (
+    "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
+)
+RESTRICTED = "LicenseRef-restricted"
+
+_HINTS = (b"licen", b"gpl", b"redistribut", b"permission", b"spdx-", b"proprietary", b"confidential")
+_REACH = 1600  # bytes around a hint
+_HINT = re.compile(b"|".join(map(re.escape, _HINTS)))
+
+_TAG = re.compile(r"^(.{0,40}?)SPDX-License-Identifier:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
+_TAG_END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|[\"'`,;\\|}].*)?\s*$")
+_PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem)\s+)?", re.IGNORECASE)
+
+# All of what follows is looked for in normalised text: lower case, comment marks gone, one space between words.
+_GRANT = re.compile(
+    r"licen[sc]ed|released (?:under|with)|distribut\w+ (?:\w+ ){0,3}under|under the terms|subject to|available under"
+    r"|covered by|governed by|(?:provided|published|used) under|modif\w+ (?:it )?under|licen[sc]e ?:|licen[sc]ing ?:"
+    r"|this (?:file|program|software|library|work|code|module|script) (?:is|are) under|copying policy ?:|part of .{0,40} under"
+)
+_GRANT_REACH = 120  # characters before the licence's name
+_GNU = re.compile(
+    r"(?P<name>(?:lesser |library |affero )?general public licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
+)
+_GNU_TITLE = re.compile(
+    r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),? \d* ?\w+ \d{4}"
+    r"|common-licenses/(?P<short>[al]?gpl)(?:-(?P<number>[\d.]+))?"
+)
+_VERSION = re.compile(
+    r"\W*(?:\(?\w?gpl\)?\W*)?(?:as published by the free software foundation\W*)?(?:\w+ ){0,2}?(?:either )?"
+    r"(?:version |v\W?)?(?P<n>[123](?:\.\d)?)\b"
+)
+_LATER = re.compile(
+    r"or (?:\(?at your option\)?,? )?any later|or later|or newer|\bor \(at your option\)|^\W*v?\d(?:\.\d)?\+"
+)
+_EITHER = re.compile(
+    r"alternatively|dual[- ]licen[sc]ed|your choice of|under either|either .{0,60} or .{0,60} licen[sc]e"
+)
+# "it is not under the GPL" tells of no grant.
+_DENIAL = re.compile(
+    r"\b(?:not|never|unlike|without|\w+n't)[ ,]+(?:[\w']+[ ,]+){0,5}$"
+    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the )?$|\bpreviously\W+$"
+)
+# Without one of these no licence is written out.
+_TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A pattern, the licence that it means, and whether it is only a name, which a grant must stand before."""
+
+    pattern: re.Pattern[str]
+    spdx: str
+    is_name: bool
+
+
+def _notices(is_name: bool, *rows: tuple[str, str]) -> tuple[Notice, ...]:
+    return tuple(Notice(re.compile(pattern), spdx, is_name) for pattern, spdx in rows)
+
+
+NOTICES = _notices(
+    True,
+    (r"apache (?:software )?licen[sc]e,? ?(?:version |v)?2|apache-2\.0", "Apache-2.0"),
+    (r"\bmit(?:-style)? licen[sc]e", "MIT"),
+    (r"(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause", "BSD-3-Clause"),
+    (r"(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause", "BSD-2-Clause"),
+    (r"\b(?:psf|python software foundation) licen[sc]e", "PSF-2.0"),
+    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?2", "MPL-2.0"),
+    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?1\.1", "MPL-1.1"),
+    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?1", "EPL-1.0"),
+    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?2", "EPL-2.0"),
+    (r"common development and distribution licen[sc]e", "CDDL-1.0"),
+    (r"european union public licen[sc]e|\beupl\b", "EUPL-1.2"),
+    (r"common public licen[sc]e", "CPL-1.0"),
+    (r"artistic licen[sc]e(?!,? (?:version )?2)", "Artistic-1.0"),
+    (r"server side public licen[sc]e", "SSPL-1.0"),
+    (r"business source licen[sc]e", "BUSL-1.1"),
+    (r"elastic licen[sc]e", "Elastic-2.0"),
+) + _notices(
+    False,
+    (r"permission is hereby granted, free of charge, to any person obtaining a copy", "MIT"),
+    (
+        r"redistribution and use in source and binary forms(?!.{200,1400}?(?:neither the name|advertising materials))",
+        "BSD-2-Clause",
+    ),
+    (
+        r"redistribution and use in source and binary forms(?!.{200,1400}?advertising materials).{200,1400}?neither the name",
+        "BSD-3-Clause",
+    ),
+    (r"redistribution and use in source and binary forms.{200,1400}?advertising materials", "BSD-4-Clause"),
+    (r"permission to use, copy, modify, and(?:/or)? distribute this software for any purpose with or without fee"
+     r" is hereby granted, provided", "ISC"),
+    (r"distributed under the boost software licen[sc]e", "BSL-1.0"),
+    (r"python software foundation licen[sc]e version 2", "PSF-2.0"),
+    (r"gnu free documentation licen[sc]e", "GFDL-1.1-or-later"),
+    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED),
+    (r"creative ?commons attribution-share ?alike|\bcc[- ]by[- ]sa[- ]4", "CC-BY-SA-4.0"),
+    (r"commons clause (?:licen[sc]e )?condition", RESTRICTED),
+    (r"(?:non-?commercial|academic|evaluation|research) (?:use|purposes) only", RESTRICTED),
+    (r"proprietary and confidential|confidential and proprietary|unauthori[sz]ed (?:copying|distribution) of this", RESTRICTED),
+    (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED),
+)  # fmt: skip
+
+_MARKS = re.compile(r"(?m)^[ \t]*(?:#+|/{2,}|/?\*+|;+|%+|--+|dnl\b|rem\b|\|+|>+|\.\.)[ \t]?|\*+/[ \t]*$")
+_BLANK = re.compile(r"[\s\"`_*]+")
+
+
+def find_tags(text: str) -> list[str]:
+    """SPDX expressions of the `SPDX-License-Identifier` tags that stand at the start of a line or a comment.
+
+    One that is not an SPDX expression is taken as it is, and so is unknown.
+    """
+    found = []
+    for match in _TAG.finditer(text):
+        expression = _TAG_END.sub("", match[2]).strip()
+        if _PLAIN_BEFORE.fullmatch(match[1]) and expression:
+            found.append(expression if is_valid(expression) else UNRECOGNISED)
+    return list(dict.fromkeys(found))
+
+
+def find_notices(text: str) -> list[str]:
+    """Licences that normalised text grants or states."""
+    found = [_gnu(match) for match in _GNU.finditer(text) if _granted(text, match.start())]
+    for match in _GNU_TITLE.finditer(text):
+        if match["short"]:
+            found.append(f"{match['short'].upper()}-{_dotted(match['number'] or '1')}-or-later")
+        else:
+            found.append(_spelled(match["name"], match["rest"], later=False))
+    for notice in NOTICES:
+        for match in notice.pattern.finditer(text):
+            if not notice.is_name or _granted(text, match.start()):
+                found.append(notice.spdx)
+                break
+    return list(dict.fromkeys(found))
+
+
+def _granted(text: str, at: int) -> bool:
+    """Whether what is named at `at` is granted shortly before."""
+    before = text[max(0, at - _GRANT_REACH) : at]
+    return any(not _DENIAL.search(before[: grant.start()]) for grant in _GRANT.finditer(before))
+
+
+def _gnu(match: re.Match[str]) -> str:
+    rest = match["rest"]
+    version = _VERSION.match(rest)
+    return _spelled(match["name"], version["n"] if version else None, later=bool(_LATER.search(rest)))
+
+
+def _spelled(name: str, version: str | None, *, later: bool) -> str:
+    family = "LGPL" if name.startswith(("lesser", "library", "lgpl")) else "GPL"
+    family = "AGPL" if name.startswith(("affero", "agpl")) else family
+    lowest = {"GPL": "1", "LGPL": "2.0", "AGPL": "3"}[family]
+    spelled = f"{family}-{_dotted(version or lowest)}{'-or-later' if later or version is None else '-only'}"
+    return spelled if is_valid(spelled) else f"{family}-{_dotted(lowest)}-or-later"
+
+
+def _dotted(version: str) -> str:
+    version = version.strip(".")
+    return version if "." in version else f"{version}.0"
+
+
+def normalise(text: str) -> str:
+    """Lower case, without comment marks and line ends: what the notices are looked for in."""
+    return _BLANK.sub(" ", _MARKS.sub("", text)).lower()
+
+
+def _windows(data: bytes, lowered: bytes) -> str:
+    """The surroundings of every hint, one behind the other."""
+    spans: list[list[int]] = []
+    for match in _HINT.finditer(lowered):
+        start, end = max(0, match.start() - _REACH), match.end() + _REACH
+        if spans and start <= spans[-1][1]:
+            spans[-1][1] = end
+        else:
+            spans.append([start, end])
+    return "\n\n".join(data[a:b].decode("utf-8", "replace") for a, b in spans)
+
+
+def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
+    """SPDX expressions that a file's own bytes state, and how: ("", no evidence) when it states none.
+
+    Returns:
+        Expressions that all hold (a file that offers a choice gives one `OR` expression), and the evidence.
+    """
+    lowered = data.lower()
+    if not any(hint in lowered for hint in _HINTS):
+        return (), ""
+    text = _windows(data, lowered)
+    tags = find_tags(text)
+    plain = normalise(text)
+    texts = find_texts(plain) if any(word in plain for word in _TEXT_WORDS) else ()
+    notices = list(dict.fromkeys([*texts, *find_notices(plain)]))
+    notices = [n for n in notices if not _said_better(n, [*notices, *tags])]
+    if len(notices) > 1 and _EITHER.search(plain) and not any(n.startswith("LicenseRef") for n in notices):
+        notices = [" OR ".join(notices)]
+    evidence = [
+        how for how, what in (("SPDX tag in the file", tags), ("notice in the file", notices)) if what
+    ]
+    return tuple(dict.fromkeys([*tags, *notices])), ", ".join(evidence)
+
+
+def _said_better(spdx: str, others: list[str]) -> bool:
+    """Whether another finding tells the same more exactly: a notice with "or later" beside the bare text, BSD-3 beside BSD-2."""
+    base = spdx.removesuffix("-only")
+    if spdx.endswith("-only") and f"{base}-or-later" in others:
+        return True
+    if spdx == "BSD-2-Clause" and {"BSD-3-Clause", "BSD-4-Clause"} & set(others):
+        return True
+    vague = {"GPL-1.0-or-later": "GPL-", "LGPL-2.0-or-later": "LGPL-"}.get(spdx)
+    return vague is not None and any(other != spdx and other.startswith(vague) for other in others)

@@ -1,0 +1,52 @@
+"""Where documents come from. A source yields every document that it sees, in one canonical order.
+
+It judges nothing but what only the reader can know: that a file cannot be read, or is longer than the limit.
+Canonical order: sources as the recipe lists them; within a source by path, compared as bytes (records: by file and line;
+packages: as the lock lists them, and as the archive holds its files). The order in which a file system lists a
+directory is never seen outside. Memory: one document, and the names of one package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sevenfold.corpus.sources.dataset import read_dataset
+from sevenfold.corpus.sources.directory import read_directory
+from sevenfold.corpus.sources.found import LANGUAGES, Found, Origin, Problem
+from sevenfold.corpus.sources.git import read_git
+from sevenfold.corpus.sources.installed import read_installed
+from sevenfold.corpus.sources.jsonl import read_jsonl
+from sevenfold.corpus.sources.packages import read_pinned
+from sevenfold.corpus.sources.stdlib import read_stdlib
+from sevenfold.recipe.schema import Source
+
+__all__ = ["LANGUAGES", "READERS", "Found", "Origin", "Problem", "read_source"]
+
+# kind of a source -> its reader: (source, directory of the recipe, max_bytes) -> documents
+READERS: Mapping[str, Callable[[Any, Path, int], Iterator[Found]]] = {
+    "stdlib": read_stdlib,
+    "directory": read_directory,
+    "jsonl": read_jsonl,
+    "lock": read_pinned,
+    "installed": read_installed,
+    "git": read_git,
+    "dataset": read_dataset,
+}
+
+
+def read_source(source: Source, base: Path, max_bytes: int) -> Iterator[Found]:
+    """Every document of a source, in canonical order.
+
+    Args:
+        source: one entry of `corpus.sources`.
+        base: directory of the recipe; relative paths start there.
+        max_bytes: a longer document is yielded without its bytes, as too_large.
+
+    Raises:
+        StorageError: the source as a whole is missing or cannot be listed, or is pinned and not fetched.
+        RecipeError: the source's settings contradict each other.
+        UsageError: a program or a library that the source needs is not installed.
+    """
+    yield from READERS[source.kind](source, base, max_bytes)

@@ -1,0 +1,82 @@
+"""Data sets in Parquet or JSON lines, one file or a directory as hubs lay it out (`data/train-00000-of-00005.parquet`).
+
+Parquet streams in batches of rows out of one row group at a time; only the columns that are named are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.corpus.sources.found import Found, Origin
+from sevenfold.corpus.sources.jsonl import read_lines
+from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
+from sevenfold.corpus.sources.tree import chooser, walk_tree
+from sevenfold.recipe.schema import DatasetSource
+
+ROWS_AT_ONCE = 64
+_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json.gz", ".ndjson")
+_DEFAULT = tuple(f"**/*{ending}" for ending in (".parquet", *_LINES))
+
+
+def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[Found]:
+    """Records of a data set, its files in order of their paths. Raises StorageError and RecipeError as `read_source` does."""
+    keys = keys_of(source)
+    origin, root = origin_of(source, keys), base / source.path
+    if root.is_dir():
+        wants = chooser(source.include or _DEFAULT)
+        files = list(walk_tree(root, lambda path: wants(str(path)), frozenset()))
+    else:
+        files = [(PurePosixPath(source.path).name, root)]
+    for name, file in files:
+        if file.suffix == ".parquet":
+            yield from _read_parquet(file, name, keys, origin, max_bytes)
+        else:
+            yield from read_lines(file, name, keys, origin, max_bytes)
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError(
+            f"Parquet needs pyarrow, which is not installed ({error})",
+            remedy="pip install 'sevenfold[train]'",
+        ) from error
+    return pyarrow
+
+
+def _read_parquet(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int) -> Iterator[Found]:
+    arrow = _arrow()
+    number = 0
+    with storage(file):
+        try:
+            with arrow.parquet.ParquetFile(file) as table:
+                columns = [column for column in keys.columns() if column in table.schema_arrow.names]
+                if keys.text not in columns:
+                    listed = ", ".join(table.schema_arrow.names)
+                    raise StorageError(
+                        f"no column {keys.text!r}; it has {listed}",
+                        where=str(file),
+                        remedy="name one as text_key",
+                    )
+                for batch in table.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
+                    for record in batch.to_pylist():
+                        number += 1
+                        yield _row(keys, origin, f"{name}:{number}", record, max_bytes)
+        except (arrow.ArrowException, ValueError) as error:
+            raise StorageError(
+                f"not a readable Parquet file, after row {number}: {error}",
+                where=str(file),
+                remedy="get the file again",
+            ) from error
+
+
+def _row(keys: Keys, origin: Origin, place: str, record: dict[str, Any], max_bytes: int) -> Found:
+    try:
+        return found_record(keys, origin, place, record, max_bytes)
+    except (KeyError, TypeError):
+        return Found(origin, place, 0, "", None, "unreadable")

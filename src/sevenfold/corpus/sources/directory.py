@@ -1,0 +1,37 @@
+"""A directory tree under one licence that the recipe declares; a file that states another one is under both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from sevenfold.corpus.sources.found import Found, Origin, read_file
+from sevenfold.corpus.sources.tree import glob_matches, glob_parts, walk_tree
+from sevenfold.recipe.schema import DirectorySource
+
+
+def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Iterator[Found]:
+    """Documents of a directory. Raises StorageError and RecipeError as `read_source` does."""
+    patterns = [glob_parts(text) for text in source.include]
+    origin = Origin(
+        source=f"directory:{source.path}",
+        version="",
+        licence=source.licence,
+        licence_evidence="declared by the recipe",
+        domain=source.domain,
+    )
+
+    def wanted(path: PurePosixPath) -> bool:
+        return any(glob_matches(path.parts, pattern) for pattern in patterns)
+
+    for path, file in walk_tree(base / source.path, wanted, frozenset()):
+        yield with_own_licence(read_file(origin, path, file, max_bytes))
+
+
+def with_own_licence(found: Found) -> Found:
+    """The document under what it states itself, too."""
+    if found.data is None:
+        return found
+    origin = found.origin.with_own(found.data)
+    return found if origin is found.origin else replace(found, origin=origin)

@@ -1,0 +1,114 @@
+"""A document as its source holds it: the record in which sources and steps meet."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from sevenfold.core.hashing import sha256
+from sevenfold.corpus.archives import Entry, Fault
+from sevenfold.corpus.licences import Licence, combine
+from sevenfold.corpus.licences.notices import licences_in
+
+BLOCK = 1 << 20
+Problem = Literal["unreadable"] | Fault
+
+_EXTENSIONS = {
+    "bash": "bash sh", "c": "c h", "cpp": "cc cpp hpp", "css": "css", "go": "go", "html": "html",
+    "java": "java", "javascript": "js mjs", "json": "json", "markdown": "md", "python": "py pyi",
+    "restructuredtext": "rst", "rust": "rs", "sql": "sql", "text": "txt", "toml": "toml",
+    "typescript": "ts", "yaml": "yaml yml",
+}  # fmt: skip
+LANGUAGES = {
+    f".{ending}": language for language, endings in _EXTENSIONS.items() for ending in endings.split()
+}
+
+
+def language_of(path: str) -> str:
+    """Language by file extension, "unknown" when the table has none."""
+    return LANGUAGES.get(PurePosixPath(path).suffix.lower(), "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where documents come from, and on what terms. `licence` is as declared, None when nothing declares one."""
+
+    source: str
+    version: str
+    licence: str | None
+    licence_evidence: str
+    domain: str
+
+    def under(self, licence: Licence) -> Origin:
+        """The same origin with another licence."""
+        return replace(self, licence=licence.expression, licence_evidence=licence.evidence)
+
+    def with_own(self, data: bytes) -> Origin:
+        """The origin of a file with these bytes: a licence that the file states itself is added, so the stricter wins."""
+        own, how = licences_in(data)
+        if not own:
+            return self
+        declared = (self.licence,) if self.licence else ()
+        expression = combine((*declared, *own))
+        if expression in declared or (declared and expression == combine(declared)):
+            return self
+        evidence = f"{self.licence_evidence}; {how}" if declared else how
+        return replace(self, licence=expression, licence_evidence=evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One document as its source holds it. `data` is None exactly when `problem` says why.
+
+    `group`: documents of one group belong together (one repository); "": the source is the group.
+    `stated_language`: what the source says of the language; "": the extension tells.
+    """
+
+    origin: Origin
+    path: str
+    n_bytes: int
+    sha256: str
+    data: bytes | None
+    problem: Problem | None = None
+    group: str = ""
+    stated_language: str = ""
+
+    @property
+    def language(self) -> str:
+        """Language as the source states it, else by file extension, "unknown" when the table has none."""
+        return self.stated_language or language_of(self.path)
+
+
+def found_entry(origin: Origin, entry: Entry) -> Found:
+    """A file of an archive as a document."""
+    return Found(origin, entry.path, entry.n_bytes, entry.sha256, entry.data, entry.fault)
+
+
+def found_text(
+    origin: Origin, path: str, text: str, max_bytes: int, group: str = "", language: str = ""
+) -> Found:
+    """A text of a record as a document."""
+    # Half of a surrogate pair, written as an escape, becomes bytes that are not UTF-8: dropped as such later.
+    data = text.encode("utf-8", "surrogatepass")
+    kept, problem = (data, None) if len(data) <= max_bytes else (None, "too_large")
+    return Found(
+        origin, path, len(data), sha256(data).hex(), kept, "too_large" if problem else None, group, language
+    )
+
+
+def read_file(origin: Origin, path: str, file: Path, max_bytes: int) -> Found:
+    """A file as a document; a longer one is hashed and counted, never held."""
+    try:
+        with file.open("rb") as handle:
+            data = handle.read(max_bytes + 1)
+            if len(data) <= max_bytes:
+                return Found(origin, path, len(data), sha256(data).hex(), data)
+            hasher, n_bytes = hashlib.sha256(data), len(data)
+            while block := handle.read(BLOCK):
+                hasher.update(block)
+                n_bytes += len(block)
+            return Found(origin, path, n_bytes, hasher.hexdigest(), None, "too_large")
+    except OSError:
+        return Found(origin, path, 0, "", None, "unreadable")

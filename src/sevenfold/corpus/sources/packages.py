@@ -1,0 +1,176 @@
+"""Pinned packages: archives from the store that `s7 corpus fetch` fills, read in memory, each file under its own licence.
+
+A package is looked through twice: once for what it says about licences, once for its documents. Its hash is checked
+before that, so what is read is what was pinned.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError, storage
+from sevenfold.corpus.archives import Entry, read_archive
+from sevenfold.corpus.archives.entry import DAMAGE
+from sevenfold.corpus.fetch.lock import KINDS, Pin, read_lock
+from sevenfold.corpus.fetch.store import PackageStore, file_digest, store_directory
+from sevenfold.corpus.licences import Licence, Survey, is_valid
+from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
+from sevenfold.corpus.sources.found import Found, Origin, found_entry
+from sevenfold.corpus.sources.tree import chooser, glob_matches
+from sevenfold.recipe.schema import PinnedSource
+
+Wanted = Callable[[str], bool]
+
+_SOURCE_TARBALL = re.compile(r".*?\.(?:orig(?:-(?P<component>[a-z0-9-]+))?\.)?tar\.\w+$")
+_NAMED_AT_MOST = 5
+
+
+def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[Found]:
+    """Documents of the packages of a lock, in its order; within a package in the archive's own order.
+
+    Raises:
+        StorageError: the lock is missing, or a package is not fetched or damaged; the remedy is the command to run.
+    """
+    wants = chooser(source.include, source.exclude)
+    path = base / source.path
+    if not path.is_file():
+        raise StorageError(
+            "no such lock", where=str(path), remedy=f"make one: `s7 corpus pin --out {path} pypi:NAME ...`"
+        )
+    pins = [pin for pin in read_lock(path) if _selected(pin, source.only)]
+    if not pins:
+        raise StorageError(f"no package in the lock is one of {', '.join(source.only)}", where=str(path))
+    store = PackageStore(store_directory())
+    _require(store, pins, path)
+    for pin in pins:
+        yield from read_package(store, pin, wants, source.domain, max_bytes)
+
+
+def _selected(pin: Pin, only: Sequence[str]) -> bool:
+    return not only or any(
+        pin.kind == name if name in KINDS else glob_matches((pin.name,), (name,)) for name in only
+    )
+
+
+def _require(store: PackageStore, pins: list[Pin], lock: Path) -> None:
+    absent = [pin for pin in pins if store.files(pin) is None]
+    if absent:
+        named = ", ".join(pin.label for pin in absent[:_NAMED_AT_MOST])
+        more = f" and {len(absent) - _NAMED_AT_MOST} more" if len(absent) > _NAMED_AT_MOST else ""
+        raise StorageError(
+            f"{len(absent)} of {len(pins)} packages are not fetched: {named}{more}",
+            where=str(lock),
+            remedy=f"run `s7 corpus fetch {lock}`",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """One archive of a package. `prefix`: what its first path component becomes; None: it stays."""
+
+    name: str
+    path: Path
+    prefix: str | None
+
+
+def read_package(
+    store: PackageStore, pin: Pin, wants: Wanted, domain: str, max_bytes: int
+) -> Iterator[Found]:
+    """Documents of one package whose path `wants` accepts, each under its licence."""
+    files = store.files(pin) or []
+    for _, path in [("", store.pinned(pin)), *files]:
+        algorithm, _, digest = path.name.partition("-")
+        if file_digest(path, algorithm) != digest:
+            raise StorageError(
+                f"{pin.label}: the stored file is not the one that was pinned",
+                where=str(path),
+                remedy="run `s7 corpus fetch` on the lock: it gets the file again",
+            )
+    survey, archives = survey_package(pin, files)
+    origin = Origin(source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain)
+    for archive in archives:
+        if pin.kind == "dsc" and re.search(r"\.debian\.tar\.\w+$", archive.name):
+            continue  # the packaging: it says what the licences are, and is no part of the work
+        for entry in _entries(archive, wants, max_bytes):
+            yield found_entry(origin.under(survey.licence_of(entry.path, entry.data)), entry)
+
+
+def survey_package(pin: Pin, files: list[tuple[str, Path]]) -> tuple[Survey, list[_Archive]]:
+    """What a package says about licences, and its archives as they are to be read."""
+    said = " AND ".join(pin.licence)
+    declared = Licence(said, "as the lock states it") if len(pin.licence) == 1 and is_valid(said) else None
+    survey = Survey(declared, pin.concluded, binary=pin.kind == "deb")
+    for name, path in files:
+        if name.endswith(".diff.gz"):
+            _survey_diff(survey, path)
+    return survey, [_survey(survey, archive) for archive in _archives(pin, files)]
+
+
+def _archives(pin: Pin, files: list[tuple[str, Path]]) -> list[_Archive]:
+    if pin.kind != "dsc":
+        strip = "" if pin.kind == "npm" or pin.file.endswith(".tar.gz") else None
+        return [_Archive(name, path, strip) for name, path in files]
+    found = [(name, path, _SOURCE_TARBALL.fullmatch(name)) for name, path in files]
+    return [
+        _Archive(name, path, None if ".debian.tar." in name else match["component"] or "")
+        for name, path, match in found
+        if match
+    ]
+
+
+def _renamed(path: str, prefix: str | None) -> str:
+    if prefix is None:
+        return path
+    first, _, rest = path.partition("/")
+    return f"{prefix}/{rest or first}" if prefix else rest or first
+
+
+def _entries(archive: _Archive, wants: Wanted, max_bytes: int) -> Iterator[Entry]:
+    with storage(archive.path), archive.path.open("rb") as file:
+        for entry in read_archive(
+            file, archive.name, lambda path: wants(_renamed(path, archive.prefix)), max_bytes
+        ):
+            yield entry if entry.fault else replace(entry, path=_renamed(entry.path, archive.prefix))
+
+
+def _survey(survey: Survey, archive: _Archive) -> _Archive:
+    """Give the survey what it wants, and see whether a source tarball has the one directory that unpacking would take off."""
+    tops: set[str] = set()
+
+    def wants(path: str) -> bool:
+        tops.add(path.partition("/")[0] if "/" in path else "")
+        return survey.wants(_renamed(path, archive.prefix)) or survey.wants(path)
+
+    entries = []
+    with storage(archive.path), archive.path.open("rb") as file:
+        for entry in read_archive(file, archive.name, wants, MAX_LICENCE_BYTES):
+            if entry.data is not None:
+                entries.append(entry)
+    if archive.prefix is not None and (len(tops) != 1 or "" in tops):
+        archive = replace(archive, prefix=None)
+    for entry in entries:
+        path = _renamed(entry.path, archive.prefix)
+        if survey.wants(path) and entry.data is not None:
+            survey.add(path, entry.data)
+    return archive
+
+
+def _survey_diff(survey: Survey, path: Path) -> None:
+    """`debian/copyright` out of the one patch that held Debian's changes before there was a debian.tar."""
+    lines: list[bytes] = []
+    inside = False
+    try:
+        with gzip.open(path) as diff:
+            for line in diff:
+                if line.startswith(b"+++ "):
+                    inside = line.split()[1].endswith(b"/debian/copyright")
+                elif inside and line.startswith(b"+"):
+                    lines.append(line[1:])
+    except DAMAGE:
+        return
+    if lines:
+        survey.add("debian/copyright", b"".join(lines))

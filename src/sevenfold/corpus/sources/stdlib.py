@@ -1,0 +1,60 @@
+"""The running interpreter's own standard library."""
+
+from __future__ import annotations
+
+import fnmatch
+import platform
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from sevenfold.core.hashing import sha256
+from sevenfold.corpus.sources.found import Found, Origin, read_file
+from sevenfold.corpus.sources.tree import walk_tree
+from sevenfold.recipe.schema import StdlibSource
+
+# Test folders repeat themselves and hold broken text on purpose; the others are not the standard library.
+STDLIB_EXCLUDED_DIRECTORIES = frozenset(
+    {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+)
+# Written when the interpreter was built, with that machine's paths in it.
+STDLIB_EXCLUDED_FILES = "_sysconfigdata*.py"
+STDLIB_LICENCE = "PSF-2.0"
+_PSF_TITLE = b"PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2"
+
+
+def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[Found]:
+    """Documents of the standard library. One licence covers it, so headers are not read."""
+    root = Path(sysconfig.get_path("stdlib"))
+    licence, evidence = stdlib_licence(root)
+    origin = Origin(
+        source="stdlib",
+        version=f"{platform.python_implementation()} {platform.python_version()}",
+        licence=licence,
+        licence_evidence=evidence,
+        domain=source.domain,
+    )
+
+    def wanted(path: PurePosixPath) -> bool:
+        return path.suffix == ".py" and not fnmatch.fnmatchcase(path.name, STDLIB_EXCLUDED_FILES)
+
+    for path, file in walk_tree(root, wanted, STDLIB_EXCLUDED_DIRECTORIES):
+        yield read_file(origin, path, file, max_bytes)
+
+
+def stdlib_licence(root: Path) -> tuple[str | None, str]:
+    """Licence of the standard library under `root`, and how it is known; None when it cannot be told."""
+    about = f"{platform.python_implementation()} {platform.python_version()}"
+    if platform.python_implementation() != "CPython":
+        return None, f"{about}: only CPython's own library is known to be {STDLIB_LICENCE}"
+    for name in ("LICENSE.txt", "LICENSE"):
+        try:
+            text = (root / name).read_bytes()
+        except OSError:
+            continue
+        if _PSF_TITLE in text:
+            return STDLIB_LICENCE, f"{about}: {name} beside the library, sha256 {sha256(text).hex()}"
+    if "Python Software Foundation" in sys.copyright:
+        return STDLIB_LICENCE, f"{about}: copyright notice of the interpreter (sys.copyright)"
+    return None, f"{about}: no licence text found"
