@@ -53,7 +53,8 @@ class Stage:
 
 
 STAGES = (
-    Stage(name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",)),
+    # Parts of an unfinished corpus carry keys of their own.
+    Stage(name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",), keeps=True),
     Stage(
         name="tokenizer",
         module="sevenfold.tokenizer.stage",
