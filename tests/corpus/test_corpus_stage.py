@@ -20,7 +20,7 @@ from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError, Usa
 from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import parts, stage
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
-from sevenfold.corpus.steps import STEPS
+from sevenfold.corpus.steps.table import STEPS
 from sevenfold.corpus.gather import split_of
 from sevenfold.corpus.stage import fingerprint, run
 from sevenfold.recipe.job import Job

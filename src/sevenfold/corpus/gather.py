@@ -119,7 +119,9 @@ class Gathered:
     def _drop_duplicates(self) -> np.ndarray:
         """int64[U]: the first document of each id, ascending by id; the others are duplicates."""
         ids = self._index_N["id"]
-        order = np.lexsort((ids[:, 3], ids[:, 2], ids[:, 1], ids[:, 0]))  # stable: canonical order among equals
+        order = np.lexsort(
+            (ids[:, 3], ids[:, 2], ids[:, 1], ids[:, 0])
+        )  # stable: canonical order among equals
         first = np.ones(len(order), bool)
         first[1:] = (ids[order[1:]] != ids[order[:-1]]).any(axis=1)
         self.outcome_N[order[~first]] = _DUPLICATE

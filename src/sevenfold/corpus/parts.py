@@ -30,9 +30,10 @@ from sevenfold.core.hashing import Json, canonical_json, digest, sha256
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
 from sevenfold.corpus.sources import Found
-from sevenfold.corpus.steps import apply, near, switched_on, tool_versions
+from sevenfold.corpus.steps import near
 from sevenfold.corpus.steps.evalhashes import EvalHashes, read
 from sevenfold.corpus.steps.shingles import ngram_hashes, unique
+from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
 from sevenfold.corpus.steps.text import Finding, Settings, Text
 from sevenfold.recipe.schema import CorpusSpec
 
@@ -86,9 +87,7 @@ def cut(
 
     def task() -> Task:
         key = digest("sevenfold/part/1", settled, *(part for item in taken for part in _identity(*item)))
-        return Task(
-            number=number, key=key, directory=directory, base=base, spec=spec, documents=tuple(taken)
-        )
+        return Task(number=number, key=key, directory=directory, base=base, spec=spec, documents=tuple(taken))
 
     for found, judgement in documents:
         size = len(found.data or b"")
@@ -256,5 +255,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
     """An array of a part; `mapped`: read from the disk as it is used. Raises StorageError."""
     with storage(path), path.open("rb") as file:
-        array: np.ndarray = np.load(path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False)
+        array: np.ndarray = np.load(
+            path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False
+        )
         return array

@@ -29,7 +29,7 @@ from sevenfold.core.documents import (
 from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import read_json, remove_partials
 from sevenfold.core.hashing import Json, digest
-from sevenfold.corpus import parts, steps
+from sevenfold.corpus import parts
 from sevenfold.corpus.gather import Gathered
 from sevenfold.corpus.ledger import (
     LEDGER_COLUMNS,
@@ -42,6 +42,7 @@ from sevenfold.corpus.ledger import (
 )
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.sources import Found, read_source
+from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.schema import CorpusSpec, StepsSpec
@@ -61,7 +62,7 @@ FINDING_COLUMNS: Columns = {
 
 def check_job(job: Job) -> None:
     """Refuse before anything runs what the corpus stage cannot do. Raises UsageError."""
-    steps.switched_on(job.recipe.corpus.steps)
+    switched_on(job.recipe.corpus.steps)
 
 
 def run(job: Job) -> StageResult:
@@ -104,7 +105,7 @@ def run(job: Job) -> StageResult:
         "pyarrow": pyarrow_version(),
         "license-expression": version("license-expression"),
         "zlib": zlib.ZLIB_RUNTIME_VERSION,  # decides the gzip figure
-        **steps.tool_versions(spec.steps),
+        **tool_versions(spec.steps),
     }
     return StageResult(outputs=outputs, facts=facts, tools=tools)
 
@@ -284,7 +285,7 @@ def _facts(directory: Path, spec: CorpusSpec, written: dict[str, Count]) -> dict
         "groups": summarise(ledger_rows(directory / LEDGER)),
         "languages": tally(ledger_rows(directory / LEDGER)),
         "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT)),
-        "steps": [step.name for step in steps.switched_on(spec.steps)],
+        "steps": [step.name for step in switched_on(spec.steps)],
     }
     if spec.steps != StepsSpec():
         found: Counter[tuple[str, str]] = Counter()

@@ -22,7 +22,13 @@ MIN_PARTS = 36
 QUERIES = {"python": "(function_definition) @function"}
 _SKIPPED = frozenset(("comment", "type", "(", ")", "[", "]", "{", "}", ",", ":", ";", "line_continuation"))
 _TRANSPARENT = frozenset(
-    ("parenthesized_expression", "expression_statement", "block", "typed_parameter", "typed_default_parameter")
+    (
+        "parenthesized_expression",
+        "expression_statement",
+        "block",
+        "typed_parameter",
+        "typed_default_parameter",
+    )
 )
 _OPAQUE = {"string": "S", "concatenated_string": "S"}
 

@@ -20,7 +20,9 @@ SHEBANGS = {
 }  # fmt: skip
 _SHEBANG = re.compile(rb"#!\s*(?:/[^\s]*/)?(?:env\s+(?:-S\s+)?)?([a-z]+)[0-9.]*\b")
 # What is not prose in a file of prose: fenced and indented code, markup, addresses.
-_NOT_PROSE = re.compile(rb"```.*?```|^(?: {4}|\t).*$|<[^>]*>|https?://\S+|[`*_#|=~-]+", re.DOTALL | re.MULTILINE)
+_NOT_PROSE = re.compile(
+    rb"```.*?```|^(?: {4}|\t).*$|<[^>]*>|https?://\S+|[`*_#|=~-]+", re.DOTALL | re.MULTILINE
+)
 
 
 def language(text: Text, settings: Settings) -> Reason | None:

@@ -61,9 +61,13 @@ def _is_person(value: bytes) -> bool:
 
 
 MIN_ENTROPY = 3.5
-_ROLES = frozenset((b"git", b"noreply", b"no-reply", b"user", b"username", b"name", b"you", b"me", b"foo", b"test"))
+_ROLES = frozenset(
+    (b"git", b"noreply", b"no-reply", b"user", b"username", b"name", b"you", b"me", b"foo", b"test")
+)
 # Reserved for examples (RFC 2606, RFC 6761), or the tail of a file name rather than of a host.
-_NO_DOMAIN = re.compile(rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|py|js|ts|c|h|rs|go|md|png|svg)$")
+_NO_DOMAIN = re.compile(
+    rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|py|js|ts|c|h|rs|go|md|png|svg)$"
+)
 
 # A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets `re` skip through a text.
 SECRETS = (
@@ -129,7 +133,9 @@ def placeholder(kind: str) -> bytes:
     return f"REDACTED_{kind.upper()}".encode()
 
 
-def _apply(text: Text, step: str, patterns: tuple[Pattern, ...], action: str, reason: Reason) -> Reason | None:
+def _apply(
+    text: Text, step: str, patterns: tuple[Pattern, ...], action: str, reason: Reason
+) -> Reason | None:
     spans = find(text.data, patterns)
     if not spans:
         return None

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 # Languages of people; every other known language is one of programs or data.
 PROSE = frozenset(("text", "markdown", "restructuredtext", "html"))
-_LETTERS = bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
+_LETTERS = (
+    bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
+)
 
 
 @dataclass(frozen=True, slots=True)
