@@ -14,6 +14,7 @@ from sevenfold.cli.base import (
     RecipeArg,
     ReplaceOption,
     WeightsOption,
+    WorkersOption,
     app,
     guarded,
     make_job,
@@ -100,13 +101,21 @@ def make(
     accept_quality: AcceptOption = False,
     replace: ReplaceOption = False,
     with_training_weights: WeightsOption = False,
+    workers: WorkersOption = "1",
 ) -> None:
     """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress, print_summary, print_verification
 
     last = pipeline.find_stage(until)
-    job = make_job(recipe, out, accept_quality, replace=replace, with_training_weights=with_training_weights)
+    job = make_job(
+        recipe,
+        out,
+        accept_quality,
+        replace=replace,
+        with_training_weights=with_training_weights,
+        workers=workers,
+    )
     try:
         with _showing_a_refusal(job):
             pipeline.make(job, until=last.name, force=force)
@@ -149,6 +158,15 @@ def _stage_command(name: str, text: str) -> None:
 
 @app.command()
 @guarded
+def corpus(
+    recipe: RecipeArg, out: OutOption, force: ForceOption = False, workers: WorkersOption = "1"
+) -> None:
+    """Stage 1: documents, licences, held-out split."""
+    _run_one("corpus", make_job(recipe, out, workers=workers), force)
+
+
+@app.command()
+@guarded
 def quantize(
     recipe: RecipeArg, out: OutOption, force: ForceOption = False, accept_quality: AcceptOption = False
 ) -> None:
@@ -159,7 +177,6 @@ def quantize(
 
 
 for _name, _text in (
-    ("corpus", "Stage 1: documents, licences, held-out split."),
     ("tokenizer", "Stage 2: vocabulary and token files."),
     ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
 ):
