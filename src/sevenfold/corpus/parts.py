@@ -48,6 +48,7 @@ INDEX = np.dtype(
         ("offset", "<i8"),  # of the path, in .texts
         ("n_path", "<i4"),
         ("n_bytes", "<i8"),  # of the text, which follows the path
+        ("n_redacted", "<i8"),  # by how many bytes the text is shorter than what was found
         ("row", "<i4"),  # in .parquet
         ("source", "<i4"),  # in `sources` of .json
         ("domain", "<i4"),  # in `domains` of .json
@@ -199,6 +200,7 @@ class _Part:
                 self._n_bytes,
                 len(path),
                 len(text.data),
+                found.n_bytes - len(text.data),
                 number,
                 self._code("sources", found.origin.source),
                 self._code("domains", text.domain),

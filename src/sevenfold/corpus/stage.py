@@ -97,6 +97,8 @@ def run(job: Job) -> StageResult:
         facts = _facts(directory, spec, written) | gathered.facts()
     finally:
         gathered.close()
+    for split in ("train", "heldout"):
+        written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
     reconcile(arrivals.seen, ledger_rows(directory / LEDGER), written)
     with storage(work):
         shutil.rmtree(work)

@@ -161,7 +161,7 @@ class LineLimits(Section):
 
 
 class Perplexity(Section):
-    """Bits per byte under a model of byte trigrams counted on the corpus itself; outside of both a document leaves."""
+    """Bits per byte under a model of byte trigrams of the corpus's other half; outside of both a document leaves."""
 
     min_bits: float = Field(default=0.5, ge=0.0, le=32.0)
     max_bits: float = Field(default=4.5, ge=0.0, le=32.0)

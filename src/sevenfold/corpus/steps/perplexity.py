@@ -1,4 +1,4 @@
-"""Step `perplexity`: how unlike the rest a document is, by byte trigrams counted on the corpus itself, in integers.
+"""Step `perplexity`: how unlike the rest a document is, by byte trigrams counted on the other half of the corpus, in integers.
 
     p(b | a1 a2) = (n(a1 a2 b) + 4 p(b | a2)) / (n(a1 a2) + 4),     p(b | a2) = (256 n(a2 b) + 1) / (256 n(a2) + 256)
 
