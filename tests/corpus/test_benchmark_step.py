@@ -65,7 +65,9 @@ def hashes(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> evalhashes.E
     return evalhashes.read(path, evalhashes.build(sets, path)["sha256"])
 
 
-def outcome(hashes: evalhashes.EvalHashes, data: str, path: str = "a.py", hits: int = 1) -> tuple[str | None, Text]:
+def outcome(
+    hashes: evalhashes.EvalHashes, data: str, path: str = "a.py", hits: int = 1
+) -> tuple[str | None, Text]:
     spec = StepsSpec(decontaminate=Decontamination(path="x", sha256="0" * 64, hits=hits))
     origin = Origin(source="t", version="", licence="MIT", licence_evidence="", domain="code")
     found = Found(origin, path, len(data), "", data.encode())
@@ -96,7 +98,10 @@ def test_prose_sets_and_hits(hashes: evalhashes.EvalHashes) -> None:
     assert (reason, text.findings[0].kind) == ("benchmark", "gsm8k")
     assert outcome(hashes, QUESTION, "a.md", hits=9)[0] == "benchmark"
     assert outcome(hashes, QUESTION, "a.md", hits=10)[0] is None
-    assert outcome(hashes, "A man sits on a roof. He pulls up tiles one after the other all day", "a.md")[0] == "benchmark"
+    assert (
+        outcome(hashes, "A man sits on a roof. He pulls up tiles one after the other all day", "a.md")[0]
+        == "benchmark"
+    )
     assert outcome(hashes, "x " * 50, "a.md")[0] is None  # GSM8K's training part may be trained on
     assert outcome(hashes, OTHER)[0] is None
 
@@ -119,7 +124,10 @@ def test_the_hash_of_a_function_forgets_names_and_layout_and_nothing_else() -> N
 
 def test_small_functions_are_everybodys() -> None:
     source = "def __init__(self, a, b, c):\n    self.a = a\n    self.b = b\n    self.c = c\n"
-    assert all(functions.whole(n) is None for n in functions.functions(parser("python").parse(source.encode()), "python"))
+    assert all(
+        functions.whole(n) is None
+        for n in functions.functions(parser("python").parse(source.encode()), "python")
+    )
 
 
 def test_the_same_sets_give_the_same_file_and_it_holds_no_text(sets: Path, tmp_path: Path) -> None:

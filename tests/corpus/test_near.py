@@ -162,7 +162,9 @@ def test_perplexity_is_the_formula() -> None:
 
     for text in (b"abracadabra", b"xyz", b"abx"):
         expected = -sum(math.log2(p(*text[i : i + 3])) for i in range(len(text) - 2)) / (len(text) - 2)
-        assert model.bits_per_byte(text) == pytest.approx(expected, abs=0.05)  # 16 bits of a small probability
+        assert model.bits_per_byte(text) == pytest.approx(
+            expected, abs=0.05
+        )  # 16 bits of a small probability
     assert model.bits_per_byte(b"ab") == 0.0
 
 

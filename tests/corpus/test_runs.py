@@ -59,7 +59,10 @@ if __name__ == "__main__":
 
 def program(rng: random.Random, n: int = 12) -> str:
     names = [f"value_{rng.randrange(5000)}" for _ in range(n)]
-    return "\n".join(f"def {name}(left, right):\n    return left * {i} + right - {name[6:]}\n" for i, name in enumerate(names))
+    return "\n".join(
+        f"def {name}(left, right):\n    return left * {i} + right - {name[6:]}\n"
+        for i, name in enumerate(names)
+    )
 
 
 def plant(base: Path, n: int = 60, seed: int = 5) -> None:
@@ -97,11 +100,20 @@ def findings(job: Job) -> list[dict[str, Any]]:
     return [dict(zip(FINDING_COLUMNS, row, strict=True)) for row in rows]
 
 
-def start(job: Job, tmp_path: Path, n_workers: object, part_bytes: int = 4000, **options: Any) -> subprocess.Popen[str]:
+def start(
+    job: Job, tmp_path: Path, n_workers: object, part_bytes: int = 4000, **options: Any
+) -> subprocess.Popen[str]:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(job.recipe.resolved()))
     (tmp_path / "driver.py").write_text(DRIVER)
-    command = [sys.executable, str(tmp_path / "driver.py"), str(recipe), str(job.out), str(n_workers), str(part_bytes)]
+    command = [
+        sys.executable,
+        str(tmp_path / "driver.py"),
+        str(recipe),
+        str(job.out),
+        str(n_workers),
+        str(part_bytes),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -147,14 +159,27 @@ def test_everything_together_reconciles_and_is_named(tmp_path: Path, make_job: M
         for row in facts["languages"]
     ]
     assert sum(totals) == facts["n_seen"]
-    assert {(row["domain"], row["language"]) for row in facts["languages"]} == {("code", "python"), ("prose", "markdown")}
+    assert {(row["domain"], row["language"]) for row in facts["languages"]} == {
+        ("code", "python"),
+        ("prose", "markdown"),
+    }
     assert facts["near_duplicates"]["n_clusters"] == 12
     noted = findings(job)
-    assert {(f["step"], f["kind"], f["n"]) for f in noted if f["step"] != "near_duplicates"} == {("personal", "email", 1)}
-    texts = [d.text for name in ("train", "heldout") for d in read_documents(job.directory("corpus") / f"{name}.parquet")]
+    assert {(f["step"], f["kind"], f["n"]) for f in noted if f["step"] != "near_duplicates"} == {
+        ("personal", "email", 1)
+    }
+    texts = [
+        d.text
+        for name in ("train", "heldout")
+        for d in read_documents(job.directory("corpus") / f"{name}.parquet")
+    ]
     assert sum("REDACTED_EMAIL" in text for text in texts) == 10
     assert not any("@mail.org" in text for text in texts)
-    kept = {d.id for name in ("train", "heldout") for d in read_documents(job.directory("corpus") / f"{name}.parquet")}
+    kept = {
+        d.id
+        for name in ("train", "heldout")
+        for d in read_documents(job.directory("corpus") / f"{name}.parquet")
+    }
     assert {f["detail"] for f in noted if f["step"] == "near_duplicates"} <= kept
 
 
@@ -211,7 +236,9 @@ def test_leak_seals(tmp_path: Path, make_job: MakeJob, split: str) -> None:
 
 def test_decontamination_through_the_stage(tmp_path: Path, make_job: MakeJob) -> None:
     plant(tmp_path)
-    question = "How many of the nineteen purple lanterns did the old keeper light before the storm came in at dusk?"
+    question = (
+        "How many of the nineteen purple lanterns did the old keeper light before the storm came in at dusk?"
+    )
     (tmp_path / "sets" / "gsm8k").mkdir(parents=True)
     (tmp_path / "sets" / "gsm8k" / "test.jsonl").write_text(json.dumps({"question": question, "answer": "7"}))
     sha = evalhashes.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
@@ -220,16 +247,19 @@ def test_decontamination_through_the_stage(tmp_path: Path, make_job: MakeJob) ->
     job = make_job(SOURCES, steps=steps)
     facts = run(job).facts
     assert facts["dropped"]["benchmark"] == 1
-    assert [f for f in facts["findings"] if f["step"] == "benchmark"] == [{"step": "benchmark", "kind": "gsm8k", "n": 7}]
+    assert [f for f in facts["findings"] if f["step"] == "benchmark"] == [
+        {"step": "benchmark", "kind": "gsm8k", "n": 7}
+    ]
     with pytest.raises(StorageError, match="the recipe names"):
         run(make_job(SOURCES, out="x", steps={"decontaminate": {"path": "eval.s7eh", "sha256": "0" * 64}}))
 
 
-def test_processes_give_the_same_root(tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_workers", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_processes_give_the_same_root(tmp_path: Path, make_job: MakeJob, n_workers: int) -> None:
     plant(tmp_path)
     job = make_job(SOURCES, steps=STEPS)
     first = root_of(job)
-    done = start(make_job(SOURCES, out="eight", steps=STEPS), tmp_path, 8)
+    done = start(make_job(SOURCES, out="processes", steps=STEPS), tmp_path, n_workers)
     output, errors = done.communicate(timeout=300)
     assert output.strip() == first, errors
 
@@ -282,7 +312,10 @@ def test_a_changed_document_or_rule_makes_its_part_anew(tmp_path: Path, make_job
     assert parts.is_made(again)
     other_rule = make_job(SOURCES, steps={**STEPS, "quality": False}).recipe.corpus
     (tmp_path / "a" / "f0.py").write_text("changed = True\n")
-    for documents, spec in ((arrivals, other_rule), ([(f, workers_policy()) for f in read_all(job)], job.recipe.corpus)):
+    for documents, spec in (
+        (arrivals, other_rule),
+        ([(f, workers_policy()) for f in read_all(job)], job.recipe.corpus),
+    ):
         (changed,) = parts.cut(documents, spec, tmp_path, tmp_path / "parts")
         assert not parts.is_made(changed)
 
@@ -317,7 +350,10 @@ def test_a_full_disk_is_named_nothing_is_lost_and_a_rerun_goes_on(tmp_path: Path
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(job.recipe.resolved()))
     done = subprocess.run(
-        [sys.executable, tmp_path / "limited.py", recipe, job.out, "1", "10000"], capture_output=True, text=True, check=False
+        [sys.executable, tmp_path / "limited.py", recipe, job.out, "1", "10000"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "StorageError" in done.stderr
     assert "the file would grow past the allowed size" in done.stderr
@@ -340,3 +376,50 @@ def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJ
     (large,) = [row for row in ledger(job) if row["reason"] == "too_large"]
     assert large["n_bytes"] == 2 << 30
     assert set(facts["dropped"]) <= set(REASONS)
+
+
+# `python -c MEMORY recipe.yaml out megabytes`: documents are made as they are read, under a bound on memory.
+MEMORY = """
+import random, resource, sys
+from pathlib import Path
+from sevenfold.corpus import parts, stage
+from sevenfold.corpus.sources import Found, Origin
+from sevenfold.core.hashing import sha256
+from sevenfold.recipe import load_recipe
+from sevenfold.recipe.job import Job
+recipe, out, megabytes = sys.argv[1:]
+origin = Origin(source="made", version="", licence="MIT", licence_evidence="", domain="code")
+def found(spec, base):
+    rng, n = random.Random(1), 0
+    while n < int(megabytes) * 1_000_000:
+        words = rng.choices(range(100000), k=600)
+        data = " ".join(f"w{word}" for word in words).encode()
+        yield Found(origin, f"f{n}.py", len(data), sha256(data).hex(), data)
+        n += len(data)
+stage._found = found
+parts.PART_BYTES = 4_000_000
+job = Job(recipe=load_recipe(Path(recipe)), out=Path(out), recipe_dir=Path(recipe).parent)
+resource.setrlimit(resource.RLIMIT_DATA, (400_000_000, 400_000_000))
+facts = stage.run(job).facts
+print(facts["n_seen"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_grows_by_the_index_alone(tmp_path: Path, make_job: MakeJob) -> None:
+    # 20 GB within 2 GB, a hundredth of it: 200 MB within 400 MB of data, of which the libraries take most.
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump(make_job(SOURCES, steps={"near_duplicates": {}, "quality": True}).recipe.resolved())
+    )
+    seen = []
+    for megabytes in (50, 200):
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, recipe, tmp_path / f"out{megabytes}", str(megabytes)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen.append(tuple(map(int, done.stdout.split())))
+    (n_few, few), (n_many, many) = seen
+    assert n_many > 3.9 * n_few
+    assert (many - few) / (n_many - n_few) < 600, f"bytes of memory for each document more: {seen}"

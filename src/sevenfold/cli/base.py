@@ -56,7 +56,9 @@ WeightsOption = Annotated[
 ]
 WorkersOption = Annotated[
     str,
-    typer.Option("--workers", metavar="N|ray", help="Processes that make the corpus, or Ray; changes no byte."),
+    typer.Option(
+        "--workers", metavar="N|ray", help="Processes that make the corpus, or Ray; changes no byte."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 

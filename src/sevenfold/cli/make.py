@@ -161,8 +161,11 @@ def _stage_command(name: str, text: str) -> None:
 def corpus(
     recipe: RecipeArg, out: OutOption, force: ForceOption = False, workers: WorkersOption = "1"
 ) -> None:
-    """Stage 1: documents, licences, held-out split."""
+    """Stage 1: documents, licences, held-out split; with a page about them."""
+    from sevenfold.report.corpus import write_corpus_report
+
     _run_one("corpus", make_job(recipe, out, workers=workers), force)
+    print(f"report: {write_corpus_report(out)}")
 
 
 @app.command()

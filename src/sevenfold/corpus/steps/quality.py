@@ -40,11 +40,11 @@ def digits(text: Text) -> float:
 
 
 def repeated_lines(text: Text) -> float:
-    """Share of the bytes in lines that stood above already; lines of fewer than 4 bytes (braces) do not count."""
-    lines = [line for line in map(bytes.strip, text.data.split(b"\n")) if len(line) > 3]
+    """Share of the bytes in lines that stood above already."""
+    lines = text.data.split(b"\n")
     if len(lines) < MIN_LINES:
         return 0.0
-    return 1 - sum(map(len, set(lines))) / sum(map(len, lines))
+    return 1 - sum(map(len, set(lines))) / max(1, sum(map(len, lines)))
 
 
 def vocabulary(text: Text) -> float:
