@@ -2,7 +2,7 @@
 
 Documents are the text files below the directories given (default: this interpreter's library and site-packages), a few times over
 with every copy's words changed when there are too few. Each engine runs in a process of its own, pinned to one core; the
-figure is CPU time (user and system, imports left out for us and counted for nobody), because the machine may be shared; wall time stands beside it.
+figure is CPU time (user and system, without imports), because the machine may be shared; wall time stands beside it.
 
     equivalent     quality rules, personal data redacted, exact and near duplicates: what datatrove is asked for, too
     without trees  all steps but syntax, decontamination (both need syntax trees) and perplexity

@@ -25,7 +25,7 @@ from datatrove.utils import word_tokenizers
 source, work, tokenizer = sys.argv[1:]
 if tokenizer == "regex":
     words = re.compile(r"\w+")
-    word_tokenizers.load_word_tokenizer("en").__class__.word_tokenize = lambda self, text: words.findall(text)
+    word_tokenizers.load_word_tokenizer("en").__class__.word_tokenize = lambda _, text: words.findall(text)
 config = MinhashConfig(n_grams=5, num_buckets=25, hashes_per_bucket=5)  # as ours
 folder, name = source.rsplit("/", 1)
 # Prose rules would drop most programs; the measures are taken all the same.
@@ -56,5 +56,5 @@ for number, pipeline in enumerate(pipelines):
     LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=f"{work}/logs{number}").run()
 wall = time.perf_counter() - started
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"wall": wall, "cpu": used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime, "rss": used.ru_maxrss * 1024,
-                  "version": version("datatrove")}))  # fmt: skip
+cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+print(json.dumps({"wall": wall, "cpu": cpu, "rss": used.ru_maxrss * 1024, "version": version("datatrove")}))

@@ -26,7 +26,8 @@ PROMPT = (
 )
 SOLUTION = (
     "    for i, a in enumerate(numbers):\n        for j, b in enumerate(numbers):\n            if i != j:\n"
-    "                distance = abs(a - b)\n                if distance < threshold:\n                    return True\n    return False\n"
+    "                distance = abs(a - b)\n                if distance < threshold:\n"
+    "                    return True\n    return False\n"
 )
 TEST = "def check(candidate):\n    assert candidate([1.0, 2.0], 0.5) == False\n"
 QUESTION = "Janet has sixteen ducks that lay one egg a day each; she eats three and sells the others for two dollars."
@@ -51,7 +52,9 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "gsm8k/test.jsonl": json.dumps({"question": QUESTION, "answer": "26"}).encode(),
         "gsm8k/train.jsonl": json.dumps({"question": "x " * 50, "answer": ""}).encode(),
         "mmlu/test/a.csv": b"question,choice0,answer\nshort,a,0\n",
-        "hellaswag/val.txt.bz2": bz2.compress(b"A man sits on a roof.\n1\nfirst ending\nhe pulls up tiles one after the other all day\nthird\nfourth\n"),
+        "hellaswag/val.txt.bz2": bz2.compress(
+            b"A man sits on a roof.\n1\nfirst ending\nhe pulls up tiles one after the other all day\nthird\nfourth\n"
+        ),
     }  # fmt: skip
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,7 +188,10 @@ def test_the_real_sets(tmp_path: Path) -> None:
     facts = evalhashes.build(root, tmp_path / "eval")
     known = evalhashes.read(tmp_path / "eval", facts["sha256"])
     assert set(known.sets) == set(evalhashes.SETS)
-    tasks = [json.loads(line) for line in gzip.open(root / "humaneval" / "HumanEval.jsonl.gz")]
+    tasks = [
+        json.loads(line)
+        for line in gzip.decompress((root / "humaneval" / "HumanEval.jsonl.gz").read_bytes()).splitlines()
+    ]
     caught = [outcome(known, task["prompt"] + task["canonical_solution"])[0] for task in tasks]
     assert caught == ["benchmark"] * 164
     ours = Path(evalhashes.__file__).read_text()

@@ -19,10 +19,10 @@ from sevenfold.core.documents import Document, read_documents, read_rows
 from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError, UsageError
 from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import parts, stage
-from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
-from sevenfold.corpus.steps.table import STEPS
 from sevenfold.corpus.gather import split_of
+from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.stage import fingerprint, run
+from sevenfold.corpus.steps.table import STEPS
 from sevenfold.recipe.job import Job
 
 TREE = {"kind": "directory", "path": "tree", "licence": "MIT"}
@@ -268,7 +268,7 @@ def test_canary_a_document_lost_between_deciding_and_writing_fails_the_stage(
     def loses_one(*arguments):
         documents = honest(*arguments)
         next(documents)
-        gathered, split, written = arguments
+        _, split, written = arguments
         written[split].n_documents -= 1
         yield from documents
 

@@ -1,4 +1,4 @@
-"""Same pins, same bytes: in any order, with any number of workers, after SIGKILL, over a full disk; and memory that does not grow."""
+"""Same pins, same bytes: in any order, with any workers, after SIGKILL, over a full disk; and memory that does not grow."""
 
 from __future__ import annotations
 
@@ -410,7 +410,7 @@ def test_memory_grows_by_the_index_alone(tmp_path: Path, make_job: MakeJob) -> N
     # 20 GB within 2 GB, a hundredth of it: 200 MB within 400 MB of data, of which the libraries take most.
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
-        yaml.safe_dump(make_job(SOURCES, steps={"near_duplicates": {}, "quality": True}).recipe.resolved())
+        yaml.safe_dump(make_job(SOURCES, steps={"near_duplicates": {}, "split": "cluster"}).recipe.resolved())
     )
     seen = []
     for megabytes in (50, 200):

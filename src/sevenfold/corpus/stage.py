@@ -1,8 +1,8 @@
 """Stage `corpus`: sources -> licensed, distinct documents in content-hash order, split; a ledger of all seen.
 
 The outputs depend on the bytes of the documents and on the recipe, not on the order of a directory, the clock, the machine or the
-number of workers. Documents go through numbered parts on disk (`corpus.parts`), which a killed run leaves for the next; what needs all
-of them is in `corpus.gather`. Memory: a few parts, and about 120 bytes a document. Formats and rules: specs/dataset.md.
+number of workers. Documents go through numbered parts on disk (`corpus.parts`), which a killed run leaves for the next; what
+needs all of them is in `corpus.gather`. Memory: a few parts, and about 120 bytes a document. Formats and rules: specs/dataset.md.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import PurePosixPath
 
-from sevenfold.corpus.sources import glob_matches
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.sources import glob_matches
 from sevenfold.corpus.steps.text import Settings, Text
 
 

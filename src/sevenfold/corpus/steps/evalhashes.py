@@ -1,7 +1,7 @@
 """The hash file of evaluation sets: 13-grams of words, and functions up to names (C14). It holds no text of a set.
 
-`build` reads the sets below a directory; `read` gives what the step `benchmark` compares with. A recipe names the file's SHA-256, so
-its digest binds what was looked for. The same sets give the same bytes. Format: specs/dataset.md.
+`build` reads the sets below a directory; `read` gives what the step `benchmark` compares with. A recipe names the file's
+SHA-256, so its digest binds what was looked for. The same sets give the same bytes. Format: specs/dataset.md.
 """
 
 from __future__ import annotations

@@ -14,8 +14,10 @@ from sevenfold.corpus.steps.text import Settings, Text
 
 HEAD_BYTES = 2000
 GENERATED_MARKERS = re.compile(
-    rb"@generated\b|\bauto-?generated (?:by|from|file|code|on)\b|\b(?:file|code) (?:is|was|has been) (?:auto(?:matically)?[- ]?)?generated\b"
-    rb"|\bgenerated (?:automatically|by (?:the )?(?:protocol buffer|swig|cython|bison|flex|cffi|yacc|lemon|ragel|thrift|openapi|antlr|autoconf|automake|pyuic|qt user interface))"
+    rb"@generated\b|\bauto-?generated (?:by|from|file|code|on)\b"
+    rb"|\b(?:file|code) (?:is|was|has been) (?:auto(?:matically)?[- ]?)?generated\b"
+    rb"|\bgenerated (?:automatically|by (?:the )?(?:protocol buffer|swig|cython|bison|flex|cffi|yacc|lemon|ragel|thrift|openapi"
+    rb"|antlr|autoconf|automake|pyuic|qt user interface))"
     rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
     re.IGNORECASE,
 )

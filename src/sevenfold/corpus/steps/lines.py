@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps.text import Settings, Text
 

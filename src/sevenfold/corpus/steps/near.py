@@ -2,8 +2,8 @@
 
 MinHash is rensa's (pinned; 125 permutations, fixed seed). Its signatures are cut into 25 bands of 5 values; documents that share
 a band are candidates (a pair of similarity 0.8 is missed with a probability of 5e-5), and candidates are VERIFIED on the sets
-themselves. Bands lie on disk and are sorted one after the other here: 16 bytes a document instead of an index of signatures in memory,
-and no answer depends on the order of insertion. Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3.
+themselves. Bands lie on disk and are sorted one after the other here: 16 bytes a document instead of an index of signatures in
+memory, and no answer depends on the order of insertion. Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ CODE_RULES = (
 )
 
 
-def quality(text: Text, settings: Settings) -> Reason | None:
+def quality(text: Text, _settings: Settings) -> Reason | None:
     """Refuse a text that breaks one of the rules for its kind."""
     for rule in PROSE_RULES if text.is_prose else CODE_RULES:
         value = rule.measure(text)

@@ -1,7 +1,8 @@
 """Steps `secrets` and `personal`: keys, passwords, addresses and numbers of people; redacted or dropped by the recipe.
 
-Own patterns, because detect-secrets reads 0.2 MB/s (dev/LOG.md). They are its high-confidence detectors: a prefix that
-the issuer fixes, a check digit, or a name beside a random value. The placeholder is a word of its own that keeps the syntax of strings and comments.
+Own patterns, because detect-secrets is too slow for a corpus (dev/LOG.md). They are its high-confidence detectors: a prefix that
+the issuer fixes, a check digit, or a name beside a random value. The placeholder is a word of its own that keeps the syntax
+of strings and comments.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Pattern:
 
     kind: str
     regex: re.Pattern[bytes]
-    check: Callable[[bytes], bool] = lambda value: True
+    check: Callable[[bytes], bool] = lambda _: True
     before: re.Pattern[bytes] | None = None
 
 

@@ -111,7 +111,7 @@ class Step:
     name: str
     function: Callable[[Text, Settings], Reason | None]
     reasons: tuple[Reason, ...]
-    is_on: Callable[[StepsSpec], bool] = lambda spec: True
+    is_on: Callable[[StepsSpec], bool] = lambda _: True
     tools: tuple[str, ...] = ()  # distributions that decide what it does
     version: int = 1
 
