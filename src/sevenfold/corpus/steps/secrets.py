@@ -96,8 +96,8 @@ PERSONAL = (
         rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn),
     Pattern("iban", re.compile(
         rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"), iban),
-    Pattern("us_social_security", re.compile(rb"[0-8][0-9]{2}-(?<!\w....)[0-9]{2}-[0-9]{4}\b"),
-        before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}\Z", re.IGNORECASE)),
+    Pattern("us_social_security", re.compile(rb"-(?<=[0-8][0-9]{2}-)[0-9]{2}-[0-9]{4}\b"),
+        before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE)),
 )  # fmt: skip
 CONTEXT_BYTES = 64  # before a match, for patterns with a condition on it
 
