@@ -19,6 +19,7 @@ from sevenfold.corpus.steps.text import need
 
 N_BANDS, N_ROWS = 25, 5
 SEED = 7
+MAX_DIFFERENT = 1 << 18  # pairs remembered as not similar; about 40 MB
 CACHE_BYTES = 64 << 20  # of shingle sets, while candidates are verified
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
@@ -86,14 +87,22 @@ class Verifier:
         self._shingles_of, self._threshold = shingles_of, threshold
         self._recent: OrderedDict[int, np.ndarray] = OrderedDict()
         self._n_bytes = 0
+        self._different: set[tuple[int, int]] = set()
         self.n_verified = 0
 
     def similar(self, a: int, b: int) -> bool:
         """Whether the Jaccard similarity of both reaches the threshold."""
+        if (a, b) in self._different:  # a pair that shares one band often shares others
+            return False
         self.n_verified += 1
         first, second = self._set(a), self._set(b)
         few, many = sorted((len(first), len(second)))
-        return few >= self._threshold * many and jaccard(first, second) >= self._threshold
+        if few >= self._threshold * many and jaccard(first, second) >= self._threshold:
+            return True
+        if len(self._different) >= MAX_DIFFERENT:
+            self._different.clear()
+        self._different.add((a, b))
+        return False
 
     def _set(self, item: int) -> np.ndarray:
         found = self._recent.pop(item, None)
