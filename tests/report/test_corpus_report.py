@@ -35,7 +35,8 @@ def test_page_and_plot(tmp_path: Path) -> None:
     assert write_corpus_report(tmp_path) is None
     (tmp_path / "corpus").mkdir()
     manifest = Manifest(
-        stage="corpus", key="", recipe_digest="", recipe_name="tiny", inputs={}, outputs=(), root="ab" * 32, tools={}, seed=1, facts=FACTS
+        stage="corpus", key="", recipe_digest="", recipe_name="tiny", inputs={}, outputs=(), root="ab" * 32,
+        tools={}, seed=1, facts=FACTS
     )  # fmt: skip
     write_manifest(tmp_path / "corpus", manifest)
     page = write_corpus_report(tmp_path)
