@@ -8,7 +8,7 @@ SLOW_READY := $(VENV)/.slow-ready
 OUT ?= out/demo
 INTEROP := .interop
 
-.PHONY: demo test check test-slow slow-tools interop lint setup bench bench-peers clean help
+.PHONY: demo test check test-slow slow-tools interop lint setup bench bench-peers bench-corpus clean help
 
 help:
 	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
@@ -59,6 +59,14 @@ build/peers/.ready: benchmarks/peers.sh benchmarks/requirements-peers.txt benchm
 bench: $(READY)
 	$(BIN)/python benchmarks/engine.py --out benchmarks/results/engine
 	$(BIN)/python benchmarks/opening.py --out benchmarks/results/opening.json
+
+# datatrove beside the corpus stage; it is slow: about twelve minutes on a free core.
+bench-corpus: $(READY) build/corpus-peers/.ready
+	$(BIN)/python benchmarks/corpus.py
+build/corpus-peers/.ready: benchmarks/requirements-corpus-peers.txt
+	$(BIN)/python -m venv build/corpus-peers
+	build/corpus-peers/bin/python -m pip --disable-pip-version-check -q install -r $<
+	touch $@
 
 $(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard interop/go/*) $(READY)
 	@scripts/interop.sh "$(INTEROP)" $(BIN)/python

@@ -12,6 +12,7 @@ from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
 from sevenfold.engine.session import Model, replay
 from sevenfold.recipe.job import Job
+from sevenfold.report.corpus import write_corpus_report
 from sevenfold.report.html import write_report
 
 COMPLETION_TOKENS = 48
@@ -54,6 +55,7 @@ def finish(job: Job) -> dict[str, Json]:
     completions = complete(Model.open(path), job.recipe.seal.sample_prompts)
     write_json(job.out / COMPLETIONS, completions)
     papers(artifact)
+    write_corpus_report(job.out)
     report = write_report(job.out)
     corpus, train = job.manifest("corpus").facts, job.manifest("train").facts
     quality, seal = job.manifest("quantize").facts, job.manifest("seal").facts

@@ -53,7 +53,10 @@ class Stage:
 
 
 STAGES = (
-    Stage(name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",), version=2),
+    # Parts of an unfinished corpus carry keys of their own.
+    Stage(
+        name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",), keeps=True, version=2
+    ),
     Stage(
         name="tokenizer",
         module="sevenfold.tokenizer.stage",

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from sevenfold.core.documents import Document, read_documents, read_rows
 from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError, UsageError
 from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.corpus import stage
+from sevenfold.corpus import parts, stage
 from sevenfold.corpus.archives import Fault
+from sevenfold.corpus.gather import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
-from sevenfold.corpus.stage import fingerprint, run, split_of
+from sevenfold.corpus.stage import fingerprint, run
+from sevenfold.corpus.steps.table import STEPS
 from sevenfold.recipe.job import Job
 
 TREE = {"kind": "directory", "path": "tree", "licence": "MIT"}
@@ -71,8 +73,10 @@ PLANTED = {
 ARCHIVE_FAULTS = set(get_args(Fault)) - {"too_large"}  # planted in test_archives.py
 
 
-def test_every_reason_has_a_planted_document() -> None:
-    assert list(PLANTED) == [reason for reason in REASONS if reason not in ARCHIVE_FAULTS]
+def test_every_reason_without_a_step_to_switch_on_has_a_planted_document() -> None:
+    switched = {reason for step in STEPS if step.name != "decode" for reason in step.reasons}
+    elsewhere = switched | {"near_duplicate", "perplexity"} | ARCHIVE_FAULTS
+    assert list(PLANTED) == [reason for reason in REASONS if reason not in elsewhere]
     assert set(REASONS) >= ARCHIVE_FAULTS
 
 
@@ -221,7 +225,7 @@ def test_everything_dropped_says_under_which_reasons(tmp_path: Path, make_job: M
     plant(tmp_path, {"a.py": b"a\n", "b.py": b"\xff", "c.py": b""})
     with pytest.raises(StorageError, match=r"3 seen, all dropped \(3 licence_not_allowed\)"):
         run(make_job([{**TREE, "licence": "GPL-3.0-only"}]))
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out" / "corpus").glob("*.parquet"))
 
 
 @pytest.mark.parametrize(("wanted", "missing"), [("train", "heldout"), ("heldout", "train")])
@@ -267,8 +271,12 @@ def test_canary_a_document_lost_between_deciding_and_writing_fails_the_stage(
     plant(tmp_path, good_files())
     honest = stage._counted
 
-    def loses_one(documents, *rest):
-        return honest(documents[1:], *rest)
+    def loses_one(*arguments):
+        documents = honest(*arguments)
+        next(documents)
+        _, split, written = arguments
+        written[split].n_documents -= 1
+        yield from documents
 
     monkeypatch.setattr(stage, "_counted", loses_one)
     with pytest.raises(SevenfoldError, match="in the ledger"):
@@ -279,15 +287,12 @@ def test_canary_a_source_document_that_never_reaches_the_ledger_fails_the_stage(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path, good_files())
-    honest = stage._Collection.take
+    honest = parts.cut
 
-    def forgets_one(self, found):
-        honest(self, found)
-        if found.path == "d0/f3.py":
-            self.rows.pop()
-            del self.kept[found.sha256]
+    def forgets_one(documents, *rest):
+        return honest((item for item in documents if item[0].path != "d0/f3.py"), *rest)
 
-    monkeypatch.setattr(stage._Collection, "take", forgets_one)
+    monkeypatch.setattr(parts, "cut", forgets_one)
     with pytest.raises(SevenfoldError, match="in the ledger"):
         run(make_job([TREE]))
 

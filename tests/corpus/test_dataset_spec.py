@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core import documents
-from sevenfold.corpus import stage
+from sevenfold.corpus.gather import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.sources import READERS, records, stdlib
+from sevenfold.corpus.steps import decode
 from sevenfold.tokenizer import router, shards
 
 PAGE = (Path(__file__).parents[2] / "specs" / "dataset.md").read_text()
@@ -61,14 +62,14 @@ def test_every_kind_of_source_is_on_the_page() -> None:
 
 def test_split_rule_as_written() -> None:
     assert "(first 8 hexadecimal digits of the id, as a number) mod corpus.holdout = 0" in section("Split")
-    assert stage.split_of("00000010" + "f" * 56, 16) == "heldout"
-    assert stage.split_of("00000011" + "0" * 56, 16) == "train"
+    assert split_of("00000010" + "f" * 56, 16) == "heldout"
+    assert split_of("00000011" + "0" * 56, 16) == "train"
 
 
 def test_allowed_controls() -> None:
     named = {"TAB": "\t", "LF": "\n", "FF": "\f", "CR": "\r"}
     assert all(name in REASONS["forbidden_control"] for name in named)
-    assert set(named.values()) == set(stage.ALLOWED_CONTROLS)
+    assert set(named.values()) == set(decode.ALLOWED_CONTROLS)
 
 
 def test_token_file_header() -> None:

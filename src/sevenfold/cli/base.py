@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sevenfold.recipe.job import Job
 
 P = ParamSpec("P")
+MAX_WORKERS = 1024
 
 # Which extra brings a module that is missing, where it is not [train].
 _EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore"), "sign") | dict.fromkeys(
@@ -52,6 +53,12 @@ ReplaceOption = Annotated[
 WeightsOption = Annotated[
     bool,
     typer.Option("--with-training-weights", help="Seal the FP32 weights, too: lanes that engines ignore."),
+]
+WorkersOption = Annotated[
+    str,
+    typer.Option(
+        "--workers", metavar="N|ray", help="Processes that make the corpus, or Ray; changes no byte."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
@@ -105,12 +112,15 @@ def make_job(
     *,
     replace: bool = False,
     with_training_weights: bool = False,
+    workers: str = "1",
 ) -> Job:
     """The job of a recipe (a file, or a shipped name) in a run directory, with progress on the terminal."""
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.recipe.job import Job
     from sevenfold.report.console import make_progress
 
+    if workers != "ray" and not (workers.isdecimal() and 1 <= int(workers) <= MAX_WORKERS):
+        raise UsageError(f"--workers {workers!r}", remedy=f"a number from 1 to {MAX_WORKERS}, or ray")
     path = resolve_recipe_path(recipe)
     return Job(
         recipe=load_recipe(path),
@@ -120,6 +130,7 @@ def make_job(
         accept_quality=accept_quality,
         replace=replace,
         with_training_weights=with_training_weights,
+        workers="ray" if workers == "ray" else int(workers),
     )
 
 

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sevenfold.cli.base import JsonOption, OutOption, RecipeArg, app, guarded, make_job, print_json
+from sevenfold.cli.base import (
+    JsonOption,
+    OutOption,
+    RecipeArg,
+    WorkersOption,
+    app,
+    guarded,
+    make_job,
+    print_json,
+)
 from sevenfold.cli.make import ForceOption, run_one
 from sevenfold.core.errors import StorageError
 
@@ -48,9 +57,14 @@ LedgerArg = Annotated[
 
 @corpus_app.command(STAGE)
 @guarded
-def build(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
-    """Stage 1: documents, licences, held-out split; the word `build` may be left out."""
-    run_one("corpus", make_job(recipe, out), force)
+def build(
+    recipe: RecipeArg, out: OutOption, force: ForceOption = False, workers: WorkersOption = "1"
+) -> None:
+    """Stage 1: documents, licences, held-out split, with a page about them; the word `build` may be left out."""
+    from sevenfold.report.corpus import write_corpus_report
+
+    run_one("corpus", make_job(recipe, out, workers=workers), force)
+    print(f"report: {write_corpus_report(out)}")
 
 
 @corpus_app.command()

@@ -14,6 +14,7 @@ from sevenfold.cli.base import (
     RecipeArg,
     ReplaceOption,
     WeightsOption,
+    WorkersOption,
     app,
     guarded,
     make_job,
@@ -103,13 +104,21 @@ def make(
     accept_quality: AcceptOption = False,
     replace: ReplaceOption = False,
     with_training_weights: WeightsOption = False,
+    workers: WorkersOption = "1",
 ) -> None:
     """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress, print_summary, print_verification
 
     last = pipeline.find_stage(until)
-    job = make_job(recipe, out, accept_quality, replace=replace, with_training_weights=with_training_weights)
+    job = make_job(
+        recipe,
+        out,
+        accept_quality,
+        replace=replace,
+        with_training_weights=with_training_weights,
+        workers=workers,
+    )
     try:
         with _showing_a_refusal(job):
             pipeline.make(job, until=last.name, force=force)

@@ -31,7 +31,22 @@ Reason = Literal[
     "too_small",
     "not_utf8",
     "forbidden_control",
+    "vendored",
+    "minified",
+    "generated",
+    "long_lines",
+    "too_many_lines",
+    "not_alphabetic",
+    "language_not_wanted",
+    "syntax_error",
+    "low_quality_prose",
+    "low_quality_code",
+    "secret",
+    "personal_data",
+    "benchmark",
     "duplicate",
+    "near_duplicate",
+    "perplexity",
 ]
 
 # In the order in which they are tried: a document leaves under the first that holds.
@@ -50,7 +65,22 @@ REASONS: Mapping[Reason, str] = {
     "too_small": "fewer bytes than corpus.min_bytes",
     "not_utf8": "not valid UTF-8",
     "forbidden_control": "a C0 control character other than TAB, LF, FF and CR",
+    "vendored": "it lies in a folder for other projects' files",
+    "minified": "a minified file, by its name or its mean line",
+    "generated": "its name or its head says that a program wrote it",
+    "long_lines": "a line of a program, or the mean of its lines, is longer than corpus.steps.lines allows",
+    "too_many_lines": "more lines than corpus.steps.lines.max_lines",
+    "not_alphabetic": "fewer letters than corpus.steps.lines.min_alphabetic",
+    "language_not_wanted": "prose in a language that corpus.steps.prose_languages does not list",
+    "syntax_error": "a program that its grammar cannot read",
+    "low_quality_prose": "prose that breaks a rule of quality",
+    "low_quality_code": "a program that breaks a rule of quality",
+    "secret": "a key or a password, and corpus.steps.secrets is drop",
+    "personal_data": "data of a person, and corpus.steps.personal is drop",
+    "benchmark": "text or a function of an evaluation set",
     "duplicate": "the same bytes as a document kept earlier in canonical order",
+    "near_duplicate": "in the cluster of a kept document: verified Jaccard similarity of corpus.steps.near_duplicates or more",
+    "perplexity": "bits per byte outside of corpus.steps.perplexity",
 }
 
 LEDGER_COLUMNS: Columns = {
@@ -120,6 +150,21 @@ def summarise(rows: Iterable[LedgerRow]) -> list[Json]:
             "seen": asdict(counts["seen"]),
             "train": asdict(counts["train"]),
             "heldout": asdict(counts["heldout"]),
+            "dropped": {reason: asdict(counts[reason]) for reason in REASONS if reason in counts},
+        }
+        for key, counts in sorted(groups.items())
+    ]
+
+
+def tally(rows: Iterable[LedgerRow]) -> list[Json]:
+    """Documents and bytes per (domain, language, licence): kept, and dropped by reason. Sorted."""
+    groups: dict[tuple[str, str, str], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
+    for row in rows:
+        groups[row.domain, row.language, row.licence][row.reason].add(row.n_bytes)
+    return [
+        {
+            **dict(zip(("domain", "language", "licence"), key, strict=True)),
+            "kept": asdict(counts[""]),
             "dropped": {reason: asdict(counts[reason]) for reason in REASONS if reason in counts},
         }
         for key, counts in sorted(groups.items())

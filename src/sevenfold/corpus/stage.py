@@ -1,72 +1,115 @@
 """Stage `corpus`: sources -> licensed, distinct documents in content-hash order, split; a ledger of all seen.
 
-The outputs depend on the bytes of the documents and on the recipe, not on the order of a directory, the clock
-or the machine. Nothing changes a text: it is kept as it is, or dropped under a reason. Memory: the kept
-texts, once. Formats and rules: specs/dataset.md.
+The outputs depend on the bytes of the documents and on the recipe, not on the order of a directory, the clock, the machine or the
+number of workers. Documents go through numbered parts on disk (`corpus.parts`), which a killed run leaves for the next; what
+needs all of them is in `corpus.gather`. Memory: a few parts, and about 120 bytes a document. Formats and rules: specs/dataset.md.
 """
 
 from __future__ import annotations
 
-import gzip
 import platform
-import re
+import shutil
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from sevenfold.core.documents import Document, pyarrow_version, write_documents, write_rows
-from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.core.hashing import Json, digest
-from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS, Count, LedgerRow, Reason, reconcile, summarise
-from sevenfold.corpus.licences import LicencePolicy
-from sevenfold.corpus.sources import Found, read_source
-from sevenfold.recipe.job import Job, StageResult
-from sevenfold.recipe.schema import CorpusSpec
-
-TRAIN, HELDOUT, LEDGER = "train.parquet", "heldout.parquet", "ledger.parquet"
-# A text file may hold these; any other C0 control marks binary data, or moves a terminal's cursor (CM-1).
-ALLOWED_CONTROLS = "\t\n\f\r"
-_FORBIDDEN = re.compile(
-    "[" + "".join(re.escape(c) for c in map(chr, range(32)) if c not in ALLOWED_CONTROLS) + "]"
+from sevenfold.core.documents import (
+    Columns,
+    Document,
+    pyarrow_version,
+    read_documents,
+    read_rows,
+    write_documents,
+    write_rows,
 )
-_PROGRESS_EVERY = 100
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.files import read_json, remove_partials
+from sevenfold.core.hashing import Json, digest
+from sevenfold.corpus import parts
+from sevenfold.corpus.gather import Gathered
+from sevenfold.corpus.ledger import (
+    LEDGER_COLUMNS,
+    REASONS,
+    Count,
+    LedgerRow,
+    reconcile,
+    summarise,
+    tally,
+)
+from sevenfold.corpus.licences import Judgement, LicencePolicy
+from sevenfold.corpus.sources import Found, read_source
+from sevenfold.corpus.steps.table import switched_on, tool_versions
+from sevenfold.corpus.workers import make_parts
+from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.schema import CorpusSpec, StepsSpec
+
+TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
+WORK = "parts"  # removed when the stage ends well
+FINDING_COLUMNS: Columns = {
+    "source": "string",
+    "path": "string",
+    "sha256": "string",
+    "step": "string",
+    "kind": "string",
+    "detail": "string",
+    "n": "int64",
+}
+
+
+def check_job(job: Job) -> None:
+    """Refuse before anything runs what the corpus stage cannot do. Raises UsageError."""
+    switched_on(job.recipe.corpus.steps)
 
 
 def run(job: Job) -> StageResult:
     """Build the corpus.
 
     Raises:
-        StorageError: a source is missing, nothing usable is in it, or a file cannot be written.
+        StorageError: a source is missing, nothing usable is in it, or a file cannot be written or read.
         RecipeError: the recipe's sources or licences cannot be understood.
         UsageError: the recipe asks for something that this version does not build, or a library is missing.
     """
     spec = job.recipe.corpus
     _refuse_unbuilt(spec)
-    job.progress.start("corpus", None, "files")
-    collection = _Collection(spec)
-    for n_seen, found in enumerate(_found(spec, job.recipe_dir), start=1):
-        collection.take(found)
-        if n_seen % _PROGRESS_EVERY == 0:
-            job.progress.advance(n_seen)
-    kept = sorted(collection.kept.values(), key=lambda document: document.id)
-    _refuse_empty(collection, spec)
     directory = job.directory("corpus")
-    written: dict[str, Count] = defaultdict(Count)
-    for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
-        write_documents(directory / name, _counted(kept, split, spec.holdout, written))
-    write_rows(directory / LEDGER, LEDGER_COLUMNS, (row.values() for row in collection.rows))
-    reconcile(collection.seen, collection.rows, written)
-    facts = _facts(collection, kept, written, spec.holdout)
-    job.progress.advance(len(collection.rows), kept=len(kept))
+    work = directory / WORK
+    job.progress.start("corpus", None, "files")
+    arrivals = _Arrivals(LicencePolicy(spec.licences))
+    n_parts = _make_parts(job, arrivals, work)
+    gathered = Gathered(work, n_parts, spec)
+    try:
+        _refuse_empty(gathered, arrivals, work, n_parts, spec)
+        written: dict[str, Count] = defaultdict(Count)
+        for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
+            write_documents(directory / name, _counted(gathered, split, written))
+        write_rows(
+            directory / LEDGER, LEDGER_COLUMNS, (row.values() for row in _settled(gathered, work, n_parts))
+        )
+        outputs = [TRAIN, HELDOUT, LEDGER]
+        (directory / FINDINGS).unlink(missing_ok=True)
+        if spec.steps != StepsSpec():
+            write_rows(directory / FINDINGS, FINDING_COLUMNS, _findings(gathered, work, n_parts))
+            outputs.append(FINDINGS)
+        facts = _facts(directory, spec, written) | gathered.facts()
+    finally:
+        gathered.close()
+    for split in ("train", "heldout"):
+        written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
+    reconcile(arrivals.seen, ledger_rows(directory / LEDGER), written)
+    with storage(work):
+        shutil.rmtree(work)
+    job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
     tools = {
         "pyarrow": pyarrow_version(),
         "license-expression": version("license-expression"),
         "zlib": zlib.ZLIB_RUNTIME_VERSION,  # decides the gzip figure
+        **tool_versions(spec.steps),
     }
-    return StageResult(outputs=[TRAIN, HELDOUT, LEDGER], facts=facts, tools=tools)
+    return StageResult(outputs=outputs, facts=facts, tools=tools)
 
 
 def fingerprint(job: Job) -> str:
@@ -74,26 +117,32 @@ def fingerprint(job: Job) -> str:
 
     Two jobs with equal recipes and fingerprints have equal corpora. Reads every file. Raises as `run` does.
     """
-    parts = []
+    identities = []
     for found in _found(job.recipe.corpus, job.recipe_dir):
         origin = found.origin
-        parts += [origin.source, origin.version, origin.licence or "", origin.licence_evidence]
-        parts += [found.path, found.sha256, str(found.n_bytes), found.problem or ""]
-    return digest("sevenfold/corpus/1", *parts)
+        identities += [origin.source, origin.version, origin.licence or "", origin.licence_evidence]
+        identities += [found.path, found.sha256, str(found.n_bytes), found.problem or ""]
+    return digest("sevenfold/corpus/1", *identities)
 
 
-def split_of(document_id: str, holdout: int) -> Literal["train", "heldout"]:
-    """The split of a document: held out when the first 32 bits of its id are a multiple of `holdout`."""
-    return "heldout" if int(document_id[:8], 16) % holdout == 0 else "train"
-
-
-def gzip_bits_per_byte(documents: list[Document]) -> float:
+def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
     """8 * (bytes of all documents, one behind the other, under gzip -9) / (bytes of the documents).
 
     One stream is the stronger opponent: each document helps to compress the next (5 % here).
     """
-    text = b"".join(document.text.encode() for document in documents)
-    return 8 * len(gzip.compress(text, 9, mtime=0)) / len(text)
+    packer = zlib.compressobj(9, wbits=31)
+    n_packed = n_bytes = 0
+    for document in documents:
+        text = document.text.encode()
+        n_bytes += len(text)
+        n_packed += len(packer.compress(text))
+    return 8 * (n_packed + len(packer.flush())) / n_bytes
+
+
+def ledger_rows(path: Path) -> Iterator[LedgerRow]:
+    """Rows of a ledger, streamed. Raises StorageError."""
+    for values in read_rows(path, LEDGER_COLUMNS):
+        yield LedgerRow(**dict(zip(LEDGER_COLUMNS, values, strict=True)))
 
 
 def _found(spec: CorpusSpec, base: Path) -> Iterator[Found]:
@@ -101,65 +150,80 @@ def _found(spec: CorpusSpec, base: Path) -> Iterator[Found]:
         yield from read_source(source, base, spec.max_bytes)
 
 
-class _Collection:
-    """What was seen and decided. `seen` counts on arrival, apart from the ledger: both are compared."""
+@dataclass
+class _Arrivals:
+    """What the sources yield, counted on arrival, apart from the ledger: both are compared at the end."""
 
-    def __init__(self, spec: CorpusSpec) -> None:
-        self._spec = spec
-        self._policy = LicencePolicy(spec.licences)
-        self.seen: dict[tuple[str, str], Count] = defaultdict(Count)
-        self.rows: list[LedgerRow] = []
-        self.kept: dict[str, Document] = {}
+    policy: LicencePolicy
+    seen: dict[tuple[str, str], Count] = field(default_factory=lambda: defaultdict(Count))
 
-    def take(self, found: Found) -> None:
-        """Decide about one document, and write that down."""
-        origin, judgement = found.origin, self._policy.judge(found.origin.licence)
-        self.seen[origin.source, judgement.spdx].add(found.n_bytes)
-        reason, text = self._decide(found, judgement.reason)
-        split: Literal["train", "heldout", ""] = ""
-        if not reason:
-            self.kept[found.sha256] = Document(found.sha256, text, origin.domain, origin.source, found.path)
-            split = split_of(found.sha256, self._spec.holdout)
-        self.rows.append(
-            LedgerRow(
-                source=origin.source,
-                version=origin.version,
-                path=found.path,
-                licence=judgement.spdx,
-                licence_evidence=origin.licence_evidence,
-                language=found.language,
-                n_bytes=found.n_bytes,
-                sha256=found.sha256,
-                domain=origin.domain,
-                split=split,
-                status="dropped" if reason else "kept",
-                reason=reason,
-            )
-        )
-
-    def _decide(self, found: Found, licence_reason: Reason | None) -> tuple[Reason | Literal[""], str]:
-        """The first reason that holds (order of `ledger.REASONS`), or "" and the text."""
-        reason = found.problem or licence_reason
-        if reason or found.data is None:
-            return reason or "unreadable", ""
-        if not found.data.strip():
-            return "empty", ""
-        if len(found.data) < self._spec.min_bytes:
-            return "too_small", ""
-        try:
-            text = found.data.decode("utf-8")
-        except UnicodeDecodeError:
-            return "not_utf8", ""
-        if _FORBIDDEN.search(text):
-            return "forbidden_control", ""
-        return ("duplicate", "") if found.sha256 in self.kept else ("", text)
+    def judged(self, documents: Iterable[Found]) -> Iterator[tuple[Found, Judgement]]:
+        """Each document with the judgement of its licence."""
+        for found in documents:
+            judgement = self.policy.judge(found.origin.licence)
+            self.seen[found.origin.source, judgement.spdx].add(found.n_bytes)
+            yield found, judgement
 
 
-def _counted(kept: list[Document], split: str, holdout: int, written: dict[str, Count]) -> Iterator[Document]:
-    for document in kept:
-        if split_of(document.id, holdout) == split:
-            written[split].add(len(document.text.encode()))
-            yield document
+def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
+    """Make the parts that are not there yet; how many there are."""
+    spec = job.recipe.corpus
+    n_parts, n_seen = 0, 0
+    with storage(work):
+        work.mkdir(parents=True, exist_ok=True)
+        remove_partials(work)
+
+    def missing() -> Iterator[parts.Task]:
+        nonlocal n_parts, n_seen
+        documents = arrivals.judged(_found(spec, job.recipe_dir))
+        for task in parts.cut(documents, spec, job.recipe_dir, work):
+            n_parts += 1
+            if parts.is_made(task):
+                n_seen += len(task.documents)
+                job.progress.advance(n_seen)
+            else:
+                yield task
+
+    for n_documents in make_parts(missing(), job.workers):
+        n_seen += n_documents
+        job.progress.advance(n_seen)
+    return n_parts
+
+
+def _counted(gathered: Gathered, split: Any, written: dict[str, Count]) -> Iterator[Document]:
+    for document in gathered.documents(split):
+        written[split].add(len(document.text.encode()))
+        yield document
+
+
+def _settled(gathered: Gathered, work: Path, n_parts: int) -> Iterator[LedgerRow]:
+    """The ledger: rows of the parts in order, with what all documents together decide."""
+    for number in range(n_parts):
+        kept = dict(gathered.part(number))
+        path = parts.part_stem(work, number).with_suffix(".parquet")
+        for place, row in enumerate(ledger_rows(path)):
+            document = kept.get(place)
+            if document is None:
+                yield row
+            else:
+                yield parts.settle(row, gathered.reason(document), gathered.split(document))
+
+
+def _findings(gathered: Gathered, work: Path, n_parts: int) -> Iterator[tuple[str | int, ...]]:
+    """What the steps found, in canonical order."""
+    remarks = defaultdict(list)
+    for remark in gathered.remarks:
+        remarks[remark.document].append(remark)
+    for number in range(n_parts):
+        stem = parts.part_stem(work, number)
+        noted: dict[int, list[tuple[str | int, ...]]] = defaultdict(list)
+        for place, *finding in read_json(stem.with_suffix(".json"))["findings"]:
+            noted[place].append(tuple(finding))
+        for place, document in gathered.part(number):
+            noted[place] += [(r.step, r.kind, r.detail, 1) for r in remarks.get(document, ())]
+        for place, row in enumerate(ledger_rows(stem.with_suffix(".parquet"))):
+            for finding in noted.get(place, ()):
+                yield row.source, row.path, row.sha256, *finding
 
 
 def _refuse_unbuilt(spec: CorpusSpec) -> None:
@@ -174,26 +238,32 @@ def _refuse_unbuilt(spec: CorpusSpec) -> None:
         )
 
 
-def _refuse_empty(collection: _Collection, spec: CorpusSpec) -> None:
-    where = ", ".join(dict.fromkeys(row.source for row in collection.rows)) or "corpus.sources"
-    if not collection.rows:
+def _refuse_empty(
+    gathered: Gathered, arrivals: _Arrivals, work: Path, n_parts: int, spec: CorpusSpec
+) -> None:
+    where = ", ".join(dict.fromkeys(source for source, _ in arrivals.seen)) or "corpus.sources"
+    n_seen = sum(count.n_documents for count in arrivals.seen.values())
+    if not n_seen:
         raise StorageError(
             "no corpus files found",
             where=where,
             remedy="check corpus.sources: the paths and the `include` globs",
         )
-    if not collection.kept:
-        dropped = Counter(row.reason for row in collection.rows)
+    kept: dict[Literal["train", "heldout"], int] = {
+        "train": gathered.n_kept("train"),
+        "heldout": gathered.n_kept("heldout"),
+    }
+    if not any(kept.values()):
+        dropped = Counter(row.reason for row in _settled(gathered, work, n_parts))
         raise StorageError(
-            f"no document left: {len(collection.rows)} seen, all dropped ({_listed(dropped)})",
+            f"no document left: {n_seen} seen, all dropped ({_listed(dropped)})",
             where=where,
             remedy="check corpus.licences and the limits min_bytes and max_bytes",
         )
-    splits = Counter(split_of(document_id, spec.holdout) for document_id in collection.kept)
-    for split in ("train", "heldout"):
-        if not splits[split]:
+    for split, n_documents in kept.items():
+        if not n_documents:
             raise StorageError(
-                f"no {split} document: {len(collection.kept)} kept, about one in {spec.holdout} is held out",
+                f"no {split} document: {sum(kept.values())} kept, about one in {spec.holdout} is held out",
                 where=where,
                 remedy="add documents, or change corpus.holdout",
             )
@@ -203,19 +273,25 @@ def _listed(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
 
 
-def _facts(
-    collection: _Collection, kept: list[Document], written: dict[str, Count], holdout: int
-) -> dict[str, Json]:
-    reasons = Counter(row.reason for row in collection.rows if row.reason)
-    return {
+def _facts(directory: Path, spec: CorpusSpec, written: dict[str, Count]) -> dict[str, Json]:
+    reasons = Counter(row.reason for row in ledger_rows(directory / LEDGER))
+    facts: dict[str, Json] = {
         "python_version": platform.python_version(),
-        "n_seen": len(collection.rows),
-        "n_kept": len(kept),
+        "n_seen": reasons.total(),
+        "n_kept": reasons[""],
         "n_train": written["train"].n_documents,
         "n_heldout": written["heldout"].n_documents,
         "bytes_train": written["train"].n_bytes,
         "bytes_heldout": written["heldout"].n_bytes,
         "dropped": {reason: reasons[reason] for reason in REASONS if reasons[reason]},
-        "groups": summarise(collection.rows),
-        "heldout_gzip_bpb": gzip_bits_per_byte([d for d in kept if split_of(d.id, holdout) == "heldout"]),
+        "groups": summarise(ledger_rows(directory / LEDGER)),
+        "languages": tally(ledger_rows(directory / LEDGER)),
+        "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT)),
+        "steps": [step.name for step in switched_on(spec.steps)],
     }
+    if spec.steps != StepsSpec():
+        found: Counter[tuple[str, str]] = Counter()
+        for _, _, _, step, kind, _, n in read_rows(directory / FINDINGS, FINDING_COLUMNS):
+            found[step, kind] += n
+        facts["findings"] = [{"step": s, "kind": k, "n": n} for (s, k), n in sorted(found.items())]
+    return facts

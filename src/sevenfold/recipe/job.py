@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json
@@ -24,6 +25,7 @@ class Job:
     out: Path
     recipe_dir: Path = Path()  # relative source paths in the recipe are taken from here
     progress: Progress = field(default_factory=Silent)
+    workers: int | Literal["ray"] = 1  # that make the corpus; they change no byte
     accept_quality: bool = (
         False  # take integers that miss the recipe's gate; recorded, so that the seal says it
     )

@@ -206,6 +206,63 @@ Source = Annotated[
 ]
 
 
+class LineLimits(Section):
+    """The shape of a text that people wrote: its lines, and the share of letters in it."""
+
+    max_line: Bytes = 1000
+    max_mean_line: Bytes = 100
+    max_lines: Positive = 100_000
+    min_alphabetic: Ratio = 0.25
+
+
+class Perplexity(Section):
+    """Bits per byte under a model of byte trigrams of the corpus's other half; outside of both a document leaves."""
+
+    min_bits: float = Field(default=0.5, ge=0.0, le=32.0)
+    max_bits: float = Field(default=4.5, ge=0.0, le=32.0)
+
+
+class NearDuplicates(Section):
+    """Documents whose sets of word shingles have at least this Jaccard similarity are one cluster."""
+
+    jaccard: Annotated[float, Field(ge=0.5, le=1.0), Unit.RATIO] = 0.8
+    shingle: Annotated[int, Field(ge=1, le=64)] = 5  # words
+    keep: bool = False  # all of a cluster stay, and share a split with `split: cluster`
+
+
+class Decontamination(Section):
+    """Hashes of evaluation sets (`s7 eval-hashes`); the digest binds them without the sets themselves."""
+
+    path: FilePath
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    hits: Positive = 1
+
+
+class DomainRule(Section):
+    """Documents of one of the languages, or under one of the globs, belong to `domain`."""
+
+    domain: Name
+    languages: tuple[Name, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+class StepsSpec(Section):
+    """What is done to documents after they were read. By default nothing but decoding and exact duplicates."""
+
+    lines: LineLimits | None = None
+    drop: tuple[Literal["generated", "minified", "vendored"], ...] = ()
+    prose_languages: tuple[Name, ...] = ()
+    syntax: tuple[Name, ...] = ()
+    secrets: Literal["keep", "redact", "drop"] = "keep"
+    personal: Literal["keep", "redact", "drop"] = "keep"
+    quality: bool = False
+    decontaminate: Decontamination | None = None
+    near_duplicates: NearDuplicates | None = None
+    perplexity: Perplexity | None = None
+    domains: tuple[DomainRule, ...] = ()
+    split: Literal["document", "cluster", "source"] = "document"
+
+
 class CorpusSpec(Section):
     """What the model reads. One document in `holdout` (by content hash) is never trained on."""
 
@@ -215,6 +272,7 @@ class CorpusSpec(Section):
     min_bytes: Bytes = 1
     max_bytes: Bytes = 1 << 20
     mix: dict[str, Ratio] = Field(default_factory=dict)
+    steps: StepsSpec = StepsSpec()
 
 
 class Objectives(Section):

@@ -289,6 +289,9 @@ def _data(run: Run) -> Markup:
             "Seen = train + held out + dropped, checked per source and licence. Every file: corpus/ledger.parquet.",
             class_="note",
         ),
+        tag("p", tag("a", "By domain, language and licence", href="corpus.html"), class_="note")
+        if run.fact("corpus", "languages")
+        else "",
     )
 
 

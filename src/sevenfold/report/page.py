@@ -114,9 +114,9 @@ def section(title: str, *children: object) -> Markup:
     return tag("section", tag("h2", title), *children)
 
 
-def document(title: str, *children: object) -> bytes:
-    """The whole page as UTF-8 bytes."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+def document(title: str, *children: object, pictures: str = "data:") -> bytes:
+    """The whole page as UTF-8 bytes. `pictures`: where they may come from ('self': files beside the page)."""
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src {pictures}"
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'

@@ -1,0 +1,61 @@
+"""Step `generated`: files that a program wrote, that a minifier pressed, or that belong to another project.
+
+Markers are looked for where their writers put them: in the first bytes. Names and folders are those that
+GitHub's linguist and packagers treat the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.steps.text import Settings, Text
+
+HEAD_BYTES = 2000
+GENERATED_MARKERS = re.compile(
+    rb"@generated\b|\bauto-?generated (?:by|from|file|code|on)\b"
+    rb"|\b(?:file|code) (?:is|was|has been) (?:auto(?:matically)?[- ]?)?generated\b"
+    rb"|\bgenerated (?:automatically|by (?:the )?(?:protocol buffer|swig|cython|bison|flex|cffi|yacc|lemon|ragel|thrift|openapi"
+    rb"|antlr|autoconf|automake|pyuic|qt user interface))"
+    rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
+    re.IGNORECASE,
+)
+GENERATED_NAMES = re.compile(
+    r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|poetry|Cargo)\.lock$"
+    r"|^moc_.*\.cpp$|^qrc_.*\.cpp$|\.designer\.cs$|^parsetab\.py$|^_sysconfigdata"
+)
+MINIFIED_NAMES = re.compile(r"[.-]min\.(?:js|css|mjs)$|\.bundle\.js$|\.map$")
+# By the mean line a minifier gives itself away, whatever the file is called.
+MINIFIED_LANGUAGES = frozenset(("javascript", "css", "html", "typescript"))
+MINIFIED_MEAN_LINE = 200
+VENDORED_FOLDERS = frozenset(
+    (
+        "node_modules", "bower_components", "vendor", "vendors", "vendored", "_vendor", "_vendored", "third_party",
+        "third-party", "thirdparty", "3rdparty", "site-packages", "dist-packages", "Godeps", "extern", "externals",
+    )
+)  # fmt: skip
+
+
+def generated(text: Text, settings: Settings) -> Reason | None:
+    """The kinds that `corpus.steps.drop` names."""
+    wanted = settings.spec.drop
+    path = PurePosixPath(text.found.path)
+    if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(path.parts[:-1]):
+        return "vendored"
+    if "minified" in wanted and _is_minified(text, path.name):
+        return "minified"
+    if "generated" in wanted and (
+        GENERATED_NAMES.search(path.name) or GENERATED_MARKERS.search(text.data[:HEAD_BYTES])
+    ):
+        return "generated"
+    return None
+
+
+def _is_minified(text: Text, name: str) -> bool:
+    if MINIFIED_NAMES.search(name):
+        return True
+    if text.language not in MINIFIED_LANGUAGES:
+        return False
+    lengths = text.line_lengths_L
+    return int(lengths.sum()) > MINIFIED_MEAN_LINE * len(lengths) and len(text.data) > 2 * MINIFIED_MEAN_LINE

@@ -1,0 +1,24 @@
+"""Step `lines`: texts in the shape that people give them. Data in text form (tables, blobs, dumps) is not."""
+
+from __future__ import annotations
+
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.steps.text import Settings, Text
+
+
+def lines(text: Text, settings: Settings) -> Reason | None:
+    """Limits of `corpus.steps.lines`: longest and mean line in bytes, number of lines, share of letters.
+
+    A line of prose may be a paragraph: the first two bind programs and data only.
+    """
+    limits = settings.spec.lines
+    if limits is None:
+        return None
+    lengths = text.line_lengths_L
+    if len(lengths) > limits.max_lines:
+        return "too_many_lines"
+    if not text.is_prose and (
+        int(lengths.max()) > limits.max_line or int(lengths.sum()) > limits.max_mean_line * len(lengths)
+    ):
+        return "long_lines"
+    return "not_alphabetic" if text.n_letters < limits.min_alphabetic * len(text.data) else None

@@ -1,0 +1,94 @@
+"""Step `quality`: rules as data. A rule bounds one measure of the text; the first that is broken is the finding.
+
+The measures are those of Gopher (Rae et al., 2021, table A1) that need no word list, and their counterparts for programs.
+Every bound is a share or a length, so a rule means the same for a short document and for a long one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.steps.shingles import unique
+from sevenfold.corpus.steps.text import Settings, Text
+
+MIN_LINES = 10  # below, repeated lines are no sign of anything
+MIN_WORDS = 200  # below, neither is a small vocabulary
+
+
+def n_words(text: Text) -> float:
+    """Words."""
+    return len(text.words_W)
+
+
+def mean_word(text: Text) -> float:
+    """Letters for each word."""
+    return text.n_letters / max(1, len(text.words_W))
+
+
+def letters(text: Text) -> float:
+    """Share of letters."""
+    return text.n_letters / len(text.data)
+
+
+def digits(text: Text) -> float:
+    """Share of decimal digits."""
+    return 1 - len(text.data.translate(None, b"0123456789")) / len(text.data)
+
+
+def repeated_lines(text: Text) -> float:
+    """Share of the bytes in lines that stood above already."""
+    lines = text.data.split(b"\n")
+    if len(lines) < MIN_LINES:
+        return 0.0
+    return 1 - sum(map(len, set(lines))) / max(1, sum(map(len, lines)))
+
+
+def vocabulary(text: Text) -> float:
+    """Different words among the first MIN_WORDS * 5, as a share of MIN_WORDS; 1 for a short text."""
+    words = text.words_W[: MIN_WORDS * 5]
+    return len(unique(words)) / MIN_WORDS if len(words) >= MIN_WORDS else 1.0
+
+
+def longest_word(text: Text) -> float:
+    """Longest run of bytes without a space, tab or line end."""
+    codes = np.frombuffer(text.data, np.uint8)
+    return float(np.diff(np.flatnonzero(codes <= 32), prepend=-1, append=len(codes)).max()) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The measure must be within both bounds."""
+
+    measure: Callable[[Text], float]
+    least: float = 0.0
+    most: float = float("inf")
+
+
+PROSE_RULES = (
+    Rule(n_words, least=20),
+    Rule(mean_word, least=2.5, most=12),
+    Rule(letters, least=0.5),
+    Rule(vocabulary, least=0.15),
+    Rule(repeated_lines, most=0.3),
+)
+CODE_RULES = (
+    Rule(letters, least=0.2),
+    Rule(digits, most=0.4),
+    Rule(longest_word, most=1000),
+    Rule(vocabulary, least=0.05),
+    Rule(repeated_lines, most=0.7),
+)
+
+
+def quality(text: Text, _settings: Settings) -> Reason | None:
+    """Refuse a text that breaks one of the rules for its kind."""
+    for rule in PROSE_RULES if text.is_prose else CODE_RULES:
+        value = rule.measure(text)
+        if not rule.least <= value <= rule.most:
+            text.note("quality", rule.measure.__name__, f"{value:.4g}")
+            return "low_quality_prose" if text.is_prose else "low_quality_code"
+    return None

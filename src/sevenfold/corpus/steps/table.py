@@ -1,0 +1,116 @@
+"""The steps between a source and the corpus, as a table: name, function, reasons, version. In the order in which they are tried.
+
+A step sees one document and the recipe, nothing else: no clock, no order, no neighbour. So parts of a corpus can be made by
+any process, in any order, twice, and are the same. What needs all documents (duplicates, perplexity, the split) is in
+`sevenfold.corpus.gather`.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from sevenfold.core.errors import UsageError
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.steps.benchmark import benchmark
+from sevenfold.corpus.steps.decode import decode
+from sevenfold.corpus.steps.domains import domains
+from sevenfold.corpus.steps.generated import generated
+from sevenfold.corpus.steps.language import language
+from sevenfold.corpus.steps.lines import lines
+from sevenfold.corpus.steps.quality import quality
+from sevenfold.corpus.steps.secrets import personal, secrets
+from sevenfold.corpus.steps.syntax import GRAMMARS, syntax
+from sevenfold.corpus.steps.text import Settings, Step, Text
+from sevenfold.recipe.schema import StepsSpec
+
+_GRAMMAR_TOOLS = ("tree-sitter", *(grammar.module.replace("_", "-") for grammar in GRAMMARS.values()))
+
+STEPS = (
+    Step(
+        name="decode",
+        function=decode,
+        reasons=("empty", "too_small", "not_utf8", "forbidden_control"),
+    ),
+    Step(
+        name="generated",
+        function=generated,
+        reasons=("vendored", "minified", "generated"),
+        is_on=lambda spec: bool(spec.drop),
+    ),
+    Step(
+        name="lines",
+        function=lines,
+        reasons=("long_lines", "too_many_lines", "not_alphabetic"),
+        is_on=lambda spec: spec.lines is not None,
+    ),
+    Step(
+        name="language",
+        function=language,
+        reasons=("language_not_wanted",),
+        is_on=lambda spec: bool(spec.prose_languages or spec.syntax or spec.domains),
+        tools=("py3langid",),
+    ),
+    Step(
+        name="syntax",
+        function=syntax,
+        reasons=("syntax_error",),
+        is_on=lambda spec: bool(spec.syntax),
+        tools=_GRAMMAR_TOOLS,
+    ),
+    Step(
+        name="quality",
+        function=quality,
+        reasons=("low_quality_prose", "low_quality_code"),
+        is_on=lambda spec: spec.quality,
+    ),
+    Step(
+        name="secrets",
+        function=secrets,
+        reasons=("secret",),
+        is_on=lambda spec: spec.secrets != "keep",
+    ),
+    Step(
+        name="personal",
+        function=personal,
+        reasons=("personal_data",),
+        is_on=lambda spec: spec.personal != "keep",
+    ),
+    Step(
+        name="benchmark",
+        function=benchmark,
+        reasons=("benchmark",),
+        is_on=lambda spec: spec.decontaminate is not None,
+        tools=("tree-sitter", "tree-sitter-python"),
+    ),
+    Step(name="domains", function=domains, reasons=(), is_on=lambda spec: bool(spec.domains)),
+)
+
+
+def switched_on(spec: StepsSpec) -> tuple[Step, ...]:
+    """The steps that a recipe has, in order.
+
+    Raises:
+        UsageError: it names a language without a grammar.
+    """
+    if unknown := [name for name in spec.syntax if name not in GRAMMARS]:
+        raise UsageError(
+            f"no grammar for {', '.join(map(repr, unknown))}",
+            where="corpus.steps.syntax",
+            remedy=f"grammars: {', '.join(GRAMMARS)}",
+        )
+    return tuple(step for step in STEPS if step.is_on(spec))
+
+
+def apply(text: Text, steps: tuple[Step, ...], settings: Settings) -> Reason | None:
+    """Take a document through the steps; the reason under which it leaves, or None. What is left may not be empty."""
+    for step in steps:
+        if reason := step.function(text, settings):
+            return reason
+    return None
+
+
+def tool_versions(spec: StepsSpec) -> dict[str, str]:
+    """Distributions that decide what the steps of a recipe do, with their versions."""
+    names = {tool for step in switched_on(spec) for tool in step.tools}
+    names |= {"rensa", "numpy"} if spec.near_duplicates else set()
+    return {name: version(name) for name in sorted(names)}

@@ -1,0 +1,127 @@
+"""What a step is given: one document on its way, with the little that several steps compute once for all."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sevenfold.core.errors import UsageError
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.sources import Found
+from sevenfold.corpus.steps.shingles import word_hashes
+from sevenfold.recipe.schema import StepsSpec
+
+if TYPE_CHECKING:
+    from sevenfold.corpus.steps.evalhashes import EvalHashes
+
+# Languages of people; every other known language is one of programs or data.
+PROSE = frozenset(("text", "markdown", "restructuredtext", "html"))
+_LETTERS = (
+    bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a step noticed: counted, and kept for people to read."""
+
+    step: str
+    kind: str
+    detail: str
+    n: int = 1
+
+
+@dataclass
+class Text:
+    """A document between its source and the corpus. Steps may replace `data`, `language` and `domain`, nothing else."""
+
+    found: Found
+    data: bytes
+    language: str
+    domain: str
+    findings: list[Finding] = field(default_factory=list)
+    _tree: tuple[str, Any] | None = None
+
+    @property
+    def is_prose(self) -> bool:
+        """Whether people are meant to read it, rather than programs."""
+        return self.language in PROSE
+
+    @cached_property
+    def n_letters(self) -> int:
+        """ASCII letters, and all bytes of other letters and signs."""
+        return len(self.data) - len(self.data.translate(None, _LETTERS))
+
+    @cached_property
+    def line_lengths_L(self) -> np.ndarray:  # noqa: N802 - shape suffix: L lines
+        """int64[L]: bytes of each line without its end; a last line without an end counts."""
+        codes = np.frombuffer(self.data, np.uint8)
+        ends = np.flatnonzero(codes == 10)
+        if not self.data.endswith(b"\n"):
+            ends = np.append(ends, len(codes))
+        return np.diff(ends, prepend=-1) - 1
+
+    @cached_property
+    def words_W(self) -> np.ndarray:  # noqa: N802 - shape suffix: W words
+        """u64[W]: hash of each word."""
+        return word_hashes(self.data)
+
+    def tree(self, language: str) -> Any:
+        """Syntax tree of the text as `language`, parsed once."""
+        from sevenfold.corpus.steps.syntax import parser
+
+        if self._tree is None or self._tree[0] != language:
+            self._tree = (language, parser(language).parse(self.data))
+        return self._tree[1]
+
+    def replace(self, data: bytes) -> None:
+        """Put other bytes in the place of the text; what was computed of it is forgotten."""
+        self.data = data
+        self._tree = None
+        for name in ("n_letters", "line_lengths_L", "words_W"):
+            self.__dict__.pop(name, None)
+
+    def note(self, step: str, kind: str, detail: str, n: int = 1) -> None:
+        """Write a finding down."""
+        self.findings.append(Finding(step, kind, detail, n))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steps of one recipe need. `eval_hashes`: None without decontamination."""
+
+    spec: StepsSpec
+    min_bytes: int
+    eval_hashes: EvalHashes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One row of the table of steps.
+
+    `function` gives the reason under which the document leaves, or None. Raise `version` when a change of code
+    changes what it decides: parts of an unfinished run are then made anew.
+    """
+
+    name: str
+    function: Callable[[Text, Settings], Reason | None]
+    reasons: tuple[Reason, ...]
+    is_on: Callable[[StepsSpec], bool] = lambda _: True
+    tools: tuple[str, ...] = ()  # distributions that decide what it does
+    version: int = 1
+
+
+def need(module: str) -> Any:
+    """A library that one step needs. Raises UsageError when it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"a corpus step needs {module}, which is not installed ({error})",
+            remedy="pip install 'sevenfold[train]'",
+        ) from error

@@ -1,0 +1,428 @@
+"""Same pins, same bytes: in any order, with any workers, after SIGKILL, over a full disk; and memory that does not grow."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sevenfold.core.documents import read_documents, read_rows
+from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.manifest import hash_outputs, output_root
+from sevenfold.corpus import parts, workers
+from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
+from sevenfold.corpus.stage import FINDING_COLUMNS, run
+from sevenfold.corpus.steps import evalhashes
+from sevenfold.recipe.job import Job
+
+MakeJob = Callable[..., Job]
+STEPS: dict[str, Any] = {
+    "lines": {"min_alphabetic": 0.1},
+    "drop": ["generated", "vendored"],
+    "syntax": ["python"],
+    "secrets": "redact",
+    "personal": "redact",
+    "quality": True,
+    "near_duplicates": {},
+    "domains": [{"domain": "prose", "languages": ["markdown"]}],
+}
+SOURCES = [
+    {"kind": "directory", "path": name, "licence": "MIT", "include": ["**/*.py", "**/*.md"]} for name in ("a", "b")
+]  # fmt: skip
+# What a job is in a process of its own: `python -c DRIVER recipe.yaml out workers part_bytes`.
+DRIVER = """
+import sys
+from pathlib import Path
+from sevenfold.core.manifest import hash_outputs, output_root
+from sevenfold.corpus import parts
+from sevenfold.corpus.stage import run
+from sevenfold.recipe import load_recipe
+from sevenfold.recipe.job import Job
+if __name__ == "__main__":
+    recipe, out, workers, part_bytes = sys.argv[1:]
+    parts.PART_BYTES = int(part_bytes)
+    job = Job(recipe=load_recipe(Path(recipe)), out=Path(out), recipe_dir=Path(recipe).parent,
+              workers=workers if workers == "ray" else int(workers))
+    print(output_root(hash_outputs(job.directory("corpus"), run(job).outputs)))
+"""
+
+
+def program(rng: random.Random, n: int = 12) -> str:
+    names = [f"value_{rng.randrange(5000)}" for _ in range(n)]
+    return "\n".join(
+        f"def {name}(left, right):\n    return left * {i} + right - {name[6:]}\n"
+        for i, name in enumerate(names)
+    )
+
+
+def plant(base: Path, n: int = 60, seed: int = 5) -> None:
+    """Two sources with programs, near copies across them, exact copies, prose, secrets, and things to drop."""
+    rng = random.Random(seed)
+    for number in range(n):
+        text = program(rng)
+        files = {f"a/f{number}.py": text}
+        if number % 5 == 0:
+            files[f"b/near{number}.py"] = text + "\n# one more remark\n"
+        if number % 7 == 0:
+            files[f"b/copy{number}.py"] = text
+        if number % 6 == 0:
+            files[f"b/mail{number}.py"] = program(rng) + f"\n# by person{number}@mail.org\n"
+        if number % 10 == 0:
+            files[f"b/bad{number}.py"] = text + "def broken(:\n"
+            files[f"b/vendor/v{number}.py"] = program(rng)
+            files[f"a/page{number}.md"] = " ".join(f"word{rng.randrange(900)}" for _ in range(120)) + "\n"
+        for name, content in files.items():
+            (base / name).parent.mkdir(parents=True, exist_ok=True)
+            (base / name).write_text(content)
+
+
+def root_of(job: Job) -> str:
+    return output_root(hash_outputs(job.directory("corpus"), run(job).outputs))
+
+
+def ledger(job: Job) -> list[dict[str, Any]]:
+    rows = read_rows(job.directory("corpus") / "ledger.parquet", LEDGER_COLUMNS)
+    return [dict(zip(LEDGER_COLUMNS, row, strict=True)) for row in rows]
+
+
+def findings(job: Job) -> list[dict[str, Any]]:
+    rows = read_rows(job.directory("corpus") / "findings.parquet", FINDING_COLUMNS)
+    return [dict(zip(FINDING_COLUMNS, row, strict=True)) for row in rows]
+
+
+def start(
+    job: Job, tmp_path: Path, n_workers: object, part_bytes: int = 4000, **options: Any
+) -> subprocess.Popen[str]:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(job.recipe.resolved()))
+    (tmp_path / "driver.py").write_text(DRIVER)
+    command = [
+        sys.executable,
+        str(tmp_path / "driver.py"),
+        str(recipe),
+        str(job.out),
+        str(n_workers),
+        str(part_bytes),
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_same_root_whatever_the_parts_and_the_order_of_files(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path)
+    job = make_job(SOURCES, steps=STEPS)
+    first = root_of(job)
+    assert not (job.directory("corpus") / "parts").exists()
+    monkeypatch.setattr(parts, "PART_BYTES", 3000)
+    walk = os.walk
+
+    def backwards(top: Path, **options: Any) -> Any:
+        for directory, subdirectories, names in walk(top, **options):
+            subdirectories.reverse()
+            yield directory, subdirectories, names[::-1]
+
+    monkeypatch.setattr(os, "walk", backwards)
+    assert root_of(make_job(SOURCES, out="second", steps=STEPS)) == first
+    monkeypatch.setattr(parts, "PART_DOCUMENTS", 1)
+    assert root_of(make_job(SOURCES, out="third", steps=STEPS)) == first
+
+
+def test_kept_documents_do_not_depend_on_the_order_of_sources(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    both = []
+    for out, sources in (("one", SOURCES), ("two", SOURCES[::-1])):
+        job = make_job(sources, out=out, steps=STEPS)
+        run(job)
+        both.append([d.id for d in read_documents(job.directory("corpus") / "train.parquet")])
+    assert both[0] == both[1]
+
+
+def test_everything_together_reconciles_and_is_named(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    job = make_job(SOURCES, steps=STEPS)
+    facts = run(job).facts
+    assert facts["n_seen"] == len(ledger(job)) == facts["n_kept"] + sum(facts["dropped"].values())
+    assert facts["dropped"] == {"vendored": 6, "syntax_error": 6, "duplicate": 9, "near_duplicate": 12}
+    totals = [
+        row["kept"]["n_documents"] + sum(c["n_documents"] for c in row["dropped"].values())
+        for row in facts["languages"]
+    ]
+    assert sum(totals) == facts["n_seen"]
+    assert {(row["domain"], row["language"]) for row in facts["languages"]} == {
+        ("code", "python"),
+        ("prose", "markdown"),
+    }
+    assert facts["near_duplicates"]["n_clusters"] == 12
+    noted = findings(job)
+    assert {(f["step"], f["kind"], f["n"]) for f in noted if f["step"] != "near_duplicates"} == {
+        ("personal", "email", 1)
+    }
+    texts = [
+        d.text
+        for name in ("train", "heldout")
+        for d in read_documents(job.directory("corpus") / f"{name}.parquet")
+    ]
+    assert sum("REDACTED_EMAIL" in text for text in texts) == 10
+    assert not any("@mail.org" in text for text in texts)
+    kept = {
+        d.id
+        for name in ("train", "heldout")
+        for d in read_documents(job.directory("corpus") / f"{name}.parquet")
+    }
+    assert {f["detail"] for f in noted if f["step"] == "near_duplicates"} <= kept
+
+
+def test_the_longest_of_a_cluster_stays(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    job = make_job(SOURCES, steps={"near_duplicates": {}})
+    run(job)
+    reasons = {row["path"]: row["reason"] for row in ledger(job)}
+    assert reasons["f5.py"] == "near_duplicate"
+    assert reasons["near5.py"] == ""
+
+
+def test_perplexity_drops_what_is_unlike_the_rest(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    noise = random.Random(1)
+    (tmp_path / "a" / "noise.py").write_text("".join(chr(33 + noise.randrange(90)) for _ in range(3000)))
+    job = make_job(SOURCES, steps={"perplexity": {"min_bits": 0.1, "max_bits": 6.0}})
+    facts = run(job).facts
+    assert facts["dropped"]["perplexity"] == 1
+    (found,) = findings(job)
+    assert (found["path"], found["kind"]) == ("noise.py", "bits_per_byte")
+    assert float(found["detail"]) > 6
+
+
+@pytest.mark.parametrize("split", ["cluster", "source"])
+def test_leak_seals(tmp_path: Path, make_job: MakeJob, split: str) -> None:
+    rng = random.Random(2)
+    sources = []
+    for number in range(30):
+        (tmp_path / f"s{number}").mkdir()
+        sources.append({"kind": "directory", "path": f"s{number}", "licence": "MIT"})
+        for file in range(4):
+            (tmp_path / f"s{number}" / f"f{file}.py").write_text(program(rng))
+    for number in range(0, 30, 3):  # near copies from one package in the next
+        text = (tmp_path / f"s{number}" / "f0.py").read_text()
+        (tmp_path / f"s{number + 1}" / "near.py").write_text(text + "\n# remark\n")
+    job = make_job(sources, steps={"near_duplicates": {"keep": True}, "split": split})
+    facts = run(job).facts
+    assert facts["n_kept"] == 130
+    rows = {(row["source"], row["path"]): row["split"] for row in ledger(job)}
+    pairs = [(f"directory:s{n}", f"directory:s{n + 1}") for n in range(0, 30, 3)]
+    assert all(rows[a, "f0.py"] == rows[b, "near.py"] for a, b in pairs)
+    assert {rows[a, "f0.py"] for a, _ in pairs} == {"train", "heldout"}
+    splits_by_source = {source: {s for (name, _), s in rows.items() if name == source} for source, _ in rows}
+    if split == "source":
+        assert all(len(found) == 1 for found in splits_by_source.values())
+        assert all(splits_by_source[a] == splits_by_source[b] for a, b in pairs)
+    # Canary: the split by document tears clusters apart.
+    plain = make_job(sources, out="plain", steps={"near_duplicates": {"keep": True}})
+    run(plain)
+    torn = {(row["source"], row["path"]): row["split"] for row in ledger(plain)}
+    assert any(torn[a, "f0.py"] != torn[b, "near.py"] for a, b in pairs)
+
+
+def test_decontamination_through_the_stage(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    question = (
+        "How many of the nineteen purple lanterns did the old keeper light before the storm came in at dusk?"
+    )
+    (tmp_path / "sets" / "gsm8k").mkdir(parents=True)
+    (tmp_path / "sets" / "gsm8k" / "test.jsonl").write_text(json.dumps({"question": question, "answer": "7"}))
+    sha = evalhashes.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
+    (tmp_path / "a" / "leak.md").write_text(f"# Lanterns\n\n{question}\n")
+    steps = {"decontaminate": {"path": "eval.s7eh", "sha256": sha}}
+    job = make_job(SOURCES, steps=steps)
+    facts = run(job).facts
+    assert facts["dropped"]["benchmark"] == 1
+    assert [f for f in facts["findings"] if f["step"] == "benchmark"] == [
+        {"step": "benchmark", "kind": "gsm8k", "n": 7}
+    ]
+    with pytest.raises(StorageError, match="the recipe names"):
+        run(make_job(SOURCES, out="x", steps={"decontaminate": {"path": "eval.s7eh", "sha256": "0" * 64}}))
+
+
+@pytest.mark.parametrize("n_workers", [2, pytest.param(8, marks=pytest.mark.slow)])
+def test_processes_give_the_same_root(tmp_path: Path, make_job: MakeJob, n_workers: int) -> None:
+    plant(tmp_path)
+    job = make_job(SOURCES, steps=STEPS)
+    first = root_of(job)
+    done = start(make_job(SOURCES, out="processes", steps=STEPS), tmp_path, n_workers)
+    output, errors = done.communicate(timeout=300)
+    assert output.strip() == first, errors
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_root(tmp_path: Path, make_job: MakeJob) -> None:
+    pytest.importorskip("ray")
+    plant(tmp_path)
+    first = root_of(make_job(SOURCES, steps=STEPS))
+    # On a busy machine Ray's own processes take longer than the 30 s that it allows them.
+    patience = os.environ | {"RAY_raylet_start_wait_time_s": "300"}
+    done = start(make_job(SOURCES, out="ray", steps=STEPS), tmp_path, "ray", env=patience)
+    output, errors = done.communicate(timeout=500)
+    assert output.splitlines()[-1:] == [first], errors
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_killed_in_the_middle_and_resumed(tmp_path: Path, make_job: MakeJob, n_workers: int) -> None:
+    plant(tmp_path)
+    first = root_of(make_job(SOURCES, steps=STEPS))
+    job = make_job(SOURCES, out="killed", steps=STEPS)
+    work = job.directory("corpus") / "parts"
+    process = start(job, tmp_path, n_workers, 5000, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(work.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    made = {path: path.stat().st_mtime_ns for path in work.glob("*.json")}
+    assert len(made) >= 3
+    assert not (job.directory("corpus") / "train.parquet").exists()
+    # The second run takes up those parts: it is stopped before it removes them.
+    texts = min(made).with_suffix(".texts")
+    texts.rename(tmp_path / "taken")
+    resumed = start(job, tmp_path, 1, 5000)
+    assert texts.name in resumed.communicate(timeout=120)[1]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    (tmp_path / "taken").rename(texts)
+    output, errors = start(job, tmp_path, n_workers, 5000).communicate(timeout=120)
+    assert output.strip() == first, errors
+
+
+def test_a_changed_document_or_rule_makes_its_part_anew(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    job = make_job(SOURCES, steps=STEPS)
+    arrivals = [(found, workers_policy()) for found in read_all(job)]
+    (task,) = parts.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
+    assert not parts.is_made(task)
+    parts.make_part(task)
+    assert parts.is_made(task)
+    (again,) = parts.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
+    assert parts.is_made(again)
+    other_rule = make_job(SOURCES, steps={**STEPS, "quality": False}).recipe.corpus
+    (tmp_path / "a" / "f0.py").write_text("changed = True\n")
+    for documents, spec in (
+        (arrivals, other_rule),
+        ([(f, workers_policy()) for f in read_all(job)], job.recipe.corpus),
+    ):
+        (changed,) = parts.cut(documents, spec, tmp_path, tmp_path / "parts")
+        assert not parts.is_made(changed)
+
+
+def workers_policy() -> Any:
+    from sevenfold.corpus.licences import LicencePolicy
+
+    return LicencePolicy(["MIT"]).judge("MIT")
+
+
+def read_all(job: Job) -> Any:
+    from sevenfold.corpus.sources import read_source
+
+    for source in job.recipe.corpus.sources:
+        yield from read_source(source, job.recipe_dir, 1 << 20)
+
+
+def test_an_error_of_a_worker_arrives_whole(tmp_path: Path, make_job: MakeJob) -> None:
+    with pytest.raises(StorageError, match=r"place: what \(remedy\)"):
+        workers._open((StorageError, "what", "place", "remedy"))
+    with pytest.raises(UsageError, match="no grammar for 'cobol'"):
+        run(make_job(SOURCES, steps={"syntax": ["cobol"]}))
+
+
+def test_a_full_disk_is_named_nothing_is_lost_and_a_rerun_goes_on(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    (tmp_path / "b" / "z.py").write_text(program(random.Random(9), 500))
+    first = root_of(make_job(SOURCES, steps=STEPS))
+    job = make_job(SOURCES, out="full", steps=STEPS)
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (15000, 15000))\n"
+    (tmp_path / "limited.py").write_text(limit + DRIVER)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(job.recipe.resolved()))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "limited.py", recipe, job.out, "1", "10000"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "StorageError" in done.stderr
+    assert "the file would grow past the allowed size" in done.stderr
+    assert not list(job.directory("corpus").glob("*.parquet"))
+    assert len(list((job.directory("corpus") / "parts").glob("*.json"))) >= 3
+    output, errors = start(job, tmp_path, 1, 10000).communicate(timeout=120)
+    assert output.strip() == first, errors
+
+
+def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJob) -> None:
+    plant(tmp_path)
+    (tmp_path / "a" / "latin.py").write_bytes(b"name = '\xe9'\n")
+    (tmp_path / "a" / "loop.py").symlink_to("loop.py")
+    (tmp_path / "a" / "self").symlink_to(".")
+    with (tmp_path / "a" / "line.py").open("wb") as file:
+        file.truncate(2 << 30)  # two gigabytes without a line end; holes take no room
+    job = make_job(SOURCES, steps=STEPS)
+    facts = run(job).facts
+    assert facts["dropped"]["not_utf8"] == facts["dropped"]["too_large"] == 1
+    (large,) = [row for row in ledger(job) if row["reason"] == "too_large"]
+    assert large["n_bytes"] == 2 << 30
+    assert set(facts["dropped"]) <= set(REASONS)
+
+
+# `python -c MEMORY recipe.yaml out megabytes`: documents are made as they are read, under a bound on memory.
+MEMORY = """
+import random, resource, sys
+from pathlib import Path
+from sevenfold.corpus import parts, stage
+from sevenfold.corpus.sources import Found, Origin
+from sevenfold.core.hashing import sha256
+from sevenfold.recipe import load_recipe
+from sevenfold.recipe.job import Job
+recipe, out, megabytes = sys.argv[1:]
+origin = Origin(source="made", version="", licence="MIT", licence_evidence="", domain="code")
+def found(spec, base):
+    rng, n = random.Random(1), 0
+    while n < int(megabytes) * 1_000_000:
+        words = rng.choices(range(100000), k=600)
+        data = " ".join(f"w{word}" for word in words).encode()
+        yield Found(origin, f"f{n}.py", len(data), sha256(data).hex(), data)
+        n += len(data)
+stage._found = found
+parts.PART_BYTES = 4_000_000
+job = Job(recipe=load_recipe(Path(recipe)), out=Path(out), recipe_dir=Path(recipe).parent)
+resource.setrlimit(resource.RLIMIT_DATA, (400_000_000, 400_000_000))
+facts = stage.run(job).facts
+print(facts["n_seen"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_grows_by_the_index_alone(tmp_path: Path, make_job: MakeJob) -> None:
+    # 20 GB within 2 GB, a hundredth of it: 200 MB within 400 MB of data, of which the libraries take most.
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump(make_job(SOURCES, steps={"near_duplicates": {}, "split": "cluster"}).recipe.resolved())
+    )
+    seen = []
+    for megabytes in (50, 200):
+        done = subprocess.run(
+            [sys.executable, "-c", MEMORY, recipe, tmp_path / f"out{megabytes}", str(megabytes)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        seen.append(tuple(map(int, done.stdout.split())))
+    (n_few, few), (n_many, many) = seen
+    assert n_many > 3.9 * n_few
+    assert (many - few) / (n_many - n_few) < 600, f"bytes of memory for each document more: {seen}"

@@ -1,0 +1,51 @@
+"""The page about a corpus adds up to its manifest, and escapes what sources are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sevenfold.core.manifest import Manifest, write_manifest
+from sevenfold.report.corpus import DROPPED, MAX_BARS, OTHERS, bars, write_corpus_report
+
+ROWS = [
+    {
+        "domain": "code",
+        "language": f"<l{n}>",
+        "licence": "MIT",
+        "kept": {"n_documents": 1, "n_bytes": 100 + n},
+        "dropped": {"duplicate": {"n_documents": 1, "n_bytes": 7}},
+    }
+    for n in range(20)
+]
+FACTS = {
+    "n_seen": 40, "n_kept": 20, "n_train": 19, "n_heldout": 1, "bytes_train": 2000, "bytes_heldout": 190,
+    "dropped": {"duplicate": 20}, "languages": ROWS, "steps": ["decode"], "findings": [{"step": "s", "kind": "k", "n": 3}],
+}  # fmt: skip
+
+
+def test_bars_add_up_and_the_smallest_are_one() -> None:
+    shown = bars(ROWS, "language")
+    assert len(shown) == MAX_BARS
+    assert list(shown)[-1] == OTHERS
+    assert sum(parts.total() for parts in shown.values()) == sum(107 + n for n in range(20))
+    assert bars(ROWS, "licence")["MIT"][DROPPED] == 140
+
+
+def test_page_and_plot(tmp_path: Path) -> None:
+    assert write_corpus_report(tmp_path) is None
+    (tmp_path / "corpus").mkdir()
+    manifest = Manifest(
+        stage="corpus", key="", recipe_digest="", recipe_name="tiny", inputs={}, outputs=(), root="ab" * 32,
+        tools={}, seed=1, facts=FACTS
+    )  # fmt: skip
+    write_manifest(tmp_path / "corpus", manifest)
+    page = write_corpus_report(tmp_path)
+    assert page is not None
+    text = page.read_text()
+    assert "&lt;l19&gt;" in text
+    assert "<l19>" not in text
+    assert "50.00%" in text
+    assert (tmp_path / "corpus.png").read_bytes().startswith(b"\x89PNG")
+    first = page.read_bytes(), (tmp_path / "corpus.png").read_bytes()
+    write_corpus_report(tmp_path)
+    assert first == (page.read_bytes(), (tmp_path / "corpus.png").read_bytes())
