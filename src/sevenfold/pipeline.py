@@ -59,6 +59,7 @@ STAGES = (
         module="sevenfold.tokenizer.stage",
         needs=("corpus",),
         sections=("tokenizer", "model"),
+        version=2,
     ),
     Stage(
         name="train",

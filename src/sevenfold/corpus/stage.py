@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sevenfold.core.documents import Document, pyarrow_version, write_documents, write_rows
-from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json, digest
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS, Count, LedgerRow, Reason, reconcile, summarise
 from sevenfold.corpus.licences import LicencePolicy
@@ -41,10 +41,9 @@ def run(job: Job) -> StageResult:
     Raises:
         StorageError: a source is missing, nothing usable is in it, or a file cannot be written.
         RecipeError: the recipe's sources or licences cannot be understood.
-        UsageError: the recipe asks for something that this version does not build, or a library is missing.
+        UsageError: a library is missing.
     """
     spec = job.recipe.corpus
-    _refuse_unbuilt(spec)
     job.progress.start("corpus", None, "files")
     collection = _Collection(spec)
     for n_seen, found in enumerate(_found(spec, job.recipe_dir), start=1):
@@ -160,18 +159,6 @@ def _counted(kept: list[Document], split: str, holdout: int, written: dict[str, 
         if split_of(document.id, holdout) == split:
             written[split].add(len(document.text.encode()))
             yield document
-
-
-def _refuse_unbuilt(spec: CorpusSpec) -> None:
-    if any(source.kind == "lock" for source in spec.sources):
-        return  # reading the source refuses it, with the better reason
-    domains = {source.domain for source in spec.sources}
-    if (spec.mix and set(spec.mix) != domains) or len(spec.mix) > 1:
-        raise UsageError(
-            f"mixing the domains {sorted(domains)} is planned but not built by this version",
-            where="corpus.mix",
-            remedy="leave `mix` out: documents are then taken in content-hash order, as they are",
-        )
 
 
 def _refuse_empty(collection: _Collection, spec: CorpusSpec) -> None:

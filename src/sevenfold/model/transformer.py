@@ -15,6 +15,7 @@ from sevenfold.model.attention import Attention
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
 from sevenfold.model.linear import Linear, product
 from sevenfold.model.norm import RMSNorm
+from sevenfold.model.recompute import recomputed
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
 
@@ -72,6 +73,8 @@ class Transformer(nn.Module):
             self.lm_head = Linear(spec.d_model, spec.vocab_size)
         # Expert of each token id; not a weight. Set from the tokenizer's router table before the first call.
         self.expert_of_token: Tensor | None = None
+        # Keep the input of each block only, and compute the block again in backward (activation checkpointing).
+        self.recompute = False
 
     @property
     def head_weight(self) -> Tensor:
@@ -94,11 +97,11 @@ class Transformer(nn.Module):
         if stack is not None:
             blocks += list(self.experts[stack].layers.values())
         for block in blocks:
-            x_BTD = block(x_BTD, experts_BT)
+            x_BTD = recomputed(block, x_BTD, experts_BT) if self.recompute else block(x_BTD, experts_BT)
         return self.final_norm(x_BTD)
 
     def forward(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
-        """Logits [B, T, V] float32, for evaluation; training uses `loss.head_loss` on `hidden`."""
+        """Logits [B, T, V] float32, for evaluation; training uses `loss.sequence_losses` on `hidden`."""
         hidden_BTD = self.hidden(ids_BT, stack)
         if hidden_BTD.requires_grad:
             return hidden_BTD @ self.head_weight.t()

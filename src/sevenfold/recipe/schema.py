@@ -203,6 +203,8 @@ class TrainSpec(Section):
     shuffle: bool = False
     gradient_noise: float = Field(default=0.0, ge=0.0)
     activation_checkpointing: bool = False
+    # Nats above the median loss of the 50 steps before at which the run stops; 0 stops for no finite loss.
+    spike: float = Field(default=0.0, ge=0.0)
     rl_alignment: bool = False
     external_services: tuple[str, ...] = ()
     checkpoint_every: Positive = 200

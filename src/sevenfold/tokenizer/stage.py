@@ -1,4 +1,4 @@
-"""Stage `tokenizer`: the training documents -> a vocabulary, token files, and a token-routed model's router.
+"""Stage `tokenizer`: the training documents -> a vocabulary, token files with their indexes, and the router of experts.
 
 Each document is <|endoftext|> followed by its tokens, in the order of the corpus files. Every held-out
 document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of
@@ -8,7 +8,7 @@ documents. Formats: specs/dataset.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
 
@@ -18,9 +18,10 @@ from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.pretrained import pretrained_file
-from sevenfold.recipe.schema import TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.router import CODE_EXPERT, router_table
+from sevenfold.tokenizer.index import index_path, write_index
+from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
 from sevenfold.tokenizer.shards import write_tokens
 from sevenfold.tokenizer.train import train_bpe
 
@@ -68,7 +69,9 @@ def run(job: Job) -> StageResult:
             _encoded(job, tokenizer, read_documents(paths[split]), count, done, check=split == "heldout"),
             tokenizer.vocab_size,
         )
-        outputs.append(name)
+        index = index_path(directory / name)
+        write_index(index, count.documents)
+        outputs += [name, index.name]
         facts |= count.facts(split)
     facts["heldout_round_trip_documents"] = counts["heldout"].n_documents
     if isinstance(recipe.model.moe, TokenRouted):
@@ -76,6 +79,9 @@ def run(job: Job) -> StageResult:
         write_json(directory / ROUTER, table.tolist())
         outputs.append(ROUTER)
         facts["n_code_tokens"] = int((table == CODE_EXPERT).sum())
+    if isinstance(recipe.model.moe, ExpertStacks):
+        write_json(directory / ROUTER, stack_table(tokenizer, recipe.model.moe).tolist())
+        outputs.append(ROUTER)
     return StageResult(outputs=outputs, facts=facts, tools={"tokenizers": version("tokenizers")})
 
 
@@ -85,6 +91,7 @@ class _Count:
     n_bytes: int = 0
     n_lines: int = 0
     n_tokens: int = 0  # without the <|endoftext|> of each document
+    documents: list[tuple[str, str]] = field(default_factory=list)  # id and domain
 
     def facts(self, split: str) -> dict[str, Json]:
         return {
@@ -107,6 +114,7 @@ def _encoded(
                     "its tokens do not decode to its bytes",
                     where=f"{document.source}: {document.path} ({document.id})",
                 )
+            count.documents.append((document.id, document.domain))
             count.n_documents += 1
             count.n_bytes += len(raw)
             count.n_lines += document.text.count("\n")

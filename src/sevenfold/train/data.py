@@ -1,0 +1,184 @@
+"""What a part of a run is trained on, opened from the files of stage `tokenizer` (formats: specs/dataset.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.files import read_bytes
+from sevenfold.core.hashing import Json
+from sevenfold.recipe.job import Job
+from sevenfold.recipe.schema import ExpertStacks, Recipe
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.index import DocumentIndex, open_index
+from sevenfold.tokenizer.shards import TokenFile, open_tokens
+from sevenfold.train.batches import Batches, evaluation_starts
+from sevenfold.train.evaluate import windows
+from sevenfold.train.mix import DomainTokens, MixedBatches
+from sevenfold.train.parts import Part
+from sevenfold.train.terms import NEXT, Term
+
+
+def load_tokenizer(job: Job) -> Tokenizer:
+    """The run's own tokenizer. Raises StorageError."""
+    return Tokenizer.from_json(read_bytes(job.directory("tokenizer") / "tokenizer.json"))
+
+
+def read_router(job: Job) -> torch.Tensor | None:
+    """Expert of each token id, int64 [V], of a recipe with experts. Raises StorageError."""
+    if job.recipe.model.moe is None:
+        return None
+    return torch.tensor(json.loads(read_bytes(job.directory("tokenizer") / "router.json")), dtype=torch.int64)
+
+
+def leads(job: Job) -> dict[str, int]:
+    """Token that every window of a domain begins with: for expert stacks, whose first id chooses the stack."""
+    moe = job.recipe.model.moe
+    if not isinstance(moe, ExpertStacks):
+        return {}
+    tokenizer = load_tokenizer(job)
+    return {expert: tokenizer.domain_id(expert) for expert in moe.experts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A token file and its index."""
+
+    path: Path
+
+    @cached_property
+    def file(self) -> TokenFile:
+        """The tokens, mapped."""
+        return open_tokens(self.path)
+
+    @cached_property
+    def index(self) -> DocumentIndex:
+        """Domain and id of each document."""
+        return open_index(self.path, self.file.n_documents)
+
+    def domain(self, name: str) -> DomainTokens:
+        """The stream of a domain."""
+        return DomainTokens(self.file, self.index.of_domain(name))
+
+    def documents(self, domain: str, start: int, stop: int) -> list[str]:
+        """Ids of the documents that tokens [start, stop) come from, of a domain's stream or of all ("")."""
+        if domain:
+            numbers = self.domain(domain).documents(start, stop)
+        else:
+            first, last = np.searchsorted(self.file.offsets, (start, stop - 1), side="right") - 1
+            numbers = list(range(int(first), int(last) + 1))
+        return [self.index.id(number) for number in numbers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The terms of a part's loss, with their rows."""
+
+    split: Split
+    terms: tuple[Term, ...]
+
+    @property
+    def batches(self) -> Batches | MixedBatches:
+        """Rows of the next-token term."""
+        source = self.terms[0].source
+        if not isinstance(source, Batches | MixedBatches):
+            raise TypeError(type(source).__name__)
+        return source
+
+    def blame(self, step: int) -> list[Json]:
+        """The documents of each row of a step."""
+        return [
+            {
+                "objective": term.name,
+                "row": row,
+                "domain": domain,
+                "documents": self.split.documents(domain, start, stop),
+            }
+            for term in self.terms
+            for row, (domain, start, stop) in enumerate(term.source.spans(step))
+        ]
+
+
+def training_split(job: Job) -> Split:
+    """The documents that are trained on."""
+    return Split(path=job.directory("tokenizer") / "train.tokens")
+
+
+def open_data(job: Job, part: Part) -> TrainingData:
+    """The training data of a part. Raises StorageError: a file is missing, or a domain has less than a window."""
+    split = training_split(job)
+    return TrainingData(split=split, terms=(Term(name=NEXT, weight=1.0, source=_windows(job, split, part)),))
+
+
+def _windows(job: Job, split: Split, part: Part) -> Batches | MixedBatches:
+    spec, first = part.spec, leads(job)
+    if not part.mix:
+        return Batches(tokens=split.file.tokens, sequence=spec.sequence, batch_sequences=spec.batch_sequences)
+    streams = {
+        domain: Batches(
+            tokens=split.domain(domain),
+            sequence=spec.sequence,
+            batch_sequences=spec.batch_sequences,
+            domain=domain,
+            lead=first.get(domain),
+        )
+        for domain, share in part.mix.items()
+        if share > 0
+    }
+    return MixedBatches(
+        streams=streams, mix=part.mix, sequence=spec.sequence, batch_sequences=spec.batch_sequences
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Windows of held-out text that one stack scores. rows: int64 [n, sequence + 1]."""
+
+    domain: str
+    stack: int | None
+    rows: NDArray[np.int64]
+
+
+def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
+    """Windows of the held-out split: all, or `n_windows` evenly spaced ones; by domain where the recipe has a mix.
+
+    With expert stacks each window begins with its domain's token, as in training. A domain whose held-out text is shorter than a
+    window is left out. Raises StorageError: there is no window at all.
+    """
+    recipe, sequence = job.recipe, job.recipe.train.sequence
+    split = Split(path=job.directory("tokenizer") / "heldout.tokens")
+    if not recipe.corpus.mix:
+        rows = windows(
+            split.file.tokens, evaluation_starts(split.file.n_tokens, sequence, n_windows), sequence
+        )
+        return [HeldOut(domain="", stack=None, rows=rows)]
+    first, found = leads(job), []
+    share = None if n_windows is None else max(1, n_windows // len(recipe.corpus.mix))
+    for domain in sorted(recipe.corpus.mix):
+        tokens = split.domain(domain)
+        if len(tokens) <= sequence:
+            continue
+        rows = windows(tokens, evaluation_starts(len(tokens), sequence, share), sequence)
+        if domain in first:
+            rows = np.concatenate((np.full((len(rows), 1), first[domain], np.int64), rows[:, :-1]), axis=1)
+        found.append(HeldOut(domain=domain, stack=stack_of(recipe, domain), rows=rows))
+    if not found:
+        raise StorageError(
+            f"no domain has {sequence + 1} held-out tokens, which one window needs",
+            where="tokenizer/heldout.tokens",
+            remedy="lower corpus.holdout (one document in N is held out) or add documents",
+        )
+    return found
+
+
+def stack_of(recipe: Recipe, domain: str) -> int | None:
+    """The expert stack of a domain; None without stacks."""
+    moe = recipe.model.moe
+    return moe.experts.index(domain) if isinstance(moe, ExpertStacks) else None
