@@ -149,6 +149,39 @@ def _stage_command(name: str, text: str) -> None:
 
 @app.command()
 @guarded
+def train(
+    recipe: RecipeArg,
+    out: OutOption,
+    force: ForceOption = False,
+    phase: Annotated[
+        str | None,
+        typer.Option("--phase", metavar="NAME", help="Train this phase alone, of a recipe that has phases."),
+    ] = None,
+    expert: Annotated[
+        str | None,
+        typer.Option("--expert", metavar="NAME", help="With --phase: this expert alone, in any order."),
+    ] = None,
+) -> None:
+    """Stage 3: a float checkpoint; resumes where it stopped."""
+    job = make_job(recipe, out)
+    if phase is None:
+        from sevenfold.core.errors import UsageError
+
+        if expert is not None:
+            raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
+        _run_one("train", job, force)
+        return
+    from sevenfold import pipeline
+    from sevenfold.report.console import close_progress
+
+    try:
+        pipeline.run_part(job, phase, expert)
+    finally:
+        close_progress(job.progress)
+
+
+@app.command()
+@guarded
 def quantize(
     recipe: RecipeArg, out: OutOption, force: ForceOption = False, accept_quality: AcceptOption = False
 ) -> None:
@@ -161,7 +194,6 @@ def quantize(
 for _name, _text in (
     ("corpus", "Stage 1: documents, licences, held-out split."),
     ("tokenizer", "Stage 2: vocabulary and token files."),
-    ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
 ):
     _stage_command(_name, _text)
 

@@ -31,6 +31,7 @@ from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
 from sevenfold.engine.weights import load_weights
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.schema import ExpertStacks
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.stage import WEIGHTS
@@ -128,8 +129,11 @@ def run(job: Job) -> StageResult:
     tokenizer = Tokenizer.from_json(dictionary)
     weights = load_weights(records, graph, str(job.directory("quantize")))
     golden = []
-    for prompt in recipe.seal.golden_prompts:
-        ids = prompt_ids(tokenizer, prompt)
+    # Dealt over the stacks in turn, so that a replay runs through each of them.
+    stacks = recipe.model.moe.experts if isinstance(recipe.model.moe, ExpertStacks) else ("",)
+    for number, prompt in enumerate(recipe.seal.golden_prompts):
+        domain = stacks[number % len(stacks)]
+        ids = prompt_ids(tokenizer, prompt, domain)
         n_steps = min(GOLDEN_STEPS, recipe.model.context - len(ids))
         if n_steps < 1:
             raise StorageError(
@@ -140,7 +144,12 @@ def run(job: Job) -> StageResult:
         done = greedy_run(weights, ids, n_steps)
         golden.append(
             Golden(
-                prompt=prompt, ids=ids, n_steps=n_steps, tokens=done.tokens, logits_sha256=done.logits_sha256
+                prompt=prompt,
+                ids=ids,
+                n_steps=n_steps,
+                tokens=done.tokens,
+                logits_sha256=done.logits_sha256,
+                domain=domain,
             )
         )
     contents = build_contents(
