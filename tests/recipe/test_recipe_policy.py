@@ -72,6 +72,10 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
         ),
         ("s7/demo-1m", {"model.moe": STACKS, "tier": ""}),
     ],
+    "G.objectives": [
+        ("m31r/60m", {"tokenizer.special_tokens": ["<|endoftext|>", "<|reason|>", "<|answer|>"]}),
+        ("s7/demo-1m", {"train.objectives": {"fim": 0.0, "cot": 0.2, "comment": "#"}}),
+    ],
     "G.phases": [
         ("s7/demo-1m", {"train.phases": [PHASE]}),
         ("s7/demo-1m", {"train.phases": [{**PHASE, "tokens": 4100000, "tokens_per_expert": {"code": 1}}]}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from families import job_of, mixed_values, write_domains
+from families import job_of, mixed_values, objective_values, write_domains, write_reasoning
 
 from sevenfold import pipeline
 from sevenfold.recipe.job import Job
@@ -16,6 +16,7 @@ def domain_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory with a folder for each domain."""
     directory = tmp_path_factory.mktemp("domains")
     write_domains(directory)
+    write_reasoning(directory)
     return directory
 
 
@@ -23,5 +24,13 @@ def domain_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mixed_run(tmp_path_factory: pytest.TempPathFactory, domain_dir: Path) -> Job:
     """A run with a mix, trained; tests only read it."""
     job = job_of(mixed_values(), domain_dir, tmp_path_factory.mktemp("run") / "mix")
+    pipeline.make(job, until="train")
+    return job
+
+
+@pytest.fixture(scope="session")
+def objective_run(tmp_path_factory: pytest.TempPathFactory, domain_dir: Path) -> Job:
+    """A run with three objectives and dropout, trained; tests only read it."""
+    job = job_of(objective_values(), domain_dir, tmp_path_factory.mktemp("run") / "objectives")
     pipeline.make(job, until="train")
     return job

@@ -8,7 +8,7 @@ from typing import Any
 
 from sevenfold.core.log import Silent
 from sevenfold.recipe.job import Job
-from sevenfold.recipe.schema import Recipe
+from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Recipe
 
 OUTPUTS = ("model.safetensors", "metrics.jsonl", "trace.jsonl")
 DOMAINS = {
@@ -81,6 +81,55 @@ def stack_values() -> dict[str, Any]:
                 "sequence": 64,
             },
         ),
+    }
+    return values
+
+
+def reasoning_document(number: int) -> str:
+    """A small sum, thought through."""
+    a, b = number % 17 + 2, number % 5 + 3
+    steps = "\n".join(f"{a} taken {i} times is {a * i}." for i in range(1, b + 1))
+    return (
+        f"### Instruction:\nWrite `area` of a {a} by {b} field. Number {number}.\n"
+        f"### Reasoning:\n{steps}\n### Response:\nfn area() -> u32 {{ {a * b} }}\n"
+    )
+
+
+def write_reasoning(directory: Path) -> None:
+    """A folder `reasoning` of such documents, and one that has no reasoning."""
+    (directory / "reasoning").mkdir(parents=True)
+    for number in range(120):
+        (directory / "reasoning" / f"{number:03d}.md").write_text(
+            reasoning_document(number), encoding="utf-8"
+        )
+    (directory / "reasoning" / "plain.md").write_text("### Instruction:\nNothing.\n", encoding="utf-8")
+
+
+def objective_values() -> dict[str, Any]:
+    """A recipe with L_next + 0.3 L_fim + 0.2 L_cot and light dropout; 20 steps."""
+    values = mixed_values()
+    values["name"], values["family"] = "tiny-objectives", "m31r"
+    reasoning = {
+        "kind": "directory",
+        "path": "reasoning",
+        "licence": "MIT",
+        "include": ("*.md",),
+        "domain": "reasoning",
+    }
+    code = values["corpus"]["sources"][0]
+    values["corpus"] |= {
+        "sources": (code, reasoning),
+        "mix": {"code": 0.75, "reasoning": 0.25},
+        "licences": ("PSF-2.0", "MIT"),
+    }
+    specials = ("<|endoftext|>", *FIM_TOKENS, *REASON_TOKENS)
+    values["tokenizer"] = {"vocab_size": 400, "special_tokens": specials}
+    values["model"] |= {"dropout": 0.1, "context": 128}
+    values["train"] |= {
+        "objectives": {"fim": 0.3, "cot": 0.2},
+        "sequence": 128,
+        "tokens": 20 * 4 * 128,
+        "optimizer": "adamw",
     }
     return values
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,12 +15,12 @@ from sevenfold.core.hashing import Json
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import ExpertStacks, Recipe
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.index import DocumentIndex, open_index
-from sevenfold.tokenizer.shards import TokenFile, open_tokens
 from sevenfold.train.batches import Batches, evaluation_starts
 from sevenfold.train.evaluate import windows
-from sevenfold.train.mix import DomainTokens, MixedBatches
+from sevenfold.train.mix import MixedBatches
 from sevenfold.train.parts import Part
+from sevenfold.train.samples import SampleBatches
+from sevenfold.train.split import Split
 from sevenfold.train.terms import NEXT, Term
 
 
@@ -48,40 +46,9 @@ def leads(job: Job) -> dict[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
-    """A token file and its index."""
-
-    path: Path
-
-    @cached_property
-    def file(self) -> TokenFile:
-        """The tokens, mapped."""
-        return open_tokens(self.path)
-
-    @cached_property
-    def index(self) -> DocumentIndex:
-        """Domain and id of each document."""
-        return open_index(self.path, self.file.n_documents)
-
-    def domain(self, name: str) -> DomainTokens:
-        """The stream of a domain."""
-        return DomainTokens(self.file, self.index.of_domain(name))
-
-    def documents(self, domain: str, start: int, stop: int) -> list[str]:
-        """Ids of the documents that tokens [start, stop) come from, of a domain's stream or of all ("")."""
-        if domain:
-            numbers = self.domain(domain).documents(start, stop)
-        else:
-            first, last = np.searchsorted(self.file.offsets, (start, stop - 1), side="right") - 1
-            numbers = list(range(int(first), int(last) + 1))
-        return [self.index.id(number) for number in numbers]
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """The terms of a part's loss, with their rows."""
 
-    split: Split
     terms: tuple[Term, ...]
 
     @property
@@ -99,22 +66,38 @@ class TrainingData:
                 "objective": term.name,
                 "row": row,
                 "domain": domain,
-                "documents": self.split.documents(domain, start, stop),
+                "documents": term.split.documents(domain, start, stop),
             }
             for term in self.terms
             for row, (domain, start, stop) in enumerate(term.source.spans(step))
         ]
 
 
-def training_split(job: Job) -> Split:
-    """The documents that are trained on."""
-    return Split(path=job.directory("tokenizer") / "train.tokens")
+def _split(job: Job, name: str) -> Split:
+    return Split(path=job.directory("tokenizer") / f"{name}.tokens")
 
 
 def open_data(job: Job, part: Part) -> TrainingData:
-    """The training data of a part. Raises StorageError: a file is missing, or a domain has less than a window."""
-    split = training_split(job)
-    return TrainingData(split=split, terms=(Term(name=NEXT, weight=1.0, source=_windows(job, split, part)),))
+    """The training data of a part.
+
+    An objective of weight w has w rows for each row of next tokens, one at least, so that a token weighs about the same in each.
+
+    Raises:
+        StorageError: a file is missing, or a domain has less than a window.
+    """
+    split, spec = _split(job, "train"), part.spec
+    terms = [Term(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
+    for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
+        if weight:
+            samples = _split(job, name)
+            source = SampleBatches(
+                file=samples.file,
+                sequence=spec.sequence,
+                batch_sequences=max(1, round(weight * spec.batch_sequences)),
+                end=load_tokenizer(job).eot_id,
+            )
+            terms.append(Term(name=name, weight=weight, source=source, split=samples))
+    return TrainingData(terms=tuple(terms))
 
 
 def _windows(job: Job, split: Split, part: Part) -> Batches | MixedBatches:
@@ -153,7 +136,7 @@ def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
     window is left out. Raises StorageError: there is no window at all.
     """
     recipe, sequence = job.recipe, job.recipe.train.sequence
-    split = Split(path=job.directory("tokenizer") / "heldout.tokens")
+    split = _split(job, "heldout")
     if not recipe.corpus.mix:
         rows = windows(
             split.file.tokens, evaluation_starts(split.file.n_tokens, sequence, n_windows), sequence

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 
 from sevenfold.core.hashing import Json
 from sevenfold.train.batches import Source
+from sevenfold.train.split import Split
 
 NEXT = "next"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One objective: its share in the loss and the rows that it is computed on."""
+    """One objective: its share in the loss, the rows that it is computed on and the split that they were cut from."""
 
     name: str
     weight: float
     source: Source
+    split: Split
 
 
 @dataclass(frozen=True, kw_only=True)

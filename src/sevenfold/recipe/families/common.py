@@ -114,6 +114,11 @@ def _stacks(recipe: Recipe) -> str | None:
     return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
 
 
+def _objectives(recipe: Recipe) -> str | None:
+    lacking = missing_from(recipe.tokenizer.special_tokens, recipe.train.objectives.special_tokens())
+    return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
+
+
 def _phase(phase: Phase, moe: object) -> str | None:
     if phase.trains == "all":
         return (
@@ -236,6 +241,13 @@ RULES = (
         "each expert stack has a domain of the mix and that domain's token",
         "model.moe",
         _stacks,
+    ),
+    Rule(
+        "G.objectives",
+        ALL,
+        "each objective's special tokens are reserved",
+        "tokenizer.special_tokens",
+        _objectives,
     ),
     Rule("G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases),
     Rule(
