@@ -35,22 +35,26 @@ VALUES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-def killed_run(family: str, source: Path, out: Path, moments: list[int]) -> dict[str, bytes]:
-    """The outputs of a run that was killed at each of the moments."""
+def killed_run(family: str, source: Path, out: Path, moments: list[int]) -> tuple[dict[str, bytes], str]:
+    """The outputs of a run that was killed at each of the moments, and what the driver said."""
     driver = Path(__file__).parent / "kill_driver.py"
     command = [sys.executable, driver, family, source, out, *moments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=540)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("killed at") == len(moments), done.stdout
-    return {name: (out / "train" / name).read_bytes() for name in OUTPUTS}
+    return {name: (out / "train" / name).read_bytes() for name in OUTPUTS}, done.stdout
 
 
 def test_killed_at_a_step_in_a_record_and_in_a_checkpoints_write(
     objective_run: Job, domain_dir: Path, tmp_path: Path
 ) -> None:
-    # 33: half of the first checkpoint is written; then a step of the second attempt, then the middle of its next checkpoint.
-    found = killed_run("objective", domain_dir, tmp_path, [7, 33, 41])
+    # A step is three events, opening the records six. Killed in half of the first checkpoint; in step 8 after it; in the rename of the next.
+    found, said = killed_run("objective", domain_dir, tmp_path, [25, 37, 27])
     assert found == outputs(objective_run)
+    assert "killed at half" in said
+    assert ["from step 0", "from step 0", "from step 5", "from step 10"] == [
+        line for line in said.splitlines() if line.startswith("from")
+    ], said
 
 
 @pytest.mark.slow
@@ -60,7 +64,8 @@ def test_killed_at_twenty_random_moments(family: str, domain_dir: Path, tmp_path
     pipeline.make(straight, until="train")
     chance = random.Random(family)
     moments = [chance.randrange(1, 45) for _ in range(20)]
-    assert killed_run(family, domain_dir, tmp_path / "killed", moments) == outputs(straight)
+    found, said = killed_run(family, domain_dir, tmp_path / "killed", moments)
+    assert found == outputs(straight), said
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
