@@ -15,6 +15,9 @@ import typer
 from sevenfold.cli import make
 
 # isort: split
+from sevenfold.cli import watch
+
+# isort: split
 from sevenfold.cli import check
 
 # isort: split
@@ -33,7 +36,7 @@ from sevenfold.cli import export
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import UsageError
 
-__all__ = ["app", "bench", "check", "export", "main", "make", "run", "trust"]
+__all__ = ["app", "bench", "check", "export", "main", "make", "run", "trust", "watch"]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]

@@ -147,6 +147,30 @@ def _stage_command(name: str, text: str) -> None:
     app.command(name, help=text)(command)
 
 
+def _forecast(recipe: str, as_json: bool) -> None:
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.forecast import forecast
+    from sevenfold.report.console import print_table
+
+    value = forecast(load_recipe(resolve_recipe_path(recipe)))
+    if as_json:
+        print_json(value)
+        return
+    rows = [
+        [
+            row["name"],
+            f"{row['steps']:,}",
+            f"{row['tokens']:,}",
+            f"{row['memory'] / 2**30:.2f} GiB",
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['hours']:,.2f}",
+        ]
+        for row in value["phases"]
+    ]
+    title = f"{value['recipe']}: an estimate for this machine ({value['available'] / 2**30:.1f} GiB)"
+    print_table(title, ("phase", "steps", "tokens", "memory", "tokens/s", "hours"), rows)
+
+
 @app.command()
 @guarded
 def train(
@@ -161,8 +185,16 @@ def train(
         str | None,
         typer.Option("--expert", metavar="NAME", help="With --phase: this expert alone, in any order."),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say memory and time, refuse what cannot fit, and train nothing."),
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Stage 3: a float checkpoint; resumes where it stopped."""
+    if dry_run:
+        _forecast(recipe, as_json)
+        return
     job = make_job(recipe, out)
     if phase is None:
         from sevenfold.core.errors import UsageError
