@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -175,7 +176,9 @@ def _forecast(recipe: str, as_json: bool) -> None:
 @guarded
 def train(
     recipe: RecipeArg,
-    out: OutOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")
+    ] = None,
     force: ForceOption = False,
     phase: Annotated[
         str | None,
@@ -195,10 +198,12 @@ def train(
     if dry_run:
         _forecast(recipe, as_json)
         return
+    from sevenfold.core.errors import UsageError
+
+    if out is None:
+        raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
     job = make_job(recipe, out)
     if phase is None:
-        from sevenfold.core.errors import UsageError
-
         if expert is not None:
             raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
         _run_one("train", job, force)

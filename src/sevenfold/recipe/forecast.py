@@ -13,11 +13,12 @@ from dataclasses import asdict
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
-from sevenfold.recipe.cost import PhaseCost, memory, phase_cost, phases_of
+from sevenfold.recipe.cost import PhaseCost, memory, phase_cost, phases_of, trained_parameters
 from sevenfold.recipe.plan import Cpu, measure_cpu
 from sevenfold.recipe.schema import Phase, Recipe, TrainSpec
+from sevenfold.recipe.sizing import count
 
-BASE_BYTES = 500 << 20
+BASE_BYTES = 700 << 20
 _GIB = float(1 << 30)
 
 
@@ -29,7 +30,9 @@ def physical_memory() -> int:
 def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
     """Bytes that a phase holds at its fullest."""
     rows = train.micro_batch_sequences or phase.batch_sequences
-    return BASE_BYTES + memory(recipe.model, train, phase, rows, 1).total
+    # The trainer holds the whole model in FP32, and the stacks of other experts with it.
+    idle = 4 * (count(recipe.model) - trained_parameters(recipe.model, phase)[0])
+    return BASE_BYTES + idle + memory(recipe.model, train, phase, rows, 1).total
 
 
 def _settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str, TrainSpec]]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from sevenfold.core.changes import changes
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.files import read_bytes, read_json, write_bytes
 from sevenfold.core.hashing import Json
@@ -95,20 +96,10 @@ def compare(a: Path, b: Path) -> dict[str, Json]:
     return {
         "a": describe(a),
         "b": describe(b),
-        "recipe": _changes(recipe_a, recipe_b, ""),
+        "recipe": changes(recipe_a, recipe_b),
         "losses": points,
         "same": rows_a == rows_b,
     }
-
-
-def _changes(a: Json, b: Json, path: str) -> list[Json]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            row
-            for key in sorted({*a, *b})
-            for row in _changes(a.get(key), b.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if a == b else [{"key": path, "a": a, "b": b}]
 
 
 def write_overlay(path: Path, a: Path, b: Path) -> None:
