@@ -192,6 +192,7 @@ def run_part(job: Job, phase: str, expert: str | None) -> None:
     from sevenfold.train.experts import part_directory, train_part
     from sevenfold.train.parts import find_part
 
+    importlib.import_module(find_stage("train").module).check_supported(job.recipe)
     part = find_part(job.recipe, phase, expert)
     with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
         write_json(job.out / RECIPE_NAME, job.recipe.resolved())

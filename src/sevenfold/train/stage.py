@@ -28,7 +28,7 @@ from sevenfold.train.evaluate import Score, float_score
 from sevenfold.train.experts import epochs, train_parts
 from sevenfold.train.jobs import build_model, training_run
 from sevenfold.train.parts import parts_of
-from sevenfold.train.precision import check_precision
+from sevenfold.train.precision import check_precision, used
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.schedule import n_steps
 
@@ -98,6 +98,9 @@ def _history(job: Job, directory: Path, score: Score) -> dict[str, Json]:
         "n_tokens": sum(n_steps(spec) * spec.batch_sequences * spec.sequence for spec in specs),
         "final_loss": _last_losses(directory / METRICS),
     }
+    precision = job.recipe.train.precision
+    if used(precision) != precision:
+        facts["precision_used"] = used(precision)
     return facts | epochs(job)
 
 
