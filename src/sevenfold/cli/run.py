@@ -64,18 +64,11 @@ def run(
             if not as_json:
                 # The model may say control characters; a terminal must not obey them.
                 print(visible_text(piece), end="", flush=True)
-    if as_json:
-        print_json(
-            {
-                "prompt": prompt,
-                "text": "".join(pieces),
-                "tokens": session.tokens,
-                "backend": model.backend,
-                "root": model.artifact.root,
-            }
-        )
-    else:
+    if not as_json:
         print()
+        return
+    said = {"prompt": prompt, "text": "".join(pieces), "tokens": session.tokens}
+    print_json(said | {"backend": model.backend, "root": model.artifact.root})
 
 
 @app.command()

@@ -28,7 +28,7 @@ from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
 from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
-from sevenfold.engine.weights import load_weights
+from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.schema import ExpertStacks
@@ -115,21 +115,13 @@ def training_tensors(job: Job) -> list[Tensor]:
     return [training_tensor(name, array) for name, array in arrays.items()]
 
 
-def run(job: Job) -> StageResult:
-    """Assemble and write the artifact.
+def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[Golden]:
+    """The recipe's golden prompts, run on the reference; dealt over expert stacks in turn, so that a replay runs each of them.
 
     Raises:
-        ExistingArtifactError: a file with another root is there, and the job does not say that it may be replaced.
-        StorageError: an input is missing, or the disk is full; no partial file is left.
-        ArtifactError: the contents cannot be sealed.
+        StorageError: a prompt leaves no room for a step.
     """
-    recipe = job.recipe
-    records, graph = read_records(job.directory("quantize"))
-    dictionary = read_bytes(job.directory("tokenizer") / "tokenizer.json")
-    tokenizer = Tokenizer.from_json(dictionary)
-    weights = load_weights(records, graph, str(job.directory("quantize")))
-    golden = []
-    # Dealt over the stacks in turn, so that a replay runs through each of them.
+    recipe, golden = job.recipe, []
     stacks = recipe.model.moe.experts if isinstance(recipe.model.moe, ExpertStacks) else ("",)
     for number, prompt in enumerate(recipe.seal.golden_prompts):
         domain = stacks[number % len(stacks)]
@@ -152,6 +144,22 @@ def run(job: Job) -> StageResult:
                 domain=domain,
             )
         )
+    return golden
+
+
+def run(job: Job) -> StageResult:
+    """Assemble and write the artifact.
+
+    Raises:
+        ExistingArtifactError: a file with another root is there, and the job does not say that it may be replaced.
+        StorageError: an input is missing, or the disk is full; no partial file is left.
+        ArtifactError: the contents cannot be sealed.
+    """
+    recipe = job.recipe
+    records, graph = read_records(job.directory("quantize"))
+    dictionary = read_bytes(job.directory("tokenizer") / "tokenizer.json")
+    tokenizer = Tokenizer.from_json(dictionary)
+    golden = golden_runs(job, tokenizer, load_weights(records, graph, str(job.directory("quantize"))))
     contents = build_contents(
         SealInput(
             class_=ModelClass.MOE if recipe.model.moe else ModelClass.DENSE,
