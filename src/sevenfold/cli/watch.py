@@ -55,7 +55,8 @@ def compare(
     a: _RunDir,
     b: Annotated[Path, typer.Argument(metavar="OTHER", readable=False, help="Another one.")],
     png: Annotated[
-        Path | None, typer.Option("--png", metavar="FILE", help="Draw both curves into this file.")
+        Path | None,
+        typer.Option("--png", metavar="FILE", readable=False, help="Draw both curves into this file."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
