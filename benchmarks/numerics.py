@@ -36,7 +36,8 @@ from sevenfold.quantize.stage import largest_residual
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import ModelSpec, Recipe
-from sevenfold.train.stage import WEIGHTS, held_out_rows, load_tokenizer, read_router, token_lengths
+from sevenfold.train.data import held_out, load_tokenizer, read_router
+from sevenfold.train.stage import WEIGHTS, token_lengths
 
 State = dict[str, torch.Tensor]
 Row = dict[str, Any]
@@ -139,7 +140,7 @@ def measure(spec: ModelSpec, state: State, job: Job, n_windows: int, patches: tu
     model.load_state_dict(state)
     model.expert_of_token = router
     model.eval()
-    rows = held_out_rows(job, n_windows)
+    rows = held_out(job, n_windows)[0].rows
     n_bytes = int(token_lengths(load_tokenizer(job))[rows[:, 1:]].sum())
     largest = largest_residual(model, job)
     arrays = {name: tensor.numpy() for name, tensor in state.items()}

@@ -62,6 +62,7 @@ STAGES = (
         module="sevenfold.tokenizer.stage",
         needs=("corpus",),
         sections=("tokenizer", "model"),
+        version=2,
     ),
     Stage(
         name="train",
@@ -187,14 +188,29 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
     return ran
 
 
+def run_part(job: Job, phase: str, expert: str | None) -> None:
+    """Train one part of a recipe with phases, alone; other parts may be trained at the same time by other processes.
+
+    `make` takes over what is finished. Raises UsageError (no such part), StorageError, and what training raises.
+    """
+    from sevenfold.train.experts import part_directory, train_part
+    from sevenfold.train.parts import find_part
+
+    importlib.import_module(find_stage("train").module).check_supported(job.recipe)
+    part = find_part(job.recipe, phase, expert)
+    with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
+        write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+        train_part(job, part)
+
+
 @contextmanager
-def exclusive(out: Path) -> Iterator[None]:
-    """Hold the run directory: a second process in it is refused. Raises StorageError."""
+def exclusive(out: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the run directory: a second process in it is refused, unless both hold it `shared`. Raises StorageError."""
     with storage(out):
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
         raise StorageError(

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from sevenfold import pipeline
 from sevenfold.artifact import header_only, parse_artifact, read_artifact
-from sevenfold.audit.diff import changes, diff
+from sevenfold.audit.diff import diff
 from sevenfold.audit.lineage import lineage
 from sevenfold.audit.subject import sealed_file
+from sevenfold.core.changes import changes
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.recipe.job import Job
 from sevenfold.report.lineage import (

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevenfold.core.documents import Document, read_documents, read_rows
-from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError, UsageError
+from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError
 from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import parts, stage
 from sevenfold.corpus.archives import Fault
@@ -239,12 +239,10 @@ def test_a_corpus_without_one_of_the_splits_is_refused(
         run(make_job([TREE]))
 
 
-def test_a_mix_of_domains_is_refused_rather_than_ignored(tmp_path: Path, make_job: MakeJob) -> None:
+def test_a_mix_is_the_trainers_and_changes_no_document(tmp_path: Path, make_job: MakeJob) -> None:
     plant(tmp_path, good_files())
-    for mix in ({"code": 0.5, "prose": 0.5}, {"prose": 1.0}):
-        with pytest.raises(UsageError, match="planned but not built"):
-            run(make_job([TREE], mix=mix))
-    run(make_job([TREE], mix={"code": 1.0}))
+    facts = [run(make_job([TREE], mix=mix)).facts for mix in ({}, {"code": 1.0})]
+    assert facts[0] == facts[1]
 
 
 def test_an_allow_list_with_a_typo_is_refused(tmp_path: Path, make_job: MakeJob) -> None:

@@ -22,7 +22,8 @@ from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.seal import thin
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.job import Job
-from sevenfold.train.stage import held_out_rows, load_tokenizer, token_lengths
+from sevenfold.train.data import held_out, load_tokenizer
+from sevenfold.train.stage import token_lengths
 
 
 @given(st.floats(1e-13, 1e12))
@@ -70,7 +71,7 @@ def test_a_damaged_scale_is_seen_by_the_measurement(finished_run: Job) -> None:
     # The canary: if one wrong multiplier did not show, the measurement would prove nothing.
     records, graph = read_records(finished_run.directory("quantize"))
     graph["exponents"]["lm_head.weight"] += 1
-    rows = held_out_rows(finished_run, 8)
+    rows = held_out(finished_run, 8)[0].rows
     lengths = token_lengths(load_tokenizer(finished_run))
     score, _ = integer_score(load_weights(records, graph, "test"), rows, lengths, Silent())
     assert score.bits_per_byte > 1.02 * finished_run.manifest("quantize").facts["bpb_int"]
@@ -88,7 +89,7 @@ def test_without_the_native_engine_pytorch_measures_the_same(
     monkeypatch.setattr(evaluate, "make_engine", spy)
     monkeypatch.setattr(native, "LIBRARY", tmp_path / "libs7.so")
     records, graph = read_records(finished_run.directory("quantize"))
-    rows, lengths = held_out_rows(finished_run, 8), token_lengths(load_tokenizer(finished_run))
+    rows, lengths = held_out(finished_run, 8)[0].rows, token_lengths(load_tokenizer(finished_run))
     score, _ = integer_score(load_weights(records, graph, "test"), rows, lengths, Silent())
     assert used == ["torch"]
     assert score.bits_per_byte == finished_run.manifest("quantize").facts["bpb_int"]

@@ -13,6 +13,14 @@ from sevenfold.recipe.shipped import recipe_paths
 
 MOE = {"kind": "token_routed", "experts": ["code", "general"]}
 STACKS = {"kind": "expert_stacks", "experts": ["code", "math"], "n_layers": 1, "d_ffn": 64}
+STACK_DATA = {
+    "corpus.sources": [
+        {"kind": "directory", "path": domain, "licence": "MIT", "domain": domain}
+        for domain in ("code", "math")
+    ],
+    "corpus.mix": {"code": 0.5, "math": 0.5},
+    "tokenizer.special_tokens": ["<|endoftext|>", "<|code|>", "<|math|>"],
+}
 HYBRID = {
     "scheme": "hybrid",
     "local_chunk": 256,
@@ -57,6 +65,17 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     ],
     "G.sizes": [("s7/demo-1m", {"corpus.min_bytes": 9, "corpus.max_bytes": 8})],
     "G.experts": [("s7/demo-1m", {"model.moe": {**MOE, "experts": ["code", "code"]}})],
+    "G.stacks": [
+        (
+            "s7/moe-140m",
+            {"tokenizer.special_tokens": ["<|endoftext|>", "<|code|>", "<|math|>", "<|general|>"]},
+        ),
+        ("s7/demo-1m", {"model.moe": STACKS, "tier": ""}),
+    ],
+    "G.objectives": [
+        ("m31r/60m", {"tokenizer.special_tokens": ["<|endoftext|>", "<|reason|>", "<|answer|>"]}),
+        ("s7/demo-1m", {"train.objectives": {"fim": 0.0, "cot": 0.2, "comment": "#"}}),
+    ],
     "G.phases": [
         ("s7/demo-1m", {"train.phases": [PHASE]}),
         ("s7/demo-1m", {"train.phases": [{**PHASE, "tokens": 4100000, "tokens_per_expert": {"code": 1}}]}),
@@ -109,7 +128,7 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     "A5.licences": [("s7/demo-1m", {"corpus.licences": ["GPL-3.0-only"]})],
     "A7.dictionary": [("s7/demo-1m", {"model.vocab_size": 4352, "tokenizer.vocab_size": 4352})],
     "B1.stacks": [],  # see test_tier_140m_needs_stacks: without stacks the phases and the budget break too
-    "B1.tier": [("s7/demo-1m", {"model.moe": STACKS})],
+    "B1.tier": [("s7/demo-1m", {"model.moe": STACKS, **STACK_DATA})],
     "B1.experts": [("s7/moe-140m", {"model.moe.n_layers": 7, "model.moe.d_ffn": 1682})],
     "B1.budget": [("s7/moe-140m", {"model.moe.d_ffn": 1536})],
     "B1.phases": [("s7/moe-140m", {"train.phases": [], "train.warmup_ratio": 0.01924055})],

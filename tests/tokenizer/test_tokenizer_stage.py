@@ -12,6 +12,7 @@ from sevenfold.core.files import read_json
 from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.recipe.job import Job
 from sevenfold.tokenizer.codec import END_OF_TEXT, Tokenizer
+from sevenfold.tokenizer.index import open_index
 from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.tokenizer.stage import run
 
@@ -24,7 +25,13 @@ def test_token_files_hold_the_documents(make_job: MakeJob) -> None:
     result = run(job)
     directory = job.directory("tokenizer")
     tokenizer = Tokenizer.from_json((directory / "tokenizer.json").read_bytes())
-    assert result.outputs == ["tokenizer.json", "train.tokens", "heldout.tokens"]
+    assert result.outputs == [
+        "tokenizer.json",
+        "train.tokens",
+        "train.index",
+        "heldout.tokens",
+        "heldout.index",
+    ]
     for split in ("train", "heldout"):
         file = open_tokens(directory / f"{split}.tokens")
         documents = list(read_documents(job.directory("corpus") / f"{split}.parquet"))
@@ -33,6 +40,9 @@ def test_token_files_hold_the_documents(make_job: MakeJob) -> None:
             ids = file.document(index).tolist()
             assert ids[0] == tokenizer.eot_id
             assert tokenizer.decode_bytes(ids[1:]) == document.text.encode()
+        known = open_index(directory / f"{split}.tokens", file.n_documents)
+        listed = [(known.id(i), known.domains[known.domain_of[i]]) for i in range(known.n_documents)]
+        assert listed == [(document.id, document.domain) for document in documents]
         n_bytes = sum(len(d.text.encode()) for d in documents)
         assert result.facts[f"n_tokens_{split}"] == file.n_tokens
         assert result.facts[f"n_bytes_{split}"] == n_bytes

@@ -18,8 +18,8 @@ from sevenfold.recipe.schema import RopeScaling
 from sevenfold.train import loop
 from sevenfold.train.batches import Batches
 from sevenfold.train.curriculum import StagedBatches, context_stages, stage_at
+from sevenfold.train.jobs import training_run
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.stage import training_run
 
 MakeJob = Callable[..., Job]
 OUTPUTS = ("model.safetensors", "metrics.jsonl", "trace.jsonl")
@@ -87,9 +87,9 @@ def test_each_stage_counts_its_own_windows(tmp_path: Path, make_job: MakeJob) ->
     assert forward == [staged.batch(step).tobytes() for step in reversed(range(12))][::-1]
     assert staged.batch(5).shape == (4, 33)
     assert staged.batch(6).shape == (1, 129)
-    assert staged.starts(6) == source(stages[1]).starts(0)
-    assert sorted(s for step in range(6, 12) for s in staged.starts(step)) == sorted(
-        {s for step in range(6) for s in source(stages[1]).starts(step)}
+    assert staged.spans(6) == source(stages[1]).spans(0)
+    assert sorted(s for step in range(6, 12) for s in staged.spans(step)) == sorted(
+        {s for step in range(6) for s in source(stages[1]).spans(step)}
     )
 
 

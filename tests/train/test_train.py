@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold import pipeline
+from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import RecipeError, StorageError, TrainingError
 from sevenfold.core.manifest import read_manifest
 from sevenfold.recipe.job import Job
@@ -167,17 +168,23 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path / "nan")
-    original = loop.head_loss
+    original = loop.sequence_losses
     calls = [0]
 
     def poisoned(*args: torch.Tensor) -> torch.Tensor:
         calls[0] += 1
         return original(*args) * (float("nan") if calls[0] == 15 else 1.0)  # type: ignore[arg-type]  # as above
 
-    monkeypatch.setattr(loop, "head_loss", poisoned)
+    monkeypatch.setattr(loop, "sequence_losses", poisoned)
     with pytest.raises(TrainingError, match="step 14") as caught:
         pipeline.make(job, until="train")
-    assert "train.tokens" in caught.value.where
+    report = json.loads((job.directory("train") / "stopped.json").read_bytes())
+    named = [document for row in report["rows"] for document in row["documents"]]
+    assert report["step"] == 14
+    assert len(report["rows"]) == job.recipe.train.batch_sequences
+    assert named[0] in caught.value.where
+    documents = {d.id for d in read_documents(job.directory("corpus") / "train.parquet")}
+    assert set(named) <= documents
     assert read_manifest(job.directory("train")) is None
     assert len(list(job.directory("train").glob("checkpoint-00000010*"))) == 1
 
@@ -185,9 +192,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
 @pytest.mark.parametrize(
     ("section", "change", "named"),
     [
-        ("train", {"precision": "bf16"}, "bf16"),
-        ("train", {"objectives": {"fim": 0.3}}, "fim"),
-        ("model", {"moe": {"kind": "expert_stacks", "experts": ("a", "b"), "n_layers": 1, "d_ffn": 8}}, "expert_stacks"),
+        ("train", {"precision": "fp16"}, "loss scaling"),
+        ("model", {"moe": {"kind": "expert_stacks", "experts": ("a", "b"), "n_layers": 1, "d_ffn": 8}}, "two phases"),
     ],
 )  # fmt: skip
 def test_what_is_planned_only_is_refused_by_name(

@@ -54,6 +54,7 @@ class Golden:
         n_steps: greedy steps taken.
         tokens: the n_steps token ids that came out.
         logits_sha256: hex SHA-256 over the integer logits of these steps (layout: specs/arithmetic.md).
+        domain: whose expert stack ran ("" for a model without stacks).
     """
 
     prompt: str
@@ -61,6 +62,7 @@ class Golden:
     n_steps: int
     tokens: Sequence[int]
     logits_sha256: str
+    domain: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """As sealed under `golden`."""
@@ -70,7 +72,7 @@ class Golden:
             "n_steps": self.n_steps,
             "tokens": list(self.tokens),
             "logits_sha256": self.logits_sha256,
-        }
+        } | ({"domain": self.domain} if self.domain else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from sevenfold.artifact import Artifact
-from sevenfold.audit.diff import changes
 from sevenfold.audit.records import Difference
 from sevenfold.audit.subject import identity_of
+from sevenfold.core.changes import changes
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.manifest import Manifest, output_root

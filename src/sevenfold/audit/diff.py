@@ -7,45 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from sevenfold.artifact import Artifact, Tensor, training_values
+from sevenfold.core.changes import changes
 from sevenfold.core.hashing import Json
 
 HEADER = ("version", "class_", "flags", "n_bytes")
 FACT_SECTIONS = ("recipe", "tools", "corpus", "roots", "train", "quantize")
-ABSENT = {"absent": True}
 
 
 def finite(value: float) -> float | str:
     """A scale as JSON can hold it; that it is finite is a rule of the verifier (V0), not of the reader."""
     return value if math.isfinite(value) else str(value)
-
-
-def flatten(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Every leaf with its dotted path; an empty object or list is a leaf."""
-    if isinstance(value, dict) and value:
-        for key in sorted(value):
-            yield from flatten(value[key], f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and value:
-        for index, item in enumerate(value):
-            yield from flatten(item, f"{path}[{index}]")
-    else:
-        yield path, value
-
-
-def changes(a: Json, b: Json) -> list[dict[str, Json]]:
-    """Leaves that are not the same in both, by path; what one side lacks is {"absent": true}."""
-    left, right = dict(flatten(a)), dict(flatten(b))
-    rows = []
-    for key in sorted(left.keys() | right.keys()):
-        before, after = left.get(key, ABSENT), right.get(key, ABSENT)
-        # 1, 1.0 and true are equal in Python and differ in the file.
-        if repr(before) != repr(after):
-            rows.append({"key": key, "a": before, "b": after})
-    return rows
 
 
 def _lanes(artifact: Artifact) -> dict[str, dict[str, Json]]:

@@ -30,6 +30,7 @@ from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
 from sevenfold.train.checkpoint import Checkpoint, checkpoint_path, checkpoint_steps, read_checkpoint
 from sevenfold.train.loop import Run
+from sevenfold.train.parts import parts_of
 from sevenfold.train.records import CHAIN_START, weights_digest
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import check_supported, tools, training_run
@@ -230,6 +231,12 @@ def audit_steps(
     findings = Findings(progress)
     recipe, out, artifact, facts = _bases(path, given, findings)
     check_supported(recipe)
+    if len(parts_of(recipe)) > 1:
+        raise UsageError(
+            f"{recipe.name} is trained in parts, whose steps are counted one after another",
+            where="--steps",
+            remedy="use --full, which trains all of them again",
+        )
     job = Job(recipe=recipe, out=out, progress=progress)
     asked = (first, last)
     metrics, traces = run_sources(out, artifact)

@@ -21,6 +21,9 @@ from sevenfold.cli import corpus
 from sevenfold.cli import evalhashes
 
 # isort: split
+from sevenfold.cli import watch
+
+# isort: split
 from sevenfold.cli import check
 
 # isort: split
@@ -39,7 +42,7 @@ from sevenfold.cli import export
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import UsageError
 
-__all__ = ["app", "bench", "check", "corpus", "evalhashes", "export", "main", "make", "run", "trust"]
+__all__ = ["app", "bench", "check", "corpus", "evalhashes", "export", "main", "make", "run", "trust", "watch"]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -160,6 +161,75 @@ def _stage_command(name: str, text: str) -> None:
     app.command(name, help=text)(command)
 
 
+def _forecast(recipe: str, as_json: bool) -> None:
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.forecast import forecast
+    from sevenfold.report.console import print_table
+
+    value = forecast(load_recipe(resolve_recipe_path(recipe)))
+    if as_json:
+        print_json(value)
+        return
+    rows = [
+        [
+            row["name"],
+            f"{row['steps']:,}",
+            f"{row['tokens']:,}",
+            f"{row['memory'] / 2**30:.2f} GiB",
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['hours']:,.2f}",
+        ]
+        for row in value["phases"]
+    ]
+    title = f"{value['recipe']}: an estimate for this machine ({value['available'] / 2**30:.1f} GiB)"
+    print_table(title, ("phase", "steps", "tokens", "memory", "tokens/s", "hours"), rows)
+
+
+@app.command()
+@guarded
+def train(
+    recipe: RecipeArg,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")
+    ] = None,
+    force: ForceOption = False,
+    phase: Annotated[
+        str | None,
+        typer.Option("--phase", metavar="NAME", help="Train this phase alone, of a recipe that has phases."),
+    ] = None,
+    expert: Annotated[
+        str | None,
+        typer.Option("--expert", metavar="NAME", help="With --phase: this expert alone, in any order."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say memory and time, refuse what cannot fit, and train nothing."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stage 3: a float checkpoint; resumes where it stopped."""
+    if dry_run:
+        _forecast(recipe, as_json)
+        return
+    from sevenfold.core.errors import UsageError
+
+    if out is None:
+        raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
+    job = make_job(recipe, out)
+    if phase is None:
+        if expert is not None:
+            raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
+        run_one("train", job, force)
+        return
+    from sevenfold import pipeline
+    from sevenfold.report.console import close_progress
+
+    try:
+        pipeline.run_part(job, phase, expert)
+    finally:
+        close_progress(job.progress)
+
+
 @app.command()
 @guarded
 def quantize(
@@ -171,10 +241,7 @@ def quantize(
     _show_quality(job)
 
 
-for _name, _text in (
-    ("tokenizer", "Stage 2: vocabulary and token files."),
-    ("train", "Stage 3: a float checkpoint; resumes where it stopped."),
-):
+for _name, _text in (("tokenizer", "Stage 2: vocabulary and token files."),):
     _stage_command(_name, _text)
 
 

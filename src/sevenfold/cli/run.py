@@ -37,6 +37,10 @@ def run(
             help="Threads of the native engine. The bits stay the same.",
         ),
     ] = None,
+    domain: Annotated[
+        str,
+        typer.Option("--domain", metavar="NAME", help="Expert stack that reads the prompt, by its domain."),
+    ] = "",
     allow_anonymous: Annotated[
         bool,
         typer.Option("--allow-anonymous", help="Run a model that does not say where it comes from."),
@@ -53,25 +57,18 @@ def run(
     model = Model.open(file, backend=backend, n_threads=threads, allow_anonymous=allow_anonymous)
     if model.note:
         print(f"s7: running on {model.backend}: {model.note}", file=sys.stderr)
-    with model.session(prompt, max_tokens=max_tokens) as session:
+    with model.session(prompt, max_tokens=max_tokens, domain=domain) as session:
         pieces = []
         for piece in session.generate(max_tokens):
             pieces.append(piece)
             if not as_json:
                 # The model may say control characters; a terminal must not obey them.
                 print(visible_text(piece), end="", flush=True)
-    if as_json:
-        print_json(
-            {
-                "prompt": prompt,
-                "text": "".join(pieces),
-                "tokens": session.tokens,
-                "backend": model.backend,
-                "root": model.artifact.root,
-            }
-        )
-    else:
+    if not as_json:
         print()
+        return
+    said = {"prompt": prompt, "text": "".join(pieces), "tokens": session.tokens}
+    print_json(said | {"backend": model.backend, "root": model.artifact.root})
 
 
 @app.command()

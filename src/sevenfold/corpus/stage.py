@@ -26,7 +26,7 @@ from sevenfold.core.documents import (
     write_documents,
     write_rows,
 )
-from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_json, remove_partials
 from sevenfold.core.hashing import Json, digest
 from sevenfold.corpus import parts
@@ -71,10 +71,9 @@ def run(job: Job) -> StageResult:
     Raises:
         StorageError: a source is missing, nothing usable is in it, or a file cannot be written or read.
         RecipeError: the recipe's sources or licences cannot be understood.
-        UsageError: the recipe asks for something that this version does not build, or a library is missing.
+        UsageError: a library is missing.
     """
     spec = job.recipe.corpus
-    _refuse_unbuilt(spec)
     directory = job.directory("corpus")
     work = directory / WORK
     job.progress.start("corpus", None, "files")
@@ -224,18 +223,6 @@ def _findings(gathered: Gathered, work: Path, n_parts: int) -> Iterator[tuple[st
         for place, row in enumerate(ledger_rows(stem.with_suffix(".parquet"))):
             for finding in noted.get(place, ()):
                 yield row.source, row.path, row.sha256, *finding
-
-
-def _refuse_unbuilt(spec: CorpusSpec) -> None:
-    if any(source.kind == "lock" for source in spec.sources):
-        return  # reading the source refuses it, with the better reason
-    domains = {source.domain for source in spec.sources}
-    if (spec.mix and set(spec.mix) != domains) or len(spec.mix) > 1:
-        raise UsageError(
-            f"mixing the domains {sorted(domains)} is planned but not built by this version",
-            where="corpus.mix",
-            remedy="leave `mix` out: documents are then taken in content-hash order, as they are",
-        )
 
 
 def _refuse_empty(

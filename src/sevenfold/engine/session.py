@@ -85,7 +85,8 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
     for backend in available(weights):
         engine = make_engine(backend, weights)
         for index, golden in enumerate(artifact.provenance["golden"]):
-            run = greedy_steps(engine, prompt_ids(tokenizer, golden["prompt"]), golden["n_steps"])
+            ids = prompt_ids(tokenizer, golden["prompt"], golden.get("domain", ""))
+            run = greedy_steps(engine, ids, golden["n_steps"])
             rows.append(
                 ReplayRow(
                     name=f"golden prompt {index} on {backend}",
@@ -136,9 +137,17 @@ def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
     return tokenizer
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Ids of a prompt as the model saw text in training: the end-of-text token, then the text's own."""
-    return [tokenizer.eot_id, *tokenizer.encode(prompt)]
+def prompt_ids(tokenizer: Tokenizer, prompt: str, domain: str = "") -> list[int]:
+    """Ids of a prompt as the model saw text in training: the end-of-text token, then the text's own.
+
+    With expert stacks this is where a text is routed: the token of `domain` comes first, and the engine's table gives its stack
+    (specs/arithmetic.md). Without a domain the end-of-text token is first, which goes to the last stack of the recipe.
+
+    Raises:
+        UsageError: the vocabulary has no token for the domain.
+    """
+    lead = [tokenizer.domain_id(domain)] if domain else []
+    return [*lead, tokenizer.eot_id, *tokenizer.encode(prompt)]
 
 
 def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
@@ -273,17 +282,18 @@ class Model:
                 remedy="do not use this backend on this machine; please report it",
             )
 
-    def session(self, prompt: str | None = None, *, max_tokens: int = 0) -> Session:
+    def session(self, prompt: str | None = None, *, max_tokens: int = 0, domain: str = "") -> Session:
         """A session; enter it with `with`, which opens the gate and reads the prompt, if there is one.
 
         Args:
             prompt: text; None to begin with `Session.prefill`.
             max_tokens: room to reserve, so that a too long answer is refused at once.
+            domain: whose expert stack reads the prompt; "" is the model's default (`prompt_ids`).
 
         Raises:
             GateError: forbidden control characters, or prompt and answer exceed the context.
         """
-        return Session(self, prompt, max_tokens)
+        return Session(self, prompt, max_tokens, domain)
 
 
 class Session:
@@ -293,8 +303,11 @@ class Session:
     the first prefill. `tokens` are the ids that `step` gave.
     """
 
-    def __init__(self, model: Model, prompt: str | None = None, max_tokens: int = 0) -> None:
+    def __init__(
+        self, model: Model, prompt: str | None = None, max_tokens: int = 0, domain: str = ""
+    ) -> None:
         self.model = model
+        self._domain = domain
         self.gate = Gate()
         self._prompt = prompt
         self._max_tokens = max_tokens
@@ -310,7 +323,7 @@ class Session:
             body = stack.enter_context(self.gate.call(self._prompt or ""))
             # Inside the block: an interrupted prefill shuts the gate.
             if self._prompt is not None:
-                self._append("prefill", prompt_ids(self.model.tokenizer, body))
+                self._append("prefill", prompt_ids(self.model.tokenizer, body, self._domain))
             self._stack = stack.pop_all()
         return self
 

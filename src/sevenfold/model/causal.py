@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sevenfold.core.errors import SevenfoldError
+from sevenfold.model.linear import reduced_dtype
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
 ABI = 1
@@ -89,8 +90,10 @@ def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
         SevenfoldError: the kernel has no memory for its scratch.
     """
     head_dim = q_BHTE.shape[3]
-    taken = q_BHTE.device.type == "cpu" and q_BHTE.dtype == torch.float32
-    if taken and head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM and kernel_name() == "s7":
+    tensors = (q_BHTE, k_BKTE, v_BKTE)
+    taken = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    fits = head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM
+    if taken and fits and reduced_dtype(q_BHTE) is None and kernel_name() == "s7":
         y: Tensor = _Causal.apply(q_BHTE.contiguous(), k_BKTE.contiguous(), v_BKTE.contiguous())
         return y
     group = q_BHTE.shape[1] // k_BKTE.shape[1]

@@ -42,5 +42,6 @@ class RoutedFeedForward(nn.Module):
         for index, expert in enumerate(self.experts):
             rows = torch.nonzero(expert_N == index).squeeze(1)
             # Rows are unique, so neither the gather's backward nor the copy adds in an order that could vary.
-            out_ND = out_ND.index_copy(0, rows, expert(x_ND.index_select(0, rows)))
+            # Under autocast an expert gives BF16; the sum with the residual is FP32 anyway.
+            out_ND = out_ND.index_copy(0, rows, expert(x_ND.index_select(0, rows)).to(out_ND.dtype))
         return out_ND.view_as(x_BTD)

@@ -1,4 +1,4 @@
-"""Bias-free projections in FP32, through oneDNN where PyTorch has it.
+"""Bias-free projections, in FP32 through oneDNN where PyTorch has it, in BF16 under autocast.
 
 On AMD processors PyTorch's default CPU matrix product takes an AVX2 path; oneDNN takes AVX-512 and runs the same product
 2.2 times as fast (dev/LOG.md). Results do not depend on the thread count: each output element is summed by one thread in one order.
@@ -23,6 +23,12 @@ ONEDNN = _has_onednn()
 def backend_name() -> str:
     """Which matrix product computes FP32 projections on the CPU; it decides bits, so manifests record it."""
     return "onednn" if ONEDNN else "aten"
+
+
+def reduced_dtype(x: Tensor) -> torch.dtype | None:
+    """The type that autocast computes products in where x is; None outside autocast."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -59,6 +65,6 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., n_in] -> [..., n_out]."""
-        if x.device.type == "cpu" and x.dtype == torch.float32:
+        if x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None:
             return _Linear.apply(x, self.weight)
         return F.linear(x, self.weight)

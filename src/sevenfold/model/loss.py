@@ -2,7 +2,8 @@
 
 At 4096 entries the logits and their gradient are most of a small model's memory traffic. Here each block's logits become the
 loss, then the gradient, in place; forward and backward of the head are one pass. The block order is fixed and every
-reduction is per row first, so the result does not depend on the thread count (a full `.sum()` does: dev/LOG.md).
+reduction is per row first, so the result does not depend on the thread count (a full `.sum()` does: dev/LOG.md). Under autocast the
+products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
@@ -14,43 +15,71 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.model.linear import product, weight_gradient
+from sevenfold.model.linear import product, reduced_dtype, weight_gradient
 
 BLOCK = 512  # tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
-        grad_x, grad_weight = torch.empty_like(x_ND), torch.zeros_like(weight_VD)
-        loss_N = torch.empty(x_ND.shape[0], dtype=x_ND.dtype, device=x_ND.device)
-        for start in range(0, x_ND.shape[0], BLOCK):
-            block = slice(start, start + BLOCK)
-            target = target_N[block, None]
-            logits = product(x_ND[block], weight_VD)
-            log_sum = torch.logsumexp(logits, 1, keepdim=True)
-            loss_N[block] = (log_sum - logits.gather(1, target)).squeeze(1)
-            slope = logits.sub_(log_sum).exp_()
-            slope.scatter_(1, target, slope.gather(1, target) - 1.0)
-            grad_x[block] = product(slope, weight_VD.t())
-            grad_weight += weight_gradient(slope, x_ND[block])
-        ctx.save_for_backward(grad_x, grad_weight)
-        return loss_N
+    def forward(
+        ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None
+    ) -> Tensor:
+        kind = reduced_dtype(x_ND) or x_ND.dtype
+        with torch.autocast(x_ND.device.type, enabled=False):
+            return _fused(ctx, x_ND.to(kind), weight_VD.to(kind), target_N, counted_N)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        # Only a mean over equally weighted tokens is differentiated, so every row's slope is the same number.
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        # Only a sum over tokens of one weight (or none) is differentiated, so every row's slope is the same number.
         grad_x, grad_weight = ctx.saved_tensors
         scale = grads[0][0]
-        return grad_x * scale, grad_weight * scale, None
+        return grad_x * scale, None if grad_weight is None else grad_weight * scale, None, None
+
+
+def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None) -> Tensor:
+    """Losses [N] and, for `backward`, both gradients in FP32; products in the type of x."""
+    grad_x = torch.empty_like(x_ND, dtype=torch.float32)
+    # A frozen head (phase 2 of expert stacks) needs no gradient: a third of the work.
+    grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+    loss_N = torch.empty(x_ND.shape[0], dtype=torch.float32, device=x_ND.device)
+    for start in range(0, x_ND.shape[0], BLOCK):
+        block = slice(start, start + BLOCK)
+        target = target_N[block, None]
+        logits = product(x_ND[block], weight_VD).float()
+        log_sum = torch.logsumexp(logits, 1, keepdim=True)
+        loss_N[block] = (log_sum - logits.gather(1, target)).squeeze(1)
+        slope = logits.sub_(log_sum).exp_()
+        slope.scatter_(1, target, slope.gather(1, target) - 1.0)
+        if counted_N is not None:
+            slope.mul_(counted_N[block, None])
+        slope = slope.to(x_ND.dtype)
+        grad_x[block] = product(slope, weight_VD.t()).float()
+        if grad_weight is not None and x_ND.dtype == torch.float32:
+            grad_weight += weight_gradient(slope, x_ND[block])
+        elif grad_weight is not None:
+            grad_weight.add_(slope.t() @ x_ND[block])
+    ctx.save_for_backward(grad_x, grad_weight)
+    return loss_N if counted_N is None else loss_N * counted_N
+
+
+def sequence_losses(
+    x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None = None
+) -> Tensor:
+    """Sum of the token losses (nats) of each sequence, [B].
+
+    Args:
+        x_BTD: final states, float32.  weight_VD: head.  target_BT: int64 next tokens.
+        counted_BT: float32, 1 where a token counts and 0 where it does not; None when all do.
+    """
+    counted_N = None if counted_BT is None else counted_BT.flatten()
+    loss_N = _HeadLoss.apply(x_BTD.flatten(0, 1), weight_VD, target_BT.flatten(), counted_N)
+    return loss_N.view(target_BT.shape).sum(1)
 
 
 def head_loss(x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, n_tokens: int) -> Tensor:
     """Sum of the token losses (nats) over `n_tokens`: the mean when the batch has that many tokens.
 
-    Args:
-        x_BTD: final states, float32.  weight_VD: head.  target_BT: int64 next tokens.
-        n_tokens: tokens of the whole step, so that micro-batches add up to its mean.
+    `n_tokens` are the tokens of the whole step, so that micro-batches add up to its mean.
     """
-    loss_N = _HeadLoss.apply(x_BTD.flatten(0, 1), weight_VD, target_BT.flatten())
-    return (loss_N.view(target_BT.shape).sum(1) / n_tokens).sum()
+    return (sequence_losses(x_BTD, weight_VD, target_BT) / n_tokens).sum()

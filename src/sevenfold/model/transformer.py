@@ -10,13 +10,13 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from sevenfold.model.attention import Attention, Segments, document_segments
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
 from sevenfold.model.hybrid import HybridAttention
 from sevenfold.model.linear import Linear, product
 from sevenfold.model.norm import RMSNorm
+from sevenfold.model.recompute import recomputed
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
 
@@ -76,7 +76,7 @@ class Transformer(nn.Module):
         self.expert_of_token: Tensor | None = None
         # Token id that each document starts with: attention then stays inside documents. None: a window is one stream.
         self.document_start: int | None = None
-        # Keep no activations inside blocks; backward computes them again, to the same bits.
+        # Keep the input of each block only, and compute the block again in backward (activation checkpointing).
         self.recompute = False
 
     @property
@@ -101,14 +101,12 @@ class Transformer(nn.Module):
         if stack is not None:
             blocks += list(self.experts[stack].layers.values())
         for block in blocks:
-            if self.recompute and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, experts_BT, segments, use_reentrant=False)
-            else:
-                x_BTD = block(x_BTD, experts_BT, segments)
+            inputs = (x_BTD, experts_BT, segments)
+            x_BTD = recomputed(block, *inputs) if self.recompute else block(*inputs)
         return self.final_norm(x_BTD)
 
     def forward(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
-        """Logits [B, T, V] float32, for evaluation; training uses `loss.head_loss` on `hidden`."""
+        """Logits [B, T, V] float32, for evaluation; training uses `loss.sequence_losses` on `hidden`."""
         hidden_BTD = self.hidden(ids_BT, stack)
         if hidden_BTD.requires_grad:
             return hidden_BTD @ self.head_weight.t()

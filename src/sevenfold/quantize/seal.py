@@ -28,9 +28,10 @@ from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
 from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
-from sevenfold.engine.weights import load_weights
+from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.job import Job, StageResult
+from sevenfold.recipe.schema import ExpertStacks
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.stage import WEIGHTS
@@ -114,6 +115,38 @@ def training_tensors(job: Job) -> list[Tensor]:
     return [training_tensor(name, array) for name, array in arrays.items()]
 
 
+def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[Golden]:
+    """The recipe's golden prompts, run on the reference; dealt over expert stacks in turn, so that a replay runs each of them.
+
+    Raises:
+        StorageError: a prompt leaves no room for a step.
+    """
+    recipe, golden = job.recipe, []
+    stacks = recipe.model.moe.experts if isinstance(recipe.model.moe, ExpertStacks) else ("",)
+    for number, prompt in enumerate(recipe.seal.golden_prompts):
+        domain = stacks[number % len(stacks)]
+        ids = prompt_ids(tokenizer, prompt, domain)
+        n_steps = min(GOLDEN_STEPS, recipe.model.context - len(ids))
+        if n_steps < 1:
+            raise StorageError(
+                f"golden prompt {prompt[:20]!r} has {len(ids)} tokens, the context {recipe.model.context}",
+                where="seal.golden_prompts",
+                remedy="shorten it",
+            )
+        done = greedy_run(weights, ids, n_steps)
+        golden.append(
+            Golden(
+                prompt=prompt,
+                ids=ids,
+                n_steps=n_steps,
+                tokens=done.tokens,
+                logits_sha256=done.logits_sha256,
+                domain=domain,
+            )
+        )
+    return golden
+
+
 def run(job: Job) -> StageResult:
     """Assemble and write the artifact.
 
@@ -126,23 +159,7 @@ def run(job: Job) -> StageResult:
     records, graph = read_records(job.directory("quantize"))
     dictionary = read_bytes(job.directory("tokenizer") / "tokenizer.json")
     tokenizer = Tokenizer.from_json(dictionary)
-    weights = load_weights(records, graph, str(job.directory("quantize")))
-    golden = []
-    for prompt in recipe.seal.golden_prompts:
-        ids = prompt_ids(tokenizer, prompt)
-        n_steps = min(GOLDEN_STEPS, recipe.model.context - len(ids))
-        if n_steps < 1:
-            raise StorageError(
-                f"golden prompt {prompt[:20]!r} has {len(ids)} tokens, the context {recipe.model.context}",
-                where="seal.golden_prompts",
-                remedy="shorten it",
-            )
-        done = greedy_run(weights, ids, n_steps)
-        golden.append(
-            Golden(
-                prompt=prompt, ids=ids, n_steps=n_steps, tokens=done.tokens, logits_sha256=done.logits_sha256
-            )
-        )
+    golden = golden_runs(job, tokenizer, load_weights(records, graph, str(job.directory("quantize"))))
     contents = build_contents(
         SealInput(
             class_=ModelClass.MOE if recipe.model.moe else ModelClass.DENSE,

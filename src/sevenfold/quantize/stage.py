@@ -19,23 +19,18 @@ from sevenfold.core.errors import RecipeError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.tables import LAW_VERSION
-from sevenfold.engine.weights import load_weights
-from sevenfold.model.transformer import Transformer
+from sevenfold.engine.weights import IntegerModel, load_weights
+from sevenfold.model.transformer import Block, Transformer
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.gate import limits_of, pass_gate
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.schema import Recipe
-from sevenfold.tokenizer.shards import open_tokens
-from sevenfold.train.batches import Batches
-from sevenfold.train.evaluate import float_score
-from sevenfold.train.stage import (
-    WEIGHTS,
-    build_model,
-    held_out_rows,
-    load_tokenizer,
-    token_lengths,
-)
+from sevenfold.train.data import held_out, load_tokenizer, open_data
+from sevenfold.train.evaluate import Score, float_score
+from sevenfold.train.jobs import build_model
+from sevenfold.train.parts import parts_of
+from sevenfold.train.stage import WEIGHTS, token_lengths
 
 STAGE = "quantize"
 RECORDS, SCALES, GRAPH, QUALITY = "records.safetensors", "scales.json", "graph.json", "quality.json"
@@ -66,16 +61,12 @@ def largest_residual(model: Transformer, job: Job) -> float:
     def watch(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
         seen.append(float(output.abs().max()))
 
-    handles = [block.register_forward_hook(watch) for block in model.layers.values()]
-    spec = job.recipe.train
-    batches = Batches(
-        tokens=open_tokens(job.directory("tokenizer") / "train.tokens").tokens,
-        sequence=spec.sequence,
-        batch_sequences=spec.batch_sequences,
-    )
+    handles = [block.register_forward_hook(watch) for block in model.modules() if isinstance(block, Block)]
     model.eval()
-    for step in range(CALIBRATION_BATCHES):
-        model.hidden(torch.from_numpy(batches.batch(step)[:, :-1]))
+    for part in parts_of(job.recipe):
+        batches = open_data(job, part).batches
+        for step in range(CALIBRATION_BATCHES):
+            model.hidden(torch.from_numpy(batches.batch(step)[:, :-1]), part.stack)
     for handle in handles:
         handle.remove()
     return max(seen)
@@ -90,6 +81,28 @@ def read_records(directory: Path) -> tuple[dict[str, IntTensor], dict[str, Json]
         for name, array in arrays.items()
     }
     return records, read_json(directory / GRAPH)
+
+
+def _compare(job: Job, model: Transformer, integer: IntegerModel) -> tuple[Score, Score, float]:
+    """FP32 and INT8 on the same held-out windows, each domain through its own stack; the share of equal greedy choices."""
+    groups = held_out(job, job.recipe.quantize.eval_windows)
+    lengths = token_lengths(load_tokenizer(job))
+    scores, same = [], []
+    for group in groups:
+        job.progress.start(
+            f"evaluate FP32 on the same windows {group.domain}".rstrip(), len(group.rows), "windows"
+        )
+        exact, exact_choices = float_score(model, group.rows, lengths, job.progress, group.stack)
+        job.progress.start(f"evaluate INT8 {group.domain}".rstrip(), len(group.rows), "windows")
+        score, choices = integer_score(integer, group.rows, lengths, job.progress)
+        scores.append((exact, score))
+        same.append(choices == exact_choices)
+    (exact, score), *others = scores
+    return (
+        sum((pair[0] for pair in others), exact),
+        sum((pair[1] for pair in others), score),
+        float(np.concatenate(same).mean()),
+    )
 
 
 def run(job: Job) -> StageResult:
@@ -108,18 +121,13 @@ def run(job: Job) -> StageResult:
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     records, graph = convert(state, job.recipe.model, largest, router)
 
-    rows = held_out_rows(job, spec.eval_windows)
-    lengths = token_lengths(load_tokenizer(job))
-    job.progress.start("evaluate FP32 on the same windows", len(rows), "windows")
-    exact, exact_choices = float_score(model, rows, lengths, job.progress)
-    job.progress.start("evaluate INT8", len(rows), "windows")
     integer = load_weights({r.name: r for r in records}, graph, str(directory))
-    score, choices = integer_score(integer, rows, lengths, job.progress)
+    exact, score, agreement = _compare(job, model, integer)
     quality: dict[str, Json] = {
         "bpb_fp32": exact.bits_per_byte,
         "bpb_int": score.bits_per_byte,
         "bpb_increase": score.bits_per_byte / exact.bits_per_byte - 1.0,
-        "top1_agreement": float((choices == exact_choices).mean()),
+        "top1_agreement": agreement,
         "n_eval_tokens": score.n_tokens,
         "largest_residual": largest,
         "residual_exponent": graph["residual_exponent"],

@@ -275,11 +275,20 @@ class CorpusSpec(Section):
     steps: StepsSpec = StepsSpec()
 
 
+FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+REASON_TOKENS = ("<|reason|>", "<|answer|>")
+
+
 class Objectives(Section):
-    """Weights of the losses: L_next + fim * L_fim + cot * L_cot (D3)."""
+    """Weights of the losses: L_next + fim * L_fim + cot * L_cot (D3). `comment` begins a line of reasoning in a comment."""
 
     fim: float = Field(default=0.0, ge=0.0)
     cot: float = Field(default=0.0, ge=0.0)
+    comment: str = "//"
+
+    def special_tokens(self) -> tuple[str, ...]:
+        """Special tokens that the objectives with weight need."""
+        return FIM_TOKENS * (self.fim > 0) + REASON_TOKENS * (self.cot > 0)
 
 
 class Phase(Section):
@@ -317,6 +326,8 @@ class TrainSpec(Section):
     shuffle: bool = False
     gradient_noise: float = Field(default=0.0, ge=0.0)
     activation_checkpointing: bool = False
+    # Nats above the median loss of the 50 steps before at which the run stops; 0 stops for no finite loss.
+    spike: float = Field(default=0.0, ge=0.0)
     rl_alignment: bool = False
     external_services: tuple[str, ...] = ()
     checkpoint_every: Positive = 200

@@ -96,6 +96,27 @@ def training_curves(steps: Sequence[Step]) -> str:
         return _inline(figure, "training")
 
 
+def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> bytes:
+    """PNG of several losses over tokens: (name, tokens, losses) of each. The same curves give the same bytes.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+    axes = figure.subplots()
+    for name, tokens, losses in curves:
+        axes.plot([n / 1e6 for n in tokens], losses, label=name, linewidth=1.6)
+    axes.set_xlabel("million tokens")
+    axes.set_ylabel("loss (nats per token), smoothed")
+    axes.legend(frameon=False)
+    axes.grid(visible=True, axis="y", alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def bits_per_byte_bars(rows: Sequence[tuple[str, float]]) -> str:
     """SVG of one horizontal bar a row, shorter being better; the last row is the yardstick.
 

@@ -74,6 +74,20 @@ class Tokenizer:
         """Id of <|endoftext|>, which precedes every document."""
         return self._specials.index(END_OF_TEXT)
 
+    def special_id(self, name: str) -> int:
+        """Id of a special token. Raises UsageError when the vocabulary does not reserve it."""
+        if name not in self._specials:
+            raise UsageError(
+                f"the tokenizer has no special token {name}",
+                where="tokenizer.special_tokens",
+                remedy=f"it has {', '.join(self._specials)}",
+            )
+        return self._specials.index(name)
+
+    def domain_id(self, domain: str) -> int:
+        """Id of the token that a sequence of `domain` begins with (expert stacks). Raises UsageError."""
+        return self.special_id(f"<|{domain}|>")
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text; never a special token's. Raises UsageError when `text` holds a lone surrogate."""
         return self.encode_batch([text])[0]

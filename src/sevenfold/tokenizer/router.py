@@ -1,7 +1,11 @@
-"""The fixed rule that sends a token to an expert (A3): by its own text, never by probability.
+"""The fixed rules that choose an expert (A3, B1): tables over token ids, never a probability.
 
-Bytes of a marker are looked for in the bytes of the token, so a token that ends within a character is judged
-too.
+Token routing goes by the token's own text. Bytes of a marker are looked for in the bytes of the token, so a token that ends
+within a character is judged too.
+
+Expert stacks go by the first id of a sequence (specs/arithmetic.md): a domain's token, `<|code|>` for domain `code`, chooses the
+stack of that name; any other first id chooses the last stack of the recipe. Training puts the domain's token before each window,
+`prompt_ids` of the engine puts it before a prompt, and both look the stack up in the same table.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import UsageError
-from sevenfold.recipe.schema import TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
 
 CODE_EXPERT, GENERAL_EXPERT = 0, 1
@@ -37,3 +41,15 @@ def router_table(tokenizer: Tokenizer, moe: TokenRouted) -> NDArray[np.int8]:
         raise UsageError("an empty marker is in every token", where="model.moe.code_markers")
     markers = tuple(marker.encode() for marker in moe.code_markers)
     return np.array([route(tokenizer.token_bytes(i), markers) for i in range(tokenizer.vocab_size)], np.int8)
+
+
+def stack_table(tokenizer: Tokenizer, moe: ExpertStacks) -> NDArray[np.int8]:
+    """Stack of a sequence that begins with each token id, int8 [vocab].
+
+    Raises:
+        UsageError: the tokenizer has no token for the domain of a stack.
+    """
+    table = np.full(tokenizer.vocab_size, len(moe.experts) - 1, np.int8)
+    for stack, expert in enumerate(moe.experts):
+        table[tokenizer.domain_id(expert)] = stack
+    return table

@@ -1,4 +1,4 @@
-"""Stage `tokenizer`: the training documents -> a vocabulary, token files, and a token-routed model's router.
+"""Stage `tokenizer`: the training documents -> a vocabulary, token files with their indexes, and the router of experts.
 
 Each document is <|endoftext|> followed by its tokens, in the order of the corpus files. Every held-out
 document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of
@@ -8,19 +8,22 @@ documents. Formats: specs/dataset.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 
 from sevenfold.core.documents import Document, count_rows, read_documents
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.files import read_bytes, write_bytes, write_json
-from sevenfold.core.hashing import Json
+from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.pretrained import pretrained_file
-from sevenfold.recipe.schema import TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.router import CODE_EXPERT, router_table
+from sevenfold.tokenizer.index import index_path, write_index
+from sevenfold.tokenizer.objectives import Sampler, write_samples
+from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
 from sevenfold.tokenizer.shards import write_tokens
 from sevenfold.tokenizer.train import train_bpe
 
@@ -68,15 +71,47 @@ def run(job: Job) -> StageResult:
             _encoded(job, tokenizer, read_documents(paths[split]), count, done, check=split == "heldout"),
             tokenizer.vocab_size,
         )
-        outputs.append(name)
+        index = index_path(directory / name)
+        write_index(index, count.documents)
+        outputs += [name, index.name]
         facts |= count.facts(split)
     facts["heldout_round_trip_documents"] = counts["heldout"].n_documents
+    made, figures = _objectives(job, tokenizer, paths["train"])
+    outputs += made
+    facts |= figures
     if isinstance(recipe.model.moe, TokenRouted):
         table = router_table(tokenizer, recipe.model.moe)
         write_json(directory / ROUTER, table.tolist())
         outputs.append(ROUTER)
         facts["n_code_tokens"] = int((table == CODE_EXPERT).sum())
+    if isinstance(recipe.model.moe, ExpertStacks):
+        write_json(directory / ROUTER, stack_table(tokenizer, recipe.model.moe).tolist())
+        outputs.append(ROUTER)
     return StageResult(outputs=outputs, facts=facts, tools={"tokenizers": version("tokenizers")})
+
+
+def fingerprint(job: Job) -> str:
+    """What decides the samples of the objectives beside the sections that the stage reads; "" without objectives."""
+    train = job.recipe.train
+    if not train.objectives.special_tokens():
+        return ""
+    return canonical_json([train.objectives.model_dump(mode="json"), train.seed, train.sequence]).decode()
+
+
+def _objectives(job: Job, tokenizer: Tokenizer, path: Path) -> tuple[list[str], dict[str, Json]]:
+    """Samples of each objective with weight, as token files with their indexes; names and counts."""
+    train, outputs = job.recipe.train, []
+    sampler = Sampler(tokenizer=tokenizer, objectives=train.objectives, seed=train.seed, room=train.sequence)
+    for name, weight, cut in (
+        ("fim", train.objectives.fim, sampler.fim),
+        ("cot", train.objectives.cot, sampler.cot),
+    ):
+        if weight:
+            target = job.directory("tokenizer") / f"{name}.tokens"
+            job.progress.start(f"tokenizer {name}", None, "samples")
+            write_samples(target, cut(read_documents(path)), tokenizer.vocab_size, job.progress)
+            outputs += [target.name, index_path(target).name]
+    return outputs, {f"n_{name}": count for name, count in sorted(sampler.counts.items())}
 
 
 @dataclass
@@ -85,6 +120,7 @@ class _Count:
     n_bytes: int = 0
     n_lines: int = 0
     n_tokens: int = 0  # without the <|endoftext|> of each document
+    documents: list[tuple[str, str]] = field(default_factory=list)  # id and domain
 
     def facts(self, split: str) -> dict[str, Json]:
         return {
@@ -107,6 +143,7 @@ def _encoded(
                     "its tokens do not decode to its bytes",
                     where=f"{document.source}: {document.path} ({document.id})",
                 )
+            count.documents.append((document.id, document.domain))
             count.n_documents += 1
             count.n_bytes += len(raw)
             count.n_lines += document.text.count("\n")

@@ -3,13 +3,14 @@
 The token stream is cut into windows of `sequence` tokens. Window i of the run is (i * stride) mod n_windows, with the stride next
 to the golden section of n_windows and coprime to it: each pass visits every window once, and neighbours in time lie
 far apart in the corpus. Consecutive windows would put one file into a whole batch, which at this size does not
-learn at all (dev/LOG.md). The data cursor is the step number alone.
+learn at all (dev/LOG.md). The data cursor is the step number alone. A mix of domains is `train.mix`, over one such order for each.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,37 +28,98 @@ def golden_stride(n_windows: int) -> int:
     return stride
 
 
+class Tokens(Protocol):
+    """A stream of token ids: an array, mapped or not, or the documents of a domain one behind the other."""
+
+    def __len__(self) -> int:
+        """Number of tokens."""
+
+    def __getitem__(self, part: Any, /) -> NDArray[np.integer]:
+        """The tokens of a slice."""
+
+
+class Source(Protocol):
+    """Batches by step: what a run trains on."""
+
+    batch_sequences: int
+    sequence: int
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
+
+    def domains(self, step: int) -> list[str]:
+        """Domain of each row; "" where a run does not tell domains apart."""
+
+    def counted(self, step: int) -> NDArray[np.float32] | None:
+        """float32 [batch_sequences, sequence]: 1 where a target counts, 0 where not; None when all do."""
+
+    def spans(self, step: int) -> list[tuple[str, int, int]]:
+        """Of each row: domain, first token and end of its window in that domain's stream."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """Random access to batches by step. `tokens` is the whole stream, memory-mapped or not."""
+    """Random access to batches by step, in the order of the module docstring.
 
-    tokens: NDArray[np.integer]
+    `lead`: a token put before every window (the domain's token of expert stacks), so that all tokens of a window are targets.
+    """
+
+    tokens: Tokens
     sequence: int
     batch_sequences: int
+    domain: str = ""
+    lead: int | None = None
 
     def __post_init__(self) -> None:
         if self.n_windows < 1:
+            of_domain = f" of domain {self.domain}" if self.domain else ""
             raise StorageError(
-                f"the training stream has {len(self.tokens)} tokens, one window needs {self.sequence + 1}",
+                f"the training stream{of_domain} has {len(self.tokens)} tokens, one window needs {self.width}",
                 where="tokenizer/train.tokens",
                 remedy="add documents to the corpus or shorten train.sequence",
             )
 
     @property
+    def width(self) -> int:
+        """Tokens of the stream that one row holds."""
+        return self.sequence + (self.lead is None)
+
+    @property
     def n_windows(self) -> int:
         """Windows with a next token for each position."""
-        return (len(self.tokens) - 1) // self.sequence
+        return (len(self.tokens) - self.width) // self.sequence + 1
+
+    def start(self, window: int) -> int:
+        """Offset in the stream of window `window` of the run."""
+        return window * golden_stride(self.n_windows) % self.n_windows * self.sequence
+
+    def row(self, window: int) -> NDArray[np.int64]:
+        """int64 [sequence + 1]."""
+        start = self.start(window)
+        row = np.asarray(self.tokens[start : start + self.width]).astype(np.int64)
+        return row if self.lead is None else np.concatenate((np.array([self.lead], np.int64), row))
+
+    def _windows(self, step: int) -> range:
+        return range(step * self.batch_sequences, (step + 1) * self.batch_sequences)
 
     def starts(self, step: int) -> list[int]:
         """Offset in the stream of each window of a step."""
-        stride, n = golden_stride(self.n_windows), self.n_windows
-        first = step * self.batch_sequences
-        return [((first + b) * stride % n) * self.sequence for b in range(self.batch_sequences)]
+        return [self.start(window) for window in self._windows(step)]
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
-        rows = [self.tokens[s : s + self.sequence + 1] for s in self.starts(step)]
-        return np.stack(rows).astype(np.int64)
+        return np.stack([self.row(window) for window in self._windows(step)])
+
+    def domains(self, step: int) -> list[str]:
+        """The one domain, for each row."""
+        return [self.domain for _ in self._windows(step)]
+
+    def counted(self, _step: int) -> None:
+        """Every target counts."""
+
+    def spans(self, step: int) -> list[tuple[str, int, int]]:
+        """Domain, first token and end of each window."""
+        return [(self.domain, start, start + self.width) for start in self.starts(step)]
 
 
 def evaluation_starts(n_tokens: int, sequence: int, n_windows: int | None = None) -> list[int]:

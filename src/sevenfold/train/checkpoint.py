@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from sevenfold.core.hashing import canonical_json
 
 KEPT = 2
 _META = "sevenfold"
+_META_FIELDS = ("key", "step", "chain", "seed", "losses", "environment")
 _RNG = "rng.state"
 _NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
 
@@ -38,6 +40,9 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     rng: Tensor
+    seed: int
+    losses: tuple[float, ...] = ()  # of the last steps, for the rule about spikes
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
@@ -70,9 +75,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0
     tensors = {f"model.{n}": t for n, t in checkpoint.model.items()}
     tensors |= {f"optimizer.{n}": t for n, t in checkpoint.optimizer.items()}
     tensors[_RNG] = checkpoint.rng
-    meta = canonical_json(
-        {"key": checkpoint.key, "step": checkpoint.step, "chain": checkpoint.chain}
-    ).decode()
+    meta = canonical_json({name: getattr(checkpoint, name) for name in _META_FIELDS}).decode()
     path = checkpoint_path(directory, checkpoint.step)
     write_bytes(path, save_tensors({n: t.contiguous() for n, t in tensors.items()}, {_META: meta}))
     prune(directory, checkpoint.step, keep_every)
@@ -96,6 +99,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         model=part("model."),
         optimizer=part("optimizer."),
         rng=tensors[_RNG],
+        seed=int(meta["seed"]),
+        losses=tuple(meta["losses"]),
+        environment=meta["environment"],
     )
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.schema import Recipe, RopeScaling
+from sevenfold.train.batches import Source
 from sevenfold.train.schedule import n_steps
 
 
@@ -96,16 +96,6 @@ def stage_at(stages: Sequence[ContextStage], step: int) -> ContextStage:
     return stages[bisect.bisect_right([stage.first_step for stage in stages], step) - 1]
 
 
-class Source(Protocol):
-    """Random access to batches by step."""
-
-    def starts(self, step: int) -> list[int]:
-        """Offset in the stream of each window of a step."""
-
-    def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1]."""
-
-
 class StagedBatches:
     """The batches of a curriculum; each stage is read from a source of its own."""
 
@@ -117,12 +107,32 @@ class StagedBatches:
         stage = stage_at(self.stages, step)
         return self.sources[stage], step - stage.first_step
 
-    def starts(self, step: int) -> list[int]:
-        """Offset in the stream of each window of a step."""
-        source, own = self._at(step)
-        return source.starts(own)
+    @property
+    def sequence(self) -> int:
+        """Tokens of a row of the first stage."""
+        return self.stages[0].sequence
+
+    @property
+    def batch_sequences(self) -> int:
+        """Rows of a step of the first stage."""
+        return self.stages[0].batch_sequences
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """int64 [batch_sequences, sequence + 1] of the stage of the step."""
         source, own = self._at(step)
         return source.batch(own)
+
+    def domains(self, step: int) -> list[str]:
+        """Domain of each row."""
+        source, own = self._at(step)
+        return source.domains(own)
+
+    def counted(self, step: int) -> NDArray[np.float32] | None:
+        """Which targets count; None when all do."""
+        source, own = self._at(step)
+        return source.counted(own)
+
+    def spans(self, step: int) -> list[tuple[str, int, int]]:
+        """Domain, first token and end of each window."""
+        source, own = self._at(step)
+        return source.spans(own)

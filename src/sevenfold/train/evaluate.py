@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.log import Progress, Silent
 from sevenfold.model.transformer import Transformer
+from sevenfold.train.batches import Tokens
 
 _EVAL_BATCH = 8
 
@@ -33,10 +34,18 @@ class Score:
         """The figure to quote."""
         return self.nats / math.log(2) / self.n_bytes
 
+    def __add__(self, other: Score) -> Score:
+        """Both together."""
+        return Score(
+            nats=self.nats + other.nats,
+            n_tokens=self.n_tokens + other.n_tokens,
+            n_bytes=self.n_bytes + other.n_bytes,
+        )
 
-def windows(tokens: NDArray[np.integer], starts: list[int], sequence: int) -> NDArray[np.int64]:
+
+def windows(tokens: Tokens, starts: list[int], sequence: int) -> NDArray[np.int64]:
     """int64 [n_windows, sequence + 1]."""
-    return np.stack([tokens[s : s + sequence + 1] for s in starts]).astype(np.int64)
+    return np.stack([np.asarray(tokens[s : s + sequence + 1]) for s in starts]).astype(np.int64)
 
 
 def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -> int:
@@ -50,9 +59,10 @@ def float_score(
     rows: NDArray[np.int64],
     token_lengths: NDArray[np.int64],
     progress: Progress | None = None,
+    stack: int | None = None,
     watch: Callable[[int, torch.Tensor], None] | None = None,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Score and greedy choices ([n_windows, sequence]) of the float model on windows of tokens.
+    """Score and greedy choices ([n_windows, sequence]) of the float model, with an expert stack or none, on windows of tokens.
 
     `watch` is told the losses (nats, [B, T]) of the rows from its first argument on.
     """
@@ -61,7 +71,7 @@ def float_score(
     nats, choices = 0.0, []
     for start in range(0, len(rows), _EVAL_BATCH):
         batch = torch.from_numpy(rows[start : start + _EVAL_BATCH])
-        logits = model(batch[:, :-1])
+        logits = model(batch[:, :-1], stack)
         target = batch[:, 1:, None]
         loss = torch.logsumexp(logits, -1) - logits.gather(-1, target).squeeze(-1)
         if watch is not None:

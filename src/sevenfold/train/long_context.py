@@ -45,9 +45,10 @@ class Buckets:
         self.bytes = lengths[rows[:, 1:]]
         self.nats = np.zeros(self.where.shape)
 
-    def __call__(self, start: int, loss_BT: torch.Tensor) -> None:
-        """Losses of the rows from `start` on."""
-        self.nats[start : start + len(loss_BT)] = loss_BT.to(torch.float64).numpy()
+    def add(self, first: int, start: int, loss_BT: torch.Tensor) -> None:
+        """Losses of the rows from `start` on of the group of rows that begins at `first`."""
+        at = first + start
+        self.nats[at : at + len(loss_BT)] = loss_BT.to(torch.float64).numpy()
 
     def table(self) -> dict[str, Json]:
         """Bucket (first-last position) -> bits per byte; a bucket without bytes is left out."""

@@ -2,6 +2,10 @@
 
 Every reduction that crosses rows goes through `ordered_sum`, because PyTorch splits a full-tensor `.sum()` by thread. With that,
 one thread and two give the same weights (tests/train).
+
+The law of accumulation: the gradient of a step is the sum over its terms in their order, and in each over micro-batches of
+`micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A product over more rows rounds differently, so the
+micro-batch is part of the recipe and decides bits; who computes which micro-batch, and when, does not.
 """
 
 from __future__ import annotations
@@ -9,8 +13,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +23,11 @@ import torch
 from torch import Tensor
 
 from sevenfold.core.errors import TrainingError
+from sevenfold.core.files import write_json
+from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.rng import derive_seed
-from sevenfold.model.loss import head_loss
+from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.checkpoint import (
@@ -32,12 +37,16 @@ from sevenfold.train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from sevenfold.train.curriculum import ContextStage, Source, stage_at
+from sevenfold.train.curriculum import ContextStage, stage_at
+from sevenfold.train.environment import differences, environment
+from sevenfold.train.precision import autocast
 from sevenfold.train.records import CHAIN_START, Recorder, Records, is_trace_point, trace_row
 from sevenfold.train.schedule import learning_rate, n_steps
+from sevenfold.train.terms import Term, TermLoss, metric_fields
+from sevenfold.train.watch import Gauge, Guard
 
 _LEAF = 1024
-_SMOOTHING = 0.95
+STOPPED = "stopped.json"
 
 
 def ordered_sum(values: Tensor) -> Tensor:
@@ -88,24 +97,40 @@ class Run:
     """One training run in one directory. `key` names recipe and data; only checkpoints with this key are resumed.
 
     An audit is the same run with another `recorder`, stopped after step `last`.
+
+    Args:
+        terms: what the loss is made of; the first is the next token.
+        stages: of a context curriculum; one or none: nothing changes on the way.
+        trained: names of the parameters that this run trains; None is all. The others are frozen.
+        stack: the expert stack behind the trunk, if there is one.
+        base: weights that a frozen part has from the run before; the rest is initialised from the seed.
+        blame: what the rows of a step were made from, for the report of a loss that stops the run.
     """
 
     model: Transformer
     spec: TrainSpec
-    batches: Source
+    terms: tuple[Term, ...]
     directory: Path
     key: str
     progress: Progress
-    stages: tuple[ContextStage, ...] = ()  # of a context curriculum; one or none: nothing changes on the way
+    stages: tuple[ContextStage, ...] = ()
     recorder: Callable[[Path, int], Recorder] = Records
+    trained: frozenset[str] | None = None
+    stack: int | None = None
+    base: Mapping[str, Tensor] = field(default_factory=dict)
+    purpose: str = ""
+    blame: Callable[[int], Json] = lambda _step: None
+    gauge: Gauge = field(default_factory=Gauge)
     last: int | None = None
     step: int = 0
     chain: str = CHAIN_START
-    smoothed: float = field(default=float("nan"))
 
     def __post_init__(self) -> None:
-        self.parameters = [p for _, p in sorted(self.model.named_parameters())]
-        self.names = {p: n for n, p in self.model.named_parameters()}
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(self.trained is None or name in self.trained)
+        named = {n: p for n, p in sorted(self.model.named_parameters()) if p.requires_grad}
+        self.parameters, self.names = list(named.values()), {p: n for n, p in named.items()}
+        self.model.recompute = self.spec.activation_checkpointing
         decayed = [p for p in self.parameters if p.dim() > 1]
         plain = [p for p in self.parameters if p.dim() == 1]
         groups = [
@@ -114,20 +139,30 @@ class Run:
         ]
         kind = torch.optim.Adam if self.spec.optimizer == "adam" else torch.optim.AdamW
         self.optimizer = kind(groups, lr=0.0, betas=self.spec.betas, eps=self.spec.eps, fused=True)
+        self.guard = Guard(spike=self.spec.spike)
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights that this run trains, by name."""
+        return {name: parameter.detach() for parameter, name in self.names.items()}
 
     def start(self) -> None:
         """Initialise from the seed, or go on from the newest checkpoint of this run."""
-        torch.manual_seed(derive_seed(self.spec.seed, "dropout"))
+        torch.manual_seed(derive_seed(self.spec.seed, f"dropout{self.purpose}"))
         checkpoint = latest_checkpoint(self.directory, self.key)
-        if checkpoint is None:
+        if checkpoint is None or self.trained is not None:
             generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "init"))
             self.model.initialize(generator, self.spec.init_std)
+            self.model.load_state_dict(dict(self.base), strict=False)
+        if checkpoint is None:
             return
-        self.model.load_state_dict(checkpoint.model)
+        self.model.load_state_dict(checkpoint.model, strict=self.trained is None)
         restore_optimizer(self.optimizer, self.names, checkpoint.optimizer)
         torch.set_rng_state(checkpoint.rng)
         self.step, self.chain = checkpoint.step, checkpoint.chain
+        self.guard.losses[:] = checkpoint.losses
         self.progress.note(f"resuming at step {self.step} of {n_steps(self.spec)}")
+        for line in differences(checkpoint.environment, environment()):
+            self.progress.note(f"warning: {line}; from step {self.step + 1} on the bits may differ")
 
     def save(self) -> None:
         """Write a checkpoint of the present state."""
@@ -137,9 +172,12 @@ class Run:
                 key=self.key,
                 step=self.step,
                 chain=self.chain,
-                model=self.model.state_dict(),
+                model=self.state() if self.trained is not None else self.model.state_dict(),
                 optimizer=optimizer_tensors(self.optimizer, self.names),
                 rng=torch.get_rng_state(),
+                seed=self.spec.seed,
+                losses=tuple(self.guard.losses),
+                environment=environment(),
             ),
             self.spec.keep_every,
         )
@@ -149,23 +187,29 @@ class Run:
         kept = spec.keep_every > 0 and self.step % spec.keep_every == 0
         return kept or self.step % spec.checkpoint_every == 0
 
-    def _gradients(self) -> float:
-        """Forward and backward of one step, in micro-batches; returns the mean loss in nats."""
-        batch = torch.from_numpy(self.batches.batch(self.step))
-        n_tokens = batch.shape[0] * (batch.shape[1] - 1)
-        micro = self.spec.micro_batch_sequences or self.spec.batch_sequences
-        # Micro batches keep their tokens when a curriculum makes rows longer.
-        micro = max(1, micro * self.spec.sequence // (batch.shape[1] - 1))
-        self.optimizer.zero_grad()
-        total = 0.0
-        for rows in batch.split(micro):
-            hidden = self.model.hidden(rows[:, :-1])
-            loss = head_loss(hidden, self.model.head_weight, rows[:, 1:], n_tokens)
-            loss.backward()
+    def _term(self, term: Term) -> TermLoss:
+        """Forward and backward of one term of a step, in micro-batches."""
+        batch = torch.from_numpy(term.source.batch(self.step))
+        counted = term.source.counted(self.step)
+        n_tokens = batch.shape[0] * (batch.shape[1] - 1) if counted is None else int(counted.sum())
+        masks = None if counted is None else torch.from_numpy(counted)
+        micro = self.spec.micro_batch_sequences or batch.shape[0]
+        if self.stages:  # micro-batches keep their tokens when a curriculum makes rows longer
+            micro = max(1, micro * self.spec.sequence // (batch.shape[1] - 1))
+        total, rows = 0.0, []
+        for start in range(0, batch.shape[0], micro):
+            part = batch[start : start + micro]
+            with autocast(self.spec.precision):
+                hidden = self.model.hidden(part[:, :-1], self.stack)
+                mask = None if masks is None else masks[start : start + micro]
+                nats_B = sequence_losses(hidden, self.model.head_weight, part[:, 1:], mask)
+            loss = (nats_B / n_tokens).sum()
+            (loss if term.weight == 1.0 else term.weight * loss).backward()
             total += float(loss.detach())
-        return total
+            rows += nats_B.detach().tolist()
+        return TermLoss(term=term, loss=total, rows=rows, n_tokens=n_tokens)
 
-    def _enter_stage(self) -> dict[str, int]:
+    def _enter_stage(self) -> dict[str, Json]:
         """Turn positions as the stage of this step says; what its metrics row adds."""
         if len(self.stages) < 2:
             return {}
@@ -180,58 +224,71 @@ class Run:
             self.model.rope.use(scaling)
         return {"sequence": stage.sequence}
 
-    def _step(self, records: Recorder) -> float:
+    def _gradients(self) -> list[TermLoss]:
+        """Gradients of one step; the losses of its terms."""
+        self.optimizer.zero_grad()
+        return [self._term(term) for term in self.terms]
+
+    def _step(self, records: Recorder) -> Json:
         stage = self._enter_stage()
         rate = learning_rate(self.spec, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._gradients()
+        parts = self._gradients()
         norm = clip_gradients(self.parameters, self.spec.clip_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingError(
-                f"loss {loss}, gradient norm {norm} at step {self.step}",
-                where=f"windows at tokens {self.batches.starts(self.step)} of train.tokens",
-                remedy="the last checkpoint is intact; lower train.learning_rate or inspect these windows",
-            )
+        loss = sum(part.term.weight * part.loss for part in parts)
+        reason = self.guard.judge(loss, norm)
+        if reason:
+            self._stop(reason, loss, norm)
         self.optimizer.step()
         self.step += 1
         tokens = self.step * self.spec.batch_sequences * self.spec.sequence
         row = {"step": self.step, "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
         row |= stage
+        row |= metric_fields(parts, self.step - 1)
         records.metric(row)
         if is_trace_point(self.step, n_steps(self.spec)):
-            link = trace_row(self.model, self.step, self.chain)
+            link = trace_row({n: p for p, n in self.names.items()}, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
-        return loss
+        return row
 
-    def _report(self, loss: float, first: int, began: float) -> None:
-        self.smoothed = (
-            loss if math.isnan(self.smoothed) else _SMOOTHING * self.smoothed + (1 - _SMOOTHING) * loss
+    def _stop(self, reason: str, loss: float, norm: float) -> None:
+        """Say which documents the step was made from, and stop; the weights and the last checkpoint are as before it."""
+        rows = self.blame(self.step)
+        path = self.directory / STOPPED
+        write_json(
+            path,
+            {"step": self.step, "reason": reason, "loss": repr(loss), "grad_norm": repr(norm), "rows": rows},
         )
-        elapsed = max(time.monotonic() - began, 1e-9)
-        rate = (self.step - first) * self.spec.batch_sequences * self.spec.sequence / elapsed
-        self.progress.advance(self.step, loss=self.smoothed, tokens_per_second=rate)
+        documents = list(dict.fromkeys(document for row in rows or () for document in row["documents"]))
+        more = f" and {len(documents) - 3} others" if len(documents) > 3 else ""
+        raise TrainingError(
+            f"{reason} at step {self.step}",
+            where=f"documents {', '.join(documents[:3])}{more}" if documents else "train",
+            remedy=f"the last checkpoint is intact; {path} names all of the batch; lower train.learning_rate, or drop them",
+        )
 
     def train(self) -> None:
         """Run to the end.
 
         Raises:
             KeyboardInterrupt: after a checkpoint, when a stop was asked for.
-            TrainingError: the loss or the gradient is not finite.
+            TrainingError: the loss or the gradient is not finite, or the loss jumped.
             StorageError: a record or a checkpoint cannot be written.
             SevenfoldError: what the recorder raises.
         """
         use_deterministic_kernels()
         self.start()
         self.model.train()
-        total, first, began = self.last or n_steps(self.spec), self.step, time.monotonic()
+        total = self.last or n_steps(self.spec)
         records = self.recorder(self.directory, self.step)
-        self.progress.start("train", total, "steps")
+        self.progress.start(f"train{self.purpose}", total, "steps")
+        self.gauge.begin(self.step)
         try:
             with stop_requests() as stop:
                 while self.step < total:
-                    self._report(self._step(records), first, began)
+                    self.gauge.report(self.progress, self._step(records))
                     if stop.is_set() or self.step == total or self._is_checkpoint():
                         records.flush()
                         self.save()

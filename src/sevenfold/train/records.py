@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import torch
-from torch import nn
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
@@ -89,9 +88,12 @@ class Records:
     def _event(self, row: Json) -> None:
         for name in ("loss", "learning_rate", "grad_norm"):
             self._events.add_scalar(name, row[name], row["step"])
+        for group in ("objectives", "domains"):
+            for name, value in row.get(group, {}).items():
+                self._events.add_scalar(f"{group}/{name}", value, row["step"])
 
     def metric(self, row: Json) -> None:
-        """One row a step: step, loss, learning_rate, grad_norm, tokens."""
+        """One row a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and `domains` where a run has several."""
         with storage(self.directory / METRICS):
             self._metrics.write(canonical_json(row) + b"\n")
         self._event(row)
@@ -116,11 +118,10 @@ class Records:
         self._events.close()
 
 
-def trace_row(model: nn.Module, step: int, chain: str) -> dict[str, Json]:
+def trace_row(parameters: Mapping[str, torch.Tensor], step: int, chain: str) -> dict[str, Json]:
     """Digests of all gradients and all weights after a step, chained to the row before (A7, BATCH lane)."""
-    parameters = sorted(model.named_parameters())
-    gradient = _hashed("sevenfold/gradient/1", [p.grad for _, p in parameters])
-    weights = weights_digest(dict(parameters))
+    gradient = _hashed("sevenfold/gradient/1", [parameters[name].grad for name in sorted(parameters)])
+    weights = weights_digest(parameters)
     return {
         "step": step,
         "gradient": gradient,

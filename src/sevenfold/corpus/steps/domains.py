@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.sources import glob_matches
+from sevenfold.corpus.sources.tree import glob_matches
 from sevenfold.corpus.steps.text import Settings, Text
 
 

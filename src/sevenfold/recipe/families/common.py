@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sevenfold.recipe.families.rule import Rule, number
+from sevenfold.recipe.families.rule import Rule, missing_from, number
 from sevenfold.recipe.schema import (
     DatasetSource,
     DirectorySource,
@@ -108,6 +108,21 @@ def _sizes(recipe: Recipe) -> str | None:
 def _experts(recipe: Recipe) -> str | None:
     experts = recipe.model.moe.experts if recipe.model.moe else ()
     return f"{', '.join(experts)}" if len(set(experts)) != len(experts) else None
+
+
+def _stacks(recipe: Recipe) -> str | None:
+    moe = recipe.model.moe
+    if not isinstance(moe, ExpertStacks):
+        return None
+    if recipe.corpus.mix.keys() != set(moe.experts):
+        return f"the experts are {', '.join(moe.experts)}; corpus.mix has {show(', '.join(recipe.corpus.mix)) or 'none'}"
+    lacking = missing_from(recipe.tokenizer.special_tokens, [f"<|{expert}|>" for expert in moe.experts])
+    return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
+
+
+def _objectives(recipe: Recipe) -> str | None:
+    lacking = missing_from(recipe.tokenizer.special_tokens, recipe.train.objectives.special_tokens())
+    return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
 
 
 def _phase(phase: Phase, moe: object) -> str | None:
@@ -229,6 +244,20 @@ RULES = (
     Rule("G.mix", ALL, "a mix sums to 1 and names the sources' domains", "corpus.mix", _mix),
     Rule("G.sizes", ALL, "min_bytes is at most max_bytes", "corpus.min_bytes", _sizes),
     Rule("G.experts", ALL, "experts have distinct names", "model.moe.experts", _experts),
+    Rule(
+        "G.stacks",
+        ALL,
+        "each expert stack has a domain of the mix and that domain's token",
+        "model.moe",
+        _stacks,
+    ),
+    Rule(
+        "G.objectives",
+        ALL,
+        "each objective's special tokens are reserved",
+        "tokenizer.special_tokens",
+        _objectives,
+    ),
     Rule("G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases),
     Rule(
         "G.hybrid",

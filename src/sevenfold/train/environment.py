@@ -1,0 +1,58 @@
+"""What decides the bits of a run beside the recipe and the data, and is not the same on every machine.
+
+The same bytes are promised on the same values of these, whatever the number of threads. They stand in each checkpoint: going on
+under others is allowed, and said, because the run may then round differently from the resumed step on.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from sevenfold.model.causal import kernel_name
+from sevenfold.model.linear import backend_name
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def tools() -> dict[str, str]:
+    """What a manifest records: versions and kinds, nothing that names one machine."""
+    return {
+        "torch": torch.__version__,
+        "matmul": backend_name(),
+        "attention": kernel_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+    }
+
+
+@cache
+def cpu_model() -> str:
+    """The processor's name; empty where the system does not tell."""
+    if _CPU_INFO.is_file():
+        for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def environment() -> dict[str, str]:
+    """`tools`, the processor and the flags of the kernels: what a checkpoint records."""
+    return tools() | {
+        "cpu": cpu_model(),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def differences(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """A line for each value that is not the recorded one; what was not recorded is not compared."""
+    return [
+        f"{name} is {here[name]} here, was {recorded[name]}"
+        for name in sorted(here)
+        if name in recorded and recorded[name] != here[name]
+    ]

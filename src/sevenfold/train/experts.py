@@ -1,0 +1,150 @@
+"""A run of several parts (B1): the trunk, then each expert stack behind it, frozen; then all joined into one model.
+
+Each part stands in train/PART with its checkpoints, records, weights and a manifest, written last. A part whose manifest has
+the right key and whose files are whole is not run again. The joined records number the steps of all parts in the order of the
+recipe, whatever the order they ran in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.files import read_bytes, write_bytes
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    damaged_output,
+    hash_outputs,
+    output_root,
+    read_manifest,
+    write_manifest,
+)
+from sevenfold.model.transformer import Transformer
+from sevenfold.recipe.job import Job
+from sevenfold.train.data import open_data
+from sevenfold.train.environment import tools
+from sevenfold.train.jobs import build_model, run_key, training_run
+from sevenfold.train.mix import MixedBatches
+from sevenfold.train.parts import EXPERTS, Part, parts_of
+from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
+from sevenfold.train.schedule import n_steps
+
+PART_WEIGHTS = "weights.safetensors"
+
+
+def part_directory(job: Job, part: Part) -> Path:
+    """Where the files of a part stand."""
+    return job.directory("train") / part.name
+
+
+def finished(job: Job, part: Part, base_root: str) -> Manifest | None:
+    """The manifest of a part that is done and whole; None when it has to run."""
+    directory = part_directory(job, part)
+    manifest = read_manifest(directory)
+    if manifest is None or manifest.key != run_key(job, part, base_root):
+        return None
+    return manifest if damaged_output(directory, manifest) is None else None
+
+
+def train_part(job: Job, part: Part) -> Manifest:
+    """Train one part, or go on with it, unless it is done.
+
+    Raises:
+        StorageError: an expert without its trunk, or see `loop.Run.train`.
+    """
+    base, base_root = _base(job, part)
+    done = finished(job, part, base_root)
+    if done is not None:
+        job.progress.note(f"train/{part.name}: up to date")
+        return done
+    directory = part_directory(job, part)
+    with storage(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MANIFEST_NAME).unlink(missing_ok=True)
+    run = training_run(job, directory, part, base=base, base_root=base_root)
+    run.train()
+    write_bytes(directory / PART_WEIGHTS, save_tensors({n: t.contiguous() for n, t in run.state().items()}))
+    outputs = hash_outputs(directory, [PART_WEIGHTS, METRICS, TRACE])
+    manifest = Manifest(
+        stage=f"train/{part.name}",
+        key=run.key,
+        recipe_digest=job.recipe.digest,
+        recipe_name=job.recipe.name,
+        inputs={"tokenizer": job.manifest("tokenizer").root} | ({"trunk": base_root} if base_root else {}),
+        outputs=outputs,
+        root=output_root(outputs),
+        tools=tools(),
+        seed=part.spec.seed,
+        facts={"n_steps": n_steps(part.spec)},
+    )
+    write_manifest(directory, manifest)
+    job.progress.note(f"train/{part.name}: done, root {manifest.root[:16]}")
+    return manifest
+
+
+def _base(job: Job, part: Part) -> tuple[dict[str, Tensor], str]:
+    """Weights of the trunk that an expert stands behind, and their root; nothing for the trunk itself."""
+    if part.trains != EXPERTS:
+        return {}, ""
+    trunk = parts_of(job.recipe)[0]
+    manifest = finished(job, trunk, "")
+    if manifest is None:
+        raise StorageError(
+            f"the trunk that {part.name} stands behind is not trained",
+            where=str(part_directory(job, trunk)),
+            remedy=f"run `s7 train RECIPE --out {job.out} --phase {trunk.name}` first",
+        )
+    return load_tensors(read_bytes(part_directory(job, trunk) / PART_WEIGHTS)), manifest.root
+
+
+def train_parts(job: Job, directory: Path) -> Transformer:
+    """All parts, one after another, joined: the model; its records in `directory`. Raises as `train_part` does."""
+    model, parts = build_model(job), parts_of(job.recipe)
+    state: dict[str, Tensor] = {}
+    for part in parts:
+        train_part(job, part)
+        state |= load_tensors(read_bytes(part_directory(job, part) / PART_WEIGHTS))
+    model.load_state_dict(state)
+    _join_records(job, parts, directory)
+    return model
+
+
+def _rows(path: Path) -> list[dict[str, Json]]:
+    return [json.loads(line) for line in read_bytes(path).splitlines()]
+
+
+def _join_records(job: Job, parts: tuple[Part, ...], directory: Path) -> None:
+    """Metrics and trace of all parts under steps of one count; the chain is linked anew over them."""
+    metrics, trace, chain = [], [], CHAIN_START
+    step = tokens = 0
+    for part in parts:
+        source = part_directory(job, part)
+        for row in _rows(source / METRICS):
+            metrics.append(
+                row | {"part": part.name, "step": step + row["step"], "tokens": tokens + row["tokens"]}
+            )
+        for row in _rows(source / TRACE):
+            number = step + row["step"]
+            chain = trace_link(chain, number, row["gradient"], row["weights"])
+            trace.append(row | {"part": part.name, "step": number, "chain": chain})
+        step, tokens = metrics[-1]["step"], metrics[-1]["tokens"]
+    for name, rows in ((METRICS, metrics), (TRACE, trace)):
+        write_bytes(directory / name, b"".join(canonical_json(row) + b"\n" for row in rows))
+
+
+def epochs(job: Job) -> dict[str, Json]:
+    """How often the run goes through each domain of its mix, by part; nothing without a mix."""
+    found: dict[str, Mapping[str, float]] = {}
+    for part in parts_of(job.recipe):
+        batches = open_data(job, part).batches
+        if isinstance(batches, MixedBatches):
+            found[part.name or "all"] = batches.epochs(n_steps(part.spec))
+    return {"epochs": found} if found else {}

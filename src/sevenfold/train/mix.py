@@ -1,0 +1,151 @@
+"""Domains in a fixed interleave that realises `corpus.mix` exactly, without a shuffle (A2, A4).
+
+Shares become whole weights w_d (35 % and 65 %: 7 and 13), and the windows of a run repeat one pattern of sum(w) places. Place i
+goes to the domain that is furthest behind its share: the largest (i + 1) * w_d - sum(w) * (places it has), the first by name
+when two are. So each period holds exactly w_d windows of d, and no domain waits long. Within a domain the order is that of
+`batches`; a domain with too few windows for its share starts over, which is counted as epochs. A window never crosses from one
+domain into another.
+
+The window of a place follows from its number alone: the data cursor stays the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import RecipeError
+from sevenfold.tokenizer.shards import TokenFile
+from sevenfold.train.batches import Batches
+
+MAX_PERIOD = 1_000_000
+
+
+class DomainTokens:
+    """The documents of one domain, one behind the other, as one stream. Memory: 16 bytes a document."""
+
+    def __init__(self, file: TokenFile, documents: NDArray[np.int64]) -> None:
+        self._file, self._documents = file, documents
+        first = file.offsets[documents].astype(np.int64)
+        self._ends = np.cumsum(file.offsets[documents + 1].astype(np.int64) - first)
+
+    def __len__(self) -> int:
+        """Tokens of the domain."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, part: slice) -> NDArray[np.integer]:
+        """The tokens of a slice without a step, from as many documents as it touches."""
+        start, stop, _ = part.indices(len(self))
+        pieces = []
+        for place in self._places(start, stop):
+            document = self._file.document(int(self._documents[place]))
+            begin = int(self._ends[place]) - len(document)
+            pieces.append(document[max(0, start - begin) : stop - begin])
+        return np.concatenate(pieces) if pieces else self._file.tokens[:0]
+
+    def _places(self, start: int, stop: int) -> range:
+        if stop <= start:
+            return range(0)
+        first, last = np.searchsorted(self._ends, (start, stop - 1), side="right")
+        return range(int(first), int(last) + 1)
+
+    def documents(self, start: int, stop: int) -> list[int]:
+        """Numbers of the documents that tokens [start, stop) come from."""
+        return [int(self._documents[place]) for place in self._places(start, stop)]
+
+
+def weights(mix: Mapping[str, float]) -> dict[str, int]:
+    """Whole weights in the ratio of the shares as the recipe writes them; domains without a share left out.
+
+    Raises:
+        RecipeError: the shares have so many digits that a period would exceed MAX_PERIOD windows.
+    """
+    shares = {domain: Fraction(repr(mix[domain])) for domain in sorted(mix) if mix[domain] > 0}
+    common = math.lcm(*(share.denominator for share in shares.values()))
+    whole = {domain: int(share * common) for domain, share in shares.items()}
+    divisor = math.gcd(*whole.values())
+    found = {domain: weight // divisor for domain, weight in whole.items()}
+    if sum(found.values()) > MAX_PERIOD:
+        raise RecipeError(
+            f"shares of so many digits repeat after {sum(found.values())} windows only",
+            where="corpus.mix",
+            remedy="give each share with at most four digits behind the point of its per cent",
+        )
+    return found
+
+
+def pattern(weight: Mapping[str, int]) -> list[str]:
+    """Domain of each place of one period."""
+    total, names = sum(weight.values()), sorted(weight)
+    behind, places = dict.fromkeys(names, 0), []
+    for _ in range(total):
+        for name in names:
+            behind[name] += weight[name]
+        chosen = max(names, key=behind.__getitem__)
+        behind[chosen] -= total
+        places.append(chosen)
+    return places
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedBatches:
+    """Batches over several domains. `streams`: windows of each domain that the mix names."""
+
+    streams: Mapping[str, Batches]
+    mix: Mapping[str, float]
+    sequence: int
+    batch_sequences: int
+
+    @cached_property
+    def _period(self) -> tuple[list[str], list[int], dict[str, int]]:
+        """Domain of each place, how many of its domain stand before it, and the weights."""
+        weight = weights(self.mix)
+        places, seen, before = pattern(weight), dict.fromkeys(weight, 0), []
+        for name in places:
+            before.append(seen[name])
+            seen[name] += 1
+        return places, before, weight
+
+    def place(self, window: int) -> tuple[str, int]:
+        """Domain of window `window` of the run, and its number among the windows of that domain."""
+        places, before, weight = self._period
+        period, place = divmod(window, len(places))
+        name = places[place]
+        return name, period * weight[name] + before[place]
+
+    def _places(self, step: int) -> list[tuple[str, int]]:
+        first = step * self.batch_sequences
+        return [self.place(first + b) for b in range(self.batch_sequences)]
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
+        return np.stack([self.streams[name].row(number) for name, number in self._places(step)])
+
+    def domains(self, step: int) -> list[str]:
+        """Domain of each row."""
+        return [name for name, _ in self._places(step)]
+
+    def counted(self, _step: int) -> None:
+        """Every target counts."""
+
+    def spans(self, step: int) -> list[tuple[str, int, int]]:
+        """Domain, first token and end of each window in its domain's stream."""
+        rows = ((name, self.streams[name], number) for name, number in self._places(step))
+        return [
+            (name, stream.start(number), stream.start(number) + stream.width) for name, stream, number in rows
+        ]
+
+    def epochs(self, n_steps: int) -> dict[str, float]:
+        """How often a run of `n_steps` steps goes through each domain."""
+        places, _, weight = self._period
+        periods, rest = divmod(n_steps * self.batch_sequences, len(places))
+        return {
+            name: (periods * weight[name] + places[:rest].count(name)) / self.streams[name].n_windows
+            for name in weight
+        }

@@ -1,0 +1,93 @@
+"""Which jobs a training run consists of: one for most recipes; for expert stacks a trunk, then one for each expert (B1).
+
+A part is an independent job: its own directory, seed streams, checkpoints and records. The experts need the trunk's weights and
+nothing of each other, so they may run in any order, or at once in several processes, and give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sevenfold.core.errors import RecipeError, UsageError
+from sevenfold.recipe.schema import ExpertStacks, Phase, Recipe, TrainSpec
+from sevenfold.recipe.sizing import expert_of
+
+TRUNK, EXPERTS = "trunk", "experts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One job. `name` is its directory below train/, "" for a run of one part; `stack` is the expert that it trains."""
+
+    name: str
+    spec: TrainSpec
+    mix: Mapping[str, float]
+    trains: str = "all"
+    stack: int | None = None
+
+    def trained(self, names: Iterable[str]) -> frozenset[str]:
+        """Of these parameters, those that this part trains; it holds the others frozen."""
+        if self.trains == "all":
+            return frozenset(names)
+        return frozenset(name for name in names if expert_of(name) == self.stack)
+
+
+def parts_of(recipe: Recipe) -> tuple[Part, ...]:
+    """The parts of a run in order; the trunk comes before the experts. Raises RecipeError."""
+    train, moe = recipe.train, recipe.model.moe
+    if not isinstance(moe, ExpertStacks):
+        if train.phases:
+            raise RecipeError(
+                "this version trains phases of expert stacks only",
+                where=f"{recipe.name}: train.phases",
+                remedy="leave the phases out, or plan with `s7 plan`",
+            )
+        return (Part(name="", spec=train, mix=recipe.corpus.mix),)
+    if [phase.trains for phase in train.phases] != [TRUNK, EXPERTS]:
+        raise RecipeError(
+            "expert stacks are trained in two phases",
+            where=f"{recipe.name}: train.phases",
+            remedy="one phase that trains trunk, then one that trains experts",
+        )
+    trunk, experts = train.phases
+    parts = [
+        Part(name=trunk.name, spec=_spec(train, trunk, trunk.tokens), mix=recipe.corpus.mix, trains=TRUNK)
+    ]
+    for stack, expert in enumerate(moe.experts):
+        spec = _spec(train, experts, experts.tokens_per_expert[expert])
+        name = f"{experts.name}/{expert}"
+        parts.append(Part(name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack))
+    return tuple(parts)
+
+
+def _spec(train: TrainSpec, phase: Phase, tokens: int) -> TrainSpec:
+    micro = train.micro_batch_sequences
+    if micro is not None and phase.batch_sequences % micro:
+        raise RecipeError(
+            f"micro batches of {micro} do not divide the batch of {phase.batch_sequences} of phase {phase.name}",
+            where="train.micro_batch_sequences",
+            remedy="choose a number that divides the batch of every phase",
+        )
+    return train.model_copy(
+        update={
+            "tokens": tokens,
+            "batch_sequences": phase.batch_sequences,
+            "sequence": phase.sequence,
+            "phases": (),
+        }
+    )
+
+
+def find_part(recipe: Recipe, phase: str, expert: str | None) -> Part:
+    """The part of a phase, and of one of its experts. Raises UsageError."""
+    parts = parts_of(recipe)
+    name = f"{phase}/{expert}" if expert else phase
+    for part in parts:
+        if part.name == name and name:
+            return part
+    known = ", ".join(part.name.replace("/", " --expert ") for part in parts if part.name)
+    raise UsageError(
+        f"{recipe.name} has no part {name!r}",
+        remedy=f"parts: --phase {known}" if known else "this recipe trains in one part: leave --phase out",
+    )

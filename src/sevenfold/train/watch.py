@@ -1,0 +1,86 @@
+"""What watches a run as it goes: the figures a person sees, and the rule that stops it. Neither changes a bit of the weights."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+
+WINDOW = 50  # steps whose median the loss is held against
+_SMOOTHING = 0.95
+
+
+@dataclass(kw_only=True)
+class Guard:
+    """Whether a step may be taken. `spike`: nats above the median of the last WINDOW losses that stop the run; 0 never does.
+
+    The losses are part of a checkpoint, so a resumed run stops where the straight run stops.
+    """
+
+    spike: float = 0.0
+    losses: list[float] = field(default_factory=list)
+
+    def judge(self, loss: float, norm: float) -> str:
+        """Why the step must not be taken; "" when it may, and then its loss is remembered."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return f"loss {loss}, gradient norm {norm}"
+        if self.spike and len(self.losses) == WINDOW and loss > median(self.losses) + self.spike:
+            return f"loss {loss:.4f}, {loss - median(self.losses):.4f} above the median of {WINDOW} steps,"
+        if self.spike:
+            self.losses = [*self.losses, loss][-WINDOW:]
+        return ""
+
+
+@dataclass(kw_only=True)
+class Gauge:
+    """Figures for the progress view: smoothed losses, tokens per second, MFU, memory.
+
+    Args:
+        flops_per_token: model FLOPs of a trained token, forward and backward.
+        peak_flops: what the recipe's hardware can do; 0 leaves MFU out.
+    """
+
+    flops_per_token: float = 0.0
+    peak_flops: float = 0.0
+    smoothed: dict[str, float] = field(default_factory=dict)
+    _began: float = 0.0
+    _first: int = 0
+
+    def begin(self, step: int) -> None:
+        """The run goes on from `step`."""
+        self._began, self._first = time.monotonic(), step
+
+    def _smooth(self, name: str, value: float) -> float:
+        before = self.smoothed.get(name, value)
+        self.smoothed[name] = _SMOOTHING * before + (1 - _SMOOTHING) * value
+        return self.smoothed[name]
+
+    def report(self, progress: Progress, row: Mapping[str, Json]) -> None:
+        """Tell the listener about a step."""
+        step = row["step"]
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        rate = (step - self._first) * (row["tokens"] / step) / elapsed
+        figures: dict[str, float | str] = {
+            "loss": self._smooth("loss", row["loss"]),
+            "tokens_per_second": rate,
+        }
+        for group in ("objectives", "domains"):
+            for name, value in row.get(group, {}).items():
+                figures[name] = f"{self._smooth(f'{group}/{name}', value):.3f}"
+        if self.peak_flops:
+            figures["MFU"] = f"{rate * self.flops_per_token / self.peak_flops:.1%}"
+        figures["memory"] = f"{peak_memory() / 2**30:.2f} GiB"
+        progress.advance(step, **figures)
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held in memory at once."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

@@ -1,0 +1,202 @@
+"""Expert stacks: parts are independent jobs with the same bytes in any order; joined, sealed and run they route by the first id."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from families import DOMAINS, job_of, outputs, stack_values
+from safetensors.torch import load_file
+
+from sevenfold import pipeline
+from sevenfold.artifact import read_artifact, verify
+from sevenfold.core.errors import RecipeError, StorageError, UsageError
+from sevenfold.engine.session import Model, prompt_ids, replay
+from sevenfold.recipe.job import Job
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
+from sevenfold.train.data import held_out, leads, open_data, read_router
+from sevenfold.train.experts import PART_WEIGHTS, part_directory, train_part
+from sevenfold.train.jobs import build_model, training_run
+from sevenfold.train.parts import find_part, parts_of
+from sevenfold.train.records import CHAIN_START, trace_link
+
+EXPERTS = tuple(DOMAINS)
+
+
+@pytest.fixture(scope="session")
+def stack_run(tmp_path_factory: pytest.TempPathFactory, domain_dir: Path) -> Job:
+    """All parts in sequence, quantised and sealed; tests only read it."""
+    job = job_of(stack_values(), domain_dir, tmp_path_factory.mktemp("run") / "stacks")
+    pipeline.make(job)
+    return job
+
+
+@pytest.fixture
+def prepared(domain_dir: Path, tmp_path: Path) -> Job:
+    """A run directory with token files."""
+    job = job_of(stack_values(), domain_dir, tmp_path / "run")
+    pipeline.make(job, until="tokenizer")
+    return job
+
+
+def train_expert(job: Job, expert: str) -> None:
+    """In a process of its own, as on another pool."""
+    pipeline.run_part(job, "experts", expert)
+
+
+def test_any_order_and_at_once_the_same_bytes(prepared: Job, stack_run: Job) -> None:
+    pipeline.run_part(prepared, "trunk", None)
+    pipeline.run_part(prepared, "experts", EXPERTS[2])
+    spawn = multiprocessing.get_context("spawn")
+    others = [spawn.Process(target=train_expert, args=(prepared, expert)) for expert in EXPERTS[:2]]
+    for process in others:
+        process.start()
+    for process in others:
+        process.join()
+        assert process.exitcode == 0
+    before = {part.name: (part_directory(prepared, part) / PART_WEIGHTS).stat().st_mtime_ns
+              for part in parts_of(prepared.recipe)}  # fmt: skip
+    pipeline.make(prepared, until="train")
+    assert outputs(prepared) == outputs(stack_run)
+    for part in parts_of(prepared.recipe):
+        mine, other = part_directory(prepared, part), part_directory(stack_run, part)
+        assert (mine / PART_WEIGHTS).stat().st_mtime_ns == before[part.name]  # taken over, not trained again
+        for name in (PART_WEIGHTS, "metrics.jsonl", "trace.jsonl"):
+            assert (mine / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_an_expert_trains_its_stack_alone(stack_run: Job) -> None:
+    trunk, *experts = parts_of(stack_run.recipe)
+    whole = load_file(stack_run.directory("train") / "model.safetensors")
+    fresh = build_model(stack_run)
+    fresh.initialize(torch.Generator().manual_seed(1), 0.02)
+    names = {name for name, _ in fresh.named_parameters()}
+    seen: set[str] = set()
+    for part in (trunk, *experts):
+        trained = load_file(part_directory(stack_run, part) / PART_WEIGHTS)
+        assert set(trained) == part.trained(names)
+        assert seen.isdisjoint(trained)
+        seen |= set(trained)
+        for name, tensor in trained.items():
+            assert torch.equal(whole[name], tensor)
+        step = checkpoint_steps(part_directory(stack_run, part))[-1]
+        checkpoint = read_checkpoint(part_directory(stack_run, part) / f"checkpoint-{step:08d}.safetensors")
+        assert set(checkpoint.model) == set(trained)
+    assert seen == names
+    assert {name for name in seen if name.startswith("experts.")} == {
+        n for n in names if n.startswith("experts.")
+    }
+
+
+def test_each_part_learns_from_its_own_domain(stack_run: Job) -> None:
+    first = leads(stack_run)
+    table = read_router(stack_run)
+    assert table is not None
+    for part in parts_of(stack_run.recipe):
+        data = open_data(stack_run, part)
+        for step in range(4):
+            rows, names = data.batches.batch(step), data.batches.domains(step)
+            assert [first[name] for name in names] == rows[:, 0].tolist()
+            if part.stack is not None:
+                # Training runs the stack that the engine's table gives for the first id.
+                assert {int(table[row[0]]) for row in rows} == {part.stack}
+                assert set(names) == {EXPERTS[part.stack]}
+
+
+def test_records_are_joined_under_one_count(stack_run: Job) -> None:
+    rows = [json.loads(line) for line in outputs(stack_run)["metrics.jsonl"].splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    assert [row["tokens"] for row in rows] == [256 * step for step in range(1, 25)]
+    assert [row["part"] for row in rows[::4]] == ["trunk"] * 3 + [f"experts/{e}" for e in EXPERTS]
+    chain = CHAIN_START
+    for line in outputs(stack_run)["trace.jsonl"].splitlines():
+        row = json.loads(line)
+        chain = trace_link(chain, row["step"], row["gradient"], row["weights"])
+        assert row["chain"] == chain
+
+
+def test_sealed_it_runs_each_stack_with_equal_logits(stack_run: Job) -> None:
+    artifact = read_artifact(stack_run.out / "model.s7l")
+    verification = verify(artifact, replay)
+    assert verification.ok, verification.as_json()
+    golden = artifact.provenance["golden"]
+    assert [row["domain"] for row in golden] == list(EXPERTS)
+    models = [Model.open(stack_run.out / "model.s7l", backend=name) for name in ("native", "reference")]
+    texts = set()
+    for domain in ("", *EXPERTS):
+        logits = []
+        for model in models:
+            with model.session("def f(x):\n    return ", domain=domain) as session:
+                assert session.logits is not None
+                logits.append(session.logits)
+        assert np.array_equal(logits[0], logits[1])
+        texts.add(logits[0].tobytes())
+    assert len(texts) == 4  # three stacks; "" is the last stack, behind another first id
+    with pytest.raises(UsageError, match="physics"), models[0].session("x", domain="physics"):
+        pass
+
+
+def test_integer_and_float_models_take_the_same_stack(stack_run: Job) -> None:
+    model = Model.open(stack_run.out / "model.s7l", backend="reference")
+    float_model = build_model(stack_run)
+    float_model.load_state_dict(load_file(stack_run.directory("train") / "model.safetensors"))
+    float_model.eval()
+    agree = []
+    for group in held_out(stack_run, 3):
+        row = group.rows[0][:-1]
+        with torch.no_grad():
+            by_stack = [float_model(torch.from_numpy(row)[None], s)[0].numpy() for s in range(3)]
+        session = model.engine.session()
+        logits = session.forward(row) / 65536
+        errors = [float(np.abs(logits - other).mean()) for other in by_stack]
+        agree.append(int(np.argmin(errors)) == group.stack)
+    assert agree == [True] * len(agree)
+
+
+def test_prompts_begin_with_the_domains_token(stack_run: Job) -> None:
+    tokenizer = Tokenizer.from_json((stack_run.directory("tokenizer") / "tokenizer.json").read_bytes())
+    table = read_router(stack_run)
+    assert table is not None
+    for stack, domain in enumerate(EXPERTS):
+        ids = prompt_ids(tokenizer, "x", domain)
+        assert ids[1:] == prompt_ids(tokenizer, "x")
+        assert int(table[ids[0]]) == stack
+    assert int(table[tokenizer.eot_id]) == len(EXPERTS) - 1
+
+
+def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
+    prepared: Job, stack_run: Job, domain_dir: Path
+) -> None:
+    trunk, first, *_ = parts_of(prepared.recipe)
+    train_part(prepared, trunk)
+    run_base = load_file(part_directory(prepared, trunk) / PART_WEIGHTS)
+    directory = part_directory(prepared, first)
+    directory.mkdir(parents=True)
+    root = train_part(prepared, trunk).root
+    half = training_run(prepared, directory, first, base=run_base, base_root=root)
+    half.last = 3
+    half.train()
+    assert checkpoint_steps(directory) == [3]
+    train_part(prepared, first)
+    same = part_directory(stack_run, first)
+    assert (directory / PART_WEIGHTS).read_bytes() == (same / PART_WEIGHTS).read_bytes()
+    assert (directory / "metrics.jsonl").read_bytes() == (same / "metrics.jsonl").read_bytes()
+    other = job_of(stack_values(), domain_dir, prepared.out, train={"seed": 4})
+    with pytest.raises(StorageError, match="trunk that experts/code stands behind is not trained"):
+        train_part(other, first)
+
+
+def test_what_is_not_a_part_is_named(prepared: Job, domain_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="trunk, experts --expert code"):
+        find_part(prepared.recipe, "experts", None)
+    with pytest.raises(StorageError, match="--phase trunk"):
+        pipeline.run_part(prepared, "experts", "math")
+    values = stack_values()
+    values["train"] |= {"micro_batch_sequences": 3}
+    with pytest.raises(RecipeError, match="micro batches of 3"):
+        parts_of(job_of(values, domain_dir, tmp_path).recipe)
