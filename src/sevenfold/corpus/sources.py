@@ -21,7 +21,14 @@ from typing import IO, Literal
 
 from sevenfold.core.errors import RecipeError, StorageError, storage, storage_error
 from sevenfold.core.hashing import sha256
-from sevenfold.recipe.schema import DirectorySource, JsonlSource, PinnedSource, Source, StdlibSource
+from sevenfold.recipe.schema import (
+    DirectorySource,
+    JsonlSource,
+    PinnedSource,
+    Source,
+    StdlibSource,
+    SyntheticSource,
+)
 
 # Test folders repeat themselves and hold broken text on purpose; the others are not the standard library.
 STDLIB_EXCLUDED_DIRECTORIES = frozenset(
@@ -94,6 +101,10 @@ def read_source(source: Source, base: Path, max_bytes: int) -> Iterator[Found]:
         yield from _read_directory(source, base, max_bytes)
     elif isinstance(source, JsonlSource):
         yield from _read_jsonl(source, base, max_bytes)
+    elif isinstance(source, SyntheticSource):
+        from sevenfold.corpus.synthetic.source import read_synthetic  # it yields this module's `Found`
+
+        yield from read_synthetic(source, base, max_bytes)
     elif isinstance(source, PinnedSource):
         raise StorageError(
             "pinned sources are planned but not fetched by this version",

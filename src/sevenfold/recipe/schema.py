@@ -148,7 +148,19 @@ class PinnedSource(Section):
     domain: Name = "code"
 
 
-Source = Annotated[StdlibSource | DirectorySource | JsonlSource | PinnedSource, Field(discriminator="kind")]
+class SyntheticSource(Section):
+    """Samples that this project's generators make, each executed, evaluated or parsed before it is kept (specs/synthetic.md)."""
+
+    kind: Literal["synthetic"]
+    generators: dict[Name, Positive] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    max_per_shape: Positive = 24
+    domain: Name = "instructions"
+
+
+Source = Annotated[
+    StdlibSource | DirectorySource | JsonlSource | PinnedSource | SyntheticSource, Field(discriminator="kind")
+]
 
 
 class CorpusSpec(Section):
