@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from sevenfold.corpus.synthetic.dice import Dice
 from sevenfold.corpus.synthetic.sample import Job, Outcome, Sample
@@ -290,13 +291,13 @@ def series(dice: Dice) -> Worked:
     if dice.chance(0.4):
         ratio = dice.between(2, 4)
         terms = [start * ratio**i for i in range(n)]
-        steps = [f"{b} / {a} = {ratio}" for a, b in zip(terms, terms[1:], strict=False)][: n - 2]
+        steps = [f"{b} / {a} = {ratio}" for a, b in pairwise(terms)][: n - 2]
         steps.append(f"{terms[-1]} * {ratio} = {terms[-1] * ratio}")
         answer = Fraction(start * ratio**n)
     else:
         step = dice.between(-12, 25) or 3
         terms = [start + step * i for i in range(n)]
-        steps = [f"{b} - ({a}) = {step}" for a, b in zip(terms, terms[1:], strict=False)][: n - 2]
+        steps = [f"{b} - ({a}) = {step}" for a, b in pairwise(terms)][: n - 2]
         steps.append(f"{terms[-1]} + ({step}) = {terms[-1] + step}")
         answer = Fraction(start + step * n)
     question = dice.pick(

@@ -1,8 +1,9 @@
 """Samples in one fixed order, from any number of worker processes.
 
-Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not matter. Blocks of attempts are made in
-parallel and taken in order; caps and repeats are decided as they are taken. So the bytes depend on the recipe, not on the workers, and a
-run that was killed gives the same when it is run again. Memory: the samples of a few blocks, 8 bytes for each text kept, the shapes.
+Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not matter. Blocks of attempts are
+made in parallel and taken in order; caps and repeats are decided as they are taken. So the bytes depend on the recipe, not on
+the workers, and a run that was killed gives the same when it is run again. Memory: the samples of a few blocks, 8 bytes for
+each text kept, the shapes.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ _sandbox: Sandbox | None = None
 
 def _block(name: str, seed: int, index: int) -> Attempts | Refusal:
     """One block of attempts; an error of ours as a value, because exceptions with keyword arguments do not travel."""
-    global _sandbox  # noqa: PLW0603  (one worker for a process, started by its first sample)
+    global _sandbox
     if _sandbox is None:
         _sandbox = Sandbox()
     try:
@@ -206,7 +207,7 @@ def _follow(parent: int) -> None:
 
 
 def _close_sandbox() -> None:
-    global _sandbox  # noqa: PLW0603  (see _block)
+    global _sandbox
     if _sandbox is not None:
         _sandbox.close()
         _sandbox = None

@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from sevenfold.corpus.synthetic.dice import Dice
-from sevenfold.corpus.synthetic.parts import CHANGES, TESTS, Row, part
+from sevenfold.corpus.synthetic.parts import CHANGES, TESTS, part
 from sevenfold.corpus.synthetic.sample import Job, Maker, Outcome, Sample, fenced
 from sevenfold.corpus.synthetic.variety import code_shape, parses
 from sevenfold.corpus.synthetic.words import TOPICS

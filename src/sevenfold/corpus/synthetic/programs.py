@@ -1,8 +1,9 @@
 """Python functions composed from parts, each written in several styles that must agree when they are executed.
 
-A program takes one list, passes it through one to four steps (keep, change, a step over the whole list) and returns a fold of what is
-left. The styles are independent renderings: `stages` and `chain` use the language's expressions, `loops` a loop for each step,
-`fused` one loop with early `continue`, `functions` map and filter. Two that agree on every input are evidence that both do what the words say.
+A program takes one list, passes it through one to four steps (keep, change, a step over the whole list) and returns a fold of
+what is left. The styles are independent renderings: `stages` and `chain` use the language's expressions, `loops` a loop for
+each step, `fused` one loop with early `continue`, `functions` map and filter. Two that agree on every input are evidence that
+both do what the words say.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Python tasks of A6: functions, unit tests, explanations of bugs, repairs as diffs, refactorings. Every sample is executed.
 
-A function is kept when two independent renderings agree on all inputs and tell the inputs apart; a test module when the function passes
-it and a bug does not; a bug when an input shows it; a repair when the patched text gives the right results; a refactoring when old and new agree.
+A function is kept when two independent renderings agree on all inputs and tell the inputs apart; a test module when the function
+passes it and a bug does not; a bug when an input shows it; a repair when the patched text gives the right results; a refactoring
+when old and new agree.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from sevenfold.corpus.synthetic.programs import Style, in_words, inputs, program
 from sevenfold.corpus.synthetic.sample import Job, Outcome, Sample, failed, fenced
 from sevenfold.corpus.synthetic.variety import code_shape
 
+_CHECK_ALL = """
+
+def check_all():
+    for name, value in list(globals().items()):
+        if name.startswith("test_"):
+            value()
+    return "passed"
+"""
 MIN_DIFFERENT = 3  # results that a task must have, so that its tests say something
 N_CANDIDATES = 3
 ALGORITHM_SHARE = 0.12
@@ -83,7 +92,7 @@ def _buggy(dice: Dice) -> Generator[Job, Outcome, tuple[Task, Bug, int, str] | N
     outcome = yield Job({str(i): bug.source for i, bug in enumerate(candidates)}, task.name, task.calls)
     for i, bug in enumerate(candidates):
         for index, (right, wrong) in enumerate(zip(task.results, outcome[str(i)], strict=True)):
-            if wrong not in (right, "!SyntaxError", "!OutOfTimeError", "!Lost", "!TooLong"):
+            if wrong not in (right, "!SyntaxError", "!OutOfTime", "!Lost", "!TooLong"):
                 return task, bug, index, wrong
     return None
 
@@ -112,7 +121,7 @@ def unit_tests(dice: Dice) -> Generator[Job, Outcome, Sample | None]:
     tests = _test_module(task, sorted(chosen), style)
     known = [] if "while" in task.source else bugs(task.source)
     broken = {str(i): bug.source for i, bug in enumerate(dice.some(known, min(N_CANDIDATES, len(known))))}
-    check = f"\n\n{tests}\n\ndef check_all():\n    for name, value in list(globals().items()):\n        if name.startswith('test_'):\n            value()\n    return 'passed'\n"
+    check = f"\n\n{tests}\n{_CHECK_ALL}"
     outcome = yield Job(
         {key: source + check for key, source in {**broken, "right": task.source}.items()},
         "check_all",

@@ -1,10 +1,10 @@
 """A long-lived worker that executes samples, and can reach nothing: the side outside.
 
-Law 6: without the kernel's filter nothing is executed (`SandboxError`), never with less protection. A worker holds no file, no network
-and no right to start a process (seccomp; proved by itself before the first sample), 512 MiB of address space, and two seconds of
-processor time for a sample. One that does not answer is killed, and the sample that it was on is lost, not the run.
-What it does not do: samples of one worker share a process, so a hostile one could falsify its neighbour's result. Programs that a model
-wrote need a process each; these are ours.
+Law 6: without the kernel's filter nothing is executed (`SandboxError`), never with less protection. A worker holds no file,
+no network and no right to start a process (seccomp; proved by itself before the first sample), 512 MiB of address space, and
+two seconds of processor time for a sample. One that does not answer is killed, and the sample that it was on is lost, not the
+run. What it does not do: samples of one worker share a process, so a hostile one could falsify its neighbour's result.
+Programs that a model wrote need a process each; these are ours.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Sandbox:
                     pipe.close()
 
     def run(self, job: Job) -> Outcome:
-        """Execute a job. A source that breaks its limits has `!Lost` or `!OutOfTimeError` for every call.
+        """Execute a job. A source that breaks its limits has `!Lost` or `!OutOfTime` for every call.
 
         Raises:
             SandboxError: no worker can be confined on this machine.
@@ -90,7 +90,7 @@ class Sandbox:
             )
         # -I -S: no environment, no site packages. The library's own directory is the one thing that is added.
         library, worker = str(Path(found.origin).parent), str(Path(__file__).with_name("worker.py"))
-        start = f"import sys, runpy; sys.path.append({library!r}); sys.argv[0] = {worker!r}; runpy.run_path({worker!r}, run_name='__main__')"
+        start = f"import sys, runpy; sys.path.append({library!r}); runpy.run_path({worker!r}, run_name='__main__')"
         limits = [str(MEMORY_BYTES), str(CPU_SECONDS), str(SAMPLE_SECONDS)]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", start, *limits],

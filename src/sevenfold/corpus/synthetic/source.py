@@ -1,7 +1,7 @@
 """The source kind `synthetic`: an order of samples as documents of our own licence, and the same as a JSONL file.
 
-Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's cache, named by
-a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
+Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's
+cache, named by a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Word problems: a chain of two to six events that change a quantity, each a sentence of the story and a step of the calculation.
 
 Events, people, places, things and numbers are drawn apart, so the shape of a story (its chain of events and their wording) varies, not
-only its numbers. The quantity stays a whole number of at least 0: an event that would break that is drawn again.
+only its numbers. The quantity stays a whole number of at least 0: one that would break that is drawn again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,28 +31,27 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change: sentences with holes, and the new quantity as a formula over {q}, {a} and {b}. `fits`: where it makes sense."""
+    """A change: sentences with holes, and the new quantity as a formula over {q}, {a} and {b}."""
 
     sentences: tuple[str, ...]
     formula: str
     a: tuple[int, int]
     b: tuple[int, int] = (0, 0)
-    fits: Callable[[int, int, int], bool] = lambda q, a, b: True
 
 
 EVENTS: tuple[Event, ...] = (
     Event(("{who} buys {a} more {things}.", "Then {who} gets {a} {things} from the {place}.", "{friend} gives {who} {a} {things}.", "{a} more {things} arrive."), "{q} + {a}", (2, 60)),
-    Event(("{who} gives {a} {things} to {friend}.", "{a} {things} are lost.", "{who} sells {a} {things} at the {place}.", "{friend} borrows {a} {things}."), "{q} - {a}", (2, 40), fits=lambda q, a, b: q > a),
+    Event(("{who} gives {a} {things} to {friend}.", "{a} {things} are lost.", "{who} sells {a} {things} at the {place}.", "{friend} borrows {a} {things}."), "{q} - {a}", (2, 40)),
     Event(("{who} buys {a} {boxes} with {b} {things} each.", "{a} {boxes} of {b} {things} are delivered.", "At the {place}, {who} finds {a} {boxes} with {b} {things} in each."), "{q} + {a} * {b}", (2, 9), (3, 12)),
-    Event(("{who} uses {b} {things} on each of {a} days.", "For {a} days, {b} {things} a day are used up.", "{who} gives {a} friends {b} {things} each."), "{q} - {a} * {b}", (2, 6), (1, 9), lambda q, a, b: q > a * b),
-    Event(("The number of {things} then doubles.", "{who} works until there are twice as many {things}."), "{q} * 2", (0, 0), fits=lambda q, a, b: q < 900),
-    Event(("In the end there are {a} times as many {things}.", "{who} makes {a} times as many {things} out of them."), "{q} * {a}", (3, 5), fits=lambda q, a, b: q < 400),
-    Event(("Half of the {things} are given away.", "{who} gives half of the {things} to {friend}.", "{who} sells half of them."), "{q} / 2", (0, 0), fits=lambda q, a, b: q % 2 == 0 and q > 2),
-    Event(("{who} shares the {things} equally among {a} people and keeps one share.", "The {things} are put into {a} equal piles; {who} takes one pile.", "{a} friends divide the {things} equally, {who} is one of them."), "{q} / {a}", (3, 8), fits=lambda q, a, b: q % a == 0 and q > a),
-    Event(("One {a}th of the {things} break.", "{who} throws away one {a}th of the {things}."), "{q} - {q} / {a}", (4, 10), fits=lambda q, a, b: q % a == 0 and q > a),
-    Event(("{a} percent of the {things} are sold.", "{who} gives {a} percent of the {things} to {friend}."), "{q} - {q} * {a} / 100", (1, 19), fits=lambda q, a, b: a % 5 == 0 and q * a % 100 == 0),
-    Event(("The {place} adds {a} percent more {things}.", "The number of {things} grows by {a} percent."), "{q} + {q} * {a} / 100", (1, 19), fits=lambda q, a, b: a % 5 == 0 and q * a % 100 == 0),
-    Event(("{who} trades {a} {things} for {b} others.", "{a} of the {things} are exchanged for {b} new ones."), "{q} - {a} + {b}", (2, 9), (3, 19), lambda q, a, b: q > a),
+    Event(("{who} uses {b} {things} on each of {a} days.", "For {a} days, {b} {things} a day are used up.", "{who} gives {a} friends {b} {things} each."), "{q} - {a} * {b}", (2, 6), (1, 9)),
+    Event(("The number of {things} then doubles.", "{who} works until there are twice as many {things}."), "{q} * 2", (0, 0)),
+    Event(("In the end there are {a} times as many {things}.", "{who} makes {a} times as many {things} out of them."), "{q} * {a}", (3, 5)),
+    Event(("Half of the {things} are given away.", "{who} gives half of the {things} to {friend}.", "{who} sells half of them."), "{q} / 2", (0, 0)),
+    Event(("{who} shares the {things} equally among {a} people and keeps one share.", "The {things} are put into {a} equal piles; {who} takes one pile.", "{a} friends divide the {things} equally, {who} is one of them."), "{q} / {a}", (3, 8)),
+    Event(("One {a}th of the {things} break.", "{who} throws away one {a}th of the {things}."), "{q} - {q} / {a}", (4, 10)),
+    Event(("{a} percent of the {things} are sold.", "{who} gives {a} percent of the {things} to {friend}."), "{q} - {q} * {a} / 100", (1, 19)),
+    Event(("The {place} adds {a} percent more {things}.", "The number of {things} grows by {a} percent."), "{q} + {q} * {a} / 100", (1, 19)),
+    Event(("{who} trades {a} {things} for {b} others.", "{a} of the {things} are exchanged for {b} new ones."), "{q} - {a} + {b}", (2, 9), (3, 19)),
 )  # fmt: skip
 _STARTS = (
     ("{who} has {q} {things}.", "{q}", (4, 90)),
@@ -111,7 +109,8 @@ def _event(dice: Dice, quantity: int) -> tuple[Event, int, int]:
         a, b = dice.between(*event.a), dice.between(*event.b)
         if "100" in event.formula:
             a *= 5
-        if event.fits(quantity, a, b) and _applied(event.formula, Fraction(quantity), a, b) <= MAX_QUANTITY:
+        after = _applied(event.formula, Fraction(quantity), a, b)
+        if a < quantity and after.denominator == 1 and 1 <= after <= MAX_QUANTITY:
             return event, a, b
 
 

@@ -101,10 +101,11 @@ TOPICS: Mapping[str, Topic] = {
     ),
 }  # fmt: skip
 
-PEOPLE = tuple(
-    "Ada Ben Chloe Daniel Elif Farid Grace Hugo Ines Jonas Kavya Leo Mina Nora Omar Priya Quinn Rosa Sam Tara Uma Victor Wanda Yusuf Zoe "
-    "Amara Bjorn Carmen Dmitri Esther Felix Gita Hana Ivan Julia Kofi Lena Marco Nadia Olga Pablo Rania Sven Tomas".split()
-)
-PLACES = tuple("shop market school library workshop museum station club studio farm bakery office".split())
+_PEOPLE = """
+    Ada Ben Chloe Daniel Elif Farid Grace Hugo Ines Jonas Kavya Leo Mina Nora Omar Priya Quinn Rosa Sam Tara Uma Victor
+    Wanda Yusuf Zoe Amara Bjorn Carmen Dmitri Esther Felix Gita Hana Ivan Julia Kofi Lena Marco Nadia Olga Pablo Rania Sven Tomas
+"""
+_PLACES = "shop market school library workshop museum station club studio farm bakery office"
+PEOPLE, PLACES = tuple(_PEOPLE.split()), tuple(_PLACES.split())
 CONTAINERS = _pairs("box/boxes bag crate basket carton drawer tray packet bundle shelf/shelves")
 LETTERS = "abcdefghiklmnoprstuw"

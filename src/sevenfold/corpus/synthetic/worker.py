@@ -1,7 +1,7 @@
 """The program inside the sandbox: runs sources that it is sent, and says what their calls returned.
 
-Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project. Before the first source it gives up
-everything but its memory, its two pipes and its clock: afterwards the kernel refuses to open, connect, fork, execute and signal
+Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project. Before the first source it gives
+up everything but its memory, its two pipes and its clock: afterwards the kernel refuses to open, connect, fork, execute and signal
 (seccomp, default: no), and memory and processor time are bounded. Requests and replies are JSON, one a line.
 """
 
@@ -31,7 +31,7 @@ SYSCALLS = (
 MAX_REPR = 2000
 
 
-class OutOfTimeError(BaseException):
+class OutOfTime(BaseException):
     """Raised in a source that used up its processor time; not an Exception, so that `except Exception` does not eat it."""
 
 
@@ -60,9 +60,9 @@ def confine(memory: int, cpu: int) -> None:
         raise RuntimeError("the filter of system calls does not hold")
 
 
-def out_of_time(signum, frame):  # noqa: ARG001 - the signature of a handler
+def out_of_time(signum, frame):  # noqa: ARG001  (the signature of a handler)
     """End the source that is running."""
-    raise OutOfTimeError
+    raise OutOfTime
 
 
 def run(source, entry, inputs, seconds):
