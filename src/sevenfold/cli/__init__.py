@@ -33,10 +33,13 @@ from sevenfold.cli import export
 from sevenfold.cli import synth
 
 # isort: split
+from sevenfold.cli import tokens
+
+# isort: split
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import UsageError
 
-__all__ = ["app", "bench", "check", "export", "main", "make", "run", "synth", "trust"]
+__all__ = ["app", "bench", "check", "export", "main", "make", "run", "synth", "tokens", "trust"]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]

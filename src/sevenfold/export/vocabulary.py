@@ -14,7 +14,7 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.export.source import KEY
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.train import PIECES
+from sevenfold.tokenizer.pieces import PIECES
 
 PRE = "llama-bpe"
 PIECES_KEY = f"{KEY}.tokenizer.pieces"

@@ -100,7 +100,7 @@ class ModelSpec(Section):
 class TokenizerSpec(Section):
     """Block `tokenizer.yaml` of the SLM programme is a valid value of this section (C21)."""
 
-    algo: Literal["bpe", "sentencepiece_unigram"] = "bpe"
+    algo: Literal["bpe", "sentencepiece_unigram", "sentencepiece_bpe"] = "bpe"
     vocab_size: Annotated[int, Field(ge=257, le=1 << 20)]
     byte_fallback: bool = True
     pieces: Literal["code", "llama3"] = (

@@ -1,6 +1,6 @@
 """Stage `tokenizer`: the training documents -> a vocabulary, token files, and a token-routed model's router.
 
-Each document is <|endoftext|> followed by its tokens, in the order of the corpus files. Every held-out
+Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order of the corpus files. Every held-out
 document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of
 documents. Formats: specs/dataset.md.
 """
@@ -20,9 +20,10 @@ from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.pretrained import pretrained_file
 from sevenfold.recipe.schema import TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.mix import mixed
 from sevenfold.tokenizer.router import CODE_EXPERT, router_table
 from sevenfold.tokenizer.shards import write_tokens
-from sevenfold.tokenizer.train import train_bpe
+from sevenfold.tokenizer.train import train_tokenizer
 
 TOKENIZER, ROUTER = "tokenizer.json", "router.json"
 SPLITS = {"train": "train.tokens", "heldout": "heldout.tokens"}
@@ -53,7 +54,9 @@ def run(job: Job) -> StageResult:
     if recipe.model.pretrained:
         data = read_bytes(pretrained_file(job, TOKENIZER))
     else:
-        data = train_bpe((document.text for document in read_documents(paths["train"])), recipe.tokenizer)
+        data = train_tokenizer(
+            (document.text for document in read_documents(paths["train"])), recipe.tokenizer
+        )
     tokenizer = Tokenizer.from_json(data)
     write_bytes(directory / TOKENIZER, data)
     outputs = [TOKENIZER]
@@ -76,7 +79,12 @@ def run(job: Job) -> StageResult:
         write_json(directory / ROUTER, table.tolist())
         outputs.append(ROUTER)
         facts["n_code_tokens"] = int((table == CODE_EXPERT).sum())
-    return StageResult(outputs=outputs, facts=facts, tools={"tokenizers": version("tokenizers")})
+    return StageResult(outputs=outputs, facts=facts, tools=_tools(recipe.tokenizer.algo))
+
+
+def _tools(algo: str) -> dict[str, str]:
+    names = ("tokenizers", "sentencepiece") if algo.startswith("sentencepiece") else ("tokenizers",)
+    return {name: version(name) for name in names}
 
 
 @dataclass
