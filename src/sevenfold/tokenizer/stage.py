@@ -1,8 +1,8 @@
 """Stage `tokenizer`: the training documents -> a vocabulary, token files, and a token-routed model's router.
 
-Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order of the corpus files. Every held-out
-document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of
-documents. Formats: specs/dataset.md.
+Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order of the corpus files. Every
+held-out document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of documents.
+Formats: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -54,9 +54,8 @@ def run(job: Job) -> StageResult:
     if recipe.model.pretrained:
         data = read_bytes(pretrained_file(job, TOKENIZER))
     else:
-        data = train_tokenizer(
-            (document.text for document in read_documents(paths["train"])), recipe.tokenizer
-        )
+        texts = mixed(lambda: read_documents(paths["train"]), recipe.tokenizer.training_mix)
+        data = train_tokenizer(texts, recipe.tokenizer)
     tokenizer = Tokenizer.from_json(data)
     write_bytes(directory / TOKENIZER, data)
     outputs = [TOKENIZER]
