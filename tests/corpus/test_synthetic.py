@@ -280,11 +280,11 @@ def test_a_killed_run_leaves_nothing_and_no_process(tmp_path: Path) -> None:
 
 def test_the_source_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = SyntheticSource(kind="synthetic", generators={"arithmetic": 20}, seed=4, domain="maths")
+    source = SyntheticSource(kind="synthetic", generators={"arithmetic": 20}, seed=4, domain="math")
     found = list(read_source(source, tmp_path, 1 << 20))
     assert len(found) == 20
     assert {(one.origin.licence, one.origin.domain, one.problem) for one in found} == {
-        (LICENCE, "maths", None)
+        (LICENCE, "math", None)
     }
     file = cached(Order(source.generators, 4, 24))
     before = file.read_bytes()

@@ -23,7 +23,19 @@ _NORMAL, _CONTROL = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
 
 def pieces_of(tokenizer: bytes) -> str:
     """Which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
-    steps = json.loads(tokenizer)["pre_tokenizer"]["pretokenizers"]
+    value = json.loads(tokenizer)
+    steps = value["pre_tokenizer"]["pretokenizers"]
+    if value["model"]["type"] != "BPE" or len(steps) != len(("Split", "ByteLevel")):
+        kind = (
+            "protected symbols"
+            if value["model"]["type"] == "BPE"
+            else f"a {value['model']['type']} model over bytes"
+        )
+        raise StorageError(
+            f"its tokenizer has {kind}, which no other runtime reads as we do",
+            where="tokenizer",
+            remedy="export a model with tokenizer.algo bpe and no tokenizer.preserve",
+        )
     pattern = steps[0].get("pattern", {}).get("Regex")
     found = [
         name for name, known in PIECES.items() if known == pattern and steps[0]["behavior"] == "Isolated"

@@ -37,7 +37,7 @@ GENERATORS: Mapping[str, Generator] = {
     "rust-function": Generator("instructions", "md", "parsed", writing("rust")),
     "rust-repair": Generator("instructions", "md", "parsed", repairing("rust")),
     "rust-reasoning": Generator("reasoning", "md", "parsed", rust_reasoning, 2),
-    "arithmetic": Generator("maths", "md", "evaluated", maker(expression), 4),
-    "methods": Generator("maths", "md", "evaluated", maker(method), 2),
-    "word-problems": Generator("maths", "md", "evaluated", maker(story), 5),
+    "arithmetic": Generator("math", "md", "evaluated", maker(expression), 4),
+    "methods": Generator("math", "md", "evaluated", maker(method), 2),
+    "word-problems": Generator("math", "md", "evaluated", maker(story), 5),
 }
