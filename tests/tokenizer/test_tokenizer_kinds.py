@@ -136,7 +136,7 @@ def test_the_cache_is_bounded(texts: list[str], monkeypatch: pytest.MonkeyPatch)
     for text in texts[:5]:
         assert tokenizer.encode(text) == tokenizer._asked([text])[0]
     assert tokenizer._known is not None
-    assert len(tokenizer._known) <= 50 >= len(tokenizer._known._pieces)
+    assert len(tokenizer._known.units) <= 50 >= len(tokenizer._known.pieces)
 
 
 def test_counts_of_pieces_stay_within_their_limit() -> None:

@@ -58,16 +58,17 @@ def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
 def add_to(writer: gguf.GGUFWriter, tokenizer: bytes) -> None:
     """Write the vocabulary's keys: model, pre-tokenizer, tokens, scores, types, merges, specials."""
     tokens, types, merges = lists(tokenizer)
-    eot = Tokenizer.from_json(tokenizer).eot_id
+    ours = Tokenizer.from_json(tokenizer)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(PRE)
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * len(tokens))
     writer.add_token_types(types)
     writer.add_token_merges(merges)
-    writer.add_bos_token_id(eot)
-    writer.add_eos_token_id(eot)
-    writer.add_pad_token_id(eot)
+    writer.add_bos_token_id(ours.eot_id)
+    writer.add_eos_token_id(ours.eot_id)
+    if ours.pad_id is not None:  # never the id that ends a text: a runtime would take the end for padding
+        writer.add_pad_token_id(ours.pad_id)
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_string(PIECES_KEY, pieces_of(tokenizer))
