@@ -6,8 +6,8 @@ token has no bytes, and no text encodes to one: the characters `<|endoftext|>` i
 Decoding is a table look-up.
 
 Most of a text has been seen before, so units and pieces (`pieces`) are looked up in front of the library, which is asked for
-what is new: about 17 MB/s a core, 5 when first seen, instead of 3, the same ids (a test holds that). The library is loaded by the first text
-that is encoded: a process that is given token ids never holds it (9 MB at 4096 entries).
+what is new: about 17 MB/s a core, 5 when first seen, instead of 3, the same ids (a test holds that). The library is loaded by the
+first text that is encoded: a process that is given token ids never holds it (9 MB at 4096 entries).
 """
 
 from __future__ import annotations
