@@ -40,7 +40,7 @@ from sevenfold.engine.session import GOLDEN_STEPS, Model, greedy_run, prompt_ids
 from sevenfold.engine.weights import load_weights
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.train import train_bpe
+from sevenfold.tokenizer.train import train_tokenizer
 from shapes import SHAPES, Shape
 
 PROMPT = "def "
@@ -71,7 +71,7 @@ def sealed_file(directory: Path, shape: Shape) -> Path:
         return path
     library = Path(sysconfig.get_paths()["stdlib"])
     texts = [p.read_text(encoding="utf-8", errors="ignore") for p in sorted(library.glob("*.py"))]
-    dictionary = train_bpe(texts, TokenizerSpec(vocab_size=shape.vocab_size))
+    dictionary = train_tokenizer(texts, TokenizerSpec(vocab_size=shape.vocab_size))
     records, graph = records_and_graph(shape)
     weights = load_weights({r.name: r for r in records}, graph, str(path))
     ids = prompt_ids(Tokenizer.from_json(dictionary), PROMPT)

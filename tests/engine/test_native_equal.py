@@ -202,7 +202,7 @@ N_WINDOWS = 40  # of 512 tokens: 20,480
 def real_code(vocab_size: int, n_tokens: int) -> Ints:
     """Ids of Python's own library, by a tokenizer that is trained on it."""
     from sevenfold.tokenizer.codec import Tokenizer
-    from sevenfold.tokenizer.train import train_bpe
+    from sevenfold.tokenizer.train import train_tokenizer
 
     names = (
         "argparse",
@@ -218,7 +218,7 @@ def real_code(vocab_size: int, n_tokens: int) -> Ints:
     library = Path(sysconfig.get_path("stdlib"))
     texts = [path.read_text("utf-8") for name in names if (path := library / f"{name}.py").is_file()]
     spec = TokenizerSpec(vocab_size=vocab_size)
-    tokenizer = Tokenizer.from_json(train_bpe(texts, spec))
+    tokenizer = Tokenizer.from_json(train_tokenizer(texts, spec))
     tokens = np.array([token for text in texts for token in tokenizer.encode(text)])
     assert tokens.size >= n_tokens
     return tokens[:n_tokens]

@@ -29,7 +29,7 @@ from sevenfold.engine.backends import available, find_backend
 from sevenfold.engine.session import Model, greedy_run, prompt_ids, replay
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.train import train_bpe
+from sevenfold.tokenizer.train import train_tokenizer
 
 VOCAB, CONTEXT, STEPS = 300, 24, 5
 TEXTS = [
@@ -42,7 +42,7 @@ Change = Callable[[SealInput], SealInput]
 
 @pytest.fixture(scope="module")
 def dictionary() -> bytes:
-    return train_bpe(TEXTS, TokenizerSpec(vocab_size=VOCAB))
+    return train_tokenizer(TEXTS, TokenizerSpec(vocab_size=VOCAB))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from sevenfold.core.documents import Document, write_documents
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe, TokenizerSpec
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.train import train_bpe
+from sevenfold.tokenizer.train import train_tokenizer
 
 VOCAB_SIZE = 1024
 
@@ -33,7 +33,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def tokenizer_json(texts: list[str]) -> bytes:
-    return train_bpe(
+    return train_tokenizer(
         texts, TokenizerSpec(vocab_size=VOCAB_SIZE, special_tokens=("<|endoftext|>", "<REASON>"))
     )
 

@@ -39,10 +39,30 @@ from sevenfold.cli import bench
 from sevenfold.cli import export
 
 # isort: split
+from sevenfold.cli import synth
+
+# isort: split
+from sevenfold.cli import tokens
+
+# isort: split
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import UsageError
 
-__all__ = ["app", "bench", "check", "corpus", "evalhashes", "export", "main", "make", "run", "trust", "watch"]
+__all__ = [
+    "app",
+    "bench",
+    "check",
+    "corpus",
+    "evalhashes",
+    "export",
+    "main",
+    "make",
+    "run",
+    "synth",
+    "tokens",
+    "trust",
+    "watch",
+]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]

@@ -14,7 +14,7 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.export.source import KEY
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.train import PIECES
+from sevenfold.tokenizer.pieces import PIECES
 
 PRE = "llama-bpe"
 PIECES_KEY = f"{KEY}.tokenizer.pieces"
@@ -23,7 +23,19 @@ _NORMAL, _CONTROL = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
 
 def pieces_of(tokenizer: bytes) -> str:
     """Which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
-    steps = json.loads(tokenizer)["pre_tokenizer"]["pretokenizers"]
+    value = json.loads(tokenizer)
+    steps = value["pre_tokenizer"]["pretokenizers"]
+    if value["model"]["type"] != "BPE" or len(steps) != len(("Split", "ByteLevel")):
+        kind = (
+            "protected symbols"
+            if value["model"]["type"] == "BPE"
+            else f"a {value['model']['type']} model over bytes"
+        )
+        raise StorageError(
+            f"its tokenizer has {kind}, which no other runtime reads as we do",
+            where="tokenizer",
+            remedy="export a model with tokenizer.algo bpe and no tokenizer.preserve",
+        )
     pattern = steps[0].get("pattern", {}).get("Regex")
     found = [
         name for name, known in PIECES.items() if known == pattern and steps[0]["behavior"] == "Isolated"
@@ -46,16 +58,17 @@ def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
 def add_to(writer: gguf.GGUFWriter, tokenizer: bytes) -> None:
     """Write the vocabulary's keys: model, pre-tokenizer, tokens, scores, types, merges, specials."""
     tokens, types, merges = lists(tokenizer)
-    eot = Tokenizer.from_json(tokenizer).eot_id
+    ours = Tokenizer.from_json(tokenizer)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(PRE)
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * len(tokens))
     writer.add_token_types(types)
     writer.add_token_merges(merges)
-    writer.add_bos_token_id(eot)
-    writer.add_eos_token_id(eot)
-    writer.add_pad_token_id(eot)
+    writer.add_bos_token_id(ours.eot_id)
+    writer.add_eos_token_id(ours.eot_id)
+    if ours.pad_id is not None:  # never the id that ends a text: a runtime would take the end for padding
+        writer.add_pad_token_id(ours.pad_id)
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
     writer.add_string(PIECES_KEY, pieces_of(tokenizer))

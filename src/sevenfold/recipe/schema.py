@@ -100,7 +100,7 @@ class ModelSpec(Section):
 class TokenizerSpec(Section):
     """Block `tokenizer.yaml` of the SLM programme is a valid value of this section (C21)."""
 
-    algo: Literal["bpe", "sentencepiece_unigram"] = "bpe"
+    algo: Literal["bpe", "sentencepiece_unigram", "sentencepiece_bpe"] = "bpe"
     vocab_size: Annotated[int, Field(ge=257, le=1 << 20)]
     byte_fallback: bool = True
     pieces: Literal["code", "llama3"] = (
@@ -200,8 +200,25 @@ class DatasetSource(Section):
     domain: Name = "code"
 
 
+class SyntheticSource(Section):
+    """Samples that this project's generators make, each executed, evaluated or parsed before it is kept (specs/synthetic.md)."""
+
+    kind: Literal["synthetic"]
+    generators: dict[Name, Positive] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    max_per_shape: Positive = 24
+    domain: Name = "instructions"
+
+
 Source = Annotated[
-    StdlibSource | DirectorySource | JsonlSource | PinnedSource | InstalledSource | GitSource | DatasetSource,
+    StdlibSource
+    | DirectorySource
+    | JsonlSource
+    | PinnedSource
+    | InstalledSource
+    | GitSource
+    | DatasetSource
+    | SyntheticSource,
     Field(discriminator="kind"),
 ]
 

@@ -1,8 +1,8 @@
 """Stage `tokenizer`: the training documents -> a vocabulary, token files with their indexes, and the router of experts.
 
-Each document is <|endoftext|> followed by its tokens, in the order of the corpus files. Every held-out
-document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of
-documents. Formats: specs/dataset.md.
+Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order of the corpus files. Every
+held-out document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of documents.
+Formats: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from sevenfold.recipe.pretrained import pretrained_file
 from sevenfold.recipe.schema import ExpertStacks, TokenRouted
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index
+from sevenfold.tokenizer.mix import mixed
 from sevenfold.tokenizer.objectives import Sampler, write_samples
 from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
 from sevenfold.tokenizer.shards import write_tokens
-from sevenfold.tokenizer.train import train_bpe
+from sevenfold.tokenizer.train import train_tokenizer
 
 TOKENIZER, ROUTER = "tokenizer.json", "router.json"
 SPLITS = {"train": "train.tokens", "heldout": "heldout.tokens"}
@@ -56,7 +57,8 @@ def run(job: Job) -> StageResult:
     if recipe.model.pretrained:
         data = read_bytes(pretrained_file(job, TOKENIZER))
     else:
-        data = train_bpe((document.text for document in read_documents(paths["train"])), recipe.tokenizer)
+        texts = mixed(lambda: read_documents(paths["train"]), recipe.tokenizer.training_mix)
+        data = train_tokenizer(texts, recipe.tokenizer)
     tokenizer = Tokenizer.from_json(data)
     write_bytes(directory / TOKENIZER, data)
     outputs = [TOKENIZER]
@@ -87,7 +89,12 @@ def run(job: Job) -> StageResult:
     if isinstance(recipe.model.moe, ExpertStacks):
         write_json(directory / ROUTER, stack_table(tokenizer, recipe.model.moe).tolist())
         outputs.append(ROUTER)
-    return StageResult(outputs=outputs, facts=facts, tools={"tokenizers": version("tokenizers")})
+    return StageResult(outputs=outputs, facts=facts, tools=_tools(recipe.tokenizer.algo))
+
+
+def _tools(algo: str) -> dict[str, str]:
+    names = ("tokenizers", "sentencepiece") if algo.startswith("sentencepiece") else ("tokenizers",)
+    return {name: version(name) for name in names}
 
 
 def fingerprint(job: Job) -> str:

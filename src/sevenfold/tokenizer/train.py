@@ -1,65 +1,59 @@
-"""Training of a byte-level BPE with the `tokenizers` library: the same texts give the same bytes.
+"""Training of a vocabulary: the same texts give the same bytes, in memory that does not grow with the corpus.
 
-The library counts words in parallel and merges the most frequent pair, ties by id; neither depends on threads
-(a test holds that). The file is written as canonical JSON, so its bytes do not depend on a hash table's order
-either. Cost: 12 MB of Python to 4096 entries in about 3 s and 0.3 GB on two cores.
+`bpe` is learnt by the `tokenizers` library: it counts words in parallel and merges the most frequent pair, ties by id;
+neither depends on threads (a test holds that). `sentencepiece_unigram` and `sentencepiece_bpe` are learnt by SentencePiece
+from counts of pieces (`spm`). All become one form of file, over bytes, that `codec` reads without the library that made it.
+The first MAX_TEXT_BYTES of the texts are read: documents come in the order of their hashes, so they are a sample. Cost: 12 MB
+of Python to 4096 entries in about 3 s and 0.3 GB.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.core.hashing import canonical_json
+from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.recipe.schema import TokenizerSpec
-from sevenfold.tokenizer.codec import END_OF_TEXT
+from sevenfold.tokenizer import spm
+from sevenfold.tokenizer.codec import BEGINNINGS, byte_letters
+from sevenfold.tokenizer.pieces import PIECES, Cutter, protected_forms, protected_pattern
 
 N_BYTES = 256
 MIN_FREQUENCY = 2
-
-# Pieces that no token crosses. `code`, measured on the standard library, 4096 entries, bytes per token of the
-# held-out files: line end joined to the indentation after it 3.44; joined to the operator before it 3.36; to
-# both 3.58, but then a prompt that ends in `:` or in a line end is cut where training never cuts.
-# `llama3` is the rule that llama.cpp names `llama-bpe`: 3.36, and other runtimes cut text the same way.
-PIECES = {
-    "code": "|".join(
-        (
-            r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one mark or space before it: .append, (self, _name
-            r"\p{N}{1,3}",  # digits, at most three together
-            r" ?[^\s\p{L}\p{N}]+",  # operators and brackets
-            r"[\r\n]+[ \t]*",  # line ends with the indentation of the next line
-            r"[ \t]+(?!\S)",  # blanks at the end of a line, and all but the last of a run
-            r"\s+",
-        )
-    ),
-    "llama3": "|".join(
-        (
-            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
-            r"[^\r\n\p{L}\p{N}]?\p{L}+",
-            r"\p{N}{1,3}",
-            r" ?[^\s\p{L}\p{N}]+[\r\n]*",
-            r"\s*[\r\n]+",
-            r"\s+(?!\S)",
-            r"\s+",
-        )
-    ),
-}
+MAX_TEXT_BYTES = 1 << 29
+_SPECIAL_SCORE = -1e6  # of a special token in a Unigram: no piece holds one, and it would lose if one did
+_FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
 
 
-def train_bpe(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
+def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
     """Train on `texts`; returns the tokenizer file as canonical JSON, of exactly `spec.vocab_size` entries.
 
     Raises:
-        UsageError: the recipe asks for an algorithm or a setting that this version does not build.
+        UsageError: the recipe asks for a setting that contradicts itself.
         StorageError: the texts do not hold enough repeated pairs for the vocabulary.
     """
-    _refuse_unbuilt(spec)
+    _refuse_impossible(spec)
+    sample = _first(texts, MAX_TEXT_BYTES)
+    if spec.algo == "bpe":
+        return _train_bpe(sample, spec)
+    return _train_sentencepiece(sample, spec)
+
+
+def _first(texts: Iterable[str], n_bytes: int) -> Iterator[str]:
+    for text in texts:
+        yield text
+        n_bytes -= len(text)
+        if n_bytes <= 0:
+            return
+
+
+def _train_bpe(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = _pre_tokenizer(spec.pieces)
+    tokenizer.pre_tokenizer = _pre_tokenizer(spec)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=spec.vocab_size,
@@ -71,51 +65,163 @@ def train_bpe(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
     tokenizer.train_from_iterator(texts, trainer)
     size = tokenizer.get_vocab_size()
     if size != spec.vocab_size:
-        raise StorageError(
-            f"the corpus is too small for tokenizer.vocab_size {spec.vocab_size}: it gives {size} entries",
-            where="tokenizer",
-            remedy=f"add text, or set tokenizer.vocab_size and model.vocab_size to at most {size}",
-        )
-    return canonical_json(json.loads(tokenizer.to_str()))
+        raise _too_small(spec, size)
+    value = json.loads(tokenizer.to_str())
+    if spec.preserve:
+        _protect(value["model"], spec)
+    return canonical_json(value)
 
 
-def _pre_tokenizer(pieces: str) -> Any:
+def _protect(model: Json, spec: TokenizerSpec) -> None:
+    """Make every protected symbol an entry, in place of the last merges; a piece that is an entry is then taken whole."""
+    names = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    symbols = [_in_letters(form) for form in protected_forms(spec.preserve)]
+    n_kept = len(names)
+    while n_kept + sum(symbol not in names[:n_kept] for symbol in symbols) > spec.vocab_size:
+        n_kept -= 1
+    kept = names[:n_kept]
+    kept += [symbol for symbol in dict.fromkeys(symbols) if symbol not in set(kept)]
+    entries = set(kept[:n_kept])
+    model["vocab"] = {name: i for i, name in enumerate(kept)}
+    model["merges"] = [pair for pair in model["merges"] if {*pair, "".join(pair)} <= entries]
+    model["ignore_merges"] = True
+
+
+def _train_sentencepiece(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
+    symbols = [_in_letters(form) for form in protected_forms(spec.preserve) if len(form.encode()) > 1]
+    size = spec.vocab_size - len(spec.special_tokens) - len(symbols)
+    counts = spm.PieceCounts()
+    cut = _cutting(spec)
+    for text in texts:
+        counts.add(cut(text))
+    ranked = ((_in_letters(piece), n) for piece, n in counts.ranked())
+    kind = spec.algo.removeprefix("sentencepiece_")
+    kept = [(piece, n) for piece, n in ranked if piece not in symbols]
+    found = spm.train(kept, kind, size + len(symbols), "".join(byte_letters()))
+    learnt = [(entry, score) for entry, score in found if entry not in symbols]
+    entries = [*((symbol, 0.0) for symbol in symbols), *_cut_to(learnt, size)]
+    if len(entries) + len(spec.special_tokens) != spec.vocab_size:
+        raise _too_small(spec, len(entries) + len(spec.special_tokens))
+    model = _unigram(entries, spec) if kind == "unigram" else _merges(entries, spec, len(symbols))
+    return _file(model, spec)
+
+
+def _cut_to(entries: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
+    """The first `size` entries, single bytes never left out."""
+    excess = len(entries) - size
+    multi = [entry for entry, _ in entries if len(entry) > 1]
+    left_out = set(multi[len(multi) - excess :]) if excess > 0 else set()
+    return [(entry, score) for entry, score in entries if entry not in left_out]
+
+
+def _unigram(entries: list[tuple[str, float]], spec: TokenizerSpec) -> Json:
+    vocabulary = [[name, _SPECIAL_SCORE] for name in spec.special_tokens] + [list(entry) for entry in entries]
+    return {"type": "Unigram", "unk_id": None, "vocab": vocabulary, "byte_fallback": False}
+
+
+def _merges(entries: list[tuple[str, float]], spec: TokenizerSpec, n_symbols: int) -> Json:
+    """A BPE of the library's form: every way to join two entries to a third, in the order in which the third was learnt."""
+    names = [*spec.special_tokens, *(entry for entry, _ in entries)]
+    learnt = {entry for entry, _ in entries[n_symbols:]}
+    merges = []
+    for entry in (entry for entry, _ in entries[n_symbols:]):
+        for at in range(1, len(entry)):
+            if entry[:at] in learnt and entry[at:] in learnt:
+                merges.append([entry[:at], entry[at:]])
+    return {
+        "byte_fallback": False, "continuing_subword_prefix": None, "dropout": None, "end_of_word_suffix": None, "fuse_unk": False,
+        "ignore_merges": bool(n_symbols), "merges": merges, "type": "BPE", "unk_token": None,
+        "vocab": {name: i for i, name in enumerate(names)},
+    }  # fmt: skip
+
+
+def _file(model: Json, spec: TokenizerSpec) -> bytes:
+    """The tokenizer file around a model, as the library writes it."""
+    from tokenizers import Tokenizer, decoders, models
+
+    shell = Tokenizer(models.BPE())
+    shell.pre_tokenizer = _pre_tokenizer(spec)
+    shell.decoder = decoders.ByteLevel()
+    added = [{**_FLAGS, "id": i, "content": name} for i, name in enumerate(spec.special_tokens)]
+    return canonical_json({**json.loads(shell.to_str()), "added_tokens": added, "model": model})
+
+
+def _in_letters(text: str) -> str:
+    letters = byte_letters()
+    return "".join(letters[byte] for byte in text.encode())
+
+
+def _cutting(spec: TokenizerSpec) -> Any:
+    """A function from a text to its pieces: ours for ASCII, the library's for the rest."""
+    cutter = Cutter(PIECES[spec.pieces], protected_pattern(spec.preserve) if spec.preserve else None)
+    splits = _splits(spec)
+
+    def cut(text: str) -> Iterable[str]:
+        if text.isascii():
+            return cutter.pieces(text)
+        return (piece for piece, _ in splits.pre_tokenize_str(text))
+
+    return cut
+
+
+def _splits(spec: TokenizerSpec, *more: Any) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
-    split = pre_tokenizers.Split(Regex(PIECES[pieces]), "isolated")
-    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    rules = [protected_pattern(spec.preserve)] if spec.preserve else []
+    splits = [pre_tokenizers.Split(Regex(rule), "isolated") for rule in (*rules, PIECES[spec.pieces])]
+    return pre_tokenizers.Sequence([*splits, *more])
 
 
-def _refuse_unbuilt(spec: TokenizerSpec) -> None:
-    unbuilt = {
-        "tokenizer.algo": spec.algo if spec.algo != "bpe" else None,
-        "tokenizer.byte_fallback": None if spec.byte_fallback else "false",
-        "tokenizer.preserve": spec.preserve,
-        "tokenizer.training_mix": spec.training_mix,
-    }
-    for where, value in unbuilt.items():
-        if value:
-            raise UsageError(
-                f"{value!r} is planned but not built by this version",
-                where=where,
-                remedy="this version trains algo: bpe with byte fallback; leave the other settings out",
-            )
-    specials = spec.special_tokens
-    if not specials or specials[0] != END_OF_TEXT or len(set(specials)) != len(specials):
+def _pre_tokenizer(spec: TokenizerSpec) -> Any:
+    from tokenizers import pre_tokenizers
+
+    return _splits(spec, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+
+
+def _too_small(spec: TokenizerSpec, size: int) -> StorageError:
+    return StorageError(
+        f"the corpus is too small for tokenizer.vocab_size {spec.vocab_size}: it gives {size} entries",
+        where="tokenizer",
+        remedy=f"add text, or set tokenizer.vocab_size and model.vocab_size to at most {size}",
+    )
+
+
+def _refuse_impossible(spec: TokenizerSpec) -> None:
+    if not spec.byte_fallback:
         raise UsageError(
-            f"special tokens {list(specials)} must be distinct and begin with {END_OF_TEXT}",
-            where="tokenizer.special_tokens",
+            "without byte fallback some bytes would have no token",
+            where="tokenizer.byte_fallback",
+            remedy="leave it true: any byte string then decodes back",
         )
-    if spec.vocab_size < N_BYTES + len(specials):
+    specials, where = spec.special_tokens, "tokenizer.special_tokens"
+    if len(set(specials)) != len(specials) or not {*BEGINNINGS} & {*specials}:
         raise UsageError(
-            f"{spec.vocab_size} entries cannot hold {N_BYTES} bytes and {len(specials)} special tokens",
+            f"special tokens {list(specials)} must be distinct, and one of {', '.join(BEGINNINGS)} among them",
+            where=where,
+        )
+    needed = N_BYTES + len(specials) + len(protected_forms(spec.preserve))
+    if spec.vocab_size < needed:
+        raise UsageError(
+            f"{spec.vocab_size} entries cannot hold {N_BYTES} bytes, {len(specials)} special tokens and "
+            f"{len({*spec.preserve})} protected symbols",
             where="tokenizer.vocab_size",
         )
     for special in specials:
         # What the pieces always cut, no merge can make: so no text can come to be a special token.
-        if len(_pre_tokenizer(spec.pieces).pre_tokenize_str(special)) < 2:
+        if len(_splits(spec).pre_tokenize_str(special)) < 2:
             raise UsageError(
                 f"special token {special!r} could be mistaken for a word of the text",
-                where="tokenizer.special_tokens",
+                where=where,
                 remedy="write it with brackets, such as <name>",
+            )
+    for symbol in spec.preserve:
+        if (
+            not symbol
+            or any(ch.isspace() for ch in symbol)
+            or len(_splits(spec).pre_tokenize_str(symbol)) != 1
+        ):
+            raise UsageError(
+                f"{symbol!r} cannot be kept whole: pieces of kind {spec.pieces} cut it",
+                where="tokenizer.preserve",
+                remedy="protect marks, or one word with one mark before it",
             )

@@ -1,0 +1,213 @@
+"""Samples in one fixed order, from any number of worker processes.
+
+Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not matter. Blocks of attempts are
+made in parallel and taken in order; caps and repeats are decided as they are taken. So the bytes depend on the recipe, not on
+the workers, and a run that was killed gives the same when it is run again. Memory: the samples of a few blocks, 8 bytes for
+each text kept, the shapes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
+from sevenfold.core.hashing import Json, sha256
+from sevenfold.corpus.synthetic.dice import Dice
+from sevenfold.corpus.synthetic.sample import Sample
+from sevenfold.corpus.synthetic.sandbox import Sandbox
+from sevenfold.corpus.synthetic.table import GENERATORS
+from sevenfold.corpus.synthetic.variety import Variety
+
+VERSION = 1  # raise it when a generator's samples change
+BLOCK = 100
+MAX_ATTEMPTS = 4  # for each sample asked for; then the shortfall is reported
+_BLOCKS_A_WORKER = 3
+Attempts = list[Sample | None]
+Refusal = tuple[type[SevenfoldError], str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is wanted: samples of each generator by name, the seed, and how many may share a shape."""
+
+    counts: Mapping[str, int]
+    seed: int
+    max_per_shape: int
+
+    def __post_init__(self) -> None:
+        for name in self.counts:
+            if name not in GENERATORS:
+                raise UsageError(
+                    f"no generator {name!r}",
+                    where="synthetic",
+                    remedy=f"generators are {', '.join(GENERATORS)}",
+                )
+
+
+@dataclass
+class Report:
+    """What came of an order: the variety of each generator."""
+
+    by_generator: dict[str, Variety] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Json]:
+        """Figures of each generator, and their totals."""
+        generators = {name: variety.facts() for name, variety in self.by_generator.items()}
+        totals = ("n_asked", "n_samples", "n_bytes", "n_shortfall", "n_shapes")
+        return {
+            "generators": generators,
+            **{name: sum(facts[name] for facts in generators.values()) for name in totals},
+        }
+
+
+def spread(count: int) -> dict[str, int]:
+    """`count` samples over all generators by their shares; the counts add up to it."""
+    total, counts, given = sum(generator.share for generator in GENERATORS.values()), {}, 0
+    shares = 0
+    for name, generator in GENERATORS.items():
+        shares += generator.share
+        counts[name] = count * shares // total - given
+        given += counts[name]
+    return {name: n for name, n in counts.items() if n}
+
+
+def generate(order: Order, report: Report, workers: int = 1) -> Iterator[tuple[str, int, Sample]]:
+    """Samples with their generator and number, generator by generator; `report` fills as they come.
+
+    Raises:
+        SandboxError: programs cannot be executed safely here.
+        UsageError: a grammar is not installed.
+        StorageError: a worker process was killed.
+    """
+    with _Makers(workers) as makers:
+        for name, count in order.counts.items():
+            variety = report.by_generator[name] = Variety()
+            variety.n_asked = count
+            yield from _of_generator(name, count, order, variety, makers)
+
+
+def _of_generator(
+    name: str, count: int, order: Order, variety: Variety, makers: _Makers
+) -> Iterator[tuple[str, int, Sample]]:
+    seen: set[bytes] = set()
+    n_blocks = -(-count * MAX_ATTEMPTS // BLOCK)
+    for attempts in makers.blocks(name, order.seed, n_blocks):
+        for sample in attempts:
+            if sample is None:
+                variety.n_failed += 1
+                continue
+            key = sha256(sample.text.encode())[:8]
+            if key in seen:
+                variety.n_repeats += 1
+            elif variety.shapes[sample.shape] >= order.max_per_shape:
+                variety.n_refused_cap += 1
+            else:
+                seen.add(key)
+                variety.add(sample.text, sample.shape)
+                yield name, variety.n_samples - 1, sample
+            if variety.n_samples == count:
+                return
+
+
+class _Makers:
+    """Worker processes, each with a sandbox of its own; none and a sandbox here when `workers` is 1."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Makers:
+        if self._workers > 1:
+            self._pool = ProcessPoolExecutor(
+                self._workers, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        _close_sandbox()
+
+    def blocks(self, name: str, seed: int, n_blocks: int) -> Iterator[Attempts]:
+        """Blocks of attempts in order; a few are made ahead."""
+        if self._pool is None:
+            for index in range(n_blocks):
+                yield _opened(_block(name, seed, index))
+            return
+        waiting: deque[Future[Attempts | Refusal]] = deque()
+        try:
+            for index in range(n_blocks):
+                waiting.append(self._pool.submit(_block, name, seed, index))
+                if len(waiting) >= _BLOCKS_A_WORKER * self._workers:
+                    yield _opened(waiting.popleft().result())
+            while waiting:
+                yield _opened(waiting.popleft().result())
+        except BrokenProcessPool as error:
+            raise StorageError(
+                "a worker process was killed, perhaps for lack of memory",
+                where="synthetic samples",
+                remedy="run the same command again, with fewer --workers",
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_sandbox: Sandbox | None = None
+
+
+def _block(name: str, seed: int, index: int) -> Attempts | Refusal:
+    """One block of attempts; an error of ours as a value, because exceptions with keyword arguments do not travel."""
+    global _sandbox
+    if _sandbox is None:
+        _sandbox = Sandbox()
+    try:
+        first = index * BLOCK
+        return [attempt(name, seed, number, _sandbox) for number in range(first, first + BLOCK)]
+    except SevenfoldError as error:
+        return type(error), error.what, error.where, error.remedy
+
+
+def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | None:
+    """Attempt `number` of a generator; None when one of its checks does not hold."""
+    making = GENERATORS[name].make(Dice(seed, f"synthetic/{name}/{number}"))
+    try:
+        job = next(making)
+        while True:
+            job = making.send(sandbox.run(job))
+    except StopIteration as end:
+        sample: Sample | None = end.value
+        return sample
+
+
+def _opened(result: Attempts | Refusal) -> Attempts:
+    if isinstance(result, tuple):
+        kind, what, where, remedy = result
+        raise kind(what, where=where, remedy=remedy)
+    return result
+
+
+def _follow(parent: int) -> None:
+    """End this process when its parent is gone, also if that was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _close_sandbox() -> None:
+    global _sandbox
+    if _sandbox is not None:
+        _sandbox.close()
+        _sandbox = None

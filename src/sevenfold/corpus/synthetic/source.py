@@ -1,0 +1,123 @@
+"""The source kind `synthetic`: an order of samples as documents of our own licence, and the same as a JSONL file.
+
+Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's
+cache, named by a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.files import atomic_writer
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256
+from sevenfold.corpus.sources.found import Found, Origin
+from sevenfold.corpus.synthetic.generate import VERSION, Order, Report, generate
+from sevenfold.corpus.synthetic.table import GENERATORS
+from sevenfold.recipe.schema import SyntheticSource
+
+LICENCE = "Apache-2.0"  # of this project: its generators wrote these texts
+EVIDENCE = "made by this project's generators, which are under that licence (LICENSE)"
+_END = "sha256"
+
+
+def made_with() -> str:
+    """Version of a sample's origin: the generators', and the interpreter whose results it quotes."""
+    return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
+
+
+def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[Found]:  # noqa: ARG001  (a reader's signature)
+    """Samples of a source as documents, generator by generator.
+
+    Raises:
+        SevenfoldError: as `generate` does; StorageError when the cache cannot be written.
+    """
+    order = Order(source.generators, source.seed, source.max_per_shape)
+    origin = Origin(
+        source="synthetic",
+        version=made_with(),
+        licence=LICENCE,
+        licence_evidence=EVIDENCE,
+        domain=source.domain,
+    )
+    for record in read_samples(cached(order)):
+        data = record["text"].encode()
+        fits = len(data) <= max_bytes
+        yield Found(
+            origin,
+            record["path"],
+            len(data),
+            sha256(data).hex(),
+            data if fits else None,
+            None if fits else "too_large",
+        )
+
+
+def cached(order: Order) -> Path:
+    """The file of an order, from the user's cache or made now. Raises as `generate` does."""
+    name = digest(
+        "sevenfold/synthetic/1",
+        made_with(),
+        canonical_json([order.counts, order.seed, order.max_per_shape]),
+        *order.counts,
+    )
+    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    file = Path(root, "sevenfold", "synthetic", f"{name}.jsonl")
+    if not _is_whole(file):
+        write_samples(file, order, workers=len(os.sched_getaffinity(0)))
+    return file
+
+
+def write_samples(file: Path, order: Order, *, workers: int) -> Report:
+    """Write an order as JSON lines {domain, licence, path, text}, closed by {sha256} of the lines before; atomically.
+
+    Raises:
+        SevenfoldError: as `generate` does.
+        StorageError: the file cannot be written.
+    """
+    report, hasher = Report(), hashlib.sha256()
+    with atomic_writer(file) as handle:
+        for name, number, sample in generate(order, report, workers):
+            generator = GENERATORS[name]
+            line = canonical_json(
+                {
+                    "domain": generator.domain,
+                    "licence": LICENCE,
+                    "path": f"{name}/{number:06d}.{generator.extension}",
+                    "text": sample.text,
+                }
+            )
+            hasher.update(line + b"\n")
+            handle.write(line + b"\n")
+        handle.write(canonical_json({_END: hasher.hexdigest()}) + b"\n")
+    return report
+
+
+def read_samples(file: Path) -> Iterator[Json]:
+    """Records of a file of samples. Raises StorageError when it is missing, cut off or altered."""
+    if not _is_whole(file):
+        raise StorageError(
+            "not a whole file of samples", where=str(file), remedy="make it again with `s7 synth`"
+        )
+    with file.open("rb") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if "text" in record:
+                yield record
+
+
+def _is_whole(file: Path) -> bool:
+    hasher, last = hashlib.sha256(), b""
+    try:
+        with file.open("rb") as lines:
+            for line in lines:
+                hasher.update(last)
+                last = line
+        return bool(last) and json.loads(last) == {_END: hasher.hexdigest()}
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,115 @@
+"""How text is cut before it is encoded: pieces that no token crosses, protected symbols that no token cuts, and units that repeat.
+
+The rule is a regular expression of the `tokenizers` library, stored in the tokenizer file; protected symbols are cut out
+before it is applied. `Cutter` does the same cutting here for ASCII, so that a cache of what pieces encode to can stand in
+front of the library.
+
+Units. Between a visible ASCII character and a blank after it, `code` always cuts, and what comes before does not depend on
+what comes after: a blank is only ever the first character of a piece, and the rule looks ahead from blanks alone. So the ids
+of a text are those of its units (blanks, then visible characters up to the next blank), one behind the other. `llama3` joins
+line ends to what precedes: it has no units.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Measured on the standard library, 4096 entries, bytes per token of the held-out files: line end joined to the indentation
+# after it 3.44; joined to the operator before it 3.36; to both 3.58, but then a prompt that ends in `:` or in a line end is
+# cut where training never cuts.
+# `llama3` is the rule that llama.cpp names `llama-bpe`: 3.36, and other runtimes cut text the same way.
+PIECES = {
+    "code": "|".join(
+        (
+            r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one mark or space before it: .append, (self, _name
+            r"\p{N}{1,3}",  # digits, at most three together
+            r" ?[^\s\p{L}\p{N}]+",  # operators and brackets
+            r"[\r\n]+[ \t]*",  # line ends with the indentation of the next line
+            r"[ \t]+(?!\S)",  # blanks at the end of a line, and all but the last of a run
+            r"\s+",
+        )
+    ),
+    "llama3": "|".join(
+        (
+            r"(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+            r"[^\r\n\p{L}\p{N}]?\p{L}+",
+            r"\p{N}{1,3}",
+            r" ?[^\s\p{L}\p{N}]+[\r\n]*",
+            r"\s*[\r\n]+",
+            r"\s+(?!\S)",
+            r"\s+",
+        )
+    ),
+}
+HAS_UNITS = frozenset((PIECES["code"],))
+BLANKS = r" \t\n\r\x0b\x0c"
+_UNIT = re.compile(rf"[^!-~]*[!-~]+(?:[^!-~{BLANKS}][^!-~]*[!-~]*)*|[^!-~]+")
+_ASCII = {r"\p{L}": "a-zA-Z", r"\p{N}": "0-9", r"\s": BLANKS}
+
+
+def protected_forms(symbols: Sequence[str]) -> tuple[str, ...]:
+    """The pieces that protected symbols make: each by itself, and one of marks alone also with the blank before it."""
+    forms = (
+        form for symbol in symbols for form in ((symbol, f" {symbol}") if _is_marks(symbol) else (symbol,))
+    )
+    return tuple(dict.fromkeys(forms))
+
+
+def _is_marks(symbol: str) -> bool:
+    return not any(ch.isalnum() for ch in symbol)
+
+
+def protected_pattern(symbols: Sequence[str]) -> str:
+    """The expression that finds protected symbols, the longest first; a word character may not follow one that ends in one.
+
+    A lifetime (`'a`) is not one when a quote follows: that is a character.
+    """
+    alternatives = []
+    for symbol in sorted(symbols, key=lambda symbol: (-len(symbol), symbol)):
+        quote = "'" if symbol[:1] == "'" else ""
+        before, after = (" ?", "") if _is_marks(symbol) else ("", rf"(?![\p{{L}}\p{{N}}_{quote}])")
+        alternatives.append(f"{before}{re.escape(symbol)}{after}")
+    return "|".join(alternatives)
+
+
+def ascii_pattern(pattern: str) -> str:
+    """The same expression for Python's `re`, right on ASCII text."""
+    found, i, in_class = [], 0, False
+    while i < len(pattern):
+        step = next((name for name in (*_ASCII, r"\S") if pattern.startswith(name, i)), None)
+        if step == r"\S":
+            found.append(f"[^{BLANKS}]")
+        elif step is not None:
+            found.append(_ASCII[step] if in_class else f"[{_ASCII[step]}]")
+        elif pattern[i] == "\\":
+            step = pattern[i : i + 2]
+            found.append(step)
+        else:
+            step = pattern[i]
+            in_class = step == "[" or (in_class and step != "]")
+            found.append(step)
+        i += len(step)
+    return "".join(found)
+
+
+def units(text: str) -> list[str]:
+    """A text as its units; joined they are the text. Only for rules in HAS_UNITS."""
+    return _UNIT.findall(text)
+
+
+class Cutter:
+    """Pieces of ASCII text under a rule, as the library cuts it."""
+
+    def __init__(self, pattern: str, protected: str | None) -> None:
+        self._pieces = re.compile(ascii_pattern(pattern))
+        self._protected = re.compile(f"({ascii_pattern(protected)})") if protected else None
+
+    def pieces(self, text: str) -> list[str]:
+        """Pieces of an ASCII text, in order; joined they are the text."""
+        if self._protected is None:
+            return self._pieces.findall(text)
+        found: list[str] = []
+        for part in self._protected.split(text):
+            found += self._pieces.findall(part)
+        return found
