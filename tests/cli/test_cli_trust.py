@@ -60,7 +60,8 @@ def test_wrong_key_altered_file_missing_and_corrupted_signature(signed: Path, tm
     refused(s7("verify", file, "--key", signed / "other.pub"), 3, "another key")
     refused(s7("verify", file, "--key", key, "--signature", tmp_path / "none"), 3, "there is no signature")
     altered = tmp_path / "model.s7l"
-    altered.write_bytes(file.read_bytes()[:-1] + b"\0")
+    last = file.read_bytes()[-1]
+    altered.write_bytes(file.read_bytes()[:-1] + bytes((last ^ 1,)))
     refused(s7("verify", altered, "--key", key), 3, "there is no signature")
     refused(s7("verify", altered, "--key", key, "--signature", signature), 3, "not the one that was signed")
     data = signature.read_bytes()

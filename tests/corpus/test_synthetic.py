@@ -18,12 +18,12 @@ from sevenfold.corpus.synthetic import generate as generating
 from sevenfold.corpus.synthetic import python, sandbox
 from sevenfold.corpus.synthetic.arithmetic import Worked, holds, value_of, written
 from sevenfold.corpus.synthetic.dice import Dice
+from sevenfold.corpus.synthetic.files import LICENCE, cached, read_samples, write_samples
 from sevenfold.corpus.synthetic.generate import Order, Report, attempt, generate, spread
 from sevenfold.corpus.synthetic.mutate import bugs
 from sevenfold.corpus.synthetic.programs import inputs, program, render, styles
 from sevenfold.corpus.synthetic.sample import INSTRUCTION, RESPONSE, Job
 from sevenfold.corpus.synthetic.sandbox import Sandbox, SandboxError
-from sevenfold.corpus.synthetic.source import LICENCE, cached, read_samples, write_samples
 from sevenfold.corpus.synthetic.stories import EVENTS, _applied
 from sevenfold.corpus.synthetic.table import GENERATORS
 from sevenfold.corpus.synthetic.variety import Variety, code_shape, parses, text_shape

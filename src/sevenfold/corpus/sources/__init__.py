@@ -20,7 +20,7 @@ from sevenfold.corpus.sources.installed import read_installed
 from sevenfold.corpus.sources.jsonl import read_jsonl
 from sevenfold.corpus.sources.packages import read_pinned
 from sevenfold.corpus.sources.stdlib import read_stdlib
-from sevenfold.corpus.synthetic.source import read_synthetic
+from sevenfold.corpus.sources.synthetic import read_synthetic
 from sevenfold.recipe.schema import Source
 
 __all__ = ["LANGUAGES", "READERS", "Found", "Origin", "Problem", "read_source"]

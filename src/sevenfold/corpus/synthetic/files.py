@@ -1,4 +1,4 @@
-"""The source kind `synthetic`: an order of samples as documents of our own licence, and the same as a JSONL file.
+"""An order of samples as a JSONL file: what the source kind `synthetic` reads, and `s7 synth` writes.
 
 Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's
 cache, named by a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
@@ -15,11 +15,9 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import atomic_writer
-from sevenfold.core.hashing import Json, canonical_json, digest, sha256
-from sevenfold.corpus.sources.found import Found, Origin
+from sevenfold.core.hashing import Json, canonical_json, digest
 from sevenfold.corpus.synthetic.generate import VERSION, Order, Report, generate
 from sevenfold.corpus.synthetic.table import GENERATORS
-from sevenfold.recipe.schema import SyntheticSource
 
 LICENCE = "Apache-2.0"  # of this project: its generators wrote these texts
 EVIDENCE = "made by this project's generators, which are under that licence (LICENSE)"
@@ -29,33 +27,6 @@ _END = "sha256"
 def made_with() -> str:
     """Version of a sample's origin: the generators', and the interpreter whose results it quotes."""
     return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
-
-
-def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[Found]:  # noqa: ARG001  (a reader's signature)
-    """Samples of a source as documents, generator by generator.
-
-    Raises:
-        SevenfoldError: as `generate` does; StorageError when the cache cannot be written.
-    """
-    order = Order(source.generators, source.seed, source.max_per_shape)
-    origin = Origin(
-        source="synthetic",
-        version=made_with(),
-        licence=LICENCE,
-        licence_evidence=EVIDENCE,
-        domain=source.domain,
-    )
-    for record in read_samples(cached(order)):
-        data = record["text"].encode()
-        fits = len(data) <= max_bytes
-        yield Found(
-            origin,
-            record["path"],
-            len(data),
-            sha256(data).hex(),
-            data if fits else None,
-            None if fits else "too_large",
-        )
 
 
 def cached(order: Order) -> Path:

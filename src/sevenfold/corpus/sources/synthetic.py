@@ -1,0 +1,39 @@
+"""Source kind `synthetic`: samples of this project's generators as documents under its own licence (specs/synthetic.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sevenfold.core.hashing import sha256
+from sevenfold.corpus.sources.found import Found, Origin
+from sevenfold.corpus.synthetic.files import EVIDENCE, LICENCE, cached, made_with, read_samples
+from sevenfold.corpus.synthetic.generate import Order
+from sevenfold.recipe.schema import SyntheticSource
+
+
+def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[Found]:  # noqa: ARG001  (a reader's signature)
+    """Samples of a source as documents, generator by generator.
+
+    Raises:
+        SevenfoldError: as `generate` does; StorageError when the cache cannot be written.
+    """
+    order = Order(source.generators, source.seed, source.max_per_shape)
+    origin = Origin(
+        source="synthetic",
+        version=made_with(),
+        licence=LICENCE,
+        licence_evidence=EVIDENCE,
+        domain=source.domain,
+    )
+    for record in read_samples(cached(order)):
+        data = record["text"].encode()
+        fits = len(data) <= max_bytes
+        yield Found(
+            origin,
+            record["path"],
+            len(data),
+            sha256(data).hex(),
+            data if fits else None,
+            None if fits else "too_large",
+        )
