@@ -294,5 +294,7 @@ class Run:
                         self.save()
                     if stop.is_set():
                         raise KeyboardInterrupt
+                if stop.is_set():  # asked for behind the last step: not to be lost with this block's handler
+                    raise KeyboardInterrupt
         finally:
             records.close()
