@@ -181,6 +181,7 @@ def test_ngrams_of_words_do_not_see_punctuation_or_case() -> None:
     assert len(ngram_hashes(words[:12], 13)) == 0
 
 
+@pytest.mark.slow
 def test_the_real_sets(tmp_path: Path) -> None:
     root = Path(os.environ.get("SEVENFOLD_DATA", Path(__file__).parents[3] / "shared" / "data")) / "eval"
     if not root.is_dir():

@@ -144,11 +144,14 @@ def test_union_find_in_any_order(edges: list[tuple[int, int]]) -> None:
     assert all(label <= item for item, label in enumerate(both[0]))
 
 
+TABLE = _log2_table()
+
+
 @settings(max_examples=300)
 @given(st.integers(1, (1 << 61) - 1))
 def test_logarithms_are_exact_integers(value: int) -> None:
     exact = (value**UNITS).bit_length() - 1
-    assert exact - 1 <= int(log2_units(np.array([value]), _log2_table())[0]) <= exact
+    assert exact - 1 <= int(log2_units(np.array([value]), TABLE)[0]) <= exact
 
 
 def test_perplexity_is_the_formula() -> None:
