@@ -14,11 +14,12 @@ import torch
 from sevenfold import pipeline
 from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.job import Job
-from sevenfold.recipe.schema import RopeScaling
+from sevenfold.recipe.schema import Recipe, RopeScaling
 from sevenfold.train import loop
 from sevenfold.train.batches import Batches
 from sevenfold.train.curriculum import StagedBatches, context_stages, stage_at
 from sevenfold.train.jobs import training_run
+from sevenfold.train.parts import parts_of
 from sevenfold.train.schedule import n_steps
 
 MakeJob = Callable[..., Job]
@@ -169,6 +170,13 @@ def test_a_block_that_does_not_fit_the_run_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=named):
         pipeline.make(long_job(make_job, tmp_path, context), until="train")
+
+
+def test_expert_stacks_have_no_curriculum(tmp_path: Path, make_job: MakeJob) -> None:
+    values = long_job(make_job, tmp_path).recipe.resolved()
+    values["model"]["moe"] = {"kind": "expert_stacks", "experts": ["a", "b"], "n_layers": 1, "d_ffn": 8}
+    with pytest.raises(RecipeError, match="curriculum with expert stacks"):
+        parts_of(Recipe.model_validate_json(json.dumps(values)))
 
 
 def test_integers_refuse_hybrid_before_any_work(tmp_path: Path, make_job: MakeJob) -> None:

@@ -44,6 +44,12 @@ def parts_of(recipe: Recipe) -> tuple[Part, ...]:
                 remedy="leave the phases out, or plan with `s7 plan`",
             )
         return (Part(name="", spec=train, mix=recipe.corpus.mix),)
+    if recipe.context is not None:
+        raise RecipeError(
+            "a context curriculum with expert stacks is not defined: each phase has its own sequence",
+            where=f"{recipe.name}: context",
+            remedy="leave the context block out",
+        )
     if [phase.trains for phase in train.phases] != [TRUNK, EXPERTS]:
         raise RecipeError(
             "expert stacks are trained in two phases",

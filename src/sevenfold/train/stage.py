@@ -104,19 +104,21 @@ def _last_losses(path: Path, count: int = 50) -> float:
 def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
     """FP32 score of all held-out windows; of each domain where there are several, by position where there is a curriculum."""
     lengths, groups = token_lengths(load_tokenizer(job)), held_out(job)
-    rows = np.concatenate([group.rows for group in groups])
-    buckets = Buckets(rows, lengths, first_edge(job.recipe.model), model.document_start)
+    buckets = None
+    if job.recipe.context is not None:
+        rows = np.concatenate([group.rows for group in groups])
+        buckets = Buckets(rows, lengths, first_edge(job.recipe.model), model.document_start)
     scores: dict[str, Score] = {}
     n_before = 0
     for group in groups:
         job.progress.start(f"evaluate FP32 {group.domain}".rstrip(), len(group.rows), "windows")
-        watch = partial(buckets.add, n_before)
+        watch = None if buckets is None else partial(buckets.add, n_before)
         scores[group.domain], _ = float_score(model, group.rows, lengths, job.progress, group.stack, watch)
         n_before += len(group.rows)
     first, *others = scores.values()
     domains = {name: score.bits_per_byte for name, score in scores.items() if name}
     facts: dict[str, Json] = {"heldout_domains": domains} if domains else {}
-    if job.recipe.context is not None:
+    if buckets is not None:
         facts["heldout_bpb_by_position"] = buckets.table()
     return sum(others, first), facts
 
