@@ -151,7 +151,7 @@ def test_json_that_grows_when_it_is_read_is_refused_before(payload: bytes) -> No
     data = pack_file([(EDGE, payload)])
     tracemalloc.start()
     try:
-        with pytest.raises(errors.LimitError, match="JSON values"):
+        with pytest.raises(errors.LimitError, match="more JSON"):
             parse_artifact(data)
         _, peak = tracemalloc.get_traced_memory()
     finally:

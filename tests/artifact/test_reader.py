@@ -224,7 +224,7 @@ MALFORMED: dict[str, tuple[type[SevenfoldError], str, Callable[[], bytes]]] = {
     "JSON far too deep": (
         errors.LimitError,
         "32",
-        edge(b'{"kind":"graph","x":' + b"[" * 99999 + b"]" * 99999 + b"}"),
+        edge(b'{"kind":"graph","x":' + b"[" * 30000 + b"]" * 30000 + b"}"),
     ),
     "JSON of too many values": (
         errors.LimitError,

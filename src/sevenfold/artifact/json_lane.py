@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 from sevenfold.artifact import layout
 from sevenfold.artifact.errors import ContentsError, DuplicateKeyError, JsonError, LaneKindError, LimitError
@@ -37,8 +38,48 @@ def _no_constant(text: str) -> Json:
     raise ValueError(f"{text} is not JSON")
 
 
-def parse_json(payload: bytes | memoryview, where: str) -> dict[str, Json]:
+@dataclass
+class JsonBudget:
+    """What the JSON payloads of one file may still hold together; it bounds the memory that reading them takes."""
+
+    n_bytes: int = layout.MAX_JSON_BYTES
+    n_wide_bytes: int = layout.MAX_JSON_BYTES
+    n_values: int = layout.MAX_JSON_VALUES
+
+    @classmethod
+    def of_file(cls, n_bytes: int) -> JsonBudget:
+        """The budget of a file of `n_bytes`."""
+        return cls(
+            layout.max_json_bytes(n_bytes), layout.max_wide_bytes(n_bytes), layout.max_json_values(n_bytes)
+        )
+
+    def decode(self, payload: bytes | memoryview, where: str) -> str:
+        """The text of a payload, taken from the budget. Raises UnicodeDecodeError, LimitError."""
+        self.n_bytes -= len(payload)
+        self._check(self.n_bytes, "JSON", where)
+        try:
+            text = str(payload, "ascii")
+            wide = "\\u" in text  # an escaped character makes its whole string as wide as itself
+        except UnicodeDecodeError:
+            text, wide = "", True
+        if wide:
+            self.n_wide_bytes -= len(payload)
+            self._check(self.n_wide_bytes, "JSON with characters past ASCII", where)
+            text = text or str(payload, "utf-8")
+        self.n_values -= sum(text.count(mark) for mark in "[{,")
+        self._check(self.n_values, "JSON values", where)
+        return text
+
+    def _check(self, left: int, what: str, where: str) -> None:
+        if left < 0:
+            raise LimitError(f"more {what} than a file of this size may hold", where=where)
+
+
+def parse_json(payload: bytes | memoryview, where: str, budget: JsonBudget | None = None) -> dict[str, Json]:
     """A payload as an object; {} for an empty one.
+
+    Args:
+        budget: what its file may still hold; None: the caps of one payload alone.
 
     Raises:
         JsonError: not Unicode, not JSON, not an object, or (DuplicateKeyError) a key twice.
@@ -46,11 +87,8 @@ def parse_json(payload: bytes | memoryview, where: str) -> dict[str, Json]:
     """
     if not payload:
         return {}
-    raw = bytes(payload)
-    if sum(raw.count(mark) for mark in b"[{,") > layout.MAX_JSON_VALUES:
-        raise LimitError(f"more than {layout.MAX_JSON_VALUES} JSON values", where=where)
     try:
-        text = raw.decode("utf-8")
+        text = (budget or JsonBudget()).decode(payload, where)
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except DuplicateKeyError as error:
         error.where = where

@@ -69,12 +69,37 @@ MAX_LANE_BYTES = (1 << 32) - 1
 MAX_DICT_BYTES = 64 << 20
 MAX_JSON_BYTES = 16 << 20
 MAX_JSON_DEPTH = 32
-MAX_JSON_VALUES = (
-    1 << 19
-)  # counted as the bytes "[", "{" and ",": what bounds the memory that a payload takes
 MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 255
 MAX_RANK = 8
+
+# What grows when it is read is capped by the size of the file, so that memory is: bytes of JSON; its values, counted as the bytes
+# "[", "{" and "," of all payloads; payloads with characters past ASCII, which take up to four bytes each; records.
+FREE_JSON_BYTES, BYTES_PER_JSON_BYTE = 1 << 20, 4
+FREE_JSON_VALUES, BYTES_PER_JSON_VALUE, MAX_JSON_VALUES = 1 << 15, 256, 1 << 19
+FREE_WIDE_BYTES, BYTES_PER_WIDE_BYTE = 256 << 10, 8
+FREE_TENSORS, BYTES_PER_TENSOR = 1 << 12, 256
+
+
+def max_json_bytes(n_bytes: int) -> int:
+    """Bytes of JSON that a file of `n_bytes` may hold."""
+    return FREE_JSON_BYTES + n_bytes // BYTES_PER_JSON_BYTE
+
+
+def max_json_values(n_bytes: int) -> int:
+    """JSON values that a file of `n_bytes` may hold."""
+    return min(MAX_JSON_VALUES, FREE_JSON_VALUES + n_bytes // BYTES_PER_JSON_VALUE)
+
+
+def max_wide_bytes(n_bytes: int) -> int:
+    """Bytes of JSON payloads past ASCII, or with escapes `\\u`, that a file of `n_bytes` may hold."""
+    return FREE_WIDE_BYTES + n_bytes // BYTES_PER_WIDE_BYTE
+
+
+def max_tensors(n_bytes: int) -> int:
+    """Records that a file of `n_bytes` may hold."""
+    return min(MAX_TENSORS, FREE_TENSORS + n_bytes // BYTES_PER_TENSOR)
+
 
 # What the payload of an EDGE lane may be (their `kind`, sorted). The seal is the first lane of the file.
 EDGE_KINDS = ("control", "graph", "provenance", "seal")

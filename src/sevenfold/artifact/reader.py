@@ -22,7 +22,7 @@ import numpy as np
 from sevenfold.artifact import layout
 from sevenfold.artifact.errors import DuplicateLaneError, MissingTensorError, RootError, TruncatedError
 from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
-from sevenfold.artifact.json_lane import kind_of, parse_json, shown
+from sevenfold.artifact.json_lane import JsonBudget, kind_of, parse_json, shown
 from sevenfold.artifact.records import Record, Tensor, parse_records
 from sevenfold.artifact.seal import Seal, parse_seal
 from sevenfold.core.errors import ArtifactError, StorageError, storage
@@ -138,7 +138,12 @@ class Artifact:
         fields = [lane for lane in self.lanes if lane.id == layout.LaneId.FIELD]
         for lane in fields:
             parse_records(
-                self.payload(lane), lane.payload_offset, lane.where, padded=self.padded, records=records
+                self.payload(lane),
+                lane.payload_offset,
+                lane.where,
+                padded=self.padded,
+                records=records,
+                limit=layout.max_tensors(self.n_bytes),
             )
         missing = [name for name in layout.REQUIRED_TENSORS if name not in records]
         if fields and missing:
@@ -335,7 +340,7 @@ def _seal(view: memoryview, lane: Lane) -> dict[str, Json]:
     if len(payload) > layout.MAX_JSON_BYTES or bytes(payload[:1]) != b"{":
         return {}
     try:
-        value = parse_json(payload, lane.where)
+        value = parse_json(payload, lane.where, JsonBudget.of_file(len(view)))
     except ArtifactError:
         return {}
     return value if value.get("kind") == layout.SEAL_KIND and isinstance(value.get("lanes"), list) else {}
@@ -367,9 +372,10 @@ def _json_values(
     """The lanes with their kinds, and the JSON payloads by kind."""
     values: dict[str, dict[str, Json]] = {}
     known: list[Lane] = []
+    budget = JsonBudget.of_file(len(view))
     for lane in lanes:
         allowed = _KINDS.get(layout.LaneId(lane.id)) if lane.n_bytes else None
-        value = parse_json(_payload(view, lane), lane.where) if allowed else {}
+        value = parse_json(_payload(view, lane), lane.where, budget) if allowed else {}
         kind = kind_of(value, allowed, lane.where) if allowed else ""
         if kind in values:
             raise DuplicateLaneError(f"the file has a payload of kind {kind!r} already", where=lane.where)

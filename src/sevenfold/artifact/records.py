@@ -173,7 +173,7 @@ class _Cursor:
 
 
 def parse_records(
-    view: memoryview, base: int, where: str, *, padded: bool, records: dict[str, Record]
+    view: memoryview, base: int, where: str, *, padded: bool, records: dict[str, Record], limit: int
 ) -> None:
     """Read the records of one FIELD lane into `records`, in file order. The data is passed over.
 
@@ -183,6 +183,7 @@ def parse_records(
         where: the lane, for messages.
         padded: whether data is padded to 32 bytes.
         records: what earlier FIELD lanes held; names are unique over all lanes.
+        limit: records that the file may hold.
 
     Raises:
         RecordError: a subclass per cause.
@@ -192,8 +193,10 @@ def parse_records(
     for record in _records(cursor, padded):
         if record.name in records:
             raise DuplicateTensorError(f"tensor {record.name!r} is there twice", where=cursor.place)
-        if len(records) >= layout.MAX_TENSORS:
-            raise LimitError(f"more than {layout.MAX_TENSORS} tensors", where=cursor.place)
+        if len(records) >= limit:
+            raise LimitError(
+                f"more than the {limit} tensors that a file of this size may hold", where=cursor.place
+            )
         records[record.name] = record
 
 

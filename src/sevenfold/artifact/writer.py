@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sevenfold.artifact import layout
-from sevenfold.artifact.errors import ContentsError, ExistingArtifactError
-from sevenfold.artifact.json_lane import encode_json
+from sevenfold.artifact.errors import ContentsError, ExistingArtifactError, LimitError
+from sevenfold.artifact.json_lane import JsonBudget, encode_json
 from sevenfold.artifact.records import Tensor, canonical_order, check_tensor, record_chunks
 from sevenfold.artifact.seal import Piece, SealedLane, chunk_digests, chunk_size, seal_payload
 from sevenfold.core.errors import StorageError, storage
@@ -162,7 +162,25 @@ def plan_contents(contents: Contents) -> list[LanePlan]:
         raise ContentsError(f"{len(lanes)} lanes and the seal, the cap is {layout.MAX_LANES}")
     size = chunk_size(sum(lane.n_bytes for lane in lanes))
     seal = seal_payload(head, size, [lane.sealed(size) for lane in lanes])
-    return [*plan_json(edge, layout.SEAL_KIND, seal), *lanes]
+    lanes = [*plan_json(edge, layout.SEAL_KIND, seal), *lanes]
+    _check_budget(lanes, len(contents.tensors))
+    return lanes
+
+
+def _check_budget(lanes: Sequence[LanePlan], n_tensors: int) -> None:
+    """Refuse what the reader would refuse in a file of this size. Raises ContentsError."""
+    n_bytes = layout.HEADER_BYTES + sum(layout.LANE_OVERHEAD + lane.n_bytes for lane in lanes)
+    if n_tensors > layout.max_tensors(n_bytes):
+        raise ContentsError(
+            f"{n_tensors} tensors, a file of {n_bytes} bytes may hold {layout.max_tensors(n_bytes)}"
+        )
+    budget = JsonBudget.of_file(n_bytes)
+    for lane in lanes:
+        if lane.kind:
+            try:
+                budget.decode(b"".join(lane.buffers), lane.kind)
+            except LimitError as error:
+                raise ContentsError(error.what, where=lane.kind) from error
 
 
 def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[bytes | memoryview]]:
