@@ -3,7 +3,8 @@
 Invariants. Ids 0 to k-1 are the special tokens; one of BEGINNINGS is among them, and precedes every document; all 256 single
 bytes are tokens; a token is a fixed byte string, so decoding is concatenation and may be cut between any two ids. A special
 token has no bytes, and no text encodes to one: the characters `<|endoftext|>` in a document or a prompt are ordinary text.
-Decoding is a table look-up.
+Decoding is a table look-up. Markers of steps (`core.documents.STEP_MARKERS`) that are reserved differ: they stand for their own
+names, and `encode_marked` finds them, in documents that this project's generators made and nowhere else.
 
 The encoder of `native/tokens` does it where it was built. Without it units and pieces (`pieces`) are looked up in front of the
 `tokenizers` library, which is asked for what is new. All three give the same ids (tests hold that); dev/LOG.md has their speeds.
@@ -15,11 +16,13 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 from itertools import chain
 from typing import Any
 
+from sevenfold.core.documents import STEP_MARKERS, SYNTHETIC, Document
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.tokenizer.native import Encoder, split_rules
@@ -122,6 +125,24 @@ class Tokenizer:
             return self._asked(texts)
         return [self.encode(text) for text in texts]
 
+    def encoding_of(self, document: Document) -> Callable[[str], list[int]]:
+        """What encodes a document's text or parts of it: `encode_marked` when our generators made it, else `encode`."""
+        return self.encode_marked if document.source == SYNTHETIC else self.encode
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a text whose markers are meant as such: each that is reserved is one id. Raises UsageError as `encode` does."""
+        if self._marker is None:
+            return self.encode(text)
+        ids = []
+        for i, part in enumerate(self._marker.split(text)):
+            ids += [self._specials.index(part)] if i % 2 else self.encode(part)
+        return ids
+
+    @cached_property
+    def _marker(self) -> re.Pattern[str] | None:
+        reserved = [re.escape(marker) for marker in STEP_MARKERS if marker in self._specials]
+        return re.compile(f"({'|'.join(reserved)})") if reserved else None
+
     @cached_property
     def _encoder(self) -> Encoder | None:
         return Encoder.open(json.loads(self._data), self._findable())
@@ -161,7 +182,7 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Bytes that a token stands for; none for a special token. Raises UsageError for an unknown id."""
+        """Bytes that a token stands for; a marker's name, none for another special token. Raises UsageError for an unknown id."""
         if not 0 <= token_id < len(self._vocabulary):
             raise UsageError(f"token id {token_id} is outside 0 to {len(self._vocabulary) - 1}")
         return self._vocabulary[token_id]
@@ -262,7 +283,8 @@ def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
     vocabulary = tuple(bytes(letters[letter] for letter in name) for name in names[len(added) :])
     if len({*vocabulary}) != len(vocabulary) or not {bytes([byte]) for byte in range(256)} <= {*vocabulary}:
         raise ValueError("its vocabulary lacks a byte")
-    return specials, (b"",) * len(added) + vocabulary
+    spelled = tuple(name.encode() if name in STEP_MARKERS else b"" for name in specials)
+    return specials, spelled + vocabulary
 
 
 def _names_of_bpe(model: Json, has_protected: bool) -> list[str]:
