@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from sevenfold import pipeline
-from sevenfold.core.errors import UsageError
+from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Silent
-from sevenfold.engine.session import open_model
+from sevenfold.engine.session import Model
 from sevenfold.export.run import Request, export
 from sevenfold.recipe.job import Job
 
 SPECIALS = {
-    "sentencepiece_unigram": ["<bos>", "<eos>", "<pad>", "<scratchpad>"],
-    "sentencepiece_bpe": ["<unk>", "<s>", "</s>"],
+    "sentencepiece_unigram": ("<bos>", "<eos>", "<pad>", "<scratchpad>"),
+    "sentencepiece_bpe": ("<unk>", "<s>", "</s>"),
 }
 
 
@@ -28,7 +28,7 @@ SPECIALS = {
 def run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, make_job: Callable[..., Job]
 ) -> Job:
-    chosen = {"algo": request.param, "special_tokens": SPECIALS[request.param], "preserve": ["::", "->"]}
+    chosen = {"algo": request.param, "special_tokens": SPECIALS[request.param], "preserve": ("::", "->")}
     job = make_job(tmp_path_factory.mktemp("sealed") / "run", tokenizer=chosen)
     pipeline.make(job)
     return job
@@ -38,8 +38,8 @@ def test_the_file_alone_tokenises_and_runs(run: Job, tmp_path: Path) -> None:
     file = tmp_path / "alone.s7l"
     shutil.copy(run.out / "model.s7l", file)
     made = (run.directory("tokenizer") / "tokenizer.json").read_bytes()
-    model = open_model(file)
-    names = list(model.tokenizer.special_tokens)
+    model = Model.open(file)
+    names = model.tokenizer.special_tokens
     assert names == SPECIALS[run.recipe.tokenizer.algo]
     assert names[model.tokenizer.eot_id] in ("<bos>", "<s>")
     assert json.loads(made)["model"]["type"] == (
@@ -64,8 +64,8 @@ def test_it_leaves_for_hugging_face_with_its_own_names(run: Job, tmp_path: Path)
     import transformers
 
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
-    ours = open_model(run.out / "model.s7l").tokenizer
+    ours = Model.open(run.out / "model.s7l").tokenizer
     for text in ("def f(x):\n    return x :: y", f"a{begin}b"):
         assert theirs(text)["input_ids"] == [ours.eot_id, *ours.encode(text)]
-    with pytest.raises(UsageError):
+    with pytest.raises(StorageError, match="no other runtime reads as we do"):
         export(run.out / "model.s7l", tmp_path / "gguf", Request(target="gguf"), Silent())
