@@ -58,6 +58,10 @@ if has "${cxx%% *}"; then
         [ -z "${CI:-}" ] || exit 1
         say "the attention kernel could not be built: it is left out, training uses PyTorch's"
     }
+    CXX=$cxx native/tokens/build.sh src/sevenfold/tokenizer/_native || {
+        [ -z "${CI:-}" ] || exit 1
+        say "the encoder could not be built: it is left out, text is encoded by the tokenizers library"
+    }
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi

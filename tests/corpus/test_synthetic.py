@@ -14,15 +14,15 @@ import pytest
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.corpus.sources import read_source
+from sevenfold.corpus.synthetic import blocks, python, sandbox
 from sevenfold.corpus.synthetic import generate as generating
-from sevenfold.corpus.synthetic import python, sandbox
 from sevenfold.corpus.synthetic.arithmetic import Worked, holds, value_of, written
 from sevenfold.corpus.synthetic.dice import Dice
 from sevenfold.corpus.synthetic.files import LICENCE, cached, read_samples, write_samples
 from sevenfold.corpus.synthetic.generate import Order, Report, attempt, generate, spread
 from sevenfold.corpus.synthetic.mutate import bugs
 from sevenfold.corpus.synthetic.programs import inputs, program, render, styles
-from sevenfold.corpus.synthetic.sample import INSTRUCTION, RESPONSE, Job
+from sevenfold.corpus.synthetic.sample import INSTRUCTION, RESPONSE, Job, Sample
 from sevenfold.corpus.synthetic.sandbox import Sandbox, SandboxError
 from sevenfold.corpus.synthetic.stories import EVENTS, _applied
 from sevenfold.corpus.synthetic.table import GENERATORS
@@ -276,6 +276,60 @@ def test_a_killed_run_leaves_nothing_and_no_process(tmp_path: Path) -> None:
             return
         time.sleep(0.3)
     pytest.fail("a worker outlived its parent")
+
+
+def test_a_killed_run_goes_on_behind_its_finished_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order({"arithmetic": 350, "word-problems": 150}, 3, 24)
+    write_samples(tmp_path / "straight", order, workers=1)
+    killed, kept = tmp_path / "killed", blocks.directory_of(tmp_path / "killed")
+    script = (
+        "import sys; from pathlib import Path; from sevenfold.corpus.synthetic.files import write_samples; "
+        "from sevenfold.corpus.synthetic.generate import Order; "
+        f"write_samples(Path(sys.argv[1]), Order({dict(order.counts)!r}, 3, 24), workers=1)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, killed])
+    while len(list(kept.glob("*"))) < 2 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    whole = [file for file in sorted(kept.iterdir()) if blocks.load(file) is not None]
+    assert len(whole) >= 1
+    assert not killed.exists()
+    whole[0].write_bytes(whole[0].read_bytes()[:-3])  # cut off: made again
+    made = []
+    real = generating.attempt
+    monkeypatch.setattr(generating, "attempt", lambda *of: made.append(of[:3]) or real(*of))
+    write_samples(killed, order, workers=1)
+    assert killed.read_bytes() == (tmp_path / "straight").read_bytes()
+    n_straight = 100 * (len(made) // 100) + 100 * (len(whole) - 1)
+    assert 0 < len(made) < n_straight
+    assert not kept.exists(), "nothing is left beside a whole file"
+    made.clear()
+    write_samples(tmp_path / "straight", order, workers=1)
+    assert len(made) == n_straight, "canary: without blocks all is made"
+
+
+def test_blocks_of_another_order_are_not_taken(tmp_path: Path) -> None:
+    paths = {
+        blocks.path_of(tmp_path, name, seed, numbers)
+        for name in ("arithmetic", "methods")
+        for seed in (1, 2)
+        for numbers in (range(100), range(100, 200), range(50))
+    }
+    assert len(paths) == 12
+    file = paths.pop()
+    made = [None, Sample("i\n", "r \u2028 \U0001f40d", "text", "ab")]
+    blocks.save(file, made)
+    assert blocks.load(file) == made
+    altered = file.read_bytes().replace(b'"i', b'"j')
+    file.write_bytes(altered)
+    assert blocks.load(file) is None
+    assert blocks.load(tmp_path / "none") is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file"):
+        blocks.save(tmp_path / "file" / "block", made)
 
 
 def test_the_source_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

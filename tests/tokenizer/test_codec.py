@@ -106,10 +106,10 @@ def test_any_byte_string_is_reachable(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode_bytes(single[bytes([byte])] for byte in raw) == raw
 
 
-def test_special_tokens_come_first_and_have_no_bytes(tokenizer: Tokenizer) -> None:
+def test_special_tokens_come_first_and_have_no_bytes_but_markers(tokenizer: Tokenizer) -> None:
     assert tokenizer.special_tokens == (END_OF_TEXT, "<REASON>")
     assert tokenizer.eot_id == 0
-    assert tokenizer.decode([0, 1, 0]) == ""
+    assert tokenizer.decode([0, 1, 0]) == "<REASON>", "a marker stands for its name"
     tokens = [tokenizer.token_bytes(i) for i in range(2, tokenizer.vocab_size)]
     assert len(set(tokens)) == len(tokens) == 1022
     assert b"" not in tokens

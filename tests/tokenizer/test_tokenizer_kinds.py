@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,15 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sevenfold.core.documents import Document
+from sevenfold.core.documents import STEP_MARKERS, SYNTHETIC, Document
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import canonical_json
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.schema import TokenizerSpec
+from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Objectives, TokenizerSpec
 from sevenfold.recipe.shipped import resolve_recipe_path
-from sevenfold.tokenizer import codec, spm
-from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer import codec, native, spm
+from sevenfold.tokenizer.codec import PADDINGS, Tokenizer
 from sevenfold.tokenizer.mix import mixed
+from sevenfold.tokenizer.objectives import Sampler
 from sevenfold.tokenizer.pieces import PIECES, Cutter, protected_pattern, units
 from sevenfold.tokenizer.report import compare, measure, targets
 from sevenfold.tokenizer.train import _refuse_impossible, _splits, train_tokenizer
@@ -63,6 +65,8 @@ def test_every_text_comes_back_and_the_cache_equals_the_library(
     _, tokenizer = kind
     ids = tokenizer.encode(text)
     assert ids == tokenizer._asked([text])[0]
+    if tokenizer._known is not None:
+        assert ids == tokenizer._known.ids(units(text))
     assert tokenizer.decode_bytes(ids) == text.encode()
     assert not set(ids) & set(range(len(tokenizer.special_tokens)))
 
@@ -132,6 +136,7 @@ def test_units_are_the_text(text: str) -> None:
 
 def test_the_cache_is_bounded(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "MAX_CACHED", 50)
+    monkeypatch.setattr(native, "library", lambda: None)
     tokenizer = Tokenizer.from_json(train_tokenizer(texts, SPECS["bpe"]))
     for text in texts[:5]:
         assert tokenizer.encode(text) == tokenizer._asked([text])[0]
@@ -223,3 +228,67 @@ def test_the_report_measures_and_sets_side_by_side(texts: list[str]) -> None:
     )
     with pytest.raises(StorageError, match="no documents"):
         measure(small, [])
+
+
+MATH = ("<|endoftext|>", "<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>")
+STEPS = "### Response:\n<REASON> Add.\n<THINK> 1 + 2 = 3\n<FINAL> 3\n"
+
+
+def made(text: str, source: str = SYNTHETIC) -> Document:
+    return Document("a" * 64, text, "math", source, "arithmetic/000001.md")
+
+
+def test_markers_are_tokens_where_our_generators_wrote_them(texts: list[str]) -> None:
+    tokenizer = Tokenizer.from_json(
+        train_tokenizer(texts, TokenizerSpec(vocab_size=400, special_tokens=MATH))
+    )
+    for text in (
+        STEPS,
+        "<scratchpad>\n1 + 1 = 2\n</scratchpad>\n2\n",
+        "<REASON><REASON>",
+        "<THINK",
+        "no marker",
+    ):
+        ids = tokenizer.encoding_of(made(text))(text)
+        marked = [MATH[i] for i in ids if i < len(MATH)]
+        assert marked == re.findall(r"<REASON>|<THINK>|<FINAL>|</?scratchpad>", text)
+        assert tokenizer.decode(ids) == text == tokenizer.decode(tokenizer.encode(text))
+        stream = tokenizer.stream()
+        assert "".join(map(stream.feed, ids)) + stream.close() == text
+        for other in (tokenizer.encode(text), tokenizer.encoding_of(made(text, "jsonl:a"))(text)):
+            assert not set(other) & set(range(len(MATH))), "anybody else's text is text"
+    assert tokenizer.encode_marked("<|endoftext|>") == tokenizer.encode("<|endoftext|>"), "no marker"
+    plain = Tokenizer.from_json(train_tokenizer(texts, TokenizerSpec(vocab_size=400)))
+    assert plain.encoding_of(made(STEPS))(STEPS) == plain.encode(STEPS), (
+        "nothing is reserved, so nothing is marked"
+    )
+
+
+def test_samples_of_the_objectives_hold_markers_as_tokens(texts: list[str]) -> None:
+    specials = (*MATH, *FIM_TOKENS, *REASON_TOKENS)
+    tokenizer = Tokenizer.from_json(
+        train_tokenizer(texts, TokenizerSpec(vocab_size=400, special_tokens=specials))
+    )
+    text = f"### Instruction:\n1 + 2?\n### Reasoning:\nAdd them.\n{STEPS}"
+    for source, expected in ((SYNTHETIC, 3), ("jsonl:a", 0)):
+        sampler = Sampler(tokenizer=tokenizer, objectives=Objectives(fim=0.3, cot=0.2), seed=3, room=4000)
+        (sample,) = sampler.cot([made(text, source)])
+        marks = [i for i in (*sample.context, *sample.targets) if 1 <= i < len(MATH)]
+        assert len(marks) == expected
+        whole = list(sampler.fim([made(STEPS * 9, source)]))
+        assert any(1 <= i < len(MATH) for s in whole for i in (*s.context, *s.targets)) == bool(expected)
+
+
+@pytest.mark.parametrize("name", ["s7/code-8m", "s7/general-8m", "s7/math-8m", "m31r/200m", "llama/1.5b"])
+def test_families_reserve_chat_and_their_objectives(name: str) -> None:
+    recipe = load_recipe(resolve_recipe_path(name))
+    needed = {"<|user|>", "<|assistant|>", *recipe.train.objectives.special_tokens()}
+    needed |= {"s7/math-8m": set(STEP_MARKERS)}.get(name, set(FIM_TOKENS))
+    assert needed <= {*recipe.tokenizer.special_tokens}
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_padding_cannot_stand_for_the_end(padding: str) -> None:
+    with pytest.raises(UsageError, match=r"<\|endoftext\|>, <bos>, <s> among them"):
+        train_tokenizer(["a"], TokenizerSpec(vocab_size=300, special_tokens=(padding,)))
+    assert not {*PADDINGS} & {*codec.BEGINNINGS, *codec.ENDINGS}

@@ -82,6 +82,17 @@ def _print(value: dict[str, Json]) -> None:
         print(
             f"an identifier is {identifiers['mean_tokens']:.3f} tokens; {identifiers['share_whole']:.1%} are one"
         )
+    if value["comparison"] is not None:
+        first, second = value["figures"]
+        shown = [
+            [
+                row["group"],
+                row["figure"],
+                *("-" if row[key] is None else f"{row[key]:.4f}" for key in ("a", "b", "b_over_a")),
+            ]
+            for row in value["comparison"]
+        ]
+        print_table(f"A: {first}, B: {second}", ("group", "figure", "A", "B", "B / A"), shown)
     rows = [
         [row["target"], row["wanted"], "-" if row["found"] is None else f"{row['found']:.6g}", row["state"]]
         for row in value["targets"]

@@ -36,6 +36,10 @@ DICTIONARY_COLUMNS = frozenset(
     ("domain", "source", "version", "licence", "licence_evidence", "language", "split", "status", "reason")
 )
 
+SYNTHETIC = "synthetic"  # source of documents that this project's generators made
+# What sets the steps of a solution apart in them. Where a vocabulary reserves one, it is a token of its own in such documents.
+STEP_MARKERS = ("<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>")
+
 
 @dataclass(frozen=True, slots=True)
 class Document:

@@ -1,7 +1,7 @@
 """A Hugging Face directory: Llama to `transformers`, without any code of ours. And one safetensors file, by our names.
 
-The tokenizer is our own file with two additions: <|endoftext|> is put before a text, as in training, and its characters in a text
-stay text (`split_special_tokens`).
+The tokenizer is our own file with two additions: the token that begins a document is put before a text, as in training, and its
+characters in a text stay text (`split_special_tokens`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sevenfold.export.source import KEY, WEIGHTS, Source
 from sevenfold.export.store import write_tensors
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
-from sevenfold.tokenizer.codec import END_OF_TEXT
+from sevenfold.tokenizer.codec import Tokenizer
 
 DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
 
@@ -53,15 +53,16 @@ def config(spec: ModelSpec, eot_id: int, dtype: str, provenance: Json) -> dict[s
     }
 
 
-def tokenizer_file(data: bytes, eot_id: int) -> bytes:
-    """Our tokenizer.json with <|endoftext|> before every text."""
-    value = json.loads(data)
-    token = {"SpecialToken": {"id": END_OF_TEXT, "type_id": 0}}
+def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
+    """Our tokenizer.json with the token that begins a document before every text."""
+    value, eot_id = json.loads(data), tokenizer.eot_id
+    name = tokenizer.special_tokens[eot_id]
+    token = {"SpecialToken": {"id": name, "type_id": 0}}
     value["post_processor"] = {
         "type": "TemplateProcessing",
         "single": [token, {"Sequence": {"id": "A", "type_id": 0}}],
         "pair": [token, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-        "special_tokens": {END_OF_TEXT: {"id": END_OF_TEXT, "ids": [eot_id], "tokens": [END_OF_TEXT]}},
+        "special_tokens": {name: {"id": name, "ids": [eot_id], "tokens": [name]}},
     }
     return canonical_json(value)
 
@@ -81,14 +82,15 @@ def write_hf(source: Source, out: Path, dtype: str) -> None:
     shapes = {theirs: tensors(spec)[mine] for theirs, mine in ours.items()}
     metadata = {"format": "pt", KEY: canonical_json(source.provenance).decode()}
     write_tensors(out / WEIGHTS, shapes, lambda theirs: source.read(ours[theirs]), stored, metadata)
-    eot = tokenizer.eot_id
-    write_bytes(out / "tokenizer.json", tokenizer_file(source.tokenizer, eot))
+    eot, pad = tokenizer.eot_id, tokenizer.pad_id
+    write_bytes(out / "tokenizer.json", tokenizer_file(source.tokenizer, tokenizer))
     write_json(
         out / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
+            "bos_token": tokenizer.special_tokens[eot],
+            "eos_token": tokenizer.special_tokens[eot],
+            **({} if pad is None else {"pad_token": tokenizer.special_tokens[pad]}),
             "model_max_length": spec.context,
             "clean_up_tokenization_spaces": False,
             "split_special_tokens": True,

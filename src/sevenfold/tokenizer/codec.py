@@ -3,11 +3,12 @@
 Invariants. Ids 0 to k-1 are the special tokens; one of BEGINNINGS is among them, and precedes every document; all 256 single
 bytes are tokens; a token is a fixed byte string, so decoding is concatenation and may be cut between any two ids. A special
 token has no bytes, and no text encodes to one: the characters `<|endoftext|>` in a document or a prompt are ordinary text.
-Decoding is a table look-up.
+Decoding is a table look-up. Markers of steps (`core.documents.STEP_MARKERS`) that are reserved differ: they stand for their own
+names, and `encode_marked` finds them, in documents that this project's generators made and nowhere else.
 
-Most of a text has been seen before, so units and pieces (`pieces`) are looked up in front of the library, which is asked for
-what is new: about 17 MB/s a core, 5 when first seen, instead of 3, the same ids (a test holds that). The library is loaded by the
-first text that is encoded: a process that is given token ids never holds it (9 MB at 4096 entries).
+The encoder of `native/tokens` does it where it was built. Without it units and pieces (`pieces`) are looked up in front of the
+`tokenizers` library, which is asked for what is new. All three give the same ids (tests hold that); dev/LOG.md has their speeds.
+Both are loaded by the first text that is encoded: a process that is given token ids never holds them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from __future__ import annotations
 import codecs
 import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 from itertools import chain
 from typing import Any
 
+from sevenfold.core.documents import STEP_MARKERS, SYNTHETIC, Document
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.tokenizer.native import Encoder, split_rules
 from sevenfold.tokenizer.pieces import HAS_UNITS, Cutter, units
 
 END_OF_TEXT = "<|endoftext|>"
@@ -106,24 +110,59 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; never a special token's. Raises UsageError when `text` holds a lone surrogate."""
-        known = self._known
-        if known is None:
-            return self._asked([text])[0]
-        return known.ids(units(text))
+        if self._encoder is not None:
+            try:
+                return self._encoder.ids(text.encode())
+            except UnicodeEncodeError as error:
+                raise _surrogate() from error
+        if self._known is not None:
+            return self._known.ids(units(text))
+        return self._asked([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text; equal to `encode` of each. Raises UsageError as `encode` does."""
-        return self._asked(texts) if self._known is None else [self.encode(text) for text in texts]
+        if self._encoder is None and self._known is None:
+            return self._asked(texts)
+        return [self.encode(text) for text in texts]
+
+    def encoding_of(self, document: Document) -> Callable[[str], list[int]]:
+        """What encodes a document's text or parts of it: `encode_marked` when our generators made it, else `encode`."""
+        return self.encode_marked if document.source == SYNTHETIC else self.encode
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a text whose markers are meant as such: each that is reserved is one id. Raises UsageError as `encode` does."""
+        if self._marker is None:
+            return self.encode(text)
+        ids = []
+        for i, part in enumerate(self._marker.split(text)):
+            ids += [self._specials.index(part)] if i % 2 else self.encode(part)
+        return ids
+
+    @cached_property
+    def _marker(self) -> re.Pattern[str] | None:
+        reserved = [re.escape(marker) for marker in STEP_MARKERS if marker in self._specials]
+        return re.compile(f"({'|'.join(reserved)})") if reserved else None
+
+    @cached_property
+    def _encoder(self) -> Encoder | None:
+        return Encoder.open(json.loads(self._data), self._findable())
+
+    def _findable(self) -> list[bytes]:
+        """Bytes of every id as the library would find them in a text: a special token is an entry of its vocabulary, too."""
+        letters = {letter: bytes([byte]) for byte, letter in enumerate(byte_letters())}
+        names = (
+            [letters[letter] for letter in name] if letters.keys() >= {*name} else []
+            for name in self._specials
+        )
+        return [*map(b"".join, names), *self._vocabulary[len(self._specials) :]]
 
     @cached_property
     def _known(self) -> _Known | None:
         """What is looked up in front of the library; None when the file cuts text by a rule that has no units."""
-        patterns = [
-            step["pattern"]["Regex"] for step in json.loads(self._data)["pre_tokenizer"]["pretokenizers"][:-1]
-        ]
-        if patterns[-1] not in HAS_UNITS:
+        rules = split_rules(json.loads(self._data))
+        if rules[-1] not in HAS_UNITS:
             return None
-        return _Known(self, Cutter(patterns[-1], patterns[0] if len(patterns) > 1 else None))
+        return _Known(self, Cutter(rules[-1], rules[0] if len(rules) > 1 else None))
 
     def _asked(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text from the library, on all cores."""
@@ -131,10 +170,7 @@ class Tokenizer:
             encodings = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
             # The library's own TypeError for such a text does not name the cause.
-            raise UsageError(
-                "the text is not valid Unicode: it holds half of a surrogate pair",
-                remedy="remove or replace it",
-            ) from error
+            raise _surrogate() from error
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -146,7 +182,7 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Bytes that a token stands for; none for a special token. Raises UsageError for an unknown id."""
+        """Bytes that a token stands for; a marker's name, none for another special token. Raises UsageError for an unknown id."""
         if not 0 <= token_id < len(self._vocabulary):
             raise UsageError(f"token id {token_id} is outside 0 to {len(self._vocabulary) - 1}")
         return self._vocabulary[token_id]
@@ -204,6 +240,12 @@ class _Known:
             self.units[unit] = tuple(chain.from_iterable(map(known, pieces)))
 
 
+def _surrogate() -> UsageError:
+    return UsageError(
+        "the text is not valid Unicode: it holds half of a surrogate pair", remedy="remove or replace it"
+    )
+
+
 def _refusal(error: Exception) -> StorageError:
     return StorageError(
         f"not a tokenizer that this version reads: {error}",
@@ -241,7 +283,8 @@ def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
     vocabulary = tuple(bytes(letters[letter] for letter in name) for name in names[len(added) :])
     if len({*vocabulary}) != len(vocabulary) or not {bytes([byte]) for byte in range(256)} <= {*vocabulary}:
         raise ValueError("its vocabulary lacks a byte")
-    return specials, (b"",) * len(added) + vocabulary
+    spelled = tuple(name.encode() if name in STEP_MARKERS else b"" for name in specials)
+    return specials, spelled + vocabulary
 
 
 def _names_of_bpe(model: Json, has_protected: bool) -> list[str]:

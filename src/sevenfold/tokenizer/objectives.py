@@ -83,7 +83,7 @@ class Sampler:
     def _pieces(self, document: Document, start: int, text: str) -> Iterator[Sample]:
         prefix, middle, suffix, prefix_first = split_piece(text, self.seed, f"{document.id}:{start}")
         mark = [self.tokenizer.special_id(name) for name in FIM_TOKENS]
-        before, targets, after = self.tokenizer.encode_batch([prefix, middle, suffix])
+        before, targets, after = map(self.tokenizer.encoding_of(document), (prefix, middle, suffix))
         parts = [[mark[0], *before], [mark[1], *after]]
         first, second = parts if prefix_first else reversed(parts)
         sample = Sample([*first, *second, mark[2]], [*targets, self.tokenizer.eot_id], document)
@@ -126,13 +126,14 @@ class Sampler:
         reason, answer = (self.tokenizer.special_id(name) for name in REASON_TOKENS)
         mark = self.objectives.comment
         comment = "".join(f"{mark} {line}".rstrip() + "\n" for line in match["reasoning"].splitlines())
-        prompt, plain, thought, response = self.tokenizer.encode_batch(
-            [
+        prompt, plain, thought, response = map(
+            self.tokenizer.encoding_of(document),
+            (
                 f"### Instruction:\n{match['instruction']}\n### Response:\n",
                 comment + match["response"],
                 match["reasoning"],
                 match["response"],
-            ]
+            ),
         )
         end = self.tokenizer.eot_id
         if form == "comment":

@@ -45,18 +45,21 @@ PIECES = {
 HAS_UNITS = frozenset((PIECES["code"],))
 BLANKS = r" \t\n\r\x0b\x0c"
 _UNIT = re.compile(rf"[^!-~]*[!-~]+(?:[^!-~{BLANKS}][^!-~]*[!-~]*)*|[^!-~]+")
+_ALTERNATIVE = re.compile(r"(?:\\.|\[[^\]]*\]|[^|\\[])+")
+_AFTER = r"\(\?!\[\\p\{L\}\\p\{N\}_'?\]\)"
 _ASCII = {r"\p{L}": "a-zA-Z", r"\p{N}": "0-9", r"\s": BLANKS}
 
 
 def protected_forms(symbols: Sequence[str]) -> tuple[str, ...]:
     """The pieces that protected symbols make: each by itself, and one of marks alone also with the blank before it."""
     forms = (
-        form for symbol in symbols for form in ((symbol, f" {symbol}") if _is_marks(symbol) else (symbol,))
+        form for symbol in symbols for form in ((symbol, f" {symbol}") if is_marks(symbol) else (symbol,))
     )
     return tuple(dict.fromkeys(forms))
 
 
-def _is_marks(symbol: str) -> bool:
+def is_marks(symbol: str) -> bool:
+    """Whether a symbol has neither letters nor digits: then a blank before it belongs to it."""
     return not any(ch.isalnum() for ch in symbol)
 
 
@@ -68,9 +71,18 @@ def protected_pattern(symbols: Sequence[str]) -> str:
     alternatives = []
     for symbol in sorted(symbols, key=lambda symbol: (-len(symbol), symbol)):
         quote = "'" if symbol[:1] == "'" else ""
-        before, after = (" ?", "") if _is_marks(symbol) else ("", rf"(?![\p{{L}}\p{{N}}_{quote}])")
+        before, after = (" ?", "") if is_marks(symbol) else ("", rf"(?![\p{{L}}\p{{N}}_{quote}])")
         alternatives.append(f"{before}{re.escape(symbol)}{after}")
     return "|".join(alternatives)
+
+
+def protected_symbols(pattern: str) -> tuple[str, ...] | None:
+    """The symbols of an expression that `protected_pattern` made, in the order in which they are tried; None of another one."""
+    found = []
+    for alternative in _ALTERNATIVE.findall(pattern):
+        bare = re.sub(rf"^ \?|{_AFTER}$", "", alternative)
+        found.append(re.sub(r"\\(.)", r"\1", bare))
+    return tuple(found) if protected_pattern(found) == pattern else None
 
 
 def ascii_pattern(pattern: str) -> str:

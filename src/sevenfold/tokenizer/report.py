@@ -69,7 +69,7 @@ def measure(tokenizer: Tokenizer, documents: Iterable[Document]) -> dict[str, Js
         i for i in range(tokenizer.vocab_size) if _is_part_of_a_character(tokenizer.token_bytes(i))
     )
     for document in documents:
-        ids = tokenizer.encode(document.text)
+        ids = tokenizer.encoding_of(document)(document.text)
         came_back = tokenizer.decode_bytes(ids) == document.text.encode()
         n_fallback = sum(1 for i in ids if i in partial)
         extension = PurePosixPath(document.path).suffix.lstrip(".") or "none"

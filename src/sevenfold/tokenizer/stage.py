@@ -143,7 +143,8 @@ def _encoded(
     job: Job, tokenizer: Tokenizer, documents: Iterator[Document], count: _Count, done: int, *, check: bool
 ) -> Iterator[list[int]]:
     while batch := list(islice(documents, BATCH_DOCUMENTS)):
-        for document, ids in zip(batch, tokenizer.encode_batch([d.text for d in batch]), strict=True):
+        for document in batch:
+            ids = tokenizer.encoding_of(document)(document.text)
             raw = document.text.encode()
             if check and tokenizer.decode_bytes(ids) != raw:
                 raise SevenfoldError(

@@ -94,9 +94,11 @@ def _train_sentencepiece(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
     cut = _cutting(spec)
     for text in texts:
         counts.add(cut(text))
-    ranked = ((_in_letters(piece), n) for piece, n in counts.ranked())
+    ranked = counts.ranked()
+    del counts  # millions of pieces: the library needs the room
+    in_letters = ((_in_letters(piece), n) for piece, n in ranked)
+    kept = ((piece, n) for piece, n in in_letters if piece not in symbols)
     kind = spec.algo.removeprefix("sentencepiece_")
-    kept = [(piece, n) for piece, n in ranked if piece not in symbols]
     found = spm.train(kept, kind, size + len(symbols), "".join(byte_letters()))
     learnt = [(entry, score) for entry, score in found if entry not in symbols]
     entries = [*((symbol, 0.0) for symbol in symbols), *_cut_to(learnt, size)]

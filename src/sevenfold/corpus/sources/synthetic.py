@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.sources.found import Found, Origin
-from sevenfold.corpus.synthetic.files import EVIDENCE, LICENCE, cached, made_with, read_samples
+from sevenfold.corpus.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
 from sevenfold.corpus.synthetic.generate import Order
+from sevenfold.corpus.synthetic.table import made_with
 from sevenfold.recipe.schema import SyntheticSource
 
 
@@ -20,7 +22,7 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
     """
     order = Order(source.generators, source.seed, source.max_per_shape)
     origin = Origin(
-        source="synthetic",
+        source=SYNTHETIC,
         version=made_with(),
         licence=LICENCE,
         licence_evidence=EVIDENCE,

@@ -2,6 +2,7 @@
 
 Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's
 cache, named by a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
+Finished blocks stand beside it until it is whole (`blocks`), so a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -9,24 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json, canonical_json, digest
-from sevenfold.corpus.synthetic.generate import VERSION, Order, Report, generate
-from sevenfold.corpus.synthetic.table import GENERATORS
+from sevenfold.corpus.synthetic import blocks
+from sevenfold.corpus.synthetic.generate import Order, Report, generate
+from sevenfold.corpus.synthetic.table import GENERATORS, made_with
 
 LICENCE = "Apache-2.0"  # of this project: its generators wrote these texts
 EVIDENCE = "made by this project's generators, which are under that licence (LICENSE)"
 _END = "sha256"
-
-
-def made_with() -> str:
-    """Version of a sample's origin: the generators', and the interpreter whose results it quotes."""
-    return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
 def cached(order: Order) -> Path:
@@ -51,9 +47,9 @@ def write_samples(file: Path, order: Order, *, workers: int) -> Report:
         SevenfoldError: as `generate` does.
         StorageError: the file cannot be written.
     """
-    report, hasher = Report(), hashlib.sha256()
+    report, hasher, kept = Report(), hashlib.sha256(), blocks.directory_of(file)
     with atomic_writer(file) as handle:
-        for name, number, sample in generate(order, report, workers):
+        for name, number, sample in generate(order, report, workers, keep=kept):
             generator = GENERATORS[name]
             line = canonical_json(
                 {
@@ -66,6 +62,7 @@ def write_samples(file: Path, order: Order, *, workers: int) -> Report:
             hasher.update(line + b"\n")
             handle.write(line + b"\n")
         handle.write(canonical_json({_END: hasher.hexdigest()}) + b"\n")
+    blocks.forget(kept)
     return report
 
 

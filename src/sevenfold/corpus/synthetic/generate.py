@@ -2,8 +2,8 @@
 
 Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not matter. Blocks of attempts are
 made in parallel and taken in order; caps and repeats are decided as they are taken. So the bytes depend on the recipe, not on
-the workers, and a run that was killed gives the same when it is run again. Memory: the samples of a few blocks, 8 bytes for
-each text kept, the shapes.
+the workers, and a run that was killed gives the same when it is run again; what `blocks` kept of it is not made twice.
+Memory: the samples of a few blocks, 8 bytes for each text kept, the shapes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.hashing import Json, sha256
+from sevenfold.corpus.synthetic import blocks
 from sevenfold.corpus.synthetic.dice import Dice
-from sevenfold.corpus.synthetic.sample import Sample
+from sevenfold.corpus.synthetic.sample import Attempts, Sample
 from sevenfold.corpus.synthetic.sandbox import Sandbox
 from sevenfold.corpus.synthetic.table import GENERATORS
 from sevenfold.corpus.synthetic.variety import Variety
 
-VERSION = 1  # raise it when a generator's samples change
 BLOCK = 100
 MAX_ATTEMPTS = 4  # for each sample asked for; then the shortfall is reported
 _BLOCKS_A_WORKER = 3
-Attempts = list[Sample | None]
 Refusal = tuple[type[SevenfoldError], str, str, str]
 
 
@@ -79,15 +79,20 @@ def spread(count: int) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n}
 
 
-def generate(order: Order, report: Report, workers: int = 1) -> Iterator[tuple[str, int, Sample]]:
+def generate(
+    order: Order, report: Report, workers: int = 1, keep: Path | None = None
+) -> Iterator[tuple[str, int, Sample]]:
     """Samples with their generator and number, generator by generator; `report` fills as they come.
+
+    Args:
+        keep: a directory for finished blocks; those that are in it are taken as they are.
 
     Raises:
         SandboxError: programs cannot be executed safely here.
         UsageError: a grammar is not installed.
         StorageError: a worker process was killed.
     """
-    with _Makers(workers) as makers:
+    with _Makers(workers, keep) as makers:
         for name, count in order.counts.items():
             variety = report.by_generator[name] = Variety()
             variety.n_asked = count
@@ -120,8 +125,8 @@ def _of_generator(
 class _Makers:
     """Worker processes, each with a sandbox of its own; none and a sandbox here when `workers` is 1."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    def __init__(self, workers: int, keep: Path | None) -> None:
+        self._workers, self._keep = workers, keep
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> _Makers:
@@ -140,12 +145,12 @@ class _Makers:
         """Blocks of attempts in order; a few are made ahead."""
         if self._pool is None:
             for index in range(n_blocks):
-                yield _opened(_block(name, seed, index))
+                yield _opened(_block(name, seed, index, self._keep))
             return
         waiting: deque[Future[Attempts | Refusal]] = deque()
         try:
             for index in range(n_blocks):
-                waiting.append(self._pool.submit(_block, name, seed, index))
+                waiting.append(self._pool.submit(_block, name, seed, index, self._keep))
                 if len(waiting) >= _BLOCKS_A_WORKER * self._workers:
                     yield _opened(waiting.popleft().result())
             while waiting:
@@ -164,16 +169,26 @@ class _Makers:
 _sandbox: Sandbox | None = None
 
 
-def _block(name: str, seed: int, index: int) -> Attempts | Refusal:
+def _block(name: str, seed: int, index: int, keep: Path | None) -> Attempts | Refusal:
     """One block of attempts; an error of ours as a value, because exceptions with keyword arguments do not travel."""
+    numbers = range(index * BLOCK, (index + 1) * BLOCK)
+    file = blocks.path_of(keep, name, seed, numbers) if keep else None
+    if file and (kept := blocks.load(file)) is not None:
+        return kept
+    try:
+        made = _made(name, seed, numbers)
+        if file:
+            blocks.save(file, made)
+    except SevenfoldError as error:
+        return type(error), error.what, error.where, error.remedy
+    return made
+
+
+def _made(name: str, seed: int, numbers: range) -> Attempts:
     global _sandbox
     if _sandbox is None:
         _sandbox = Sandbox()
-    try:
-        first = index * BLOCK
-        return [attempt(name, seed, number, _sandbox) for number in range(first, first + BLOCK)]
-    except SevenfoldError as error:
-        return type(error), error.what, error.where, error.remedy
+    return [attempt(name, seed, number, _sandbox) for number in numbers]
 
 
 def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | None:

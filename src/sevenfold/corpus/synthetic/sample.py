@@ -43,6 +43,7 @@ class Sample:
         return f"{INSTRUCTION}\n{self.instruction}\n\n{RESPONSE}\n{self.response}\n"
 
 
+Attempts = list[Sample | None]  # of one block; None: a check did not hold
 Maker = Callable[[Dice], Generator[Job, Outcome, Sample | None]]
 
 

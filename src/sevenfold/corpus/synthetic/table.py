@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,13 @@ from sevenfold.corpus.synthetic.arithmetic import expression, maker, method
 from sevenfold.corpus.synthetic.portable import repairing, rust_reasoning, writing
 from sevenfold.corpus.synthetic.sample import Maker
 from sevenfold.corpus.synthetic.stories import story
+
+VERSION = 1  # raise it when a generator's samples change
+
+
+def made_with() -> str:
+    """Version of a sample's origin: the generators', and the interpreter whose results it quotes."""
+    return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sevenfold.core.documents import STEP_MARKERS
 from sevenfold.recipe.families.rule import (
     Check,
     Rule,
@@ -34,7 +35,6 @@ BUDGETS = {
 MARKERS = ("{", "def", ";", "fn")
 CODE_MIX = {"code": 0.40, "instructions": 0.25, "math": 0.20, "prose": 0.15}
 CLUSTER_MIX = {"code": 0.35, "math": 0.25, "reasoning": 0.20, "general": 0.20}
-REASONING_TOKENS = ("<REASON>", "<THINK>", "<FINAL>")
 WARMUP_STEPS = 2000
 
 
@@ -71,7 +71,7 @@ def _tied(recipe: Recipe) -> str | None:
 
 
 def _reserved(recipe: Recipe) -> str | None:
-    lacking = missing_from(recipe.tokenizer.special_tokens, REASONING_TOKENS)
+    lacking = missing_from(recipe.tokenizer.special_tokens, STEP_MARKERS)
     return (
         f"tokenizer.special_tokens lacks {lacking}" if recipe.name.startswith("math-") and lacking else None
     )
@@ -166,7 +166,7 @@ RULES = (
         "corpus.mix",
         mix_is(CODE_MIX, _is_code_sku),
     ),
-    Rule("A2.reserved", S7, "MATH reserves <REASON> <THINK> <FINAL>", "tokenizer.special_tokens", _reserved),
+    Rule("A2.reserved", S7, f"MATH reserves {' '.join(STEP_MARKERS)}", "tokenizer.special_tokens", _reserved),
     Rule("A3.experts", S7, "token routing has two experts", "model.moe.experts", _two_experts),
     Rule("A3.markers", S7, "the router's markers are { def ; fn", "model.moe.code_markers", _markers),
     Rule("A3.split", S7, "tier 8M with experts: about 4M shared, 2M + 2M in experts", "model", _split),
