@@ -32,5 +32,8 @@ def _common_functions(text: Text, known: EvalHashes) -> set[int]:
     shapes, whole = known.function_hashes
     if text.language not in functions.QUERIES or not whole:
         return set()
+    found = functions.of_shapes(text.data, text.language, shapes)
+    if found is not None:
+        return found & whole
     nodes = functions.functions(text.tree(text.language), text.language)
     return {functions.whole(node) for node in nodes if functions.shape(node) in shapes} & whole
