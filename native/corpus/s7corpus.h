@@ -31,6 +31,16 @@ S7_API s7_parts s7_find_functions(void* reader, const uint8_t* roles, uint32_t m
 // One of the functions found, whole.
 S7_API s7_parts s7_write_function(void* reader, uint32_t i);
 
+// Hash of each word of a text: at most n_bytes / 2 + n_bytes / block + 1; returns how many. A word longer than a block is cut where
+// one ends. Definition: shingles.py.
+S7_API uint64_t s7_words(const uint8_t* text, uint64_t n_bytes, uint64_t block, uint64_t* out);
+// Hash of each run of `length` words: n_words - length + 1 of them, or none.
+S7_API void s7_runs(const uint64_t* words, uint64_t n_words, uint64_t length, uint64_t* out);
+// Those whose highest `bits` bits are marked in `table` (one bit each, the lowest first); returns how many. `out` has room for all, and one.
+S7_API uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* table, uint32_t bits, uint64_t* out);
+// Bytes of the longest run without a space, a line end or another control.
+S7_API uint64_t s7_longest(const uint8_t* text, uint64_t n_bytes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -43,6 +43,10 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_n_nodes": (c_uint32, (c_void_p,)),
     "s7_find_functions": (_Parts, (c_void_p, c_char_p, c_uint32)),
     "s7_write_function": (_Parts, (c_void_p, c_uint32)),
+    "s7_words": (c_uint64, (c_char_p, c_uint64, c_uint64, c_void_p)),
+    "s7_runs": (None, (c_void_p, c_uint64, c_uint64, c_void_p)),
+    "s7_likely_runs": (c_uint64, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint32, c_void_p)),
+    "s7_longest": (c_uint64, (c_char_p, c_uint64)),
 }
 
 
