@@ -9,7 +9,6 @@ from __future__ import annotations
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps import functions
 from sevenfold.corpus.steps.evalhashes import NGRAM, EvalHashes, is_in
-from sevenfold.corpus.steps.shingles import ngram_hashes
 from sevenfold.corpus.steps.text import Settings, Text
 
 
@@ -18,7 +17,7 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
     known, wanted = settings.eval_hashes, settings.spec.decontaminate
     if known is None or wanted is None:
         return None
-    grams = known.common_ngrams(ngram_hashes(text.words_W, NGRAM))
+    grams = known.common_ngrams(text.words_W)
     found = _common_functions(text, known)
     for name, hashes in known.sets.items():
         if n := int(is_in(grams, hashes["ngrams"]).sum()):
@@ -32,5 +31,8 @@ def _common_functions(text: Text, known: EvalHashes) -> set[int]:
     shapes, whole = known.function_hashes
     if text.language not in functions.QUERIES or not whole:
         return set()
+    found = functions.of_shapes(text.data, text.language, shapes)
+    if found is not None:
+        return found & whole
     nodes = functions.functions(text.tree(text.language), text.language)
     return {functions.whole(node) for node in nodes if functions.shape(node) in shapes} & whole

@@ -23,7 +23,7 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json, sha256
 from sevenfold.corpus.steps import functions
-from sevenfold.corpus.steps.shingles import ngram_hashes, unique, word_hashes
+from sevenfold.corpus.steps.shingles import Filter, ngram_hashes, unique, word_hashes
 from sevenfold.corpus.steps.syntax import parser
 
 MAGIC, VERSION = b"S7EH", 1
@@ -31,7 +31,6 @@ NGRAM = 13
 MIN_DISTINCT = 6  # words of a 13-gram; fewer are rows of numbers, or a rule of dashes
 KINDS = ("ngrams", "functions", "shapes")
 _HEADER = struct.Struct("<4sHHI")
-_FILTER_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,28 +165,26 @@ class EvalHashes:
         return unique(np.concatenate([hashes[kind] for hashes in self.sets.values()]))
 
     @cached_property
-    def _ngrams(self) -> tuple[np.ndarray, np.ndarray]:
-        """All 13-grams, and a table by their upper bits that says where one may be."""
+    def _ngrams(self) -> tuple[np.ndarray, Filter]:
+        """All 13-grams, and what says quickly where none is."""
         hashes = self.all("ngrams")
-        table = np.zeros(1 << _FILTER_BITS, bool)
-        table[hashes >> np.uint64(64 - _FILTER_BITS)] = True
-        return hashes, table
+        return hashes, Filter(hashes)
 
     @cached_property
     def function_hashes(self) -> tuple[frozenset[int], frozenset[int]]:
         """All shapes, and all whole functions."""
         return frozenset(self.all("shapes").tolist()), frozenset(self.all("functions").tolist())
 
-    def common_ngrams(self, grams: np.ndarray) -> np.ndarray:
-        """Those of `grams` (u64) that a set has, each once."""
-        hashes, table = self._ngrams
-        likely = unique(grams[table[grams >> np.uint64(64 - _FILTER_BITS)]])
+    def common_ngrams(self, words: np.ndarray) -> np.ndarray:
+        """u64, each once: 13-grams of the words (their hashes) that a set has."""
+        hashes, known = self._ngrams
+        likely = known.likely(words, NGRAM)
         return likely[is_in(likely, hashes)]
 
 
 def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     """bool for each value: whether the ascending `hashes` have it."""
-    if not len(hashes):
+    if not len(hashes) or not len(values):
         return np.zeros(len(values), bool)
     places = np.minimum(np.searchsorted(hashes, values), len(hashes) - 1)
     found: np.ndarray = hashes[places] == values

@@ -7,12 +7,13 @@ their size, or by the kinds of their statements, before the whole tree is walked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterator, Set
+from functools import cache, lru_cache
 from typing import Any
 
 from sevenfold.core.hashing import digest
-from sevenfold.corpus.steps.syntax import parser
+from sevenfold.corpus.native import SHAPE_DOUBTFUL, hashed
+from sevenfold.corpus.steps.syntax import parser, reader
 from sevenfold.corpus.steps.text import need
 
 # Smaller functions are everybody's: `__init__` with three arguments has 39 nodes and 31 parts.
@@ -31,6 +32,12 @@ _TRANSPARENT = frozenset(
     )
 )
 _OPAQUE = {"string": "S", "concatenated_string": "S"}
+_TAG = "sevenfold/function/1"
+# What native/corpus/functions.h calls them; a later row replaces an earlier one.
+_ROLES = (
+    _SKIPPED, _TRANSPARENT, frozenset(_OPAQUE), frozenset(("identifier",)), frozenset(("expression_statement",)),
+    frozenset(("function_definition",)), frozenset(("parameters",)), frozenset(("block",)),
+)  # fmt: skip
 
 
 @cache
@@ -65,7 +72,11 @@ def _is_documentation(statement: Any) -> bool:
 
 
 def _hash(parts: list[str]) -> int:
-    return int(digest("sevenfold/function/1", *parts)[:16], 16)
+    return _number(digest(_TAG, *parts))
+
+
+def _number(hexadecimal: str) -> int:
+    return int(hexadecimal[:16], 16)
 
 
 def shape(node: Any) -> int:
@@ -107,3 +118,37 @@ def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
             yield ")"
         else:
             yield child.text.decode("utf-8", "replace") if child.is_named else kind
+
+
+def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
+    """Hashes of the functions in a text whose shape is one of `shapes`, without its tree; None where only that can tell.
+
+    Says what `whole` says of the nodes that `functions` finds and `shape` chooses.
+    """
+    fast = reader(language)
+    if fast is None or not fast.is_clean(data):
+        return None
+    found = set()
+    for i, (doubt, kinds) in enumerate(fast.find_functions(_roles(language), MIN_NODES)):
+        if doubt == SHAPE_DOUBTFUL:
+            return None
+        if _shape(kinds) in shapes:
+            if doubt:
+                return None
+            n_parts, parts = fast.write_function(i)
+            if n_parts >= MIN_PARTS:
+                found.add(_number(hashed(_TAG, parts)))
+    return found
+
+
+@lru_cache(1 << 14)
+def _shape(kinds: bytes) -> int:
+    return _number(hashed(_TAG, kinds))
+
+
+@cache
+def _roles(language: str) -> bytes:
+    """A byte for each symbol of the grammar: the place of its kind in _ROLES, 0 when it has none."""
+    grammar = parser(language).language
+    roles = {kind: role for role, kinds in enumerate(_ROLES, 1) for kind in kinds}
+    return bytes(roles.get(grammar.node_kind_for_id(i), 0) for i in range(grammar.node_kind_count))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.native import library
 from sevenfold.corpus.steps.shingles import unique
 from sevenfold.corpus.steps.text import Settings, Text
 
@@ -55,6 +56,8 @@ def vocabulary(text: Text) -> float:
 
 def longest_word(text: Text) -> float:
     """Longest run of bytes without a space, tab or line end."""
+    if (fast := library()) is not None:
+        return float(fast.s7_longest(text.data, len(text.data)))
     codes = np.frombuffer(text.data, np.uint8)
     return float(np.diff(np.flatnonzero(codes <= 32), prepend=-1, append=len(codes)).max()) - 1
 

@@ -56,6 +56,7 @@ STEPS = (
         reasons=("syntax_error",),
         is_on=lambda spec: bool(spec.syntax),
         tools=_GRAMMAR_TOOLS,
+        version=2,  # a header with marks of C++ is C++ when it can be read as both
     ),
     Step(
         name="quality",

@@ -1,0 +1,46 @@
+// C interface of what the corpus stage has in C++: texts through grammars, and hashes of words. Not for two threads at once on one reader.
+#pragma once
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+#define S7_API __attribute__((visibility("default")))
+
+S7_API int32_t s7_corpus_abi(void);
+
+// A reader of a tree-sitter grammar (its TSLanguage); null for an interface version that is not known here, or without memory.
+S7_API void* s7_reader_new(const void* language);
+S7_API void s7_reader_delete(void* reader);
+
+enum { S7_NO_MEMORY = -1, S7_UNSURE = 0, S7_CLEAN = 1 };
+// UTF-8 through the grammar. Clean: tree-sitter finds no error. Unsure: it has to be asked.
+// The text is referred to until the next one.
+S7_API int32_t s7_read(void* reader, const uint8_t* text, uint32_t n_bytes);
+// Of a clean text: nodes that tree-sitter would show.
+S7_API uint32_t s7_n_nodes(const void* reader);
+
+typedef struct {
+    int32_t n;             // functions, or parts; S7_NO_MEMORY
+    const uint8_t* bytes;  // parts, each behind its length as u64 big-endian
+    const uint32_t* ends;  // of the functions in `bytes`
+    const uint8_t* doubts;  // of the functions: 1: its tree may be another; 2: and the kinds of its statements
+    uint64_t n_bytes;
+} s7_parts;
+// Functions of a clean text with `min_nodes` nodes or more, and all in doubt: the kinds of their statements. `roles`: for each symbol (functions.h).
+S7_API s7_parts s7_find_functions(void* reader, const uint8_t* roles, uint32_t min_nodes);
+// One of the functions found, whole.
+S7_API s7_parts s7_write_function(void* reader, uint32_t i);
+
+// Hash of each word of a text: at most n_bytes / 2 + n_bytes / block + 1; returns how many. A word longer than a block is cut where
+// one ends. Definition: shingles.py.
+S7_API uint64_t s7_words(const uint8_t* text, uint64_t n_bytes, uint64_t block, uint64_t* out);
+// Hash of each run of `length` words: n_words - length + 1 of them, or none.
+S7_API void s7_runs(const uint64_t* words, uint64_t n_words, uint64_t length, uint64_t* out);
+// Those whose highest `bits` bits are marked in `table` (one bit each, the lowest first); returns how many. `out` has room for all, and one.
+S7_API uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* table, uint32_t bits, uint64_t* out);
+// Bytes of the longest run without a space, a line end or another control.
+S7_API uint64_t s7_longest(const uint8_t* text, uint64_t n_bytes);
+
+#ifdef __cplusplus
+}
+#endif
