@@ -42,10 +42,11 @@ from sevenfold.corpus.ledger import (
 )
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.sources import Found, read_source
+from sevenfold.corpus.sources.packages import pinned_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
 from sevenfold.recipe.job import Job, StageResult
-from sevenfold.recipe.schema import CorpusSpec, StepsSpec
+from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec
 
 TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
 WORK = "parts"  # removed when the stage ends well
@@ -114,14 +115,20 @@ def run(job: Job) -> StageResult:
 def fingerprint(job: Job) -> str:
     """Hex digest over the content of everything outside the recipe that `run` would read.
 
-    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file. Raises as `run` does.
+    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no package is unpacked: its hash
+    binds what is in it. Raises as `run` does.
     """
-    identities = []
-    for found in _found(job.recipe.corpus, job.recipe_dir):
-        origin = found.origin
-        identities += [origin.source, origin.version, origin.licence or "", origin.licence_evidence]
-        identities += [found.path, found.sha256, str(found.n_bytes), found.problem or ""]
-    return digest("sevenfold/corpus/1", *identities)
+    spec = job.recipe.corpus
+    identities: list[str] = []
+    for source in spec.sources:
+        if isinstance(source, PinnedSource):
+            identities += pinned_identity(source, job.recipe_dir)
+            continue
+        for found in read_source(source, job.recipe_dir, spec.max_bytes):
+            origin = found.origin
+            identities += [origin.source, origin.version, origin.licence or "", origin.licence_evidence]
+            identities += [found.path, found.sha256, str(found.n_bytes), found.problem or ""]
+    return digest("sevenfold/corpus/2", *identities)
 
 
 def gzip_bits_per_byte(documents: Iterable[Document]) -> float:

@@ -256,9 +256,10 @@ class Decontamination(Section):
 
 
 class DomainRule(Section):
-    """Documents of one of the languages, or under one of the globs, belong to `domain`."""
+    """Documents of one of the languages, or under one of the globs, belong to `domain`; `of`: only those whose source has that one."""
 
     domain: Name
+    of: Name | None = None
     languages: tuple[Name, ...] = ()
     paths: tuple[str, ...] = ()
 
