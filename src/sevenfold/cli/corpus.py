@@ -165,7 +165,10 @@ def pin(
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="LOCK", readable=False, help="Take versions and hashes from a lock that has more."
+            "--from",
+            metavar="LOCK",
+            readable=False,
+            help="Take versions and hashes from a lock that has more.",
         ),
     ] = None,
     store: Annotated[
@@ -181,6 +184,7 @@ def pin(
     from sevenfold.core.files import write_pretty_json
     from sevenfold.corpus.fetch import PackageStore, read_lock, store_directory
     from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all, pin_from, read_names
+    from sevenfold.corpus.licences import is_valid
     from sevenfold.corpus.sources.packages import survey_package
     from sevenfold.report.console import close_progress, make_progress
 
@@ -198,9 +202,10 @@ def pin(
         close_progress(progress)
     licensed = []
     for found in pins:
-        licence = survey_package(found, packages.files(found) or [])[0].licence_of_package()
-        licensed.append(replace(found, licence=(licence.expression,) if licence.expression else ()))
-        print(f"{found.label}  {licence.expression or 'no licence found'}")
+        seen = survey_package(found, packages.files(found) or [])[0].licence_of_package().expression
+        licence = found.concluded or (seen if seen and is_valid(seen) else None)
+        licensed.append(replace(found, licence=(licence,) if licence else ()))
+        print(f"{found.label}  {licence or seen or 'no licence found'}")
     write_pretty_json(out, lock_of(licensed))
     print(f"{len(licensed)} packages pinned: {out}")
 

@@ -43,10 +43,11 @@ from sevenfold.corpus.ledger import (
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.sources import Found, read_source
 from sevenfold.corpus.sources.packages import pinned_identity
+from sevenfold.corpus.sources.synthetic import synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
 from sevenfold.recipe.job import Job, StageResult
-from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec
+from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
 
 TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
 WORK = "parts"  # removed when the stage ends well
@@ -115,14 +116,17 @@ def run(job: Job) -> StageResult:
 def fingerprint(job: Job) -> str:
     """Hex digest over the content of everything outside the recipe that `run` would read.
 
-    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no package is unpacked: its hash
-    binds what is in it. Raises as `run` does.
+    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no package is unpacked and no sample
+    is made: a package's hash, and the generators' version, bind what is in them. Raises as `run` does.
     """
     spec = job.recipe.corpus
     identities: list[str] = []
     for source in spec.sources:
         if isinstance(source, PinnedSource):
             identities += pinned_identity(source, job.recipe_dir)
+            continue
+        if isinstance(source, SyntheticSource):
+            identities += synthetic_identity(source)
             continue
         for found in read_source(source, job.recipe_dir, spec.max_bytes):
             origin = found.origin
@@ -282,6 +286,7 @@ def _facts(directory: Path, spec: CorpusSpec, written: dict[str, Count]) -> dict
         "languages": tally(ledger_rows(directory / LEDGER)),
         "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT)),
         "steps": [step.name for step in switched_on(spec.steps)],
+        "mix": dict(spec.mix),
     }
     if spec.steps != StepsSpec():
         found: Counter[tuple[str, str]] = Counter()

@@ -256,7 +256,7 @@ class Decontamination(Section):
 
 
 class DomainRule(Section):
-    """Documents of one of the languages, or under one of the globs, belong to `domain`; `of`: only those whose source has that one."""
+    """Documents of one of the languages, or under one of the globs, belong to `domain`; `of`: of those whose source has it."""
 
     domain: Name
     of: Name | None = None

@@ -62,13 +62,17 @@ def read_names(path: Path) -> list[Pin]:
             continue
         if licence and not is_valid(licence.strip()):
             raise RecipeError(
-                f"{licence.strip()!r} is no SPDX expression", where=f"{path}:{number}", remedy="see spdx.org/licenses"
+                f"{licence.strip()!r} is no SPDX expression",
+                where=f"{path}:{number}",
+                remedy="see spdx.org/licenses",
             )
         requests.append(replace(parse_request(name), concluded=licence.strip() or None))
     return requests
 
 
-def pin_from(requests: Sequence[Pin], lock: Iterable[Pin], store: PackageStore, progress: Progress) -> list[Pin]:
+def pin_from(
+    requests: Sequence[Pin], lock: Iterable[Pin], store: PackageStore, progress: Progress
+) -> list[Pin]:
     """The pins that a lock has for the requests, with the licences that the requests conclude; brought into the store.
 
     Raises:

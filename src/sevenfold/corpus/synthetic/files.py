@@ -1,7 +1,8 @@
 """An order of samples as a JSONL file: what the source kind `synthetic` reads, and `s7 synth` writes.
 
 Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's
-cache, named by a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
+cache, a file for each generator, named by a digest of all that decides it and closed by a digest of its own; a file that does
+not hold is made again. A killed run keeps the generators that were done, and recipes that ask one for the same share its file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
@@ -29,19 +31,20 @@ def made_with() -> str:
     return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
-def cached(order: Order) -> Path:
-    """The file of an order, from the user's cache or made now. Raises as `generate` does."""
-    name = digest(
-        "sevenfold/synthetic/1",
-        made_with(),
-        canonical_json([order.counts, order.seed, order.max_per_shape]),
-        *order.counts,
-    )
+def cached(order: Order) -> list[Path]:
+    """The files of an order, one for each generator, from the user's cache or made now. Raises as `generate` does."""
     root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    file = Path(root, "sevenfold", "synthetic", f"{name}.jsonl")
-    if not _is_whole(file):
-        write_samples(file, order, workers=len(os.sched_getaffinity(0)))
-    return file
+    files = []
+    for generator, count in order.counts.items():
+        asked = [generator, count, order.seed, order.max_per_shape]
+        name = digest("sevenfold/synthetic/2", made_with(), canonical_json(asked))
+        file = Path(root, "sevenfold", "synthetic", f"{name}.jsonl")
+        if not _is_whole(file):
+            write_samples(
+                file, replace(order, counts={generator: count}), workers=len(os.sched_getaffinity(0))
+            )
+        files.append(file)
+    return files
 
 
 def write_samples(file: Path, order: Order, *, workers: int) -> Report:
