@@ -19,7 +19,7 @@ from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.corpus.fetch.lock import KINDS, Pin, source_files
-from sevenfold.corpus.fetch.registries import Apt, FetchFailure, pip_download, run_client
+from sevenfold.corpus.fetch.registries import NPM_SAYS_WHY, Apt, FetchFailure, pip_download, run_client
 from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, file_digest
 from sevenfold.corpus.licences import is_valid
@@ -135,7 +135,7 @@ def _bring(request: Pin, staging: Path, store: PackageStore, apt: Apt) -> Pin:
     if request.kind == "pypi":
         pip_download(exact.replace("=", "=="), [], staging)
     elif request.kind == "npm":
-        command = ["npm", "pack", exact.replace("=", "@"), "--ignore-scripts", "--json", "--silent"]
+        command = ["npm", "pack", exact.replace("=", "@"), "--ignore-scripts", "--json", *NPM_SAYS_WHY]
         told = json.loads(run_client([*command, "--cache", str(staging / "cache")], staging))[0]
         pin = replace(request, version=str(told["version"]), algorithm="sha512")
     elif request.kind == "deb":
