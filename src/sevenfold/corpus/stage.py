@@ -81,10 +81,11 @@ def run(job: Job) -> StageResult:
     job.progress.start("corpus", None, "files")
     arrivals = _Arrivals(LicencePolicy(spec.licences))
     n_parts = _make_parts(job, arrivals, work)
-    gathered = Gathered(work, n_parts, spec)
+    gathered = Gathered(work, n_parts, spec, job.progress)
     try:
         _refuse_empty(gathered, arrivals, work, n_parts, spec)
         written: dict[str, Count] = defaultdict(Count)
+        job.progress.start("corpus: writing", None, "files")
         for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
             write_documents(directory / name, _counted(gathered, split, written))
         write_rows(
@@ -95,6 +96,7 @@ def run(job: Job) -> StageResult:
         if spec.steps != StepsSpec():
             write_rows(directory / FINDINGS, FINDING_COLUMNS, _findings(gathered, work, n_parts))
             outputs.append(FINDINGS)
+        job.progress.start("corpus: counting", None, "files")
         facts = _facts(directory, spec, written) | gathered.facts()
     finally:
         gathered.close()

@@ -106,6 +106,7 @@ def write(path: Path, facts: Mapping[str, Json]) -> None:
 
 def _titled(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10, color=MUTED)
+    axes.margins(y=0.02)
     axes.invert_yaxis()
 
 
@@ -126,6 +127,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
             (place + 0.2, target, f"target {target:g} %"),
         ):
             axes.text(end + 0.5, at, label, va="center", fontsize=8, color=MUTED)
+    axes.margins(x=0.14)  # room for the figures behind the bars
     axes.set_yticks(range(len(domains)), list(domains))
     axes.set_xlabel("per cent of the bytes kept; hatched: made by generators", fontsize=9, color=MUTED)
     _titled(axes, "mix: the corpus, and the target that training deals by")

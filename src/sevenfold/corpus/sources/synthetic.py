@@ -42,5 +42,7 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
 
 def synthetic_identity(source: SyntheticSource) -> list[str]:
     """What decides the samples of a source beside the recipe: the generators' version, and the interpreter's. Makes none."""
-    Order(source.generators, source.seed, source.max_per_shape)  # an unknown generator is refused before hours of work
+    Order(
+        source.generators, source.seed, source.max_per_shape
+    )  # an unknown generator is refused before hours of work
     return [made_with()]
