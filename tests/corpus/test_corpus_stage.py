@@ -242,6 +242,8 @@ def test_a_corpus_without_one_of_the_splits_is_refused(
 def test_a_mix_is_the_trainers_and_changes_no_document(tmp_path: Path, make_job: MakeJob) -> None:
     plant(tmp_path, good_files())
     facts = [run(make_job([TREE], mix=mix)).facts for mix in ({}, {"code": 1.0})]
+    assert facts[0].pop("mix") == {}
+    assert facts[1].pop("mix") == {"code": 1.0}
     assert facts[0] == facts[1]
 
 

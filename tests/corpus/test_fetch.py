@@ -374,7 +374,8 @@ def test_locks_that_ship_are_locks() -> None:
     paths = sorted((Path(__file__).parents[2] / "recipes" / "locks").glob("*.lock.json"))
     assert paths
     for path in paths:
-        assert all(pin.licence and is_valid(" AND ".join(pin.licence)) for pin in read_lock(path)), path
+        # None: the parts of the package are under licences of their own, which its own papers tell
+        assert all(is_valid(" AND ".join(pin.licence)) for pin in read_lock(path) if pin.licence), path
 
 
 def test_the_command_names_what_is_missing_with_exit_code_4(tmp_path: Path) -> None:

@@ -334,13 +334,18 @@ def test_blocks_of_another_order_are_not_taken(tmp_path: Path) -> None:
 
 def test_the_source_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = SyntheticSource(kind="synthetic", generators={"arithmetic": 20}, seed=4, domain="math")
+    source = SyntheticSource(
+        kind="synthetic", generators={"arithmetic": 20, "methods": 5}, seed=4, domain="math"
+    )
     found = list(read_source(source, tmp_path, 1 << 20))
-    assert len(found) == 20
+    assert len(found) == 25
     assert {(one.origin.licence, one.origin.domain, one.problem) for one in found} == {
         (LICENCE, "math", None)
     }
-    file = cached(Order(source.generators, 4, 24))
+    file, other = cached(Order(source.generators, 4, 24))
+    assert cached(Order({"methods": 5}, 4, 24)) == [
+        other
+    ]  # another order with the same generator shares its file
     before = file.read_bytes()
     file.write_bytes(before[:-200])  # damaged in the cache: made again
     with pytest.raises(StorageError, match="whole file of samples"):

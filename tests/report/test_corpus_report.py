@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sevenfold.core.manifest import Manifest, write_manifest
-from sevenfold.report.corpus import DROPPED, MAX_BARS, OTHERS, bars, write_corpus_report
+from sevenfold.report.corpus import MAX_SOURCES, write_corpus_report
+from sevenfold.report.corpus_plot import DROPPED, MAX_BARS, OTHERS, bars, kept_by_kind
 
 ROWS = [
     {
@@ -17,9 +18,18 @@ ROWS = [
     }
     for n in range(20)
 ]
+GROUPS = [
+    {
+        "source": source, "version": "1", "licence": "MIT", "domain": domain, "licence_evidence": [],
+        "seen": {"n_documents": 4, "n_bytes": 1000}, "train": {"n_documents": 1, "n_bytes": kept},
+        "heldout": {"n_documents": 1, "n_bytes": 10}, "dropped": {"minified": {"n_documents": 2, "n_bytes": 990 - kept}},
+    }
+    for source, domain, kept in [("npm:a", "code", 590), ("synthetic", "math", 190)] + [(f"deb:{n}", "code", 0) for n in range(50)]
+]  # fmt: skip
 FACTS = {
     "n_seen": 40, "n_kept": 20, "n_train": 19, "n_heldout": 1, "bytes_train": 2000, "bytes_heldout": 190,
-    "dropped": {"duplicate": 20}, "languages": ROWS, "steps": ["decode"], "findings": [{"step": "s", "kind": "k", "n": 3}],
+    "dropped": {"duplicate": 20}, "languages": ROWS, "groups": GROUPS, "mix": {"code": 0.5, "math": 0.5},
+    "steps": ["decode"], "findings": [{"step": "s", "kind": "k", "n": 3}],
 }  # fmt: skip
 
 
@@ -45,6 +55,13 @@ def test_page_and_plot(tmp_path: Path) -> None:
     assert "&lt;l19&gt;" in text
     assert "<l19>" not in text
     assert "50.00%" in text
+    assert kept_by_kind(GROUPS) == {False: {"code": 600 + 50 * 10}, True: {"math": 200}}
+    assert "15.4% of what was kept" in text  # 200 of 1300 are synthetic
+    assert '<td>math</td><td class="number">50.0%</td><td class="number">15.4%</td>' in text
+    assert "400 B of text follow the target" in text  # 200 of mathematics, and as much code
+    assert "<td>npm:a</td>" in text
+    assert "minified 40.0%" in text
+    assert f"{52 - MAX_SOURCES} more" in text
     assert (tmp_path / "corpus.png").read_bytes().startswith(b"\x89PNG")
     first = page.read_bytes(), (tmp_path / "corpus.png").read_bytes()
     write_corpus_report(tmp_path)

@@ -19,7 +19,7 @@ from sevenfold.cli.base import (
     print_json,
 )
 from sevenfold.cli.make import ForceOption, run_one
-from sevenfold.core.errors import StorageError
+from sevenfold.core.errors import StorageError, UsageError
 
 STAGE = "build"
 
@@ -58,12 +58,26 @@ LedgerArg = Annotated[
 @corpus_app.command(STAGE)
 @guarded
 def build(
-    recipe: RecipeArg, out: OutOption, force: ForceOption = False, workers: WorkersOption = "1"
+    recipe: RecipeArg,
+    out: OutOption,
+    force: ForceOption = False,
+    workers: WorkersOption = "1",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no registry: what the locks pin has to be here.")
+    ] = False,
 ) -> None:
-    """Stage 1: documents, licences, held-out split, with a page about them; the word `build` may be left out."""
+    """Stage 1: fetch what its locks pin, then documents, licences, held-out split, with a page about them."""
+    from sevenfold.corpus.fetch.missing import fetch_missing
+    from sevenfold.report.console import close_progress
     from sevenfold.report.corpus import write_corpus_report
 
-    run_one("corpus", make_job(recipe, out, workers=workers), force)
+    job = make_job(recipe, out, workers=workers)
+    if not offline:
+        try:
+            fetch_missing(job.recipe.corpus, job.recipe_dir, job.progress)
+        finally:
+            close_progress(job.progress)
+    run_one("corpus", job, force)
     print(f"report: {write_corpus_report(out)}")
 
 
@@ -132,13 +146,31 @@ def fetch(
 @corpus_app.command()
 @guarded
 def pin(
+    out: Annotated[Path, typer.Option("--out", metavar="LOCK", readable=False, help="The lock to write.")],
     names: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="KIND:NAME[=VERSION]...", help="pypi:attrs, npm:acorn=8.19.0, deb:..., dsc:..."
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="LOCK", readable=False, help="The lock to write.")],
+    ] = None,
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--names",
+            metavar="FILE",
+            readable=False,
+            help="Names in a file, each with the licence concluded for it (specs/corpus-lock.md).",
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="LOCK",
+            readable=False,
+            help="Take versions and hashes from a lock that has more.",
+        ),
+    ] = None,
     store: Annotated[
         Path | None,
         typer.Option(
@@ -150,23 +182,30 @@ def pin(
     from dataclasses import replace
 
     from sevenfold.core.files import write_pretty_json
-    from sevenfold.corpus.fetch import PackageStore, store_directory
-    from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all
+    from sevenfold.corpus.fetch import PackageStore, read_lock, store_directory
+    from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all, pin_from, read_names
+    from sevenfold.corpus.licences import is_valid
     from sevenfold.corpus.sources.packages import survey_package
     from sevenfold.report.console import close_progress, make_progress
 
-    requests = [parse_request(name) for name in names]
+    requests = [parse_request(name) for name in names or ()] + (read_names(listed) if listed else [])
+    if not requests:
+        raise UsageError("no package is named", remedy="KIND:NAME, or --names FILE")
     packages = PackageStore(store or store_directory())
     progress = make_progress()
     try:
-        pins = pin_all(requests, packages, progress)
+        if source:
+            pins = pin_from(requests, read_lock(source), packages, progress)
+        else:
+            pins = pin_all(requests, packages, progress)
     finally:
         close_progress(progress)
     licensed = []
     for found in pins:
-        licence = survey_package(found, packages.files(found) or [])[0].licence_of_package()
-        licensed.append(replace(found, licence=(licence.expression,) if licence.expression else ()))
-        print(f"{found.label}  {licence.expression or 'no licence found'}")
+        seen = survey_package(found, packages.files(found) or [])[0].licence_of_package().expression
+        licence = found.concluded or (seen if seen and is_valid(seen) else None)
+        licensed.append(replace(found, licence=(licence,) if licence else ()))
+        print(f"{found.label}  {licence or seen or 'no licence found'}")
     write_pretty_json(out, lock_of(licensed))
     print(f"{len(licensed)} packages pinned: {out}")
 

@@ -19,6 +19,7 @@ from sevenfold.core.documents import Document
 from sevenfold.core.errors import SevenfoldError, storage
 from sevenfold.core.files import read_json
 from sevenfold.core.hashing import Json, digest
+from sevenfold.core.log import Progress, Silent
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.parts import INDEX, part_stem, read_array
 from sevenfold.corpus.steps import near
@@ -28,6 +29,7 @@ from sevenfold.recipe.schema import CorpusSpec
 
 Split = Literal["train", "heldout"]
 _OPEN_FILES = 128
+_SILENT = Silent()
 # What is decided here, by number; 0 is kept.
 _OUTCOMES: tuple[Reason | None, ...] = (None, "duplicate", "near_duplicate", "perplexity")
 _DUPLICATE, _NEAR, _PERPLEXITY = 1, 2, 3
@@ -57,7 +59,7 @@ class Gathered:
         StorageError: a part cannot be read.
     """
 
-    def __init__(self, directory: Path, n_parts: int, spec: CorpusSpec) -> None:
+    def __init__(self, directory: Path, n_parts: int, spec: CorpusSpec, progress: Progress = _SILENT) -> None:
         self._directory, self._n_parts, self._spec = directory, n_parts, spec
         indexes, self._parts, names = [], [], {"sources": {}, "domains": {}}
         for number in range(n_parts):
@@ -76,8 +78,10 @@ class Gathered:
         self.n_verified = 0
         self.outcome_N = np.zeros(len(self._index_N), np.uint8)
         self.heldout_N = np.zeros(len(self._index_N), bool)
+        progress.start("corpus: duplicates", None, "files")
         self._by_id_U = self._drop_duplicates()
         self._cluster_U = self._find_clusters()
+        progress.start("corpus: perplexity", None, "files")
         self._score()
         self._divide()
 

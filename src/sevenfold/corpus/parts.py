@@ -103,7 +103,12 @@ def cut(
 
 def _settled(spec: CorpusSpec) -> bytes:
     """What decides about every document: the recipe's rules, the steps' versions, the libraries'."""
-    rules = {name: value for name, value in spec.model_dump(mode="json").items() if name != "sources"}
+    decided_later = {
+        "sources",
+        "mix",
+        "holdout",
+    }  # what documents, who trains on them, how all of them are split
+    rules = {name: value for name, value in spec.model_dump(mode="json").items() if name not in decided_later}
     steps = [f"{step.name}/{step.version}" for step in switched_on(spec.steps)]
     return canonical_json([FORMAT, rules, steps, tool_versions(spec.steps)])
 

@@ -42,10 +42,12 @@ from sevenfold.corpus.ledger import (
 )
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.sources import Found, read_source
+from sevenfold.corpus.sources.packages import pinned_identity
+from sevenfold.corpus.sources.synthetic import synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
 from sevenfold.recipe.job import Job, StageResult
-from sevenfold.recipe.schema import CorpusSpec, StepsSpec
+from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
 
 TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
 WORK = "parts"  # removed when the stage ends well
@@ -79,10 +81,11 @@ def run(job: Job) -> StageResult:
     job.progress.start("corpus", None, "files")
     arrivals = _Arrivals(LicencePolicy(spec.licences))
     n_parts = _make_parts(job, arrivals, work)
-    gathered = Gathered(work, n_parts, spec)
+    gathered = Gathered(work, n_parts, spec, job.progress)
     try:
         _refuse_empty(gathered, arrivals, work, n_parts, spec)
         written: dict[str, Count] = defaultdict(Count)
+        job.progress.start("corpus: writing", None, "files")
         for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
             write_documents(directory / name, _counted(gathered, split, written))
         write_rows(
@@ -93,6 +96,7 @@ def run(job: Job) -> StageResult:
         if spec.steps != StepsSpec():
             write_rows(directory / FINDINGS, FINDING_COLUMNS, _findings(gathered, work, n_parts))
             outputs.append(FINDINGS)
+        job.progress.start("corpus: counting", None, "files")
         facts = _facts(directory, spec, written) | gathered.facts()
     finally:
         gathered.close()
@@ -114,14 +118,23 @@ def run(job: Job) -> StageResult:
 def fingerprint(job: Job) -> str:
     """Hex digest over the content of everything outside the recipe that `run` would read.
 
-    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file. Raises as `run` does.
+    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no package is unpacked and no sample
+    is made: a package's hash, and the generators' version, bind what is in them. Raises as `run` does.
     """
-    identities = []
-    for found in _found(job.recipe.corpus, job.recipe_dir):
-        origin = found.origin
-        identities += [origin.source, origin.version, origin.licence or "", origin.licence_evidence]
-        identities += [found.path, found.sha256, str(found.n_bytes), found.problem or ""]
-    return digest("sevenfold/corpus/1", *identities)
+    spec = job.recipe.corpus
+    identities: list[str] = []
+    for source in spec.sources:
+        if isinstance(source, PinnedSource):
+            identities += pinned_identity(source, job.recipe_dir)
+            continue
+        if isinstance(source, SyntheticSource):
+            identities += synthetic_identity(source)
+            continue
+        for found in read_source(source, job.recipe_dir, spec.max_bytes):
+            origin = found.origin
+            identities += [origin.source, origin.version, origin.licence or "", origin.licence_evidence]
+            identities += [found.path, found.sha256, str(found.n_bytes), found.problem or ""]
+    return digest("sevenfold/corpus/2", *identities)
 
 
 def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
@@ -275,6 +288,7 @@ def _facts(directory: Path, spec: CorpusSpec, written: dict[str, Count]) -> dict
         "languages": tally(ledger_rows(directory / LEDGER)),
         "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT)),
         "steps": [step.name for step in switched_on(spec.steps)],
+        "mix": dict(spec.mix),
     }
     if spec.steps != StepsSpec():
         found: Counter[tuple[str, str]] = Counter()

@@ -256,9 +256,10 @@ class Decontamination(Section):
 
 
 class DomainRule(Section):
-    """Documents of one of the languages, or under one of the globs, belong to `domain`."""
+    """Documents of one of the languages, or under one of the globs, belong to `domain`; `of`: of those whose source has it."""
 
     domain: Name
+    of: Name | None = None
     languages: tuple[Name, ...] = ()
     paths: tuple[str, ...] = ()
 

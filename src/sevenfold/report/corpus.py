@@ -1,4 +1,4 @@
-"""The corpus for people: what is in it by domain, language and licence, what left and why. One HTML page, one PNG.
+"""The corpus for people: what is in it by domain, language and licence, how near to the mix, what left and why. A page and a PNG.
 
 Made of the manifest's facts alone (rule V4), so it shows what the stage has counted and checked. The same manifest gives the same
 page; the PNG depends on the version of matplotlib, and is left out without it.
@@ -10,36 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sevenfold.core.files import atomic_writer, write_bytes
+from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import Manifest, read_manifest
-from sevenfold.report import page
+from sevenfold.report import corpus_plot, page
+from sevenfold.report.corpus_plot import DROPPED, SIDES, bars, kept_by_kind
 from sevenfold.report.html import number, percent, size
 from sevenfold.report.page import Markup, section, table, tag
 
 CORPUS_PAGE, CORPUS_PLOT = "corpus.html", "corpus.png"
-SIDES = ("domain", "language", "licence")
-DROPPED = "dropped"
-OTHERS = "others"
-MAX_BARS = 12  # of a side; the smallest are one bar together
-# Kept domains in the first colours, what was dropped in the last.
-COLOURS = ("#2563c9", "#2e9e6b", "#c98a1b", "#8c56c2", "#c2566b", "#4a9fb5", "#7a7f87")
-DROP_COLOUR = "#d9dde3"
-
-Bars = dict[str, Counter[str]]  # bar -> domain, or DROPPED -> bytes
-
-
-def bars(rows: Sequence[Mapping[str, Json]], side: str) -> Bars:
-    """Bytes of each value of a side, by domain for what was kept; largest first, at most MAX_BARS."""
-    found: Bars = defaultdict(Counter)
-    for row in rows:
-        found[str(row[side])][str(row["domain"])] += row["kept"]["n_bytes"]
-        found[str(row[side])][DROPPED] += sum(count["n_bytes"] for count in row["dropped"].values())
-    ordered = sorted(found, key=lambda name: (-found[name].total(), name))
-    shown = {name: found[name] for name in ordered[: MAX_BARS - 1]}
-    if rest := ordered[MAX_BARS - 1 :]:
-        shown[OTHERS if len(rest) > 1 else rest[0]] = sum((found[name] for name in rest), Counter())
-    return shown
+MAX_SOURCES = 40  # rows of the table of sources; the rest are one row together
 
 
 def write_corpus_report(out: Path) -> Path | None:
@@ -52,7 +32,7 @@ def write_corpus_report(out: Path) -> Path | None:
     if manifest is None or "languages" not in manifest.facts:
         return None
     try:
-        _write_plot(out / CORPUS_PLOT, manifest.facts["languages"])
+        corpus_plot.write(out / CORPUS_PLOT, manifest.facts)
         has_plot = True
     except ImportError:
         has_plot = False
@@ -69,6 +49,7 @@ def render(manifest: Manifest, *, has_plot: bool) -> bytes:
         page.card("Kept", number(n_kept), percent(n_kept / n_seen, 1)),
         page.card("Training text", size(facts["bytes_train"]), f"{number(facts['n_train'])} documents"),
         page.card("Held-out text", size(facts["bytes_heldout"]), f"{number(facts['n_heldout'])} documents"),
+        *_kinds(facts["groups"]),
     ]
     plot = tag("img", src=CORPUS_PLOT, alt="Bytes by domain, language and licence", width="100%")
     return page.document(
@@ -79,11 +60,12 @@ def render(manifest: Manifest, *, has_plot: bool) -> bytes:
             tag("p", "Root ", tag("code", manifest.root)),
         ),
         tag("div", *cards, class_="cards"),
-        section(
-            "What is in it", plot if has_plot else "", *(_side(facts["languages"], side) for side in SIDES)
-        ),
+        section("What is in it", plot if has_plot else ""),
+        _mix(facts),
+        *(_side(facts["languages"], side) for side in SIDES),
         _duplicates(facts),
         _drops(facts),
+        _sources(facts["groups"]),
         _findings(facts),
         tag("footer", "Made from the manifest of the corpus stage. Every file: corpus/ledger.parquet."),
         pictures="'self'",
@@ -95,7 +77,85 @@ def _side(rows: Sequence[Mapping[str, Json]], side: str) -> Markup:
     for name, parts in bars(rows, side).items():
         kept = parts.total() - parts[DROPPED]
         cells.append([name, size(kept), size(parts[DROPPED]), percent(kept / max(1, parts.total()), 1)])
-    return table((side.capitalize(), "#Kept", "#Dropped", "#Kept, share of the bytes"), cells)
+    return section(
+        f"By {side}", table((side.capitalize(), "#Kept", "#Dropped", "#Kept, share of the bytes"), cells)
+    )
+
+
+def _kinds(groups: Sequence[Mapping[str, Json]]) -> list[Markup]:
+    """Real and synthetic text as cards; none when nothing is synthetic."""
+    kept = kept_by_kind(groups)
+    total = sum(counts.total() for counts in kept.values())
+    if not kept[True]:
+        return []
+    return [
+        page.card(
+            name, size(kept[kind].total()), f"{percent(kept[kind].total() / total, 1)} of what was kept"
+        )
+        for name, kind in (("Real text and code", False), ("Synthetic text", True))
+    ]
+
+
+def _mix(facts: Mapping[str, Json]) -> Markup:
+    """Target and reached shares, and how much text the target mix has before its scarcest domain repeats."""
+    mix, kept = facts.get("mix"), kept_by_kind(facts["groups"])
+    if not mix:
+        return Markup("")
+    total = kept[False] + kept[True]
+    whole = min((total[domain] / share for domain, share in mix.items() if share), default=0)
+    rows = []
+    for domain in sorted({*mix, *total}):
+        share = mix.get(domain, 0.0)
+        reached = total[domain] / max(1, total.total())
+        rows.append(
+            [
+                domain,
+                percent(share, 1),
+                percent(reached, 1),
+                size(kept[False][domain]),
+                size(kept[True][domain]),
+                percent(share * whole / total[domain], 1) if total[domain] else "-",
+            ]
+        )
+    note = tag(
+        "p",
+        "Training deals windows by the target, exactly, whatever the corpus holds. "
+        f"{size(int(whole))} of text follow the target before the scarcest domain is read a second time; "
+        "the last column is what of each domain that is.",
+        class_="note",
+    )
+    head = ("Domain", "#Target", "#Of the corpus", "#Real", "#Synthetic", "#Used in one pass of the mix")
+    return section("Mix", table(head, rows), note)
+
+
+def _sources(groups: Sequence[Mapping[str, Json]]) -> Markup:
+    """What each source gave and lost, with the reasons that took most, largest first."""
+    seen: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    lost: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in groups:
+        source = str(row["source"])
+        seen[source] += row["seen"]["n_bytes"]
+        kept[source] += row["train"]["n_bytes"] + row["heldout"]["n_bytes"]
+        for reason, count in row["dropped"].items():
+            lost[source][reason] += count["n_bytes"]
+    ordered = sorted(seen, key=lambda name: (-seen[name], name))
+    rows = [[name, seen[name], kept[name], lost[name]] for name in ordered[:MAX_SOURCES]]
+    if rest := ordered[MAX_SOURCES:]:
+        together = sum((lost[name] for name in rest), Counter[str]())
+        rows.append([f"{len(rest)} more", sum(map(seen.get, rest)), sum(map(kept.get, rest)), together])
+    cells = [
+        [name, size(n_seen), size(n_kept), percent(n_kept / max(1, n_seen), 1), _reasons(reasons, n_seen)]
+        for name, n_seen, n_kept, reasons in rows
+    ]
+    head = ("Source", "#Seen", "#Kept", "#Share", "Dropped, of the bytes seen")
+    return section("Sources", table(head, cells))
+
+
+def _reasons(reasons: Counter[str], n_seen: int) -> str:
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{reason} {percent(n / max(1, n_seen), 1)}" for reason, n in ordered[:3] if n >= n_seen / 1000]
+    return ", ".join(named) or "-"
 
 
 def _duplicates(facts: Mapping[str, Json]) -> Markup:
@@ -136,32 +196,3 @@ def _findings(facts: Mapping[str, Json]) -> Markup:
     rows = [[row["step"], row["kind"], number(row["n"])] for row in found]
     note = tag("p", "Each one, with its document: corpus/findings.parquet.", class_="note")
     return section("What the steps found", table(("Step", "What", "#"), rows), note)
-
-
-def _write_plot(path: Path, rows: Sequence[Mapping[str, Json]]) -> None:
-    """Horizontal stacked bars, one panel a side. Raises ImportError without matplotlib."""
-    from matplotlib.figure import Figure
-
-    sides = {side: bars(rows, side) for side in SIDES}
-    domains = sorted({str(row["domain"]) for row in rows})
-    figure = Figure(figsize=(9.0, 1.9 + 0.3 * sum(map(len, sides.values()))), layout="constrained")
-    panels = figure.subplots(len(SIDES), 1, height_ratios=[len(b) + 0.6 for b in sides.values()])
-    for axes, (side, shown) in zip(panels, sides.items(), strict=True):
-        left = [0.0] * len(shown)
-        for place, part in enumerate([*domains, DROPPED]):
-            widths = [parts[part] / 1e6 for parts in shown.values()]
-            colour = DROP_COLOUR if part == DROPPED else COLOURS[place % len(COLOURS)]
-            axes.barh(list(shown), widths, left=left, color=colour, height=0.68, label=part)
-            left = [a + b for a, b in zip(left, widths, strict=True)]
-        axes.invert_yaxis()
-        axes.set_title(f"by {side}", loc="left", fontsize=10, color="#60646c")
-        axes.tick_params(axis="y", length=0)
-        for spine in ("top", "right", "left"):
-            axes.spines[spine].set_visible(False)
-    panels[-1].set_xlabel("million bytes; kept by domain, then dropped")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper right", ncols=min(6, len(labels)), frameon=False, fontsize=9
-    )
-    with atomic_writer(path) as file:
-        figure.savefig(file, format="png", dpi=130, metadata={"Software": None})

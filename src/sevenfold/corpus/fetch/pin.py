@@ -1,21 +1,28 @@
-"""A lock from names: each package is brought once, as it is offered now, and its version and hash are written down."""
+"""A lock from names: each package is brought once, as it is offered now, and its version and hash are written down.
+
+Names may stand in a file, one a line, each with the licence that a person concluded for it; and hashes may be taken from a
+lock that has more packages, so that a lock is a selection of it and nothing is asked for that is already here.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
-from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.errors import RecipeError, StorageError, UsageError
+from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.corpus.fetch.lock import KINDS, Pin, source_files
-from sevenfold.corpus.fetch.registries import Apt, FetchFailure, pip_download, run_client
+from sevenfold.corpus.fetch.registries import NPM_SAYS_WHY, Apt, FetchFailure, pip_download, run_client
+from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, file_digest
+from sevenfold.corpus.licences import is_valid
 
 _REQUEST = re.compile(
     r"(?P<kind>pypi|npm|deb|dsc):(?P<name>@?[A-Za-z0-9][A-Za-z0-9+._/~-]*)(?:=(?P<version>[A-Za-z0-9][\w.+:~!-]*))?"
@@ -38,6 +45,63 @@ def parse_request(text: str) -> Pin:
     return Pin(
         kind=kind, name=found["name"], version=found["version"] or "", file="", algorithm="sha256", digest=""
     )
+
+
+def read_names(path: Path) -> list[Pin]:
+    """Requests of a file: `KIND:NAME[=VERSION] [LICENCE]` a line, LICENCE an SPDX expression concluded for the package; # comments.
+
+    Raises:
+        StorageError: the file cannot be read.
+        UsageError: a line names no package.
+        RecipeError: a licence is no SPDX expression.
+    """
+    requests = []
+    for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), 1):
+        name, _, licence = line.partition("#")[0].strip().partition(" ")
+        if not name:
+            continue
+        if licence and not is_valid(licence.strip()):
+            raise RecipeError(
+                f"{licence.strip()!r} is no SPDX expression",
+                where=f"{path}:{number}",
+                remedy="see spdx.org/licenses",
+            )
+        requests.append(replace(parse_request(name), concluded=licence.strip() or None))
+    return requests
+
+
+def pin_from(
+    requests: Sequence[Pin], lock: Iterable[Pin], store: PackageStore, progress: Progress
+) -> list[Pin]:
+    """The pins that a lock has for the requests, with the licences that the requests conclude; brought into the store.
+
+    Raises:
+        UsageError: the lock has no such package, or several.
+        StorageError: one cannot be had with its pinned hash.
+    """
+    known = list(lock)
+    pins = []
+    for request in requests:
+        found = [
+            pin
+            for pin in known
+            if (pin.kind, pin.name) == (request.kind, request.name) and request.version in ("", pin.version)
+        ]
+        if len(found) != 1:
+            versions = ", ".join(pin.version for pin in found) or "none"
+            raise UsageError(
+                f"{request.source}: one wanted, the lock has {versions}",
+                where="--from",
+                remedy="name a version, or pin it without --from",
+            )
+        pins.append(replace(found[0], concluded=request.concluded))
+    for outcome in fetch_all(pins, store.directory, progress):
+        if outcome.status == "failed":
+            raise StorageError(
+                f"{outcome.pin.label}: {outcome.reason}: {outcome.detail}",
+                remedy="leave it out of the names, or pin it again without --from",
+            )
+    return pins
 
 
 def pin_all(requests: Iterable[Pin], store: PackageStore, progress: Progress) -> list[Pin]:
@@ -71,7 +135,7 @@ def _bring(request: Pin, staging: Path, store: PackageStore, apt: Apt) -> Pin:
     if request.kind == "pypi":
         pip_download(exact.replace("=", "=="), [], staging)
     elif request.kind == "npm":
-        command = ["npm", "pack", exact.replace("=", "@"), "--ignore-scripts", "--json", "--silent"]
+        command = ["npm", "pack", exact.replace("=", "@"), "--ignore-scripts", "--json", *NPM_SAYS_WHY]
         told = json.loads(run_client([*command, "--cache", str(staging / "cache")], staging))[0]
         pin = replace(request, version=str(told["version"]), algorithm="sha512")
     elif request.kind == "deb":

@@ -135,9 +135,13 @@ def pip_download(requirement: str, options: list[str], staging: Path) -> None:
     listed.unlink()
 
 
+# `--silent` would hide why it failed; it is we who try again (its own tries take three minutes without a network).
+NPM_SAYS_WHY = ("--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
+
+
 def download_npm(pin: Pin, staging: Path) -> None:
     """A package of npm, as the registry packed it."""
-    command = ["npm", "pack", f"{pin.name}@{pin.version}", "--ignore-scripts", "--silent"]
+    command = ["npm", "pack", f"{pin.name}@{pin.version}", "--ignore-scripts", *NPM_SAYS_WHY]
     run_client([*command, "--cache", str(staging / "cache"), "--pack-destination", str(staging)], staging)
     shutil.rmtree(staging / "cache", ignore_errors=True)
 
@@ -153,7 +157,9 @@ class Apt:
         """Copy the machine's sources and get their lists. What fails is told by the packages that need it."""
         try:
             self._write_sources()
-            run_client(["apt-get", *self._options(), "update", "-q"], self._directory)
+            # By itself `update` ends well without a network, and every package is then "not found".
+            failing = ["-o", "APT::Update::Error-Mode=any"]
+            run_client(["apt-get", *self._options(), *failing, "update", "-q"], self._directory)
         except FetchFailure as failure:
             self._problem = failure
 

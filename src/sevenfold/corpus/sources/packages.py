@@ -36,6 +36,15 @@ def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[Fo
         StorageError: the lock is missing, or a package is not fetched or damaged; the remedy is the command to run.
     """
     wants = chooser(source.include, source.exclude)
+    store = PackageStore(store_directory())
+    pins = selected_pins(source, base)
+    _require(store, pins, base / source.path)
+    for pin in pins:
+        yield from read_package(store, pin, wants, source.domain, max_bytes)
+
+
+def selected_pins(source: PinnedSource, base: Path) -> list[Pin]:
+    """The packages that a source takes of its lock, in the lock's order. Raises StorageError, RecipeError."""
     path = base / source.path
     if not path.is_file():
         raise StorageError(
@@ -44,10 +53,22 @@ def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[Fo
     pins = [pin for pin in read_lock(path) if _selected(pin, source.only)]
     if not pins:
         raise StorageError(f"no package in the lock is one of {', '.join(source.only)}", where=str(path))
-    store = PackageStore(store_directory())
-    _require(store, pins, path)
+    return pins
+
+
+def pinned_identity(source: PinnedSource, base: Path) -> list[str]:
+    """What decides the documents of a source beside the recipe: its pins, with every archive hashed again.
+
+    Raises:
+        StorageError: as `read_pinned` does.
+    """
+    store, identity = PackageStore(store_directory()), list[str]()
+    pins = selected_pins(source, base)
+    _require(store, pins, base / source.path)
     for pin in pins:
-        yield from read_package(store, pin, wants, source.domain, max_bytes)
+        _require_pinned_bytes(store, pin)
+        identity += [pin.label, pin.file, pin.digest, pin.concluded or "", *pin.licence]
+    return identity
 
 
 def _selected(pin: Pin, only: Sequence[str]) -> bool:
@@ -81,6 +102,18 @@ def read_package(
     store: PackageStore, pin: Pin, wants: Wanted, domain: str, max_bytes: int
 ) -> Iterator[Found]:
     """Documents of one package whose path `wants` accepts, each under its licence."""
+    files = _require_pinned_bytes(store, pin)
+    survey, archives = survey_package(pin, files)
+    origin = Origin(source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain)
+    for archive in archives:
+        if pin.kind == "dsc" and re.search(r"\.debian\.tar\.\w+$", archive.name):
+            continue  # the packaging: it says what the licences are, and is no part of the work
+        for entry in _entries(archive, wants, max_bytes):
+            yield found_entry(origin.under(survey.licence_of(entry.path, entry.data)), entry)
+
+
+def _require_pinned_bytes(store: PackageStore, pin: Pin) -> list[tuple[str, Path]]:
+    """(name, path) of the archives of a package, each hashed. Raises StorageError."""
     files = store.files(pin) or []
     for _, path in [("", store.pinned(pin)), *files]:
         algorithm, _, digest = path.name.partition("-")
@@ -90,13 +123,7 @@ def read_package(
                 where=str(path),
                 remedy="run `s7 corpus fetch` on the lock: it gets the file again",
             )
-    survey, archives = survey_package(pin, files)
-    origin = Origin(source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain)
-    for archive in archives:
-        if pin.kind == "dsc" and re.search(r"\.debian\.tar\.\w+$", archive.name):
-            continue  # the packaging: it says what the licences are, and is no part of the work
-        for entry in _entries(archive, wants, max_bytes):
-            yield found_entry(origin.under(survey.licence_of(entry.path, entry.data)), entry)
+    return files
 
 
 def survey_package(pin: Pin, files: list[tuple[str, Path]]) -> tuple[Survey, list[_Archive]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from sevenfold.core.documents import SYNTHETIC
@@ -28,7 +29,7 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
         licence_evidence=EVIDENCE,
         domain=source.domain,
     )
-    for record in read_samples(cached(order)):
+    for record in chain.from_iterable(map(read_samples, cached(order))):
         data = record["text"].encode()
         fits = len(data) <= max_bytes
         yield Found(
@@ -39,3 +40,11 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
             data if fits else None,
             None if fits else "too_large",
         )
+
+
+def synthetic_identity(source: SyntheticSource) -> list[str]:
+    """What decides the samples of a source beside the recipe: the generators' version, and the interpreter's. Makes none."""
+    Order(
+        source.generators, source.seed, source.max_per_shape
+    )  # an unknown generator is refused before hours of work
+    return [made_with()]

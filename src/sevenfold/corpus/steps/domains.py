@@ -13,6 +13,8 @@ from sevenfold.corpus.steps.text import Settings, Text
 def domains(text: Text, settings: Settings) -> Reason | None:
     """Give the document the domain of the first rule that fits; it never leaves here."""
     for rule in settings.spec.domains:
+        if rule.of is not None and rule.of != text.found.origin.domain:
+            continue
         if text.language in rule.languages or any(_fits(text.found.path, glob) for glob in rule.paths):
             text.domain = rule.domain
             break

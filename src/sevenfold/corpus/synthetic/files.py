@@ -1,8 +1,9 @@
 """An order of samples as a JSONL file: what the source kind `synthetic` reads, and `s7 synth` writes.
 
 Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order gave is kept in the user's
-cache, named by a digest of all that decides it and closed by a digest of its own; a file that does not hold is made again.
-Finished blocks stand beside it until it is whole (`blocks`), so a run that was killed goes on where it was.
+cache, a file for each generator, named by a digest of all that decides it and closed by a digest of its own; a file that does
+not hold is made again, and recipes that ask one generator for the same share its file. Finished blocks stand beside a file until
+it is whole (`blocks`), so a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
@@ -25,19 +27,20 @@ EVIDENCE = "made by this project's generators, which are under that licence (LIC
 _END = "sha256"
 
 
-def cached(order: Order) -> Path:
-    """The file of an order, from the user's cache or made now. Raises as `generate` does."""
-    name = digest(
-        "sevenfold/synthetic/1",
-        made_with(),
-        canonical_json([order.counts, order.seed, order.max_per_shape]),
-        *order.counts,
-    )
+def cached(order: Order) -> list[Path]:
+    """The files of an order, one for each generator, from the user's cache or made now. Raises as `generate` does."""
     root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    file = Path(root, "sevenfold", "synthetic", f"{name}.jsonl")
-    if not _is_whole(file):
-        write_samples(file, order, workers=len(os.sched_getaffinity(0)))
-    return file
+    files = []
+    for generator, count in order.counts.items():
+        asked = [generator, count, order.seed, order.max_per_shape]
+        name = digest("sevenfold/synthetic/2", made_with(), canonical_json(asked))
+        file = Path(root, "sevenfold", "synthetic", f"{name}.jsonl")
+        if not _is_whole(file):
+            write_samples(
+                file, replace(order, counts={generator: count}), workers=len(os.sched_getaffinity(0))
+            )
+        files.append(file)
+    return files
 
 
 def write_samples(file: Path, order: Order, *, workers: int) -> Report:

@@ -21,6 +21,7 @@ PERMISSIVE = frozenset(
         "0BSD",
         "AFL-3.0",
         "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
         "Artistic-2.0",
         "BlueOak-1.0.0",
         "BSD-1-Clause",

@@ -1,0 +1,44 @@
+"""What a recipe's locks pin and this machine does not have yet: brought before the corpus is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.log import Progress
+from sevenfold.corpus.fetch.run import fetch_all
+from sevenfold.corpus.fetch.store import PackageStore, store_directory
+from sevenfold.corpus.sources.packages import selected_pins
+from sevenfold.recipe.schema import CorpusSpec, PinnedSource
+
+_NAMED_AT_MOST = 5
+
+
+def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
+    """Bring the packages of a recipe's locks that the store lacks; how many came. Nothing is asked for when all are here.
+
+    Raises:
+        StorageError: a lock is missing, or packages cannot be had: the first are named, what came stays.
+        RecipeError: a lock is none.
+    """
+    store = PackageStore(store_directory())
+    wanted = [
+        pin
+        for source in spec.sources
+        if isinstance(source, PinnedSource)
+        for pin in selected_pins(source, base)
+        if store.files(pin) is None
+    ]
+    pins = list(dict.fromkeys(wanted))
+    if not pins:
+        return 0
+    failed = [o for o in fetch_all(pins, store.directory, progress) if o.status == "failed"]
+    if failed:
+        named = "; ".join(f"{o.pin.label}: {o.reason}" for o in failed[:_NAMED_AT_MOST])
+        more = f" and {len(failed) - _NAMED_AT_MOST} more" if len(failed) > _NAMED_AT_MOST else ""
+        raise StorageError(
+            f"{len(failed)} of {len(pins)} packages are missing: {named}{more}",
+            where=str(store.directory),
+            remedy="run the same command again to go on; what is not found has to be pinned again",
+        )
+    return len(pins)
