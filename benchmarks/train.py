@@ -139,7 +139,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "tokens_per_second": SEQUENCE * BATCH / middle,
             "model_gflops": flops / middle / 1e9,
         }
-    return {"shape": args.shape, "precision": args.precision, "threads": args.threads, "torch": torch.__version__, "rows": rows}
+    return {
+        "shape": args.shape,
+        "precision": args.precision,
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "rows": rows,
+    }
 
 
 def main() -> None:

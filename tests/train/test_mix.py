@@ -22,7 +22,7 @@ from sevenfold.tokenizer.index import open_index, read_index, write_index
 from sevenfold.tokenizer.shards import open_tokens, write_tokens
 from sevenfold.train.batches import Batches
 from sevenfold.train.data import open_data
-from sevenfold.train.mix import DomainTokens, MixedBatches, pattern, weights
+from sevenfold.train.mix import BLOCK, DomainTokens, MixedBatches, pattern, weights
 from sevenfold.train.parts import parts_of
 
 SHARES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
@@ -82,7 +82,7 @@ def test_a_domain_is_its_documents_one_behind_the_other(tmp_path: Path) -> None:
     write_tokens(path, documents, 300)
     write_index(path.with_suffix(".index"), [(f"{i:064x}", "odd" if i % 2 else "even") for i in range(5)])
     index = open_index(path, 5)
-    even = DomainTokens(open_tokens(path), index.of_domain("even"))
+    even = DomainTokens(open_tokens(path), index, "even")
     flat = [1, 2, 3, 4, 5, 6]
     assert len(even) == 6
     for start in range(7):
@@ -90,7 +90,31 @@ def test_a_domain_is_its_documents_one_behind_the_other(tmp_path: Path) -> None:
             assert list(even[start:stop]) == flat[start:stop]
     assert even.documents(2, 4) == [0, 2]
     assert index.id(3) == f"{3:064x}"
-    assert len(index.of_domain("none")) == 0
+    none = DomainTokens(open_tokens(path), index, "none")
+    assert (len(none), list(none[:5]), none.documents(0, 3)) == (0, [], [])
+
+
+def test_a_domain_over_many_blocks_is_as_if_cut_from_its_documents(tmp_path: Path) -> None:
+    drawn, path = np.random.default_rng(5), tmp_path / "x.tokens"
+    # `rare` has whole blocks without a document, `late` begins behind the first blocks.
+    domains = np.array(["often", "rare", "late"])[drawn.choice(3, 3 * BLOCK + 77, p=(0.9, 0.05, 0.05))]
+    domains[BLOCK - 9 : 2 * BLOCK + 5], domains[: BLOCK + 3] = "often", "often"
+    domains[4] = "rare"
+    documents = [[number % 251] * int(drawn.integers(1, 9)) for number in range(len(domains))]
+    write_tokens(path, documents, 300)
+    write_index(path.with_suffix(".index"), [(f"{i:064x}", str(name)) for i, name in enumerate(domains)])
+    file, index = open_tokens(path), open_index(path, len(domains))
+    for name in ("often", "rare", "late"):
+        numbers = np.flatnonzero(domains == name)
+        flat = np.concatenate([documents[number] for number in numbers])
+        owner = np.repeat(numbers, [len(documents[number]) for number in numbers])
+        stream = DomainTokens(file, index, name)
+        assert len(stream) == len(flat)
+        for start in [0, len(flat) - 1, *drawn.integers(0, len(flat), 60).tolist()]:
+            stop = min(len(flat), start + int(drawn.integers(1, 40)))
+            assert stream[start:stop].tolist() == flat[start:stop].tolist()
+            assert stream.documents(start, stop) == sorted(set(owner[start:stop].tolist()))
+        assert stream[:].tolist() == flat.tolist()
 
 
 def test_an_altered_index_is_refused(tmp_path: Path) -> None:
