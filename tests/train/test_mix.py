@@ -17,10 +17,12 @@ from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.loader import load_recipe
+from sevenfold.recipe.schema import RopeScaling
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.tokenizer.index import open_index, read_index, write_index
 from sevenfold.tokenizer.shards import open_tokens, write_tokens
 from sevenfold.train.batches import Batches
+from sevenfold.train.curriculum import ContextStage, StagedBatches
 from sevenfold.train.data import open_data
 from sevenfold.train.mix import BLOCK, DomainTokens, MixedBatches, pattern, weights
 from sevenfold.train.parts import parts_of
@@ -74,6 +76,16 @@ def test_windows_follow_the_pattern_and_scarce_domains_start_over() -> None:
     starts = Counter(int(row[0]) for name, row in zip(names, rows, strict=True) if name == "b")
     assert starts == {1000: 15, 1004: 15}
     assert batches.epochs(40) == {"a": 0.9, "b": 15.0}
+
+
+def test_epochs_of_a_mix_under_a_curriculum_are_those_of_its_stages_together() -> None:
+    stages = tuple(
+        ContextStage(first_step=first, sequence=4, batch_sequences=batch, rope_scaling=RopeScaling())
+        for first, batch in ((0, 3), (40, 6))
+    )
+    staged = StagedBatches(stages, lambda stage: mixed({"a": 401, "b": 9}, stage.batch_sequences))
+    windows: Counter[str] = Counter(name for step in range(50) for name in staged.domains(step))
+    assert staged.epochs(50) == {"a": windows["a"] / 100, "b": windows["b"] / 2}
 
 
 def test_a_domain_is_its_documents_one_behind_the_other(tmp_path: Path) -> None:

@@ -84,3 +84,7 @@ class SampleBatches:
         return [
             ("", int(offsets[2 * rows[row]]), int(offsets[2 * rows[row + 1]])) for row in self._numbers(step)
         ]
+
+    def epochs(self, n_steps: int) -> dict[str, float]:
+        """How often a run of `n_steps` steps goes through the samples."""
+        return {"": n_steps * self.batch_sequences / self.n_rows}
