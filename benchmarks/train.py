@@ -27,6 +27,7 @@ from sevenfold.model.loss import head_loss
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
+from sevenfold.train.precision import autocast
 from shapes import SHAPES, Shape
 
 SEQUENCE, BATCH, CLIP = 512, 8, 1.0
@@ -40,7 +41,7 @@ def model_flops(n_parameters: int, shape: Shape) -> float:
     return float(per_token * SEQUENCE * BATCH)
 
 
-def ours(shape: Shape) -> tuple[Step, int]:
+def ours(shape: Shape, precision: str) -> tuple[Step, int]:
     """Our model and the trainer's step."""
     model = Transformer(
         ModelSpec(
@@ -60,8 +61,9 @@ def ours(shape: Shape) -> tuple[Step, int]:
 
     def step(batch: Tensor) -> None:
         optimizer.zero_grad()
-        hidden = model.hidden(batch[:, :-1])
-        loss = head_loss(hidden, model.head_weight, batch[:, 1:], BATCH * SEQUENCE)
+        with autocast(precision):
+            hidden = model.hidden(batch[:, :-1])
+            loss = head_loss(hidden, model.head_weight, batch[:, 1:], BATCH * SEQUENCE)
         loss.backward()
         float(loss.detach())
         clip_gradients(parameters, CLIP)
@@ -70,7 +72,7 @@ def ours(shape: Shape) -> tuple[Step, int]:
     return step, count_parameters(model)
 
 
-def nanogpt(checkout: Path, shape: Shape) -> tuple[Step, int]:
+def nanogpt(checkout: Path, shape: Shape, precision: str) -> tuple[Step, int]:
     """nanoGPT's model with its own optimiser and loop, compiled as its train.py does."""
     spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
     if spec is None or spec.loader is None:
@@ -91,7 +93,8 @@ def nanogpt(checkout: Path, shape: Shape) -> tuple[Step, int]:
     model = torch.compile(plain)
 
     def step(batch: Tensor) -> None:
-        _, loss = model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
+        with autocast(precision):
+            _, loss = model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
         loss.backward()
         float(loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -105,11 +108,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Take turns; medians and quartiles of seconds a step."""
     torch.set_num_threads(args.threads)
     shape = SHAPES[args.shape]
-    our_step, n_ours = ours(shape)
+    our_step, n_ours = ours(shape, args.precision)
     kinds: dict[str, tuple[Step, bool, int]] = {"ours": (our_step, True, n_ours)}
     kinds["ours, not deterministic"] = (our_step, False, n_ours)
     if args.nanogpt:
-        peer_step, n_peer = nanogpt(args.nanogpt, shape)
+        peer_step, n_peer = nanogpt(args.nanogpt, shape, args.precision)
         kinds["nanoGPT, compiled"] = (peer_step, False, n_peer)
     batch = torch.randint(
         0, shape.vocab_size, (BATCH, SEQUENCE + 1), generator=torch.Generator().manual_seed(1)
@@ -136,7 +139,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "tokens_per_second": SEQUENCE * BATCH / middle,
             "model_gflops": flops / middle / 1e9,
         }
-    return {"shape": args.shape, "threads": args.threads, "torch": torch.__version__, "rows": rows}
+    return {
+        "shape": args.shape,
+        "precision": args.precision,
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "rows": rows,
+    }
 
 
 def main() -> None:
@@ -146,6 +155,7 @@ def main() -> None:
     )
     parser.add_argument("--nanogpt", type=Path)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="8M")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from pathlib import Path
 
@@ -67,15 +68,35 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, case: tuple[int, l
     assert file.tokens.dtype == (np.uint16 if vocab <= 65536 else np.uint32)
 
 
-def test_tokens_are_mapped_not_loaded_and_read_only(path: Path) -> None:
+def test_tokens_are_read_only(path: Path) -> None:
     write_tokens(path, [[1] * 1000], 300)
-    file = open_tokens(path)
-    base = file.tokens
-    while not isinstance(base, np.memmap):
-        base = base.base
-    assert not file.tokens.flags.writeable
     with pytest.raises(ValueError, match="read-only"):
-        file.tokens[0] = 5
+        open_tokens(path).tokens[0] = 5
+
+
+def resident() -> int:
+    """Bytes in memory now, mapped pages included."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="resident memory is read from /proc")
+def test_memory_does_not_grow_with_what_is_read(path: Path) -> None:
+    # 2 GB of zeros that take no disk; 40,000 reads all over them touch at least 160 MB of pages.
+    n_tokens = 10**9
+    header = struct.pack("<4sHBBIIQQ", b"S7TK", 1, 2, 0, 300, 0, n_tokens, 1)
+    with path.open("wb") as stream:
+        stream.write(header + bytes(32))
+        stream.seek(2 * n_tokens, os.SEEK_CUR)
+        stream.write(struct.pack("<QQ", 0, n_tokens))
+    file = open_tokens(path, verify=False)
+    before = resident()
+    for number in range(40_000):
+        start = number * 617_993 % (n_tokens - 513)
+        assert len(file[start : start + 513]) == 513
+    assert resident() - before < 48 << 20
+    held = sum(int(file.tokens[start]) for start in range(0, n_tokens, n_tokens // 40_000))
+    assert held == 0
+    assert resident() - before > 100 << 20  # canary: read past `file`, the pages stay
 
 
 def test_canary_every_flipped_byte_is_noticed(path: Path) -> None:

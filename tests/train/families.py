@@ -59,6 +59,17 @@ def mixed_values() -> dict[str, Any]:
     }
 
 
+def dense_values() -> dict[str, Any]:
+    """The smallest recipe: one domain, no mix; 20 steps."""
+    values = mixed_values()
+    corpus = values["corpus"]
+    values["name"] = "tiny-dense"
+    values["corpus"] = {
+        "sources": corpus["sources"][:1], "licences": corpus["licences"], "holdout": corpus["holdout"]
+    }  # fmt: skip
+    return values
+
+
 def stack_values() -> dict[str, Any]:
     """Trunk and three expert stacks, in two phases of 12 and 3 * 4 steps."""
     values = mixed_values()

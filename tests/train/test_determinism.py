@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import OUTPUTS, job_of, mixed_values, objective_values, outputs, stack_values
+from families import OUTPUTS, dense_values, job_of, mixed_values, objective_values, outputs, stack_values
 
 from sevenfold import pipeline
 from sevenfold.audit.replay import audit_steps
@@ -23,12 +24,15 @@ from sevenfold.model.loss import sequence_losses
 from sevenfold.recipe.job import Job
 from sevenfold.train import loop
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
+from sevenfold.train.data import open_data
 from sevenfold.train.environment import differences, environment
 from sevenfold.train.jobs import training_run
 from sevenfold.train.loop import Run, ordered_sum
+from sevenfold.train.parts import parts_of
 from sevenfold.train.watch import WINDOW, Guard
 
 VALUES: dict[str, Callable[[], dict[str, Any]]] = {
+    "dense": dense_values,
     "mixed": mixed_values,
     "stack": stack_values,
     "objective": objective_values,
@@ -61,10 +65,14 @@ def test_killed_at_a_step_in_a_record_and_in_a_checkpoints_write(
 def test_killed_at_twenty_random_moments(family: str, domain_dir: Path, tmp_path: Path) -> None:
     straight = job_of(VALUES[family](), domain_dir, tmp_path / "straight")
     pipeline.make(straight, until="train")
-    chance = random.Random(family)
+    seed = int(os.environ.get("S7_KILL_SEED", "20"))
+    chance = random.Random(f"{family} {seed}")
     moments = [chance.randrange(1, 45) for _ in range(20)]
+    print(f"seed {seed} (S7_KILL_SEED is another), killed after so many events: {moments}")
     found, said = killed_run(family, domain_dir, tmp_path / "killed", moments)
+    print(said)
     assert found == outputs(straight), said
+    assert "killed at half" in said  # in the middle of a checkpoint's write
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -221,6 +229,46 @@ def test_a_spike_stops_before_the_step_and_names_documents(
         pipeline.make(job, until="train")
     monkeypatch.setattr(Run, "_gradients", original)
     pipeline.make(job, until="train")
+
+
+@pytest.mark.parametrize("family", list(VALUES))
+def test_a_loss_that_is_no_number_stops_every_kind_of_run(
+    family: str, domain_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(VALUES[family](), domain_dir, tmp_path)
+    part = parts_of(job.recipe)[-1]  # of stacks, the last expert: 4 steps behind the trunk
+    bad = 3 if part.name else 12
+    original = Run._gradients
+
+    def poisoned(self: Run) -> list[Any]:
+        parts = original(self)
+        if self.purpose == (f"/{part.name}" if part.name else "") and self.step == bad:
+            parts[-1] = replace(parts[-1], loss=float("nan"))
+        return parts
+
+    monkeypatch.setattr(Run, "_gradients", poisoned)
+    with pytest.raises(TrainingError, match=f"loss nan.* at step {bad}") as caught:
+        pipeline.make(job, until="train")
+    directory = job.directory("train") / part.name
+    report = json.loads((directory / "stopped.json").read_bytes())
+    assert {row["objective"] for row in report["rows"]} >= (
+        {"next", "fim", "cot"} if family == "objective" else {"next"}
+    )
+    rows = [row for row in report["rows"] if row["objective"] == "next"]
+    assert {row["domain"] for row in rows} <= ({"math", "prose", "code", "reasoning"} if part.mix else {""})
+    if part.stack is not None:
+        assert {row["domain"] for row in rows} == {"prose"}
+    split = open_data(job, part).terms[0].split
+    known = {split.index.id(number): number for number in range(split.file.n_documents)}
+    for row in rows:
+        assert row["documents"]
+        domains = {split.index.domains[split.index.domain_of[known[name]]] for name in row["documents"]}
+        assert domains == {row["domain"]} or not part.mix
+    assert report["rows"][0]["documents"][0] in caught.value.where
+    saved = bad // job.recipe.train.checkpoint_every * job.recipe.train.checkpoint_every
+    assert checkpoint_steps(directory)[-1] == saved
+    monkeypatch.setattr(Run, "_gradients", original)
+    pipeline.make(job, until="train")  # the last good checkpoint is one
 
 
 def test_the_guard_is_off_by_default_and_robust() -> None:

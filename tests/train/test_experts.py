@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,13 @@ from safetensors.torch import load_file
 
 from sevenfold import pipeline
 from sevenfold.artifact import read_artifact, verify
+from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
+from sevenfold.core.hashing import canonical_json
+from sevenfold.core.log import Silent
 from sevenfold.engine.session import Model, prompt_ids, replay
 from sevenfold.recipe.job import Job
+from sevenfold.recipe.schema import Recipe
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
 from sevenfold.train.data import held_out, leads, open_data, read_router
@@ -189,6 +195,62 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     other = job_of(stack_values(), domain_dir, prepared.out, train={"seed": 4})
     with pytest.raises(StorageError, match="trunk that experts/code stands behind is not trained"):
         train_part(other, first)
+
+
+def test_steps_of_parts_are_audited_under_one_count(stack_run: Job) -> None:
+    # Steps 1 to 12 are the trunk's, then four of each expert; checkpoints every 3.
+    value = audit_steps(stack_run.out, 11, 18, None, Silent())
+    assert (value["same"], value["differences"]) == (True, [])
+    assert value["started_from"] == "train/trunk/checkpoint-00000009.safetensors"
+    assert value["executed"] == [10, 18]
+    assert value["compared"] == {"steps": 3 + 4 + 2, "trace_points": 2}
+    one = audit_steps(stack_run.out, 24, 24, None, Silent())
+    assert (one["same"], one["started_from"]) == (True, "train/experts/prose/checkpoint-00000003.safetensors")
+    assert (one["executed"], one["compared"]) == ([24, 24], {"steps": 1, "trace_points": 1})
+    with pytest.raises(UsageError, match=r"24 steps.*1\.\.24"):
+        audit_steps(stack_run.out, 24, 25, None, Silent())
+
+
+def forge(path: Path, step: int, field: str) -> None:
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    next(row for row in rows if row["step"] == step)[field] = "ab" * 32 if field == "weights" else 1.5
+    path.write_bytes(b"".join(canonical_json(row) + b"\n" for row in rows))
+
+
+def test_what_an_audit_of_parts_finds(stack_run: Job, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(stack_run.out, tmp_path / "run"))
+
+    def audit(first: int, last: int, recipe: Recipe | None = None) -> dict[str, Any]:
+        return audit_steps(out, first, last, recipe, Silent())
+
+    def restore(name: str) -> None:
+        shutil.copyfile(stack_run.out / name, out / name)
+
+    # One weight of the trunk: nothing behind it is executed.
+    weights = "train/trunk/weights.safetensors"
+    data = bytearray((out / weights).read_bytes())
+    data[-1] ^= 1
+    (out / weights).write_bytes(data)
+    found = audit(14, 14)
+    assert [d["where"] for d in found["differences"]] == [weights]
+    assert found["executed"] is None
+    restore(weights)
+    # A forged row of the part's own records, and one of the joined ones.
+    forge(out / "train/experts/math/metrics.jsonl", 2, "loss")
+    found = audit(17, 18)
+    assert (found["first_step"], found["differences"][0]["where"]) == (18, "train/experts/math/metrics.jsonl")
+    restore("train/experts/math/metrics.jsonl")
+    forge(out / "train/trace.jsonl", 20, "weights")
+    found = audit(17, 20)
+    assert found["first_step"] == 20
+    assert {d["where"] for d in found["differences"]} == {"train/trace.jsonl"}
+    restore("train/trace.jsonl")
+    # A run of which one expert is not trained yet: what is recorded can be audited.
+    (out / "train/manifest.json").unlink()
+    shutil.rmtree(out / "train/experts/prose")
+    assert audit(17, 20, stack_run.recipe)["same"] is True
+    with pytest.raises(UsageError, match="train/experts/prose has recorded 0 of 4 steps"):
+        audit(20, 21, stack_run.recipe)
 
 
 def test_what_is_not_a_part_is_named(prepared: Job, domain_dir: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The real shapes take real steps on this machine (`make test-slow`): the 8M recipes, S7-MOE-140M in its phases, tiny-30m."""
+"""The real shapes take real steps on this machine (`make test-slow`): the 8M recipes, S7-MOE-140M in its phases,
+tiny-30m, the 10M proxy (hybrid attention) and M31R-60M."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def steps(name: str, part_number: int, rows: int, directory: Path) -> dict[str, 
         model=model, spec=spec, terms=(term,), directory=directory, key="slow", progress=Silent(), stack=part.stack,
         trained=part.trained(names) if part.name else None, last=STEPS,
     )  # fmt: skip
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     run.train()
     rows_written = [json.loads(line) for line in (directory / "metrics.jsonl").read_bytes().splitlines()]
     return {
@@ -66,6 +67,7 @@ def steps(name: str, part_number: int, rows: int, directory: Path) -> dict[str, 
         "trained": sum(p.numel() for p in run.parameters),
         "losses": [row["loss"] for row in rows_written],
         "seconds_per_step": (time.monotonic() - began) / STEPS,
+        "cpu_seconds_per_step": (time.process_time() - cpu) / STEPS,
         "peak_memory": peak_memory(),
         "forecast": needed(recipe, spec, phases_of(recipe)[min(part_number, 1)]),
     }
@@ -79,7 +81,18 @@ def alone(*arguments: object) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", ["s7/code-8m", "s7/math-8m", "s7/general-8m", "s7/moe-8m", "llama/tiny-30m"])
+SHAPES = (
+    "s7/code-8m",
+    "s7/math-8m",
+    "s7/general-8m",
+    "s7/moe-8m",
+    "llama/tiny-30m",
+    "slm/proxy-10m",
+    "m31r/60m",
+)
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_a_recipe_takes_steps(name: str, tmp_path: Path) -> None:
     found = alone(name, 0, 4 if name.startswith("s7") else 1, tmp_path)
     assert len(found["losses"]) == STEPS

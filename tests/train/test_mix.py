@@ -17,12 +17,14 @@ from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.loader import load_recipe
+from sevenfold.recipe.schema import RopeScaling
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.tokenizer.index import open_index, read_index, write_index
 from sevenfold.tokenizer.shards import open_tokens, write_tokens
 from sevenfold.train.batches import Batches
+from sevenfold.train.curriculum import ContextStage, StagedBatches
 from sevenfold.train.data import open_data
-from sevenfold.train.mix import DomainTokens, MixedBatches, pattern, weights
+from sevenfold.train.mix import BLOCK, DomainTokens, MixedBatches, pattern, weights
 from sevenfold.train.parts import parts_of
 
 SHARES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
@@ -76,13 +78,23 @@ def test_windows_follow_the_pattern_and_scarce_domains_start_over() -> None:
     assert batches.epochs(40) == {"a": 0.9, "b": 15.0}
 
 
+def test_epochs_of_a_mix_under_a_curriculum_are_those_of_its_stages_together() -> None:
+    stages = tuple(
+        ContextStage(first_step=first, sequence=4, batch_sequences=batch, rope_scaling=RopeScaling())
+        for first, batch in ((0, 3), (40, 6))
+    )
+    staged = StagedBatches(stages, lambda stage: mixed({"a": 401, "b": 9}, stage.batch_sequences))
+    windows: Counter[str] = Counter(name for step in range(50) for name in staged.domains(step))
+    assert staged.epochs(50) == {"a": windows["a"] / 100, "b": windows["b"] / 2}
+
+
 def test_a_domain_is_its_documents_one_behind_the_other(tmp_path: Path) -> None:
     documents = [[1, 2, 3], [10], [4, 5], [20, 21, 22, 23], [6]]
     path = tmp_path / "x.tokens"
     write_tokens(path, documents, 300)
     write_index(path.with_suffix(".index"), [(f"{i:064x}", "odd" if i % 2 else "even") for i in range(5)])
     index = open_index(path, 5)
-    even = DomainTokens(open_tokens(path), index.of_domain("even"))
+    even = DomainTokens(open_tokens(path), index, "even")
     flat = [1, 2, 3, 4, 5, 6]
     assert len(even) == 6
     for start in range(7):
@@ -90,7 +102,31 @@ def test_a_domain_is_its_documents_one_behind_the_other(tmp_path: Path) -> None:
             assert list(even[start:stop]) == flat[start:stop]
     assert even.documents(2, 4) == [0, 2]
     assert index.id(3) == f"{3:064x}"
-    assert len(index.of_domain("none")) == 0
+    none = DomainTokens(open_tokens(path), index, "none")
+    assert (len(none), list(none[:5]), none.documents(0, 3)) == (0, [], [])
+
+
+def test_a_domain_over_many_blocks_is_as_if_cut_from_its_documents(tmp_path: Path) -> None:
+    drawn, path = np.random.default_rng(5), tmp_path / "x.tokens"
+    # `rare` has whole blocks without a document, `late` begins behind the first blocks.
+    domains = np.array(["often", "rare", "late"])[drawn.choice(3, 3 * BLOCK + 77, p=(0.9, 0.05, 0.05))]
+    domains[BLOCK - 9 : 2 * BLOCK + 5], domains[: BLOCK + 3] = "often", "often"
+    domains[4] = "rare"
+    documents = [[number % 251] * int(drawn.integers(1, 9)) for number in range(len(domains))]
+    write_tokens(path, documents, 300)
+    write_index(path.with_suffix(".index"), [(f"{i:064x}", str(name)) for i, name in enumerate(domains)])
+    file, index = open_tokens(path), open_index(path, len(domains))
+    for name in ("often", "rare", "late"):
+        numbers = np.flatnonzero(domains == name)
+        flat = np.concatenate([documents[number] for number in numbers])
+        owner = np.repeat(numbers, [len(documents[number]) for number in numbers])
+        stream = DomainTokens(file, index, name)
+        assert len(stream) == len(flat)
+        for start in [0, len(flat) - 1, *drawn.integers(0, len(flat), 60).tolist()]:
+            stop = min(len(flat), start + int(drawn.integers(1, 40)))
+            assert stream[start:stop].tolist() == flat[start:stop].tolist()
+            assert stream.documents(start, stop) == sorted(set(owner[start:stop].tolist()))
+        assert stream[:].tolist() == flat.tolist()
 
 
 def test_an_altered_index_is_refused(tmp_path: Path) -> None:

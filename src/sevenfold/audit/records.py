@@ -11,6 +11,7 @@ from sevenfold.artifact import Artifact
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
+from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
 
 METRIC_FIELDS = ("loss", "learning_rate", "grad_norm", "tokens")
 TRACE_FIELDS = ("gradient", "weights", "chain")
@@ -44,15 +45,32 @@ class StepDiffersError(SevenfoldError):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Rows by step. A step that a `complete` source lacks is a difference; another source holds a part of the rows."""
+    """Rows by step. A step that a `complete` source lacks is a difference; another source holds a part of the rows.
+
+    A run of several parts counts their steps one after another: `before` are the steps and tokens of the parts before the one
+    whose rows are held against this source.
+    """
 
     name: str
     rows: Mapping[int, Mapping[str, Json]]
     fields: tuple[str, ...]
     complete: bool
+    before: tuple[int, int] | None = None
+
+    def _joined(self, row: Mapping[str, Json]) -> Mapping[str, Json]:
+        """A part's row under the count of all parts; its link is to the recorded row before."""
+        if self.before is None:
+            return row
+        step = self.before[0] + row["step"]
+        if "chain" not in row:
+            return {**row, "step": step, "tokens": self.before[1] + row["tokens"]}
+        last = max((number for number in self.rows if number < step), default=0)
+        chain = self.rows.get(last, {}).get("chain", CHAIN_START)
+        return {**row, "step": step, "chain": trace_link(chain, step, row["gradient"], row["weights"])}
 
     def check(self, row: Mapping[str, Json]) -> Difference | None:
         """How `row`, done again, differs from the row of its step."""
+        row = self._joined(row)
         step, recorded = row["step"], self.rows.get(row["step"])
         if recorded is None:
             if not self.complete:
@@ -101,19 +119,18 @@ def sealed_sources(artifact: Artifact) -> tuple[list[Source], list[Source]]:
     return [lane], [batch]
 
 
-def run_sources(out: Path, artifact: Artifact | None) -> tuple[list[Source], list[Source]]:
-    """Where the figures of a step stand: metrics.jsonl and LANE; trace.jsonl and BATCH. Raises StorageError."""
-    metrics = Source(
-        name="train/metrics.jsonl",
-        rows=read_rows(out / "train" / "metrics.jsonl"),
-        fields=METRIC_FIELDS,
-        complete=True,
-    )
-    trace = Source(
-        name="train/trace.jsonl",
-        rows=read_rows(out / "train" / "trace.jsonl"),
-        fields=TRACE_FIELDS,
-        complete=True,
+def run_sources(out: Path, artifact: Artifact | None, part: str = "") -> tuple[list[Source], list[Source]]:
+    """Where the figures of a step of a run, or of a part of it, stand: metrics.jsonl and LANE; trace.jsonl and BATCH.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    directory = "/".join(("train", part)) if part else "train"
+    metrics, trace = (
+        Source(
+            name=f"{directory}/{name}", rows=read_rows(out / directory / name), fields=fields, complete=True
+        )
+        for name, fields in ((METRICS, METRIC_FIELDS), (TRACE, TRACE_FIELDS))
     )
     lane, batch = sealed_sources(artifact) if artifact else ([], [])
     return [metrics, *lane], [trace, *batch]

@@ -1,7 +1,8 @@
 """`s7 audit --steps A..B`: steps of a training run done again and held against what was recorded (specs/audit.md).
 
 The trainer's own loop runs, in a scratch directory, from the newest checkpoint before A or from the seed. Nothing is written
-into the audited run. Cost: that of the steps, plus one read of the token files.
+into the audited run. A run in parts is audited part by part: each from its own checkpoints, experts behind the recorded trunk.
+Cost: that of the steps, plus one read of the token files.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import Tensor
 
 from sevenfold import __version__
 from sevenfold.artifact import Artifact
 from sevenfold.audit.basis import manifest_differences, recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.lineage import at
-from sevenfold.audit.records import Comparison, Difference, Source, StepDiffersError, run_sources
+from sevenfold.audit.records import Comparison, Difference, Source, StepDiffersError, read_rows, run_sources
 from sevenfold.audit.subject import find_subject, identity_of
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
@@ -29,9 +31,10 @@ from sevenfold.core.manifest import read_manifest
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
 from sevenfold.train.checkpoint import Checkpoint, checkpoint_path, checkpoint_steps, read_checkpoint
+from sevenfold.train.experts import base_of, part_directory
 from sevenfold.train.loop import Run
-from sevenfold.train.parts import parts_of
-from sevenfold.train.records import CHAIN_START, weights_digest
+from sevenfold.train.parts import EXPERTS, Part, parts_of
+from sevenfold.train.records import CHAIN_START, METRICS, weights_digest
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import check_supported, tools, training_run
 
@@ -114,52 +117,97 @@ def _check_files(
     return True
 
 
-def _check_range(first: int, last: int, total: int, metrics: Source, finished: bool) -> None:
-    end = total if finished else max(metrics.rows, default=0)
-    if last > end:
-        what = f"the run has {total} steps" if finished else f"the run has recorded {end} of {total} steps"
-        raise UsageError(
-            f"--steps {first}..{last} goes beyond the end: {what}",
-            remedy=f"allowed: a range within 1..{end}" if end else "train a step first",
-        )
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Steps `first` to `last` of one part, by its own count. `before`: steps and tokens of the parts before it."""
+
+    part: Part
+    before: tuple[int, int]
+    first: int
+    last: int
+
+    @property
+    def directory(self) -> str:
+        """Where the part's files stand in a run."""
+        return f"train/{self.part.name}" if self.part.name else "train"
+
+
+def _stretches(recipe: Recipe, first: int, last: int) -> list[Stretch]:
+    """The range, by part. Steps of all parts are counted one after another, in the order of the recipe."""
+    found, steps, tokens = [], 0, 0
+    for part in parts_of(recipe):
+        count = n_steps(part.spec)
+        begin, end = max(first - steps, 1), min(last - steps, count)
+        if begin <= end:
+            found.append(Stretch(part=part, before=(steps, tokens), first=begin, last=end))
+        steps, tokens = steps + count, tokens + count * part.spec.batch_sequences * part.spec.sequence
+    return found
+
+
+def _check_range(job: Job, first: int, last: int, finished: bool) -> None:
+    """Raises UsageError: a step was not recorded."""
+    parts = parts_of(job.recipe)
+    total = sum(n_steps(part.spec) for part in parts)
+    if finished or len(parts) == 1:
+        end = total if finished else max(read_rows(job.directory("train") / METRICS), default=0)
+        if last > end:
+            what = (
+                f"the run has {total} steps" if finished else f"the run has recorded {end} of {total} steps"
+            )
+            raise UsageError(
+                f"--steps {first}..{last} goes beyond the end: {what}",
+                remedy=f"allowed: a range within 1..{end}" if end else "train a step first",
+            )
+        return
+    for stretch in _stretches(job.recipe, first, min(last, total)):
+        path = job.out / stretch.directory / METRICS
+        end = max(read_rows(path), default=0) if path.is_file() else 0
+        if stretch.last > end or last > total:
+            begin = stretch.before[0] + 1
+            raise UsageError(
+                f"--steps {first}..{last}: {stretch.directory} has recorded {end} of {n_steps(stretch.part.spec)} steps",
+                remedy=f"allowed in this part: a range within {begin}..{begin + end - 1}"
+                if end
+                else "train it first",
+            )
 
 
 def _fits(checkpoint: Checkpoint, run: Run) -> bool:
-    """Whether the state has the names and shapes of this model."""
-    state = {name: tensor.shape for name, tensor in run.model.state_dict().items()}
+    """Whether the state has the names and shapes of what this run trains."""
+    state = {name: tensor.shape for name, tensor in run.state().items()}
     names = set(run.names.values())
     return {n: t.shape for n, t in checkpoint.model.items()} == state and all(
         key.rpartition(".")[0] in names for key in checkpoint.optimizer
     )
 
 
-def _find_checkpoint(directory: Path, before: int, run: Run, findings: Findings) -> Checkpoint | None:
-    """The newest usable checkpoint after at most `before` steps."""
+def _find_checkpoint(out: Path, stretch: Stretch, run: Run, findings: Findings) -> Checkpoint | None:
+    """The newest usable checkpoint of the part before the stretch."""
+    directory, before = out / stretch.directory, stretch.first - 1
     for step in reversed([s for s in checkpoint_steps(directory) if 0 < s <= before]):
         path = checkpoint_path(directory, step)
         try:
             checkpoint = read_checkpoint(path)
         except (SafetensorError, ValueError, KeyError, TypeError, struct.error):
-            findings.warn(f"train/{path.name} is damaged: passed over")
+            findings.warn(f"{stretch.directory}/{path.name} is damaged: passed over")
             continue
         if checkpoint.step != step or not _fits(checkpoint, run):
-            findings.warn(f"train/{path.name} is not of this run: passed over")
+            findings.warn(f"{stretch.directory}/{path.name} is not of this run: passed over")
             continue
         if checkpoint.key != run.key:
             findings.warn(
-                f"train/{path.name} was written under another key: another version or an older recipe"
+                f"{stretch.directory}/{path.name} was written under another key: another version or an older recipe"
             )
         return checkpoint
     return None
 
 
-def _check_checkpoint(
-    checkpoint: Checkpoint, run: Run, directory: Path, traces: list[Source]
-) -> list[Difference]:
+def _check_checkpoint(checkpoint: Checkpoint, run: Run, where: str, traces: list[Source]) -> list[Difference]:
     """The checkpoint against the trace: its chain, and its weights when it stands at a trace point."""
     step = checkpoint.step
-    where = f"train/{checkpoint_path(directory, step).name}"
     for source in traces:
+        if source.before is not None:  # of all parts: its chain is another
+            continue
         before = max((s for s in source.rows if s <= step), default=0)
         row = source.rows.get(before, {"chain": CHAIN_START})
         actual = {"chain": checkpoint.chain}
@@ -171,23 +219,103 @@ def _check_checkpoint(
     return []
 
 
-def _replay(run: Run, last: int, comparison: Comparison) -> Difference | None:
+def _replay(run: Run, last: int, comparison: Comparison, n_before: int) -> Difference | None:
+    """The first difference of the part's steps up to `last`, under the count of all parts."""
     run.recorder, run.last = (lambda _directory, _step: comparison), last
     try:
         run.train()
     except StepDiffersError as error:
-        return error.difference
+        found = error.difference
+        own = {source.name for source in (*comparison.metrics, *comparison.traces) if source.before is None}
+        step = (found.step or 0) + (n_before if found.where in own else 0)
+        return replace(found, step=step)
     except TrainingError as error:
-        step = run.step + 1
-        row = comparison.metrics[0].rows.get(step, {})
+        source = comparison.metrics[0]
+        step = run.step + 1 + n_before
+        row = source.rows.get(step if source.before else run.step + 1, {})
         return Difference(
-            where=comparison.metrics[0].name,
-            step=step,
-            field="loss",
-            expected=row.get("loss"),
-            actual=error.what,
+            where=source.name, step=step, field="loss", expected=row.get("loss"), actual=error.what
         )
     return None
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What the stretches that were executed gave."""
+
+    started_from: str | None = None
+    end: int | None = None  # the last step executed, under the count of all parts
+    begin: int | None = None
+    steps: int = 0
+    trace_points: int = 0
+
+
+def _sources(
+    job: Job, stretch: Stretch, artifact: Artifact | None, finished: bool
+) -> tuple[list[Source], list[Source]]:
+    """What a stretch is held against: of a part, the joined records first when there are some, then its own."""
+    if not stretch.part.name:
+        return run_sources(job.out, artifact)
+    own = run_sources(job.out, None, stretch.part.name)
+    if not finished:
+        return own
+    joined = run_sources(job.out, artifact)
+    metrics, traces = (
+        [*(replace(source, before=stretch.before) for source in whole), *part]
+        for whole, part in zip(joined, own, strict=True)
+    )
+    return metrics, traces
+
+
+def _base(job: Job, part: Part, findings: Findings) -> tuple[Mapping[str, Tensor], str] | None:
+    """The trunk behind which an expert is trained again; None when its files are not what its manifest says."""
+    if part.trains == EXPERTS:
+        trunk = parts_of(job.recipe)[0]
+        directory = part_directory(job, trunk)
+        manifest = read_manifest(directory)
+        wrong = manifest_differences(manifest, None, directory) if manifest else []
+        if wrong:
+            findings.differences += wrong
+            return None
+    return base_of(job, part)
+
+
+def _audit_stretch(
+    job: Job,
+    stretch: Stretch,
+    sources: tuple[list[Source], list[Source]],
+    findings: Findings,
+    outcome: Outcome,
+) -> bool:
+    """Do the steps of one part again; whether they were the same."""
+    base = _base(job, stretch.part, findings)
+    if base is None:
+        return False
+    metrics, traces = sources
+    with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
+        scratch = Path(name)
+        run = training_run(job, scratch, stretch.part, base=base[0], base_root=base[1])
+        checkpoint = _find_checkpoint(job.out, stretch, run, findings)
+        origin, begin = "seed", 1
+        if checkpoint is not None:
+            source = checkpoint_path(job.out / stretch.directory, checkpoint.step)
+            origin, begin, run.key = f"{stretch.directory}/{source.name}", checkpoint.step + 1, checkpoint.key
+            wrong = _check_checkpoint(checkpoint, run, origin, traces)
+            if wrong:
+                findings.differences += wrong
+                outcome.started_from = outcome.started_from or origin
+                return False
+            shutil.copyfile(source, scratch / source.name)
+        comparison, n_before = Comparison(metrics, traces), stretch.before[0]
+        difference = _replay(run, stretch.last, comparison, n_before)
+    outcome.started_from = outcome.started_from or origin
+    outcome.begin = outcome.begin or n_before + begin
+    outcome.end = difference.step if difference else n_before + stretch.last
+    outcome.steps += comparison.n_metrics
+    outcome.trace_points += comparison.n_trace
+    if difference:
+        findings.differences.append(difference)
+    return difference is None
 
 
 def _result(path: Path, asked: tuple[int, int], findings: Findings, **more: Json) -> dict[str, Json]:
@@ -231,36 +359,22 @@ def audit_steps(
     findings = Findings(progress)
     recipe, out, artifact, facts = _bases(path, given, findings)
     check_supported(recipe)
-    if len(parts_of(recipe)) > 1:
-        raise UsageError(
-            f"{recipe.name} is trained in parts, whose steps are counted one after another",
-            where="--steps",
-            remedy="use --full, which trains all of them again",
-        )
     job = Job(recipe=recipe, out=out, progress=progress)
     asked = (first, last)
-    metrics, traces = run_sources(out, artifact)
     finished = read_manifest(job.directory("train")) is not None
-    _check_range(first, last, n_steps(recipe.train), metrics[0], finished)
+    _check_range(job, first, last, finished)
     if not _check_files(job, given is not None, artifact, facts, findings):
         return _result(path, asked, findings)
-    with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
-        scratch, trained = Path(name), job.directory("train")
-        run = training_run(job, scratch)
-        checkpoint = _find_checkpoint(trained, first - 1, run, findings)
-        origin, begin = "seed", 1
-        if checkpoint is not None:
-            source = checkpoint_path(trained, checkpoint.step)
-            origin, begin, run.key = f"train/{source.name}", checkpoint.step + 1, checkpoint.key
-            wrong = _check_checkpoint(checkpoint, run, trained, traces)
-            if wrong:
-                findings.differences += wrong
-                return _result(path, asked, findings, started_from=origin)
-            shutil.copyfile(source, scratch / source.name)
-        comparison = Comparison(metrics, traces)
-        difference = _replay(run, last, comparison)
-        if difference:
-            findings.differences.append(difference)
-    compared = {"steps": comparison.n_metrics, "trace_points": comparison.n_trace}
-    end = difference.step if difference else last
-    return _result(path, asked, findings, started_from=origin, executed=[begin, end], compared=compared)
+    outcome = Outcome()
+    for stretch in _stretches(recipe, first, last):
+        sources = _sources(job, stretch, artifact, finished)
+        if not _audit_stretch(job, stretch, sources, findings, outcome):
+            break
+    return _result(
+        path,
+        asked,
+        findings,
+        started_from=outcome.started_from,
+        executed=None if outcome.begin is None else [outcome.begin, outcome.end],
+        compared={"steps": outcome.steps, "trace_points": outcome.trace_points},
+    )

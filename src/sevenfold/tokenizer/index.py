@@ -7,7 +7,7 @@
         ids, 32 bytes a document; u16 number of the domain, one a document; end of file
 
 Little-endian. With it training finds the documents of one domain, and names those of a batch that went wrong.
-Memory: the file, 34 bytes a document.
+The file, 34 bytes a document, is mapped: reading it holds none of it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.errors import StorageError
-from sevenfold.core.files import read_bytes, write_bytes
+from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.files import write_bytes
+from sevenfold.core.mapped import Mapped
 
 MAGIC = b"S7DX"
 VERSION = 1
@@ -37,6 +38,7 @@ class DocumentIndex:
     domains: tuple[str, ...]
     domain_of: NDArray[np.uint16]
     ids: NDArray[np.uint8]
+    mapped: Mapped
 
     @property
     def n_documents(self) -> int:
@@ -46,12 +48,6 @@ class DocumentIndex:
     def id(self, document: int) -> str:
         """Id of a document: hex SHA-256 of its text."""
         return self.ids[document].tobytes().hex()
-
-    def of_domain(self, domain: str) -> NDArray[np.int64]:
-        """Numbers of the documents of a domain, ascending; none when the split has no such domain."""
-        if domain not in self.domains:
-            return np.zeros(0, np.int64)
-        return np.flatnonzero(self.domain_of == self.domains.index(domain))
 
 
 def write_index(path: Path, documents: Sequence[tuple[str, str]]) -> None:
@@ -68,10 +64,13 @@ def write_index(path: Path, documents: Sequence[tuple[str, str]]) -> None:
 
 def read_index(path: Path) -> DocumentIndex:
     """Read an index. Raises StorageError: it is missing, truncated, altered or of another version; it says which."""
-    data = read_bytes(path)
-    if len(data) < HEADER_BYTES:
-        raise _refusal(path, f"{len(data)} bytes, shorter than its header of {HEADER_BYTES}")
-    header = data[:DIGEST_OFFSET]
+    with storage(path):
+        size = path.stat().st_size
+        if size < HEADER_BYTES:
+            raise _refusal(path, f"{size} bytes, shorter than its header of {HEADER_BYTES}")
+        mapped = Mapped(path)
+    data = mapped.bytes
+    header = data[:DIGEST_OFFSET].tobytes()
     magic, version, n_domains, n_documents, n_names, zero = _HEADER.unpack(header)
     if magic != MAGIC:
         raise _refusal(path, f"magic {magic!r} at offset 0, expected {MAGIC!r}")
@@ -82,15 +81,16 @@ def read_index(path: Path) -> DocumentIndex:
         raise _refusal(
             path, f"{len(data)} bytes, but {n_documents} documents take {expected}: cut or altered"
         )
-    if hashlib.sha256(data[HEADER_BYTES:] + header).digest() != data[DIGEST_OFFSET:HEADER_BYTES]:
+    if mapped.digest(HEADER_BYTES, header) != data[DIGEST_OFFSET:HEADER_BYTES].tobytes():
         raise _refusal(path, "its SHA-256 does not match the one at offset 32: the file was altered")
-    domains = _names(path, data[HEADER_BYTES : HEADER_BYTES + n_names], n_domains)
+    domains = _names(path, data[HEADER_BYTES : HEADER_BYTES + n_names].tobytes(), n_domains)
     start = HEADER_BYTES + n_names
-    ids = np.frombuffer(data, np.uint8, n_documents * ID_BYTES, start).reshape(-1, ID_BYTES)
-    domain_of = np.frombuffer(data, "<u2", n_documents, start + n_documents * ID_BYTES)
+    end = start + n_documents * ID_BYTES
+    ids, domain_of = data[start:end].reshape(-1, ID_BYTES), data[end:].view("<u2")
     if n_documents and int(domain_of.max()) >= n_domains:
         raise _refusal(path, f"a document of domain {int(domain_of.max())}, but there are {n_domains}")
-    return DocumentIndex(domains=domains, domain_of=domain_of, ids=ids)
+    mapped.release()
+    return DocumentIndex(domains=domains, domain_of=domain_of, ids=ids, mapped=mapped)
 
 
 def _names(path: Path, data: bytes, count: int) -> tuple[str, ...]:

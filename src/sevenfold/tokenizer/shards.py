@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import atomic_writer
+from sevenfold.core.mapped import Mapped
 
 MAGIC = b"S7TK"
 VERSION = 1
@@ -29,7 +30,7 @@ HEADER_BYTES = 64
 DIGEST_OFFSET = 32
 OFFSET_BYTES = 8
 _HEADER = struct.Struct("<4sHBBIIQQ")
-_CHUNK = 1 << 24
+_CHUNK = 1 << 22  # tokens, or offsets, looked at together
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ class TokenFile:
     tokens: NDArray[np.uint16] | NDArray[np.uint32]
     offsets: NDArray[np.uint64]
     vocab_size: int
+    mapped: Mapped
+
+    def __len__(self) -> int:
+        """Number of tokens in all."""
+        return len(self.tokens)
+
+    def __getitem__(self, part: slice) -> NDArray[np.unsignedinteger]:
+        """A copy of the tokens of a slice without a step. However much is read, little stays in memory."""
+        found = self.tokens[part].copy()
+        self.mapped.was_read()
+        return found
 
     @property
     def n_tokens(self) -> int:
@@ -54,9 +66,9 @@ class TokenFile:
         """Number of documents."""
         return len(self.offsets) - 1
 
-    def document(self, index: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
-        """Tokens of one document (0 <= index < n_documents)."""
-        return self.tokens[int(self.offsets[index]) : int(self.offsets[index + 1])]
+    def document(self, index: int) -> NDArray[np.unsignedinteger]:
+        """Tokens of one document (0 <= index < n_documents), copied."""
+        return self[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
 
 def token_width(vocab_size: int) -> int:
@@ -108,7 +120,8 @@ def open_tokens(path: Path, *, verify: bool = True) -> TokenFile:
         size = path.stat().st_size
         if size < HEADER_BYTES:
             raise _refusal(path, f"{size} bytes, shorter than its header of {HEADER_BYTES}")
-        raw = np.memmap(path, dtype=np.uint8, mode="r")
+        mapped = Mapped(path)
+    raw = mapped.bytes
     header = raw[:HEADER_BYTES].tobytes()
     width, vocab_size, n_tokens = _checked_header(path, header, size)
     tokens_end = HEADER_BYTES + n_tokens * width
@@ -117,10 +130,17 @@ def open_tokens(path: Path, *, verify: bool = True) -> TokenFile:
         raise _refusal(path, f"padding at offset {tokens_end} is not zero")
     offsets = raw[offsets_start:].view("<u8")
     _check_offsets(path, offsets, n_tokens)
-    tokens = raw[HEADER_BYTES:tokens_end].view(f"<u{width}")
+    mapped.release()
+    file = TokenFile(
+        tokens=raw[HEADER_BYTES:tokens_end].view(f"<u{width}"),
+        offsets=offsets,
+        vocab_size=vocab_size,
+        mapped=mapped,
+    )
     if verify:
-        _check_body(path, raw, header, tokens, vocab_size)
-    return TokenFile(tokens=tokens, offsets=offsets, vocab_size=vocab_size)
+        _check_body(path, file, header)
+    mapped.scattered()
+    return file
 
 
 def _refusal(path: Path, what: str) -> StorageError:
@@ -159,20 +179,17 @@ def _check_offsets(path: Path, offsets: NDArray[np.uint64], n_tokens: int) -> No
         raise _refusal(
             path, f"document offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {n_tokens}"
         )
-    if not np.all(offsets[:-1] < offsets[1:]):
-        raise _refusal(path, "document offsets do not ascend: a document is empty, or they are altered")
+    for start in range(0, len(offsets) - 1, _CHUNK):
+        part = offsets[start : start + _CHUNK + 1]
+        if not np.all(part[:-1] < part[1:]):
+            raise _refusal(path, "document offsets do not ascend: a document is empty, or they are altered")
 
 
-def _check_body(
-    path: Path, raw: NDArray[np.uint8], header: bytes, tokens: NDArray[np.unsignedinteger], vocab_size: int
-) -> None:
-    hasher = hashlib.sha256()
-    for start in range(HEADER_BYTES, len(raw), _CHUNK):
-        hasher.update(raw[start : start + _CHUNK].data)
-    hasher.update(header[:DIGEST_OFFSET])
-    if hasher.digest() != header[DIGEST_OFFSET:]:
+def _check_body(path: Path, file: TokenFile, header: bytes) -> None:
+    if file.mapped.digest(HEADER_BYTES, header[:DIGEST_OFFSET]) != header[DIGEST_OFFSET:]:
         raise _refusal(path, "its SHA-256 does not match the one at offset 32: the file was altered")
-    for start in range(0, len(tokens), _CHUNK):
-        highest = int(tokens[start : start + _CHUNK].max())
-        if highest >= vocab_size:
-            raise _refusal(path, f"token id {highest} is outside a vocabulary of {vocab_size}")
+    for start in range(0, file.n_tokens, _CHUNK):
+        highest = int(file.tokens[start : start + _CHUNK].max())
+        file.mapped.release()
+        if highest >= file.vocab_size:
+            raise _refusal(path, f"token id {highest} is outside a vocabulary of {file.vocab_size}")

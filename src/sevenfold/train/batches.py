@@ -56,6 +56,9 @@ class Source(Protocol):
     def spans(self, step: int) -> list[tuple[str, int, int]]:
         """Of each row: domain, first token and end of its window in that domain's stream."""
 
+    def epochs(self, n_steps: int) -> dict[str, float]:
+        """How often a run of `n_steps` steps goes through each domain; "" where it does not tell domains apart."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
@@ -120,6 +123,10 @@ class Batches:
     def spans(self, step: int) -> list[tuple[str, int, int]]:
         """Domain, first token and end of each window."""
         return [(self.domain, start, start + self.width) for start in self.starts(step)]
+
+    def epochs(self, n_steps: int) -> dict[str, float]:
+        """How often a run of `n_steps` steps goes through the stream."""
+        return {self.domain: n_steps * self.batch_sequences / self.n_windows}
 
 
 def evaluation_starts(n_tokens: int, sequence: int, n_windows: int | None = None) -> list[int]:

@@ -9,6 +9,7 @@ cuts the stream into windows of its own and counts its batches from its first st
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -136,3 +137,11 @@ class StagedBatches:
         """Domain, first token and end of each window."""
         source, own = self._at(step)
         return source.spans(own)
+
+    def epochs(self, n_steps: int) -> dict[str, float]:
+        """How often a run of `n_steps` steps goes through each domain, all stages together."""
+        ends = [*(stage.first_step for stage in self.stages[1:]), n_steps]
+        total: Counter[str] = Counter()
+        for stage, end in zip(self.stages, ends, strict=True):
+            total.update(self.sources[stage].epochs(end - stage.first_step))
+        return dict(total)

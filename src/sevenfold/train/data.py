@@ -112,7 +112,7 @@ def _windows(job: Job, split: Split, part: Part) -> Source:
 def _cut(job: Job, split: Split, part: Part, sequence: int, batch_sequences: int) -> Batches | MixedBatches:
     first = leads(job)
     if not part.mix:
-        return Batches(tokens=split.file.tokens, sequence=sequence, batch_sequences=batch_sequences)
+        return Batches(tokens=split.file, sequence=sequence, batch_sequences=batch_sequences)
     streams = {
         domain: Batches(
             tokens=split.domain(domain),

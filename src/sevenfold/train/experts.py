@@ -32,7 +32,6 @@ from sevenfold.recipe.job import Job
 from sevenfold.train.data import open_data
 from sevenfold.train.environment import tools
 from sevenfold.train.jobs import build_model, run_key, training_run
-from sevenfold.train.mix import MixedBatches
 from sevenfold.train.parts import EXPERTS, Part, parts_of
 from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
 from sevenfold.train.schedule import n_steps
@@ -60,7 +59,7 @@ def train_part(job: Job, part: Part) -> Manifest:
     Raises:
         StorageError: an expert without its trunk, or see `loop.Run.train`.
     """
-    base, base_root = _base(job, part)
+    base, base_root = base_of(job, part)
     done = finished(job, part, base_root)
     if done is not None:
         job.progress.note(f"train/{part.name}: up to date")
@@ -90,8 +89,12 @@ def train_part(job: Job, part: Part) -> Manifest:
     return manifest
 
 
-def _base(job: Job, part: Part) -> tuple[dict[str, Tensor], str]:
-    """Weights of the trunk that an expert stands behind, and their root; nothing for the trunk itself."""
+def base_of(job: Job, part: Part) -> tuple[dict[str, Tensor], str]:
+    """Weights of the trunk that an expert stands behind, and their root; nothing for the trunk itself.
+
+    Raises:
+        StorageError: the trunk is not trained, or its files are damaged.
+    """
     if part.trains != EXPERTS:
         return {}, ""
     trunk = parts_of(job.recipe)[0]
@@ -142,9 +145,9 @@ def _join_records(job: Job, parts: tuple[Part, ...], directory: Path) -> None:
 
 def epochs(job: Job) -> dict[str, Json]:
     """How often the run goes through each domain of its mix, by part; nothing without a mix."""
+    if not job.recipe.corpus.mix:
+        return {}
     found: dict[str, Mapping[str, float]] = {}
     for part in parts_of(job.recipe):
-        batches = open_data(job, part).batches
-        if isinstance(batches, MixedBatches):
-            found[part.name or "all"] = batches.epochs(n_steps(part.spec))
-    return {"epochs": found} if found else {}
+        found[part.name or "all"] = open_data(job, part).batches.epochs(n_steps(part.spec))
+    return {"epochs": found}

@@ -12,7 +12,7 @@ The window of a place follows from its number alone: the data cursor stays the s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -21,19 +21,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import RecipeError
+from sevenfold.tokenizer.index import DocumentIndex
 from sevenfold.tokenizer.shards import TokenFile
 from sevenfold.train.batches import Batches
 
 MAX_PERIOD = 1_000_000
+BLOCK = 1024  # documents
 
 
 class DomainTokens:
-    """The documents of one domain, one behind the other, as one stream. Memory: 16 bytes a document."""
+    """The documents of one domain, one behind the other, as one stream.
 
-    def __init__(self, file: TokenFile, documents: NDArray[np.int64]) -> None:
-        self._file, self._documents = file, documents
-        first = file.offsets[documents].astype(np.int64)
-        self._ends = np.cumsum(file.offsets[documents + 1].astype(np.int64) - first)
+    Memory: 8 bytes for BLOCK documents of the file, of whatever domain; within a block they are counted when it is read.
+    """
+
+    def __init__(self, file: TokenFile, index: DocumentIndex, domain: str) -> None:
+        self._file, self._index = file, index
+        self._number = index.domains.index(domain) if domain in index.domains else len(index.domains)
+        totals = [self._totals(start) for start in range(0, file.n_documents, BLOCK * BLOCK)]
+        # Tokens of the domain up to the end of each block.
+        self._ends = np.cumsum(np.concatenate((np.zeros(0, np.int64), *totals)))
+
+    def _lengths(self, first: int, stop: int) -> NDArray[np.int64]:
+        """Tokens of documents [first, stop); 0 of those of another domain."""
+        mine = self._index.domain_of[first:stop] == self._number
+        return np.diff(self._file.offsets[first : stop + 1]).astype(np.int64) * mine
+
+    def _totals(self, first: int) -> NDArray[np.int64]:
+        """Tokens of the domain in each of up to BLOCK blocks."""
+        lengths = self._lengths(first, min(first + BLOCK * BLOCK, self._file.n_documents))
+        self._file.mapped.release()
+        self._index.mapped.release()
+        return np.add.reduceat(lengths, range(0, len(lengths), BLOCK))
 
     def __len__(self) -> int:
         """Tokens of the domain."""
@@ -42,22 +61,29 @@ class DomainTokens:
     def __getitem__(self, part: slice) -> NDArray[np.integer]:
         """The tokens of a slice without a step, from as many documents as it touches."""
         start, stop, _ = part.indices(len(self))
-        pieces = []
-        for place in self._places(start, stop):
-            document = self._file.document(int(self._documents[place]))
-            begin = int(self._ends[place]) - len(document)
-            pieces.append(document[max(0, start - begin) : stop - begin])
+        pieces = [
+            self._file.document(document)[max(0, start - begin) : stop - begin]
+            for document, begin in self._places(start, stop)
+        ]
         return np.concatenate(pieces) if pieces else self._file.tokens[:0]
 
-    def _places(self, start: int, stop: int) -> range:
+    def _places(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Number, and first token in this stream, of each document that tokens [start, stop) come from."""
         if stop <= start:
-            return range(0)
-        first, last = np.searchsorted(self._ends, (start, stop - 1), side="right")
-        return range(int(first), int(last) + 1)
+            return
+        first, last = (int(b) for b in np.searchsorted(self._ends, (start, stop - 1), side="right"))
+        for block in range(first, last + 1):
+            number = block * BLOCK
+            lengths = self._lengths(number, min(number + BLOCK, self._file.n_documents))
+            self._index.mapped.was_read()
+            self._file.mapped.was_read()
+            ends = np.cumsum(lengths) + (int(self._ends[block - 1]) if block else 0)
+            for place in np.flatnonzero((lengths > 0) & (ends > start) & (ends - lengths < stop)):
+                yield number + int(place), int(ends[place] - lengths[place])
 
     def documents(self, start: int, stop: int) -> list[int]:
         """Numbers of the documents that tokens [start, stop) come from."""
-        return [int(self._documents[place]) for place in self._places(start, stop)]
+        return [document for document, _ in self._places(start, stop)]
 
 
 def weights(mix: Mapping[str, float]) -> dict[str, int]:

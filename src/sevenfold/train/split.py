@@ -31,7 +31,7 @@ class Split:
 
     def domain(self, name: str) -> DomainTokens:
         """The stream of a domain."""
-        return DomainTokens(self.file, self.index.of_domain(name))
+        return DomainTokens(self.file, self.index, name)
 
     def documents(self, domain: str, start: int, stop: int) -> list[str]:
         """Ids of the documents that tokens [start, stop) come from, of a domain's stream or of all ("")."""

@@ -1,0 +1,54 @@
+"""A file mapped into memory for reading here and there, whose pages are given back as it is read.
+
+A mapped page stays in a process's resident memory until the system is short of it, so reading 100 GB by windows would look like
+100 GB held. What was read stays in the system's cache, where it costs nobody anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import storage
+
+READS = 16  # between two releases: one may map a page of 2 MiB, however little is read of it
+_CHUNK = 1 << 24
+
+
+class Mapped:
+    """bytes: u8 [size], read-only. Arrays made from it are views and live as long as the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StorageError: the file is missing or empty."""
+        with storage(path), path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._n_reads = 0
+
+    def release(self) -> None:
+        """Give the pages back; the views stay, and read again from the system's cache."""
+        self._map.madvise(mmap.MADV_DONTNEED)
+        self._n_reads = 0
+
+    def was_read(self) -> None:
+        """Called after each read of a place; now and then the pages are given back."""
+        self._n_reads += 1
+        if self._n_reads >= READS:
+            self.release()
+
+    def digest(self, start: int, tail: bytes) -> bytes:
+        """SHA-256 of the bytes from `start` to the end, then of `tail`; in constant memory."""
+        hasher = hashlib.sha256()
+        for place in range(start, len(self.bytes), _CHUNK):
+            hasher.update(self.bytes[place : place + _CHUNK].data)
+            self.release()
+        hasher.update(tail)
+        return hasher.digest()
+
+    def scattered(self) -> None:
+        """From now on reads are far apart: do not read ahead."""
+        self._map.madvise(mmap.MADV_RANDOM)
