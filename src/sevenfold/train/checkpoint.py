@@ -133,12 +133,13 @@ def _read_file(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[s
         names = file.keys()
         if ranks is None or ranks.is_alone:
             return meta, {name: file.get_tensor(name) for name in names}
-        return meta, {name: _own(file.get_slice(name), name, ranks) for name in names}
+        return meta, {name: _own(file, name, ranks) for name in names}
 
 
-def _own(part: Any, name: str, ranks: Ranks) -> Tensor:
+def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
+    part = file.get_slice(name)
     shape = part.get_shape()
-    return part[ranks.rows(shape[0])] if shape and name != _RNG else part[:]
+    return part[ranks.rows(shape[0])] if shape and name != _RNG else file.get_tensor(name)
 
 
 def read_checkpoint(path: Path, ranks: Ranks | None = None) -> Checkpoint:
