@@ -70,7 +70,7 @@ STAGES = (
         needs=("tokenizer",),
         sections=("model", "train", "context"),
         keeps=True,
-        version=2,
+        version=3,
     ),
     Stage(
         name="quantize",

@@ -70,7 +70,7 @@ def test_bf16_is_in_the_products_alone() -> None:
     layer = Linear(8, 4)
     layer.weight.data.normal_(generator=torch.Generator().manual_seed(1))
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(2))
-    with autocast("bf16"):
+    with autocast("bf16", torch.device("cpu")):
         low = layer(x)
     assert low.dtype == torch.bfloat16
     low.float().sum().backward()

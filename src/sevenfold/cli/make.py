@@ -211,14 +211,28 @@ def train(
     if dry_run:
         _forecast(recipe, as_json)
         return
+    from dataclasses import replace
+
     from sevenfold.core.errors import UsageError
+    from sevenfold.core.log import Silent
 
     if out is None:
         raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
-    job = make_job(recipe, out)
+    if phase is None and expert is not None:
+        raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
+    from sevenfold.train.ranks import joined
+
+    with joined() as ranks:
+        if ranks.is_first:
+            _train(make_job(recipe, out), force, phase, expert)
+        else:
+            from sevenfold.train.experts import follow
+
+            follow(replace(make_job(recipe, out), progress=Silent()))
+
+
+def _train(job: Job, force: bool, phase: str | None, expert: str | None) -> None:
     if phase is None:
-        if expert is not None:
-            raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
         run_one("train", job, force)
         return
     from sevenfold import pipeline

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,13 @@ def sha256_file(path: Path) -> str:
 
 def digest(tag: str, *parts: bytes | str) -> str:
     """Hex SHA-256 over a tag and parts, each preceded by its length as u64 big-endian."""
+    return digest_of(tag, parts)
+
+
+def digest_of(tag: str, parts: Iterable[bytes | str]) -> str:
+    """`digest` of parts that are made one at a time."""
     hasher = hashlib.sha256()
-    for part in (tag, *parts):
+    for part in chain((tag,), parts):
         raw = part.encode() if isinstance(part, str) else part
         hasher.update(len(raw).to_bytes(8, "big"))
         hasher.update(raw)

@@ -7,6 +7,7 @@ D d_model, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ class Transformer(nn.Module):
         routed = isinstance(self.spec.moe, TokenRouted)
         if routed and self.expert_of_token is None:
             raise ValueError("set expert_of_token from the tokenizer's router table first")
-        experts_BT = self.expert_of_token[ids_BT] if routed and self.expert_of_token is not None else None
+        experts_BT = self.expert_of_token.to(ids_BT.device)[ids_BT] if routed and self.expert_of_token is not None else None
         segments = None if self.document_start is None else document_segments(ids_BT, self.document_start)
         x_BTD = self.embedding(ids_BT)
         blocks = list(self.layers.values())
@@ -112,18 +113,25 @@ class Transformer(nn.Module):
             return hidden_BTD @ self.head_weight.t()
         return product(hidden_BTD, self.head_weight)
 
-    @torch.no_grad()
-    def initialize(self, generator: torch.Generator, std: float) -> None:
-        """Normal weights in name order; projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
+    def initial(self, generator: torch.Generator, std: float) -> Iterator[tuple[str, Tensor]]:
+        """Whole first weights in name order, float32, one at a time, so that a rank can keep its rows of each: normal;
+        projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
         depth = self.spec.n_layers + (
             self.spec.moe.n_layers if isinstance(self.spec.moe, ExpertStacks) else 0
         )
         for name, parameter in sorted(self.named_parameters()):
             if parameter.dim() == 1:
-                parameter.fill_(1.0)
+                yield name, torch.ones(parameter.shape)
                 continue
             branch_end = name.endswith(("o_proj.weight", "down_proj.weight"))
-            parameter.normal_(0.0, std / math.sqrt(2 * depth) if branch_end else std, generator=generator)
+            width = std / math.sqrt(2 * depth) if branch_end else std
+            yield name, torch.empty(parameter.shape).normal_(0.0, width, generator=generator)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator, std: float) -> None:
+        """Set the weights as `initial` says."""
+        for name, value in self.initial(generator, std):
+            self.get_parameter(name).copy_(value)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -332,6 +332,8 @@ class TrainSpec(Section):
     micro_batch_sequences: Positive | None = None
     packing: Literal["stream", "documents"] = "stream"  # documents: attention stays inside each
     precision: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
+    # How the gradients of several ranks are added; ordered: in the order of the micro-batches, the same bytes on any number.
+    reduction: Literal["ordered", "fast"] = "ordered"
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(gt=0.0, le=1.0)
     min_learning_rate_ratio: Ratio = 0.0

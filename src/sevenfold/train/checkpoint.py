@@ -1,33 +1,40 @@
 """Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
 
-`key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state. The last two are
-kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the middle is cheap.
+A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each of
+which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state. The
+last two are kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the middle
+is cheap.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import struct
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sevenfold.core.errors import storage
-from sevenfold.core.files import read_bytes, remove_partials, write_bytes
-from sevenfold.core.hashing import canonical_json
+from sevenfold.core.files import remove_partials, write_bytes
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.train import checkpoint_shards
+from sevenfold.train.ranks import Ranks
+from sevenfold.train.shards import like
 
 KEPT = 2
 _META = "sevenfold"
 _META_FIELDS = ("key", "step", "chain", "seed", "losses", "environment")
 _RNG = "rng.state"
-_NAME = re.compile(r"checkpoint-(\d{8,})\.safetensors")
+_NAME = re.compile(r"checkpoint-(\d{8,})\.(safetensors|sharded)")
+# What reading a damaged checkpoint raises.
+DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +52,27 @@ class Checkpoint:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def checkpoint_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps stands."""
+def _file(directory: Path, step: int) -> Path:
     return directory / f"checkpoint-{step:08d}.safetensors"
 
 
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps stands: the file, or the directory of shards where there is one."""
+    shards = checkpoint_shards.path_of(directory, step)
+    return shards if shards.is_dir() else _file(directory, step)
+
+
 def checkpoint_steps(directory: Path) -> list[int]:
-    """Steps that have a checkpoint file, ascending."""
-    found = (_NAME.fullmatch(path.name) for path in directory.glob("checkpoint-*.safetensors"))
-    return sorted(int(match.group(1)) for match in found if match)
+    """Steps that have a checkpoint, ascending."""
+    found = (_NAME.fullmatch(path.name) for path in directory.glob("checkpoint-*"))
+    return sorted({int(match.group(1)) for match in found if match})
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def prune(directory: Path, newest: int, keep_every: int) -> None:
@@ -67,27 +86,69 @@ def prune(directory: Path, newest: int, keep_every: int) -> None:
     for step in steps:
         if step > newest or not (step in last or (keep_every and step % keep_every == 0)):
             with storage(directory):
-                checkpoint_path(directory, step).unlink()
+                _remove(checkpoint_path(directory, step))
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    tensors = {f"model.{n}": t for n, t in checkpoint.model.items()}
+    tensors |= {f"optimizer.{n}": t for n, t in checkpoint.optimizer.items()}
+    return tensors | {_RNG: checkpoint.rng}
+
+
+def _meta(checkpoint: Checkpoint) -> dict[str, Json]:
+    return {name: getattr(checkpoint, name) for name in _META_FIELDS}
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0) -> Path:
-    """Write atomically, then drop what `prune` does not keep. Raises StorageError."""
-    tensors = {f"model.{n}": t for n, t in checkpoint.model.items()}
-    tensors |= {f"optimizer.{n}": t for n, t in checkpoint.optimizer.items()}
-    tensors[_RNG] = checkpoint.rng
-    meta = canonical_json({name: getattr(checkpoint, name) for name in _META_FIELDS}).decode()
-    path = checkpoint_path(directory, checkpoint.step)
-    write_bytes(path, save_tensors({n: t.contiguous() for n, t in tensors.items()}, {_META: meta}))
+    """Write one file atomically, then drop what `prune` does not keep. Raises StorageError."""
+    path = _file(directory, checkpoint.step)
+    tensors = {n: t.contiguous() for n, t in _tensors(checkpoint).items()}
+    write_bytes(path, save_tensors(tensors, {_META: canonical_json(_meta(checkpoint)).decode()}))
+    with storage(directory):
+        _remove_shards(directory, checkpoint.step)
     prune(directory, checkpoint.step, keep_every)
     return path
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one file. Raises StorageError, or SafetensorError, ValueError, KeyError, struct.error when it is damaged."""
-    data = read_bytes(path)
-    (length,) = struct.unpack_from("<Q", data)
-    meta = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_META])
-    tensors = load_tensors(data)
+def _remove_shards(directory: Path, step: int) -> None:
+    shards = checkpoint_shards.path_of(directory, step)
+    if shards.is_dir():
+        shutil.rmtree(shards)
+
+
+def save_shards(directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_every: int = 0) -> None:
+    """Write a directory with all ranks, each its own rows; a collective. Raises StorageError."""
+    checkpoint_shards.write(
+        directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks
+    )
+    if ranks.is_first:
+        prune(directory, checkpoint.step, keep_every)
+    ranks.wait()
+
+
+def _read_file(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:
+    """Meta and tensors of a file; of a rank among several, its rows, which are all that is read."""
+    with storage(path), safe_open(path, framework="pt") as file:
+        meta = json.loads((file.metadata() or {})[_META])
+        names = file.keys()
+        if ranks is None or ranks.is_alone:
+            return meta, {name: file.get_tensor(name) for name in names}
+        return meta, {name: _own(file, name, ranks) for name in names}
+
+
+def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
+    part = file.get_slice(name)
+    shape = part.get_shape()
+    return part[ranks.rows(shape[0])] if shape and name != _RNG else file.get_tensor(name)
+
+
+def read_checkpoint(path: Path, ranks: Ranks | None = None) -> Checkpoint:
+    """Read one checkpoint: this rank's rows of each tensor; a collective where there are several.
+
+    Raises StorageError, or one of DAMAGE when it is damaged.
+    """
+    read = checkpoint_shards.read if path.is_dir() else _read_file
+    meta, tensors = read(path, ranks)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -105,18 +166,50 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def latest_checkpoint(directory: Path, key: str) -> Checkpoint | None:
+def latest_checkpoint(directory: Path, key: str, ranks: Ranks | None = None) -> Checkpoint | None:
     """Newest readable checkpoint of this run, or None. Damaged ones and those of another run are passed over."""
-    if not directory.is_dir():
-        return None
+    if ranks is None or ranks.is_alone:
+        return _latest(directory, key)
+    # The first rank looks, so that all go on from the same one.
+    path = ranks.told(_usable(directory, key) if ranks.is_first else None)
+    return None if path is None else read_checkpoint(path, ranks)
+
+
+def _clean(directory: Path) -> None:
     remove_partials(directory)
-    for path in sorted(directory.glob("checkpoint-*.safetensors"), reverse=True):
+    checkpoint_shards.remove_partials(directory)
+
+
+def _candidates(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    _clean(directory)
+    return [checkpoint_path(directory, step) for step in reversed(checkpoint_steps(directory))]
+
+
+def _latest(directory: Path, key: str) -> Checkpoint | None:
+    for path in _candidates(directory):
         try:
             checkpoint = read_checkpoint(path)
-        except (SafetensorError, ValueError, KeyError, struct.error):
+        except DAMAGE:
             continue
         if checkpoint.key == key:
             return checkpoint
+    return None
+
+
+def _usable(directory: Path, key: str) -> Path | None:
+    for path in _candidates(directory):
+        try:
+            if path.is_dir():
+                meta = checkpoint_shards.checked(path)
+            else:
+                with safe_open(path, framework="pt") as file:
+                    meta = json.loads((file.metadata() or {})[_META])
+        except DAMAGE:
+            continue
+        if meta["key"] == key:
+            return path
     return None
 
 
@@ -136,4 +229,4 @@ def restore_optimizer(
     by_name = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
         name, _, slot = key.rpartition(".")
-        optimizer.state[by_name[name]][slot] = value.clone()
+        optimizer.state[by_name[name]][slot] = like(by_name[name], value.clone())

@@ -16,10 +16,19 @@ import torch
 from sevenfold.model.causal import kernel_name
 from sevenfold.model.linear import backend_name
 
+CPU = torch.device("cpu")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def tools() -> dict[str, str]:
+def gpu_model(device: torch.device) -> dict[str, str]:
+    """Name and compute capability of the GPU that a run is computed on; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    major, minor = torch.cuda.get_device_capability(device)
+    return {"gpu": f"{torch.cuda.get_device_name(device)} ({major}.{minor})"}
+
+
+def tools(device: torch.device = CPU) -> dict[str, str]:
     """What a manifest records: versions and kinds, nothing that names one machine."""
     return {
         "torch": torch.__version__,
@@ -27,6 +36,7 @@ def tools() -> dict[str, str]:
         "attention": kernel_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
+        **gpu_model(device),
     }
 
 
@@ -40,9 +50,9 @@ def cpu_model() -> str:
     return platform.processor()
 
 
-def environment() -> dict[str, str]:
+def environment(device: torch.device = CPU) -> dict[str, str]:
     """`tools`, the processor and the flags of the kernels: what a checkpoint records."""
-    return tools() | {
+    return tools(device) | {
         "cpu": cpu_model(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),

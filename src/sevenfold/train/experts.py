@@ -33,6 +33,7 @@ from sevenfold.train.data import open_data
 from sevenfold.train.environment import tools
 from sevenfold.train.jobs import build_model, run_key, training_run
 from sevenfold.train.parts import EXPERTS, Part, parts_of
+from sevenfold.train.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
 from sevenfold.train.schedule import n_steps
 
@@ -70,7 +71,7 @@ def train_part(job: Job, part: Part) -> Manifest:
         (directory / MANIFEST_NAME).unlink(missing_ok=True)
     run = training_run(job, directory, part, base=base, base_root=base_root)
     run.train()
-    write_bytes(directory / PART_WEIGHTS, save_tensors({n: t.contiguous() for n, t in run.state().items()}))
+    write_bytes(directory / PART_WEIGHTS, save_tensors({n: t.contiguous() for n, t in run.weights().items()}))
     outputs = hash_outputs(directory, [PART_WEIGHTS, METRICS, TRACE])
     manifest = Manifest(
         stage=f"train/{part.name}",
@@ -80,13 +81,28 @@ def train_part(job: Job, part: Part) -> Manifest:
         inputs={"tokenizer": job.manifest("tokenizer").root} | ({"trunk": base_root} if base_root else {}),
         outputs=outputs,
         root=output_root(outputs),
-        tools=tools(),
+        tools=tools(run.ranks.device),
         seed=part.spec.seed,
-        facts={"n_steps": n_steps(part.spec)},
+        facts={"n_steps": n_steps(part.spec), **ranks_recorded(part.spec, run.ranks)},
     )
     write_manifest(directory, manifest)
     job.progress.note(f"train/{part.name}: done, root {manifest.root[:16]}")
     return manifest
+
+
+def follow(job: Job) -> None:
+    """What every rank but the first does: train with it each part that it names, until it names no more.
+
+    Raises as `train_part` does.
+    """
+    ranks = here()
+    while (name := ranks.told("")) is not None:
+        part = next(part for part in parts_of(job.recipe) if part.name == name)
+        base, base_root = base_of(job, part)
+        run = training_run(job, part_directory(job, part), part, base=base, base_root=base_root)
+        run.train()
+        run.weights()
+    dismiss()
 
 
 def base_of(job: Job, part: Part) -> tuple[dict[str, Tensor], str]:

@@ -16,7 +16,8 @@ from sevenfold.train.curriculum import context_stages
 from sevenfold.train.data import load_tokenizer, open_data, read_router
 from sevenfold.train.loop import Run
 from sevenfold.train.parts import Part, parts_of
-from sevenfold.train.precision import FP8_NOTE, used
+from sevenfold.train.precision import fallback_note
+from sevenfold.train.ranks import here
 from sevenfold.train.watch import Gauge
 
 
@@ -56,11 +57,13 @@ def training_run(
     Raises:
         StorageError: a file is missing, or there is too little data.
     """
-    part = part or parts_of(job.recipe)[0]
+    part, ranks = part or parts_of(job.recipe)[0], here()
+    if ranks.is_first:
+        ranks.told(part.name)  # the others build the same run (`experts.follow`)
     data, model = open_data(job, part), build_model(job)
     trained = part.trained(name for name, _ in model.named_parameters())
-    if used(part.spec.precision) != part.spec.precision:
-        job.progress.note(FP8_NOTE)
+    if note := fallback_note(part.spec.precision, ranks.device):
+        job.progress.note(note)
     return Run(
         model=model,
         spec=part.spec,
@@ -75,6 +78,7 @@ def training_run(
         purpose=f"/{part.name}" if part.name else "",
         blame=data.blame,
         gauge=_gauge(job, part),
+        ranks=ranks,
     )
 
 

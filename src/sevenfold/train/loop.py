@@ -5,7 +5,8 @@ one thread and two give the same weights (tests/train).
 
 The law of accumulation: the gradient of a step is the sum over its terms in their order, and in each over micro-batches of
 `micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A product over more rows rounds differently, so the
-micro-batch is part of the recipe and decides bits; who computes which micro-batch, and when, does not.
+micro-batch is part of the recipe and decides bits; who computes which micro-batch, and when, does not. So several ranks
+(`ranks`, `shards`) give the weights, the records and the trace of one.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sevenfold.core.errors import TrainingError
 from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.rng import derive_seed
-from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.checkpoint import (
@@ -36,12 +36,16 @@ from sevenfold.train.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    save_shards,
 )
 from sevenfold.train.curriculum import ContextStage, stage_at
 from sevenfold.train.environment import differences, environment
-from sevenfold.train.precision import autocast
-from sevenfold.train.records import CHAIN_START, Recorder, Records, is_trace_point, trace_row
+from sevenfold.train.precision import convert
+from sevenfold.train.ranks import Ranks, here, ranks_recorded
+from sevenfold.train.records import CHAIN_START, Recorder, Records, Unrecorded, is_trace_point, trace_row
 from sevenfold.train.schedule import learning_rate, n_steps
+from sevenfold.train.shards import Shards, local, row_squares, whole
+from sevenfold.train.step import Pass, check_share, micro_batches
 from sevenfold.train.terms import Term, TermLoss, metric_fields
 from sevenfold.train.watch import Gauge, Guard
 
@@ -57,13 +61,12 @@ def ordered_sum(values: Tensor) -> Tensor:
     return values.reshape(())
 
 
-def clip_gradients(parameters: list[Tensor], max_norm: float) -> float:
+def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks | None = None) -> float:
     """Scale all gradients so that their joint L2 norm is at most `max_norm`; return the norm before."""
-    squares = [p.grad.flatten(1).square().sum(1) if p.dim() > 1 else p.grad.square() for p in parameters]
-    norm = math.sqrt(float(ordered_sum(torch.cat(squares))))
+    norm = math.sqrt(float(ordered_sum(row_squares(parameters, ranks or here()))))
     if norm > max_norm:
         for p in parameters:
-            p.grad.mul_(max_norm / norm)
+            local(p.grad).mul_(max_norm / norm)
     return norm
 
 
@@ -120,6 +123,7 @@ class Run:
     base: Mapping[str, Tensor] = field(default_factory=dict)
     purpose: str = ""
     blame: Callable[[int], Json] = lambda _step: None
+    ranks: Ranks = field(default_factory=here)
     gauge: Gauge = field(default_factory=Gauge)
     last: int | None = None
     step: int = 0
@@ -128,6 +132,9 @@ class Run:
     def __post_init__(self) -> None:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.trained is None or name in self.trained)
+        check_share(self.terms, self.spec, self.ranks)
+        convert(self.model, self.spec.precision, self.ranks.device)
+        self.shards = Shards(self.model, self.ranks, self.spec.reduction)
         named = {n: p for n, p in sorted(self.model.named_parameters()) if p.requires_grad}
         self.parameters, self.names = list(named.values()), {p: n for n, p in named.items()}
         self.model.recompute = self.spec.activation_checkpointing
@@ -141,73 +148,77 @@ class Run:
         self.optimizer = kind(groups, lr=0.0, betas=self.spec.betas, eps=self.spec.eps, fused=True)
         self.guard = Guard(spike=self.spec.spike)
 
-    def state(self) -> dict[str, Tensor]:
-        """The weights that this run trains, by name."""
-        return {name: parameter.detach() for parameter, name in self.names.items()}
+    def _state(self) -> dict[str, Tensor]:
+        """The weights that belong to this run: those it trains, or all of the model; this rank's rows of each."""
+        if self.trained is not None:
+            return {name: parameter.detach() for parameter, name in self.names.items()}
+        return self.model.state_dict()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole weights that belong to this run, on the CPU of the first rank; a collective. Others get nothing."""
+        return self._gathered(self._state())
+
+    def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        parts = ((name, whole(tensor)) for name, tensor in tensors.items())
+        return {name: tensor.cpu() for name, tensor in parts if self.ranks.is_first}
+
+    def environment(self) -> dict[str, str]:
+        """What a checkpoint records beside the state; the number of ranks where it decides bits."""
+        recorded = {name: str(value) for name, value in ranks_recorded(self.spec, self.ranks).items()}
+        return environment(self.ranks.device) | recorded
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "init"))
+        for name, value in self.model.initial(generator, self.spec.init_std):
+            self.shards.put(self.model.get_parameter(name), self.base.get(name, value))
 
     def start(self) -> None:
         """Initialise from the seed, or go on from the newest checkpoint of this run."""
-        torch.manual_seed(derive_seed(self.spec.seed, f"dropout{self.purpose}"))
-        checkpoint = latest_checkpoint(self.directory, self.key)
+        checkpoint = latest_checkpoint(self.directory, self.key, self.ranks)
         if checkpoint is None or self.trained is not None:
-            generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "init"))
-            self.model.initialize(generator, self.spec.init_std)
-            self.model.load_state_dict(dict(self.base), strict=False)
+            self._initialize()
         if checkpoint is None:
             return
-        self.model.load_state_dict(checkpoint.model, strict=self.trained is None)
+        with torch.no_grad():
+            for name, rows in checkpoint.model.items():
+                local(self.model.get_parameter(name)).copy_(rows)
         restore_optimizer(self.optimizer, self.names, checkpoint.optimizer)
         torch.set_rng_state(checkpoint.rng)
         self.step, self.chain = checkpoint.step, checkpoint.chain
         self.guard.losses[:] = checkpoint.losses
         self.progress.note(f"resuming at step {self.step} of {n_steps(self.spec)}")
-        for line in differences(checkpoint.environment, environment()):
+        for line in differences(checkpoint.environment, self.environment()):
             self.progress.note(f"warning: {line}; from step {self.step + 1} on the bits may differ")
 
-    def save(self) -> None:
-        """Write a checkpoint of the present state."""
-        save_checkpoint(
-            self.directory,
-            Checkpoint(
-                key=self.key,
-                step=self.step,
-                chain=self.chain,
-                model=self.state() if self.trained is not None else self.model.state_dict(),
-                optimizer=optimizer_tensors(self.optimizer, self.names),
-                rng=torch.get_rng_state(),
-                seed=self.spec.seed,
-                losses=tuple(self.guard.losses),
-                environment=environment(),
-            ),
-            self.spec.keep_every,
+    def save(self, *, is_last: bool = False) -> None:
+        """Write a checkpoint of the present state: a rank alone a file, several a directory; the last one always a file."""
+        state, moments = self._state(), optimizer_tensors(self.optimizer, self.names)
+        as_file = is_last or self.ranks.is_alone
+        if as_file:
+            state, moments = self._gathered(state), self._gathered(moments)
+        checkpoint = Checkpoint(
+            key=self.key,
+            step=self.step,
+            chain=self.chain,
+            model=state,
+            optimizer=moments,
+            rng=torch.get_rng_state(),
+            seed=self.spec.seed,
+            losses=tuple(self.guard.losses),
+            environment=self.environment(),
         )
+        if not as_file:
+            save_shards(self.directory, checkpoint, self.ranks, self.spec.keep_every)
+            return
+        if self.ranks.is_first:
+            save_checkpoint(self.directory, checkpoint, self.spec.keep_every)
+        self.ranks.wait()
 
     def _is_checkpoint(self) -> bool:
         spec = self.spec
         kept = spec.keep_every > 0 and self.step % spec.keep_every == 0
         return kept or self.step % spec.checkpoint_every == 0
-
-    def _term(self, term: Term) -> TermLoss:
-        """Forward and backward of one term of a step, in micro-batches."""
-        batch = torch.from_numpy(term.source.batch(self.step))
-        counted = term.source.counted(self.step)
-        n_tokens = batch.shape[0] * (batch.shape[1] - 1) if counted is None else int(counted.sum())
-        masks = None if counted is None else torch.from_numpy(counted)
-        micro = self.spec.micro_batch_sequences or batch.shape[0]
-        if self.stages:  # micro-batches keep their tokens when a curriculum makes rows longer
-            micro = max(1, micro * self.spec.sequence // (batch.shape[1] - 1))
-        total, rows = 0.0, []
-        for start in range(0, batch.shape[0], micro):
-            part = batch[start : start + micro]
-            with autocast(self.spec.precision):
-                hidden = self.model.hidden(part[:, :-1], self.stack)
-                mask = None if masks is None else masks[start : start + micro]
-                nats_B = sequence_losses(hidden, self.model.head_weight, part[:, 1:], mask)
-            loss = (nats_B / n_tokens).sum()
-            (loss if term.weight == 1.0 else term.weight * loss).backward()
-            total += float(loss.detach())
-            rows += nats_B.detach().tolist()
-        return TermLoss(term=term, loss=total, rows=rows, n_tokens=n_tokens)
 
     def _enter_stage(self) -> dict[str, Json]:
         """Turn positions as the stage of this step says; what its metrics row adds."""
@@ -227,7 +238,17 @@ class Run:
     def _gradients(self) -> list[TermLoss]:
         """Gradients of one step; the losses of its terms."""
         self.optimizer.zero_grad()
-        return [self._term(term) for term in self.terms]
+        spec = self.spec
+        tokens = spec.sequence if self.stages else 0
+        micros = micro_batches(self.terms, self.step, spec.micro_batch_sequences, tokens)
+        work = Pass(
+            model=self.model,
+            shards=self.shards,
+            precision=spec.precision,
+            stack=self.stack,
+            seed=derive_seed(spec.seed, f"dropout{self.purpose}"),
+        )
+        return work.run(micros, self.terms, self.step)
 
     def _step(self, records: Recorder) -> Json:
         stage = self._enter_stage()
@@ -235,7 +256,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = self._gradients()
-        norm = clip_gradients(self.parameters, self.spec.clip_norm)
+        norm = clip_gradients(self.parameters, self.spec.clip_norm, self.ranks)
         loss = sum(part.term.weight * part.loss for part in parts)
         reason = self.guard.judge(loss, norm)
         if reason:
@@ -257,10 +278,9 @@ class Run:
         """Say which documents the step was made from, and stop; the weights and the last checkpoint are as before it."""
         rows = self.blame(self.step)
         path = self.directory / STOPPED
-        write_json(
-            path,
-            {"step": self.step, "reason": reason, "loss": repr(loss), "grad_norm": repr(norm), "rows": rows},
-        )
+        report = {"step": self.step, "reason": reason, "loss": repr(loss), "grad_norm": repr(norm)}
+        if self.ranks.is_first:
+            write_json(path, report | {"rows": rows})
         documents = list(dict.fromkeys(document for row in rows or () for document in row["documents"]))
         more = f" and {len(documents) - 3} others" if len(documents) > 3 else ""
         raise TrainingError(
@@ -282,17 +302,18 @@ class Run:
         self.start()
         self.model.train()
         total = self.last or n_steps(self.spec)
-        records = self.recorder(self.directory, self.step)
+        records = self.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
         self.progress.start(f"train{self.purpose}", total, "steps")
         self.gauge.begin(self.step)
         try:
             with stop_requests() as stop:
                 while self.step < total:
                     self.gauge.report(self.progress, self._step(records))
-                    if stop.is_set() or self.step == total or self._is_checkpoint():
+                    is_stopped = self.ranks.any(stop.is_set())
+                    if is_stopped or self.step == total or self._is_checkpoint():
                         records.flush()
-                        self.save()
-                    if stop.is_set():
+                        self.save(is_last=self.step == total)
+                    if is_stopped:
                         raise KeyboardInterrupt
                 if stop.is_set():  # asked for behind the last step: not to be lost with this block's handler
                     raise KeyboardInterrupt

@@ -1,20 +1,28 @@
-"""The precision of the forward pass (B2, E3): BF16 products under autocast over FP32 master weights, gradients summed in FP32.
+"""The precision of the forward pass (B2, C5, E3): BF16 products under autocast over FP32 master weights, gradients summed in FP32.
 
 Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient leaves its product in BF16 and is FP32 before it
 is added to another, so micro-batches add up in FP32. There is no loss scaling: BF16 has FP32's range. FP16 has not, and is
 refused by name.
+
+FP8 is BF16 with the products of the layers' projections in FP8 by torchao (one scale a tensor, from its largest element, so
+nothing is carried from step to step). Its GPU kernels want both sides of a weight in multiples of 16; the embedding and the head stay
+as they are. Where the device has no FP8 products, or torchao is missing, it is BF16, and manifests say so.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 
 import torch
+from torch import nn
 
 from sevenfold.core.errors import RecipeError
+from sevenfold.model.linear import Linear
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-FP8_NOTE = "train.precision fp8: this device has no FP8 products; BF16 is used instead, and recorded"
+FP8_CAPABILITY = (8, 9)  # of the first GPUs with FP8 products
+FP8_MULTIPLE = 16
 
 
 def check_precision(precision: str) -> None:
@@ -27,12 +35,60 @@ def check_precision(precision: str) -> None:
         )
 
 
-def used(precision: str) -> str:
-    """What a precision of the recipe is computed in on this device: `fp8` is `bf16` on a CPU."""
-    return "bf16" if precision == "fp8" else precision
+def fp8_obstacle(device: torch.device) -> str:
+    """Why this device does not compute in FP8; "" when it does."""
+    if device.type != "cuda":
+        return "a CPU has no FP8 products"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < FP8_CAPABILITY:
+        return f"this GPU (compute capability {capability[0]}.{capability[1]}) has no FP8 products"
+    return "" if find_spec("torchao") else "torchao is not installed (pip install 'sevenfold[fp8]')"
 
 
-def autocast(precision: str) -> AbstractContextManager[object]:
+def used(precision: str, device: torch.device) -> str:
+    """What a precision of the recipe is computed in on a device."""
+    return "bf16" if precision == "fp8" and fp8_obstacle(device) else precision
+
+
+def fallback_note(precision: str, device: torch.device) -> str:
+    """What to say when a precision is computed in another; "" when it is not."""
+    if used(precision, device) == precision:
+        return ""
+    return f"train.precision {precision}: {fp8_obstacle(device)}; BF16 is used instead, and recorded"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Within this block products are computed in the precision."""
     kind = PRECISIONS[precision]
-    return nullcontext() if kind is None else torch.autocast("cpu", kind)
+    return nullcontext() if kind is None else torch.autocast(device.type, kind)
+
+
+def fp8_projections(model: nn.Module) -> dict[str, Linear]:
+    """The projections that FP8 takes, by name: those of the layers with both sides in multiples of 16; never the head."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear)
+        and ".layers." in f".{name}"
+        and all(side % FP8_MULTIPLE == 0 for side in module.weight.shape)
+    }
+
+
+def convert(model: nn.Module, precision: str, device: torch.device) -> None:
+    """Before a model is sharded: give it the products of its precision on the device. Names of weights stay."""
+    if used(precision, device) == "fp8":
+        to_fp8(model)
+
+
+def to_fp8(model: nn.Module, *, emulate: bool = False) -> None:
+    """Put torchao's FP8 projection in the place of each of `fp8_projections`. `emulate`: round as FP8 does, on any device."""
+    from torchao.float8 import Float8LinearConfig
+    from torchao.float8.float8_linear import Float8Linear
+
+    config = Float8LinearConfig(emulate=emulate)
+    for name, module in fp8_projections(model).items():
+        n_out, n_in = module.weight.shape
+        plain = nn.Linear(n_in, n_out, bias=False, device="meta")
+        plain.weight = module.weight
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, Float8Linear.from_float(plain, config=config))

@@ -18,7 +18,8 @@ import torch
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
-from sevenfold.core.hashing import Json, canonical_json, digest
+from sevenfold.core.hashing import Json, canonical_json, digest, digest_of
+from sevenfold.train.shards import whole
 
 METRICS, TRACE, EVENTS = "metrics.jsonl", "trace.jsonl", "tensorboard"
 TRACE_EVERY = 100
@@ -55,6 +56,22 @@ class Recorder(Protocol):
 
     def close(self) -> None:
         """Called once, at the end."""
+
+
+class Unrecorded:
+    """The recorder of every rank but the first."""
+
+    def metric(self, row: Json) -> None:
+        """Not written."""
+
+    def trace(self, row: Json) -> None:
+        """Not written."""
+
+    def flush(self) -> None:
+        """Nothing to bring."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Records:
@@ -131,7 +148,7 @@ def trace_row(parameters: Mapping[str, torch.Tensor], step: int, chain: str) -> 
 
 
 def _hashed(tag: str, tensors: list[torch.Tensor | None]) -> str:
-    return digest(tag, *(t.detach().cpu().numpy().tobytes() for t in tensors if t is not None))
+    return digest_of(tag, (whole(t.detach()).cpu().numpy().tobytes() for t in tensors if t is not None))
 
 
 def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:

@@ -32,6 +32,7 @@ from sevenfold.train.jobs import build_model, training_run
 from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.parts import parts_of
 from sevenfold.train.precision import check_precision, used
+from sevenfold.train.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.schedule import n_steps
 
@@ -61,7 +62,12 @@ def _trained(job: Job, directory: Path) -> Transformer:
         return train_parts(job, directory)
     training = training_run(job, directory)
     training.train()
-    return training.model
+    weights = training.weights()
+    if training.ranks.is_alone:
+        return training.model
+    model = build_model(job)
+    model.load_state_dict(weights)
+    return model
 
 
 def _imported(job: Job, directory: Path) -> Transformer:
@@ -90,9 +96,9 @@ def _history(job: Job, directory: Path, score: Score) -> dict[str, Json]:
         "n_tokens": sum(n_steps(spec) * spec.batch_sequences * spec.sequence for spec in specs),
         "final_loss": _last_losses(directory / METRICS),
     }
-    precision = job.recipe.train.precision
-    if used(precision) != precision:
-        facts["precision_used"] = used(precision)
+    precision, device = job.recipe.train.precision, here().device
+    if used(precision, device) != precision:
+        facts["precision_used"] = used(precision, device)
     return facts | epochs(job)
 
 
@@ -131,8 +137,9 @@ def run(job: Job) -> StageResult:
         TrainingError, StorageError, KeyboardInterrupt: see `loop.Run.train`.
     """
     check_supported(job.recipe)
-    directory = job.directory(STAGE)
+    directory, ranks = job.directory(STAGE), here()
     model = _imported(job, directory) if job.recipe.model.pretrained else _trained(job, directory)
+    dismiss()  # what follows is the first rank's
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)
@@ -145,6 +152,7 @@ def run(job: Job) -> StageResult:
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,
             **by_domain,
+            **ranks_recorded(job.recipe.train, ranks),
         },
-        tools=tools(),
+        tools=tools(ranks.device),
     )

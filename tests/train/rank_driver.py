@@ -1,0 +1,115 @@
+"""Train a tiny family on several ranks, attempt by attempt, as torchrun would start them; some attempts lose a rank.
+
+An attempt is N (that many ranks), N:R@S (rank R is killed within step S) or N:R+S (rank R is asked to stop after step S). One
+interpreter loads PyTorch; each rank of each attempt is a fork of it. Prints one JSON object for each attempt: exit codes, and the
+seconds from the kill to the end of the last rank.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import families
+import torch
+
+from sevenfold import pipeline
+from sevenfold.core.errors import SevenfoldError
+from sevenfold.recipe.job import Job
+from sevenfold.train import loop
+from sevenfold.train.experts import follow
+from sevenfold.train.ranks import joined
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def die_within(step: int) -> None:
+    """Kill this process between the gradients of a step's first micro-batch and its end."""
+    original = loop.row_squares
+
+    def killed(*args: Any) -> Any:
+        if killed.left == 0:  # type: ignore[attr-defined]  # a counter on the function
+            os.kill(os.getpid(), signal.SIGKILL)
+        killed.left -= 1  # type: ignore[attr-defined]
+        return original(*args)
+
+    begin = loop.Run.start
+
+    def start(self: loop.Run) -> None:
+        begin(self)
+        killed.left = step - self.step  # type: ignore[attr-defined]
+
+    loop.Run.start, loop.row_squares = start, killed  # type: ignore[method-assign]  # this process is a test's own
+
+
+def ask_after(step: int) -> None:
+    """Ask this process to stop after a step."""
+    original = loop.Run._step
+
+    def asked(self: loop.Run, records: Any) -> Any:
+        row = original(self, records)
+        if self.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    loop.Run._step = asked  # type: ignore[method-assign]
+
+
+def rank_of_attempt(job: Job, rank: int, size: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    code = 0
+    try:
+        with joined() as ranks:
+            if ranks.is_first:
+                pipeline.make(job, until="train")
+            else:
+                follow(job)
+    except SevenfoldError as error:
+        print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    os._exit(code)
+
+
+def attempt(job: Job, text: str) -> dict[str, Any]:
+    size, _, victim, kind, step = re.fullmatch(r"(\d+)(:(\d+)([@+])(\d+))?", text).groups()  # type: ignore[union-attr]
+    children, port = [], free_port()
+    for rank in range(int(size)):
+        child = os.fork()
+        if child == 0:
+            if victim is not None and rank == int(victim):
+                (die_within if kind == "@" else ask_after)(int(step))
+            rank_of_attempt(job, rank, int(size), port)
+        children.append(child)
+    codes, first = {}, 0.0
+    while len(codes) < len(children):
+        child, status = os.wait()
+        first = first or time.monotonic()
+        codes[child] = os.waitstatus_to_exitcode(status)
+    return {"codes": [codes[child] for child in children], "seconds": time.monotonic() - first}
+
+
+def main() -> None:
+    family, changes, source, out, *attempts = sys.argv[1:]
+    values = getattr(families, f"{family}_values")()
+    job = families.job_of(values, Path(source), Path(out), **json.loads(changes))
+    for text in attempts:
+        print(json.dumps(attempt(job, text)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
