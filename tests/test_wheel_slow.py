@@ -84,9 +84,10 @@ def install(made: Path, out: Path) -> Callable[..., str]:
     return s7
 
 
-NATIVE = ["sevenfold/engine/_native/libs7.so", "sevenfold/tokenizer/_native/libs7tokens.so"]
+NATIVE = ["sevenfold/engine/_native/libs7.so"]
 if platform.machine() == "x86_64":
     NATIVE.append("sevenfold/model/_native/libs7train.so")
+NATIVE.append("sevenfold/tokenizer/_native/libs7tokens.so")
 
 
 def test_a_wheel_with_the_native_engine(tmp_path: Path) -> None:

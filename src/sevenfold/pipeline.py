@@ -62,7 +62,7 @@ STAGES = (
         module="sevenfold.tokenizer.stage",
         needs=("corpus",),
         sections=("tokenizer", "model"),
-        version=2,
+        version=3,
     ),
     Stage(
         name="train",

@@ -16,12 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_tokenizer_kinds import SPECS, anything, code_like
 from tokenizers import Regex, pre_tokenizers
+from tokenizers import Tokenizer as Model
 
 from sevenfold.core.errors import SevenfoldError, UsageError
 from sevenfold.core.hashing import canonical_json
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.tokenizer import native
-from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.codec import Tokenizer, byte_letters
 from sevenfold.tokenizer.pieces import PIECES, protected_pattern, protected_symbols
 from sevenfold.tokenizer.train import train_tokenizer
 
@@ -65,8 +66,30 @@ def test_ids_are_those_of_the_library(kind: Tokenizer, text: str) -> None:
 def test_ids_are_those_of_the_library_on_real_text(kind: Tokenizer, texts: list[str]) -> None:
     dice = random.Random(5)
     shuffled = ["".join(dice.sample(text, len(text))) for text in texts[:4]]
-    wanted = [*HOSTILE, *texts, *shuffled, "\n".join(texts)]
+    ruled = [f"{before}{mark * n}" for mark in "#=-*_" for before in ("", " ", "\n") for n in range(1, 80)]
+    wanted = [*HOSTILE, *ruled, *texts, *shuffled, "\n".join(texts[:4])]
     assert kind.encode_batch(wanted) == kind._asked(wanted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-1e300, 0.0, width=64), min_size=256, max_size=256))
+@example([-(1 / (7 + i)) for i in range(256)])
+@example([-1e-05, -5e-324, -1.7e308, -0.0, -1e22, -123456789012345678901.0] + [0.0] * 250)
+def test_scores_are_those_that_the_library_reads(scores: list[float]) -> None:
+    letters = byte_letters()
+    model = {
+        "type": "Unigram",
+        "unk_id": None,
+        "byte_fallback": False,
+        "vocab": list(zip(letters, scores, strict=True)),
+    }
+    file = {"version": "1.0", "model": model} | dict.fromkeys(
+        ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+    )
+    read = json.loads(Model.from_str(canonical_json(file | {"added_tokens": []}).decode()).to_str())["model"][
+        "vocab"
+    ]
+    assert [native.as_read(score) for score in scores] == [score for _, score in read]
 
 
 @needs_library

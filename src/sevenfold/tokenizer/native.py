@@ -8,6 +8,7 @@ The ids are the same either way, so manifests do not say which it was. Memory: 4
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterable, Sequence
 from ctypes import POINTER, c_double, c_int32, c_int64, c_uint8, c_uint32, c_void_p
 from functools import cache
@@ -22,6 +23,8 @@ from sevenfold.tokenizer.pieces import PIECES, is_marks, protected_symbols
 LIBRARY = Path(__file__).parent / "_native" / "libs7tokens.so"
 ABI = 1
 RULES = {PIECES["code"]: 0, PIECES["llama3"]: 1}
+_MAX_DIGITS = (1 << 64) - 1  # what would make them larger is left out
+_MAX_POWER = 308
 _BLANK_BEFORE, _NO_WORD_AFTER, _NO_QUOTE_AFTER = 1, 2, 4
 
 
@@ -113,7 +116,7 @@ def described(value: Json, entries: Sequence[bytes]) -> File | None:
     return File(
         RULES[rules[-1]], len(entries), len(encoded), bool(model.get("ignore_merges")), len(merges) // 3,
         _numbers(c_uint32, accumulate(map(len, entries))), _bytes(b"".join(entries)),
-        None if is_bpe else _numbers(c_double, (score for _, score in model["vocab"])), _numbers(c_int32, merges),
+        None if is_bpe else _numbers(c_double, (as_read(score) for _, score in model["vocab"])), _numbers(c_int32, merges),
         _numbers(c_uint32, accumulate(map(len, encoded))), _bytes(b"".join(encoded)),
         _numbers(c_uint8, map(_flags, symbols)),
     )  # fmt: skip
@@ -122,6 +125,27 @@ def described(value: Json, entries: Sequence[bytes]) -> File | None:
 def split_rules(value: Json) -> list[str]:
     """The expressions by which a tokenizer file cuts a text: that of its protected symbols, if it has any, and its pieces'."""
     return [step["pattern"]["Regex"] for step in value["pre_tokenizer"]["pretokenizers"][:-1]]
+
+
+def as_read(score: float) -> float:
+    """A number of a file as the library's JSON reader takes it: digits / 10**k, rounded twice; one in four is another float.
+
+    Where two cuts of a piece are equally likely, that decides which of them is the larger sum.
+    """
+    mantissa, _, exponent = repr(abs(score)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits, power = 0, int(exponent or 0)
+    for place, digit in enumerate(map(int, whole + fraction)):
+        after_point = place >= len(whole)
+        if digits * 10 + digit > _MAX_DIGITS:
+            power += len(whole[place:])
+            break
+        digits, power = digits * 10 + digit, power - after_point
+    read = float(digits)
+    while power < -_MAX_POWER and read:
+        read, power = read / float(f"1e{_MAX_POWER}"), power + _MAX_POWER
+    scale = float(f"1e{abs(power)}")
+    return math.copysign(read * scale if power >= 0 else read / scale, score)
 
 
 def _flags(symbol: str) -> int:

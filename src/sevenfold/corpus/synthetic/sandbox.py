@@ -125,11 +125,13 @@ class Sandbox:
             process.stdin.flush()
         except BrokenPipeError:
             return None
-        descriptor, before, waited = process.stdout.fileno(), _cpu_seconds(process.pid), 0.0
+        descriptor, before, waited = process.stdout.fileno(), 0.0, 0.0
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([descriptor], [], [], 1.0)
             if not ready:
                 waited += 1.0
+                if waited == 1.0:  # nearly all answers come before: /proc is read for the others only
+                    before = _cpu_seconds(process.pid)
                 if waited >= self._silent_seconds or _cpu_seconds(process.pid) - before >= STUCK_SECONDS:
                     return None
                 continue

@@ -62,7 +62,7 @@ def code_shape(source: str, language: str) -> str:
             node = waiting.pop()
             kinds.append(node.type)
             waiting += node.children
-    return digest("sevenfold/shape/1", *kinds)[:16]
+    return digest("sevenfold/shape/2", "\0".join(kinds))[:16]
 
 
 @cache
