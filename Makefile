@@ -20,7 +20,7 @@ help:
 	@echo "make interop    llama.cpp and our Go program, in $(INTEROP): they prove exports"
 	@echo "make clean      remove the environment and caches (not $(OUT))"
 
-$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/* native/train/*)
+$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/* native/train/* native/corpus/*)
 	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
 $(SLOW_READY): $(READY) requirements-slow.txt

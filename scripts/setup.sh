@@ -58,6 +58,10 @@ if has "${cxx%% *}"; then
         [ -z "${CI:-}" ] || exit 1
         say "the attention kernel could not be built: it is left out, training uses PyTorch's"
     }
+    CXX=$cxx native/corpus/build.sh src/sevenfold/corpus/_native || {
+        [ -z "${CI:-}" ] || exit 1
+        say "what the corpus stage has in C++ could not be built: it is left out, the stage takes longer"
+    }
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi

@@ -113,7 +113,9 @@ class Reader:
 
 def _checked(n: int) -> int:
     if n == _NO_MEMORY:
-        raise SevenfoldError("no memory for the tree of a document", where="corpus.steps", remedy="use fewer workers")
+        raise SevenfoldError(
+            "no memory for the tree of a document", where="corpus.steps", remedy="use fewer workers"
+        )
     return n
 
 
