@@ -21,6 +21,8 @@ from sevenfold.corpus import native
 from sevenfold.corpus.sources.found import language_of
 from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import evalhashes, functions, shingles, syntax
+from sevenfold.corpus.steps.measures import measure, measure_in_numpy
+from sevenfold.corpus.steps.secrets import PERSONAL, SECRETS
 from sevenfold.recipe.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +30,43 @@ needs_library = pytest.mark.skipif(native.library() is None, reason="native/corp
 FORGET = (native.library, syntax.reader, functions._roles)
 # One text of each language that the repository has none of.
 SNIPPETS = {
-    "typescript": "import { a } from './b';\nexport class C<T> { private x: number = 1; f(y?: string): T[] { return this.x > 1 ? [] : null!; } }\n",
-    "java": "package a;\nimport java.util.*;\nclass A<T> extends B {\n  @Override int f(int x) throws E { return x > 1 ? g(x) : (int) 2L; }\n}\n",
-    "rust": "use a::b;\nimpl<'a, T: Copy> A<'a, T> {\n    fn f(&mut self, x: &str) -> Option<T> { match x { \"a\" => None, _ => self.g()?.h::<u8>() } }\n}\n",
-    "javascript": "import a from 'b';\nconst f = async (x) => { for (const y of x) { await g(`${y}`); } return /a[b]/g.test(x) };\n",
-    "c": "#include <stdio.h>\nstatic int f(const char *s) { for (int i = 0; s[i]; i++) if (s[i] == 'a') return i; return -1; }\n",
-    "go": "package a\n\nimport \"fmt\"\n\nfunc f(x []int) (n int, err error) {\n\tfor _, y := range x {\n\t\tn += y\n\t}\n\treturn\n}\n",
+    "typescript": (
+        "import { a } from './b';\n"
+        "export class C<T> { private x: number = 1; f(y?: string): T[] { return this.x > 1 ? [] : null!; } }\n"
+    ),
+    "java": (
+        "package a;\n"
+        "import java.util.*;\n"
+        "class A<T> extends B {\n"
+        "  @Override int f(int x) throws E { return x > 1 ? g(x) : (int) 2L; }\n"
+        "}\n"
+    ),
+    "rust": (
+        "use a::b;\n"
+        "impl<'a, T: Copy> A<'a, T> {\n"
+        "    fn f(&mut self, x: &str) -> Option<T> { match x { \"a\" => None, _ => self.g()?.h::<u8>() } }\n"
+        "}\n"
+    ),
+    "javascript": (
+        "import a from 'b';\n"
+        "const f = async (x) => { for (const y of x) { await g(`${y}`); } return /a[b]/g.test(x) };\n"
+    ),
+    "c": (
+        "#include <stdio.h>\n"
+        "static int f(const char *s) { for (int i = 0; s[i]; i++) if (s[i] == 'a') return i; return -1; }\n"
+    ),
+    "go": (
+        "package a\n"
+        "\n"
+        "import \"fmt\"\n"
+        "\n"
+        "func f(x []int) (n int, err error) {\n"
+        "\tfor _, y := range x {\n"
+        "\t\tn += y\n"
+        "\t}\n"
+        "\treturn\n"
+        "}\n"
+    ),
 }  # fmt: skip
 
 
@@ -90,10 +123,36 @@ def test_words_and_runs_are_those_of_numpy(data: bytes, n: int, block: int) -> N
     some = shingles.Filter(grams[::2])
     assert some.likely(words, n).tolist() == shingles.unique(some._likely_in_numpy(grams)).tolist()
     assert set(grams[::2].tolist()) <= set(some.likely(words, n).tolist())
-    runs = bytes(48 if byte > 32 else 32 for byte in data).split()
-    library = native.library()
-    assert library is not None
-    assert library.s7_longest(data, len(data)) == max(map(len, runs), default=0)
+
+
+def as_numbers(found: native.Measures) -> dict[str, int]:
+    return {name: getattr(found, name) for name, *_ in native.Measures._fields_}
+
+
+@needs_library
+@given(st.binary(max_size=300) | st.text("aZ09 \n\t_\u00e9", max_size=300).map(str.encode))
+@settings(max_examples=300, deadline=None)
+def test_measures_are_those_of_numpy(data: bytes) -> None:
+    assert as_numbers(measure(data)) == as_numbers(measure_in_numpy(data))
+
+
+@needs_library
+@given(
+    st.lists(
+        st.sampled_from((*"0459 -=\"'DEFRaz\n.", "token", "4111 1111", "DE44 5001", "abcdefghij")),
+        max_size=60,
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_a_pattern_without_its_hint_cannot_match(pieces: list[str]) -> None:
+    data = "".join(pieces).encode()
+    for pattern in (*SECRETS, *PERSONAL):
+        if pattern.hints and pattern.regex.search(data):
+            assert pattern.hints & native.hints(data)
+    assert native.hints(b"4111-1111 11111111") == native.SIXTEEN_DIGITS
+    assert native.hints(b"411 1111 1111 1111 x DE4") == native.CAPITALS_AND_DIGIT
+    assert native.hints(b"'%s'" % (b"ab" * 10)) == native.QUOTED_KEY
+    assert native.hints(b"'%s." % (b"ab" * 10)) == 0
 
 
 @needs_library
@@ -162,7 +221,10 @@ def test_the_same_root_without_the_library(
     tmp_path: Path, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sets" / "mbpp").mkdir(parents=True)
-    program = "def f(a, b):\n    c = []\n    for x in a:\n        if x in b and x * 2 > 7:\n            c.append(x + 1)\n        else:\n            b = b - x\n    return sorted(c), b\n"
+    program = (
+        "def f(a, b):\n    c = []\n    for x in a:\n        if x in b and x * 2 > 7:\n            c.append(x + 1)\n"
+        "        else:\n            b = b - x\n    return sorted(c), b\n"
+    )
     (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").write_text(
         json.dumps({"text": "t", "test_list": [], "code": program})
     )
