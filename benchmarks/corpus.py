@@ -129,18 +129,22 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
     import pyarrow.parquet  # noqa: F401 - loaded, not used
 
     from sevenfold.corpus.licences import Judgement
+    from sevenfold.corpus.licences.notices import licences_in
     from sevenfold.corpus.parts import Task, make_part
     from sevenfold.corpus.sources import Found, Origin
     from sevenfold.recipe.schema import CorpusSpec
 
-    text = b"".join(
-        b"def listing(path%d):\n    return sorted(the names of all files in path%d)\n" % (n, n)
-        for n in range(9)
-    )
+    text = b"# The names of all files that are found below a path, in the order in which somebody would read them.\n"
+    text += b"".join(b"def listing(path%d):\n    return sorted(path%d.names)\n" % (n, n) for n in range(9))
     origin = Origin(source="", version="", licence="MIT", licence_evidence="", domain="code")
     found = [
         Found(origin, f"a{end}", len(text), f"{n:064x}", text + b"%d" % n) for n, end in enumerate(ENDINGS)
     ]
+    licences_in(
+        b"# "
+        + b"Permission is hereby granted, free of charge, to any person obtaining a copy of this software. "
+        * 2
+    )
     source = [{"kind": "stdlib"}]
     spec = CorpusSpec.model_validate_json(
         json.dumps({"sources": source, "licences": ["MIT"], "steps": steps})

@@ -20,7 +20,7 @@ Reader::~Reader() {
 
 bool Reader::read(const uint8_t* text, uint32_t n_bytes) {
     cursor_.open(text, n_bytes);
-    tree_.nodes.clear(), tree_.children.clear(), tree_.doubts.clear();
+    tree_.nodes.clear(), tree_.children.clear(), doubts_.clear();
     levels_.assign(1, {0, 0, 0, 1});
     versions_.assign(1, {0, 0, 0, false});
     memories_.clear(), memory_.assign(1, {0, 0});
@@ -39,6 +39,7 @@ bool Reader::read(const uint8_t* text, uint32_t n_bytes) {
         condense();
         if (versions_.size() > MAX_VERSIONS) return false;
     }
+    if (accepted_) settle_doubts();
     return accepted_;
 }
 
@@ -277,20 +278,21 @@ bool Reader::same_states(uint32_t a, uint32_t b) const {
 // Of two stacks with the same states: whether the second has the better tree. Where tree-sitter goes by which of them was first, the trees
 // are a doubt, unless nobody can see the difference; so are several that differ at once.
 bool Reader::is_better(uint32_t kept, uint32_t other) {
-    bool is_better = false;
-    const size_t n_doubts = tree_.doubts.size();
-    size_t n_different = 0, n_open = 0;
+    bool is_better = false, is_open = false;
+    popped_.clear(), extras_.clear();  // here: the trees in which they differ
     for (; kept != other; kept = levels_[kept].below, other = levels_[other].below) {
         const uint32_t mine = levels_[kept].node, its = levels_[other].node;
         if (same_trees(mine, its)) continue;
         const Node &a = tree_.nodes[mine], &b = tree_.nodes[its];
         const bool is_alike = a.symbol == b.symbol && a.start == b.start && a.end == b.end && a.n_children == b.n_children;
         is_better = a.precedence != b.precedence ? b.precedence > a.precedence : compare(a, b) > 0;
-        tree_.doubts.emplace_back(a.start, a.end);
-        n_open += is_alike && a.precedence == b.precedence;
-        ++n_different;
+        is_open |= is_alike && a.precedence == b.precedence;
+        popped_.push_back(mine), extras_.push_back(its);
     }
-    if (n_different < 2 && !n_open) tree_.doubts.resize(n_doubts);
+    if (is_open || popped_.size() > 1) {
+        const auto& taken = is_better ? extras_ : popped_;
+        doubts_.insert(doubts_.end(), taken.begin(), taken.end());
+    }
     return is_better;
 }
 
@@ -348,8 +350,30 @@ void Reader::visible_below(uint32_t parent, std::vector<Visible>& out) const {
     }
 }
 
+// Most doubts are in readings that came to nothing: only those in the tree that was made are left.
+void Reader::settle_doubts() {
+    tree_.doubts.clear();
+    for (const uint32_t doubt : doubts_) {
+        const uint32_t start = tree_.nodes[doubt].start, end = tree_.nodes[doubt].end;
+        popped_.assign(1, tree_.root);
+        while (!popped_.empty()) {
+            const uint32_t at = popped_.back();
+            popped_.pop_back();
+            if (at == doubt) {
+                tree_.doubts.emplace_back(start, end);
+                break;
+            }
+            const Node& node = tree_.nodes[at];
+            for (uint32_t i = 0; i < node.n_children; ++i) {
+                const uint32_t child = tree_.children[node.first_child + i];
+                if (tree_.nodes[child].start <= start && tree_.nodes[child].end >= end) popped_.push_back(child);
+            }
+        }
+    }
+}
+
 void Reader::finish(const Version& version) {
-    if (accepted_) tree_.doubts.emplace_back(0, cursor_.n_bytes);
+    if (accepted_) doubts_.push_back(levels_[1].node);
     accepted_ = true;
     // What is left beside the root are extras, before and after it; they are its children.
     uint32_t n_extra = 0;

@@ -89,6 +89,7 @@ class Reader {
     bool same_below(uint32_t a, uint32_t b) const;
     uint32_t remember(const char* bytes, uint32_t n);
     void finish(const Version& version);
+    void settle_doubts();
     void drop(size_t v) { versions_.erase(versions_.begin() + static_cast<std::ptrdiff_t>(v)); }
 
     Grammar grammar_;
@@ -97,7 +98,7 @@ class Reader {
     Tree tree_;
     std::vector<Level> levels_;
     std::vector<Version> versions_;
-    std::vector<uint32_t> popped_, extras_;
+    std::vector<uint32_t> popped_, extras_, doubts_;
     std::vector<char> memories_;             // states of the external scanner, one behind the other
     std::vector<std::pair<uint32_t, uint32_t>> memory_;  // start, length; the first is empty
     Token cached_;

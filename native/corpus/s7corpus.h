@@ -38,8 +38,19 @@ S7_API uint64_t s7_words(const uint8_t* text, uint64_t n_bytes, uint64_t block, 
 S7_API void s7_runs(const uint64_t* words, uint64_t n_words, uint64_t length, uint64_t* out);
 // Those whose highest `bits` bits are marked in `table` (one bit each, the lowest first); returns how many. `out` has room for all, and one.
 S7_API uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* table, uint32_t bits, uint64_t* out);
-// Bytes of the longest run without a space, a line end or another control.
-S7_API uint64_t s7_longest(const uint8_t* text, uint64_t n_bytes);
+typedef struct {
+    uint64_t n_letters;     // ASCII letters, and all bytes above 0x7f
+    uint64_t n_digits;      // decimal
+    uint64_t longest_word;  // run of bytes above a space
+    uint64_t n_lines;       // the last counts with or without an end; an empty text is one
+    uint64_t longest_line;  // without its end
+} s7_measures;
+S7_API s7_measures s7_measure(const uint8_t* text, uint64_t n_bytes);
+
+// What a text has, as bits: 16 digits with nothing but spaces and hyphens among them; two capitals before a digit; 20 bytes of a key
+// (letters, digits, _ / + = -) in quotes.
+enum { S7_SIXTEEN_DIGITS = 1, S7_CAPITALS_AND_DIGIT = 2, S7_QUOTED_KEY = 4 };
+S7_API uint32_t s7_hints(const uint8_t* text, uint64_t n_bytes);
 
 #ifdef __cplusplus
 }

@@ -117,8 +117,13 @@ def test_canary_a_step_that_is_left_out_lets_its_planted_document_through(step: 
 
 
 def test_line_lengths_and_the_last_line() -> None:
-    assert make_text("a", b"ab\n\nc").line_lengths_L.tolist() == [2, 0, 1]
-    assert make_text("a", b"ab\n").line_lengths_L.tolist() == [2]
+    for data, n_lines, n_in_lines, longest in ((b"ab\n\nc", 3, 3, 2), (b"ab\n", 1, 2, 2)):
+        text = make_text("a", data)
+        assert (text.measures.n_lines, text.n_in_lines, text.measures.longest_line) == (
+            n_lines,
+            n_in_lines,
+            longest,
+        )
     limits = StepsSpec(lines=LineLimits(max_line=5, max_mean_line=4, max_lines=2, min_alphabetic=0.0))
     run = lambda text: lines.lines(make_text("a", text), Settings(limits, 1))  # noqa: E731 - three lines below
     assert run(b"abcde\nabc\n") is None

@@ -1,7 +1,7 @@
-"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars at three times tree-sitter's speed.
+"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars three times as fast as tree-sitter.
 
-Nothing depends on it but time. Where the library is not built, or says that it is not sure, the same is asked of tree-sitter itself;
-tests hold both to the same answers.
+Nothing depends on it but time. Where the library is not built or not sure, the same is asked of NumPy and of tree-sitter itself; tests
+hold both to the same answers.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ class _Parts(ctypes.Structure):
     ]
 
 
+class Measures(ctypes.Structure):
+    """s7_measures of native/corpus/s7corpus.h."""
+
+    _fields_ = [
+        (name, c_uint64) for name in ("n_letters", "n_digits", "longest_word", "n_lines", "longest_line")
+    ]
+
+
 _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_corpus_abi": (c_int32, ()),
     "s7_reader_new": (c_void_p, (c_void_p,)),
@@ -46,7 +54,8 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_words": (c_uint64, (c_char_p, c_uint64, c_uint64, c_void_p)),
     "s7_runs": (None, (c_void_p, c_uint64, c_uint64, c_void_p)),
     "s7_likely_runs": (c_uint64, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint32, c_void_p)),
-    "s7_longest": (c_uint64, (c_char_p, c_uint64)),
+    "s7_measure": (Measures, (c_char_p, c_uint64)),
+    "s7_hints": (c_uint32, (c_char_p, c_uint64)),
 }
 
 
@@ -113,7 +122,9 @@ class Reader:
 
 def _checked(n: int) -> int:
     if n == _NO_MEMORY:
-        raise SevenfoldError("no memory for the tree of a document", where="corpus.steps", remedy="use fewer workers")
+        raise SevenfoldError(
+            "no memory for the tree of a document", where="corpus.steps", remedy="use fewer workers"
+        )
     return n
 
 
@@ -121,3 +132,16 @@ def hashed(tag: str, parts: bytes) -> str:
     """`core.hashing.digest` of a tag and parts that stand behind their lengths already."""
     head = tag.encode()
     return hashlib.sha256(len(head).to_bytes(8, "big") + head + parts).hexdigest()
+
+
+ALL_HINTS = SIXTEEN_DIGITS, CAPITALS_AND_DIGIT, QUOTED_KEY = 1, 2, 4
+
+
+def hints(text: bytes) -> int:
+    """Bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
+
+    SIXTEEN_DIGITS: 16 digits with nothing but spaces and hyphens among them. CAPITALS_AND_DIGIT: two capitals before a digit.
+    QUOTED_KEY: 20 letters, digits or `_/+=-` in quotes.
+    """
+    fast = library()
+    return sum(ALL_HINTS) if fast is None else int(fast.s7_hints(text, len(text)))

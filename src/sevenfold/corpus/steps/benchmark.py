@@ -19,6 +19,8 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
         return None
     grams = known.common_ngrams(text.words_W)
     found = _common_functions(text, known)
+    if not len(grams) and not found:
+        return None
     for name, hashes in known.sets.items():
         if n := int(is_in(grams, hashes["ngrams"]).sum()):
             text.note("benchmark", name, f"{NGRAM}-grams", n)

@@ -57,5 +57,7 @@ def _is_minified(text: Text, name: str) -> bool:
         return True
     if text.language not in MINIFIED_LANGUAGES:
         return False
-    lengths = text.line_lengths_L
-    return int(lengths.sum()) > MINIFIED_MEAN_LINE * len(lengths) and len(text.data) > 2 * MINIFIED_MEAN_LINE
+    return (
+        text.n_in_lines > MINIFIED_MEAN_LINE * text.measures.n_lines
+        and len(text.data) > 2 * MINIFIED_MEAN_LINE
+    )

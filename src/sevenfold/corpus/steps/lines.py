@@ -14,11 +14,11 @@ def lines(text: Text, settings: Settings) -> Reason | None:
     limits = settings.spec.lines
     if limits is None:
         return None
-    lengths = text.line_lengths_L
-    if len(lengths) > limits.max_lines:
+    found = text.measures
+    if found.n_lines > limits.max_lines:
         return "too_many_lines"
     if not text.is_prose and (
-        int(lengths.max()) > limits.max_line or int(lengths.sum()) > limits.max_mean_line * len(lengths)
+        found.longest_line > limits.max_line or text.n_in_lines > limits.max_mean_line * found.n_lines
     ):
         return "long_lines"
-    return "not_alphabetic" if text.n_letters < limits.min_alphabetic * len(text.data) else None
+    return "not_alphabetic" if found.n_letters < limits.min_alphabetic * len(text.data) else None

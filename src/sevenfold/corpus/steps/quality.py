@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.native import library
 from sevenfold.corpus.steps.shingles import unique
 from sevenfold.corpus.steps.text import Settings, Text
 
@@ -27,17 +24,17 @@ def n_words(text: Text) -> float:
 
 def mean_word(text: Text) -> float:
     """Letters for each word."""
-    return text.n_letters / max(1, len(text.words_W))
+    return text.measures.n_letters / max(1, len(text.words_W))
 
 
 def letters(text: Text) -> float:
     """Share of letters."""
-    return text.n_letters / len(text.data)
+    return text.measures.n_letters / len(text.data)
 
 
 def digits(text: Text) -> float:
     """Share of decimal digits."""
-    return 1 - len(text.data.translate(None, b"0123456789")) / len(text.data)
+    return 1 - (len(text.data) - text.measures.n_digits) / len(text.data)
 
 
 def repeated_lines(text: Text) -> float:
@@ -56,10 +53,7 @@ def vocabulary(text: Text) -> float:
 
 def longest_word(text: Text) -> float:
     """Longest run of bytes without a space, tab or line end."""
-    if (fast := library()) is not None:
-        return float(fast.s7_longest(text.data, len(text.data)))
-    codes = np.frombuffer(text.data, np.uint8)
-    return float(np.diff(np.flatnonzero(codes <= 32), prepend=-1, append=len(codes)).max()) - 1
+    return text.measures.longest_word
 
 
 @dataclass(frozen=True, slots=True)

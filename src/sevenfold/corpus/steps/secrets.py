@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.native import CAPITALS_AND_DIGIT, QUOTED_KEY, SIXTEEN_DIGITS, hints
 from sevenfold.corpus.steps.text import Settings, Text
 
 
@@ -21,13 +22,15 @@ from sevenfold.corpus.steps.text import Settings, Text
 class Pattern:
     """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group `value` of `before`.
 
-    `before` has to match the bytes that end where the match starts. `check` confirms the value.
+    `before` has to match the bytes that end where the match starts. `check` confirms the value. Where a text has none of `hints`
+    (`native.hints`), the pattern cannot match; 0: it is always looked for.
     """
 
     kind: str
     regex: re.Pattern[bytes]
     check: Callable[[bytes], bool] = lambda _: True
     before: re.Pattern[bytes] | None = None
+    hints: int = 0
 
 
 def entropy(value: bytes) -> float:
@@ -86,16 +89,17 @@ SECRETS = (
     Pattern("pypi_token", re.compile(rb"pypi-AgEI[A-Za-z0-9_-]{50,}")),
     Pattern("jwt", re.compile(rb"eyJ(?<!\w...)[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}")),
     Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"), _is_random,
-        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE)),
+        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=QUOTED_KEY),
 )  # fmt: skip
 PERSONAL = (
     Pattern("email", re.compile(rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,18}\b"), _is_person,
         before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z")),
     Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])")),
     Pattern("card", re.compile(
-        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn),
+        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn, hints=SIXTEEN_DIGITS),
     Pattern("iban", re.compile(
-        rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"), iban),
+        rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"), iban,
+        hints=CAPITALS_AND_DIGIT),
     Pattern("us_social_security", re.compile(rb"-(?<=[0-8][0-9]{2}-)[0-9]{2}-[0-9]{4}\b"),
         before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE)),
 )  # fmt: skip
@@ -115,7 +119,10 @@ def personal(text: Text, settings: Settings) -> Reason | None:
 def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str]]:
     """(start, end, kind) of everything that has to go, in order, without overlaps (the earlier pattern wins)."""
     taken: list[tuple[int, int, str]] = []
+    had = hints(data)
     for pattern in patterns:
+        if pattern.hints and not pattern.hints & had:
+            continue
         for match in pattern.regex.finditer(data):
             start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
             if pattern.before:

@@ -132,7 +132,9 @@ class Filter:
         if fast is None or len(words) < n:
             return unique(self._likely_in_numpy(ngram_hashes(words, n)))
         found = np.empty(len(words) - n + 2, np.uint64)
-        n_found = fast.s7_likely_runs(words.ctypes.data, len(words), n, self._bits, self.BITS, found.ctypes.data)
+        n_found = fast.s7_likely_runs(
+            words.ctypes.data, len(words), n, self._bits, self.BITS, found.ctypes.data
+        )
         return unique(found[:n_found])
 
     def _likely_in_numpy(self, hashes: np.ndarray) -> np.ndarray:

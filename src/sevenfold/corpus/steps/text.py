@@ -12,7 +12,9 @@ import numpy as np
 
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.native import Measures
 from sevenfold.corpus.sources import Found
+from sevenfold.corpus.steps.measures import measure
 from sevenfold.corpus.steps.shingles import word_hashes
 from sevenfold.recipe.schema import StepsSpec
 
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
 # Languages of people; every other known language is one of programs or data.
 PROSE = frozenset(("text", "markdown", "restructuredtext", "html"))
-_LETTERS = (
-    bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +52,14 @@ class Text:
         return self.language in PROSE
 
     @cached_property
-    def n_letters(self) -> int:
-        """ASCII letters, and all bytes of other letters and signs."""
-        return len(self.data) - len(self.data.translate(None, _LETTERS))
+    def measures(self) -> Measures:
+        """Counts and lengths of its bytes."""
+        return measure(self.data)
 
-    @cached_property
-    def line_lengths_L(self) -> np.ndarray:  # noqa: N802 - shape suffix: L lines
-        """int64[L]: bytes of each line without its end; a last line without an end counts."""
-        codes = np.frombuffer(self.data, np.uint8)
-        ends = np.flatnonzero(codes == 10)
-        if not self.data.endswith(b"\n"):
-            ends = np.append(ends, len(codes))
-        return np.diff(ends, prepend=-1) - 1
+    @property
+    def n_in_lines(self) -> int:
+        """Bytes of all lines without their ends."""
+        return len(self.data) - self.measures.n_lines + (not self.data.endswith(b"\n"))
 
     @cached_property
     def words_W(self) -> np.ndarray:  # noqa: N802 - shape suffix: W words
@@ -83,7 +78,7 @@ class Text:
         """Put other bytes in the place of the text; what was computed of it is forgotten."""
         self.data = data
         self._tree = None
-        for name in ("n_letters", "line_lengths_L", "words_W"):
+        for name in ("measures", "words_W"):
             self.__dict__.pop(name, None)
 
     def note(self, step: str, kind: str, detail: str, n: int = 1) -> None:

@@ -1,0 +1,267 @@
+"""What the corpus stage has in C++ says what NumPy and tree-sitter say: over real files, damaged ones, and without the library."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import random
+import sysconfig
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sevenfold.core.manifest import hash_outputs, output_root
+from sevenfold.corpus import native
+from sevenfold.corpus.sources.found import language_of
+from sevenfold.corpus.stage import run
+from sevenfold.corpus.steps import evalhashes, functions, shingles, syntax
+from sevenfold.corpus.steps.measures import measure, measure_in_numpy
+from sevenfold.corpus.steps.secrets import PERSONAL, SECRETS
+from sevenfold.recipe.job import Job
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_library = pytest.mark.skipif(native.library() is None, reason="native/corpus is not built here")
+FORGET = (native.library, syntax.reader, functions._roles)
+# One text of each language that the repository has none of.
+SNIPPETS = {
+    "typescript": (
+        "import { a } from './b';\n"
+        "export class C<T> { private x: number = 1; f(y?: string): T[] { return this.x > 1 ? [] : null!; } }\n"
+    ),
+    "java": (
+        "package a;\n"
+        "import java.util.*;\n"
+        "class A<T> extends B {\n"
+        "  @Override int f(int x) throws E { return x > 1 ? g(x) : (int) 2L; }\n"
+        "}\n"
+    ),
+    "rust": (
+        "use a::b;\n"
+        "impl<'a, T: Copy> A<'a, T> {\n"
+        "    fn f(&mut self, x: &str) -> Option<T> { match x { \"a\" => None, _ => self.g()?.h::<u8>() } }\n"
+        "}\n"
+    ),
+    "javascript": (
+        "import a from 'b';\n"
+        "const f = async (x) => { for (const y of x) { await g(`${y}`); } return /a[b]/g.test(x) };\n"
+    ),
+    "c": (
+        "#include <stdio.h>\n"
+        "static int f(const char *s) { for (int i = 0; s[i]; i++) if (s[i] == 'a') return i; return -1; }\n"
+    ),
+    "go": (
+        "package a\n"
+        "\n"
+        "import \"fmt\"\n"
+        "\n"
+        "func f(x []int) (n int, err error) {\n"
+        "\tfor _, y := range x {\n"
+        "\t\tn += y\n"
+        "\t}\n"
+        "\treturn\n"
+        "}\n"
+    ),
+}  # fmt: skip
+
+
+class Everything(frozenset[int]):
+    """A set of shapes that has every shape."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def standard_library(n_bytes: int) -> Iterator[bytes]:
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    random.Random(3).shuffle(files)
+    for file in files:
+        n_bytes -= file.stat().st_size
+        if n_bytes < 0:
+            return
+        yield file.read_bytes()
+
+
+def own_texts() -> list[tuple[str, bytes]]:
+    files = [
+        p
+        for room in ("native", "web", "scripts", "interop", "tests/corpus")
+        for p in sorted((ROOT / room).rglob("*"))
+    ]
+    found = [(language_of(p.name), p.read_bytes()) for p in files if language_of(p.name) in syntax.GRAMMARS]
+    return [pair for pair in found if len(pair[1]) < 20_000] + [(k, v.encode()) for k, v in SNIPPETS.items()]
+
+
+def damaged(text: bytes, rng: random.Random) -> bytes:
+    """A text with a piece cut out, doubled or replaced."""
+    start = rng.randrange(len(text))
+    end = min(len(text), start + rng.choice((1, 1, 2, 5, 30)))
+    middle = rng.choice(
+        (b"", text[start:end] * 2, b"(", b"}", b'"', b"\n", b" = ", b"*", b"else", b"\xc3\xa9")
+    )
+    return (text[:start] + middle + text[end:]).decode("utf-8", "ignore").encode()
+
+
+@needs_library
+@given(st.binary(max_size=400), st.integers(1, 15), st.integers(4, 64))
+@settings(max_examples=200, deadline=None)
+def test_words_and_runs_are_those_of_numpy(data: bytes, n: int, block: int) -> None:
+    shingles._tables()  # of the usual block
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shingles, "_BLOCK", block)
+        words = shingles.word_hashes(data)
+        assert words.tolist() == shingles.word_hashes_in_numpy(data).tolist()
+    grams = shingles.ngram_hashes(words, n)
+    assert len(grams) == max(len(words) - n + 1, 0)
+    if len(words) >= n:
+        assert grams.tolist() == shingles.ngram_hashes_in_numpy(words, n).tolist()
+    some = shingles.Filter(grams[::2])
+    assert some.likely(words, n).tolist() == shingles.unique(some._likely_in_numpy(grams)).tolist()
+    assert set(grams[::2].tolist()) <= set(some.likely(words, n).tolist())
+
+
+def as_numbers(found: native.Measures) -> dict[str, int]:
+    return {name: getattr(found, name) for name, *_ in native.Measures._fields_}
+
+
+@needs_library
+@given(st.binary(max_size=300) | st.text("aZ09 \n\t_\u00e9", max_size=300).map(str.encode))
+@settings(max_examples=300, deadline=None)
+def test_measures_are_those_of_numpy(data: bytes) -> None:
+    assert as_numbers(measure(data)) == as_numbers(measure_in_numpy(data))
+
+
+@needs_library
+@given(
+    st.lists(
+        st.sampled_from((*"0459 -=\"'DEFRaz\n.", "token", "4111 1111", "DE44 5001", "abcdefghij")),
+        max_size=60,
+    )
+)
+@settings(max_examples=500, deadline=None)
+def test_a_pattern_without_its_hint_cannot_match(pieces: list[str]) -> None:
+    data = "".join(pieces).encode()
+    for pattern in (*SECRETS, *PERSONAL):
+        if pattern.hints and pattern.regex.search(data):
+            assert pattern.hints & native.hints(data)
+    assert native.hints(b"4111-1111 11111111") == native.SIXTEEN_DIGITS
+    assert native.hints(b"411 1111 1111 1111 x DE4") == native.CAPITALS_AND_DIGIT
+    assert native.hints(b"'%s'" % (b"ab" * 10)) == native.QUOTED_KEY
+    assert native.hints(b"'%s." % (b"ab" * 10)) == 0
+
+
+@needs_library
+def test_what_is_clean_has_no_error_and_the_same_nodes() -> None:
+    said = Counter()
+    for language, text in [*own_texts(), *(("python", text) for text in standard_library(1_500_000))]:
+        reader = syntax.reader(language)
+        assert reader is not None
+        root = syntax.parser(language).parse(text).root_node
+        if reader.is_clean(text):
+            assert not root.has_error
+            assert reader.n_nodes() == root.descendant_count
+        said[reader.is_clean(text), root.has_error] += 1
+        said[language] += reader.is_clean(text)
+    assert not said[True, True]
+    assert said[False, False] < 0.2 * said[True, False], said
+    assert all(said[language] for language in syntax.GRAMMARS), said
+
+
+@needs_library
+@pytest.mark.parametrize("n_rounds", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_no_damage_is_called_clean(n_rounds: int) -> None:
+    rng, said = random.Random(n_rounds), Counter()
+    texts = [*own_texts(), *(("python", text[:5000]) for text in standard_library(500_000))]
+    for language, text in texts * n_rounds:
+        broken = damaged(text[:6000], rng)
+        reader = syntax.reader(language)
+        assert reader is not None
+        has_error = syntax.parser(language).parse(broken).root_node.has_error
+        said[reader.is_clean(broken), has_error] += 1
+        assert not (reader.is_clean(broken) and has_error), (language, broken)
+    assert said[False, True] > 10
+    assert said[True, False] > 10
+
+
+@needs_library
+def test_functions_are_those_of_the_tree() -> None:
+    n_found = n_unsure = 0
+    for text in standard_library(3_000_000):
+        found = functions.of_shapes(text, "python", Everything())
+        if found is None:
+            n_unsure += 1
+            continue
+        nodes = functions.functions(syntax.parser("python").parse(text), "python")
+        assert found == {functions.whole(node) for node in nodes} - {None}
+        # Canary: another shape, another answer.
+        assert functions.of_shapes(text, "python", {functions.shape(node) for node in nodes}) == found
+        assert functions.of_shapes(text, "python", frozenset()) == set()
+        n_found += len(found)
+    assert n_found > 500
+    assert n_unsure < 60
+
+
+@needs_library
+def test_a_grammar_of_another_version_is_left_to_tree_sitter() -> None:
+    layout = (ctypes.c_uint32 * 64)(99)
+    new = ctypes.pythonapi.PyCapsule_New
+    new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    library = native.library()
+    assert library is not None
+    reader = native.Reader(library, new(ctypes.addressof(layout), b"tree_sitter.Language", None))
+    assert not reader.is_clean(b"x = 1\n")
+
+
+def test_the_same_root_without_the_library(
+    tmp_path: Path, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sets" / "mbpp").mkdir(parents=True)
+    program = (
+        "def f(a, b):\n    c = []\n    for x in a:\n        if x in b and x * 2 > 7:\n            c.append(x + 1)\n"
+        "        else:\n            b = b - x\n    return sorted(c), b\n"
+    )
+    (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").write_text(
+        json.dumps({"text": "t", "test_list": [], "code": program})
+    )
+    sha = evalhashes.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
+    (tmp_path / "a").mkdir()
+    for number, text in enumerate(standard_library(700_000)):
+        (tmp_path / "a" / f"f{number}.py").write_bytes(text if number % 9 else text + b"\ndef (:\n")
+    (tmp_path / "a" / "leak.py").write_text(
+        "import os\n\n" + program.replace("(a, b)", "(first, b)").replace("in a:", "in first:")
+    )
+    steps = {
+        "syntax": ["python"], "quality": True, "near_duplicates": {},
+        "decontaminate": {"path": "eval.s7eh", "sha256": sha},
+    }  # fmt: skip
+    roots = []
+    for out in ("with", "without"):
+        job = make_job([{"kind": "directory", "path": "a", "licence": "PSF-2.0"}], out=out, steps=steps)
+        facts: Any = run(job).facts
+        assert facts["dropped"]["syntax_error"] > 2
+        assert facts["dropped"]["benchmark"] == 1
+        roots.append(
+            output_root(
+                hash_outputs(
+                    job.directory("corpus"),
+                    ["train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"],
+                )
+            )
+        )
+        monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
+        for cached in FORGET:
+            cached.cache_clear()
+    monkeypatch.undo()
+    for cached in FORGET:
+        cached.cache_clear()
+    assert roots[0] == roots[1]
+
+
+def test_numpy_takes_an_empty_text() -> None:
+    assert shingles.word_hashes_in_numpy(b"").tolist() == []
+    assert np.array_equal(shingles.word_hashes(b""), shingles.word_hashes_in_numpy(b""))
