@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,11 @@ def write(path: Path, facts: Mapping[str, Json]) -> None:
     reasons = dropped_bytes(rows)
     panels: list[tuple[int, Callable[[Axes], None]]] = []
     if facts.get("mix"):
-        panels.append((2 * len(domains), lambda axes: _mix(axes, facts, domains, colours)))
+        panels.append((2 * len(domains), partial(_mix, facts=facts, domains=domains, colours=colours)))
     for side, shown in sides.items():
-        panels.append((len(shown), lambda axes, s=side, b=shown: _side(axes, s, b, colours)))  # type: ignore[misc]
+        panels.append((len(shown), partial(_side, side=side, shown=shown, colours=colours)))
     if reasons:
-        panels.append((min(MAX_BARS, len(reasons)), lambda axes: _reasons(axes, reasons)))
+        panels.append((min(MAX_BARS, len(reasons)), partial(_reasons, reasons=reasons)))
     heights = [n + 1.2 for n, _ in panels]
     figure = Figure(figsize=(9.5, 1.0 + 0.27 * sum(heights)), layout="constrained")
     places = figure.subplots(len(panels), 1, height_ratios=heights)
