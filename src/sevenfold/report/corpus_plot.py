@@ -115,6 +115,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
     """Two bars a domain: its share of the corpus, the generated part hatched, and its share of the target as an outline."""
     kept, mix = kept_by_kind(facts["groups"]), facts["mix"]
     total = max(1, sum(counts.total() for counts in kept.values()))
+    longest = 1.0
     for place, domain in enumerate(domains):
         left, target = 0.0, 100 * mix.get(domain, 0.0)
         for made in (False, True):
@@ -128,7 +129,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
             (place + 0.2, target, f"target {target:g} %"),
         ):
             axes.text(end + 0.5, at, label, va="center", fontsize=8, color=MUTED)
-    axes.margins(x=0.14)  # room for the figures behind the bars
+    axes.set_xlim(0.0, 1.14 * longest)  # room for the figures behind the bars
     axes.set_yticks(range(len(domains)), list(domains))
     axes.set_xlabel("per cent of the bytes kept; hatched: made by generators", fontsize=9, color=MUTED)
     _titled(axes, "mix: the corpus, and the target that training deals by")
