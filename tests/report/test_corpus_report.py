@@ -21,7 +21,7 @@ ROWS = [
 GROUPS = [
     {
         "source": source, "version": "1", "licence": "MIT", "domain": domain, "licence_evidence": [],
-        "seen": {"n_documents": 4, "n_bytes": 1000}, "train": {"n_documents": 1, "n_bytes": kept},
+        "seen": {"n_documents": 4, "n_bytes": 2000 if kept else 1000}, "train": {"n_documents": 1, "n_bytes": kept},
         "heldout": {"n_documents": 1, "n_bytes": 10}, "dropped": {"minified": {"n_documents": 2, "n_bytes": 990 - kept}},
     }
     for source, domain, kept in [("npm:a", "code", 590), ("synthetic", "math", 190)] + [(f"deb:{n}", "code", 0) for n in range(50)]
@@ -60,7 +60,7 @@ def test_page_and_plot(tmp_path: Path) -> None:
     assert '<td>math</td><td class="number">50.0%</td><td class="number">15.4%</td>' in text
     assert "400 B of text follow the target" in text  # 200 of mathematics, and as much code
     assert "<td>npm:a</td>" in text
-    assert "minified 40.0%" in text
+    assert "minified 20.0%" in text
     assert f"{52 - MAX_SOURCES} more" in text
     assert (tmp_path / "corpus.png").read_bytes().startswith(b"\x89PNG")
     first = page.read_bytes(), (tmp_path / "corpus.png").read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +20,9 @@ from sevenfold.cli.base import (
 )
 from sevenfold.cli.make import ForceOption, run_one
 from sevenfold.core.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from sevenfold.corpus.fetch import PackageStore, Pin
 
 STAGE = "build"
 
@@ -179,13 +182,9 @@ def pin(
     ] = None,
 ) -> None:
     """Write a lock: versions and hashes of packages as their registries offer them now."""
-    from dataclasses import replace
-
     from sevenfold.core.files import write_pretty_json
     from sevenfold.corpus.fetch import PackageStore, read_lock, store_directory
     from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all, pin_from, read_names
-    from sevenfold.corpus.licences import is_valid
-    from sevenfold.corpus.sources.packages import survey_package
     from sevenfold.report.console import close_progress, make_progress
 
     requests = [parse_request(name) for name in names or ()] + (read_names(listed) if listed else [])
@@ -200,14 +199,22 @@ def pin(
             pins = pin_all(requests, packages, progress)
     finally:
         close_progress(progress)
-    licensed = []
-    for found in pins:
-        seen = survey_package(found, packages.files(found) or [])[0].licence_of_package().expression
-        licence = found.concluded or (seen if seen and is_valid(seen) else None)
-        licensed.append(replace(found, licence=(licence,) if licence else ()))
-        print(f"{found.label}  {licence or seen or 'no licence found'}")
+    licensed = [_with_licence(found, packages) for found in pins]
     write_pretty_json(out, lock_of(licensed))
     print(f"{len(licensed)} packages pinned: {out}")
+
+
+def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
+    """The pin with what its package's own papers say, or what was concluded; None where its parts differ. Prints it."""
+    from dataclasses import replace
+
+    from sevenfold.corpus.licences import is_valid
+    from sevenfold.corpus.sources.packages import survey_package
+
+    seen = survey_package(pin, packages.files(pin) or [])[0].licence_of_package().expression
+    licence = pin.concluded or (seen if seen and is_valid(seen) else None)
+    print(f"{pin.label}  {licence or seen or 'no licence found'}")
+    return replace(pin, licence=(licence,) if licence else ())
 
 
 @corpus_app.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,11 +74,11 @@ def write(path: Path, facts: Mapping[str, Json]) -> None:
     reasons = dropped_bytes(rows)
     panels: list[tuple[int, Callable[[Axes], None]]] = []
     if facts.get("mix"):
-        panels.append((2 * len(domains), lambda axes: _mix(axes, facts, domains, colours)))
+        panels.append((2 * len(domains), partial(_mix, facts=facts, domains=domains, colours=colours)))
     for side, shown in sides.items():
-        panels.append((len(shown), lambda axes, s=side, b=shown: _side(axes, s, b, colours)))  # type: ignore[misc]
+        panels.append((len(shown), partial(_side, side=side, shown=shown, colours=colours)))
     if reasons:
-        panels.append((min(MAX_BARS, len(reasons)), lambda axes: _reasons(axes, reasons)))
+        panels.append((min(MAX_BARS, len(reasons)), partial(_reasons, reasons=reasons)))
     heights = [n + 1.2 for n, _ in panels]
     figure = Figure(figsize=(9.5, 1.0 + 0.27 * sum(heights)), layout="constrained")
     places = figure.subplots(len(panels), 1, height_ratios=heights)
@@ -114,6 +115,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
     """Two bars a domain: its share of the corpus, the generated part hatched, and its share of the target as an outline."""
     kept, mix = kept_by_kind(facts["groups"]), facts["mix"]
     total = max(1, sum(counts.total() for counts in kept.values()))
+    longest = 1.0
     for place, domain in enumerate(domains):
         left, target = 0.0, 100 * mix.get(domain, 0.0)
         for made in (False, True):
@@ -127,7 +129,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
             (place + 0.2, target, f"target {target:g} %"),
         ):
             axes.text(end + 0.5, at, label, va="center", fontsize=8, color=MUTED)
-    axes.margins(x=0.14)  # room for the figures behind the bars
+    axes.set_xlim(0.0, 1.14 * longest)  # room for the figures behind the bars
     axes.set_yticks(range(len(domains)), list(domains))
     axes.set_xlabel("per cent of the bytes kept; hatched: made by generators", fontsize=9, color=MUTED)
     _titled(axes, "mix: the corpus, and the target that training deals by")
