@@ -208,17 +208,19 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Stage 3: a float checkpoint; resumes where it stopped."""
-    if dry_run:
-        _forecast(recipe, as_json)
-        return
     from sevenfold.core.errors import UsageError
 
+    if expert is not None and phase is None:
+        raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
+    if dry_run:
+        if phase is not None:
+            raise UsageError("--dry-run is about all phases of a recipe", remedy="leave --phase out")
+        _forecast(recipe, as_json)
+        return
     if out is None:
         raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
     job = make_job(recipe, out)
     if phase is None:
-        if expert is not None:
-            raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
         run_one("train", job, force)
         return
     from sevenfold import pipeline
