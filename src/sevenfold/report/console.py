@@ -29,7 +29,8 @@ def _seconds(value: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-def _figures(fields: Mapping[str, float | str]) -> list[str]:
+def shown_figures(fields: Mapping[str, float | str]) -> list[str]:
+    """Figures of a step as a person reads them, in a fixed order."""
     parts = []
     if "loss" in fields:
         parts.append(f"loss {float(fields['loss']):.3f}")
@@ -77,7 +78,7 @@ class PlainProgress:
             per_unit = (now - self._began) / (done - self._first)
             left = f"  {_seconds(per_unit * (self._total - done))} left"
         total = f"/{self._total}" if self._total else ""
-        self.note(f"{self._stage}  {done}{total} {self._unit}  {'  '.join(_figures(fields))}{left}")
+        self.note(f"{self._stage}  {done}{total} {self._unit}  {'  '.join(shown_figures(fields))}{left}")
 
     def note(self, text: str) -> None:
         """One line."""
@@ -127,7 +128,7 @@ class LiveProgress:
     def advance(self, done: int, **fields: float | str) -> None:
         """Move the newest bar."""
         if self._task is not None:
-            self._figures = _figures(fields)
+            self._figures = shown_figures(fields)
             self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
