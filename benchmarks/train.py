@@ -1,12 +1,16 @@
-"""Training speed on the CPU: our step and nanoGPT's model and loop, compiled, on the same shape, data, precision and batch.
+"""Training speed: our step and nanoGPT's model and loop, compiled, on the same shape, data, precision and batch.
 
 A step is what each trainer does between two batches: forward, backward, gradient clipping, Adam. Both get the same random ids, take
 turns in one process, and are compared by model FLOP/s (6 N + 12 L H Q T a token, the formula of nanoGPT, for both), because their
-blocks differ: ours is gated and smaller. "ours, not deterministic" is our step without `use_deterministic_algorithms`.
+blocks differ: ours is gated and smaller. "ours, not deterministic" is our step without `use_deterministic_algorithms`; "ours,
+compiled" (GPU) is the model through torch.compile, so its share is told. Hashes of gradients and weights, as every 100th step
+writes them, are timed apart.
 
-    python benchmarks/train.py --nanogpt CHECKOUT [--shape 8M] [--threads 2] [--rounds 7] [--out benchmarks/results/train.json]
+    python benchmarks/train.py --nanogpt CHECKOUT [--shape 8M] [--precision fp32] [--threads 2] [--out FILE]
+    python benchmarks/train.py --device cuda --gpu-peak 989e12 --shape 228M --precision bf16 --batch 32   # one GPU; also fp8
 
-CHECKOUT holds nanoGPT's `model.py`; without it the peer is left out, and said so.
+CHECKOUT holds nanoGPT's `model.py`; without it the peer is left out, and said so. FP8 needs torchao and a GPU that has it.
+--gpu-peak is the device's dense peak in the precision, for MFU. The GPU's part has not been run: no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -14,35 +18,61 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sevenfold.model.loss import head_loss
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.schema import ModelSpec
+from sevenfold.train import precision as rules
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
-from sevenfold.train.precision import autocast
+from sevenfold.train.records import CHAIN_START, TRACE_EVERY, trace_row
 from shapes import SHAPES, Shape
 
-SEQUENCE, BATCH, CLIP = 512, 8, 1.0
+CLIP = 1.0
 STEPS = 4  # of one turn
+OURS, FREE, COMPILED, PEER = "ours", "ours, not deterministic", "ours, compiled", "nanoGPT, compiled"
 Step = Callable[[Tensor], None]
 
 
-def model_flops(n_parameters: int, shape: Shape) -> float:
-    """FLOPs of one step's forward and backward (PaLM, arXiv 2204.02311, appendix B)."""
-    per_token = 6 * n_parameters + 12 * shape.n_layers * shape.n_heads * shape.head_dim * SEQUENCE
-    return float(per_token * SEQUENCE * BATCH)
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is measured: a shape on a device, `batch` rows of `sequence` tokens."""
+
+    shape: Shape
+    precision: str
+    device: torch.device
+    batch: int
+    sequence: int
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Products in BF16, unless the precision is FP32."""
+        return nullcontext() if self.precision == "fp32" else torch.autocast(self.device.type, torch.bfloat16)
+
+    def flops(self, n_parameters: int) -> float:
+        """FLOPs of one step's forward and backward (PaLM, arXiv 2204.02311, appendix B)."""
+        shape = self.shape
+        attention = 12 * shape.n_layers * shape.n_heads * shape.head_dim * self.sequence
+        return float((6 * n_parameters + attention) * self.sequence * self.batch)
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
-def ours(shape: Shape, precision: str) -> tuple[Step, int]:
+def ours(case: Case, *, compiled: bool = False) -> tuple[Step, Transformer]:
     """Our model and the trainer's step."""
+    shape = case.shape
     model = Transformer(
         ModelSpec(
             d_model=shape.d_model,
@@ -52,35 +82,50 @@ def ours(shape: Shape, precision: str) -> tuple[Step, int]:
             head_dim=shape.head_dim,
             d_ffn=shape.d_ffn,
             vocab_size=shape.vocab_size,
-            context=SEQUENCE,
+            context=case.sequence,
         )
     )
     model.initialize(torch.Generator().manual_seed(0), 0.02)
-    parameters = list(model.parameters())
+    model.to(case.device)
+    if case.precision == "fp8":
+        in_fp8(model, case.device)
+    parameters: list[Tensor] = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.95), fused=True)
+    states = torch.compile(model.hidden) if compiled else model.hidden
 
     def step(batch: Tensor) -> None:
         optimizer.zero_grad()
-        with autocast(precision):
-            hidden = model.hidden(batch[:, :-1])
-            loss = head_loss(hidden, model.head_weight, batch[:, 1:], BATCH * SEQUENCE)
+        with case.autocast():
+            hidden = states(batch[:, :-1])
+            loss = head_loss(hidden, model.head_weight, batch[:, 1:], case.batch * case.sequence)
         loss.backward()
         float(loss.detach())
         clip_gradients(parameters, CLIP)
         optimizer.step()
 
-    return step, count_parameters(model)
+    return step, model
 
 
-def nanogpt(checkout: Path, shape: Shape, precision: str) -> tuple[Step, int]:
+def in_fp8(model: nn.Module, device: torch.device) -> None:
+    """The trainer's own FP8 projections. Ends the program where there are none: a figure of BF16 would be taken for one of FP8."""
+    obstacle, convert = getattr(rules, "fp8_obstacle", None), getattr(rules, "convert", None)
+    if obstacle is None or convert is None:
+        raise SystemExit("--precision fp8: this version of the trainer computes fp8 in bf16")
+    if why := obstacle(device):
+        raise SystemExit(f"--precision fp8: {why}")
+    convert(model, "fp8", device)
+
+
+def nanogpt(checkout: Path, case: Case) -> tuple[Step, int]:
     """nanoGPT's model with its own optimiser and loop, compiled as its train.py does."""
     spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"{checkout} holds no model.py")
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    shape = case.shape
     config = module.GPTConfig(
-        block_size=SEQUENCE,
+        block_size=case.sequence,
         vocab_size=shape.vocab_size,
         n_layer=shape.n_layers,
         n_head=shape.n_heads,
@@ -88,12 +133,12 @@ def nanogpt(checkout: Path, shape: Shape, precision: str) -> tuple[Step, int]:
         dropout=0.0,
         bias=False,
     )
-    plain = module.GPT(config)
-    optimizer = plain.configure_optimizers(0.1, 1e-4, (0.9, 0.95), "cpu")
+    plain = module.GPT(config).to(case.device)
+    optimizer = plain.configure_optimizers(0.1, 1e-4, (0.9, 0.95), case.device.type)
     model = torch.compile(plain)
 
     def step(batch: Tensor) -> None:
-        with autocast(precision):
+        with case.autocast():
             _, loss = model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
         loss.backward()
         float(loss.detach())
@@ -104,48 +149,120 @@ def nanogpt(checkout: Path, shape: Shape, precision: str) -> tuple[Step, int]:
     return step, plain.get_num_params()
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Take turns; medians and quartiles of seconds a step."""
-    torch.set_num_threads(args.threads)
-    shape = SHAPES[args.shape]
-    our_step, n_ours = ours(shape, args.precision)
-    kinds: dict[str, tuple[Step, bool, int]] = {"ours": (our_step, True, n_ours)}
-    kinds["ours, not deterministic"] = (our_step, False, n_ours)
-    if args.nanogpt:
-        peer_step, n_peer = nanogpt(args.nanogpt, shape, args.precision)
-        kinds["nanoGPT, compiled"] = (peer_step, False, n_peer)
-    batch = torch.randint(
-        0, shape.vocab_size, (BATCH, SEQUENCE + 1), generator=torch.Generator().manual_seed(1)
-    )
+def hash_seconds(step: Step, model: Transformer, batch: Tensor) -> float:
+    """Processor time of one trace point: digests of all gradients and weights. The least of three."""
+    step(batch)
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        trace_row(dict(model.named_parameters()), 1, CHAIN_START)
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def timed(
+    case: Case, kinds: dict[str, tuple[Step, bool, int]], batch: Tensor, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds a step of each, in turns; the first turn, which compiles, is not counted."""
     times: dict[str, list[float]] = {name: [] for name in kinds}
-    for turn in range(args.rounds + 1):
+    for turn in range(rounds + 1):
         for name, (step, deterministic, _) in kinds.items():
             torch.use_deterministic_algorithms(False)
             if deterministic:
                 use_deterministic_kernels()
             step(batch)  # the turn before may have cooled what this one needs
+            case.wait()
             began = time.perf_counter()
             for _ in range(STEPS):
                 step(batch)
-            if turn:  # the first turn compiles
+            case.wait()
+            if turn:
                 times[name].append((time.perf_counter() - began) / STEPS)
+    return times
+
+
+def case_of(args: argparse.Namespace) -> Case:
+    """What the options ask for. Ends the program when the device is not here."""
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: PyTorch finds no GPU here; leave --device out to measure the CPU")
+    if device.type == "cuda":  # cuBLAS asks for it before it is deterministic; read when its first product is computed
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if device.type == "cpu" and args.precision == "fp8":
+        raise SystemExit("--precision fp8: a CPU has no FP8 products; use bf16, which fp8 becomes there")
+    return Case(
+        shape=SHAPES[args.shape],
+        precision=args.precision,
+        device=device,
+        batch=args.batch,
+        sequence=args.sequence,
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Take turns; medians and quartiles of seconds a step."""
+    case = case_of(args)
+    torch.set_num_threads(args.threads)
+    our_step, model = ours(case)
+    n_ours = count_parameters(model)
+    kinds: dict[str, tuple[Step, bool, int]] = {
+        OURS: (our_step, True, n_ours),
+        FREE: (our_step, False, n_ours),
+    }
+    if case.device.type == "cuda":
+        kinds[COMPILED] = (ours(case, compiled=True)[0], True, n_ours)
+    if args.nanogpt:
+        peer_step, n_peer = nanogpt(args.nanogpt, case)
+        kinds[PEER] = (peer_step, False, n_peer)
+    generator = torch.Generator().manual_seed(1)
+    batch = torch.randint(0, case.shape.vocab_size, (case.batch, case.sequence + 1), generator=generator).to(
+        case.device
+    )
+    times = timed(case, kinds, batch, args.rounds)
     rows = {}
     for name, (_, _, n_parameters) in kinds.items():
         low, middle, high = statistics.quantiles(times[name], n=4)
-        flops = model_flops(n_parameters, shape)
+        speed = case.flops(n_parameters) / middle
         rows[name] = {
             "n_parameters": n_parameters,
             "seconds": [low, middle, high],
-            "tokens_per_second": SEQUENCE * BATCH / middle,
-            "model_gflops": flops / middle / 1e9,
-        }
+            "tokens_per_second": case.sequence * case.batch / middle,
+            "model_gflops": speed / 1e9,
+        } | ({"mfu": speed / args.gpu_peak} if args.gpu_peak else {})
+    use_deterministic_kernels()
+    hashes = hash_seconds(our_step, model, batch)
+    device = torch.cuda.get_device_name(case.device) if case.device.type == "cuda" else "cpu"
     return {
-        "shape": args.shape,
-        "precision": args.precision,
-        "threads": args.threads,
-        "torch": torch.__version__,
-        "rows": rows,
-    }
+        "shape": args.shape, "precision": args.precision, "device": device, "threads": args.threads,
+        "torch": torch.__version__, "rows": rows, "hash_seconds": hashes,
+        "hash_share": hashes / TRACE_EVERY / (rows[OURS]["seconds"][1] * args.threads),
+    }  # fmt: skip
+
+
+def report(result: dict[str, Any]) -> None:
+    """Print the rows and what follows from them; add the ratios to the result."""
+    rows = result["rows"]
+    for name, row in rows.items():
+        low, middle, high = (s * 1e3 for s in row["seconds"])
+        mfu = f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
+        print(
+            f"{name:24} {middle:8.1f} ms [{low:.1f} .. {high:.1f}]  {row['tokens_per_second']:8,.0f} tokens/s"
+            f"  {row['model_gflops']:7.1f} model GFLOP/s{mfu}  ({row['n_parameters']:,} parameters)"
+        )
+    result["determinism_cost"] = rows[OURS]["seconds"][1] / rows[FREE]["seconds"][1]
+    print(f"determinism costs x{result['determinism_cost']:.3f}")
+    print(
+        f"hashes of gradients and weights: {result['hash_seconds'] * 1e3:.0f} ms of processor time, "
+        f"{result['hash_share']:.3%} of the steps between two trace points"
+    )
+    if COMPILED in rows:
+        result["compiled_gain"] = rows[OURS]["seconds"][1] / rows[COMPILED]["seconds"][1]
+        print(f"torch.compile would give x{result['compiled_gain']:.3f}")
+    if PEER in rows:
+        result["ratio"] = rows[OURS]["model_gflops"] / rows[PEER]["model_gflops"]
+        print(f"ours / nanoGPT in model FLOP/s: {result['ratio']:.2f}")
+    else:
+        print("no --nanogpt: the peer was not measured")
 
 
 def main() -> None:
@@ -155,27 +272,17 @@ def main() -> None:
     )
     parser.add_argument("--nanogpt", type=Path)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="8M")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp8"), default="fp32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--gpu-peak", type=float, default=0.0, help="FLOP/s of the device, for MFU")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--sequence", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     result = run(args)
-    rows = result["rows"]
-    for name, row in rows.items():
-        low, middle, high = (s * 1e3 for s in row["seconds"])
-        print(
-            f"{name:24} {middle:8.1f} ms [{low:.1f} .. {high:.1f}]  {row['tokens_per_second']:8,.0f} tokens/s"
-            f"  {row['model_gflops']:7.1f} model GFLOP/s  ({row['n_parameters']:,} parameters)"
-        )
-    result["determinism_cost"] = rows["ours"]["seconds"][1] / rows["ours, not deterministic"]["seconds"][1]
-    print(f"determinism costs x{result['determinism_cost']:.3f}")
-    peer = rows.get("nanoGPT, compiled")
-    if peer:
-        result["ratio"] = rows["ours"]["model_gflops"] / peer["model_gflops"]
-        print(f"ours / nanoGPT in model FLOP/s: {result['ratio']:.2f}")
-    else:
-        print("no --nanogpt: the peer was not measured")
+    report(result)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n")

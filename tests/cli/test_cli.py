@@ -111,6 +111,8 @@ def test_a_wrong_argument_is_a_usage_error() -> None:
     refused(s7("mkae"), 2, "mkae", "--help")
     refused(s7("run", "model.s7l", "x", "--max-tokens", "0"), 2, "--max-tokens")
     refused(s7("plan", "s7/demo-1m", "--jsn"), 2, "--jsn")
+    refused(s7("train", "s7/demo-1m", "--dry-run", "--phase", "trunk"), 2, "--phase")
+    refused(s7("train", "s7/demo-1m", "--dry-run", "--expert", "math"), 2, "--expert needs --phase")
     nothing = s7()
     assert nothing.returncode == 2
     assert "Usage" in nothing.stdout

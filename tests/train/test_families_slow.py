@@ -98,7 +98,7 @@ def test_a_recipe_takes_steps(name: str, tmp_path: Path) -> None:
     assert len(found["losses"]) == STEPS
     assert np.isfinite(found["losses"]).all()
     assert found["trained"] == found["n_parameters"]
-    assert found["peak_memory"] < 4 << 30
+    assert found["peak_memory"] < 6 << 30  # M31R-60M: 4.4 GB, of which the last checkpoint's bytes are 1.4
 
 
 @pytest.mark.parametrize("part", [0, 1])

@@ -208,18 +208,20 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Stage 3: a float checkpoint; resumes where it stopped."""
-    if dry_run:
-        _forecast(recipe, as_json)
-        return
     from dataclasses import replace
 
     from sevenfold.core.errors import UsageError
     from sevenfold.core.log import Silent
 
+    if expert is not None and phase is None:
+        raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
+    if dry_run:
+        if phase is not None:
+            raise UsageError("--dry-run is about all phases of a recipe", remedy="leave --phase out")
+        _forecast(recipe, as_json)
+        return
     if out is None:
         raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
-    if phase is None and expert is not None:
-        raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
     from sevenfold.train.ranks import joined
 
     with joined() as ranks:

@@ -5,9 +5,10 @@ On a terminal progress is one live line per stage; elsewhere (a pipe, a CI log) 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sevenfold.core.hashing import Json
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_EVERY = 10.0
+WIDE = 60  # columns that leave room for a long bar
 _STATUS_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 
 
@@ -27,14 +29,26 @@ def _seconds(value: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
-def _fields_text(fields: Mapping[str, float | str]) -> str:
+def shown_figures(fields: Mapping[str, float | str]) -> list[str]:
+    """Figures of a step as a person reads them, in a fixed order."""
     parts = []
     if "loss" in fields:
         parts.append(f"loss {float(fields['loss']):.3f}")
     if "tokens_per_second" in fields:
         parts.append(f"{float(fields['tokens_per_second']):,.0f} tokens/s")
-    parts += [f"{k} {v}" for k, v in fields.items() if k not in ("loss", "tokens_per_second")]
-    return "  ".join(parts)
+    return parts + [f"{k} {v}" for k, v in fields.items() if k not in ("loss", "tokens_per_second")]
+
+
+def _wrapped(parts: Sequence[str], width: int) -> str:
+    """As many parts on a line as fit, none cut in two."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}  {part}" if lines[-1] else part
+        if len(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 class PlainProgress:
@@ -64,7 +78,7 @@ class PlainProgress:
             per_unit = (now - self._began) / (done - self._first)
             left = f"  {_seconds(per_unit * (self._total - done))} left"
         total = f"/{self._total}" if self._total else ""
-        self.note(f"{self._stage}  {done}{total} {self._unit}  {_fields_text(fields)}{left}")
+        self.note(f"{self._stage}  {done}{total} {self._unit}  {'  '.join(shown_figures(fields))}{left}")
 
     def note(self, text: str) -> None:
         """One line."""
@@ -72,19 +86,30 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Progress as live bars on a terminal."""
+    """Progress as live bars on a terminal; below them the figures of the newest, on as many lines as the width asks for."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+        from rich.text import Text
 
-        self._bar: Bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+        live = self
+
+        class View(Progress):
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield self.make_tasks_table(self.tasks)
+                if live._figures:
+                    yield Text(_wrapped(live._figures, self.console.width))
+
+        console = Console(stderr=True)
+        self._figures: list[str] = []
+        self._bar: Bar = View(
+            TextColumn("{task.description}", table_column=Column()),  # wraps first, so that counts stay whole
+            BarColumn(bar_width=24 if console.width >= WIDE else 4),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
+            console=console,
             refresh_per_second=4,
         )
         self._task: TaskID | None = None
@@ -95,12 +120,16 @@ class LiveProgress:
         if self._task is not None:
             before = next(t for t in self._bar.tasks if t.id == self._task)
             self._bar.update(before.id, total=before.completed, visible=before.completed > 0)
-        self._task = self._bar.add_task(f"{stage} ({unit})", total=total, figures="")
+            if self._figures:
+                self.note(f"{before.description}: {'  '.join(self._figures)}")
+        self._task = self._bar.add_task(f"{stage} ({unit})", total=total)
+        self._figures = []
 
     def advance(self, done: int, **fields: float | str) -> None:
         """Move the newest bar."""
         if self._task is not None:
-            self._bar.update(self._task, completed=done, figures=_fields_text(fields))
+            self._figures = shown_figures(fields)
+            self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
         """One line above the bars."""
@@ -112,8 +141,9 @@ class LiveProgress:
 
 
 def make_progress() -> PlainProgress | LiveProgress:
-    """What suits stderr."""
-    return LiveProgress() if sys.stderr.isatty() else PlainProgress()
+    """What suits stderr; a terminal that cannot move its cursor gets plain lines."""
+    live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return LiveProgress() if live else PlainProgress()
 
 
 def close_progress(progress: object) -> None:

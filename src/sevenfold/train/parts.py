@@ -41,7 +41,7 @@ def parts_of(recipe: Recipe) -> tuple[Part, ...]:
             raise RecipeError(
                 "this version trains phases of expert stacks only",
                 where=f"{recipe.name}: train.phases",
-                remedy="leave the phases out, or plan with `s7 plan`",
+                remedy="leave the phases out (a `context` block makes sequences longer on the way), or plan with `s7 plan`",
             )
         return (Part(name="", spec=train, mix=recipe.corpus.mix),)
     if recipe.context is not None:

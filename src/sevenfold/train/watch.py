@@ -73,7 +73,11 @@ class Gauge:
         }
         for group in ("objectives", "domains"):
             for name, value in row.get(group, {}).items():
-                figures[name] = f"{self._smooth(f'{group}/{name}', value):.3f}"
+                self._smooth(f"{group}/{name}", value)
+        # A domain that has no row in this step keeps its place in the view.
+        figures |= {
+            name.partition("/")[2]: f"{value:.3f}" for name, value in self.smoothed.items() if "/" in name
+        }
         if self.peak_flops:
             figures["MFU"] = f"{rate * self.flops_per_token / self.peak_flops:.1%}"
         figures["memory"] = f"{peak_memory() / 2**30:.2f} GiB"
