@@ -39,7 +39,9 @@ def remove_partials(directory: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def write(directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks) -> None:
+def write(
+    directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks
+) -> None:
     """Write the shards of all ranks; a collective. `tensors`: the same names on every rank. Raises StorageError."""
     final = path_of(directory, step)
     partial = final.with_name(f".{final.name}{PARTIAL_SUFFIX}")

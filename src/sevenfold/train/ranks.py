@@ -37,7 +37,9 @@ def local_device() -> torch.device:
     """Where this process computes. Raises UsageError for a device that is not here."""
     asked = os.environ.get(DEVICE, "")
     if asked not in ("", "cpu", "cuda") or (asked == "cuda" and not torch.cuda.is_available()):
-        raise UsageError(f"{DEVICE}={asked}: no such device here", remedy="cpu or cuda; leave it out to choose")
+        raise UsageError(
+            f"{DEVICE}={asked}: no such device here", remedy="cpu or cuda; leave it out to choose"
+        )
     if asked == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     # cuBLAS is deterministic with a workspace of its own only, and reads this when it starts.
