@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,23 @@ def alone(domain_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_a_rank_is_killed_and_another_number_goes_on(alone: Path, domain_dir: Path, tmp_path: Path) -> None:
+    done = attempts("objective", domain_dir, tmp_path, "2:1@13", "3")
+    assert done[0]["codes"][1] == -9
+    assert done[0]["codes"][0] > 0
+    assert done[0]["seconds"] < 30  # the other one has found out
+    assert done[1]["codes"] == [0, 0, 0]
+    assert written(tmp_path) == written(alone)
+
+
+@pytest.mark.slow
+def test_a_silent_rank_is_found_within_30_seconds(domain_dir: Path, tmp_path: Path) -> None:
+    (done,) = attempts("mixed", domain_dir, tmp_path, "2:1!7")
+    assert done["codes"][0] == 6
+    assert 20 < done["seconds"] < 30
+
+
+@pytest.mark.slow
 def test_killed_and_resumed_by_other_numbers_of_ranks(alone: Path, domain_dir: Path, tmp_path: Path) -> None:
     # Two ranks lose the second in step 8; three lose the first in step 14; two are asked to stop after step 14; one is
     # killed in step 18; two end it. Objectives and dropout: a random stream belongs to a micro-batch, not to a rank.
@@ -76,6 +94,7 @@ def test_one_rank_two_and_three(
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_a_fast_reduction_is_recorded(domain_dir: Path, tmp_path: Path) -> None:
     attempts("mixed", domain_dir, tmp_path, "2:0@11", "2", reduction="fast")
     manifest = json.loads((tmp_path / "train" / "manifest.json").read_bytes())
@@ -91,11 +110,18 @@ def test_a_fast_reduction_is_recorded(domain_dir: Path, tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.fixture(scope="module")
+def killed(domain_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two ranks that was killed in step 12: checkpoints of steps 5 and 10 are shards; read only."""
+    out = tmp_path_factory.mktemp("ranks") / "killed"
+    attempts("mixed", domain_dir, out, "2:1@11")
+    return out / "train"
+
+
 @pytest.fixture
-def sharded(domain_dir: Path, tmp_path: Path) -> Path:
-    """A run of two ranks that was killed in step 12: checkpoints of steps 5 and 10 are shards."""
-    attempts("mixed", domain_dir, tmp_path, "2:1@11")
-    return tmp_path / "train"
+def sharded(killed: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(killed, tmp_path / "train"))
 
 
 def test_a_damaged_shard_falls_back_to_the_checkpoint_before(sharded: Path) -> None:
@@ -146,7 +172,7 @@ def test_rows_of_ranks_are_whole_and_apart() -> None:
             found = [
                 list(range(n_rows))[Ranks(device=CPU, rank=r, size=size).rows(n_rows)] for r in range(size)
             ]
-            assert sum(found, []) == list(range(n_rows))
+            assert [row for part in found for row in part] == list(range(n_rows))
             chunks = torch.arange(n_rows).chunk(size) if n_rows else ()
             assert [part for part in found if part] == [chunk.tolist() for chunk in chunks]
 

@@ -16,7 +16,8 @@ def launch(
     out: OutOption,
     nodes: Annotated[int, typer.Option("--nodes", metavar="N", min=1, max=4096, help="Machines.")] = 1,
     gpus: Annotated[
-        int, typer.Option("--gpus", metavar="G", min=1, max=64, help="GPUs of each, or processes without one.")
+        int,
+        typer.Option("--gpus", metavar="G", min=1, max=64, help="GPUs of each, or processes without one."),
     ] = 1,
     slurm: Annotated[bool, typer.Option("--slurm", help="Jobs of Slurm that wait for one another.")] = False,
     as_json: JsonOption = False,

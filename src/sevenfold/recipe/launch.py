@@ -31,6 +31,7 @@ class Step:
 
     name: str
     arguments: tuple[str, ...]
+    phase: str = ""
     needs: tuple[str, ...] = ()
     nodes: int = 1
     gpus: int = 0  # of each node
@@ -129,7 +130,9 @@ def launch(recipe: Recipe, name: str, out: str, *, nodes: int, gpus: int) -> lis
     """
     for text in (name, out):
         if not text or not text.isprintable():
-            raise UsageError(f"{text!r} cannot stand in a script", remedy="choose a path of printable characters")
+            raise UsageError(
+                f"{text!r} cannot stand in a script", remedy="choose a path of printable characters"
+            )
     phases = phases_of(recipe)
     shares = {phase.name: share_of(phase, nodes, gpus) for phase in phases}
     _check(recipe, [(phase, shares[phase.name].nodes * shares[phase.name].gpus) for phase in phases])
@@ -156,6 +159,7 @@ def _jobs(
             arguments = command + (("--phase", phase.name) if recipe.train.phases else ())
             step = Step(
                 name=f"{phase.name}-{item}" if is_expert else phase.name,
+                phase=phase.name,
                 arguments=arguments + (("--expert", item) if is_expert else ()),
                 needs=before,
                 nodes=share.nodes,

@@ -15,7 +15,10 @@ from sevenfold.recipe.launch import Step
 
 MAX_RESTARTS = 3
 _PORT = 29400
-_TIME_FACTOR, _TIME_MORE = 1.5, 0.5  # of the estimate, and hours to start; a job that needs more is submitted again
+_TIME_FACTOR, _TIME_MORE = (
+    1.5,
+    0.5,
+)  # of the estimate, and hours to start; a job that needs more is submitted again
 _GB = 1e9
 
 
@@ -34,7 +37,12 @@ def torchrun(step: Step, *rendezvous: str) -> str:
     """The command of a step; `rendezvous` are shell words as they stand."""
     if not step.ranks:
         return f"s7 {_words(*step.arguments)}"
-    options = [*rendezvous, f"--nproc-per-node={step.gpus}", f"--max-restarts={MAX_RESTARTS}", "--monitor-interval=1"]
+    options = [
+        *rendezvous,
+        f"--nproc-per-node={step.gpus}",
+        f"--max-restarts={MAX_RESTARTS}",
+        "--monitor-interval=1",
+    ]
     return " ".join(["torchrun", *options, "-m", "sevenfold.cli", _words(*step.arguments)])
 
 
@@ -72,11 +80,13 @@ def bash_script(steps: list[Step], *, nodes: int) -> str:
     first, last = steps[0], steps[-1]
     if nodes == 1:
         lines = [_about(first), torchrun(first)]
-        for _, phase in groupby(trained, key=lambda step: step.name.partition("-")[0]):
+        for _, phase in groupby(trained, key=lambda step: step.phase):
             lines += _pools(list(phase))
         return "\n".join([*head, *lines, _about(last), torchrun(last), ""])
     if len(trained) > 1:
-        raise UsageError("phases on several nodes wait for one another", remedy="add --slurm, or use --nodes 1")
+        raise UsageError(
+            "phases on several nodes wait for one another", remedy="add --slurm, or use --nodes 1"
+        )
     (step,) = trained
     ready = shlex.quote(f"{step.arguments[step.arguments.index('--out') + 1]}/tokenizer/manifest.json")
     rendezvous = (f"--nnodes={nodes}", "--rdzv-backend=c10d", f'--rdzv-endpoint="$S7_HEAD:{_PORT}"')
@@ -103,14 +113,11 @@ def _limit(hours: float) -> str:
     return f"{minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00"
 
 
-def _variable(name: str) -> str:
-    return "job_" + "".join(c if c.isalnum() else "_" for c in name)
-
-
-def _slurm_job(step: Step) -> list[str]:
+def _slurm_job(step: Step, jobs: dict[str, str]) -> list[str]:
+    """The lines that submit a step. `jobs`: the shell variable that holds the id of each."""
     options = [f"--job-name={shlex.quote('s7-' + step.name)}", "--parsable", "--requeue"]
     if step.needs:
-        waits = ":".join(f'"${_variable(name)}"' for name in step.needs)
+        waits = ":".join(f'"${jobs[name]}"' for name in step.needs)
         options += [f"--dependency=afterok:{waits}", "--kill-on-invalid-dep=yes"]
     body = ["#!/usr/bin/env bash", "set -euo pipefail"]
     if step.ranks:
@@ -134,12 +141,15 @@ def _slurm_job(step: Step) -> list[str]:
     else:
         options += ["--nodes=1", "--ntasks=1"]
         body.append(torchrun(step))
-    submit = f"{_variable(step.name)}=$(sbatch {' '.join(options)} <<'S7_JOB'"
+    submit = f"{jobs[step.name]}=$(sbatch {' '.join(options)} <<'S7_JOB'"
     return [_about(step), submit, *body, "S7_JOB", ")"]
 
 
 def slurm_script(steps: list[Step]) -> str:
     """A script that submits one Slurm job for each step; each starts when those that it needs have ended well."""
-    jobs = [line for step in steps for line in _slurm_job(step)]
-    said = " ".join(f'{shlex.quote(step.name)} "${_variable(step.name)}"' for step in steps)
-    return "\n".join(["#!/usr/bin/env bash", "set -euo pipefail", *jobs, f"printf '%s: job %s\\n' {said}", ""])
+    jobs = {step.name: f"job_{number}" for number, step in enumerate(steps)}
+    lines = [line for step in steps for line in _slurm_job(step, jobs)]
+    said = " ".join(f'{shlex.quote(name)} "${variable}"' for name, variable in jobs.items())
+    return "\n".join(
+        ["#!/usr/bin/env bash", "set -euo pipefail", *lines, f"printf '%s: job %s\\n' {said}", ""]
+    )

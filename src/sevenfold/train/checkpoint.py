@@ -1,9 +1,9 @@
 """Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
 
-A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each of
-which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state. The
-last two are kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the middle
-is cheap.
+A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each
+of which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state.
+The last two are kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the
+middle is cheap.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A checkpoint that several ranks write together: a directory, complete or absent.
 
 Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and hashes its files; the first writes
-manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a group: each
-asks for its own rows. A directory whose files do not have their hashes is damaged.
+manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a
+group: each asks for its own rows. A directory whose files do not have their hashes is damaged.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def check_share(terms: Sequence[Term], spec: TrainSpec, ranks: Ranks) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """Forward and backward of micro-batches. `seed` is the base of random streams: a micro-batch draws the same wherever it is computed."""
+    """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same wherever it is computed."""
 
     model: Transformer
     shards: Shards

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import pad
 
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.checkpoint import optimizer_tensors, restore_optimizer
@@ -21,7 +21,7 @@ LANES = 16  # FP32 numbers of the widest vector
 
 
 def _filled(flat: Tensor) -> Tensor:
-    return F.pad(flat, (0, -flat.numel() % LANES)) if flat.numel() % LANES else flat
+    return pad(flat, (0, -flat.numel() % LANES)) if flat.numel() % LANES else flat
 
 
 class Update:
