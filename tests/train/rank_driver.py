@@ -99,16 +99,15 @@ def attempt(job: Job, text: str) -> dict[str, Any]:
             rank_of_attempt(job, rank, int(size), port)
         children.append(child)
     codes: dict[int, int] = {}
-    first, stopped = 0.0, 0
+    first, silent = 0.0, children[int(victim)] if kind == "!" else 0
     while len(codes) < len(children):
-        child, status = os.waitpid(-1, os.WUNTRACED)
+        child, status = os.waitpid(-1, os.WUNTRACED if silent else 0)
         first = first or time.monotonic()
         if os.WIFSTOPPED(status):
-            stopped = child
             continue
         codes[child] = os.waitstatus_to_exitcode(status)
-        if stopped and len(codes) == len(children) - 1:
-            os.kill(stopped, signal.SIGKILL)
+        if silent and silent not in codes and len(codes) == len(children) - 1:
+            os.kill(silent, signal.SIGKILL)
     return {"codes": [codes[child] for child in children], "seconds": time.monotonic() - first}
 
 

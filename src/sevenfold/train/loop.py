@@ -262,6 +262,7 @@ class Run:
             link = trace_row({n: p for p, n in self.names.items()}, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
+            self.ranks.wait()  # the first rank's hashes are done
         return row
 
     def _stop(self, reason: str, loss: float, norm: float) -> None:
@@ -293,6 +294,7 @@ class Run:
         self.model.train()
         total = self.last or n_steps(self.spec)
         records = self.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
+        self.ranks.wait()  # opening records takes the first rank a while
         self.progress.start(f"train{self.purpose}", total, "steps")
         self.gauge.begin(self.step)
         try:
