@@ -256,7 +256,7 @@ def audit_steps(
             if wrong:
                 findings.differences += wrong
                 return _result(path, asked, findings, started_from=origin)
-            shutil.copyfile(source, scratch / source.name)
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, scratch / source.name)
         comparison = Comparison(metrics, traces)
         difference = _replay(run, last, comparison)
         if difference:
