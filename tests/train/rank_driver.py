@@ -1,8 +1,8 @@
 """Train a tiny family on several ranks, attempt by attempt, as torchrun would start them; some attempts lose a rank.
 
-An attempt is N (that many ranks), N:R@S (rank R is killed within step S) or N:R+S (rank R is asked to stop after step S). One
-interpreter loads PyTorch; each rank of each attempt is a fork of it. Prints one JSON object for each attempt: exit codes, and the
-seconds from the kill to the end of the last rank.
+An attempt is N (that many ranks), N:R@S (rank R is killed behind S steps), N:R!S (it falls silent there: SIGSTOP) or N:R+S
+(rank R is asked to stop behind S steps). One interpreter loads PyTorch; each rank of each attempt is a fork of it. Prints one JSON
+object for each attempt: exit codes, and the seconds from the loss to the end of the last rank.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def die_within(step: int) -> None:
-    """Kill this process between the gradients of a step's first micro-batch and its end."""
+def lose_within(step: int, number: signal.Signals) -> None:
+    """Kill or stop this process between the gradients of a step and its end."""
     original = loop.row_squares
 
     def killed(*args: Any) -> Any:
         if killed.left == 0:  # type: ignore[attr-defined]  # a counter on the function
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         killed.left -= 1  # type: ignore[attr-defined]
         return original(*args)
 
@@ -86,20 +86,28 @@ def rank_of_attempt(job: Job, rank: int, size: int, port: int) -> None:
 
 
 def attempt(job: Job, text: str) -> dict[str, Any]:
-    size, _, victim, kind, step = re.fullmatch(r"(\d+)(:(\d+)([@+])(\d+))?", text).groups()  # type: ignore[union-attr]
+    size, _, victim, kind, step = re.fullmatch(r"(\d+)(:(\d+)([@!+])(\d+))?", text).groups()  # type: ignore[union-attr]
     children, port = [], free_port()
     for rank in range(int(size)):
         child = os.fork()
         if child == 0:
             if victim is not None and rank == int(victim):
-                (die_within if kind == "@" else ask_after)(int(step))
+                if kind == "+":
+                    ask_after(int(step))
+                else:
+                    lose_within(int(step), signal.SIGKILL if kind == "@" else signal.SIGSTOP)
             rank_of_attempt(job, rank, int(size), port)
         children.append(child)
-    codes, first = {}, 0.0
+    codes: dict[int, int] = {}
+    first, silent = 0.0, children[int(victim)] if kind == "!" else 0
     while len(codes) < len(children):
-        child, status = os.wait()
+        child, status = os.waitpid(-1, os.WUNTRACED if silent else 0)
         first = first or time.monotonic()
+        if os.WIFSTOPPED(status):
+            continue
         codes[child] = os.waitstatus_to_exitcode(status)
+        if silent and silent not in codes and len(codes) == len(children) - 1:
+            os.kill(silent, signal.SIGKILL)
     return {"codes": [codes[child] for child in children], "seconds": time.monotonic() - first}
 
 

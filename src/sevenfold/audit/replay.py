@@ -305,7 +305,7 @@ def _audit_stretch(
                 findings.differences += wrong
                 outcome.started_from = outcome.started_from or origin
                 return False
-            shutil.copyfile(source, scratch / source.name)
+            (shutil.copytree if source.is_dir() else shutil.copyfile)(source, scratch / source.name)
         comparison, n_before = Comparison(metrics, traces), stretch.before[0]
         difference = _replay(run, stretch.last, comparison, n_before)
     outcome.started_from = outcome.started_from or origin

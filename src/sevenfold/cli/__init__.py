@@ -15,6 +15,9 @@ import typer
 from sevenfold.cli import make
 
 # isort: split
+from sevenfold.cli import launch
+
+# isort: split
 from sevenfold.cli import corpus
 
 # isort: split
@@ -55,6 +58,7 @@ __all__ = [
     "corpus",
     "evalhashes",
     "export",
+    "launch",
     "main",
     "make",
     "run",

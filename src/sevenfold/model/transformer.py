@@ -95,7 +95,11 @@ class Transformer(nn.Module):
         routed = isinstance(self.spec.moe, TokenRouted)
         if routed and self.expert_of_token is None:
             raise ValueError("set expert_of_token from the tokenizer's router table first")
-        experts_BT = self.expert_of_token.to(ids_BT.device)[ids_BT] if routed and self.expert_of_token is not None else None
+        experts_BT = (
+            self.expert_of_token.to(ids_BT.device)[ids_BT]
+            if routed and self.expert_of_token is not None
+            else None
+        )
         segments = None if self.document_start is None else document_segments(ids_BT, self.document_start)
         x_BTD = self.embedding(ids_BT)
         blocks = list(self.layers.values())

@@ -35,7 +35,7 @@ def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
     return BASE_BYTES + idle + memory(recipe.model, train, phase, rows, 1).total
 
 
-def _settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str, TrainSpec]]:
+def settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str, TrainSpec]]:
     """Settings that need less, the mildest first."""
     most = math.gcd(*(phase.batch_sequences for phase in phases))
     micros = [n for n in range(most, 0, -1) if most % n == 0]
@@ -55,7 +55,7 @@ def _settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str
 def _refuse(recipe: Recipe, phase: Phase, need: int, available: int) -> RecipeError:
     phases = phases_of(recipe)
     remedy = "no setting of the batch makes it fit: take a smaller model, or a machine with more memory"
-    for text, train in _settings(recipe.train, phases):
+    for text, train in settings(recipe.train, phases):
         if all(needed(recipe, train, other) <= available for other in phases):
             remedy = f"it fits with {text}"
             break

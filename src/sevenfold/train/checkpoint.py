@@ -1,9 +1,9 @@
 """Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
 
-A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each of
-which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state. The
-last two are kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the middle
-is cheap.
+A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each
+of which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state.
+The last two are kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the
+middle is cheap.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from sevenfold.core.files import remove_partials, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.train import checkpoint_shards
 from sevenfold.train.ranks import Ranks
-from sevenfold.train.shards import like
 
 KEPT = 2
 _META = "sevenfold"
@@ -118,9 +117,7 @@ def _remove_shards(directory: Path, step: int) -> None:
 
 def save_shards(directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_every: int = 0) -> None:
     """Write a directory with all ranks, each its own rows; a collective. Raises StorageError."""
-    checkpoint_shards.write(
-        directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks
-    )
+    checkpoint_shards.write(directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks)
     if ranks.is_first:
         prune(directory, checkpoint.step, keep_every)
     ranks.wait()
@@ -229,4 +226,4 @@ def restore_optimizer(
     by_name = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
         name, _, slot = key.rpartition(".")
-        optimizer.state[by_name[name]][slot] = like(by_name[name], value.clone())
+        optimizer.state[by_name[name]][slot] = value.clone()

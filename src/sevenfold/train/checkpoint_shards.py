@@ -1,8 +1,8 @@
 """A checkpoint that several ranks write together: a directory, complete or absent.
 
 Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and hashes its files; the first writes
-manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a group: each
-asks for its own rows. A directory whose files do not have their hashes is damaged.
+manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a
+group: each asks for its own rows. A directory whose files do not have their hashes is damaged.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def remove_partials(directory: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def write(directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks) -> None:
+def write(
+    directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks
+) -> None:
     """Write the shards of all ranks; a collective. `tensors`: the same names on every rank. Raises StorageError."""
     final = path_of(directory, step)
     partial = final.with_name(f".{final.name}{PARTIAL_SUFFIX}")

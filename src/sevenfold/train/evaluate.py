@@ -70,14 +70,14 @@ def float_score(
     model.eval()
     nats, choices = 0.0, []
     for start in range(0, len(rows), _EVAL_BATCH):
-        batch = torch.from_numpy(rows[start : start + _EVAL_BATCH])
+        batch = torch.from_numpy(rows[start : start + _EVAL_BATCH]).to(model.embedding.weight.device)
         logits = model(batch[:, :-1], stack)
         target = batch[:, 1:, None]
         loss = torch.logsumexp(logits, -1) - logits.gather(-1, target).squeeze(-1)
         if watch is not None:
-            watch(start, loss)
+            watch(start, loss.cpu())
         nats += float(loss.to(torch.float64).sum(1).sum())
-        choices.append(logits.argmax(-1).numpy())
+        choices.append(logits.argmax(-1).cpu().numpy())
         listener.advance(min(start + _EVAL_BATCH, len(rows)))
     score = Score(
         nats=nats,

@@ -33,8 +33,6 @@ from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
     save_checkpoint,
     save_shards,
 )
@@ -47,6 +45,7 @@ from sevenfold.train.schedule import learning_rate, n_steps
 from sevenfold.train.shards import Shards, local, row_squares, whole
 from sevenfold.train.step import Pass, check_share, micro_batches
 from sevenfold.train.terms import Term, TermLoss, metric_fields
+from sevenfold.train.update import Update
 from sevenfold.train.watch import Gauge, Guard
 
 _LEAF = 1024
@@ -138,14 +137,7 @@ class Run:
         named = {n: p for n, p in sorted(self.model.named_parameters()) if p.requires_grad}
         self.parameters, self.names = list(named.values()), {p: n for n, p in named.items()}
         self.model.recompute = self.spec.activation_checkpointing
-        decayed = [p for p in self.parameters if p.dim() > 1]
-        plain = [p for p in self.parameters if p.dim() == 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.spec.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        kind = torch.optim.Adam if self.spec.optimizer == "adam" else torch.optim.AdamW
-        self.optimizer = kind(groups, lr=0.0, betas=self.spec.betas, eps=self.spec.eps, fused=True)
+        self.optimizer = Update(named, self.spec)
         self.guard = Guard(spike=self.spec.spike)
 
     def _state(self) -> dict[str, Tensor]:
@@ -183,7 +175,7 @@ class Run:
         with torch.no_grad():
             for name, rows in checkpoint.model.items():
                 local(self.model.get_parameter(name)).copy_(rows)
-        restore_optimizer(self.optimizer, self.names, checkpoint.optimizer)
+        self.optimizer.restore(checkpoint.optimizer)
         torch.set_rng_state(checkpoint.rng)
         self.step, self.chain = checkpoint.step, checkpoint.chain
         self.guard.losses[:] = checkpoint.losses
@@ -193,7 +185,7 @@ class Run:
 
     def save(self, *, is_last: bool = False) -> None:
         """Write a checkpoint of the present state: a rank alone a file, several a directory; the last one always a file."""
-        state, moments = self._state(), optimizer_tensors(self.optimizer, self.names)
+        state, moments = self._state(), self.optimizer.tensors()
         as_file = is_last or self.ranks.is_alone
         if as_file:
             state, moments = self._gathered(state), self._gathered(moments)
@@ -253,15 +245,13 @@ class Run:
     def _step(self, records: Recorder) -> Json:
         stage = self._enter_stage()
         rate = learning_rate(self.spec, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         parts = self._gradients()
         norm = clip_gradients(self.parameters, self.spec.clip_norm, self.ranks)
         loss = sum(part.term.weight * part.loss for part in parts)
         reason = self.guard.judge(loss, norm)
         if reason:
             self._stop(reason, loss, norm)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         self.step += 1
         tokens = self.step * self.spec.batch_sequences * self.spec.sequence
         row = {"step": self.step, "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
@@ -272,6 +262,7 @@ class Run:
             link = trace_row({n: p for p, n in self.names.items()}, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
+            self.ranks.wait()  # the first rank's hashes are done
         return row
 
     def _stop(self, reason: str, loss: float, norm: float) -> None:
@@ -303,6 +294,7 @@ class Run:
         self.model.train()
         total = self.last or n_steps(self.spec)
         records = self.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
+        self.ranks.wait()  # opening records takes the first rank a while
         self.progress.start(f"train{self.purpose}", total, "steps")
         self.gauge.begin(self.step)
         try:

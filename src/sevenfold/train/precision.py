@@ -5,8 +5,8 @@ is added to another, so micro-batches add up in FP32. There is no loss scaling: 
 refused by name.
 
 FP8 is BF16 with the products of the layers' projections in FP8 by torchao (one scale a tensor, from its largest element, so
-nothing is carried from step to step). Its GPU kernels want both sides of a weight in multiples of 16; the embedding and the head stay
-as they are. Where the device has no FP8 products, or torchao is missing, it is BF16, and manifests say so.
+nothing is carried from step to step). Its GPU kernels want both sides of a weight in multiples of 16; the embedding and the head
+stay as they are. Where the device has no FP8 products, or torchao is missing, it is BF16, and manifests say so.
 """
 
 from __future__ import annotations

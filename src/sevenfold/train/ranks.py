@@ -1,9 +1,10 @@
 """The processes that train one model together: who they are, and how they meet.
 
 `torchrun` starts them and says in the environment who each is; a process alone is a group of one and never touches
-`torch.distributed`. There are two groups. Weights and gradients travel over the default one (NCCL between GPUs, gloo between
-CPUs), where a silence of TIMEOUT seconds is a lost rank: what every rank does there takes about as long on each. Work that the
-first rank does alone (hashing, writing) is waited for over `control`, which is patient.
+`torch.distributed`. There are two groups. Weights and gradients travel over the one of `mesh` (NCCL between GPUs, gloo between
+CPUs), where a silence of SILENCE seconds is a lost rank: what every rank does there takes about as long on each. Work that the
+first rank does alone (hashing, writing) is waited for over `control`, which is patient. A rank that dies closes its connections,
+and is found at once.
 
 The first rank runs the stage, reads and writes its files and announces each part that it trains; the others follow.
 """
@@ -21,13 +22,14 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from sevenfold.core.errors import TrainingError, UsageError
 from sevenfold.recipe.schema import TrainSpec
 
 T = TypeVar("T")
-TIMEOUT = timedelta(seconds=25)  # of a collective; with torchrun's own second a lost rank is found within 30
+SILENCE = "S7_RANK_TIMEOUT"  # seconds that a collective may take; with torchrun's own, the default finds a lost rank within 30
+DEFAULT_SILENCE = 25
 PATIENCE = timedelta(hours=1)
 DEVICE = "S7_DEVICE"  # cpu or cuda; CUDA where it is, if not set
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection|[Tt]imed? ?out|peer|TCPStore|Broken pipe")
@@ -37,7 +39,9 @@ def local_device() -> torch.device:
     """Where this process computes. Raises UsageError for a device that is not here."""
     asked = os.environ.get(DEVICE, "")
     if asked not in ("", "cpu", "cuda") or (asked == "cuda" and not torch.cuda.is_available()):
-        raise UsageError(f"{DEVICE}={asked}: no such device here", remedy="cpu or cuda; leave it out to choose")
+        raise UsageError(
+            f"{DEVICE}={asked}: no such device here", remedy="cpu or cuda; leave it out to choose"
+        )
     if asked == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     # cuBLAS is deterministic with a workspace of its own only, and reads this when it starts.
@@ -52,7 +56,7 @@ class Ranks:
     device: torch.device
     rank: int = 0
     size: int = 1
-    mesh: DeviceMesh | None = None
+    mesh: DeviceMesh | None = None  # of one dimension, the group that computes
     control: dist.ProcessGroup | None = None
 
     @property
@@ -73,7 +77,7 @@ class Ranks:
     def merged(self, values: Tensor) -> Tensor:
         """Values of which each was filled in by one rank and is zero on all others: whole, on every rank. Exact."""
         if not self.is_alone:
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=None if self.mesh is None else self.mesh.get_group())
         return values
 
     def any(self, flag: bool) -> bool:
@@ -125,6 +129,13 @@ def dismiss() -> None:
         _joined = None
 
 
+def _silence() -> float:
+    text = os.environ.get(SILENCE, str(DEFAULT_SILENCE))
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{SILENCE}={text}", remedy="a whole number of seconds")
+    return int(text)
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """Within this block the processes that torchrun started are one group; without torchrun, this process alone.
@@ -140,15 +151,16 @@ def joined() -> Iterator[Ranks]:
     device = local_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        group = dist.new_group(backend=backend, timeout=timedelta(seconds=_silence()))
         _joined = Ranks(
             device=device,
             rank=dist.get_rank(),
             size=size,
-            mesh=init_device_mesh(device.type, (size,)),
-            control=dist.new_group(backend="gloo", timeout=PATIENCE),
+            mesh=DeviceMesh.from_group(group, device.type),
+            control=dist.group.WORLD,
         )
         yield _joined
         dismiss()

@@ -1,13 +1,14 @@
 """A model over ranks: FSDP2 shards of rows, and gradients that are added in the order of the micro-batches.
 
 The law of accumulation (`loop`) does not say who computes a micro-batch. So they are dealt: of each round of as many
-micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a round in an order of its own and then add the rounds, which
-rounds differently on another number of ranks. `OrderedSum` takes its place: an all-to-all brings every rank its rows of
-each gradient of the round (as many bytes as the reduce-scatter), and they are added to the sum of the rounds before one by one. Then the
-shards hold the rows of the gradient that one rank would have, bit for bit. Adam goes element by element, and the norm adds
-row by row, so the weights are the same, too.
+micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a round in an order of its own and then add the
+rounds, which rounds differently on another number of ranks. `OrderedSum` takes its place: an all-to-all brings every rank its
+rows of each gradient of the round (as many bytes as the reduce-scatter), and they are added to the sum of the rounds before one by
+one. Then the shards hold the rows of the gradient that one rank would have, bit for bit. Adam goes element by element, and the norm
+adds row by row, so the weights are the same, too.
 
-`train.reduction: fast` leaves the reduction to the backend, once a step: fewer bytes travel, and the bits depend on the number of ranks.
+`train.reduction: fast` leaves the reduction to the backend, once a step: fewer bytes travel, and the bits depend on the number of
+ranks.
 """
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ class OrderedSum(ReduceScatter):
         """Fresh memory."""
         return torch.empty(*size, dtype=dtype, device=device)
 
-    def __call__(
-        self, output_tensor: Tensor, input_tensor: Tensor, group: Any, op: Any, async_op: bool = False
-    ) -> None:
+    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, **_more: Any) -> None:
         """input [size * n]: this rank's gradient, cut by the rank that holds the rows; output [n]: the sum of those held here."""
         received = torch.empty_like(input_tensor)
         dist.all_to_all_single(received, input_tensor, group=group)

@@ -140,7 +140,7 @@ def run(job: Job) -> StageResult:
     directory, ranks = job.directory(STAGE), here()
     model = _imported(job, directory) if job.recipe.model.pretrained else _trained(job, directory)
     dismiss()  # what follows is the first rank's
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)
     return StageResult(

@@ -31,7 +31,9 @@ class MicroBatch:
     n_tokens: int  # of the whole step that count, in this term
 
 
-def micro_batches(terms: Sequence[Term], step: int, sequences: int | None, tokens: int = 0) -> list[MicroBatch]:
+def micro_batches(
+    terms: Sequence[Term], step: int, sequences: int | None, tokens: int = 0
+) -> list[MicroBatch]:
     """The micro-batches of a step: terms in order, in each the rows in order.
 
     Args:
@@ -73,7 +75,7 @@ def check_share(terms: Sequence[Term], spec: TrainSpec, ranks: Ranks) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """Forward and backward of micro-batches. `seed` is the base of random streams: a micro-batch draws the same wherever it is computed."""
+    """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same wherever it is computed."""
 
     model: Transformer
     shards: Shards
@@ -114,7 +116,9 @@ class Pass:
                 figures[number] = loss
                 row = len(micros) + sum(sizes[:number])
                 figures[row : row + len(nats_B)] = nats_B
-        torch.manual_seed(derive_seed(self.seed, str(step)))  # what a checkpoint records follows from the step
+        torch.manual_seed(
+            derive_seed(self.seed, str(step))
+        )  # what a checkpoint records follows from the step
         return self._losses(micros, terms, ranks.merged(figures.to(ranks.device)).tolist())
 
     @staticmethod

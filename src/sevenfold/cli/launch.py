@@ -1,0 +1,37 @@
+"""The verb that writes how a recipe is trained on several processes or machines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sevenfold.cli.base import JsonOption, OutOption, RecipeArg, app, guarded, print_json
+
+
+@app.command()
+@guarded
+def launch(
+    recipe: RecipeArg,
+    out: OutOption,
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", min=1, max=4096, help="Machines.")] = 1,
+    gpus: Annotated[
+        int,
+        typer.Option("--gpus", metavar="G", min=1, max=64, help="GPUs of each, or processes without one."),
+    ] = 1,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Jobs of Slurm that wait for one another.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a script that trains with torchrun or Slurm: phases, pools, memory and hours from `s7 plan`."""
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.recipe.launch import as_json as steps_as_json
+    from sevenfold.recipe.launch import launch as steps_of
+    from sevenfold.recipe.launch_script import bash_script, slurm_script
+
+    loaded = load_recipe(resolve_recipe_path(recipe))
+    steps = steps_of(loaded, recipe, str(out), nodes=nodes, gpus=gpus)
+    script = slurm_script(steps) if slurm else bash_script(steps, nodes=nodes)
+    if as_json:
+        print_json({"recipe": loaded.name, "steps": steps_as_json(steps), "script": script})
+    else:
+        print(script, end="")
