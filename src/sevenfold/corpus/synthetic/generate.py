@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
+from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.corpus.synthetic.dice import Dice
 from sevenfold.corpus.synthetic.sample import Sample
@@ -31,7 +31,6 @@ BLOCK = 100
 MAX_ATTEMPTS = 4  # for each sample asked for; then the shortfall is reported
 _BLOCKS_A_WORKER = 3
 Attempts = list[Sample | None]
-Refusal = tuple[type[SevenfoldError], str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +139,16 @@ class _Makers:
         """Blocks of attempts in order; a few are made ahead."""
         if self._pool is None:
             for index in range(n_blocks):
-                yield _opened(_block(name, seed, index))
+                yield _block(name, seed, index)
             return
-        waiting: deque[Future[Attempts | Refusal]] = deque()
+        waiting: deque[Future[Attempts]] = deque()
         try:
             for index in range(n_blocks):
                 waiting.append(self._pool.submit(_block, name, seed, index))
                 if len(waiting) >= _BLOCKS_A_WORKER * self._workers:
-                    yield _opened(waiting.popleft().result())
+                    yield waiting.popleft().result()
             while waiting:
-                yield _opened(waiting.popleft().result())
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise StorageError(
                 "a worker process was killed, perhaps for lack of memory",
@@ -164,16 +163,13 @@ class _Makers:
 _sandbox: Sandbox | None = None
 
 
-def _block(name: str, seed: int, index: int) -> Attempts | Refusal:
-    """One block of attempts; an error of ours as a value, because exceptions with keyword arguments do not travel."""
+def _block(name: str, seed: int, index: int) -> Attempts:
+    """One block of attempts."""
     global _sandbox
     if _sandbox is None:
         _sandbox = Sandbox()
-    try:
-        first = index * BLOCK
-        return [attempt(name, seed, number, _sandbox) for number in range(first, first + BLOCK)]
-    except SevenfoldError as error:
-        return type(error), error.what, error.where, error.remedy
+    first = index * BLOCK
+    return [attempt(name, seed, number, _sandbox) for number in range(first, first + BLOCK)]
 
 
 def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | None:
@@ -186,13 +182,6 @@ def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | Non
     except StopIteration as end:
         sample: Sample | None = end.value
         return sample
-
-
-def _opened(result: Attempts | Refusal) -> Attempts:
-    if isinstance(result, tuple):
-        kind, what, where, remedy = result
-        raise kind(what, where=where, remedy=remedy)
-    return result
 
 
 def _follow(parent: int) -> None:
