@@ -1,8 +1,8 @@
 """Peak memory of the corpus stage over the size of its input: 20 GB have to stream within 2 GB.
 
 Documents are made as they are read (12 kB each, words without order, so that none is like another) and go through quality rules,
-near duplicates and the split by cluster. Each size runs in a process of its own; the figure is the peak of resident memory, libraries
-included. What grows is the index, so many bytes a document; the last row is a forecast by the slope between the two
+near duplicates and the split by cluster. Each size runs in a process of its own; the figure is the peak of resident memory,
+libraries included. What grows is the index, so many bytes a document; the last row is a forecast by the slope between the two
 largest sizes, and says so. Documents as small as 4 kB would make the index three times as large.
 
     python benchmarks/corpus_memory.py [--sizes 0.2 1 2] [--out benchmarks/results/corpus_memory]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -337,8 +338,14 @@ def read_all(job: Job) -> Any:
 
 
 def test_an_error_of_a_worker_arrives_whole(tmp_path: Path, make_job: MakeJob) -> None:
-    with pytest.raises(StorageError, match=r"place: what \(remedy\)"):
-        workers._open((StorageError, "what", "place", "remedy"))
+    travelled = pickle.loads(pickle.dumps(StorageError("what", where="place", remedy="remedy")))
+    assert type(travelled) is StorageError
+    assert str(travelled) == "place: what (remedy)"
+    steps = {"decontaminate": {"path": "none", "sha256": "0" * 64}}
+    spec = make_job(SOURCES, steps=steps).recipe.corpus
+    missing = parts.Task(number=0, key="", directory=tmp_path / "no", base=tmp_path, spec=spec, documents=())
+    with pytest.raises(StorageError, match="none"):
+        list(workers.make_parts(iter([missing]), 2))
     with pytest.raises(UsageError, match="no grammar for 'cobol'"):
         run(make_job(SOURCES, steps={"syntax": ["cobol"]}))
 

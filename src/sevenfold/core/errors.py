@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
@@ -43,9 +44,19 @@ class SevenfoldError(Exception):
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(what, where, remedy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross processes, and the exception's own way calls __init__ without keywords.
+        return _made_again, (type(self), self.what, self.where, self.remedy), self.__dict__
+
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
         return f"{text} ({self.remedy})" if self.remedy else text
+
+
+def _made_again(kind: type[SevenfoldError], what: str, where: str, remedy: str) -> SevenfoldError:
+    error = kind.__new__(kind)
+    SevenfoldError.__init__(error, what, where=where, remedy=remedy)
+    return error
 
 
 class UsageError(SevenfoldError):

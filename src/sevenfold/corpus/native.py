@@ -1,7 +1,7 @@
 """What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars three times as fast as tree-sitter.
 
-Nothing depends on it but time. Where the library is not built or not sure, the same is asked of NumPy and of tree-sitter itself; tests
-hold both to the same answers.
+Nothing depends on it but time. Where the library is not built or not sure, the same is asked of NumPy and of tree-sitter itself;
+tests hold both to the same answers.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from sevenfold.core.errors import SevenfoldError, StorageError
 from sevenfold.corpus.parts import Task, make_part
 from sevenfold.corpus.steps.text import need
 
-Refusal = tuple[type[SevenfoldError], str, str, str]
 _TASKS_A_WORKER = 2
 _RAY_WAVE = 64
 
@@ -36,40 +35,28 @@ def make_parts(tasks: Iterator[Task], workers: int | str) -> Iterator[int]:
         yield from _by_ray(tasks)
     elif workers == 1:
         for task in tasks:
-            make_part(task)
-            yield len(task.documents)
+            yield _make(task)
     else:
         yield from _by_processes(tasks, int(workers))
 
 
-def _attempt(task: Task) -> Refusal | int:
-    """Make a part; an error of ours as a value, because exceptions with keyword arguments do not travel."""
-    try:
-        make_part(task)
-    except SevenfoldError as error:
-        return type(error), error.what, error.where, error.remedy
+def _make(task: Task) -> int:
+    make_part(task)
     return len(task.documents)
 
 
-def _open(outcome: Refusal | int) -> int:
-    if isinstance(outcome, int):
-        return outcome
-    kind, what, where, remedy = outcome
-    raise kind(what, where=where, remedy=remedy)
-
-
 def _by_processes(tasks: Iterator[Task], workers: int) -> Iterator[int]:
-    waiting: set[Future[Refusal | int]] = set()
+    waiting: set[Future[int]] = set()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
             for task in tasks:
-                waiting.add(pool.submit(_attempt, task))
+                waiting.add(pool.submit(_make, task))
                 if len(waiting) >= _TASKS_A_WORKER * workers:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (_open(future.result()) for future in done)
+                    yield from (future.result() for future in done)
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (_open(future.result()) for future in done)
+                yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise StorageError(
                 "a worker of the corpus stage was killed",
@@ -84,12 +71,27 @@ def _by_ray(tasks: Iterator[Task]) -> Iterator[int]:
     ray = need("ray")
     data = need("ray.data")
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        except Exception as error:
+            raise StorageError(
+                f"Ray's node did not start: {error}",
+                where="workers: ray",
+                remedy="its agents have 15 s to start: try again on a quieter machine, or name a cluster in RAY_ADDRESS",
+            ) from error
     while wave := list(itertools.islice(tasks, _RAY_WAVE)):
         rows = data.from_items([{"task": pickle.dumps(task)} for task in wave], override_num_blocks=len(wave))
-        for row in rows.map(_ray_attempt).take_all():
-            yield _open(pickle.loads(row["outcome"]))
+        for row in rows.map(_ray_make).take_all():
+            outcome = pickle.loads(row["outcome"])
+            if isinstance(outcome, SevenfoldError):
+                raise outcome
+            yield outcome
 
 
-def _ray_attempt(row: dict[str, bytes]) -> dict[str, bytes]:
-    return {"outcome": pickle.dumps(_attempt(pickle.loads(row["task"])))}
+def _ray_make(row: dict[str, bytes]) -> dict[str, bytes]:
+    """Make a part; an error of ours as a value, because Ray wraps what a task raises in a class of its own."""
+    try:
+        outcome: object = _make(pickle.loads(row["task"]))
+    except SevenfoldError as error:
+        outcome = error
+    return {"outcome": pickle.dumps(outcome)}

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
+from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.corpus.synthetic import blocks
 from sevenfold.corpus.synthetic.dice import Dice
@@ -31,7 +31,6 @@ from sevenfold.corpus.synthetic.variety import Variety
 BLOCK = 100
 MAX_ATTEMPTS = 4  # for each sample asked for; then the shortfall is reported
 _BLOCKS_A_WORKER = 3
-Refusal = tuple[type[SevenfoldError], str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +144,16 @@ class _Makers:
         """Blocks of attempts in order; a few are made ahead."""
         if self._pool is None:
             for index in range(n_blocks):
-                yield _opened(_block(name, seed, index, self._keep))
+                yield _block(name, seed, index, self._keep)
             return
-        waiting: deque[Future[Attempts | Refusal]] = deque()
+        waiting: deque[Future[Attempts]] = deque()
         try:
             for index in range(n_blocks):
                 waiting.append(self._pool.submit(_block, name, seed, index, self._keep))
                 if len(waiting) >= _BLOCKS_A_WORKER * self._workers:
-                    yield _opened(waiting.popleft().result())
+                    yield waiting.popleft().result()
             while waiting:
-                yield _opened(waiting.popleft().result())
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise StorageError(
                 "a worker process was killed, perhaps for lack of memory",
@@ -169,18 +168,15 @@ class _Makers:
 _sandbox: Sandbox | None = None
 
 
-def _block(name: str, seed: int, index: int, keep: Path | None) -> Attempts | Refusal:
-    """One block of attempts; an error of ours as a value, because exceptions with keyword arguments do not travel."""
+def _block(name: str, seed: int, index: int, keep: Path | None) -> Attempts:
+    """One block of attempts, made now or kept from a run before."""
     numbers = range(index * BLOCK, (index + 1) * BLOCK)
     file = blocks.path_of(keep, name, seed, numbers) if keep else None
     if file and (kept := blocks.load(file)) is not None:
         return kept
-    try:
-        made = _made(name, seed, numbers)
-        if file:
-            blocks.save(file, made)
-    except SevenfoldError as error:
-        return type(error), error.what, error.where, error.remedy
+    made = _made(name, seed, numbers)
+    if file:
+        blocks.save(file, made)
     return made
 
 
@@ -201,13 +197,6 @@ def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | Non
     except StopIteration as end:
         sample: Sample | None = end.value
         return sample
-
-
-def _opened(result: Attempts | Refusal) -> Attempts:
-    if isinstance(result, tuple):
-        kind, what, where, remedy = result
-        raise kind(what, where=where, remedy=remedy)
-    return result
 
 
 def _follow(parent: int) -> None:
