@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.ledger import REASONS
 from sevenfold.corpus.sources import LANGUAGES, Found, Origin
@@ -247,3 +249,15 @@ def test_the_broken_rule_is_a_finding() -> None:
     text = make_text("a.md", "the cat and the dog " * 100)
     quality.quality(text, Settings(ALL, 1))
     assert [(f.step, f.kind) for f in text.findings] == [("quality", "vocabulary")]
+
+
+def test_samples_of_our_generators_are_not_asked_for_prose() -> None:
+    text = make_text("a.md", "12 + 30 = 42\n" * 100)
+    assert quality.quality(text, Settings(ALL, 1)) == "low_quality_prose"
+    text.found = replace(text.found, origin=replace(text.found.origin, source=SYNTHETIC))
+    assert quality.quality(text, Settings(ALL, 1)) is None
+
+
+def test_an_indented_line_does_not_end_the_sample_of_prose() -> None:
+    sample = language.prose_sample(b"Before.\n\n    x = 1\n\nBehind ```y```, too.\n")
+    assert sample.split() == [b"Before.", b"Behind", b",", b"too."]

@@ -13,7 +13,7 @@ from typing import Any
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps.text import Settings, Text, need
 
-SAMPLE_BYTES = 4096
+SAMPLE_BYTES = 1024
 MIN_SAMPLE = 64  # fewer letters than these settle nothing: the document stays
 SHEBANGS = {
     "python": "python", "sh": "bash", "bash": "bash", "dash": "bash", "zsh": "bash", "node": "javascript",
@@ -21,7 +21,7 @@ SHEBANGS = {
 _SHEBANG = re.compile(rb"#!\s*(?:/[^\s]*/)?(?:env\s+(?:-S\s+)?)?([a-z]+)[0-9.]*\b")
 # What is not prose in a file of prose: fenced and indented code, markup, addresses.
 _NOT_PROSE = re.compile(
-    rb"```.*?```|^(?: {4}|\t).*$|<[^>]*>|https?://\S+|[`*_#|=~-]+", re.DOTALL | re.MULTILINE
+    rb"```.*?```|^(?: {4}|\t)[^\n]*$|<[^>]*>|https?://\S+|[`*_#|=~-]+", re.DOTALL | re.MULTILINE
 )
 
 

@@ -49,6 +49,7 @@ STEPS = (
         reasons=("language_not_wanted",),
         is_on=lambda spec: bool(spec.prose_languages or spec.syntax or spec.domains),
         tools=("py3langid",),
+        version=2,  # an indented line ends itself, not the sample; a kilobyte
     ),
     Step(
         name="syntax",
@@ -63,6 +64,7 @@ STEPS = (
         function=quality,
         reasons=("low_quality_prose", "low_quality_code"),
         is_on=lambda spec: spec.quality,
+        version=2,  # not for samples that our generators made
     ),
     Step(
         name="secrets",
