@@ -96,7 +96,7 @@ def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
     fits = head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM
     if taken and fits and kernel_name() == "s7":
         y: Tensor = _Causal.apply(
-            *(t.to(torch.float32, memory_format=torch.contiguous_format) for t in tensors)
+            *(t.float().contiguous() for t in tensors)
         )
         return y
     group = q_BHTE.shape[1] // k_BKTE.shape[1]
