@@ -95,9 +95,7 @@ def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
     taken = all(t.device.type == "cpu" and (reduced or t.dtype == torch.float32) for t in tensors)
     fits = head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM
     if taken and fits and kernel_name() == "s7":
-        y: Tensor = _Causal.apply(
-            *(t.float().contiguous() for t in tensors)
-        )
+        y: Tensor = _Causal.apply(*(t.float().contiguous() for t in tensors))
         return y
     group = q_BHTE.shape[1] // k_BKTE.shape[1]
     if group > 1:
