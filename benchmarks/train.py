@@ -186,7 +186,9 @@ def case_of(args: argparse.Namespace) -> Case:
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: PyTorch finds no GPU here; leave --device out to measure the CPU")
-    if device.type == "cuda":  # cuBLAS asks for it before it is deterministic; read when its first product is computed
+    if (
+        device.type == "cuda"
+    ):  # cuBLAS asks for it before it is deterministic; read when its first product is computed
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if device.type == "cpu" and args.precision == "fp8":
         raise SystemExit("--precision fp8: a CPU has no FP8 products; use bf16, which fp8 becomes there")

@@ -37,7 +37,11 @@ def cut(recipe: Recipe) -> Recipe:
         "licence": "BSD-3-Clause",
         "include": ["**/*.py"],
     }
-    values["corpus"] |= {"sources": [{"kind": "stdlib"}, more], "mix": {}}
+    values["corpus"] |= {
+        "sources": [{"kind": "stdlib"}, more],
+        "mix": {},
+        "holdout": 500,
+    }  # all of it is scored
     values["train"] |= {
         "tokens": STEPS * BATCH * SEQUENCE,
         "batch_sequences": BATCH,

@@ -184,3 +184,17 @@ def test_sanitizers_find_nothing(sanitizer: str, isa: str, tmp_path: Path) -> No
         [program], env=os.environ | {"S7_ISA": isa}, capture_output=True, text=True, check=False
     )
     assert done.stdout == "ok\n", done.stderr[-2000:]
+
+
+@needs_kernel
+@pytest.mark.parametrize("reduced", [False, True])
+def test_strided_inputs_are_read_by_their_strides(reduced: bool) -> None:
+    dense = inputs((2, 4, 2, 40, 16))[:3]
+    strided = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in dense]
+    assert not any(t.is_contiguous() for t in strided)
+    with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+        found, wanted = causal_attention(*strided), causal_attention(*dense)
+    # Under autocast, too, the kernel computes in FP32.
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+    assert torch.equal(wanted, causal_attention(*dense))
