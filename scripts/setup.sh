@@ -71,6 +71,7 @@ if [ -n "${SLOW_TOOLS:-}" ]; then
     # The fuzzer is 35 MB and has no wheel for every Python.
     $pip install --no-deps --only-binary :all: atheris==3.0.0 || say "no atheris for this Python: the fuzz tests are skipped"
     has qemu-aarch64-static aarch64-linux-gnu-objdump || (debian_install qemu-user-static binutils-aarch64-linux-gnu) || [ -z "${CI:-}" ]
+    has shellcheck || (debian_install shellcheck) || [ -z "${CI:-}" ]
     has node || (debian_install nodejs) || [ -z "${CI:-}" ]
     # A GPU in software, for the shaders.
     [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || [ -z "${CI:-}" ]

@@ -15,6 +15,7 @@ import yaml
 from families import OUTPUTS, job_of, mixed_values, stack_values
 
 from sevenfold import pipeline
+from sevenfold.train.ranks import SILENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
@@ -46,6 +47,7 @@ def launched(values: dict[str, Any], source: Path, out: Path, shims: Path, gpus:
 
 def start(script: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"PATH": f"{script.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment[SILENCE] = "200"  # the machine may be busy with other work
     return subprocess.Popen(
         ["bash", str(script)],
         env=environment,
@@ -90,7 +92,7 @@ def test_phases_and_pools_give_the_bytes_of_one_process(domain_dir: Path, tmp_pa
 
 def test_torchrun_starts_again_after_a_kill(domain_dir: Path, tmp_path: Path) -> None:
     values = mixed_values()
-    values["train"] |= {"micro_batch_sequences": 1, "tokens": 120 * 4 * 64, "checkpoint_every": 10}
+    values["train"] |= {"micro_batch_sequences": 1, "tokens": 60 * 4 * 64, "checkpoint_every": 10}
     pipeline.make(job_of(values, domain_dir, tmp_path / "alone"), until="train")
     out = tmp_path / "out"
     script = launched(values, domain_dir, out, tmp_path / "bin", 2)
@@ -104,14 +106,15 @@ def test_torchrun_starts_again_after_a_kill(domain_dir: Path, tmp_path: Path) ->
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.05)
-        victim = worker(out, 1)
+        victim, survivor = worker(out, 1), worker(out, 0)
         assert victim is not None
+        assert survivor is not None
         os.kill(victim, signal.SIGKILL)
         killed = time.monotonic()
-        while worker(out, 1) in (victim, None):
-            assert time.monotonic() < killed + 30  # it is found, and all are started again
+        while Path(f"/proc/{survivor}").exists():
+            assert time.monotonic() < killed + 30  # the loss is found, and the group has ended
             time.sleep(0.05)
-        said, _ = process.communicate(timeout=300)
+        said, _ = process.communicate(timeout=400)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -63,9 +63,9 @@ def _trained(job: Job, directory: Path) -> Transformer:
     training = training_run(job, directory)
     training.train()
     weights = training.weights()
-    if training.ranks.is_alone:
+    if training.ranks.is_alone and used(training.spec.precision, training.ranks.device) != "fp8":
         return training.model
-    model = build_model(job)
+    model = build_model(job)  # whole, and with FP32 products, which evaluation is quoted in
     model.load_state_dict(weights)
     return model
 
