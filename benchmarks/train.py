@@ -16,7 +16,6 @@ CHECKOUT holds nanoGPT's `model.py`; without it the peer is left out, and said s
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -30,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nanogpt import load_nanogpt
 from sevenfold.model.loss import head_loss
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.schema import ModelSpec
@@ -118,12 +118,7 @@ def in_fp8(model: nn.Module, device: torch.device) -> None:
 
 def nanogpt(checkout: Path, case: Case) -> tuple[Step, int]:
     """nanoGPT's model with its own optimiser and loop, compiled as its train.py does."""
-    spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit(f"{checkout} holds no model.py")
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    shape = case.shape
+    module, shape = load_nanogpt(checkout), case.shape
     config = module.GPTConfig(
         block_size=case.sequence,
         vocab_size=shape.vocab_size,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import random
+import subprocess
+import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -265,3 +268,33 @@ def test_the_same_root_without_the_library(
 def test_numpy_takes_an_empty_text() -> None:
     assert shingles.word_hashes_in_numpy(b"").tolist() == []
     assert np.array_equal(shingles.word_hashes(b""), shingles.word_hashes_in_numpy(b""))
+
+
+UNDER_SANITIZERS = """
+import sys
+from pathlib import Path
+import pytest
+from sevenfold.corpus import native
+native.LIBRARY = Path(sys.argv[1])
+assert native.library() is not None
+sys.exit(pytest.main([sys.argv[2], "-q", "-m", "not slow", "-k", "damage or clean or functions or words or measures"]))
+"""
+
+
+@pytest.mark.slow
+@needs_library
+def test_under_sanitizers(tmp_path: Path) -> None:
+    """Texts are hostile and the grammars' tables are read by offset: no access out of bounds, no undefined behaviour."""
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"]
+    subprocess.run([ROOT / "native/corpus/build.sh", tmp_path, *flags], check=True)
+    asan = subprocess.run(["g++", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
+    environment = os.environ | {"LD_PRELOAD": asan.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_SANITIZERS, tmp_path / "libs7corpus.so", __file__],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
