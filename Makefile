@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 SLOW_READY := $(VENV)/.slow-ready
 OUT ?= out/demo
 INTEROP := .interop
+# A process for each core; a file's tests stay together, for they share what they trained.
+FAST := -n auto --dist loadfile -m "not slow"
 
 .PHONY: demo test check test-slow slow-tools interop lint setup bench bench-peers bench-corpus clean help
 
@@ -34,7 +36,7 @@ demo: $(READY)
 	$(BIN)/s7 make recipes/s7/demo-1m.yaml --out $(OUT)
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(FAST)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -42,9 +44,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# -O removes asserts from the package; the tests keep theirs, because pytest rewrites them. Its warning that it might not is why -W.
+# python -O removes asserts from the package; the tests keep theirs, because pytest rewrites them. Its warning that it might not is
+# why -W. As a variable, because the processes of the tests get no flags.
 check: lint test
-	$(BIN)/python -O -m pytest -W ignore::pytest.PytestConfigWarning -m "not slow"
+	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning $(FAST)
 
 test-slow: $(SLOW_READY) interop
 	$(BIN)/python -m pytest -m slow

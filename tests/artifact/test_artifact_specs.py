@@ -60,9 +60,20 @@ def test_lane_tables() -> None:
 
 
 def test_caps() -> None:
-    rows = {row[0]: int(row[1]) for row in table("artifact.md", "constant")}
-    held = {name for name in vars(layout) if name.startswith("MAX_")} - {"MAX_HEADER_BYTES", "MAX_BODY_BYTES"}
-    assert rows == {name: getattr(layout, name) for name in held}
+    rows = {row[0]: row[1] for row in table("artifact.md", "constant")}
+    formulas = {name: rows.pop(name) for name in list(rows) if name.islower()}
+    held = {name for name in vars(layout) if name.startswith("MAX_")}
+    held -= {"MAX_HEADER_BYTES", "MAX_BODY_BYTES", "MAX_JSON_VALUES", "MAX_TENSORS"}
+    assert {name: int(value) for name, value in rows.items()} == {
+        name: getattr(layout, name) for name in held
+    }
+    assert formulas.keys() == {name for name in vars(layout) if name.startswith("max_")}
+    for name, formula in formulas.items():
+        found = re.fullmatch(r"(\d+) \+ n / (\d+)(?:, (\d+) at most)?", formula)
+        assert found, formula
+        free, share, most = (int(number or 1 << 62) for number in found.groups())
+        for n_bytes in (0, 40, 1_900_191, 1 << 28, 1 << 40):
+            assert getattr(layout, name)(n_bytes) == min(free + n_bytes // share, most)
 
 
 def test_error_table_names_every_cause() -> None:

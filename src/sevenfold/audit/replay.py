@@ -174,10 +174,9 @@ def _check_range(job: Job, first: int, last: int, finished: bool) -> None:
 
 def _fits(checkpoint: Checkpoint, run: Run) -> bool:
     """Whether the state has the names and shapes of what this run trains."""
-    state = {name: tensor.shape for name, tensor in run.state().items()}
-    names = set(run.names.values())
+    state = {name: parameter.shape for parameter, name in run.names.items()}
     return {n: t.shape for n, t in checkpoint.model.items()} == state and all(
-        key.rpartition(".")[0] in names for key in checkpoint.optimizer
+        key.rpartition(".")[0] in state for key in checkpoint.optimizer
     )
 
 
