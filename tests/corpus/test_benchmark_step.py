@@ -111,6 +111,9 @@ def test_prose_sets_and_hits(hashes: evalhashes.EvalHashes) -> None:
 
 def test_a_row_of_numbers_is_no_ngram(hashes: evalhashes.EvalHashes) -> None:
     assert len(evalhashes.ngrams(b"0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1")) == 0
+    assert (
+        len(evalhashes.ngrams(b"[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]")) == 0
+    )  # ascending numbers are everybody's
     assert len(evalhashes.ngrams(QUESTION.encode())) == len(QUESTION.split()) - 12
 
 

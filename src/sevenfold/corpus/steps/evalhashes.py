@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ from sevenfold.corpus.steps.syntax import parser
 MAGIC, VERSION = b"S7EH", 1
 NGRAM = 13
 MIN_DISTINCT = 6  # words of a 13-gram; fewer are rows of numbers, or a rule of dashes
+MIN_NAMES = 2  # words of it that are no numbers; numbers that ascend are everybody's
 KINDS = ("ngrams", "functions", "shapes")
 _HEADER = struct.Struct("<4sHHI")
+_NUMBER = re.compile(rb"(?<![\w\x80-\xff])[0-9]+(?![\w\x80-\xff])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +94,15 @@ SETS: dict[str, tuple[str, Callable[[bytes], Iterator[Item]]]] = {
 
 
 def ngrams(data: bytes) -> np.ndarray:
-    """u64, ascending: 13-grams of a text that hold at least MIN_DISTINCT different words."""
+    """u64, ascending: 13-grams of a text with at least MIN_DISTINCT different words, MIN_NAMES of all being no numbers."""
     words = word_hashes(data)
     if len(words) < NGRAM:
         return np.empty(0, np.uint64)
     windows = np.sort(np.lib.stride_tricks.sliding_window_view(words, NGRAM), axis=1)
     n_distinct = 1 + (windows[:, 1:] != windows[:, :-1]).sum(axis=1)
-    return unique(ngram_hashes(words, NGRAM)[n_distinct >= MIN_DISTINCT])
+    is_name = word_hashes(_NUMBER.sub(b"0", data)) != word_hashes(b"0")
+    n_names = np.lib.stride_tricks.sliding_window_view(is_name, NGRAM).sum(axis=1)
+    return unique(ngram_hashes(words, NGRAM)[(n_distinct >= MIN_DISTINCT) & (n_names >= MIN_NAMES)])
 
 
 def build(directory: Path, path: Path) -> Json:
