@@ -40,8 +40,8 @@ def cut(recipe: Recipe) -> Recipe:
     values["corpus"] |= {
         "sources": [{"kind": "stdlib"}, more],
         "mix": {},
-        "holdout": 500,
-    }  # all of it is scored
+        "holdout": 100,  # all of it is scored
+    }
     values["train"] |= {
         "tokens": STEPS * BATCH * SEQUENCE,
         "batch_sequences": BATCH,
