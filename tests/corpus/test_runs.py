@@ -118,6 +118,17 @@ def start(
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+def assert_nobody_is_left(session: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker outlived its parent")
+
+
 def test_same_root_whatever_the_parts_and_the_order_of_files(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,9 +298,10 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path, make_job: MakeJob, n_w
     deadline = time.monotonic() + 120
     while len(list(work.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.communicate(timeout=60)  # ends with the last of its workers: they have its pipes
     assert process.returncode == -signal.SIGKILL
+    assert_nobody_is_left(process.pid)
     made = {path: path.stat().st_mtime_ns for path in work.glob("*.json")}
     assert len(made) >= 3
     assert not (job.directory("corpus") / "train.parquet").exists()

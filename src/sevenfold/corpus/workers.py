@@ -1,7 +1,7 @@
 """Who makes the parts: this process, some processes of this machine, or Ray. The parts are the same.
 
-At most two tasks a worker are under way, so memory does not grow with the corpus. Processes are started by spawn: nothing of this
-one's threads or memory reaches them. With Ray the part directory and the recipe's must be seen by all machines under one path.
+At most two tasks a worker are under way, so memory does not grow with the corpus. With Ray the part directory and the recipe's must
+be seen by all machines under one path.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 
 from sevenfold.core.errors import SevenfoldError, StorageError
 from sevenfold.corpus.parts import Task, make_part
+from sevenfold.corpus.pool import process_pool
 from sevenfold.corpus.steps.text import need
 
 _TASKS_A_WORKER = 2
@@ -47,7 +47,7 @@ def _make(task: Task) -> int:
 
 def _by_processes(tasks: Iterator[Task], workers: int) -> Iterator[int]:
     waiting: set[Future[int]] = set()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         try:
             for task in tasks:
                 waiting.add(pool.submit(_make, task))

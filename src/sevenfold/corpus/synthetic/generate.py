@@ -8,19 +8,16 @@ Memory: the samples of a few blocks, 8 bytes for each text kept, the shapes.
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, sha256
+from sevenfold.corpus.pool import process_pool
 from sevenfold.corpus.synthetic import blocks
 from sevenfold.corpus.synthetic.dice import Dice
 from sevenfold.corpus.synthetic.sample import Attempts, Sample
@@ -130,9 +127,7 @@ class _Makers:
 
     def __enter__(self) -> _Makers:
         if self._workers > 1:
-            self._pool = ProcessPoolExecutor(
-                self._workers, mp_context=get_context("spawn"), initializer=_follow, initargs=(os.getpid(),)
-            )
+            self._pool = process_pool(self._workers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -197,17 +192,6 @@ def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | Non
     except StopIteration as end:
         sample: Sample | None = end.value
         return sample
-
-
-def _follow(parent: int) -> None:
-    """End this process when its parent is gone, also if that was killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _close_sandbox() -> None:

@@ -1,0 +1,27 @@
+"""Worker processes that end with the process that started them, however that one ends.
+
+Started by spawn: nothing of its threads or memory reaches them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """An executor of so many processes. A parent that is killed cannot close it, so each looks every second whether it is there."""
+    context = get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),))
+
+
+def _follow(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
