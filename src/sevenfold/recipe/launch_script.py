@@ -20,6 +20,9 @@ _TIME_FACTOR, _TIME_MORE = (
     0.5,
 )  # of the estimate, and hours to start; a job that needs more is submitted again
 _GB = 1e9
+_BEGIN = ("#!/usr/bin/env bash", "set -euo pipefail")
+# PyTorch 2.13 keeps one store for all attempts unless told not to: ranks that start again then find addresses of those that died.
+_FRESH_STORE = "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
 def _words(*words: str) -> str:
@@ -75,7 +78,7 @@ def bash_script(steps: list[Step], *, nodes: int) -> str:
 
     Raises UsageError for phases on several machines: who waits for whom is then a scheduler's work.
     """
-    head = ["#!/usr/bin/env bash", "set -euo pipefail"]
+    head = [*_BEGIN, _FRESH_STORE]
     trained = [step for step in steps if step.ranks]
     first, last = steps[0], steps[-1]
     if nodes == 1:
@@ -119,7 +122,7 @@ def _slurm_job(step: Step, jobs: dict[str, str]) -> list[str]:
     if step.needs:
         waits = ":".join(f'"${jobs[name]}"' for name in step.needs)
         options += [f"--dependency=afterok:{waits}", "--kill-on-invalid-dep=yes"]
-    body = ["#!/usr/bin/env bash", "set -euo pipefail"]
+    body = [*_BEGIN, _FRESH_STORE]
     if step.ranks:
         options += [
             f"--nodes={step.nodes}",
@@ -150,6 +153,4 @@ def slurm_script(steps: list[Step]) -> str:
     jobs = {step.name: f"job_{number}" for number, step in enumerate(steps)}
     lines = [line for step in steps for line in _slurm_job(step, jobs)]
     said = " ".join(f'{shlex.quote(name)} "${variable}"' for name, variable in jobs.items())
-    return "\n".join(
-        ["#!/usr/bin/env bash", "set -euo pipefail", *lines, f"printf '%s: job %s\\n' {said}", ""]
-    )
+    return "\n".join([*_BEGIN, *lines, f"printf '%s: job %s\\n' {said}", ""])
