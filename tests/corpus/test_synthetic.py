@@ -290,7 +290,8 @@ def test_a_killed_run_goes_on_behind_its_finished_blocks(
         f"write_samples(Path(sys.argv[1]), Order({dict(order.counts)!r}, 3, 24), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, killed])
-    while len([f for f in kept.glob("*") if not f.suffix]) < 2 and process.poll() is None:  # a suffix: being written
+    # A file with a suffix is being written.
+    while len([f for f in kept.glob("*") if not f.suffix]) < 2 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
