@@ -75,10 +75,10 @@ MAX_RANK = 8
 
 # What grows when it is read is capped by the size of the file, so that memory is: bytes of JSON; its values, counted as the bytes
 # "[", "{" and "," of all payloads; payloads with characters past ASCII, which take up to four bytes each; records.
-FREE_JSON_BYTES, BYTES_PER_JSON_BYTE = 1 << 20, 4
-FREE_JSON_VALUES, BYTES_PER_JSON_VALUE, MAX_JSON_VALUES = 1 << 15, 256, 1 << 19
-FREE_WIDE_BYTES, BYTES_PER_WIDE_BYTE = 256 << 10, 8
-FREE_TENSORS, BYTES_PER_TENSOR = 1 << 12, 256
+FREE_JSON_BYTES, BYTES_PER_JSON_BYTE = 512 << 10, 4
+FREE_JSON_VALUES, BYTES_PER_JSON_VALUE, MAX_JSON_VALUES = 1 << 14, 512, 1 << 19
+FREE_WIDE_BYTES, BYTES_PER_WIDE_BYTE = 128 << 10, 8
+FREE_TENSORS, BYTES_PER_TENSOR = 1 << 11, 512
 
 
 def max_json_bytes(n_bytes: int) -> int:
