@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from package_builders import store_in
 
+from sevenfold.corpus.fetch import PackageStore
 from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
 
@@ -43,3 +45,11 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         )
 
     return make
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackageStore:
+    """An empty store, where the environment says it is."""
+    found = store_in(tmp_path)
+    monkeypatch.setenv("S7_PACKAGES", str(found.directory))
+    return found

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from package_builders import Files, store_in, stored, tar_of
+from package_builders import Files, stored, tar_of
 from test_fetch import LOCK, write_lock
 from test_runs import DRIVER, SOURCES, STEPS, MakeJob, ledger, plant, program, root_of
 
@@ -33,14 +33,6 @@ NPM: Files = {
     **{f"f{i}.js": f"var f{i} = {i};\n".encode() for i in range(30)},
 }
 LOCKED: list[dict[str, Any]] = [{"kind": "lock", "path": "x.lock.json"}]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackageStore:
-    """An empty store, where the environment says it is."""
-    found = store_in(tmp_path)
-    monkeypatch.setenv("S7_PACKAGES", str(found.directory))
-    return found
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from package_builders import Files, store_in, stored
+from package_builders import Files, stored
 
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.log import Silent
@@ -34,14 +34,6 @@ NPM: Files = {
     **{f"f{i}.js": f"var f{i} = {i};\n".encode() for i in range(40)},
 }
 SOURCES: list[dict[str, Any]] = [{"kind": "lock", "path": "x.lock.json"}]
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackageStore:
-    """An empty store, where the environment says it is."""
-    found = store_in(tmp_path)
-    monkeypatch.setenv("S7_PACKAGES", str(found.directory))
-    return found
 
 
 def write_lock(base: Path, pins: list[Pin]) -> Path:

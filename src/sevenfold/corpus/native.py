@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold.core.errors import SevenfoldError
+from sevenfold.core.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
 ABI = 1
@@ -44,7 +45,6 @@ class Measures(ctypes.Structure):
 
 
 _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
-    "s7_corpus_abi": (c_int32, ()),
     "s7_reader_new": (c_void_p, (c_void_p,)),
     "s7_reader_delete": (None, (c_void_p,)),
     "s7_read": (c_int32, (c_void_p, c_char_p, c_uint32)),
@@ -62,14 +62,13 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
 @cache
 def library() -> ctypes.CDLL | None:
     """The library, or None where it was not built or is of another version."""
-    try:
-        found = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+    found = open_library(LIBRARY, "s7_corpus_abi", ABI)
+    if found is None:
         return None
     for name, (result, arguments) in _CALLS.items():
         call = getattr(found, name)
         call.restype, call.argtypes = result, arguments
-    return found if found.s7_corpus_abi() == ABI else None
+    return found
 
 
 class Reader:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sevenfold.core.errors import SevenfoldError
+from sevenfold.core.library import open_library
 from sevenfold.model.linear import reduced_dtype
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
@@ -43,11 +44,7 @@ class _Shape(ctypes.Structure):
 @cache
 def _library() -> ctypes.CDLL | None:
     """The kernel, or None where it was not built or cannot run."""
-    try:
-        library = ctypes.CDLL(str(LIBRARY))
-    except OSError:
-        return None
-    return library if library.s7_train_abi() == ABI else None
+    return open_library(LIBRARY, "s7_train_abi", ABI)
 
 
 def kernel_name() -> str:

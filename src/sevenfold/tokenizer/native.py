@@ -18,6 +18,7 @@ from typing import Any
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.hashing import Json
+from sevenfold.core.library import open_library
 from sevenfold.tokenizer.pieces import PIECES, is_marks, protected_symbols
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7tokens.so"
@@ -47,11 +48,8 @@ class File(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The encoder, or None where it was not built."""
-    try:
-        found = ctypes.CDLL(str(LIBRARY))
-    except OSError:
-        return None
-    if found.s7_tokens_abi() != ABI:
+    found = open_library(LIBRARY, "s7_tokens_abi", ABI)
+    if found is None:
         return None
     found.s7_tokens_open.restype = c_void_p
     found.s7_tokens_close.argtypes = [c_void_p]
