@@ -17,7 +17,7 @@ struct Handle {
 Handle& of(void* reader) { return *static_cast<Handle*>(reader); }
 }  // namespace
 
-int32_t s7_corpus_abi() { return 1; }
+int32_t s7_corpus_abi() { return 2; }
 
 void* s7_reader_new(const void* language) {
     const auto& grammar = *static_cast<const Language*>(language);

@@ -1,4 +1,4 @@
-// C interface of what the corpus stage has in C++: texts through grammars, and hashes of words. Not for two threads at once on one reader.
+// C interface of what the corpus stage has in C++: texts through grammars, hashes of words, what is in a text. Not for two threads at once on one reader.
 #pragma once
 #include <stdint.h>
 #ifdef __cplusplus
@@ -47,10 +47,23 @@ typedef struct {
 } s7_measures;
 S7_API s7_measures s7_measure(const uint8_t* text, uint64_t n_bytes);
 
-// What a text has, as bits: 16 digits with nothing but spaces and hyphens among them; two capitals before a digit; 20 bytes of a key
+// Bytes of all lines, each that stands there more than once counted once; lines are what stands between line ends.
+S7_API int64_t s7_distinct_lines(const uint8_t* text, uint64_t n_bytes);
+
+// What a text has, as bits: 16 digits with at most one space or hyphen between two; two capitals before a digit; 20 bytes of a key
 // (letters, digits, _ / + = -) in quotes.
 enum { S7_SIXTEEN_DIGITS = 1, S7_CAPITALS_AND_DIGIT = 2, S7_QUOTED_KEY = 4 };
 S7_API uint32_t s7_hints(const uint8_t* text, uint64_t n_bytes);
+
+// At most 64 strings of three bytes or more, in lower case, one behind the other. They stand for ASCII letters of either case. Null for
+// others, or without memory.
+S7_API void* s7_needles_new(const uint8_t* bytes, const uint32_t* lengths, uint32_t n);
+S7_API void s7_needles_delete(void* needles);
+// Which of them a text has, as bits.
+S7_API uint64_t s7_needles_in(const void* needles, const uint8_t* text, uint64_t n_bytes);
+// Where they stand (behind one the next is looked for, so none may start in another), with `reach` bytes before and behind, as pairs of
+// start and end; those that meet are one, and the last may end behind the text. Room for n_bytes / reach + 2 pairs; returns how many.
+S7_API uint64_t s7_needles_windows(const void* needles, const uint8_t* text, uint64_t n_bytes, uint64_t reach, uint64_t* windows);
 
 #ifdef __cplusplus
 }

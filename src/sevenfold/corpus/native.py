@@ -1,4 +1,5 @@
-"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars three times as fast as tree-sitter.
+"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars three times as fast as tree-sitter;
+what is in a text, in one pass.
 
 Nothing depends on it but time. Where the library is not built or not sure, the same is asked of NumPy and of tree-sitter itself;
 tests hold both to the same answers.
@@ -8,18 +9,22 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Mapping
-from ctypes import POINTER, c_char_p, c_int32, c_uint8, c_uint32, c_uint64, c_void_p
-from functools import cache
+import re
+import weakref
+from collections.abc import Iterable, Mapping
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint32, c_uint64, c_void_p
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
-ABI = 1
+ABI = 2
 _NO_MEMORY = -1
 SURE, DOUBTFUL, SHAPE_DOUBTFUL = range(3)
 
@@ -55,7 +60,12 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_runs": (None, (c_void_p, c_uint64, c_uint64, c_void_p)),
     "s7_likely_runs": (c_uint64, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint32, c_void_p)),
     "s7_measure": (Measures, (c_char_p, c_uint64)),
+    "s7_distinct_lines": (c_int64, (c_char_p, c_uint64)),
     "s7_hints": (c_uint32, (c_char_p, c_uint64)),
+    "s7_needles_new": (c_void_p, (c_char_p, c_void_p, c_uint32)),
+    "s7_needles_delete": (None, (c_void_p,)),
+    "s7_needles_in": (c_uint64, (c_void_p, c_char_p, c_uint64)),
+    "s7_needles_windows": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
 }
 
 
@@ -139,8 +149,67 @@ ALL_HINTS = SIXTEEN_DIGITS, CAPITALS_AND_DIGIT, QUOTED_KEY = 1, 2, 4
 def hints(text: bytes) -> int:
     """Bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
 
-    SIXTEEN_DIGITS: 16 digits with nothing but spaces and hyphens among them. CAPITALS_AND_DIGIT: two capitals before a digit.
+    SIXTEEN_DIGITS: 16 digits with at most one space or hyphen between two. CAPITALS_AND_DIGIT: two capitals before a digit.
     QUOTED_KEY: 20 letters, digits or `_/+=-` in quotes.
     """
     fast = library()
     return sum(ALL_HINTS) if fast is None else int(fast.s7_hints(text, len(text)))
+
+
+def distinct_lines(text: bytes) -> int:
+    """Bytes of the lines of a text, without their ends, each that stands there more than once counted once."""
+    fast = library()
+    if fast is None:
+        return sum(map(len, set(text.split(b"\n"))))
+    return _checked(fast.s7_distinct_lines(text, len(text)))
+
+
+class Needles:
+    """Strings that are looked for together, ASCII letters of either case: at most 64, in lower case, of three bytes or more.
+
+    Raises:
+        SevenfoldError: no memory, or other strings (a defect of the caller).
+    """
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        self._needles = tuple(needles)
+        self._regex = re.compile(b"|".join(map(re.escape, self._needles)))
+
+    @cached_property
+    def _handle(self) -> int:
+        fast, lengths = library(), (c_uint32 * len(self._needles))(*map(len, self._needles))
+        handle = fast and fast.s7_needles_new(b"".join(self._needles), lengths, len(lengths))
+        if not fast or not handle:
+            raise SevenfoldError("no memory, or strings of another kind", where=repr(self._needles))
+        weakref.finalize(self, fast.s7_needles_delete, handle)
+        return int(handle)
+
+    def bits(self, text: bytes) -> int:
+        """Which of them a text has: bit i for needle i."""
+        fast = library()
+        if fast is None:
+            lowered = text.lower()
+            return sum(1 << i for i, needle in enumerate(self._needles) if needle in lowered)
+        found: int = fast.s7_needles_in(self._handle, text, len(text))
+        return found
+
+    def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
+        """(start, end) of their surroundings, `reach` bytes before and behind, in order; those that meet are one.
+
+        The last may end behind the text. Behind a needle the next is looked for: none may start in another.
+        """
+        fast = library()
+        if fast is None:
+            return self._windows_by_regex(text.lower(), reach)
+        found = np.empty((len(text) // reach + 2, 2), np.uint64)
+        n = fast.s7_needles_windows(self._handle, text, len(text), reach, found.ctypes.data)
+        return [(start, end) for start, end in found[:n].tolist()]
+
+    def _windows_by_regex(self, lowered: bytes, reach: int) -> list[tuple[int, int]]:
+        spans: list[tuple[int, int]] = []
+        for match in self._regex.finditer(lowered):
+            start, end = max(0, match.start() - reach), match.end() + reach
+            if spans and start <= spans[-1][1]:
+                start = spans.pop()[0]
+            spans.append((start, end))
+        return spans

@@ -21,6 +21,7 @@ GENERATED_MARKERS = re.compile(
     rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
     re.IGNORECASE,
 )
+_GENERATED_WORDS = (b"generated", b"do not edit", b"do not modify")  # no marker is without one, case aside
 GENERATED_NAMES = re.compile(
     r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|poetry|Cargo)\.lock$"
     r"|^moc_.*\.cpp$|^qrc_.*\.cpp$|\.designer\.cs$|^parsetab\.py$|^_sysconfigdata"
@@ -45,11 +46,14 @@ def generated(text: Text, settings: Settings) -> Reason | None:
         return "vendored"
     if "minified" in wanted and _is_minified(text, path.name):
         return "minified"
-    if "generated" in wanted and (
-        GENERATED_NAMES.search(path.name) or GENERATED_MARKERS.search(text.data[:HEAD_BYTES])
-    ):
+    if "generated" in wanted and (GENERATED_NAMES.search(path.name) or _says_generated(text.data[:HEAD_BYTES])):
         return "generated"
     return None
+
+
+def _says_generated(head: bytes) -> bool:
+    lowered = head.lower()
+    return any(word in lowered for word in _GENERATED_WORDS) and bool(GENERATED_MARKERS.search(head))
 
 
 def _is_minified(text: Text, name: str) -> bool:

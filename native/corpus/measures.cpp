@@ -1,0 +1,169 @@
+// Measures of a text and hints of what may be in it, 64 bytes at a time. Oracles: measures.py (NumPy) and the patterns of secrets.py.
+#include <array>
+#include <random>
+#include <vector>
+
+#include "masks.h"
+#include "s7corpus.h"
+
+using namespace s7corpus;
+
+s7_measures s7_measure(const uint8_t* text, uint64_t n_bytes) {
+    s7_measures m{};
+    uint64_t word = 0, line = 0;  // where they start
+    for (uint64_t start = 0; start < n_bytes; start += 64) {
+        const Bytes64 bytes(text + start, n_bytes - start);
+        m.n_digits += static_cast<uint64_t>(__builtin_popcountll(bytes.between('0', '9')));
+        m.n_letters += static_cast<uint64_t>(__builtin_popcountll(bytes.letters() | bytes.between(0x80, 0xff)));
+        const uint64_t spaces = bytes.between(0, ' ');
+        // A word ends where a run of spaces starts; the next starts behind the last of them.
+        const uint64_t ends = spaces & ~(spaces << 1);
+        each_bit(ends, [&](uint64_t i) {
+            m.longest_word = std::max(m.longest_word, start + i - std::min(word, start + i));
+            const uint64_t beyond = ~(spaces >> i);  // its lowest bit is where the run ends
+            word = start + i + (beyond ? static_cast<uint64_t>(__builtin_ctzll(beyond)) : 64);
+        });
+        each_bit(bytes.equal('\n'), [&](uint64_t i) {
+            ++m.n_lines;
+            m.longest_line = std::max(m.longest_line, start + i - line);
+            line = start + i + 1;
+        });
+    }
+    m.longest_word = std::max(m.longest_word, n_bytes - std::min(word, n_bytes));
+    m.longest_line = std::max(m.longest_line, n_bytes - line);
+    m.n_lines += line < n_bytes || !n_bytes;
+    return m;
+}
+
+namespace {
+
+struct Line {
+    uint64_t hash, start, n_bytes;
+};
+
+uint64_t load(const uint8_t* bytes, uint64_t n) {
+    uint64_t value = 0;
+    std::memcpy(&value, bytes, std::min<uint64_t>(n, 8));
+    return value;
+}
+
+// Which lines are one is told by their bytes. The seed keeps a text from choosing lines that meet; it changes no answer.
+uint64_t hash_of(const uint8_t* bytes, uint64_t n) {
+    static const uint64_t seed = [] {
+        std::random_device device;
+        return static_cast<uint64_t>(device()) << 32 | device();
+    }();
+    uint64_t h = seed ^ n;
+    for (uint64_t i = 0; i < n; i += 8) {
+        const auto product = static_cast<unsigned __int128>(h ^ load(bytes + i, n - i)) * (seed | 1);
+        h = (static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64)) + 0x9E3779B97F4A7C15;
+    }
+    return h ^ h >> 29;
+}
+
+}  // namespace
+
+int64_t s7_distinct_lines(const uint8_t* text, uint64_t n_bytes) try {
+    const uint64_t n_lines = static_cast<uint64_t>(std::count(text, text + n_bytes, '\n')) + 1;
+    uint64_t room = 16;
+    while (room < 2 * n_lines) room *= 2;
+    std::vector<Line> table(room, Line{0, 0, UINT64_MAX});
+    uint64_t sum = 0;
+    for (uint64_t start = 0; start <= n_bytes;) {
+        const void* found = start < n_bytes ? std::memchr(text + start, '\n', n_bytes - start) : nullptr;
+        const uint64_t n = (found ? static_cast<uint64_t>(static_cast<const uint8_t*>(found) - text) : n_bytes) - start;
+        const uint64_t hash = hash_of(text + start, n);
+        uint64_t place = hash & (room - 1);
+        for (;; place = (place + 1) & (room - 1)) {
+            const Line& line = table[place];
+            if (line.n_bytes == UINT64_MAX) {
+                table[place] = {hash, start, n};
+                sum += n;
+                break;
+            }
+            if (line.hash == hash && line.n_bytes == n && !std::memcmp(text + line.start, text + start, n)) break;
+        }
+        start += n + 1;
+    }
+    return static_cast<int64_t>(sum);
+} catch (const std::bad_alloc&) {
+    return S7_NO_MEMORY;
+}
+
+namespace {
+
+using Wide = unsigned __int128;  // the block before, in the low half, and this one
+
+// Where a run of `n` bits starts (it may be longer).
+Wide runs_of(Wide mask, unsigned n) {
+    for (unsigned have = 1; have < n;) {
+        const unsigned more = std::min(have, n - have);
+        mask &= mask >> more;
+        have += more;
+    }
+    return mask;
+}
+
+bool is_key(uint8_t code) {
+    const uint8_t lowered = code | 0x20;
+    return (lowered >= 'a' && lowered <= 'z') || (code >= '0' && code <= '9') || (code && std::strchr("_/+=-", code));
+}
+
+// Whether a quote stands behind the key bytes from `i` on.
+bool ends_in_quote(const uint8_t* text, uint64_t n_bytes, uint64_t i) {
+    while (i < n_bytes && is_key(text[i])) ++i;
+    return i < n_bytes && (text[i] == '"' || text[i] == '\'');
+}
+
+// Whether 16 digits stand in a piece of a text with at most one space or hyphen between two.
+bool has_sixteen_digits(const uint8_t* text, uint64_t n_bytes) {
+    uint64_t n_digits = 0;
+    bool after_digit = false;
+    for (uint64_t i = 0; i < n_bytes; ++i) {
+        if (text[i] >= '0' && text[i] <= '9') {
+            if (++n_digits >= 16) return true;
+            after_digit = true;
+        } else if (after_digit && (text[i] == ' ' || text[i] == '-')) {
+            after_digit = false;
+        } else {
+            n_digits = 0;
+        }
+    }
+    return false;
+}
+
+constexpr unsigned KEY_BYTES = 20;
+
+}  // namespace
+
+uint32_t s7_hints(const uint8_t* text, uint64_t n_bytes) {
+    uint32_t hints = 0;
+    uint64_t keys_before = 0, starts_before = 0, quotes_before = 0, capitals_before = 0;
+    int n_digits_before = 0;
+    // Runs of keys that start behind a quote, in the block before `stop`: they may end in the next.
+    const auto look_for_keys = [&](uint64_t stop, uint64_t keys) {
+        const uint64_t starts = starts_before & static_cast<uint64_t>(runs_of(static_cast<Wide>(keys) << 64 | keys_before, KEY_BYTES));
+        each_bit(starts, [&](uint64_t i) {
+            if (ends_in_quote(text, n_bytes, stop - 64 + i)) hints |= S7_QUOTED_KEY;
+        });
+    };
+    uint64_t start = 0;
+    for (; start < n_bytes; start += 64) {
+        const Bytes64 bytes(text + start, n_bytes - start);
+        const uint64_t digits = bytes.between('0', '9'), capitals = bytes.between('A', 'Z');
+        const uint64_t first = start ? start - 64 : 0, stop = std::min(n_bytes, start + 64);
+        const int n_digits = __builtin_popcountll(digits);
+        if (n_digits + n_digits_before >= 16 && has_sixteen_digits(text + first, stop - first)) hints |= S7_SIXTEEN_DIGITS;
+        const uint64_t second_capitals = capitals & (capitals << 1 | capitals_before >> 63);
+        const uint64_t were_capitals = capitals_before >> 63 & capitals_before >> 62 & 1;
+        if ((second_capitals << 1 | were_capitals) & digits) hints |= S7_CAPITALS_AND_DIGIT;
+        uint64_t keys = bytes.letters() | digits;
+        for (const char code : {'_', '/', '+', '=', '-'}) keys |= bytes.equal(static_cast<uint8_t>(code));
+        if (starts_before) look_for_keys(start, keys);
+        const uint64_t quotes = bytes.equal('"') | bytes.equal('\'');
+        starts_before = keys & (quotes << 1 | quotes_before >> 63);
+        keys_before = keys, quotes_before = quotes, capitals_before = capitals, n_digits_before = n_digits;
+    }
+    look_for_keys(start, 0);
+    return hints;
+}
