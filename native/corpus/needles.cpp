@@ -29,7 +29,7 @@ class Needles {
 public:
     Needles(const uint8_t* bytes, const uint32_t* lengths, uint32_t n) {
         for (uint32_t i = 0; i < n; bytes += lengths[i], ++i) {
-            uint8_t& first = first_[place(bytes[0] | bytes[1] << 8 | bytes[2] << 16)];
+            uint8_t& first = first_[place(start_of(bytes))];
             needles_.push_back({std::string(reinterpret_cast<const char*>(bytes), lengths[i]), first});
             first = static_cast<uint8_t>(i + 1);
         }
@@ -39,11 +39,18 @@ public:
     template <typename Take>
     void each(const uint8_t* text, uint64_t n_bytes, Take take) const {
         for (uint64_t i = 0; i + N_START <= n_bytes;) {
-            uint32_t start;
-            if (i + 4 <= n_bytes) std::memcpy(&start, text + i, 4);
-            else start = text[i] | text[i + 1] << 8 | text[i + 2] << 16;
+            // Mostly nothing starts here nor at the next three.
+            if (i + 8 <= n_bytes) {
+                uint64_t word;
+                std::memcpy(&word, text + i, 8);
+                const auto first = [&](int k) { return first_[place(static_cast<uint32_t>(word >> 8 * k))]; };
+                if (!(first(0) | first(1) | first(2) | first(3))) {
+                    i += 4;
+                    continue;
+                }
+            }
             uint64_t next = i + 1;
-            for (uint32_t number = first_[place(start)]; number; number = needles_[number - 1].next) {
+            for (uint32_t number = first_[place(start_of(text + i))]; number; number = needles_[number - 1].next) {
                 const Needle& needle = needles_[number - 1];
                 if (needle.bytes.size() <= n_bytes - i && needle.is_at(text + i)) next = take(number - 1, i);
             }
@@ -54,6 +61,7 @@ public:
     uint64_t length(uint32_t number) const { return needles_[number].bytes.size(); }
 
 private:
+    static uint32_t start_of(const uint8_t* bytes) { return bytes[0] | bytes[1] << 8 | bytes[2] << 16; }
     static uint32_t place(uint32_t start) { return ((start | 0x202020) & 0xffffff) * 0x9E3779B1u >> (32 - BITS); }
 
     std::array<uint8_t, 1 << BITS> first_{};

@@ -65,6 +65,9 @@ S7_API uint64_t s7_needles_in(const void* needles, const uint8_t* text, uint64_t
 // start and end; those that meet are one, and the last may end behind the text. Room for n_bytes / reach + 2 pairs; returns how many.
 S7_API uint64_t s7_needles_windows(const void* needles, const uint8_t* text, uint64_t n_bytes, uint64_t reach, uint64_t* windows);
 
+// ASCII text in lower case, without marks of comments, one space for each run of gaps (notices.py); at most n_bytes; returns how many.
+S7_API uint64_t s7_plain_text(const uint8_t* text, uint64_t n_bytes, uint8_t* out);
+
 #ifdef __cplusplus
 }
 #endif

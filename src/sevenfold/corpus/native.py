@@ -65,6 +65,7 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_needles_new": (c_void_p, (c_char_p, c_void_p, c_uint32)),
     "s7_needles_delete": (None, (c_void_p,)),
     "s7_needles_in": (c_uint64, (c_void_p, c_char_p, c_uint64)),
+    "s7_plain_text": (c_uint64, (c_char_p, c_uint64, c_void_p)),
     "s7_needles_windows": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
 }
 
@@ -162,6 +163,16 @@ def distinct_lines(text: bytes) -> int:
     if fast is None:
         return sum(map(len, set(text.split(b"\n"))))
     return _checked(fast.s7_distinct_lines(text, len(text)))
+
+
+def plain_text(text: str) -> str | None:
+    """`licences.notices.normalise` of a text in ASCII; None for another, and where the library is not built."""
+    fast = library()
+    if fast is None or not text.isascii():
+        return None
+    out = ctypes.create_string_buffer(len(text))
+    n = fast.s7_plain_text(text.encode(), len(text), out)
+    return ctypes.string_at(out, n).decode()
 
 
 class Needles:
