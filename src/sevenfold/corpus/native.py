@@ -195,6 +195,10 @@ class Needles:
         weakref.finalize(self, fast.s7_needles_delete, handle)
         return int(handle)
 
+    def mask(self, needles: Iterable[bytes]) -> int:
+        """The bits of some of them."""
+        return sum(1 << self._needles.index(needle) for needle in needles)
+
     def bits(self, text: bytes) -> int:
         """Which of them a text has: bit i for needle i."""
         fast = library()

@@ -22,6 +22,7 @@ _HINTS = Needles((b"licen", b"gpl", b"redistribut", b"permission", b"spdx-", b"p
 _REACH = 1600  # bytes around a hint
 
 _TAG = re.compile(r"^(.{0,40}?)SPDX-License-Identifier:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
+_TAG_WORD = "pdx-l"  # in plain text, for every tag in the text (its letters have one other case each)
 _TAG_END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|[\"'`,;\\|}].*)?\s*$")
 _PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem)\s+)?", re.IGNORECASE)
 
@@ -35,7 +36,7 @@ _GRANT_REACH = 120  # characters before the licence's name
 _GNU = re.compile(
     r"(?P<name>(?:lesser |library |affero )?general public licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
 )
-_GNU_WORDS = ("general public licen", "gpl")  # neither of both patterns matches without one
+_GNU_WORDS = (b"general public licen", b"gpl")  # neither of both patterns matches without one
 _GNU_TITLE = re.compile(
     r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),? \d* ?\w+ \d{4}"
     r"|common-licenses/(?P<short>[al]?gpl)(?:-(?P<number>[\d.]+))?"
@@ -59,7 +60,7 @@ _DENIAL = re.compile(
 _TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Notice:
     """A pattern, the licence that it means, and whether it is only a name, which a grant must stand before.
 
@@ -68,67 +69,70 @@ class Notice:
 
     pattern: re.Pattern[str]
     spdx: str
-    words: tuple[str, ...]
+    words: tuple[bytes, ...]
     is_name: bool
 
 
-def _notices(is_name: bool, *rows: tuple[str, str, tuple[str, ...]]) -> tuple[Notice, ...]:
+def _notices(is_name: bool, *rows: tuple[str, str, tuple[bytes, ...]]) -> tuple[Notice, ...]:
     return tuple(Notice(re.compile(pattern), spdx, words, is_name) for pattern, spdx, words in rows)
 
 
 NOTICES = _notices(
     True,
-    (r"apache (?:software )?licen[sc]e,? ?(?:version |v)?2|apache-2\.0", "Apache-2.0", ("apache",)),
-    (r"\bmit(?:-style)? licen[sc]e", "MIT", ("mit licen", "mit-style licen")),
-    (r"(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause", "BSD-3-Clause", (" bsd", "bsd-3", "bsd 3")),
-    (r"(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause", "BSD-2-Clause", (" bsd", "bsd-2", "bsd 2")),
-    (r"\b(?:psf|python software foundation) licen[sc]e", "PSF-2.0", ("psf licen", "foundation licen")),
-    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?2", "MPL-2.0", ("mozilla public",)),
-    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?1\.1", "MPL-1.1", ("mozilla public",)),
-    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?1", "EPL-1.0", ("eclipse public",)),
-    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?2", "EPL-2.0", ("eclipse public",)),
-    (r"common development and distribution licen[sc]e", "CDDL-1.0", ("common development",)),
-    (r"european union public licen[sc]e|\beupl\b", "EUPL-1.2", ("european union", "eupl")),
-    (r"common public licen[sc]e", "CPL-1.0", ("common public",)),
-    (r"artistic licen[sc]e(?!,? (?:version )?2)", "Artistic-1.0", ("artistic licen",)),
-    (r"server side public licen[sc]e", "SSPL-1.0", ("server side",)),
-    (r"business source licen[sc]e", "BUSL-1.1", ("business source",)),
-    (r"elastic licen[sc]e", "Elastic-2.0", ("elastic licen",)),
+    (r"apache (?:software )?licen[sc]e,? ?(?:version |v)?2|apache-2\.0", "Apache-2.0", (b"apache",)),
+    (r"\bmit(?:-style)? licen[sc]e", "MIT", (b"mit licen", b"mit-style licen")),
+    (r"(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause", "BSD-3-Clause", (b" bsd", b"bsd-3", b"bsd 3")),
+    (r"(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause", "BSD-2-Clause", (b" bsd", b"bsd-2", b"bsd 2")),
+    (r"\b(?:psf|python software foundation) licen[sc]e", "PSF-2.0", (b"psf licen", b"foundation licen")),
+    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?2", "MPL-2.0", (b"mozilla public",)),
+    (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?1\.1", "MPL-1.1", (b"mozilla public",)),
+    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?1", "EPL-1.0", (b"eclipse public",)),
+    (r"eclipse public licen[sc]e(?:,| -)? ?(?:version |v\W? ?)?2", "EPL-2.0", (b"eclipse public",)),
+    (r"common development and distribution licen[sc]e", "CDDL-1.0", (b"common development",)),
+    (r"european union public licen[sc]e|\beupl\b", "EUPL-1.2", (b"european union", b"eupl")),
+    (r"common public licen[sc]e", "CPL-1.0", (b"common public",)),
+    (r"artistic licen[sc]e(?!,? (?:version )?2)", "Artistic-1.0", (b"artistic licen",)),
+    (r"server side public licen[sc]e", "SSPL-1.0", (b"server side",)),
+    (r"business source licen[sc]e", "BUSL-1.1", (b"business source",)),
+    (r"elastic licen[sc]e", "Elastic-2.0", (b"elastic licen",)),
 ) + _notices(
     False,
     (
         r"permission is hereby granted, free of charge, to any person obtaining a copy",
         "MIT",
-        ("permission is hereby granted",),
+        (b"permission is hereby granted",),
     ),
     (
         r"redistribution and use in source and binary forms(?!.{200,1400}?(?:neither the name|advertising materials))",
         "BSD-2-Clause",
-        ("redistribution and use",),
+        (b"redistribution and use",),
     ),
     (
         r"redistribution and use in source and binary forms(?!.{200,1400}?advertising materials).{200,1400}?neither the name",
         "BSD-3-Clause",
-        ("redistribution and use",),
+        (b"redistribution and use",),
     ),
     (
         r"redistribution and use in source and binary forms.{200,1400}?advertising materials",
         "BSD-4-Clause",
-        ("redistribution and use",),
+        (b"redistribution and use",),
     ),
     (r"permission to use, copy, modify, and(?:/or)? distribute this software for any purpose with or without fee"
-     r" is hereby granted, provided", "ISC", ("permission to use",)),
-    (r"distributed under the boost software licen[sc]e", "BSL-1.0", ("boost software",)),
-    (r"python software foundation licen[sc]e version 2", "PSF-2.0", ("foundation licen",)),
-    (r"gnu free documentation licen[sc]e", "GFDL-1.1-or-later", ("gnu free",)),
-    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED, ("creative", "by-nc", "by nc")),
-    (r"creative ?commons attribution-share ?alike|\bcc[- ]by[- ]sa[- ]4", "CC-BY-SA-4.0", ("creative", "by-sa", "by sa")),
-    (r"commons clause (?:licen[sc]e )?condition", RESTRICTED, ("commons clause",)),
-    (r"(?:non-?commercial|academic|evaluation|research) (?:use|purposes) only", RESTRICTED, ("use only", "purposes only")),
+     r" is hereby granted, provided", "ISC", (b"permission to use",)),
+    (r"distributed under the boost software licen[sc]e", "BSL-1.0", (b"boost software",)),
+    (r"python software foundation licen[sc]e version 2", "PSF-2.0", (b"foundation licen",)),
+    (r"gnu free documentation licen[sc]e", "GFDL-1.1-or-later", (b"gnu free",)),
+    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED, (b"creative", b"by-nc", b"by nc")),
+    (r"creative ?commons attribution-share ?alike|\bcc[- ]by[- ]sa[- ]4", "CC-BY-SA-4.0", (b"creative", b"by-sa", b"by sa")),
+    (r"commons clause (?:licen[sc]e )?condition", RESTRICTED, (b"commons clause",)),
+    (r"(?:non-?commercial|academic|evaluation|research) (?:use|purposes) only", RESTRICTED, (b"use only", b"purposes only")),
     (r"proprietary and confidential|confidential and proprietary|unauthori[sz]ed (?:copying|distribution) of this", RESTRICTED,
-     ("and confidential", "and proprietary", "unauthori")),
-    (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED, ("may not be",)),
+     (b"and confidential", b"and proprietary", b"unauthori")),
+    (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED, (b"may not be",)),
 )  # fmt: skip
+_WORDS = Needles(dict.fromkeys(word for notice in NOTICES for word in (*notice.words, *_GNU_WORDS)))
+_MASKS = {notice: _WORDS.mask(notice.words) for notice in NOTICES}
+_GNU_MASK = _WORDS.mask(_GNU_WORDS)
 
 _MARKS = re.compile(r"(?m)^[ \t]*(?:#+|/{2,}|/?\*+|;+|%+|--+|dnl\b|rem\b|\|+|>+|\.\.)[ \t]?|\*+/[ \t]*$")
 _BLANK = re.compile(r"[\s\"`_*]+")
@@ -149,9 +153,10 @@ def find_tags(text: str) -> list[str]:
 
 def find_notices(text: str) -> list[str]:
     """Licences that normalised text grants or states."""
-    found = find_gnu(text) if any(word in text for word in _GNU_WORDS) else []
-    for notice in NOTICES:
-        if not any(word in text for word in notice.words):
+    had = _WORDS.bits(text.encode("utf-8", "surrogatepass"))
+    found = find_gnu(text) if had & _GNU_MASK else []
+    for notice in NOTICES if had else ():
+        if not had & _MASKS[notice]:
             continue
         for match in notice.pattern.finditer(text):
             if not notice.is_name or _granted(text, match.start()):
@@ -217,8 +222,8 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
     if not windows:
         return (), ""
     text = "\n\n".join(data[start:end].decode("utf-8", "replace") for start, end in windows)
-    tags = find_tags(text)
     plain = normalise(text)
+    tags = find_tags(text) if _TAG_WORD in plain else []
     texts = find_texts(plain) if any(word in plain for word in _TEXT_WORDS) else ()
     notices = list(dict.fromkeys([*texts, *find_notices(plain)]))
     notices = [n for n in notices if not _said_better(n, [*notices, *tags])]

@@ -12,14 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import CAPITALS_AND_DIGIT, QUOTED_KEY, SIXTEEN_DIGITS, Needles, hints
 from sevenfold.corpus.steps.text import Settings, Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
     """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group `value` of `before`.
 
@@ -33,14 +32,6 @@ class Pattern:
     before: re.Pattern[bytes] | None = None
     hints: int = 0
     needles: tuple[bytes, ...] = ()
-
-    @cached_property
-    def _bits(self) -> int:
-        return sum(1 << _NEEDLES.index(needle) for needle in self.needles)
-
-    def may_match(self, had: int, needles: int) -> bool:
-        """Whether it can match in a text with these hints and these of all needles, as `_Signs` gives them."""
-        return (not self.hints or bool(self.hints & had)) and (not self.needles or bool(self._bits & needles))
 
 
 def entropy(value: bytes) -> float:
@@ -119,21 +110,22 @@ PERSONAL = (
         needles=(b"ssn", b"social security")),
 )  # fmt: skip
 CONTEXT_BYTES = 64  # before a match, for patterns with a condition on it
-_NEEDLES = tuple(needle for pattern in (*SECRETS, *PERSONAL) for needle in pattern.needles)
+_NEEDLES = Needles(needle for pattern in (*SECRETS, *PERSONAL) for needle in pattern.needles)
+_MASKS = {pattern: _NEEDLES.mask(pattern.needles) for pattern in (*SECRETS, *PERSONAL)}
 
 
 class _Signs:
     """Hints and needles of the last text: two steps ask about one."""
 
     def __init__(self) -> None:
-        self._needles = Needles(_NEEDLES)
-        self._text, self._found = b"", (0, 0)
+        self._text, self._hints, self._needles = b"", 0, 0
 
-    def of(self, text: bytes) -> tuple[int, int]:
-        """Bits of `native.hints` and of `_NEEDLES`."""
+    def allow(self, pattern: Pattern, text: bytes) -> bool:
+        """Whether a pattern can match in a text."""
         if text is not self._text:
-            self._text, self._found = text, (hints(text), self._needles.bits(text))
-        return self._found
+            self._text, self._hints, self._needles = text, hints(text), _NEEDLES.bits(text)
+        had_hints = not pattern.hints or pattern.hints & self._hints
+        return bool(had_hints and (not pattern.needles or _MASKS[pattern] & self._needles))
 
 
 _signs = _Signs()
@@ -152,9 +144,8 @@ def personal(text: Text, settings: Settings) -> Reason | None:
 def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str]]:
     """(start, end, kind) of everything that has to go, in order, without overlaps (the earlier pattern wins)."""
     taken: list[tuple[int, int, str]] = []
-    signs = _signs.of(data)
     for pattern in patterns:
-        if not pattern.may_match(*signs):
+        if not _signs.allow(pattern, data):
             continue
         for match in pattern.regex.finditer(data):
             start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
