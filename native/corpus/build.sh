@@ -10,7 +10,7 @@ mkdir -p "$out"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
 pids=""
-for name in reader functions words measures needles plain calls; do
+for name in reader functions words measures needles plain visits calls; do
     $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Werror "$@" -c "$here/$name.cpp" -o "$work/$name.o" & pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done

@@ -68,6 +68,16 @@ S7_API uint64_t s7_needles_windows(const void* needles, const uint8_t* text, uin
 // ASCII text in lower case, without marks of comments, one space for each run of gaps (notices.py); at most n_bytes; returns how many.
 S7_API uint64_t s7_plain_text(const uint8_t* text, uint64_t n_bytes, uint8_t* out);
 
+// An automaton: from a state, whose row is rows[state], byte b leads to next[256 * row + b], where features[state] is seen, or none (< 0).
+typedef struct {
+    const uint32_t* next;
+    const uint32_t* rows;
+    const int32_t* features;
+} s7_automaton;
+// Features that a text shows, in the order in which they are first seen, and how often (exact up to 2**24); room for n_bytes of each.
+// Returns how many; S7_NO_MEMORY. Every state and row must be in the tables.
+S7_API int64_t s7_visits(const s7_automaton* automaton, const uint8_t* text, uint64_t n_bytes, int64_t* features, float* counts);
+
 #ifdef __cplusplus
 }
 #endif

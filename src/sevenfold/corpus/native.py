@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.library import open_library
@@ -65,6 +66,7 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_needles_new": (c_void_p, (c_char_p, c_void_p, c_uint32)),
     "s7_needles_delete": (None, (c_void_p,)),
     "s7_needles_in": (c_uint64, (c_void_p, c_char_p, c_uint64)),
+    "s7_visits": (c_int64, (c_void_p, c_char_p, c_uint64, c_void_p, c_void_p)),
     "s7_plain_text": (c_uint64, (c_char_p, c_uint64, c_void_p)),
     "s7_needles_windows": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
 }
@@ -163,6 +165,31 @@ def distinct_lines(text: bytes) -> int:
     if fast is None:
         return sum(map(len, set(text.split(b"\n"))))
     return _checked(fast.s7_distinct_lines(text, len(text)))
+
+
+class Automaton:
+    """Tables that lead a text from state to state, byte by byte.
+
+    Args:
+        next_: row * 256 + byte -> state. rows: state -> row. features: state -> what is seen there, or less than 0.
+
+    Raises:
+        SevenfoldError: a row or a state that is not there.
+    """
+
+    def __init__(self, next_: ArrayLike, rows: ArrayLike, features: ArrayLike) -> None:
+        tables = np.asarray(next_, np.uint32), np.asarray(rows, np.uint32), np.asarray(features, np.int32)
+        n_states = min(len(tables[1]), len(tables[2]))
+        if tables[0].max() >= n_states or tables[1].max() * np.uint64(256) >= len(tables[0]) - 255:
+            raise SevenfoldError("a table that leads out of itself", where="automaton")
+        self._tables = tables  # contiguous, and kept while they are pointed at
+        self._struct = (c_void_p * 3)(*(table.ctypes.data for table in tables))
+
+    def visits(self, fast: ctypes.CDLL, text: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """int64[F], f32[F]: features that a text shows, in the order in which they are first seen, and how often."""
+        features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.float32)
+        n = _checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
+        return features[:n], counts[:n]
 
 
 def plain_text(text: str) -> str | None:
