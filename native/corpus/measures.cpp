@@ -1,5 +1,4 @@
 // Measures of a text and hints of what may be in it, 64 bytes at a time. Oracles: measures.py (NumPy) and the patterns of secrets.py.
-#include <array>
 #include <random>
 #include <vector>
 
@@ -104,65 +103,93 @@ Wide runs_of(Wide mask, unsigned n) {
     return mask;
 }
 
-bool is_key(uint8_t code) {
-    const uint8_t lowered = code | 0x20;
-    return (lowered >= 'a' && lowered <= 'z') || (code >= '0' && code <= '9') || (code && std::strchr("_/+=-", code));
-}
+bool is_digit(uint8_t code) { return static_cast<uint8_t>(code - '0') < 10; }
+bool is_capital(uint8_t code) { return static_cast<uint8_t>(code - 'A') < 26; }
+bool is_word(uint8_t code) { return is_digit(code) || is_capital(code & 0xdf) || code == '_'; }
+bool is_key(uint8_t code) { return is_word(code) || code == '/' || code == '+' || code == '=' || code == '-'; }
+bool is_space(uint8_t code) { return code == ' ' || (code >= '\t' && code <= '\r'); }
 
-// Whether a quote stands behind the key bytes from `i` on.
-bool ends_in_quote(const uint8_t* text, uint64_t n_bytes, uint64_t i) {
-    while (i < n_bytes && is_key(text[i])) ++i;
-    return i < n_bytes && (text[i] == '"' || text[i] == '\'');
-}
+// A text, asked about a place in it.
+struct Asked {
+    const uint8_t* text;
+    uint64_t n_bytes;
 
-// Whether 16 digits stand in a piece of a text with at most one space or hyphen between two.
-bool has_sixteen_digits(const uint8_t* text, uint64_t n_bytes) {
-    uint64_t n_digits = 0;
-    bool after_digit = false;
-    for (uint64_t i = 0; i < n_bytes; ++i) {
-        if (text[i] >= '0' && text[i] <= '9') {
-            if (++n_digits >= 16) return true;
-            after_digit = true;
-        } else if (after_digit && (text[i] == ' ' || text[i] == '-')) {
-            after_digit = false;
-        } else {
-            n_digits = 0;
-        }
+    template <typename Is>
+    bool all(uint64_t i, uint64_t n, Is is) const {
+        return i + n <= n_bytes && std::all_of(text + i, text + i + n, is);
     }
-    return false;
-}
+
+    // The key bytes from `i` on, behind a quote: whether the quote is behind a colon or an equals sign and at most three white spaces,
+    // and another stands at their end.
+    bool has_assigned_key(uint64_t i) const {
+        uint64_t before = i - 1;
+        for (int n = 0; n < 3 && before && is_space(text[before - 1]); ++n) --before;
+        if (!before || (text[before - 1] != ':' && text[before - 1] != '=')) return false;
+        while (i < n_bytes && is_key(text[i])) ++i;
+        return i < n_bytes && (text[i] == '"' || text[i] == '\'');
+    }
+
+    bool has_card(uint64_t i) const {
+        if (text[i] != '4' && text[i] != '5') return false;
+        if (i && (is_word(text[i - 1]) || text[i - 1] == '.' || text[i - 1] == '-')) return false;
+        if (!all(i, 4, is_digit)) return false;
+        const bool is_apart = i + 4 < n_bytes && (text[i + 4] == ' ' || text[i + 4] == '-');
+        for (uint64_t group = 1; group < 4; ++group) {
+            const uint64_t place = i + group * (4 + is_apart);
+            if (!all(place, 4, is_digit) || (is_apart && text[place - 1] != text[i + 4])) return false;
+        }
+        return true;
+    }
+
+    // Behind two capitals and two digits: three groups of four, each with a space before it or none.
+    bool has_account(uint64_t i) const {
+        const auto is_in_group = [](uint8_t code) { return is_digit(code) || is_capital(code); };
+        for (int group = 0; group < 3; ++group, i += 4) {
+            if (i < n_bytes && text[i] == ' ') ++i;
+            if (!all(i, 4, is_in_group)) return false;
+        }
+        return true;
+    }
+};
 
 constexpr unsigned KEY_BYTES = 20;
 
 }  // namespace
 
 uint32_t s7_hints(const uint8_t* text, uint64_t n_bytes) {
+    const Asked asked{text, n_bytes};
     uint32_t hints = 0;
-    uint64_t keys_before = 0, starts_before = 0, quotes_before = 0, capitals_before = 0;
+    uint64_t keys_before = 0, starts_before = 0, quotes_before = 0, capitals_before = 0, names_before = 0, plus_before = 0;
     int n_digits_before = 0;
     // Runs of keys that start behind a quote, in the block before `stop`: they may end in the next.
     const auto look_for_keys = [&](uint64_t stop, uint64_t keys) {
         const uint64_t starts = starts_before & static_cast<uint64_t>(runs_of(static_cast<Wide>(keys) << 64 | keys_before, KEY_BYTES));
         each_bit(starts, [&](uint64_t i) {
-            if (ends_in_quote(text, n_bytes, stop - 64 + i)) hints |= S7_QUOTED_KEY;
+            if (asked.has_assigned_key(stop - 64 + i)) hints |= S7_ASSIGNED_KEY;
         });
     };
     uint64_t start = 0;
     for (; start < n_bytes; start += 64) {
         const Bytes64 bytes(text + start, n_bytes - start);
         const uint64_t digits = bytes.between('0', '9'), capitals = bytes.between('A', 'Z');
-        const uint64_t first = start ? start - 64 : 0, stop = std::min(n_bytes, start + 64);
         const int n_digits = __builtin_popcountll(digits);
-        if (n_digits + n_digits_before >= 16 && has_sixteen_digits(text + first, stop - first)) hints |= S7_SIXTEEN_DIGITS;
+        if (n_digits + n_digits_before >= 16) {
+            for (uint64_t i = start ? start - 64 : 0; i < std::min(n_bytes, start + 64); ++i) hints |= asked.has_card(i) ? S7_CARD : 0;
+        }
         const uint64_t second_capitals = capitals & (capitals << 1 | capitals_before >> 63);
         const uint64_t were_capitals = capitals_before >> 63 & capitals_before >> 62 & 1;
-        if ((second_capitals << 1 | were_capitals) & digits) hints |= S7_CAPITALS_AND_DIGIT;
+        each_bit((second_capitals << 1 | were_capitals) & digits, [&](uint64_t i) {
+            if (asked.all(start + i, 2, is_digit) && asked.has_account(start + i + 2)) hints |= S7_ACCOUNT;
+        });
         uint64_t keys = bytes.letters() | digits;
         for (const char code : {'_', '/', '+', '=', '-'}) keys |= bytes.equal(static_cast<uint8_t>(code));
         if (starts_before) look_for_keys(start, keys);
-        const uint64_t quotes = bytes.equal('"') | bytes.equal('\'');
+        const uint64_t quotes = bytes.equal('"') | bytes.equal('\''), plus = bytes.equal('+'), names = keys | bytes.equal('%');
         starts_before = keys & (quotes << 1 | quotes_before >> 63);
+        if (bytes.equal('@') & (names << 1 | names_before >> 63)) hints |= S7_ADDRESS;
+        if (digits & (plus << 1 | plus_before >> 63)) hints |= S7_PLUS_DIGIT;
         keys_before = keys, quotes_before = quotes, capitals_before = capitals, n_digits_before = n_digits;
+        names_before = names, plus_before = plus;
     }
     look_for_keys(start, 0);
     return hints;

@@ -50,9 +50,10 @@ S7_API s7_measures s7_measure(const uint8_t* text, uint64_t n_bytes);
 // Bytes of all lines, each that stands there more than once counted once; lines are what stands between line ends.
 S7_API int64_t s7_distinct_lines(const uint8_t* text, uint64_t n_bytes);
 
-// What a text has, as bits: 16 digits with at most one space or hyphen between two; two capitals before a digit; 20 bytes of a key
-// (letters, digits, _ / + = -) in quotes.
-enum { S7_SIXTEEN_DIGITS = 1, S7_CAPITALS_AND_DIGIT = 2, S7_QUOTED_KEY = 4 };
+// What a text has, as bits: four groups of four digits, the first 4 or 5, with the same space or hyphen between all, or none; two capitals,
+// two digits and three groups of four of both, with a space before each or none; in quotes, behind a colon or an equals sign, 20 bytes of
+// a key (letters, digits, _ / + = -); an @ behind one of these or a %; a digit behind a +.
+enum { S7_CARD = 1, S7_ACCOUNT = 2, S7_ASSIGNED_KEY = 4, S7_ADDRESS = 8, S7_PLUS_DIGIT = 16 };
 S7_API uint32_t s7_hints(const uint8_t* text, uint64_t n_bytes);
 
 // At most 64 strings of three bytes or more, in lower case, one behind the other. They stand for ASCII letters of either case. Null for

@@ -25,7 +25,6 @@ from sevenfold.corpus.sources.found import language_of
 from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import evalhashes, functions, shingles, syntax
 from sevenfold.corpus.steps.measures import measure, measure_in_numpy
-from sevenfold.corpus.steps.secrets import PERSONAL, SECRETS
 from sevenfold.recipe.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,25 +136,6 @@ def as_numbers(found: native.Measures) -> dict[str, int]:
 @settings(max_examples=300, deadline=None)
 def test_measures_are_those_of_numpy(data: bytes) -> None:
     assert as_numbers(measure(data)) == as_numbers(measure_in_numpy(data))
-
-
-@needs_library
-@given(
-    st.lists(
-        st.sampled_from((*"0459 -=\"'DEFRaz\n.", "token", "4111 1111", "DE44 5001", "abcdefghij")),
-        max_size=60,
-    )
-)
-@settings(max_examples=500, deadline=None)
-def test_a_pattern_without_its_hint_cannot_match(pieces: list[str]) -> None:
-    data = "".join(pieces).encode()
-    for pattern in (*SECRETS, *PERSONAL):
-        if pattern.hints and pattern.regex.search(data):
-            assert pattern.hints & native.hints(data)
-    assert native.hints(b"4111-1111 11111111") == native.SIXTEEN_DIGITS
-    assert native.hints(b"411 1111 1111 1111 x DE4") == native.CAPITALS_AND_DIGIT
-    assert native.hints(b"'%s'" % (b"ab" * 10)) == native.QUOTED_KEY
-    assert native.hints(b"'%s." % (b"ab" * 10)) == 0
 
 
 @needs_library

@@ -146,14 +146,15 @@ def hashed(tag: str, parts: bytes) -> str:
     return hashlib.sha256(len(head).to_bytes(8, "big") + head + parts).hexdigest()
 
 
-ALL_HINTS = SIXTEEN_DIGITS, CAPITALS_AND_DIGIT, QUOTED_KEY = 1, 2, 4
+ALL_HINTS = CARD, ACCOUNT, ASSIGNED_KEY, ADDRESS, PLUS_DIGIT = 1, 2, 4, 8, 16
 
 
 def hints(text: bytes) -> int:
     """Bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
 
-    SIXTEEN_DIGITS: 16 digits with at most one space or hyphen between two. CAPITALS_AND_DIGIT: two capitals before a digit.
-    QUOTED_KEY: 20 letters, digits or `_/+=-` in quotes.
+    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all, or none. ACCOUNT: two capitals, two
+    digits and three groups of four of both, with a space before each or none. ASSIGNED_KEY: in quotes, behind a colon or an equals
+    sign, 20 letters, digits or `_/+=-`. ADDRESS: an @ behind one of these or a %. PLUS_DIGIT: a digit behind a +.
     """
     fast = library()
     return sum(ALL_HINTS) if fast is None else int(fast.s7_hints(text, len(text)))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.native import CAPITALS_AND_DIGIT, QUOTED_KEY, SIXTEEN_DIGITS, Needles, hints
+from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
 from sevenfold.corpus.steps.text import Settings, Text
 
 
@@ -93,18 +93,19 @@ SECRETS = (
     Pattern("jwt", re.compile(rb"eyJ(?<!\w...)[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
         needles=(b".eyj",)),
     Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"), _is_random,
-        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=QUOTED_KEY,
+        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=ASSIGNED_KEY,
         needles=(b"secret", b"passwd", b"password", b"apikey", b"api_key", b"token")),
 )  # fmt: skip
 PERSONAL = (
     Pattern("email", re.compile(rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,18}\b"), _is_person,
-        before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z")),
-    Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])")),
+        before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z"), hints=ADDRESS),
+    Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])"),
+        hints=PLUS_DIGIT),
     Pattern("card", re.compile(
-        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn, hints=SIXTEEN_DIGITS),
+        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn, hints=CARD),
     Pattern("iban", re.compile(
         rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"), iban,
-        hints=CAPITALS_AND_DIGIT),
+        hints=ACCOUNT),
     Pattern("us_social_security", re.compile(rb"-(?<=[0-8][0-9]{2}-)[0-9]{2}-[0-9]{4}\b"),
         before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE),
         needles=(b"ssn", b"social security")),
