@@ -15,6 +15,9 @@ s7_measures s7_measure(const uint8_t* text, uint64_t n_bytes) {
         m.n_digits += static_cast<uint64_t>(__builtin_popcountll(bytes.between('0', '9')));
         m.n_letters += static_cast<uint64_t>(__builtin_popcountll(bytes.letters() | bytes.between(0x80, 0xff)));
         const uint64_t spaces = bytes.between(0, ' ');
+        if (const uint64_t controls = spaces & ~bytes.equal(' ') & ~bytes.equal('\n')) {
+            m.n_controls += static_cast<uint64_t>(__builtin_popcountll(controls & ~bytes.equal('\t') & ~bytes.between('\f', '\r')));
+        }
         // A word ends where a run of spaces starts; the next starts behind the last of them.
         const uint64_t ends = spaces & ~(spaces << 1);
         each_bit(ends, [&](uint64_t i) {

@@ -41,6 +41,7 @@ S7_API uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t
 typedef struct {
     uint64_t n_letters;     // ASCII letters, and all bytes above 0x7f
     uint64_t n_digits;      // decimal
+    uint64_t n_controls;    // C0 control characters other than TAB, LF, FF and CR
     uint64_t longest_word;  // run of bytes above a space
     uint64_t n_lines;       // the last counts with or without an end; an empty text is one
     uint64_t longest_line;  // without its end

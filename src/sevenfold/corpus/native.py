@@ -42,12 +42,13 @@ class _Parts(ctypes.Structure):
     ]
 
 
+_MEASURES = ("n_letters", "n_digits", "n_controls", "longest_word", "n_lines", "longest_line")
+
+
 class Measures(ctypes.Structure):
     """s7_measures of native/corpus/s7corpus.h."""
 
-    _fields_ = [
-        (name, c_uint64) for name in ("n_letters", "n_digits", "longest_word", "n_lines", "longest_line")
-    ]
+    _fields_ = [(name, c_uint64) for name in _MEASURES]
 
 
 _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
@@ -152,8 +153,8 @@ ALL_HINTS = CARD, ACCOUNT, ASSIGNED_KEY, ADDRESS, PLUS_DIGIT = 1, 2, 4, 8, 16
 def hints(text: bytes) -> int:
     """Bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
 
-    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all, or none. ACCOUNT: two capitals, two
-    digits and three groups of four of both, with a space before each or none. ASSIGNED_KEY: in quotes, behind a colon or an equals
+    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all, or none. ACCOUNT: two capitals,
+    two digits, three groups of four of both, with a space before each or none. ASSIGNED_KEY: in quotes, behind a colon or an equals
     sign, 20 letters, digits or `_/+=-`. ADDRESS: an @ behind one of these or a %. PLUS_DIGIT: a digit behind a +.
     """
     fast = library()
@@ -198,9 +199,9 @@ def plain_text(text: str) -> str | None:
     fast = library()
     if fast is None or not text.isascii():
         return None
-    out = ctypes.create_string_buffer(len(text))
-    n = fast.s7_plain_text(text.encode(), len(text), out)
-    return ctypes.string_at(out, n).decode()
+    out = np.empty(len(text), np.uint8)
+    n = fast.s7_plain_text(text.encode(), len(text), out.ctypes.data)
+    return out[:n].tobytes().decode()
 
 
 class Needles:

@@ -10,6 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.sources.found import name_of
 from sevenfold.corpus.steps.text import Settings, Text
 
 HEAD_BYTES = 2000
@@ -41,12 +42,12 @@ VENDORED_FOLDERS = frozenset(
 def generated(text: Text, settings: Settings) -> Reason | None:
     """The kinds that `corpus.steps.drop` names."""
     wanted = settings.spec.drop
-    path = PurePosixPath(text.found.path)
-    if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(path.parts[:-1]):
+    name = name_of(text.found.path)
+    if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(PurePosixPath(text.found.path).parts[:-1]):
         return "vendored"
-    if "minified" in wanted and _is_minified(text, path.name):
+    if "minified" in wanted and _is_minified(text, name):
         return "minified"
-    if "generated" in wanted and (GENERATED_NAMES.search(path.name) or _says_generated(text.data[:HEAD_BYTES])):
+    if "generated" in wanted and (GENERATED_NAMES.search(name) or _says_generated(text.data[:HEAD_BYTES])):
         return "generated"
     return None
 

@@ -1,6 +1,6 @@
 """Step `language`: what a document is written in. Programs by name, first line and parser; prose by a model.
 
-The model is py3langid's (99 languages, naive Bayes over byte n-grams, its data inside the package). It sees a sample, because a
+The model is py3langid's (99 languages, naive Bayes over byte n-grams, its data inside the package). It sees a sample: a
 kilobyte of prose settles the question. Its automaton runs in C++ where the library is built; the numbers that come out are the same,
 and what is done with them is py3langid's own.
 """
@@ -58,6 +58,7 @@ def _model() -> Any:
     langid, fast = need("py3langid.langid"), library()
     if fast is None:
         return langid
+
     def score(self: Any, text: bytes) -> np.ndarray:
         features, counts = automaton.visits(fast, text)
         if not len(features):

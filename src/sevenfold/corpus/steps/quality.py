@@ -41,10 +41,10 @@ def digits(text: Text) -> float:
 
 def repeated_lines(text: Text) -> float:
     """Share of the bytes in lines that stood above already."""
-    n_ends = text.data.count(b"\n")
+    n_ends = len(text.data) - text.n_in_lines
     if n_ends + 1 < MIN_LINES:
         return 0.0
-    return 1 - distinct_lines(text.data) / max(1, len(text.data) - n_ends)
+    return 1 - distinct_lines(text.data) / max(1, text.n_in_lines)
 
 
 def vocabulary(text: Text) -> float:

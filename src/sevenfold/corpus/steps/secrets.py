@@ -22,8 +22,8 @@ from sevenfold.corpus.steps.text import Settings, Text
 class Pattern:
     """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group `value` of `before`.
 
-    `before` has to match the bytes that end where the match starts. `check` confirms the value. The pattern cannot match, nor `before`,
-    where a text has none of `hints` (`native.hints`) or none of `needles`; 0 and (): they say nothing.
+    `before` has to match the bytes that end where the match starts. `check` confirms the value. The pattern cannot match, nor
+    `before`, where a text has none of `hints` (`native.hints`) or none of `needles`; 0 and (): they say nothing.
     """
 
     kind: str
@@ -112,24 +112,32 @@ PERSONAL = (
 )  # fmt: skip
 CONTEXT_BYTES = 64  # before a match, for patterns with a condition on it
 _NEEDLES = Needles(needle for pattern in (*SECRETS, *PERSONAL) for needle in pattern.needles)
-_MASKS = {pattern: _NEEDLES.mask(pattern.needles) for pattern in (*SECRETS, *PERSONAL)}
+_HINT_BITS = 8  # below those of needles
 
 
-class _Signs:
-    """Hints and needles of the last text: two steps ask about one."""
+class _Likely:
+    """Which patterns the last text may match: two steps ask about one."""
 
     def __init__(self) -> None:
-        self._text, self._hints, self._needles = b"", 0, 0
+        self._text, self._had = b"", 0
+        self._masks = {pattern: self._masks_of(pattern) for pattern in (*SECRETS, *PERSONAL)}
 
-    def allow(self, pattern: Pattern, text: bytes) -> bool:
-        """Whether a pattern can match in a text."""
+    @staticmethod
+    def _masks_of(pattern: Pattern) -> tuple[int, int]:
+        """One bit of each mask has to be there; -1 stands for a pattern that asks for none."""
+        return pattern.hints or -1, _NEEDLES.mask(pattern.needles) << _HINT_BITS or -1
+
+    def of(self, text: bytes, patterns: tuple[Pattern, ...]) -> list[Pattern]:
+        """Those of the patterns that may match, in their order."""
         if text is not self._text:
-            self._text, self._hints, self._needles = text, hints(text), _NEEDLES.bits(text)
-        had_hints = not pattern.hints or pattern.hints & self._hints
-        return bool(had_hints and (not pattern.needles or _MASKS[pattern] & self._needles))
+            # The highest bit is in every mask of -1 and in no other.
+            always = 1 << (_HINT_BITS + 64)
+            self._text, self._had = text, hints(text) | _NEEDLES.bits(text) << _HINT_BITS | always
+        had = self._had
+        return [p for p in patterns if had & self._masks[p][0] and had & self._masks[p][1]]
 
 
-_signs = _Signs()
+_likely = _Likely()
 
 
 def secrets(text: Text, settings: Settings) -> Reason | None:
@@ -145,9 +153,7 @@ def personal(text: Text, settings: Settings) -> Reason | None:
 def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str]]:
     """(start, end, kind) of everything that has to go, in order, without overlaps (the earlier pattern wins)."""
     taken: list[tuple[int, int, str]] = []
-    for pattern in patterns:
-        if not _signs.allow(pattern, data):
-            continue
+    for pattern in _likely.of(data, patterns):
         for match in pattern.regex.finditer(data):
             start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
             if pattern.before:
