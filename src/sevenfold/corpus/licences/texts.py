@@ -41,7 +41,7 @@ class _Library:
     names: tuple[str, ...]
     sizes: tuple[int, ...]  # 6-grams of each licence
     grams_K: np.ndarray  # u64, ascending  # noqa: N815 - shape suffix
-    owners_KL: np.ndarray  # bool: which licences hold it  # noqa: N815
+    owners_KL: np.ndarray  # bool: which licences hold it  # noqa: N815 - shape suffix
 
 
 @cache
