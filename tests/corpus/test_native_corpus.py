@@ -28,6 +28,7 @@ from sevenfold.corpus.steps.measures import measure, measure_in_numpy
 from sevenfold.recipe.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
+TEXTS = Path(__file__).with_name("test_native_texts.py")
 needs_library = pytest.mark.skipif(native.library() is None, reason="native/corpus is not built here")
 FORGET = (native.library, syntax.reader, functions._roles)
 # One text of each language that the repository has none of.
@@ -257,7 +258,8 @@ import pytest
 from sevenfold.corpus import native
 native.LIBRARY = Path(sys.argv[1])
 assert native.library() is not None
-sys.exit(pytest.main([sys.argv[2], "-q", "-m", "not slow", "-k", "damage or clean or functions or words or measures"]))
+chosen = "damage or clean or functions or words or measures or hints or needles or lines or plain or visits"
+sys.exit(pytest.main([*sys.argv[2:], "-q", "-m", "not slow", "-k", chosen]))
 """
 
 
@@ -270,7 +272,7 @@ def test_under_sanitizers(tmp_path: Path) -> None:
     asan = subprocess.run(["g++", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
     environment = os.environ | {"LD_PRELOAD": asan.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run(
-        [sys.executable, "-c", UNDER_SANITIZERS, tmp_path / "libs7corpus.so", __file__],
+        [sys.executable, "-c", UNDER_SANITIZERS, tmp_path / "libs7corpus.so", __file__, TEXTS],
         env=environment,
         cwd=ROOT,
         capture_output=True,
