@@ -272,8 +272,8 @@ FILES = {
     "english.md": ENGLISH * 4 + "Write to jane.doe@corp.io or call +49 30 1234 5678 now.\n",
     "german.md": GERMAN * 4,
     "keys.py": 'aws = "AKIA' + "ABCDEFGH" * 2 + '"\npassword = "a1b2c3d4e5f6g7h8i9j0k1l2"\n',
-    "people.py": "# 4111 1111 1111 1111, DE89 3704 0044 0532 0130 00, SSN 123-45-6789\nprint('a customer', 'and an account')\n"
-    * 2,
+    "people.py": "# 4012 8888 8888 1881, DE89 3704 0044 0532 0130 00, SSN 123-45-6789\n"
+    + "print('a customer', 'and an account')\n" * 5,
     "mit.py": MIT_HEADER + "print(1)\n",
     "gpl.py": "# Licensed under the GNU General Public License, version 2 or later.\nprint(2)\n",
     "tagged.c": "/* SPDX-License-Identifier: MIT */\nint x;\n",
