@@ -23,10 +23,9 @@ typedef struct {
     int32_t n;             // functions, or parts; S7_NO_MEMORY
     const uint8_t* bytes;  // parts, each behind its length as u64 big-endian
     const uint32_t* ends;  // of the functions in `bytes`
-    const uint8_t* doubts;  // of the functions: 1: its tree may be another; 2: and the kinds of its statements
     uint64_t n_bytes;
 } s7_parts;
-// Functions of a clean text with `min_nodes` nodes or more, and all in doubt: the kinds of their statements. `roles`: for each symbol (functions.h).
+// Functions of a clean text with `min_nodes` nodes or more: the kinds of their statements. `roles`: for each symbol (functions.h).
 S7_API s7_parts s7_find_functions(void* reader, const uint8_t* roles, uint32_t min_nodes);
 // One of the functions found, whole.
 S7_API s7_parts s7_write_function(void* reader, uint32_t i);
