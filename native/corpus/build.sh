@@ -10,7 +10,7 @@ mkdir -p "$out"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
 pids=""
-for name in tree tokens reader functions words calls; do
+for name in automaton tree tokens reader functions words calls; do
     $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Werror "$@" -c "$here/$name.cpp" -o "$work/$name.o" & pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done

@@ -1,7 +1,7 @@
-// Tokens of a text, as tree-sitter's driver asks a grammar's lexer, its external scanner and its table of keywords for them.
+// Tokens of a text, as tree-sitter's driver asks a grammar's lexer, its external scanner and its lexer of keywords for them.
 //
-// What these say depends on nothing but the mode, the scanner's memory and the bytes that they look at. So answers are remembered
-// with those bytes, and most tokens of a program (its words, brackets and line ends) are looked up.
+// The lexers are tables (automaton.h). What the scanner says depends on nothing but which tokens are wanted, its memory and the bytes
+// that it looks at, so its answers are kept with those bytes: mostly that it has nothing to say here, or where a line's indentation leads.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "automaton.h"
 #include "cursor.h"
 #include "grammar.h"
 
@@ -33,29 +34,31 @@ class Tokens {
     const uint8_t* text() const { return cursor_.text; }
 
   private:
-    enum Known : uint8_t { NOTHING, ANSWER, LONGER };  // LONGER: the lexer looks at more than these bytes
-    static constexpr uint32_t WINDOW = 32, N_ANSWERS = 1 << 13;
-    // What lexers say about some bytes, whatever the parser's state. A line of the cache, not remembered: start and end are offsets.
-    struct alignas(64) Answer {
-        uint64_t bytes[WINDOW / 8], mode;
-        uint32_t start, end, memory;
-        uint16_t symbol, keyword;
-        bool is_external, is_keyword, is_empty;  // empty: of an external token that changes nothing
+    enum Known : uint8_t { NOTHING, SAID, LONGER };  // LONGER: the scanner looks at more than these bytes
+    static constexpr uint32_t WINDOW = 32, N_ANSWERS = 1 << 11;
+    struct alignas(64) Answer {  // a line of the processor's cache
+        uint64_t bytes[WINDOW / 8], question;
+        uint32_t start, end, memory;  // of the token; start and end from the place on
+        uint16_t symbol;
+        bool is_token, is_empty;  // empty: and nothing is changed
         Known known;
     };
 
     bool reusable(const Token& token, uint16_t state) const;
     bool lex(uint32_t place, uint32_t memory, uint16_t state, Token& token);
-    const Answer* remembered(uint32_t place, uint32_t memory, const LexMode& mode);
-    Answer& look_up(uint32_t place, uint32_t n_bytes, uint64_t mode);
-    bool ask(uint32_t place, uint32_t memory, const LexMode& mode, bool with_scanner, Answer& answer);
-    bool scan(uint32_t memory, const LexMode& mode, Answer& answer);
+    bool scan(uint32_t place, uint32_t memory, uint16_t state, Token& token);
+    const Answer& answer(uint32_t place, uint32_t memory, uint16_t mode);
+    Answer& look_up(uint32_t place, uint32_t n_bytes, uint64_t question);
+    void ask(uint32_t place, uint32_t memory, uint16_t mode, Answer& answer);
+    Automaton::Found find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place);
     uint32_t remember(const char* bytes, uint32_t n);
 
     const Grammar& grammar_;
+    const Automaton words_, keywords_;
     void* scanner_ = nullptr;
     Cursor cursor_;
     std::vector<Answer> answers_;
+    Answer last_;                        // one that is not kept
     std::vector<std::string> memories_;  // of the external scanner, each once; the first is empty
     std::unordered_map<std::string, uint32_t> places_;
     Token cached_;
