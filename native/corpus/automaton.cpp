@@ -12,7 +12,7 @@ namespace s7corpus {
 
 namespace {
 // Generated lexers number their states without gaps; behind so many that do nothing there are no more.
-constexpr uint32_t MAX_IDLE = 256, MAX_STATES = 0x3fff;
+constexpr uint32_t MAX_IDLE = 256, MAX_STATES = 0x1fff;
 
 enum Act : uint8_t { END_HERE, STEP, STEP_OVER };
 
@@ -215,16 +215,22 @@ bool Questions::answer() {
 }
 
 void Questions::write(Automaton& into) const {
-    into.class_of_ = levels_.back();
-    const size_t n_rows = 1u + *std::max_element(into.class_of_.begin(), into.class_of_.end());
-    into.accepts_.assign(n_rows, Automaton::NO_SYMBOL);
+    const Classes& classes = levels_.back();
+    const size_t n_rows = 1u + *std::max_element(classes.begin(), classes.end());
+    const auto entry = [&](uint16_t state) {
+        const uint16_t accepts = seen_[state * N].accepts == Behaviour{}.accepts ? uint16_t{0} : Automaton::ACCEPT;
+        return static_cast<uint16_t>(classes[state] | accepts);
+    };
+    into.symbols_.assign(n_rows, 0);
     into.cells_.assign(n_rows * N, Automaton::STOP);
-    for (uint32_t i = 0; i < seen_.size(); ++i) {
-        const uint16_t row = into.class_of_[i / N], next = next_[i];
-        into.accepts_[row] = seen_[i].accepts;
-        if (seen_[i].act == END_HERE) continue;
-        const uint16_t skip = seen_[i].act == STEP_OVER ? Automaton::SKIP : uint16_t{0};
-        into.cells_[row * N + i % N] = static_cast<uint16_t>(into.class_of_[next] | skip);
+    for (uint16_t state = 0; state < n_states_; ++state) {
+        into.rows_.push_back(entry(state));
+        into.symbols_[classes[state]] = seen_[state * N].accepts;
+        for (uint32_t code = 0; code < N; ++code) {
+            const Act act = seen_[state * N + code].act;
+            uint16_t& cell = into.cells_[classes[state] * N + code];
+            if (act != END_HERE) cell = static_cast<uint16_t>(entry(next_[state * N + code]) | (act == STEP_OVER ? Automaton::SKIP : 0));
+        }
     }
 }
 

@@ -20,37 +20,33 @@ class Automaton {
     // Nothing is tabulated where the function is null or does not behave as such lexers do.
     explicit Automaton(Function lex);
 
-    struct Found {
-        uint32_t start, end;  // of the token: behind what is skipped, and where it was accepted last
-        uint16_t symbol;
-        bool is_known, is_token;  // known: by the table alone
-    };
-    // What the function finds from `place` on when it is called with `state`. Not known: other bytes than ASCII, or the end, were met.
-    Found find(uint16_t state, const uint8_t* text, uint32_t place, uint32_t n_bytes) const {
-        Found found{place, place, 0, false, false};
-        if (state >= class_of_.size()) return found;
-        uint32_t row = class_of_[state];
-        for (;;) {
-            if (accepts_[row] != NO_SYMBOL) found.symbol = accepts_[row], found.end = place, found.is_token = true;
-            if (place >= n_bytes || text[place] >= N_CODES) return found;
-            const uint16_t cell = cells_[row * N_CODES + text[place]];
-            if (cell == STOP) break;
-            ++place;
-            row = cell & ROW;
-            if (cell & SKIP) found.start = place;
+    enum Answer : uint8_t { NO_TOKEN, TOKEN, ASK_IT };  // ask it: other bytes than ASCII, or the end, were met
+    // What the function finds from `place` on when it is called with `state`: a token, behind what is skipped.
+    Answer find(uint16_t state, const uint8_t* text, uint32_t place, uint32_t n_bytes, uint16_t& symbol, uint32_t& start, uint32_t& end) const {
+        if (state >= rows_.size()) return ASK_IT;
+        uint32_t from = place, accepted = NONE, cell = rows_[state];
+        for (;; ++place) {
+            const uint32_t row = cell & ROW;
+            if (cell & ACCEPT) accepted = row, end = place;
+            if (place >= n_bytes || text[place] >= N_CODES) return ASK_IT;
+            cell = cells_[row * N_CODES + text[place]];
+            if (cell & (STOP | SKIP)) {
+                if (cell & STOP) break;
+                from = place + 1;
+            }
         }
-        if (found.end < found.start) found.start = found.end;
-        found.is_known = true;
-        return found;
+        if (accepted == NONE) return NO_TOKEN;
+        start = from < end ? from : end, symbol = symbols_[accepted];
+        return TOKEN;
     }
-    size_t n_rows() const { return accepts_.size(); }
 
   private:
-    static constexpr uint16_t ROW = 0x3fff, SKIP = 0x4000, STOP = 0x8000, NO_SYMBOL = 0xffff;
+    static constexpr uint16_t ROW = 0x1fff, ACCEPT = 0x2000, SKIP = 0x4000, STOP = 0x8000;
+    static constexpr uint32_t NONE = 0xffffffff;
 
-    std::vector<uint16_t> class_of_;  // row of each state
-    std::vector<uint16_t> accepts_;   // symbol of each row
-    std::vector<uint16_t> cells_;     // of each row and byte: the next row, with SKIP; or STOP
+    std::vector<uint16_t> rows_;     // of each state, with ACCEPT
+    std::vector<uint16_t> symbols_;  // that the rows accept
+    std::vector<uint16_t> cells_;    // of each row and byte: the next row, with ACCEPT and SKIP; or STOP
     friend class Questions;
 };
 

@@ -59,9 +59,9 @@ void Reader::condense() {
 // One step of a version: until it has taken a token, or has ended. False: give up.
 bool Reader::advance(size_t v) {
     uint16_t state = levels_[versions_[v].top].state;
-    Token token;
-    if (!tokens_.find(place(versions_[v].top), versions_[v].memory, state, token)) return stop(v);
-    uint16_t symbol = token.is_null ? END : token.symbol;
+    const Token* token = tokens_.find(place(versions_[v].top), versions_[v].memory, state);
+    if (!token) return stop(v);
+    uint16_t symbol = token->symbol;
     for (;;) {
         const ActionEntry* entry = &grammar_.entry(state, symbol);
         const uint8_t n_actions = entry->entry.count;
@@ -71,8 +71,7 @@ bool Reader::advance(size_t v) {
             const Action& action = entry[i].action;
             if (action.kind == SHIFT) {
                 if (action.shift.repetition) continue;
-                token.symbol = symbol;
-                shift(versions_[v], action.shift.extra ? state : action.shift.state, token, action.shift.extra);
+                shift(versions_[v], action.shift.extra ? state : action.shift.state, symbol, *token, action.shift.extra);
                 return true;
             }
             if (action.kind == ACCEPT) {
@@ -82,11 +81,11 @@ bool Reader::advance(size_t v) {
             }
             if (action.kind == RECOVER) return false;
             did_reduce = true;
-            if (n_actions == 1 && versions_.size() == 1 && reduce_alone(versions_[v], action, token.is_null)) {
+            if (n_actions == 1 && versions_.size() == 1 && reduce_alone(versions_[v], action, token->is_null)) {
                 made = v;
                 break;
             }
-            const size_t first = reduce(v, action, token.is_null);
+            const size_t first = reduce(v, action, token->is_null);
             if (gave_up_) return false;
             if (first != NONE) made = first;
         }
@@ -96,9 +95,10 @@ bool Reader::advance(size_t v) {
                 drop(made);
             }
             state = levels_[versions_[v].top].state;
-            if (token.is_null) {
-                if (!tokens_.find(place(versions_[v].top), versions_[v].memory, state, token)) return stop(v);
-                symbol = token.is_null ? END : token.symbol;
+            if (token->is_null) {
+                token = tokens_.find(place(versions_[v].top), versions_[v].memory, state);
+                if (!token) return stop(v);
+                symbol = token->symbol;
             }
             continue;
         }
@@ -107,7 +107,7 @@ bool Reader::advance(size_t v) {
             return true;
         }
         const uint16_t capture = grammar_.is.capture;
-        if (!token.is_null && token.is_keyword && symbol != capture && !grammar_.is_reserved(state, symbol) &&
+        if (!token->is_null && token->is_keyword && symbol != capture && !grammar_.is_reserved(state, symbol) &&
             grammar_.entry(state, capture).entry.count) {
             symbol = capture;
             continue;
@@ -125,16 +125,18 @@ bool Reader::stop(size_t v) {
 }
 
 void Reader::push(Version& version, uint32_t node, uint16_t state) {
-    levels_.push_back({{version.top, node, 0}, levels_[version.top].precedence + tree_.nodes[node].precedence, state});
+    Level& level = levels_.emplace_back();
+    level.link.below = version.top, level.link.node = node, level.link.next = 0;
+    level.precedence = levels_[version.top].precedence + tree_.nodes[node].precedence;
+    level.state = state;
     version.top = static_cast<uint32_t>(levels_.size() - 1);
 }
 
-void Reader::shift(Version& version, uint16_t next, const Token& token, bool extra) {
-    const auto node = static_cast<uint32_t>(tree_.nodes.size());
-    const uint32_t memory = token.is_external ? token.memory : 0;
-    tree_.nodes.push_back({token.symbol, 0, token.start, token.end, memory, 0, 0, 0, extra, false});
-    push(version, node, next);
-    if (token.is_external) version.memory = token.memory;
+void Reader::shift(Version& version, uint16_t next, uint16_t symbol, const Token& token, bool extra) {
+    Node& node = tree_.nodes.emplace_back();
+    node.symbol = symbol, node.start = token.start, node.end = token.end, node.extra = extra;
+    if (token.is_external) node.first_child = version.memory = token.memory;
+    push(version, static_cast<uint32_t>(tree_.nodes.size() - 1), next);
 }
 
 // A reduction where there is one reading, and one way down; false: there are several.

@@ -49,7 +49,7 @@ class Reader {
     void condense();
     uint32_t place(uint32_t level) const { return level ? tree_.nodes[levels_[level].link.node].end : 0; }
     void push(Version& version, uint32_t node, uint16_t state);
-    void shift(Version& version, uint16_t next, const Token& token, bool extra);
+    void shift(Version& version, uint16_t next, uint16_t symbol, const Token& token, bool extra);
     bool reduce_alone(Version& version, const Action& action, bool ends_extra);
     void push_made(Version& version, uint32_t made, const Action& action, bool ends_extra);
     size_t reduce(size_t v, const Action& action, bool ends_extra);

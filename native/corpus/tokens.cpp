@@ -27,62 +27,61 @@ void Tokens::open(const uint8_t* text, uint32_t n_bytes) {
         places_.emplace("", 0);
     }
     cursor_.open(text, n_bytes);
-    has_cached_ = false;
+    has_last_ = false;
 }
 
-bool Tokens::find(uint32_t place, uint32_t memory, uint16_t state, Token& token) {
-    if (has_cached_ && cached_place_ == place && cached_memory_ == memory && reusable(cached_, state)) {
-        token = cached_;
-        return true;
-    }
-    if (!lex(place, memory, state, token)) return false;
-    if (!token.is_null) cached_ = token, cached_place_ = place, cached_memory_ = memory, has_cached_ = true;
-    return true;
+const Token* Tokens::find(uint32_t place, uint32_t memory, uint16_t state) {
+    if (grammar_.mode(state).state == NO_LOOKAHEAD) return &none_;
+    if (has_last_ && last_place_ == place && last_memory_ == memory && reusable(state)) return &last_;
+    last_place_ = place, last_memory_ = memory;
+    has_last_ = lex(place, memory, state);
+    return has_last_ ? &last_ : nullptr;
 }
 
-bool Tokens::reusable(const Token& token, uint16_t state) const {
-    const LexMode &mode = grammar_.mode(state), &was = grammar_.mode(token.state);
-    if (mode.state == NO_LOOKAHEAD) return false;
-    const ActionEntry& entry = grammar_.entry(state, token.symbol);
-    const bool is_capture = token.symbol == grammar_.is.capture;
-    if (entry.entry.count && mode == was && (!is_capture || (!token.is_keyword && token.state == state))) return true;
-    if (token.start == token.end && token.symbol != END) return false;
+// Whether the last token is also the one that another state would be given.
+bool Tokens::reusable(uint16_t state) const {
+    const LexMode &mode = grammar_.mode(state), &was = grammar_.mode(last_.state);
+    const ActionEntry& entry = grammar_.entry(state, last_.symbol);
+    const bool is_capture = last_.symbol == grammar_.is.capture;
+    if (entry.entry.count && mode == was && (!is_capture || (!last_.is_keyword && last_.state == state))) return true;
+    if (last_.start == last_.end && last_.symbol != END) return false;
     return !mode.external && entry.entry.reusable;
 }
 
-// The next token in a state. False: what is there is none.
-bool Tokens::lex(uint32_t place, uint32_t memory, uint16_t state, Token& token) {
+// The next token in a state, as the last. False: what is there is none.
+bool Tokens::lex(uint32_t place, uint32_t memory, uint16_t state) {
     const LexMode& mode = grammar_.mode(state);
-    token = {0, state, 0, 0, memory, false, false, mode.state == NO_LOOKAHEAD};
-    if (token.is_null || (mode.external && scan(place, memory, state, token))) return true;
-    const Automaton::Found found = find_by(words_, grammar_.is.lex, mode.state, place);
-    if (!found.is_token) return false;
-    token.symbol = found.symbol, token.start = found.start, token.end = found.end;
-    if (token.symbol != grammar_.is.capture || !token.symbol) return true;
-    const Automaton::Found keyword = find_by(keywords_, grammar_.is.lex_keyword, 0, token.start);
-    token.is_keyword = keyword.is_token;
-    if (keyword.is_token && keyword.end == token.end && (grammar_.cell(state, keyword.symbol) || grammar_.is_reserved(state, keyword.symbol)))
-        token.symbol = keyword.symbol;
+    last_.state = state, last_.memory = memory;
+    last_.is_keyword = false, last_.is_external = mode.external && scan(place, memory, state);
+    if (last_.is_external) return true;
+    if (!find_by(words_, grammar_.is.lex, mode.state, place, last_.symbol, last_.start, last_.end)) return false;
+    if (last_.symbol != grammar_.is.capture || !last_.symbol) return true;
+    uint16_t keyword;
+    uint32_t start, end;
+    last_.is_keyword = find_by(keywords_, grammar_.is.lex_keyword, 0, last_.start, keyword, start, end);
+    if (last_.is_keyword && end == last_.end && (grammar_.cell(state, keyword) || grammar_.is_reserved(state, keyword)))
+        last_.symbol = keyword;
     return true;
 }
 
 // By its table, or else by the lexer itself.
-Automaton::Found Tokens::find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place) {
-    const Automaton::Found found = table.find(state, cursor_.text, place, cursor_.n_bytes);
-    if (found.is_known) return found;
+bool Tokens::find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place, uint16_t& symbol,
+                     uint32_t& start, uint32_t& end) {
+    const Automaton::Answer said = table.find(state, cursor_.text, place, cursor_.n_bytes, symbol, start, end);
+    if (said != Automaton::ASK_IT) return said == Automaton::TOKEN;
     cursor_.go(place);
     cursor_.start();
-    if (!function(&cursor_, state)) return {place, place, 0, true, false};
+    if (!function(&cursor_, state)) return false;
     cursor_.finish();
-    return {cursor_.token_start, cursor_.token_end, cursor_.result_symbol, true, true};
+    symbol = cursor_.result_symbol, start = cursor_.token_start, end = cursor_.token_end;
+    return true;
 }
 
-bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state, Token& token) {
+bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state) {
     const Answer& said = answer(place, memory, grammar_.mode(state).external);
     // An empty token that changes nothing would come for ever.
     if (!said.is_token || (said.is_empty && grammar_.next_state(state, said.symbol) == state)) return false;
-    token.symbol = said.symbol, token.start = place + said.start, token.end = place + said.end;
-    token.is_external = true, token.memory = said.memory;
+    last_.symbol = said.symbol, last_.start = place + said.start, last_.end = place + said.end, last_.memory = said.memory;
     return true;
 }
 
@@ -106,8 +105,8 @@ const Tokens::Answer& Tokens::answer(uint32_t place, uint32_t memory, uint16_t m
             if (kept.known == SAID) return kept;
         }
     }
-    ask(place, memory, mode, last_);
-    return last_;
+    ask(place, memory, mode, unkept_);
+    return unkept_;
 }
 
 // The line of a window: as it is, or emptied for it.

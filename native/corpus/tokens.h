@@ -18,7 +18,7 @@ namespace s7corpus {
 struct Token {
     uint16_t symbol, state;  // in which it was read
     uint32_t start, end, memory;
-    bool is_external, is_keyword, is_null;
+    bool is_external, is_keyword, is_null;  // null: of a state in which nothing is read
 };
 
 class Tokens {
@@ -29,8 +29,9 @@ class Tokens {
     Tokens& operator=(const Tokens&) = delete;
 
     void open(const uint8_t* text, uint32_t n_bytes);
-    // The token behind a place, for a state of the parser and what the scanner remembers there. False: what is there is none.
-    bool find(uint32_t place, uint32_t memory, uint16_t state, Token& token);
+    // The token behind a place, for a state of the parser and what the scanner remembers there, until the next call. Null: what is there
+    // is none.
+    const Token* find(uint32_t place, uint32_t memory, uint16_t state);
     const uint8_t* text() const { return cursor_.text; }
 
   private:
@@ -44,13 +45,14 @@ class Tokens {
         Known known;
     };
 
-    bool reusable(const Token& token, uint16_t state) const;
-    bool lex(uint32_t place, uint32_t memory, uint16_t state, Token& token);
-    bool scan(uint32_t place, uint32_t memory, uint16_t state, Token& token);
+    bool reusable(uint16_t state) const;
+    bool lex(uint32_t place, uint32_t memory, uint16_t state);
+    bool scan(uint32_t place, uint32_t memory, uint16_t state);
     const Answer& answer(uint32_t place, uint32_t memory, uint16_t mode);
     Answer& look_up(uint32_t place, uint32_t n_bytes, uint64_t question);
     void ask(uint32_t place, uint32_t memory, uint16_t mode, Answer& answer);
-    Automaton::Found find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place);
+    bool find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place, uint16_t& symbol, uint32_t& start,
+                 uint32_t& end);
     uint32_t remember(const char* bytes, uint32_t n);
 
     const Grammar& grammar_;
@@ -58,12 +60,13 @@ class Tokens {
     void* scanner_ = nullptr;
     Cursor cursor_;
     std::vector<Answer> answers_;
-    Answer last_;                        // one that is not kept
+    Answer unkept_;
     std::vector<std::string> memories_;  // of the external scanner, each once; the first is empty
     std::unordered_map<std::string, uint32_t> places_;
-    Token cached_;
-    uint32_t cached_place_, cached_memory_;
-    bool has_cached_;
+    Token last_{};
+    uint32_t last_place_, last_memory_;
+    bool has_last_;
+    const Token none_{END, 0, 0, 0, 0, false, false, true};
 };
 
 }  // namespace s7corpus

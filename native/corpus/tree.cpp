@@ -5,18 +5,26 @@ namespace s7corpus {
 
 uint32_t Tree::add(uint16_t symbol, uint16_t production, uint32_t first_child, uint32_t end) {
     const auto n = static_cast<uint32_t>(children.size()) - first_child;
-    Node made{symbol, production, end, end, first_child, n, 0, 0, false, false};
-    if (n) made.start = nodes[children[first_child]].start, made.end = nodes[children.back()].end;
-    uint32_t place = 0;
+    const uint16_t* aliases = production ? is.alias_sequences + size_t{production} * is.max_alias_length : nullptr;
+    uint32_t n_visible_below = 0, place = 0;
+    int32_t precedence = 0;
+    bool has_visible_child = false;
     for (uint32_t i = 0; i < n; ++i) {
         const Node& child = nodes[children[first_child + i]];
-        made.precedence += child.precedence;
-        const bool visible = is.metadata[child.symbol].visible || (!child.extra && alias(made, place));
-        made.n_visible_below += child.n_visible_below + visible;
-        made.has_visible_child |= visible || child.has_visible_child;
+        precedence += child.precedence;
+        const bool visible = is.metadata[child.symbol].visible || (aliases && !child.extra && aliases[place]);
+        n_visible_below += child.n_visible_below + visible;
+        has_visible_child |= visible | child.has_visible_child;
         place += !child.extra;
     }
-    nodes.push_back(made);
+    // Field by field: a copy of what has just been written in parts would wait for it.
+    Node& made = nodes.emplace_back();
+    made.symbol = symbol, made.production = production;
+    made.start = n ? nodes[children[first_child]].start : end;
+    made.end = n ? nodes[children.back()].end : end;
+    made.first_child = n ? first_child : 0, made.n_children = n;
+    made.n_visible_below = n_visible_below, made.precedence = precedence;
+    made.extra = false, made.has_visible_child = has_visible_child;
     return static_cast<uint32_t>(nodes.size() - 1);
 }
 
