@@ -134,7 +134,7 @@ void Reader::push(Version& version, uint32_t node, uint16_t state) {
 
 void Reader::shift(Version& version, uint16_t next, uint16_t symbol, const Token& token, bool extra) {
     Node& node = tree_.nodes.emplace_back();
-    node.symbol = symbol, node.start = token.start, node.end = token.end, node.extra = extra;
+    node.symbol = node.outer = symbol, node.start = token.start, node.end = token.end, node.extra = extra;
     if (token.is_external) node.first_child = version.memory = token.memory;
     push(version, static_cast<uint32_t>(tree_.nodes.size() - 1), next);
 }
@@ -142,6 +142,16 @@ void Reader::shift(Version& version, uint16_t next, uint16_t symbol, const Token
 // A reduction where there is one reading, and one way down; false: there are several.
 bool Reader::reduce_alone(Version& version, const Action& action, bool ends_extra) {
     uint32_t level = version.top;
+    Level& top = levels_[level];
+    if (action.reduce.n_children == 1 && !ends_extra && !top.link.next && tree_.is_idle(action.reduce.symbol, action.reduce.production)) {
+        Node& node = tree_.nodes[top.link.node];
+        if (!node.extra) {
+            node.outer = action.reduce.symbol, node.precedence += action.reduce.precedence;
+            top.state = grammar_.next_state(levels_[top.link.below].state, action.reduce.symbol);
+            top.precedence += action.reduce.precedence;
+            return true;
+        }
+    }
     extras_.clear(), popped_.clear();
     for (uint32_t left = action.reduce.n_children; left; level = levels_[level].link.below) {
         const Link& link = levels_[level].link;
@@ -241,9 +251,12 @@ uint32_t Reader::make(const Path& path, const Action& action, uint32_t end, std:
 }
 
 // Whether tree-sitter takes the second of two trees of one text.
-bool Reader::is_better(uint32_t kept, uint32_t other) const {
+bool Reader::is_better(uint32_t kept, uint32_t other) {
     const int32_t mine = tree_.nodes[kept].precedence, its = tree_.nodes[other].precedence;
-    return mine != its ? its > mine : tree_.compare(kept, other) > 0;
+    if (mine != its) return its > mine;
+    const std::optional<int> order = tree_.compare(kept, other);
+    gave_up_ |= !order;
+    return order.value_or(0) > 0;
 }
 
 // Whether two versions have come to the same state; the first then has the ways down of both.
@@ -302,8 +315,9 @@ void Reader::add_link(uint32_t level, Link link, uint32_t depth) {
 bool Reader::is_equivalent(const Link& a, const Link& b) const {
     if (a.node == b.node) return true;
     const Node &mine = tree_.nodes[a.node], &its = tree_.nodes[b.node];
-    return mine.symbol == its.symbol && mine.start == its.start && mine.end == its.end && mine.n_children == its.n_children &&
-           mine.extra == its.extra && place(a.below) == place(b.below) && (mine.n_children || mine.first_child == its.first_child);
+    const uint32_t n = mine.n_outer_children();
+    return mine.outer == its.outer && mine.start == its.start && mine.end == its.end && n == its.n_outer_children() &&
+           mine.extra == its.extra && place(a.below) == place(b.below) && (n || mine.first_child == its.first_child);
 }
 
 // The whole text as one tree: what stands beside its root on the stack are extras, before and after it, and become its children.

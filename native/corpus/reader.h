@@ -56,7 +56,7 @@ class Reader {
     void pop(uint32_t level, uint32_t n);
     void go_down(Path& path, const Link& link) const;
     uint32_t make(const Path& path, const Action& action, uint32_t end, std::vector<uint32_t>& extras);
-    bool is_better(uint32_t kept, uint32_t other) const;
+    bool is_better(uint32_t kept, uint32_t other);
     bool merge(size_t v, size_t other);
     void add_links(uint32_t level, uint32_t from, uint32_t depth);
     void add_link(uint32_t level, Link link, uint32_t depth);

@@ -4,8 +4,9 @@
 namespace s7corpus {
 
 uint32_t Tree::add(uint16_t symbol, uint16_t production, uint32_t first_child, uint32_t end) {
-    const auto n = static_cast<uint32_t>(children.size()) - first_child;
     const uint16_t* aliases = production ? is.alias_sequences + size_t{production} * is.max_alias_length : nullptr;
+    if (aliases) unwrap(aliases, first_child);
+    const auto n = static_cast<uint32_t>(children.size()) - first_child;
     uint32_t n_visible_below = 0, place = 0;
     int32_t precedence = 0;
     bool has_visible_child = false;
@@ -19,7 +20,7 @@ uint32_t Tree::add(uint16_t symbol, uint16_t production, uint32_t first_child, u
     }
     // Field by field: a copy of what has just been written in parts would wait for it.
     Node& made = nodes.emplace_back();
-    made.symbol = symbol, made.production = production;
+    made.symbol = made.outer = symbol, made.production = production;
     made.start = n ? nodes[children[first_child]].start : end;
     made.end = n ? nodes[children.back()].end : end;
     made.first_child = n ? first_child : 0, made.n_children = n;
@@ -28,15 +29,37 @@ uint32_t Tree::add(uint16_t symbol, uint16_t production, uint32_t first_child, u
     return static_cast<uint32_t>(nodes.size() - 1);
 }
 
-int Tree::compare(uint32_t a, uint32_t b) const {
+// An alias makes a hidden child seen, so it has to be there.
+void Tree::unwrap(const uint16_t* aliases, uint32_t& first_child) {
+    uint32_t place = 0;
+    for (size_t i = first_child; i < children.size(); ++i) {
+        const uint32_t child = children[i];
+        Node wrapper = nodes[child];
+        if (wrapper.extra || !aliases[place++] || !wrapper.is_wrapped()) continue;
+        const bool is_visible = is.metadata[wrapper.symbol].visible;
+        wrapper.symbol = wrapper.outer, wrapper.production = 0;
+        wrapper.n_visible_below += is_visible, wrapper.has_visible_child |= is_visible;
+        wrapper.first_child = first_child, wrapper.n_children = 1;
+        nodes[child].outer = Node::NOT_KNOWN;  // what lay between them is forgotten
+        children.insert(children.begin() + first_child, child);
+        ++first_child, ++i;
+        children[i] = static_cast<uint32_t>(nodes.size());
+        nodes.push_back(wrapper);
+    }
+}
+
+std::optional<int> Tree::compare(uint32_t a, uint32_t b) const {
     waiting_.assign(1, {a, b});
     while (!waiting_.empty()) {
         const auto [mine, its] = waiting_.back();
         waiting_.pop_back();
         if (mine == its) continue;
         const Node &left = nodes[mine], &right = nodes[its];
-        if (left.symbol != right.symbol) return left.symbol < right.symbol ? -1 : 1;
-        if (left.n_children != right.n_children) return left.n_children < right.n_children ? -1 : 1;
+        if (left.outer == Node::NOT_KNOWN || right.outer == Node::NOT_KNOWN) return std::nullopt;
+        if (left.outer != right.outer) return left.outer < right.outer ? -1 : 1;
+        const uint32_t mine_n = left.n_outer_children(), its_n = right.n_outer_children();
+        if (mine_n != its_n) return mine_n < its_n ? -1 : 1;
+        if (left.is_wrapped() || right.is_wrapped()) return std::nullopt;
         for (uint32_t i = left.n_children; i-- > 0;)
             waiting_.emplace_back(children[left.first_child + i], children[right.first_child + i]);
     }
