@@ -223,12 +223,14 @@ void Questions::write(Automaton& into) const {
     };
     into.symbols_.assign(n_rows, 0);
     into.cells_.assign(n_rows * N, Automaton::STOP);
+    into.ends_words_.assign(n_rows, true);
     for (uint16_t state = 0; state < n_states_; ++state) {
         into.rows_.push_back(entry(state));
         into.symbols_[classes[state]] = seen_[state * N].accepts;
         for (uint32_t code = 0; code < N; ++code) {
             const Act act = seen_[state * N + code].act;
             uint16_t& cell = into.cells_[classes[state] * N + code];
+            if (act != END_HERE && !Automaton::is_word(static_cast<uint8_t>(code))) into.ends_words_[classes[state]] = false;
             if (act != END_HERE) cell = static_cast<uint16_t>(entry(next_[state * N + code]) | (act == STEP_OVER ? Automaton::SKIP : 0));
         }
     }

@@ -40,6 +40,25 @@ class Automaton {
         return TOKEN;
     }
 
+    // Whether `find` says the same of a word, whatever stands behind it that is ASCII and no part of a word.
+    bool is_settled(uint16_t state, const uint8_t* word, uint32_t n_bytes) const {
+        if (state >= rows_.size()) return false;
+        uint32_t cell = rows_[state];
+        for (uint32_t i = 0; i < n_bytes; ++i) {
+            cell = cells_[(cell & ROW) * N_CODES + word[i]];
+            if (cell & STOP) return true;
+        }
+        return ends_words_[cell & ROW];
+    }
+    // Whether a space is skipped in a state, and the same state follows.
+    bool is_blank(uint16_t state) const {
+        const uint32_t row = rows_[state] & ROW;
+        return (cells_[row * N_CODES + ' '] & (STOP | SKIP | ROW)) == (SKIP | row);
+    }
+    static constexpr bool is_word(uint8_t code) {
+        return static_cast<uint8_t>((code | 0x20) - 'a') < 26 || static_cast<uint8_t>(code - '0') < 10 || code == '_';
+    }
+
   private:
     static constexpr uint16_t ROW = 0x1fff, ACCEPT = 0x2000, SKIP = 0x4000, STOP = 0x8000;
     static constexpr uint32_t NONE = 0xffffffff;
@@ -47,6 +66,7 @@ class Automaton {
     std::vector<uint16_t> rows_;     // of each state, with ACCEPT
     std::vector<uint16_t> symbols_;  // that the rows accept
     std::vector<uint16_t> cells_;    // of each row and byte: the next row, with ACCEPT and SKIP; or STOP
+    std::vector<bool> ends_words_;   // whether the rows stop on every byte that is no part of a word
     friend class Questions;
 };
 

@@ -1,18 +1,41 @@
 // tokens.h: what is kept of the scanner's answers, and how it is asked.
 #include "tokens.h"
 
+#include <bit>
 #include <cstring>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 namespace s7corpus {
 
 namespace {
 constexpr size_t MEMORY_BYTES = 1024, MAX_MEMORIES = 1 << 16;
+constexpr uint16_t NO_KEYWORD = 0xffff;
+constexpr uint64_t NO_QUESTION = ~uint64_t{0};
 constexpr uint32_t MAX_KEPT = 1 << 24;            // memories that fit into a question
 constexpr uint32_t BEHIND_BLANKS[] = {1, 2, 4};  // bytes that the scanner may look at there, tried one after the other
+
+// How many of 16 bytes are a word.
+uint32_t word_length(const uint8_t* text) {
+#ifdef __SSE2__
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(text));
+    const auto is_within = [](__m128i value, char first, char n) {  // as signed bytes, of which the lowest is -128
+        return _mm_cmplt_epi8(_mm_add_epi8(value, _mm_set1_epi8(static_cast<char>(-128 - first))), _mm_set1_epi8(static_cast<char>(-128 + n)));
+    };
+    const __m128i is_letter = is_within(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 26), is_digit = is_within(bytes, '0', 10);
+    const __m128i is_word = _mm_or_si128(_mm_or_si128(is_letter, is_digit), _mm_cmpeq_epi8(bytes, _mm_set1_epi8('_')));
+    return static_cast<uint32_t>(std::countr_one(static_cast<uint32_t>(_mm_movemask_epi8(is_word))));
+#else
+    uint32_t n = 0;
+    while (n < 16 && Automaton::is_word(text[n])) ++n;
+    return n;
+#endif
+}
 }  // namespace
 
 Tokens::Tokens(const Grammar& grammar)
-    : grammar_(grammar), words_(grammar.is.lex), keywords_(grammar.is.capture ? grammar.is.lex_keyword : nullptr), answers_(N_ANSWERS) {
+    : grammar_(grammar), words_(grammar.is.lex), keywords_(grammar.is.capture ? grammar.is.lex_keyword : nullptr), answers_(N_ANSWERS), known_words_(N_WORDS) {
     if (grammar.is.scanner.create) scanner_ = grammar.is.scanner.create();
 }
 
@@ -23,6 +46,7 @@ Tokens::~Tokens() {
 void Tokens::open(const uint8_t* text, uint32_t n_bytes) {
     if (memories_.empty() || memories_.size() > MAX_MEMORIES) {
         answers_.assign(N_ANSWERS, Answer{});
+        silences_.assign(N_SILENCES, {NO_QUESTION, {}});
         places_.clear(), memories_.assign(1, "");
         places_.emplace("", 0);
     }
@@ -54,13 +78,54 @@ bool Tokens::lex(uint32_t place, uint32_t memory, uint16_t state) {
     last_.state = state, last_.memory = memory;
     last_.is_keyword = false, last_.is_external = mode.external && scan(place, memory, state);
     if (last_.is_external) return true;
-    if (!find_by(words_, grammar_.is.lex, mode.state, place, last_.symbol, last_.start, last_.end)) return false;
-    if (last_.symbol != grammar_.is.capture || !last_.symbol) return true;
+    if (find_word(place, mode.state, state)) return true;
     uint16_t keyword;
+    if (!find_token(place, mode.state, keyword)) return false;
+    settle(keyword, state);
+    return true;
+}
+
+// A token that may be a keyword takes its symbol where that is wanted.
+void Tokens::settle(uint16_t keyword, uint16_t state) {
+    if (keyword != NO_KEYWORD && (grammar_.cell(state, keyword) || grammar_.is_reserved(state, keyword))) last_.symbol = keyword;
+}
+
+bool Tokens::find_token(uint32_t place, uint16_t mode, uint16_t& keyword) {
+    keyword = NO_KEYWORD;
+    if (!find_by(words_, grammar_.is.lex, mode, place, last_.symbol, last_.start, last_.end)) return false;
+    if (last_.symbol != grammar_.is.capture || !last_.symbol) return true;
+    uint16_t symbol;
     uint32_t start, end;
-    last_.is_keyword = find_by(keywords_, grammar_.is.lex_keyword, 0, last_.start, keyword, start, end);
-    if (last_.is_keyword && end == last_.end && (grammar_.cell(state, keyword) || grammar_.is_reserved(state, keyword)))
-        last_.symbol = keyword;
+    last_.is_keyword = find_by(keywords_, grammar_.is.lex_keyword, 0, last_.start, symbol, start, end);
+    if (last_.is_keyword && end == last_.end) keyword = symbol;
+    return true;
+}
+
+// A word, at most one space behind a place, of which lexers have said before what it is: looked up whole. False: it is none of these.
+bool Tokens::find_word(uint32_t place, uint16_t mode, uint16_t state) {
+    if (cursor_.n_bytes - place < WORD_BYTES + 2) return false;
+    const uint32_t from = place + (cursor_.text[place] == ' ');
+    const uint8_t* text = cursor_.text + from;
+    const uint32_t n = word_length(text);
+    if (!n || n == WORD_BYTES || text[n] >= Automaton::N_CODES) return false;
+    uint64_t bytes[2];
+    std::memcpy(bytes, text, sizeof bytes);
+    bytes[0] &= n < 8 ? (uint64_t{1} << 8 * n) - 1 : ~uint64_t{0};
+    bytes[1] &= n < 8 ? 0 : (uint64_t{1} << 8 * (n - 8)) - 1;
+    const uint64_t hash = (bytes[0] ^ mode) * 0x9E3779B97F4A7C15 ^ bytes[1] * 0xD1342543DE82EF95;
+    Word& word = known_words_[(hash ^ hash >> 32) * 0x9E3779B97F4A7C15 >> 53];
+    if (word.bytes[0] != bytes[0] || word.bytes[1] != bytes[1] || word.mode != mode) {
+        uint16_t keyword;
+        if (!find_token(from, mode, keyword)) return false;
+        const bool is_whole = last_.start == from && last_.end == from + n && words_.is_settled(mode, text, n) &&
+                              (last_.symbol != grammar_.is.capture || keywords_.is_settled(0, text, n));
+        last_.is_keyword &= is_whole;
+        if (!is_whole) return false;
+        word = {{bytes[0], bytes[1]}, mode, last_.symbol, keyword, last_.is_keyword};
+    }
+    if (from > place && !words_.is_blank(mode)) return false;
+    last_.symbol = word.symbol, last_.start = from, last_.end = from + n, last_.is_keyword = word.is_keyword;
+    settle(word.keyword, state);
     return true;
 }
 
@@ -78,7 +143,16 @@ bool Tokens::find_by(const Automaton& table, Automaton::Function function, uint1
 }
 
 bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state) {
-    const Answer& said = answer(place, memory, grammar_.mode(state).external);
+    const uint16_t mode = grammar_.mode(state).external;
+    const uint64_t question = mode | uint64_t{memory} << 16;
+    Silence& silence = silences_[(mode * 37u + memory) % N_SILENCES];
+    if (silence.question != question) silence = {question, {}};
+    if (place && cursor_.n_bytes - place > 1) {
+        const bool is_blank = cursor_.text[place] == ' ';
+        const uint8_t code = cursor_.text[place + is_blank];
+        if (silence.bits[is_blank][code >> 6] >> (code & 63) & 1) return false;
+    }
+    const Answer& said = answer(place, memory, mode, silence);
     // An empty token that changes nothing would come for ever.
     if (!said.is_token || (said.is_empty && grammar_.next_state(state, said.symbol) == state)) return false;
     last_.symbol = said.symbol, last_.start = place + said.start, last_.end = place + said.end, last_.memory = said.memory;
@@ -87,7 +161,7 @@ bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state) {
 
 // How many bytes the scanner will look at is guessed. It does not matter whether the guess is good: an answer is kept only if it
 // looked at no more.
-const Tokens::Answer& Tokens::answer(uint32_t place, uint32_t memory, uint16_t mode) {
+const Tokens::Answer& Tokens::answer(uint32_t place, uint32_t memory, uint16_t mode, Silence& silence) {
     // At the start of a text scanners may look for a mark of byte order, and for the start itself.
     if (place && cursor_.n_bytes - place > WINDOW && memory < MAX_KEPT) {
         const uint8_t* bytes = cursor_.text + place;
@@ -97,12 +171,16 @@ const Tokens::Answer& Tokens::answer(uint32_t place, uint32_t memory, uint16_t m
             const uint32_t n_bytes = n_blanks + more;
             if (n_bytes > WINDOW) break;
             Answer& kept = look_up(place, n_bytes, mode | uint64_t{n_bytes} << 16 | uint64_t{memory} << 32);
-            if (kept.known == NOTHING) {
+            const bool is_new = kept.known == NOTHING;
+            if (is_new) {
                 ask(place, memory, mode, kept);
                 kept.known = cursor_.reached <= place + n_bytes ? SAID : LONGER;
-                return kept;
             }
+            const bool is_blank = *bytes == ' ';
+            if (kept.known == SAID && !kept.is_token && n_bytes == 1u + is_blank)
+                silence.bits[is_blank][bytes[is_blank] >> 6] |= uint64_t{1} << (bytes[is_blank] & 63);
             if (kept.known == SAID) return kept;
+            if (is_new) return kept;
         }
     }
     ask(place, memory, mode, unkept_);

@@ -45,12 +45,29 @@ class Tokens {
         Known known;
     };
 
+    // Bytes at which the scanner, asked one thing, says nothing at once; the second row: behind a space.
+    struct Silence {
+        uint64_t question;
+        uint64_t bits[2][4];
+    };
+    static constexpr uint32_t N_SILENCES = 256;
+
+    struct Word {  // of at most 15 bytes, filled up with zeros
+        uint64_t bytes[2];
+        uint16_t mode, symbol, keyword;
+        bool is_keyword;
+    };
+    static constexpr uint32_t N_WORDS = 1 << 11, WORD_BYTES = 16;
+
     bool reusable(uint16_t state) const;
     bool lex(uint32_t place, uint32_t memory, uint16_t state);
     bool scan(uint32_t place, uint32_t memory, uint16_t state);
-    const Answer& answer(uint32_t place, uint32_t memory, uint16_t mode);
+    const Answer& answer(uint32_t place, uint32_t memory, uint16_t mode, Silence& silence);
     Answer& look_up(uint32_t place, uint32_t n_bytes, uint64_t question);
     void ask(uint32_t place, uint32_t memory, uint16_t mode, Answer& answer);
+    bool find_word(uint32_t place, uint16_t mode, uint16_t state);
+    bool find_token(uint32_t place, uint16_t mode, uint16_t& keyword);
+    void settle(uint16_t keyword, uint16_t state);
     bool find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place, uint16_t& symbol, uint32_t& start,
                  uint32_t& end);
     uint32_t remember(const char* bytes, uint32_t n);
@@ -60,6 +77,8 @@ class Tokens {
     void* scanner_ = nullptr;
     Cursor cursor_;
     std::vector<Answer> answers_;
+    std::vector<Silence> silences_;
+    std::vector<Word> known_words_;
     Answer unkept_;
     std::vector<std::string> memories_;  // of the external scanner, each once; the first is empty
     std::unordered_map<std::string, uint32_t> places_;
