@@ -24,6 +24,7 @@ bool Reader::read(const uint8_t* text, uint32_t n_bytes) {
     n_shared_ = 1;
     accepted_ = gave_up_ = false;
     for (uint32_t last = 0; !versions_.empty();) {
+        if (versions_.size() == 1) last = std::max(last, run_alone(versions_[0]));
         for (size_t v = 0; v < versions_.size(); ++v) {
             while (!versions_[v].halted) {
                 if (!advance(v) || gave_up_) return false;
@@ -38,6 +39,31 @@ bool Reader::read(const uint8_t* text, uint32_t n_bytes) {
         if (gave_up_ || versions_.size() > MAX_VERSIONS) return false;
     }
     return accepted_;
+}
+
+// Takes tokens while there is one reading, and one thing to do; returns where it stopped. `advance` goes on from there.
+uint32_t Reader::run_alone(Version& version) {
+    uint16_t state = levels_[version.top].state;
+    uint32_t at = place(version.top);
+    for (;;) {
+        const Token* token = tokens_.find(at, version.memory, state);
+        if (!token || token->is_null) return at;
+        for (;;) {
+            const ActionEntry* entry = &grammar_.entry(state, token->symbol);
+            const Action& action = entry[1].action;
+            if (entry->entry.count != 1) return at;
+            if (action.kind == REDUCE) {
+                if (!reduce_alone(version, action, false)) return at;
+                state = levels_[version.top].state;
+                continue;
+            }
+            if (action.kind != SHIFT || action.shift.repetition) return at;
+            state = action.shift.extra ? state : action.shift.state;
+            shift(version, state, token->symbol, *token, action.shift.extra);
+            break;
+        }
+        at = token->end;
+    }
 }
 
 // Versions that have ended or that have come to the state of others leave; the others stand by the precedence of their trees.

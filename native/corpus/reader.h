@@ -44,6 +44,7 @@ class Reader {
         std::vector<uint32_t> nodes;  // the last first
     };
 
+    uint32_t run_alone(Version& version);
     bool advance(size_t v);
     bool stop(size_t v);
     void condense();
