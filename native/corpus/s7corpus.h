@@ -23,10 +23,9 @@ typedef struct {
     int32_t n;             // functions, or parts; S7_NO_MEMORY
     const uint8_t* bytes;  // parts, each behind its length as u64 big-endian
     const uint32_t* ends;  // of the functions in `bytes`
-    const uint8_t* doubts;  // of the functions: 1: its tree may be another; 2: and the kinds of its statements
     uint64_t n_bytes;
 } s7_parts;
-// Functions of a clean text with `min_nodes` nodes or more, and all in doubt: the kinds of their statements. `roles`: for each symbol (functions.h).
+// Functions of a clean text with `min_nodes` nodes or more: the kinds of their statements. `roles`: for each symbol (functions.h).
 S7_API s7_parts s7_find_functions(void* reader, const uint8_t* roles, uint32_t min_nodes);
 // One of the functions found, whole.
 S7_API s7_parts s7_write_function(void* reader, uint32_t i);
@@ -36,8 +35,9 @@ S7_API s7_parts s7_write_function(void* reader, uint32_t i);
 S7_API uint64_t s7_words(const uint8_t* text, uint64_t n_bytes, uint64_t block, uint64_t* out);
 // Hash of each run of `length` words: n_words - length + 1 of them, or none.
 S7_API void s7_runs(const uint64_t* words, uint64_t n_words, uint64_t length, uint64_t* out);
-// Those whose highest `bits` bits are marked in `table` (one bit each, the lowest first); returns how many. `out` has room for all, and one.
-S7_API uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* table, uint32_t bits, uint64_t* out);
+// Those of which two tables (one bit for each place, the lowest first) have the mark: the first by the highest `bits` bits, the second,
+// which stands behind it, by the next ones. Returns how many; `out` has room for all.
+S7_API uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* tables, uint32_t bits, uint64_t* out);
 typedef struct {
     uint64_t n_letters;     // ASCII letters, and all bytes above 0x7f
     uint64_t n_digits;      // decimal

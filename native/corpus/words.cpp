@@ -73,12 +73,12 @@ void s7_runs(const uint64_t* words, uint64_t n_words, uint64_t length, uint64_t*
     each_run(words, n_words, length, [&](uint64_t hash) { *out++ = hash; });
 }
 
-uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* table, uint32_t bits, uint64_t* out) {
+uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* tables, uint32_t bits, uint64_t* out) {
+    const uint8_t* second = tables + (uint64_t{1} << bits) / 8;
+    const auto is_marked = [](const uint8_t* table, uint64_t place) { return table[place >> 3] >> (place & 7) & 1; };
     uint64_t n = 0;
     each_run(words, n_words, length, [&](uint64_t hash) {
-        const uint64_t place = hash >> (64 - bits);
-        out[n] = hash;
-        n += table[place >> 3] >> (place & 7) & 1;
+        if (is_marked(tables, hash >> (64 - bits)) && is_marked(second, hash << bits >> (64 - bits))) out[n++] = hash;
     });
     return n;
 }

@@ -27,7 +27,6 @@ from sevenfold.core.library import open_library
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
 ABI = 2
 _NO_MEMORY = -1
-SURE, DOUBTFUL, SHAPE_DOUBTFUL = range(3)
 
 
 class _Parts(ctypes.Structure):
@@ -37,7 +36,6 @@ class _Parts(ctypes.Structure):
         ("n", c_int32),
         ("bytes", POINTER(c_uint8)),
         ("ends", POINTER(c_uint32)),
-        ("doubts", POINTER(c_uint8)),
         ("n_bytes", c_uint64),
     ]
 
@@ -118,14 +116,12 @@ class Reader:
         n: int = self._library.s7_n_nodes(self._handle)
         return n
 
-    def find_functions(self, roles: bytes, min_nodes: int) -> list[tuple[int, bytes]]:
-        """Of each function in the last text: whether its tree may be another than tree-sitter's (DOUBTFUL), and even its shape
-        (SHAPE_DOUBTFUL); its shape, as `hashed` takes it. `roles`: a byte for each symbol."""
+    def find_functions(self, roles: bytes, min_nodes: int) -> list[bytes]:
+        """Shape of each function in the last text, as `hashed` takes it. `roles`: a byte for each symbol."""
         found = self._library.s7_find_functions(self._handle, roles, min_nodes)
         n = _checked(found.n)
         starts, data = [0, *found.ends[:n]], ctypes.string_at(found.bytes, found.n_bytes)
-        shapes = (data[start:end] for start, end in pairwise(starts))
-        return list(zip(found.doubts[:n], shapes, strict=True))
+        return [data[start:end] for start, end in pairwise(starts)]
 
     def write_function(self, i: int) -> tuple[int, bytes]:
         """How many parts function `i` of those found has, and the parts as `hashed` takes them."""
