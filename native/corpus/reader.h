@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <vector>
 
+#include "array.h"
 #include "grammar.h"
 #include "tokens.h"
 #include "tree.h"
@@ -17,7 +18,7 @@ namespace s7corpus {
 
 class Reader {
   public:
-    explicit Reader(const Language& language);
+    Reader(const Language& language, bool with_tables);
 
     // Whether the text has no error for sure. Memory: about 20 times the text, kept for the next one.
     bool read(const uint8_t* text, uint32_t n_bytes);
@@ -68,10 +69,10 @@ class Reader {
     Grammar grammar_;
     Tokens tokens_;
     Tree tree_;
-    std::vector<Level> levels_;
+    Array<Level> levels_;
     std::vector<Link> links_;  // beyond the first of each level
     std::vector<Version> versions_;
-    std::vector<uint32_t> popped_, extras_, other_extras_;
+    std::vector<uint32_t> extras_, other_extras_;
     std::vector<Path> paths_, ended_;
     uint32_t n_shared_;  // levels that more than one version has had
     bool accepted_, gave_up_;
