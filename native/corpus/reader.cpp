@@ -2,7 +2,6 @@
 #include "reader.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace s7corpus {
 
@@ -248,8 +247,9 @@ size_t Reader::reduce(size_t v, const Action& action, bool ends_extra) {
 
 // All ways down from a level over `n` nodes that are no extras, or to the bottom, into `ended_`; those that come to one level stand together.
 void Reader::pop(uint32_t level, uint32_t n) {
-    ended_.clear(), paths_.clear();
-    paths_.push_back({level, n, {}});
+    ended_.clear(), paths_.clear(), taken_.cut(0);
+    *taken_.add() = {};
+    paths_.push_back({level, n, 0});
     while (!paths_.empty()) {
         size_t n_now = paths_.size();
         for (size_t i = 0; i < n_now; ++i) {
@@ -257,7 +257,7 @@ void Reader::pop(uint32_t level, uint32_t n) {
             if (!paths_[i].n_left || !at) {
                 auto where = ended_.end();
                 while (where != ended_.begin() && (where - 1)->level != at) --where;
-                ended_.insert(where == ended_.begin() ? ended_.end() : where, std::move(paths_[i]));
+                ended_.insert(where == ended_.begin() ? ended_.end() : where, paths_[i]);
                 paths_.erase(paths_.begin() + static_cast<std::ptrdiff_t>(i));
                 --i, --n_now;
                 continue;
@@ -273,19 +273,22 @@ void Reader::pop(uint32_t level, uint32_t n) {
     }
 }
 
-void Reader::go_down(Path& path, const Link& link) const {
-    path.nodes.push_back(link.node);
-    path.level = link.below;
+void Reader::go_down(Path& path, const Link& link) {
+    const uint32_t number = taken_.size();
+    *taken_.add() = {link.node, path.taken};
+    path.taken = number, path.level = link.below;
     path.n_left -= !tree_.nodes[link.node].extra;
 }
 
 // A node above those of a path, but for extras at its end.
 uint32_t Reader::make(const Path& path, const Action& action, uint32_t end, std::vector<uint32_t>& extras) {
-    const auto first = tree_.children.size();
-    auto last = path.nodes.begin();
-    while (last != path.nodes.end() && tree_.nodes[*last].extra) ++last;
-    extras.assign(path.nodes.begin(), last);
-    std::copy(path.nodes.rbegin(), std::make_reverse_iterator(last), tree_.children.add(static_cast<uint32_t>(path.nodes.end() - last)));
+    const uint32_t first = tree_.children.size();
+    for (uint32_t at = path.taken; at; at = taken_[at].before) *tree_.children.add() = taken_[at].node;
+    extras.clear();
+    for (uint32_t n = tree_.children.size(); n > first && tree_.nodes[tree_.children[n - 1]].extra; --n) {
+        extras.push_back(tree_.children[n - 1]);
+        tree_.children.cut(n - 1);
+    }
     return tree_.add(action.reduce.symbol, action.reduce.production, first, end);
 }
 
@@ -364,19 +367,19 @@ void Reader::finish(const Version& version) {
     pop(version.top, NO_LIMIT);
     for (const Path& path : ended_) {
         uint32_t root = NO_LIMIT;
-        const auto first = tree_.children.size();
-        for (const uint32_t node : path.nodes)
-            if (!tree_.nodes[node].extra && root == NO_LIMIT) root = node;
+        for (uint32_t at = path.taken; at; at = taken_[at].before)
+            if (!tree_.nodes[taken_[at].node].extra) root = taken_[at].node;
         if (root == NO_LIMIT) continue;
         const Node found = tree_.nodes[root];
-        for (size_t i = path.nodes.size(); i-- > 0;) {
-            if (path.nodes[i] != root) {
-                *tree_.children.add() = path.nodes[i];
+        const uint32_t first = tree_.children.size();
+        for (uint32_t at = path.taken; at; at = taken_[at].before) {
+            if (taken_[at].node != root) {
+                *tree_.children.add() = taken_[at].node;
                 continue;
             }
-            for (uint32_t child = 0; child < found.n_children; ++child) {
-                const uint32_t its = tree_.children[found.first_child + child];
-                *tree_.children.add() = its;
+            for (uint32_t i = 0; i < found.n_children; ++i) {
+                const uint32_t child = tree_.children[found.first_child + i];
+                *tree_.children.add() = child;
             }
         }
         root = tree_.add(found.symbol, found.production, first, found.end);
