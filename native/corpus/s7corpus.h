@@ -9,7 +9,8 @@ extern "C" {
 S7_API int32_t s7_corpus_abi(void);
 
 // A reader of a tree-sitter grammar (its TSLanguage); null for an interface version that is not known here, or without memory.
-S7_API void* s7_reader_new(const void* language);
+// Without tables it asks the grammar's lexers for every token, and says the same.
+S7_API void* s7_reader_new(const void* language, int32_t with_tables);
 S7_API void s7_reader_delete(void* reader);
 
 enum { S7_NO_MEMORY = -1, S7_UNSURE = 0, S7_CLEAN = 1 };

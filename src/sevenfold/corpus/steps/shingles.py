@@ -117,7 +117,7 @@ def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
 
 
 class Filter:
-    """Which hashes a set may have, by two numbers of BITS bits that each has: few bytes to look at for one that it does not have."""
+    """Which hashes a set may have, by two numbers of BITS bits of each: few bytes to look at for one that it does not have."""
 
     BITS = 24
 
@@ -147,9 +147,9 @@ class Filter:
         tables = np.frombuffer(self._bits, np.uint8).reshape(2, -1)
         is_likely = np.ones(len(hashes), bool)
         for octets, places in zip(tables, self._places(hashes), strict=True):
-            is_likely &= (octets[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1).astype(
-                bool
-            )
+            is_likely &= (
+                octets[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
+            ).astype(bool)
         return hashes[is_likely]
 
 
