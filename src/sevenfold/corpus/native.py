@@ -185,8 +185,8 @@ class Automaton:
         self._struct = (c_void_p * 3)(*(table.ctypes.data for table in tables))
 
     def visits(self, fast: ctypes.CDLL, text: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """int64[F], f32[F]: features that a text shows, in the order in which they are first seen, and how often."""
-        features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.float32)
+        """int64[F], u32[F]: features that a text shows, in the order in which they are first seen, and how often."""
+        features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.uint32)
         n = _checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
         return features[:n], counts[:n]
 
