@@ -46,12 +46,19 @@ struct Scratch {
     }
 };
 
+// Rows of one head lie far apart, where the processor does not look ahead by itself: what is read one block from now is asked for.
+template <class From> inline void ask(const From *in, std::size_t in_row, std::size_t dim) {
+    const auto *line = reinterpret_cast<const char *>(reinterpret_cast<std::uintptr_t>(in) + kRows * in_row * sizeof(From));
+    for (std::size_t i = 0; i < dim * sizeof(From); i += 64) _mm_prefetch(line + i, _MM_HINT_T0);
+}
+
 // out[n, dim], dense, from vectors that are turned by the angle of their position, or back (`back` is -1).
 template <class From>
 void turn(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t out_row, std::size_t begin, std::size_t n,
           const Head &head, float back) {
     const std::size_t half = head.head_dim / 2;
     for (std::size_t t = 0; t < n; ++t, in += in_row, out += out_row) {
+        ask(in, in_row, head.head_dim);
         const float *cosine = head.cosine + (begin + t) * half, *sine = head.sine + (begin + t) * half;
         for (std::size_t j = 0; j < half; j += kLanes) {
             const __mmask16 mask = lanes(half - j);
@@ -66,8 +73,10 @@ void turn(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t ou
 // out[n, dim] from rows of floats or BF16, as they are.
 template <class From>
 void copy(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t out_row, std::size_t n, std::size_t dim) {
-    for (std::size_t t = 0; t < n; ++t)
+    for (std::size_t t = 0; t < n; ++t) {
+        ask(in + t * in_row, in_row, dim);
         for (std::size_t j = 0; j < dim; j += kLanes) put(out + t * out_row + j, lanes(dim - j), get(in + t * in_row + j, lanes(dim - j)));
+    }
 }
 
 template <class From>
@@ -104,19 +113,22 @@ void by_pairs(const std::uint16_t *rows, std::size_t n, std::size_t dim, Pair *o
         }
 }
 
-// Scores of a row to weights in BF16 that are not yet divided by their sum; returns the sum, and sets log(sum) + highest.
+// Scores of a row to weights in BF16 that are not yet divided by their sum; returns the sum, and sets log2(sum) + highest.
+// `scale` is of powers of two: 1 / sqrt(head_dim) / ln 2.
 float soften(float *row, std::size_t position, std::size_t n_columns, float scale, std::uint16_t *weights, float *log_sum) {
     hide_future(row, position, n_columns);
-    const float top = highest(row, n_columns) * scale;
+    __m512 most = (__m512)load(row);
+    for (std::size_t j = kLanes; j < n_columns; j += kLanes) most = _mm512_max_ps((__m512)load(row + j), most);
+    const float top = _mm512_reduce_max_ps(most) * scale;
     Wide sum{};
     for (std::size_t j = 0; j < n_columns; j += kLanes) {
-        const Wide weight = exponential(load(row + j) * scale - top);
+        const Wide weight = two_to(load(row + j) * scale - top);
         put(weights + j, 0xffff, weight);
         sum += weight;
     }
-    const float total = pairwise(sum);
-    *log_sum = std::log(total) + top;
-    return total;
+    const float whole = total(sum);
+    *log_sum = std::log2(whole) + top;
+    return whole;
 }
 
 // What the slopes of one row need: its log-sum, and the mean slope under its weights (of y times its gradient).
@@ -127,7 +139,7 @@ struct RowState {
 // Scores and their slopes of two rows to weights (by pairs) and slopes (by pairs and by rows).
 void slopes_of(const Scratch &s, std::size_t r, std::size_t n_columns, float scale, RowState first, RowState second) {
     const float *scores = s.scores + r * s.stride, *slopes = s.slopes + r * s.stride;
-    const auto weight = [&](const float *row, float log_sum) { return exponential(load(row) * scale - log_sum); };
+    const auto weight = [&](const float *row, float log_sum) { return two_to(load(row) * scale * kLog2E - log_sum); };
     for (std::size_t j = 0; j < n_columns; j += kLanes) {
         const Wide w0 = weight(scores + j, first.log_sum), w1 = weight(scores + s.stride + j, second.log_sum);
         const Wide d0 = w0 * (load(slopes + j) - first.mean) * scale;
@@ -169,9 +181,10 @@ void soften_backward(const Head &head, const Scratch &s, const Block &block, flo
         }
         hide_future(s.scores + r * s.stride, block.start + r, block.n_columns);
         const std::uint16_t *y = head.y.at(block.query, block.start + r), *grad = s.grad_y + r * s.dim;
+        ask(y, head.y.token, s.dim);
         Wide both{};
         for (std::size_t j = 0; j < s.dim; j += kLanes) both += get(y + j, 0xffff) * get(grad + j, 0xffff);
-        return RowState{head.log_sum[block.query * head.length + block.start + r], pairwise(both)};
+        return RowState{head.log_sum[block.query * head.length + block.start + r], total(both)};
     };
     for (std::size_t r = 0; r < block.n; r += 2) {
         const RowState first = state(r), second = state(r + 1);
@@ -195,7 +208,7 @@ void attention_forward(const Head &head, char *scratch) {
         scores_of(head, s, block);
         float sums[kRows], *log_sum = head.log_sum + block.query * length + block.start;
         for (std::size_t r = 0; r < block.n; ++r)
-            sums[r] = soften(s.scores + r * s.stride, block.start + r, block.n_columns, scale, s.low + r * s.stride, log_sum + r);
+            sums[r] = soften(s.scores + r * s.stride, block.start + r, block.n_columns, scale * kLog2E, s.low + r * s.stride, log_sum + r);
         product<false>({pairs(s.low), s.stride / 2, 1}, s.v_pairs, dim, s.sums, dim, block.n, dim, block.n_key_pairs);
         for (std::size_t r = 0; r < block.n; ++r)
             for (std::size_t j = 0; j < dim; j += kLanes)

@@ -10,7 +10,7 @@ namespace {
 
 // 1 / (1 + e^-x), by an exponential of a number that is not positive.
 inline Wide sigmoid(Wide x) {
-    const Wide e = exponential(x < 0.0f ? x : -x);
+    const Wide e = two_to((x < 0.0f ? x : -x) * kLog2E);
     return (x < 0.0f ? e : Wide{} + 1.0f) / (1.0f + e);
 }
 
@@ -29,7 +29,7 @@ void norm_forward(Range rows, const float *x, const float *weight, float eps, st
             const Wide v = get(in + j, mask);
             squares += v * v;
         });
-        inverse[r] = 1.0f / std::sqrt(pairwise(squares) / static_cast<float>(rows.n) + eps);
+        inverse[r] = 1.0f / std::sqrt(total(squares) / static_cast<float>(rows.n) + eps);
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
             put(out + j, mask, get(in + j, mask) * inverse[r] * get(weight + j, mask));
         });
@@ -51,7 +51,7 @@ void norm_backward(Range rows, const float *x, const float *weight, const float 
             both += slope * get(weight + j, mask) * unit;
             put(partial + j, mask, get(partial + j, mask) + slope * unit);
         });
-        const float mean = pairwise(both) / static_cast<float>(rows.n);
+        const float mean = total(both) / static_cast<float>(rows.n);
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
             const Wide slope = get(grad + j, mask) * get(weight + j, mask), unit = get(in + j, mask) * scale;
             put(out + j, mask, get(other + j, mask) + (slope - unit * mean) * scale);
@@ -91,13 +91,13 @@ void cross_entropy(Range rows, std::uint16_t *logits, const std::int64_t *target
         const float highest = _mm512_reduce_max_ps(most), wanted = get(own + at, 1)[0];
         Wide sum{};
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
-            const Wide e = (Wide)_mm512_maskz_mov_ps(mask, (__m512)exponential(get(own + j, mask) - highest));
+            const Wide e = (Wide)_mm512_maskz_mov_ps(mask, (__m512)two_to((get(own + j, mask) - highest) * kLog2E));
             put(row + j, mask, e);
             sum += e;
         });
-        const float total = pairwise(sum), scale = 1.0f / total;
-        loss[r] = (std::log(total) + highest - wanted) * share;
-        row[at] -= total;
+        const float whole = total(sum), scale = 1.0f / whole;
+        loss[r] = (std::log(whole) + highest - wanted) * share;
+        row[at] -= whole;
         columns(rows.n, [&](std::size_t j, __mmask16 mask) { put(own + j, mask, get(row + j, mask) * scale * share); });
     }
 }

@@ -90,8 +90,11 @@ void transpose(const float *in, std::size_t length, std::size_t head_dim, float 
 // Scores to weights that are not yet divided by their sum; returns log(sum) + highest, and the sum.
 std::pair<float, float> soften(float *row, std::size_t position, std::size_t n_columns, float scale) {
     hide_future(row, position, n_columns);
-    const float most = highest(row, n_columns);
-    const Wide top = Wide{} + most * scale;
+    Wide most = load(row);
+    for (std::size_t j = kLanes; j < n_columns; j += kLanes) most = load(row + j) > most ? load(row + j) : most;
+    float highest = most[0];
+    for (std::size_t i = 1; i < kLanes; ++i) highest = std::max(highest, most[i]);
+    const Wide top = Wide{} + highest * scale;
     Wide sum{};
     for (std::size_t j = 0; j < n_columns; j += kLanes) {
         const Wide weights = exponential(load(row + j) * scale - top);
@@ -99,7 +102,7 @@ std::pair<float, float> soften(float *row, std::size_t position, std::size_t n_c
         sum += weights;
     }
     const float total = pairwise(sum);
-    return {std::log(total) + most * scale, total};
+    return {std::log(total) + highest * scale, total};
 }
 
 struct Scratch {

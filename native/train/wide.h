@@ -56,15 +56,6 @@ inline void hide_future(float *row, std::size_t position, std::size_t n_columns)
     std::fill(row + position + 1, row + n_columns, -INFINITY);
 }
 
-// The largest of n_columns, a multiple of 16.
-inline float highest(const float *row, std::size_t n_columns) {
-    Wide most = load(row);
-    for (std::size_t j = kLanes; j < n_columns; j += kLanes) most = load(row + j) > most ? load(row + j) : most;
-    float found = most[0];
-    for (std::size_t i = 1; i < kLanes; ++i) found = std::max(found, most[i]);
-    return found;
-}
-
 } // namespace
 } // namespace s7train
 #endif
