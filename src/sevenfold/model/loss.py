@@ -3,7 +3,8 @@
 At 4096 entries the logits and their gradient are most of a small model's memory traffic. Here each block's logits become the
 loss, then the gradient, in place; forward and backward of the head are one pass. The block order is fixed and every
 reduction is per row first, so the result does not depend on the thread count (a full `.sum()` does: dev/LOG.md). Under autocast the
-products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32.
+products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32. Where `model.bf16` has kernels, a
+block's logits become their slopes in one pass without leaving BF16.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
@@ -93,7 +94,7 @@ def sequence_losses(
     """Sum of the token losses (nats) of each sequence, [B].
 
     Args:
-        x_BTD: final states, float32.  weight_VD: head.  target_BT: int64 next tokens.
+        x_BTD: final states, float32 or BF16.  weight_VD: head.  target_BT: int64 next tokens.
         counted_BT: float32, 1 where a token counts and 0 where it does not; None when all do.
     """
     counted_N = None if counted_BT is None else counted_BT.flatten()

@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D]."""
+        """[..., D] -> [..., D]; BF16 where `model.bf16` computes the block."""
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return self.beside(x)[1]
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
