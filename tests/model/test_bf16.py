@@ -299,6 +299,16 @@ def test_projections_are_one_product() -> None:
         assert bf16.projections(x, layers[0], nn.Linear(40, 8))[1].shape == (3, 21, 8)  # an FP8 layer, say
 
 
+def test_only_what_lies_side_by_side_is_taken_as_it_lies() -> None:
+    a, b = random(4, 6), random(4, 6, seed=1)
+    left, right = a.split(3, dim=-1)
+    taken = bf16._joined((left, right))
+    assert taken.data_ptr() == a.data_ptr()
+    assert torch.equal(taken, a)
+    for parts in ((right, left), (left, b[:, 3:]), (left, right.clone()), (left, left), (right,)):
+        assert torch.equal(bf16._joined(parts), torch.cat(parts, dim=-1))
+
+
 def model_of(**change: object) -> Transformer:
     shape = {"d_model": 48, "n_layers": 2, "n_heads": 3, "n_kv_heads": 1, "head_dim": 16, "d_ffn": 80}
     model = Transformer(ModelSpec(**shape, vocab_size=300, context=64, **change))
