@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from nanogpt import load_nanogpt
+from sevenfold.core.memory import keep_freed_memory
 from sevenfold.model.loss import head_loss
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.schema import ModelSpec
@@ -200,6 +201,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Take turns; medians and quartiles of seconds a step."""
     case = case_of(args)
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as the trainer does; it serves the peer, too
     our_step, model = ours(case)
     n_ours = count_parameters(model)
     kinds: dict[str, tuple[Step, bool, int]] = {

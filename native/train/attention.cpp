@@ -1,20 +1,25 @@
-// The calls of attention.h: checks, scratch memory, and threads that take one key/value head after the other.
+// The calls of attention.h: checks, and threads that take one key/value head after the other.
 
 #include "attention.h"
 
 #include "kernels.h"
+#include "threads.h"
 
-#include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
-#include <new>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 namespace s7train {
+
+bool sound(const s7_attention_shape *shape) {
+    return shape && shape->n_batch > 0 && shape->n_kv_heads > 0 && shape->n_heads > 0 && shape->n_heads % shape->n_kv_heads == 0 &&
+           shape->length > 0 && shape->length <= 1 << 20 && shape->head_dim > 0 && shape->head_dim <= 256 &&
+           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64;
+}
+
+bool wide_allowed() {
+    const char *forced = std::getenv("S7_ISA");
+    return !forced || std::strcmp(forced, "avx512") == 0;
+}
 
 std::size_t scratch_floats(std::size_t length, std::size_t head_dim) {
     const std::size_t stride = (length + 15) / 16 * 16;
@@ -23,50 +28,20 @@ std::size_t scratch_floats(std::size_t length, std::size_t head_dim) {
 
 namespace {
 
-// S7_ISA forces an instruction set, as it does for the inference engine.
 const Kernels *best() {
-    const char *forced = std::getenv("S7_ISA");
-    const bool narrow = forced && std::strcmp(forced, "avx512") != 0;
-    if (!narrow && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return &avx512;
+    if (wide_allowed() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return &avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
     return nullptr;
 }
 
-struct Free {
-    void operator()(float *p) const { std::free(p); }
-};
-
-// `work(index, scratch)` for every key/value head of the batch. Which thread takes which head decides no bit.
+// `work(index, scratch)` for every key/value head of the batch.
 template <class Work> int32_t each_head(const s7_attention_shape &shape, const Work &work) {
     const std::size_t n_heads = static_cast<std::size_t>(shape.n_batch) * shape.n_kv_heads;
     const std::size_t n_bytes = scratch_floats(shape.length, shape.head_dim) * sizeof(float);
-    const std::size_t n_threads = std::min<std::size_t>(shape.n_threads, n_heads);
-    std::vector<std::unique_ptr<float, Free>> scratch;
-    for (std::size_t i = 0; i < n_threads; ++i) {
-        scratch.emplace_back(static_cast<float *>(std::aligned_alloc(64, n_bytes)));
-        if (!scratch.back()) return S7_TRAIN_MEMORY;
-    }
-    std::atomic<std::size_t> next{0};
-    const auto run = [&](float *own) {
-        for (std::size_t i; (i = next.fetch_add(1)) < n_heads;) work(i, own);
-    };
-    std::vector<std::thread> others;
-    for (std::size_t i = 1; i < n_threads; ++i) {
-        try {
-            others.emplace_back(run, scratch[i].get());
-        } catch (const std::system_error &) {
-            break; // no more threads: those that are there do the work
-        }
-    }
-    run(scratch[0].get());
-    for (auto &thread : others) thread.join();
-    return S7_TRAIN_OK;
-}
-
-bool sound(const s7_attention_shape *shape) {
-    return shape && shape->n_batch > 0 && shape->n_kv_heads > 0 && shape->n_heads > 0 && shape->n_heads % shape->n_kv_heads == 0 &&
-           shape->length > 0 && shape->length <= 1 << 20 && shape->head_dim > 0 && shape->head_dim <= 256 &&
-           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64;
+    const bool done = each_with_scratch(n_heads, shape.n_threads, n_bytes, [&](std::size_t head, char *scratch) {
+        work(head, reinterpret_cast<float *>(scratch));
+    });
+    return done ? S7_TRAIN_OK : S7_TRAIN_MEMORY;
 }
 
 Head head_at(const s7_attention_shape &shape, std::size_t index, const float *q, const float *k, const float *v) {

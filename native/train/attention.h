@@ -14,7 +14,7 @@ extern "C" {
 
 #define S7_TRAIN_CALL __attribute__((visibility("default"))) int32_t
 
-enum { S7_TRAIN_ABI = 1, S7_TRAIN_OK = 0, S7_TRAIN_SHAPE = 1, S7_TRAIN_MEMORY = 2, S7_TRAIN_NOT_HERE = 3 };
+enum { S7_TRAIN_ABI = 2, S7_TRAIN_OK = 0, S7_TRAIN_SHAPE = 1, S7_TRAIN_MEMORY = 2, S7_TRAIN_NOT_HERE = 3 };
 
 /* n_heads is a multiple of n_kv_heads, head_dim a multiple of 16 up to 256; n_threads from 1 to 64. */
 typedef struct {

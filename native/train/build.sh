@@ -21,6 +21,11 @@ compile "$@" -mavx2 -mfma -DS7_SET=avx2 -DS7_WIDTH=8 -c "$here/kernels.cpp" -o "
 compile "$@" -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512 -DS7_SET=avx512 -DS7_WIDTH=16 \
     -c "$here/kernels.cpp" -o "$work/avx512.o"
 wait $!
-compile "$@" -c "$here/attention.cpp" -o "$work/attention.o"
+for name in attention bf16 threads; do compile "$@" -c "$here/$name.cpp" -o "$work/$name.o"; done
+# GCC 12 takes its own undefined registers for a mistake (bug 105593).
+for name in bf16_attention bf16_rows; do
+    compile -Wno-maybe-uninitialized "$@" -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx512bf16 -mfma -mprefer-vector-width=512 \
+        -c "$here/$name.cpp" -o "$work/$name.o"
+done
 $cxx -shared -pthread "$@" "$work"/*.o -o "$work/libs7train.so"
 mv "$work/libs7train.so" "$out/libs7train.so"

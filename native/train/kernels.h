@@ -2,6 +2,8 @@
 #ifndef S7_TRAIN_KERNELS_H
 #define S7_TRAIN_KERNELS_H
 
+#include "attention.h"
+
 #include <cstddef>
 
 namespace s7train {
@@ -13,6 +15,12 @@ struct Head {
     float *y, *log_sum, *grad_q, *grad_k, *grad_v;
     std::size_t length, head_dim, n_queries; /* n_queries heads lie one behind the other */
 };
+
+/* Whether a shape is within the bounds of attention.h. */
+bool sound(const s7_attention_shape *shape);
+
+/* S7_ISA forces an instruction set, as it does for the inference engine; whether it leaves AVX-512. */
+bool wide_allowed();
 
 struct Kernels {
     void (*forward)(const Head &, float *scratch);

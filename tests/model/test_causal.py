@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sanitized import run_sanitized
 from torch import Tensor
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.model import causal
 from sevenfold.model.causal import causal_attention
 
-NATIVE = Path(__file__).resolve().parents[2] / "native" / "train"
 needs_kernel = pytest.mark.skipif(
     causal.kernel_name() != "s7", reason="the attention kernel is not built here"
 )
@@ -162,27 +161,7 @@ int main() {
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_sanitizers_find_nothing(sanitizer: str, isa: str, tmp_path: Path) -> None:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
-    flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-g"]
-    subprocess.run([NATIVE / "build.sh", tmp_path, *flags], check=True)
-    (tmp_path / "driver.cpp").write_text(DRIVER)
-    program = tmp_path / "driver"
-    link = [
-        "g++",
-        "-std=c++20",
-        *flags,
-        "-I",
-        NATIVE,
-        tmp_path / "driver.cpp",
-        tmp_path / "libs7train.so",
-        "-o",
-        program,
-    ]
-    subprocess.run([*map(str, link), f"-Wl,-rpath,{tmp_path}"], check=True)
-    done = subprocess.run(
-        [program], env=os.environ | {"S7_ISA": isa}, capture_output=True, text=True, check=False
-    )
+    done = run_sanitized(DRIVER, sanitizer, isa, tmp_path)
     assert done.stdout == "ok\n", done.stderr[-2000:]
 
 

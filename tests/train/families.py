@@ -145,6 +145,13 @@ def objective_values() -> dict[str, Any]:
     return values
 
 
+def bf16_values() -> dict[str, Any]:
+    """`objective_values` in BF16."""
+    values = objective_values()
+    values["train"]["precision"] = "bf16"
+    return values
+
+
 def job_of(values: dict[str, Any], source: Path, out: Path, **changes: dict[str, Any]) -> Job:
     """A job; `changes` are merged into sections."""
     merged = {**values, **{section: values[section] | change for section, change in changes.items()}}

@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 import torch
-from families import OUTPUTS, dense_values, job_of, mixed_values, objective_values, outputs, stack_values
+from families import (
+    OUTPUTS,
+    bf16_values,
+    dense_values,
+    job_of,
+    mixed_values,
+    objective_values,
+    outputs,
+    stack_values,
+)
 
 from sevenfold import pipeline
 from sevenfold.audit.replay import audit_steps
@@ -59,6 +68,13 @@ def test_killed_at_a_step_in_a_record_and_in_a_checkpoints_write(
     assert "killed at half" in said
     begun = [line for line in said.splitlines() if line.startswith("from")]
     assert begun == ["from step 0", "from step 0", "from step 5", "from step 10"], said
+
+
+def test_bf16_killed_at_a_step_and_in_a_checkpoints_write(domain_dir: Path, tmp_path: Path) -> None:
+    straight = job_of(bf16_values(), domain_dir, tmp_path / "straight")
+    pipeline.make(straight, until="train")
+    found, said = killed_run("bf16", domain_dir, tmp_path / "killed", [25, 37])
+    assert found == outputs(straight), said
 
 
 @pytest.mark.slow

@@ -215,7 +215,7 @@ def audit_full(
     if findings.differences:
         return _result(path, artifact, findings, [], None)
     check_supported(recipe)
-    here = {"sevenfold": __version__, **tools()}
+    here = {"sevenfold": __version__, **tools(precision=recipe.train.precision)}
     findings.warn(*tool_warnings("train", at(facts, "tools", "train"), here))
     directory = work or default_work(artifact.root)
     audit = {"audit": "full", "root": artifact.root}

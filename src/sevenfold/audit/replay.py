@@ -113,7 +113,8 @@ def _check_files(
     if train is not None:
         found = manifest_differences(train, at(facts, "roots", "train"), job.directory("train"))
         findings.differences += found
-        findings.warn(*tool_warnings("train", dict(train.tools), {"sevenfold": __version__, **tools()}))
+        here = {"sevenfold": __version__, **tools(precision=job.recipe.train.precision)}
+        findings.warn(*tool_warnings("train", dict(train.tools), here))
     return True
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sevenfold.model import bf16, native
 from sevenfold.model.causal import causal_attention
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
@@ -46,6 +47,8 @@ class Attention(nn.Module):
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, _x_BTD: Tensor) -> Tensor:
         """One document, positions from 0: queries, keys and values before rotation, and what they came from. -> [B, H, T, E]."""
         rope = self._rope[0]
+        if bf16.is_taken(q_BHTE) and native.fits(self.head_dim):
+            return bf16.attention(q_BHTE, k_BKTE, v_BKTE, *rope.tables(q_BHTE))
         return causal_attention(rope(q_BHTE), rope(k_BKTE), v_BKTE)
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
@@ -55,9 +58,9 @@ class Attention(nn.Module):
         def heads(projected: Tensor, n_heads: int) -> Tensor:
             return projected.view(n_batch, length, n_heads, self.head_dim).transpose(1, 2)
 
-        q_BHTE = heads(self.q_proj(x_BTD), self.n_heads)
-        k_BKTE = heads(self.k_proj(x_BTD), self.n_kv_heads)
-        v_BKTE = heads(self.v_proj(x_BTD), self.n_kv_heads)
+        q, k, v = bf16.projections(x_BTD, self.q_proj, self.k_proj, self.v_proj)
+        q_BHTE = heads(q, self.n_heads)
+        k_BKTE, v_BKTE = heads(k, self.n_kv_heads), heads(v, self.n_kv_heads)
         if segments is None:
             y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, x_BTD)
         else:

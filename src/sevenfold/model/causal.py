@@ -11,29 +11,17 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_int32, c_void_p
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.library import open_library
+from sevenfold.model import native
 from sevenfold.model.linear import reduced_dtype
 
-LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
-ABI = 1
-MAX_HEAD_DIM, LANES = 256, 16
-FAILURES = {
-    1: "a shape outside its bounds",
-    2: "no memory for its scratch",
-    3: "an instruction set that is not here",
-}
 
-
-class _Shape(ctypes.Structure):
+class Shape(ctypes.Structure):
     """s7_attention_shape of native/train/attention.h."""
 
     _fields_ = [
@@ -41,24 +29,19 @@ class _Shape(ctypes.Structure):
     ]
 
 
-@cache
-def _library() -> ctypes.CDLL | None:
-    """The kernel, or None where it was not built or cannot run."""
-    return open_library(LIBRARY, "s7_train_abi", ABI)
-
-
 def kernel_name() -> str:
     """Which attention runs on the CPU; it decides bits, so manifests record it."""
-    library = _library()
-    return "s7" if library is not None and library.s7_train_available() else "aten"
+    return "s7" if native.is_available("s7_train_available") else "aten"
+
+
+def shape_of(q_BHTE: Tensor, k_BKTE: Tensor) -> Shape:
+    """What the attention kernels are told of their arrays."""
+    return Shape(*q_BHTE.shape[:2], k_BKTE.shape[1], *q_BHTE.shape[2:], native.n_threads())
 
 
 def _call(name: str, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: Tensor) -> None:
-    n_threads = min(torch.get_num_threads(), 64)
-    shape = _Shape(*q_BHTE.shape[:2], k_BKTE.shape[1], *q_BHTE.shape[2:], n_threads)
     pointers = (c_void_p(t.data_ptr()) for t in (q_BHTE, k_BKTE, *tensors))
-    if code := getattr(_library(), name)(ctypes.byref(shape), *pointers):
-        raise SevenfoldError(f"the attention kernel refused {FAILURES.get(code, code)}", where=name)
+    native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE)), *pointers)
 
 
 class _Causal(torch.autograd.Function):
@@ -90,8 +73,7 @@ def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
     tensors = (q_BHTE, k_BKTE, v_BKTE)
     reduced = reduced_dtype(q_BHTE) is not None
     taken = all(t.device.type == "cpu" and (reduced or t.dtype == torch.float32) for t in tensors)
-    fits = head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM
-    if taken and fits and kernel_name() == "s7":
+    if taken and native.fits(head_dim) and kernel_name() == "s7":
         y: Tensor = _Causal.apply(*(t.float().contiguous() for t in tensors))
         return y
     group = q_BHTE.shape[1] // k_BKTE.shape[1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sevenfold.model import bf16
 from sevenfold.model.linear import Linear
 
 
@@ -23,7 +24,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, _experts_BT: Tensor | None = None) -> Tensor:
         """[..., D] -> [..., D]; every token takes the same network."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = bf16.projections(x, self.gate_proj, self.up_proj)
+        return self.down_proj(bf16.swiglu(gate, up) if bf16.is_taken(x) else F.silu(gate) * up)
 
 
 class RoutedFeedForward(nn.Module):

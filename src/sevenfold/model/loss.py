@@ -3,7 +3,8 @@
 At 4096 entries the logits and their gradient are most of a small model's memory traffic. Here each block's logits become the
 loss, then the gradient, in place; forward and backward of the head are one pass. The block order is fixed and every
 reduction is per row first, so the result does not depend on the thread count (a full `.sum()` does: dev/LOG.md). Under autocast the
-products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32.
+products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32. Where `model.bf16` has kernels, a
+block's logits become their slopes in one pass without leaving BF16.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
@@ -15,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sevenfold.model import bf16
 from sevenfold.model.linear import product, reduced_dtype, weight_gradient
 
 BLOCK = 512  # tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache
+BLOCK_BF16 = 1024  # the same bytes
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -25,8 +28,10 @@ class _HeadLoss(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None
     ) -> Tensor:
-        kind = reduced_dtype(x_ND) or x_ND.dtype
+        kind, taken = reduced_dtype(x_ND) or x_ND.dtype, bf16.is_taken(x_ND)
         with torch.autocast(x_ND.device.type, enabled=False):
+            if taken:
+                return _fused_bf16(ctx, x_ND.to(kind), weight_VD, target_N.contiguous(), counted_N)
             return _fused(ctx, x_ND.to(kind), weight_VD.to(kind), target_N, counted_N)
 
     @staticmethod
@@ -63,13 +68,33 @@ def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_
     return loss_N if counted_N is None else loss_N * counted_N
 
 
+def _fused_bf16(
+    ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None
+) -> Tensor:
+    """`_fused` where BF16 has kernels: logits become their slopes without leaving BF16, and larger blocks pay."""
+    grad_x, low = torch.empty_like(x_ND), weight_VD.to(x_ND.dtype)
+    grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+    losses = []
+    for start in range(0, len(x_ND), BLOCK_BF16):
+        block = slice(start, start + BLOCK_BF16)
+        slope = product(x_ND[block], low)
+        losses.append(
+            bf16.cross_entropy(slope, target_N[block], None if counted_N is None else counted_N[block])
+        )
+        grad_x[block] = product(slope, low.t())
+        if grad_weight is not None:
+            bf16.accumulate(grad_weight, slope.t() @ x_ND[block])
+    ctx.save_for_backward(grad_x, grad_weight)
+    return torch.cat(losses)
+
+
 def sequence_losses(
     x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None = None
 ) -> Tensor:
     """Sum of the token losses (nats) of each sequence, [B].
 
     Args:
-        x_BTD: final states, float32.  weight_VD: head.  target_BT: int64 next tokens.
+        x_BTD: final states, float32 or BF16.  weight_VD: head.  target_BT: int64 next tokens.
         counted_BT: float32, 1 where a token counts and 0 where it does not; None when all do.
     """
     counted_N = None if counted_BT is None else counted_BT.flatten()

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sevenfold.model import bf16
+
 
 class RMSNorm(nn.Module):
     """Normalises the last axis; one gain per channel."""
@@ -16,5 +18,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D]."""
+        """[..., D] -> [..., D]; BF16 where `model.bf16` computes the block."""
+        if bf16.is_taken(x) and x.dtype == torch.float32:
+            return self.beside(x)[1]
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+    def beside(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x itself, for the residual stream, and its norm. [..., D] -> twice [..., D]."""
+        if bf16.is_taken(x) and x.dtype == torch.float32:
+            return bf16.norm_beside(x, self.weight, self.eps)
+        return x, self(x)

@@ -43,11 +43,15 @@ class Rope(nn.Module):
         self.cos = (angle_TP.cos() * self.temperature).to(device, torch.float32)
         self.sin = (angle_TP.sin() * self.temperature).to(device, torch.float32)
 
-    def forward(self, x_BHTE: Tensor) -> Tensor:
-        """Turn each head's vectors by their position. [B, H, T, E] -> the same, float32."""
+    def tables(self, x_BHTE: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and sin, [T, E / 2] each, of the positions of x."""
         length = x_BHTE.shape[-2]
         if self.cos.shape[0] < length or self.cos.device != x_BHTE.device:
             self.extend(length, x_BHTE.device)
-        cos_TP, sin_TP = self.cos[:length], self.sin[:length]
+        return self.cos[:length], self.sin[:length]
+
+    def forward(self, x_BHTE: Tensor) -> Tensor:
+        """Turn each head's vectors by their position. [B, H, T, E] -> the same, float32."""
+        cos_TP, sin_TP = self.tables(x_BHTE)
         a, b = x_BHTE.float().chunk(2, dim=-1)  # once, not for each product: under autocast x is BF16
         return torch.cat([a * cos_TP - b * sin_TP, b * cos_TP + a * sin_TP], dim=-1)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from sevenfold.model import bf16
 from sevenfold.model.attention import Attention, Segments, document_segments
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
 from sevenfold.model.hybrid import HybridAttention
@@ -20,6 +21,12 @@ from sevenfold.model.norm import RMSNorm
 from sevenfold.model.recompute import recomputed
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
+
+
+def residual(x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
+    """x + y, float32."""
+    is_mixed = (x_BTD.dtype, y_BTD.dtype) == (torch.float32, torch.bfloat16)
+    return bf16.add(x_BTD, y_BTD) if is_mixed and bf16.is_taken(x_BTD) else x_BTD + y_BTD
 
 
 class Block(nn.Module):
@@ -39,8 +46,10 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
-        x_BTD = x_BTD + self.dropout(self.attn(self.attn_norm(x_BTD), segments))
-        return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD), experts_BT))
+        x_BTD, normed_BTD = self.attn_norm.beside(x_BTD)
+        x_BTD = residual(x_BTD, self.dropout(self.attn(normed_BTD, segments)))
+        x_BTD, normed_BTD = self.ffn_norm.beside(x_BTD)
+        return residual(x_BTD, self.dropout(self.ffn(normed_BTD, experts_BT)))
 
 
 def _blocks(spec: ModelSpec, rope: Rope, n_layers: int, d_ffn: int, n_experts: int = 0) -> nn.ModuleDict:

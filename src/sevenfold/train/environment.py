@@ -15,6 +15,7 @@ import torch
 
 from sevenfold.model.causal import kernel_name
 from sevenfold.model.linear import backend_name
+from sevenfold.train.precision import bf16_kernels
 
 CPU = torch.device("cpu")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -28,8 +29,9 @@ def gpu_model(device: torch.device) -> dict[str, str]:
     return {"gpu": f"{torch.cuda.get_device_name(device)} ({major}.{minor})"}
 
 
-def tools(device: torch.device = CPU) -> dict[str, str]:
+def tools(device: torch.device = CPU, precision: str = "fp32") -> dict[str, str]:
     """What a manifest records: versions and kinds, nothing that names one machine."""
+    kernels = bf16_kernels(precision, device)
     return {
         "torch": torch.__version__,
         "matmul": backend_name(),
@@ -37,6 +39,7 @@ def tools(device: torch.device = CPU) -> dict[str, str]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         **gpu_model(device),
+        **({"bf16": kernels} if kernels else {}),
     }
 
 
@@ -50,9 +53,9 @@ def cpu_model() -> str:
     return platform.processor()
 
 
-def environment(device: torch.device = CPU) -> dict[str, str]:
+def environment(device: torch.device = CPU, precision: str = "fp32") -> dict[str, str]:
     """`tools`, the processor and the flags of the kernels: what a checkpoint records."""
-    return tools(device) | {
+    return tools(device, precision) | {
         "cpu": cpu_model(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),

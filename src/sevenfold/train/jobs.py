@@ -16,7 +16,7 @@ from sevenfold.train.curriculum import context_stages
 from sevenfold.train.data import load_tokenizer, open_data, read_router
 from sevenfold.train.loop import Run
 from sevenfold.train.parts import Part, parts_of
-from sevenfold.train.precision import fallback_note
+from sevenfold.train.precision import fallback_notes, law
 from sevenfold.train.ranks import here
 from sevenfold.train.watch import Gauge
 
@@ -37,6 +37,7 @@ def run_key(job: Job, part: Part, base: str = "") -> str:
     if recipe.context is not None:
         sections.append(recipe.context.model_dump_json())
     more = [part.name, base, canonical_json(dict(part.mix)).decode()] if part.name or part.mix else []
+    more += law(part.spec.precision)
     return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, "train.tokens", *more)
 
 
@@ -62,7 +63,7 @@ def training_run(
         ranks.told(part.name)  # the others build the same run (`experts.follow`)
     data, model = open_data(job, part), build_model(job)
     trained = part.trained(name for name, _ in model.named_parameters())
-    if note := fallback_note(part.spec.precision, ranks.device):
+    for note in fallback_notes(part.spec.precision, ranks.device):
         job.progress.note(note)
     return Run(
         model=model,

@@ -27,6 +27,7 @@ from sevenfold.core.errors import TrainingError
 from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
+from sevenfold.core.memory import keep_freed_memory
 from sevenfold.core.rng import derive_seed
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
@@ -157,7 +158,7 @@ class Run:
     def environment(self) -> dict[str, str]:
         """What a checkpoint records beside the state; the number of ranks where it decides bits."""
         recorded = {name: str(value) for name, value in ranks_recorded(self.spec, self.ranks).items()}
-        return environment(self.ranks.device) | recorded
+        return environment(self.ranks.device, self.spec.precision) | recorded
 
     @torch.no_grad()
     def _initialize(self) -> None:
@@ -290,6 +291,7 @@ class Run:
             SevenfoldError: what the recorder raises.
         """
         use_deterministic_kernels()
+        keep_freed_memory()
         self.start()
         self.model.train()
         total = self.last or n_steps(self.spec)

@@ -2,7 +2,8 @@
 
 Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient leaves its product in BF16 and is FP32 before it
 is added to another, so micro-batches add up in FP32. There is no loss scaling: BF16 has FP32's range. FP16 has not, and is
-refused by name.
+refused by name. On a CPU that multiplies pairs of BF16 (AVX512-BF16) kernels of our own compute what stands between the products
+(`model.bf16`); elsewhere PyTorch does, with other bits, and the run says so.
 
 FP8 is BF16 with the products of the layers' projections in FP8 by torchao (one scale a tensor, from its largest element, so
 nothing is carried from step to step). Its GPU kernels want both sides of a weight in multiples of 16; the embedding and the head
@@ -18,9 +19,11 @@ import torch
 from torch import nn
 
 from sevenfold.core.errors import RecipeError
+from sevenfold.model import bf16
 from sevenfold.model.linear import Linear
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
+LAW_BF16 = "bf16/2"  # names the roundings of the BF16 path on the CPU; raise it when they change
 FP8_CAPABILITY = (8, 9)  # of the first GPUs with FP8 products
 FP8_MULTIPLE = 16
 
@@ -50,11 +53,31 @@ def used(precision: str, device: torch.device) -> str:
     return "bf16" if precision == "fp8" and fp8_obstacle(device) else precision
 
 
-def fallback_note(precision: str, device: torch.device) -> str:
-    """What to say when a precision is computed in another; "" when it is not."""
-    if used(precision, device) == precision:
+def fallback_notes(precision: str, device: torch.device) -> list[str]:
+    """What to say when a precision is computed in another, or without the kernels that are meant for it."""
+    notes = []
+    if used(precision, device) != precision:
+        notes.append(
+            f"train.precision {precision}: {fp8_obstacle(device)}; BF16 is used instead, and recorded"
+        )
+    if bf16_kernels(precision, device) == "aten":
+        notes.append(
+            "BF16 without our kernels (no AVX512-BF16 here, S7_ISA forbids it, or native/train was not built): "
+            "PyTorch computes it, slower and with other bits"
+        )
+    return notes
+
+
+def bf16_kernels(precision: str, device: torch.device) -> str:
+    """Which kernels stand between the BF16 products of a run on the CPU: s7 or aten; "" for any other run."""
+    if device.type != "cpu" or used(precision, device) != "bf16":
         return ""
-    return f"train.precision {precision}: {fp8_obstacle(device)}; BF16 is used instead, and recorded"
+    return "s7" if bf16.is_available() else "aten"
+
+
+def law(precision: str) -> list[str]:
+    """What a precision adds to the key of a run: nothing in FP32, whose keys are as they were."""
+    return [] if PRECISIONS[precision] is None else [LAW_BF16]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

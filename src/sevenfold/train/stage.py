@@ -31,7 +31,7 @@ from sevenfold.train.experts import epochs, train_parts
 from sevenfold.train.jobs import build_model, training_run
 from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.parts import parts_of
-from sevenfold.train.precision import check_precision, used
+from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.schedule import n_steps
@@ -48,8 +48,9 @@ def check_supported(recipe: Recipe) -> None:
 
 
 def fingerprint(job: Job) -> str:
-    """What decides the order of the data beside the sections that the stage reads."""
-    return canonical_json(job.recipe.corpus.mix).decode() if job.recipe.corpus.mix else ""
+    """What decides the bits beside the sections that the stage reads: the order of the data, the roundings of BF16."""
+    mix = canonical_json(job.recipe.corpus.mix).decode() if job.recipe.corpus.mix else ""
+    return "".join([mix, *law(job.recipe.train.precision)])
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
@@ -154,5 +155,5 @@ def run(job: Job) -> StageResult:
             **by_domain,
             **ranks_recorded(job.recipe.train, ranks),
         },
-        tools=tools(ranks.device),
+        tools=tools(ranks.device, job.recipe.train.precision),
     )

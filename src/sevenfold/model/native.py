@@ -1,0 +1,51 @@
+"""The library of `native/train`: what training computes on the CPU beside PyTorch."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sevenfold.core.errors import SevenfoldError
+from sevenfold.core.library import open_library
+
+LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
+ABI = 2
+MAX_HEAD_DIM, LANES = 256, 16
+MAX_THREADS = 64
+FAILURES = {
+    1: "a shape outside its bounds",
+    2: "no memory for its scratch",
+    3: "an instruction set that is not here",
+}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, or None where they were not built or cannot be loaded."""
+    return open_library(LIBRARY, "s7_train_abi", ABI)
+
+
+def is_available(name: str) -> bool:
+    """Whether the library is here and its call `name` says that the processor has what these kernels need."""
+    found = library()
+    return found is not None and bool(getattr(found, name)())
+
+
+def fits(head_dim: int) -> bool:
+    """Whether the attention kernels take heads of this width."""
+    return head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM
+
+
+def n_threads() -> int:
+    """Threads of a call: as many as PyTorch has."""
+    return min(torch.get_num_threads(), MAX_THREADS)
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Raises SevenfoldError when the kernel refuses."""
+    if code := getattr(library(), name)(*arguments):
+        raise SevenfoldError(f"the kernel refused {FAILURES.get(code, code)}", where=name)
