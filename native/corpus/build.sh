@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 pids=""
 for source in "$here"/*.cpp; do
     name=$(basename "$source" .cpp)
-    $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Werror "$@" -c "$source" -o "$work/$name.o" & pids="$pids $!"
+    $cxx -std=c++20 -O3 -DNDEBUG -fPIC -fvisibility=hidden -Wall -Wextra -Werror "$@" -c "$source" -o "$work/$name.o" & pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done
 $cxx -shared "$@" "$work"/*.o -o "$work/libs7corpus.so"

@@ -1,23 +1,27 @@
 // tree.h: making, comparing and opening nodes; without recursion, since a text may nest as deep as it is long.
 #include "tree.h"
 
+#include <cassert>
+
 namespace s7corpus {
 
-// An alias makes a hidden child seen, so it has to be there.
+// An alias makes a hidden child seen, so it has to be there. The child becomes another node, since other readings may have the old one.
 void Tree::unwrap(const uint16_t* aliases, uint32_t& first_child) {
     uint32_t place = 0;
     for (size_t i = first_child; i < children.size(); ++i) {
-        const uint32_t child = children[i];
-        Node wrapper = nodes[child];
-        if (wrapper.extra || !aliases[place++] || !wrapper.is_wrapped()) continue;
-        const bool is_visible = is.metadata[wrapper.symbol].visible;
+        Node inner = nodes[children[i]];
+        if (inner.extra || !aliases[place++] || !inner.is_wrapped()) continue;
+        assert(inner.outer != Node::NOT_KNOWN);  // in builds of the tests alone
+        Node wrapper = inner;
+        const bool is_visible = is.metadata[inner.symbol].visible;
         wrapper.symbol = wrapper.outer, wrapper.production = 0;
         wrapper.n_visible_below += is_visible, wrapper.has_visible_child |= is_visible;
         wrapper.first_child = first_child, wrapper.n_children = 1;
-        nodes[child].outer = Node::NOT_KNOWN;  // what lay between them is forgotten
+        inner.outer = Node::NOT_KNOWN;  // what lay between them is forgotten
         children.add();
         for (uint32_t at = children.size() - 1; at > first_child; --at) children[at] = children[at - 1];
-        children[first_child] = child;
+        children[first_child] = nodes.size();
+        *nodes.add() = inner;
         ++first_child, ++i;
         children[i] = nodes.size();
         *nodes.add() = wrapper;
