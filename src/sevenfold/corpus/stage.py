@@ -196,7 +196,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
             else:
                 yield task
 
-    for n_documents in make_parts(missing(), job.workers):
+    for n_documents in make_parts(missing(), job.workers, job.progress):
         n_seen += n_documents
         job.progress.advance(n_seen)
     return n_parts
