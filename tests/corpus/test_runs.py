@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,27 @@ def test_a_full_disk_is_named_nothing_is_lost_and_a_rerun_goes_on(tmp_path: Path
     assert len(list((job.directory("corpus") / "parts").glob("*.json"))) >= 3
     output, errors = start(job, tmp_path, 1, 10000).communicate(timeout=120)
     assert output.strip() == first, errors
+
+
+def test_stopped_while_it_clears_up_and_run_again(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path)
+    monkeypatch.setattr(parts, "PART_BYTES", 5000)
+    first = root_of(make_job(SOURCES, steps=STEPS))
+    job = make_job(SOURCES, out="stopped", steps=STEPS)
+    honest = shutil.rmtree
+
+    def stop_in_the_middle(directory: Path) -> None:
+        (directory / "000001.index").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", stop_in_the_middle)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    monkeypatch.setattr(shutil, "rmtree", honest)
+    assert root_of(job) == first
+    assert not (job.directory("corpus") / "parts").exists()
 
 
 def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJob) -> None:

@@ -129,8 +129,12 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path, make_job: MakeJob, n_w
     assert texts.name in resumed.communicate(timeout=120)[1]
     assert {path: path.stat().st_mtime_ns for path in made} == made
     (tmp_path / "taken").rename(texts)
+    # What is left of a file that was being written.
+    (job.directory("corpus") / ".train.parquet.x.partial").write_bytes(b"half")
     output, errors = start(job, tmp_path, n_workers, 5000).communicate(timeout=120)
     assert output.strip() == first, errors
+    outputs = {path.name for path in job.directory("corpus").iterdir()}
+    assert outputs == {"train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"}
 
 
 @pytest.mark.slow

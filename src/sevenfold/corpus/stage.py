@@ -8,7 +8,6 @@ needs all of them is in `corpus.gather`. Memory: a few parts, and about 120 byte
 from __future__ import annotations
 
 import platform
-import shutil
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -103,8 +102,7 @@ def run(job: Job) -> StageResult:
     for split in ("train", "heldout"):
         written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
     reconcile(arrivals.seen, ledger_rows(directory / LEDGER), written)
-    with storage(work):
-        shutil.rmtree(work)
+    parts.remove_all(work)
     job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
     tools = {
         "pyarrow": pyarrow_version(),
@@ -184,6 +182,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
     with storage(work):
         work.mkdir(parents=True, exist_ok=True)
         remove_partials(work)
+        remove_partials(work.parent)
 
     def missing() -> Iterator[parts.Task]:
         nonlocal n_parts, n_seen
