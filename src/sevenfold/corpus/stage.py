@@ -42,7 +42,7 @@ from sevenfold.corpus.ledger import (
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.sources import Found, read_source
 from sevenfold.corpus.sources.packages import pinned_identity
-from sevenfold.corpus.sources.synthetic import synthetic_identity
+from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
 from sevenfold.recipe.job import Job, StageResult
@@ -77,6 +77,9 @@ def run(job: Job) -> StageResult:
     spec = job.recipe.corpus
     directory = job.directory("corpus")
     work = directory / WORK
+    for source in spec.sources:
+        if isinstance(source, SyntheticSource):
+            make_samples(source, job.progress)
     job.progress.start("corpus", None, "files")
     arrivals = _Arrivals(LicencePolicy(spec.licences))
     n_parts = _make_parts(job, arrivals, work)
