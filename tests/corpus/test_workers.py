@@ -7,6 +7,7 @@ import pickle
 import random
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -95,6 +96,12 @@ def test_ray_is_tried_again_and_shut_down(monkeypatch: pytest.MonkeyPatch) -> No
     assert [note for note in notes if "attempt" in note][-1] == "corpus: starting Ray (local), attempt 3 of 3"
     assert notes[1] == "corpus: Ray did not start: the node timed out"
     assert workers._RAY_PATIENCE.items() <= os.environ.items()
+
+
+def test_ray_that_is_not_installed_says_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"Ray is not installed .*ray\[data\]==2.53.0"):
+        list(workers.make_parts(iter([]), "ray", Silent()))
 
 
 def test_ray_that_never_starts_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from sevenfold.core.errors import SevenfoldError, StorageError
+from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.log import Progress
 from sevenfold.corpus.parts import Task, make_part
 from sevenfold.corpus.pool import process_pool
@@ -23,6 +23,9 @@ from sevenfold.corpus.steps.text import need
 
 _TASKS_A_WORKER = 2
 _RAY_WAVE = 64
+_RAY_INSTALL = (
+    "pip install 'ray[data]==2.53.0'"  # later ones give their agents 15 s to start, whatever they are told
+)
 _RAY_ATTEMPTS, _RAY_PAUSE = 3, 10  # the pause in seconds, longer after each attempt
 # A busy machine takes minutes to start the Python of Ray's agents and workers; they have 30 and 60 s by default.
 _RAY_PATIENCE = {"RAY_agent_register_timeout_ms": "600000", "RAY_worker_register_timeout_seconds": "600"}
@@ -38,6 +41,7 @@ def make_parts(tasks: Iterator[Task], workers: int | str, progress: Progress) ->
     Raises:
         SevenfoldError: what a worker raised.
         StorageError: a worker was killed, or Ray did not start.
+        UsageError: Ray is not installed.
     """
     if workers == "ray":
         yield from _by_ray(tasks, progress)
@@ -94,7 +98,10 @@ def _ray_node(progress: Progress) -> Iterator[None]:
     """Ray, as long as parts are made: what the caller has connected, the cluster of RAY_ADDRESS, or a node of our own."""
     for name, value in _RAY_PATIENCE.items():
         os.environ.setdefault(name, value)  # before the import, which reads them
-    ray = need("ray")
+    try:
+        ray = need("ray")
+    except UsageError as error:
+        raise UsageError("Ray is not installed", where="workers: ray", remedy=_RAY_INSTALL) from error
     if ray.is_initialized():
         yield
         return
@@ -111,8 +118,8 @@ def _ray_node(progress: Progress) -> Iterator[None]:
                 raise StorageError(
                     f"Ray {ray.__version__} did not start in {_RAY_ATTEMPTS} attempts: {error}",
                     where="workers: ray",
-                    remedy="name a running cluster in RAY_ADDRESS, or use --workers N; on a busy machine take Ray 2.53,"
-                    " because later ones give their agents 15 s to start",
+                    remedy="name a running cluster in RAY_ADDRESS, or use --workers N; on a busy machine, where agents"
+                    f" start slowly, {_RAY_INSTALL}",
                 ) from error
             time.sleep(_RAY_PAUSE * attempt)
     try:
