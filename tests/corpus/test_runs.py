@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from corpus_runs import DRIVER, SOURCES, STEPS, MakeJob, findings, ledger, plant
 
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import StorageError
-from sevenfold.corpus import parts
+from sevenfold.core.log import Silent
+from sevenfold.corpus import gather, parts
 from sevenfold.corpus.ledger import REASONS
 from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import evalhashes
@@ -236,6 +238,27 @@ def test_stopped_while_it_clears_up_and_run_again(
     monkeypatch.setattr(shutil, "rmtree", honest)
     assert root_of(job) == first
     assert not (job.directory("corpus") / "parts").exists()
+
+
+def test_who_waits_is_told_how_far_each_pass_over_all_documents_is(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path)
+    monkeypatch.setattr(gather, "_TOLD_EVERY", 10)
+    told: dict[str, list[int]] = {}
+
+    class Listener(Silent):
+        def start(self, stage: str, total: int | None, unit: str) -> None:
+            self.figures = told.setdefault(stage, [])
+
+        def advance(self, done: int, **fields: float | str) -> None:
+            self.figures.append(done)
+
+    job = replace(make_job(SOURCES, steps={**STEPS, "perplexity": {}}), progress=Listener())
+    n_kept = run(job).facts["n_kept"]
+    assert n_kept > 60
+    assert told["corpus: perplexity"].count(0) == 4  # two folds, each counted and scored
+    assert told["corpus: writing"] == [*range(0, n_kept, 10)] * 2  # once for each split
 
 
 def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJob) -> None:
