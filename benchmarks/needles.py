@@ -1,7 +1,10 @@
-"""Trains a tiny hybrid model on needles and measures recall by distance, up to 16 times its window.
+"""Trains a hybrid model on needles and measures recall by distance, up to 16 times its window.
 
-    python benchmarks/needles.py --out out/needles            # some minutes on one core; resumes where it was stopped
-    python benchmarks/needles.py --out out/none --scores even # an ablation
+    python benchmarks/needles.py --out out/needles                       # 120k parameters: some minutes on one core
+    python benchmarks/needles.py --out out/none --scores even            # an ablation
+    python benchmarks/needles.py --out out/proxy --shape slm/proxy-10m   # the proxy's own shape
+
+A run that was stopped goes on.
 
 Writes needles.json and needles.png beside the checkpoints. Same machine and PyTorch, same figures.
 """
@@ -21,6 +24,7 @@ from torch.nn import functional as F
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.model import hybrid
 from sevenfold.model.transformer import Transformer, count_parameters
+from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import HybridAttention, ModelSpec
 from sevenfold.train.checkpoint import (
     Checkpoint,
@@ -39,10 +43,15 @@ STAGES = (
     (150, LONG, 2, 14, [(3, 63), (72, 1100), (72, 1100)]),
 )
 DISTANCES = (8, 32, 62, 80, 128, 192, 256, 384, 512, 640, 768, 896, 1024)
-PEAK, WARMUP, SEED, SAVE_EVERY = 0.004, 20, 7, 50
+PEAK = {"tiny": 0.004, "slm/proxy-10m": 0.001}  # learning rate
+INIT_STD = {"tiny": 0.1, "slm/proxy-10m": 0.05}
+WARMUP, SAVE_EVERY = 20, 25
 
 
-def model_spec(stride: int) -> ModelSpec:
+def model_spec(shape: str, stride: int) -> ModelSpec:
+    """The shape of that name, with rows as long as the questions need and nothing recomputed."""
+    if shape != "tiny":
+        return load_recipe(resolve_recipe_path(shape)).model.model_copy(update={"context": LONG})
     return ModelSpec(
         d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=32, d_ffn=128, vocab_size=320, context=LONG,
         attention=HybridAttention(
@@ -57,17 +66,17 @@ class Training:
 
     def __init__(self, out: Path, options: argparse.Namespace) -> None:
         self.out, self.n_steps = out, sum(stage[0] for stage in STAGES)
-        self.model = Transformer(model_spec(options.stride))
-        self.model.initialize(torch.Generator().manual_seed(SEED), 0.1)
+        self.seed, self.peak = options.seed, PEAK[options.shape]
+        self.model = Transformer(model_spec(options.shape, options.stride))
+        self.model.initialize(torch.Generator().manual_seed(self.seed), INIT_STD[options.shape])
         if options.start == "mimetic":
             start_mimetic(self.model)
         named = sorted(self.model.named_parameters())
         self.parameters = [p for _, p in named]
         self.names = {p: n for n, p in named}
         self.optimizer = torch.optim.Adam(self.parameters, lr=0.0, betas=(0.9, 0.95), fused=True)
-        self.key = digest(
-            "sevenfold/needles/1", canonical_json([options.stride, options.start, options.scores, STAGES])
-        )
+        asked = [options.shape, options.seed, options.stride, options.start, options.scores, STAGES]
+        self.key = digest("sevenfold/needles/1", canonical_json(asked))
         self.step = 0
         found = latest_checkpoint(out, self.key)
         if found:
@@ -77,12 +86,14 @@ class Training:
 
     def rate(self) -> float:
         decay = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / self.n_steps))
-        return PEAK * min(1.0, (self.step + 1) / WARMUP) * decay
+        return self.peak * min(1.0, (self.step + 1) / WARMUP) * decay
 
     def train_step(self) -> tuple[float, float]:
         """Loss and share of right answers of one step."""
         _, sequence, n_windows, n_needles, distances = STAGES[0] if self.step < STAGES[0][0] else STAGES[1]
-        drawn = haystacks(np.random.default_rng([SEED, self.step]), n_windows, sequence, n_needles, distances)
+        drawn = haystacks(
+            np.random.default_rng([self.seed, self.step]), n_windows, sequence, n_needles, distances
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         target = torch.from_numpy(drawn.answer)
@@ -101,17 +112,17 @@ class Training:
             self.out,
             Checkpoint(
                 key=self.key, step=self.step, chain="", model=self.model.state_dict(), optimizer=state,
-                rng=torch.get_rng_state(),
+                rng=torch.get_rng_state(), seed=self.seed,
             ),
         )  # fmt: skip
 
 
-def alone(model: Transformer, n_windows: int) -> list[dict[str, float]]:
+def alone(model: Transformer, n_windows: int, seed: int) -> list[dict[str, float]]:
     """Recall of the only needle of a haystack, at each distance."""
     rows = []
     for distance in DISTANCES:
         drawn = [
-            haystacks(np.random.default_rng([SEED, distance, part, 1]), 4, LONG, 1, [(distance, distance)])
+            haystacks(np.random.default_rng([seed, distance, part, 1]), 4, LONG, 1, [(distance, distance)])
             for part in range(n_windows // 4)
         ]
         rows.append({"distance": distance, **total([recall(model, d) for d in drawn])})
@@ -119,10 +130,10 @@ def alone(model: Transformer, n_windows: int) -> list[dict[str, float]]:
     return rows
 
 
-def crowded(model: Transformer, n_windows: int) -> list[dict[str, float]]:
+def crowded(model: Transformer, n_windows: int, seed: int) -> list[dict[str, float]]:
     """Recall where twelve needles and their questions share a haystack, by ranges of distance."""
     drawn = [
-        haystacks(np.random.default_rng([SEED, part, 2]), 4, LONG, 12, [(3, 63), (72, 1100), (72, 1100)])
+        haystacks(np.random.default_rng([seed, part, 2]), 4, LONG, 12, [(3, 63), (72, 1100), (72, 1100)])
         for part in range(n_windows // 4)
     ]
     rows = []
@@ -164,7 +175,9 @@ def draw(single: list[dict[str, float]], many: list[dict[str, float]], path: Pat
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--stride", type=int, default=8)
+    parser.add_argument("--shape", choices=sorted(PEAK), default="tiny")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--stride", type=int, default=8, help="of the tiny shape")
     parser.add_argument("--start", choices=("mimetic", "plain"), default="mimetic")
     parser.add_argument("--scores", choices=("learned", "even", "short"), default="learned")
     parser.add_argument("--windows", type=int, default=120, help="haystacks for each distance")
@@ -184,10 +197,11 @@ def main() -> None:
             print(f"step {run.step}: loss {loss:.3f}, right {right:.2f}", flush=True)
         if run.step % SAVE_EVERY == 0 or run.step == run.n_steps:
             run.save()
-    single, many = alone(run.model, options.windows), crowded(run.model, options.windows)
+    single, many = (measure(run.model, options.windows, options.seed) for measure in (alone, crowded))
     beyond = [r for r in single if r["distance"] > WINDOW]
     result = {
-        "parameters": count_parameters(run.model), "window": WINDOW, "stride": options.stride, "steps": run.n_steps,
+        "parameters": count_parameters(run.model), "shape": options.shape, "seed": options.seed,
+        "window": WINDOW, "stride": options.stride, "steps": run.n_steps,
         "start": options.start, "scores": options.scores, "torch": torch.__version__,
         "one_needle": single, "twelve_needles": many, "worst_beyond_window": min(r["recall"] for r in beyond),
         "recall_beyond_window": sum(r["right"] for r in beyond) / sum(r["asked"] for r in beyond),

@@ -160,7 +160,7 @@ def main() -> None:
         ),
         "first token, open": median(args.rounds, lambda: first_token(model)),
     }
-    value = {
+    value: dict[str, Any] = {
         "backend": f"{model.backend} {model.engine.detail}",
         "n_bytes": n_bytes,
         "seconds": times,

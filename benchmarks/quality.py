@@ -118,7 +118,7 @@ class Peer:
         batch = self.batch()
         _, loss = self.model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), PEER["clip"])
+        torch.nn.utils.clip_grad_norm_(self.plain.parameters(), PEER["clip"])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1

@@ -137,7 +137,7 @@ def nanogpt(checkout: Path, case: Case) -> tuple[Step, int]:
             _, loss = model(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
         loss.backward()
         float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -19,7 +19,7 @@ from sevenfold.export.texts import library_text
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.recipe.sizing import tensors
-from sevenfold.tokenizer.train import train_bpe
+from sevenfold.tokenizer.train import train_tokenizer
 
 STD = 0.02
 
@@ -37,7 +37,7 @@ def main(name: str, out: Path) -> None:
 
     text = library_text(20_000_000)
     size = recipe.model.vocab_size
-    write_bytes(out / TOKENIZER, train_bpe([text], TokenizerSpec(vocab_size=size, pieces="llama3")))
+    write_bytes(out / TOKENIZER, train_tokenizer([text], TokenizerSpec(vocab_size=size, pieces="llama3")))
     write_tensors(out / WEIGHTS, shapes, read, "F32", {})
     provenance = {"name": f"{recipe.name} (random weights)", "recipe": recipe.resolved()}
     write_json(out / ORIGIN, {"model": recipe.model.model_dump(mode="json"), "provenance": provenance})

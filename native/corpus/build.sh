@@ -10,8 +10,9 @@ mkdir -p "$out"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
 pids=""
-for name in reader functions words calls; do
-    $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Werror "$@" -c "$here/$name.cpp" -o "$work/$name.o" & pids="$pids $!"
+for source in "$here"/*.cpp; do
+    name=$(basename "$source" .cpp)
+    $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -Wall -Wextra -Werror "$@" -c "$source" -o "$work/$name.o" & pids="$pids $!"
 done
 for pid in $pids; do wait "$pid"; done
 $cxx -shared "$@" "$work"/*.o -o "$work/libs7corpus.so"

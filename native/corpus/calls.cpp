@@ -17,7 +17,7 @@ struct Handle {
 Handle& of(void* reader) { return *static_cast<Handle*>(reader); }
 }  // namespace
 
-int32_t s7_corpus_abi() { return 1; }
+int32_t s7_corpus_abi() { return 2; }
 
 void* s7_reader_new(const void* language) {
     const auto& grammar = *static_cast<const Language*>(language);
@@ -48,9 +48,9 @@ s7_parts s7_find_functions(void* reader, const uint8_t* roles, uint32_t min_node
     try {
         Functions& functions = of(reader).functions;
         const uint32_t n = functions.find(of(reader).reader, roles, min_nodes);
-        return {static_cast<int32_t>(n), functions.bytes.data(), functions.ends.data(), functions.doubts.data(), functions.bytes.size()};
+        return {static_cast<int32_t>(n), functions.bytes.data(), functions.ends.data(), functions.bytes.size()};
     } catch (const std::bad_alloc&) {
-        return {S7_NO_MEMORY, nullptr, nullptr, nullptr, 0};
+        return {S7_NO_MEMORY, nullptr, nullptr, 0};
     }
 }
 
@@ -58,8 +58,8 @@ s7_parts s7_write_function(void* reader, uint32_t i) {
     try {
         Functions& functions = of(reader).functions;
         const uint32_t n = functions.write(i);
-        return {static_cast<int32_t>(n), functions.bytes.data(), nullptr, nullptr, functions.bytes.size()};
+        return {static_cast<int32_t>(n), functions.bytes.data(), nullptr, functions.bytes.size()};
     } catch (const std::bad_alloc&) {
-        return {S7_NO_MEMORY, nullptr, nullptr, nullptr, 0};
+        return {S7_NO_MEMORY, nullptr, nullptr, 0};
     }
 }

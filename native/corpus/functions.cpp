@@ -7,18 +7,16 @@ namespace s7corpus {
 
 uint32_t Functions::find(const Reader& reader, const uint8_t* roles, uint32_t min_nodes) {
     reader_ = &reader, roles_ = roles;
-    found_.clear(), bytes.clear(), ends.clear(), doubts.clear();
+    found_.clear(), bytes.clear(), ends.clear();
     const Tree& tree = reader.tree();
     std::vector<uint32_t> waiting{tree.root};
     while (!waiting.empty()) {
         const uint32_t at = waiting.back();
         const Node& node = tree.nodes[at];
         waiting.pop_back();
-        const Doubt its = doubt(node);
-        if (node.n_visible_below + 1 < min_nodes && its == SURE) continue;
+        if (node.n_visible_below + 1 < min_nodes) continue;
         if (role(node.symbol) == FUNCTION && node.n_children) {
             found_.push_back(at);
-            doubts.push_back(its);
             shape(at);
         }
         for (uint32_t i = 0; i < node.n_children; ++i) waiting.push_back(tree.children[node.first_child + i]);
@@ -26,16 +24,10 @@ uint32_t Functions::find(const Reader& reader, const uint8_t* roles, uint32_t mi
     return static_cast<uint32_t>(found_.size());
 }
 
-Doubt Functions::doubt(const Node& node) const {
-    for (const auto& [start, end] : reader_->tree().doubts)
-        if (start < node.end && end > node.start) return DOUBTFUL;
-    return SURE;
-}
-
 // Kind of the first named node below a node, and how many are named.
 uint16_t Functions::first_named(uint32_t node, uint32_t& n_named) const {
     std::vector<Visible> items;
-    reader_->visible_below(node, items);
+    reader_->tree().visible_below(node, items);
     uint16_t kind = 0;
     n_named = 0;
     for (size_t i = items.size(); i-- > 0;) {
@@ -53,15 +45,12 @@ void Functions::put(std::string_view part) {
 void Functions::shape(uint32_t function) {
     const Language& is = reader_->grammar().is;
     around_.clear(), waiting_.clear();
-    reader_->visible_below(function, around_);
+    reader_->tree().visible_below(function, around_);
     for (const Visible& item : around_)
-        if (role(item.kind) == BLOCK) reader_->visible_below(item.node, waiting_);
+        if (role(item.kind) == BLOCK) reader_->tree().visible_below(item.node, waiting_);
     for (size_t i = waiting_.size(); i-- > 0;) {
         uint16_t kind = waiting_[i].kind;
         if (!is.metadata[kind].named) continue;
-        // Only a tree that begins where a statement does can have to do with the kinds of statements.
-        for (const auto& [start, end] : reader_->tree().doubts)
-            if (start == reader_->tree().nodes[waiting_[i].node].start) doubts.back() = SHAPE_DOUBTFUL;
         if (role(kind) == STATEMENT) {
             uint32_t n_named;
             kind = first_named(waiting_[i].node, n_named);
@@ -77,10 +66,10 @@ uint32_t Functions::write(uint32_t i) {
     const Tree& tree = reader_->tree();
     const char* text = reinterpret_cast<const char*>(reader_->text());
     bytes.clear(), names_.clear(), around_.clear(), waiting_.clear();
-    reader_->visible_below(found_[i], around_);
+    reader_->tree().visible_below(found_[i], around_);
     for (const Role wanted : {BLOCK, PARAMETERS})  // the stack gives the last first
         for (const Visible& item : around_)
-            if (role(item.kind) == wanted) reader_->visible_below(item.node, waiting_);
+            if (role(item.kind) == wanted) reader_->tree().visible_below(item.node, waiting_);
     uint32_t n_parts = 0;
     while (!waiting_.empty()) {
         const Visible item = waiting_.back();
@@ -94,7 +83,7 @@ uint32_t Functions::write(uint32_t i) {
         } else if (its == TRANSPARENT || its == BLOCK || its == STATEMENT) {
             uint32_t n_named = 0;
             const bool is_documentation = its == STATEMENT && role(first_named(item.node, n_named)) == OPAQUE && n_named == 1;
-            if (!is_documentation) reader_->visible_below(item.node, waiting_);
+            if (!is_documentation) reader_->tree().visible_below(item.node, waiting_);
             continue;
         } else if (its == IDENTIFIER) {
             const auto number = static_cast<uint32_t>(names_.size());
@@ -103,10 +92,10 @@ uint32_t Functions::write(uint32_t i) {
             put({name, static_cast<size_t>(std::to_chars(name + 1, name + sizeof name, first).ptr - name)});
         } else if (its == OPAQUE) {
             put("S");
-        } else if (node.n_visible_children) {
+        } else if (node.has_visible_child) {
             put(is.symbol_names[item.kind]);
             waiting_.push_back({item.node, item.kind, true});
-            reader_->visible_below(item.node, waiting_);
+            reader_->tree().visible_below(item.node, waiting_);
         } else {
             put(is.metadata[item.kind].named ? std::string_view{text + node.start, node.end - node.start} : is.symbol_names[item.kind]);
         }

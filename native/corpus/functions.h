@@ -13,22 +13,17 @@ namespace s7corpus {
 // What a kind of node is, by its symbol; the caller's tables, see functions.py.
 enum Role : uint8_t { PLAIN, SKIPPED, TRANSPARENT, OPAQUE, IDENTIFIER, STATEMENT, FUNCTION, PARAMETERS, BLOCK };
 
-// Whether a function's tree may differ from tree-sitter's, and with it the kinds of its statements.
-enum Doubt : uint8_t { SURE, DOUBTFUL, SHAPE_DOUBTFUL };
-
 class Functions {
   public:
-    // Finds the functions of `min_nodes` nodes and more below the root, and the doubtful ones, and writes their shapes. Returns how many.
+    // Finds the functions of `min_nodes` nodes and more below the root, and writes their shapes. Returns how many.
     uint32_t find(const Reader& reader, const uint8_t* roles, uint32_t min_nodes);
     // Parts of function `i`, each behind its length (u64, big-endian), in `bytes`; returns their number.
     uint32_t write(uint32_t i);
 
-    std::vector<uint8_t> bytes;   // of shapes, one behind the other; then of the function written last
-    std::vector<uint32_t> ends;   // of the shapes
-    std::vector<uint8_t> doubts;  // of the functions
+    std::vector<uint8_t> bytes;  // of shapes, one behind the other; then of the function written last
+    std::vector<uint32_t> ends;  // of the shapes
 
   private:
-    Doubt doubt(const Node& node) const;
     uint16_t first_named(uint32_t node, uint32_t& n_named) const;
     void shape(uint32_t function);
     void put(std::string_view part);

@@ -1,78 +1,103 @@
-// The driver of reader.h: stacks, tokens, shifts and reductions.
+// The driver of reader.h: readings of a text take tokens in turns, as in tree-sitter.
 #include "reader.h"
 
-#include <cstring>
+#include <algorithm>
+#include <iterator>
 
 namespace s7corpus {
 
 namespace {
-constexpr size_t MAX_VERSIONS = 6;  // tree-sitter follows as many
-constexpr size_t MEMORY_BYTES = 1024, NONE = static_cast<size_t>(-1);
+// tree-sitter follows as many readings, and as many more between two tokens; ways down from a level, and ways that are followed at once.
+constexpr size_t MAX_VERSIONS = 6, MAX_MORE = 4, MAX_LINKS = 8, MAX_PATHS = 64;
+constexpr size_t NONE = static_cast<size_t>(-1);
+constexpr uint32_t NO_LIMIT = 0xffffffff, MAX_DEPTH = 1000;
 }  // namespace
 
-Reader::Reader(const Language& language) : grammar_(language) {
-    if (language.scanner.create) scanner_ = language.scanner.create();
-}
-
-Reader::~Reader() {
-    if (scanner_ && grammar_.is.scanner.destroy) grammar_.is.scanner.destroy(scanner_);
-}
+Reader::Reader(const Language& language) : grammar_(language), tokens_(grammar_), tree_(language) {}
 
 bool Reader::read(const uint8_t* text, uint32_t n_bytes) {
-    cursor_.open(text, n_bytes);
-    tree_.nodes.clear(), tree_.children.clear(), doubts_.clear();
-    levels_.assign(1, {0, 0, 0, 1});
-    versions_.assign(1, {0, 0, 0, false});
-    memories_.clear(), memory_.assign(1, {0, 0});
-    has_cached_ = accepted_ = false;
+    tokens_.open(text, n_bytes);
+    tree_.nodes.clear(), tree_.children.clear();
+    levels_.assign(1, {{0, 0, 0}, 0, 1});
+    links_.assign(1, {});
+    versions_.assign(1, {0, 0, false});
+    n_shared_ = 1;
+    accepted_ = gave_up_ = false;
     for (uint32_t last = 0; !versions_.empty();) {
+        if (versions_.size() == 1) last = std::max(last, run_alone(versions_[0]));
         for (size_t v = 0; v < versions_.size(); ++v) {
             while (!versions_[v].halted) {
-                if (!advance(v)) return false;
-                const uint32_t place = versions_[v].place;
-                if (place > last || (v && place == last)) {
-                    last = place;
+                if (!advance(v) || gave_up_) return false;
+                const uint32_t at = place(versions_[v].top);
+                if (at > last || (v && at == last)) {
+                    last = at;
                     break;
                 }
             }
         }
         condense();
-        if (versions_.size() > MAX_VERSIONS) return false;
+        if (gave_up_ || versions_.size() > MAX_VERSIONS) return false;
     }
-    if (accepted_) settle_doubts();
     return accepted_;
 }
 
-// Versions that have ended or that say the same as others leave; the others stand by the precedence of their trees.
-void Reader::condense() {
-    for (size_t v = 0; v < versions_.size();) {
-        if (versions_[v].halted || merged(v, NONE)) {
-            drop(v);
-            continue;
+// Takes tokens while there is one reading, and one thing to do; returns where it stopped. `advance` goes on from there.
+uint32_t Reader::run_alone(Version& version) {
+    uint16_t state = levels_[version.top].state;
+    uint32_t at = place(version.top);
+    for (;;) {
+        const Token* token = tokens_.find(at, version.memory, state);
+        if (!token || token->is_null) return at;
+        for (;;) {
+            const ActionEntry* entry = &grammar_.entry(state, token->symbol);
+            const Action& action = entry[1].action;
+            if (entry->entry.count != 1) return at;
+            if (action.kind == REDUCE) {
+                if (!reduce_alone(version, action, false)) return at;
+                state = levels_[version.top].state;
+                continue;
+            }
+            if (action.kind != SHIFT || action.shift.repetition) return at;
+            state = action.shift.extra ? state : action.shift.state;
+            shift(version, state, token->symbol, *token, action.shift.extra);
+            break;
         }
-        for (size_t other = 0; other < v; ++other)
-            if (levels_[versions_[v].top].precedence > levels_[versions_[other].top].precedence) std::swap(versions_[v], versions_[other]);
-        ++v;
+        at = token->end;
+    }
+}
+
+// Versions that have ended or that have come to the state of others leave; the others stand by the precedence of their trees.
+void Reader::condense() {
+    if (versions_.size() == 1 && !versions_[0].halted) return;
+    n_shared_ = static_cast<uint32_t>(levels_.size());
+    for (size_t v = 0; v < versions_.size();) {
+        bool is_gone = versions_[v].halted;
+        for (size_t other = 0; other < v && !is_gone; ++other) {
+            const bool is_higher = levels_[versions_[v].top].precedence > levels_[versions_[other].top].precedence;
+            is_gone = merge(other, v);
+            if (is_higher && !is_gone) std::swap(versions_[v], versions_[other]);
+        }
+        if (is_gone) drop(v);
+        else ++v;
     }
 }
 
 // One step of a version: until it has taken a token, or has ended. False: give up.
 bool Reader::advance(size_t v) {
     uint16_t state = levels_[versions_[v].top].state;
-    Token token;
-    if (!find_token(versions_[v], state, token)) return stop(v);
-    uint16_t symbol = token.is_null ? END : token.symbol;
+    const Token* token = tokens_.find(place(versions_[v].top), versions_[v].memory, state);
+    if (!token) return stop(v);
+    uint16_t symbol = token->symbol;
     for (;;) {
         const ActionEntry* entry = &grammar_.entry(state, symbol);
         const uint8_t n_actions = entry->entry.count;
-        size_t last_reduced = 0;
+        size_t made = NONE;
         bool did_reduce = false;
         for (uint8_t i = 1; i <= n_actions; ++i) {
             const Action& action = entry[i].action;
             if (action.kind == SHIFT) {
                 if (action.shift.repetition) continue;
-                token.symbol = symbol;
-                shift(versions_[v], action.shift.extra ? state : action.shift.state, token, action.shift.extra);
+                shift(versions_[v], action.shift.extra ? state : action.shift.state, symbol, *token, action.shift.extra);
                 return true;
             }
             if (action.kind == ACCEPT) {
@@ -82,26 +107,24 @@ bool Reader::advance(size_t v) {
             }
             if (action.kind == RECOVER) return false;
             did_reduce = true;
-            if (n_actions == 1 && versions_.size() == 1) {
-                reduce(versions_[v], action, token.is_null);
-                last_reduced = v + 1;
+            if (n_actions == 1 && versions_.size() == 1 && reduce_alone(versions_[v], action, token->is_null)) {
+                made = v;
                 break;
             }
-            if (versions_.size() > MAX_VERSIONS) return false;
-            versions_.push_back(versions_[v]);
-            reduce(versions_.back(), action, token.is_null);
-            if (merged(versions_.size() - 1, v)) versions_.pop_back();
-            else last_reduced = versions_.size();
+            const size_t first = reduce(v, action, token->is_null);
+            if (gave_up_) return false;
+            if (first != NONE) made = first;
         }
-        if (last_reduced) {
-            if (last_reduced - 1 != v) {
-                versions_[v] = versions_[last_reduced - 1];
-                drop(last_reduced - 1);
+        if (made != NONE) {
+            if (made != v) {
+                versions_[v] = versions_[made];
+                drop(made);
             }
             state = levels_[versions_[v].top].state;
-            if (token.is_null) {
-                if (!find_token(versions_[v], state, token)) return stop(v);
-                symbol = token.is_null ? END : token.symbol;
+            if (token->is_null) {
+                token = tokens_.find(place(versions_[v].top), versions_[v].memory, state);
+                if (!token) return stop(v);
+                symbol = token->symbol;
             }
             continue;
         }
@@ -110,7 +133,7 @@ bool Reader::advance(size_t v) {
             return true;
         }
         const uint16_t capture = grammar_.is.capture;
-        if (!token.is_null && token.is_keyword && symbol != capture && !grammar_.is_reserved(state, symbol) &&
+        if (!token->is_null && token->is_keyword && symbol != capture && !grammar_.is_reserved(state, symbol) &&
             grammar_.entry(state, capture).entry.count) {
             symbol = capture;
             continue;
@@ -127,262 +150,226 @@ bool Reader::stop(size_t v) {
     return accepted_;
 }
 
-bool Reader::find_token(const Version& version, uint16_t state, Token& token) {
-    if (has_cached_ && cached_place_ == version.place && cached_memory_ == version.memory && reusable(cached_, state)) {
-        token = cached_;
-        return true;
-    }
-    if (!lex(version, state, token)) return false;
-    if (!token.is_null) cached_ = token, cached_place_ = version.place, cached_memory_ = version.memory, has_cached_ = true;
-    return true;
-}
-
-bool Reader::reusable(const Token& token, uint16_t state) const {
-    const LexMode &mode = grammar_.mode(state), &was = grammar_.mode(token.state);
-    if (mode.state == NO_LOOKAHEAD) return false;
-    const ActionEntry& entry = grammar_.entry(state, token.symbol);
-    const bool is_capture = token.symbol == grammar_.is.capture;
-    if (entry.entry.count && mode == was && (!is_capture || (!token.is_keyword && token.state == state))) return true;
-    if (token.start == token.end && token.symbol != END) return false;
-    return !mode.external && entry.entry.reusable;
-}
-
-// The next token in a state. False: what is there is none.
-bool Reader::lex(const Version& version, uint16_t state, Token& token) {
-    const LexMode& mode = grammar_.mode(state);
-    token = {0, state, 0, 0, version.memory, false, false, mode.state == NO_LOOKAHEAD};
-    if (token.is_null) return true;
-    cursor_.go(version.place);
-    if (mode.external) {
-        cursor_.start();
-        if (scan(state, version.memory, token)) return true;
-        cursor_.go(version.place);
-    }
-    cursor_.start();
-    if (!grammar_.is.lex(&cursor_, mode.state)) return false;
-    cursor_.finish();
-    token.symbol = cursor_.result_symbol, token.start = cursor_.token_start, token.end = cursor_.token_end;
-    if (token.symbol == grammar_.is.capture && token.symbol) cut_keyword(state, token);
-    return true;
-}
-
-bool Reader::scan(uint16_t state, uint32_t memory, Token& token) {
-    const auto& scanner = grammar_.is.scanner;
-    const uint32_t from = cursor_.place;
-    const auto [first, length] = memory_[memory];
-    scanner.deserialize(scanner_, length ? &memories_[first] : nullptr, length);
-    const bool* wanted = scanner.states + size_t{grammar_.mode(state).external} * grammar_.is.n_external;
-    if (!scanner.scan(scanner_, &cursor_, wanted)) return false;
-    cursor_.finish();
-    char bytes[MEMORY_BYTES];
-    const uint32_t n = scanner.serialize(scanner_, bytes);
-    const bool changed = n != length || (n && std::memcmp(bytes, &memories_[first], n));
-    const uint16_t symbol = scanner.symbols[cursor_.result_symbol];
-    // An empty token that changes nothing would come for ever.
-    if (cursor_.token_end <= from && !changed && grammar_.next_state(state, symbol) == state) return false;
-    token.symbol = symbol, token.start = cursor_.token_start, token.end = cursor_.token_end;
-    token.is_external = true, token.memory = changed ? remember(bytes, n) : memory;
-    return true;
-}
-
-uint32_t Reader::remember(const char* bytes, uint32_t n) {
-    for (size_t i = memory_.size(); i-- > 0 && i + 4 > memory_.size();)
-        if (memory_[i].second == n && (!n || !std::memcmp(bytes, &memories_[memory_[i].first], n))) return static_cast<uint32_t>(i);
-    memory_.emplace_back(static_cast<uint32_t>(memories_.size()), n);
-    memories_.insert(memories_.end(), bytes, bytes + n);
-    return static_cast<uint32_t>(memory_.size() - 1);
-}
-
-void Reader::cut_keyword(uint16_t state, Token& token) {
-    cursor_.go(token.start);
-    cursor_.start();
-    token.is_keyword = grammar_.is.lex_keyword(&cursor_, 0);
-    cursor_.finish();
-    const uint16_t keyword = cursor_.result_symbol;
-    if (token.is_keyword && cursor_.token_end == token.end &&
-        (grammar_.cell(state, keyword) || grammar_.is_reserved(state, keyword)))
-        token.symbol = keyword;
-}
-
-void Reader::shift(Version& version, uint16_t next, const Token& token, bool extra) {
-    const auto node = static_cast<uint32_t>(tree_.nodes.size());
-    tree_.nodes.push_back({token.symbol, 0, token.start, token.end, 0, 0, 0, 0, 0, extra});
-    push(version, node, next);
-    version.place = token.end;
-    if (token.is_external) version.memory = token.memory;
-}
-
-uint16_t Reader::alias(const Node& node, uint32_t place) const {
-    const Language& is = grammar_.is;
-    return node.production ? is.alias_sequences[size_t{node.production} * is.max_alias_length + place] : uint16_t{0};
-}
-
-void Reader::reduce(Version& version, const Action& action, bool ends_extra) {
-    popped_.clear(), extras_.clear();
-    uint32_t level = version.top;
-    for (uint32_t left = action.reduce.n_children; left; level = levels_[level].below) {
-        const uint32_t node = levels_[level].node;
-        // Extras behind the last child stay on the stack.
-        const bool is_extra = tree_.nodes[node].extra;
-        (is_extra && popped_.empty() ? extras_ : popped_).push_back(node);
-        left -= !is_extra;
-    }
-    const auto n = static_cast<uint32_t>(popped_.size());
-    const auto first = static_cast<uint32_t>(tree_.children.size());
-    Node made{action.reduce.symbol, action.reduce.production, version.place, version.place, first, n, 0, 0, action.reduce.precedence, false};
-    if (n) made.start = tree_.nodes[popped_[n - 1]].start, made.end = tree_.nodes[popped_[0]].end;
-    const Metadata* metadata = grammar_.is.metadata;
-    uint32_t place = 0;
-    for (uint32_t i = n; i-- > 0;) {
-        const Node& child = tree_.nodes[popped_[i]];
-        tree_.children.push_back(popped_[i]);
-        made.precedence += child.precedence;
-        made.n_visible_below += child.n_visible_below;
-        const bool visible = (!child.extra && alias(made, place)) || metadata[child.symbol].visible;
-        made.n_visible_below += visible;
-        made.n_visible_children += visible ? 1 : child.n_visible_children;
-        place += !child.extra;
-    }
-    const uint16_t state = levels_[level].state, next = grammar_.next_state(state, made.symbol);
-    made.extra = ends_extra && next == state;
-    tree_.nodes.push_back(made);
-    version.top = level;
-    push(version, static_cast<uint32_t>(tree_.nodes.size() - 1), next);
-    for (size_t i = extras_.size(); i-- > 0;) push(version, extras_[i], next);
-}
-
 void Reader::push(Version& version, uint32_t node, uint16_t state) {
-    levels_.push_back({version.top, node, levels_[version.top].precedence + tree_.nodes[node].precedence, state});
+    Level& level = levels_.emplace_back();
+    level.link.below = version.top, level.link.node = node, level.link.next = 0;
+    level.precedence = levels_[version.top].precedence + tree_.nodes[node].precedence;
+    level.state = state;
     version.top = static_cast<uint32_t>(levels_.size() - 1);
 }
 
-// Whether version `v` has come to the states of one before it (other than `but`), which then stands for both.
-bool Reader::merged(size_t v, size_t but) {
-    const Version& version = versions_[v];
-    for (size_t other = 0; other < v; ++other) {
-        const Version& kept = versions_[other];
-        if (other == but || kept.halted || kept.place != version.place || kept.memory != version.memory) continue;
-        if (!same_states(kept.top, version.top)) continue;
-        if (is_better(kept.top, version.top)) versions_[other].top = version.top;
-        return true;
-    }
-    return false;
+void Reader::shift(Version& version, uint16_t next, uint16_t symbol, const Token& token, bool extra) {
+    Node& node = tree_.nodes.emplace_back();
+    node.symbol = node.outer = symbol, node.start = token.start, node.end = token.end, node.extra = extra;
+    if (token.is_external) node.first_child = version.memory = token.memory;
+    push(version, static_cast<uint32_t>(tree_.nodes.size() - 1), next);
 }
 
-bool Reader::same_states(uint32_t a, uint32_t b) const {
-    for (; a != b; a = levels_[a].below, b = levels_[b].below)
-        if (!a || !b || levels_[a].state != levels_[b].state) return false;
+// A reduction where there is one reading, and one way down; false: there are several.
+bool Reader::reduce_alone(Version& version, const Action& action, bool ends_extra) {
+    uint32_t level = version.top;
+    Level& top = levels_[level];
+    if (action.reduce.n_children == 1 && !ends_extra && !top.link.next && tree_.is_idle(action.reduce.symbol, action.reduce.production)) {
+        Node& node = tree_.nodes[top.link.node];
+        if (!node.extra) {
+            node.outer = action.reduce.symbol, node.precedence += action.reduce.precedence;
+            top.state = grammar_.next_state(levels_[top.link.below].state, action.reduce.symbol);
+            top.precedence += action.reduce.precedence;
+            return true;
+        }
+    }
+    extras_.clear(), popped_.clear();
+    for (uint32_t left = action.reduce.n_children; left; level = levels_[level].link.below) {
+        const Link& link = levels_[level].link;
+        if (link.next) return false;
+        // Extras behind the last child stay on the stack.
+        const bool is_extra = tree_.nodes[link.node].extra;
+        (is_extra && popped_.empty() ? extras_ : popped_).push_back(link.node);
+        left -= !is_extra;
+    }
+    const auto first = static_cast<uint32_t>(tree_.children.size());
+    tree_.children.insert(tree_.children.end(), popped_.rbegin(), popped_.rend());
+    const uint32_t made = tree_.add(action.reduce.symbol, action.reduce.production, first, place(version.top));
+    version.top = level;
+    levels_.resize(std::max(level + 1, n_shared_));
+    push_made(version, made, action, ends_extra);
     return true;
 }
 
-// Of two stacks with the same states: whether the second has the better tree. Where tree-sitter goes by which of them was first, the trees
-// are a doubt, unless nobody can see the difference; so are several that differ at once.
+// Puts a new node and the extras behind it onto the stack.
+void Reader::push_made(Version& version, uint32_t made, const Action& action, bool ends_extra) {
+    const uint16_t state = levels_[version.top].state, next = grammar_.next_state(state, action.reduce.symbol);
+    tree_.nodes[made].precedence += action.reduce.precedence;
+    tree_.nodes[made].extra = ends_extra && next == state;
+    push(version, made, next);
+    for (size_t i = extras_.size(); i-- > 0;) push(version, extras_[i], next);
+}
+
+// A reduction along all ways down, each to a version of its own at the end of all; returns the first of them that is left, or NONE.
+size_t Reader::reduce(size_t v, const Action& action, bool ends_extra) {
+    const size_t n_before = versions_.size();
+    size_t n_halted = 0;
+    for (const Version& version : versions_) n_halted += version.halted;
+    pop(versions_[v].top, action.reduce.n_children);
+    for (size_t i = 0; i < ended_.size();) {
+        const uint32_t bottom = ended_[i].level;
+        if (versions_.size() > MAX_VERSIONS + MAX_MORE + n_halted) gave_up_ = true;
+        uint32_t made = make(ended_[i], action, place(versions_[v].top), extras_);
+        for (++i; i < ended_.size() && ended_[i].level == bottom; ++i) {
+            const uint32_t other = make(ended_[i], action, place(versions_[v].top), other_extras_);
+            if (!is_better(made, other)) continue;
+            made = other;
+            std::swap(extras_, other_extras_);
+        }
+        versions_.push_back({bottom, versions_[v].memory, false});
+        push_made(versions_.back(), made, action, ends_extra);
+        for (size_t other = 0; other + 1 < versions_.size(); ++other) {
+            if (other == v || !merge(other, versions_.size() - 1)) continue;
+            versions_.pop_back();
+            break;
+        }
+    }
+    n_shared_ = static_cast<uint32_t>(levels_.size());
+    return versions_.size() > n_before ? n_before : NONE;
+}
+
+// All ways down from a level over `n` nodes that are no extras, or to the bottom, into `ended_`; those that come to one level stand together.
+void Reader::pop(uint32_t level, uint32_t n) {
+    ended_.clear(), paths_.clear();
+    paths_.push_back({level, n, {}});
+    while (!paths_.empty()) {
+        size_t n_now = paths_.size();
+        for (size_t i = 0; i < n_now; ++i) {
+            const uint32_t at = paths_[i].level;
+            if (!paths_[i].n_left || !at) {
+                auto where = ended_.end();
+                while (where != ended_.begin() && (where - 1)->level != at) --where;
+                ended_.insert(where == ended_.begin() ? ended_.end() : where, std::move(paths_[i]));
+                paths_.erase(paths_.begin() + static_cast<std::ptrdiff_t>(i));
+                --i, --n_now;
+                continue;
+            }
+            const Link first = levels_[at].link;
+            for (uint32_t more = first.next; more; more = links_[more].next) {
+                if (paths_.size() >= MAX_PATHS) continue;
+                paths_.push_back(paths_[i]);
+                go_down(paths_.back(), links_[more]);
+            }
+            go_down(paths_[i], first);
+        }
+    }
+}
+
+void Reader::go_down(Path& path, const Link& link) const {
+    path.nodes.push_back(link.node);
+    path.level = link.below;
+    path.n_left -= !tree_.nodes[link.node].extra;
+}
+
+// A node above those of a path, but for extras at its end.
+uint32_t Reader::make(const Path& path, const Action& action, uint32_t end, std::vector<uint32_t>& extras) {
+    const auto first = static_cast<uint32_t>(tree_.children.size());
+    auto last = path.nodes.begin();
+    while (last != path.nodes.end() && tree_.nodes[*last].extra) ++last;
+    extras.assign(path.nodes.begin(), last);
+    tree_.children.insert(tree_.children.end(), path.nodes.rbegin(), std::make_reverse_iterator(last));
+    return tree_.add(action.reduce.symbol, action.reduce.production, first, end);
+}
+
+// Whether tree-sitter takes the second of two trees of one text.
 bool Reader::is_better(uint32_t kept, uint32_t other) {
-    bool is_better = false, is_open = false;
-    popped_.clear(), extras_.clear();  // here: the trees in which they differ
-    for (; kept != other; kept = levels_[kept].below, other = levels_[other].below) {
-        const uint32_t mine = levels_[kept].node, its = levels_[other].node;
-        if (same_trees(mine, its)) continue;
-        const Node &a = tree_.nodes[mine], &b = tree_.nodes[its];
-        const bool is_alike = a.symbol == b.symbol && a.start == b.start && a.end == b.end && a.n_children == b.n_children;
-        is_better = a.precedence != b.precedence ? b.precedence > a.precedence : compare(a, b) > 0;
-        is_open |= is_alike && a.precedence == b.precedence;
-        popped_.push_back(mine), extras_.push_back(its);
-    }
-    if (is_open || popped_.size() > 1) {
-        const auto& taken = is_better ? extras_ : popped_;
-        doubts_.insert(doubts_.end(), taken.begin(), taken.end());
-    }
-    return is_better;
+    const int32_t mine = tree_.nodes[kept].precedence, its = tree_.nodes[other].precedence;
+    if (mine != its) return its > mine;
+    const std::optional<int> order = tree_.compare(kept, other);
+    gave_up_ |= !order;
+    return order.value_or(0) > 0;
 }
 
-// tree-sitter's order of trees: by symbol, then by number of children, then by the first child that differs.
-int Reader::compare(const Node& a, const Node& b) const {
-    if (a.symbol != b.symbol) return a.symbol < b.symbol ? -1 : 1;
-    if (a.n_children != b.n_children) return a.n_children < b.n_children ? -1 : 1;
-    for (uint32_t i = 0; i < a.n_children; ++i) {
-        const uint32_t mine = tree_.children[a.first_child + i], its = tree_.children[b.first_child + i];
-        if (mine == its) continue;
-        if (const int order = compare(tree_.nodes[mine], tree_.nodes[its])) return order;
-    }
-    return 0;
-}
-
-// Whether two trees of one symbol look the same: visible nodes of the same kinds in the same places.
-bool Reader::same_trees(uint32_t a, uint32_t b) const {
-    return a == b || (tree_.nodes[a].symbol == tree_.nodes[b].symbol && same_below(a, b));
-}
-
-bool Reader::same_below(uint32_t a, uint32_t b) const {
-    if (a == b) return true;
-    const Node &left = tree_.nodes[a], &right = tree_.nodes[b];
-    if (left.start != right.start || left.end != right.end || left.n_visible_below != right.n_visible_below) return false;
-    std::vector<Visible> mine, its;
-    visible_below(a, mine), visible_below(b, its);
-    if (mine.size() != its.size()) return false;
-    for (size_t i = 0; i < mine.size(); ++i)
-        if (mine[i].kind != its[i].kind || !same_below(mine[i].node, its[i].node)) return false;
+// Whether two versions have come to the same state; the first then has the ways down of both.
+bool Reader::merge(size_t v, size_t other) {
+    const Version &kept = versions_[v], &its = versions_[other];
+    if (kept.halted || its.halted || kept.memory != its.memory || levels_[kept.top].state != levels_[its.top].state ||
+        place(kept.top) != place(its.top))
+        return false;
+    if (its.top) add_links(kept.top, its.top, 0);
     return true;
 }
 
-// Visible nodes below a node, the last first.
-void Reader::visible_below(uint32_t parent, std::vector<Visible>& out) const {
-    const Metadata* metadata = grammar_.is.metadata;
-    // Hidden nodes are opened where they stand; a chain of repetitions may be as long as the text.
-    std::vector<std::pair<uint32_t, uint16_t>> waiting{{parent, 0}};
-    bool is_parent = true;
-    while (!waiting.empty()) {
-        const auto [at, alias] = waiting.back();
-        waiting.pop_back();
-        const Node& node = tree_.nodes[at];
-        if (!is_parent && (alias || metadata[node.symbol].visible)) {
-            out.push_back({at, alias ? alias : node.symbol, false});
-            continue;
-        }
-        is_parent = false;
-        uint32_t place = 0;
-        for (uint32_t i = 0; i < node.n_children; ++i) {
-            const uint32_t child = tree_.children[node.first_child + i];
-            const bool extra = tree_.nodes[child].extra;
-            waiting.emplace_back(child, extra ? uint16_t{0} : this->alias(node, place));
-            place += !extra;
-        }
+void Reader::add_links(uint32_t level, uint32_t from, uint32_t depth) {
+    if (!level || depth > MAX_DEPTH) {
+        gave_up_ = true;
+        return;
+    }
+    Link link = levels_[from].link;
+    for (;;) {
+        add_link(level, link, depth);
+        if (!link.next || gave_up_) return;
+        link = links_[link.next];
     }
 }
 
-// Most doubts are in readings that came to nothing: only those in the tree that was made are left.
-void Reader::settle_doubts() {
-    tree_.doubts.clear();
-    for (const uint32_t doubt : doubts_) {
-        const uint32_t start = tree_.nodes[doubt].start, end = tree_.nodes[doubt].end;
-        popped_.assign(1, tree_.root);
-        while (!popped_.empty()) {
-            const uint32_t at = popped_.back();
-            popped_.pop_back();
-            if (at == doubt) {
-                tree_.doubts.emplace_back(start, end);
-                break;
+// One more way down from a level, unless it has an equal one.
+void Reader::add_link(uint32_t level, Link link, uint32_t depth) {
+    if (link.below == level) return;
+    const int32_t precedence = levels_[link.below].precedence + tree_.nodes[link.node].precedence;
+    uint32_t at = 0, n_links = 1;  // 0: the first of the level
+    for (;; ++n_links) {
+        Link& mine = at ? links_[at] : levels_[level].link;
+        if (is_equivalent(mine, link)) {
+            if (mine.below == link.below) {
+                if (tree_.nodes[link.node].precedence > tree_.nodes[mine.node].precedence) {
+                    mine.node = link.node;
+                    levels_[level].precedence = precedence;
+                }
+                return;
             }
-            const Node& node = tree_.nodes[at];
-            for (uint32_t i = 0; i < node.n_children; ++i) {
-                const uint32_t child = tree_.children[node.first_child + i];
-                if (tree_.nodes[child].start <= start && tree_.nodes[child].end >= end) popped_.push_back(child);
+            if (levels_[mine.below].state == levels_[link.below].state) {
+                if (link.below) add_links(mine.below, link.below, depth + 1);
+                levels_[level].precedence = std::max(levels_[level].precedence, precedence);
+                return;
             }
         }
+        if (!mine.next) break;
+        at = mine.next;
     }
+    if (n_links >= MAX_LINKS) return;
+    (at ? links_[at] : levels_[level].link).next = static_cast<uint32_t>(links_.size());
+    links_.push_back({link.below, link.node, 0});
+    levels_[level].precedence = std::max(levels_[level].precedence, precedence);
 }
 
+bool Reader::is_equivalent(const Link& a, const Link& b) const {
+    if (a.node == b.node) return true;
+    const Node &mine = tree_.nodes[a.node], &its = tree_.nodes[b.node];
+    const uint32_t n = mine.n_outer_children();
+    return mine.outer == its.outer && mine.start == its.start && mine.end == its.end && n == its.n_outer_children() &&
+           mine.extra == its.extra && place(a.below) == place(b.below) && (n || mine.first_child == its.first_child);
+}
+
+// The whole text as one tree: what stands beside its root on the stack are extras, before and after it, and become its children.
 void Reader::finish(const Version& version) {
-    if (accepted_) doubts_.push_back(levels_[1].node);
-    accepted_ = true;
-    // What is left beside the root are extras, before and after it; they are its children.
-    uint32_t n_extra = 0;
-    for (uint32_t level = version.top; level; level = levels_[level].below) {
-        const Node& node = tree_.nodes[levels_[level].node];
-        if (node.extra) n_extra += node.n_visible_below + grammar_.is.metadata[node.symbol].visible;
-        else tree_.root = levels_[level].node;
+    pop(version.top, NO_LIMIT);
+    for (const Path& path : ended_) {
+        uint32_t root = NO_LIMIT;
+        const auto first = static_cast<uint32_t>(tree_.children.size());
+        for (const uint32_t node : path.nodes)
+            if (!tree_.nodes[node].extra && root == NO_LIMIT) root = node;
+        if (root == NO_LIMIT) continue;
+        const Node found = tree_.nodes[root];
+        for (size_t i = path.nodes.size(); i-- > 0;) {
+            if (path.nodes[i] != root) {
+                tree_.children.push_back(path.nodes[i]);
+                continue;
+            }
+            for (uint32_t child = 0; child < found.n_children; ++child) {
+                const uint32_t its = tree_.children[found.first_child + child];
+                tree_.children.push_back(its);
+            }
+        }
+        root = tree_.add(found.symbol, found.production, first, found.end);
+        if (!accepted_ || is_better(tree_.root, root)) tree_.root = root;
+        accepted_ = true;
     }
-    tree_.nodes[tree_.root].n_visible_below += n_extra;
 }
 
 }  // namespace s7corpus

@@ -1,109 +1,80 @@
 // One text through the automaton of a tree-sitter grammar, without tree-sitter: for texts that have no error, the same tree.
 //
-// tree-sitter's driver is made for editing: reference counts, error costs, reuse. This one keeps a plain stack for each
-// reading of the text and gives up ("unsure") where tree-sitter would begin to repair, or where it would have to choose between more
-// readings than it follows. So no text is called clean in which tree-sitter finds an error.
+// tree-sitter's driver is made for editing: reference counts, error costs, reuse. This one keeps what decides about texts without an
+// error: a stack that readings of the text share, in which stacks that have come to one state are one (with several links down), and
+// the order in which readings stand, since that settles which of two trees is taken. It gives up ("unsure") where tree-sitter would
+// begin to repair, or where it would drop readings because there are too many. So no text is called clean in which tree-sitter finds an error.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
-#include <utility>
 #include <vector>
 
-#include "cursor.h"
 #include "grammar.h"
+#include "tokens.h"
+#include "tree.h"
 
 namespace s7corpus {
-
-struct Node {
-    uint16_t symbol, production;
-    uint32_t start, end;              // bytes, without what separates it from the node before
-    uint32_t first_child, n_children;  // in `Tree::children`
-    uint32_t n_visible_children, n_visible_below;
-    int32_t precedence;
-    bool extra;
-};
-
-struct Tree {
-    std::vector<Node> nodes;
-    std::vector<uint32_t> children;
-    uint32_t root;
-    std::vector<std::pair<uint32_t, uint32_t>> doubts;  // where two trees were possible, and which one tree-sitter takes is not known here
-};
-
-struct Visible {
-    uint32_t node;
-    uint16_t kind;  // its symbol, or its alias
-    bool is_end;    // for whoever walks
-};
 
 class Reader {
   public:
     explicit Reader(const Language& language);
-    ~Reader();
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
 
-    // Whether the text has no error for sure. Memory: about 25 times the text, kept for the next one.
+    // Whether the text has no error for sure. Memory: about 20 times the text, kept for the next one.
     bool read(const uint8_t* text, uint32_t n_bytes);
 
     const Grammar& grammar() const { return grammar_; }
     const Tree& tree() const { return tree_; }
-    const uint8_t* text() const { return cursor_.text; }
-    // The alias that a node's production gives to its child at `place` among those that are not extra; 0: none.
-    uint16_t alias(const Node& node, uint32_t place) const;
-    // Adds the visible nodes below a node, the last first.
-    void visible_below(uint32_t parent, std::vector<Visible>& out) const;
+    const uint8_t* text() const { return tokens_.text(); }
 
   private:
-    struct Level {  // of a stack; stacks share what lies below
-        uint32_t below, node;
-        int32_t precedence;  // of all trees down to the bottom
+    struct Link {  // one way down from a level: a node, and the level below it
+        uint32_t below, node, next;  // next: another way, or 0
+    };
+    struct Level {
+        Link link;
+        int32_t precedence;  // the highest of all trees down to the bottom
         uint16_t state;
     };
     struct Version {
-        uint32_t top, place, memory;
+        uint32_t top, memory;
         bool halted;
     };
-    struct Token {
-        uint16_t symbol, state;  // in which it was read
-        uint32_t start, end, memory;
-        bool is_external, is_keyword, is_null;
+    struct Path {  // down from a level, while nodes are taken from it
+        uint32_t level, n_left;
+        std::vector<uint32_t> nodes;  // the last first
     };
 
+    uint32_t run_alone(Version& version);
     bool advance(size_t v);
     bool stop(size_t v);
     void condense();
+    uint32_t place(uint32_t level) const { return level ? tree_.nodes[levels_[level].link.node].end : 0; }
     void push(Version& version, uint32_t node, uint16_t state);
-    bool find_token(const Version& version, uint16_t state, Token& token);
-    bool reusable(const Token& token, uint16_t state) const;
-    bool lex(const Version& version, uint16_t state, Token& token);
-    bool scan(uint16_t state, uint32_t memory, Token& token);
-    void cut_keyword(uint16_t state, Token& token);
-    void shift(Version& version, uint16_t next, const Token& token, bool extra);
-    void reduce(Version& version, const Action& action, bool ends_extra);
-    bool merged(size_t v, size_t but);
-    bool same_states(uint32_t a, uint32_t b) const;
+    void shift(Version& version, uint16_t next, uint16_t symbol, const Token& token, bool extra);
+    bool reduce_alone(Version& version, const Action& action, bool ends_extra);
+    void push_made(Version& version, uint32_t made, const Action& action, bool ends_extra);
+    size_t reduce(size_t v, const Action& action, bool ends_extra);
+    void pop(uint32_t level, uint32_t n);
+    void go_down(Path& path, const Link& link) const;
+    uint32_t make(const Path& path, const Action& action, uint32_t end, std::vector<uint32_t>& extras);
     bool is_better(uint32_t kept, uint32_t other);
-    int compare(const Node& a, const Node& b) const;
-    bool same_trees(uint32_t a, uint32_t b) const;
-    bool same_below(uint32_t a, uint32_t b) const;
-    uint32_t remember(const char* bytes, uint32_t n);
+    bool merge(size_t v, size_t other);
+    void add_links(uint32_t level, uint32_t from, uint32_t depth);
+    void add_link(uint32_t level, Link link, uint32_t depth);
+    bool is_equivalent(const Link& a, const Link& b) const;
     void finish(const Version& version);
-    void settle_doubts();
     void drop(size_t v) { versions_.erase(versions_.begin() + static_cast<std::ptrdiff_t>(v)); }
 
     Grammar grammar_;
-    void* scanner_ = nullptr;
-    Cursor cursor_;
+    Tokens tokens_;
     Tree tree_;
     std::vector<Level> levels_;
+    std::vector<Link> links_;  // beyond the first of each level
     std::vector<Version> versions_;
-    std::vector<uint32_t> popped_, extras_, doubts_;
-    std::vector<char> memories_;             // states of the external scanner, one behind the other
-    std::vector<std::pair<uint32_t, uint32_t>> memory_;  // start, length; the first is empty
-    Token cached_;
-    uint32_t cached_place_, cached_memory_;
-    bool has_cached_, accepted_;
+    std::vector<uint32_t> popped_, extras_, other_extras_;
+    std::vector<Path> paths_, ended_;
+    uint32_t n_shared_;  // levels that more than one version has had
+    bool accepted_, gave_up_;
 };
 
 }  // namespace s7corpus

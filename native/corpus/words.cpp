@@ -1,6 +1,5 @@
-// Words, runs of words, measures and hints. The definitions are those of sevenfold.corpus.steps.shingles,
+// Words and runs of words. The definitions are those of sevenfold.corpus.steps.shingles,
 // whose NumPy is the oracle.
-#include <algorithm>
 #include <array>
 
 #include "s7corpus.h"
@@ -74,63 +73,12 @@ void s7_runs(const uint64_t* words, uint64_t n_words, uint64_t length, uint64_t*
     each_run(words, n_words, length, [&](uint64_t hash) { *out++ = hash; });
 }
 
-uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* table, uint32_t bits, uint64_t* out) {
+uint64_t s7_likely_runs(const uint64_t* words, uint64_t n_words, uint64_t length, const uint8_t* tables, uint32_t bits, uint64_t* out) {
+    const uint8_t* second = tables + (uint64_t{1} << bits) / 8;
+    const auto is_marked = [](const uint8_t* table, uint64_t place) { return table[place >> 3] >> (place & 7) & 1; };
     uint64_t n = 0;
     each_run(words, n_words, length, [&](uint64_t hash) {
-        const uint64_t place = hash >> (64 - bits);
-        out[n] = hash;
-        n += table[place >> 3] >> (place & 7) & 1;
+        if (is_marked(tables, hash >> (64 - bits)) && is_marked(second, hash << bits >> (64 - bits))) out[n++] = hash;
     });
     return n;
-}
-
-s7_measures s7_measure(const uint8_t* text, uint64_t n_bytes) {
-    s7_measures m{};
-    uint64_t word = 0, line = 0;  // where they start
-    for (uint64_t i = 0; i < n_bytes; ++i) {
-        const uint8_t code = text[i];
-        m.n_digits += static_cast<uint8_t>(code - '0') < 10;
-        m.n_letters += static_cast<uint8_t>((code | 0x20) - 'a') < 26 || code >= 128;
-        if (code > 32) continue;
-        m.longest_word = std::max(m.longest_word, i - word);
-        word = i + 1;
-        if (code != '\n') continue;
-        ++m.n_lines;
-        m.longest_line = std::max(m.longest_line, i - line);
-        line = i + 1;
-    }
-    m.longest_word = std::max(m.longest_word, n_bytes - word);
-    m.longest_line = std::max(m.longest_line, n_bytes - line);
-    m.n_lines += line < n_bytes || !n_bytes;
-    return m;
-}
-
-namespace {
-bool is_digit(uint8_t code) { return static_cast<uint8_t>(code - '0') < 10; }
-bool is_capital(uint8_t code) { return static_cast<uint8_t>(code - 'A') < 26; }
-bool is_key(uint8_t code) { return VALUES[code] ? code < 128 : code == '/' || code == '+' || code == '=' || code == '-'; }
-}  // namespace
-
-uint32_t s7_hints(const uint8_t* text, uint64_t n_bytes) {
-    uint32_t hints = 0;
-    uint64_t n_digits = 0, n_keys = 0;
-    bool after_quote = false;
-    for (uint64_t i = 0; i < n_bytes; ++i) {
-        const uint8_t code = text[i];
-        if (is_digit(code)) {
-            if (++n_digits >= 16) hints |= S7_SIXTEEN_DIGITS;
-            if (i >= 2 && is_capital(text[i - 1]) && is_capital(text[i - 2])) hints |= S7_CAPITALS_AND_DIGIT;
-        } else if (code != ' ' && code != '-') {
-            n_digits = 0;
-        }
-        if (code == '"' || code == '\'') {
-            if (after_quote && n_keys >= 20) hints |= S7_QUOTED_KEY;
-            after_quote = true, n_keys = 0;
-        } else if (is_key(code)) {
-            ++n_keys;
-        } else {
-            after_quote = false;
-        }
-    }
-    return hints;
 }

@@ -11,7 +11,7 @@ from sevenfold.core import documents
 from sevenfold.corpus.gather import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.sources import READERS, records, stdlib
-from sevenfold.corpus.steps import decode
+from sevenfold.corpus.steps import measures
 from sevenfold.tokenizer import router, shards
 
 PAGE = (Path(__file__).parents[2] / "specs" / "dataset.md").read_text()
@@ -69,7 +69,7 @@ def test_split_rule_as_written() -> None:
 def test_allowed_controls() -> None:
     named = {"TAB": "\t", "LF": "\n", "FF": "\f", "CR": "\r"}
     assert all(name in REASONS["forbidden_control"] for name in named)
-    assert set(named.values()) == set(decode.ALLOWED_CONTROLS)
+    assert set(named.values()) == set(measures.ALLOWED_CONTROLS)
 
 
 def test_token_file_header() -> None:

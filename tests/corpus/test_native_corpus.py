@@ -25,10 +25,10 @@ from sevenfold.corpus.sources.found import language_of
 from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import evalhashes, functions, shingles, syntax
 from sevenfold.corpus.steps.measures import measure, measure_in_numpy
-from sevenfold.corpus.steps.secrets import PERSONAL, SECRETS
 from sevenfold.recipe.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
+TEXTS = Path(__file__).with_name("test_native_texts.py")
 needs_library = pytest.mark.skipif(native.library() is None, reason="native/corpus is not built here")
 FORGET = (native.library, syntax.reader, functions._roles)
 # One text of each language that the repository has none of.
@@ -137,25 +137,6 @@ def as_numbers(found: native.Measures) -> dict[str, int]:
 @settings(max_examples=300, deadline=None)
 def test_measures_are_those_of_numpy(data: bytes) -> None:
     assert as_numbers(measure(data)) == as_numbers(measure_in_numpy(data))
-
-
-@needs_library
-@given(
-    st.lists(
-        st.sampled_from((*"0459 -=\"'DEFRaz\n.", "token", "4111 1111", "DE44 5001", "abcdefghij")),
-        max_size=60,
-    )
-)
-@settings(max_examples=500, deadline=None)
-def test_a_pattern_without_its_hint_cannot_match(pieces: list[str]) -> None:
-    data = "".join(pieces).encode()
-    for pattern in (*SECRETS, *PERSONAL):
-        if pattern.hints and pattern.regex.search(data):
-            assert pattern.hints & native.hints(data)
-    assert native.hints(b"4111-1111 11111111") == native.SIXTEEN_DIGITS
-    assert native.hints(b"411 1111 1111 1111 x DE4") == native.CAPITALS_AND_DIGIT
-    assert native.hints(b"'%s'" % (b"ab" * 10)) == native.QUOTED_KEY
-    assert native.hints(b"'%s." % (b"ab" * 10)) == 0
 
 
 @needs_library
@@ -277,7 +258,8 @@ import pytest
 from sevenfold.corpus import native
 native.LIBRARY = Path(sys.argv[1])
 assert native.library() is not None
-sys.exit(pytest.main([sys.argv[2], "-q", "-m", "not slow", "-k", "damage or clean or functions or words or measures"]))
+chosen = "damage or clean or functions or words or measures or hints or needles or lines or plain or visits"
+sys.exit(pytest.main([*sys.argv[2:], "-q", "-m", "not slow", "-k", chosen]))
 """
 
 
@@ -290,7 +272,7 @@ def test_under_sanitizers(tmp_path: Path) -> None:
     asan = subprocess.run(["g++", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
     environment = os.environ | {"LD_PRELOAD": asan.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run(
-        [sys.executable, "-c", UNDER_SANITIZERS, tmp_path / "libs7corpus.so", __file__],
+        [sys.executable, "-c", UNDER_SANITIZERS, tmp_path / "libs7corpus.so", __file__, TEXTS],
         env=environment,
         cwd=ROOT,
         capture_output=True,

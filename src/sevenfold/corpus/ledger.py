@@ -8,9 +8,9 @@ Format: specs/dataset.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sevenfold.core.documents import Columns
 from sevenfold.core.errors import SevenfoldError
@@ -99,9 +99,8 @@ LEDGER_COLUMNS: Columns = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerRow:
-    """One document seen. `split` is "" unless kept, `reason` "" when kept, `sha256` "" if unread."""
+class LedgerRow(NamedTuple):
+    """One document seen; fields: `LEDGER_COLUMNS`. `split` is "" unless kept, `reason` "" when kept, `sha256` "" if unread."""
 
     source: str
     version: str
@@ -116,10 +115,6 @@ class LedgerRow:
     status: Literal["kept", "dropped"]
     reason: Reason | Literal[""]
 
-    def values(self) -> tuple[str | int, ...]:
-        """The row in the order of `LEDGER_COLUMNS`."""
-        return tuple(getattr(self, name) for name in LEDGER_COLUMNS)
-
 
 @dataclass
 class Count:
@@ -128,21 +123,37 @@ class Count:
     n_documents: int = 0
     n_bytes: int = 0
 
-    def add(self, n_bytes: int) -> None:
-        """Count one document more."""
-        self.n_documents += 1
+    def add(self, n_bytes: int, n_documents: int = 1) -> None:
+        """Count one document more, or some that have so many bytes together."""
+        self.n_documents += n_documents
         self.n_bytes += n_bytes
 
 
-def summarise(rows: Iterable[LedgerRow]) -> list[Json]:
+Condensed = Sequence[tuple[LedgerRow, Count]]
+
+
+def condense(rows: Iterable[LedgerRow]) -> Condensed:
+    """Rows that differ in nothing but path, bytes and hash, as the first of them and their count."""
+    found: dict[tuple[str | int, ...], tuple[LedgerRow, Count]] = {}
+    for row in rows:
+        # All but path, n_bytes and sha256.
+        key = row[:2] + row[3:6] + row[8:]
+        known = found.get(key)
+        if known is None:
+            known = found[key] = (row, Count())
+        known[1].add(row.n_bytes)
+    return list(found.values())
+
+
+def summarise(rows: Condensed) -> list[Json]:
     """Documents and bytes per (source, version, licence, domain): seen, per split, per reason. Sorted."""
     groups: dict[tuple[str, ...], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     evidence: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for row in rows:
+    for row, count in rows:
         key = (row.source, row.version, row.licence, row.domain)
         evidence[key].add(row.licence_evidence)
         for name in ("seen", row.split or row.reason):
-            groups[key][name].add(row.n_bytes)
+            groups[key][name].add(count.n_bytes, count.n_documents)
     return [
         {
             **dict(zip(("source", "version", "licence", "domain"), key, strict=True)),
@@ -156,11 +167,11 @@ def summarise(rows: Iterable[LedgerRow]) -> list[Json]:
     ]
 
 
-def tally(rows: Iterable[LedgerRow]) -> list[Json]:
+def tally(rows: Condensed) -> list[Json]:
     """Documents and bytes per (domain, language, licence): kept, and dropped by reason. Sorted."""
     groups: dict[tuple[str, str, str], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
-    for row in rows:
-        groups[row.domain, row.language, row.licence][row.reason].add(row.n_bytes)
+    for row, count in rows:
+        groups[row.domain, row.language, row.licence][row.reason].add(count.n_bytes, count.n_documents)
     return [
         {
             **dict(zip(("domain", "language", "licence"), key, strict=True)),
@@ -171,9 +182,7 @@ def tally(rows: Iterable[LedgerRow]) -> list[Json]:
     ]
 
 
-def reconcile(
-    seen: Mapping[tuple[str, str], Count], rows: Iterable[LedgerRow], written: Mapping[str, Count]
-) -> None:
+def reconcile(seen: Mapping[tuple[str, str], Count], rows: Condensed, written: Mapping[str, Count]) -> None:
     """Check that in = kept + every named drop, per source and licence, and that what was kept was written.
 
     Args:
@@ -186,7 +195,7 @@ def reconcile(
     """
     decided: dict[tuple[str, str], Count] = defaultdict(Count)
     kept: dict[str, Count] = defaultdict(Count)
-    for row in rows:
+    for row, count in rows:
         is_kept = row.status == "kept" and row.split and not row.reason
         is_dropped = row.status == "dropped" and not row.split and row.reason in REASONS
         if not (is_kept or is_dropped):
@@ -194,9 +203,9 @@ def reconcile(
                 f"status {row.status!r}, split {row.split!r} and reason {row.reason!r} contradict each other",
                 where=f"{row.source}: {row.path}",
             )
-        decided[row.source, row.licence].add(row.n_bytes)
+        decided[row.source, row.licence].add(count.n_bytes, count.n_documents)
         if row.split:
-            kept[row.split].add(row.n_bytes)
+            kept[row.split].add(count.n_bytes, count.n_documents)
     _require_equal("seen", seen, decided)
     _require_equal("written", written, kept)
 

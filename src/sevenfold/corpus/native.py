@@ -1,4 +1,5 @@
-"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars three times as fast as tree-sitter.
+"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars three times as fast as tree-sitter;
+what is in a text, in one pass.
 
 Nothing depends on it but time. Where the library is not built or not sure, the same is asked of NumPy and of tree-sitter itself;
 tests hold both to the same answers.
@@ -8,20 +9,24 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Mapping
-from ctypes import POINTER, c_char_p, c_int32, c_uint8, c_uint32, c_uint64, c_void_p
-from functools import cache
+import re
+import weakref
+from collections.abc import Iterable, Mapping
+from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint32, c_uint64, c_void_p
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
-ABI = 1
+ABI = 2
 _NO_MEMORY = -1
-SURE, DOUBTFUL, SHAPE_DOUBTFUL = range(3)
 
 
 class _Parts(ctypes.Structure):
@@ -31,17 +36,17 @@ class _Parts(ctypes.Structure):
         ("n", c_int32),
         ("bytes", POINTER(c_uint8)),
         ("ends", POINTER(c_uint32)),
-        ("doubts", POINTER(c_uint8)),
         ("n_bytes", c_uint64),
     ]
+
+
+_MEASURES = ("n_letters", "n_digits", "n_controls", "longest_word", "n_lines", "longest_line")
 
 
 class Measures(ctypes.Structure):
     """s7_measures of native/corpus/s7corpus.h."""
 
-    _fields_ = [
-        (name, c_uint64) for name in ("n_letters", "n_digits", "longest_word", "n_lines", "longest_line")
-    ]
+    _fields_ = [(name, c_uint64) for name in _MEASURES]
 
 
 _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
@@ -55,7 +60,14 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_runs": (None, (c_void_p, c_uint64, c_uint64, c_void_p)),
     "s7_likely_runs": (c_uint64, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint32, c_void_p)),
     "s7_measure": (Measures, (c_char_p, c_uint64)),
+    "s7_distinct_lines": (c_int64, (c_char_p, c_uint64)),
     "s7_hints": (c_uint32, (c_char_p, c_uint64)),
+    "s7_needles_new": (c_void_p, (c_char_p, c_void_p, c_uint32)),
+    "s7_needles_delete": (None, (c_void_p,)),
+    "s7_needles_in": (c_uint64, (c_void_p, c_char_p, c_uint64)),
+    "s7_visits": (c_int64, (c_void_p, c_char_p, c_uint64, c_void_p, c_void_p)),
+    "s7_plain_text": (c_uint64, (c_char_p, c_uint64, c_void_p)),
+    "s7_needles_windows": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
 }
 
 
@@ -104,14 +116,12 @@ class Reader:
         n: int = self._library.s7_n_nodes(self._handle)
         return n
 
-    def find_functions(self, roles: bytes, min_nodes: int) -> list[tuple[int, bytes]]:
-        """Of each function in the last text: whether its tree may be another than tree-sitter's (DOUBTFUL), and even its shape
-        (SHAPE_DOUBTFUL); its shape, as `hashed` takes it. `roles`: a byte for each symbol."""
+    def find_functions(self, roles: bytes, min_nodes: int) -> list[bytes]:
+        """Shape of each function in the last text, as `hashed` takes it. `roles`: a byte for each symbol."""
         found = self._library.s7_find_functions(self._handle, roles, min_nodes)
         n = _checked(found.n)
         starts, data = [0, *found.ends[:n]], ctypes.string_at(found.bytes, found.n_bytes)
-        shapes = (data[start:end] for start, end in pairwise(starts))
-        return list(zip(found.doubts[:n], shapes, strict=True))
+        return [data[start:end] for start, end in pairwise(starts)]
 
     def write_function(self, i: int) -> tuple[int, bytes]:
         """How many parts function `i` of those found has, and the parts as `hashed` takes them."""
@@ -133,14 +143,113 @@ def hashed(tag: str, parts: bytes) -> str:
     return hashlib.sha256(len(head).to_bytes(8, "big") + head + parts).hexdigest()
 
 
-ALL_HINTS = SIXTEEN_DIGITS, CAPITALS_AND_DIGIT, QUOTED_KEY = 1, 2, 4
+ALL_HINTS = CARD, ACCOUNT, ASSIGNED_KEY, ADDRESS, PLUS_DIGIT = 1, 2, 4, 8, 16
 
 
 def hints(text: bytes) -> int:
     """Bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
 
-    SIXTEEN_DIGITS: 16 digits with nothing but spaces and hyphens among them. CAPITALS_AND_DIGIT: two capitals before a digit.
-    QUOTED_KEY: 20 letters, digits or `_/+=-` in quotes.
+    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all, or none. ACCOUNT: two capitals,
+    two digits, three groups of four of both, with a space before each or none. ASSIGNED_KEY: in quotes, behind a colon or an equals
+    sign, 20 letters, digits or `_/+=-`. ADDRESS: an @ behind one of these or a %. PLUS_DIGIT: a digit behind a +.
     """
     fast = library()
     return sum(ALL_HINTS) if fast is None else int(fast.s7_hints(text, len(text)))
+
+
+def distinct_lines(text: bytes) -> int:
+    """Bytes of the lines of a text, without their ends, each that stands there more than once counted once."""
+    fast = library()
+    if fast is None:
+        return sum(map(len, set(text.split(b"\n"))))
+    return _checked(fast.s7_distinct_lines(text, len(text)))
+
+
+class Automaton:
+    """Tables that lead a text from state to state, byte by byte.
+
+    Args:
+        next_: row * 256 + byte -> state. rows: state -> row. features: state -> what is seen there, or less than 0.
+
+    Raises:
+        SevenfoldError: a row or a state that is not there.
+    """
+
+    def __init__(self, next_: ArrayLike, rows: ArrayLike, features: ArrayLike) -> None:
+        tables = np.asarray(next_, np.uint32), np.asarray(rows, np.uint32), np.asarray(features, np.int32)
+        n_states = min(len(tables[1]), len(tables[2]))
+        if tables[0].max() >= n_states or tables[1].max() * np.uint64(256) >= len(tables[0]) - 255:
+            raise SevenfoldError("a table that leads out of itself", where="automaton")
+        self._tables = tables  # contiguous, and kept while they are pointed at
+        self._struct = (c_void_p * 3)(*(table.ctypes.data for table in tables))
+
+    def visits(self, fast: ctypes.CDLL, text: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """int64[F], f32[F]: features that a text shows, in the order in which they are first seen, and how often."""
+        features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.float32)
+        n = _checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
+        return features[:n], counts[:n]
+
+
+def plain_text(text: str) -> str | None:
+    """`licences.notices.normalise` of a text in ASCII; None for another, and where the library is not built."""
+    fast = library()
+    if fast is None or not text.isascii():
+        return None
+    out = np.empty(len(text), np.uint8)
+    n = fast.s7_plain_text(text.encode(), len(text), out.ctypes.data)
+    return out[:n].tobytes().decode()
+
+
+class Needles:
+    """Strings that are looked for together, ASCII letters of either case: at most 64, in lower case, of three bytes or more.
+
+    Raises:
+        SevenfoldError: no memory, or other strings (a defect of the caller).
+    """
+
+    def __init__(self, needles: Iterable[bytes]) -> None:
+        self._needles = tuple(needles)
+        self._regex = re.compile(b"|".join(map(re.escape, self._needles)))
+
+    @cached_property
+    def _handle(self) -> int:
+        fast, lengths = library(), (c_uint32 * len(self._needles))(*map(len, self._needles))
+        handle = fast and fast.s7_needles_new(b"".join(self._needles), lengths, len(lengths))
+        if not fast or not handle:
+            raise SevenfoldError("no memory, or strings of another kind", where=repr(self._needles))
+        weakref.finalize(self, fast.s7_needles_delete, handle)
+        return int(handle)
+
+    def mask(self, needles: Iterable[bytes]) -> int:
+        """The bits of some of them."""
+        return sum(1 << self._needles.index(needle) for needle in needles)
+
+    def bits(self, text: bytes) -> int:
+        """Which of them a text has: bit i for needle i."""
+        fast = library()
+        if fast is None:
+            lowered = text.lower()
+            return sum(1 << i for i, needle in enumerate(self._needles) if needle in lowered)
+        found: int = fast.s7_needles_in(self._handle, text, len(text))
+        return found
+
+    def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
+        """(start, end) of their surroundings, `reach` bytes before and behind, in order; those that meet are one.
+
+        The last may end behind the text. Behind a needle the next is looked for: none may start in another.
+        """
+        fast = library()
+        if fast is None:
+            return self._windows_by_regex(text.lower(), reach)
+        found = np.empty((len(text) // reach + 2, 2), np.uint64)
+        n = fast.s7_needles_windows(self._handle, text, len(text), reach, found.ctypes.data)
+        return [(start, end) for start, end in found[:n].tolist()]
+
+    def _windows_by_regex(self, lowered: bytes, reach: int) -> list[tuple[int, int]]:
+        spans: list[tuple[int, int]] = []
+        for match in self._regex.finditer(lowered):
+            start, end = max(0, match.start() - reach), match.end() + reach
+            if spans and start <= spans[-1][1]:
+                start = spans.pop()[0]
+            spans.append((start, end))
+        return spans

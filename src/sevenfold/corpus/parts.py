@@ -9,7 +9,7 @@ all that decides its bytes, so a run that was killed takes up the parts whose ke
     .parquet  ledger rows of all documents of the part; duplicates and splits are not known yet
     .json     key, names that the index refers to, findings
 
-Memory: one part's documents, and one part's shingles.
+Memory: one part's documents, and one batch of shingles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 
 from sevenfold.core.documents import write_rows
 from sevenfold.core.errors import storage
-from sevenfold.core.files import read_json, write_bytes, write_json
+from sevenfold.core.files import atomic_writer, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
@@ -41,6 +41,7 @@ from sevenfold.recipe.schema import CorpusSpec
 PART_BYTES = 16 << 20
 PART_DOCUMENTS = 4096
 _SHINGLE_BATCH = 1 << 20  # shingles handed to MinHash at a time
+_TEXTS_AT_A_TIME = 64  # joined before they are written
 FORMAT = 1
 
 INDEX = np.dtype(
@@ -146,8 +147,7 @@ def make_part(task: Task) -> None:
     """
     spec = task.spec
     steps, settings = switched_on(spec.steps), _settings(spec, task.base)
-    part = _Part()
-    sets: list[np.ndarray] = []
+    part, bands = _Part(), _Bands()
     for found, judgement in task.documents:
         reason: Reason | None = found.problem or judgement.reason
         text = Text(found, found.data or b"", found.language, found.origin.domain)
@@ -156,10 +156,10 @@ def make_part(task: Task) -> None:
         reason = reason or apply(text, steps, settings)
         part.add(text, judgement, reason)
         if reason is None and spec.steps.near_duplicates:
-            sets.append(_shingles(text.words_W, spec.steps.near_duplicates.shingle))
+            bands.add(_shingles(text.words_W, spec.steps.near_duplicates.shingle))
     stem = task.stem
     if spec.steps.near_duplicates:
-        _write_array(stem.with_suffix(".bands"), _bands(sets))
+        _write_array(stem.with_suffix(".bands"), bands.all())
     part.write(stem, task.key)
 
 
@@ -178,14 +178,30 @@ def _shingles(words: np.ndarray, n: int) -> np.ndarray:
     return unique(ngram_hashes(words, max(1, min(n, len(words)))))
 
 
-def _bands(sets: list[np.ndarray]) -> np.ndarray:
-    batches, first, n_shingles = [], 0, 0
-    for place, shingles in enumerate(sets, start=1):
-        n_shingles += len(shingles)
-        if n_shingles >= _SHINGLE_BATCH or place == len(sets):
-            batches.append(near.bands(sets[first:place]))
-            first, n_shingles = place, 0
-    return np.concatenate(batches, axis=1) if batches else np.empty((near.N_BANDS, 0), np.uint64)
+class _Bands:
+    """Band keys of the documents of a part; the shingles of a batch are held, no more."""
+
+    def __init__(self) -> None:
+        self._batches: list[np.ndarray] = []
+        self._sets: list[np.ndarray] = []
+        self._n_shingles = 0
+
+    def add(self, shingles: np.ndarray) -> None:
+        """The next document's."""
+        self._sets.append(shingles)
+        self._n_shingles += len(shingles)
+        if self._n_shingles >= _SHINGLE_BATCH:
+            self._sketch()
+
+    def _sketch(self) -> None:
+        self._batches.append(near.bands(self._sets))
+        self._sets, self._n_shingles = [], 0
+
+    def all(self) -> np.ndarray:
+        """u64[B, D]."""
+        if self._sets:
+            self._sketch()
+        return np.concatenate([np.empty((near.N_BANDS, 0), np.uint64), *self._batches], axis=1)
 
 
 class _Part:
@@ -228,9 +244,11 @@ class _Part:
 
     def write(self, stem: Path, key: str) -> None:
         """Write the files."""
-        write_bytes(stem.with_suffix(".texts"), b"".join(self._texts))
+        with atomic_writer(stem.with_suffix(".texts")) as file:
+            for first in range(0, len(self._texts), _TEXTS_AT_A_TIME):
+                file.write(b"".join(self._texts[first : first + _TEXTS_AT_A_TIME]))
         _write_array(stem.with_suffix(".index"), np.array(self._index, INDEX))
-        write_rows(stem.with_suffix(".parquet"), LEDGER_COLUMNS, (row.values() for row in self._rows))
+        write_rows(stem.with_suffix(".parquet"), LEDGER_COLUMNS, self._rows)
         findings: list[Json] = [[n, f.step, f.kind, f.detail, f.n] for n, f in self._findings]
         names = {kind: list(codes) for kind, codes in self._names.items()}
         write_json(stem.with_suffix(".json"), {"key": key, "findings": findings, **names})
@@ -258,8 +276,8 @@ def ledger_row(text: Text, judgement: Judgement, reason: Reason | None) -> Ledge
 def settle(row: LedgerRow, reason: Reason | None, split: Any) -> LedgerRow:
     """The row of a document that its part kept, with what all documents together decide."""
     if reason:
-        return replace(row, split="", status="dropped", reason=reason)
-    return replace(row, split=split)
+        return row._replace(split="", status="dropped", reason=reason)
+    return row._replace(split=split)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

@@ -33,8 +33,10 @@ from sevenfold.corpus.gather import Gathered
 from sevenfold.corpus.ledger import (
     LEDGER_COLUMNS,
     REASONS,
+    Condensed,
     Count,
     LedgerRow,
+    condense,
     reconcile,
     summarise,
     tally,
@@ -90,21 +92,20 @@ def run(job: Job) -> StageResult:
         job.progress.start("corpus: writing", None, "files")
         for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
             write_documents(directory / name, _counted(gathered, split, written))
-        write_rows(
-            directory / LEDGER, LEDGER_COLUMNS, (row.values() for row in _settled(gathered, work, n_parts))
-        )
+        write_rows(directory / LEDGER, LEDGER_COLUMNS, _settled(gathered, work, n_parts))
         outputs = [TRAIN, HELDOUT, LEDGER]
         (directory / FINDINGS).unlink(missing_ok=True)
         if spec.steps != StepsSpec():
             write_rows(directory / FINDINGS, FINDING_COLUMNS, _findings(gathered, work, n_parts))
             outputs.append(FINDINGS)
         job.progress.start("corpus: counting", None, "files")
-        facts = _facts(directory, spec, written) | gathered.facts()
+        ledger = condense(ledger_rows(directory / LEDGER))
+        facts = _facts(directory, spec, written, ledger) | gathered.facts()
     finally:
         gathered.close()
     for split in ("train", "heldout"):
         written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
-    reconcile(arrivals.seen, ledger_rows(directory / LEDGER), written)
+    reconcile(arrivals.seen, ledger, written)
     parts.remove_all(work)
     job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
     tools = {
@@ -155,7 +156,7 @@ def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
 def ledger_rows(path: Path) -> Iterator[LedgerRow]:
     """Rows of a ledger, streamed. Raises StorageError."""
     for values in read_rows(path, LEDGER_COLUMNS):
-        yield LedgerRow(**dict(zip(LEDGER_COLUMNS, values, strict=True)))
+        yield LedgerRow._make(values)
 
 
 def _found(spec: CorpusSpec, base: Path) -> Iterator[Found]:
@@ -206,7 +207,8 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
 
 def _counted(gathered: Gathered, split: Any, written: dict[str, Count]) -> Iterator[Document]:
     for document in gathered.documents(split):
-        written[split].add(len(document.text.encode()))
+        text = document.text
+        written[split].add(len(text) if text.isascii() else len(text.encode()))
         yield document
 
 
@@ -275,8 +277,12 @@ def _listed(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
 
 
-def _facts(directory: Path, spec: CorpusSpec, written: dict[str, Count]) -> dict[str, Json]:
-    reasons = Counter(row.reason for row in ledger_rows(directory / LEDGER))
+def _facts(
+    directory: Path, spec: CorpusSpec, written: dict[str, Count], ledger: Condensed
+) -> dict[str, Json]:
+    reasons: Counter[str] = Counter()
+    for row, count in ledger:
+        reasons[row.reason] += count.n_documents
     facts: dict[str, Json] = {
         "python_version": platform.python_version(),
         "n_seen": reasons.total(),
@@ -286,8 +292,8 @@ def _facts(directory: Path, spec: CorpusSpec, written: dict[str, Count]) -> dict
         "bytes_train": written["train"].n_bytes,
         "bytes_heldout": written["heldout"].n_bytes,
         "dropped": {reason: reasons[reason] for reason in REASONS if reasons[reason]},
-        "groups": summarise(ledger_rows(directory / LEDGER)),
-        "languages": tally(ledger_rows(directory / LEDGER)),
+        "groups": summarise(ledger),
+        "languages": tally(ledger),
         "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT)),
         "steps": [step.name for step in switched_on(spec.steps)],
         "mix": dict(spec.mix),

@@ -9,29 +9,43 @@ BSD-3-Clause) is not counted again.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
+import numpy as np
+
 from sevenfold.core.errors import UsageError
+from sevenfold.corpus.steps.shingles import ngram_hashes, unique, word_hashes
 
 WORDS_IN_A_GRAM = 6
 MIN_SHARE = 0.75
 MIN_NEW = 0.25  # of its 6-grams that no better licence explains
 
-_WORD = re.compile(r"[a-z0-9]+")
 # How `identify` names the GNU licences says nothing of later versions; a bare text allows none.
 _ONLY = {"GPL-2.0", "GPL-3.0", "LGPL-2.1", "LGPL-3.0", "AGPL-3.0"}
 
 
-def grams(text: str) -> set[str]:
-    """The word 6-grams of a text, case and punctuation aside."""
-    words = _WORD.findall(text.lower())
-    return {" ".join(words[i : i + WORDS_IN_A_GRAM]) for i in range(len(words) - WORDS_IN_A_GRAM + 1)}
+def grams(text: str) -> np.ndarray:
+    """u64[G], ascending: hashes of the word 6-grams of a text, case and punctuation aside.
+
+    Words are runs of ASCII letters and digits: what separates words here and not in `shingles` is taken out first.
+    """
+    separated = text.lower().encode("ascii", "replace").replace(b"_", b" ")
+    return unique(ngram_hashes(word_hashes(separated), WORDS_IN_A_GRAM))
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """Legend: K known 6-grams, L licences."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]  # 6-grams of each licence
+    grams_K: np.ndarray  # u64, ascending  # noqa: N815 - shape suffix
+    owners_KL: np.ndarray  # bool: which licences hold it  # noqa: N815 - shape suffix
 
 
 @cache
-def _library() -> tuple[dict[str, list[str]], dict[str, int]]:
-    """6-gram -> licences that hold it; licence -> number of its 6-grams."""
+def _library() -> _Library:
     try:
         from identify.vendor.licenses import LICENSES
     except ImportError as error:
@@ -39,32 +53,30 @@ def _library() -> tuple[dict[str, list[str]], dict[str, int]]:
             f"licence texts need identify, which is not installed ({error})",
             remedy="pip install 'sevenfold[train]'",
         ) from error
-    owners: dict[str, list[str]] = {}
-    sizes = {}
-    for name, text in LICENSES:
-        found = grams(re.sub(r"\[[a-z ]+\]|copyright \(c\)", " ", text.lower()))
-        sizes[name] = len(found)
-        for gram in found:
-            owners.setdefault(gram, []).append(name)
-    return owners, sizes
+    found = [grams(re.sub(r"\[[a-z ]+\]|copyright \(c\)", " ", text.lower())) for _, text in LICENSES]
+    known = unique(np.concatenate(found))
+    owners = np.stack([np.isin(known, held, assume_unique=True) for held in found], axis=1)
+    return _Library(tuple(name for name, _ in LICENSES), tuple(map(len, found)), known, owners)
 
 
 @lru_cache(maxsize=256)
 def find_texts(text: str) -> tuple[str, ...]:
     """SPDX identifiers of the licences that are written out in `text`, best match first."""
-    owners, sizes = _library()
-    held = {gram: owners[gram] for gram in grams(text) if gram in owners}
-    counts = Counter(name for names in held.values() for name in names)
-    shares = {name: n / sizes[name] for name, n in counts.items()}
+    known, held = _library(), grams(text)
+    places = np.searchsorted(known.grams_K, held)
+    places = places[known.grams_K[np.minimum(places, len(known.grams_K) - 1)] == held]
+    if len(places) < MIN_SHARE * min(known.sizes):
+        return ()
+    owners = known.owners_KL[places]  # of the 6-grams that no better licence explains so far
+    shares = [int(n) / size for n, size in zip(owners.sum(axis=0), known.sizes, strict=True)]
     found: list[str] = []
-    for name in sorted(shares, key=lambda name: (-shares[name], -sizes[name], name)):
-        if shares[name] < MIN_SHARE:
+    for i in sorted(range(len(shares)), key=lambda i: (-shares[i], -known.sizes[i], known.names[i])):
+        if shares[i] < MIN_SHARE:
             break
-        mine = [gram for gram, names in held.items() if name in names]
-        if len(mine) >= MIN_NEW * sizes[name]:
-            found.append(_exact(name, text))
-            for gram in mine:
-                del held[gram]
+        mine = owners[:, i]
+        if mine.sum() >= MIN_NEW * known.sizes[i]:
+            found.append(_exact(known.names[i], text))
+            owners = owners[~mine]
     return tuple(found)
 
 

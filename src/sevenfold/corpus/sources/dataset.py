@@ -27,7 +27,7 @@ def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[
     origin, root = origin_of(source, keys), base / source.path
     if root.is_dir():
         wants = chooser(source.include or _DEFAULT)
-        files = list(walk_tree(root, lambda path: wants(str(path)), frozenset()))
+        files = list(walk_tree(root, wants, frozenset()))
     else:
         files = [(PurePosixPath(source.path).name, root)]
     for name, file in files:

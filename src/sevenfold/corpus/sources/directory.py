@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sevenfold.corpus.sources.found import Found, Origin, read_file
 from sevenfold.corpus.sources.tree import glob_matches, glob_parts, walk_tree
@@ -22,8 +22,9 @@ def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Itera
         domain=source.domain,
     )
 
-    def wanted(path: PurePosixPath) -> bool:
-        return any(glob_matches(path.parts, pattern) for pattern in patterns)
+    def wanted(path: str) -> bool:
+        parts = tuple(path.split("/"))
+        return any(glob_matches(parts, pattern) for pattern in patterns)
 
     for path, file in walk_tree(base / source.path, wanted, frozenset()):
         yield with_own_licence(read_file(origin, path, file, max_bytes))

@@ -27,9 +27,16 @@ LANGUAGES = {
 }
 
 
+def name_of(path: str) -> str:
+    """`PurePosixPath(path).name`, which takes long to make."""
+    name = path.rpartition("/")[2]
+    return name if name not in ("", ".") else PurePosixPath(path).name
+
+
 def language_of(path: str) -> str:
     """Language by file extension, "unknown" when the table has none."""
-    return LANGUAGES.get(PurePosixPath(path).suffix.lower(), "unknown")
+    name, dot, ending = name_of(path).rpartition(".")
+    return LANGUAGES.get(dot + ending.lower(), "unknown") if name else "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

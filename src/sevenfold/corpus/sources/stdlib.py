@@ -36,8 +36,9 @@ def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[F
         domain=source.domain,
     )
 
-    def wanted(path: PurePosixPath) -> bool:
-        return path.suffix == ".py" and not fnmatch.fnmatchcase(path.name, STDLIB_EXCLUDED_FILES)
+    def wanted(path: str) -> bool:
+        name = PurePosixPath(path)
+        return name.suffix == ".py" and not fnmatch.fnmatchcase(name.name, STDLIB_EXCLUDED_FILES)
 
     for path, file in walk_tree(root, wanted, STDLIB_EXCLUDED_DIRECTORIES):
         yield read_file(origin, path, file, max_bytes)

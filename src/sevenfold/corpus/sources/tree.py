@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -62,11 +63,12 @@ def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def walk_tree(
-    root: Path, wanted: Callable[[PurePosixPath], bool], excluded: frozenset[str]
+    root: Path, wanted: Callable[[str], bool], excluded: frozenset[str]
 ) -> Iterator[tuple[str, Path]]:
     """Regular files under `root` as (path for the ledger, file), by path compared as bytes.
 
-    A link to a directory is not entered; a link to a file counts only when it ends inside `root`.
+    A link to a directory is not entered; a link to a file counts only when it ends inside `root`. `wanted` is asked of paths
+    below it.
     """
     if not root.is_dir():
         raise StorageError(
@@ -80,23 +82,28 @@ def walk_tree(
         raise storage_error(error)
 
     real_root = root.resolve()
-    files: list[tuple[bytes, Path]] = []
+    files: list[tuple[bytes, str]] = []
     for directory, subdirectories, names in os.walk(root, onerror=refuse):
         subdirectories[:] = [name for name in subdirectories if name not in excluded]
+        below = Path(directory).relative_to(root).as_posix()
         for name in names:
-            file = Path(directory, name)
-            relative = file.relative_to(root)
-            if wanted(PurePosixPath(relative.as_posix())) and _is_inside(file, real_root):
-                files.append((os.fsencode(relative.as_posix()), file))
+            relative = name if below == "." else f"{below}/{name}"
+            file = f"{directory.rstrip('/')}/{name}"
+            if wanted(relative) and _is_inside(file, real_root):
+                files.append((os.fsencode(relative), file))
     for key, file in sorted(files):
-        yield key.decode("utf-8", "backslashreplace"), file
+        yield key.decode("utf-8", "backslashreplace"), Path(file)
 
 
-def _is_inside(file: Path, real_root: Path) -> bool:
-    if not file.is_symlink():
-        return file.is_file()
+def _is_inside(file: str, real_root: Path) -> bool:
     try:
-        target = file.resolve(strict=True)
+        mode = os.lstat(file).st_mode
+    except (FileNotFoundError, NotADirectoryError):  # gone since it was listed
+        return False
+    if not stat.S_ISLNK(mode):
+        return stat.S_ISREG(mode)
+    try:
+        target = Path(file).resolve(strict=True)
     except (OSError, RuntimeError):  # a dangling link, or a loop of links
         return False
     return target.is_relative_to(real_root) and target.is_file()

@@ -5,10 +5,6 @@ from __future__ import annotations
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps.text import Settings, Text
 
-# A text file may hold these; any other C0 control marks binary data, or moves a terminal's cursor (CM-1).
-ALLOWED_CONTROLS = "\t\n\f\r"
-_FORBIDDEN = bytes(code for code in range(32) if chr(code) not in ALLOWED_CONTROLS)
-
 
 def decode(text: Text, settings: Settings) -> Reason | None:
     """Refuse what is empty, too small, not UTF-8, or holds control characters."""
@@ -22,4 +18,4 @@ def decode(text: Text, settings: Settings) -> Reason | None:
     except UnicodeDecodeError:
         return "not_utf8"
     # Below 0x80 every byte of UTF-8 is a character of its own.
-    return "forbidden_control" if len(data.translate(None, _FORBIDDEN)) != len(data) else None
+    return "forbidden_control" if text.measures.n_controls else None

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from sevenfold.core.hashing import digest
-from sevenfold.corpus.native import SHAPE_DOUBTFUL, hashed
+from sevenfold.corpus.native import hashed
 from sevenfold.corpus.steps.syntax import parser, reader
 from sevenfold.corpus.steps.text import need
 
@@ -129,12 +129,8 @@ def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
     if fast is None or not fast.is_clean(data):
         return None
     found = set()
-    for i, (doubt, kinds) in enumerate(fast.find_functions(_roles(language), MIN_NODES)):
-        if doubt == SHAPE_DOUBTFUL:
-            return None
+    for i, kinds in enumerate(fast.find_functions(_roles(language), MIN_NODES)):
         if _shape(kinds) in shapes:
-            if doubt:
-                return None
             n_parts, parts = fast.write_function(i)
             if n_parts >= MIN_PARTS:
                 found.add(_number(hashed(_TAG, parts)))

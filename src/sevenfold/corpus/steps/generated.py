@@ -10,6 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.sources.found import name_of
 from sevenfold.corpus.steps.text import Settings, Text
 
 HEAD_BYTES = 2000
@@ -21,6 +22,7 @@ GENERATED_MARKERS = re.compile(
     rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
     re.IGNORECASE,
 )
+_GENERATED_WORDS = (b"generated", b"do not edit", b"do not modify")  # no marker is without one, case aside
 GENERATED_NAMES = re.compile(
     r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|poetry|Cargo)\.lock$"
     r"|^moc_.*\.cpp$|^qrc_.*\.cpp$|\.designer\.cs$|^parsetab\.py$|^_sysconfigdata"
@@ -40,16 +42,19 @@ VENDORED_FOLDERS = frozenset(
 def generated(text: Text, settings: Settings) -> Reason | None:
     """The kinds that `corpus.steps.drop` names."""
     wanted = settings.spec.drop
-    path = PurePosixPath(text.found.path)
-    if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(path.parts[:-1]):
+    name = name_of(text.found.path)
+    if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(PurePosixPath(text.found.path).parts[:-1]):
         return "vendored"
-    if "minified" in wanted and _is_minified(text, path.name):
+    if "minified" in wanted and _is_minified(text, name):
         return "minified"
-    if "generated" in wanted and (
-        GENERATED_NAMES.search(path.name) or GENERATED_MARKERS.search(text.data[:HEAD_BYTES])
-    ):
+    if "generated" in wanted and (GENERATED_NAMES.search(name) or _says_generated(text.data[:HEAD_BYTES])):
         return "generated"
     return None
+
+
+def _says_generated(head: bytes) -> bool:
+    lowered = head.lower()
+    return any(word in lowered for word in _GENERATED_WORDS) and bool(GENERATED_MARKERS.search(head))
 
 
 def _is_minified(text: Text, name: str) -> bool:

@@ -9,10 +9,14 @@ from sevenfold.corpus.native import Measures, library
 _LETTERS = (
     bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
 )
+# A text file may hold these; any other C0 control marks binary data, or moves a terminal's cursor (CM-1).
+ALLOWED_CONTROLS = "\t\n\f\r"
+_CONTROLS = bytes(code for code in range(32) if chr(code) not in ALLOWED_CONTROLS)
 
 
 def measure(data: bytes) -> Measures:
-    """Letters (ASCII, and all bytes of others) and digits; the longest run without space, tab or line end; lines, the longest.
+    """Letters (ASCII, and all bytes of others), digits, forbidden controls; the longest run without space, tab or line end; lines,
+    the longest.
 
     Lines are without their ends; a last line without an end counts.
     """
@@ -31,6 +35,7 @@ def measure_in_numpy(data: bytes) -> Measures:
     return Measures(
         n_letters=len(data) - len(data.translate(None, _LETTERS)),
         n_digits=len(data) - len(data.translate(None, b"0123456789")),
+        n_controls=len(data) - len(data.translate(None, _CONTROLS)),
         longest_word=int(words.max()),
         n_lines=len(ends),
         longest_line=int(np.diff(ends, prepend=-1).max()) - 1,

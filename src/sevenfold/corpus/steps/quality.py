@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.native import distinct_lines
 from sevenfold.corpus.steps.shingles import unique
 from sevenfold.corpus.steps.text import Settings, Text
 
@@ -40,10 +41,10 @@ def digits(text: Text) -> float:
 
 def repeated_lines(text: Text) -> float:
     """Share of the bytes in lines that stood above already."""
-    lines = text.data.split(b"\n")
-    if len(lines) < MIN_LINES:
+    n_ends = len(text.data) - text.n_in_lines
+    if n_ends + 1 < MIN_LINES:
         return 0.0
-    return 1 - sum(map(len, set(lines))) / max(1, sum(map(len, lines)))
+    return 1 - distinct_lines(text.data) / max(1, text.n_in_lines)
 
 
 def vocabulary(text: Text) -> float:

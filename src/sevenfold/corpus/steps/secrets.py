@@ -14,16 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.native import CAPITALS_AND_DIGIT, QUOTED_KEY, SIXTEEN_DIGITS, hints
+from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
 from sevenfold.corpus.steps.text import Settings, Text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
     """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group `value` of `before`.
 
-    `before` has to match the bytes that end where the match starts. `check` confirms the value. Where a text has none of `hints`
-    (`native.hints`), the pattern cannot match; 0: it is always looked for.
+    `before` has to match the bytes that end where the match starts. `check` confirms the value. The pattern cannot match, nor
+    `before`, where a text has none of `hints` (`native.hints`) or none of `needles`; 0 and (): they say nothing.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class Pattern:
     check: Callable[[bytes], bool] = lambda _: True
     before: re.Pattern[bytes] | None = None
     hints: int = 0
+    needles: tuple[bytes, ...] = ()
 
 
 def entropy(value: bytes) -> float:
@@ -76,34 +77,67 @@ _NO_DOMAIN = re.compile(
 # A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets `re` skip through a text.
 SECRETS = (
     Pattern("private_key", re.compile(
-        rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----(?P<value>[^-]{40,})-----END (?:[A-Z]+ )?PRIVATE KEY-----")),
-    Pattern("aws_key", re.compile(rb"AKIA(?<!\w....)[A-Z2-7]{16}\b")),
-    Pattern("aws_key", re.compile(rb"ASIA(?<!\w....)[A-Z2-7]{16}\b")),
-    Pattern("github_token", re.compile(rb"gh[pousr]_(?<!\w....)[A-Za-z0-9]{36,255}\b")),
-    Pattern("github_token", re.compile(rb"github_pat_[A-Za-z0-9_]{50,255}\b")),
-    Pattern("gitlab_token", re.compile(rb"glpat-[A-Za-z0-9_-]{20,}\b")),
-    Pattern("slack_token", re.compile(rb"xox[abprs]-[A-Za-z0-9-]{20,}\b")),
-    Pattern("stripe_key", re.compile(rb"sk_live_(?<!\w.{8})[A-Za-z0-9]{20,}\b")),
-    Pattern("google_key", re.compile(rb"AIza(?<!\w....)[A-Za-z0-9_-]{35}\b")),
-    Pattern("npm_token", re.compile(rb"npm_(?<!\w....)[A-Za-z0-9]{36}\b")),
-    Pattern("pypi_token", re.compile(rb"pypi-AgEI[A-Za-z0-9_-]{50,}")),
-    Pattern("jwt", re.compile(rb"eyJ(?<!\w...)[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}")),
+        rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----(?P<value>[^-]{40,})-----END (?:[A-Z]+ )?PRIVATE KEY-----"),
+        needles=(b"-----begin ",)),
+    Pattern("aws_key", re.compile(rb"AKIA(?<!\w....)[A-Z2-7]{16}\b"), needles=(b"akia",)),
+    Pattern("aws_key", re.compile(rb"ASIA(?<!\w....)[A-Z2-7]{16}\b"), needles=(b"asia",)),
+    Pattern("github_token", re.compile(rb"gh[pousr]_(?<!\w....)[A-Za-z0-9]{36,255}\b"),
+        needles=(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")),
+    Pattern("github_token", re.compile(rb"github_pat_[A-Za-z0-9_]{50,255}\b"), needles=(b"github_pat_",)),
+    Pattern("gitlab_token", re.compile(rb"glpat-[A-Za-z0-9_-]{20,}\b"), needles=(b"glpat-",)),
+    Pattern("slack_token", re.compile(rb"xox[abprs]-[A-Za-z0-9-]{20,}\b"), needles=(b"xox",)),
+    Pattern("stripe_key", re.compile(rb"sk_live_(?<!\w.{8})[A-Za-z0-9]{20,}\b"), needles=(b"sk_live_",)),
+    Pattern("google_key", re.compile(rb"AIza(?<!\w....)[A-Za-z0-9_-]{35}\b"), needles=(b"aiza",)),
+    Pattern("npm_token", re.compile(rb"npm_(?<!\w....)[A-Za-z0-9]{36}\b"), needles=(b"npm_",)),
+    Pattern("pypi_token", re.compile(rb"pypi-AgEI[A-Za-z0-9_-]{50,}"), needles=(b"pypi-agei",)),
+    Pattern("jwt", re.compile(rb"eyJ(?<!\w...)[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
+        needles=(b".eyj",)),
     Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"), _is_random,
-        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=QUOTED_KEY),
+        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=ASSIGNED_KEY,
+        needles=(b"secret", b"passwd", b"password", b"apikey", b"api_key", b"token")),
 )  # fmt: skip
 PERSONAL = (
     Pattern("email", re.compile(rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,18}\b"), _is_person,
-        before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z")),
-    Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])")),
+        before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z"), hints=ADDRESS),
+    Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])"),
+        hints=PLUS_DIGIT),
     Pattern("card", re.compile(
-        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn, hints=SIXTEEN_DIGITS),
+        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn, hints=CARD),
     Pattern("iban", re.compile(
         rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"), iban,
-        hints=CAPITALS_AND_DIGIT),
+        hints=ACCOUNT),
     Pattern("us_social_security", re.compile(rb"-(?<=[0-8][0-9]{2}-)[0-9]{2}-[0-9]{4}\b"),
-        before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE)),
+        before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE),
+        needles=(b"ssn", b"social security")),
 )  # fmt: skip
 CONTEXT_BYTES = 64  # before a match, for patterns with a condition on it
+_NEEDLES = Needles(needle for pattern in (*SECRETS, *PERSONAL) for needle in pattern.needles)
+_HINT_BITS = 8  # below those of needles
+
+
+class _Likely:
+    """Which patterns the last text may match: two steps ask about one."""
+
+    def __init__(self) -> None:
+        self._text, self._had = b"", 0
+        self._masks = {pattern: self._masks_of(pattern) for pattern in (*SECRETS, *PERSONAL)}
+
+    @staticmethod
+    def _masks_of(pattern: Pattern) -> tuple[int, int]:
+        """One bit of each mask has to be there; -1 stands for a pattern that asks for none."""
+        return pattern.hints or -1, _NEEDLES.mask(pattern.needles) << _HINT_BITS or -1
+
+    def of(self, text: bytes, patterns: tuple[Pattern, ...]) -> list[Pattern]:
+        """Those of the patterns that may match, in their order."""
+        if text is not self._text:
+            # The highest bit is in every mask of -1 and in no other.
+            always = 1 << (_HINT_BITS + 64)
+            self._text, self._had = text, hints(text) | _NEEDLES.bits(text) << _HINT_BITS | always
+        had = self._had
+        return [p for p in patterns if had & self._masks[p][0] and had & self._masks[p][1]]
+
+
+_likely = _Likely()
 
 
 def secrets(text: Text, settings: Settings) -> Reason | None:
@@ -119,10 +153,7 @@ def personal(text: Text, settings: Settings) -> Reason | None:
 def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str]]:
     """(start, end, kind) of everything that has to go, in order, without overlaps (the earlier pattern wins)."""
     taken: list[tuple[int, int, str]] = []
-    had = hints(data)
-    for pattern in patterns:
-        if pattern.hints and not pattern.hints & had:
-            continue
+    for pattern in _likely.of(data, patterns):
         for match in pattern.regex.finditer(data):
             start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
             if pattern.before:

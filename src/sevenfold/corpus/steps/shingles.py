@@ -117,31 +117,40 @@ def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
 
 
 class Filter:
-    """Which hashes a set may have, by their highest bits: few bytes to look at for each that it does not have."""
+    """Which hashes a set may have, by two numbers of BITS bits that each has: few bytes to look at for one that it does not have."""
 
     BITS = 24
 
     def __init__(self, hashes: np.ndarray) -> None:
-        marks = np.zeros(1 << self.BITS, bool)
-        marks[hashes >> np.uint64(64 - self.BITS)] = True
-        self._bits = np.packbits(marks, bitorder="little").tobytes()
+        marks = np.zeros((2, 1 << self.BITS), bool)
+        for table, places in zip(marks, self._places(hashes), strict=True):
+            table[places] = True
+        self._bits = np.packbits(marks, axis=1, bitorder="little").tobytes()
+
+    def _places(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The highest bits, and those below them."""
+        shift, kept = np.uint64(64 - self.BITS), np.uint64(self.BITS)
+        return hashes >> shift, hashes << kept >> shift
 
     def likely(self, words: np.ndarray, n: int) -> np.ndarray:
         """u64, ascending, each once: runs of n words that the set may have."""
         fast = library()
         if fast is None or len(words) < n:
             return unique(self._likely_in_numpy(ngram_hashes(words, n)))
-        found = np.empty(len(words) - n + 2, np.uint64)
+        found = np.empty(len(words) - n + 1, np.uint64)
         n_found = fast.s7_likely_runs(
             words.ctypes.data, len(words), n, self._bits, self.BITS, found.ctypes.data
         )
         return unique(found[:n_found])
 
     def _likely_in_numpy(self, hashes: np.ndarray) -> np.ndarray:
-        places = hashes >> np.uint64(64 - self.BITS)
-        octets = np.frombuffer(self._bits, np.uint8)[places >> np.uint64(3)]
-        likely: np.ndarray = hashes[(octets >> (places & np.uint64(7)).astype(np.uint8) & 1).astype(bool)]
-        return likely
+        tables = np.frombuffer(self._bits, np.uint8).reshape(2, -1)
+        is_likely = np.ones(len(hashes), bool)
+        for octets, places in zip(tables, self._places(hashes), strict=True):
+            is_likely &= (
+                octets[places >> np.uint64(3)] >> (places & np.uint64(7)).astype(np.uint8) & 1
+            ).astype(bool)
+        return hashes[is_likely]
 
 
 def unique(hashes: np.ndarray) -> np.ndarray:
