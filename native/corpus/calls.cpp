@@ -9,7 +9,7 @@ using namespace s7corpus;
 
 namespace {
 struct Handle {
-    explicit Handle(const Language& language) : reader(language) {}
+    Handle(const Language& language, bool with_tables) : reader(language, with_tables) {}
     Reader reader;
     Functions functions;
 };
@@ -19,11 +19,11 @@ Handle& of(void* reader) { return *static_cast<Handle*>(reader); }
 
 int32_t s7_corpus_abi() { return 2; }
 
-void* s7_reader_new(const void* language) {
+void* s7_reader_new(const void* language, int32_t with_tables) {
     const auto& grammar = *static_cast<const Language*>(language);
     if (grammar.abi_version < 13 || grammar.abi_version > 15) return nullptr;
     try {
-        return new Handle(grammar);
+        return new Handle(grammar, with_tables);
     } catch (const std::bad_alloc&) {
         return nullptr;
     }

@@ -10,18 +10,16 @@ namespace s7corpus {
 struct Cursor : Lexer {
     const uint8_t* text;
     uint32_t n_bytes, place, width, token_start, token_end;
-    uint32_t reached;  // bytes that were looked at end here; NOWHERE: more than these bytes was asked for (the end, the column)
-    bool has_end;
-    static constexpr uint32_t NOWHERE = 0xffffffff;
+    bool has_end, met_end;  // met: where the text ends, or which column a place has, was of account
 
     void open(const uint8_t* bytes, uint32_t n) {
         text = bytes, n_bytes = n;
-        lookahead = 0, result_symbol = 0, reached = 0;
+        lookahead = 0, result_symbol = 0, met_end = false;
         advance = [](Lexer* self, bool skip) { static_cast<Cursor*>(self)->step(skip); };
         mark_end = [](Lexer* self) { static_cast<Cursor*>(self)->mark(); };
         get_column = [](Lexer* self) {
             auto* cursor = static_cast<Cursor*>(self);
-            cursor->reached = NOWHERE;
+            cursor->met_end = true;
             return cursor->column();
         };
         is_at_included_range_start = [](const Lexer* self) { return !static_cast<const Cursor*>(self)->place; };
@@ -61,20 +59,25 @@ struct Cursor : Lexer {
 
     void look() {
         if (place >= n_bytes) {
-            lookahead = 0, width = 1, reached = NOWHERE;
+            lookahead = 0, width = 1, met_end = true;
             return;
         }
         const uint8_t first = text[place];
         if (first < 0x80) {
             lookahead = first, width = 1;
-            if (place >= reached) reached = place + 1;
             return;
         }
         width = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-        if (place + width > n_bytes) width = n_bytes - place, reached = NOWHERE;
-        if (place + width > reached) reached = place + width;
+        met_end |= place + width > n_bytes;
         lookahead = first & (0x7f >> width);
-        for (uint32_t i = 1; i < width; ++i) lookahead = lookahead << 6 | (text[place + i] & 0x3f);
+        bool is_valid = first >= 0xc2 && place + width <= n_bytes;
+        for (uint32_t i = 1; i < width && is_valid; ++i) {
+            is_valid = (text[place + i] & 0xc0) == 0x80;
+            lookahead = lookahead << 6 | (text[place + i] & 0x3f);
+        }
+        // Scanners look classes of characters up by their code: as in tree-sitter, what is none is -1 and one byte.
+        is_valid &= lookahead <= 0x10ffff && lookahead >> 11 != 0x1b && (width < 3 || lookahead >= (width == 3 ? 0x800 : 0x10000));
+        if (!is_valid) lookahead = -1, width = 1;
     }
 
     uint32_t column() const {

@@ -2,7 +2,6 @@
 #include "reader.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace s7corpus {
 
@@ -13,12 +12,12 @@ constexpr size_t NONE = static_cast<size_t>(-1);
 constexpr uint32_t NO_LIMIT = 0xffffffff, MAX_DEPTH = 1000;
 }  // namespace
 
-Reader::Reader(const Language& language) : grammar_(language), tokens_(grammar_), tree_(language) {}
+Reader::Reader(const Language& language, bool with_tables) : grammar_(language), tokens_(grammar_, with_tables), tree_(language) {}
 
 bool Reader::read(const uint8_t* text, uint32_t n_bytes) {
     tokens_.open(text, n_bytes);
-    tree_.nodes.clear(), tree_.children.clear();
-    levels_.assign(1, {{0, 0, 0}, 0, 1});
+    tree_.nodes.cut(0), tree_.children.cut(0), levels_.cut(0);
+    *levels_.add() = {{0, 0, 0}, 0, 1};
     links_.assign(1, {});
     versions_.assign(1, {0, 0, false});
     n_shared_ = 1;
@@ -69,7 +68,7 @@ uint32_t Reader::run_alone(Version& version) {
 // Versions that have ended or that have come to the state of others leave; the others stand by the precedence of their trees.
 void Reader::condense() {
     if (versions_.size() == 1 && !versions_[0].halted) return;
-    n_shared_ = static_cast<uint32_t>(levels_.size());
+    n_shared_ = levels_.size();
     for (size_t v = 0; v < versions_.size();) {
         bool is_gone = versions_[v].halted;
         for (size_t other = 0; other < v && !is_gone; ++other) {
@@ -151,47 +150,60 @@ bool Reader::stop(size_t v) {
 }
 
 void Reader::push(Version& version, uint32_t node, uint16_t state) {
-    Level& level = levels_.emplace_back();
+    const uint32_t number = levels_.size();
+    Level& level = *levels_.add();
     level.link.below = version.top, level.link.node = node, level.link.next = 0;
     level.precedence = levels_[version.top].precedence + tree_.nodes[node].precedence;
     level.state = state;
-    version.top = static_cast<uint32_t>(levels_.size() - 1);
+    version.top = number;
 }
 
 void Reader::shift(Version& version, uint16_t next, uint16_t symbol, const Token& token, bool extra) {
-    Node& node = tree_.nodes.emplace_back();
-    node.symbol = node.outer = symbol, node.start = token.start, node.end = token.end, node.extra = extra;
-    if (token.is_external) node.first_child = version.memory = token.memory;
-    push(version, static_cast<uint32_t>(tree_.nodes.size() - 1), next);
+    const uint32_t number = tree_.nodes.size();
+    Node& node = *tree_.nodes.add();
+    node.symbol = node.outer = symbol, node.production = 0;
+    node.start = token.start, node.end = token.end;
+    node.first_child = token.is_external ? token.memory : 0;
+    node.n_children = node.n_visible_below = 0, node.precedence = 0;
+    node.extra = extra, node.has_visible_child = false;
+    if (token.is_external) version.memory = token.memory;
+    push(version, number, next);
 }
 
 // A reduction where there is one reading, and one way down; false: there are several.
 bool Reader::reduce_alone(Version& version, const Action& action, bool ends_extra) {
     uint32_t level = version.top;
+    const uint16_t symbol = action.reduce.symbol, production = action.reduce.production;
     Level& top = levels_[level];
-    if (action.reduce.n_children == 1 && !ends_extra && !top.link.next && tree_.is_idle(action.reduce.symbol, action.reduce.production)) {
+    if (action.reduce.n_children == 1 && !ends_extra && !top.link.next && tree_.is_idle(symbol, production)) {
         Node& node = tree_.nodes[top.link.node];
         if (!node.extra) {
-            node.outer = action.reduce.symbol, node.precedence += action.reduce.precedence;
-            top.state = grammar_.next_state(levels_[top.link.below].state, action.reduce.symbol);
+            node.outer = symbol, node.precedence += action.reduce.precedence;
+            top.state = grammar_.next_state(levels_[top.link.below].state, symbol);
             top.precedence += action.reduce.precedence;
             return true;
         }
     }
-    extras_.clear(), popped_.clear();
+    // Extras behind the last child stay on the stack.
+    uint32_t n_extras = 0, n = 0;
     for (uint32_t left = action.reduce.n_children; left; level = levels_[level].link.below) {
         const Link& link = levels_[level].link;
         if (link.next) return false;
-        // Extras behind the last child stay on the stack.
         const bool is_extra = tree_.nodes[link.node].extra;
-        (is_extra && popped_.empty() ? extras_ : popped_).push_back(link.node);
-        left -= !is_extra;
+        n_extras += is_extra && n == n_extras;
+        left -= !is_extra, ++n;
     }
-    const auto first = static_cast<uint32_t>(tree_.children.size());
-    tree_.children.insert(tree_.children.end(), popped_.rbegin(), popped_.rend());
-    const uint32_t made = tree_.add(action.reduce.symbol, action.reduce.production, first, place(version.top));
-    version.top = level;
-    levels_.resize(std::max(level + 1, n_shared_));
+    const uint32_t bottom = level, first = tree_.children.size(), end = place(version.top);
+    uint32_t* children = tree_.children.add(n - n_extras) + (n - n_extras);
+    level = version.top;
+    extras_.clear();
+    for (uint32_t i = 0; i < n; ++i, level = levels_[level].link.below) {
+        if (i < n_extras) extras_.push_back(levels_[level].link.node);
+        else *--children = levels_[level].link.node;
+    }
+    const uint32_t made = tree_.add(symbol, production, first, end);
+    version.top = bottom;
+    levels_.cut(std::min(levels_.size(), std::max(bottom + 1, n_shared_)));
     push_made(version, made, action, ends_extra);
     return true;
 }
@@ -229,14 +241,15 @@ size_t Reader::reduce(size_t v, const Action& action, bool ends_extra) {
             break;
         }
     }
-    n_shared_ = static_cast<uint32_t>(levels_.size());
+    n_shared_ = levels_.size();
     return versions_.size() > n_before ? n_before : NONE;
 }
 
 // All ways down from a level over `n` nodes that are no extras, or to the bottom, into `ended_`; those that come to one level stand together.
 void Reader::pop(uint32_t level, uint32_t n) {
-    ended_.clear(), paths_.clear();
-    paths_.push_back({level, n, {}});
+    ended_.clear(), paths_.clear(), taken_.cut(0);
+    *taken_.add() = {};
+    paths_.push_back({level, n, 0});
     while (!paths_.empty()) {
         size_t n_now = paths_.size();
         for (size_t i = 0; i < n_now; ++i) {
@@ -244,7 +257,7 @@ void Reader::pop(uint32_t level, uint32_t n) {
             if (!paths_[i].n_left || !at) {
                 auto where = ended_.end();
                 while (where != ended_.begin() && (where - 1)->level != at) --where;
-                ended_.insert(where == ended_.begin() ? ended_.end() : where, std::move(paths_[i]));
+                ended_.insert(where == ended_.begin() ? ended_.end() : where, paths_[i]);
                 paths_.erase(paths_.begin() + static_cast<std::ptrdiff_t>(i));
                 --i, --n_now;
                 continue;
@@ -260,19 +273,22 @@ void Reader::pop(uint32_t level, uint32_t n) {
     }
 }
 
-void Reader::go_down(Path& path, const Link& link) const {
-    path.nodes.push_back(link.node);
-    path.level = link.below;
+void Reader::go_down(Path& path, const Link& link) {
+    const uint32_t number = taken_.size();
+    *taken_.add() = {link.node, path.taken};
+    path.taken = number, path.level = link.below;
     path.n_left -= !tree_.nodes[link.node].extra;
 }
 
 // A node above those of a path, but for extras at its end.
 uint32_t Reader::make(const Path& path, const Action& action, uint32_t end, std::vector<uint32_t>& extras) {
-    const auto first = static_cast<uint32_t>(tree_.children.size());
-    auto last = path.nodes.begin();
-    while (last != path.nodes.end() && tree_.nodes[*last].extra) ++last;
-    extras.assign(path.nodes.begin(), last);
-    tree_.children.insert(tree_.children.end(), path.nodes.rbegin(), std::make_reverse_iterator(last));
+    const uint32_t first = tree_.children.size();
+    for (uint32_t at = path.taken; at; at = taken_[at].before) *tree_.children.add() = taken_[at].node;
+    extras.clear();
+    for (uint32_t n = tree_.children.size(); n > first && tree_.nodes[tree_.children[n - 1]].extra; --n) {
+        extras.push_back(tree_.children[n - 1]);
+        tree_.children.cut(n - 1);
+    }
     return tree_.add(action.reduce.symbol, action.reduce.production, first, end);
 }
 
@@ -351,19 +367,19 @@ void Reader::finish(const Version& version) {
     pop(version.top, NO_LIMIT);
     for (const Path& path : ended_) {
         uint32_t root = NO_LIMIT;
-        const auto first = static_cast<uint32_t>(tree_.children.size());
-        for (const uint32_t node : path.nodes)
-            if (!tree_.nodes[node].extra && root == NO_LIMIT) root = node;
+        for (uint32_t at = path.taken; at; at = taken_[at].before)
+            if (!tree_.nodes[taken_[at].node].extra) root = taken_[at].node;
         if (root == NO_LIMIT) continue;
         const Node found = tree_.nodes[root];
-        for (size_t i = path.nodes.size(); i-- > 0;) {
-            if (path.nodes[i] != root) {
-                tree_.children.push_back(path.nodes[i]);
+        const uint32_t first = tree_.children.size();
+        for (uint32_t at = path.taken; at; at = taken_[at].before) {
+            if (taken_[at].node != root) {
+                *tree_.children.add() = taken_[at].node;
                 continue;
             }
-            for (uint32_t child = 0; child < found.n_children; ++child) {
-                const uint32_t its = tree_.children[found.first_child + child];
-                tree_.children.push_back(its);
+            for (uint32_t i = 0; i < found.n_children; ++i) {
+                const uint32_t child = tree_.children[found.first_child + i];
+                *tree_.children.add() = child;
             }
         }
         root = tree_.add(found.symbol, found.production, first, found.end);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <vector>
 
+#include "array.h"
 #include "grammar.h"
 #include "tokens.h"
 #include "tree.h"
@@ -17,7 +18,7 @@ namespace s7corpus {
 
 class Reader {
   public:
-    explicit Reader(const Language& language);
+    Reader(const Language& language, bool with_tables);
 
     // Whether the text has no error for sure. Memory: about 20 times the text, kept for the next one.
     bool read(const uint8_t* text, uint32_t n_bytes);
@@ -40,8 +41,10 @@ class Reader {
         bool halted;
     };
     struct Path {  // down from a level, while nodes are taken from it
-        uint32_t level, n_left;
-        std::vector<uint32_t> nodes;  // the last first
+        uint32_t level, n_left, taken;
+    };
+    struct Taken {  // the node taken last, which is the first in the text; paths share what they took before
+        uint32_t node, before;
     };
 
     uint32_t run_alone(Version& version);
@@ -55,7 +58,7 @@ class Reader {
     void push_made(Version& version, uint32_t made, const Action& action, bool ends_extra);
     size_t reduce(size_t v, const Action& action, bool ends_extra);
     void pop(uint32_t level, uint32_t n);
-    void go_down(Path& path, const Link& link) const;
+    void go_down(Path& path, const Link& link);
     uint32_t make(const Path& path, const Action& action, uint32_t end, std::vector<uint32_t>& extras);
     bool is_better(uint32_t kept, uint32_t other);
     bool merge(size_t v, size_t other);
@@ -68,11 +71,12 @@ class Reader {
     Grammar grammar_;
     Tokens tokens_;
     Tree tree_;
-    std::vector<Level> levels_;
+    Array<Level> levels_;
     std::vector<Link> links_;  // beyond the first of each level
     std::vector<Version> versions_;
-    std::vector<uint32_t> popped_, extras_, other_extras_;
+    std::vector<uint32_t> extras_, other_extras_;
     std::vector<Path> paths_, ended_;
+    Array<Taken> taken_;  // the first stands for none
     uint32_t n_shared_;  // levels that more than one version has had
     bool accepted_, gave_up_;
 };

@@ -9,7 +9,8 @@ extern "C" {
 S7_API int32_t s7_corpus_abi(void);
 
 // A reader of a tree-sitter grammar (its TSLanguage); null for an interface version that is not known here, or without memory.
-S7_API void* s7_reader_new(const void* language);
+// Without tables it asks the grammar's lexers for every token, and says the same.
+S7_API void* s7_reader_new(const void* language, int32_t with_tables);
 S7_API void s7_reader_delete(void* reader);
 
 enum { S7_NO_MEMORY = -1, S7_UNSURE = 0, S7_CLEAN = 1 };
@@ -76,9 +77,9 @@ typedef struct {
     const uint32_t* rows;
     const int32_t* features;
 } s7_automaton;
-// Features that a text shows, in the order in which they are first seen, and how often (exact up to 2**24); room for n_bytes of each.
+// Features that a text shows, in the order in which they are first seen, and how often; room for n_bytes of each.
 // Returns how many; S7_NO_MEMORY. Every state and row must be in the tables.
-S7_API int64_t s7_visits(const s7_automaton* automaton, const uint8_t* text, uint64_t n_bytes, int64_t* features, float* counts);
+S7_API int64_t s7_visits(const s7_automaton* automaton, const uint8_t* text, uint64_t n_bytes, int64_t* features, uint32_t* counts);
 
 #ifdef __cplusplus
 }

@@ -34,8 +34,13 @@ uint32_t word_length(const uint8_t* text) {
 }
 }  // namespace
 
-Tokens::Tokens(const Grammar& grammar)
-    : grammar_(grammar), words_(grammar.is.lex), keywords_(grammar.is.capture ? grammar.is.lex_keyword : nullptr), answers_(N_ANSWERS), known_words_(N_WORDS) {
+Tokens::Tokens(const Grammar& grammar, bool with_tables)
+    : grammar_(grammar),
+      with_tables_(with_tables),
+      words_(with_tables ? grammar.is.lex : nullptr),
+      keywords_(with_tables && grammar.is.capture ? grammar.is.lex_keyword : nullptr),
+      answers_(N_ANSWERS),
+      known_words_(N_WORDS) {
     if (grammar.is.scanner.create) scanner_ = grammar.is.scanner.create();
 }
 
@@ -78,7 +83,7 @@ bool Tokens::lex(uint32_t place, uint32_t memory, uint16_t state) {
     last_.state = state, last_.memory = memory;
     last_.is_keyword = false, last_.is_external = mode.external && scan(place, memory, state);
     if (last_.is_external) return true;
-    if (find_word(place, mode.state, state)) return true;
+    if (with_tables_ && find_word(place, mode.state, state)) return true;
     uint16_t keyword;
     if (!find_token(place, mode.state, keyword)) return false;
     settle(keyword, state);
@@ -147,7 +152,7 @@ bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state) {
     const uint64_t question = mode | uint64_t{memory} << 16;
     Silence& silence = silences_[(mode * 37u + memory) % N_SILENCES];
     if (silence.question != question) silence = {question, {}};
-    if (place && cursor_.n_bytes - place > 1) {
+    if (place && cursor_.n_bytes - place > 1 && with_tables_) {
         const bool is_blank = cursor_.text[place] == ' ';
         const uint8_t code = cursor_.text[place + is_blank];
         if (silence.bits[is_blank][code >> 6] >> (code & 63) & 1) return false;
@@ -163,7 +168,7 @@ bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state) {
 // looked at no more.
 const Tokens::Answer& Tokens::answer(uint32_t place, uint32_t memory, uint16_t mode, Silence& silence) {
     // At the start of a text scanners may look for a mark of byte order, and for the start itself.
-    if (place && cursor_.n_bytes - place > WINDOW && memory < MAX_KEPT) {
+    if (place && cursor_.n_bytes - place > WINDOW && memory < MAX_KEPT && with_tables_) {
         const uint8_t* bytes = cursor_.text + place;
         uint32_t n_blanks = 0;
         while (n_blanks < WINDOW && (bytes[n_blanks] == ' ' || bytes[n_blanks] == '\n')) ++n_blanks;
@@ -174,7 +179,7 @@ const Tokens::Answer& Tokens::answer(uint32_t place, uint32_t memory, uint16_t m
             const bool is_new = kept.known == NOTHING;
             if (is_new) {
                 ask(place, memory, mode, kept);
-                kept.known = cursor_.reached <= place + n_bytes ? SAID : LONGER;
+                kept.known = !cursor_.met_end && cursor_.place + cursor_.width <= place + n_bytes ? SAID : LONGER;
             }
             const bool is_blank = *bytes == ' ';
             if (kept.known == SAID && !kept.is_token && n_bytes == 1u + is_blank)
@@ -207,7 +212,7 @@ Tokens::Answer& Tokens::look_up(uint32_t place, uint32_t n_bytes, uint64_t quest
 void Tokens::ask(uint32_t place, uint32_t memory, uint16_t mode, Answer& answer) {
     const auto& scanner = grammar_.is.scanner;
     const std::string& was = memories_[memory];
-    cursor_.reached = 0;
+    cursor_.met_end = false;
     cursor_.go(place);
     cursor_.start();
     scanner.deserialize(scanner_, was.empty() ? nullptr : was.data(), static_cast<unsigned>(was.size()));

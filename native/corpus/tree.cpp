@@ -3,32 +3,6 @@
 
 namespace s7corpus {
 
-uint32_t Tree::add(uint16_t symbol, uint16_t production, uint32_t first_child, uint32_t end) {
-    const uint16_t* aliases = production ? is.alias_sequences + size_t{production} * is.max_alias_length : nullptr;
-    if (aliases) unwrap(aliases, first_child);
-    const auto n = static_cast<uint32_t>(children.size()) - first_child;
-    uint32_t n_visible_below = 0, place = 0;
-    int32_t precedence = 0;
-    bool has_visible_child = false;
-    for (uint32_t i = 0; i < n; ++i) {
-        const Node& child = nodes[children[first_child + i]];
-        precedence += child.precedence;
-        const bool visible = is.metadata[child.symbol].visible || (aliases && !child.extra && aliases[place]);
-        n_visible_below += child.n_visible_below + visible;
-        has_visible_child |= visible | child.has_visible_child;
-        place += !child.extra;
-    }
-    // Field by field: a copy of what has just been written in parts would wait for it.
-    Node& made = nodes.emplace_back();
-    made.symbol = made.outer = symbol, made.production = production;
-    made.start = n ? nodes[children[first_child]].start : end;
-    made.end = n ? nodes[children.back()].end : end;
-    made.first_child = n ? first_child : 0, made.n_children = n;
-    made.n_visible_below = n_visible_below, made.precedence = precedence;
-    made.extra = false, made.has_visible_child = has_visible_child;
-    return static_cast<uint32_t>(nodes.size() - 1);
-}
-
 // An alias makes a hidden child seen, so it has to be there.
 void Tree::unwrap(const uint16_t* aliases, uint32_t& first_child) {
     uint32_t place = 0;
@@ -41,10 +15,12 @@ void Tree::unwrap(const uint16_t* aliases, uint32_t& first_child) {
         wrapper.n_visible_below += is_visible, wrapper.has_visible_child |= is_visible;
         wrapper.first_child = first_child, wrapper.n_children = 1;
         nodes[child].outer = Node::NOT_KNOWN;  // what lay between them is forgotten
-        children.insert(children.begin() + first_child, child);
+        children.add();
+        for (uint32_t at = children.size() - 1; at > first_child; --at) children[at] = children[at - 1];
+        children[first_child] = child;
         ++first_child, ++i;
-        children[i] = static_cast<uint32_t>(nodes.size());
-        nodes.push_back(wrapper);
+        children[i] = nodes.size();
+        *nodes.add() = wrapper;
     }
 }
 

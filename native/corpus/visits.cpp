@@ -4,7 +4,7 @@
 
 #include "s7corpus.h"
 
-int64_t s7_visits(const s7_automaton* automaton, const uint8_t* text, uint64_t n_bytes, int64_t* features, float* counts) try {
+int64_t s7_visits(const s7_automaton* automaton, const uint8_t* text, uint64_t n_bytes, int64_t* features, uint32_t* counts) try {
     uint64_t room = 16;
     while (room < 2 * n_bytes) room *= 2;
     std::vector<uint32_t> table(room);  // number in `features` + 1

@@ -152,7 +152,7 @@ def test_what_is_clean_has_no_error_and_the_same_nodes() -> None:
         said[reader.is_clean(text), root.has_error] += 1
         said[language] += reader.is_clean(text)
     assert not said[True, True]
-    assert said[False, False] < 0.2 * said[True, False], said
+    assert said[False, False] < 0.05 * said[True, False], said
     assert all(said[language] for language in syntax.GRAMMARS), said
 
 
@@ -172,14 +172,88 @@ def test_no_damage_is_called_clean(n_rounds: int) -> None:
     assert said[True, False] > 10
 
 
+def asks_lexers(language: str) -> native.Reader:
+    """A reader without tables, the oracle of one with them."""
+    library = native.library()
+    assert library is not None
+    return native.Reader(library, syntax._capsule(language), with_tables=False)
+
+
+@needs_library
+@pytest.mark.parametrize("n_rounds", [2, pytest.param(40, marks=pytest.mark.slow)])
+def test_tables_say_what_lexers_say(n_rounds: int) -> None:
+    rng, said = random.Random(n_rounds), Counter()
+    plain = {language: asks_lexers(language) for language in syntax.GRAMMARS}
+    texts = [*own_texts(), *(("python", text[:9000]) for text in standard_library(500_000))]
+    # What a table has no room for: letters beyond ASCII, words longer than a look-up, deep indentation, the last bytes.
+    odd = (
+        f"{'x' * 40} = '\u00e9' if \u00e9t\u00e9 else [1]\n"
+        + "".join(f"{' ' * n}if x:\n" for n in range(60))
+        + " " * 60
+        + "y"
+    )
+    texts += [("python", odd.encode()), ("python", f"\ufeff{odd}".encode())]
+    for language, text in texts * n_rounds:
+        for version in (text, damaged(text, rng), text[: rng.randrange(len(text))]):
+            found = version.decode("utf-8", "ignore").encode()
+            fast, slow = syntax.reader(language), plain[language]
+            assert fast is not None
+            assert fast.is_clean(found) == slow.is_clean(found), (language, found)
+            said[language, slow.is_clean(found)] += 1
+            if not slow.is_clean(found):
+                continue
+            assert fast.n_nodes() == slow.n_nodes()
+            if language == "python":
+                shapes = fast.find_functions(functions._roles(language), 1)
+                assert shapes == slow.find_functions(functions._roles(language), 1)
+                assert all(fast.write_function(i) == slow.write_function(i) for i in range(len(shapes)))
+    assert all(said[language, clean] for language in syntax.GRAMMARS for clean in (True, False)), said
+
+
+@needs_library
+@pytest.mark.parametrize("language", syntax.GRAMMARS)
+def test_noise_is_no_program(language: str) -> None:
+    """Bytes of any kind, and texts that nest deeper than any stack."""
+    rng = random.Random(language)
+    pieces = [
+        *"(){}[]<>=+-*/.,:;'\"#\\\n\t @&|!$`",
+        "if ",
+        "for ",
+        "x",
+        " y",
+        "0x1",
+        "def ",
+        "f'{",
+        "/*",
+        "*/",
+        "\u00e9",
+        "\0",
+        'R"(',
+    ]
+    reader = syntax.reader(language)
+    assert reader is not None
+    for n in range(300):
+        text = "".join(rng.choices(pieces, k=rng.randrange(40))).encode()
+        if reader.is_clean(text):
+            assert not syntax.parser(language).parse(text).root_node.has_error, text
+        reader.is_clean(rng.randbytes(n))
+    for deep in (
+        b"(" * 100_000,
+        b"[" * 100_000,
+        b"{" * 100_000,
+        b"(" * 50_000 + b"x" + b")" * 50_000,
+        b"x=" * 50_000 + b"1",
+    ):
+        if reader.is_clean(deep):
+            assert reader.n_nodes() == syntax.parser(language).parse(deep).root_node.descendant_count
+
+
 @needs_library
 def test_functions_are_those_of_the_tree() -> None:
-    n_found = n_unsure = 0
+    n_found = 0
     for text in standard_library(3_000_000):
         found = functions.of_shapes(text, "python", Everything())
-        if found is None:
-            n_unsure += 1
-            continue
+        assert found is not None
         nodes = functions.functions(syntax.parser("python").parse(text), "python")
         assert found == {functions.whole(node) for node in nodes} - {None}
         # Canary: another shape, another answer.
@@ -187,7 +261,6 @@ def test_functions_are_those_of_the_tree() -> None:
         assert functions.of_shapes(text, "python", frozenset()) == set()
         n_found += len(found)
     assert n_found > 500
-    assert n_unsure < 60
 
 
 @needs_library
@@ -258,7 +331,7 @@ import pytest
 from sevenfold.corpus import native
 native.LIBRARY = Path(sys.argv[1])
 assert native.library() is not None
-chosen = "damage or clean or functions or words or measures or hints or needles or lines or plain or visits"
+chosen = "damage or clean or functions or words or measures or hints or needles or lines or plain or visits or tables or noise"
 sys.exit(pytest.main([*sys.argv[2:], "-q", "-m", "not slow", "-k", chosen]))
 """
 

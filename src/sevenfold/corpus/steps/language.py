@@ -64,7 +64,7 @@ def _model() -> Any:
         if not len(features):
             return np.asarray(langid.LanguageIdentifier._raw_score(self, text))
         # As in `_sparse_score`: the same floats in the same order.
-        return np.asarray(np.log1p(counts) @ self.nb_ptc[features] + self.nb_pc)
+        return np.asarray(np.log1p(counts.astype(np.float32)) @ self.nb_ptc[features] + self.nb_pc)
 
     walker: Any = type("Walker", (langid.LanguageIdentifier,), {"_raw_score": score, "__slots__": ()})
     known = walker.from_model_file(langid.MODEL_FILE)

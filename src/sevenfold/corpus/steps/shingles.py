@@ -117,7 +117,7 @@ def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
 
 
 class Filter:
-    """Which hashes a set may have, by two numbers of BITS bits that each has: few bytes to look at for one that it does not have."""
+    """Which hashes a set may have, by two numbers of BITS bits of each: few bytes to look at for one that it does not have."""
 
     BITS = 24
 
