@@ -8,7 +8,10 @@ figure is CPU time (user and system, without imports), because the machine may b
     without trees  all steps but syntax, decontamination (both need syntax trees) and perplexity
     all            all steps but perplexity; decontamination when $SEVENFOLD_DATA has the sets
 
-    python benchmarks/corpus.py [--sizes 10 100] [--peers build/corpus-peers] [--out benchmarks/results/corpus]
+datatrove's own tokenizer takes an hour of a core for 1,000 MB, so it is left out above `--default-limit`, and the table says so.
+Figures are written as they come; with `--work DIR` they are kept there, and a run that was stopped goes on behind them.
+
+    python benchmarks/corpus.py [--sizes 10 100 1000] [--peers build/corpus-peers] [--work DIR] [--out benchmarks/results/corpus]
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,48 +220,90 @@ def as_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+class Rows:
+    """Figures in the order in which they were asked for; what `file` has is not measured again."""
+
+    def __init__(self, file: Path, out: Path) -> None:
+        self._file, self._out = file, out
+        self._known: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, line: str, size: int, figures: Callable[[], dict[str, Any]]) -> None:
+        """A row, from `file` or from `figures`; table, plot and JSON follow at once."""
+        known = [row for row in self._known if (row["line"], row["size"]) == (line, size) and "cpu" in row]
+        self.rows.append(known[0] if known else {"line": line, "size": size, **figures()})
+        print(self.rows[-1], flush=True)
+        merged = {(row["line"], row["size"]): row for row in self._known + self.rows}
+        self._file.write_text(json.dumps(list(merged.values()), indent=1) + "\n")
+        self._out.parent.mkdir(parents=True, exist_ok=True)
+        machine = platform.processor() or platform.machine()
+        value = {"machine": machine, "python": platform.python_version(), "rows": self.rows}
+        self._out.with_suffix(".json").write_text(json.dumps(value, indent=1) + "\n")
+        self._out.with_suffix(".md").write_text(as_table(self.rows))
+        plot(self.rows, self._out.with_suffix(".png"))
+
+
+def measure_size(size: int, directory: Path, rows: Rows, args: argparse.Namespace) -> None:
+    """All lines at one size (MB)."""
+    where = directory / str(size)
+    shutil.rmtree(where, ignore_errors=True)
+    n_bytes = prepare(args.roots, size, where)
+
+    def sevenfold(steps: dict[str, Any]) -> dict[str, Any]:
+        command = [sys.executable, __file__, "--ours", str(where), json.dumps(steps)]
+        try:
+            return {"n_bytes": n_bytes, **measure(command, n_bytes)}
+        finally:
+            shutil.rmtree(where / "out", ignore_errors=True)
+
+    def datatrove(tokenizer: str) -> dict[str, Any]:
+        limit = args.default_limit if tokenizer == "default" else args.peer_limit
+        if size > limit:
+            return {"n_bytes": n_bytes, "error": f"left out above {limit} MB"}
+        peer = [str(args.peers / "bin" / "python"), str(HERE / "corpus_datatrove.py")]
+        try:
+            said = measure([*peer, str(where / "in.jsonl"), str(where / tokenizer), tokenizer], n_bytes)
+        finally:
+            shutil.rmtree(where / tokenizer, ignore_errors=True)
+        return {"n_bytes": n_bytes, **said}
+
+    for name, steps in LINES.items():
+        steps = steps | (eval_hashes(where) if name == "all" else {})
+        rows.add(f"sevenfold, {name}", size, partial(sevenfold, steps))
+    for tokenizer in ("default", "regex"):
+        rows.add(f"datatrove, {tokenizer} tokenizer", size, partial(datatrove, tokenizer))
+    shutil.rmtree(where)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100], help="MB")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000], help="MB")
     parser.add_argument(
         "--roots", type=Path, nargs="+", default=[Path(sysconfig.get_path(n)) for n in ("stdlib", "purelib")]
     )
     parser.add_argument("--peers", type=Path, default=HERE.parent / "build" / "corpus-peers")
-    parser.add_argument("--peer-limit", type=int, default=100, help="largest size for datatrove, MB")
+    parser.add_argument(
+        "--peer-limit", type=int, default=1000, help="largest size for datatrove with a regex tokenizer, MB"
+    )
+    parser.add_argument(
+        "--default-limit", type=int, default=100, help="largest size for datatrove as it comes, MB"
+    )
+    parser.add_argument("--work", type=Path, help="keep figures and documents here, and go on from them")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "corpus")
     parser.add_argument("--ours", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.ours:
         ours(Path(args.ours[0]), json.loads(args.ours[1]))
         return
-    rows = []
     with tempfile.TemporaryDirectory() as directory:
+        work = args.work or Path(directory)
+        work.mkdir(parents=True, exist_ok=True)
+        rows = Rows(work / "rows.json", args.out)
         for size in args.sizes:
-            where = Path(directory) / str(size)
-            n_bytes = prepare(args.roots, size, where)
-            for name, steps in LINES.items():
-                steps = steps | (eval_hashes(where) if name == "all" else {})
-                said = measure([sys.executable, __file__, "--ours", str(where), json.dumps(steps)], n_bytes)
-                rows.append({"line": f"sevenfold, {name}", "n_bytes": n_bytes, **said})
-                print(rows[-1], flush=True)
-                shutil.rmtree(where / "out", ignore_errors=True)
-            for tokenizer in ("default", "regex") if size <= args.peer_limit else ():
-                peer = [str(args.peers / "bin" / "python"), str(HERE / "corpus_datatrove.py")]
-                said = measure([*peer, str(where / "in.jsonl"), str(where / tokenizer), tokenizer], n_bytes)
-                rows.append({"line": f"datatrove, {tokenizer} tokenizer", "n_bytes": n_bytes, **said})
-                print(rows[-1], flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    value = {
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "rows": rows,
-    }
-    args.out.with_suffix(".json").write_text(json.dumps(value, indent=1) + "\n")
-    args.out.with_suffix(".md").write_text(as_table(rows))
-    plot(rows, args.out.with_suffix(".png"))
-    print(as_table(rows))
+            measure_size(size, work, rows, args)
+    print(as_table(rows.rows))
 
 
 if __name__ == "__main__":

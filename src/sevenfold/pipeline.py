@@ -19,7 +19,7 @@ from types import ModuleType
 
 from sevenfold import __version__
 from sevenfold.core.errors import StorageError, UsageError, storage
-from sevenfold.core.files import write_json
+from sevenfold.core.files import link_or_copy, read_bytes, write_json
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.core.manifest import (
     MANIFEST_NAME,
@@ -32,6 +32,7 @@ from sevenfold.core.manifest import (
     write_manifest,
 )
 from sevenfold.recipe.job import Job
+from sevenfold.recipe.schema import Recipe
 
 LOCK = ".lock"
 # PyTorch's threads wait for each other by spinning. When another process wants a core, the default spins away what that process and
@@ -49,13 +50,22 @@ class Stage:
     needs: tuple[str, ...]
     sections: tuple[str, ...]  # of the recipe; "*" is all of it
     keeps: bool = False  # leftovers of an unfinished run are its own checkpoints
+    passes_on: tuple[
+        str, ...
+    ] = ()  # keys of its section that are facts for later stages, and decide no output
     version: int = 1
 
 
 STAGES = (
     # Parts of an unfinished corpus carry keys of their own.
     Stage(
-        name="corpus", module="sevenfold.corpus.stage", needs=(), sections=("corpus",), keeps=True, version=2
+        name="corpus",
+        module="sevenfold.corpus.stage",
+        needs=(),
+        sections=("corpus",),
+        keeps=True,
+        passes_on=("mix",),
+        version=2,
     ),
     Stage(
         name="tokenizer",
@@ -168,6 +178,63 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
     write_manifest(directory, manifest)
     job.progress.note(f"{stage.name}: done, root {manifest.root[:16]}")
     return True
+
+
+def take_over(job: Job, stage: Stage, other: Path) -> None:
+    """Take a stage's outputs from another run, whose recipe says the same about it but for what it passes on.
+
+    Files are linked where the file system can, else copied; what is there of this run's own is replaced.
+
+    Raises:
+        StorageError: nothing finished and undamaged is there, or its sources or this program have changed since.
+        UsageError: the recipes say different things.
+    """
+    section, module = stage.name, importlib.import_module(stage.module)
+    key = stage_key(job, stage, module)
+    if up_to_date(job, stage, key):
+        job.progress.note(f"{section}: up to date")
+        return
+    if other.resolve() == job.out.resolve():
+        raise UsageError(
+            "a run cannot take from itself", where=str(other), remedy="run the stage without --from"
+        )
+    manifest = _finished(other, section)
+    theirs = replace(job, recipe=Recipe.model_validate_json(read_bytes(other / RECIPE_NAME)), out=other)
+    wanted, found = (each.recipe.resolved()[section] for each in (job, theirs))
+    names = sorted(name for name in wanted if name not in stage.passes_on and wanted[name] != found.get(name))
+    if names:
+        what = f"another {section}: {', '.join(names)} differ"
+        raise UsageError(what, where=str(other), remedy="run the stage without --from")
+    if manifest.key != stage_key(theirs, stage, module):
+        raise StorageError(
+            "its sources or this program have changed since",
+            where=str(other / section),
+            remedy="run the stage again there, or here without --from",
+        )
+    directory = _prepare(job, stage, force=True)
+    for output in manifest.outputs:
+        link_or_copy(other / section / output.path, directory / output.path)
+    write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+    taken = replace(
+        manifest,
+        key=key,
+        recipe_digest=job.recipe.digest,
+        recipe_name=job.recipe.name,
+        seed=job.recipe.train.seed,
+        facts={**manifest.facts, **{name: wanted[name] for name in stage.passes_on}},
+    )
+    write_manifest(directory, taken)
+    job.progress.note(f"{section}: taken from {other}, root {manifest.root[:16]}")
+
+
+def _finished(run: Path, section: str) -> Manifest:
+    """The manifest of a stage that has finished in another run's directory, its outputs whole."""
+    manifest = read_manifest(run / section)
+    damaged = damaged_output(run / section, manifest) if manifest else None
+    if manifest is None or damaged or not (run / RECIPE_NAME).is_file():
+        what = f"{damaged} is damaged" if damaged else f"no finished {section} is there"
+        raise StorageError(what, where=str(run), remedy="run the stage there first, or here without --from")
+    return manifest
 
 
 def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) -> list[str]:

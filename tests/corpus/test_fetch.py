@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -281,6 +282,21 @@ def test_what_a_killed_fetch_left_is_cleared(tmp_path: Path, registry: Registry)
     (left / "half.whl").write_bytes(b"half")
     fetch_all(pins_of(WHEELS), tmp_path / "s", Silent())
     assert not left.exists()
+
+
+def test_what_an_interrupt_ended_is_not_tried_again(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ctrl-C reaches the clients as well: p1's ends with it, just before this program knows of its own.
+    def end_with_it() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise FetchFailure("failed", "ended by signal 2")
+
+    registry.fails = {"p1": end_with_it}
+    monkeypatch.setattr(run, "PAUSE_SECONDS", 5.0)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_all(pins_of(WHEELS), tmp_path / "s", Silent())
+    assert registry.asked == ["p0", "p1"]
 
 
 def test_an_interrupt_keeps_what_has_arrived(tmp_path: Path, registry: Registry) -> None:

@@ -1,132 +1,29 @@
-"""Same pins, same bytes: in any order, with any workers, after SIGKILL, over a full disk; and memory that does not grow."""
+"""Same pins, same bytes: in any order, over a full disk; and memory that does not grow. Who makes them: test_workers.py."""
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 import random
-import signal
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from corpus_runs import DRIVER, SOURCES, STEPS, MakeJob, findings, ledger, plant, program, root_of, start
 
-from sevenfold.core.documents import read_documents, read_rows
-from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.corpus import parts, workers
-from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
-from sevenfold.corpus.stage import FINDING_COLUMNS, run
+from sevenfold.core.documents import read_documents
+from sevenfold.core.errors import StorageError
+from sevenfold.core.log import Silent
+from sevenfold.corpus import gather, parts
+from sevenfold.corpus.ledger import REASONS
+from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import evalhashes
 from sevenfold.recipe.job import Job
-
-MakeJob = Callable[..., Job]
-STEPS: dict[str, Any] = {
-    "lines": {"min_alphabetic": 0.1},
-    "drop": ["generated", "vendored"],
-    "syntax": ["python"],
-    "secrets": "redact",
-    "personal": "redact",
-    "quality": True,
-    "near_duplicates": {},
-    "domains": [{"domain": "prose", "languages": ["markdown"]}],
-}
-SOURCES = [
-    {"kind": "directory", "path": name, "licence": "MIT", "include": ["**/*.py", "**/*.md"]} for name in ("a", "b")
-]  # fmt: skip
-# What a job is in a process of its own: `python -c DRIVER recipe.yaml out workers part_bytes`.
-DRIVER = """
-import sys
-from pathlib import Path
-from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.corpus import parts
-from sevenfold.corpus.stage import run
-from sevenfold.recipe import load_recipe
-from sevenfold.recipe.job import Job
-if __name__ == "__main__":
-    recipe, out, workers, part_bytes = sys.argv[1:]
-    parts.PART_BYTES = int(part_bytes)
-    job = Job(recipe=load_recipe(Path(recipe)), out=Path(out), recipe_dir=Path(recipe).parent,
-              workers=workers if workers == "ray" else int(workers))
-    print(output_root(hash_outputs(job.directory("corpus"), run(job).outputs)))
-"""
-
-
-def program(rng: random.Random, n: int = 12) -> str:
-    names = [f"value_{rng.randrange(5000)}" for _ in range(n)]
-    return "\n".join(
-        f"def {name}(left, right):\n    return left * {i} + right - {name[6:]}\n"
-        for i, name in enumerate(names)
-    )
-
-
-def plant(base: Path, n: int = 60, seed: int = 5) -> None:
-    """Two sources with programs, near copies across them, exact copies, prose, secrets, and things to drop."""
-    rng = random.Random(seed)
-    for number in range(n):
-        text = program(rng)
-        files = {f"a/f{number}.py": text}
-        if number % 5 == 0:
-            files[f"b/near{number}.py"] = text + "\n# one more remark\n"
-        if number % 7 == 0:
-            files[f"b/copy{number}.py"] = text
-        if number % 6 == 0:
-            files[f"b/mail{number}.py"] = program(rng) + f"\n# by person{number}@mail.org\n"
-        if number % 10 == 0:
-            files[f"b/bad{number}.py"] = text + "def broken(:\n"
-            files[f"b/vendor/v{number}.py"] = program(rng)
-            files[f"a/page{number}.md"] = " ".join(f"word{rng.randrange(900)}" for _ in range(120)) + "\n"
-        for name, content in files.items():
-            (base / name).parent.mkdir(parents=True, exist_ok=True)
-            (base / name).write_text(content)
-
-
-def root_of(job: Job) -> str:
-    return output_root(hash_outputs(job.directory("corpus"), run(job).outputs))
-
-
-def ledger(job: Job) -> list[dict[str, Any]]:
-    rows = read_rows(job.directory("corpus") / "ledger.parquet", LEDGER_COLUMNS)
-    return [dict(zip(LEDGER_COLUMNS, row, strict=True)) for row in rows]
-
-
-def findings(job: Job) -> list[dict[str, Any]]:
-    rows = read_rows(job.directory("corpus") / "findings.parquet", FINDING_COLUMNS)
-    return [dict(zip(FINDING_COLUMNS, row, strict=True)) for row in rows]
-
-
-def start(
-    job: Job, tmp_path: Path, n_workers: object, part_bytes: int = 4000, **options: Any
-) -> subprocess.Popen[str]:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(job.recipe.resolved()))
-    (tmp_path / "driver.py").write_text(DRIVER)
-    command = [
-        sys.executable,
-        str(tmp_path / "driver.py"),
-        str(recipe),
-        str(job.out),
-        str(n_workers),
-        str(part_bytes),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def assert_nobody_is_left(session: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(session, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail("a worker outlived its parent")
 
 
 def test_same_root_whatever_the_parts_and_the_order_of_files(
@@ -266,56 +163,6 @@ def test_decontamination_through_the_stage(tmp_path: Path, make_job: MakeJob) ->
         run(make_job(SOURCES, out="x", steps={"decontaminate": {"path": "eval.s7eh", "sha256": "0" * 64}}))
 
 
-@pytest.mark.parametrize("n_workers", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_processes_give_the_same_root(tmp_path: Path, make_job: MakeJob, n_workers: int) -> None:
-    plant(tmp_path)
-    job = make_job(SOURCES, steps=STEPS)
-    first = root_of(job)
-    done = start(make_job(SOURCES, out="processes", steps=STEPS), tmp_path, n_workers)
-    output, errors = done.communicate(timeout=300)
-    assert output.strip() == first, errors
-
-
-@pytest.mark.slow
-def test_ray_gives_the_same_root(tmp_path: Path, make_job: MakeJob) -> None:
-    pytest.importorskip("ray")
-    plant(tmp_path)
-    first = root_of(make_job(SOURCES, steps=STEPS))
-    # On a busy machine Ray's own processes take longer than the 30 s that it allows them.
-    patience = os.environ | {"RAY_raylet_start_wait_time_s": "300"}
-    done = start(make_job(SOURCES, out="ray", steps=STEPS), tmp_path, "ray", env=patience)
-    output, errors = done.communicate(timeout=500)
-    assert output.splitlines()[-1:] == [first], errors
-
-
-@pytest.mark.parametrize("n_workers", [1, 2])
-def test_killed_in_the_middle_and_resumed(tmp_path: Path, make_job: MakeJob, n_workers: int) -> None:
-    plant(tmp_path)
-    first = root_of(make_job(SOURCES, steps=STEPS))
-    job = make_job(SOURCES, out="killed", steps=STEPS)
-    work = job.directory("corpus") / "parts"
-    process = start(job, tmp_path, n_workers, 5000, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while len(list(work.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    process.kill()
-    process.communicate(timeout=60)  # ends with the last of its workers: they have its pipes
-    assert process.returncode == -signal.SIGKILL
-    assert_nobody_is_left(process.pid)
-    made = {path: path.stat().st_mtime_ns for path in work.glob("*.json")}
-    assert len(made) >= 3
-    assert not (job.directory("corpus") / "train.parquet").exists()
-    # The second run takes up those parts: it is stopped before it removes them.
-    texts = min(made).with_suffix(".texts")
-    texts.rename(tmp_path / "taken")
-    resumed = start(job, tmp_path, 1, 5000)
-    assert texts.name in resumed.communicate(timeout=120)[1]
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-    (tmp_path / "taken").rename(texts)
-    output, errors = start(job, tmp_path, n_workers, 5000).communicate(timeout=120)
-    assert output.strip() == first, errors
-
-
 def test_a_changed_document_or_rule_makes_its_part_anew(tmp_path: Path, make_job: MakeJob) -> None:
     plant(tmp_path)
     job = make_job(SOURCES, steps=STEPS)
@@ -349,19 +196,6 @@ def read_all(job: Job) -> Any:
         yield from read_source(source, job.recipe_dir, 1 << 20)
 
 
-def test_an_error_of_a_worker_arrives_whole(tmp_path: Path, make_job: MakeJob) -> None:
-    travelled = pickle.loads(pickle.dumps(StorageError("what", where="place", remedy="remedy")))
-    assert type(travelled) is StorageError
-    assert str(travelled) == "place: what (remedy)"
-    steps = {"decontaminate": {"path": "none", "sha256": "0" * 64}}
-    spec = make_job(SOURCES, steps=steps).recipe.corpus
-    missing = parts.Task(number=0, key="", directory=tmp_path / "no", base=tmp_path, spec=spec, documents=())
-    with pytest.raises(StorageError, match="none"):
-        list(workers.make_parts(iter([missing]), 2))
-    with pytest.raises(UsageError, match="no grammar for 'cobol'"):
-        run(make_job(SOURCES, steps={"syntax": ["cobol"]}))
-
-
 def test_a_full_disk_is_named_nothing_is_lost_and_a_rerun_goes_on(tmp_path: Path, make_job: MakeJob) -> None:
     plant(tmp_path)
     (tmp_path / "b" / "z.py").write_text(program(random.Random(9), 500))
@@ -383,6 +217,48 @@ def test_a_full_disk_is_named_nothing_is_lost_and_a_rerun_goes_on(tmp_path: Path
     assert len(list((job.directory("corpus") / "parts").glob("*.json"))) >= 3
     output, errors = start(job, tmp_path, 1, 10000).communicate(timeout=120)
     assert output.strip() == first, errors
+
+
+def test_stopped_while_it_clears_up_and_run_again(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path)
+    monkeypatch.setattr(parts, "PART_BYTES", 5000)
+    first = root_of(make_job(SOURCES, steps=STEPS))
+    job = make_job(SOURCES, out="stopped", steps=STEPS)
+    honest = shutil.rmtree
+
+    def stop_in_the_middle(directory: Path) -> None:
+        (directory / "000001.index").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", stop_in_the_middle)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    monkeypatch.setattr(shutil, "rmtree", honest)
+    assert root_of(job) == first
+    assert not (job.directory("corpus") / "parts").exists()
+
+
+def test_who_waits_is_told_how_far_each_pass_over_all_documents_is(
+    tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path)
+    monkeypatch.setattr(gather, "_TOLD_EVERY", 10)
+    told: dict[str, list[int]] = {}
+
+    class Listener(Silent):
+        def start(self, stage: str, total: int | None, unit: str) -> None:
+            self.figures = told.setdefault(stage, [])
+
+        def advance(self, done: int, **fields: float | str) -> None:
+            self.figures.append(done)
+
+    job = replace(make_job(SOURCES, steps={**STEPS, "perplexity": {}}), progress=Listener())
+    n_kept = run(job).facts["n_kept"]
+    assert n_kept > 60
+    assert told["corpus: perplexity"].count(0) == 4  # two folds, each counted and scored
+    assert told["corpus: writing"] == [*range(0, n_kept, 10)] * 2  # once for each split
 
 
 def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJob) -> None:

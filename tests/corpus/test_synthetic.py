@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.log import Silent
 from sevenfold.corpus.sources import read_source
+from sevenfold.corpus.sources.synthetic import make_samples
 from sevenfold.corpus.synthetic import blocks, python, sandbox
 from sevenfold.corpus.synthetic import generate as generating
 from sevenfold.corpus.synthetic.arithmetic import Worked, holds, value_of, written
@@ -354,6 +356,20 @@ def test_the_source_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [one.sha256 for one in read_source(source, tmp_path, 1 << 20)] == [one.sha256 for one in found]
     assert file.read_bytes() == before
     assert all(one.problem == "too_large" and one.data is None for one in read_source(source, tmp_path, 10))
+
+
+def test_who_waits_for_samples_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = SyntheticSource(kind="synthetic", generators={"arithmetic": 250}, seed=4, domain="math")
+    told: list[tuple[object, ...]] = []
+    listener = Silent()
+    monkeypatch.setattr(listener, "start", lambda *what: told.append(what))
+    monkeypatch.setattr(listener, "advance", lambda done, **fields: told.append((done, fields["generator"])))
+    make_samples(source, listener)
+    assert told == [("synthetic", 250, "samples"), (100, "arithmetic"), (200, "arithmetic")]
+    make_samples(source, listener)  # nothing is made twice, so there is nothing to tell
+    assert len(told) == 3
+    assert len(list(read_source(source, tmp_path, 1 << 20))) == 250
 
 
 def test_an_unknown_generator_is_refused_by_name() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from matplotlib.figure import Figure
+
 from sevenfold.core.manifest import Manifest, write_manifest
 from sevenfold.report.corpus import MAX_SOURCES, write_corpus_report
-from sevenfold.report.corpus_plot import DROPPED, MAX_BARS, OTHERS, bars, kept_by_kind
+from sevenfold.report.corpus_plot import DROPPED, MAX_BARS, OTHERS, _mix, bars, kept_by_kind
 
 ROWS = [
     {
@@ -66,3 +69,11 @@ def test_page_and_plot(tmp_path: Path) -> None:
     first = page.read_bytes(), (tmp_path / "corpus.png").read_bytes()
     write_corpus_report(tmp_path)
     assert first == (page.read_bytes(), (tmp_path / "corpus.png").read_bytes())
+
+
+def test_every_bar_of_the_mix_ends_inside_the_picture() -> None:
+    axes = Figure().subplots()
+    _mix(axes, FACTS, ["code", "math"], {"code": "red", "math": "blue"})
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert max(ends) == pytest.approx(100 * 1100 / 1300)  # per cent: code of what was kept
+    assert max(ends) < axes.get_xlim()[1] < 1.2 * max(ends)

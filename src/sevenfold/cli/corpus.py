@@ -68,19 +68,30 @@ def build(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no registry: what the locks pin has to be here.")
     ] = False,
+    taken_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            readable=False,
+            help="Take the corpus of a run whose recipe differs in its mix.",
+        ),
+    ] = None,
 ) -> None:
     """Stage 1: fetch what its locks pin, then documents, licences, held-out split, with a page about them."""
     from sevenfold.corpus.fetch.missing import fetch_missing
     from sevenfold.report.console import close_progress
     from sevenfold.report.corpus import write_corpus_report
 
+    if force and taken_from:
+        raise UsageError("--force and --from", remedy="one of the two: run the stage, or take what it made")
     job = make_job(recipe, out, workers=workers)
     if not offline:
         try:
             fetch_missing(job.recipe.corpus, job.recipe_dir, job.progress)
         finally:
             close_progress(job.progress)
-    run_one("corpus", job, force)
+    run_one("corpus", job, force, taken_from)
     print(f"report: {write_corpus_report(out)}")
 
 

@@ -136,14 +136,18 @@ def make(
     print_summary(summary)
 
 
-def run_one(name: str, job: Job, force: bool) -> None:
-    """Run one stage of a job, with what belongs to it: progress, figures of a refusal, papers after the seal."""
+def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) -> None:
+    """Run one stage of a job (or take it from another run), with what belongs to it: progress, figures of a refusal, papers."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress
 
     try:
         with _showing_a_refusal(job), pipeline.exclusive(job.out):
-            pipeline.run_stage(job, pipeline.find_stage(name), force=force)
+            stage = pipeline.find_stage(name)
+            if taken_from is not None:
+                pipeline.take_over(job, stage, taken_from)
+            else:
+                pipeline.run_stage(job, stage, force=force)
             if name == pipeline.STAGE_NAMES[-1]:
                 from sevenfold.audit.papers import papers
                 from sevenfold.audit.subject import sealed_file

@@ -72,10 +72,15 @@ def synth(
     """Make synthetic samples, each executed, evaluated or parsed before it is kept, and say how different they are."""
     from sevenfold.corpus.synthetic.files import write_samples
     from sevenfold.corpus.synthetic.generate import Order, spread
+    from sevenfold.report.console import close_progress, make_progress
 
     counts = spread(count) if only is None else spread_over(count, only.split(","))
     order = Order(counts, seed, max_per_shape)
-    facts = write_samples(out, order, workers=workers or min(8, len(os.sched_getaffinity(0)))).facts()
+    n_workers, progress = workers or min(8, len(os.sched_getaffinity(0))), make_progress()
+    try:
+        facts = write_samples(out, order, workers=n_workers, progress=progress).facts()
+    finally:
+        close_progress(progress)
     if plot is not None:
         from sevenfold.report.variety import write_plot
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,6 +103,18 @@ def read_json(path: Path) -> Json:
         raise StorageError(
             f"not valid JSON: {error}", where=str(path), remedy="delete it and run the stage again"
         ) from error
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a finished file a second name, or copy it where the file system has no links for it. Raises StorageError."""
+    with storage(source):
+        try:
+            target.hardlink_to(source)
+        except OSError as error:
+            if error.errno not in (*_NO_HARD_LINKS, errno.EXDEV, errno.EMLINK):
+                raise
+            with source.open("rb") as file, atomic_writer(target) as copy:
+                shutil.copyfileobj(file, copy)
 
 
 def remove_partials(directory: Path) -> None:

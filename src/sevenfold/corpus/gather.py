@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from sevenfold.recipe.schema import CorpusSpec
 
 Split = Literal["train", "heldout"]
 _OPEN_FILES = 128
+_TOLD_EVERY = 1000
 _SILENT = Silent()
 # What is decided here, by number; 0 is kept.
 _OUTCOMES: tuple[Reason | None, ...] = (None, "duplicate", "near_duplicate", "perplexity")
@@ -60,7 +61,7 @@ class Gathered:
     """
 
     def __init__(self, directory: Path, n_parts: int, spec: CorpusSpec, progress: Progress = _SILENT) -> None:
-        self._directory, self._n_parts, self._spec = directory, n_parts, spec
+        self._directory, self._n_parts, self._spec, self._progress = directory, n_parts, spec, progress
         indexes, self._parts, names = [], [], {"sources": {}, "domains": {}}
         for number in range(n_parts):
             index = read_array(self._stem(number).with_suffix(".index"))
@@ -166,6 +167,13 @@ class Gathered:
         """Documents that nothing has dropped so far, by ascending id."""
         yield from self._by_id_U[self.outcome_N[self._by_id_U] == 0].tolist()
 
+    def _told(self, documents: Iterable[int]) -> Iterator[int]:
+        """Documents, with a word now and then to who waits."""
+        for n_taken, document in enumerate(documents):
+            if n_taken % _TOLD_EVERY == 0:
+                self._progress.advance(n_taken)
+            yield document
+
     def _score(self) -> None:
         limits = self._spec.steps.perplexity
         if limits is None:
@@ -175,8 +183,8 @@ class Gathered:
         for document in self._kept():
             folds[int(self._index_N["id"][document, 3]) & 1].append(document)
         for scored, counted in (folds, folds[::-1]):
-            model = Trigrams(self._read(document)[1] for document in counted)
-            for document in scored:
+            model = Trigrams(self._read(document)[1] for document in self._told(counted))
+            for document in self._told(scored):
                 bits = model.bits_per_byte(self._read(document)[1])
                 if not limits.min_bits <= bits <= limits.max_bits:
                     self.outcome_N[document] = _PERPLEXITY
@@ -220,7 +228,7 @@ class Gathered:
 
     def documents(self, split: Split) -> Iterator[Document]:
         """Documents of a split in ascending order of id, read as they are taken."""
-        for document in self._kept():
+        for document in self._told(self._kept()):
             if self.split(document) == split:
                 path, text = self._read(document)
                 entry = self._index_N[document]

@@ -15,6 +15,7 @@ Memory: one part's documents, and one batch of shingles.
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -127,6 +128,14 @@ def is_made(task: Task) -> bool:
         return False
     value = read_json(path)
     return isinstance(value, dict) and value.get("key") == task.key
+
+
+def remove_all(directory: Path) -> None:
+    """Remove a directory of parts. Killed meanwhile, it leaves no part that claims to be there and is not whole."""
+    with storage(directory):
+        for marker in directory.glob("*.json"):
+            marker.unlink()
+        shutil.rmtree(directory)
 
 
 def make_part(task: Task) -> None:

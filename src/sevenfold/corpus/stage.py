@@ -8,7 +8,6 @@ needs all of them is in `corpus.gather`. Memory: a few parts, and about 120 byte
 from __future__ import annotations
 
 import platform
-import shutil
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +44,7 @@ from sevenfold.corpus.ledger import (
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.sources import Found, read_source
 from sevenfold.corpus.sources.packages import pinned_identity
-from sevenfold.corpus.sources.synthetic import synthetic_identity
+from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
 from sevenfold.recipe.job import Job, StageResult
@@ -80,6 +79,9 @@ def run(job: Job) -> StageResult:
     spec = job.recipe.corpus
     directory = job.directory("corpus")
     work = directory / WORK
+    for source in spec.sources:
+        if isinstance(source, SyntheticSource):
+            make_samples(source, job.progress)
     job.progress.start("corpus", None, "files")
     arrivals = _Arrivals(LicencePolicy(spec.licences))
     n_parts = _make_parts(job, arrivals, work)
@@ -104,8 +106,7 @@ def run(job: Job) -> StageResult:
     for split in ("train", "heldout"):
         written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
     reconcile(arrivals.seen, ledger, written)
-    with storage(work):
-        shutil.rmtree(work)
+    parts.remove_all(work)
     job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
     tools = {
         "pyarrow": pyarrow_version(),
@@ -185,6 +186,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
     with storage(work):
         work.mkdir(parents=True, exist_ok=True)
         remove_partials(work)
+        remove_partials(work.parent)
 
     def missing() -> Iterator[parts.Task]:
         nonlocal n_parts, n_seen
@@ -197,7 +199,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
             else:
                 yield task
 
-    for n_documents in make_parts(missing(), job.workers):
+    for n_documents in make_parts(missing(), job.workers, job.progress):
         n_seen += n_documents
         job.progress.advance(n_seen)
     return n_parts

@@ -7,32 +7,44 @@ be seen by all machines under one path.
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
-from sevenfold.core.errors import SevenfoldError, StorageError
+from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
+from sevenfold.core.log import Progress
 from sevenfold.corpus.parts import Task, make_part
 from sevenfold.corpus.pool import process_pool
 from sevenfold.corpus.steps.text import need
 
 _TASKS_A_WORKER = 2
 _RAY_WAVE = 64
+_RAY_INSTALL = (
+    "pip install 'ray[data]==2.53.0'"  # later ones give their agents 15 s to start, whatever they are told
+)
+_RAY_ATTEMPTS, _RAY_PAUSE = 3, 10  # the pause in seconds, longer after each attempt
+# A busy machine takes minutes to start the Python of Ray's agents and workers; they have 30 and 60 s by default.
+_RAY_PATIENCE = {"RAY_agent_register_timeout_ms": "600000", "RAY_worker_register_timeout_seconds": "600"}
 
 
-def make_parts(tasks: Iterator[Task], workers: int | str) -> Iterator[int]:
+def make_parts(tasks: Iterator[Task], workers: int | str, progress: Progress) -> Iterator[int]:
     """Make every part; yields the number of documents of each that is made, as it comes.
 
     Args:
         workers: 1: here; more: that many processes; "ray": Ray Data, on the cluster of RAY_ADDRESS or on this machine.
+        progress: told about attempts to start Ray.
 
     Raises:
         SevenfoldError: what a worker raised.
-        StorageError: a worker was killed.
+        StorageError: a worker was killed, or Ray did not start.
+        UsageError: Ray is not installed.
     """
     if workers == "ray":
-        yield from _by_ray(tasks)
+        yield from _by_ray(tasks, progress)
     elif workers == 1:
         for task in tasks:
             yield _make(task)
@@ -67,25 +79,53 @@ def _by_processes(tasks: Iterator[Task], workers: int) -> Iterator[int]:
             pool.shutdown(cancel_futures=True)
 
 
-def _by_ray(tasks: Iterator[Task]) -> Iterator[int]:
-    ray = need("ray")
-    data = need("ray.data")
-    if not ray.is_initialized():
+def _by_ray(tasks: Iterator[Task], progress: Progress) -> Iterator[int]:
+    with _ray_node(progress):
+        data = need("ray.data")
+        while wave := list(itertools.islice(tasks, _RAY_WAVE)):
+            rows = data.from_items(
+                [{"task": pickle.dumps(task)} for task in wave], override_num_blocks=len(wave)
+            )
+            for row in rows.map(_ray_make).take_all():
+                outcome = pickle.loads(row["outcome"])
+                if isinstance(outcome, SevenfoldError):
+                    raise outcome
+                yield outcome
+
+
+@contextmanager
+def _ray_node(progress: Progress) -> Iterator[None]:
+    """Ray, as long as parts are made: what the caller has connected, the cluster of RAY_ADDRESS, or a node of our own."""
+    for name, value in _RAY_PATIENCE.items():
+        os.environ.setdefault(name, value)  # before the import, which reads them
+    try:
+        ray = need("ray")
+    except UsageError as error:
+        raise UsageError("Ray is not installed", where="workers: ray", remedy=_RAY_INSTALL) from error
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    for attempt in range(1, _RAY_ATTEMPTS + 1):
+        progress.note(f"corpus: starting Ray ({address}), attempt {attempt} of {_RAY_ATTEMPTS}")
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            ray.init(address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            break
         except Exception as error:
-            raise StorageError(
-                f"Ray's node did not start: {error}",
-                where="workers: ray",
-                remedy="its agents have 15 s to start: try again on a quieter machine, or name a cluster in RAY_ADDRESS",
-            ) from error
-    while wave := list(itertools.islice(tasks, _RAY_WAVE)):
-        rows = data.from_items([{"task": pickle.dumps(task)} for task in wave], override_num_blocks=len(wave))
-        for row in rows.map(_ray_make).take_all():
-            outcome = pickle.loads(row["outcome"])
-            if isinstance(outcome, SevenfoldError):
-                raise outcome
-            yield outcome
+            ray.shutdown()
+            progress.note(f"corpus: Ray did not start: {error}")
+            if attempt == _RAY_ATTEMPTS:
+                raise StorageError(
+                    f"Ray {ray.__version__} did not start in {_RAY_ATTEMPTS} attempts: {error}",
+                    where="workers: ray",
+                    remedy="name a running cluster in RAY_ADDRESS, or use --workers N; on a busy machine, where agents"
+                    f" start slowly, {_RAY_INSTALL}",
+                ) from error
+            time.sleep(_RAY_PAUSE * attempt)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _ray_make(row: dict[str, bytes]) -> dict[str, bytes]:

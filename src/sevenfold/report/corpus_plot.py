@@ -130,6 +130,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
         ):
             text = axes.text(end + 0.5, at, label, va="center", fontsize=8, color=MUTED)
             text.set_in_layout(False)
+            longest = max(longest, end)
     axes.set_xlim(0.0, 1.14 * longest)  # room for the figures behind the bars
     axes.set_yticks(range(len(domains)), list(domains))
     axes.set_xlabel("per cent of the bytes kept; hatched: made by generators", fontsize=9, color=MUTED)

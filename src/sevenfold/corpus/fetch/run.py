@@ -6,12 +6,11 @@ and are reported in the order of the lock.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Literal
 
 from sevenfold.core.errors import StorageError, storage
@@ -47,6 +46,7 @@ class _Fetch:
         self._refreshed = False
         self._n_done = self._n_bytes = self._n_silent = self._n_answers = 0
         self.stopped: FetchFailure | None = None
+        self.interrupted = Event()
 
     def one(self, pin: Pin) -> Outcome:
         """One package, from here or from its registry."""
@@ -80,9 +80,12 @@ class _Fetch:
             except FetchFailure as failure:
                 self._count(failure)
                 retry = failure.reason in ("no network", "failed") and self.stopped is None
-                if not retry or attempt == N_ATTEMPTS - 1:
+                if (
+                    not retry
+                    or attempt == N_ATTEMPTS - 1
+                    or self.interrupted.wait(PAUSE_SECONDS * 2**attempt)
+                ):
                     raise
-                time.sleep(PAUSE_SECONDS * 2**attempt)
             else:
                 with self._guard:
                     self._n_answers += 1
@@ -157,5 +160,6 @@ def fetch_all(pins: Sequence[Pin], directory: Path, progress: Progress) -> list[
         try:
             return list(pool.map(fetch.one, pins))
         except BaseException:
+            fetch.interrupted.set()  # Ctrl-C ends the clients, too: that is no reason to try again
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
+from sevenfold.core.log import Progress
 from sevenfold.corpus.sources.found import Found, Origin
 from sevenfold.corpus.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
 from sevenfold.corpus.synthetic.generate import Order
 from sevenfold.corpus.synthetic.table import made_with
 from sevenfold.recipe.schema import SyntheticSource
+
+
+def make_samples(source: SyntheticSource, progress: Progress) -> None:
+    """Make the samples that are not in the cache, which takes minutes, where somebody listens. Raises as `read_synthetic` does."""
+    cached(_order(source), progress)
 
 
 def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[Found]:  # noqa: ARG001  (a reader's signature)
@@ -21,7 +27,6 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
     Raises:
         SevenfoldError: as `generate` does; StorageError when the cache cannot be written.
     """
-    order = Order(source.generators, source.seed, source.max_per_shape)
     origin = Origin(
         source=SYNTHETIC,
         version=made_with(),
@@ -29,7 +34,7 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
         licence_evidence=EVIDENCE,
         domain=source.domain,
     )
-    for record in chain.from_iterable(map(read_samples, cached(order))):
+    for record in chain.from_iterable(map(read_samples, cached(_order(source)))):
         data = record["text"].encode()
         fits = len(data) <= max_bytes
         yield Found(
@@ -44,7 +49,9 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
 
 def synthetic_identity(source: SyntheticSource) -> list[str]:
     """What decides the samples of a source beside the recipe: the generators' version, and the interpreter's. Makes none."""
-    Order(
-        source.generators, source.seed, source.max_per_shape
-    )  # an unknown generator is refused before hours of work
+    _order(source)  # an unknown generator is refused before hours of work
     return [made_with()]
+
+
+def _order(source: SyntheticSource) -> Order:
+    return Order(source.generators, source.seed, source.max_per_shape)

@@ -18,16 +18,18 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json, canonical_json, digest
+from sevenfold.core.log import Progress, Silent
 from sevenfold.corpus.synthetic import blocks
-from sevenfold.corpus.synthetic.generate import Order, Report, generate
+from sevenfold.corpus.synthetic.generate import BLOCK, Order, Report, generate
 from sevenfold.corpus.synthetic.table import GENERATORS, made_with
 
 LICENCE = "Apache-2.0"  # of this project: its generators wrote these texts
 EVIDENCE = "made by this project's generators, which are under that licence (LICENSE)"
 _END = "sha256"
+_SILENT = Silent()
 
 
-def cached(order: Order) -> list[Path]:
+def cached(order: Order, progress: Progress = _SILENT) -> list[Path]:
     """The files of an order, one for each generator, from the user's cache or made now. Raises as `generate` does."""
     root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     files = []
@@ -36,14 +38,13 @@ def cached(order: Order) -> list[Path]:
         name = digest("sevenfold/synthetic/2", made_with(), canonical_json(asked))
         file = Path(root, "sevenfold", "synthetic", f"{name}.jsonl")
         if not _is_whole(file):
-            write_samples(
-                file, replace(order, counts={generator: count}), workers=len(os.sched_getaffinity(0))
-            )
+            wanted = replace(order, counts={generator: count})
+            write_samples(file, wanted, workers=len(os.sched_getaffinity(0)), progress=progress)
         files.append(file)
     return files
 
 
-def write_samples(file: Path, order: Order, *, workers: int) -> Report:
+def write_samples(file: Path, order: Order, *, workers: int, progress: Progress = _SILENT) -> Report:
     """Write an order as JSON lines {domain, licence, path, text}, closed by {sha256} of the lines before; atomically.
 
     Raises:
@@ -51,8 +52,11 @@ def write_samples(file: Path, order: Order, *, workers: int) -> Report:
         StorageError: the file cannot be written.
     """
     report, hasher, kept = Report(), hashlib.sha256(), blocks.directory_of(file)
+    progress.start("synthetic", sum(order.counts.values()), "samples")
     with atomic_writer(file) as handle:
-        for name, number, sample in generate(order, report, workers, keep=kept):
+        for n_made, (name, number, sample) in enumerate(generate(order, report, workers, keep=kept), 1):
+            if n_made % BLOCK == 0:
+                progress.advance(n_made, generator=name)
             generator = GENERATORS[name]
             line = canonical_json(
                 {
