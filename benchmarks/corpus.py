@@ -30,7 +30,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,28 @@ LINES = {
 }
 
 
+@cache
+def reserved() -> frozenset[bytes]:
+    """Words that mean something to the grammars of LANGUAGES: with other names programs would not be programs."""
+    from tree_sitter import Language
+
+    from sevenfold.corpus.steps.syntax import parser
+
+    grammars: list[Language] = [parser(name).language for name in LANGUAGES]  # type: ignore[misc] # each has one
+    kinds = (g.node_kind_for_id(i) or "" for g in grammars for i in range(g.node_kind_count))
+    return frozenset(word.encode() for kind in kinds for word in re.findall("[a-z]+", kind))
+
+
+def renamed(data: bytes, round_: int) -> bytes:
+    """Another document of the same kind: its words have other names."""
+
+    def rename(match: re.Match[bytes]) -> bytes:
+        word = match[0]
+        return word if word in reserved() else word[::-1] + b"x" * round_
+
+    return re.sub(rb"\b[a-z]{4,}\b", rename, data)
+
+
 def documents(roots: list[Path], n_bytes: int) -> Iterator[tuple[str, bytes]]:
     """(path, text) of files until they sum up to `n_bytes`, in an order that mixes the directories."""
     files = sorted(f for root in roots for f in root.rglob("*") if f.suffix in ENDINGS and f.is_file())
@@ -80,8 +102,8 @@ def documents(roots: list[Path], n_bytes: int) -> Iterator[tuple[str, bytes]]:
                 data.decode()
             except UnicodeDecodeError:
                 continue
-            if round_:  # another document: its words have other names
-                data = re.sub(rb"\b[a-z]{4,}\b", lambda m, r=round_: m[0][::-1] + b"x" * r, data)
+            if round_:
+                data = renamed(data, round_)
             yield f"{round_}/{number % 97}/{number}{file.suffix}", data
             taken += len(data)
             if taken >= n_bytes:
