@@ -7,6 +7,7 @@ import fnmatch
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def test_readme_file_map_matches_the_tree() -> None:
     assert named == rooms | tops, (
         f"missing: {sorted((rooms | tops) - named)}; stale: {sorted(named - rooms - tops)}"
     )
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    """Pytest imports them by their file's name alone, so the second of two would not be collected."""
+    names = Counter(
+        p.name for p in (ROOT / "tests").rglob("*.py") if p.name not in ("conftest.py", "__init__.py")
+    )
+    assert [name for name, n in names.items() if n > 1] == []
 
 
 def test_specs_named_by_the_design_exist() -> None:
