@@ -53,6 +53,7 @@ ENDINGS = (
     ".sh",
 )
 MB = 1_000_000
+HEAD = 2000  # bytes in which licences and generators name themselves
 EQUIVALENT: dict[str, Any] = {"quality": True, "personal": "redact", "near_duplicates": {}}
 WITHOUT_TREES = EQUIVALENT | {
     "lines": {}, "drop": ["generated", "minified"], "prose_languages": ["en"], "secrets": "redact",
@@ -79,13 +80,13 @@ def reserved() -> frozenset[bytes]:
 
 
 def renamed(data: bytes, round_: int) -> bytes:
-    """Another document of the same kind: its words have other names."""
+    """Another document of the same kind: its words have other names, but for its head, which says whose it is and who made it."""
 
     def rename(match: re.Match[bytes]) -> bytes:
         word = match[0]
         return word if word in reserved() else word[::-1] + b"x" * round_
 
-    return re.sub(rb"\b[a-z]{4,}\b", rename, data)
+    return data[:HEAD] + re.sub(rb"\b[a-z]{4,}\b", rename, data[HEAD:])
 
 
 def documents(roots: list[Path], n_bytes: int) -> Iterator[tuple[str, bytes]]:
