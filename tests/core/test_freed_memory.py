@@ -13,8 +13,8 @@ import resource, sys
 import numpy as np
 from sevenfold.core.memory import keep_freed_memory
 
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+if sys.argv[1] == "kept" and not keep_freed_memory():  # no assert: the suite runs under -O, too
+    sys.exit("this C library takes no such settings")
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
