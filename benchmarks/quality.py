@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from nanogpt import load_nanogpt
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.log import Silent
-from sevenfold.pipeline import make
+from sevenfold.pipeline import exclusive, make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.job import Job
 from sevenfold.train.data import held_out, load_tokenizer, open_data
@@ -190,8 +190,9 @@ def train_ours(job: Job) -> float:
     """Train to the end, or go on; bits per byte."""
     directory = job.out / "train"
     directory.mkdir(exist_ok=True)
-    run = training_run(job, directory)
-    run.train()
+    with exclusive(job.out):
+        run = training_run(job, directory)
+        run.train()
     (group,) = held_out(job)
     score, _ = float_score(run.model, group.rows, token_lengths(load_tokenizer(job)), Silent())
     return score.bits_per_byte
@@ -248,7 +249,11 @@ def measure(args: argparse.Namespace) -> None:
             ),
         ):
             if str(seed) not in entry[name]:
-                entry[name][str(seed)] = act()
+                score = act()
+                written = known().get(args.recipe, {})  # another process may have added its seeds meanwhile
+                if written.get("steps") == entry["steps"]:
+                    entry |= {side: written[side] for side in ("ours", "nanoGPT")}
+                entry[name][str(seed)] = score
                 print(
                     f"{args.recipe} {name} seed {seed}: {entry[name][str(seed)]:.4f} bits per byte",
                     flush=True,

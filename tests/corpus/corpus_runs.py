@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 
 from sevenfold.core.documents import read_rows
 from sevenfold.core.manifest import hash_outputs, output_root
+from sevenfold.corpus import native
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
 from sevenfold.corpus.stage import FINDING_COLUMNS, run
 from sevenfold.recipe.job import Job
@@ -85,6 +86,28 @@ def plant(base: Path, n: int = 60, seed: int = 5) -> None:
 def root_of(job: Job) -> str:
     """Run the stage here; its root."""
     return output_root(hash_outputs(job.directory("corpus"), run(job).outputs))
+
+
+def with_and_without_library(
+    make: Callable[[str], Job], forget: Sequence[Any], patch: pytest.MonkeyPatch
+) -> list[tuple[str, dict[str, Any]]]:
+    """Root and facts of `make("with")`, and of `make("without")` where native/corpus is not to be found.
+
+    `forget`: cached functions that remember what they had from the library.
+    """
+    said = []
+    for out, library in (("with", native.LIBRARY), ("without", Path("none.so"))):
+        patch.setattr(native, "LIBRARY", library)
+        for cached in forget:
+            cached.cache_clear()
+        job = make(out)
+        facts = run(job).facts
+        names = ["train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"]
+        said.append((output_root(hash_outputs(job.directory("corpus"), names)), dict(facts)))
+    patch.undo()
+    for cached in forget:
+        cached.cache_clear()
+    return said
 
 
 def ledger(job: Job) -> list[dict[str, Any]]:

@@ -12,17 +12,15 @@ import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from corpus_runs import with_and_without_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import native
 from sevenfold.corpus.sources.found import language_of
-from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import evalhashes, functions, shingles, syntax
 from sevenfold.corpus.steps.measures import measure, measure_in_numpy
 from sevenfold.recipe.job import Job
@@ -310,27 +308,11 @@ def test_the_same_root_without_the_library(
         "syntax": ["python"], "quality": True, "near_duplicates": {},
         "decontaminate": {"path": "eval.s7eh", "sha256": sha},
     }  # fmt: skip
-    roots = []
-    for out in ("with", "without"):
-        job = make_job([{"kind": "directory", "path": "a", "licence": "PSF-2.0"}], out=out, steps=steps)
-        facts: Any = run(job).facts
-        assert facts["dropped"]["syntax_error"] > 2
-        assert facts["dropped"]["benchmark"] == 1
-        roots.append(
-            output_root(
-                hash_outputs(
-                    job.directory("corpus"),
-                    ["train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"],
-                )
-            )
-        )
-        monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
-        for cached in FORGET:
-            cached.cache_clear()
-    monkeypatch.undo()
-    for cached in FORGET:
-        cached.cache_clear()
-    assert roots[0] == roots[1]
+    source = {"kind": "directory", "path": "a", "licence": "PSF-2.0"}
+    said = with_and_without_library(lambda out: make_job([source], out=out, steps=steps), FORGET, monkeypatch)
+    assert said[0] == said[1]
+    assert said[0][1]["dropped"]["syntax_error"] > 2
+    assert said[0][1]["dropped"]["benchmark"] == 1
 
 
 def test_numpy_takes_an_empty_text() -> None:

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus_runs import with_and_without_library
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import native
 from sevenfold.corpus.licences import notices, texts
-from sevenfold.corpus.stage import run
 from sevenfold.corpus.steps import language, secrets
 from sevenfold.recipe.job import Job
 
@@ -296,17 +295,7 @@ def test_the_same_root_without_the_library(
         "personal": "redact", "near_duplicates": {}, "split": "cluster",
     }  # fmt: skip
     source = {"kind": "directory", "path": "a", "licence": "PSF-2.0", "include": ["**/*"]}
-    said, names = [], ["train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"]
-    for out in ("with", "without"):
-        job = make_job([source], out=out, steps=steps)
-        facts: Any = run(job).facts
-        said.append((output_root(hash_outputs(job.directory("corpus"), names)), facts))
-        monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
-        for cached in FORGET:
-            cached.cache_clear()
-    monkeypatch.undo()
-    for cached in FORGET:
-        cached.cache_clear()
+    said = with_and_without_library(lambda out: make_job([source], out=out, steps=steps), FORGET, monkeypatch)
     assert said[0] == said[1]
     found = {finding["kind"] for finding in said[0][1]["findings"]}
     assert {

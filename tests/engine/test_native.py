@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from page_vectors import N_STEPS, PROMPT, page_model
 from test_page_vectors import VECTORS, numbers
-from tiny_models import EXTREMES, SHAPES, Tiny, ids, same_cache, tiny
+from tiny_models import EXTREMES, SHAPES, Tiny, ids, same_cache, same_however_cut, tiny
 
 from sevenfold.core.errors import GateError, SevenfoldError, UsageError
 from sevenfold.engine import backends, native, reference
@@ -118,20 +118,8 @@ def test_sequences_of_several_stacks_in_one_batch(isa: str) -> None:
 
 @pytest.mark.parametrize("isa", HERE)
 def test_a_prompt_cut_anywhere(isa: str, model: Tiny) -> None:
-    weights, tokens = model.load(), ids(24)
-    cache = reference.Cache(weights.shape)
-    expected = reference.forward(weights, tokens, cache)
-    engine = native.Engine(weights, isa)
-    for cut in range(1, 24):
-        session = engine.session()
-        parts = [session.forward(tokens[:cut]), session.forward(tokens[cut:])]
-        assert np.array_equal(np.concatenate(parts), expected)
-        same_cache(session, cache)
-    session = engine.session()
-    steps = [session.forward(tokens[i : i + 1], last_only=True) for i in range(24)]
-    assert np.array_equal(np.concatenate(steps), expected)
-    same_cache(session, cache)
-    assert np.array_equal(engine.session().forward(tokens, last_only=True), expected[-1:])
+    weights = model.load()
+    same_however_cut(native.Engine(weights, isa), weights)
 
 
 @pytest.mark.parametrize("isa", HERE)

@@ -13,7 +13,7 @@ import test_integers_only
 import torch
 from page_vectors import N_STEPS, PROMPT, page_model
 from test_page_vectors import VECTORS, numbers
-from tiny_models import EXTREMES, SHAPES, State, Tiny, ids, same_cache, tiny
+from tiny_models import EXTREMES, SHAPES, State, Tiny, ids, same_cache, same_however_cut, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -125,19 +125,8 @@ def test_the_probe_knows_a_product_that_saturates(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_prompt_cut_anywhere(model: Tiny) -> None:
-    weights, tokens = model.load(), ids(24)
-    cache = reference.Cache(weights.shape)
-    expected = reference.forward(weights, tokens, cache)
-    engine = torch_backend.Engine(weights, "cpu")
-    for cut in range(1, 24):
-        session = engine.session()
-        parts = [session.forward(tokens[:cut]), session.forward(tokens[cut:])]
-        assert np.array_equal(np.concatenate(parts), expected)
-        same_cache(session, cache)
-    session = engine.session()
-    steps = [session.forward(tokens[i : i + 1], last_only=True) for i in range(24)]
-    assert np.array_equal(np.concatenate(steps), expected)
-    same_cache(session, cache)
+    weights = model.load()
+    same_however_cut(torch_backend.Engine(weights, "cpu"), weights)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -191,3 +191,17 @@ def same_cache(session: Any, cache: reference.Cache) -> None:
             (*k, *v), (held.k, held.k_m, held.k_e, held.v, held.v_m, held.v_e), strict=True
         ):
             assert np.array_equal(got, expected[seen])
+
+
+def same_however_cut(engine: Any, weights: IntegerModel) -> None:
+    """A backend's logits and cache are the reference's wherever a prompt is cut, id by id, and for its last position alone."""
+    tokens, cache = ids(24), reference.Cache(weights.shape)
+    expected = reference.forward(weights, tokens, cache)
+    cuts = [np.split(tokens, [cut]) for cut in range(1, 24)]
+    for parts in [*cuts, np.split(tokens, 24)]:
+        session = engine.session()
+        assert np.array_equal(
+            np.concatenate([session.forward(part, last_only=len(part) == 1) for part in parts]), expected
+        )
+        same_cache(session, cache)
+    assert np.array_equal(engine.session().forward(tokens, last_only=True), expected[-1:])

@@ -5,11 +5,8 @@ python tests/fuzz/fuzz_control.py -max_total_time=60 CORPUS_DIR     (libFuzzer f
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import atheris
-from sources import use_sources
+from sources import fuzz, use_sources
 
 use_sources()
 
@@ -63,17 +60,11 @@ def one(data: bytes) -> None:
     prompt(data.decode("utf-8", "ignore"))
 
 
-def write_seeds(directory: Path) -> None:
-    """Put streams that are taken, and one of each character that is not, into a corpus directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    seeds = [frame("def f():\n\treturn 1"), frame(""), b"\1h\2a\x0eb\x0f\x10\3\3\4", bytes(range(32))]
-    for index, seed in enumerate([*seeds, *(b"\1\2" + bytes([c]) + b"\3\4" for c in range(32))]):
-        (directory / f"seed{index:03d}").write_bytes(seed)
+def seeds() -> list[bytes]:
+    """Where the search begins: streams that are taken, and one of each character that is not."""
+    taken = [frame("def f():\n\treturn 1"), frame(""), b"\1h\2a\x0eb\x0f\x10\3\3\4", bytes(range(32))]
+    return [*taken, *(b"\1\2" + bytes([c]) + b"\3\4" for c in range(32))]
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        if not argument.startswith("-"):
-            write_seeds(Path(argument))
-    atheris.Setup(sys.argv, one)
-    atheris.Fuzz()
+    fuzz(one, seeds())

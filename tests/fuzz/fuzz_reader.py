@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import atheris
-from sources import use_sources
+from sources import fuzz, use_sources
 
 use_sources()
 
@@ -99,16 +99,5 @@ def seeds() -> list[bytes]:
     return [*files, *map(as_lanes, files)]
 
 
-def write_seeds(directory: Path) -> None:
-    """Put the seeds into a corpus directory."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for index, seed in enumerate(seeds()):
-        (directory / f"seed{index:03d}").write_bytes(seed)
-
-
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        if not argument.startswith("-"):
-            write_seeds(Path(argument))
-    atheris.Setup(sys.argv, one)
-    atheris.Fuzz()
+    fuzz(one, seeds())

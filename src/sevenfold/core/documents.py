@@ -54,11 +54,12 @@ class Document:
 
 def pyarrow_version() -> str:
     """Version of the library that decides the bytes. Raises UsageError when it is not installed."""
-    version: str = _pyarrow().__version__
+    version: str = pyarrow_library().__version__
     return version
 
 
-def _pyarrow() -> Any:
+def pyarrow_library() -> Any:
+    """`pyarrow` with its Parquet module. Raises UsageError when it is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -71,7 +72,7 @@ def _pyarrow() -> Any:
 
 
 def _schema(columns: Columns) -> Any:
-    arrow = _pyarrow()
+    arrow = pyarrow_library()
     kinds = {"string": arrow.string(), "int64": arrow.int64()}
     return arrow.schema([arrow.field(name, kinds[kind], nullable=False) for name, kind in columns.items()])
 
@@ -83,7 +84,7 @@ def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...
         StorageError: the file cannot be written, or a text is not Unicode.
         UsageError: pyarrow is not installed.
     """
-    arrow = _pyarrow()
+    arrow = pyarrow_library()
     schema = _schema(columns)
     n_rows = 0
     pending = iter(rows)
@@ -124,7 +125,7 @@ def read_rows(path: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
         StorageError: the file is missing, is not Parquet, or has other columns.
         UsageError: pyarrow is not installed.
     """
-    arrow = _pyarrow()
+    arrow = pyarrow_library()
     with storage(path):
         try:
             with arrow.parquet.ParquetFile(path) as file:
@@ -173,7 +174,7 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 def count_rows(path: Path) -> int:
     """Number of rows, from the footer alone. Raises StorageError when the file is missing or not Parquet."""
-    arrow = _pyarrow()
+    arrow = pyarrow_library()
     with storage(path):
         try:
             n_rows: int = arrow.parquet.read_metadata(path).num_rows

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.documents import pyarrow_library
+from sevenfold.core.errors import StorageError, storage
 from sevenfold.corpus.sources.found import Found, Origin
 from sevenfold.corpus.sources.jsonl import read_lines
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
@@ -37,20 +38,8 @@ def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[
             yield from read_lines(file, name, keys, origin, max_bytes)
 
 
-def _arrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            f"Parquet needs pyarrow, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
-    return pyarrow
-
-
 def _read_parquet(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int) -> Iterator[Found]:
-    arrow = _arrow()
+    arrow = pyarrow_library()
     number = 0
     with storage(file):
         try:
