@@ -182,7 +182,7 @@ def calibrate(args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
 def advance(run: Run, steps: int) -> None:
     """Go on for some steps, without the checkpoint that ends a run."""
     run.last = run.step + steps
-    run.start, run.save = (lambda: None), (lambda: None)  # type: ignore[method-assign] # a timing: nothing to resume
+    run.start, run.save = (lambda: None), (lambda **_: None)  # type: ignore[method-assign] # a timing: nothing to resume
     run.train()
 
 
