@@ -8,7 +8,8 @@ the runs themselves may share the machine, be stopped and go on, and give the sa
     python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/demo-1m --seeds 7 8 9 --out out/quality
     python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/stdlib-8m --minutes 20 --seeds 7 --out out/quality
 
-CHECKOUT holds nanoGPT's `model.py`. `--minutes` gives our run that length instead of the recipe's own tokens.
+CHECKOUT holds nanoGPT's `model.py`. `--minutes` gives our run that length instead of the recipe's own tokens; `--peer-rate` gives
+nanoGPT another learning rate than its own: how much of a difference is that.
 Results are merged into benchmarks/results/quality.json, and drawn beside it.
 """
 
@@ -48,7 +49,7 @@ SHAPES = {  # of nanoGPT, by recipe: n_layer, n_head, n_embd
     "s7/demo-1m": (3, 2, 128),  # 1.11M parameters; ours 1.08M
     "s7/stdlib-8m": (9, 4, 256),  # 8.13M; ours 8.03M
 }
-PEER = {"rate": 1e-3, "floor": 1e-4, "warmup": 100, "betas": (0.9, 0.99), "decay": 0.1, "clip": 1.0}
+PEER = {"rate": 1e-3, "floor": 0.1, "warmup": 100, "betas": (0.9, 0.99), "decay": 0.1, "clip": 1.0}
 TURNS, TURN_STEPS, SAVE_EVERY = 5, 4, 100
 
 
@@ -83,6 +84,7 @@ class Peer:
         module = load_nanogpt(args.nanogpt)
         spec = job.recipe.train
         self.size, self.sequence, self.total, self.step = spec.batch_sequences, spec.sequence, total, 0
+        self.peak = args.peer_rate
         self.plain = module.GPT(
             module.GPTConfig(
                 block_size=self.sequence,
@@ -94,17 +96,17 @@ class Peer:
                 bias=False,
             )
         )
-        self.optimizer = self.plain.configure_optimizers(PEER["decay"], PEER["rate"], PEER["betas"], "cpu")
+        self.optimizer = self.plain.configure_optimizers(PEER["decay"], self.peak, PEER["betas"], "cpu")
         self.model = torch.compile(self.plain)
         self.tokens = np.asarray(open_data(job, parts_of(job.recipe)[0]).terms[0].split.file.tokens)
         self.draws = torch.Generator().manual_seed(seed)
 
     def rate(self) -> float:
         if self.step < PEER["warmup"]:
-            return PEER["rate"] * (self.step + 1) / (PEER["warmup"] + 1)
+            return self.peak * (self.step + 1) / (PEER["warmup"] + 1)
         ratio = (self.step - PEER["warmup"]) / max(1, self.total - PEER["warmup"])
-        span = PEER["rate"] - PEER["floor"]
-        return PEER["floor"] + 0.5 * (1 + math.cos(math.pi * min(1.0, ratio))) * span
+        floor = self.peak * PEER["floor"]
+        return floor + 0.5 * (1 + math.cos(math.pi * min(1.0, ratio))) * (self.peak - floor)
 
     def batch(self) -> Tensor:
         """int64 [B, T + 1] from random places."""
@@ -234,9 +236,13 @@ def measure(args: argparse.Namespace) -> None:
         "ours": {},
         "nanoGPT": {},
     }
-    before = known().get(args.recipe, {})
-    if before.get("steps") == entry["steps"]:
-        entry |= {name: before[name] for name in ("ours", "nanoGPT")}
+    is_default = args.peer_rate == PEER["rate"]
+    title = args.recipe if is_default else f"{args.recipe}, nanoGPT at {args.peer_rate:g}"
+    suffix = "" if is_default else f"-{args.peer_rate:g}"
+    for label, sides in ((args.recipe, ("ours",)), (title, ("ours", "nanoGPT"))):
+        before = known().get(label, {})
+        if before.get("steps") == entry["steps"]:
+            entry |= {side: before[side] for side in sides}
     for seed in args.seeds:
         job = our_job(args.recipe, out, seed, total)
         for name, act in (
@@ -244,21 +250,21 @@ def measure(args: argparse.Namespace) -> None:
             (
                 "nanoGPT",
                 lambda job=job, seed=seed: train_peer(
-                    job, args, seed, peer_total, out / f"nanogpt-{seed}-{peer_total}"
+                    job, args, seed, peer_total, out / f"nanogpt-{seed}-{peer_total}{suffix}"
                 ),
             ),
         ):
             if str(seed) not in entry[name]:
                 score = act()
-                written = known().get(args.recipe, {})  # another process may have added its seeds meanwhile
+                written = known().get(title, {})  # another process may have added its seeds meanwhile
                 if written.get("steps") == entry["steps"]:
                     entry |= {side: written[side] for side in ("ours", "nanoGPT")}
                 entry[name][str(seed)] = score
                 print(
-                    f"{args.recipe} {name} seed {seed}: {entry[name][str(seed)]:.4f} bits per byte",
+                    f"{title} {name} seed {seed}: {entry[name][str(seed)]:.4f} bits per byte",
                     flush=True,
                 )
-                write_bytes(RESULTS, json.dumps(known() | {args.recipe: entry}, indent=2).encode() + b"\n")
+                write_bytes(RESULTS, json.dumps(known() | {title: entry}, indent=2).encode() + b"\n")
 
 
 def show(results: dict[str, Any]) -> None:
@@ -274,12 +280,12 @@ def show(results: dict[str, Any]) -> None:
             values = list(entry[name].values())
             spread = f"{min(values):.4f} .. {max(values):.4f}"
             print(
-                f"{recipe:14} {name:8} {statistics.mean(values):.4f} bits per byte  [{spread}], {len(values)} seeds"
+                f"{recipe:32} {name:8} {statistics.mean(values):.4f} bits per byte  [{spread}], {len(values)} seeds"
             )
             axis.plot([place] * len(values), values, "o", color=("#0b6e4f", "#8d6a9f")[place], alpha=0.7)
         axis.set_xticks([0, 1], ["Sevenfold", "nanoGPT"])
         axis.set_xlim(-0.6, 1.6)
-        axis.set_title(f"{recipe}, {entry['minutes']:.0f} min on two cores", fontsize=9)
+        axis.set_title(f"{recipe}\n{entry['minutes']:.0f} min on two cores", fontsize=9)
         axis.set_ylabel("held-out bits per byte (lower is better)", fontsize=8)
         axis.grid(axis="y", alpha=0.3)
     figure.tight_layout()
@@ -295,6 +301,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=sorted(SHAPES), required=True)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--peer-rate", type=float, default=PEER["rate"], help="nanoGPT's learning rate")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only-timing", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
