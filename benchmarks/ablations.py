@@ -16,6 +16,7 @@ import argparse
 import json
 import statistics
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +109,20 @@ def seconds_a_step(job: Job, path: Path) -> float:
     return known[what]
 
 
+def results() -> defaultdict[str, dict[str, Any]]:
+    """What was measured before, by recipe and length, then by variant."""
+    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return defaultdict(dict, found)
+
+
 def measure(args: argparse.Namespace) -> None:
     """Every variant and seed that is not known yet; the base takes all seeds, a variant the first."""
     path = resolve_recipe_path(args.recipe)
     recipe = load_recipe(path)
     out = args.out / args.recipe.replace("/", "-")
-    base = 0.0
+    base, title = 0.0, f"{args.recipe}, {args.steps} steps of the base"
     for name, changes in (ANY | SHAPED.get(args.recipe, {})).items():
-        if args.only and name.split()[0] not in {"base", *args.only}:
+        if args.only and not {name, name.split()[0]} & {"base", *args.only}:
             continue
         other = changed(recipe, changes)
         slug = "".join(c if c.isalnum() else "-" for c in name)
@@ -125,16 +132,13 @@ def measure(args: argparse.Namespace) -> None:
         spec = other.train
         n_steps = max(1, round(args.steps * base / seconds))
         for seed in args.seeds if name == "base" else args.seeds[:1]:
-            key = f"{args.recipe}, {args.steps} steps of the base"
-            known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-            entry = known.setdefault(key, {}).setdefault(
-                name, {"steps": n_steps, "changes": changes, "bits_per_byte": {}}
-            )
-            if str(seed) in entry["bits_per_byte"]:
+            if str(seed) in results()[title].get(name, {}).get("bits_per_byte", {}):
                 continue
             tokens = n_steps * spec.batch_sequences * spec.sequence
             run = other.model_copy(update={"train": spec.model_copy(update={"seed": seed, "tokens": tokens})})
             score = train_ours(job_of(run, out / f"{slug}-{seed}-{n_steps}", path.parent))
+            known = results()  # another process may have written meanwhile
+            entry = known[title].setdefault(name, {"changes": changes, "bits_per_byte": {}})
             entry |= {"steps": n_steps, "seconds_a_step": seconds}
             entry["bits_per_byte"][str(seed)] = score
             write_bytes(RESULTS, json.dumps(known, indent=2).encode() + b"\n")
@@ -144,15 +148,15 @@ def measure(args: argparse.Namespace) -> None:
             )
 
 
-def show(results: dict[str, Any]) -> None:
+def show(measured: dict[str, Any]) -> None:
     """Each variant against the base, as a table and as a picture."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(4.6 * len(results), 4.6), squeeze=False)
-    for axis, (title, variants) in zip(axes[0], sorted(results.items()), strict=True):
+    figure, axes = plt.subplots(1, len(measured), figsize=(4.6 * len(measured), 4.6), squeeze=False)
+    for axis, (title, variants) in zip(axes[0], sorted(measured.items()), strict=True):
         base = list(variants["base"]["bits_per_byte"].values())
         middle = statistics.mean(base)
         print(f"{title}: base {middle:.4f} [{min(base):.4f} .. {max(base):.4f}], {len(base)} seeds")
@@ -180,13 +184,15 @@ def main() -> None:
     parser.add_argument("--recipe", choices=sorted(SHAPED), required=True)
     parser.add_argument("--steps", type=int, default=300, help="of the base; others get its processor time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
-    parser.add_argument("--only", nargs="+", help="first words of variants: rate, init, shape, ...")
+    parser.add_argument(
+        "--only", nargs="+", help="variants, or their first words: rate, init, 'batch x2', ..."
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     measure(args)
-    show(json.loads(RESULTS.read_text()))
+    show(results())
 
 
 if __name__ == "__main__":
