@@ -274,7 +274,9 @@ def show(results: dict[str, Any]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(3.6 * len(results), 3.4), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(results), figsize=(3.6 * len(results), 3.4), squeeze=False, sharey=True
+    )
     for axis, (recipe, entry) in zip(axes[0], sorted(results.items()), strict=True):
         for place, name in enumerate(("ours", "nanoGPT")):
             values = list(entry[name].values())
