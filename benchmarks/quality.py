@@ -9,7 +9,7 @@ the runs themselves may share the machine, be stopped and go on, and give the sa
     python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/stdlib-8m --minutes 20 --seeds 7 --out out/quality
 
 CHECKOUT holds nanoGPT's `model.py`. `--minutes` gives our run that length instead of the recipe's own tokens; `--peer-rate` gives
-nanoGPT another learning rate than its own: how much of a difference is that.
+nanoGPT another learning rate than its own, to see how much of the difference that is.
 Results are merged into benchmarks/results/quality.json, and drawn beside it.
 """
 
