@@ -26,9 +26,9 @@ from quality import advance, train_ours
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.pipeline import make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
-from sevenfold.train.jobs import training_run
+from sevenfold.runs.job import Job
+from sevenfold.train.run_builder import training_run
 
 RESULTS = Path(__file__).parent / "results" / "ablations.json"
 TIMED_STEPS, TIMED_TURNS = 4, 5

@@ -72,7 +72,7 @@ def reserved() -> frozenset[bytes]:
     """Words that mean something to the grammars of LANGUAGES: with other names programs would not be programs."""
     from tree_sitter import Language
 
-    from sevenfold.corpus.steps.syntax import parser
+    from sevenfold.corpus.text.grammars import parser
 
     grammars: list[Language] = [parser(name).language for name in LANGUAGES]  # type: ignore[misc] # each has one
     kinds = (g.node_kind_for_id(i) or "" for g in grammars for i in range(g.node_kind_count))
@@ -130,7 +130,7 @@ def ours(where: Path, steps: dict[str, Any]) -> None:
     """One run of the corpus stage in this process; prints its figures."""
     from sevenfold.corpus.stage import run
     from sevenfold.recipe import load_recipe
-    from sevenfold.recipe.job import Job
+    from sevenfold.runs.job import Job
 
     shipped = load_recipe(HERE.parent / "recipes" / "s7" / "demo-1m.yaml").resolved()
     shipped["corpus"] |= {
@@ -157,7 +157,7 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
 
     from sevenfold.corpus.licences import Judgement
     from sevenfold.corpus.licences.notices import licences_in
-    from sevenfold.corpus.parts import Task, make_part
+    from sevenfold.corpus.shards import Task, make_part
     from sevenfold.corpus.sources import Found, Origin
     from sevenfold.recipe.schema import CorpusSpec
 
@@ -198,7 +198,7 @@ def eval_hashes(where: Path) -> dict[str, Any]:
     sets = Path(os.environ.get("SEVENFOLD_DATA", HERE.parent.parent / "shared" / "data")) / "eval"
     if not sets.is_dir():
         return {}
-    from sevenfold.corpus.steps.evalhashes import build
+    from sevenfold.corpus.text.contamination_index import build
 
     return {
         "decontaminate": {

@@ -93,8 +93,8 @@ def child(gigabytes: float, where: Path) -> None:
     from sevenfold.corpus import stage
     from sevenfold.corpus.sources import Found, Origin
     from sevenfold.recipe import load_recipe
-    from sevenfold.recipe.job import Job
     from sevenfold.report.console import PlainProgress
+    from sevenfold.runs.job import Job
 
     rng = np.random.default_rng(1)
     letters = rng.integers(ord("a"), ord("z") + 1, (N_VOCABULARY, 8), np.uint8)

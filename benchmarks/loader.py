@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.tokenizer import index, shards
-from sevenfold.train.batches import Batches, Source
-from sevenfold.train.mix import MixedBatches
-from sevenfold.train.split import Split
+from sevenfold.tokenizer import index, token_file
+from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.interleave import MixedBatches
+from sevenfold.train.data.windows import Batches, Source
 
 SEQUENCE, BATCH, DOCUMENT, VOCABULARY = 512, 8, 700, 4096
 DOMAINS = ("code", "general", "math", "reasoning")
@@ -58,7 +58,9 @@ def write_dataset(path: Path, n_bytes: int, *, digest: bool) -> int:
     """A token file of `n_bytes` of tokens, all of them a hole, and its index, whose ids are one; the number of documents."""
     n_documents = max(4, n_bytes // 2 // DOCUMENT)
     n_tokens = n_documents * DOCUMENT
-    header = shards._HEADER.pack(shards.MAGIC, shards.VERSION, 2, 0, VOCABULARY, 0, n_tokens, n_documents)
+    header = token_file._HEADER.pack(
+        token_file.MAGIC, token_file.VERSION, 2, 0, VOCABULARY, 0, n_tokens, n_documents
+    )
     offsets = np.arange(n_documents + 1, dtype="<u8") * DOCUMENT
     write_with_hole(path, header, b"", n_tokens * 2 + -n_tokens * 2 % 8, offsets, digest=digest)
     names = b"".join(bytes([len(name)]) + name.encode("ascii") for name in DOMAINS)
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     before, began = resident(), time.process_time()
     split = Split(path=path)
     if not args.verify:
-        split.__dict__["file"] = shards.open_tokens(path, verify=False)
+        split.__dict__["file"] = token_file.open_tokens(path, verify=False)
     whole = Batches(tokens=split.file, sequence=SEQUENCE, batch_sequences=BATCH)
     streams = {
         name: Batches(

@@ -34,9 +34,9 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.quantize import convert
 from sevenfold.quantize.stage import largest_residual
 from sevenfold.recipe import load_recipe, resolve_recipe_path
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import ModelSpec, Recipe
-from sevenfold.train.data import held_out, load_tokenizer, read_router
+from sevenfold.runs.job import Job
+from sevenfold.train.data.dataset import held_out, load_tokenizer, read_router
 from sevenfold.train.stage import WEIGHTS, token_lengths
 
 State = dict[str, torch.Tensor]

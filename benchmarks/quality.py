@@ -35,12 +35,12 @@ from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.log import Silent
 from sevenfold.pipeline import exclusive, make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
-from sevenfold.recipe.job import Job
-from sevenfold.train.data import held_out, load_tokenizer, open_data
+from sevenfold.runs.job import Job
+from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluate import float_score, predicted_bytes
-from sevenfold.train.jobs import training_run
 from sevenfold.train.loop import Run
-from sevenfold.train.parts import parts_of
+from sevenfold.train.phases import parts_of
+from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import token_lengths
 

@@ -24,11 +24,11 @@ from typing import Any
 
 from sevenfold.cli.base import make_job
 from sevenfold.core.manifest import read_manifest
-from sevenfold.corpus.fetch.missing import fetch_missing
+from sevenfold.corpus.missing_packages import fetch_missing
 from sevenfold.pipeline import find_stage, run_stage
-from sevenfold.recipe.job import Job
 from sevenfold.report.corpus import CORPUS_PLOT, write_corpus_report
 from sevenfold.report.corpus_plot import dropped_bytes, kept_by_kind
+from sevenfold.runs.job import Job
 
 MB = 1_000_000
 KEYS = (

@@ -52,15 +52,15 @@ if has "${cxx%% *}"; then
     say "building what is in C++"
     # native FOLDER ROOM WITHOUT: build native/FOLDER for a room of the package; what is said where that fails.
     native() {
-        CXX=$cxx "native/$1build.sh" "src/sevenfold/$2/_native" || {
+        CXX=$cxx "native/$1/build.sh" "src/sevenfold/$2/_native" || {
             [ -z "${CI:-}" ] || exit 1
             say "native/$1 could not be built: $3"
         }
     }
-    native "" engine "the native engine is left out, the reference runs"
-    native train/ model "the attention kernel is left out, training uses PyTorch's"
-    native tokens/ tokenizer "the encoder is left out, text is encoded by the tokenizers library"
-    native corpus/ corpus "the corpus stage is left to Python and takes longer"
+    native engine engine "the native engine is left out, the reference runs"
+    native train model "the attention kernel is left out, training uses PyTorch's"
+    native tokens tokenizer "the encoder is left out, text is encoded by the tokenizers library"
+    native corpus corpus "the corpus stage is left to Python and takes longer"
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi

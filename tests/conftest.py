@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from sevenfold import pipeline
 from sevenfold.core.log import Silent
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.job import Job
 
 # No test asserts a time: a busy machine is not a defect. In CI hypothesis loads its own profile (no deadline, the same examples).
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -17,11 +17,11 @@ from sevenfold import pipeline
 from sevenfold.artifact import read_artifact, verify
 from sevenfold.core.log import Silent
 from sevenfold.engine.session import Model, replay
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.shipped import recipe_paths
-from sevenfold.train.watch import peak_memory
+from sevenfold.runs.job import Job
+from sevenfold.train.meters import peak_memory
 
 pytestmark = pytest.mark.slow
 STEPS, BATCH, SEQUENCE = 24, 2, 256

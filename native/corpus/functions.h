@@ -1,4 +1,4 @@
-// Functions of a clean reading, written as the bytes that sevenfold.corpus.steps.functions hashes: the same for the same tree.
+// Functions of a clean reading, written as the bytes that sevenfold.corpus.text.functions hashes: the same for the same tree.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

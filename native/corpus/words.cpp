@@ -1,4 +1,4 @@
-// Words and runs of words. The definitions are those of sevenfold.corpus.steps.shingles,
+// Words and runs of words. The definitions are those of sevenfold.corpus.text.ngrams,
 // whose NumPy is the oracle.
 #include <array>
 

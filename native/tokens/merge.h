@@ -2,7 +2,7 @@
 #ifndef S7_TOKENS_MERGE_H
 #define S7_TOKENS_MERGE_H
 
-#include "cut.h"
+#include "pretokenize.h"
 
 #include <cstddef>
 #include <string_view>

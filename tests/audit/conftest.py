@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 
 @pytest.fixture

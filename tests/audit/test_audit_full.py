@@ -14,8 +14,8 @@ from sevenfold.audit import full
 from sevenfold.audit.full import audit_full, default_work
 from sevenfold.core.errors import UsageError
 from sevenfold.core.log import Silent
-from sevenfold.recipe.job import Job
-from sevenfold.train import batches
+from sevenfold.runs.job import Job
+from sevenfold.train.data import windows
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +61,9 @@ def test_a_changed_trainer_is_named_with_its_first_step(
     dense_run: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Step 12 reads other windows: as if a later version of the code had another order of the data.
-    straight = batches.Batches.batch
+    straight = windows.Batches.batch
     monkeypatch.setattr(
-        batches.Batches, "batch", lambda self, step: straight(self, 0 if step == 11 else step)
+        windows.Batches, "batch", lambda self, step: straight(self, 0 if step == 11 else step)
     )
     value = audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent())
     assert (value["first_stage"], value["first_step"]) == ("train", 12)

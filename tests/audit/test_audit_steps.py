@@ -22,9 +22,9 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root, read_manifest, write_manifest
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
+from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps
 from sevenfold.train.records import TRACE_EVERY
 

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from sevenfold import pipeline
 from sevenfold.artifact import header_only, parse_artifact, read_artifact
 from sevenfold.audit.diff import diff
-from sevenfold.audit.lineage import lineage
-from sevenfold.audit.subject import sealed_file
 from sevenfold.core.changes import changes
 from sevenfold.core.errors import ArtifactError, StorageError
-from sevenfold.recipe.job import Job
+from sevenfold.release.lineage import lineage
+from sevenfold.release.target import sealed_file
 from sevenfold.report.lineage import (
     diff_tables,
     diff_verdict,
@@ -30,6 +29,7 @@ from sevenfold.report.lineage import (
     quantisation_rows,
     shown,
 )
+from sevenfold.runs.job import Job
 from sevenfold.train.records import TRACE
 
 LEAF = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2) | st.text(max_size=3)

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from sevenfold import pipeline
 from sevenfold.artifact import Artifact, header_only, read_artifact
-from sevenfold.audit.lineage import lineage
-from sevenfold.audit.papers import papers
 from sevenfold.core.documents import read_rows
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, sha256_file
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
-from sevenfold.recipe.job import Job
-from sevenfold.report.papers import write_papers
+from sevenfold.release.documents import write_papers
+from sevenfold.release.lineage import lineage
+from sevenfold.release.papers import papers
+from sevenfold.runs.job import Job
 
 NAMES = ["model.card.md", "model.cdx.json", "model.notice.txt"]
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

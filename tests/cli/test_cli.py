@@ -23,7 +23,7 @@ from sevenfold import __version__
 from sevenfold.cli import app
 from sevenfold.core.errors import EXIT_CODES
 from sevenfold.engine import native
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 SNAPSHOT = Path(__file__).parent / "flags.json"

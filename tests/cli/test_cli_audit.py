@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 

@@ -12,7 +12,7 @@ import pytest
 
 from sevenfold.artifact import header_only, read_artifact
 from sevenfold.artifact.bundle import write_bundle
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 

@@ -12,8 +12,8 @@ import pytest
 
 from sevenfold.core.documents import write_documents
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import TokenizerSpec
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.train import train_tokenizer
 
 pytestmark = pytest.mark.subprocess

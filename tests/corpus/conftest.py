@@ -11,8 +11,8 @@ import pytest
 from package_builders import store_in
 
 from sevenfold.corpus.fetch import PackageStore
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.job import Job
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import native
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
 from sevenfold.corpus.stage import FINDING_COLUMNS, run
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 MakeJob = Callable[..., Job]
 STEPS: dict[str, Any] = {
@@ -40,13 +40,13 @@ DRIVER = """
 import sys
 from pathlib import Path
 from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.corpus import parts
+from sevenfold.corpus import shards
 from sevenfold.corpus.stage import run
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 if __name__ == "__main__":
     recipe, out, workers, part_bytes = sys.argv[1:]
-    parts.PART_BYTES = int(part_bytes)
+    shards.PART_BYTES = int(part_bytes)
     job = Job(recipe=load_recipe(Path(recipe)), out=Path(out), recipe_dir=Path(recipe).parent,
               workers=workers if workers == "ray" else int(workers))
     print(output_root(hash_outputs(job.directory("corpus"), run(job).outputs)))

@@ -13,11 +13,11 @@ import pytest
 
 from sevenfold.core.errors import StorageError
 from sevenfold.corpus.sources import Found, Origin
-from sevenfold.corpus.steps import evalhashes, functions
-from sevenfold.corpus.steps.benchmark import benchmark
-from sevenfold.corpus.steps.shingles import ngram_hashes, word_hashes
-from sevenfold.corpus.steps.syntax import parser
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.decontaminate import benchmark
+from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.text import contamination_index, functions
+from sevenfold.corpus.text.grammars import parser
+from sevenfold.corpus.text.ngrams import ngram_hashes, word_hashes
 from sevenfold.recipe.schema import Decontamination, StepsSpec
 
 PROMPT = (
@@ -63,13 +63,13 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hashes(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> evalhashes.EvalHashes:
+def hashes(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> contamination_index.EvalHashes:
     path = tmp_path_factory.mktemp("hashes") / "eval.s7eh"
-    return evalhashes.read(path, evalhashes.build(sets, path)["sha256"])
+    return contamination_index.read(path, contamination_index.build(sets, path)["sha256"])
 
 
 def outcome(
-    hashes: evalhashes.EvalHashes, data: str, path: str = "a.py", hits: int = 1
+    hashes: contamination_index.EvalHashes, data: str, path: str = "a.py", hits: int = 1
 ) -> tuple[str | None, Text]:
     spec = StepsSpec(decontaminate=Decontamination(path="x", sha256="0" * 64, hits=hits))
     origin = Origin(source="t", version="", licence="MIT", licence_evidence="", domain="code")
@@ -88,7 +88,7 @@ def outcome(
         ("x = 1\n\nclass A:\n    " + RENAMED.replace("\n", "\n    "), "functions"),
     ],
 )
-def test_a_planted_copy_is_caught(hashes: evalhashes.EvalHashes, planted: str, how: str) -> None:
+def test_a_planted_copy_is_caught(hashes: contamination_index.EvalHashes, planted: str, how: str) -> None:
     around = "import os\n\n\ndef listing(path):\n    return sorted(os.listdir(path))\n\n\n"
     reason, text = outcome(hashes, around + planted)
     assert reason == "benchmark"
@@ -96,7 +96,7 @@ def test_a_planted_copy_is_caught(hashes: evalhashes.EvalHashes, planted: str, h
     assert outcome(hashes, around)[0] is None
 
 
-def test_prose_sets_and_hits(hashes: evalhashes.EvalHashes) -> None:
+def test_prose_sets_and_hits(hashes: contamination_index.EvalHashes) -> None:
     reason, text = outcome(hashes, f"Once upon a time. {QUESTION} And so on.", "a.md")
     assert (reason, text.findings[0].kind) == ("benchmark", "gsm8k")
     assert outcome(hashes, QUESTION, "a.md", hits=9)[0] == "benchmark"
@@ -109,12 +109,12 @@ def test_prose_sets_and_hits(hashes: evalhashes.EvalHashes) -> None:
     assert outcome(hashes, OTHER)[0] is None
 
 
-def test_a_row_of_numbers_is_no_ngram(hashes: evalhashes.EvalHashes) -> None:
-    assert len(evalhashes.ngrams(b"0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1")) == 0
+def test_a_row_of_numbers_is_no_ngram(hashes: contamination_index.EvalHashes) -> None:
+    assert len(contamination_index.ngrams(b"0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1")) == 0
     assert (
-        len(evalhashes.ngrams(b"[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]")) == 0
+        len(contamination_index.ngrams(b"[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]")) == 0
     )  # ascending numbers are everybody's
-    assert len(evalhashes.ngrams(QUESTION.encode())) == len(QUESTION.split()) - 12
+    assert len(contamination_index.ngrams(QUESTION.encode())) == len(QUESTION.split()) - 12
 
 
 def test_the_hash_of_a_function_forgets_names_and_layout_and_nothing_else() -> None:
@@ -137,7 +137,7 @@ def test_small_functions_are_everybodys() -> None:
 
 
 def test_the_same_sets_give_the_same_file_and_it_holds_no_text(sets: Path, tmp_path: Path) -> None:
-    facts = [evalhashes.build(sets, tmp_path / name) for name in ("a", "b")]
+    facts = [contamination_index.build(sets, tmp_path / name) for name in ("a", "b")]
     data = (tmp_path / "a").read_bytes()
     assert data == (tmp_path / "b").read_bytes()
     assert facts[0]["sha256"] == facts[1]["sha256"]
@@ -150,29 +150,29 @@ def test_the_same_sets_give_the_same_file_and_it_holds_no_text(sets: Path, tmp_p
 @pytest.mark.parametrize("place", [0, 5, 40, -1])
 def test_a_changed_file_is_refused(sets: Path, tmp_path: Path, place: int) -> None:
     path = tmp_path / "eval"
-    expected = evalhashes.build(sets, path)["sha256"]
+    expected = contamination_index.build(sets, path)["sha256"]
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
     with pytest.raises(StorageError, match="the recipe names"):
-        evalhashes.read(path, expected)
+        contamination_index.read(path, expected)
 
 
 def test_missing_and_broken_sets(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no evaluation set found"):
-        evalhashes.build(tmp_path, tmp_path / "out")
+        contamination_index.build(tmp_path, tmp_path / "out")
     (tmp_path / "humaneval").mkdir()
     (tmp_path / "humaneval" / "x.jsonl.gz").write_bytes(gzip.compress(b"{}"))
     with pytest.raises(StorageError, match="not the evaluation set humaneval"):
-        evalhashes.build(tmp_path, tmp_path / "out")
+        contamination_index.build(tmp_path, tmp_path / "out")
 
 
 def test_filtered_lookup_is_membership() -> None:
     rng = np.random.default_rng(0)
     words = rng.integers(0, 1 << 63, 5000, dtype=np.uint64)
-    grams = ngram_hashes(words, evalhashes.NGRAM)
+    grams = ngram_hashes(words, contamination_index.NGRAM)
     known = np.unique(np.concatenate([grams[::7], rng.integers(0, 1 << 63, 5000, dtype=np.uint64)]))
-    table = evalhashes.EvalHashes({"a": {"ngrams": known}}, "")
+    table = contamination_index.EvalHashes({"a": {"ngrams": known}}, "")
     assert set(table.common_ngrams(words).tolist()) == set(grams[::7].tolist())
     assert len(table.common_ngrams(words[:12])) == 0
 
@@ -190,14 +190,14 @@ def test_the_real_sets(tmp_path: Path) -> None:
     root = Path(os.environ.get("SEVENFOLD_DATA", Path(__file__).parents[3] / "shared" / "data")) / "eval"
     if not root.is_dir():
         pytest.skip("no evaluation sets under $SEVENFOLD_DATA")
-    facts = evalhashes.build(root, tmp_path / "eval")
-    known = evalhashes.read(tmp_path / "eval", facts["sha256"])
-    assert set(known.sets) == set(evalhashes.SETS)
+    facts = contamination_index.build(root, tmp_path / "eval")
+    known = contamination_index.read(tmp_path / "eval", facts["sha256"])
+    assert set(known.sets) == set(contamination_index.SETS)
     tasks = [
         json.loads(line)
         for line in gzip.decompress((root / "humaneval" / "HumanEval.jsonl.gz").read_bytes()).splitlines()
     ]
     caught = [outcome(known, task["prompt"] + task["canonical_solution"])[0] for task in tasks]
     assert caught == ["benchmark"] * 164
-    ours = Path(evalhashes.__file__).read_text()
+    ours = Path(contamination_index.__file__).read_text()
     assert outcome(known, ours)[0] is None

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from sevenfold.core.documents import Document, read_documents, read_rows
 from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError
 from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.corpus import parts, stage
+from sevenfold.corpus import shards, stage
 from sevenfold.corpus.archives import Fault
-from sevenfold.corpus.gather import split_of
+from sevenfold.corpus.global_steps import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.stage import fingerprint, run
 from sevenfold.corpus.steps.table import STEPS
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 TREE = {"kind": "directory", "path": "tree", "licence": "MIT"}
 MakeJob = Callable[..., Job]
@@ -287,12 +287,12 @@ def test_canary_a_source_document_that_never_reaches_the_ledger_fails_the_stage(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path, good_files())
-    honest = parts.cut
+    honest = shards.cut
 
     def forgets_one(documents, *rest):
         return honest((item for item in documents if item[0].path != "d0/f3.py"), *rest)
 
-    monkeypatch.setattr(parts, "cut", forgets_one)
+    monkeypatch.setattr(shards, "cut", forgets_one)
     with pytest.raises(SevenfoldError, match="in the ledger"):
         run(make_job([TREE]))
 

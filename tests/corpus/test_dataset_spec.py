@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core import documents
-from sevenfold.corpus.gather import split_of
+from sevenfold.corpus.global_steps import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.sources import READERS, records, stdlib
-from sevenfold.corpus.steps import measures
-from sevenfold.tokenizer import router, shards
+from sevenfold.corpus.text import measures
+from sevenfold.tokenizer import router, token_file
 
 PAGE = (Path(__file__).parents[2] / "specs" / "dataset.md").read_text()
 
@@ -74,19 +74,19 @@ def test_allowed_controls() -> None:
 
 def test_token_file_header() -> None:
     rows = {row[2]: (row[0], row[1], row[3]) for row in table("Token files")}
-    assert rows["magic"] == ("0", "4 bytes", shards.MAGIC.decode())
-    assert rows["version"] == ("4", "u16", str(shards.VERSION))
-    assert rows["digest"][0] == str(shards.DIGEST_OFFSET)
-    assert rows["tokens"][0] == str(shards.HEADER_BYTES)
+    assert rows["magic"] == ("0", "4 bytes", token_file.MAGIC.decode())
+    assert rows["version"] == ("4", "u16", str(token_file.VERSION))
+    assert rows["digest"][0] == str(token_file.DIGEST_OFFSET)
+    assert rows["tokens"][0] == str(token_file.HEADER_BYTES)
     sizes = {"4 bytes": 4, "u16": 2, "u8": 1, "u32": 4, "u64": 8, "32 bytes": 32}
     fixed = [row for row in table("Token files") if row[1] in sizes]
     ends = [int(row[0]) + sizes[row[1]] for row in fixed]
     assert [int(row[0]) for row in fixed] == [0, *ends[:-1]]
-    assert ends[-1] == shards.HEADER_BYTES
+    assert ends[-1] == token_file.HEADER_BYTES
     assert [sizes[row[1]] for row in fixed[:-1]] == [4, 2, 1, 1, 4, 4, 8, 8]
-    assert shards._HEADER.size == shards.DIGEST_OFFSET
-    assert shards.token_width(65536) == 2
-    assert shards.token_width(65537) == 4
+    assert token_file._HEADER.size == token_file.DIGEST_OFFSET
+    assert token_file.token_width(65536) == 2
+    assert token_file.token_width(65537) == 4
 
 
 def test_router_numbers() -> None:

@@ -13,9 +13,9 @@ from identify.vendor.licenses import LICENSES
 from package_builders import store_in, stored
 
 from sevenfold.corpus.fetch.lock import Kind
+from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import LicencePolicy
 from sevenfold.corpus.sources.packages import read_package
-from sevenfold.corpus.sources.tree import chooser
 
 TEXT = {name: text.encode() for name, text in LICENSES}
 ALLOWED = (

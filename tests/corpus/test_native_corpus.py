@@ -20,15 +20,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevenfold.corpus import native
-from sevenfold.corpus.sources.found import language_of
-from sevenfold.corpus.steps import evalhashes, functions, shingles, syntax
-from sevenfold.corpus.steps.measures import measure, measure_in_numpy
-from sevenfold.recipe.job import Job
+from sevenfold.corpus.document import language_of
+from sevenfold.corpus.text import contamination_index, functions, grammars, ngrams
+from sevenfold.corpus.text.measures import measure, measure_in_numpy
+from sevenfold.runs.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = Path(__file__).with_name("test_native_texts.py")
 needs_library = pytest.mark.skipif(native.library() is None, reason="native/corpus is not built here")
-FORGET = (native.library, syntax.reader, functions._roles)
+FORGET = (native.library, grammars.reader, functions._roles)
 # One text of each language that the repository has none of.
 SNIPPETS = {
     "typescript": (
@@ -94,7 +94,7 @@ def own_texts() -> list[tuple[str, bytes]]:
         for room in ("native", "web", "scripts", "interop", "tests/corpus")
         for p in sorted((ROOT / room).rglob("*"))
     ]
-    found = [(language_of(p.name), p.read_bytes()) for p in files if language_of(p.name) in syntax.GRAMMARS]
+    found = [(language_of(p.name), p.read_bytes()) for p in files if language_of(p.name) in grammars.GRAMMARS]
     return [pair for pair in found if len(pair[1]) < 20_000] + [(k, v.encode()) for k, v in SNIPPETS.items()]
 
 
@@ -112,17 +112,17 @@ def damaged(text: bytes, rng: random.Random) -> bytes:
 @given(st.binary(max_size=400), st.integers(1, 15), st.integers(4, 64))
 @settings(max_examples=200, deadline=None)
 def test_words_and_runs_are_those_of_numpy(data: bytes, n: int, block: int) -> None:
-    shingles._tables()  # of the usual block
+    ngrams._tables()  # of the usual block
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shingles, "_BLOCK", block)
-        words = shingles.word_hashes(data)
-        assert words.tolist() == shingles.word_hashes_in_numpy(data).tolist()
-    grams = shingles.ngram_hashes(words, n)
+        patch.setattr(ngrams, "_BLOCK", block)
+        words = ngrams.word_hashes(data)
+        assert words.tolist() == ngrams.word_hashes_in_numpy(data).tolist()
+    grams = ngrams.ngram_hashes(words, n)
     assert len(grams) == max(len(words) - n + 1, 0)
     if len(words) >= n:
-        assert grams.tolist() == shingles.ngram_hashes_in_numpy(words, n).tolist()
-    some = shingles.Filter(grams[::2])
-    assert some.likely(words, n).tolist() == shingles.unique(some._likely_in_numpy(grams)).tolist()
+        assert grams.tolist() == ngrams.ngram_hashes_in_numpy(words, n).tolist()
+    some = ngrams.Filter(grams[::2])
+    assert some.likely(words, n).tolist() == ngrams.unique(some._likely_in_numpy(grams)).tolist()
     assert set(grams[::2].tolist()) <= set(some.likely(words, n).tolist())
 
 
@@ -141,9 +141,9 @@ def test_measures_are_those_of_numpy(data: bytes) -> None:
 def test_what_is_clean_has_no_error_and_the_same_nodes() -> None:
     said = Counter()
     for language, text in [*own_texts(), *(("python", text) for text in standard_library(1_500_000))]:
-        reader = syntax.reader(language)
+        reader = grammars.reader(language)
         assert reader is not None
-        root = syntax.parser(language).parse(text).root_node
+        root = grammars.parser(language).parse(text).root_node
         if reader.is_clean(text):
             assert not root.has_error
             assert reader.n_nodes() == root.descendant_count
@@ -151,7 +151,7 @@ def test_what_is_clean_has_no_error_and_the_same_nodes() -> None:
         said[language] += reader.is_clean(text)
     assert not said[True, True]
     assert said[False, False] < 0.05 * said[True, False], said
-    assert all(said[language] for language in syntax.GRAMMARS), said
+    assert all(said[language] for language in grammars.GRAMMARS), said
 
 
 @needs_library
@@ -162,10 +162,10 @@ def test_what_is_clean_has_no_error_and_the_same_nodes() -> None:
 def test_clean_though_two_readings_open_one_hidden_node(items: str) -> None:
     """A list of items, or one that is a tuple: both give the same hidden node another name. Such a text killed a worker."""
     text = f"with ({items}):\n    pass\n".encode()
-    reader = syntax.reader("python")
+    reader = grammars.reader("python")
     assert reader is not None
     assert reader.is_clean(text)
-    assert reader.n_nodes() == syntax.parser("python").parse(text).root_node.descendant_count
+    assert reader.n_nodes() == grammars.parser("python").parse(text).root_node.descendant_count
 
 
 @needs_library
@@ -175,9 +175,9 @@ def test_no_damage_is_called_clean(n_rounds: int) -> None:
     texts = [*own_texts(), *(("python", text[:5000]) for text in standard_library(500_000))]
     for language, text in texts * n_rounds:
         broken = damaged(text[:6000], rng)
-        reader = syntax.reader(language)
+        reader = grammars.reader(language)
         assert reader is not None
-        has_error = syntax.parser(language).parse(broken).root_node.has_error
+        has_error = grammars.parser(language).parse(broken).root_node.has_error
         said[reader.is_clean(broken), has_error] += 1
         assert not (reader.is_clean(broken) and has_error), (language, broken)
     assert said[False, True] > 10
@@ -188,14 +188,14 @@ def asks_lexers(language: str) -> native.Reader:
     """A reader without tables, the oracle of one with them."""
     library = native.library()
     assert library is not None
-    return native.Reader(library, syntax._capsule(language), with_tables=False)
+    return native.Reader(library, grammars._capsule(language), with_tables=False)
 
 
 @needs_library
 @pytest.mark.parametrize("n_rounds", [2, pytest.param(40, marks=pytest.mark.slow)])
 def test_tables_say_what_lexers_say(n_rounds: int) -> None:
     rng, said = random.Random(n_rounds), Counter()
-    plain = {language: asks_lexers(language) for language in syntax.GRAMMARS}
+    plain = {language: asks_lexers(language) for language in grammars.GRAMMARS}
     texts = [*own_texts(), *(("python", text[:9000]) for text in standard_library(500_000))]
     # What a table has no room for: letters beyond ASCII, words longer than a look-up, deep indentation, the last bytes.
     odd = (
@@ -208,7 +208,7 @@ def test_tables_say_what_lexers_say(n_rounds: int) -> None:
     for language, text in texts * n_rounds:
         for version in (text, damaged(text, rng), text[: rng.randrange(len(text))]):
             found = version.decode("utf-8", "ignore").encode()
-            fast, slow = syntax.reader(language), plain[language]
+            fast, slow = grammars.reader(language), plain[language]
             assert fast is not None
             assert fast.is_clean(found) == slow.is_clean(found), (language, found)
             said[language, slow.is_clean(found)] += 1
@@ -219,11 +219,11 @@ def test_tables_say_what_lexers_say(n_rounds: int) -> None:
                 shapes = fast.find_functions(functions._roles(language), 1)
                 assert shapes == slow.find_functions(functions._roles(language), 1)
                 assert all(fast.write_function(i) == slow.write_function(i) for i in range(len(shapes)))
-    assert all(said[language, clean] for language in syntax.GRAMMARS for clean in (True, False)), said
+    assert all(said[language, clean] for language in grammars.GRAMMARS for clean in (True, False)), said
 
 
 @needs_library
-@pytest.mark.parametrize("language", syntax.GRAMMARS)
+@pytest.mark.parametrize("language", grammars.GRAMMARS)
 def test_noise_is_no_program(language: str) -> None:
     """Bytes of any kind, and texts that nest deeper than any stack."""
     rng = random.Random(language)
@@ -242,12 +242,12 @@ def test_noise_is_no_program(language: str) -> None:
         "\0",
         'R"(',
     ]
-    reader = syntax.reader(language)
+    reader = grammars.reader(language)
     assert reader is not None
     for n in range(300):
         text = "".join(rng.choices(pieces, k=rng.randrange(40))).encode()
         if reader.is_clean(text):
-            assert not syntax.parser(language).parse(text).root_node.has_error, text
+            assert not grammars.parser(language).parse(text).root_node.has_error, text
         reader.is_clean(rng.randbytes(n))
     for deep in (
         b"(" * 100_000,
@@ -257,7 +257,7 @@ def test_noise_is_no_program(language: str) -> None:
         b"x=" * 50_000 + b"1",
     ):
         if reader.is_clean(deep):
-            assert reader.n_nodes() == syntax.parser(language).parse(deep).root_node.descendant_count
+            assert reader.n_nodes() == grammars.parser(language).parse(deep).root_node.descendant_count
 
 
 @needs_library
@@ -266,7 +266,7 @@ def test_functions_are_those_of_the_tree() -> None:
     for text in standard_library(3_000_000):
         found = functions.of_shapes(text, "python", Everything())
         assert found is not None
-        nodes = functions.functions(syntax.parser("python").parse(text), "python")
+        nodes = functions.functions(grammars.parser("python").parse(text), "python")
         assert found == {functions.whole(node) for node in nodes} - {None}
         # Canary: another shape, another answer.
         assert functions.of_shapes(text, "python", {functions.shape(node) for node in nodes}) == found
@@ -297,7 +297,7 @@ def test_the_same_root_without_the_library(
     (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").write_text(
         json.dumps({"text": "t", "test_list": [], "code": program})
     )
-    sha = evalhashes.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
+    sha = contamination_index.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
     (tmp_path / "a").mkdir()
     for number, text in enumerate(standard_library(700_000)):
         (tmp_path / "a" / f"f{number}.py").write_bytes(text if number % 9 else text + b"\ndef (:\n")
@@ -316,8 +316,8 @@ def test_the_same_root_without_the_library(
 
 
 def test_numpy_takes_an_empty_text() -> None:
-    assert shingles.word_hashes_in_numpy(b"").tolist() == []
-    assert np.array_equal(shingles.word_hashes(b""), shingles.word_hashes_in_numpy(b""))
+    assert ngrams.word_hashes_in_numpy(b"").tolist() == []
+    assert np.array_equal(ngrams.word_hashes(b""), ngrams.word_hashes_in_numpy(b""))
 
 
 UNDER_SANITIZERS = """

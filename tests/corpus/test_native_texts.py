@@ -19,7 +19,7 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.corpus import native
 from sevenfold.corpus.licences import notices, texts
 from sevenfold.corpus.steps import language, secrets
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 FORGET = (native.library, language._model, texts.find_texts, texts._library)
 needs_library = pytest.mark.skipif(native.library() is None, reason="native/corpus is not built here")

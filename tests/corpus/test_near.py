@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold.corpus.steps import near, shingles
+from sevenfold.corpus import minhash
 from sevenfold.corpus.steps.perplexity import UNITS, Trigrams, _log2_table, log2_units
+from sevenfold.corpus.text import ngrams
 
 GOLDEN_BANDS = [9548295127246863860, 16658610114705161157]
 
@@ -31,24 +32,24 @@ def shingles_of(data: bytes, n: int) -> set[tuple[bytes, ...]]:
 @settings(max_examples=200)
 @given(st.binary(max_size=300), st.integers(1, 6))
 def test_hashes_stand_for_words_and_shingles(data: bytes, n: int) -> None:
-    words, hashes = words_of(data), shingles.word_hashes(data).tolist()
+    words, hashes = words_of(data), ngrams.word_hashes(data).tolist()
     assert len(words) == len(hashes)
     assert len(set(zip(words, hashes, strict=True))) == len(set(words)) == len(set(hashes))
-    assert len(shingles.shingle_set(data, n)) == len(shingles_of(data, n))
+    assert len(ngrams.shingle_set(data, n)) == len(shingles_of(data, n))
 
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(1)
     data = b" ".join(b"word%d" % rng.randrange(99) for _ in range(5000))
-    whole = shingles.word_hashes(data).tolist()
+    whole = ngrams.word_hashes(data).tolist()
     for size in (7, 64, 1000):
-        monkeypatch.setattr(shingles, "_BLOCK", size)
-        assert shingles.word_hashes(data).tolist() == whole
+        monkeypatch.setattr(ngrams, "_BLOCK", size)
+        assert ngrams.word_hashes(data).tolist() == whole
 
 
 def test_a_word_longer_than_a_block_is_cut_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shingles, "_BLOCK", 16)
-    assert len(shingles.word_hashes(b"x" * 40)) == 3
+    monkeypatch.setattr(ngrams, "_BLOCK", 16)
+    assert len(ngrams.word_hashes(b"x" * 40)) == 3
 
 
 @settings(max_examples=100)
@@ -56,7 +57,7 @@ def test_a_word_longer_than_a_block_is_cut_and_ends(monkeypatch: pytest.MonkeyPa
 def test_jaccard(a: set[int], b: set[int]) -> None:
     first, second = (np.array(sorted(s), np.uint64) for s in (a, b))
     expected = len(a & b) / len(a | b) if a | b else 1.0
-    assert shingles.jaccard(first, second) == expected
+    assert ngrams.jaccard(first, second) == expected
 
 
 def documents(n: int, seed: int = 3) -> list[bytes]:
@@ -74,17 +75,17 @@ def documents(n: int, seed: int = 3) -> list[bytes]:
     return found
 
 
-def cluster(texts: list[bytes], threshold: float = 0.8) -> tuple[np.ndarray, near.Verifier]:
-    sets = [shingles.shingle_set(text, 5) for text in texts]
-    verifier = near.Verifier(lambda item: sets[item], threshold)
-    return near.clusters(iter(near.bands(sets)), len(texts), verifier), verifier
+def cluster(texts: list[bytes], threshold: float = 0.8) -> tuple[np.ndarray, minhash.Verifier]:
+    sets = [ngrams.shingle_set(text, 5) for text in texts]
+    verifier = minhash.Verifier(lambda item: sets[item], threshold)
+    return minhash.clusters(iter(minhash.bands(sets)), len(texts), verifier), verifier
 
 
 def test_clusters_are_what_comparing_all_pairs_finds() -> None:
     texts = documents(40)
     labels, verifier = cluster(texts)
     sets = [shingles_of(text, 5) for text in texts]
-    expected = near.Clusters(len(texts))
+    expected = minhash.Clusters(len(texts))
     for a, b in combinations(range(len(texts)), 2):
         if len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= 0.8:
             expected.join(a, b)
@@ -97,33 +98,35 @@ def test_clusters_are_what_comparing_all_pairs_finds() -> None:
 def test_candidates_that_are_not_similar_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     # Canary: every document in one band. Only verification keeps them apart.
     texts = documents(5)
-    sets = [shingles.shingle_set(text, 5) for text in texts]
-    verifier = near.Verifier(lambda item: sets[item], 0.8)
-    labels = near.clusters(iter([np.zeros(len(texts), np.uint64)]), len(texts), verifier)
+    sets = [ngrams.shingle_set(text, 5) for text in texts]
+    verifier = minhash.Verifier(lambda item: sets[item], 0.8)
+    labels = minhash.clusters(iter([np.zeros(len(texts), np.uint64)]), len(texts), verifier)
     assert labels.tolist() == cluster(texts)[0].tolist()
-    everything = near.Verifier(lambda item: sets[item], 0.0)
-    assert set(near.clusters(iter([np.zeros(len(texts), np.uint64)]), len(texts), everything).tolist()) == {0}
+    everything = minhash.Verifier(lambda item: sets[item], 0.0)
+    assert set(
+        minhash.clusters(iter([np.zeros(len(texts), np.uint64)]), len(texts), everything).tolist()
+    ) == {0}
 
 
 def test_signatures_are_the_pinned_librarys() -> None:
     # Another version of rensa could give other candidates: its first band keys are written down here.
-    keys = near.bands([shingles.shingle_set(b"the quick brown fox jumps over the lazy dog", 5)])
-    assert keys.shape == (near.N_BANDS, 1)
+    keys = minhash.bands([ngrams.shingle_set(b"the quick brown fox jumps over the lazy dog", 5)])
+    assert keys.shape == (minhash.N_BANDS, 1)
     assert keys[:2, 0].tolist() == GOLDEN_BANDS
 
 
 def test_an_empty_text_and_a_short_one() -> None:
-    assert len(shingles.shingle_set(b"", 5)) == 0
-    assert len(shingles.shingle_set(b"one two", 5)) == 1
-    assert near.bands([]).shape == (near.N_BANDS, 0)
+    assert len(ngrams.shingle_set(b"", 5)) == 0
+    assert len(ngrams.shingle_set(b"one two", 5)) == 1
+    assert minhash.bands([]).shape == (minhash.N_BANDS, 0)
     labels, _ = cluster([b"one two", b"one, two", b"two one", b"", b"..."])
     assert labels.tolist() == [0, 0, 2, 3, 3]
 
 
 def test_the_cache_of_sets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "CACHE_BYTES", 100)
+    monkeypatch.setattr(minhash, "CACHE_BYTES", 100)
     read = []
-    verifier = near.Verifier(lambda item: read.append(item) or np.arange(10, dtype=np.uint64) + item, 0.8)
+    verifier = minhash.Verifier(lambda item: read.append(item) or np.arange(10, dtype=np.uint64) + item, 0.8)
     for item in range(5):
         verifier.similar(item, item + 1)
     assert len(verifier._recent) == 2
@@ -135,7 +138,7 @@ def test_the_cache_of_sets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_union_find_in_any_order(edges: list[tuple[int, int]]) -> None:
     both = []
     for order in (edges, edges[::-1]):
-        found = near.Clusters(31)
+        found = minhash.Clusters(31)
         for a, b in order:
             found.join(a, b)
         both.append(found.labels().tolist())

@@ -17,15 +17,16 @@ from package_builders import Files, stored
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.corpus.fetch import Outcome, PackageStore, Pin, missing, pin, read_lock
-from sevenfold.corpus.fetch.missing import fetch_missing
+from sevenfold.corpus import missing_packages
+from sevenfold.corpus.fetch import Outcome, PackageStore, Pin, pin, read_lock
 from sevenfold.corpus.fetch.pin import lock_of, pin_from, read_names
 from sevenfold.corpus.licences import is_valid
+from sevenfold.corpus.missing_packages import fetch_missing
 from sevenfold.corpus.stage import fingerprint, run
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import PinnedSource
 from sevenfold.recipe.shipped import recipe_paths
+from sevenfold.runs.job import Job
 
 LOCKS = Path(__file__).parents[2] / "recipes" / "locks"
 MakeJob = Callable[..., Job]
@@ -128,7 +129,7 @@ def test_only_what_is_missing_is_asked_for(
         store.pinned(away).write_bytes(bytes_of_away)
         return [Outcome(pin=p, status="fetched") for p in pins]
 
-    monkeypatch.setattr(missing, "fetch_all", arrives)
+    monkeypatch.setattr(missing_packages, "fetch_all", arrives)
     spec = make_job(SOURCES * 2).recipe.corpus
     assert fetch_missing(spec, tmp_path, Silent()) == 1
     assert asked == [["away"]]
@@ -142,7 +143,9 @@ def test_what_cannot_be_had_is_named(
     pins = [replace(stored(store, "npm", NPM, name=f"n{i}"), digest=f"{i:0128x}") for i in range(7)]
     write_lock(tmp_path, pins)
     monkeypatch.setattr(
-        missing, "fetch_all", lambda p, *_: [Outcome(pin=x, status="failed", reason="no network") for x in p]
+        missing_packages,
+        "fetch_all",
+        lambda p, *_: [Outcome(pin=x, status="failed", reason="no network") for x in p],
     )
     with pytest.raises(
         StorageError, match=r"7 of 7 packages are missing: npm:n0 1.0: no network.* and 2 more"

@@ -19,11 +19,11 @@ from corpus_runs import DRIVER, SOURCES, STEPS, MakeJob, findings, ledger, plant
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Silent
-from sevenfold.corpus import gather, parts
+from sevenfold.corpus import global_steps, shards
 from sevenfold.corpus.ledger import REASONS
 from sevenfold.corpus.stage import run
-from sevenfold.corpus.steps import evalhashes
-from sevenfold.recipe.job import Job
+from sevenfold.corpus.text import contamination_index
+from sevenfold.runs.job import Job
 
 
 def test_same_root_whatever_the_parts_and_the_order_of_files(
@@ -33,7 +33,7 @@ def test_same_root_whatever_the_parts_and_the_order_of_files(
     job = make_job(SOURCES, steps=STEPS)
     first = root_of(job)
     assert not (job.directory("corpus") / "parts").exists()
-    monkeypatch.setattr(parts, "PART_BYTES", 3000)
+    monkeypatch.setattr(shards, "PART_BYTES", 3000)
     walk = os.walk
 
     def backwards(top: Path, **options: Any) -> Any:
@@ -43,7 +43,7 @@ def test_same_root_whatever_the_parts_and_the_order_of_files(
 
     monkeypatch.setattr(os, "walk", backwards)
     assert root_of(make_job(SOURCES, out="second", steps=STEPS)) == first
-    monkeypatch.setattr(parts, "PART_DOCUMENTS", 1)
+    monkeypatch.setattr(shards, "PART_DOCUMENTS", 1)
     assert root_of(make_job(SOURCES, out="third", steps=STEPS)) == first
 
 
@@ -150,7 +150,7 @@ def test_decontamination_through_the_stage(tmp_path: Path, make_job: MakeJob) ->
     )
     (tmp_path / "sets" / "gsm8k").mkdir(parents=True)
     (tmp_path / "sets" / "gsm8k" / "test.jsonl").write_text(json.dumps({"question": question, "answer": "7"}))
-    sha = evalhashes.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
+    sha = contamination_index.build(tmp_path / "sets", tmp_path / "eval.s7eh")["sha256"]
     (tmp_path / "a" / "leak.md").write_text(f"# Lanterns\n\n{question}\n")
     steps = {"decontaminate": {"path": "eval.s7eh", "sha256": sha}}
     job = make_job(SOURCES, steps=steps)
@@ -167,20 +167,20 @@ def test_a_changed_document_or_rule_makes_its_part_anew(tmp_path: Path, make_job
     plant(tmp_path)
     job = make_job(SOURCES, steps=STEPS)
     arrivals = [(found, workers_policy()) for found in read_all(job)]
-    (task,) = parts.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
-    assert not parts.is_made(task)
-    parts.make_part(task)
-    assert parts.is_made(task)
-    (again,) = parts.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
-    assert parts.is_made(again)
+    (task,) = shards.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
+    assert not shards.is_made(task)
+    shards.make_part(task)
+    assert shards.is_made(task)
+    (again,) = shards.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
+    assert shards.is_made(again)
     other_rule = make_job(SOURCES, steps={**STEPS, "quality": False}).recipe.corpus
     (tmp_path / "a" / "f0.py").write_text("changed = True\n")
     for documents, spec in (
         (arrivals, other_rule),
         ([(f, workers_policy()) for f in read_all(job)], job.recipe.corpus),
     ):
-        (changed,) = parts.cut(documents, spec, tmp_path, tmp_path / "parts")
-        assert not parts.is_made(changed)
+        (changed,) = shards.cut(documents, spec, tmp_path, tmp_path / "parts")
+        assert not shards.is_made(changed)
 
 
 def workers_policy() -> Any:
@@ -223,7 +223,7 @@ def test_stopped_while_it_clears_up_and_run_again(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path)
-    monkeypatch.setattr(parts, "PART_BYTES", 5000)
+    monkeypatch.setattr(shards, "PART_BYTES", 5000)
     first = root_of(make_job(SOURCES, steps=STEPS))
     job = make_job(SOURCES, out="stopped", steps=STEPS)
     honest = shutil.rmtree
@@ -244,7 +244,7 @@ def test_who_waits_is_told_how_far_each_pass_over_all_documents_is(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path)
-    monkeypatch.setattr(gather, "_TOLD_EVERY", 10)
+    monkeypatch.setattr(global_steps, "_TOLD_EVERY", 10)
     told: dict[str, list[int]] = {}
 
     class Listener(Silent):
@@ -280,11 +280,11 @@ def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJ
 MEMORY = """
 import random, resource, sys
 from pathlib import Path
-from sevenfold.corpus import parts, stage
+from sevenfold.corpus import shards, stage
 from sevenfold.corpus.sources import Found, Origin
 from sevenfold.core.hashing import sha256
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 recipe, out, megabytes = sys.argv[1:]
 origin = Origin(source="made", version="", licence="MIT", licence_evidence="", domain="code")
 def found(spec, base):
@@ -295,7 +295,7 @@ def found(spec, base):
         yield Found(origin, f"f{n}.py", len(data), sha256(data).hex(), data)
         n += len(data)
 stage._found = found
-parts.PART_BYTES = 4_000_000
+shards.PART_BYTES = 4_000_000
 job = Job(recipe=load_recipe(Path(recipe)), out=Path(out), recipe_dir=Path(recipe).parent)
 resource.setrlimit(resource.RLIMIT_DATA, (400_000_000, 400_000_000))
 facts = stage.run(job).facts

@@ -23,7 +23,6 @@ from sevenfold.corpus.fetch.pin import lock_of
 from sevenfold.corpus.query import ledger_path, query, summary_sql
 from sevenfold.corpus.sources import Found, dataset, read_source, records
 from sevenfold.corpus.stage import run
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import (
     DatasetSource,
     DirectorySource,
@@ -32,6 +31,7 @@ from sevenfold.recipe.schema import (
     JsonlSource,
     PinnedSource,
 )
+from sevenfold.runs.job import Job
 
 GPL = b"# SPDX-License-Identifier: GPL-3.0-only\n"
 
@@ -174,8 +174,8 @@ def test_sources_of_debian_with_a_patch_instead_of_a_directory(tmp_path: Path) -
     from package_builders import tar_of
 
     from sevenfold.corpus.fetch.lock import Pin
+    from sevenfold.corpus.globs import chooser
     from sevenfold.corpus.sources.packages import read_package
-    from sevenfold.corpus.sources.tree import chooser
 
     store = store_in(tmp_path)
     patch = b"--- a/debian/copyright\n+++ b/debian/copyright\n@@ -0,0 +1,4 @@\n+Format: x\n+\n+Files: *\n"

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from sevenfold.core.errors import RecipeError, StorageError
+from sevenfold.corpus.globs import glob_matches
 from sevenfold.corpus.sources import Found, jsonl, read_source
 from sevenfold.corpus.sources.stdlib import stdlib_licence
-from sevenfold.corpus.sources.tree import glob_matches
 from sevenfold.recipe.schema import DirectorySource, JsonlSource, PinnedSource, StdlibSource
 
 

@@ -14,7 +14,8 @@ from sevenfold.corpus.ledger import REASONS
 from sevenfold.corpus.sources import LANGUAGES, Found, Origin
 from sevenfold.corpus.steps import language, lines, quality, secrets, syntax
 from sevenfold.corpus.steps.table import STEPS, apply, switched_on
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.text import grammars
 from sevenfold.recipe.schema import LineLimits, StepsSpec
 
 CODE = """import os
@@ -155,11 +156,11 @@ def test_a_header_may_be_c_or_cplusplus() -> None:
     assert text.language == "cpp"
 
 
-@pytest.mark.parametrize("name", list(syntax.GRAMMARS))
+@pytest.mark.parametrize("name", list(grammars.GRAMMARS))
 def test_every_grammar_is_installed_and_belongs_to_a_language(name: str) -> None:
-    assert syntax.available(name)
+    assert grammars.available(name)
     assert name in LANGUAGES.values()
-    tree = syntax.parser(name).parse(b"")
+    tree = grammars.parser(name).parse(b"")
     assert not tree.root_node.has_error
 
 

@@ -16,20 +16,22 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.corpus.sources import read_source
 from sevenfold.corpus.sources.synthetic import make_samples
-from sevenfold.corpus.synthetic import blocks, python, sandbox
-from sevenfold.corpus.synthetic import generate as generating
-from sevenfold.corpus.synthetic.arithmetic import Worked, holds, value_of, written
-from sevenfold.corpus.synthetic.dice import Dice
-from sevenfold.corpus.synthetic.files import LICENCE, cached, read_samples, write_samples
-from sevenfold.corpus.synthetic.generate import Order, Report, attempt, generate, spread
-from sevenfold.corpus.synthetic.mutate import bugs
-from sevenfold.corpus.synthetic.programs import inputs, program, render, styles
-from sevenfold.corpus.synthetic.sample import INSTRUCTION, RESPONSE, Job, Sample
-from sevenfold.corpus.synthetic.sandbox import Sandbox, SandboxError
-from sevenfold.corpus.synthetic.stories import EVENTS, _applied
-from sevenfold.corpus.synthetic.table import GENERATORS
-from sevenfold.corpus.synthetic.variety import Variety, code_shape, parses, text_shape
 from sevenfold.recipe.schema import SyntheticSource
+from sevenfold.sandbox import executor
+from sevenfold.sandbox.executor import Sandbox, SandboxError
+from sevenfold.sandbox.request import ExecutionRequest
+from sevenfold.synthetic import blocks, python
+from sevenfold.synthetic import generate as generating
+from sevenfold.synthetic.arithmetic import Worked, holds, value_of, written
+from sevenfold.synthetic.files import LICENCE, cached, read_samples, write_samples
+from sevenfold.synthetic.generate import Order, Report, attempt, generate, spread
+from sevenfold.synthetic.mutate import bugs
+from sevenfold.synthetic.programs import inputs, program, render, styles
+from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, Sample
+from sevenfold.synthetic.stories import EVENTS, _applied
+from sevenfold.synthetic.table import GENERATORS
+from sevenfold.synthetic.variety import Variety, code_shape, parses, text_shape
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def box() -> Iterator[Sandbox]:
 
 
 def result(box: Sandbox, source: str, calls: tuple[str, ...] = ("()",)) -> list[str]:
-    return box.run(Job({"a": source}, "f", calls))["a"]
+    return box.run(ExecutionRequest({"a": source}, "f", calls))["a"]
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -80,7 +82,7 @@ def test_a_sample_has_no_network(box: Sandbox) -> None:
 
 
 def test_limits_end_a_sample_and_not_the_worker(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(executor, "SAMPLE_SECONDS", 0.2)
     with Sandbox(silent_seconds=3.0) as quick:
         assert result(quick, "def f():\n    while True:\n        pass") == ["!OutOfTime"]
         assert result(quick, "def f():\n    return len('x' * (1 << 30))") == ["!MemoryError"]
@@ -124,7 +126,7 @@ def test_styles_agree_and_a_wrong_one_is_noticed(box: Sandbox) -> None:
         dice = Dice(5, f"styles/{i}")
         task = program(dice)
         sources = {style: render(task, style) for style in styles(task)}
-        outcome = box.run(Job(sources, task.name, inputs(task, dice)))
+        outcome = box.run(ExecutionRequest(sources, task.name, inputs(task, dice)))
         agreed += len({tuple(results) for results in outcome.values()}) == 1
     assert agreed >= 23  # a style that is wrong somewhere would fail in many
 
@@ -287,8 +289,8 @@ def test_a_killed_run_goes_on_behind_its_finished_blocks(
     write_samples(tmp_path / "straight", order, workers=1)
     killed, kept = tmp_path / "killed", blocks.directory_of(tmp_path / "killed")
     script = (
-        "import sys; from pathlib import Path; from sevenfold.corpus.synthetic.files import write_samples; "
-        "from sevenfold.corpus.synthetic.generate import Order; "
+        "import sys; from pathlib import Path; from sevenfold.synthetic.files import write_samples; "
+        "from sevenfold.synthetic.generate import Order; "
         f"write_samples(Path(sys.argv[1]), Order({dict(order.counts)!r}, 3, 24), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, killed])

@@ -17,7 +17,7 @@ from corpus_runs import SOURCES, STEPS, MakeJob, assert_nobody_is_left, plant, r
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.log import Silent
-from sevenfold.corpus import parts, workers
+from sevenfold.corpus import shards, workers
 from sevenfold.corpus.stage import run
 
 
@@ -81,7 +81,7 @@ def started(monkeypatch: pytest.MonkeyPatch, fake: FakeRay) -> list[str]:
     notes: list[str] = []
     progress = Silent()
     monkeypatch.setattr(progress, "note", notes.append)
-    monkeypatch.setattr(workers, "need", lambda _: fake)
+    monkeypatch.setattr(workers, "require_module", lambda _: fake)
     monkeypatch.setattr(workers, "_RAY_PAUSE", 0)
     with workers._ray_node(progress):
         fake.calls.append("work")
@@ -196,7 +196,7 @@ def test_an_error_of_a_worker_arrives_whole(tmp_path: Path, make_job: MakeJob) -
     assert str(travelled) == "place: what (remedy)"
     steps = {"decontaminate": {"path": "none", "sha256": "0" * 64}}
     spec = make_job(SOURCES, steps=steps).recipe.corpus
-    missing = parts.Task(number=0, key="", directory=tmp_path / "no", base=tmp_path, spec=spec, documents=())
+    missing = shards.Task(number=0, key="", directory=tmp_path / "no", base=tmp_path, spec=spec, documents=())
     with pytest.raises(StorageError, match="none"):
         list(workers.make_parts(iter([missing]), 2, Silent()))
     with pytest.raises(UsageError, match="no grammar for 'cobol'"):

@@ -8,7 +8,7 @@ import numpy as np
 from tiny_models import ids, tiny
 
 from sevenfold.core import fixed
-from sevenfold.engine import native_abi as abi
+from sevenfold.engine import native_ffi as abi
 from sevenfold.engine import reference
 from sevenfold.engine.ops import Linear, Norm
 from sevenfold.engine.weights import IntegerModel

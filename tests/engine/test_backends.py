@@ -13,7 +13,7 @@ from sevenfold.artifact import SealInput, build_contents, write_artifact
 from sevenfold.cli import app
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.engine import backends, native, reference
-from sevenfold.engine import native_abi as abi
+from sevenfold.engine import native_ffi as abi
 from sevenfold.engine.session import Model, backend_states, replay
 
 REASON = native.unavailable()

@@ -22,7 +22,7 @@ from wasm_code import float_arithmetic, instructions
 from sevenfold.engine import native
 
 ROOT = Path(__file__).resolve().parents[2]
-NATIVE = ROOT / "native"
+NATIVE = ROOT / "native" / "engine"
 ZIG = [sys.executable, "-m", "ziglang", "c++"]
 CACHE = ROOT / ".zig-cache"  # survives; the first build fills it with the C and C++ libraries of a target
 OBJDUMP = "aarch64-linux-gnu-objdump"
@@ -66,7 +66,7 @@ def zig(*arguments: object) -> None:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Builds the driver for a triple, once: objects by native/build.sh, in the directory of what it gives."""
+    """Builds the driver for a triple, once: objects by native/engine/build.sh, in the directory of what it gives."""
     done: dict[str, Path] = {}
 
     def build(triple: str) -> Path:

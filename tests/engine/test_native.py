@@ -13,7 +13,7 @@ from tiny_models import EXTREMES, SHAPES, Tiny, ids, same_cache, same_however_cu
 
 from sevenfold.core.errors import GateError, SevenfoldError, UsageError
 from sevenfold.engine import backends, native, reference
-from sevenfold.engine import native_abi as abi
+from sevenfold.engine import native_ffi as abi
 from sevenfold.engine.ops import LONG_CONTEXT
 from sevenfold.engine.session import greedy_steps
 from sevenfold.engine.weights import IntegerModel

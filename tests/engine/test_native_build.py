@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.engine import native
-from sevenfold.engine import native_abi as abi
+from sevenfold.engine import native_ffi as abi
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_library = pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine was not built")
@@ -68,5 +68,5 @@ def test_only_the_header_is_visible() -> None:
         ["nm", "-D", "--defined-only", str(native.LIBRARY)], capture_output=True, text=True, check=True
     )
     names = {line.split()[-1] for line in text.stdout.splitlines()}
-    declared = set(re.findall(r"\b(s7_\w+)\(", (ROOT / "native" / "s7.h").read_text()))
+    declared = set(re.findall(r"\b(s7_\w+)\(", (ROOT / "native" / "engine" / "s7.h").read_text()))
     assert names == declared == set(abi.SIGNATURES)

@@ -14,7 +14,7 @@ from case_file import CASES, SHORT, case
 from sevenfold.engine import native
 
 ROOT = Path(__file__).resolve().parents[2]
-NATIVE = ROOT / "native"
+NATIVE = ROOT / "native" / "engine"
 CXX = os.environ.get("CXX", "g++").split()
 pytestmark = pytest.mark.skipif(shutil.which(CXX[0]) is None, reason=f"no {CXX[0]}")
 ADDRESS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -71,7 +71,7 @@ def test_a_cut_case_fails(driver: Path) -> None:
 
 # Builds of a copy of native/ with one constant changed: file, text that is there once, what replaces it.
 WRONG = {
-    "rounding of a rotation": ("rows.h", "u[i] = (a * c - b * s + 16384) >> 15;", "16384", "0"),
+    "rounding of a rotation": ("row_ops.h", "u[i] = (a * c - b * s + 16384) >> 15;", "16384", "0"),
     "rounding of EXP2": ("fixed.h", "((part + 512) >> 10)", "512", "0"),
     "rounding of SIGMOID": ("fixed.h", "((part + 32) >> 6)", "32", "0"),
     "rounding of a rescale": ("fixed.h", "return ((t >> least(s - 17, u32{31})) + 1) >> 1;", ") + 1)", ") + 0)"),

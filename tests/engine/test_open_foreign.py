@@ -18,7 +18,7 @@ from sevenfold.core.hashing import canonical_json
 from sevenfold.core.merkle import merkle_root
 from sevenfold.engine import session
 from sevenfold.engine.session import Model
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 
 def complete(model: Model) -> list[int]:

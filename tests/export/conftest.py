@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sevenfold import pipeline
-from sevenfold.export import parity, runtimes, texts
-from sevenfold.recipe.job import Job
+from sevenfold.export import parity, parity_corpus, runtimes
+from sevenfold.runs.job import Job
 
-LINES = texts.library_lines()
+LINES = parity_corpus.library_lines()
 LLAMA = {"tokenizer": {"pieces": "llama3"}, "model": {"n_kv_heads": 1}}
 
 
@@ -27,7 +27,7 @@ def llama_run(tmp_path_factory: pytest.TempPathFactory, make_job: Callable[..., 
 def fewer_texts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fast tests ask about 200 lines; the slow suite about all 20,000."""
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(texts, "library_lines", lambda: LINES[:200])
+        monkeypatch.setattr(parity_corpus, "library_lines", lambda: LINES[:200])
         monkeypatch.setattr(parity, "LONG_LINE", 1000)
         monkeypatch.setattr(parity, "STEPS", 16)
 

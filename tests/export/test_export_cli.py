@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sevenfold.cli import app
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 
 @pytest.fixture(autouse=True)

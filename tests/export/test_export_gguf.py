@@ -21,9 +21,9 @@ from sevenfold.export.names import deinterleave, interleave
 from sevenfold.export.quants import QUANTS, find_quant, pack, pack_i2_s, type_for, unpack_i2_s
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import open_source
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
+from sevenfold.runs.job import Job
 
 LIBRARY = [name for name, quant in QUANTS.items() if quant.maker == "library"]
 

@@ -14,8 +14,8 @@ from sevenfold.core.log import Silent
 from sevenfold.export.importer import import_model
 from sevenfold.export.run import Request, export
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.job import Job
 
 
 def write(source: Path, out: Path, target: str, dtype: str) -> dict[str, bytes]:

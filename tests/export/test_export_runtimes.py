@@ -13,16 +13,16 @@ import pytest
 
 from sevenfold.core.errors import SevenfoldError, StorageError
 from sevenfold.core.log import Silent
-from sevenfold.export import parity, runtimes, texts
+from sevenfold.export import parity, parity_corpus, runtimes
 from sevenfold.export.gguf import stored_reader, write_gguf
 from sevenfold.export.parity import ParityError, Reference
 from sevenfold.export.quants import find_quant
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import Source, open_source
 from sevenfold.export.transformers_runtime import Transformers
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
+from sevenfold.runs.job import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("interop")]
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_ids_are_equal_on_a_line_of_ten_million_characters_and_every_code_point(
     source = open_source(llama_run)
     write_gguf(source, tmp_path / "x.gguf", find_quant("f16"))
     export(llama_run, tmp_path / "hf", Request(target="hf", proven=False), Silent())
-    groups = [[texts.long_line(10_000_000)], list(texts.code_points())]
+    groups = [[parity_corpus.long_line(10_000_000)], list(parity_corpus.code_points())]
     wanted = [source.vocabulary().encode_batch(group) for group in groups]
     with runtimes.llama_cpp() as llama, runtimes.go_runtime() as go:
         for runtime in (llama, go, Transformers.load(tmp_path / "hf")):
@@ -195,7 +195,7 @@ def go(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
 def test_go_test(llama_run: Path, tmp_path: Path) -> None:
     source = open_source(llama_run)
     write_gguf(source, tmp_path / "x.gguf", find_quant("f32"))
-    lines = [*texts.library_lines()[:10_000], *texts.ODD, *texts.random_texts()]
+    lines = [*parity_corpus.library_lines()[:10_000], *parity_corpus.ODD, *parity_corpus.random_texts()]
     prompts, greedy = zip(*greedy_cases(source), strict=True)
     cases = {"model": str(tmp_path / "x.gguf"), "texts": lines, "prompts": prompts, "greedy": greedy}
     cases["ids"] = source.vocabulary().encode_batch(lines)

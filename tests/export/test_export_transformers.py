@@ -14,7 +14,7 @@ from sevenfold.export.parity import ParityError
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import open_source
 from sevenfold.export.store import open_tensors
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])

@@ -13,10 +13,10 @@ import pytest
 from sevenfold import pipeline
 from sevenfold.artifact import read_artifact, training_values, verify_part
 from sevenfold.artifact.errors import ExistingArtifactError
-from sevenfold.closing import finish
 from sevenfold.core.errors import ArtifactError, StorageError, UsageError
 from sevenfold.core.manifest import read_manifest
-from sevenfold.recipe.job import Job
+from sevenfold.pipeline.finish import finish
+from sevenfold.runs.job import Job
 
 MakeJob = Callable[..., Job]
 

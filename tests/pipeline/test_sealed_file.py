@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sevenfold.artifact import Lane, parse_artifact, read_artifact, verify
 from sevenfold.core.errors import ArtifactError
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 HEADER_BYTES = 40
 

@@ -16,7 +16,7 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.export.run import Request, export
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 SPECIALS = {
     "sentencepiece_unigram": ("<bos>", "<eos>", "<pad>", "<scratchpad>"),

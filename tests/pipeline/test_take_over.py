@@ -11,7 +11,7 @@ import pytest
 from sevenfold import pipeline
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.manifest import damaged_output
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 CORPUS = pipeline.find_stage("corpus")
 SOURCE = {"kind": "directory", "path": "code", "licence": "PSF-2.0", "include": ("*.py",)}

@@ -13,7 +13,7 @@ from sevenfold.core.errors import ArtifactError
 from sevenfold.engine import reference
 from sevenfold.engine.session import Model, greedy_run
 from sevenfold.quantize.bootstrap import ZeroBootstrapWarning, from_s7
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 
 def test_a_sealed_file_is_wired_as_the_engine_wires_it(finished_run: Job) -> None:

@@ -21,7 +21,7 @@ from sevenfold.core.log import Silent
 from sevenfold.core.manifest import read_manifest
 from sevenfold.quantize import stage
 from sevenfold.quantize.gate import ACCEPTED, MET, gate_rows, pass_gate
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 LIMITS = {"max_bpb_increase": 0.002, "min_top1_agreement": 0.98}
 

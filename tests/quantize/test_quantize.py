@@ -21,8 +21,8 @@ from sevenfold.quantize.convert import mantissa, quantize_rows, residual_exponen
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.seal import thin
 from sevenfold.quantize.stage import read_records
-from sevenfold.recipe.job import Job
-from sevenfold.train.data import held_out, load_tokenizer
+from sevenfold.runs.job import Job
+from sevenfold.train.data.dataset import held_out, load_tokenizer
 from sevenfold.train.stage import token_lengths
 
 

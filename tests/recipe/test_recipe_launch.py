@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sevenfold.core.errors import RecipeError, SevenfoldError, UsageError
+from sevenfold.plan.cost import phase_cost
+from sevenfold.plan.launch import Step, launch
+from sevenfold.plan.launch_script import bash_script, slurm_script
 from sevenfold.recipe import load_recipe, resolve_recipe_path
-from sevenfold.recipe.cost import phase_cost
-from sevenfold.recipe.launch import Step, launch
-from sevenfold.recipe.launch_script import bash_script, slurm_script
 from sevenfold.recipe.schema import Recipe
 
 NASTY = "a b'c$(touch x)`id`\"&;#"
@@ -41,7 +41,7 @@ def test_a_recipe_of_one_part_trains_on_all_ranks() -> None:
 
 
 def whole(recipe: Recipe) -> Any:
-    from sevenfold.recipe.cost import phases_of
+    from sevenfold.plan.cost import phases_of
 
     return phases_of(recipe)[0]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.recipe import load_recipe, load_spec_block, resolve_recipe_path
-from sevenfold.recipe.quantity import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.shipped import recipe_paths, recipes_directory
+from sevenfold.recipe.units import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.yamltree import parse_tree
 
 SAME_DIRECTORY = settings(

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from sevenfold.plan.calculator import Cpu, measure_cpu, plan
+from sevenfold.plan.cost import layer_activations, memory, phase_cost, phases_of
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.cost import layer_activations, memory, phase_cost, phases_of
-from sevenfold.recipe.plan import Cpu, measure_cpu, plan
 from sevenfold.recipe.schema import Phase, Recipe
 from sevenfold.recipe.shipped import recipe_paths
 

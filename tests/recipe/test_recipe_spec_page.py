@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from sevenfold.recipe import schema
-from sevenfold.recipe.blocks import BLOCKS
+from sevenfold.recipe.fragments import BLOCKS
 from sevenfold.recipe.loader import MAX_EXTENDS
 from sevenfold.recipe.policy import RULES
-from sevenfold.recipe.quantity import Unit
 from sevenfold.recipe.schema import Section
+from sevenfold.recipe.units import Unit
 from sevenfold.recipe.validate import options, unwrap
 from sevenfold.recipe.yamltree import MAX_BYTES, MAX_DEPTH, MAX_DIGITS
 

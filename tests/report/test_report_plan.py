@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from sevenfold.plan.calculator import Cpu, plan
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.plan import Cpu, plan
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.report.plan import duration, plan_tables, quantity, scaled
 

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from sevenfold.cli import app
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
-from sevenfold.recipe.cost import phases_of
-from sevenfold.recipe.forecast import forecast, needed
-from sevenfold.recipe.job import Job
+from sevenfold.plan.calculator import Cpu
+from sevenfold.plan.cost import phases_of
+from sevenfold.plan.forecast import forecast, needed
 from sevenfold.recipe.loader import load_recipe
-from sevenfold.recipe.plan import Cpu
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.report.runs import compare, describe, find_runs, write_overlay
+from sevenfold.runs.job import Job
 
 CPU = Cpu(matmul_flops=1e11, bytes_per_second=1e10)
 

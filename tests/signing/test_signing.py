@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model_signing import verifying
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.signing import (
+from sevenfold.release.signature import (
     MAX_SIGNATURE_BYTES,
     PASSWORD_VARIABLE,
     SignatureError,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sevenfold.core.documents import Document, write_documents
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe, TokenizerSpec
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.train import train_tokenizer
 

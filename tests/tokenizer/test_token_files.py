@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.tokenizer.shards import HEADER_BYTES, open_tokens, write_tokens
+from sevenfold.tokenizer.token_file import HEADER_BYTES, open_tokens, write_tokens
 
 
 def sealed(body: bytes, **fields: int | bytes) -> bytes:

@@ -10,11 +10,11 @@ from sevenfold.core.documents import read_documents, write_documents
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.files import read_json
 from sevenfold.core.manifest import hash_outputs, output_root
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import END_OF_TEXT, Tokenizer
 from sevenfold.tokenizer.index import open_index
-from sevenfold.tokenizer.shards import open_tokens
 from sevenfold.tokenizer.stage import run
+from sevenfold.tokenizer.token_file import open_tokens
 
 MakeJob = Callable[..., Job]
 MOE = {"moe": {"kind": "token_routed", "experts": ["code", "general"]}}

@@ -8,7 +8,7 @@ import pytest
 from families import job_of, mixed_values, objective_values, write_domains, write_reasoning
 
 from sevenfold import pipeline
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sevenfold.core.log import Silent
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Recipe
+from sevenfold.runs.job import Job
 
 OUTPUTS = ("model.safetensors", "metrics.jsonl", "trace.jsonl")
 DOMAINS = {

@@ -22,10 +22,10 @@ import torch
 
 from sevenfold import pipeline
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 from sevenfold.train import loop
+from sevenfold.train.distributed.ranks import joined
 from sevenfold.train.experts import follow
-from sevenfold.train.ranks import joined
 
 
 def free_port() -> int:

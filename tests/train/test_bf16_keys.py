@@ -12,8 +12,8 @@ from sevenfold import pipeline
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.train import precision
 from sevenfold.train.environment import CPU, environment, tools
-from sevenfold.train.jobs import run_key
-from sevenfold.train.parts import parts_of
+from sevenfold.train.phases import parts_of
+from sevenfold.train.run_builder import run_key
 from sevenfold.train.stage import fingerprint
 
 

@@ -13,13 +13,13 @@ import torch
 
 from sevenfold import pipeline
 from sevenfold.core.errors import RecipeError
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe, RopeScaling
+from sevenfold.runs.job import Job
 from sevenfold.train import loop
-from sevenfold.train.batches import Batches
-from sevenfold.train.curriculum import StagedBatches, context_stages, stage_at
-from sevenfold.train.jobs import training_run
-from sevenfold.train.parts import parts_of
+from sevenfold.train.data.curriculum import StagedBatches, context_stages, stage_at
+from sevenfold.train.data.windows import Batches
+from sevenfold.train.phases import parts_of
+from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
 
 MakeJob = Callable[..., Job]

@@ -31,15 +31,15 @@ from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import TrainingError
 from sevenfold.core.log import Silent
 from sevenfold.model.loss import sequence_losses
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 from sevenfold.train import loop
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
-from sevenfold.train.data import open_data
+from sevenfold.train.data.dataset import open_data
 from sevenfold.train.environment import differences, environment
-from sevenfold.train.jobs import training_run
 from sevenfold.train.loop import Run, ordered_sum
-from sevenfold.train.parts import parts_of
-from sevenfold.train.watch import WINDOW, Guard
+from sevenfold.train.meters import WINDOW, Guard
+from sevenfold.train.phases import parts_of
+from sevenfold.train.run_builder import training_run
 
 VALUES: dict[str, Callable[[], dict[str, Any]]] = {
     "dense": dense_values,

@@ -21,15 +21,15 @@ from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json
 from sevenfold.core.log import Silent
 from sevenfold.engine.session import Model, prompt_ids, replay
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
-from sevenfold.train.data import held_out, leads, open_data, read_router
+from sevenfold.train.data.dataset import held_out, leads, open_data, read_router
 from sevenfold.train.experts import PART_WEIGHTS, part_directory, train_part
-from sevenfold.train.jobs import build_model, training_run
-from sevenfold.train.parts import find_part, parts_of
+from sevenfold.train.phases import find_part, parts_of
 from sevenfold.train.records import CHAIN_START, trace_link
+from sevenfold.train.run_builder import build_model, training_run
 
 EXPERTS = tuple(DOMAINS)
 

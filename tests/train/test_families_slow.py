@@ -15,18 +15,18 @@ import torch
 
 from sevenfold.core.log import Silent
 from sevenfold.model.transformer import Transformer
-from sevenfold.recipe.cost import phases_of
-from sevenfold.recipe.forecast import needed
+from sevenfold.plan.cost import phases_of
+from sevenfold.plan.forecast import needed
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe, TokenRouted
 from sevenfold.recipe.shipped import recipe_paths
-from sevenfold.train.batches import Batches
+from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.interleave import MixedBatches
+from sevenfold.train.data.windows import Batches
 from sevenfold.train.loop import Run
-from sevenfold.train.mix import MixedBatches
-from sevenfold.train.parts import Part, parts_of
-from sevenfold.train.split import Split
-from sevenfold.train.terms import Term
-from sevenfold.train.watch import peak_memory
+from sevenfold.train.meters import peak_memory
+from sevenfold.train.objectives import Term
+from sevenfold.train.phases import Part, parts_of
 
 pytestmark = pytest.mark.slow
 STEPS = 3

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from sevenfold import pipeline
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import RecipeError, StorageError
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import RopeScaling
 from sevenfold.recipe.shipped import recipe_paths
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.index import open_index, read_index, write_index
-from sevenfold.tokenizer.shards import open_tokens, write_tokens
-from sevenfold.train.batches import Batches
-from sevenfold.train.curriculum import ContextStage, StagedBatches
-from sevenfold.train.data import open_data
-from sevenfold.train.mix import BLOCK, DomainTokens, MixedBatches, pattern, weights
-from sevenfold.train.parts import parts_of
+from sevenfold.tokenizer.token_file import open_tokens, write_tokens
+from sevenfold.train.data.curriculum import ContextStage, StagedBatches
+from sevenfold.train.data.dataset import open_data
+from sevenfold.train.data.interleave import BLOCK, DomainTokens, MixedBatches, pattern, weights
+from sevenfold.train.data.windows import Batches
+from sevenfold.train.phases import parts_of
 
 SHARES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
 

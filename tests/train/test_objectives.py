@@ -16,13 +16,13 @@ from sevenfold import pipeline
 from sevenfold.core.documents import Document, read_documents
 from sevenfold.core.errors import StorageError
 from sevenfold.model.loss import sequence_losses
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Objectives
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.objectives import FORMS, Sampler, split_piece
-from sevenfold.tokenizer.shards import open_tokens
-from sevenfold.train.data import load_tokenizer, open_data
-from sevenfold.train.parts import parts_of
-from sevenfold.train.samples import SampleBatches
+from sevenfold.tokenizer.token_file import open_tokens
+from sevenfold.train.data.dataset import load_tokenizer, open_data
+from sevenfold.train.data.packing import SampleBatches
+from sevenfold.train.phases import parts_of
 
 
 @given(st.text(min_size=1, max_size=60), st.integers(0, 9))

@@ -15,7 +15,7 @@ import yaml
 from families import OUTPUTS, job_of, mixed_values, stack_values
 
 from sevenfold import pipeline
-from sevenfold.train.ranks import SILENCE
+from sevenfold.train.distributed.ranks import SILENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 

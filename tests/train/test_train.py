@@ -17,11 +17,11 @@ from sevenfold import pipeline
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import RecipeError, StorageError, TrainingError
 from sevenfold.core.manifest import read_manifest
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import TrainSpec
-from sevenfold.train import loop, step
-from sevenfold.train.batches import Batches, evaluation_starts, golden_stride
+from sevenfold.runs.job import Job
+from sevenfold.train import gradient_step, loop
 from sevenfold.train.checkpoint import latest_checkpoint, read_checkpoint
+from sevenfold.train.data.windows import Batches, evaluation_starts, golden_stride
 from sevenfold.train.schedule import learning_rate, n_steps
 from sevenfold.train.stage import check_supported
 
@@ -168,14 +168,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path / "nan")
-    original = step.sequence_losses
+    original = gradient_step.sequence_losses
     calls = [0]
 
     def poisoned(*args: torch.Tensor) -> torch.Tensor:
         calls[0] += 1
         return original(*args) * (float("nan") if calls[0] == 15 else 1.0)  # type: ignore[arg-type]  # as above
 
-    monkeypatch.setattr(step, "sequence_losses", poisoned)
+    monkeypatch.setattr(gradient_step, "sequence_losses", poisoned)
     with pytest.raises(TrainingError, match="step 14") as caught:
         pipeline.make(job, until="train")
     report = json.loads((job.directory("train") / "stopped.json").read_bytes())

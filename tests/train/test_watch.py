@@ -16,10 +16,10 @@ from sevenfold import pipeline
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.log import Silent
 from sevenfold.model.linear import Linear
-from sevenfold.recipe.job import Job
 from sevenfold.report.console import shown_figures
+from sevenfold.runs.job import Job
+from sevenfold.train.meters import Gauge, peak_memory
 from sevenfold.train.precision import autocast, check_precision
-from sevenfold.train.watch import Gauge, peak_memory
 
 
 class Told(Silent):

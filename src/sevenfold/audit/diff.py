@@ -5,7 +5,6 @@ Equal roots are equal bytes, so the answer is then empty without a look inside. 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -13,15 +12,10 @@ import numpy as np
 
 from sevenfold.artifact import Artifact, Tensor, training_values
 from sevenfold.core.changes import changes
-from sevenfold.core.hashing import Json
+from sevenfold.core.hashing import Json, finite
 
 HEADER = ("version", "class_", "flags", "n_bytes")
 FACT_SECTIONS = ("recipe", "tools", "corpus", "roots", "train", "quantize")
-
-
-def finite(value: float) -> float | str:
-    """A scale as JSON can hold it; that it is finite is a rule of the verifier (V0), not of the reader."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _lanes(artifact: Artifact) -> dict[str, dict[str, Json]]:

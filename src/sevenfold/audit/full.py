@@ -14,20 +14,20 @@ from pathlib import Path
 
 from sevenfold import __version__, pipeline
 from sevenfold.artifact import Artifact, read_artifact
-from sevenfold.audit.basis import recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.diff import diff
-from sevenfold.audit.lineage import at
+from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.records import Difference, Source, read_rows, run_sources, sealed_sources
 from sevenfold.audit.replay import Findings
-from sevenfold.audit.subject import ARTIFACT_NAME, find_subject, identity_of, sealed_file
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
 from sevenfold.quantize.gate import ACCEPTED
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.release.lineage import at
+from sevenfold.release.target import ARTIFACT_NAME, find_subject, identity_of, sealed_file
+from sevenfold.runs.job import Job
 from sevenfold.train.stage import check_supported, tools
 
 # Says of a work directory which audit it belongs to, while that audit is not finished.

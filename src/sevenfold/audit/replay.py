@@ -20,20 +20,25 @@ from torch import Tensor
 
 from sevenfold import __version__
 from sevenfold.artifact import Artifact
-from sevenfold.audit.basis import manifest_differences, recipe_difference, sealed_recipe, tool_warnings
-from sevenfold.audit.lineage import at
+from sevenfold.audit.preconditions import (
+    manifest_differences,
+    recipe_difference,
+    sealed_recipe,
+    tool_warnings,
+)
 from sevenfold.audit.records import Comparison, Difference, Source, StepDiffersError, read_rows, run_sources
-from sevenfold.audit.subject import find_subject, identity_of
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
-from sevenfold.recipe.job import Job
 from sevenfold.recipe.schema import Recipe
+from sevenfold.release.lineage import at
+from sevenfold.release.target import find_subject, identity_of
+from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import Checkpoint, checkpoint_path, checkpoint_steps, read_checkpoint
 from sevenfold.train.experts import base_of, part_directory
 from sevenfold.train.loop import Run
-from sevenfold.train.parts import EXPERTS, Part, parts_of
+from sevenfold.train.phases import EXPERTS, Part, parts_of
 from sevenfold.train.records import CHAIN_START, METRICS, weights_digest
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import check_supported, tools, training_run

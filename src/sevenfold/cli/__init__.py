@@ -24,13 +24,13 @@ from sevenfold.cli import corpus
 from sevenfold.cli import evalhashes
 
 # isort: split
-from sevenfold.cli import watch
+from sevenfold.cli import runs
 
 # isort: split
-from sevenfold.cli import check
+from sevenfold.cli import verify
 
 # isort: split
-from sevenfold.cli import trust
+from sevenfold.cli import release
 
 # isort: split
 from sevenfold.cli import run
@@ -54,18 +54,18 @@ from sevenfold.core.errors import UsageError
 __all__ = [
     "app",
     "bench",
-    "check",
     "corpus",
     "evalhashes",
     "export",
     "launch",
     "main",
     "make",
+    "release",
     "run",
+    "runs",
     "synth",
     "tokens",
-    "trust",
-    "watch",
+    "verify",
 ]
 
 # The command-line library's class of wrong arguments; typer names only its children.

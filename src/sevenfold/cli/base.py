@@ -17,7 +17,7 @@ from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, 
 
 if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
-    from sevenfold.recipe.job import Job
+    from sevenfold.runs.job import Job
 
 P = ParamSpec("P")
 MAX_WORKERS = 1024
@@ -116,8 +116,8 @@ def make_job(
 ) -> Job:
     """The job of a recipe (a file, or a shipped name) in a run directory, with progress on the terminal."""
     from sevenfold.recipe import load_recipe, resolve_recipe_path
-    from sevenfold.recipe.job import Job
     from sevenfold.report.console import make_progress
+    from sevenfold.runs.job import Job
 
     if workers != "ray" and not (workers.isdecimal() and 1 <= int(workers) <= MAX_WORKERS):
         raise UsageError(f"--workers {workers!r}", remedy=f"a number from 1 to {MAX_WORKERS}, or ray")

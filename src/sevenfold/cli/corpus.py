@@ -79,7 +79,7 @@ def build(
     ] = None,
 ) -> None:
     """Stage 1: fetch what its locks pin, then documents, licences, held-out split, with a page about them."""
-    from sevenfold.corpus.fetch.missing import fetch_missing
+    from sevenfold.corpus.missing_packages import fetch_missing
     from sevenfold.report.console import close_progress
     from sevenfold.report.corpus import write_corpus_report
 
@@ -261,7 +261,7 @@ def notice(
 ) -> None:
     """Print the notice of the sources of a corpus: what was kept, under which licence, and how that is known."""
     from sevenfold.core.manifest import read_manifest
-    from sevenfold.report.papers import notice as notice_of
+    from sevenfold.release.documents import notice as notice_of
 
     manifest = read_manifest(run / "corpus")
     if manifest is None:

@@ -23,10 +23,10 @@ def launch(
     as_json: JsonOption = False,
 ) -> None:
     """Write a script that trains with torchrun or Slurm: phases, pools, memory and hours from `s7 plan`."""
+    from sevenfold.plan.launch import as_json as steps_as_json
+    from sevenfold.plan.launch import launch as steps_of
+    from sevenfold.plan.launch_script import bash_script, slurm_script
     from sevenfold.recipe import load_recipe, resolve_recipe_path
-    from sevenfold.recipe.launch import as_json as steps_as_json
-    from sevenfold.recipe.launch import launch as steps_of
-    from sevenfold.recipe.launch_script import bash_script, slurm_script
 
     loaded = load_recipe(resolve_recipe_path(recipe))
     steps = steps_of(loaded, recipe, str(out), nodes=nodes, gpus=gpus)

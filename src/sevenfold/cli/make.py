@@ -23,7 +23,7 @@ from sevenfold.cli.base import (
 )
 
 if TYPE_CHECKING:
-    from sevenfold.recipe.job import Job
+    from sevenfold.runs.job import Job
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")]
 AcceptOption = Annotated[
@@ -78,8 +78,8 @@ def recipes(as_json: JsonOption = False) -> None:
 def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
     """Size a recipe: parameters, memory, FLOPs, hours and cost; and to which formats its model will leave."""
     from sevenfold.export.names import outlook
+    from sevenfold.plan.calculator import plan as plan_recipe
     from sevenfold.recipe import load_recipe, resolve_recipe_path
-    from sevenfold.recipe.plan import plan as plan_recipe
 
     loaded = load_recipe(resolve_recipe_path(recipe))
     value = plan_recipe(loaded)
@@ -127,7 +127,7 @@ def make(
             _show_quality(job)
         if last is not pipeline.STAGES[-1]:
             return
-        from sevenfold.closing import finish
+        from sevenfold.pipeline.finish import finish
 
         summary = finish(job)
     finally:
@@ -149,8 +149,8 @@ def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) ->
             else:
                 pipeline.run_stage(job, stage, force=force)
             if name == pipeline.STAGE_NAMES[-1]:
-                from sevenfold.audit.papers import papers
-                from sevenfold.audit.subject import sealed_file
+                from sevenfold.release.papers import papers
+                from sevenfold.release.target import sealed_file
 
                 papers(sealed_file(job.out))
     finally:
@@ -166,8 +166,8 @@ def _stage_command(name: str, text: str) -> None:
 
 
 def _forecast(recipe: str, as_json: bool) -> None:
+    from sevenfold.plan.forecast import forecast
     from sevenfold.recipe import load_recipe, resolve_recipe_path
-    from sevenfold.recipe.forecast import forecast
     from sevenfold.report.console import print_table
 
     value = forecast(load_recipe(resolve_recipe_path(recipe)))
@@ -226,7 +226,7 @@ def train(
         return
     if out is None:
         raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
-    from sevenfold.train.ranks import joined
+    from sevenfold.train.distributed.ranks import joined
 
     with joined() as ranks:
         if ranks.is_first:

@@ -70,9 +70,9 @@ def synth(
     as_json: JsonOption = False,
 ) -> None:
     """Make synthetic samples, each executed, evaluated or parsed before it is kept, and say how different they are."""
-    from sevenfold.corpus.synthetic.files import write_samples
-    from sevenfold.corpus.synthetic.generate import Order, spread
     from sevenfold.report.console import close_progress, make_progress
+    from sevenfold.synthetic.files import write_samples
+    from sevenfold.synthetic.generate import Order, spread
 
     counts = spread(count) if only is None else spread_over(count, only.split(","))
     order = Order(counts, seed, max_per_shape)

@@ -71,3 +71,8 @@ def canonical_json(value: Json) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode()
+
+
+def finite(value: float) -> float | str:
+    """Return a float as JSON can hold it: itself, or "inf", "-inf" or "nan" as a string."""
+    return value if math.isfinite(value) else str(value)

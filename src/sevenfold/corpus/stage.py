@@ -28,8 +28,8 @@ from sevenfold.core.documents import (
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_json, remove_partials
 from sevenfold.core.hashing import Json, digest
-from sevenfold.corpus import parts
-from sevenfold.corpus.gather import Gathered
+from sevenfold.corpus import shards
+from sevenfold.corpus.global_steps import Gathered
 from sevenfold.corpus.ledger import (
     LEDGER_COLUMNS,
     REASONS,
@@ -47,8 +47,8 @@ from sevenfold.corpus.sources.packages import pinned_identity
 from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_parts
-from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
+from sevenfold.runs.job import Job, StageResult
 
 TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
 WORK = "parts"  # removed when the stage ends well
@@ -106,7 +106,7 @@ def run(job: Job) -> StageResult:
     for split in ("train", "heldout"):
         written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
     reconcile(arrivals.seen, ledger, written)
-    parts.remove_all(work)
+    shards.remove_all(work)
     job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
     tools = {
         "pyarrow": pyarrow_version(),
@@ -188,12 +188,12 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
         remove_partials(work)
         remove_partials(work.parent)
 
-    def missing() -> Iterator[parts.Task]:
+    def missing() -> Iterator[shards.Task]:
         nonlocal n_parts, n_seen
         documents = arrivals.judged(_found(spec, job.recipe_dir))
-        for task in parts.cut(documents, spec, job.recipe_dir, work):
+        for task in shards.cut(documents, spec, job.recipe_dir, work):
             n_parts += 1
-            if parts.is_made(task):
+            if shards.is_made(task):
                 n_seen += len(task.documents)
                 job.progress.advance(n_seen)
             else:
@@ -216,13 +216,13 @@ def _settled(gathered: Gathered, work: Path, n_parts: int) -> Iterator[LedgerRow
     """The ledger: rows of the parts in order, with what all documents together decide."""
     for number in range(n_parts):
         kept = dict(gathered.part(number))
-        path = parts.part_stem(work, number).with_suffix(".parquet")
+        path = shards.part_stem(work, number).with_suffix(".parquet")
         for place, row in enumerate(ledger_rows(path)):
             document = kept.get(place)
             if document is None:
                 yield row
             else:
-                yield parts.settle(row, gathered.reason(document), gathered.split(document))
+                yield shards.settle(row, gathered.reason(document), gathered.split(document))
 
 
 def _findings(gathered: Gathered, work: Path, n_parts: int) -> Iterator[tuple[str | int, ...]]:
@@ -231,7 +231,7 @@ def _findings(gathered: Gathered, work: Path, n_parts: int) -> Iterator[tuple[st
     for remark in gathered.remarks:
         remarks[remark.document].append(remark)
     for number in range(n_parts):
-        stem = parts.part_stem(work, number)
+        stem = shards.part_stem(work, number)
         noted: dict[int, list[tuple[str | int, ...]]] = defaultdict(list)
         for place, *finding in read_json(stem.with_suffix(".json"))["findings"]:
             noted[place].append(tuple(finding))

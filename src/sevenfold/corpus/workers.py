@@ -17,9 +17,9 @@ from contextlib import contextmanager
 
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.log import Progress
-from sevenfold.corpus.parts import Task, make_part
-from sevenfold.corpus.pool import process_pool
-from sevenfold.corpus.steps.text import need
+from sevenfold.core.modules import require_module
+from sevenfold.core.worker_pool import process_pool
+from sevenfold.corpus.shards import Task, make_part
 
 _TASKS_A_WORKER = 2
 _RAY_WAVE = 64
@@ -81,7 +81,7 @@ def _by_processes(tasks: Iterator[Task], workers: int) -> Iterator[int]:
 
 def _by_ray(tasks: Iterator[Task], progress: Progress) -> Iterator[int]:
     with _ray_node(progress):
-        data = need("ray.data")
+        data = require_module("ray.data")
         while wave := list(itertools.islice(tasks, _RAY_WAVE)):
             rows = data.from_items(
                 [{"task": pickle.dumps(task)} for task in wave], override_num_blocks=len(wave)
@@ -99,7 +99,7 @@ def _ray_node(progress: Progress) -> Iterator[None]:
     for name, value in _RAY_PATIENCE.items():
         os.environ.setdefault(name, value)  # before the import, which reads them
     try:
-        ray = need("ray")
+        ray = require_module("ray")
     except UsageError as error:
         raise UsageError("Ray is not installed", where="workers: ray", remedy=_RAY_INSTALL) from error
     if ray.is_initialized():

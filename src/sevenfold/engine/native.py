@@ -1,4 +1,4 @@
-"""The native engine: native/ behind its one C header (native/s7.h), called through ctypes, which releases the GIL.
+"""The native engine: native/engine behind its one C header (native/engine/s7.h), called through ctypes, which releases the GIL.
 
 Equal bit for bit to the reference. The library is built by scripts/setup.sh into `_native/` beside this file; an
 installation without it runs on the reference. The tables go to the library from `core.tables`, so that there is one copy.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
 from sevenfold.core.fixed import Ints, as_ints
-from sevenfold.engine import native_abi as abi
+from sevenfold.engine import native_ffi as abi
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import IntegerModel, Layer
 

@@ -24,9 +24,9 @@ from sevenfold.export.source import KEY, ORIGIN, TOKENIZER, WEIGHTS, Source, che
 from sevenfold.export.store import Floats, TensorFile, beside, open_tensors, write_tensors
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.policy import check_policies
-from sevenfold.recipe.pretrained import pretrained_digest
 from sevenfold.recipe.schema import ModelSpec, Recipe
 from sevenfold.recipe.sizing import count, tensors
+from sevenfold.runs.pretrained import pretrained_digest
 from sevenfold.tokenizer.codec import Tokenizer
 
 RECIPE = "recipe.yaml"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.hashing import Json
-from sevenfold.export import texts
+from sevenfold.export import parity_corpus
 from sevenfold.export.runtimes import MISSING, Runtime
 from sevenfold.export.store import Floats
 from sevenfold.model.linear import product
@@ -248,9 +248,9 @@ def compare_ids(runtime: Runtime, tokenizer: Tokenizer, lines: list[str], *, exa
     groups = {
         "lines": lines,
         "blocks of 40 lines": blocks,
-        "odd texts": list(texts.ODD),
-        "random texts": list(texts.random_texts()),
-        "long line": [texts.long_line(LONG_LINE)],
+        "odd texts": list(parity_corpus.ODD),
+        "random texts": list(parity_corpus.random_texts()),
+        "long line": [parity_corpus.long_line(LONG_LINE)],
     }
     counts = {}
     for name, group in groups.items():

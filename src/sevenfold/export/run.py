@@ -15,13 +15,13 @@ from sevenfold.artifact.bundle import write_bundle
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
-from sevenfold.export import gguf, hf, runtimes, texts, vocabulary
+from sevenfold.export import gguf, hf, parity_corpus, runtimes, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
 from sevenfold.export.source import ARTIFACT, WEIGHTS, Source, open_source
 from sevenfold.export.store import Floats, beside, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
-from sevenfold.tokenizer.shards import open_tokens
+from sevenfold.tokenizer.token_file import open_tokens
 
 if TYPE_CHECKING:
     from sevenfold.export.parity import Check, Reference
@@ -113,7 +113,7 @@ def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
     if path.is_file():
         tokens: NDArray[np.integer] = open_tokens(path, verify=False).tokens
     else:
-        text = texts.library_text(2_000_000)
+        text = parity_corpus.library_text(2_000_000)
         half = text[: len(text) // 2] if split == "train" else text[len(text) // 2 :]
         tokens = np.array(source.vocabulary().encode(half[: n * length * 12]))
     starts = np.linspace(0, max(0, len(tokens) - length - 1), n).astype(int)
@@ -220,7 +220,11 @@ def _ask(
     from sevenfold.export import parity
 
     model, stored = references
-    tokenizer, is_float, lines = source.vocabulary(), request.quant in hf.DTYPES, texts.library_lines()
+    tokenizer, is_float, lines = (
+        source.vocabulary(),
+        request.quant in hf.DTYPES,
+        parity_corpus.library_lines(),
+    )
     exact_text = vocabulary.pieces_of(source.tokenizer) == "llama3" and not vocabulary.stray_tokens(
         source.tokenizer
     )
@@ -277,7 +281,7 @@ def _stored(source: Source, work: Path, request: Request, progress: Progress) ->
         tokenizer = source.vocabulary()
         asked = _questions(source, "transformers")
         model, stored = parity.Reference(source.spec, source.read), parity.Reference(source.spec, read)
-        checks.append(parity.compare_ids(runtime, tokenizer, texts.library_lines()))
+        checks.append(parity.compare_ids(runtime, tokenizer, parity_corpus.library_lines()))
         checks.append(parity.compare_logits("logits", runtime, stored, asked.prompts, parity.LOGIT_TOLERANCE))
         checks.append(parity.compare_greedy(runtime, stored, asked.prompts, MARGIN, asked.steps))
         limit = parity.PERPLEXITY_TOLERANCE if request.quant in ("f32", "f16") else None

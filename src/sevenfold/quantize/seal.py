@@ -30,8 +30,8 @@ from sevenfold.core.hashing import Json
 from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.stage import read_records
-from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.schema import ExpertStacks
+from sevenfold.runs.job import Job, StageResult
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.stage import WEIGHTS

@@ -24,12 +24,12 @@ from sevenfold.model.transformer import Block, Transformer
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.gate import limits_of, pass_gate
-from sevenfold.recipe.job import Job, StageResult
 from sevenfold.recipe.schema import Recipe
-from sevenfold.train.data import held_out, load_tokenizer, open_data
+from sevenfold.runs.job import Job, StageResult
+from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluate import Score, float_score
-from sevenfold.train.jobs import build_model
-from sevenfold.train.parts import parts_of
+from sevenfold.train.phases import parts_of
+from sevenfold.train.run_builder import build_model
 from sevenfold.train.stage import WEIGHTS, token_lengths
 
 STAGE = "quantize"
@@ -103,6 +103,16 @@ def _compare(job: Job, model: Transformer, integer: IntegerModel) -> tuple[Score
         sum((pair[1] for pair in others), score),
         float(np.concatenate(same).mean()),
     )
+
+
+def check_job(job: Job) -> None:
+    """Refuse the job before any stage runs, when its recipe is one that `check_supported` refuses."""
+    check_supported(job.recipe)
+
+
+def fingerprint(job: Job) -> str:  # noqa: ARG001 - the protocol of a stage
+    """Return "": the sections and input roots decide everything that this stage writes."""
+    return ""
 
 
 def run(job: Job) -> StageResult:

@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sevenfold.recipe.blocks import SpecBlock, load_spec_block
+    from sevenfold.recipe.fragments import SpecBlock, load_spec_block
     from sevenfold.recipe.loader import load_recipe
     from sevenfold.recipe.schema import Recipe
     from sevenfold.recipe.shipped import Shipped, list_shipped, resolve_recipe_path
 
 _HOME = {
-    "SpecBlock": "blocks",
-    "load_spec_block": "blocks",
+    "SpecBlock": "fragments",
+    "load_spec_block": "fragments",
     "load_recipe": "loader",
     "Recipe": "schema",
     "Shipped": "shipped",

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from sevenfold.core.errors import RecipeError
-from sevenfold.recipe.blocks import load_spec_block
+from sevenfold.recipe.fragments import load_spec_block
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.validate import build, locate

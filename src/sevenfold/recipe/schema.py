@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from sevenfold.core.hashing import Json, canonical_json, digest
-from sevenfold.recipe.quantity import Unit
+from sevenfold.recipe.units import Unit
 
 Family = Literal["s7", "m31r", "llama", "slm"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]

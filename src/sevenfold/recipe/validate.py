@@ -18,8 +18,8 @@ from pydantic_core import ErrorDetails
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.recipe.quantity import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.schema import Section
+from sevenfold.recipe.units import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.yamltree import Mark, Node, show
 
 S = TypeVar("S", bound=Section)

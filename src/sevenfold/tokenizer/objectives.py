@@ -25,7 +25,7 @@ from sevenfold.core.log import Progress
 from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Objectives
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index
-from sevenfold.tokenizer.shards import write_tokens
+from sevenfold.tokenizer.token_file import write_tokens
 
 REPORT_EVERY = 64
 FORMS = ("comment", "scratchpad", "hidden")

@@ -17,20 +17,32 @@ from sevenfold.core.documents import Document, count_rows, read_documents
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.recipe.job import Job, StageResult
-from sevenfold.recipe.pretrained import pretrained_file
 from sevenfold.recipe.schema import ExpertStacks, TokenRouted
+from sevenfold.runs.job import Job, StageResult
+from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index
 from sevenfold.tokenizer.mix import mixed
 from sevenfold.tokenizer.objectives import Sampler, write_samples
 from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
-from sevenfold.tokenizer.shards import write_tokens
+from sevenfold.tokenizer.token_file import write_tokens
 from sevenfold.tokenizer.train import train_tokenizer
 
 TOKENIZER, ROUTER = "tokenizer.json", "router.json"
 SPLITS = {"train": "train.tokens", "heldout": "heldout.tokens"}
 BATCH_DOCUMENTS = 64
+
+
+def check_job(job: Job) -> None:
+    """Refuse a vocabulary of another size than the model's. Raises UsageError."""
+    recipe = job.recipe
+    wanted, needed = recipe.tokenizer.vocab_size, recipe.model.vocab_size
+    if wanted != needed:
+        raise UsageError(
+            f"tokenizer.vocab_size {wanted} is not model.vocab_size {needed}",
+            where="recipe",
+            remedy="set both to the same number",
+        )
 
 
 def run(job: Job) -> StageResult:
@@ -40,14 +52,8 @@ def run(job: Job) -> StageResult:
         StorageError: the corpus is missing, empty or too small, or a file cannot be written.
         UsageError: the recipe asks for a tokenizer or router that this version does not build.
     """
+    check_job(job)
     recipe, directory = job.recipe, job.directory("tokenizer")
-    wanted, needed = recipe.tokenizer.vocab_size, recipe.model.vocab_size
-    if wanted != needed:
-        raise UsageError(
-            f"tokenizer.vocab_size {wanted} is not model.vocab_size {needed}",
-            where="recipe",
-            remedy="set both to the same number",
-        )
     paths = {split: job.directory("corpus") / f"{split}.parquet" for split in SPLITS}
     n_documents = {split: count_rows(path) for split, path in paths.items()}
     for split, path in paths.items():

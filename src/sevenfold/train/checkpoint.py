@@ -24,8 +24,8 @@ from torch import Tensor
 from sevenfold.core.errors import storage
 from sevenfold.core.files import remove_partials, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.train import checkpoint_shards
-from sevenfold.train.ranks import Ranks
+from sevenfold.train.distributed import sharded_checkpoint
+from sevenfold.train.distributed.ranks import Ranks
 
 KEPT = 2
 _META = "sevenfold"
@@ -57,7 +57,7 @@ def _file(directory: Path, step: int) -> Path:
 
 def checkpoint_path(directory: Path, step: int) -> Path:
     """Where the checkpoint after `step` steps stands: the file, or the directory of shards where there is one."""
-    shards = checkpoint_shards.path_of(directory, step)
+    shards = sharded_checkpoint.path_of(directory, step)
     return shards if shards.is_dir() else _file(directory, step)
 
 
@@ -110,14 +110,14 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0
 
 
 def _remove_shards(directory: Path, step: int) -> None:
-    shards = checkpoint_shards.path_of(directory, step)
+    shards = sharded_checkpoint.path_of(directory, step)
     if shards.is_dir():
         shutil.rmtree(shards)
 
 
 def save_shards(directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_every: int = 0) -> None:
     """Write a directory with all ranks, each its own rows; a collective. Raises StorageError."""
-    checkpoint_shards.write(directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks)
+    sharded_checkpoint.write(directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks)
     if ranks.is_first:
         prune(directory, checkpoint.step, keep_every)
     ranks.wait()
@@ -144,7 +144,7 @@ def read_checkpoint(path: Path, ranks: Ranks | None = None) -> Checkpoint:
 
     Raises StorageError, or one of DAMAGE when it is damaged.
     """
-    read = checkpoint_shards.read if path.is_dir() else _read_file
+    read = sharded_checkpoint.read if path.is_dir() else _read_file
     meta, tensors = read(path, ranks)
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -174,7 +174,7 @@ def latest_checkpoint(directory: Path, key: str, ranks: Ranks | None = None) -> 
 
 def _clean(directory: Path) -> None:
     remove_partials(directory)
-    checkpoint_shards.remove_partials(directory)
+    sharded_checkpoint.remove_partials(directory)
 
 
 def _candidates(directory: Path) -> list[Path]:
@@ -199,7 +199,7 @@ def _usable(directory: Path, key: str) -> Path | None:
     for path in _candidates(directory):
         try:
             if path.is_dir():
-                meta = checkpoint_shards.checked(path)
+                meta = sharded_checkpoint.checked(path)
             else:
                 with safe_open(path, framework="pt") as file:
                     meta = json.loads((file.metadata() or {})[_META])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.log import Progress, Silent
 from sevenfold.model.transformer import Transformer
-from sevenfold.train.batches import Tokens
+from sevenfold.train.data.windows import Tokens
 
 _EVAL_BATCH = 8
 

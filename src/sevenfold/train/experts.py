@@ -28,13 +28,13 @@ from sevenfold.core.manifest import (
     write_manifest,
 )
 from sevenfold.model.transformer import Transformer
-from sevenfold.recipe.job import Job
-from sevenfold.train.data import open_data
+from sevenfold.runs.job import Job
+from sevenfold.train.data.dataset import open_data
+from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools
-from sevenfold.train.jobs import build_model, run_key, training_run
-from sevenfold.train.parts import EXPERTS, Part, parts_of
-from sevenfold.train.ranks import dismiss, here, ranks_recorded
+from sevenfold.train.phases import EXPERTS, Part, parts_of
 from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
+from sevenfold.train.run_builder import build_model, run_key, training_run
 from sevenfold.train.schedule import n_steps
 
 PART_WEIGHTS = "weights.safetensors"

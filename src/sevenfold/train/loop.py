@@ -37,17 +37,17 @@ from sevenfold.train.checkpoint import (
     save_checkpoint,
     save_shards,
 )
-from sevenfold.train.curriculum import ContextStage, stage_at
+from sevenfold.train.data.curriculum import ContextStage, stage_at
+from sevenfold.train.distributed.ranks import Ranks, here, ranks_recorded
+from sevenfold.train.distributed.shards import Shards, local, row_squares, whole
 from sevenfold.train.environment import differences, environment
+from sevenfold.train.gradient_step import Pass, check_share, micro_batches
+from sevenfold.train.meters import Gauge, Guard
+from sevenfold.train.objectives import Term, TermLoss, metric_fields
+from sevenfold.train.optimizer import Update
 from sevenfold.train.precision import convert
-from sevenfold.train.ranks import Ranks, here, ranks_recorded
 from sevenfold.train.records import CHAIN_START, Recorder, Records, Unrecorded, is_trace_point, trace_row
 from sevenfold.train.schedule import learning_rate, n_steps
-from sevenfold.train.shards import Shards, local, row_squares, whole
-from sevenfold.train.step import Pass, check_share, micro_batches
-from sevenfold.train.terms import Term, TermLoss, metric_fields
-from sevenfold.train.update import Update
-from sevenfold.train.watch import Gauge, Guard
 
 _LEAF = 1024
 STOPPED = "stopped.json"

@@ -19,7 +19,7 @@ import torch
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json, digest, digest_of
-from sevenfold.train.shards import whole
+from sevenfold.train.distributed.shards import whole
 
 METRICS, TRACE, EVENTS = "metrics.jsonl", "trace.jsonl", "tensorboard"
 TRACE_EVERY = 100

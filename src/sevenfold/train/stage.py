@@ -19,21 +19,21 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.model.transformer import Transformer, count_parameters
-from sevenfold.recipe.job import Job, StageResult
-from sevenfold.recipe.pretrained import pretrained_file
 from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.job import Job, StageResult
+from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.train.curriculum import context_stages
-from sevenfold.train.data import held_out, load_tokenizer
+from sevenfold.train.data.curriculum import context_stages
+from sevenfold.train.data.dataset import held_out, load_tokenizer
+from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools
 from sevenfold.train.evaluate import Score, float_score
 from sevenfold.train.experts import epochs, train_parts
-from sevenfold.train.jobs import build_model, training_run
 from sevenfold.train.long_context import Buckets, first_edge
-from sevenfold.train.parts import parts_of
+from sevenfold.train.phases import parts_of
 from sevenfold.train.precision import check_precision, law, used
-from sevenfold.train.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.records import METRICS, TRACE
+from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
 
 STAGE = "train"
@@ -45,6 +45,11 @@ def check_supported(recipe: Recipe) -> None:
     context_stages(recipe)
     check_precision(recipe.train.precision)
     parts_of(recipe)
+
+
+def check_job(job: Job) -> None:
+    """Refuse the job before any stage runs, when its recipe is one that `check_supported` refuses."""
+    check_supported(job.recipe)
 
 
 def fingerprint(job: Job) -> str:

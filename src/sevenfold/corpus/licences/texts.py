@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from sevenfold.core.errors import UsageError
-from sevenfold.corpus.steps.shingles import ngram_hashes, unique, word_hashes
+from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
 WORDS_IN_A_GRAM = 6
 MIN_SHARE = 0.75

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sevenfold.corpus.document import LANGUAGES, Found, Origin, Problem
 from sevenfold.corpus.sources.dataset import read_dataset
 from sevenfold.corpus.sources.directory import read_directory
-from sevenfold.corpus.sources.found import LANGUAGES, Found, Origin, Problem
 from sevenfold.corpus.sources.git import read_git
 from sevenfold.corpus.sources.installed import read_installed
 from sevenfold.corpus.sources.jsonl import read_jsonl

@@ -11,10 +11,10 @@ from typing import Any
 
 from sevenfold.core.documents import pyarrow_library
 from sevenfold.core.errors import StorageError, storage
-from sevenfold.corpus.sources.found import Found, Origin
+from sevenfold.corpus.document import Found, Origin
+from sevenfold.corpus.globs import chooser, walk_tree
 from sevenfold.corpus.sources.jsonl import read_lines
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
-from sevenfold.corpus.sources.tree import chooser, walk_tree
 from sevenfold.recipe.schema import DatasetSource
 
 ROWS_AT_ONCE = 64

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sevenfold.corpus.sources.found import Found, Origin, read_file
-from sevenfold.corpus.sources.tree import glob_matches, glob_parts, walk_tree
+from sevenfold.corpus.document import Found, Origin, read_file
+from sevenfold.corpus.globs import glob_matches, glob_parts, walk_tree
 from sevenfold.recipe.schema import DirectorySource
 
 

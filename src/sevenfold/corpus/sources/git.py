@@ -18,10 +18,10 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.archives import Entry
 from sevenfold.corpus.archives.entry import BLOCK, faulty, safe_path, shown
+from sevenfold.corpus.document import Found, Origin, found_entry
+from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
-from sevenfold.corpus.sources.found import Found, Origin, found_entry
-from sevenfold.corpus.sources.tree import chooser
 from sevenfold.recipe.schema import GitSource
 
 _ENVIRONMENT = {

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError
 from sevenfold.corpus.archives.entry import safe_path, shown
+from sevenfold.corpus.document import Found, Origin, read_file
+from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
-from sevenfold.corpus.sources.found import Found, Origin, read_file
-from sevenfold.corpus.sources.tree import chooser
 from sevenfold.recipe.schema import InstalledSource
 
 

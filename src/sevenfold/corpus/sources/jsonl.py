@@ -11,7 +11,7 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.archives.entry import DAMAGE
 from sevenfold.corpus.archives.streams import decompressed
-from sevenfold.corpus.sources.found import BLOCK, Found, Origin
+from sevenfold.corpus.document import BLOCK, Found, Origin
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
 from sevenfold.recipe.schema import JsonlSource
 

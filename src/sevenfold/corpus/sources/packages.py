@@ -15,12 +15,12 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.corpus.archives import Entry, read_archive
 from sevenfold.corpus.archives.entry import DAMAGE
+from sevenfold.corpus.document import Found, Origin, found_entry
 from sevenfold.corpus.fetch.lock import KINDS, Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, file_digest, store_directory
+from sevenfold.corpus.globs import chooser, glob_matches
 from sevenfold.corpus.licences import Licence, Survey, is_valid
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
-from sevenfold.corpus.sources.found import Found, Origin, found_entry
-from sevenfold.corpus.sources.tree import chooser, glob_matches
 from sevenfold.recipe.schema import PinnedSource
 
 Wanted = Callable[[str], bool]

@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
+from sevenfold.corpus.document import Found, Origin, found_text, language_of
 from sevenfold.corpus.licences import combine, is_valid
 from sevenfold.corpus.licences.metadata import spelled
 from sevenfold.corpus.sources.directory import with_own_licence
-from sevenfold.corpus.sources.found import Found, Origin, found_text, language_of
 from sevenfold.recipe.schema import DatasetSource, JsonlSource
 
 

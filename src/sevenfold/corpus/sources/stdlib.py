@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from sevenfold.core.hashing import sha256
-from sevenfold.corpus.sources.found import Found, Origin, read_file
-from sevenfold.corpus.sources.tree import walk_tree
+from sevenfold.corpus.document import Found, Origin, read_file
+from sevenfold.corpus.globs import walk_tree
 from sevenfold.recipe.schema import StdlibSource
 
 # Test folders repeat themselves and hold broken text on purpose; the others are not the standard library.

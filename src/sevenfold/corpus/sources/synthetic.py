@@ -9,11 +9,11 @@ from pathlib import Path
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
 from sevenfold.core.log import Progress
-from sevenfold.corpus.sources.found import Found, Origin
-from sevenfold.corpus.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
-from sevenfold.corpus.synthetic.generate import Order
-from sevenfold.corpus.synthetic.table import made_with
+from sevenfold.corpus.document import Found, Origin
 from sevenfold.recipe.schema import SyntheticSource
+from sevenfold.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
+from sevenfold.synthetic.generate import Order
+from sevenfold.synthetic.table import made_with
 
 
 def make_samples(source: SyntheticSource, progress: Progress) -> None:

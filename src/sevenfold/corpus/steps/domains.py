@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import PurePosixPath
 
+from sevenfold.corpus.globs import glob_matches
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.sources.tree import glob_matches
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, Text
 
 
 def domains(text: Text, settings: Settings) -> Reason | None:

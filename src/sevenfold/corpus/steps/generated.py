@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from sevenfold.corpus.document import name_of
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.sources.found import name_of
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, Text
 
 HEAD_BYTES = 2000
 GENERATED_MARKERS = re.compile(

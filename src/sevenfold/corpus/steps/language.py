@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from sevenfold.core.modules import require_module
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Automaton, library
-from sevenfold.corpus.steps.text import Settings, Text, need
+from sevenfold.corpus.steps.working_document import Settings, Text
 
 SAMPLE_BYTES = 1024
 MIN_SAMPLE = 64  # fewer letters than these settle nothing: the document stays
@@ -55,7 +56,7 @@ def prose_sample(data: bytes) -> bytes:
 @cache
 def _model() -> Any:
     """py3langid's identifier."""
-    langid, fast = need("py3langid.langid"), library()
+    langid, fast = require_module("py3langid.langid"), library()
     if fast is None:
         return langid
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, Text
 
 
 def lines(text: Text, settings: Settings) -> Reason | None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import distinct_lines
-from sevenfold.corpus.steps.shingles import unique
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.text.ngrams import unique
 
 MIN_LINES = 10  # below, repeated lines are no sign of anything
 MIN_WORDS = 200  # below, neither is a small vocabulary

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
-from sevenfold.corpus.steps.text import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, Text
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 A step sees one document and the recipe, nothing else: no clock, no order, no neighbour. So parts of a corpus can be made by
 any process, in any order, twice, and are the same. What needs all documents (duplicates, perplexity, the split) is in
-`sevenfold.corpus.gather`.
+`sevenfold.corpus.global_steps`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from importlib.metadata import version
 
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.benchmark import benchmark
 from sevenfold.corpus.steps.decode import decode
+from sevenfold.corpus.steps.decontaminate import benchmark
 from sevenfold.corpus.steps.domains import domains
 from sevenfold.corpus.steps.generated import generated
 from sevenfold.corpus.steps.language import language
 from sevenfold.corpus.steps.lines import lines
 from sevenfold.corpus.steps.quality import quality
 from sevenfold.corpus.steps.secrets import personal, secrets
-from sevenfold.corpus.steps.syntax import GRAMMARS, syntax
-from sevenfold.corpus.steps.text import Settings, Step, Text
+from sevenfold.corpus.steps.syntax import syntax
+from sevenfold.corpus.steps.working_document import Settings, Step, Text
+from sevenfold.corpus.text.grammars import GRAMMARS
 from sevenfold.recipe.schema import StepsSpec
 
 _GRAMMAR_TOOLS = ("tree-sitter", *(grammar.module.replace("_", "-") for grammar in GRAMMARS.values()))

@@ -1,0 +1,44 @@
+#!/bin/sh
+# Build the native engine: build.sh DIRECTORY [more compiler flags]. Makes DIRECTORY/libs7.so, beside and then renamed; with
+# S7_OBJECTS=1 the objects instead, for a target without shared libraries or a program that is linked statically.
+# CXX is the compiler and its arguments ("zig c++ -target aarch64-linux-musl"). Each instruction set is one file with its own flags;
+# everything else is compiled for any machine of the target.
+set -eu
+out=${1:?usage: build.sh DIRECTORY [flags]}
+shift
+cxx=${CXX:-g++}
+here=$(cd "$(dirname "$0")" && pwd)
+avx2="" avx512="" wasm=""
+case $($cxx -dumpmachine) in
+x86_64*)
+    avx2="-mavx2"
+    # GCC 12 warns of its own headers' deliberately undefined vectors.
+    avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
+        -Wno-unknown-warning-option -Wno-maybe-uninitialized -Wno-uninitialized"
+    ;;
+wasm32*) wasm="-msimd128" ;;
+esac
+mkdir -p "$out"
+work=$(mktemp -d -p "$out")
+trap 'rm -rf "$work"' EXIT
+pids=""
+compile() {
+    name=$1
+    shift
+    $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -Wall -Wextra -Werror \
+        -I "$here" "$@" -c "$here/$name.cpp" -o "$work/$name.o"
+}
+# s7.h makes its own functions visible; nothing else leaves the library.
+for name in scalar neon model dispatch cache team forward api; do
+    compile "$name" "$@" & pids="$pids $!"
+done
+compile avx2 $avx2 "$@" & pids="$pids $!"
+compile avx512 $avx512 "$@" & pids="$pids $!"
+compile wasm $wasm "$@" & pids="$pids $!"
+for pid in $pids; do wait "$pid"; done
+if [ -n "${S7_OBJECTS:-}" ]; then
+    mv "$work"/*.o "$out"
+else
+    $cxx -shared -pthread "$@" "$work"/*.o -o "$work/libs7.so"
+    mv "$work/libs7.so" "$out/libs7.so"
+fi

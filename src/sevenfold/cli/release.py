@@ -1,0 +1,74 @@
+"""Verbs that let others check: keygen, sign, papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sevenfold.cli.base import FileArg, RunArg, app, guarded
+from sevenfold.core.errors import UsageError
+
+
+@app.command()
+@guarded
+def keygen(
+    key: Annotated[
+        Path,
+        typer.Argument(
+            metavar="KEY", readable=False, help="Where the private key goes; KEY.pub is for others."
+        ),
+    ],
+) -> None:
+    """Make a key pair for `s7 sign` (P-256; encrypted when S7_KEY_PASSWORD is set)."""
+    from sevenfold.release.signature import make_key_pair
+
+    public = make_key_pair(key)
+    print(f"private key {key} (keep it), public key {public} (publish it)")
+
+
+@app.command()
+@guarded
+def sign(
+    file: FileArg,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="KEY", readable=False, help="Private key; see `s7 keygen`."),
+    ] = None,
+    keyless: Annotated[
+        bool, typer.Option("--keyless", help="Sign as who you are, through sigstore; needs a network.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
+    ] = None,
+) -> None:
+    """Sign a sealed model, as a sigstore bundle beside it."""
+    from sevenfold.artifact import read_artifact
+    from sevenfold.release.signature import sign as sign_file
+    from sevenfold.release.signature import signature_path
+
+    if keyless == (key is not None):
+        raise UsageError("sign takes one of --key and --keyless", remedy="`s7 keygen KEY` makes a key")
+    root = read_artifact(file).root  # nobody signs a damaged file
+    signature = out or signature_path(file)
+    sign_file(file, signature, key)
+    print(f"signed {file}, root {root}: {signature}")
+
+
+@app.command()
+@guarded
+def papers(
+    path: RunArg,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", readable=False, help="Where they go; default: beside the file."),
+    ] = None,
+) -> None:
+    """Write model card, bill of materials (CycloneDX) and notice of sources, from the sealed file alone."""
+    from sevenfold.release.papers import papers as write_papers
+    from sevenfold.release.target import sealed_file
+
+    for paper in write_papers(sealed_file(path), out):
+        print(paper)

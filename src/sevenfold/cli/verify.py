@@ -1,0 +1,299 @@
+"""Verbs that look at what was made: verify, inspect, audit, lineage, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sevenfold.cli.base import FileArg, JsonOption, RunArg, app, guarded, print_json
+from sevenfold.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sevenfold.artifact import Artifact
+    from sevenfold.core.hashing import Json
+
+
+@app.command()
+@guarded
+def verify(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            readable=False,
+            allow_dash=True,
+            help="A sealed model, a bundle, or - for a stream.",
+        ),
+    ],
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Run the golden prompts on every backend here.")
+    ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="NAME", help="Only this part (trunk, expert.0, training) or tensor."),
+    ] = None,
+    byte_range: Annotated[
+        str | None, typer.Option("--range", metavar="A..B", help="Only the bytes from A up to B.")
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option("--root", metavar="HEX", help="Refuse a model of another root.")
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="PUB", readable=False, help="Check the signature by this public key."),
+    ] = None,
+    identity: Annotated[
+        str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature: by whom.")
+    ] = "",
+    issuer: Annotated[
+        str, typer.Option("--issuer", metavar="URL", help="With --identity: who vouches for it.")
+    ] = "",
+    signature: Annotated[
+        Path | None,
+        typer.Option("--signature", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check hashes, root and rules V0 to V7 of a sealed model, or only a part of it, or a stream; and its signature when asked."""
+    if sum((replay, part is not None, byte_range is not None, str(file) == "-")) > 1:
+        raise UsageError(
+            "one of --replay, --part, --range and a stream at a time", remedy="leave out the others"
+        )
+    from sevenfold.cli import partial
+
+    if str(file) == "-":
+        if key is not None or identity or signature is not None:
+            raise UsageError(
+                "the signature of a stream", remedy="save the file, then verify it with its signature"
+            )
+        partial.verify_stream(root, as_json)
+        return
+    signed = _check_signature(file, signature, key, identity, issuer)
+    artifact = partial.open_rooted(file, root)
+    if part is not None or byte_range is not None:
+        partial.verify_partly(artifact, part, byte_range, as_json)
+    else:
+        _check_rules(artifact, signed, replay=replay, as_json=as_json)
+
+
+def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, as_json: bool) -> None:
+    """V0 to V7, shown; leaves with 3 when one does not hold."""
+    from sevenfold.artifact import verify as verify_artifact
+    from sevenfold.report.console import print_verification
+
+    engines = _engines() if replay else []
+    if replay:
+        from sevenfold.engine.session import replay as run_golden_prompts
+
+        result = verify_artifact(artifact, run_golden_prompts)
+    else:
+        result = verify_artifact(artifact)
+    value = result.as_json() | ({"signature": signed} if signed else {})
+    if replay:
+        value["replayed_on"] = engines
+    if as_json:
+        print_json(value)
+    else:
+        print_verification(value)
+        if replay:
+            print(f"replayed on {', '.join(engines)}")
+        if signed:
+            print(f"signature {signed['path']}: holds, by {signed['by']}")
+    if not result.ok:
+        raise typer.Exit(3)
+
+
+def _engines() -> list[str]:
+    """What the golden prompts will run on. A wrong S7_ISA is refused here, as usage, and not blamed on the file."""
+    from sevenfold.engine.backends import available, built_in_model, make_engine
+
+    return [f"{name} ({make_engine(name, built_in_model()).detail})" for name in available()]
+
+
+def _check_signature(
+    file: Path, signature: Path | None, key: Path | None, identity: str, issuer: str
+) -> dict[str, Json]:
+    """Check the signature that the flags ask for, before anything in the file is looked at; empty when they ask for none."""
+    if (key is not None and identity) or bool(identity) != bool(issuer):
+        raise UsageError(
+            "verify takes one of --key and --identity with --issuer",
+            remedy="allowed: --key PUB, or --identity WHO --issuer URL",
+        )
+    if key is None and not identity:
+        if signature is not None:
+            raise UsageError(
+                "--signature without a signer", remedy="add --key PUB, or --identity WHO --issuer URL"
+            )
+        return {}
+    from sevenfold.release.signature import check_signature, signature_path
+
+    path = signature or signature_path(file)
+    check_signature(file, path, key, identity, issuer)
+    return {"path": str(path), "by": str(key) if key else f"{identity} ({issuer})"}
+
+
+def _inspection(artifact: Artifact) -> dict[str, Json]:
+    return {
+        "path": str(artifact.path),
+        "root": artifact.root,
+        "version": artifact.version,
+        "class": artifact.class_,
+        "flags": artifact.flags,
+        "n_bytes": artifact.n_bytes,
+        "lanes": [
+            {"name": x.name, "kind": x.kind, "offset": x.offset, "n_bytes": x.n_bytes, "sha256": x.sha256}
+            for x in artifact.lanes
+        ],
+        "notes": _notes(artifact),
+        "parts": dict(artifact.seal.parts) if artifact.seal else {},
+        "identity": artifact.provenance.get("identity", {}),
+        "model": artifact.graph.get("model", {}),
+        "tensors": [
+            {"name": t.name, "dims": list(t.dims), "n_bytes": t.numel} for t in artifact.records.values()
+        ],
+    }
+
+
+def _notes(artifact: Artifact) -> list[str]:
+    """What a person has to know before they use the file."""
+    training = [record for record in artifact.records.values() if record.training]
+    return [
+        text
+        for text, holds in (
+            (
+                "header-only: no model; zero tensors can be made of it for tests (A11), nothing runs it",
+                artifact.header_only,
+            ),
+            (
+                "anonymous: it does not say where it comes from (D6); it runs with --allow-anonymous only",
+                artifact.anonymous,
+            ),
+            (f"{len(training)} tensors of FP32 training weights", training),
+        )
+        if holds
+    ]
+
+
+@app.command()
+@guarded
+def inspect(file: FileArg, as_json: JsonOption = False) -> None:
+    """Show what a sealed model holds and where it comes from."""
+    from sevenfold.artifact import read_artifact
+
+    value = _inspection(read_artifact(file))
+    if as_json:
+        print_json(value)
+        return
+    from sevenfold.report.console import print_inspection
+
+    print_inspection(value)
+
+
+@app.command()
+@guarded
+def audit(
+    path: RunArg,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Make the whole model again.")] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            readable=False,
+            help="With --full: where to work; kept, and gone on with.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
+    if full == (steps is not None):
+        raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
+    if work is not None and not full:
+        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
+    from sevenfold.audit.full import audit_full
+    from sevenfold.audit.replay import audit_steps, parse_steps
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.report.audit import audit_lines
+    from sevenfold.report.console import close_progress, make_progress
+
+    first, last = parse_steps(steps) if steps is not None else (0, 0)
+    file = resolve_recipe_path(recipe) if recipe is not None else None
+    given = load_recipe(file) if file is not None else None
+    progress = make_progress()
+    try:
+        if full:
+            value = audit_full(path, given, file.parent if file is not None else None, progress, work)
+        else:
+            value = audit_steps(path, first, last, given, progress)
+    finally:
+        close_progress(progress)
+    if as_json:
+        print_json(value)
+    else:
+        print("\n".join(audit_lines(value)))
+    if not value["same"]:
+        raise typer.Exit(3)
+
+
+@app.command()
+@guarded
+def lineage(
+    path: RunArg,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="SVG", readable=False, help="Write the chain as a picture, too."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the chain from sources and licences to the Merkle root, from the sealed file alone."""
+    from sevenfold.release.lineage import lineage as chain
+    from sevenfold.release.target import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import lineage_rows, quantisation_rows, write_picture
+
+    value = chain(sealed_file(path))
+    if picture is not None:
+        write_picture(picture, value)
+    if as_json:
+        print_json(value)
+        return
+    print_table("quantisation", ("tensor", "shape", "scale", "exponent"), quantisation_rows(value))
+    print_table("lineage", ("link", "what"), lineage_rows(value))
+
+
+@app.command()
+@guarded
+def diff(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", readable=False, help="A sealed model, or a run directory.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", readable=False, help="Another one.")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 3 when the roots differ.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what differs between two sealed models. The last line is the verdict."""
+    from sevenfold.audit.diff import diff as compare
+    from sevenfold.release.target import sealed_file
+    from sevenfold.report.console import print_table
+    from sevenfold.report.lineage import diff_tables, diff_verdict
+
+    value = compare(sealed_file(a), sealed_file(b))
+    if as_json:
+        print_json(value)
+    else:
+        for title, columns, rows in diff_tables(value):
+            print_table(title, columns, rows)
+        print(diff_verdict(value))
+    if exit_code and not value["equal"]:
+        raise typer.Exit(3)

@@ -1,0 +1,295 @@
+"""The corpus on its way: numbered parts on disk, each made from some documents by the steps, by any process, in any order.
+
+A part is five files named by its number. `.json` comes last: a part without it does not exist. It holds the part's key, a digest of
+all that decides its bytes, so a run that was killed takes up the parts whose key still fits, and no others.
+
+    .texts    for each document left: its path, then its text
+    .index    NumPy array of INDEX: where those are, and their ids
+    .bands    NumPy u64[B, D]: keys for near duplicates, when the recipe asks for them
+    .parquet  ledger rows of all documents of the part; duplicates and splits are not known yet
+    .json     key, names that the index refers to, findings
+
+Memory: one part's documents, and one batch of shingles.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sevenfold.core.documents import write_rows
+from sevenfold.core.errors import storage
+from sevenfold.core.files import atomic_writer, read_json, write_bytes, write_json
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256
+from sevenfold.corpus import minhash
+from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
+from sevenfold.corpus.licences import Judgement
+from sevenfold.corpus.sources import Found
+from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
+from sevenfold.corpus.steps.working_document import Finding, Settings, Text
+from sevenfold.corpus.text.contamination_index import EvalHashes, read
+from sevenfold.corpus.text.ngrams import ngram_hashes, unique
+from sevenfold.recipe.schema import CorpusSpec
+
+PART_BYTES = 16 << 20
+PART_DOCUMENTS = 4096
+_SHINGLE_BATCH = 1 << 20  # shingles handed to MinHash at a time
+_TEXTS_AT_A_TIME = 64  # joined before they are written
+FORMAT = 1
+
+INDEX = np.dtype(
+    [
+        ("id", ">u8", (4,)),  # SHA-256 of the text
+        ("offset", "<i8"),  # of the path, in .texts
+        ("n_path", "<i4"),
+        ("n_bytes", "<i8"),  # of the text, which follows the path
+        ("n_redacted", "<i8"),  # by how many bytes the text is shorter than what was found
+        ("row", "<i4"),  # in .parquet
+        ("source", "<i4"),  # in `sources` of .json
+        ("domain", "<i4"),  # in `domains` of .json
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """All that is needed to make a part, wherever. `base`: directory of the recipe."""
+
+    number: int
+    key: str
+    directory: Path
+    base: Path
+    spec: CorpusSpec
+    documents: tuple[tuple[Found, Judgement], ...]
+
+    @property
+    def stem(self) -> Path:
+        """Path of the part's files, without their suffixes."""
+        return part_stem(self.directory, self.number)
+
+
+def part_stem(directory: Path, number: int) -> Path:
+    """Path of a part's files, without their suffixes."""
+    return directory / f"{number:06d}"
+
+
+def cut(
+    documents: Iterable[tuple[Found, Judgement]], spec: CorpusSpec, base: Path, directory: Path
+) -> Iterator[Task]:
+    """Documents in canonical order, cut into tasks of at most PART_BYTES (or one document) and PART_DOCUMENTS."""
+    settled = _settled(spec)
+    number, n_bytes = 0, 0
+    taken: list[tuple[Found, Judgement]] = []
+
+    def task() -> Task:
+        key = digest("sevenfold/part/1", settled, *(part for item in taken for part in _identity(*item)))
+        return Task(number=number, key=key, directory=directory, base=base, spec=spec, documents=tuple(taken))
+
+    for found, judgement in documents:
+        size = len(found.data or b"")
+        if taken and (n_bytes + size > PART_BYTES or len(taken) >= PART_DOCUMENTS):
+            yield task()
+            number, n_bytes, taken = number + 1, 0, []
+        taken.append((found, judgement))
+        n_bytes += size
+    if taken:
+        yield task()
+
+
+def _settled(spec: CorpusSpec) -> bytes:
+    """What decides about every document: the recipe's rules, the steps' versions, the libraries'."""
+    decided_later = {
+        "sources",
+        "mix",
+        "holdout",
+    }  # what documents, who trains on them, how all of them are split
+    rules = {name: value for name, value in spec.model_dump(mode="json").items() if name not in decided_later}
+    steps = [f"{step.name}/{step.version}" for step in switched_on(spec.steps)]
+    return canonical_json([FORMAT, rules, steps, tool_versions(spec.steps)])
+
+
+def _identity(found: Found, judgement: Judgement) -> tuple[str, ...]:
+    origin = found.origin
+    names = (origin.source, origin.version, judgement.spdx, judgement.reason or "", origin.licence_evidence)
+    return (*names, origin.domain, found.path, found.sha256, str(found.n_bytes), found.problem or "")
+
+
+def is_made(task: Task) -> bool:
+    """Whether a run before has made this part."""
+    path = task.stem.with_suffix(".json")
+    if not path.is_file():
+        return False
+    value = read_json(path)
+    return isinstance(value, dict) and value.get("key") == task.key
+
+
+def remove_all(directory: Path) -> None:
+    """Remove a directory of parts. Killed meanwhile, it leaves no part that claims to be there and is not whole."""
+    with storage(directory):
+        for marker in directory.glob("*.json"):
+            marker.unlink()
+        shutil.rmtree(directory)
+
+
+def make_part(task: Task) -> None:
+    """Make a part's files, the last of them last.
+
+    Raises:
+        StorageError: a file cannot be written, or the hashes of evaluation sets cannot be read.
+        UsageError: a library is missing.
+    """
+    spec = task.spec
+    steps, settings = switched_on(spec.steps), _settings(spec, task.base)
+    part, bands = _Part(), _Bands()
+    for found, judgement in task.documents:
+        reason: Reason | None = found.problem or judgement.reason
+        text = Text(found, found.data or b"", found.language, found.origin.domain)
+        if reason is None and found.data is None:
+            reason = "unreadable"
+        reason = reason or apply(text, steps, settings)
+        part.add(text, judgement, reason)
+        if reason is None and spec.steps.near_duplicates:
+            bands.add(_shingles(text.words_W, spec.steps.near_duplicates.shingle))
+    stem = task.stem
+    if spec.steps.near_duplicates:
+        _write_array(stem.with_suffix(".bands"), bands.all())
+    part.write(stem, task.key)
+
+
+def _settings(spec: CorpusSpec, base: Path) -> Settings:
+    wanted = spec.steps.decontaminate
+    hashes = _eval_hashes(base / wanted.path, wanted.sha256) if wanted else None
+    return Settings(spec.steps, spec.min_bytes, hashes)
+
+
+@cache
+def _eval_hashes(path: Path, sha: str) -> EvalHashes:
+    return read(path, sha)
+
+
+def _shingles(words: np.ndarray, n: int) -> np.ndarray:
+    return unique(ngram_hashes(words, max(1, min(n, len(words)))))
+
+
+class _Bands:
+    """Band keys of the documents of a part; the shingles of a batch are held, no more."""
+
+    def __init__(self) -> None:
+        self._batches: list[np.ndarray] = []
+        self._sets: list[np.ndarray] = []
+        self._n_shingles = 0
+
+    def add(self, shingles: np.ndarray) -> None:
+        """The next document's."""
+        self._sets.append(shingles)
+        self._n_shingles += len(shingles)
+        if self._n_shingles >= _SHINGLE_BATCH:
+            self._sketch()
+
+    def _sketch(self) -> None:
+        self._batches.append(minhash.bands(self._sets))
+        self._sets, self._n_shingles = [], 0
+
+    def all(self) -> np.ndarray:
+        """u64[B, D]."""
+        if self._sets:
+            self._sketch()
+        return np.concatenate([np.empty((minhash.N_BANDS, 0), np.uint64), *self._batches], axis=1)
+
+
+class _Part:
+    """Files of a part, while they grow."""
+
+    def __init__(self) -> None:
+        self._texts, self._n_bytes = [], 0
+        self._index: list[tuple[Any, ...]] = []
+        self._rows: list[LedgerRow] = []
+        self._names: dict[str, dict[str, int]] = {"sources": {}, "domains": {}}
+        self._findings: list[tuple[int, Finding]] = []
+
+    def add(self, text: Text, judgement: Judgement, reason: Reason | None) -> None:
+        """Write down what became of a document."""
+        found, number = text.found, len(self._rows)
+        self._rows.append(ledger_row(text, judgement, reason))
+        self._findings += [(number, finding) for finding in text.findings]
+        if reason is not None:
+            return
+        path = found.path.encode()
+        changed = text.data is not found.data
+        name = sha256(text.data) if changed else bytes.fromhex(found.sha256)
+        self._index.append(
+            (
+                np.frombuffer(name, ">u8"),
+                self._n_bytes,
+                len(path),
+                len(text.data),
+                found.n_bytes - len(text.data),
+                number,
+                self._code("sources", found.origin.source),
+                self._code("domains", text.domain),
+            )
+        )
+        self._texts += [path, text.data]
+        self._n_bytes += len(path) + len(text.data)
+
+    def _code(self, kind: str, name: str) -> int:
+        return self._names[kind].setdefault(name, len(self._names[kind]))
+
+    def write(self, stem: Path, key: str) -> None:
+        """Write the files."""
+        with atomic_writer(stem.with_suffix(".texts")) as file:
+            for first in range(0, len(self._texts), _TEXTS_AT_A_TIME):
+                file.write(b"".join(self._texts[first : first + _TEXTS_AT_A_TIME]))
+        _write_array(stem.with_suffix(".index"), np.array(self._index, INDEX))
+        write_rows(stem.with_suffix(".parquet"), LEDGER_COLUMNS, self._rows)
+        findings: list[Json] = [[n, f.step, f.kind, f.detail, f.n] for n, f in self._findings]
+        names = {kind: list(codes) for kind, codes in self._names.items()}
+        write_json(stem.with_suffix(".json"), {"key": key, "findings": findings, **names})
+
+
+def ledger_row(text: Text, judgement: Judgement, reason: Reason | None) -> LedgerRow:
+    """The row of a document as far as its own bytes decide; `split` is "train" until it is known."""
+    found, origin = text.found, text.found.origin
+    return LedgerRow(
+        source=origin.source,
+        version=origin.version,
+        path=found.path,
+        licence=judgement.spdx,
+        licence_evidence=origin.licence_evidence,
+        language=text.language,
+        n_bytes=found.n_bytes,
+        sha256=found.sha256,
+        domain=text.domain,
+        split="" if reason else "train",
+        status="dropped" if reason else "kept",
+        reason=reason or "",
+    )
+
+
+def settle(row: LedgerRow, reason: Reason | None, split: Any) -> LedgerRow:
+    """The row of a document that its part kept, with what all documents together decide."""
+    if reason:
+        return row._replace(split="", status="dropped", reason=reason)
+    return row._replace(split=split)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getbuffer())
+
+
+def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
+    """An array of a part; `mapped`: read from the disk as it is used. Raises StorageError."""
+    with storage(path), path.open("rb") as file:
+        array: np.ndarray = np.load(
+            path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False
+        )
+        return array

@@ -1,0 +1,40 @@
+"""Step `benchmark`: text and functions of evaluation sets stay out of the training data (C14).
+
+A 13-gram of words finds copies in any layout; the hash of a function up to names finds those whose variables have other
+names. Documents that collide leave; the findings say with which set and how often.
+"""
+
+from __future__ import annotations
+
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.text import functions
+from sevenfold.corpus.text.contamination_index import NGRAM, EvalHashes, is_in
+
+
+def benchmark(text: Text, settings: Settings) -> Reason | None:
+    """Refuse a document with `corpus.steps.decontaminate.hits` 13-grams of the sets, or with one function of theirs."""
+    known, wanted = settings.eval_hashes, settings.spec.decontaminate
+    if known is None or wanted is None:
+        return None
+    grams = known.common_ngrams(text.words_W)
+    found = _common_functions(text, known)
+    if not len(grams) and not found:
+        return None
+    for name, hashes in known.sets.items():
+        if n := int(is_in(grams, hashes["ngrams"]).sum()):
+            text.note("benchmark", name, f"{NGRAM}-grams", n)
+        if n := len(found.intersection(hashes["functions"].tolist())):
+            text.note("benchmark", name, "functions", n)
+    return "benchmark" if found or len(grams) >= wanted.hits else None
+
+
+def _common_functions(text: Text, known: EvalHashes) -> set[int]:
+    shapes, whole = known.function_hashes
+    if text.language not in functions.QUERIES or not whole:
+        return set()
+    found = functions.of_shapes(text.data, text.language, shapes)
+    if found is not None:
+        return found & whole
+    nodes = functions.functions(text.tree(text.language), text.language)
+    return {functions.whole(node) for node in nodes if functions.shape(node) in shapes} & whole

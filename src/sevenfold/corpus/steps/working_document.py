@@ -1,0 +1,109 @@
+"""What a step is given: one document on its way, with the little that several steps compute once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sevenfold.corpus.ledger import Reason
+from sevenfold.corpus.native import Measures
+from sevenfold.corpus.sources import Found
+from sevenfold.corpus.text.measures import measure
+from sevenfold.corpus.text.ngrams import word_hashes
+from sevenfold.recipe.schema import StepsSpec
+
+if TYPE_CHECKING:
+    from sevenfold.corpus.text.contamination_index import EvalHashes
+
+# Languages of people; every other known language is one of programs or data.
+PROSE = frozenset(("text", "markdown", "restructuredtext", "html"))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something a step noticed: counted, and kept for people to read."""
+
+    step: str
+    kind: str
+    detail: str
+    n: int = 1
+
+
+@dataclass
+class Text:
+    """A document between its source and the corpus. Steps may replace `data`, `language` and `domain`, nothing else."""
+
+    found: Found
+    data: bytes
+    language: str
+    domain: str
+    findings: list[Finding] = field(default_factory=list)
+    _tree: tuple[str, Any] | None = None
+
+    @property
+    def is_prose(self) -> bool:
+        """Whether people are meant to read it, rather than programs."""
+        return self.language in PROSE
+
+    @cached_property
+    def measures(self) -> Measures:
+        """Counts and lengths of its bytes."""
+        return measure(self.data)
+
+    @property
+    def n_in_lines(self) -> int:
+        """Bytes of all lines without their ends."""
+        return len(self.data) - self.measures.n_lines + (not self.data.endswith(b"\n"))
+
+    @cached_property
+    def words_W(self) -> np.ndarray:  # noqa: N802 - shape suffix: W words
+        """u64[W]: hash of each word."""
+        return word_hashes(self.data)
+
+    def tree(self, language: str) -> Any:
+        """Syntax tree of the text as `language`, parsed once."""
+        from sevenfold.corpus.text.grammars import parser
+
+        if self._tree is None or self._tree[0] != language:
+            self._tree = (language, parser(language).parse(self.data))
+        return self._tree[1]
+
+    def replace(self, data: bytes) -> None:
+        """Put other bytes in the place of the text; what was computed of it is forgotten."""
+        self.data = data
+        self._tree = None
+        for name in ("measures", "words_W"):
+            self.__dict__.pop(name, None)
+
+    def note(self, step: str, kind: str, detail: str, n: int = 1) -> None:
+        """Write a finding down."""
+        self.findings.append(Finding(step, kind, detail, n))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steps of one recipe need. `eval_hashes`: None without decontamination."""
+
+    spec: StepsSpec
+    min_bytes: int
+    eval_hashes: EvalHashes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One row of the table of steps.
+
+    `function` gives the reason under which the document leaves, or None. Raise `version` when a change of code
+    changes what it decides: parts of an unfinished run are then made anew.
+    """
+
+    name: str
+    function: Callable[[Text, Settings], Reason | None]
+    reasons: tuple[Reason, ...]
+    is_on: Callable[[StepsSpec], bool] = lambda _: True
+    tools: tuple[str, ...] = ()  # distributions that decide what it does
+    version: int = 1

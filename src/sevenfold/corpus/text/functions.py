@@ -1,0 +1,150 @@
+"""Functions of a program up to names, layout, comments, documentation strings, annotations and brackets.
+
+A function's hash is taken of its syntax tree: the kinds of its nodes, operators and literals as they are, and every
+identifier as the number of its first occurrence. Few functions of a corpus can be one of an evaluation set: most leave by
+their size, or by the kinds of their statements, before the whole tree is walked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from functools import cache, lru_cache
+from typing import Any
+
+from sevenfold.core.hashing import digest
+from sevenfold.core.modules import require_module
+from sevenfold.corpus.native import hashed
+from sevenfold.corpus.text.grammars import parser, reader
+
+# Smaller functions are everybody's: `__init__` with three arguments has 39 nodes and 31 parts.
+MIN_NODES = 40
+MIN_PARTS = 36
+# One language so far: the sets with solutions are in Python.
+QUERIES = {"python": "(function_definition) @function"}
+_SKIPPED = frozenset(("comment", "type", "(", ")", "[", "]", "{", "}", ",", ":", ";", "line_continuation"))
+_TRANSPARENT = frozenset(
+    (
+        "parenthesized_expression",
+        "expression_statement",
+        "block",
+        "typed_parameter",
+        "typed_default_parameter",
+    )
+)
+_OPAQUE = {"string": "S", "concatenated_string": "S"}
+_TAG = "sevenfold/function/1"
+# What native/corpus/functions.h calls them; a later row replaces an earlier one.
+_ROLES = (
+    _SKIPPED, _TRANSPARENT, frozenset(_OPAQUE), frozenset(("identifier",)), frozenset(("expression_statement",)),
+    frozenset(("function_definition",)), frozenset(("parameters",)), frozenset(("block",)),
+)  # fmt: skip
+
+
+@cache
+def _query(language: str) -> Any:
+    parser(language)  # says what is missing
+    library, grammar = require_module("tree_sitter"), require_module(f"tree_sitter_{language}")
+    return library.Query(library.Language(grammar.language()), QUERIES[language])
+
+
+def functions(tree: Any, language: str) -> list[Any]:
+    """Nodes of all functions that are large enough, nested ones too, in order."""
+    cursor = require_module("tree_sitter").QueryCursor(_query(language))
+    found: list[Any] = cursor.captures(tree.root_node).get("function", [])
+    return [node for node in found if node.descendant_count >= MIN_NODES]
+
+
+def _children(node: Any) -> Iterator[Any]:
+    """What stands below a node: without what is skipped, and through what is transparent."""
+    for child in node.children:
+        kind = child.type
+        if kind in _SKIPPED or (kind == "expression_statement" and _is_documentation(child)):
+            continue
+        if kind in _TRANSPARENT:
+            yield from _children(child)
+        else:
+            yield child
+
+
+def _is_documentation(statement: Any) -> bool:
+    """Whether a statement is a string and nothing else."""
+    return bool(statement.named_child_count == 1 and statement.named_child(0).type in _OPAQUE)
+
+
+def _hash(parts: list[str]) -> int:
+    return _number(digest(_TAG, *parts))
+
+
+def _number(hexadecimal: str) -> int:
+    return int(hexadecimal[:16], 16)
+
+
+def shape(node: Any) -> int:
+    """Hash of the kinds of a function's statements: cheap, and different for most functions."""
+    kinds = []
+    for child in node.child_by_field_name("body").named_children:
+        kind = child.type
+        if kind == "expression_statement":
+            kind = child.named_child(0).type
+            if kind in _OPAQUE:
+                continue
+        if kind not in _SKIPPED:
+            kinds.append(kind)
+    return _hash(kinds)
+
+
+def whole(node: Any) -> int | None:
+    """64-bit hash of a function's parameters and body; None when it has fewer than MIN_PARTS."""
+    names: dict[bytes, int] = {}
+    parts = [
+        part
+        for field in ("parameters", "body")
+        if (child := node.child_by_field_name(field)) is not None
+        for part in _parts(child, names)
+    ]
+    return _hash(parts) if len(parts) >= MIN_PARTS else None
+
+
+def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
+    for child in _children(node):
+        kind = child.type
+        if kind == "identifier":
+            yield f"v{names.setdefault(child.text, len(names))}"
+        elif kind in _OPAQUE:
+            yield _OPAQUE[kind]
+        elif child.child_count:
+            yield kind
+            yield from _parts(child, names)
+            yield ")"
+        else:
+            yield child.text.decode("utf-8", "replace") if child.is_named else kind
+
+
+def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
+    """Hashes of the functions in a text whose shape is one of `shapes`, without its tree; None where only that can tell.
+
+    Says what `whole` says of the nodes that `functions` finds and `shape` chooses.
+    """
+    fast = reader(language)
+    if fast is None or not fast.is_clean(data):
+        return None
+    found = set()
+    for i, kinds in enumerate(fast.find_functions(_roles(language), MIN_NODES)):
+        if _shape(kinds) in shapes:
+            n_parts, parts = fast.write_function(i)
+            if n_parts >= MIN_PARTS:
+                found.add(_number(hashed(_TAG, parts)))
+    return found
+
+
+@lru_cache(1 << 14)
+def _shape(kinds: bytes) -> int:
+    return _number(hashed(_TAG, kinds))
+
+
+@cache
+def _roles(language: str) -> bytes:
+    """A byte for each symbol of the grammar: the place of its kind in _ROLES, 0 when it has none."""
+    grammar = parser(language).language
+    roles = {kind: role for role, kinds in enumerate(_ROLES, 1) for kind in kinds}
+    return bytes(roles.get(grammar.node_kind_for_id(i), 0) for i in range(grammar.node_kind_count))

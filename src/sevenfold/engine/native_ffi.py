@@ -1,0 +1,181 @@
+"""The structures of native/engine/s7.h and arrays behind their pointers: what `native` hands to the library.
+
+A change here is a change of native/engine/s7.h and of its S7_ABI.
+"""
+
+from __future__ import annotations
+
+from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_void_p
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core import fixed
+from sevenfold.core.fixed import Ints
+from sevenfold.engine.ops import Linear, Norm
+from sevenfold.engine.weights import FeedForward, IntegerModel, Layer
+
+ABI = 3
+SHAPE_FIELDS = [
+    "d_model",
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "head_dim",
+    "d_ffn",
+    "vocab_size",
+    "context",
+    "n_experts",
+    "residual_exponent",
+    "score_m",
+    "score_e",
+    "stack_layers",
+    "stack_d_ffn",
+]
+
+
+class Shape(Structure):
+    """s7_shape of native/engine/s7.h."""
+
+    _fields_ = [(name, c_int32) for name in SHAPE_FIELDS]
+
+
+class LinearView(Structure):
+    """s7_linear of native/engine/s7.h."""
+
+    _fields_ = [
+        ("codes", c_void_p), ("row_m", c_void_p), ("row_s", c_void_p),
+        ("n_out", c_int32), ("n_in", c_int32), ("exponent", c_int32),
+    ]  # fmt: skip
+
+
+class NormView(Structure):
+    """s7_norm of native/engine/s7.h."""
+
+    _fields_ = [("gain", c_void_p), ("eps", c_int64), ("n", c_int32), ("exponent", c_int32)]
+
+
+class FeedForwardView(Structure):
+    """s7_ffn of native/engine/s7.h."""
+
+    _fields_ = [("gate", LinearView), ("up", LinearView), ("down", LinearView)]
+
+
+class LayerView(Structure):
+    """s7_layer of native/engine/s7.h."""
+
+    _fields_ = [
+        ("attn_norm", NormView), ("ffn_norm", NormView),
+        ("q", LinearView), ("k", LinearView), ("v", LinearView), ("o", LinearView),
+        ("experts", POINTER(FeedForwardView)),
+    ]  # fmt: skip
+
+
+class Tables(Structure):
+    """s7_tables of native/engine/s7.h."""
+
+    _fields_ = [("exp2", c_int32 * 65), ("sigmoid", c_int32 * 513), ("rsqrt", c_int32 * 192)]
+
+
+class Weights(Structure):
+    """s7_weights of native/engine/s7.h."""
+
+    _fields_ = [
+        ("embedding", LinearView), ("cos_sin", c_void_p), ("n_cos_sin", c_int64), ("router", c_void_p),
+        ("layers", POINTER(LayerView)), ("stacks", POINTER(LayerView)), ("final_norm", NormView), ("head", LinearView),
+    ]  # fmt: skip
+
+
+class Run(Structure):
+    """s7_run of native/engine/s7.h."""
+
+    _fields_ = [
+        ("session", c_void_p), ("ids", c_void_p), ("n_ids", c_int32), ("n_logits", c_int32),
+        ("logits", c_void_p),
+    ]  # fmt: skip
+
+
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "s7_abi": (c_int32, []),
+    "s7_status_text": (c_char_p, [c_int32]),
+    "s7_isa_supported": (c_int32, [c_int32]),
+    "s7_model_create": (
+        c_int32,
+        [POINTER(Shape), POINTER(Tables), POINTER(Weights), c_int32, POINTER(c_void_p)],
+    ),
+    "s7_model_free": (None, [c_void_p]),
+    "s7_model_bytes": (c_int64, [c_void_p]),
+    "s7_team_create": (c_int32, [c_void_p, c_int32, POINTER(c_void_p)]),
+    "s7_team_free": (None, [c_void_p]),
+    "s7_session_create": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "s7_session_free": (None, [c_void_p]),
+    "s7_session_fork": (c_int32, [c_void_p, c_int32, POINTER(c_void_p)]),
+    "s7_session_truncate": (c_int32, [c_void_p, c_int32]),
+    "s7_session_length": (c_int32, [c_void_p]),
+    "s7_session_bytes": (c_int64, [c_void_p]),
+    "s7_forward": (c_int32, [c_void_p, POINTER(Run), c_int32]),
+    "s7_greedy": (
+        c_int32,
+        [c_void_p, POINTER(Run), c_int32, c_int32, c_void_p, c_int32, c_void_p],
+    ),
+    "s7_session_kv": (
+        c_int32,
+        [c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_int64],
+    ),
+    "s7_roof": (c_int32, [c_int32, c_int32, POINTER(c_int64), POINTER(c_int64)]),
+}
+
+
+class Arrays:
+    """Structures over arrays, which are kept alive as long as this object."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    def pointer(self, values: Any, dtype: type) -> int:
+        """Where the values lie, as that type, row by row."""
+        array: NDArray[Any] = np.ascontiguousarray(values, dtype)
+        self.kept.append(array)
+        return int(array.ctypes.data)
+
+    def projection(self, codes_OI: Any, m: Ints, s: Ints, exponent: int) -> LinearView:
+        n_out, n_in = codes_OI.shape
+        return LinearView(
+            self.pointer(codes_OI, np.int8), self.pointer(m, np.uint16), self.pointer(s, np.uint16),
+            n_out, n_in, exponent,
+        )  # fmt: skip
+
+    def linear(self, layer: Linear) -> LinearView:
+        return self.projection(layer.codes_OI, layer.row_m_O, layer.row_s_O, layer.exponent)
+
+    def norm(self, norm: Norm) -> NormView:
+        return NormView(self.pointer(norm.gain_D, np.int16), norm.eps, norm.gain_D.size, norm.exponent)
+
+    def feed_forward(self, ffn: FeedForward) -> FeedForwardView:
+        return FeedForwardView(self.linear(ffn.gate), self.linear(ffn.up), self.linear(ffn.down))
+
+    def layer(self, layer: Layer) -> LayerView:
+        experts = (FeedForwardView * len(layer.experts))(*(self.feed_forward(f) for f in layer.experts))
+        self.kept.append(experts)
+        projections = (self.linear(w) for w in (layer.q, layer.k, layer.v, layer.o))
+        return LayerView(self.norm(layer.attn_norm), self.norm(layer.ffn_norm), *projections, experts)
+
+    def weights(self, model: IntegerModel) -> Weights:
+        layers = (LayerView * len(model.layers))(*(self.layer(layer) for layer in model.layers))
+        behind = [self.layer(layer) for stack in model.stacks for layer in stack]
+        stacks = (LayerView * len(behind))(*behind)
+        self.kept += [layers, stacks]
+        embedding = self.projection(model.embedding_VD, model.embedding_m_V, model.embedding_s_V, 0)
+        return Weights(
+            embedding, self.pointer(model.rope_CP2, np.int16), model.rope_CP2.size,
+            self.pointer(model.router_V, np.uint8), layers, stacks, self.norm(model.final_norm), self.linear(model.head),
+        )  # fmt: skip
+
+
+def tables() -> Tables:
+    """The law's tables, from `core.fixed`: the one copy."""
+    exp2, sigmoid, rsqrt = (
+        t.tolist() for t in (fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table())
+    )
+    return Tables((c_int32 * 65)(*exp2), (c_int32 * 513)(*sigmoid), (c_int32 * 192)(*rsqrt))

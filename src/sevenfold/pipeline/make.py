@@ -1,0 +1,196 @@
+"""Run the stages of a recipe: decide which must run, in which order, and write their manifests.
+
+The key of a stage covers the recipe sections that it reads, the roots of the stages that it needs
+and its fingerprint (for the corpus: the content of the sources). A stage whose key is unchanged and
+whose outputs are undamaged is skipped. The manifest is removed when a stage starts and is written
+when it ends, so a directory with a manifest is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from sevenfold import __version__
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.files import link_or_copy, read_bytes, write_json
+from sevenfold.core.hashing import canonical_json, digest
+from sevenfold.core.manifest import (
+    MANIFEST_NAME,
+    RECIPE_NAME,
+    Manifest,
+    damaged_output,
+    hash_outputs,
+    output_root,
+    read_manifest,
+    write_manifest,
+)
+from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, StageModule, find_stage, stage_module
+from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.job import Job
+from sevenfold.runs.lock import exclusive
+
+# PyTorch's threads wait for each other by spinning. When another process wants a core, the default spins away what that process and
+# the missing thread need: 4,700 tokens/s instead of 9,400 with one core busy, and no gain when both are free (dev/LOG.md).
+# Read when PyTorch is loaded, which the stages do later; it changes no bit.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
+    """What the stage's outputs depend on, as one digest. Raises StorageError when an input stage is unfinished."""
+    resolved = job.recipe.resolved()
+    sections = resolved if "*" in stage.sections else {name: resolved[name] for name in stage.sections}
+    return digest(
+        "sevenfold/stage/1",
+        stage.name,
+        f"{__version__}/{stage.version}",
+        canonical_json(sections),
+        module.fingerprint(job),
+        *(f"{name}={job.manifest(name).root}" for name in stage.needs),
+    )
+
+
+def up_to_date(job: Job, stage: Stage, key: str) -> bool:
+    """Whether the stage's outputs are there, whole, and made from this key."""
+    directory = job.directory(stage.name)
+    manifest = read_manifest(directory)
+    if manifest is None or manifest.key != key or damaged_output(directory, manifest) is not None:
+        return False
+    if manifest.recipe_digest != job.recipe.digest:
+        # Another part of the recipe changed; what this stage read did not.
+        write_manifest(
+            directory, replace(manifest, recipe_digest=job.recipe.digest, recipe_name=job.recipe.name)
+        )
+    return True
+
+
+def _prepare(job: Job, stage: Stage, *, force: bool) -> Path:
+    directory = job.directory(stage.name)
+    with storage(directory):
+        (directory / MANIFEST_NAME).unlink(missing_ok=True)
+        if directory.is_dir() and (force or not stage.keeps):
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
+    """Run one stage unless it is up to date; whether it ran.
+
+    Raises:
+        SevenfoldError: what the stage raises; its directory then holds no manifest.
+    """
+    module = stage_module(stage)
+    key = stage_key(job, stage, module)
+    write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+    if not force and up_to_date(job, stage, key):
+        job.progress.note(f"{stage.name}: up to date")
+        return False
+    directory = _prepare(job, stage, force=force)
+    result = module.run(job)
+    with storage(directory):
+        outputs = hash_outputs(directory, result.outputs)
+    manifest = Manifest(
+        stage=stage.name,
+        key=key,
+        recipe_digest=job.recipe.digest,
+        recipe_name=job.recipe.name,
+        inputs={name: job.manifest(name).root for name in stage.needs},
+        outputs=outputs,
+        root=output_root(outputs),
+        tools={"sevenfold": __version__, **result.tools},
+        seed=job.recipe.train.seed,
+        facts=result.facts,
+    )
+    write_manifest(directory, manifest)
+    job.progress.note(f"{stage.name}: done, root {manifest.root[:16]}")
+    return True
+
+
+def take_over(job: Job, stage: Stage, other: Path) -> None:
+    """Take a stage's outputs from another run, whose recipe says the same about it but for what it passes on.
+
+    Files are linked where the file system can, else copied; what is there of this run's own is replaced.
+
+    Raises:
+        StorageError: nothing finished and undamaged is there, or its sources or this program have changed since.
+        UsageError: the recipes say different things.
+    """
+    section, module = stage.name, stage_module(stage)
+    key = stage_key(job, stage, module)
+    if up_to_date(job, stage, key):
+        job.progress.note(f"{section}: up to date")
+        return
+    if other.resolve() == job.out.resolve():
+        raise UsageError(
+            "a run cannot take from itself", where=str(other), remedy="run the stage without --from"
+        )
+    manifest = _finished(other, section)
+    theirs = replace(job, recipe=Recipe.model_validate_json(read_bytes(other / RECIPE_NAME)), out=other)
+    wanted, found = (each.recipe.resolved()[section] for each in (job, theirs))
+    names = sorted(name for name in wanted if name not in stage.passes_on and wanted[name] != found.get(name))
+    if names:
+        what = f"another {section}: {', '.join(names)} differ"
+        raise UsageError(what, where=str(other), remedy="run the stage without --from")
+    if manifest.key != stage_key(theirs, stage, module):
+        raise StorageError(
+            "its sources or this program have changed since",
+            where=str(other / section),
+            remedy="run the stage again there, or here without --from",
+        )
+    directory = _prepare(job, stage, force=True)
+    for output in manifest.outputs:
+        link_or_copy(other / section / output.path, directory / output.path)
+    write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+    taken = replace(
+        manifest,
+        key=key,
+        recipe_digest=job.recipe.digest,
+        recipe_name=job.recipe.name,
+        seed=job.recipe.train.seed,
+        facts={**manifest.facts, **{name: wanted[name] for name in stage.passes_on}},
+    )
+    write_manifest(directory, taken)
+    job.progress.note(f"{section}: taken from {other}, root {manifest.root[:16]}")
+
+
+def _finished(run: Path, section: str) -> Manifest:
+    """The manifest of a stage that has finished in another run's directory, its outputs whole."""
+    manifest = read_manifest(run / section)
+    damaged = damaged_output(run / section, manifest) if manifest else None
+    if manifest is None or damaged or not (run / RECIPE_NAME).is_file():
+        what = f"{damaged} is damaged" if damaged else f"no finished {section} is there"
+        raise StorageError(what, where=str(run), remedy="run the stage there first, or here without --from")
+    return manifest
+
+
+def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) -> list[str]:
+    """Run all stages up to `until`; `force` names one that runs even if it is up to date. Returns those that ran."""
+    last, forced = find_stage(until), find_stage(force).name if force else None
+    stages = STAGES[: STAGES.index(last) + 1]
+    for stage in stages:
+        # What a later stage cannot do is said before an earlier one has worked for an hour.
+        stage_module(stage).check_job(job)
+    ran = []
+    with exclusive(job.out):
+        for stage in stages:
+            if run_stage(job, stage, force=stage.name == forced):
+                ran.append(stage.name)
+    return ran
+
+
+def run_part(job: Job, phase: str, expert: str | None) -> None:
+    """Train one part of a recipe with phases, alone; other parts may be trained at the same time by other processes.
+
+    `make` takes over what is finished. Raises UsageError (no such part), StorageError, and what training raises.
+    """
+    from sevenfold.train.experts import part_directory, train_part
+    from sevenfold.train.phases import find_part
+
+    stage_module(find_stage("train")).check_job(job)
+    part = find_part(job.recipe, phase, expert)
+    with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
+        write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+        train_part(job, part)

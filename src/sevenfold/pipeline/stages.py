@@ -1,0 +1,117 @@
+"""The table of stages, and the protocol that the module of a stage keeps.
+
+A stage reads the directories of the stages that it needs and writes its own. Stages meet in
+files, never in objects.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sevenfold.core.errors import UsageError
+from sevenfold.runs.job import Job, StageResult
+
+
+class StageModule(Protocol):
+    """The functions that the module of a stage defines."""
+
+    def check_job(self, job: Job) -> None:
+        """Refuse what the stage cannot do, before any stage runs. Raises SevenfoldError."""
+
+    def fingerprint(self, job: Job) -> str:
+        """Return what decides the outputs besides the recipe's sections and the input roots."""
+
+    def run(self, job: Job) -> StageResult:
+        """Do the work and write the outputs, without the manifest. Raises SevenfoldError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One row of the table. Raise `version` when a change of code changes the bytes a stage writes."""
+
+    name: str
+    module: str
+    needs: tuple[str, ...]
+    sections: tuple[str, ...]  # of the recipe; "*" is all of it
+    keeps: bool = False  # leftovers of an unfinished run are its own checkpoints
+    passes_on: tuple[
+        str, ...
+    ] = ()  # keys of its section that are facts for later stages, and decide no output
+    version: int = 1
+
+
+STAGES = (
+    # Parts of an unfinished corpus carry keys of their own.
+    Stage(
+        name="corpus",
+        module="sevenfold.corpus.stage",
+        needs=(),
+        sections=("corpus",),
+        keeps=True,
+        passes_on=("mix",),
+        version=2,
+    ),
+    Stage(
+        name="tokenizer",
+        module="sevenfold.tokenizer.stage",
+        needs=("corpus",),
+        sections=("tokenizer", "model"),
+        version=3,
+    ),
+    Stage(
+        name="train",
+        module="sevenfold.train.stage",
+        needs=("tokenizer",),
+        sections=("model", "train", "context"),
+        keeps=True,
+        version=3,
+    ),
+    Stage(
+        name="quantize",
+        module="sevenfold.quantize.stage",
+        needs=("tokenizer", "train"),
+        sections=("model", "train", "context", "quantize"),
+        version=2,
+    ),
+    Stage(
+        name="seal",
+        module="sevenfold.quantize.seal",
+        needs=("corpus", "tokenizer", "train", "quantize"),
+        sections=("*",),
+        version=2,
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+def find_stage(name: str) -> Stage:
+    """The stage of that name. Raises UsageError."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise UsageError(f"no stage {name!r}", remedy=f"stages are {', '.join(STAGE_NAMES)}")
+
+
+def stage_module(stage: Stage) -> StageModule:
+    """Import the module of a stage, with the libraries it needs, and return it."""
+    module: StageModule = importlib.import_module(stage.module)  # type: ignore[assignment]  # checked below
+    return module
+
+
+if TYPE_CHECKING:
+    import sevenfold.corpus.stage as corpus_stage
+    import sevenfold.quantize.seal as seal_stage
+    import sevenfold.quantize.stage as quantize_stage
+    import sevenfold.tokenizer.stage as tokenizer_stage
+    import sevenfold.train.stage as train_stage
+
+    # The type checker compares each module with the protocol; nothing is imported when the program runs.
+    _MODULES: tuple[StageModule, ...] = (
+        corpus_stage,
+        tokenizer_stage,
+        train_stage,
+        quantize_stage,
+        seal_stage,
+    )

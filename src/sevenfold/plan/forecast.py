@@ -1,0 +1,110 @@
+"""What a training run will need on this machine, said before it starts (`s7 train --dry-run`): memory and time by phase.
+
+Memory is `cost.memory` with all rows of a micro-batch alive at once, as the trainer has them; time is model FLOPs over what a short
+matrix product measured here. Both are estimates: the interpreter, PyTorch and the token files come on top (BASE_BYTES).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from sevenfold.core.errors import RecipeError
+from sevenfold.core.hashing import Json
+from sevenfold.plan.calculator import Cpu, measure_cpu
+from sevenfold.plan.cost import PhaseCost, memory, phase_cost, phases_of, trained_parameters
+from sevenfold.recipe.schema import Phase, Recipe, TrainSpec
+from sevenfold.recipe.sizing import count
+
+BASE_BYTES = 700 << 20
+_GIB = float(1 << 30)
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
+    """Bytes that a phase holds at its fullest."""
+    rows = train.micro_batch_sequences or phase.batch_sequences
+    # The trainer holds the whole model in FP32, and the stacks of other experts with it.
+    idle = 4 * (count(recipe.model) - trained_parameters(recipe.model, phase)[0])
+    return BASE_BYTES + idle + memory(recipe.model, train, phase, rows, 1).total
+
+
+def settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str, TrainSpec]]:
+    """Settings that need less, the mildest first."""
+    most = math.gcd(*(phase.batch_sequences for phase in phases))
+    micros = [n for n in range(most, 0, -1) if most % n == 0]
+    for recompute in dict.fromkeys((train.activation_checkpointing, True)):
+        for micro in micros:
+            text = f"train.micro_batch_sequences: {micro}"
+            if recompute and not train.activation_checkpointing:
+                text += " and train.activation_checkpointing: true"
+            yield (
+                text,
+                train.model_copy(
+                    update={"micro_batch_sequences": micro, "activation_checkpointing": recompute}
+                ),
+            )
+
+
+def _refuse(recipe: Recipe, phase: Phase, need: int, available: int) -> RecipeError:
+    phases = phases_of(recipe)
+    remedy = "no setting of the batch makes it fit: take a smaller model, or a machine with more memory"
+    for text, train in settings(recipe.train, phases):
+        if all(needed(recipe, train, other) <= available for other in phases):
+            remedy = f"it fits with {text}"
+            break
+    return RecipeError(
+        f"phase {phase.name} needs about {need / _GIB:.1f} GiB, this machine has {available / _GIB:.1f} GiB",
+        where=recipe.name,
+        remedy=remedy,
+    )
+
+
+def forecast(recipe: Recipe, available: int | None = None, cpu: Cpu | None = None) -> dict[str, Json]:
+    """Memory and hours of each phase on this machine.
+
+    Args:
+        available: bytes of memory; None asks the machine.
+        cpu: what it computes; None measures.
+
+    Raises:
+        RecipeError: a phase does not fit; the remedy names the setting with which it would, if there is one.
+    """
+    room = physical_memory() if available is None else available
+    rate = cpu or measure_cpu()
+    rows = []
+    for phase in phases_of(recipe):
+        need = needed(recipe, recipe.train, phase)
+        if need > room:
+            raise _refuse(recipe, phase, need, room)
+        rows.append(_row(recipe, phase_cost(recipe, phase), need, rate))
+    return {
+        "recipe": recipe.name,
+        "available": room,
+        "phases": rows,
+        "hours": sum(row["hours"] for row in rows),
+        "estimate": True,
+    }
+
+
+def _row(recipe: Recipe, cost: PhaseCost, need: int, cpu: Cpu) -> dict[str, Json]:
+    phase, objectives = cost.phase, recipe.train.objectives
+    micro = recipe.train.micro_batch_sequences or phase.batch_sequences
+    per_token = cost.flops_per_token * (1 + objectives.fim + objectives.cot)
+    parts = memory(recipe.model, recipe.train, phase, micro, 1)
+    return {
+        "name": phase.name,
+        "steps": cost.steps,
+        "tokens": phase.tokens,
+        "micro_batch_sequences": micro,
+        "memory": need,
+        "memory_parts": {**asdict(parts), "base": BASE_BYTES},
+        "tokens_per_second": cpu.matmul_flops * cpu.efficiency / per_token,
+        "hours": phase.tokens * per_token / (cpu.matmul_flops * cpu.efficiency) / 3600,
+    }

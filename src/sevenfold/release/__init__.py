@@ -1,0 +1,1 @@
+"""What goes out with a sealed model: model card, bill of materials, notice, lineage, signature."""

@@ -1,0 +1,184 @@
+"""What goes out with a sealed model: a model card, a bill of materials and a notice of sources (specs/papers.md).
+
+All three are made from the lineage that the sealed file tells (`audit.lineage`) and nothing else: the same file gives the same
+bytes. What the file does not hold is said not to be recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from sevenfold.core.files import write_bytes
+from sevenfold.core.hashing import Json
+from sevenfold.release.bom import bill_of_materials
+from sevenfold.report.lineage import MISSING, shown
+
+UNKNOWN = "NOASSERTION"  # SPDX: nothing is claimed
+
+
+def _cell(value: Json) -> str:
+    """A value as Markdown that cannot become anything but text."""
+    return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in escape(shown(value, 400), quote=False))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Json]]) -> list[str]:
+    head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return [*head, *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
+
+
+def kept_sources(value: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    """The groups of the ledger of which a document was trained on or held out."""
+    groups = [group for group in value["sources"] if isinstance(group, dict)]
+    return [g for g in groups if count(g, "train")[0] or count(g, "heldout")[0]]
+
+
+def count(group: Mapping[str, Json], split: str) -> tuple[Json, Json]:
+    """(documents, bytes) of a split."""
+    found = group.get(split)
+    found = found if isinstance(found, dict) else {}
+    return found.get("n_documents"), found.get("n_bytes")
+
+
+def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
+    """(what, figure, on what) of everything that was measured; None where it was not."""
+    training, figures = value["training"], value["quantisation"]["figures"]
+    figures = figures if isinstance(figures, dict) else {}
+    windows = "held-out windows that both were run on"
+    rows = (
+        ("bits per byte, FP32", training["heldout_bpb"], "all held-out documents"),
+        ("bits per byte, FP32", figures.get("bpb_fp32"), windows),
+        ("bits per byte, INT8", figures.get("bpb_int"), windows),
+        ("relative increase of INT8 over FP32", figures.get("bpb_increase"), windows),
+        ("greedy agreement of INT8 with FP32", figures.get("top1_agreement"), windows),
+        ("quality gate of the recipe", figures.get("outcome"), windows),
+        ("training loss, mean of the last steps, nats", training["final_loss"], "training windows"),
+    )
+    return [row for row in rows if row[1] is not None]
+
+
+def limits(value: Mapping[str, Json]) -> list[str]:
+    """What is known to limit the model, one sentence each."""
+    model = value["model"] if isinstance(value["model"], dict) else {}
+    domains = sorted({shown(group.get("domain")) for group in kept_sources(value)})
+    return [
+        f"A prompt and its answer share a context of {shown(model.get('context'))} tokens; a longer prompt is refused.",
+        f"It has seen {shown(value['training']['n_tokens'])} tokens, of the data above alone (domains:"
+        f" {', '.join(domains) or MISSING}): expect nothing elsewhere.",
+        "The scores are of held-out documents from the same sources; no other benchmark is recorded.",
+        "No tuning on instructions or for safety, and no measurement of bias, is recorded.",
+        "Like any language model it may state what is false, and may repeat text that it was trained on.",
+        "Licences are as the sources declare them; no licence for the model itself is recorded.",
+    ]
+
+
+def model_card(value: Mapping[str, Json]) -> bytes:
+    """The card, as Markdown."""
+    recipe, corpus, training = value["recipe"], value["corpus"], value["training"]
+    model = value["model"] if isinstance(value["model"], dict) else {}
+    shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
+    lines = [f"# {_cell(recipe['name'])}", "", _cell(recipe["summary"]), "", "## The file", ""]
+    lines += _table(
+        ("", ""),
+        [
+            ("Merkle root", value["seal"]["root"]),
+            ("SHA-256", value["seal"]["sha256"]),
+            ("bytes", value["seal"]["n_bytes"]),
+            ("class", value["seal"]["class"]),
+            ("recipe", f"{shown(recipe['name'])}, digest {shown(recipe['digest'])}"),
+            ("seed, code version", f"{shown(recipe['seed'])}, {shown(recipe['code_version'])}"),
+            ("tokenizer", value["tokenizer"]["digest"]),
+        ],
+    )
+    lines += [
+        "## The model",
+        "",
+        "A decoder-only transformer that predicts the next token. Inference is in integers.",
+        "",
+    ]
+    lines += _table(("", ""), [("parameters", training["n_parameters"]), *((n, model.get(n)) for n in shape)])
+    lines += ["## Data", "", f"Corpus root: {_cell(corpus['root'])}. In = kept + every named drop.", ""]
+    columns = ("source", "version", "licence", "trained on", "bytes", "held out", "bytes", "dropped")
+    lines += _table(columns, [_source(group) for group in value["sources"] if isinstance(group, dict)])
+    lines += [
+        "Licences that the recipe allows: "
+        + (", ".join(map(_cell, corpus["licences"])) or MISSING)
+        + ". How each licence is known: the notice of sources.",
+        "",
+        "## Training",
+        "",
+        f"{_cell(training['n_steps'])} steps, {_cell(training['n_tokens'])} tokens. The trace of the training and"
+        " the hashes of its gradients are in the file.",
+        "",
+        "## Measured",
+        "",
+    ]
+    lines += _table(
+        ("what", "figure", "on"), [(what, _rounded(figure), on) for what, figure, on in scores(value)]
+    )
+    lines += ["## Limits", "", *(f"- {_cell(line)}" for line in limits(value)), "", "## How to check it", ""]
+    lines += [
+        "```sh",
+        "s7 verify model.s7l --replay        # every hash, rules V0 to V7, golden prompts on this machine",
+        "s7 verify model.s7l --key KEY.pub   # the signature, when there is one beside the file",
+        "s7 lineage model.s7l                # what this card says, from the file alone",
+        "s7 papers model.s7l --out again     # this card again: the same bytes",
+        "s7 audit model.s7l --full           # makes the model again and compares the root",
+        "```",
+        "",
+        f"The root must be `{shown(value['seal']['root'])}`.",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _rounded(figure: Json) -> Json:
+    return f"{figure:.4g}" if isinstance(figure, float) else figure
+
+
+def _source(group: Mapping[str, Json]) -> list[Json]:
+    dropped = group.get("dropped")
+    dropped = dropped if isinstance(dropped, dict) else {}
+    reasons = ", ".join(f"{shown(r)} {shown(count(dropped, r)[0])}" for r in sorted(dropped)) or "none"
+    named = [group.get(name) or MISSING for name in ("source", "version", "licence")]
+    return [*named, *count(group, "train"), *count(group, "heldout"), reasons]
+
+
+def notice(value: Mapping[str, Json]) -> bytes:
+    """The sources of the data with SPDX licence expressions, as text."""
+    lines = [
+        f"Sources of the data of {shown(value['recipe']['name'])}, root {shown(value['seal']['root'])}",
+        "",
+        "From the corpus ledger. A licence is the SPDX expression that its source declares; NOASSERTION: nothing is recorded.",
+    ]
+    for group in kept_sources(value):
+        evidence = group.get("licence_evidence")
+        named = " ".join(shown(group[n], 400) for n in ("source", "version") if group.get(n))
+        trained, held = count(group, "train"), count(group, "heldout")
+        lines += [
+            "",
+            f"Source: {named}",
+            f"SPDX-License-Identifier: {shown(group.get('licence') or UNKNOWN, 400)}",
+            f"SPDX-FileCopyrightText: {UNKNOWN}",
+            *(f"Licence evidence: {shown(e, 400)}" for e in (evidence if isinstance(evidence, list) else [])),
+            f"Domain: {shown(group.get('domain'))}",
+            f"Trained on: {shown(trained[0])} documents, {shown(trained[1])} bytes",
+            f"Held out: {shown(held[0])} documents, {shown(held[1])} bytes",
+        ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def write_papers(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
+    """Write the three beside one another; returns their paths. Raises StorageError."""
+    bom = bill_of_materials(value, kept_sources(value), scores(value), limits(value))
+    papers = {
+        "card.md": model_card(value),
+        "cdx.json": json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
+        + b"\n",
+        "notice.txt": notice(value),
+    }
+    for ending, data in papers.items():
+        write_bytes(directory / f"{stem}.{ending}", data)
+    return [directory / f"{stem}.{ending}" for ending in papers]

@@ -1,0 +1,115 @@
+"""The chain from sources to the root, as a sealed file alone tells it (specs/audit.md, "Lineage").
+
+Nothing is computed that the file does not hold: a figure that is missing is null. Cost: what opening the file costs.
+"""
+
+from __future__ import annotations
+
+from sevenfold.artifact import Artifact, layout
+from sevenfold.core.hashing import Json, finite
+from sevenfold.release.target import identity_of
+
+_CORPUS_FIGURES = ("n_seen", "n_train", "n_heldout", "bytes_train", "bytes_heldout")
+
+
+def at(value: Json, *keys: str) -> Json:
+    """What stands under `keys`, or None when an object on the way does not have the key."""
+    for key in keys:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []
+
+
+def _checkpoints(recipe: Json, n_steps: Json) -> dict[str, Json]:
+    return {
+        "every": at(recipe, "train", "checkpoint_every"),
+        "kept_every": at(recipe, "train", "keep_every"),
+        "last_step": n_steps,
+    }
+
+
+def _trace(artifact: Artifact) -> dict[str, Json]:
+    rows = _list(artifact.batch.get("rows"))
+    return {"n_points": len(rows), "first": rows[0] if rows else None, "last": rows[-1] if rows else None}
+
+
+def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
+    exponents = at(artifact.graph, "exponents")
+    return {
+        "figures": at(facts, "quantize"),
+        "tensors": [
+            {
+                "name": tensor.name,
+                "dims": list(tensor.dims),
+                "scale": finite(tensor.scale),
+                "exponent": at(exponents, tensor.name),
+            }
+            for tensor in artifact.tensors.values()
+            if not tensor.training
+        ],
+    }
+
+
+def lineage(artifact: Artifact) -> dict[str, Json]:
+    """The chain, link by link, in the order in which it was made.
+
+    Raises:
+        ArtifactError: the file holds no identity.
+    """
+    identity = identity_of(artifact)
+    facts = identity["facts"]
+    recipe, corpus, train = facts.get("recipe"), facts.get("corpus"), facts.get("train")
+    return {
+        "path": str(artifact.path),
+        "sources": _list(at(corpus, "groups")),
+        "corpus": {
+            "root": identity.get("dataset_root"),
+            **{name: at(corpus, name) for name in _CORPUS_FIGURES},
+            "licences": _list(at(recipe, "corpus", "licences")),
+        },
+        "tokenizer": {
+            "digest": identity.get("tokenizer_digest"),
+            "root": at(facts, "roots", "tokenizer"),
+            "vocab_size": at(recipe, "tokenizer", "vocab_size"),
+        },
+        "recipe": {
+            "name": identity.get("recipe_name"),
+            "summary": at(recipe, "summary"),
+            "digest": identity.get("recipe_digest"),
+            "family": facts.get("family"),
+            "seed": identity.get("training_seed"),
+            "code_version": identity.get("code_version"),
+        },
+        "model": at(recipe, "model"),
+        "tools": facts.get("tools"),
+        "training": {
+            "root": at(facts, "roots", "train"),
+            "n_parameters": at(train, "n_parameters"),
+            "n_steps": at(train, "n_steps"),
+            "n_tokens": at(train, "n_tokens"),
+            "final_loss": at(train, "final_loss"),
+            "heldout_bpb": at(train, "heldout_bpb"),
+            "phases": _list(at(recipe, "train", "phases")),
+            "trace": _trace(artifact),
+            "checkpoints": _checkpoints(recipe, at(train, "n_steps")),
+        },
+        "quantisation": {
+            "root": at(facts, "roots", "quantize"),
+            **_quantisation(artifact, facts),
+        },
+        "golden": _list(artifact.provenance.get("golden")),
+        "seal": {
+            "root": artifact.root,
+            "class": layout.ModelClass(artifact.class_).name.lower(),
+            "n_bytes": artifact.n_bytes,
+            "lanes": [
+                {"name": lane.name, "kind": lane.kind, "n_bytes": lane.n_bytes, "sha256": lane.sha256}
+                for lane in artifact.lanes
+            ],
+        },
+    }

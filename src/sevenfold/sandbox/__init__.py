@@ -1,0 +1,1 @@
+"""Programs that nobody vouches for, executed where they can reach nothing."""

@@ -1,0 +1,21 @@
+"""What the sandbox is asked to execute, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ERROR_MARK = "!"  # before the name of an exception in what a program gave
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRequest:
+    """Programs to execute: each of `sources` is run, then `entry` is called with every tuple of arguments (Python literals)."""
+
+    sources: Mapping[str, str]
+    entry: str
+    inputs: tuple[str, ...]
+
+
+# Source -> what each call gave: the repr of its value, or `!` and the exception's name.
+Outcome = Mapping[str, list[str]]

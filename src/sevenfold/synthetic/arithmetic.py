@@ -1,0 +1,319 @@
+"""Arithmetic with its steps written out, as S7-MATH asks for it: `<REASON> <THINK> <FINAL>`, or `<scratchpad>`.
+
+A sample is its steps: lines `left = right`. Before it is kept, every line is read back from the finished text and evaluated exactly (as
+fractions), and the answer after the mark is compared with one computed in another way. A step that does not hold drops the sample.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from sevenfold.sandbox.request import ExecutionRequest, Outcome
+from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.sample import Sample
+from sevenfold.synthetic.variety import text_shape
+
+_EQUATION = re.compile(r"^[\d\s()+*/%.-]+(?:=[\d\s()+*/%.-]+)+$")
+_ANSWER = re.compile(r"(?:<FINAL>|</scratchpad>)\s*(-?[\d/]+)\s*$")
+_APPLY: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Mod: lambda a, b: a % b,
+}
+
+
+def value_of(text: str) -> Fraction:
+    """The exact value of an expression of numbers, + - * / % and brackets. Raises ValueError for anything else."""
+    return _value(ast.parse(text.strip(), mode="eval").body)
+
+
+def _value(node: ast.expr) -> Fraction:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return Fraction(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand)
+    if isinstance(node, ast.BinOp) and type(node.op) in _APPLY:
+        return _APPLY[type(node.op)](_value(node.left), _value(node.right))
+    raise ValueError(f"{ast.dump(node)} is no arithmetic")
+
+
+def holds(response: str, answer: Fraction) -> bool:
+    """Whether every equation of a response is true, at least one is there, and the marked answer is `answer`."""
+    n_equations = 0
+    for line in response.splitlines():
+        stated = line.partition(": ")[2] or line
+        stated = re.sub(r"^(?:<THINK>|\d+\.|-)\s+", "", stated.strip())
+        if "=" not in stated or not _EQUATION.match(stated):
+            continue
+        sides = [value_of(side) for side in stated.split("=")]
+        if any(side != sides[0] for side in sides):
+            return False
+        n_equations += 1
+    marked = _ANSWER.search(response)
+    return n_equations > 0 and marked is not None and value_of(marked[1]) == answer
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A question, a sentence on how to go about it, the steps, and the answer computed apart from them."""
+
+    question: str
+    plan: str
+    steps: tuple[str, ...]
+    answer: Fraction
+
+
+def written(worked: Worked, dice: Dice) -> Sample | None:
+    """The sample in one of the two forms, when it holds."""
+    shown = str(worked.answer)
+    if dice.chance(0.6):
+        lines = [f"<REASON> {worked.plan}", *(f"<THINK> {step}" for step in worked.steps), f"<FINAL> {shown}"]
+    else:
+        lines = ["<scratchpad>", worked.plan, *worked.steps, "</scratchpad>", shown]
+    response = "\n".join(lines)
+    if not holds(response, worked.answer):
+        return None
+    return Sample(worked.question, response, "text", text_shape(f"{worked.question} {response}"))
+
+
+def maker(
+    work: Callable[[Dice], Worked],
+) -> Callable[[Dice], Generator[ExecutionRequest, Outcome, Sample | None]]:
+    """A maker around a function that works one question out."""
+
+    def make(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+        yield from ()
+        return written(work(dice), dice)
+
+    return make
+
+
+# --- expressions -----------------------------------------------------------------------------------------------------
+Tree = int | tuple[str, "Tree", "Tree"]
+
+
+def _tree(dice: Dice, n_leaves: int) -> Tree:
+    if n_leaves == 1:
+        return dice.between(1, 9) if dice.chance(0.3) else dice.between(2, 99)
+    left = dice.between(1, n_leaves - 1)
+    return (dice.pick("++--**/"), _tree(dice, left), _tree(dice, n_leaves - left))
+
+
+def _shown(tree: Tree) -> str:
+    if isinstance(tree, int):
+        return f"({tree})" if tree < 0 else str(tree)
+    return f"({_shown(tree[1])} {tree[0]} {_shown(tree[2])})"
+
+
+def _bare(tree: Tree) -> str:
+    text = _shown(tree)
+    return text[1:-1] if not isinstance(tree, int) else text
+
+
+def _reduced(tree: Tree) -> tuple[Tree, str]:
+    """The tree with its first innermost operation done, and that operation as an equation."""
+    if isinstance(tree, int):
+        raise ValueError("a number has no operation")
+    sign, left, right = tree
+    if isinstance(left, int) and isinstance(right, int):
+        value = int(value_of(f"{_shown(left)} {sign} {_shown(right)}"))
+        return value, f"{_shown(left)} {sign} {_shown(right)} = {value}"
+    if not isinstance(left, int):
+        new, step = _reduced(left)
+        return (sign, new, right), step
+    new, step = _reduced(right)
+    return (sign, left, new), step
+
+
+def _whole(tree: Tree, dice: Dice) -> Tree:
+    """The tree with every division that has a remainder, and every product that is too long, turned into another operation."""
+    if isinstance(tree, int):
+        return tree
+    sign, left, right = tree[0], _whole(tree[1], dice), _whole(tree[2], dice)
+    below, above = value_of(_shown(right)), value_of(_shown(left))
+    if sign == "/" and (below == 0 or (above / below).denominator > 1):
+        sign = dice.pick("+-")
+    if sign == "*" and abs(above * below) > 99_999:
+        sign = dice.pick("+-")
+    return (sign, left, right)
+
+
+def expression(dice: Dice) -> Worked:
+    """An expression of three to seven numbers, evaluated from the inside out."""
+    tree = _whole(_tree(dice, dice.pick((2, 3, 3, 4, 4, 5, 5, 6, 7))), dice)
+    asked, answer, steps = _bare(tree), value_of(_bare(tree)), []
+    brief = dice.chance(0.5)
+    while not isinstance(tree, int):
+        tree, step = _reduced(tree)
+        steps.append(step if brief or isinstance(tree, int) else f"{step}\nleft over: {_bare(tree)}")
+    opening = dice.pick(
+        ("Calculate {}.", "What is {}?", "Evaluate {} step by step.", "Work out {}.", "Find the value of {}.")
+    )
+    plan = dice.pick(
+        (
+            "Do the innermost brackets first.",
+            "Evaluate from the inside out.",
+            "One operation at a time, brackets first.",
+        )
+    )
+    return Worked(opening.format(asked), plan, tuple(steps), answer)
+
+
+# --- methods ---------------------------------------------------------------------------------------------------------
+def columns(dice: Dice) -> Worked:
+    """Addition or multiplication by place value."""
+    a, b = dice.between(112, 9899), dice.between(12, 98)
+    parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(a))) if digit != "0"][::-1]
+    steps = [" + ".join(map(str, parts)) + f" = {a}"]
+    steps += [f"{part} * {b} = {part * b}" for part in parts]
+    steps.append(" + ".join(str(part * b) for part in parts) + f" = {sum(part * b for part in parts)}")
+    question = dice.pick(
+        ("Multiply {} by {}.", "What is {} times {}?", "Compute {} * {} by place value.")
+    ).format(a, b)
+    return Worked(
+        question,
+        "Split the first number by place value and multiply each part.",
+        tuple(steps),
+        Fraction(a * b),
+    )
+
+
+def euclid(dice: Dice) -> Worked:
+    """Greatest common divisor, or least common multiple, by Euclid's algorithm."""
+    factor = dice.between(2, 24)
+    a, b = factor * dice.between(4, 60), factor * dice.between(2, 40)
+    first, second, steps = max(a, b), min(a, b), []
+    while second:
+        steps.append(f"{first} % {second} = {first % second}")
+        first, second = second, first % second
+    if dice.chance(0.4):
+        steps.append(f"{a} * {b} / {first} = {a * b // first}")
+        question = dice.pick(("Find the least common multiple of {} and {}.", "What is lcm({}, {})?"))
+        return Worked(
+            question.format(a, b),
+            f"Divide with remainder until 0 is left; then lcm = {a} * {b} / gcd, with gcd {first}.",
+            tuple(steps),
+            Fraction(math.lcm(a, b)),
+        )
+    question = dice.pick(("Find the greatest common divisor of {} and {}.", "What is gcd({}, {})?"))
+    return Worked(
+        question.format(a, b),
+        "Divide with remainder until nothing is left; the last divisor is the answer.",
+        tuple(steps),
+        Fraction(math.gcd(a, b)),
+    )
+
+
+def equation(dice: Dice) -> Worked:
+    """A linear equation, solved and put to the test."""
+    x, a, c = dice.between(-15, 30), dice.between(2, 15), dice.between(0, 9)
+    b, name = dice.between(-40, 60), dice.pick("xyznkt")
+    c = 0 if c == a else c
+    right = a * x + b - c * x
+    left = f"{a}{name} {'+' if b >= 0 else '-'} {abs(b)}"
+    other = f"{c}{name} {'+' if right >= 0 else '-'} {abs(right)}" if c else str(right)
+    steps = [f"subtract on both sides: {right} - ({b}) = {right - b}"]
+    if c:
+        steps.append(f"collect the unknown: {a} - {c} = {a - c}")
+    steps.append(f"divide: {right - b} / ({a - c}) = {x}")
+    steps.append(f"test: {a} * ({x}) + ({b}) = {a * x + b} = {c} * ({x}) + ({right})")
+    question = dice.pick(("Solve {} = {} for {}.", "Which value makes {} = {} true? Find {}.")).format(
+        left, other, name
+    )
+    return Worked(
+        question,
+        f"Bring numbers to one side and {name} to the other, then divide.",
+        tuple(steps),
+        Fraction(right - b, a - c),
+    )
+
+
+def fractions(dice: Dice) -> Worked:
+    """A sum, difference or product of two fractions, in lowest terms."""
+    b, d = dice.between(2, 15), dice.between(2, 15)
+    a, c, sign = dice.between(1, 2 * b), dice.between(1, 2 * d), dice.pick("+-*")
+    answer = value_of(f"{a} / {b} {sign} {c} / {d}")
+    if sign == "*":
+        steps = [f"{a} * {c} = {a * c}", f"{b} * {d} = {b * d}", f"{a * c} / {b * d} = {answer}"]
+    else:
+        common = math.lcm(b, d)
+        p, q = a * common // b, c * common // d
+        top = int(value_of(f"{p} {sign} {q}"))
+        steps = [
+            f"{a} / {b} = {p} / {common}",
+            f"{c} / {d} = {q} / {common}",
+            f"{p} {sign} {q} = {top}",
+            f"{top} / {common} = {answer}",
+        ]
+    question = dice.pick(
+        (
+            "Compute {}/{} {} {}/{} in lowest terms.",
+            "What is {}/{} {} {}/{}, as a fraction or a whole number?",
+        )
+    )
+    plan = (
+        "Multiply tops and bottoms, then shorten."
+        if sign == "*"
+        else "Bring both to a common denominator, then shorten."
+    )
+    return Worked(question.format(a, b, sign, c, d), plan, tuple(steps), answer)
+
+
+def divisible(dice: Dice) -> Worked:
+    """A remainder by a proof-like decomposition: a number split into a multiple and a rest."""
+    d, n = dice.between(3, 29), dice.between(150, 9999)
+    blocks, rest, steps = [], n, []
+    while rest >= d:
+        block = d * 10 ** (len(str(rest // d)) - 1) * int(str(rest // d)[0])
+        steps.append(f"{rest} - {block} = {rest - block}")
+        blocks.append(block)
+        rest -= block
+    steps.append(" + ".join(map(str, [*blocks, rest])) + f" = {n}")
+    question = dice.pick(
+        ("What is the remainder of {} divided by {}?", "Find {} modulo {} and show why.")
+    ).format(n, d)
+    return Worked(
+        question,
+        f"Take away multiples of {d} until less than {d} is left: they do not change the remainder.",
+        tuple(steps),
+        Fraction(n % d),
+    )
+
+
+def series(dice: Dice) -> Worked:
+    """The next term, or the sum, of an arithmetic or geometric sequence."""
+    start, n = dice.between(1, 30), dice.between(4, 7)
+    if dice.chance(0.4):
+        ratio = dice.between(2, 4)
+        terms = [start * ratio**i for i in range(n)]
+        steps = [f"{b} / {a} = {ratio}" for a, b in pairwise(terms)][: n - 2]
+        steps.append(f"{terms[-1]} * {ratio} = {terms[-1] * ratio}")
+        answer = Fraction(start * ratio**n)
+    else:
+        step = dice.between(-12, 25) or 3
+        terms = [start + step * i for i in range(n)]
+        steps = [f"{b} - ({a}) = {step}" for a, b in pairwise(terms)][: n - 2]
+        steps.append(f"{terms[-1]} + ({step}) = {terms[-1] + step}")
+        answer = Fraction(start + step * n)
+    question = dice.pick(
+        ("What comes next: {}?", "Continue the sequence {}.", "Find the next term of {}.")
+    ).format(", ".join(map(str, terms)))
+    return Worked(
+        question, "Compare neighbours to find the rule, then apply it once more.", tuple(steps), answer
+    )
+
+
+METHODS = (columns, euclid, equation, fractions, divisible, series)
+
+
+def method(dice: Dice) -> Worked:
+    """One of the methods."""
+    return dice.pick(METHODS)(dice)

@@ -1,0 +1,61 @@
+"""Finished blocks of attempts, kept beside the file that is being written: a run that was killed goes on behind them.
+
+A block depends on the generators' version, the interpreter, the generator's name, the seed and the numbers of its attempts alone;
+all of them are in its file's name, so leftovers of another order are never taken. A file begins with the digest of the rest; one
+that was cut off or altered is made again. No fsync: what a machine that stops loses is made again, too. Memory: one block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from sevenfold.core.errors import storage
+from sevenfold.core.hashing import canonical_json, digest, sha256
+from sevenfold.synthetic.sample import Attempts, Sample
+from sevenfold.synthetic.table import made_with
+
+
+def directory_of(file: Path) -> Path:
+    """Where the blocks of a file of samples are kept until it is whole."""
+    return file.with_name(f"{file.name}.blocks")
+
+
+def path_of(directory: Path, name: str, seed: int, numbers: range) -> Path:
+    """The file of a block: these attempts of a generator."""
+    return directory / digest("sevenfold/synthetic-block/1", made_with(), name, str(seed), repr(numbers))[:32]
+
+
+def load(file: Path) -> Attempts | None:
+    """The block that a file holds; None when there is none, or it is not whole."""
+    try:
+        seal, _, body = file.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    if seal.decode("ascii", "replace") != sha256(body).hex():
+        return None
+    return [None if fields is None else Sample(*fields) for fields in json.loads(body)]
+
+
+def save(file: Path, attempts: Attempts) -> None:
+    """Keep a block. Raises StorageError."""
+    fields = [one and [one.instruction, one.response, one.language, one.shape] for one in attempts]
+    body = canonical_json(fields)
+    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    with storage(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(sha256(body).hex().encode() + b"\n" + body)
+            beside.replace(file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def forget(directory: Path) -> None:
+    """Remove the blocks of a file that is whole."""
+    shutil.rmtree(directory, ignore_errors=True)

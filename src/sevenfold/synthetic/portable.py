@@ -1,0 +1,253 @@
+"""The same tasks in JavaScript, C, Rust and Bash, kept when the language's grammar reads them without an error (tree-sitter).
+
+Values are integers of at least 0, where `%`, `/` and comparison mean the same everywhere. Each language is a table of writings with holes:
+`{t}` the test, `{c}` the change, `{x}` the value, `{v}` the list, `{f}` the function. Rust comes with its reasoning as comments (D3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+
+from sevenfold.sandbox.request import ExecutionRequest, Outcome
+from sevenfold.synthetic.parts import CHANGES, TESTS, part
+from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.sample import Maker, Sample, fenced
+from sevenfold.synthetic.variety import code_shape, parses
+from sevenfold.synthetic.words import TOPICS
+
+_TESTS = tuple(row for row in TESTS["int"] if row.portable)
+_CHANGES = tuple(row for row in CHANGES["int"] if row.portable)
+SPOKEN = {"javascript": "JavaScript", "c": "C", "rust": "Rust", "bash": "Bash"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What is returned, in words, and its start, update and method in the languages that have one of their own."""
+
+    words: str
+    start: str
+    update: str
+    javascript: str
+    rust: str
+
+
+FOLDS = {
+    "sum": Fold("their sum", "0", "{acc} += {n};", ".reduce((sum, n) => sum + n, 0)", ".sum()"),
+    "count": Fold("how many there are", "0", "{acc} += 1;", ".length", ".count() as i64"),
+    "max": Fold("the largest, or 0 if there is none", "0", "if ({n} > {acc}) { {acc} = {n}; }", ".reduce((m, n) => Math.max(m, n), 0)", ".max().unwrap_or(0)"),
+    "squares": Fold("the sum of their squares", "0", "{acc} += {n} * {n};", ".reduce((sum, n) => sum + n * n, 0)", ".map(|n| n * n).sum()"),
+    "xor": Fold("the exclusive or of them all", "0", "{acc} ^= {n};", ".reduce((bits, n) => bits ^ n, 0)", ".fold(0, |bits, n| bits ^ n)"),
+    "mod": Fold("their product modulo 97", "1", "{acc} = {acc} * {n} % 97;", ".reduce((p, n) => (p * n) % 97, 1)", ".fold(1, |p, n| p * n % 97)"),
+}  # fmt: skip
+
+# Writings with a loop: {u} is the fold's update.
+WRITINGS: Mapping[str, Mapping[str, str]] = {
+    "javascript": {
+        "method": "function {f}({v}) {\n  return {v}\n    .filter(({x}) => {t})\n    .map(({x}) => {c}){m};\n}",
+        "arrow": "const {f} = ({v}) =>\n  {v}.filter(({x}) => {t}).map(({x}) => {c}){m};",
+        "of": "function {f}({v}) {\n  let {acc} = {s};\n  for (const {x} of {v}) {\n    if ({t}) {\n      const {n} = {c};\n      {u}\n    }\n  }\n  return {acc};\n}",
+        "continue": "function {f}({v}) {\n  let {acc} = {s};\n  for (const {x} of {v}) {\n    if (!({t})) continue;\n    const {n} = {c};\n    {u}\n  }\n  return {acc};\n}",
+        "index": "function {f}({v}) {\n  let {acc} = {s};\n  for (let i = 0; i < {v}.length; i += 1) {\n    const {x} = {v}[i];\n    if ({t}) {\n      const {n} = {c};\n      {u}\n    }\n  }\n  return {acc};\n}",
+        "each": "export function {f}({v}) {\n  let {acc} = {s};\n  {v}.forEach(({x}) => {\n    if ({t}) {\n      const {n} = {c};\n      {u}\n    }\n  });\n  return {acc};\n}",
+    },
+    "c": {
+        "for": "long {f}(const long *{v}, int count) {\n    long {acc} = {s};\n    for (int i = 0; i < count; i++) {\n        long {x} = {v}[i];\n        if ({t}) {\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
+        "continue": "long {f}(const long *{v}, int count) {\n    long {acc} = {s};\n    for (int i = 0; i < count; i++) {\n        long {x} = {v}[i];\n        if (!({t})) {\n            continue;\n        }\n        long {n} = {c};\n        {u}\n    }\n    return {acc};\n}",
+        "while": "#include <stddef.h>\n\nlong {f}(const long *{v}, size_t count) {\n    long {acc} = {s};\n    size_t i = 0;\n    while (i < count) {\n        long {x} = {v}[i++];\n        if ({t}) {\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
+        "helper": "static int accepts(long {x}) {\n    return {t};\n}\n\nlong {f}(const long *{v}, int count) {\n    long {acc} = {s};\n    for (int i = 0; i < count; i++) {\n        if (accepts({v}[i])) {\n            long {x} = {v}[i];\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
+        "pointer": "long {f}(const long *{v}, int count) {\n    const long *end = {v} + count;\n    long {acc} = {s};\n    for (const long *p = {v}; p < end; p++) {\n        long {x} = *p;\n        if ({t}) {\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
+    },
+    "rust": {
+        "iterator": "pub fn {f}({v}: &[i64]) -> i64 {\n    {v}\n        .iter()\n        .copied()\n        .filter(|&{x}| {t})\n        .map(|{x}| {c})\n        {m}\n}",
+        "staged": "pub fn {f}({v}: &[i64]) -> i64 {\n    let kept: Vec<i64> = {v}.iter().copied().filter(|&{x}| {t}).collect();\n    let changed = kept.into_iter().map(|{x}| {c});\n    changed{m}\n}",
+        "for": "pub fn {f}({v}: &[i64]) -> i64 {\n    let mut {acc} = {s};\n    for &{x} in {v} {\n        if {t} {\n            let {n} = {c};\n            {u}\n        }\n    }\n    {acc}\n}",
+        "continue": "pub fn {f}({v}: &[i64]) -> i64 {\n    let mut {acc}: i64 = {s};\n    for &{x} in {v}.iter() {\n        if !({t}) {\n            continue;\n        }\n        let {n} = {c};\n        {u}\n    }\n    {acc}\n}",
+        "generic": "pub fn {f}<I>({v}: I) -> i64\nwhere\n    I: IntoIterator<Item = i64>,\n{\n    {v}\n        .into_iter()\n        .filter(|&{x}| {t})\n        .map(|{x}| {c})\n        {m}\n}",
+        "closure": "pub fn {f}({v}: &[i64]) -> i64 {\n    let accepts = |{x}: i64| {t};\n    let change = |{x}: i64| {c};\n    {v}.iter().copied().filter(|&n| accepts(n)).map(change){m}\n}",
+    },
+    "bash": {
+        "for": '{f}() {\n  local {acc}={s} {x} {n}\n  for {x} in "$@"; do\n    if (( {t} )); then\n      (( {n} = {c} ))\n      {u}\n    fi\n  done\n  echo "${acc}"\n}',
+        "continue": '{f}() {\n  local {acc}={s} {x} {n}\n  for {x} in "$@"; do\n    (( {t} )) || continue\n    {n}=$(( {c} ))\n    {u}\n  done\n  printf \'%d\\n\' "${acc}"\n}',
+        "while": '{f}() {\n  local {acc}={s} {x} {n}\n  while (( $# > 0 )); do\n    {x}=$1\n    shift\n    if (( {t} )); then\n      {n}=$(( {c} ))\n      {u}\n    fi\n  done\n  echo "${acc}"\n}',
+        "script": '#!/usr/bin/env bash\nset -euo pipefail\n\n{acc}={s}\nwhile read -r {x}; do\n  if (( {t} )); then\n    (( {n} = {c} )) || true\n    {u}\n  fi\ndone\necho "${acc}"',
+    },
+}  # fmt: skip
+_BASH_UPDATES = {
+    "sum": "(( {acc} += {n} )) || true", "count": "(( {acc} += 1 ))", "max": "if (( {n} > {acc} )); then {acc}=${n}; fi",
+    "squares": "{acc}=$(( {acc} + {n} * {n} ))", "xor": "{acc}=$(( {acc} ^ {n} ))", "mod": "{acc}=$(( {acc} * {n} % 97 ))",
+}  # fmt: skip
+_MISTAKES = (
+    (" += ", " = ", "the result is overwritten instead of growing"),
+    (" === ", " !== ", "the condition is inverted"),
+    (" == ", " != ", "the condition is inverted"),
+    (" > ", " < ", "the comparison points the wrong way"),
+    (" <= ", " < ", "the boundary value is left out"),
+    (" >= ", " > ", "the boundary value is left out"),
+    (" && ", " || ", "one condition is enough, although both are needed"),
+    (" || ", " && ", "both conditions are demanded, although one is enough"),
+    (" % ", " / ", "it divides where it has to take the remainder"),
+    (" * ", " + ", "it adds where it has to multiply"),
+    ("i = 0", "i = 1", "the first value is skipped"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task in one language, with the steps in words."""
+
+    name: str
+    many: str
+    source: str
+    writing: str
+    steps: tuple[str, ...]
+    final: str
+
+
+def _task(dice: Dice, language: str) -> Task:
+    topic = TOPICS[dice.pick(tuple(TOPICS))]
+    one, many = dice.pick(topic.numbers)
+    key, acc = dice.pick(tuple(FOLDS)), dice.pick(("result", "answer", "outcome", "acc", "state"))
+    tests = [part(dice, _TESTS) for _ in range(dice.pick((1, 1, 2, 2, 3)))]
+    changes = [part(dice, _CHANGES) for _ in range(dice.pick((1, 1, 2)))]
+    joins = [dice.pick(("and", "or")) for _ in tests[1:]]
+    test, words = tests[0].of("{x}"), tests[0].words
+    for join, other in zip(joins, tests[1:], strict=True):
+        # Each earlier condition in brackets, so that the words and the code group alike.
+        test = f"({test}) {'&&' if join == 'and' else '||'} ({other.of('{x}')})"
+        words = f"{words}, {join} it {other.words}"
+    change = changes[0].of("{x}")
+    for other in changes[1:]:
+        change = other.of(f"({change})")
+    if language == "javascript":
+        test = re.sub(r"([!=])=", r"\1==", test)
+        test = test.replace("<==", "<=").replace(">==", ">=")
+    writing = dice.pick(tuple(WRITINGS[language]))
+    fold, name = FOLDS[key], _named(f"{key}_of_{many}" if dice.chance(0.5) else f"{many}_{key}", language)
+    update = _BASH_UPDATES[key] if language == "bash" else fold.update
+    method = fold.rust if language == "rust" else fold.javascript
+    if language == "rust":
+        update = re.sub(r"if \((.*?)\) ", r"if \1 ", update)
+    holes = {
+        "u": update, "t": test, "c": change, "m": method, "s": fold.start,
+        "f": name, "v": many, "acc": acc, "n": "value", "x": _named(one, language),
+    }  # fmt: skip
+    source = WRITINGS[language][writing]
+    for hole, text in holes.items():
+        source = source.replace(f"{{{hole}}}", text)
+    steps = (f"keep each value that {words}", *(change.words for change in changes))
+    return Task(name, many, source + "\n", writing, steps, fold.words)
+
+
+def _named(name: str, language: str) -> str:
+    """Spelling of a name: camel case in JavaScript."""
+    if language != "javascript":
+        return name
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)
+
+
+def _asked(task: Task, language: str, dice: Dice) -> str:
+    what = "arguments" if language == "bash" else f"`{task.many}`"
+    if task.writing == "script":
+        subject = "Write a Bash script. It reads integers of at least 0, one a line."
+    else:
+        subject = dice.pick(
+            (
+                f"Write a {SPOKEN[language]} function `{task.name}`. Its input, {what}, holds integers of at least 0.",
+                f"Implement `{task.name}` in {SPOKEN[language]} for a list of non-negative integers ({what}).",
+                f"In {SPOKEN[language]}, define `{task.name}` over non-negative integers, {what}.",
+            )
+        )
+    end = "Print" if language == "bash" else "Return"
+    return f"{subject} {'; then '.join(task.steps).capitalize()}. {end} {task.final}."
+
+
+def writing(language: str) -> Maker:
+    """Maker of functions in a language."""
+
+    def make(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+        task = _task(dice, language)
+        yield from ()
+        if not parses(task.source, language):
+            return None
+        return Sample(
+            _asked(task, language, dice),
+            fenced(task.source, language),
+            language,
+            code_shape(task.source, language),
+        )
+
+    return make
+
+
+def repairing(language: str) -> Maker:
+    """Maker of repairs in a language: a mistake, what it is, and the corrected function."""
+
+    def make(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+        task = _task(dice, language)
+        yield from ()
+        known = [mistake for mistake in _MISTAKES if task.source.count(mistake[0]) == 1]
+        if not known:
+            return None
+        right, wrong, why = dice.pick(known)
+        bug = task.source.replace(right, wrong)
+        if not (parses(task.source, language) and parses(bug, language)):
+            return None
+        line = next(
+            now.strip()
+            for now, was in zip(bug.splitlines(), task.source.splitlines(), strict=True)
+            if now != was
+        )
+        opening = dice.pick(
+            ("Find and repair the bug.", "This code gives wrong results. Correct it.", "Fix this function.")
+        )
+        instruction = f"{opening} Task: {_asked(task, language, dice)}\n\n{fenced(bug, language)}"
+        response = f"In `{line}`, {why}.\n\n{fenced(task.source, language)}"
+        return Sample(instruction, response, language, f"{right}{code_shape(bug, language)}")
+
+    return make
+
+
+def rust_reasoning(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Rust with its chain of thought as comments before and beside the code (D3)."""
+    task = _task(dice, "rust")
+    yield from ()
+    empty = {"1": "one, the empty product", "0": "zero"}[("1" if "product" in task.final else "0")]
+    thoughts = [
+        f"The input is a borrowed sequence of {task.many}; nothing is changed in place.",
+        *(f"Step {i}: {step}." for i, step in enumerate(task.steps, 1)),
+        f"The result is {task.final}; an empty input gives {empty}.",
+    ]
+    heading = dice.pick(("// Reasoning:", "// Plan:", "// How it works:", "/// Reasoning."))
+    mark = heading[: heading.index(" ")]
+    bullet = dice.pick(("- ", "* ", ""))
+    comments = "\n".join([heading, *(f"{mark} {bullet}{thought}" for thought in thoughts)])
+    source = f"{comments}\n{task.source}"
+    if dice.chance(0.5):
+        lines = source.split("\n")
+        source = "\n".join(
+            f"{line} // {dice.pick(('only these count', 'the condition'))}"
+            if ".filter(" in line
+            and "collect" not in line
+            and not line.endswith("{m}")
+            and ".map(" not in line
+            else line
+            for line in lines
+        )
+    if not parses(source, "rust"):
+        return None
+    closing = dice.pick(
+        (
+            "Reason in comments first.",
+            "Explain each step in comments.",
+            "Put your reasoning into comments before the code.",
+        )
+    )
+    return Sample(
+        f"{_asked(task, 'rust', dice)} {closing}",
+        fenced(source, "rust"),
+        "rust",
+        f"{bullet}{mark}{code_shape(source, 'rust')}",
+    )

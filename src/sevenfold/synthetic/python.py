@@ -1,0 +1,292 @@
+"""Python tasks of A6: functions, unit tests, explanations of bugs, repairs as diffs, refactorings. Every sample is executed.
+
+A function is kept when two independent renderings agree on all inputs and tell the inputs apart; a test module when the function
+passes it and a bug does not; a bug when an input shows it; a repair when the patched text gives the right results; a refactoring
+when old and new agree.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from sevenfold.sandbox.request import ExecutionRequest, Outcome
+from sevenfold.synthetic.algorithms import ALGORITHMS
+from sevenfold.synthetic.mutate import Bug, bugs
+from sevenfold.synthetic.programs import Style, in_words, inputs, program, render, styles
+from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.sample import Sample, failed, fenced
+from sevenfold.synthetic.variety import code_shape
+
+_CHECK_ALL = """
+
+def check_all():
+    for name, value in list(globals().items()):
+        if name.startswith("test_"):
+            value()
+    return "passed"
+"""
+MIN_DIFFERENT = 3  # results that a task must have, so that its tests say something
+N_CANDIDATES = 3
+ALGORITHM_SHARE = 0.12
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A function in two ways of writing, and what its calls give."""
+
+    name: str
+    words: str
+    source: str
+    other: str
+    other_style: str
+    calls: tuple[str, ...]
+    results: tuple[str, ...] = ()
+
+    def call(self, index: int) -> str:
+        """A call as it is written in a test."""
+        return f"{self.name}({self.calls[index][1:-1].rstrip(',')})"
+
+
+def _drawn(dice: Dice) -> Task:
+    if dice.chance(ALGORITHM_SHARE):
+        return _algorithm(dice)
+    made = program(dice)
+    words, (first, second) = in_words(made, dice), dice.some(styles(made), 2)
+    hints = dice.chance(0.4)
+    sources = (render(made, style, hints=hints) for style in (first, second))
+    return Task(made.name, words, *sources, second, inputs(made, dice))
+
+
+def _algorithm(dice: Dice) -> Task:
+    chosen = dice.pick(ALGORITHMS)
+    k = dice.between(*chosen.k)
+    name = dice.pick(("", "", "find_", "get_", "my_", "compute_")) + chosen.name
+    first, second = (way.replace("{f}", name).replace("{k}", str(k)) for way in dice.some(chosen.ways, 2))
+    opening = dice.pick(
+        ("Write a Python function `{}` that", "Implement `{}` in Python: it", "Define a function `{}` which")
+    )
+    words = f"{opening.format(name)} {chosen.words.replace('{k}', str(k))}."
+    return Task(name, words, first, second, "other", tuple(chosen.inputs(dice) for _ in range(8)))
+
+
+def _solved(dice: Dice) -> Generator[ExecutionRequest, Outcome, Task | None]:
+    """A task whose two ways agree, with its results; None when they do not, or tell too little."""
+    task = _drawn(dice)
+    outcome = yield ExecutionRequest({"source": task.source, "other": task.other}, task.name, task.calls)
+    results = outcome["source"]
+    if failed(results) or results != outcome["other"] or len(set(results)) < MIN_DIFFERENT:
+        return None
+    return Task(task.name, task.words, task.source, task.other, task.other_style, task.calls, tuple(results))
+
+
+def _buggy(dice: Dice) -> Generator[ExecutionRequest, Outcome, tuple[Task, Bug, int, str] | None]:
+    """A task, a bug in it, the first input that shows the bug, and what the bug gives there."""
+    task = yield from _solved(dice)
+    if task is None or "while" in task.source:  # a bug there may loop for ever
+        return None
+    known = bugs(task.source)
+    if not known:
+        return None
+    candidates = dice.some(known, min(N_CANDIDATES, len(known)))
+    outcome = yield ExecutionRequest(
+        {str(i): bug.source for i, bug in enumerate(candidates)}, task.name, task.calls
+    )
+    for i, bug in enumerate(candidates):
+        for index, (right, wrong) in enumerate(zip(task.results, outcome[str(i)], strict=True)):
+            if wrong not in (right, "!SyntaxError", "!OutOfTime", "!Lost", "!TooLong"):
+                return task, bug, index, wrong
+    return None
+
+
+def function(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Function writing."""
+    task = yield from _solved(dice)
+    if task is None:
+        return None
+    instruction, index = task.words, dice.below(len(task.calls))
+    if dice.chance(0.5):
+        instruction += f" For example, `{task.call(index)}` returns `{task.results[index]}`."
+    response = fenced(task.source, "python")
+    if dice.chance(0.3):
+        response += f"\n\nCheck: `{task.call(index)}` gives `{task.results[index]}`."
+    return Sample(instruction, response, "python", code_shape(task.source, "python"))
+
+
+def unit_tests(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Unit-test generation; the tests must pass on the function and fail on a bug."""
+    task = yield from _solved(dice)
+    if task is None:
+        return None
+    chosen = dice.some(range(len(task.calls)), dice.between(3, 5))
+    style = dice.pick(("functions", "one", "table"))
+    tests = _test_module(task, sorted(chosen), style)
+    known = [] if "while" in task.source else bugs(task.source)
+    broken = {str(i): bug.source for i, bug in enumerate(dice.some(known, min(N_CANDIDATES, len(known))))}
+    check = f"\n\n{tests}\n{_CHECK_ALL}"
+    outcome = yield ExecutionRequest(
+        {key: source + check for key, source in {**broken, "right": task.source}.items()},
+        "check_all",
+        ("()",),
+    )
+    if outcome["right"] != ["'passed'"] or (broken and all(outcome[key] == ["'passed'"] for key in broken)):
+        return None
+    opening = dice.pick(
+        (
+            "Write unit tests for this function.",
+            "Add tests for the function below.",
+            "Test this code with plain asserts.",
+        )
+    )
+    instruction = f"{opening}\n\n{fenced(task.source, 'python')}"
+    return Sample(
+        instruction,
+        fenced(tests, "python"),
+        "python",
+        f"{style}{len(chosen)} {code_shape(task.source, 'python')}",
+    )
+
+
+def _test_module(task: Task, chosen: list[int], style: str) -> str:
+    cases = [(task.call(index), task.results[index]) for index in chosen]
+    if style == "one":
+        return "\n".join(
+            [f"def test_{task.name}():", *(f"    assert {call} == {result}" for call, result in cases)]
+        )
+    if style == "table":
+        rows = [f"    ({task.calls[index]}, {task.results[index]})," for index in chosen]
+        loop = [
+            f"def test_{task.name}():",
+            "    for arguments, expected in CASES:",
+            f"        assert {task.name}(*arguments) == expected",
+        ]
+        return "\n".join(["CASES = [", *rows, "]", "", "", *loop])
+    functions = [
+        f"def test_{task.name}_{i}():\n    assert {call} == {result}"
+        for i, (call, result) in enumerate(cases, 1)
+    ]
+    return "\n\n\n".join(functions)
+
+
+def explanation(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Bug explanation: where, what, an input that shows it, and the corrected function."""
+    found = yield from _buggy(dice)
+    if found is None:
+        return None
+    task, bug, index, wrong = found
+    opening = dice.pick(
+        (
+            "This function has a bug. Find and explain it.",
+            "What is wrong with this code?",
+            "Explain the bug in this function.",
+        )
+    )
+    instruction = f"{opening} Task: {task.words}\n\n{fenced(bug.source, 'python')}"
+    response = (
+        f"Line {bug.line}, `{bug.now.strip()}`: {bug.why}. {_evidence(task, index, wrong, dice)}"
+        f" The line should be `{bug.was.strip()}`.\n\n{fenced(task.source, 'python')}"
+    )
+    return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
+
+
+def _evidence(task: Task, index: int, wrong: str, dice: Dice) -> str:
+    gives = f"raises {wrong[1:]}" if wrong.startswith("!") else f"returns `{wrong}`"
+    return dice.pick(
+        (
+            f"For example, `{task.call(index)}` {gives}, but the right result is `{task.results[index]}`.",
+            f"`{task.call(index)}` shows it: it {gives} instead of `{task.results[index]}`.",
+        )
+    )
+
+
+def repair(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Repair as a unified diff; the diff is applied to the buggy text, and the result executed."""
+    found = yield from _buggy(dice)
+    if found is None:
+        return None
+    task, bug, index, wrong = found
+    diff = unified(bug.source, task.source)
+    patched = apply(bug.source, diff)
+    outcome = yield ExecutionRequest({"patched": patched}, task.name, task.calls)
+    if tuple(outcome["patched"]) != task.results:
+        return None
+    gives = f"raises {wrong[1:]}" if wrong.startswith("!") else f"returns {wrong}"
+    complaint = f"`{task.call(index)}` {gives}, expected {task.results[index]}."
+    opening = dice.pick(
+        (
+            "Repair this function; answer with a diff.",
+            "A test fails. Give a patch.",
+            "Fix the bug and show the unified diff.",
+        )
+    )
+    instruction = f"{opening} {complaint}\n\n{fenced(bug.source, 'python')}"
+    response = fenced(diff, "diff")
+    if dice.chance(0.5):
+        response += f"\n\nBefore, {bug.why}."
+    return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
+
+
+def unified(old: str, new: str) -> str:
+    """A unified diff of two sources, with one line of context."""
+    return "".join(
+        difflib.unified_diff(
+            old.splitlines(True), new.splitlines(True), "a/solution.py", "b/solution.py", n=1
+        )
+    )
+
+
+def apply(old: str, diff: str) -> str:
+    """`old` with a unified diff applied; ValueError when a line of context or of the old text is not there."""
+    lines, result, at = old.splitlines(True), [], 0
+    for line in diff.splitlines(True)[2:]:
+        if line.startswith("@@"):
+            start = int(line.split()[1][1:].split(",")[0]) - 1
+            result += lines[at:start]
+            at = start
+            continue
+        if line[0] in " -":
+            if lines[at] != line[1:]:
+                raise ValueError(f"{line!r} is not line {at + 1}")
+            at += 1
+        if line[0] in " +":
+            result.append(line[1:])
+    return "".join([*result, *lines[at:]])
+
+
+_TARGETS: dict[Style | str, tuple[str, ...]] = {
+    "stages": (
+        "Refactor it so that each step is one comprehension with a name.",
+        "Rewrite it in clear stages, one line each.",
+    ),
+    "chain": (
+        "Make it shorter: one expression.",
+        "Refactor it into a single return statement if that stays readable.",
+    ),
+    "loops": (
+        "Rewrite it with plain loops only.",
+        "Refactor it without comprehensions, so that each step can be stepped through.",
+    ),
+    "fused": ("Refactor it to pass over the data once.", "Use a single loop with early `continue`."),
+    "functions": ("Rewrite it with `map` and `filter`.", "Refactor it in a functional style."),
+    "generator": (
+        "Refactor it so that a generator yields the accepted values.",
+        "Use an inner generator function.",
+    ),
+    "other": (
+        "Rewrite it in another way that gives the same results.",
+        "Refactor it; the behaviour must not change.",
+    ),
+}
+
+
+def refactoring(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Refactoring to another style, with equal results."""
+    task = yield from _solved(dice)
+    if task is None or task.source == task.other:
+        return None
+    wish = dice.pick(_TARGETS[task.other_style])
+    closing = dice.pick(("", " It must return the same results."))
+    instruction = f"{wish}{closing}\n\n{fenced(task.source, 'python')}"
+    shape = f"{code_shape(task.source, 'python')} {code_shape(task.other, 'python')}"
+    return Sample(instruction, fenced(task.other, "python"), "python", shape)

@@ -1,0 +1,45 @@
+"""One sample of the curriculum: an instruction, a response, and what is known of it (A6).
+
+A maker is a coroutine. It yields an `ExecutionRequest` whenever programs have to be executed and
+receives what they returned. It ends with a `Sample`, or with None when a check does not hold. So the
+text of a sample may quote results, and no sample is kept unexecuted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from sevenfold.sandbox.request import ERROR_MARK, ExecutionRequest, Outcome
+from sevenfold.synthetic.rng import Dice
+
+INSTRUCTION, RESPONSE = "### Instruction:", "### Response:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`shape`: what makes it another task than its neighbour, names and constants left out (`variety.skeleton` of it)."""
+
+    instruction: str
+    response: str
+    language: str
+    shape: str
+
+    @property
+    def text(self) -> str:
+        """The document: both parts under their headings."""
+        return f"{INSTRUCTION}\n{self.instruction}\n\n{RESPONSE}\n{self.response}\n"
+
+
+Attempts = list[Sample | None]  # of one block; None: a check did not hold
+Maker = Callable[[Dice], Generator[ExecutionRequest, Outcome, Sample | None]]
+
+
+def fenced(code: str, language: str) -> str:
+    """Code as a fenced block."""
+    return f"```{language}\n{code.rstrip()}\n```"
+
+
+def failed(results: list[str]) -> bool:
+    """Whether any call raised, ran out of time or memory, or never answered."""
+    return any(result.startswith(ERROR_MARK) for result in results)

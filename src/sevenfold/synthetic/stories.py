@@ -1,0 +1,134 @@
+"""Word problems: a chain of two to six events that change a quantity, each a sentence of the story and a step of the calculation.
+
+Events, people, places, things and numbers are drawn apart, so the shape of a story (its chain of events and their wording) varies, not
+only its numbers. The quantity stays a whole number of at least 0: one that would break that is drawn again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sevenfold.synthetic.arithmetic import Worked
+from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.words import CONTAINERS, PEOPLE, PLACES, TOPICS
+
+MAX_QUANTITY = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Who, with whom, where, and what is counted."""
+
+    who: str
+    friend: str
+    place: str
+    thing: str
+    things: str
+    box: str
+    boxes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change: sentences with holes, and the new quantity as a formula over {q}, {a} and {b}."""
+
+    sentences: tuple[str, ...]
+    formula: str
+    a: tuple[int, int]
+    b: tuple[int, int] = (0, 0)
+
+
+EVENTS: tuple[Event, ...] = (
+    Event(("{who} buys {a} more {things}.", "Then {who} gets {a} {things} from the {place}.", "{friend} gives {who} {a} {things}.", "{a} more {things} arrive."), "{q} + {a}", (2, 60)),
+    Event(("{who} gives {a} {things} to {friend}.", "{a} {things} are lost.", "{who} sells {a} {things} at the {place}.", "{friend} borrows {a} {things}."), "{q} - {a}", (2, 40)),
+    Event(("{who} buys {a} {boxes} with {b} {things} each.", "{a} {boxes} of {b} {things} are delivered.", "At the {place}, {who} finds {a} {boxes} with {b} {things} in each."), "{q} + {a} * {b}", (2, 9), (3, 12)),
+    Event(("{who} uses {b} {things} on each of {a} days.", "For {a} days, {b} {things} a day are used up.", "{who} gives {a} friends {b} {things} each."), "{q} - {a} * {b}", (2, 6), (1, 9)),
+    Event(("The number of {things} then doubles.", "{who} works until there are twice as many {things}."), "{q} * 2", (0, 0)),
+    Event(("In the end there are {a} times as many {things}.", "{who} makes {a} times as many {things} out of them."), "{q} * {a}", (3, 5)),
+    Event(("Half of the {things} are given away.", "{who} gives half of the {things} to {friend}.", "{who} sells half of them."), "{q} / 2", (0, 0)),
+    Event(("{who} shares the {things} equally among {a} people and keeps one share.", "The {things} are put into {a} equal piles; {who} takes one pile.", "{a} friends divide the {things} equally, {who} is one of them."), "{q} / {a}", (3, 8)),
+    Event(("One {a}th of the {things} break.", "{who} throws away one {a}th of the {things}."), "{q} - {q} / {a}", (4, 10)),
+    Event(("{a} percent of the {things} are sold.", "{who} gives {a} percent of the {things} to {friend}."), "{q} - {q} * {a} / 100", (1, 19)),
+    Event(("The {place} adds {a} percent more {things}.", "The number of {things} grows by {a} percent."), "{q} + {q} * {a} / 100", (1, 19)),
+    Event(("{who} trades {a} {things} for {b} others.", "{a} of the {things} are exchanged for {b} new ones."), "{q} - {a} + {b}", (2, 9), (3, 19)),
+)  # fmt: skip
+_STARTS = (
+    ("{who} has {q} {things}.", "{q}", (4, 90)),
+    ("There are {q} {things} at the {place}.", "{q}", (10, 150)),
+    ("{who} starts with {q} {things}.", "{q}", (5, 99)),
+    ("At the {place}, {who} counts {q} {things}.", "{q}", (6, 120)),
+    ("{friend} and {who} own {q} {things} together.", "{q}", (8, 80)),
+)
+_QUESTIONS: tuple[str, ...] = (
+    "How many {things} are there now?", "How many {things} does {who} have in the end?", "How many {things} are left?",
+    "What is the number of {things} at the end?",
+)  # fmt: skip
+_LABELS = ("step {i}", "event {i}", "{things} after change {i}", "line {i}")
+
+
+def story(dice: Dice) -> Worked:
+    """One word problem, worked out event by event."""
+    scene = _scene(dice)
+    opening, _, span = dice.pick(_STARTS)
+    start = quantity = dice.between(*span)
+    exact = Fraction(start)
+    sentences, steps = [_told(opening, scene, quantity, 0, 0)], []
+    label = dice.pick(_LABELS)
+    for i in range(1, dice.pick((2, 2, 3, 3, 4, 5, 6)) + 1):
+        event, a, b = _event(dice, quantity)
+        formula = event.formula.replace("{q}", str(quantity)).replace("{a}", str(a)).replace("{b}", str(b))
+        exact = _applied(event.formula, exact, a, b)
+        sentences.append(_told(dice.pick(event.sentences), scene, quantity, a, b))
+        quantity = int(exact)
+        steps.append(f"{label.format(i=i, things=scene.things)}: {formula} = {quantity}")
+    question = _told(dice.pick(_QUESTIONS), scene, quantity, 0, 0)
+    plan = dice.pick(
+        (
+            "Follow the events in order.",
+            "Keep track of the number of {things}, starting with {q}.",
+            "Start with {q} and apply one event after the other.",
+        )
+    )
+    return Worked(" ".join([*sentences, question]), _told(plan, scene, start, 0, 0), tuple(steps), exact)
+
+
+def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
+    """The event on exact numbers, apart from the text of the step: what the step is compared with."""
+    percent = Fraction(a, 100)
+    return {
+        "{q} + {a}": q + a, "{q} - {a}": q - a, "{q} + {a} * {b}": q + a * b, "{q} - {a} * {b}": q - a * b,
+        "{q} * 2": 2 * q, "{q} * {a}": q * a, "{q} / 2": q / 2, "{q} / {a}": q / max(a, 1), "{q} - {q} / {a}": q - q / max(a, 1),
+        "{q} - {q} * {a} / 100": q * (1 - percent), "{q} + {q} * {a} / 100": q * (1 + percent), "{q} - {a} + {b}": q - a + b,
+    }[formula]  # fmt: skip
+
+
+def _event(dice: Dice, quantity: int) -> tuple[Event, int, int]:
+    while True:
+        event = dice.pick(EVENTS)
+        a, b = dice.between(*event.a), dice.between(*event.b)
+        if "100" in event.formula:
+            a *= 5
+        after = _applied(event.formula, Fraction(quantity), a, b)
+        if a < quantity and after.denominator == 1 and 1 <= after <= MAX_QUANTITY:
+            return event, a, b
+
+
+def _scene(dice: Dice) -> Scene:
+    who, friend = dice.some(PEOPLE, 2)
+    thing, things = dice.pick(TOPICS[dice.pick(tuple(TOPICS))].things)
+    box, boxes = dice.pick(tuple(pair for pair in CONTAINERS if pair[0] not in (thing, "shelf")))
+    return Scene(who, friend, dice.pick(PLACES), thing, things, box, boxes)
+
+
+def _told(text: str, scene: Scene, q: int, a: int, b: int) -> str:
+    return text.format(
+        who=scene.who,
+        friend=scene.friend,
+        place=scene.place,
+        things=scene.things,
+        boxes=scene.boxes,
+        q=q,
+        a=a,
+        b=b,
+    )

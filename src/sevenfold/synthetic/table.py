@@ -1,0 +1,51 @@
+"""The generators, one row each: what a recipe may name, the domain of its samples, and who makes them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sevenfold.synthetic import python
+from sevenfold.synthetic.arithmetic import expression, maker, method
+from sevenfold.synthetic.portable import repairing, rust_reasoning, writing
+from sevenfold.synthetic.sample import Maker
+from sevenfold.synthetic.stories import story
+
+VERSION = 1  # raise it when a generator's samples change
+
+
+def made_with() -> str:
+    """Version of a sample's origin: the generators', and the interpreter whose results it quotes."""
+    return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """`domain`: of its samples in the mix. `extension`: of the documents' names, which tells their language. `checked`: how."""
+
+    domain: str
+    extension: str
+    checked: str
+    make: Maker
+    share: int = 1  # of a count that names no generator
+
+
+GENERATORS: Mapping[str, Generator] = {
+    "python-function": Generator("instructions", "md", "executed", python.function, 6),
+    "python-tests": Generator("instructions", "md", "executed", python.unit_tests, 3),
+    "python-explain": Generator("instructions", "md", "executed", python.explanation, 3),
+    "python-repair": Generator("instructions", "md", "executed", python.repair, 4),
+    "python-refactor": Generator("instructions", "md", "executed", python.refactoring, 3),
+    "javascript-function": Generator("instructions", "md", "parsed", writing("javascript"), 2),
+    "javascript-repair": Generator("instructions", "md", "parsed", repairing("javascript")),
+    "c-function": Generator("instructions", "md", "parsed", writing("c"), 2),
+    "c-repair": Generator("instructions", "md", "parsed", repairing("c")),
+    "bash-function": Generator("instructions", "md", "parsed", writing("bash")),
+    "rust-function": Generator("instructions", "md", "parsed", writing("rust")),
+    "rust-repair": Generator("instructions", "md", "parsed", repairing("rust")),
+    "rust-reasoning": Generator("reasoning", "md", "parsed", rust_reasoning, 2),
+    "arithmetic": Generator("math", "md", "evaluated", maker(expression), 4),
+    "methods": Generator("math", "md", "evaluated", maker(method), 2),
+    "word-problems": Generator("math", "md", "evaluated", maker(story), 5),
+}

@@ -1,0 +1,1 @@
+"""The training data in its fixed order: interleaved domains, windows, packing, curriculum."""

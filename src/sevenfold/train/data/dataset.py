@@ -1,0 +1,174 @@
+"""What a part of a run is trained on, opened from the files of stage `tokenizer` (formats: specs/dataset.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.files import read_bytes
+from sevenfold.core.hashing import Json
+from sevenfold.recipe.schema import ExpertStacks, Recipe
+from sevenfold.runs.job import Job
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.train.data.curriculum import StagedBatches, context_stages
+from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.interleave import MixedBatches
+from sevenfold.train.data.packing import SampleBatches
+from sevenfold.train.data.windows import Batches, Source, evaluation_starts
+from sevenfold.train.evaluate import windows
+from sevenfold.train.objectives import NEXT, Term
+from sevenfold.train.phases import Part
+
+
+def load_tokenizer(job: Job) -> Tokenizer:
+    """The run's own tokenizer. Raises StorageError."""
+    return Tokenizer.from_json(read_bytes(job.directory("tokenizer") / "tokenizer.json"))
+
+
+def read_router(job: Job) -> torch.Tensor | None:
+    """Expert of each token id, int64 [V], of a recipe with experts. Raises StorageError."""
+    if job.recipe.model.moe is None:
+        return None
+    return torch.tensor(json.loads(read_bytes(job.directory("tokenizer") / "router.json")), dtype=torch.int64)
+
+
+def leads(job: Job) -> dict[str, int]:
+    """Token that every window of a domain begins with: for expert stacks, whose first id chooses the stack."""
+    moe = job.recipe.model.moe
+    if not isinstance(moe, ExpertStacks):
+        return {}
+    tokenizer = load_tokenizer(job)
+    return {expert: tokenizer.domain_id(expert) for expert in moe.experts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The terms of a part's loss, with their rows."""
+
+    terms: tuple[Term, ...]
+
+    @property
+    def batches(self) -> Source:
+        """Rows of the next-token term."""
+        return self.terms[0].source
+
+    def blame(self, step: int) -> list[Json]:
+        """The documents of each row of a step."""
+        return [
+            {
+                "objective": term.name,
+                "row": row,
+                "domain": domain,
+                "documents": term.split.documents(domain, start, stop),
+            }
+            for term in self.terms
+            for row, (domain, start, stop) in enumerate(term.source.spans(step))
+        ]
+
+
+def _split(job: Job, name: str) -> Split:
+    return Split(path=job.directory("tokenizer") / f"{name}.tokens")
+
+
+def open_data(job: Job, part: Part) -> TrainingData:
+    """The training data of a part.
+
+    An objective of weight w has w rows for each row of next tokens, one at least, so that a token weighs about the same in each.
+
+    Raises:
+        StorageError: a file is missing, or a domain has less than a window.
+    """
+    split, spec = _split(job, "train"), part.spec
+    terms = [Term(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
+    for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
+        if weight:
+            samples = _split(job, name)
+            source = SampleBatches(
+                file=samples.file,
+                sequence=spec.sequence,
+                batch_sequences=max(1, round(weight * spec.batch_sequences)),
+                end=load_tokenizer(job).eot_id,
+            )
+            terms.append(Term(name=name, weight=weight, source=source, split=samples))
+    return TrainingData(terms=tuple(terms))
+
+
+def _windows(job: Job, split: Split, part: Part) -> Source:
+    """The windows of a part; each stage of a curriculum cuts its own."""
+    spec = part.spec
+    if job.recipe.context is None:
+        return _cut(job, split, part, spec.sequence, spec.batch_sequences)
+    return StagedBatches(
+        context_stages(job.recipe),
+        lambda stage: _cut(job, split, part, stage.sequence, stage.batch_sequences),
+    )
+
+
+def _cut(job: Job, split: Split, part: Part, sequence: int, batch_sequences: int) -> Batches | MixedBatches:
+    first = leads(job)
+    if not part.mix:
+        return Batches(tokens=split.file, sequence=sequence, batch_sequences=batch_sequences)
+    streams = {
+        domain: Batches(
+            tokens=split.domain(domain),
+            sequence=sequence,
+            batch_sequences=batch_sequences,
+            domain=domain,
+            lead=first.get(domain),
+        )
+        for domain, share in part.mix.items()
+        if share > 0
+    }
+    return MixedBatches(streams=streams, mix=part.mix, sequence=sequence, batch_sequences=batch_sequences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Windows of held-out text that one stack scores. rows: int64 [n, sequence + 1]."""
+
+    domain: str
+    stack: int | None
+    rows: NDArray[np.int64]
+
+
+def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
+    """Windows of the held-out split: all, or `n_windows` evenly spaced ones; by domain where the recipe has a mix.
+
+    With expert stacks each window begins with its domain's token, as in training. A domain whose held-out text is shorter than a
+    window is left out. Raises StorageError: there is no window at all.
+    """
+    recipe, sequence = job.recipe, context_stages(job.recipe)[-1].sequence
+    split = _split(job, "heldout")
+    if not recipe.corpus.mix:
+        rows = windows(
+            split.file.tokens, evaluation_starts(split.file.n_tokens, sequence, n_windows), sequence
+        )
+        return [HeldOut(domain="", stack=None, rows=rows)]
+    first, found = leads(job), []
+    share = None if n_windows is None else max(1, n_windows // len(recipe.corpus.mix))
+    for domain in sorted(recipe.corpus.mix):
+        tokens = split.domain(domain)
+        if len(tokens) <= sequence:
+            continue
+        rows = windows(tokens, evaluation_starts(len(tokens), sequence, share), sequence)
+        if domain in first:
+            rows = np.concatenate((np.full((len(rows), 1), first[domain], np.int64), rows[:, :-1]), axis=1)
+        found.append(HeldOut(domain=domain, stack=stack_of(recipe, domain), rows=rows))
+    if not found:
+        raise StorageError(
+            f"no domain has {sequence + 1} held-out tokens, which one window needs",
+            where="tokenizer/heldout.tokens",
+            remedy="lower corpus.holdout (one document in N is held out) or add documents",
+        )
+    return found
+
+
+def stack_of(recipe: Recipe, domain: str) -> int | None:
+    """The expert stack of a domain; None without stacks."""
+    moe = recipe.model.moe
+    return moe.experts.index(domain) if isinstance(moe, ExpertStacks) else None

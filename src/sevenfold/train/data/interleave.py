@@ -1,0 +1,177 @@
+"""Domains in a fixed interleave that realises `corpus.mix` exactly, without a shuffle (A2, A4).
+
+Shares become whole weights w_d (35 % and 65 %: 7 and 13), and the windows of a run repeat one pattern of sum(w) places. Place i
+goes to the domain that is furthest behind its share: the largest (i + 1) * w_d - sum(w) * (places it has), the first by name
+when two are. So each period holds exactly w_d windows of d, and no domain waits long. Within a domain the order is that of
+`batches`; a domain with too few windows for its share starts over, which is counted as epochs. A window never crosses from one
+domain into another.
+
+The window of a place follows from its number alone: the data cursor stays the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import RecipeError
+from sevenfold.tokenizer.index import DocumentIndex
+from sevenfold.tokenizer.token_file import TokenFile
+from sevenfold.train.data.windows import Batches
+
+MAX_PERIOD = 1_000_000
+BLOCK = 1024  # documents
+
+
+class DomainTokens:
+    """The documents of one domain, one behind the other, as one stream.
+
+    Memory: 8 bytes for BLOCK documents of the file, of whatever domain; within a block they are counted when it is read.
+    """
+
+    def __init__(self, file: TokenFile, index: DocumentIndex, domain: str) -> None:
+        self._file, self._index = file, index
+        self._number = index.domains.index(domain) if domain in index.domains else len(index.domains)
+        totals = [self._totals(start) for start in range(0, file.n_documents, BLOCK * BLOCK)]
+        # Tokens of the domain up to the end of each block.
+        self._ends = np.cumsum(np.concatenate((np.zeros(0, np.int64), *totals)))
+
+    def _lengths(self, first: int, stop: int) -> NDArray[np.int64]:
+        """Tokens of documents [first, stop); 0 of those of another domain."""
+        mine = self._index.domain_of[first:stop] == self._number
+        return np.diff(self._file.offsets[first : stop + 1]).astype(np.int64) * mine
+
+    def _totals(self, first: int) -> NDArray[np.int64]:
+        """Tokens of the domain in each of up to BLOCK blocks."""
+        lengths = self._lengths(first, min(first + BLOCK * BLOCK, self._file.n_documents))
+        self._file.mapped.release()
+        self._index.mapped.release()
+        return np.add.reduceat(lengths, range(0, len(lengths), BLOCK))
+
+    def __len__(self) -> int:
+        """Tokens of the domain."""
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, part: slice) -> NDArray[np.integer]:
+        """The tokens of a slice without a step, from as many documents as it touches."""
+        start, stop, _ = part.indices(len(self))
+        pieces = [
+            self._file.document(document)[max(0, start - begin) : stop - begin]
+            for document, begin in self._places(start, stop)
+        ]
+        return np.concatenate(pieces) if pieces else self._file.tokens[:0]
+
+    def _places(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Number, and first token in this stream, of each document that tokens [start, stop) come from."""
+        if stop <= start:
+            return
+        first, last = (int(b) for b in np.searchsorted(self._ends, (start, stop - 1), side="right"))
+        for block in range(first, last + 1):
+            number = block * BLOCK
+            lengths = self._lengths(number, min(number + BLOCK, self._file.n_documents))
+            self._index.mapped.was_read()
+            self._file.mapped.was_read()
+            ends = np.cumsum(lengths) + (int(self._ends[block - 1]) if block else 0)
+            for place in np.flatnonzero((lengths > 0) & (ends > start) & (ends - lengths < stop)):
+                yield number + int(place), int(ends[place] - lengths[place])
+
+    def documents(self, start: int, stop: int) -> list[int]:
+        """Numbers of the documents that tokens [start, stop) come from."""
+        return [document for document, _ in self._places(start, stop)]
+
+
+def weights(mix: Mapping[str, float]) -> dict[str, int]:
+    """Whole weights in the ratio of the shares as the recipe writes them; domains without a share left out.
+
+    Raises:
+        RecipeError: the shares have so many digits that a period would exceed MAX_PERIOD windows.
+    """
+    shares = {domain: Fraction(repr(mix[domain])) for domain in sorted(mix) if mix[domain] > 0}
+    common = math.lcm(*(share.denominator for share in shares.values()))
+    whole = {domain: int(share * common) for domain, share in shares.items()}
+    divisor = math.gcd(*whole.values())
+    found = {domain: weight // divisor for domain, weight in whole.items()}
+    if sum(found.values()) > MAX_PERIOD:
+        raise RecipeError(
+            f"shares of so many digits repeat after {sum(found.values())} windows only",
+            where="corpus.mix",
+            remedy="give each share with at most four digits behind the point of its per cent",
+        )
+    return found
+
+
+def pattern(weight: Mapping[str, int]) -> list[str]:
+    """Domain of each place of one period."""
+    total, names = sum(weight.values()), sorted(weight)
+    behind, places = dict.fromkeys(names, 0), []
+    for _ in range(total):
+        for name in names:
+            behind[name] += weight[name]
+        chosen = max(names, key=behind.__getitem__)
+        behind[chosen] -= total
+        places.append(chosen)
+    return places
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedBatches:
+    """Batches over several domains. `streams`: windows of each domain that the mix names."""
+
+    streams: Mapping[str, Batches]
+    mix: Mapping[str, float]
+    sequence: int
+    batch_sequences: int
+
+    @cached_property
+    def _period(self) -> tuple[list[str], list[int], dict[str, int]]:
+        """Domain of each place, how many of its domain stand before it, and the weights."""
+        weight = weights(self.mix)
+        places, seen, before = pattern(weight), dict.fromkeys(weight, 0), []
+        for name in places:
+            before.append(seen[name])
+            seen[name] += 1
+        return places, before, weight
+
+    def place(self, window: int) -> tuple[str, int]:
+        """Domain of window `window` of the run, and its number among the windows of that domain."""
+        places, before, weight = self._period
+        period, place = divmod(window, len(places))
+        name = places[place]
+        return name, period * weight[name] + before[place]
+
+    def _places(self, step: int) -> list[tuple[str, int]]:
+        first = step * self.batch_sequences
+        return [self.place(first + b) for b in range(self.batch_sequences)]
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
+        return np.stack([self.streams[name].row(number) for name, number in self._places(step)])
+
+    def domains(self, step: int) -> list[str]:
+        """Domain of each row."""
+        return [name for name, _ in self._places(step)]
+
+    def counted(self, _step: int) -> None:
+        """Every target counts."""
+
+    def spans(self, step: int) -> list[tuple[str, int, int]]:
+        """Domain, first token and end of each window in its domain's stream."""
+        rows = ((name, self.streams[name], number) for name, number in self._places(step))
+        return [
+            (name, stream.start(number), stream.start(number) + stream.width) for name, stream, number in rows
+        ]
+
+    def epochs(self, n_steps: int) -> dict[str, float]:
+        """How often a run of `n_steps` steps goes through each domain."""
+        places, _, weight = self._period
+        periods, rest = divmod(n_steps * self.batch_sequences, len(places))
+        return {
+            name: (periods * weight[name] + places[:rest].count(name)) / self.streams[name].n_windows
+            for name in weight
+        }

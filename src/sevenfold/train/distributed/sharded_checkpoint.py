@@ -1,0 +1,116 @@
+"""A checkpoint that several ranks write together: a directory, complete or absent.
+
+Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and hashes its files; the first writes
+manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a
+group: each asks for its own rows. A directory whose files do not have their hashes is damaged.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.tensor import DTensor, Shard
+
+from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.files import PARTIAL_SUFFIX, read_json, sync_directory, write_json
+from sevenfold.core.hashing import Json, sha256_file
+from sevenfold.train.distributed.ranks import Ranks
+from sevenfold.train.distributed.shards import local
+
+MANIFEST = "manifest.json"
+VERSION = 1
+_WHOLE = "rng.state"  # of no parameter: every rank has all of it
+
+
+def path_of(directory: Path, step: int) -> Path:
+    """Where the shards of a step stand."""
+    return directory / f"checkpoint-{step:08d}.sharded"
+
+
+def remove_partials(directory: Path) -> None:
+    """Delete what killed writers left behind."""
+    for leftover in directory.glob(f".checkpoint-*{PARTIAL_SUFFIX}"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write(
+    directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks
+) -> None:
+    """Write the shards of all ranks; a collective. `tensors`: the same names on every rank. Raises StorageError."""
+    final = path_of(directory, step)
+    partial = final.with_name(f".{final.name}{PARTIAL_SUFFIX}")
+    if ranks.is_first:
+        with storage(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+    ranks.wait()
+    with storage(partial):
+        dcp.save(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
+            process_group=ranks.control,
+        )
+        # Shard files are named after their rank, counted from 1.
+        own = {path.name: sha256_file(path) for path in sorted(partial.glob(f"shard-{ranks.rank + 1:05d}-*"))}
+    hashes = {name: value for part in ranks.everyones(own) for name, value in part.items()}
+    if ranks.is_first:
+        write_json(partial / MANIFEST, {"version": VERSION, "meta": meta, "files": hashes})
+        with storage(final):
+            if final.is_dir():
+                shutil.rmtree(final)
+            partial.rename(final)
+            sync_directory(directory)
+    ranks.wait()
+
+
+def checked(path: Path) -> dict[str, Json]:
+    """The meta of a directory whose files are whole. Raises ValueError or KeyError when they are not."""
+    try:
+        manifest = read_json(path / MANIFEST)
+        if manifest["version"] != VERSION:
+            raise ValueError(f"{path}: version {manifest['version']}, this reader knows {VERSION}")
+        found = {file.name: sha256_file(file) for file in path.glob("*.safetensors")}
+    except StorageError as error:
+        raise ValueError(str(error)) from error
+    if found != manifest["files"]:
+        raise ValueError(f"{path}: a file is missing, more, or damaged")
+    meta: dict[str, Json] = manifest["meta"]
+    return meta
+
+
+def _place(name: str, shape: torch.Size, dtype: torch.dtype, ranks: Ranks | None) -> Tensor:
+    """Memory for a tensor, laid out as the ranks want it. On the CPU: it is moved when it is used."""
+    if ranks is None or ranks.is_alone or not shape or name == _WHOLE:
+        return torch.empty(shape, dtype=dtype)
+    rows = ranks.rows(shape[0])
+    own = torch.empty((rows.stop - rows.start, *shape[1:]), dtype=dtype, device=ranks.device)
+    stride = torch.empty(shape, dtype=dtype, device="meta").stride()
+    return DTensor.from_local(own, ranks.mesh, [Shard(0)], run_check=False, shape=shape, stride=stride)
+
+
+def read(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:
+    """Meta, and this rank's rows of each tensor. A rank alone checks the hashes; of several, the first has done so.
+
+    Raises:
+        ValueError, KeyError: it is damaged.
+        StorageError: it cannot be read.
+    """
+    alone = ranks is None or ranks.is_alone
+    meta = checked(path) if alone else read_json(path / MANIFEST)["meta"]
+    with storage(path), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        found = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+        tensors = {n: _place(n, torch.Size(m.size), m.properties.dtype, ranks) for n, m in found.items()}
+        dcp.load(
+            tensors,
+            storage_reader=HuggingFaceStorageReader(str(path)),
+            process_group=None if ranks is None else ranks.control,
+            no_dist=alone,
+        )
+    return meta, {name: local(tensor) for name, tensor in tensors.items()}

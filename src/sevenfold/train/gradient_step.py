@@ -1,0 +1,137 @@
+"""The gradient of one step: its micro-batches in order, dealt over the ranks, and their losses (law of accumulation: `loop`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sevenfold.core.errors import RecipeError
+from sevenfold.core.rng import derive_seed
+from sevenfold.model.loss import sequence_losses
+from sevenfold.model.transformer import Transformer
+from sevenfold.recipe.schema import TrainSpec
+from sevenfold.train.distributed.ranks import Ranks
+from sevenfold.train.distributed.shards import Shards
+from sevenfold.train.objectives import Term, TermLoss
+from sevenfold.train.precision import autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """Rows that go through the model at once. ids [B, T + 1] int64; counted [B, T] float32, or None when all targets count."""
+
+    term: int
+    ids: Tensor
+    counted: Tensor | None
+    weight: float
+    n_tokens: int  # of the whole step that count, in this term
+
+
+def micro_batches(
+    terms: Sequence[Term], step: int, sequences: int | None, tokens: int = 0
+) -> list[MicroBatch]:
+    """The micro-batches of a step: terms in order, in each the rows in order.
+
+    Args:
+        sequences: rows of a micro-batch; None is all of a term.
+        tokens: of a row for which `sequences` was meant: micro-batches keep their tokens when rows grow; 0: they do not.
+    """
+    found = []
+    for number, term in enumerate(terms):
+        ids, counted = torch.from_numpy(term.source.batch(step)), term.source.counted(step)
+        n_tokens = ids.shape[0] * (ids.shape[1] - 1) if counted is None else int(counted.sum())
+        masks = None if counted is None else torch.from_numpy(counted)
+        size = sequences or ids.shape[0]
+        if tokens:
+            size = max(1, size * tokens // (ids.shape[1] - 1))
+        found += [
+            MicroBatch(
+                term=number,
+                ids=ids[start : start + size],
+                counted=None if masks is None else masks[start : start + size],
+                weight=term.weight,
+                n_tokens=n_tokens,
+            )
+            for start in range(0, ids.shape[0], size)
+        ]
+    return found
+
+
+def check_share(terms: Sequence[Term], spec: TrainSpec, ranks: Ranks) -> None:
+    """Refuse more ranks than a step has micro-batches. Raises RecipeError."""
+    size = spec.micro_batch_sequences
+    n_micros = sum(math.ceil(t.source.batch_sequences / (size or t.source.batch_sequences)) for t in terms)
+    if n_micros < ranks.size:
+        raise RecipeError(
+            f"a step has {n_micros} micro-batches, so {ranks.size - n_micros} of {ranks.size} ranks have nothing to do",
+            where="train.micro_batch_sequences",
+            remedy=f"at most {max(1, spec.batch_sequences // ranks.size)}, or start fewer ranks",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same wherever it is computed."""
+
+    model: Transformer
+    shards: Shards
+    precision: str
+    stack: int | None
+    seed: int
+
+    def _one(self, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
+        device = self.shards.ranks.device
+        ids = micro.ids.to(device)
+        counted = None if micro.counted is None else micro.counted.to(device)
+        with autocast(self.precision, device):
+            hidden = self.model.hidden(ids[:, :-1], self.stack)
+            nats_B = sequence_losses(hidden, self.model.head_weight, ids[:, 1:], counted)
+        loss = (nats_B / micro.n_tokens).sum()
+        weight = micro.weight * share
+        (loss if weight == 1.0 else weight * loss).backward()
+        return float(loss.detach()), nats_B.detach()
+
+    def run(self, micros: Sequence[MicroBatch], terms: Sequence[Term], step: int) -> list[TermLoss]:
+        """Gradients of all, added in order; the losses of each term, the same on every rank.
+
+        A rank without a micro-batch in the last round computes that round's first once more, and it counts for nothing:
+        weights are gathered in every pass, so every rank has to take part.
+        """
+        ranks, shards = self.shards.ranks, self.shards
+        sizes = [len(micro.ids) for micro in micros]
+        figures = torch.zeros(len(micros) + sum(sizes), dtype=torch.float64)
+        for begin in range(0, len(micros), ranks.size):
+            n_counted = min(ranks.size, len(micros) - begin)
+            is_idle = ranks.rank >= n_counted
+            number = begin if is_idle else begin + ranks.rank
+            shards.begin_round(begin, n_counted, begin + ranks.size >= len(micros))
+            torch.manual_seed(derive_seed(self.seed, f"{step}/{number}"))
+            # `OrderedSum` leaves an idle rank's gradient out; a reduction of the backend adds it.
+            loss, nats_B = self._one(micros[number], 0.0 if is_idle and not shards.ordered else 1.0)
+            if not is_idle:
+                figures[number] = loss
+                row = len(micros) + sum(sizes[:number])
+                figures[row : row + len(nats_B)] = nats_B
+        torch.manual_seed(
+            derive_seed(self.seed, str(step))
+        )  # what a checkpoint records follows from the step
+        return self._losses(micros, terms, ranks.merged(figures.to(ranks.device)).tolist())
+
+    @staticmethod
+    def _losses(micros: Sequence[MicroBatch], terms: Sequence[Term], figures: list[float]) -> list[TermLoss]:
+        losses, row = [0.0 for _ in terms], len(micros)
+        rows: list[list[float]] = [[] for _ in terms]
+        tokens = [0 for _ in terms]
+        for number, micro in enumerate(micros):
+            losses[micro.term] += figures[number]
+            rows[micro.term] += figures[row : row + len(micro.ids)]
+            tokens[micro.term] = micro.n_tokens
+            row += len(micro.ids)
+        return [
+            TermLoss(term=term, loss=loss, rows=own, n_tokens=n)
+            for term, loss, own, n in zip(terms, losses, rows, tokens, strict=True)
+        ]

@@ -1,0 +1,52 @@
+"""The terms of a loss, L_next + fim * L_fim + cot * L_cot (D3), and how each is logged apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sevenfold.core.hashing import Json
+from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.windows import Source
+
+NEXT = "next"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One objective: its share in the loss, the rows that it is computed on and the split that they were cut from."""
+
+    name: str
+    weight: float
+    source: Source
+    split: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermLoss:
+    """What a step gave: the mean over the tokens that count, and the sum of each row, in nats."""
+
+    term: Term
+    loss: float
+    rows: Sequence[float]
+    n_tokens: int
+
+
+def metric_fields(parts: Sequence[TermLoss], step: int) -> dict[str, Json]:
+    """`objectives`: loss of each term, when there are several; `domains`: of the next-token rows, by domain, when they have one.
+
+    A domain that has no row in this step is left out.
+    """
+    fields: dict[str, Json] = {}
+    if len(parts) > 1:
+        fields["objectives"] = {part.term.name: part.loss for part in parts}
+    first = parts[0]
+    names = first.term.source.domains(step)
+    if any(names):
+        fields["domains"] = {name: _mean(first, names, name) for name in sorted(set(names))}
+    return fields
+
+
+def _mean(part: TermLoss, names: Sequence[str], wanted: str) -> float:
+    rows = [nats for nats, name in zip(part.rows, names, strict=True) if name == wanted]
+    return sum(rows) / (len(rows) * part.n_tokens / len(part.rows))
