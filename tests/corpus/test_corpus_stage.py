@@ -274,8 +274,8 @@ def test_canary_a_document_lost_between_deciding_and_writing_fails_the_stage(
     def loses_one(*arguments):
         documents = honest(*arguments)
         next(documents)
-        _, split, written = arguments
-        written[split].n_documents -= 1
+        _, count = arguments
+        count.n_documents -= 1
         yield from documents
 
     monkeypatch.setattr(stage, "_counted", loses_one)

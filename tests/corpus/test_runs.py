@@ -244,7 +244,7 @@ def test_who_waits_is_told_how_far_each_pass_over_all_documents_is(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path)
-    monkeypatch.setattr(global_steps, "_TOLD_EVERY", 10)
+    monkeypatch.setattr(global_steps, "_REPORT_EVERY", 10)
     told: dict[str, list[int]] = {}
 
     class Listener(Silent):

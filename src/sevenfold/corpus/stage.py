@@ -1,8 +1,10 @@
-"""Stage `corpus`: sources -> licensed, distinct documents in content-hash order, split; a ledger of all seen.
+"""Stage `corpus`: from sources to licensed, distinct documents, split, with a ledger of all seen.
 
-The outputs depend on the bytes of the documents and on the recipe, not on the order of a directory, the clock, the machine or the
-number of workers. Documents go through numbered parts on disk (`corpus.parts`), which a killed run leaves for the next; what
-needs all of them is in `corpus.gather`. Memory: a few parts, and about 120 bytes a document. Formats and rules: specs/dataset.md.
+The outputs depend on the bytes of the documents and on the recipe. They do not depend on the order
+of a directory, the clock, the machine or the number of workers. Documents go through numbered shards
+on disk (`corpus.shards`), which a killed run leaves for the next run. `corpus.global_steps` decides
+what needs all documents. Memory: a few shards, and about 120 bytes a document. Formats and rules:
+specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sevenfold.core.documents import (
     Columns,
@@ -29,7 +31,7 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_json, remove_partials
 from sevenfold.core.hashing import Json, digest
 from sevenfold.corpus import shards
-from sevenfold.corpus.global_steps import Gathered
+from sevenfold.corpus.global_steps import Decisions, Split, decide, documents
 from sevenfold.corpus.ledger import (
     LEDGER_COLUMNS,
     REASONS,
@@ -42,6 +44,7 @@ from sevenfold.corpus.ledger import (
     tally,
 )
 from sevenfold.corpus.licences import Judgement, LicencePolicy
+from sevenfold.corpus.shard_store import ShardStore
 from sevenfold.corpus.sources import Found, read_source
 from sevenfold.corpus.sources.packages import pinned_identity
 from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
@@ -85,26 +88,30 @@ def run(job: Job) -> StageResult:
     job.progress.start("corpus", None, "files")
     arrivals = _Arrivals(LicencePolicy(spec.licences))
     n_parts = _make_parts(job, arrivals, work)
-    gathered = Gathered(work, n_parts, spec, job.progress)
+    store = ShardStore(work, n_parts)
     try:
-        _refuse_empty(gathered, arrivals, work, n_parts, spec)
+        decisions = decide(store, spec, job.progress)
+        settled = _Settled(work, n_parts, store, decisions)
+        _refuse_empty(settled, arrivals, spec)
         written: dict[str, Count] = defaultdict(Count)
         job.progress.start("corpus: writing", None, "files")
         for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
-            write_documents(directory / name, _counted(gathered, split, written))
-        write_rows(directory / LEDGER, LEDGER_COLUMNS, _settled(gathered, work, n_parts))
+            texts = documents(store, decisions, split, job.progress)
+            write_documents(directory / name, _counted(texts, written[split]))
+        write_rows(directory / LEDGER, LEDGER_COLUMNS, settled.rows())
         outputs = [TRAIN, HELDOUT, LEDGER]
         (directory / FINDINGS).unlink(missing_ok=True)
         if spec.steps != StepsSpec():
-            write_rows(directory / FINDINGS, FINDING_COLUMNS, _findings(gathered, work, n_parts))
+            write_rows(directory / FINDINGS, FINDING_COLUMNS, settled.findings())
             outputs.append(FINDINGS)
         job.progress.start("corpus: counting", None, "files")
         ledger = condense(ledger_rows(directory / LEDGER))
-        facts = _facts(directory, spec, written, ledger) | gathered.facts()
+        facts = _facts(directory, spec, written, ledger) | decisions.facts(spec)
     finally:
-        gathered.close()
+        store.close()
     for split in ("train", "heldout"):
-        written[split].n_bytes += gathered.n_redacted(split)  # the ledger has the bytes of what was found
+        # The ledger has the bytes of what was found, before anything was redacted.
+        written[split].n_bytes += int(store.index_N["n_redacted"][decisions.chosen(split)].sum())
     reconcile(arrivals.seen, ledger, written)
     shards.remove_all(work)
     job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
@@ -205,46 +212,52 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
     return n_parts
 
 
-def _counted(gathered: Gathered, split: Any, written: dict[str, Count]) -> Iterator[Document]:
-    for document in gathered.documents(split):
+def _counted(texts: Iterable[Document], count: Count) -> Iterator[Document]:
+    for document in texts:
         text = document.text
-        written[split].add(len(text) if text.isascii() else len(text.encode()))
+        count.add(len(text) if text.isascii() else len(text.encode()))
         yield document
 
 
-def _settled(gathered: Gathered, work: Path, n_parts: int) -> Iterator[LedgerRow]:
-    """The ledger: rows of the parts in order, with what all documents together decide."""
-    for number in range(n_parts):
-        kept = dict(gathered.part(number))
-        path = shards.part_stem(work, number).with_suffix(".parquet")
-        for place, row in enumerate(ledger_rows(path)):
-            document = kept.get(place)
-            if document is None:
-                yield row
-            else:
-                yield shards.settle(row, gathered.reason(document), gathered.split(document))
+@dataclass(frozen=True)
+class _Settled:
+    """The rows of all shards, with what all documents together decide."""
+
+    work: Path
+    n_shards: int
+    store: ShardStore
+    decisions: Decisions
+
+    def rows(self) -> Iterator[LedgerRow]:
+        """Yield the ledger: the rows of the shards in order, settled."""
+        for number in range(self.n_shards):
+            kept = dict(self.store.shard(number))
+            path = shards.part_stem(self.work, number).with_suffix(".parquet")
+            for place, row in enumerate(ledger_rows(path)):
+                document = kept.get(place)
+                if document is None:
+                    yield row
+                else:
+                    yield shards.settle(row, self.decisions.reason(document), self.decisions.split(document))
+
+    def findings(self) -> Iterator[tuple[str | int, ...]]:
+        """Yield what the steps found, in canonical order."""
+        remarks = defaultdict(list)
+        for remark in self.decisions.remarks:
+            remarks[remark.document].append(remark)
+        for number in range(self.n_shards):
+            stem = shards.part_stem(self.work, number)
+            noted: dict[int, list[tuple[str | int, ...]]] = defaultdict(list)
+            for place, *finding in read_json(stem.with_suffix(".json"))["findings"]:
+                noted[place].append(tuple(finding))
+            for place, document in self.store.shard(number):
+                noted[place] += [(r.step, r.kind, r.detail, 1) for r in remarks.get(document, ())]
+            for place, row in enumerate(ledger_rows(stem.with_suffix(".parquet"))):
+                for finding in noted.get(place, ()):
+                    yield row.source, row.path, row.sha256, *finding
 
 
-def _findings(gathered: Gathered, work: Path, n_parts: int) -> Iterator[tuple[str | int, ...]]:
-    """What the steps found, in canonical order."""
-    remarks = defaultdict(list)
-    for remark in gathered.remarks:
-        remarks[remark.document].append(remark)
-    for number in range(n_parts):
-        stem = shards.part_stem(work, number)
-        noted: dict[int, list[tuple[str | int, ...]]] = defaultdict(list)
-        for place, *finding in read_json(stem.with_suffix(".json"))["findings"]:
-            noted[place].append(tuple(finding))
-        for place, document in gathered.part(number):
-            noted[place] += [(r.step, r.kind, r.detail, 1) for r in remarks.get(document, ())]
-        for place, row in enumerate(ledger_rows(stem.with_suffix(".parquet"))):
-            for finding in noted.get(place, ()):
-                yield row.source, row.path, row.sha256, *finding
-
-
-def _refuse_empty(
-    gathered: Gathered, arrivals: _Arrivals, work: Path, n_parts: int, spec: CorpusSpec
-) -> None:
+def _refuse_empty(settled: _Settled, arrivals: _Arrivals, spec: CorpusSpec) -> None:
     where = ", ".join(dict.fromkeys(source for source, _ in arrivals.seen)) or "corpus.sources"
     n_seen = sum(count.n_documents for count in arrivals.seen.values())
     if not n_seen:
@@ -253,12 +266,10 @@ def _refuse_empty(
             where=where,
             remedy="check corpus.sources: the paths and the `include` globs",
         )
-    kept: dict[Literal["train", "heldout"], int] = {
-        "train": gathered.n_kept("train"),
-        "heldout": gathered.n_kept("heldout"),
-    }
+    splits: tuple[Split, ...] = ("train", "heldout")
+    kept = {split: int(settled.decisions.chosen(split).sum()) for split in splits}
     if not any(kept.values()):
-        dropped = Counter(row.reason for row in _settled(gathered, work, n_parts))
+        dropped = Counter(row.reason for row in settled.rows())
         raise StorageError(
             f"no document left: {n_seen} seen, all dropped ({_listed(dropped)})",
             where=where,
