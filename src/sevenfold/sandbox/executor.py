@@ -1,20 +1,30 @@
 """A long-lived worker that executes samples, and can reach nothing: the side outside.
 
-Law 6: without the kernel's filter nothing is executed (`SandboxError`), never with less protection. A worker holds no file,
-no network and no right to start a process (seccomp; proved by itself before the first sample), 512 MiB of address space, and
-two seconds of processor time for a sample. One that does not answer is killed, and the sample that it was on is lost, not the
-run. What it does not do: samples of one worker share a process, so a hostile one could falsify its neighbour's result.
-Programs that a model wrote need a process each; these are ours.
+Without the kernel's filter nothing is executed (`SandboxError`), never with less protection. The worker starts a process for
+each job. It holds no file, no network and no right to start another (seccomp; proved by itself before the first source), 512 MiB
+of address space, and two seconds of processor time for a source. So a hostile program can spoil the answer of its own job and no
+other's: what it returns is its own word in any case.
+
+A reply is bound to its request: it starts with a nonce of 16 bytes that the worker reads after that process has ended. It is a
+frame of bounded length, and it is waited for in bounded time. A process whose reply is malformed is killed, and the job that
+it was on is lost, not the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import math
 import os
+import secrets
 import select
+import signal
+import struct
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +32,20 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.sandbox.request import ERROR_MARK, ExecutionRequest, Outcome
 
 MEMORY_BYTES = 512 << 20
-CPU_SECONDS = 3600  # of one worker; it is replaced before (JOBS_PER_WORKER)
-SAMPLE_SECONDS = 2.0  # processor time
-STUCK_SECONDS = 10.0  # processor time without a reply, after which the worker is killed
-SILENT_SECONDS = 120.0  # of the clock: a worker that waits for ever uses no processor time
+# Processor time of a source: it is told to end after the first, and killed after the second.
+SAMPLE_SECONDS = 2.0
+STUCK_SECONDS = 10.0
+# Of the clock, for each source: a program that waits for ever uses no processor time.
+SILENT_SECONDS = 120.0
+# What the worker may take longer than its sources, in seconds of the clock.
+GRACE_SECONDS = 30.0
+START_SECONDS = 120.0
 JOBS_PER_WORKER = 20_000
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+# Bytes of JSON for one value that a call gave; `worker.MAX_VALUE_BYTES` is less.
+MAX_VALUE_BYTES = 1 << 15
+MAX_REPLY_BYTES = 64 << 20
+_N_NONCE = 16
+_LENGTH = struct.Struct(">I")
 
 
 class SandboxError(SevenfoldError):
@@ -42,7 +60,6 @@ class Sandbox:
     def __init__(self, silent_seconds: float = SILENT_SECONDS) -> None:
         self._silent_seconds = silent_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self._buffer = b""
         self._n_jobs = 0
         self.n_lost = 0
 
@@ -53,14 +70,16 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker, with the process of a source that it may have."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
 
     def run(self, job: ExecutionRequest) -> Outcome:
         """Execute a job. A source that breaks its limits has `!Lost` or `!OutOfTime` for every call.
@@ -73,12 +92,17 @@ class Sandbox:
             self._start()
         request = {"sources": dict(job.sources), "entry": job.entry, "inputs": list(job.inputs)}
         self._n_jobs += 1
-        reply = self._ask(json.dumps(request).encode() + b"\n")
-        if not _is_outcome(reply, job):
-            self.n_lost += 1
+        limit = 1024 + len(job.sources) * (1024 + len(job.inputs) * MAX_VALUE_BYTES)
+        seconds = GRACE_SECONDS + self._silent_seconds * len(job.sources)
+        reply = self._ask(request, min(limit, MAX_REPLY_BYTES), seconds)
+        if not isinstance(reply, dict) or reply.keys() != {"found"}:
             self.close()
+            reply = {"found": None}
+        found = reply["found"]
+        if not _is_outcome(found, job):
+            self.n_lost += 1
             return {key: [f"{ERROR_MARK}Lost"] * len(job.inputs) for key in job.sources}
-        return reply
+        return found
 
     def _start(self) -> None:
         found = importlib.util.find_spec("pyseccomp")
@@ -91,73 +115,92 @@ class Sandbox:
         # -I -S: no environment, no site packages. The library's own directory is the one thing that is added.
         library, worker = str(Path(found.origin).parent), str(Path(__file__).with_name("worker.py"))
         start = f"import sys, runpy; sys.path.append({library!r}); runpy.run_path({worker!r}, run_name='__main__')"
-        limits = [str(MEMORY_BYTES), str(CPU_SECONDS), str(SAMPLE_SECONDS)]
+        limits = [MEMORY_BYTES, math.ceil(STUCK_SECONDS), SAMPLE_SECONDS, self._silent_seconds]
+        # A session of its own: the worker and its children are ended together.
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", start, *limits],
+            [sys.executable, "-I", "-S", "-c", start, *map(str, limits)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
             cwd="/",
+            bufsize=0,
+            start_new_session=True,
         )
-        self._buffer, self._n_jobs = b"", 0
-        greeting = self._ask(b"")
-        if greeting != {"ready": True}:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+        self._n_jobs = 0
+        greeting = self._ask({}, 1 << 16, START_SECONDS)
+        if greeting != {"refused": ""}:
             self.close()
-            why = (
-                greeting.get("refused", "it did not start")
-                if isinstance(greeting, dict)
-                else "it did not start"
-            )
+            told = greeting.get("refused") if isinstance(greeting, dict) else None
             raise SandboxError(
-                f"the worker cannot be confined: {why}",
+                f"the worker cannot be confined: {told or 'it did not start'}",
                 where="synthetic samples",
                 remedy="a Linux kernel with seccomp and the library libseccomp2 are needed; samples are not executed without",
             )
 
-    def _ask(self, request: bytes) -> Any:
-        """The worker's next line as JSON; None when it is lost."""
+    def _ask(self, request: Mapping[str, object], limit: int, seconds: float) -> Any:
+        """The worker's reply to a request, of at most `limit` bytes of JSON; None when it is lost or malformed."""
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None
+        nonce, text = secrets.token_bytes(_N_NONCE), json.dumps(request).encode()
+        deadline = time.monotonic() + seconds
+        sent = _write(process.stdin.fileno(), _LENGTH.pack(len(text)) + text + nonce, deadline)
+        answer = process.stdout.fileno()
+        head = _read(answer, _N_NONCE + _LENGTH.size, deadline) if sent else None
+        if head is None or head[:_N_NONCE] != nonce:
+            return None
+        (n_bytes,) = _LENGTH.unpack_from(head, _N_NONCE)
+        data = _read(answer, n_bytes, deadline) if n_bytes <= limit else None
+        if data is None or select.select([answer], [], [], 0)[0]:
+            # What stands behind a reply answers no request.
+            return None
         try:
-            process.stdin.write(request)
-            process.stdin.flush()
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+
+
+def _write(descriptor: int, data: bytes, deadline: float) -> bool:
+    """Whether all of `data` was taken before the deadline."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([], [descriptor], [], left)[1]:
+                return False
         except BrokenPipeError:
-            return None
-        descriptor, before, waited = process.stdout.fileno(), 0.0, 0.0
-        while b"\n" not in self._buffer:
-            ready, _, _ = select.select([descriptor], [], [], 1.0)
-            if not ready:
-                waited += 1.0
-                if waited == 1.0:  # nearly all answers come before: /proc is read for the others only
-                    before = _cpu_seconds(process.pid)
-                if waited >= self._silent_seconds or _cpu_seconds(process.pid) - before >= STUCK_SECONDS:
-                    return None
-                continue
-            block = os.read(descriptor, 1 << 16)
-            if not block:
-                return None
-            self._buffer += block
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        try:
-            return json.loads(line)
-        except ValueError:
-            return None
+            return False
+    return True
 
 
-def _cpu_seconds(pid: int) -> float:
-    """Processor time that a process has used; so a loaded machine cannot make a sample late."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+def _read(descriptor: int, n_bytes: int, deadline: float) -> bytes | None:
+    """Exactly `n_bytes`; None when they do not come before the deadline."""
+    data = bytearray()
+    while len(data) < n_bytes:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            return None
+        block = os.read(descriptor, min(n_bytes - len(data), 1 << 16))
+        if not block:
+            return None
+        data += block
+    return bytes(data)
 
 
 def _is_outcome(reply: Any, job: ExecutionRequest) -> bool:
     return (
         isinstance(reply, dict)
         and reply.keys() == job.sources.keys()
-        and all(isinstance(found, list) and len(found) == len(job.inputs) for found in reply.values())
+        and all(
+            isinstance(found, list)
+            and len(found) == len(job.inputs)
+            and all(isinstance(value, str) for value in found)
+            for found in reply.values()
+        )
     )

@@ -1,14 +1,22 @@
-"""The program inside the sandbox: runs sources that it is sent, and says what their calls returned.
+"""The program inside the sandbox: runs the sources of a job in a process of its own, and says what their calls returned.
 
-Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project. Before the first source it gives
-up everything but its memory, its two pipes and its clock: afterwards the kernel refuses to open, connect, fork, execute and signal
-(seccomp, default: no), and memory and processor time are bounded. Requests and replies are JSON, one a line.
+Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project. It runs no source itself. It
+forks a child for each job, and the child gives up everything but its memory and two pipes before a source starts: afterwards the
+kernel refuses to open, connect, fork, execute and signal (seccomp, default: no), and memory and processor time are bounded.
+
+The child's descriptor 0 is a pipe into which nobody writes, and 1 is a pipe that ends here, so a job can spoil its own answer
+and no other's. That answer is one frame: a token, a length of four bytes, JSON. More than that, less, another token, too many
+bytes, or an end with another status, and the job is lost.
+
+Requests come as frames (length, JSON). Behind each stands its nonce, which is read when the child has ended: no source was
+ever in a process that had it, or in one that had the pipe of the replies. A reply is nonce, length, JSON.
 """
 
 import bisect
 import collections
 import contextlib
 import functools
+import gc
 import heapq
 import io
 import itertools
@@ -17,9 +25,12 @@ import math
 import os
 import re
 import resource
+import select
 import signal
 import string
+import struct
 import sys
+import time
 
 # What sources may import; loaded now, because nothing can be opened later.
 LIBRARY = (bisect, collections, functools, heapq, itertools, math, re, string)
@@ -29,6 +40,14 @@ SYSCALLS = (
     "sched_yield", "restart_syscall",
 )  # fmt: skip
 MAX_REPR = 2000
+# JSON writes at most twelve bytes for a character (a surrogate pair), and a few around a value.
+MAX_VALUE_BYTES = 12 * MAX_REPR + 16
+N_NONCE = 16
+LENGTH = struct.Struct(">I")
+# Of a frame, beside its values.
+SMALL = 256
+_POLL_SECONDS = 0.1
+_PAUSE_SECONDS = 0.0005
 
 
 class OutOfTime(BaseException):
@@ -86,28 +105,153 @@ def run(source, entry, inputs, seconds):
     return results
 
 
+class Gone(Exception):
+    """Raised when the side outside has closed its end."""
+
+
+def read_exactly(n_bytes):
+    """So many bytes of the requests."""
+    data = bytearray()
+    while len(data) < n_bytes:
+        block = os.read(0, n_bytes - len(data))
+        if not block:
+            raise Gone
+        data += block
+    return bytes(data)
+
+
+def write_all(descriptor, data):
+    """Write all of `data`: a pipe may take less at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def framed(head, value):
+    """`head`, the length of `value` as JSON, and that."""
+    text = json.dumps(value).encode()
+    return head + LENGTH.pack(len(text)) + text
+
+
+def unframed(data, head):
+    """The value that a child sent in one frame; None when there is anything else."""
+    start = len(head) + LENGTH.size
+    if len(data) < start or data[: len(head)] != head:
+        return None
+    if len(data) - start != LENGTH.unpack_from(data, len(head))[0]:
+        return None
+    try:
+        return json.loads(data[start:])
+    except (ValueError, RecursionError):
+        return None
+
+
+class Children:
+    """Starts a confined process for each job and takes its answer."""
+
+    def __init__(self, memory, cpu, seconds, silent):
+        self._memory, self._cpu, self._seconds, self._silent = memory, cpu, seconds, silent
+        self._silence, self._never_written = os.pipe()
+
+    def run(self, job):
+        """What each call of each source gave; None when the child did not say it in one frame."""
+        sources, entry, inputs = job["sources"], job["entry"], job["inputs"]
+        n_bytes = len(sources) * (len(inputs) * MAX_VALUE_BYTES + SMALL) + len(json.dumps(list(sources)))
+        silent = self._silent * max(1, len(sources))
+
+        def work():
+            return {key: run(source, entry, inputs, self._seconds) for key, source in sources.items()}
+
+        return self._ask(work, n_bytes, self._cpu * max(1, len(sources)), silent)
+
+    def why_not(self):
+        """Why a child cannot be confined; "" when it can."""
+        found = self._ask(lambda: "", MAX_VALUE_BYTES, self._cpu, self._silent)
+        return "it did not answer" if found is None else found
+
+    def _ask(self, work, limit, cpu, silent):
+        token = os.urandom(N_NONCE)
+        ours, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self._be_child(theirs, token, work, cpu)
+        os.close(theirs)
+        try:
+            data = self._take(child, ours, limit + SMALL, silent)
+        finally:
+            os.close(ours)
+        return None if data is None else unframed(data, token)
+
+    def _be_child(self, theirs, token, work, cpu):
+        try:
+            os.dup2(self._silence, 0)
+            os.dup2(theirs, 1)
+            os.closerange(2, 64)
+            sys.stdout = sys.stderr = io.StringIO()
+            try:
+                confine(self._memory, cpu)
+            except BaseException as error:
+                value = f"{type(error).__name__}: {error}"[:MAX_REPR]
+            else:
+                value = work()
+            write_all(1, framed(token, value))
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    def _take(self, child, ours, limit, silent):
+        """All that the child wrote until it ended well; None when it wrote more, was silent or ended otherwise."""
+        data, is_open, status = bytearray(), True, None
+        deadline = time.monotonic() + silent
+        poll = select.poll()
+        poll.register(ours, select.POLLIN)
+        poll.register(0, 0)  # tells of its other end being closed, and of nothing else
+        try:
+            while time.monotonic() < deadline and len(data) <= limit:
+                if is_open:
+                    ready = dict(poll.poll(1000 * _POLL_SECONDS))
+                    if 0 in ready:
+                        raise Gone
+                    if ours in ready:
+                        block = os.read(ours, 1 << 16)
+                        data += block
+                        is_open = bool(block)
+                        continue
+                ended, found = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    status = found
+                    break
+                if not is_open:
+                    time.sleep(_PAUSE_SECONDS)
+            return bytes(data) if status == 0 and len(data) <= limit else None
+        finally:
+            if status is None:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+
+def serve(children):
+    """Answer requests until the other side closes."""
+    while True:
+        request = json.loads(read_exactly(LENGTH.unpack(read_exactly(LENGTH.size))[0]))
+        if "sources" in request:
+            reply = {"found": children.run(request)}
+        else:
+            reply = {"refused": children.why_not()}
+        write_all(1, framed(read_exactly(N_NONCE), reply))
+
+
 def main():
     """Serve requests until the other side closes."""
-    memory, cpu, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    memory, cpu, seconds, silent = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+    # Loaded before the first child, which cannot open a file.
+    with contextlib.suppress(ImportError):
+        import pyseccomp  # noqa: F401  (`confine` says why it is missing)
     signal.signal(signal.SIGVTALRM, out_of_time)
     hash(json.dumps({"": [1.0, "a"]}))
-    try:
-        confine(memory, cpu)
-    except BaseException as error:
-        replies.write(json.dumps({"refused": f"{type(error).__name__}: {error}"}).encode() + b"\n")
-        replies.flush()
-        return
-    replies.write(b'{"ready": true}\n')
-    replies.flush()
-    for line in requests:
-        job = json.loads(line)
-        sys.stdout = sys.stderr = io.StringIO()
-        found = {
-            key: run(source, job["entry"], job["inputs"], seconds) for key, source in job["sources"].items()
-        }
-        replies.write(json.dumps(found).encode() + b"\n")
-        replies.flush()
+    gc.freeze()
+    with contextlib.suppress(Gone, BrokenPipeError):
+        serve(Children(memory, cpu, seconds, silent))
 
 
 if __name__ == "__main__":
