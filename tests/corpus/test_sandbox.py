@@ -67,7 +67,10 @@ def test_nothing_that_a_program_leaves_behind_reaches_the_next(box: Sandbox) -> 
         "signal.setitimer(signal.ITIMER_REAL, 0.05)\nsys.left = 1\ndef f():\n    return 1"
     )
     box.run(Job({"a": left}, "f", ("()",)))
-    wait = "import time\ndef f():\n    end = time.monotonic() + 0.2\n    while time.monotonic() < end:\n        pass\n    return 'own'"
+    wait = (
+        "import time\ndef f():\n    end = time.monotonic() + 0.2\n"
+        "    while time.monotonic() < end:\n        pass\n    return 'own'"
+    )
     asked = "import sys\ndef f():\n    return hasattr(sys, 'left')"
     assert box.run(Job({"a": wait}, "f", ("()",))) == {"a": ["'own'"]}
     assert box.run(Job({"a": asked}, "f", ("()",))) == {"a": ["False"]}
@@ -92,7 +95,8 @@ def test_a_program_cannot_reach_the_pipes_of_the_worker(box: Sandbox) -> None:
     each = (
         "import os\ndef f():\n    open_ = []\n    for n in range(2, 300):\n        try:\n            os.write(n, b'x')\n"
         "            open_.append(n)\n        except OSError:\n            pass\n        try:\n            os.lseek(n, 0, 0)\n"
-        "            open_.append(n)\n        except OSError as error:\n            if error.errno != 9:\n                open_.append(n)\n    return open_"
+        "            open_.append(n)\n        except OSError as error:\n"
+        "            if error.errno != 9:\n                open_.append(n)\n    return open_"
     )
     assert box.run(Job({"a": each}, "f", ("()",))) == {"a": ["[]"]}
 
@@ -106,7 +110,8 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             "import json, os, struct, time\ndef ask():\n    def read(n):\n        data = b''\n        while len(data) < n:\n"
             "            data += os.read(0, n - len(data)) or os._exit(0)\n        return data\n"
             "    text = read(struct.unpack('>I', read(4))[0])\n    return json.loads(text), read(16)\n"
-            "def put(nonce, value):\n    data = json.dumps(value).encode()\n    os.write(1, nonce + struct.pack('>I', len(data)) + data)\n"
+            "def put(nonce, value):\n    data = json.dumps(value).encode()\n"
+            "    os.write(1, nonce + struct.pack('>I', len(data)) + data)\n"
             "request, nonce = ask()\nput(nonce, {'refused': ''})\n"
         )
         (tmp_path / "worker.py").write_text(honest + body)
@@ -117,7 +122,8 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 WRONG = {
-    "early": "put(bytes(16), {'found': {'a': ['7']}})\nrequest, nonce = ask()\nput(nonce, {'found': {'a': ['1']}})\ntime.sleep(99)",
+    "early": "time.sleep(0.5)\nput(bytes(16), {'found': {'a': ['7']}})\nrequest, nonce = ask()\n"
+    "put(nonce, {'found': {'a': ['1']}})\ntime.sleep(99)",
     "twice": "request, nonce = ask()\nput(nonce, {'found': {'a': ['7']}}) or put(nonce, {'found': {'a': ['7']}})\ntime.sleep(99)",
     "too long": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 1 << 31))\ntime.sleep(99)",
     "half": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 99) + b'{')\ntime.sleep(99)",

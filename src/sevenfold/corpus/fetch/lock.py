@@ -9,26 +9,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.files import read_bytes
+from sevenfold.corpus.fetch.grammar import KINDS, MAX_LENGTH, Kind, fault
 from sevenfold.recipe.schema import Section
 
-Kind = Literal["pypi", "npm", "deb", "dsc"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 MAX_LOCK_BYTES = 64 << 20
 
-# None of these starts with "-" or holds white space: they become arguments of pip, npm and apt-get.
-_Python = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
-_Npm = Annotated[
-    str, Field(pattern=r"^(@[a-z0-9~][a-z0-9._~-]*/)?[A-Za-z0-9~_][A-Za-z0-9._~-]*$", max_length=214)
-]
-_Debian = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]*$", max_length=200)]
-_Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+:~!_-]*$", max_length=200)]
-_File = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+~!_-]*$", max_length=300)]
+_Name = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Integrity = Annotated[str, Field(pattern=r"^sha512-[A-Za-z0-9+/]{86}==$")]
 _Figures = dict[str, float] | None
@@ -44,27 +36,27 @@ class _Entry(Section):
 
 
 class _PythonPackage(_Entry):
-    name: _Python
-    version: _Version
-    file: _File
+    name: _Name
+    version: _Name
+    file: _Name
     sha256: _Sha256
 
 
 class _NpmPackage(_Entry):
-    name: _Npm
-    version: _Version
+    name: _Name
+    version: _Name
     integrity: _Integrity
 
 
 class _DebianBinary(_Entry):
-    name: _Debian
-    version: _Version
+    name: _Name
+    version: _Name
     sha256: _Sha256
 
 
 class _DebianSource(_Entry):
-    source: _Debian
-    dsc: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]*_[A-Za-z0-9.+~-]+\.dsc$", max_length=300)]
+    source: _Name
+    dsc: _Name
     sha256: _Sha256
     complete: bool = True
 
@@ -92,6 +84,16 @@ class Pin:
     digest: str  # hexadecimal
     licence: tuple[str, ...] = ()
     concluded: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no exact name, version or file: no client is ever given it. Raises RecipeError."""
+        if wrong := fault(self.kind, self.name, self.version, self.file):
+            raise RecipeError(
+                wrong,
+                where=f"{self.kind}:{self.name[:80]!a}",
+                remedy="pin one exact version of a package by its registry's own name (specs/corpus-lock.md);"
+                " addresses, folders, aliases, tags and ranges are none",
+            )
 
     @property
     def label(self) -> str:
@@ -125,7 +127,12 @@ def read_lock(path: Path) -> list[Pin]:
     pins: dict[tuple[str, str, str, str], Pin] = {}
     for kind in KINDS:
         for entry in getattr(lock, kind):
-            pin = _pin(kind, entry)
+            try:
+                pin = _pin(kind, entry)
+            except RecipeError as error:
+                raise RecipeError(
+                    f"not a lock: {kind}: {error.what}", where=str(path), remedy=error.remedy
+                ) from None
             first_pin = pins.setdefault((pin.kind, pin.name, pin.version, pin.file), pin)
             if first_pin.digest != pin.digest:
                 raise RecipeError(

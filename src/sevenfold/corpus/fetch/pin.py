@@ -18,15 +18,14 @@ from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
-from sevenfold.corpus.fetch.lock import KINDS, Pin, source_files
+from sevenfold.corpus.fetch.grammar import KINDS
+from sevenfold.corpus.fetch.lock import Pin, source_files
 from sevenfold.corpus.fetch.registries import NPM_SAYS_WHY, Apt, FetchFailure, pip_download, run_client
 from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, file_digest
 from sevenfold.corpus.licences import is_valid
 
-_REQUEST = re.compile(
-    r"(?P<kind>pypi|npm|deb|dsc):(?P<name>@?[A-Za-z0-9][A-Za-z0-9+._/~-]*)(?:=(?P<version>[A-Za-z0-9][\w.+:~!-]*))?"
-)
+_REQUEST = re.compile(r"(?P<kind>pypi|npm|deb|dsc):(?P<name>[^=\s]+)(?:=(?P<version>\S+))?")
 
 
 def parse_request(text: str) -> Pin:
@@ -37,13 +36,25 @@ def parse_request(text: str) -> Pin:
     """
     found = _REQUEST.fullmatch(text)
     if found is None:
-        raise UsageError(
-            f"{text!r} names no package",
-            remedy=f"KIND:NAME or KIND:NAME=VERSION, the kind one of {', '.join(KINDS)}: pypi:attrs=26.1.0",
-        )
+        raise _no_package(text)
     kind = next(kind for kind in KINDS if kind == found["kind"])
-    return Pin(
-        kind=kind, name=found["name"], version=found["version"] or "", file="", algorithm="sha256", digest=""
+    try:
+        return Pin(
+            kind=kind,
+            name=found["name"],
+            version=found["version"] or "",
+            file="",
+            algorithm="sha256",
+            digest="",
+        )
+    except RecipeError as error:
+        raise _no_package(text, f": {error.what}") from None
+
+
+def _no_package(text: str, why: str = "") -> UsageError:
+    return UsageError(
+        f"{text!r} names no package{why}",
+        remedy=f"KIND:NAME or KIND:NAME=VERSION, the kind one of {', '.join(KINDS)}: pypi:attrs=26.1.0",
     )
 
 

@@ -62,7 +62,9 @@ def download_sdist(pin: Pin, staging: Path) -> None:
             links.feed(_read(page, context).decode("utf-8", "replace"))
             for link in links.found:
                 if unquote(Path(urlparse(link).path).name) == pin.file:
-                    _copy(urljoin(page, link.partition("#")[0]), staging / pin.file, context)
+                    address = urljoin(page, link.partition("#")[0])
+                    _require_scheme(address, index)
+                    _copy(address, staging / pin.file, context)
                     return
         except urllib.error.HTTPError as error:
             error.close()
@@ -70,6 +72,15 @@ def download_sdist(pin: Pin, staging: Path) -> None:
             if urlparse(index).scheme != "file":
                 failure = FetchFailure("no network", f"the index does not answer: {error}")
     raise failure
+
+
+def _require_scheme(address: str, index: str) -> None:
+    """Refuse an address by which a page of the network would reach into this machine. Raises FetchFailure."""
+    wanted = ("file",) if urlparse(index).scheme == "file" else ("http", "https")
+    if urlparse(address).scheme not in wanted:
+        raise FetchFailure(
+            "failed", f"the index points to {address[:80]!a}, which is no {' or '.join(wanted)} address"
+        )
 
 
 def _read(url: str, context: ssl.SSLContext) -> bytes:

@@ -23,9 +23,9 @@ DIRECTORY_VARIABLE = "S7_PACKAGES"
 def store_directory() -> Path:
     """Where packages are kept: `S7_PACKAGES`, else `sevenfold/packages` in the user's cache directory."""
     if given := os.environ.get(DIRECTORY_VARIABLE):
-        return Path(given)
+        return Path(given).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(cache, "sevenfold", "packages")
+    return Path(cache, "sevenfold", "packages").absolute()
 
 
 def file_digest(path: Path, algorithm: str) -> str:
@@ -38,7 +38,8 @@ class PackageStore:
     """Packages by hash."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
+        # The clients run in directories of their own, so a relative path would mean another place to them.
+        self.directory = directory.absolute()
 
     def path(self, algorithm: str, digest: str) -> Path:
         """Where the file with this hash is, or would be."""

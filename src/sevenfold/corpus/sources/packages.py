@@ -16,7 +16,8 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.corpus.archives import Entry, read_archive
 from sevenfold.corpus.archives.entry import DAMAGE
 from sevenfold.corpus.document import Found, Origin, found_entry
-from sevenfold.corpus.fetch.lock import KINDS, Pin, read_lock
+from sevenfold.corpus.fetch.grammar import KINDS
+from sevenfold.corpus.fetch.lock import Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, file_digest, store_directory
 from sevenfold.corpus.globs import chooser, glob_matches
 from sevenfold.corpus.licences import Licence, Survey, is_valid
