@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.corpus.synthetic import sandbox, worker
-from sevenfold.corpus.synthetic.sample import Job
-from sevenfold.corpus.synthetic.sandbox import Sandbox, SandboxError
+from sevenfold.sandbox import executor as sandbox
+from sevenfold.sandbox import worker
+from sevenfold.sandbox.executor import Sandbox, SandboxError
+from sevenfold.sandbox.request import ExecutionRequest
 
 _FRAME = "import os, json, struct\n"
 _SPIN = "    while True:\n        pass"
@@ -53,10 +54,10 @@ def box() -> Iterator[Sandbox]:
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_program_spoils_its_own_answer_alone(source: str, box: Sandbox) -> None:
     n_lost = box.n_lost
-    assert box.run(Job({"a": source}, "f", ("()",))) == {"a": ["!Lost"]}
+    assert box.run(ExecutionRequest({"a": source}, "f", ("()",))) == {"a": ["!Lost"]}
     assert box.n_lost == n_lost + 1
     for i in range(3):
-        assert box.run(Job({"a": f"def f():\n    return {i}"}, "f", ("()",))) == {"a": [str(i)]}
+        assert box.run(ExecutionRequest({"a": f"def f():\n    return {i}"}, "f", ("()",))) == {"a": [str(i)]}
 
 
 def test_nothing_that_a_program_leaves_behind_reaches_the_next(box: Sandbox) -> None:
@@ -66,14 +67,14 @@ def test_nothing_that_a_program_leaves_behind_reaches_the_next(box: Sandbox) -> 
         "signal.signal(signal.SIGALRM, lambda *a: os.write(1, b'late'))\n"
         "signal.setitimer(signal.ITIMER_REAL, 0.05)\nsys.left = 1\ndef f():\n    return 1"
     )
-    box.run(Job({"a": left}, "f", ("()",)))
+    box.run(ExecutionRequest({"a": left}, "f", ("()",)))
     wait = (
         "import time\ndef f():\n    end = time.monotonic() + 0.2\n"
         "    while time.monotonic() < end:\n        pass\n    return 'own'"
     )
     asked = "import sys\ndef f():\n    return hasattr(sys, 'left')"
-    assert box.run(Job({"a": wait}, "f", ("()",))) == {"a": ["'own'"]}
-    assert box.run(Job({"a": asked}, "f", ("()",))) == {"a": ["False"]}
+    assert box.run(ExecutionRequest({"a": wait}, "f", ("()",))) == {"a": ["'own'"]}
+    assert box.run(ExecutionRequest({"a": asked}, "f", ("()",))) == {"a": ["False"]}
 
 
 def test_no_program_is_in_a_process_that_has_the_nonce(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +89,7 @@ def test_no_program_is_in_a_process_that_has_the_nonce(box: Sandbox, monkeypatch
         "            return one\n        todo += gc.get_referents(one)\n    return len(seen) > 1000"
     )
     for _ in range(3):
-        assert box.run(Job({"a": search}, "f", ("()",))) == {"a": ["True"]}
+        assert box.run(ExecutionRequest({"a": search}, "f", ("()",))) == {"a": ["True"]}
 
 
 def test_a_program_cannot_reach_the_pipes_of_the_worker(box: Sandbox) -> None:
@@ -98,7 +99,7 @@ def test_a_program_cannot_reach_the_pipes_of_the_worker(box: Sandbox) -> None:
         "            open_.append(n)\n        except OSError as error:\n"
         "            if error.errno != 9:\n                open_.append(n)\n    return open_"
     )
-    assert box.run(Job({"a": each}, "f", ("()",))) == {"a": ["[]"]}
+    assert box.run(ExecutionRequest({"a": each}, "f", ("()",))) == {"a": ["[]"]}
 
 
 @pytest.fixture
@@ -124,7 +125,8 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 WRONG = {
     "early": "time.sleep(0.5)\nput(bytes(16), {'found': {'a': ['7']}})\nrequest, nonce = ask()\n"
     "put(nonce, {'found': {'a': ['1']}})\ntime.sleep(99)",
-    "twice": "request, nonce = ask()\nput(nonce, {'found': {'a': ['7']}}) or put(nonce, {'found': {'a': ['7']}})\ntime.sleep(99)",
+    "twice": "request, nonce = ask()\nd = json.dumps({'found': {'a': ['7']}}).encode()\n"
+    "os.write(1, (nonce + struct.pack('>I', len(d)) + d) * 2)\ntime.sleep(99)",
     "too long": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 1 << 31))\ntime.sleep(99)",
     "half": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 99) + b'{')\ntime.sleep(99)",
     "endless": "request, nonce = ask()\nwhile True:\n    os.write(1, b'x' * 4096)",
@@ -141,7 +143,7 @@ def test_a_malformed_reply_kills_the_worker(body: str, other_worker) -> None:
     other_worker(body)
     with Sandbox(silent_seconds=0.5) as fragile:
         # More than a pipe holds, so a worker that does not read keeps nobody waiting.
-        job = Job({"a": "def f():\n    return 1" + "#" * 200_000}, "f", ("()",))
+        job = ExecutionRequest({"a": "def f():\n    return 1" + "#" * 200_000}, "f", ("()",))
         assert fragile.run(job) == {"a": ["!Lost"]}
         assert fragile.n_lost == 1
 
@@ -153,12 +155,12 @@ def test_a_worker_that_refuses_nothing_and_says_nothing_is_an_error(
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
     monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
     with Sandbox() as one, pytest.raises(SandboxError, match="cannot be confined"):
-        one.run(Job({"a": ""}, "f", ()))
+        one.run(ExecutionRequest({"a": ""}, "f", ()))
 
 
 def test_closing_ends_the_process_of_a_program_too(monkeypatch: pytest.MonkeyPatch) -> None:
     with Sandbox(silent_seconds=60.0) as one:
-        assert one.run(Job({"a": "import os\ndef f():\n    return os.getpid"}, "f", ("()",)))
+        assert one.run(ExecutionRequest({"a": "import os\ndef f():\n    return os.getpid"}, "f", ("()",)))
         process = one._process
         assert process is not None
         text = json.dumps({"sources": {"a": HOSTILE["no answer"]}, "entry": "f", "inputs": ["()"]}).encode()

@@ -87,7 +87,7 @@ class Sandbox:
         Raises:
             SandboxError: no worker can be confined on this machine.
         """
-        if self._process is None or self._n_jobs >= JOBS_PER_WORKER:
+        if self._process is None or self._n_jobs >= JOBS_PER_WORKER or self._has_said_more():
             self.close()
             self._start()
         request = {"sources": dict(job.sources), "entry": job.entry, "inputs": list(job.inputs)}
@@ -103,6 +103,11 @@ class Sandbox:
             self.n_lost += 1
             return {key: [f"{ERROR_MARK}Lost"] * len(job.inputs) for key in job.sources}
         return found
+
+    def _has_said_more(self) -> bool:
+        """Whether the worker wrote what answers no request, or ended."""
+        answers = self._process.stdout if self._process else None
+        return answers is not None and bool(select.select([answers.fileno()], [], [], 0)[0])
 
     def _start(self) -> None:
         found = importlib.util.find_spec("pyseccomp")
