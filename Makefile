@@ -1,4 +1,6 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up what it needs, and does nothing twice.
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs, and does nothing
+# twice. `make help` lists the rest.
+
 # Any Python from 3.11 on; empty: the first that scripts/setup.sh finds.
 PYTHON ?=
 VENV := .venv
@@ -7,75 +9,94 @@ READY := $(VENV)/.ready
 SLOW_READY := $(VENV)/.slow-ready
 OUT ?= out/demo
 INTEROP := .interop
-# A process for each core; a file's tests stay together, for they share what they trained.
+# One process for each core. A file's tests stay together, because they share what they trained.
 FAST := -n auto --dist loadfile -m "not slow"
 
-.PHONY: demo test check test-slow slow-tools interop lint setup bench bench-peers bench-corpus clean help
+.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint docs wheels interop \
+	bench bench-peers bench-corpus durations clean
 
 help:
-	@echo "make demo       set up, then real code to a sealed, verified, running model in $(OUT)"
-	@echo "make test       set up, then the tests"
-	@echo "make check      what CI runs: lint, types, house rules, tests, tests under python -O"
-	@echo "make test-slow  the suites that take minutes"
-	@echo "make bench      tokens/s beside the peers of 'make bench-peers', the seal, the first token, memory"
-	@echo "make slow-tools what they build and run with for other processors: zig, qemu-user, Node.js, CMake; a GPU in software; a fuzzer"
-	@echo "make interop    llama.cpp and our Go program, in $(INTEROP): they prove exports"
-	@echo "make clean      remove the environment and caches (not $(OUT))"
+	@scripts/help.sh $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/* native/*/*)
+$(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*/*)
 	@scripts/setup.sh "$(VENV)" $(PYTHON)
 
 $(SLOW_READY): $(READY) requirements-slow.txt
 	@SLOW_TOOLS=1 scripts/setup.sh "$(VENV)" $(PYTHON)
 
-setup: $(READY)
+##@ Use
 
-slow-tools: $(SLOW_READY)
-
-demo: $(READY)
+demo: $(READY) ## real code to a sealed, verified, running model in $(OUT)
 	$(BIN)/s7 make recipes/s7/demo-1m.yaml --out $(OUT)
 
-test: $(READY)
+setup: $(READY) ## the private environment in .venv, and what is in C++
+
+##@ Check
+
+test: $(READY) ## the tests
 	$(BIN)/python -m pytest $(FAST)
 
-lint: $(READY)
+check: lint test check-optimised ## what CI runs
+
+# Lint, types, house rules, and the tests of the rooms that differ from the last commit on the main branch.
+check-fast: lint ## in about a minute: lint, types, house rules, tests of changed rooms
+	$(BIN)/python scripts/changed_tests.py | xargs $(BIN)/python -m pytest $(FAST) tests/test_house.py
+
+# `python -O` removes asserts from the package. pytest rewrites those of the tests, so they stay; its warning
+# that it might not is why -W. As a variable, because the processes of the tests get no flags. What -O
+# can change is the code that reads input, so the rooms that read run again; the others do not.
+check-optimised: $(READY) ## the tests of the rooms that read input, under python -O
+	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning $(FAST) \
+		tests/artifact tests/attacks tests/core tests/recipe tests/engine tests/tokenizer tests/cli tests/signing
+
+lint: $(READY) ## ruff, mypy, import contracts, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --exclude "*.md" .
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file benchmarks/mypy.ini
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-# python -O removes asserts from the package; the tests keep theirs, because pytest rewrites them. Its warning that it might not is
-# why -W. As a variable, because the processes of the tests get no flags.
-check: lint test
-	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning $(FAST)
-
-test-slow: $(SLOW_READY) interop
+test-slow: $(SLOW_READY) interop ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow
 
-# The peers live in an environment of their own. Builds llama.cpp: about ten minutes, once.
-bench-peers: build/peers/.ready
+durations: $(READY) ## the slowest hundred tests
+	$(BIN)/python -m pytest $(FAST) --durations 100
+
+##@ Build
+
+docs: $(READY) ## the documentation site in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+wheels: $(READY) ## the wheel of this machine in build/wheels
+	$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w build/wheels .
+
+slow-tools: $(SLOW_READY) ## zig, qemu-user, Node.js, CMake, a GPU in software, a fuzzer
+
+interop: $(INTEROP)/.ready ## llama.cpp and our Go program, which prove exports
+$(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard interop/go/*) $(READY)
+	@scripts/interop.sh "$(INTEROP)" $(BIN)/python
+
+clean: ## remove the environment and caches (not $(OUT))
+	rm -rf $(VENV) $(INTEROP) build src/sevenfold/*/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+##@ Measure
+
+# The peers live in an environment of their own. Building llama.cpp takes about ten minutes, once.
+bench-peers: build/peers/.ready ## llama.cpp and CTranslate2, built for this machine
 build/peers/.ready: benchmarks/peers.sh benchmarks/requirements-peers.txt benchmarks/llama_loop.cpp
 	benchmarks/peers.sh build/peers $(PYTHON)
 	touch $@
 
-# Without the peers, or with one that could not be built, what is there is measured. Leave the machine alone meanwhile.
-bench: $(READY)
+# A peer that could not be built is left out. Leave the machine alone meanwhile.
+bench: $(READY) ## tokens/s beside the peers, the seal, the first token, memory
 	$(BIN)/python benchmarks/engine.py --out benchmarks/results/engine
 	$(BIN)/python benchmarks/opening.py --out benchmarks/results/opening.json
 
-# datatrove beside the corpus stage, 10 to 1,000 MB; it is slow: about forty minutes on a free core. Stopped, the same command goes on.
-bench-corpus: $(READY) build/corpus-peers/.ready
+# It takes about forty minutes on a free core, because datatrove is slow. Stopped, the same command goes on.
+bench-corpus: $(READY) build/corpus-peers/.ready ## the corpus stage beside datatrove, 10 to 1,000 MB
 	$(BIN)/python benchmarks/corpus.py --work build/corpus-bench
 build/corpus-peers/.ready: benchmarks/requirements-corpus-peers.txt
 	$(BIN)/python -m venv build/corpus-peers
 	build/corpus-peers/bin/python -m pip --disable-pip-version-check -q install -r $<
 	touch $@
-
-$(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard interop/go/*) $(READY)
-	@scripts/interop.sh "$(INTEROP)" $(BIN)/python
-
-interop: $(INTEROP)/.ready
-
-clean:
-	rm -rf $(VENV) $(INTEROP) build src/sevenfold/*/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis

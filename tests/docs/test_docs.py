@@ -1,0 +1,131 @@
+"""The documentation against the code: commands, snippets, codes of requirements, pictures, examples."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sevenfold.cli.pages import root_command
+from sevenfold.recipe.loader import load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"\b([A-E]\d{1,2})\b")
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Return (page, text) of every fenced block in a language."""
+    return [
+        (str(page.relative_to(ROOT)), text)
+        for page in PAGES
+        for found, text in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if found == language
+    ]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return (page, line) of every command of ours in a shell block."""
+    lines = []
+    for page, text in blocks("sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            line = re.sub(r"^(\w+=\S+ )+", "", line.strip())
+            if line.startswith("s7 "):
+                lines.append((page, line))
+    return lines
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) > 30
+
+
+@pytest.mark.parametrize(("page", "line"), commands(), ids=lambda value: value)
+def test_every_command_of_the_documentation_parses(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    for end in (">", "<", "|", "&&", ";"):
+        words = words[: words.index(end)] if end in words else words
+    root = root_command()
+    context = root.context_class(root, info_name="s7")
+    command, rest = root, words[1:]
+    while hasattr(command, "resolve_command"):
+        name, command, rest = command.resolve_command(context, list(rest))
+        context = command.context_class(command, info_name=name, parent=context)
+    # Parsing checks names of options and the number of arguments; nothing runs.
+    command.make_context(command.name, list(rest), parent=context.parent)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_python_snippets_compile(page: str, text: str) -> None:
+    ast.parse(text, page)
+
+
+@pytest.mark.parametrize(("page", "text"), [(p, t) for p, t in blocks("yaml") if t.startswith("extends:")])
+def test_recipe_snippets_load(page: str, text: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "recipes" / "s7", tmp_path / "s7")
+    path = tmp_path / "s7" / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert load_recipe(path).name == yaml.safe_load(text)["name"]
+
+
+def defined_codes() -> set[str]:
+    page = (ROOT / "docs" / "reference" / "requirements.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| ([A-E]\d{1,2}) \|", page, re.MULTILINE))
+
+
+def test_every_requirement_that_the_source_cites_is_defined() -> None:
+    known = defined_codes()
+    assert len(known) > 40
+    # Sets of control characters, not requirements.
+    other = re.compile(r"\bC[01] (?:control|set)|C1 controls|C0, |C0 and C1")
+    missing = []
+    for folder, kinds in (("src", ("*.py",)), ("native", ("*.h", "*.cpp")), ("specs", ("*.md",))):
+        for path in (p for kind in kinds for p in (ROOT / folder).rglob(kind)):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                for code in CODE.findall(other.sub("", line)):
+                    if code not in known:
+                        missing.append(f"{path.relative_to(ROOT)}:{number}: {code}")
+    assert not missing, missing
+
+
+def test_pages_wrap_at_100_columns() -> None:
+    wide = []
+    for page in [p for p in PAGES if p.name != "requirements.md"]:
+        inside = False
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            inside ^= line.startswith("```")
+            if len(line) > 100 and not inside and not line.startswith("|") and "](" not in line:
+                wide.append(f"{page.relative_to(ROOT)}:{number}: {len(line)} columns")
+    assert not wide, wide
+
+
+def test_the_picture_is_what_its_script_draws(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    images = ROOT / "docs" / "images"
+    for name in ("draw.py", "chain.json"):
+        shutil.copy(images / name, tmp_path / name)
+    subprocess.run([sys.executable, tmp_path / "draw.py"], check=True)
+    assert (tmp_path / "chain.svg").read_bytes() == (images / "chain.svg").read_bytes()
+    assert {path.suffix for path in images.iterdir() if path.is_file()} <= {".py", ".json", ".svg", ".png"}
+
+
+def test_generated_pages_are_whole() -> None:
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    assert "## s7 verify" in hooks.cli_page()
+    assert "`--replay`" in hooks.cli_page()
+    assert "| `train.learning_rate` |" in hooks.recipe_page()
+    assert "| 130 | interrupted" in hooks.exit_code_page()
+    assert "| `model.s7l` | `ARTIFACT` |" in hooks.run_directory_page()
