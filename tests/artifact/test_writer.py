@@ -177,8 +177,9 @@ def test_another_root_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_artifact_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"my notes")
-    with pytest.raises(ExistingArtifactError, match="not an artifact"):
-        write_artifact(tmp_path / "notes.txt", build_contents(sample_input()))
+    for replace in (False, True):
+        with pytest.raises(ExistingArtifactError, match="not an artifact"):
+            write_artifact(tmp_path / "notes.txt", build_contents(sample_input()), replace=replace)
     assert (tmp_path / "notes.txt").read_bytes() == b"my notes"
 
 

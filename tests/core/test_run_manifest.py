@@ -95,7 +95,11 @@ def test_an_output_that_is_not_there_cannot_be_hashed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
+        {"format": 3},
+        {"seed": 8},
+        {"root": "00" * 32},
+        {"sha256": ...},
         {"format": None},
         {"unknown": 1},
         {"outputs": None},

@@ -280,8 +280,11 @@ def test_what_a_killed_fetch_left_is_cleared(tmp_path: Path, registry: Registry)
     left = tmp_path / "s" / "staging" / "tmpx"
     left.mkdir(parents=True)
     (left / "half.whl").write_bytes(b"half")
+    theirs = tmp_path / "s" / "staging" / "report.txt"
+    theirs.write_text("of a user whose directory has the same name")
     fetch_all(pins_of(WHEELS), tmp_path / "s", Silent())
     assert not left.exists()
+    assert theirs.is_file()
 
 
 def test_what_an_interrupt_ended_is_not_tried_again(

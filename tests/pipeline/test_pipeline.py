@@ -173,6 +173,41 @@ def test_two_processes_in_one_directory_are_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    "name", ["tokenizer/mine.txt", "corpus/data.parquet", "train", "recipe.json", "report.html", "seal/x"]
+)
+def test_a_directory_with_files_of_somebody_else_is_refused(
+    name: str, tmp_path: Path, make_job: MakeJob
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text('{"mine": 1}')
+    with pytest.raises(StorageError, match=r"no run of s7 made.*choose another --out"):
+        pipeline.make(make_job(tmp_path), until="corpus")
+    assert path.read_text() == '{"mine": 1}'
+    assert {p.name for p in tmp_path.iterdir()} == {name.partition("/")[0]}
+
+
+def test_a_recipe_of_the_user_beside_is_kept(tmp_path: Path, make_job: MakeJob) -> None:
+    job = make_job(tmp_path)
+    theirs = json.dumps(job.recipe.model_dump(mode="json"), indent=1)  # a recipe, but not as a run writes it
+    (tmp_path / "recipe.json").write_text(theirs)
+    with pytest.raises(StorageError, match=r"recipe\.json"):
+        pipeline.make(job, until="corpus")
+    assert (tmp_path / "recipe.json").read_text() == theirs
+
+
+def test_other_files_beside_do_not_matter_and_a_copy_of_a_run_goes_on(
+    tmp_path: Path, make_job: MakeJob
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    pipeline.make(make_job(tmp_path / "run"), until="tokenizer")
+    (tmp_path / "run" / ".lock").unlink()
+    assert pipeline.make(make_job(tmp_path / "run"), until="tokenizer") == []
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
 def test_finish_writes_views_and_a_summary(dense_run: Job) -> None:
     summary = finish(dense_run)
     assert [row["status"] for row in summary["verification"]["rows"]] == ["pass"] * 8

@@ -50,6 +50,14 @@ def test_another_mix_takes_the_same_corpus(
     assert pipeline.make(second, until="tokenizer") == ["tokenizer"]
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"recipe": 1}', b"[" * 9999])
+def test_a_damaged_recipe_of_the_other_run_is_one_line(data: bytes, tmp_path: Path, make_job: MakeJob) -> None:
+    first = one(make_job, tmp_path / "one")
+    (first.out / "recipe.json").write_bytes(data)
+    with pytest.raises(StorageError, match=r"recipe\.json: not a recipe that this version writes"):
+        pipeline.take_over(make_job(tmp_path / "two"), CORPUS, first.out)
+
+
 def test_another_corpus_is_refused_by_what_differs(tmp_path: Path, make_job: MakeJob) -> None:
     first = one(make_job, tmp_path / "one")
     other = make_job(tmp_path / "two", corpus={"holdout": 5, "max_bytes": 1000})

@@ -208,14 +208,15 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     Args:
         path: where to; its directory is made.
         contents: what to seal.
-        replace: whether a file with another root (or a file that is no artifact) may be replaced.
+        replace: whether a sealed file with another root may be replaced. A file that is no artifact never is.
 
     Raises:
         ContentsError: the contents cannot be sealed.
-        ExistingArtifactError: the path holds another file and `replace` is false.
+        ExistingArtifactError: the path holds another model and `replace` is false, or something that is no model.
         StorageError: the directory cannot be written, or the disk is full; nothing is left behind.
     """
     path = Path(path)
+    _refuse_foreign(path)
     root, chunks = pack(contents)
     new = not replace and not _holds(path, root)
     try:
@@ -227,6 +228,19 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
             raise
         _holds(path, root)  # another writer was faster; the same model is as good as ours
     return Sealed(root.hex(), sum(len(chunk) for chunk in chunks))
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse to write over what is no artifact, whoever asks. Raises ExistingArtifactError."""
+    with storage(path):
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            head = file.read(len(layout.MAGIC))
+    if head and head != layout.MAGIC:
+        raise ExistingArtifactError(
+            "the path holds a file that is not an artifact", where=str(path), remedy="choose another path"
+        )
 
 
 def _holds(path: Path, root: bytes) -> bool:

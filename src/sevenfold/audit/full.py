@@ -6,6 +6,7 @@ where it stopped, as `s7 make` does. Cost: that of `s7 make`.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool
 from sevenfold.audit.records import Difference, Source, read_rows, run_sources, sealed_sources
 from sevenfold.audit.replay import Findings
 from sevenfold.core.errors import UsageError, storage
-from sevenfold.core.files import read_json, write_json
+from sevenfold.core.files import read_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
@@ -52,10 +53,10 @@ def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Ite
     """
     marker = work / MARKER
     found = {entry.name for entry in work.iterdir()} - {pipeline.LOCK} if work.is_dir() else set()
-    if found and not (marker.is_file() and read_json(marker) == audit):
+    if found and not _is_of(marker, audit):
         raise UsageError(
             f"{work} holds something that is not this audit's unfinished work",
-            remedy="name an empty directory with --work, or empty this one",
+            remedy="name an empty directory with --work",
         )
     with pipeline.exclusive(work):
         write_json(marker, audit)
@@ -63,6 +64,14 @@ def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Ite
         marker.unlink()
         if not keep:
             shutil.rmtree(work)
+
+
+def _is_of(marker: Path, audit: Mapping[str, Json]) -> bool:
+    """Whether a marker names this audit. One that cannot be read names none."""
+    try:
+        return marker.is_file() and bool(json.loads(read_bytes(marker)) == audit)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _refuse_relative_sources(recipe: Recipe) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import struct
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sevenfold import __version__
@@ -35,7 +33,13 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import find_subject, identity_of
 from sevenfold.runs.job import Job
-from sevenfold.train.checkpoint import Checkpoint, checkpoint_path, checkpoint_steps, read_checkpoint
+from sevenfold.train.checkpoint import (
+    Checkpoint,
+    DamagedCheckpointError,
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+)
 from sevenfold.train.experts import base_of, part_directory
 from sevenfold.train.loop import Run
 from sevenfold.train.phases import EXPERTS, Part, parts_of
@@ -193,8 +197,8 @@ def _find_checkpoint(out: Path, stretch: Stretch, run: Run, findings: Findings) 
         path = checkpoint_path(directory, step)
         try:
             checkpoint = read_checkpoint(path)
-        except (SafetensorError, ValueError, KeyError, TypeError, struct.error):
-            findings.warn(f"{stretch.directory}/{path.name} is damaged: passed over")
+        except DamagedCheckpointError as error:
+            findings.warn(f"{stretch.directory}/{path.name} is passed over, {error.what}")
             continue
         if checkpoint.step != step or not _fits(checkpoint, run):
             findings.warn(f"{stretch.directory}/{path.name} is not of this run: passed over")
@@ -226,7 +230,7 @@ def _check_checkpoint(checkpoint: Checkpoint, run: Run, where: str, traces: list
 
 def _replay(run: Run, last: int, comparison: Comparison, n_before: int) -> Difference | None:
     """The first difference of the part's steps up to `last`, under the count of all parts."""
-    run.recorder, run.last = (lambda _directory, _step: comparison), last
+    run.recorder, run.last, run.is_recorded = (lambda _directory, _step: comparison), last, False
     try:
         run.train()
     except StepDiffersError as error:

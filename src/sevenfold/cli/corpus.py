@@ -194,10 +194,13 @@ def pin(
 ) -> None:
     """Write a lock: versions and hashes of packages as their registries offer them now."""
     from sevenfold.core.files import write_pretty_json
+    from sevenfold.core.ownership import refuse_foreign
     from sevenfold.corpus.fetch import PackageStore, read_lock, store_directory
+    from sevenfold.corpus.fetch.lock import is_lock
     from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all, pin_from, read_names
     from sevenfold.report.console import close_progress, make_progress
 
+    refuse_foreign(out, is_lock, "lock")
     requests = [parse_request(name) for name in names or ()] + (read_names(listed) if listed else [])
     if not requests:
         raise UsageError("no package is named", remedy="KIND:NAME, or --names FILE")

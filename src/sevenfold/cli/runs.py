@@ -61,10 +61,13 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Overlay two runs: keys of the recipes that differ, losses at the same numbers of tokens."""
+    from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.report.console import print_table
     from sevenfold.report.runs import compare as compare_runs
     from sevenfold.report.runs import write_overlay
 
+    if png is not None:
+        refuse_foreign(png, is_picture, "picture")
     value = compare_runs(a, b)
     if png is not None:
         write_overlay(png, a, b)

@@ -70,10 +70,14 @@ def synth(
     as_json: JsonOption = False,
 ) -> None:
     """Make synthetic samples, each executed, evaluated or parsed before it is kept, and say how different they are."""
+    from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.report.console import close_progress, make_progress
-    from sevenfold.synthetic.files import write_samples
+    from sevenfold.synthetic.files import is_samples, write_samples
     from sevenfold.synthetic.generate import Order, spread
 
+    refuse_foreign(out, is_samples, "file of samples")
+    if plot is not None:
+        refuse_foreign(plot, is_picture, "picture")
     counts = spread(count) if only is None else spread_over(count, only.split(","))
     order = Order(counts, seed, max_per_shape)
     n_workers, progress = workers or min(8, len(os.sched_getaffinity(0))), make_progress()

@@ -38,11 +38,15 @@ def tokenizer_report(
     """Measure a tokenizer on held-out documents, alone or beside another: tokens, round trip, fragmentation, targets of C2."""
     from sevenfold.core.documents import read_documents
     from sevenfold.core.files import read_bytes, write_json
+    from sevenfold.core.ownership import is_json_of, is_picture, refuse_foreign
     from sevenfold.tokenizer.codec import Tokenizer
     from sevenfold.tokenizer.report import compare, measure, targets
 
     if against == file:
         raise UsageError("the two tokenizers are one file", where="--against", remedy="name another")
+    if out is not None:
+        refuse_foreign(out / "report.json", is_json_of("figures", "targets", "comparison"), "report")
+        refuse_foreign(out / "report.png", is_picture, "picture")
     figures = {
         str(path): measure(Tokenizer.from_json(read_bytes(path)), read_documents(holdout))
         for path in (file, against)

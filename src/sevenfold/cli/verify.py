@@ -255,11 +255,14 @@ def lineage(
     as_json: JsonOption = False,
 ) -> None:
     """Print the chain from sources and licences to the Merkle root, from the sealed file alone."""
+    from sevenfold.core.ownership import refuse_foreign
     from sevenfold.release.lineage import lineage as chain
     from sevenfold.release.target import sealed_file
     from sevenfold.report.console import print_table
-    from sevenfold.report.lineage import lineage_rows, quantisation_rows, write_picture
+    from sevenfold.report.lineage import is_lineage_picture, lineage_rows, quantisation_rows, write_picture
 
+    if picture is not None:
+        refuse_foreign(picture, is_lineage_picture, "picture")
     value = chain(sealed_file(path))
     if picture is not None:
         write_picture(picture, value)

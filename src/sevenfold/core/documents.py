@@ -143,7 +143,7 @@ def _refusal(path: Path, error: Exception) -> StorageError:
     return StorageError(
         f"not a readable Parquet file: {error}",
         where=str(path),
-        remedy="delete it and run the stage that writes it again",
+        remedy="check the path; a file of a run is made again by its stage",
     )
 
 

@@ -96,12 +96,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Json:
-    """Read a JSON file that this project wrote. Raises StorageError (missing, or not JSON)."""
+    """Read a JSON file. Raises StorageError (missing, or not JSON)."""
     try:
         return json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(
-            f"not valid JSON: {error}", where=str(path), remedy="delete it and run the stage again"
+            f"not valid JSON: {error}",
+            where=str(path),
+            remedy="get it again from where it came; a file of a run is made again by its stage",
         ) from error
 
 

@@ -2,23 +2,30 @@
 
 A stage writes its outputs into its directory and this file last; a directory without it holds nothing
 complete. `key` decides whether the stage has to run again: it covers the part of the recipe that the
-stage reads, the roots of its inputs and the stage's own version.
+stage reads, the roots of its inputs and the stage's own version. The file ends with a digest of all that
+it says, so one whose bytes changed is damaged and is never believed.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError, storage
-from sevenfold.core.files import read_json, write_json
-from sevenfold.core.hashing import Json, sha256_file
+from sevenfold.core.files import read_bytes, write_json
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.merkle import merkle_root
 
 MANIFEST_NAME = "manifest.json"
 RECIPE_NAME = "recipe.json"  # in the run directory: the resolved recipe of its manifests
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
+_DIGEST = "sha256"
+
+
+class ManifestError(StorageError):
+    """A manifest that is damaged, or of another version of this program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,26 +70,37 @@ def output_root(outputs: tuple[Output, ...]) -> str:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the manifest; call it last. Raises StorageError."""
-    write_json(directory / MANIFEST_NAME, asdict(manifest))
+    said = asdict(manifest)
+    write_json(directory / MANIFEST_NAME, said | {_DIGEST: _digest(said)})
+
+
+def _digest(said: Json) -> str:
+    return digest("sevenfold/manifest/1", canonical_json(said))
 
 
 def read_manifest(directory: Path) -> Manifest | None:
     """The manifest of a finished stage, or None when the stage has not finished.
 
     Raises:
-        StorageError: the file is there and is not a manifest of this version.
+        ManifestError: the file is there and is not a manifest of this version, or it is damaged.
+        StorageError: it cannot be read.
     """
     path = directory / MANIFEST_NAME
     if not path.is_file():
         return None
-    raw = read_json(path)
+    data = read_bytes(path)
     try:
+        raw = json.loads(data)
         if raw["format"] != MANIFEST_FORMAT:
             raise ValueError(f"format {raw['format']}, this version reads {MANIFEST_FORMAT}")
+        if raw.pop(_DIGEST, None) != _digest(raw):
+            raise ValueError("it does not have its digest: it was altered")
         return Manifest(**{**raw, "outputs": tuple(Output(**o) for o in raw["outputs"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(
-            f"not a stage manifest: {error}", where=str(path), remedy="delete it; the stage will run again"
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ManifestError(
+            f"not a stage manifest: {error}",
+            where=str(path),
+            remedy="run the same stage again: the stage will run again from its inputs",
         ) from error
 
 

@@ -1,13 +1,14 @@
 """The corpus on its way: numbered parts on disk, each made from some documents by the steps, by any process, in any order.
 
 A part is five files named by its number. `.json` comes last: a part without it does not exist. It holds the part's key, a digest of
-all that decides its bytes, so a run that was killed takes up the parts whose key still fits, and no others.
+all that decides its bytes, so a run that was killed takes up the parts whose key still fits, and no others. It also holds the hash
+of each file and a digest of itself: a part whose bytes changed between two runs is made again.
 
     .texts    for each document left: its path, then its text
     .index    NumPy array of INDEX: where those are, and their ids
     .bands    NumPy u64[B, D]: keys for near duplicates, when the recipe asks for them
     .parquet  ledger rows of all documents of the part; duplicates and splits are not known yet
-    .json     key, names that the index refers to, findings
+    .json     key, names that the index refers to, findings, hashes
 
 Memory: one part's documents, and one batch of shingles.
 """
@@ -15,8 +16,9 @@ Memory: one part's documents, and one batch of shingles.
 from __future__ import annotations
 
 import io
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,8 +28,8 @@ import numpy as np
 
 from sevenfold.core.documents import write_rows
 from sevenfold.core.errors import storage
-from sevenfold.core.files import atomic_writer, read_json, write_bytes, write_json
-from sevenfold.core.hashing import Json, canonical_json, digest, sha256
+from sevenfold.core.files import atomic_writer, read_bytes, write_bytes, write_json
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256, sha256_file
 from sevenfold.corpus import minhash
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
@@ -121,13 +123,30 @@ def _identity(found: Found, judgement: Judgement) -> tuple[str, ...]:
     return (*names, origin.domain, found.path, found.sha256, str(found.n_bytes), found.problem or "")
 
 
-def is_made(task: Task) -> bool:
-    """Whether a run before has made this part."""
+def is_made(task: Task, note: Callable[[str], None] = lambda _text: None) -> bool:
+    """Whether a run before has made this part and all of its bytes are still there; `note` is told when they are not."""
     path = task.stem.with_suffix(".json")
     if not path.is_file():
         return False
-    value = read_json(path)
-    return isinstance(value, dict) and value.get("key") == task.key
+    try:
+        value = json.loads(read_bytes(path))
+        sealed = value.pop("sha256")
+        if value["key"] != task.key:
+            return False
+        if sealed != _seal(value):
+            raise ValueError(path.name)
+        for suffix, expected in value["files"].items():
+            file = task.stem.with_suffix(suffix)
+            if not file.is_file() or sha256_file(file) != expected:
+                raise ValueError(file.name)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        note(f"corpus: part {task.stem.name} is damaged and is made again")
+        return False
+    return True
+
+
+def _seal(value: Json) -> str:
+    return digest("sevenfold/part-seal/1", canonical_json(value))
 
 
 def remove_all(directory: Path) -> None:
@@ -251,7 +270,13 @@ class _Part:
         write_rows(stem.with_suffix(".parquet"), LEDGER_COLUMNS, self._rows)
         findings: list[Json] = [[n, f.step, f.kind, f.detail, f.n] for n, f in self._findings]
         names = {kind: list(codes) for kind, codes in self._names.items()}
-        write_json(stem.with_suffix(".json"), {"key": key, "findings": findings, **names})
+        files = {
+            suffix: sha256_file(stem.with_suffix(suffix))
+            for suffix in (".texts", ".index", ".bands", ".parquet")
+            if stem.with_suffix(suffix).is_file()
+        }
+        value = {"key": key, "findings": findings, "files": files, **names}
+        write_json(stem.with_suffix(".json"), value | {"sha256": _seal(value)})
 
 
 def ledger_row(text: Text, judgement: Judgement, reason: Reason | None) -> LedgerRow:

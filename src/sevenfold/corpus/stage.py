@@ -200,7 +200,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
         documents = arrivals.judged(_found(spec, job.recipe_dir))
         for task in shards.cut(documents, spec, job.recipe_dir, work):
             n_parts += 1
-            if shards.is_made(task):
+            if shards.is_made(task, job.progress.note):
                 n_seen += len(task.documents)
                 job.progress.advance(n_seen)
             else:

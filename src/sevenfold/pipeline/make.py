@@ -21,6 +21,7 @@ from sevenfold.core.manifest import (
     MANIFEST_NAME,
     RECIPE_NAME,
     Manifest,
+    ManifestError,
     damaged_output,
     hash_outputs,
     output_root,
@@ -53,10 +54,17 @@ def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
 
 
 def up_to_date(job: Job, stage: Stage, key: str) -> bool:
-    """Whether the stage's outputs are there, whole, and made from this key."""
+    """Whether the stage's outputs are there, whole, and made from this key. Says what is damaged."""
     directory = job.directory(stage.name)
-    manifest = read_manifest(directory)
-    if manifest is None or manifest.key != key or damaged_output(directory, manifest) is not None:
+    try:
+        manifest = read_manifest(directory)
+    except ManifestError as error:
+        job.progress.note(f"{stage.name}: {MANIFEST_NAME} is of no use: {error.what}")
+        return False
+    if manifest is None or manifest.key != key:
+        return False
+    if (damaged := damaged_output(directory, manifest)) is not None:
+        job.progress.note(f"{stage.name}: {damaged} is missing or damaged, so the stage runs again")
         return False
     if manifest.recipe_digest != job.recipe.digest:
         # Another part of the recipe changed; what this stage read did not.
@@ -64,6 +72,18 @@ def up_to_date(job: Job, stage: Stage, key: str) -> bool:
             directory, replace(manifest, recipe_digest=job.recipe.digest, recipe_name=job.recipe.name)
         )
     return True
+
+
+def require_whole_inputs(job: Job, stage: Stage) -> None:
+    """Refuse to read files of earlier stages that are not those that their manifests name. Raises StorageError."""
+    for name in stage.needs:
+        damaged = damaged_output(job.directory(name), job.manifest(name))
+        if damaged is not None:
+            raise StorageError(
+                "it is missing, or its bytes are not those that the stage wrote",
+                where=str(job.directory(name) / damaged),
+                remedy=f"run `s7 make RECIPE --out {job.out} --until {name}`, which makes it again",
+            )
 
 
 def _prepare(job: Job, stage: Stage, *, force: bool) -> Path:
@@ -88,6 +108,7 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
     if not force and up_to_date(job, stage, key):
         job.progress.note(f"{stage.name}: up to date")
         return False
+    require_whole_inputs(job, stage)
     directory = _prepare(job, stage, force=force)
     result = module.run(job)
     with storage(directory):
@@ -128,7 +149,7 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
             "a run cannot take from itself", where=str(other), remedy="run the stage without --from"
         )
     manifest = _finished(other, section)
-    theirs = replace(job, recipe=Recipe.model_validate_json(read_bytes(other / RECIPE_NAME)), out=other)
+    theirs = replace(job, recipe=_recipe_of(other), out=other)
     wanted, found = (each.recipe.resolved()[section] for each in (job, theirs))
     names = sorted(name for name in wanted if name not in stage.passes_on and wanted[name] != found.get(name))
     if names:
@@ -154,6 +175,19 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
     )
     write_manifest(directory, taken)
     job.progress.note(f"{section}: taken from {other}, root {manifest.root[:16]}")
+
+
+def _recipe_of(run: Path) -> Recipe:
+    """The resolved recipe of another run. Raises StorageError when it cannot be read as one."""
+    path = run / RECIPE_NAME
+    try:
+        return Recipe.model_validate_json(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise StorageError(
+            "not a recipe that this version writes: it is damaged, or of another version",
+            where=str(path),
+            remedy="run the stage again there, or here without --from",
+        ) from error
 
 
 def _finished(run: Path, section: str) -> Manifest:
@@ -189,8 +223,10 @@ def run_part(job: Job, phase: str, expert: str | None) -> None:
     from sevenfold.train.experts import part_directory, train_part
     from sevenfold.train.phases import find_part
 
-    stage_module(find_stage("train")).check_job(job)
+    stage = find_stage("train")
+    stage_module(stage).check_job(job)
     part = find_part(job.recipe, phase, expert)
+    require_whole_inputs(job, stage)
     with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
         write_json(job.out / RECIPE_NAME, job.recipe.resolved())
         train_part(job, part)

@@ -7,12 +7,13 @@ bytes. What the file does not hold is said not to be recorded.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import Json
+from sevenfold.core.ownership import refuse_foreign
 from sevenfold.release.bom import bill_of_materials
 from sevenfold.report.lineage import MISSING, shown
 
@@ -170,8 +171,21 @@ def notice(value: Mapping[str, Json]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def _is_bill(data: bytes) -> bool:
+    makers = json.loads(data)["metadata"]["tools"]["components"]
+    return any(maker["name"] == "sevenfold" for maker in makers)
+
+
+# What shows that a file beside a model is an earlier paper of this project.
+_OURS: dict[str, Callable[[bytes], bool]] = {
+    "card.md": lambda data: data.startswith(b"# ") and b"Merkle root" in data,
+    "cdx.json": _is_bill,
+    "notice.txt": lambda data: data.startswith(b"Sources of the data of "),
+}
+
+
 def write_papers(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
-    """Write the three beside one another; returns their paths. Raises StorageError."""
+    """Write the three beside one another; returns their paths. Raises StorageError, also for a file that is no paper of ours."""
     bom = bill_of_materials(value, kept_sources(value), scores(value), limits(value))
     papers = {
         "card.md": model_card(value),
@@ -179,6 +193,8 @@ def write_papers(directory: Path, stem: str, value: Mapping[str, Json]) -> list[
         + b"\n",
         "notice.txt": notice(value),
     }
+    for ending in papers:
+        refuse_foreign(directory / f"{stem}.{ending}", _OURS[ending], "paper")
     for ending, data in papers.items():
         write_bytes(directory / f"{stem}.{ending}", data)
     return [directory / f"{stem}.{ending}" for ending in papers]

@@ -154,7 +154,7 @@ def _require_canonical(bundle: bytes) -> None:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise StorageError("it is there already", where=str(path), remedy="remove it, or name another file")
+        raise StorageError("it is there already", where=str(path), remedy="name another file")
 
 
 def _password() -> bytes | None:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sevenfold.core.ownership import SOFTWARE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -113,7 +115,7 @@ def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> b
     axes.legend(frameon=False)
     axes.grid(visible=True, axis="y", alpha=0.3)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": SOFTWARE})
     return buffer.getvalue()
 
 

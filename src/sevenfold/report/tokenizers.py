@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import Json
+from sevenfold.core.ownership import SOFTWARE
 
 
 def write_plot(path: Path, figures: Mapping[str, Json]) -> None:
@@ -38,5 +39,5 @@ def write_plot(path: Path, figures: Mapping[str, Json]) -> None:
     panels[0].set_yticks([-i for i in range(len(groups))], labels, fontsize=8)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": SOFTWARE})
     write_bytes(path, buffer.getvalue())

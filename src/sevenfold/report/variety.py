@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import Json
+from sevenfold.core.ownership import SOFTWARE
 
 
 def write_plot(path: Path, facts: Json) -> None:
@@ -34,5 +35,5 @@ def write_plot(path: Path, facts: Json) -> None:
     left.set_title("kept", fontsize=10)
     right.set_title("refused", fontsize=10)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": SOFTWARE})
     write_bytes(path, buffer.getvalue())

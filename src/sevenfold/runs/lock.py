@@ -9,14 +9,58 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.files import read_bytes
+from sevenfold.core.hashing import canonical_json
+from sevenfold.recipe.schema import Recipe
+from sevenfold.runs.files import COMPLETIONS, LOCK, RECIPE, REPORT, VERIFICATION
 
-LOCK = ".lock"
+# What a run writes beside `recipe.json`: its stages' directories, and what ends it.
+NAMES = (
+    *("corpus", "tokenizer", "train", "quantize", "seal"),
+    *(VERIFICATION, COMPLETIONS, REPORT, "corpus.html", "corpus.png"),
+)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a directory in which names of a run are taken by somebody else: stages replace their directories.
+
+    A run's directory is known by its lock, which comes first and stays. A copy without it is known by
+    its resolved recipe.
+    """
+    if (out / LOCK).is_file() or not out.is_dir() or _holds_resolved_recipe(out):
+        return
+    for name in (RECIPE, *NAMES):
+        path = out / name
+        if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise StorageError(
+                "a run would write here, and something that no run of s7 made is there",
+                where=str(path),
+                remedy="choose another --out",
+            )
+
+
+def _holds_resolved_recipe(out: Path) -> bool:
+    """Whether `recipe.json` is what a run writes: canonical, and resolved to the last default."""
+    path = out / RECIPE
+    if not path.is_file():
+        return False
+    data = read_bytes(path)
+    try:
+        return data == canonical_json(Recipe.model_validate_json(data).resolved()) + b"\n"
+    except (ValueError, RecursionError):
+        return False
 
 
 @contextmanager
 def exclusive(out: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the run directory: a second process in it is refused, unless both hold it `shared`. Raises StorageError."""
+    """Hold the run directory: a second process in it is refused, unless both hold it `shared`.
+
+    Raises:
+        StorageError: another process holds it, it cannot be written, or its names are taken by files
+            that no run made.
+    """
     with storage(out):
+        _refuse_foreign(out)
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import re
 from pathlib import Path
 
 from sevenfold.core.errors import storage
 from sevenfold.core.hashing import canonical_json, digest, sha256
 from sevenfold.synthetic.sample import Attempts, Sample
 from sevenfold.synthetic.table import made_with
+
+
+_BLOCK = re.compile(r"[0-9a-f]{32}(\.\d+)?")  # the second form is one that is being written
 
 
 def directory_of(file: Path) -> Path:
@@ -57,5 +60,9 @@ def save(file: Path, attempts: Attempts) -> None:
 
 
 def forget(directory: Path) -> None:
-    """Remove the blocks of a file that is whole."""
-    shutil.rmtree(directory, ignore_errors=True)
+    """Remove the blocks of a file that is whole, and the directory when nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for path in directory.iterdir():
+            if _BLOCK.fullmatch(path.name):
+                path.unlink()
+        directory.rmdir()

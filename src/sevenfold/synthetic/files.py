@@ -86,6 +86,12 @@ def read_samples(file: Path) -> Iterator[Json]:
                 yield record
 
 
+def is_samples(data: bytes) -> bool:
+    """Whether bytes begin a file of samples, of any order, whole or not."""
+    record = json.loads(data.partition(b"\n")[0])
+    return set(record) in ({"domain", "licence", "path", "text"}, {_END})
+
+
 def _is_whole(file: Path) -> bool:
     hasher, last = hashlib.sha256(), b""
     try:

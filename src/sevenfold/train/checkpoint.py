@@ -2,8 +2,9 @@
 
 A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each
 of which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state.
-The last two are kept: a damaged newest one falls back to the one before. `train.keep_every` keeps more, so that an audit of the
-middle is cheap.
+A digest over all tensors and all facts stands in it: one whose bytes changed is damaged, and so is one whose name says another
+step. It also binds the records (`metrics.jsonl`, `trace.jsonl`) up to its step. The last two are kept: a damaged newest one falls
+back to the one before, and a note says so. `train.keep_every` keeps more, so that an audit of the middle is cheap.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,19 +24,44 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from sevenfold.core.errors import storage
+from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import remove_partials, write_bytes
-from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.hashing import Json, canonical_json, digest_of
 from sevenfold.train.distributed import sharded_checkpoint
 from sevenfold.train.distributed.ranks import Ranks
 
 KEPT = 2
-_META = "sevenfold"
-_META_FIELDS = ("key", "step", "chain", "seed", "losses", "environment")
+_META, _DIGEST = "sevenfold", "sevenfold.sha256"
+_META_FIELDS = ("key", "step", "chain", "seed", "losses", "environment", "records")
 _RNG = "rng.state"
 _NAME = re.compile(r"checkpoint-(\d{8,})\.(safetensors|sharded)")
-# What reading a damaged checkpoint raises.
-DAMAGE = (SafetensorError, ValueError, KeyError, TypeError)
+# What the libraries raise for damaged bytes.
+_DAMAGE = (
+    SafetensorError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    struct.error,
+)
+
+
+class DamagedCheckpointError(StorageError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+@contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
+    """Within this block, what the libraries raise for damaged bytes leaves as DamagedCheckpointError."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise DamagedCheckpointError(
+            f"a damaged checkpoint: {' '.join(str(error).split())[:200] or type(error).__name__}",
+            where=str(path),
+            remedy="run `s7 train` again: it goes on from the one before",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +77,7 @@ class Checkpoint:
     seed: int
     losses: tuple[float, ...] = ()  # of the last steps, for the rule about spikes
     environment: Mapping[str, str] = field(default_factory=dict)
+    records: Mapping[str, Json] = field(default_factory=dict)  # see `records.record_digests`
 
 
 def _file(directory: Path, step: int) -> Path:
@@ -63,8 +92,17 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 def checkpoint_steps(directory: Path) -> list[int]:
     """Steps that have a checkpoint, ascending."""
-    found = (_NAME.fullmatch(path.name) for path in directory.glob("checkpoint-*"))
-    return sorted({int(match.group(1)) for match in found if match})
+    return sorted({step for step, _ in _found(directory)})
+
+
+def _found(directory: Path) -> list[tuple[int, Path]]:
+    """Step and path of each checkpoint: files of tensors, and directories of shards."""
+    found = []
+    for path in directory.glob("checkpoint-*"):
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_dir() == (match.group(2) == "sharded"):
+            found.append((int(match.group(1)), path))
+    return sorted(found)
 
 
 def _remove(path: Path) -> None:
@@ -98,11 +136,41 @@ def _meta(checkpoint: Checkpoint) -> dict[str, Json]:
     return {name: getattr(checkpoint, name) for name in _META_FIELDS}
 
 
+def _digest(tensors: Mapping[str, Tensor], meta: bytes) -> str:
+    """Hex digest of facts, names, dtypes, shapes and bytes. `tensors` may read them one at a time."""
+
+    def parts() -> Iterator[bytes | str]:
+        yield meta
+        for name in sorted(tensors):
+            tensor = tensors[name]
+            yield from (name, str(tensor.dtype), str(list(tensor.shape)))
+            yield tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+    return digest_of("sevenfold/checkpoint/1", parts())
+
+
+class _Stored(Mapping[str, Tensor]):
+    """Tensors of an open safetensors file, read as they are asked for, so that one is in memory at a time."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._names = file, tuple(file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0) -> Path:
     """Write one file atomically, then drop what `prune` does not keep. Raises StorageError."""
     path = _file(directory, checkpoint.step)
     tensors = {n: t.contiguous() for n, t in _tensors(checkpoint).items()}
-    write_bytes(path, save_tensors(tensors, {_META: canonical_json(_meta(checkpoint)).decode()}))
+    meta = canonical_json(_meta(checkpoint))
+    write_bytes(path, save_tensors(tensors, {_META: meta.decode(), _DIGEST: _digest(tensors, meta)}))
     with storage(directory):
         _remove_shards(directory, checkpoint.step)
     prune(directory, checkpoint.step, keep_every)
@@ -139,37 +207,91 @@ def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
     return part[ranks.rows(shape[0])] if shape and name != _RNG else file.get_tensor(name)
 
 
+def verified_meta(path: Path) -> dict[str, Json]:
+    """The facts of a checkpoint, after all of its bytes were found to be those that were written.
+
+    Raises:
+        DamagedCheckpointError: they are not, or its name says another step.
+        StorageError: it cannot be read.
+    """
+    with _refusing_damage(path):
+        meta = sharded_checkpoint.checked(path) if path.is_dir() else _checked_file(path)
+        match = _NAME.fullmatch(path.name)
+        if match and int(match.group(1)) != meta["step"]:
+            raise ValueError(f"it is of step {meta['step']}, not of the one that its name says")
+    return meta
+
+
+def _checked_file(path: Path) -> dict[str, Json]:
+    with storage(path), safe_open(path, framework="pt") as file:
+        said = file.metadata() or {}
+        if _DIGEST not in said:
+            raise ValueError("it has no digest")
+        if _digest(_Stored(file), said[_META].encode()) != said[_DIGEST]:
+            raise ValueError("its bytes do not have its digest")
+        meta: dict[str, Json] = json.loads(said[_META])
+        return meta
+
+
 def read_checkpoint(path: Path, ranks: Ranks | None = None) -> Checkpoint:
     """Read one checkpoint: this rank's rows of each tensor; a collective where there are several.
 
-    Raises StorageError, or one of DAMAGE when it is damaged.
+    A rank alone verifies it. Among several the first has done so (`latest_checkpoint`).
+
+    Raises:
+        DamagedCheckpointError: its bytes are not those that were written.
+        StorageError: it cannot be read.
     """
-    read = sharded_checkpoint.read if path.is_dir() else _read_file
-    meta, tensors = read(path, ranks)
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-    return Checkpoint(
-        key=meta["key"],
-        step=int(meta["step"]),
-        chain=meta["chain"],
-        model=part("model."),
-        optimizer=part("optimizer."),
-        rng=tensors[_RNG],
-        seed=int(meta["seed"]),
-        losses=tuple(meta["losses"]),
-        environment=meta["environment"],
-    )
-
-
-def latest_checkpoint(directory: Path, key: str, ranks: Ranks | None = None) -> Checkpoint | None:
-    """Newest readable checkpoint of this run, or None. Damaged ones and those of another run are passed over."""
     if ranks is None or ranks.is_alone:
-        return _latest(directory, key)
+        verified_meta(path)
+    return _read(path, ranks)
+
+
+def _read(path: Path, ranks: Ranks | None) -> Checkpoint:
+    read = sharded_checkpoint.read if path.is_dir() else _read_file
+    with _refusing_damage(path):
+        meta, tensors = read(path, ranks)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+        return Checkpoint(
+            key=meta["key"],
+            step=int(meta["step"]),
+            chain=meta["chain"],
+            model=part("model."),
+            optimizer=part("optimizer."),
+            rng=tensors[_RNG],
+            seed=int(meta["seed"]),
+            losses=tuple(meta["losses"]),
+            environment=meta["environment"],
+            records=meta["records"],
+        )
+
+
+def latest_checkpoint(
+    directory: Path,
+    key: str,
+    ranks: Ranks | None = None,
+    *,
+    note: Callable[[str], None] = lambda _text: None,
+    damaged_record: Callable[[Mapping[str, Json]], str | None] = lambda _records: None,
+) -> Checkpoint | None:
+    """Newest usable checkpoint of this run, or None. Damaged ones and those of another run are passed over.
+
+    Args:
+        note: told of each that is passed over, and why.
+        damaged_record: of the records that a checkpoint binds, the name of one that is no longer what it was.
+
+    Raises:
+        StorageError: one cannot be read; or none is left, but one is whole and only its records are damaged.
+    """
+    if ranks is None or ranks.is_alone:
+        path = _usable(directory, key, note, damaged_record)
+        return None if path is None else _read(path, None)
     # The first rank looks, so that all go on from the same one.
-    path = ranks.told(_usable(directory, key) if ranks.is_first else None)
-    return None if path is None else read_checkpoint(path, ranks)
+    path = ranks.told(_usable(directory, key, note, damaged_record) if ranks.is_first else None)
+    return None if path is None else _read(path, ranks)
 
 
 def _clean(directory: Path) -> None:
@@ -177,36 +299,36 @@ def _clean(directory: Path) -> None:
     sharded_checkpoint.remove_partials(directory)
 
 
-def _candidates(directory: Path) -> list[Path]:
+def _usable(
+    directory: Path,
+    key: str,
+    note: Callable[[str], None],
+    damaged_record: Callable[[Mapping[str, Json]], str | None],
+) -> Path | None:
     if not directory.is_dir():
-        return []
+        return None
     _clean(directory)
-    return [checkpoint_path(directory, step) for step in reversed(checkpoint_steps(directory))]
-
-
-def _latest(directory: Path, key: str) -> Checkpoint | None:
-    for path in _candidates(directory):
+    unrecorded: str | None = None
+    for _, path in reversed(_found(directory)):
         try:
-            checkpoint = read_checkpoint(path)
-        except DAMAGE:
+            meta = verified_meta(path)
+        except DamagedCheckpointError as error:
+            note(f"{path.name} is passed over, {error.what}")
             continue
-        if checkpoint.key == key:
-            return checkpoint
-    return None
-
-
-def _usable(directory: Path, key: str) -> Path | None:
-    for path in _candidates(directory):
-        try:
-            if path.is_dir():
-                meta = sharded_checkpoint.checked(path)
-            else:
-                with safe_open(path, framework="pt") as file:
-                    meta = json.loads((file.metadata() or {})[_META])
-        except DAMAGE:
+        if meta["key"] != key:
+            note(f"{path.name} is passed over: it is of another recipe, or of other data")
             continue
-        if meta["key"] == key:
+        record = damaged_record(meta["records"])
+        if record is None:
             return path
+        unrecorded = unrecorded or record
+        note(f"{path.name} is passed over: {record} is damaged before its step")
+    if unrecorded is not None:
+        raise StorageError(
+            "rows of steps before every checkpoint are missing or damaged",
+            where=str(directory / unrecorded),
+            remedy="put the file back from a copy, or train from the start with --force",
+        )
     return None
 
 

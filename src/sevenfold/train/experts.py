@@ -21,6 +21,7 @@ from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.manifest import (
     MANIFEST_NAME,
     Manifest,
+    ManifestError,
     damaged_output,
     hash_outputs,
     output_root,
@@ -48,10 +49,17 @@ def part_directory(job: Job, part: Part) -> Path:
 def finished(job: Job, part: Part, base_root: str) -> Manifest | None:
     """The manifest of a part that is done and whole; None when it has to run."""
     directory = part_directory(job, part)
-    manifest = read_manifest(directory)
+    try:
+        manifest = read_manifest(directory)
+    except ManifestError as error:
+        job.progress.note(f"train/{part.name}: {MANIFEST_NAME} is of no use: {error.what}")
+        return None
     if manifest is None or manifest.key != run_key(job, part, base_root):
         return None
-    return manifest if damaged_output(directory, manifest) is None else None
+    if (damaged := damaged_output(directory, manifest)) is not None:
+        job.progress.note(f"train/{part.name}: {damaged} is missing or damaged")
+        return None
+    return manifest
 
 
 def train_part(job: Job, part: Part) -> Manifest:

@@ -46,7 +46,16 @@ from sevenfold.train.meters import Gauge, Guard
 from sevenfold.train.objectives import Term, TermLoss, metric_fields
 from sevenfold.train.optimizer import Update
 from sevenfold.train.precision import convert
-from sevenfold.train.records import CHAIN_START, Recorder, Records, Unrecorded, is_trace_point, trace_row
+from sevenfold.train.records import (
+    CHAIN_START,
+    Recorder,
+    Records,
+    Unrecorded,
+    damaged_record,
+    is_trace_point,
+    record_digests,
+    trace_row,
+)
 from sevenfold.train.schedule import learning_rate, n_steps
 
 _LEAF = 1024
@@ -107,6 +116,7 @@ class Run:
         trained: names of the parameters that this run trains; None is all. The others are frozen.
         stack: the expert stack behind the trunk, if there is one.
         base: weights that a frozen part has from the run before; the rest is initialised from the seed.
+        is_recorded: whether the directory holds the records that its checkpoints bind; not so where an audit works.
         blame: what the rows of a step were made from, for the report of a loss that stops the run.
     """
 
@@ -122,6 +132,7 @@ class Run:
     stack: int | None = None
     base: Mapping[str, Tensor] = field(default_factory=dict)
     purpose: str = ""
+    is_recorded: bool = True
     blame: Callable[[int], Json] = lambda _step: None
     ranks: Ranks = field(default_factory=here)
     gauge: Gauge = field(default_factory=Gauge)
@@ -166,9 +177,14 @@ class Run:
         for name, value in self.model.initial(generator, self.spec.init_std):
             self.shards.put(self.model.get_parameter(name), self.base.get(name, value))
 
+    def _damaged_record(self, bound: Mapping[str, Json]) -> str | None:
+        return damaged_record(self.directory, bound) if self.is_recorded else None
+
     def start(self) -> None:
         """Initialise from the seed, or go on from the newest checkpoint of this run."""
-        checkpoint = latest_checkpoint(self.directory, self.key, self.ranks)
+        checkpoint = latest_checkpoint(
+            self.directory, self.key, self.ranks, note=self.progress.note, damaged_record=self._damaged_record
+        )
         if checkpoint is None or self.trained is not None:
             self._initialize()
         if checkpoint is None:
@@ -200,6 +216,7 @@ class Run:
             seed=self.spec.seed,
             losses=tuple(self.guard.losses),
             environment=self.environment(),
+            records=record_digests(self.directory) if self.ranks.is_first else {},
         )
         if not as_file:
             save_shards(self.directory, checkpoint, self.ranks, self.spec.keep_every)

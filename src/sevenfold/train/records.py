@@ -18,7 +18,7 @@ import torch
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
-from sevenfold.core.hashing import Json, canonical_json, digest, digest_of
+from sevenfold.core.hashing import Json, canonical_json, digest, digest_of, sha256, sha256_file
 from sevenfold.train.distributed.shards import whole
 
 METRICS, TRACE, EVENTS = "metrics.jsonl", "trace.jsonl", "tensorboard"
@@ -29,17 +29,38 @@ CHAIN_START = "0" * 64
 def cut_back(path: Path, last_step: int) -> list[Json]:
     """Keep the rows up to `last_step` (and no torn last line); return them."""
     kept = []
-    if path.is_file():
+    if path.is_file() and last_step:
         for line in read_bytes(path).splitlines():
             try:
                 row = json.loads(line)
-            except ValueError:
-                break
-            if row["step"] > last_step:
+                if row["step"] > last_step:
+                    break
+            except (ValueError, KeyError, TypeError, RecursionError):
                 break
             kept.append(row)
     write_bytes(path, b"".join(canonical_json(row) + b"\n" for row in kept))
     return kept
+
+
+def record_digests(directory: Path) -> dict[str, Json]:
+    """Bytes and SHA-256 of the records as they are now, by name; what a checkpoint binds. Raises StorageError."""
+    return {
+        name: [(directory / name).stat().st_size, sha256_file(directory / name)]
+        for name in (METRICS, TRACE)
+        if (directory / name).is_file()
+    }
+
+
+def damaged_record(directory: Path, bound: Mapping[str, Json]) -> str | None:
+    """The first record that no longer begins with the bytes that a checkpoint bound, or None. Raises StorageError."""
+    for name in (METRICS, TRACE):
+        if name not in bound or not (directory / name).is_file():
+            return name
+        n_bytes, expected = bound[name]
+        data = read_bytes(directory / name)[:n_bytes]
+        if len(data) != n_bytes or sha256(data).hex() != expected:
+            return name
+    return None
 
 
 class Recorder(Protocol):
@@ -85,7 +106,7 @@ class Records:
             raise StorageError(
                 f"rows of steps before the checkpoint of step {last_step} are missing",
                 where=str(directory / METRICS),
-                remedy="train from the start with --force",
+                remedy="put the file back from a copy, or train from the start with --force",
             )
         self._metrics = self._open(METRICS)
         self._trace = self._open(TRACE)

@@ -106,6 +106,15 @@ class Pin:
         return f"{self.kind}:{self.name}"
 
 
+def is_lock(data: bytes) -> bool:
+    """Whether bytes are a lock."""
+    try:
+        _Lock.model_validate_json(data)
+    except ValidationError:
+        return False
+    return True
+
+
 def read_lock(path: Path) -> list[Pin]:
     """The pins of a lock file, in its order.
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError, storage
@@ -18,6 +18,7 @@ from sevenfold.core.files import sync_directory
 from sevenfold.corpus.fetch.lock import Pin, source_files
 
 DIRECTORY_VARIABLE = "S7_PACKAGES"
+_STAGED = "tmp*"  # the names that `tempfile.mkdtemp` gives
 
 
 def store_directory() -> Path:
@@ -105,8 +106,12 @@ class PackageStore:
             shutil.rmtree(directory, ignore_errors=True)
 
     def clear_staging(self) -> None:
-        """Remove what a killed fetch left behind."""
-        shutil.rmtree(self.directory / "staging", ignore_errors=True)
+        """Remove what a killed fetch left behind, and nothing else that is in a directory of that name."""
+        base = self.directory / "staging"
+        for leftover in base.glob(_STAGED):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):
+            base.rmdir()
 
 
 def archive_name(pin: Pin) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json, sha256
+from sevenfold.core.ownership import refuse_foreign
 from sevenfold.corpus.text import functions
 from sevenfold.corpus.text.grammars import parser
 from sevenfold.corpus.text.ngrams import Filter, ngram_hashes, unique, word_hashes
@@ -111,6 +112,7 @@ def build(directory: Path, path: Path) -> Json:
     Raises:
         StorageError: no set is there, one cannot be read, or the file cannot be written.
     """
+    refuse_foreign(path, lambda held: held.startswith(MAGIC), "file of evaluation hashes")
     summary, arrays = [], []
     for name, (glob, reader) in sorted(SETS.items()):
         files = sorted(directory.glob(glob))

@@ -2,7 +2,8 @@
 
 Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and hashes its files; the first writes
 manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a
-group: each asks for its own rows. A directory whose files do not have their hashes is damaged.
+group: each asks for its own rows. A directory whose files do not have their hashes is damaged, and so is one whose manifest
+does not have the digest that stands in it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from torch.distributed.tensor import DTensor, Shard
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import PARTIAL_SUFFIX, read_json, sync_directory, write_json
-from sevenfold.core.hashing import Json, sha256_file
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.train.distributed.ranks import Ranks
 from sevenfold.train.distributed.shards import local
 
 MANIFEST = "manifest.json"
-VERSION = 1
+VERSION = 2
 _WHOLE = "rng.state"  # of no parameter: every rank has all of it
 
 
@@ -60,7 +61,8 @@ def write(
         own = {path.name: sha256_file(path) for path in sorted(partial.glob(f"shard-{ranks.rank + 1:05d}-*"))}
     hashes = {name: value for part in ranks.everyones(own) for name, value in part.items()}
     if ranks.is_first:
-        write_json(partial / MANIFEST, {"version": VERSION, "meta": meta, "files": hashes})
+        said = {"version": VERSION, "meta": meta, "files": hashes}
+        write_json(partial / MANIFEST, said | {"sha256": _digest(said)})
         with storage(final):
             if final.is_dir():
                 shutil.rmtree(final)
@@ -69,17 +71,26 @@ def write(
     ranks.wait()
 
 
+def _digest(said: dict[str, Json]) -> str:
+    return digest("sevenfold/sharded/1", canonical_json(said))
+
+
 def checked(path: Path) -> dict[str, Json]:
-    """The meta of a directory whose files are whole. Raises ValueError or KeyError when they are not."""
+    """The meta of a directory whose files are whole. Raises ValueError, KeyError or TypeError when they are not."""
     try:
         manifest = read_json(path / MANIFEST)
         if manifest["version"] != VERSION:
-            raise ValueError(f"{path}: version {manifest['version']}, this reader knows {VERSION}")
+            raise ValueError(f"version {manifest['version']}, this reader knows {VERSION}")
+        if manifest.pop("sha256") != _digest(manifest):
+            raise ValueError(f"{MANIFEST} does not have its digest")
         found = {file.name: sha256_file(file) for file in path.glob("*.safetensors")}
     except StorageError as error:
         raise ValueError(str(error)) from error
-    if found != manifest["files"]:
-        raise ValueError(f"{path}: a file is missing, more, or damaged")
+    wrong = sorted(
+        name for name in {*found, *manifest["files"]} if found.get(name) != manifest["files"].get(name)
+    )
+    if wrong:
+        raise ValueError(f"{wrong[0]} is missing, damaged, or not of it")
     meta: dict[str, Json] = manifest["meta"]
     return meta
 
