@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load, save
 
 from sevenfold import pipeline
 from sevenfold.audit.records import METRIC_FIELDS, Source

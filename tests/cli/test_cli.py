@@ -173,6 +173,94 @@ def test_bad_prompts_and_backends_are_refused(artifact: Path) -> None:
     refused(s7("run", artifact, "x", "--backend", "cuda"), 2, "cuda", "reference")
 
 
+def test_a_prompt_from_standard_input(artifact: Path) -> None:
+    text = "def f(x):\n    caf\u00e9"
+    told, asked = s7("run", artifact, text, "--json"), s7("run", artifact, "-", "--json", input=text)
+    assert (told.returncode, asked.returncode) == (0, 0)
+    assert json.loads(told.stdout) == json.loads(asked.stdout)
+    assert json.loads(asked.stdout)["prompt"] == text  # byte for byte, in any locale
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert json.loads(s7("run", artifact, text, "--json", env=plain).stdout) == json.loads(told.stdout)
+    assert json.loads(
+        s7("run", artifact, "-", "--json", env=plain, input=text, encoding="utf-8").stdout
+    ) == json.loads(told.stdout)
+    refused(s7("run", artifact, "-", input=""), 5, "standard input", "empty")
+    refused(s7("run", artifact, "-", input="x = 1\n" * 1000), 5, "context has 64")
+    for argument, options in (("-", {"input": b"ab\xff"}), (b"ab\xff", {"input": b""})):
+        command = [sys.executable, "-m", "sevenfold.cli", "run", str(artifact), argument]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=300, **options)
+        assert (done.returncode, b"Traceback" in done.stderr) == (5, False)
+        assert b"not UTF-8: byte 0xff at offset 2" in done.stderr
+    with (artifact.parent / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    with (artifact.parent / "huge").open("rb") as file:
+        command = [sys.executable, "-m", "sevenfold.cli", "run", str(artifact), "-"]
+        done = subprocess.run(command, stdin=file, capture_output=True, check=False, timeout=300)
+    assert (done.returncode, b"more than 16777216 bytes" in done.stderr) == (5, True)
+
+
+def test_what_fits_is_generated_and_more_is_refused_with_numbers(artifact: Path) -> None:
+    answer = json.loads(s7("run", artifact, "def f(", "--json").stdout)
+    assert 0 < len(answer["tokens"]) < 64  # the context
+    full = s7("run", artifact, "def f(", "--max-tokens", 64)
+    refused(full, 5, "64 are to follow", "the context has 64", "lower --max-tokens to")
+    most = full.stderr.rpartition("--max-tokens to ")[2].split()[0]
+    assert s7("run", artifact, "def f(", "--max-tokens", most).returncode == 0
+    refused(
+        s7("run", artifact, "def f(", "--max-tokens", int(most) + 1),
+        5,
+        f"lower --max-tokens to {most} at most",
+    )
+
+
+STREAMS = {
+    "closed output": (">&-", 0),
+    "closed error": ("2>&-", 0),
+    "closed input": ("<&-", 0),
+    "all closed": (">&- 2>&- <&-", 0),
+    "full disk": (">/dev/full", 4),
+    "full disk of errors": ("2>/dev/full", 0),
+    "no reader": ("| head -n 0", 0),
+    "no reader of both": ("2>&1 | head -n 0", 0),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streams_that_are_ascii_closed_full_or_gone(name: str, artifact: Path) -> None:
+    redirection, code = STREAMS[name]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    for words in ("recipes", "--help", f"verify {artifact}", f"run {artifact} 'caf\u00e9' --max-tokens 2"):
+        command = f"{sys.executable} -m sevenfold.cli {words} {redirection}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, env=environment)
+        assert done.returncode == code, (words, done.stderr)
+        for word in (b"Traceback", b"ignored", b"Broken"):
+            assert word not in done.stderr, (words, done.stderr)
+        if name == "full disk":
+            assert done.stderr.startswith(b"s7: standard output: no space left"), (words, done.stderr)
+
+
+def test_a_failure_is_told_by_its_code_on_any_stream(artifact: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.s7l"
+    data = bytearray(artifact.read_bytes())
+    data[len(data) // 2] ^= 1
+    bad.write_bytes(data)
+    for redirection in (">&-", ">/dev/full", "| head -n 0"):
+        command = f"{sys.executable} -m sevenfold.cli verify {bad} {redirection}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+        assert done.returncode == 3, (redirection, done.stderr)
+        assert b"Traceback" not in done.stderr
+    # Nothing of standard error goes to standard output where the first is closed.
+    command = f"{sys.executable} -m sevenfold.cli verify {bad} 2>&-"
+    assert subprocess.run(["bash", "-c", command], capture_output=True, check=False).stdout == b""
+
+
+def test_a_closed_input_is_an_empty_stream(artifact: Path) -> None:
+    for words, code in ((f"run {artifact} -", 5), ("verify -", 3)):
+        command = f"{sys.executable} -m sevenfold.cli {words} <&-"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        refused(done, code)
+
+
 def test_missing_and_foreign_files(tmp_path: Path) -> None:
     refused(s7("verify", tmp_path / "none.s7l"), 4, "none.s7l", "no such file")
     refused(s7("plan", tmp_path / "none.yaml"), 4, "none.yaml")

@@ -46,4 +46,3 @@ def test_other_json_is_foreign(held: bytes, tmp_path: Path) -> None:
         refuse_foreign(path, is_json_of("a", "b"), "report")
     path.write_bytes(b'{"a": 1, "b": 2}')
     refuse_foreign(path, is_json_of("a", "b"), "report")
-

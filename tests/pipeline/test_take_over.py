@@ -51,7 +51,9 @@ def test_another_mix_takes_the_same_corpus(
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"recipe": 1}', b"[" * 9999])
-def test_a_damaged_recipe_of_the_other_run_is_one_line(data: bytes, tmp_path: Path, make_job: MakeJob) -> None:
+def test_a_damaged_recipe_of_the_other_run_is_one_line(
+    data: bytes, tmp_path: Path, make_job: MakeJob
+) -> None:
     first = one(make_job, tmp_path / "one")
     (first.out / "recipe.json").write_bytes(data)
     with pytest.raises(StorageError, match=r"recipe\.json: not a recipe that this version writes"):

@@ -21,6 +21,7 @@ from sevenfold.release.signature import (
     PASSWORD_VARIABLE,
     SignatureError,
     check_signature,
+    find_signature,
     make_key_pair,
     sign,
     signature_path,
@@ -57,6 +58,68 @@ def test_what_was_signed_verifies_here_and_by_the_library_alone(signed: Path) ->
 def test_the_name_of_the_file_does_not_matter(signed: Path, tmp_path: Path) -> None:
     (tmp_path / "renamed").write_bytes((signed / "file").read_bytes())
     check(signed, file=tmp_path / "renamed")
+
+
+def cached(signed: Path, directory: Path) -> Path:
+    """The file and its signature as the Hugging Face cache keeps them: relative links from a snapshot to blobs."""
+    for name in ("blobs", "snapshots/abc"):
+        (directory / name).mkdir(parents=True)
+    for name in ("file", "file.sig"):
+        (directory / "blobs" / f"hash-of-{name}").write_bytes((signed / name).read_bytes())
+        (directory / "snapshots/abc" / name).symlink_to(Path("../../blobs") / f"hash-of-{name}")
+    return directory / "snapshots/abc"
+
+
+def test_a_signature_holds_through_links(
+    signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = cached(signed, tmp_path / "cache")
+    key = signed / "key.pub"
+    check_signature(snapshot / "file", find_signature(snapshot / "file"), key)
+    (tmp_path / "linked").symlink_to(snapshot, target_is_directory=True)
+    check_signature(tmp_path / "linked" / "file", find_signature(tmp_path / "linked" / "file"), key)
+    (tmp_path / "twice").symlink_to(tmp_path / "linked" / "file")
+    check_signature(tmp_path / "twice", signed / "file.sig", key)
+    (tmp_path / "hard").hardlink_to(signed / "file")
+    check_signature(tmp_path / "hard", signed / "file.sig", key)
+    monkeypatch.chdir(snapshot)
+    check_signature(Path("file"), find_signature(Path("file")), key)
+    monkeypatch.chdir(tmp_path)
+    check_signature(Path("linked/file"), Path("linked/file.sig"), key)
+
+
+def test_the_signature_beside_the_link_comes_before_the_one_beside_its_target(
+    signed: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "model"
+    link.symlink_to(signed / "file")
+    assert find_signature(link) == signed / "file.sig"
+    check_signature(link, find_signature(link), signed / "key.pub")
+    (tmp_path / "model.sig").write_bytes((signed / "file.sig").read_bytes())
+    assert find_signature(link) == tmp_path / "model.sig"
+    assert find_signature(tmp_path / "plain") == tmp_path / "plain.sig"
+
+
+def test_a_link_can_be_signed_and_other_bytes_behind_it_are_found(signed: Path, tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"some bytes")
+    (tmp_path / "model").symlink_to("blob")
+    sign(tmp_path / "model", tmp_path / "model.sig", signed / "key")
+    check_signature(tmp_path / "model", tmp_path / "model.sig", signed / "key.pub")
+    check_signature(tmp_path / "blob", tmp_path / "model.sig", signed / "key.pub")
+    (tmp_path / "blob").write_bytes(b"other bytes")
+    with pytest.raises(SignatureError, match="not the one that was signed"):
+        check_signature(tmp_path / "model", tmp_path / "model.sig", signed / "key.pub")
+    (tmp_path / "dangling.sig").symlink_to("absent")
+    with pytest.raises(StorageError, match="there already"):
+        sign(tmp_path / "model", tmp_path / "dangling.sig", signed / "key")
+
+
+def test_links_to_nothing_and_in_a_circle_are_one_line(signed: Path, tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to("absent")
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("dangling", "circle"):
+        with pytest.raises(StorageError, match=name):
+            check_signature(tmp_path / name, signed / "file.sig", signed / "key.pub")
 
 
 def test_the_private_key_is_for_its_owner_alone_and_nothing_is_replaced(signed: Path, tmp_path: Path) -> None:

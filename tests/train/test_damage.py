@@ -1,4 +1,4 @@
-"""What a resumed run reads back is verified: a damaged checkpoint, record or input is passed over, made again or refused by name."""
+"""What a resumed run reads back is verified: damaged, it is passed over, made again or refused by name."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(name: str, stopped: tuple
     found = latest_checkpoint(job.directory("train"), key, note=notes.note)
     assert found is not None
     assert found.step == 20
-    assert [line.startswith("checkpoint-00000030.safetensors is passed over") for line in notes.lines] == [True]
+    assert [line.startswith("checkpoint-00000030.safetensors is passed over") for line in notes.lines] == [
+        True
+    ]
     with pytest.raises(DamagedCheckpointError, match=r"checkpoint-00000030"):
         read_checkpoint(checkpoint(job, 30))
 
@@ -170,9 +172,7 @@ def test_records_that_no_checkpoint_binds_are_refused_and_nothing_is_lost(
 
 @pytest.mark.parametrize("name", ["train.tokens", "tokenizer.json", "train.index", "heldout.tokens"])
 @pytest.mark.parametrize("damage", ["weights", "empty"])
-def test_an_input_that_changed_is_refused_by_name(
-    name: str, damage: str, stopped: tuple[Job, Notes]
-) -> None:
+def test_an_input_that_changed_is_refused_by_name(name: str, damage: str, stopped: tuple[Job, Notes]) -> None:
     job, _ = stopped
     path = job.directory("tokenizer") / name
     DAMAGES[damage](path)
@@ -187,9 +187,7 @@ def test_an_input_that_changed_is_refused_by_name(
     ("stage", "name"),
     [("quantize", "records.safetensors"), ("quantize", "graph.json"), ("train", "metrics.jsonl")],
 )
-def test_what_the_seal_reads_is_verified_first(
-    stage: str, name: str, dense_run: Job, tmp_path: Path
-) -> None:
+def test_what_the_seal_reads_is_verified_first(stage: str, name: str, dense_run: Job, tmp_path: Path) -> None:
     job = replace(dense_run, out=Path(shutil.copytree(dense_run.out, tmp_path / "run")))
     flip(0.5)(job.directory(stage) / name)
     with pytest.raises(StorageError, match=f"{name}: .*--until {stage}"):

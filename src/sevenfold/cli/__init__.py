@@ -8,6 +8,7 @@ once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit c
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -48,8 +49,9 @@ from sevenfold.cli import synth
 from sevenfold.cli import tokens
 
 # isort: split
+from sevenfold.cli import streams
 from sevenfold.cli.base import app, fail
-from sevenfold.core.errors import UsageError
+from sevenfold.core.errors import SevenfoldError, UsageError, storage_error
 
 __all__ = [
     "app",
@@ -63,6 +65,7 @@ __all__ = [
     "release",
     "run",
     "runs",
+    "streams",
     "synth",
     "tokens",
     "verify",
@@ -74,15 +77,37 @@ _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Entry point of the `s7` command: a wrong argument, too, is one line and exit code 2."""
+    streams.prepare()
     try:
-        code = app(prog_name="s7", standalone_mode=False)
+        code = _run()
+        # A verb that failed has said why: what is left to write changes nothing any more.
+        with suppress(*((SevenfoldError,) if code else ())):
+            sys.stdout.flush()
+    except streams.ReaderGoneError:
+        code = 0
+    except SevenfoldError as error:  # of standard output, from what runs before a verb: help, version
+        code = fail(error).exit_code
+    except SystemExit as error:
+        # The library of the command line ends so when the reader of a help text goes away.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        code = 0
+    except OSError as error:
+        streams.silence(sys.stdout)
+        code = fail(storage_error(error, "standard output")).exit_code
+    streams.restore()
+    sys.exit(code)
+
+
+def _run() -> int | None:
+    try:
+        code: int | None = app(prog_name="s7", standalone_mode=False)
     except _WrongArgument as error:
         context = getattr(error, "ctx", None)
         verb = context.command_path if context else "s7"
         if not sys.argv[1:]:
             print(context.get_help() if context else "s7 --help")
-            sys.exit(2)
+            return 2
         text = getattr(error, "format_message", error.__str__)()
-        wrong = UsageError(text.rstrip("."), remedy=f"see `{verb} --help`")
-        sys.exit(fail(wrong).exit_code)
-    sys.exit(code)
+        return fail(UsageError(text.rstrip("."), remedy=f"see `{verb} --help`")).exit_code
+    return code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from sevenfold import __version__
+from sevenfold.cli.streams import ReaderGoneError, silence
 from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, UsageError, storage_error
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
             sys.stdout.flush()
+        except (ReaderGoneError, BrokenPipeError) as error:
+            # The reader (head, less) went away: say nothing more, and keep the interpreter from flushing at exit.
+            silence(sys.stdout)
+            raise typer.Exit(0) from error
         except SevenfoldError as error:
             raise fail(error) from error
-        except BrokenPipeError as error:
-            # The reader (head, less) went away: say nothing more, and keep the interpreter from flushing at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from error
         except OSError as error:
             raise fail(storage_error(error)) from error
         except KeyboardInterrupt as error:

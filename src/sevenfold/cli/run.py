@@ -4,21 +4,65 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sevenfold.cli.base import FileArg, JsonOption, app, guarded, print_json
+from sevenfold.core.errors import GateError
+
+if TYPE_CHECKING:
+    from sevenfold.engine.session import Model
+
+DEFAULT_TOKENS = 64
+MAX_PROMPT_BYTES = 16 << 20
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt that an argument means: itself, or for - all of standard input, byte for byte.
+
+    Raises:
+        GateError: standard input is empty or has more than 16 MiB, or the prompt is not UTF-8.
+    """
+    if prompt != "-":
+        # Bytes of an argument that the locale cannot decode come as surrogates, which stand for them.
+        data, where = prompt.encode(errors="surrogateescape"), "prompt"
+    else:
+        data, where = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1), "standard input"
+        if not data:
+            raise GateError(
+                "no prompt: it is empty", where=where, remedy="pipe text into it, or give PROMPT as text"
+            )
+    if len(data) > MAX_PROMPT_BYTES:
+        raise GateError(
+            f"the prompt has more than {MAX_PROMPT_BYTES} bytes", where=where, remedy="shorten it"
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise GateError(
+            f"the prompt is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}",
+            where=where,
+            remedy="give text in UTF-8",
+        ) from error
 
 
 @app.command()
 @guarded
 def run(
     file: FileArg,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="Text to complete.")],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="Text to complete; - reads it from standard input.")
+    ],
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens to add, at most.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--max-tokens",
+            metavar="N",
+            min=1,
+            help=f"Tokens to add, at most; {DEFAULT_TOKENS}, or what the context has room for, if not given.",
+        ),
+    ] = None,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -48,27 +92,37 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Complete a prompt, greedily, with integers only, behind the CM-1 gate."""
-    from sevenfold.artifact import visible_text
     from sevenfold.engine.backends import find_backend
     from sevenfold.engine.session import Model
 
     if backend is not None:
         find_backend(backend)
+    text = read_prompt(prompt)
     model = Model.open(file, backend=backend, n_threads=threads, allow_anonymous=allow_anonymous)
     if model.note:
         print(f"s7: running on {model.backend}: {model.note}", file=sys.stderr)
-    with model.session(prompt, max_tokens=max_tokens, domain=domain) as session:
-        pieces = []
-        for piece in session.generate(max_tokens):
-            pieces.append(piece)
-            if not as_json:
-                # The model may say control characters; a terminal must not obey them.
-                print(visible_text(piece), end="", flush=True)
+    pieces, tokens = _complete(model, text, max_tokens, domain, is_shown=not as_json)
     if not as_json:
         print()
         return
-    said = {"prompt": prompt, "text": "".join(pieces), "tokens": session.tokens}
+    said = {"prompt": text, "text": "".join(pieces), "tokens": tokens}
     print_json(said | {"backend": model.backend, "root": model.artifact.root})
+
+
+def _complete(
+    model: Model, prompt: str, max_tokens: int | None, domain: str, *, is_shown: bool
+) -> tuple[list[str], list[int]]:
+    """The pieces and tokens of a completion, each piece printed as it comes if `is_shown`. Raises GateError."""
+    from sevenfold.artifact import visible_text
+
+    pieces = []
+    with model.session(prompt, max_tokens=max_tokens or 1, domain=domain) as session:
+        for piece in session.generate(max_tokens or min(DEFAULT_TOKENS, session.room)):
+            pieces.append(piece)
+            if is_shown:
+                # The model may say control characters; a terminal must not obey them.
+                print(visible_text(piece), end="", flush=True)
+    return pieces, session.tokens
 
 
 @app.command()

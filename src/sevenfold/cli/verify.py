@@ -127,9 +127,9 @@ def _check_signature(
                 "--signature without a signer", remedy="add --key PUB, or --identity WHO --issuer URL"
             )
         return {}
-    from sevenfold.release.signature import check_signature, signature_path
+    from sevenfold.release.signature import check_signature, find_signature
 
-    path = signature or signature_path(file)
+    path = signature or find_signature(file)
     check_signature(file, path, key, identity, issuer)
     return {"path": str(path), "by": str(key) if key else f"{identity} ({issuer})"}
 

@@ -333,6 +333,11 @@ class Session:
         self._stack.close()
         self._cache.close()
 
+    @property
+    def room(self) -> int:
+        """Tokens of the context behind what was read and generated."""
+        return self.model.context - self._n_held - len(self._pending)
+
     def prefill(self, ids: Sequence[int]) -> None:
         """Append token ids to the body, after what was read and generated; `logits` are those after the last of them.
 
@@ -353,10 +358,12 @@ class Session:
         new = [*self._pending, *ids]
         needed, context = self._n_held + len(new) + self._max_tokens - len(self.tokens), self.model.context
         if needed > context and call == "prefill":
+            n_prompt = self._n_held + len(new)
+            most = f" to {context - n_prompt} at most" if n_prompt < context else ""
             raise GateError(
-                f"the prompt has {self._n_held + len(new)} tokens and {self._max_tokens} are to follow; the context has {context}",
+                f"the prompt has {n_prompt} tokens and {self._max_tokens} are to follow; the context has {context}",
                 where="prompt",
-                remedy="shorten the prompt or lower --max-tokens",
+                remedy=f"shorten the prompt or lower --max-tokens{most}",
             )
         self.logits = self._cache.forward(np.array(new, np.int64), last_only=True)[0]
         self._n_held += len(new)

@@ -25,11 +25,11 @@ def verify_with_replay(artifact: Artifact) -> Verification:
 
 
 def complete(model: Model, prompts: tuple[str, ...], max_tokens: int = COMPLETION_TOKENS) -> list[Json]:
-    """Greedy completions. Raises GateError."""
+    """Greedy completions of at most `max_tokens` tokens, fewer where the context ends before. Raises GateError."""
     rows = []
     for prompt in prompts:
-        with model.session(prompt, max_tokens=max_tokens) as session:
-            text = "".join(session.generate(max_tokens))
+        with model.session(prompt, max_tokens=1) as session:
+            text = "".join(session.generate(min(max_tokens, session.room)))
             rows.append({"prompt": prompt, "text": visible_text(text), "tokens": session.tokens})
     return rows
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.fragments import load_spec_block
-from sevenfold.recipe.policy import check_policies
+from sevenfold.recipe.policy import check_optimizer, check_policies
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.validate import build, locate
 from sevenfold.recipe.yamltree import Mark, Node, read_tree, show
@@ -31,6 +31,7 @@ def load_recipe(path: Path) -> Recipe:
     tree = load_tree(path)
     recipe = build(Recipe, tree)
     check_policies(recipe, lambda key: str(locate(tree, key.split("."))[0]))
+    check_optimizer(recipe, lambda key: str(locate(tree, key.split("."))[0]))
     return recipe
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sevenfold.core.errors import PolicyError
+from sevenfold.core.errors import PolicyError, RecipeError
 from sevenfold.recipe.families import common, llama, m31r, s7, slm
 from sevenfold.recipe.families.rule import Rule
 from sevenfold.recipe.schema import Recipe
@@ -49,3 +49,20 @@ def check_policies(recipe: Recipe, place: Callable[[str], str] | None = None) ->
         where=place(rule.key) if place else "",
         remedy=f"change {rule.key}" + (f"; also broken: {others}" if others else ""),
     )
+
+
+def check_optimizer(recipe: Recipe, place: Callable[[str], str] | None = None) -> None:
+    """Refuse weight decay under `adam`: the decay of a recipe is decoupled, and Adam's own is an L2 term of the gradient.
+
+    `place` turns a key path into file:line.
+
+    Raises:
+        RecipeError: `train.optimizer` is `adam` and `train.weight_decay` is not 0.
+    """
+    train = recipe.train
+    if train.optimizer == "adam" and train.weight_decay:
+        raise RecipeError(
+            f"train.weight_decay is {train.weight_decay:g} with optimizer adam, which has no decoupled weight decay",
+            where=place("train.weight_decay") if place else recipe.name,
+            remedy="set train.optimizer: adamw, or train.weight_decay: 0",
+        )

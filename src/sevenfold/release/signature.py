@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import io
 import json
 import os
@@ -33,8 +34,26 @@ class SignatureError(ArtifactError):
 
 
 def signature_path(file: Path) -> Path:
-    """Where the signature of a file lies when nobody says otherwise: beside it."""
+    """Where the signature of a file goes when nobody says otherwise: beside it, under the name that was given."""
     return file.with_name(file.name + SIGNATURE_SUFFIX)
+
+
+def find_signature(file: Path) -> Path:
+    """Where the signature of a file lies: beside it, or, of a link whose own name has none, beside what it links to."""
+    beside = signature_path(file)
+    if beside.exists() or not file.is_symlink():
+        return beside
+    target = signature_path(_target(file))
+    return target if target.exists() else beside
+
+
+def _target(file: Path) -> Path:
+    """The file itself, behind all links: a signature is over its bytes, and the library refuses links. Raises StorageError."""
+    with storage(file):
+        try:
+            return file.resolve(strict=True)
+        except RuntimeError as error:  # Python 3.11 and 3.12 say so of a circle of links
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(file)) from error
 
 
 def make_key_pair(path: Path) -> Path:
@@ -77,7 +96,7 @@ def sign(file: Path, out: Path, key: Path | None = None) -> None:
                 config.use_elliptic_key_signer(private_key=key, password=_password())
         bundle = Path(name) / "bundle"
         with storage(file):
-            config.sign(file, bundle)
+            config.sign(_target(file), bundle)
         write_bytes(out, read_bytes(bundle))
 
 
@@ -106,7 +125,7 @@ def check_signature(
         file.open("rb").close()
         try:
             _require_canonical(bundle)
-            config.verify(file, signature)
+            config.verify(_target(file), signature)
         except InvalidSignature as error:
             raise _refusal(signature, "it was changed, or made with another key") from error
         except _MALFORMED as error:
@@ -153,7 +172,7 @@ def _require_canonical(bundle: bytes) -> None:
 
 
 def _refuse_existing(path: Path) -> None:
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise StorageError("it is there already", where=str(path), remedy="name another file")
 
 

@@ -183,7 +183,10 @@ def lineage_picture(value: Mapping[str, Json]) -> bytes:
 
 def is_lineage_picture(data: bytes) -> bool:
     """Whether bytes are a picture that `write_picture` wrote."""
-    return data.startswith(b'<svg xmlns="http://www.w3.org/2000/svg" width="') and b"<title>Lineage</title>" in data
+    return (
+        data.startswith(b'<svg xmlns="http://www.w3.org/2000/svg" width="')
+        and b"<title>Lineage</title>" in data
+    )
 
 
 def write_picture(path: Path, value: Mapping[str, Json]) -> None:

@@ -18,7 +18,6 @@ from sevenfold.core.hashing import canonical_json, digest, sha256
 from sevenfold.synthetic.sample import Attempts, Sample
 from sevenfold.synthetic.table import made_with
 
-
 _BLOCK = re.compile(r"[0-9a-f]{32}(\.\d+)?")  # the second form is one that is being written
 
 

@@ -19,6 +19,7 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.model.transformer import Transformer, count_parameters
+from sevenfold.recipe.policy import check_optimizer
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.runs.pretrained import pretrained_file
@@ -42,6 +43,7 @@ WEIGHTS = "model.safetensors"
 
 def check_supported(recipe: Recipe) -> None:
     """Refuse what this trainer does not do, by name, before any work is done. Raises RecipeError."""
+    check_optimizer(recipe)
     context_stages(recipe)
     check_precision(recipe.train.precision)
     parts_of(recipe)

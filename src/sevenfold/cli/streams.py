@@ -1,0 +1,107 @@
+"""Standard streams as they really are: closed, full, ASCII, or with a reader that went away. One place for every verb.
+
+A closed stream becomes the null device, so that no file that is opened later gets its number. Characters that an output cannot
+say are escaped. A failed write to standard output ends the program with the code of a failed output; a reader that went away ends
+it in silence. A failed write to standard error is nobody's fault and ends nothing: work goes on without its progress.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from sevenfold.core.errors import EXIT_OK, SevenfoldError, storage_error
+
+
+class ReaderGoneError(SevenfoldError):
+    """Nobody reads standard output any more (head, less): there is nothing left to do, and nothing to complain about."""
+
+    exit_code = EXIT_OK
+
+
+class _Stream:
+    """A text stream whose failures are those of this program. What it does not define is the stream's own."""
+
+    def __init__(self, stream: Any, *, is_output: bool) -> None:
+        self._stream, self._is_output = stream, is_output
+        self._failure: Exception | None = None  # the first one; a library may have swallowed it
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text. Raises ReaderGoneError, StorageError, of standard output alone."""
+        try:
+            return int(self._stream.write(text))
+        except (OSError, ValueError) as error:
+            return self._failed(error, len(text))
+
+    @property
+    def plain(self) -> Any:
+        """The stream without this."""
+        return self._stream
+
+    def writelines(self, lines: Any) -> None:
+        """Write each of them. Raises as `write` does."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Bring what was written to the reader. Raises as `write` does, also for a write that failed before."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._failed(error, 0)
+
+    def _failed(self, error: Exception, n_written: int) -> int:
+        silence(self._stream)
+        if not self._is_output:
+            return n_written
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            self._failure = storage_error(error, "standard output")
+        else:
+            self._failure = ReaderGoneError("the reader of standard output went away")
+        raise self._failure from error
+
+
+def silence(stream: Any) -> None:
+    """Let the stream write to the null device from now on, also what it still holds."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _null(mode: str) -> Any:
+    # Closed streams are reopened from 0 on, so each gets the number that the system expects of it.
+    return open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123  (open until the process ends)
+
+
+def prepare() -> None:
+    """Make the three standard streams usable, whatever they are. Call it once, before anything is read or written."""
+    if sys.stdin is None:
+        sys.stdin = _null("r")
+    if sys.stdout is None:
+        sys.stdout = _null("w")
+    if sys.stderr is None:
+        sys.stderr = _null("w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout = _Stream(sys.stdout, is_output=True)  # type: ignore[assignment]  # all that a text stream has
+    sys.stderr = _Stream(sys.stderr, is_output=False)  # type: ignore[assignment]  # as above
+
+
+def restore() -> None:
+    """Give the streams back as they were, so that the interpreter's own last flush meets no failure again."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, _Stream):
+            with suppress(SevenfoldError):
+                stream.flush()
+            setattr(sys, name, stream.plain)
