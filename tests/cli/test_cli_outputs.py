@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 MINE = b"the only copy of my notes\n"

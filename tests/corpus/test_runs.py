@@ -191,8 +191,8 @@ def test_a_part_that_was_damaged_between_runs_is_made_again(
     plant(tmp_path)
     job = make_job(SOURCES, steps=STEPS)
     arrivals = [(found, workers_policy()) for found in read_all(job)]
-    (task,) = parts.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
-    parts.make_part(task)
+    (task,) = shards.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
+    shards.make_part(task)
     path, said = task.stem.with_suffix(suffix), list[str]()
     whole = path.read_bytes()
     half = len(whole) // 2
@@ -201,10 +201,10 @@ def test_a_part_that_was_damaged_between_runs_is_made_again(
     else:
         flipped = whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]
         path.write_bytes({"flip": flipped, "truncate": whole[:half], "empty": b""}[damage])
-    assert not parts.is_made(task, said.append)
+    assert not shards.is_made(task, said.append)
     assert len(said) == (0 if (suffix, damage) == (".json", "remove") else 1)
-    parts.make_part(task)
-    assert parts.is_made(task)
+    shards.make_part(task)
+    assert shards.is_made(task)
     assert path.read_bytes() == whole
 
 

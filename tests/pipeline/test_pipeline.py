@@ -16,6 +16,7 @@ from sevenfold.artifact.errors import ExistingArtifactError
 from sevenfold.core.errors import ArtifactError, StorageError, UsageError
 from sevenfold.core.manifest import read_manifest
 from sevenfold.pipeline.finish import finish
+from sevenfold.runs import lock
 from sevenfold.runs.job import Job
 
 MakeJob = Callable[..., Job]
@@ -186,6 +187,14 @@ def test_a_directory_with_files_of_somebody_else_is_refused(
         pipeline.make(make_job(tmp_path), until="corpus")
     assert path.read_text() == '{"mine": 1}'
     assert {p.name for p in tmp_path.iterdir()} == {name.partition("/")[0]}
+
+
+def test_the_lock_knows_every_name_of_a_run(dense_run: Job) -> None:
+    assert set(pipeline.STAGE_NAMES) < set(lock.NAMES)
+    finish(dense_run)
+    written = {path.name for path in dense_run.out.iterdir()}
+    own = {lock.LOCK, lock.RECIPE, *lock.NAMES, "model.s7l"}
+    assert {name for name in written - own if not name.startswith("model.")} == set()
 
 
 def test_a_recipe_of_the_user_beside_is_kept(tmp_path: Path, make_job: MakeJob) -> None:

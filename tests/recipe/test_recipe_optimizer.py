@@ -6,7 +6,7 @@ import torch
 from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import TrainSpec
-from sevenfold.train.update import Update
+from sevenfold.train.optimizer import Update
 
 
 def test_weight_decay_with_adam_is_refused_at_its_line(base, write):

@@ -12,7 +12,7 @@ import pytest
 from sevenfold import pipeline
 from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Silent
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
     DamagedCheckpointError,
     latest_checkpoint,
