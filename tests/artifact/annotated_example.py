@@ -1,6 +1,6 @@
 """The example file of specs/artifact.md, byte by byte, and the golden bytes of the writer.
 
-PYTHONPATH=src python tests/artifact/annotated_example.py     writes both anew after a change of version
+PYTHONPATH=src:tests/attacks python tests/artifact/annotated_example.py     writes both anew after a change of version
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from packing import pack_file, pack_record
 
 from sevenfold.artifact import Contents, Tensor, layout, write_artifact
-from sevenfold.artifact.writer import file_chunks, header_head, plan_fields, plan_lane
 
 HERE = Path(__file__).resolve().parent
 GOLDEN = HERE / "golden_tiny.hex"
@@ -21,13 +21,12 @@ BEGIN, END = "<!-- example: begin -->\n```\n", "```\n<!-- example: end -->"
 
 
 def example_bytes() -> bytes:
-    """DICT and one padded FIELD lane of two tensors: the least that holds weights."""
-    tensors = [
-        Tensor("lm_head.weight", (1, 2), 0.25, np.array([127, -127], np.int8)),
-        Tensor("embedding.weight", (1, 2), 0.5, np.array([1, -1], np.int8)),
+    """DICT and one FIELD lane of two tensors in the published form, version 2: the least that holds weights."""
+    records = [
+        pack_record(b"embedding.weight", [1, 2], 0.5, b"\x01\xff", padded=True),
+        pack_record(b"lm_head.weight", [1, 2], 0.25, b"\x7f\x81", padded=True),
     ]
-    lanes = [plan_lane(layout.LaneId.DICT, [("", [b"{}"])]), *plan_fields(tensors, padded=True)]
-    return b"".join(file_chunks(header_head(layout.ModelClass.DENSE, True), lanes)[1])
+    return pack_file([(1, b"{}"), (2, b"".join(records))], version=2, class_=2, flags=5)
 
 
 def _fields(data: bytes) -> list[tuple[int, int, str]]:
@@ -35,8 +34,8 @@ def _fields(data: bytes) -> list[tuple[int, int, str]]:
     sizes = [
         (4, "magic S7LM"),
         (2, "version 2"),
-        (1, "class 0x01 dense"),
-        (1, "flags: bit 0, padded"),
+        (1, "class 0x02 MoE"),
+        (1, "flags: bit 0 INT8, bit 2 MoE"),
         (32, "root"),
     ]
     sizes += [(1, "lane id 1, DICT"), (4, "payload length 2"), (2, "payload"), (32, "SHA-256 of the payload")]

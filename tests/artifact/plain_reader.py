@@ -38,8 +38,18 @@ def merkle(leaves):
     return sha256(b"\x01" + merkle(leaves[:k]) + merkle(leaves[k:]))
 
 
+def paired(digests):
+    if not digests:
+        return bytes(32)
+    while len(digests) > 1:
+        if len(digests) % 2:
+            digests = [*digests, digests[-1]]
+        digests = [sha256(left + right) for left, right in zip(digests[::2], digests[1::2], strict=True)]
+    return digests[0]
+
+
 def read_lanes(data):
-    lanes, offset, leaves = [], 40, [data[:8]]
+    lanes, offset, digests = [], 40, []
     while offset < len(data):
         need(offset + 37 <= len(data), f"lane {len(lanes)}: truncated at offset {offset}")
         lane_id, length = struct.unpack_from(">BI", data, offset)
@@ -48,10 +58,10 @@ def read_lanes(data):
         need(end + 32 <= len(data), f"lane {len(lanes)}: truncated at offset {offset}")
         payload = data[offset + 5 : end]
         need(sha256(payload) == data[end : end + 32], f"lane {len(lanes)}: wrong digest")
-        leaves.append(data[offset : offset + 5] + data[end : end + 32])
+        digests.append(data[end : end + 32])
         lanes.append((LANES[lane_id], payload))
         offset = end + 32
-    return lanes, merkle(leaves)
+    return lanes, paired(digests)
 
 
 def read_records(payload, padded, tensors):
@@ -82,13 +92,34 @@ def read_records(payload, padded, tensors):
         tensors[name] = {"dims": list(dims), "scale": scale, "data": list(values)}
 
 
+def check_flags(version, class_, flags):
+    need(class_ in (1, 2), f"class {class_}")
+    moe = class_ == 2
+    need(version != 2 or moe, "version 2 is MoE")
+    need(not flags & ~(0x85 if version == 3 else 0x05), f"flags {flags}")
+    need(moe or not flags & 4, "flag MoE of a dense class")
+    if version == 3:
+        need(flags & 1 and bool(flags & 4) == moe, f"flags {flags} of class {class_}")
+    return bool(flags & 0x80) if version == 3 else version == 2
+
+
+def is_seal(payload):
+    try:
+        return json.loads(payload)["kind"] == "seal"
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
 def check_seal(seal, data, payloads, tensors):
     need(seal["header"] == data[:8].hex(), "seal: header")
-    need(len(seal["lanes"]) == len(payloads) - 1, "seal: number of lanes")
+    others = [lane for lane in payloads if not is_seal(lane[1])]
+    need(len(seal["lanes"]) == len(others) == len(payloads) - 1, "seal: number of lanes")
     roots, records = {}, []
-    for listed, (name, payload) in zip(seal["lanes"], payloads[1:], strict=True):
+    for listed, (name, payload) in zip(seal["lanes"], others, strict=True):
         need((LANES[listed["id"]], listed["n_bytes"]) == (name, len(payload)), "seal: a lane")
         need(listed["sha256"] == sha256(payload).hex(), "seal: a digest")
+        kind = json.loads(payload)["kind"] if payload and name not in ("DICT", "FIELD") else ""
+        need(listed["kind"] == kind, "seal: a kind")
         start, size = 0, seal["chunk_bytes"]
         for piece in listed["pieces"]:
             whole = payload[start : start + piece["n_bytes"]]
@@ -110,9 +141,8 @@ def read(data):
     """Everything in a file, as plain values."""
     need(len(data) >= 40 and data[:4] == b"S7LM", "not an artifact")
     version, class_, flags = struct.unpack_from(">HBB", data, 4)
-    need(version in (1, 2), f"version {version}")
-    need(class_ in (1, 2), f"class {class_}")
-    need(flags in (0, 1), f"flags {flags}")
+    need(version in (1, 2, 3), f"version {version}")
+    padded = check_flags(version, class_, flags)
     lanes, root = read_lanes(data)
     need(root == data[8:40], "wrong root")
     names = [name for name, _ in lanes]
@@ -123,14 +153,17 @@ def read(data):
         if name == "DICT":
             result["dictionary"] = payload
         elif name == "FIELD":
-            read_records(payload, bool(flags & 1), result["tensors"])
-        elif payload and version >= 2:
+            read_records(payload, padded, result["tensors"])
+        elif payload and version == 3:
             value = json.loads(payload)
             need(value["kind"] not in result["json"], f"two payloads of kind {value['kind']}")
             result["json"][value["kind"]] = value
     for name in ("embedding.weight", "lm_head.weight"):
         need(name in result["tensors"] or "FIELD" not in names, f"no tensor {name}")
-    if "seal" in result["json"]:
+    if version < 3:
+        need(not any(is_seal(payload) for _, payload in lanes), "a seal in a file of the published contract")
+    elif lanes:
+        need("seal" in result["json"], "no seal")
         check_seal(result["json"]["seal"], data, lanes, result["tensors"])
     return result
 

@@ -13,6 +13,7 @@ from annotated_example import BEGIN, END, SPEC, annotated, example_bytes
 from build_attacks import ATTACKS, Parts, build, replay
 
 from sevenfold.artifact import CHECKS, Artifact, errors, layout, parse_artifact, run_check, verify
+from sevenfold.artifact.frames import parse_header
 from sevenfold.artifact.verify import Check
 from sevenfold.core import tables
 from sevenfold.core.errors import ArtifactError
@@ -45,9 +46,25 @@ def test_header_table() -> None:
     assert offset == layout.HEADER_BYTES == layout.HEADER.size
     assert [row[2] for row in rows] == ["magic", "version", "class", "flags", "root"]
     assert rows[0][3] == layout.MAGIC.decode()
-    assert rows[1][3] == f"u16, {layout.VERSION}"
+    assert (
+        rows[1][3]
+        == f"u16, {layout.VERSION}; {layout.VERSIONS_READ[0]} and {layout.VERSIONS_READ[1]} are read"
+    )
     assert rows[2][3] == f"0x{layout.ModelClass.DENSE:02x} dense, 0x{layout.ModelClass.MOE:02x} MoE"
     assert int(rows[4][0]) == layout.ROOT_OFFSET
+
+
+def test_flag_table() -> None:
+    rows = {row[1]: row for row in table("artifact.md", "bit")}
+    assert {name: 1 << int(row[0]) for name, row in rows.items()} == {
+        flag.name: int(flag) for flag in layout.Flag
+    }
+    published = {name for name, row in rows.items() if row[2] == "1, 2, 3"}
+    assert published == {flag.name for flag in layout.PUBLISHED_FLAGS}
+    for class_ in layout.ModelClass:
+        for padded in (False, True):
+            flags = layout.header_flags(class_, padded)
+            assert parse_header(b"S7LM" + bytes([0, 3, class_, flags]) + bytes(32)).padded is padded
 
 
 def test_lane_tables() -> None:
@@ -88,7 +105,7 @@ def test_error_table_names_every_cause() -> None:
 
 def test_hashes_of_format_and_rules_are_those_on_the_pages() -> None:
     # A change here is a change of format or rules: it asks for a new version, and new hashes on the pages.
-    assert layout.VERSION == 2
+    assert layout.VERSION == 3
     assert re.findall(r"`([0-9a-f]{64})`", page("artifact.md")) == [layout.abi_hash()]
     assert re.findall(r"`([0-9a-f]{64})`", page("control.md")) == [layout.policy_hash()]
 
@@ -101,7 +118,7 @@ def test_identity_fields_are_on_the_page() -> None:
         assert f'"{name}"' in page("verification.md")
 
 
-def test_example_is_what_the_writer_makes() -> None:
+def test_example_is_what_both_readers_read() -> None:
     shown = page("artifact.md").split(BEGIN)[1].split(END)[0]
     assert shown == annotated()
     raw = b"".join(bytes.fromhex(line[6:53]) for line in shown.splitlines())
@@ -160,7 +177,7 @@ def test_a_check_reads_what_the_table_says_and_nothing_else(check: Check) -> Non
     words = row[2].split(", ")
     watched = Watched(parse_artifact(Parts.sample().pack()))
     assert run_check(check, cast(Artifact, watched)).status in ("pass", "skipped")
-    seen = watched.seen - {"header_only"}
+    seen = watched.seen - {"header_only", "published"}
     assert bool(seen & HEADER_PARTS) is ("header" in words)
     assert seen - HEADER_PARTS == set[str]().union(*(READ[word] for word in words if word != "header"))
 

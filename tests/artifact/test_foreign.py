@@ -1,4 +1,4 @@
-"""Files of other implementations of the published contract: both versions, classes and packings, and lanes that are empty."""
+"""Files of other writers: every version, class and packing, lanes that are empty, and sizes that are claimed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import plain_reader
 import pytest
 from build_attacks import sample_input, sample_tensor
-from packing import pack_file, pack_record
+from packing import pack_file, pack_record, pack_sealed
 
 from sevenfold.artifact import (
     StreamVerifier,
@@ -38,9 +38,15 @@ def tensors(padded: bool) -> bytes:
     )
 
 
-@pytest.mark.parametrize(
-    ("version", "class_", "padded", "empty"), list(product((1, 2), (1, 2), (False, True), (False, True)))
-)
+FORMS = [(1, 1, False), (1, 2, False), (2, 2, True), *product((3,), (1, 2), (False, True))]
+
+
+def flags_of(version: int, class_: int, padded: bool) -> int:
+    return (5 if class_ == 2 else 1) | (0x80 if version == 3 and padded else 0)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize(("version", "class_", "padded"), FORMS)
 def test_a_file_of_another_writer_loads(version: int, class_: int, padded: bool, empty: bool) -> None:
     opaque = [(LANE, b"step 1\n"), (EDGE, b"\0\1graph"), (BATCH, b"\xff")]
     objects = [
@@ -48,42 +54,45 @@ def test_a_file_of_another_writer_loads(version: int, class_: int, padded: bool,
         (EDGE, b'{"kind":"graph", "x":"\xc3\xa9"}'),
         (BATCH, b'{"kind":"gradient_trace"}'),
     ]
-    others = [(lane, b"") for lane in (LANE, EDGE, BATCH)] if empty else opaque if version == 1 else objects
-    data = pack_file(
-        [(DICT, b"v"), (FIELD, tensors(padded)), *others], version=version, class_=class_, flags=int(padded)
+    others = [(lane, b"") for lane in (LANE, EDGE, BATCH)] if empty else objects if version == 3 else opaque
+    flags = flags_of(version, class_, padded)
+    pack = pack_sealed if version == 3 else pack_file
+    data = pack(
+        [(DICT, b"v"), (FIELD, tensors(padded)), *others], version=version, class_=class_, flags=flags
     )
     artifact = parse_artifact(data)
     assert (artifact.version, artifact.class_, artifact.padded) == (version, class_, padded)
     assert artifact.tensors["lm_head.weight"].data.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert artifact.anonymous
-    assert artifact.seal is None
+    assert (artifact.seal is None) is artifact.published is (version < 3)
     found = plain_reader.read(data)
-    assert (found["version"], found["class"], found["flags"]) == (version, class_, padded)
-    stream = StreamVerifier()
+    assert (found["version"], found["class"], found["flags"]) == (version, class_, flags)
+    stream = StreamVerifier(published=version < 3)
     stream.update(data)
     assert stream.finish() == artifact.root == found["root"]
     rows = {row.id: row for row in verify(artifact).rows}
     assert rows["V7"].status == "fail"
-    assert "anonymous" in rows["V7"].detail
+    assert ("anonymous" if version == 3 else "no seal") in rows["V7"].detail
 
 
-@pytest.mark.parametrize(("version", "class_"), list(product((1, 2), (1, 2))))
+@pytest.mark.parametrize(("version", "class_"), [(1, 1), (1, 2), (2, 2), (3, 1), (3, 2)])
 def test_a_header_alone_loads_and_holds_nothing(version: int, class_: int) -> None:
-    data = pack_file([], version=version, class_=class_)
+    data = pack_file([], version=version, class_=class_, flags=flags_of(version, class_, False))
     assert len(data) == 40
     artifact = parse_artifact(data)
     assert artifact.header_only
     assert not artifact.tensors
     assert plain_reader.read(data)["lanes"] == []
     assert {row.status for row in verify(artifact).rows} == {"fail"}
-    if version == 2:
+    if version == 3:
         assert data == header_only(class_)
 
 
 def test_lanes_in_any_order_load() -> None:
     lanes = [(FIELD, tensors(False)), (DICT, b"v"), (EDGE, b""), (EDGE, b""), (LANE, b"")]
     for turn in range(len(lanes)):
-        assert len(parse_artifact(pack_file(lanes[turn:] + lanes[:turn])).tensors) == 2
+        for pack in (pack_file, pack_sealed):
+            assert len(parse_artifact(pack(lanes[turn:] + lanes[:turn])).tensors) == 2
 
 
 # What a reader may take: memory by what is there, not by what is claimed.
@@ -114,7 +123,7 @@ def claims() -> dict[str, bytes]:
         "dims": pack_file([(FIELD, name + struct.pack(">BIIf", 2, huge, huge, 1.0))]),
         "rank 8": pack_file([(FIELD, name + struct.pack(">B8If", 8, *[huge] * 8, 1.0))]),
         "name": pack_file([(FIELD, struct.pack(">H", 0xFFFF) + b"x" * 800)]),
-        "seal": pack_file([(EDGE, json.dumps(seal).encode()), (FIELD, tensors(False))]),
+        "seal": pack_file([(EDGE, json.dumps(seal).encode()), (FIELD, tensors(False))], version=3),
     }
 
 
@@ -148,7 +157,7 @@ def test_a_kilobyte_that_claims_gigabytes_costs_a_kilobyte(tmp_path: Path, name:
     ],
 )
 def test_json_that_grows_when_it_is_read_is_refused_before(payload: bytes) -> None:
-    data = pack_file([(EDGE, payload)])
+    data = pack_sealed([(EDGE, payload)])
     tracemalloc.start()
     try:
         with pytest.raises(errors.LimitError, match="more JSON"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from build_attacks import sample_input
-from packing import pack_file
+from packing import pack_sealed
 
 from sevenfold.artifact import layout
 from sevenfold.artifact.assemble import build_contents
@@ -49,11 +49,13 @@ def worst(size: int) -> Iterator[tuple[str, list[tuple[int, bytes]]]]:
         f(size) for f in (layout.max_json_values, layout.max_json_bytes, layout.max_wide_bytes)
     )
     for name, (item, marks) in ITEMS.items():
-        body = b"[" + b",".join([item] * min((n_values - 8) // marks, n_bytes // (len(item) + 1) - 8)) + b"]"
+        body = (
+            b"[" + b",".join([item] * min((n_values - 64) // marks, n_bytes // (len(item) + 1) - 512)) + b"]"
+        )
         yield name, [graph(body), (FIELD, bytes(size))]
-    keys = b",".join(b'"%d":0' % i for i in range(n_values - 8))
+    keys = b",".join(b'"%d":0' % i for i in range(n_values - 64))
     yield "keys", [graph(b"{" + keys + b"}"), (FIELD, bytes(size))]
-    yield "one string", [graph(b'"' + b"x" * (n_bytes - 99) + b'"'), (FIELD, bytes(size))]
+    yield "one string", [graph(b'"' + b"x" * (n_bytes - 2048) + b'"'), (FIELD, bytes(size))]
     for name, character in (("wide", "\U0001f600".encode()), ("escaped", b"\\ud83d\\ude00")):
         yield name, [graph(b'"' + b"x" * (wide - 99) + character + b'"'), (FIELD, bytes(size))]
     yield "records", [(FIELD, records(size))]
@@ -66,7 +68,7 @@ NAMES = [name for name, _ in worst(SMALL)]
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_is_bounded_by_the_file(tmp_path: Path, name: str, size: int) -> None:
     path = tmp_path / "worst.s7l"
-    path.write_bytes(pack_file(dict(worst(size))[name]))
+    path.write_bytes(pack_sealed(dict(worst(size))[name], chunk=1 << 24, records=False))
     n_bytes = path.stat().st_size
     tracemalloc.start()
     try:
@@ -86,7 +88,7 @@ def test_memory_is_bounded_by_the_file(tmp_path: Path, name: str, size: int) -> 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "records"])
 def test_without_the_rest_of_the_file_it_is_refused(name: str) -> None:
     with pytest.raises(LimitError, match="more JSON"):
-        parse_artifact(pack_file(dict(worst(8 << 20))[name][:1]))
+        parse_artifact(pack_sealed(dict(worst(8 << 20))[name][:1], chunk=1 << 24, records=False))
 
 
 def test_the_writer_refuses_what_the_reader_would() -> None:

@@ -6,14 +6,15 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 from build_attacks import Parts, sample_input
 from hypothesis import given
 from hypothesis import strategies as st
-from packing import canonical, pack_file, pack_record, two_tensors
+from packing import canonical, leaf, merkle, pack_file, pack_record, pack_sealed, two_tensors
 
 from sevenfold.artifact import (
     build_contents,
@@ -105,12 +106,18 @@ def test_lanes_left_out_added_or_swapped() -> None:
     assert "lane 1 " in refusal(SAMPLE[:40] + cuts[0] + other + b"".join(cuts[2:]))
 
 
-def field(*records: bytes, flags: int = 0) -> Callable[[], bytes]:
+def field(*records: bytes, flags: int = 1) -> Callable[[], bytes]:
     return lambda: pack_file([(FIELD, two_tensors() + b"".join(records))], flags=flags)
 
 
 def edge(payload: bytes, lane: int = EDGE) -> Callable[[], bytes]:
-    return lambda: pack_file([(lane, payload)])
+    return lambda: pack_sealed([(lane, payload)])
+
+
+def earlier_form(lanes: Sequence[tuple[int, bytes]], version: int, class_: int, flags: int) -> bytes:
+    """What sevenfold wrote before version 3: the root of RFC 6962 over header and lanes."""
+    data = pack_file(lanes, version=version, class_=class_, flags=flags)
+    return data[:8] + merkle([data[:8], *(leaf(*lane) for lane in lanes)]) + data[40:]
 
 
 GOOD = pack_record(b"x", [1], 1.0, b"\3")
@@ -122,16 +129,54 @@ MALFORMED: dict[str, tuple[type[SevenfoldError], str, Callable[[], bytes]]] = {
     "short header": (errors.TruncatedError, "offset 39", lambda: SAMPLE[:39]),
     "another format": (errors.MagicError, "GGUF", lambda: b"GGUF" + SAMPLE[4:]),
     "version 0": (errors.VersionError, "version 0", lambda: pack_file([], version=0)),
-    "version 3": (
+    "version 4": (
         errors.NewerVersionError,
-        "version 3, this reader knows 1 to 2",
-        lambda: pack_file([], version=3),
+        "version 4, this reader knows 1 to 3",
+        lambda: pack_file([], version=4),
     ),
     "version 65535": (errors.NewerVersionError, "newer sevenfold", lambda: pack_file([], version=65535)),
     "class 0": (errors.ClassError, "0x00", lambda: pack_file([], class_=0)),
     "class 3": (errors.ClassError, "0x03", lambda: pack_file([], class_=3)),
-    "flag bit 1": (errors.FlagError, "0x02", lambda: pack_file([], flags=2)),
-    "root of nothing": (errors.RootError, "root", lambda: pack_file([], root=bytes(32))),
+    **{
+        f"flag bit {bit} of version {version}": (
+            errors.FlagError,
+            f"bit {bit} has no meaning in format version {version}",
+            partial(pack_file, [], version=version, class_=2, flags=5 | 1 << bit),
+        )
+        for version, bits in ((1, (1, 3, 4, 5, 6, 7)), (2, (1, 3, 4, 5, 6, 7)), (3, (1, 3, 4, 5, 6)))
+        for bit in bits
+    },
+    **{
+        f"MoE flag of a dense file, version {version}": (
+            errors.FlagError,
+            "bit 2 says MoE",
+            partial(pack_file, [], version=version, class_=1, flags=5),
+        )
+        for version in (1, 3)
+    },
+    "version 3 without INT8": (errors.FlagError, "bit 0 INT8", lambda: pack_file([], version=3, flags=0)),
+    "version 3 MoE without its flag": (
+        errors.FlagError,
+        "bit 2 MoE",
+        lambda: pack_file([], version=3, class_=2, flags=1),
+    ),
+    "version 2 dense": (errors.ClassError, "seal again", lambda: pack_file([], version=2)),
+    "version 3 without a seal": (
+        errors.SealError,
+        "this file has none",
+        lambda: pack_file([(DICT, b"{}")], version=3),
+    ),
+    "the form before version 3": (
+        errors.EarlierFormError,
+        "seal again",
+        lambda: earlier_form([(DICT, b"{}"), (FIELD, two_tensors())], 2, 2, 1),
+    ),
+    "the form before version 3, header alone": (
+        errors.EarlierFormError,
+        "seal again",
+        lambda: earlier_form([], 1, 1, 0),
+    ),
+    "root of nothing": (errors.RootError, "root", lambda: pack_file([], root=bytes(31) + b"\1")),
     "lane id 0": (errors.LaneIdError, "lane 0 at offset 40", lambda: pack_file([(0, b"")])),
     "lane id 6": (errors.LaneIdError, "lane 1 at offset 77", lambda: pack_file([(DICT, b""), (6, b"")])),
     "lane past the end": (
@@ -141,16 +186,16 @@ MALFORMED: dict[str, tuple[type[SevenfoldError], str, Callable[[], bytes]]] = {
     ),
     "digest": (errors.LaneDigestError, "lane 0 (DICT)", lambda: pack_file([(DICT, b"{}")])[:-1] + b"\0"),
     "two DICT": (errors.DuplicateLaneError, "lane 1 (DICT)", lambda: pack_file([(DICT, b"a"), (DICT, b"b")])),
-    "two LANE": (errors.DuplicateLaneError, "lane 1 (LANE)", lambda: pack_file([(LANE, b""), (LANE, b"")])),
+    "two LANE": (errors.DuplicateLaneError, "lane 2 (LANE)", lambda: pack_sealed([(LANE, b""), (LANE, b"")])),
     "two BATCH": (
         errors.DuplicateLaneError,
-        "lane 1 (BATCH)",
-        lambda: pack_file([(BATCH, b""), (BATCH, b"")]),
+        "lane 2 (BATCH)",
+        lambda: pack_sealed([(BATCH, b""), (BATCH, b"")]),
     ),
     "two graphs": (
         errors.DuplicateLaneError,
         "'graph'",
-        lambda: pack_file([(EDGE, b'{"kind":"graph"}'), (EDGE, b'{"kind":"graph"}')]),
+        lambda: pack_sealed([(EDGE, b'{"kind":"graph"}'), (EDGE, b'{"kind":"graph"}')]),
     ),
     "too many lanes": (errors.LimitError, "1024", lambda: pack_file([(EDGE, b"")] * 1025)),
     "name of 0 bytes": (errors.TensorNameError, "0 bytes", field(pack_record(b"", [1], 1.0, b"\0"))),
@@ -199,12 +244,12 @@ MALFORMED: dict[str, tuple[type[SevenfoldError], str, Callable[[], bytes]]] = {
     "padding not zero": (
         errors.PaddingError,
         "'embedding.weight'",
-        lambda: pack_file([(FIELD, PADDED[:30] + b"\1" + PADDED[31:])], flags=1),
+        lambda: pack_file([(FIELD, PADDED[:30] + b"\1" + PADDED[31:])], version=2, class_=2, flags=5),
     ),
     "padding cut": (
         errors.TruncatedRecordError,
         "the padding of",
-        lambda: pack_file([(FIELD, PADDED[:-1])], flags=1),
+        lambda: pack_file([(FIELD, PADDED[:-1])], version=2, class_=2, flags=5),
     ),
     "no lm_head": (
         errors.MissingTensorError,
@@ -212,7 +257,7 @@ MALFORMED: dict[str, tuple[type[SevenfoldError], str, Callable[[], bytes]]] = {
         lambda: pack_file([(FIELD, pack_record(b"embedding.weight", [1], 1.0, b"\0"))]),
     ),
     "empty FIELD": (errors.MissingTensorError, "embedding.weight", lambda: pack_file([(FIELD, b"")])),
-    "JSON cut": (errors.JsonError, "lane 0 (EDGE)", edge(b'{"kind":"graph"')),
+    "JSON cut": (errors.JsonError, "lane 1 (EDGE)", edge(b'{"kind":"graph"')),
     "JSON a list": (errors.JsonError, "a JSON list", edge(b"[]")),
     "JSON not UTF-8": (errors.JsonError, "not JSON", edge(b'{"kind":"\xff"}')),
     "JSON NaN": (errors.JsonError, "NaN", edge(b'{"kind":"trace","x":NaN}', LANE)),
@@ -261,6 +306,7 @@ def test_every_error_class_of_the_reader_is_tested() -> None:
         errors.BundleError: "test_bundle.py",
         errors.AnonymousError: "test_bundle.py",
         errors.HeaderOnlyError: "../quantize/test_bootstrap.py",
+        errors.PublishedError: "test_published.py",
     }
     for error, file in elsewhere.items():
         assert error.__name__ in (Path(__file__).parent / file).read_text(encoding="ascii")
@@ -273,7 +319,7 @@ def test_what_is_odd_but_allowed() -> None:
     artifact = parse_artifact(field(pack_record(b"codes", [4, 64], 0.0, codes))())
     assert artifact.tensors["codes"].data.min() == -128
     empty = parse_artifact(
-        pack_file([(DICT, b""), (FIELD, two_tensors()), (LANE, b""), (EDGE, b""), (BATCH, b"")])
+        pack_sealed([(DICT, b""), (FIELD, two_tensors()), (LANE, b""), (EDGE, b""), (BATCH, b"")])
     )
     assert (empty.trace, empty.graph, empty.batch, empty.dictionary) == ({}, {}, {}, b"")
     no_field = parse_artifact(pack_file([(DICT, b"x")]))
@@ -299,7 +345,7 @@ def test_a_version_1_file_of_another_writer() -> None:
     assert [bytes(artifact.payload(lane)) for lane in artifact.lanes] == [payload for _, payload in lanes]
     rows = {row.id: row for row in verify(artifact).rows}
     assert rows["V7"].status == "fail"
-    assert "anonymous" in rows["V7"].detail
+    assert "no seal" in rows["V7"].detail
 
 
 def test_four_gigabytes_claimed_by_a_kilobyte(tmp_path: Path) -> None:
@@ -348,7 +394,7 @@ def test_a_file_without_permission_is_not_called_corrupt(
 
 @given(st.binary(max_size=200))
 def test_random_bytes(data: bytes) -> None:
-    for prefix in (b"", b"S7LM", b"S7LM\0\2\1\0"):
+    for prefix in (b"", b"S7LM", b"S7LM\0\1\1\1", b"S7LM\0\2\2\5", b"S7LM\0\3\1\1"):
         with pytest.raises(ArtifactError):
             parse_artifact(prefix + data)
 
@@ -358,14 +404,17 @@ payloads = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), payloads), max_size=6), st.integers(1, 2), st.integers(0, 1))
-def test_random_lanes_with_valid_digests(lanes: list[tuple[int, bytes]], version: int, flags: int) -> None:
-    data = pack_file(lanes, version=version, flags=flags)
+@given(st.lists(st.tuples(st.integers(0, 6), payloads), max_size=6), st.integers(1, 3))
+def test_random_lanes_with_valid_digests(lanes: list[tuple[int, bytes]], version: int) -> None:
+    class_ = 2 if version == 2 else 1
+    write = pack_sealed if version == 3 else pack_file
+    data = write(lanes, version=version, class_=class_, flags=5 if class_ == 2 else 1)
     try:
         artifact = parse_artifact(data)
     except ArtifactError:
         return
-    assert [(lane.id, bytes(artifact.payload(lane))) for lane in artifact.lanes] == lanes
+    found = [(lane.id, bytes(artifact.payload(lane))) for lane in artifact.lanes]
+    assert found[int(version == 3) :] == lanes
 
 
 json_values: st.SearchStrategy[Json] = st.recursive(
@@ -392,7 +441,11 @@ def test_changed_payloads_with_valid_digests(draw: st.DataObject) -> None:
             st.sampled_from([b'"', b"{", b"[", b"0", b"1e999", b"null", b"\\ud800", b"\0"])
             | st.binary(max_size=4)
         )
-    data = pack_file([(lane_id, bytes(payload)) for lane_id, payload in lanes])
+    changed = [(lane_id, bytes(payload)) for lane_id, payload in lanes]
+    pack = draw.draw(
+        st.sampled_from([lambda: pack_sealed(changed[1:]), lambda: pack_file(changed, version=3)])
+    )
+    data = pack()
     try:
         said = [row.detail for row in verify(parse_artifact(data), lambda _: []).rows]
     except ArtifactError as error:
@@ -427,13 +480,19 @@ def test_verify_is_total_over_hostile_json(draw: st.DataObject) -> None:
             if how == 1 and isinstance(held, list) and held and isinstance(held[0], dict):
                 name = draw.draw(st.sampled_from(sorted(held[0])))
                 held[0][name] = draw.draw(json_values)
-    if draw.draw(st.booleans()):
+    hostile_seal = draw.draw(st.booleans())
+    if hostile_seal:
         hostile = draw.draw(json_values)
         parts.seal_patch = lambda seal: seal.update(lanes=hostile)
     parts.encode = {
         kind: lambda value: canonical(value).replace(b"Infinity", b"1e999") for kind in (*KEYS, "seal")
     }
-    verification = verify(parse_artifact(parts.pack()), lambda _: [])
+    data = parts.pack()
+    if hostile_seal:
+        with pytest.raises(ArtifactError, match="seal"):
+            parse_artifact(data)
+        return
+    verification = verify(parse_artifact(data), lambda _: [])
     assert len(verification.rows) == 8
     assert not verification.ok  # the replay gave no rows
     assert verification.as_json()["ok"] is False

@@ -29,12 +29,12 @@ with atheris.instrument_imports(include=["sevenfold"]):
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "attacks"))
 from build_attacks import ATTACKS, Parts, build
-from packing import pack_file, two_tensors
+from packing import pack_file, pack_sealed, two_tensors
 
 
 def streams(data: bytes) -> bool:
-    """Whether the stream verifier takes the file, in two blocks."""
-    stream = StreamVerifier()
+    """Whether the stream verifier takes the file, in two blocks, as what its header says it is."""
+    stream = StreamVerifier(published=int.from_bytes(data[4:6], "big") < 3)
     try:
         stream.update(data[:50])
         stream.update(data[50:])
@@ -55,8 +55,10 @@ def read(data: bytes) -> None:
     for row in verification.rows:
         if not row.detail.isprintable():
             raise AssertionError(f"{row.id} prints {row.detail!r}")
-    if not streamed and (verification.ok or "seal" not in artifact.json):
+    if not streamed and (verification.ok or (artifact.published and not artifact.header_only)):
         raise AssertionError("the stream refuses what the reader takes")
+    if verification.ok and artifact.seal is None:
+        raise AssertionError("rules hold for a file that no seal binds")
     for check in (verify_part, "trunk"), (verify_range, 41, 47):
         try:
             check[0](artifact, *check[1:])
@@ -79,16 +81,22 @@ def one(data: bytes) -> None:
     """One input: as a file, and as lanes behind a header that is right."""
     read(data)
     if len(data) > 2:
+        version, class_ = 1 + data[0] % 3, 1 + data[1] % 2
+        flags = 5 if class_ == 2 else 1
+        lanes = lanes_of(data[2:])
         read(
-            pack_file(lanes_of(data[2:]), version=1 + data[0] % 2, class_=1 + data[1] % 2, flags=data[1] >> 7)
+            pack_file(
+                lanes, version=version, class_=class_, flags=flags | (data[1] & 0x80 if version == 3 else 0)
+            )
         )
+        read(pack_sealed(lanes, class_=class_, flags=flags | data[1] & 0x80))
 
 
 def as_lanes(data: bytes) -> bytes:
     """A file in the form that `lanes_of` cuts."""
     artifact = parse_artifact(data)
     lanes = [(lane.id, bytes(artifact.payload(lane))) for lane in artifact.lanes]
-    head = bytes([artifact.version - 1, artifact.class_ - 1 | artifact.flags << 7])
+    head = bytes([artifact.version - 1, artifact.class_ - 1 | artifact.flags & 0x80])
     return head + b"".join(bytes([i]) + len(p).to_bytes(2, "big") + p for i, p in lanes)
 
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from sevenfold.artifact import layout
 from sevenfold.artifact.errors import AnonymousError, BundleError, ContentsError, ExistingArtifactError
-from sevenfold.artifact.json_lane import parse_json
+from sevenfold.artifact.frames import SEAL_AGAIN
+from sevenfold.artifact.json_lane import parse_json, shown
 from sevenfold.artifact.reader import Artifact, open_artifact, parse_artifact
 from sevenfold.artifact.records import Tensor, training_tensor, training_values
 from sevenfold.artifact.verify import Replay, Verification, verify
@@ -143,6 +144,12 @@ def open_bundle(directory: Path, *, allow_anonymous: bool = False) -> Artifact:
     if not anonymous or (directory / SUMS).exists():
         _check_sums(directory)
     metadata = {} if anonymous else _json(directory / METADATA)
+    if not anonymous and metadata.get("format_version") != layout.VERSION:
+        raise BundleError(
+            f"format_version {shown(repr(metadata.get('format_version')))} in {METADATA}, this one reads {layout.VERSION}",
+            where=str(directory),
+            remedy=f"{SEAL_AGAIN}; then write the bundle again",
+        )
     try:
         contents = Contents(
             class_=metadata.get("class", layout.ModelClass.DENSE),

@@ -18,19 +18,27 @@ class MagicError(HeaderError):
 
 
 class VersionError(HeaderError):
-    """A format version that never existed."""
+    """A format version that never existed, or that the file does not have: its header was changed."""
 
 
 class NewerVersionError(VersionError):
     """A format version that came after this reader."""
 
 
+class EarlierFormError(VersionError):
+    """A file in the form that Sevenfold wrote before version 3; nothing of it was released."""
+
+
+class PublishedError(ArtifactError):
+    """A file of the published contract, which has no seal, where a sealed one was asked for."""
+
+
 class ClassError(HeaderError):
-    """A model class other than dense and MoE."""
+    """A model class other than dense and MoE, or one that the version does not have."""
 
 
 class FlagError(HeaderError):
-    """A flag bit without a meaning."""
+    """A flag bit without a meaning in this version, or one that contradicts the class."""
 
 
 class TruncatedError(ArtifactError):

@@ -21,6 +21,7 @@ from sevenfold.artifact.errors import (
 )
 
 AGAIN = "get the file again from its source"
+SEAL_AGAIN = "seal again: the form that sevenfold wrote before version 3 was never released, and is not read"
 _CAPS = {
     layout.LaneId.DICT: layout.MAX_DICT_BYTES,
     layout.LaneId.FIELD: layout.MAX_LANE_BYTES,
@@ -41,8 +42,15 @@ class Header:
 
     @property
     def padded(self) -> bool:
-        """Whether FIELD data is padded to 32 bytes."""
+        """Whether FIELD data is padded to 32 bytes: the version says so, from version 3 on a flag."""
+        if self.published:
+            return self.version == layout.PUBLISHED_PADDED
         return bool(self.flags & layout.Flag.PADDED)
+
+    @property
+    def published(self) -> bool:
+        """Whether it is a header of the published contract (version 1 or 2), so that the file has no seal."""
+        return self.version < layout.VERSION
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Lane:
 
     @property
     def leaf(self) -> bytes:
-        """Its leaf of the root."""
+        """Its leaf in `collapse.hash` (rule V3)."""
         return layout.lane_leaf(self.id, self.n_bytes, bytes.fromhex(self.sha256))
 
     @property
@@ -105,15 +113,50 @@ def parse_header(head: bytes) -> Header:
         )
     if version not in layout.VERSIONS_READ:
         raise VersionError(f"format version {version} never existed", where="header, offset 4", remedy=AGAIN)
+    _check_class(version, class_)
+    _check_flags(version, class_, flags)
+    return Header(version, class_, flags, root)
+
+
+def _check_class(version: int, class_: int) -> None:
+    where = "header, offset 6"
     if class_ not in set(layout.ModelClass):
         raise ClassError(
-            f"model class {class_:#04x}, known are 0x01 dense and 0x02 MoE",
-            where="header, offset 6",
+            f"model class {class_:#04x}, known are 0x01 dense and 0x02 MoE", where=where, remedy=AGAIN
+        )
+    if version == layout.PUBLISHED_PADDED and class_ != layout.ModelClass.MOE:
+        raise ClassError(
+            f"class {class_:#04x} dense, format version {version} of the published contract is MoE (0x02) only",
+            where=where,
+            remedy=f"{AGAIN}; or, if an earlier sevenfold wrote it, {SEAL_AGAIN}",
+        )
+
+
+def _check_flags(version: int, class_: int, flags: int) -> None:
+    """Every bit has a meaning in this version, and says what the class says. Raises FlagError."""
+    where = "header, offset 7"
+    known = set(layout.Flag) if version == layout.VERSION else set(layout.PUBLISHED_FLAGS)
+    for bit in range(8):
+        if flags >> bit & 1 and 1 << bit not in known:
+            names = ", ".join(f"bit {flag.bit_length() - 1} {flag.name}" for flag in sorted(known))
+            raise FlagError(
+                f"flags {flags:#04x}: bit {bit} has no meaning in format version {version}, known are {names}",
+                where=where,
+                remedy="install a reader that knows the flag; or, if a byte was changed, " + AGAIN,
+            )
+    moe = class_ == layout.ModelClass.MOE
+    if flags & layout.Flag.MOE and not moe:
+        raise FlagError(
+            f"flags {flags:#04x}: bit 2 says MoE, the class {class_:#04x} says dense",
+            where=where,
             remedy=AGAIN,
         )
-    if flags & ~int(layout.Flag.PADDED):
-        raise FlagError(f"flags {flags:#04x}, known is bit 0 only", where="header, offset 7", remedy=AGAIN)
-    return Header(version, class_, flags, root)
+    if version == layout.VERSION and (not flags & layout.Flag.INT8 or bool(flags & layout.Flag.MOE) != moe):
+        raise FlagError(
+            f"flags {flags:#04x}: format version {version} has bit 0 INT8 set, and bit 2 MoE for class 0x02 alone",
+            where=where,
+            remedy=AGAIN,
+        )
 
 
 def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:

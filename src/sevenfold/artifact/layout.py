@@ -14,12 +14,16 @@ from enum import IntEnum, IntFlag
 from sevenfold.core.hashing import Json, canonical_json, digest
 
 MAGIC = b"S7LM"
-VERSION = 2  # what the writer writes
-VERSIONS_READ = (1, 2)
+VERSION = 3  # what the writer writes: the published container with a seal, which binds what its root does not
+PUBLISHED_EXACT, PUBLISHED_PADDED = (
+    1,
+    2,
+)  # the published contract's own: exact records; padded records and MoE
+VERSIONS_READ = (PUBLISHED_EXACT, PUBLISHED_PADDED, VERSION)
 
 HEADER = struct.Struct(">4sHBB32s")  # magic, version, class, flags, root
 HEADER_BYTES = HEADER.size
-ROOT_OFFSET = 8  # the header bytes before the root are leaf 0 of the root
+ROOT_OFFSET = 8  # the header bytes before the root are bound by the seal
 ROOT_BYTES = 32
 LANE_HEADER = struct.Struct(">BI")  # id, payload length
 DIGEST_BYTES = 32
@@ -36,7 +40,18 @@ class ModelClass(IntEnum):
 class Flag(IntFlag):
     """Bits of byte 7 of the header. All others are refused."""
 
-    PADDED = 0x01  # FIELD data is padded with zeros to a multiple of 32 bytes (B7)
+    INT8 = 0x01  # of the published contract: records hold INT8 codes
+    MOE = 0x04  # of the published contract: the class is MoE
+    PADDED = 0x80  # version 3 alone: FIELD data is padded with zeros to a multiple of 32 bytes (B7)
+
+
+PUBLISHED_FLAGS = Flag.INT8 | Flag.MOE
+
+
+def header_flags(class_: int, padded: bool) -> int:
+    """The one byte of flags that a version 3 header of this class and packing has."""
+    flags = Flag.INT8 | (Flag.MOE if class_ == ModelClass.MOE else 0) | (Flag.PADDED if padded else 0)
+    return int(flags)
 
 
 class LaneId(IntEnum):
@@ -145,7 +160,8 @@ ABI: Mapping[str, Json] = {
     "record": ["name_len:u16", "name", "rank:u8", "dims:u32[rank]", "scale:f32", "data:i8[numel]"],
     "pad_to": PAD_TO,
     "byte_order": "big",
-    "root": "rfc6962-sha256(header[0:8], id:u8 || length:u32 || sha256 per lane)",
+    "root": "pairs-sha256(sha256 per lane): sha256(left || right), odd with itself, none = zeros",
+    "leaf": "id:u8 || length:u32 || sha256",
     "json": "utf-8, keys sorted, no spaces, ascii escapes, finite numbers",
     "edge_kinds": list(EDGE_KINDS),
     "seal": ["first lane", "header", "chunk_bytes", "lanes:id,kind,n_bytes,sha256,pieces", "parts"],
@@ -154,7 +170,7 @@ ABI: Mapping[str, Json] = {
     "training": [TRAINING_PREFIX, "f32:big-endian, as i8[..., 4]"],
     "required_tensors": list(REQUIRED_TENSORS),
     "arithmetic_tables": ARITHMETIC_TABLES,
-    "specs": {"artifact": 2, "arithmetic": ARITHMETIC_VERSION, "control": 2, "verification": 1},
+    "specs": {"artifact": 3, "arithmetic": ARITHMETIC_VERSION, "control": 2, "verification": 2},
 }
 
 POLICY: Mapping[str, Json] = {
@@ -225,7 +241,7 @@ def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]
 
 
 def lane_leaf(lane_id: int, n_bytes: int, sha256: bytes) -> bytes:
-    """Leaf of the root for one lane: its five header bytes and the digest of its payload."""
+    """Leaf of a lane in `collapse.hash` (rule V3): its five header bytes and the digest of its payload."""
     return LANE_HEADER.pack(lane_id, n_bytes) + sha256
 
 

@@ -1,6 +1,7 @@
 """The total reader of `.s7l` files: any bytes give an `Artifact` or an `ArtifactError`, nothing else.
 
-`open_artifact` maps the file and proves everything but the FIELD payloads: header, frames, root (from the digests stored), JSON.
+`open_artifact` maps the file and proves everything but the FIELD payloads: header, frames, root (from the digests stored), seal and
+JSON.
 `Artifact.prove` hashes the rest; `tensors` does it first, so that no byte reaches an engine unproved. `read_artifact` is
 both. Every size is checked against the file and the caps before it is used. Cost: opening reads no weights; proving is one
 pass of SHA-256; no copy of tensor data (arrays are views of a read-only memory map).
@@ -20,22 +21,28 @@ from types import MappingProxyType
 import numpy as np
 
 from sevenfold.artifact import layout
-from sevenfold.artifact.errors import DuplicateLaneError, MissingTensorError, RootError, TruncatedError
+from sevenfold.artifact.binding import check_binding
+from sevenfold.artifact.errors import (
+    DuplicateLaneError,
+    MissingTensorError,
+    RootError,
+    SealError,
+    TruncatedError,
+)
 from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
 from sevenfold.artifact.json_lane import JsonBudget, kind_of, parse_json, shown
 from sevenfold.artifact.records import Record, Tensor, parse_records
-from sevenfold.artifact.seal import Seal, parse_seal
+from sevenfold.artifact.seal import Seal
 from sevenfold.core.errors import ArtifactError, StorageError, storage
 from sevenfold.core.hashing import Json, sha256
-from sevenfold.core.merkle import merkle_root
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
     """A file whose structure, root and JSON are right. What its contents promise is `verify`'s to check.
 
-    `json` holds the JSON payloads by kind; empty for a version 1 file, whose payloads of these lanes are opaque bytes
-    (see `payload`).
+    `json` holds the JSON payloads by kind, `seal` the seal. A file of the published contract (version 1 or 2) has neither: its
+    payloads are opaque bytes (see `payload`), and its root leaves open what `binding.NOT_BOUND` says.
     """
 
     path: Path
@@ -43,6 +50,7 @@ class Artifact:
     n_bytes: int
     lanes: tuple[Lane, ...]
     json: Mapping[str, dict[str, Json]]
+    seal: Seal | None
     _buffer: memoryview = field(repr=False)
     _mapped: mmap.mmap | None = field(default=None, repr=False)
 
@@ -65,6 +73,15 @@ class Artifact:
     def root(self) -> str:
         """The name of the model, as hex."""
         return self.header.root.hex()
+
+    @property
+    def contents_id(self) -> tuple[bytes, tuple[tuple[int, int, str], ...]]:
+        """What two files of the same bytes have in common, and no others: header, and id, length and digest of each lane.
+
+        The root alone is that only for a file with a seal.
+        """
+        lanes = tuple((lane.id, lane.n_bytes, lane.sha256) for lane in self.lanes)
+        return bytes(self._buffer[: layout.HEADER_BYTES]), lanes
 
     @property
     def header_head(self) -> bytes:
@@ -116,11 +133,10 @@ class Artifact:
         """The DICT payload (b"" when the file has none)."""
         return b"".join(bytes(self.payload(lane)) for lane in self.lanes if lane.id == layout.LaneId.DICT)
 
-    @cached_property
-    def seal(self) -> Seal | None:
-        """The seal, None when the file has none. Raises SealError for one that is malformed."""
-        value = self.json.get(layout.SEAL_KIND)
-        return parse_seal(value, f"EDGE {layout.SEAL_KIND}") if value else None
+    @property
+    def published(self) -> bool:
+        """Whether it is a file of the published contract: read by its rule, and bound by no seal."""
+        return self.header.published
 
     @property
     def sealed_lanes(self) -> tuple[Lane, ...]:
@@ -238,13 +254,31 @@ def _parse(buffer: bytes | mmap.mmap, path: Path) -> Artifact:
     view = memoryview(buffer).toreadonly()
     header = parse_header(bytes(view[: layout.HEADER_BYTES]))
     lanes = _lanes(view)
-    _check_root(view, lanes, header.root)
-    _refuse_twins(lanes, header.version)
+    try:
+        seals, seal = check_binding(view, header, lanes)
+    except RootError:
+        _prove_fields(view, lanes)  # if a payload was changed, that is the cause
+        raise
+    _refuse_twins(lanes, header)
     values: dict[str, dict[str, Json]] = {}
-    if header.version >= layout.VERSION:
-        lanes, values = _json_values(view, lanes)
+    if not header.published:
+        lanes, values = _json_values(view, lanes, seals)
+    if seal is not None:
+        _check_kinds(lanes, seal)
     mapped = None if isinstance(buffer, bytes) else buffer
-    return Artifact(path, header, len(view), lanes, MappingProxyType(values), view, mapped)
+    return Artifact(path, header, len(view), lanes, MappingProxyType(values), seal, view, mapped)
+
+
+def _check_kinds(lanes: Sequence[Lane], seal: Seal) -> None:
+    """The seal calls every lane by its kind; that it lists them was checked before. Raises SealError."""
+    others = [lane for lane in lanes if lane.kind != layout.SEAL_KIND]
+    for lane, listed in zip(others, seal.lanes, strict=True):
+        if listed.kind != lane.kind:
+            raise SealError(
+                f"the seal calls the lane {shown(repr(listed.kind))}, its payload {shown(repr(lane.kind))}",
+                where=lane.where,
+                remedy=AGAIN,
+            )
 
 
 def _payload(view: memoryview, lane: Lane) -> memoryview:
@@ -285,73 +319,10 @@ def _prove_fields(view: memoryview, lanes: Sequence[Lane]) -> None:
             check_digest(lane, sha256(_payload(view, lane)))
 
 
-def _check_root(view: memoryview, lanes: Sequence[Lane], root: bytes) -> None:
-    head = bytes(view[: layout.ROOT_OFFSET])
-    if merkle_root([head, *(lane.leaf for lane in lanes)]) == root:
-        return
-    _prove_fields(view, lanes)  # if a payload was changed, that is the cause
-    where, what = _changed_place(view, head, lanes)
-    raise RootError(f"{what}; the root does not match", where=where, remedy=AGAIN)
-
-
-def _changed_place(view: memoryview, head: bytes, lanes: Sequence[Lane]) -> tuple[str, str]:
-    """Which part of a file with a wrong root was changed, by the seal.
-
-    Every payload matches its own digest here: left are the header, ids, and lanes added, cut or swapped.
-    """
-    own = next((lane for lane in lanes if _seal(view, lane)), None)
-    if own is None:
-        return "header, root field at offset 8", (
-            f"the {len(lanes)} lanes found do not give the root in the header: "
-            "lanes are missing (truncated), or the root was changed"
-        )
-    seal = _seal(view, own)
-    if own.id != layout.LaneId.EDGE:
-        return own.where, f"its id is {own.id}, a seal lies in EDGE"
-    if seal.get("header") != head.hex():
-        return "header", f"its first bytes are {head.hex()}, the seal lists {_show(seal, 'header')}"
-    others, listed = [lane for lane in lanes if lane is not own], seal["lanes"]
-    for lane, entry in zip(others, listed, strict=False):
-        if not isinstance(entry, dict) or entry.get("id") != lane.id:
-            return lane.where, f"its id is {lane.id}, the seal lists {_show(entry, 'id')}"
-        if entry.get("sha256") != lane.sha256:
-            return lane.where, "its payload is not the one that the seal lists"
-    if len(others) < len(listed):
-        return f"lane {len(lanes)} at offset {len(view)}", (
-            f"the lane is missing (truncated): the seal lists {len(listed)} lanes, the file has {len(others)}"
-        )
-    if len(others) > len(listed):
-        return others[len(listed)].where, f"the lane is not in the seal, which lists {len(listed)} lanes"
-    if own is not lanes[0]:
-        return lanes[0].where, "it stands before the seal"
-    return (
-        "header, root field at offset 8",
-        "every lane is the one that was sealed, the root field was changed",
-    )
-
-
-def _show(entry: Json, key: str) -> str:
-    return shown(str(entry.get(key)) if isinstance(entry, dict) else repr(entry))
-
-
-def _seal(view: memoryview, lane: Lane) -> dict[str, Json]:
-    """The payload of a seal ({} if it is none), whatever id its lane claims to have."""
-    payload = _payload(view, lane)
-    if len(payload) > layout.MAX_JSON_BYTES or bytes(payload[:1]) != b"{":
-        return {}
-    try:
-        value = parse_json(payload, lane.where, JsonBudget.of_file(len(view)))
-    except ArtifactError:
-        return {}
-    return value if value.get("kind") == layout.SEAL_KIND and isinstance(value.get("lanes"), list) else {}
-
-
-def _refuse_twins(lanes: Sequence[Lane], version: int) -> None:
-    once = (
-        {layout.LaneId.DICT, layout.LaneId.LANE, layout.LaneId.BATCH}
-        if version >= layout.VERSION
-        else {layout.LaneId.DICT}
-    )
+def _refuse_twins(lanes: Sequence[Lane], header: Header) -> None:
+    once = {layout.LaneId.DICT}
+    if not header.published:
+        once |= {layout.LaneId.LANE, layout.LaneId.BATCH}
     seen: set[int] = set()
     for lane in lanes:
         if lane.id in once and lane.id in seen:
@@ -367,15 +338,15 @@ _KINDS = {
 
 
 def _json_values(
-    view: memoryview, lanes: Sequence[Lane]
+    view: memoryview, lanes: Sequence[Lane], read: Mapping[int, dict[str, Json]]
 ) -> tuple[tuple[Lane, ...], dict[str, dict[str, Json]]]:
-    """The lanes with their kinds, and the JSON payloads by kind."""
+    """The lanes with their kinds, and the JSON payloads by kind; `read` holds those that were read before, by lane."""
     values: dict[str, dict[str, Json]] = {}
     known: list[Lane] = []
     budget = JsonBudget.of_file(len(view))
     for lane in lanes:
         allowed = _KINDS.get(layout.LaneId(lane.id)) if lane.n_bytes else None
-        value = parse_json(_payload(view, lane), lane.where, budget) if allowed else {}
+        value = _value(view, lane, budget, read.get(lane.index)) if allowed else {}
         kind = kind_of(value, allowed, lane.where) if allowed else ""
         if kind in values:
             raise DuplicateLaneError(f"the file has a payload of kind {kind!r} already", where=lane.where)
@@ -383,3 +354,10 @@ def _json_values(
             values[kind] = value
         known.append(replace(lane, kind=kind))
     return tuple(known), values
+
+
+def _value(view: memoryview, lane: Lane, budget: JsonBudget, read: dict[str, Json] | None) -> dict[str, Json]:
+    if read is None:
+        return parse_json(_payload(view, lane), lane.where, budget)
+    budget.decode(_payload(view, lane), lane.where)  # it counts, too
+    return read

@@ -1,4 +1,7 @@
-"""The seal: the first lane of a file, which lists every other lane, the hashes of its chunks, and the parts of the model.
+"""The seal: the first lane of a file, which lists the header, every other lane, the hashes of its chunks, and the model's parts.
+
+The root in the header covers digests of payloads alone (`core.merkle.paired_root`). One of them is the seal's, and the seal binds
+the rest: the header, and of each lane id, kind, length and place. No second list of lanes fits it, so a doubled leaf is refused.
 
 With header and seal alone the root can be taken, so a chunk is proved as soon as it is there: while a file still comes
 (`stream`), or without reading the rest (`partial`). A piece is a FIELD record, or the whole payload of another lane.
@@ -17,7 +20,7 @@ from sevenfold.artifact import layout
 from sevenfold.artifact.errors import SealError
 from sevenfold.artifact.frames import Lane
 from sevenfold.core.hashing import Json
-from sevenfold.core.merkle import merkle_root
+from sevenfold.core.merkle import merkle_root, paired_root
 
 _BLOCK = 256  # chunks that one thread takes at a time
 _THREADS = min(8, os.cpu_count() or 1)
@@ -48,10 +51,9 @@ class SealedLane:
     sha256: bytes
     pieces: tuple[Piece, ...]
 
-    @property
-    def leaf(self) -> bytes:
-        """Its leaf of the root."""
-        return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
+    def lists(self, lane: Lane) -> bool:
+        """Whether the lane has the id, length and digest that are listed."""
+        return (self.id, self.n_bytes, self.sha256.hex()) == (lane.id, lane.n_bytes, lane.sha256)
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,6 @@ def parse_seal(value: Json, where: str) -> Seal:
     )
 
 
-def sealed_root(head: bytes, lane: Lane, seal: Seal) -> bytes:
-    """The root that header, seal lane and seal together give."""
-    return merkle_root([head, lane.leaf, *(listed.leaf for listed in seal.lanes)])
+def sealed_root(lane: Lane, seal: Seal) -> bytes:
+    """The root that the seal's lane, which is the first, and the lanes that it lists give."""
+    return paired_root([bytes.fromhex(lane.sha256), *(listed.sha256 for listed in seal.lanes)])

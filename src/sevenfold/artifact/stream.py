@@ -5,7 +5,8 @@
     verifier.finish()
 
 The seal is the first lane, so root and hashes are known after a few kilobytes, and the first bad chunk stops the transfer. A file
-without a seal is proved lane by lane, at the end of each. Memory: the seal and one chunk.
+of the published contract has no seal: it is taken only when that is asked for, and then lane by lane, at the end of each; its root
+leaves open what `binding.NOT_BOUND` says. Memory: the seal and one chunk; there, a lane of up to 16 MiB.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ from dataclasses import replace
 from itertools import islice
 
 from sevenfold.artifact import layout
-from sevenfold.artifact.errors import RootError, TruncatedError
+from sevenfold.artifact.binding import refuse_disguised
+from sevenfold.artifact.errors import (
+    HeaderOnlyError,
+    PublishedError,
+    RootError,
+    SealError,
+    TruncatedError,
+)
 from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
-from sevenfold.artifact.json_lane import parse_json
+from sevenfold.artifact.json_lane import parse_json, shown
 from sevenfold.artifact.partial import changed_chunk
 from sevenfold.artifact.seal import Piece, Seal, SealedLane, parse_seal, sealed_root
+from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import sha256
-from sevenfold.core.merkle import merkle_root
+from sevenfold.core.merkle import paired_root
 
 _BLOCK = 1 << 20  # taken at a time where no seal lists chunks
 _Steps = Generator[int, bytes, None]  # yields how many bytes it wants next, is sent them
@@ -33,9 +42,11 @@ class StreamVerifier:
 
     Args:
         root: hex root of the model that is wanted; None takes any.
+        published: take a file of the published contract, which no seal binds, and no other.
     """
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, *, published: bool = False) -> None:
+        self.published = published
         self.root = root.lower() if root is not None else None
         self.header: Header | None = None
         self.seal: Seal | None = None
@@ -43,7 +54,7 @@ class StreamVerifier:
         self.n_bytes_total: int | None = None  # known once the seal is there
         self._pending = bytearray()
         self._between_lanes = False
-        self._leaves: list[bytes] = []
+        self._digests: list[bytes] = []  # of the lanes that have come
         self._steps = self._run()
         self._wanted = next(self._steps)
 
@@ -72,51 +83,84 @@ class StreamVerifier:
             raise TruncatedError(
                 f"the file ends at offset {end}, inside a lane", where="stream", remedy=AGAIN
             )
-        if self.seal and len(self._leaves) - 2 < len(self.seal.lanes):
+        if self.seal and len(self._digests) - 1 < len(self.seal.lanes):
             raise TruncatedError(
-                f"the seal lists {len(self.seal.lanes)} lanes, {len(self._leaves) - 2} have come",
+                f"the seal lists {len(self.seal.lanes)} lanes, {len(self._digests) - 1} have come",
                 where="stream",
                 remedy=AGAIN,
             )
-        if merkle_root(self._leaves) != self.header.root:
+        if paired_root(self._digests) != self.header.root:
             raise RootError("the lanes do not give the root in the header", where="header", remedy=AGAIN)
+        if not self._digests and not self.published:
+            raise HeaderOnlyError("a header without lanes: it holds no model", where="stream", remedy=AGAIN)
         return self.header.root.hex()
+
+    @property
+    def n_lanes(self) -> int:
+        """Lanes that have come whole."""
+        return len(self._digests)
 
     def _run(self) -> _Steps:
         head = yield layout.HEADER_BYTES
         self.header = parse_header(head)
+        check_wanted(self.header, self.published, "header")
         if self.root is not None and self.header.root.hex() != self.root:
             raise RootError(
                 f"the root is {self.header.root.hex()}, {self.root} was asked for",
                 where="header",
                 remedy="this is another model",
             )
-        self._leaves = [head[: layout.ROOT_OFFSET]]
         offset = layout.HEADER_BYTES
         while True:
             self._between_lanes = True
             raw = yield layout.LANE_HEADER.size
-            lane = parse_lane_head(raw, len(self._leaves) - 1, offset)
-            if lane.index == 0 and lane.id == layout.LaneId.EDGE and self.header.version >= layout.VERSION:
-                lane = yield from self._edge(lane, head[: layout.ROOT_OFFSET])
+            lane = parse_lane_head(raw, len(self._digests), offset)
+            if lane.index == 0 and not self.published:
+                lane = yield from self._first(lane, head[: layout.ROOT_OFFSET])
+            elif self.published and lane.n_bytes <= layout.MAX_JSON_BYTES:
+                lane = yield from self._opaque(lane, self.header)
             else:
                 lane = yield from self._lane(lane)
-            self._leaves.append(lane.leaf)
+            self._digests.append(bytes.fromhex(lane.sha256))
             offset = lane.end
             self.n_bytes_total = self.n_bytes_total or (offset + self.seal.n_bytes if self.seal else None)
 
-    def _edge(self, lane: Lane, head: bytes) -> Generator[int, bytes, Lane]:
-        """The first lane, held whole: if it is the seal, root and chunks are known from here on."""
+    def _first(self, lane: Lane, head: bytes) -> Generator[int, bytes, Lane]:
+        """The seal, held whole: root, header and chunks are known from here on."""
+        if lane.id != layout.LaneId.EDGE:
+            raise SealError(
+                f"it is {lane.name}, a stream begins with the seal",
+                where=lane.where,
+                remedy=f"save the file; or {AGAIN}",
+            )
+        lane, payload = yield from self._whole(lane)
+        value = parse_json(payload, lane.where)
+        if value.get("kind") != layout.SEAL_KIND:
+            raise SealError("it is no seal, with which a stream begins", where=lane.where, remedy=AGAIN)
+        seal = parse_seal(value, f"{lane.where}, seal")
+        if self.header is None or sealed_root(lane, seal) != self.header.root:
+            raise RootError("the seal does not give the root in the header", where="header", remedy=AGAIN)
+        if seal.header != head.hex():
+            raise RootError(
+                f"its first bytes are {head.hex()}, the seal lists {shown(seal.header)}",
+                where="header",
+                remedy=AGAIN,
+            )
+        self.seal = seal
+        return lane
+
+    def _opaque(self, lane: Lane, header: Header) -> Generator[int, bytes, Lane]:
+        """A lane of a published file, held whole: it must not be a seal, for then the header was changed."""
+        lane, payload = yield from self._whole(lane)
+        refuse_disguised(lane, payload, header, layout.MAX_LANE_BYTES)
+        return lane
+
+    def _whole(self, lane: Lane) -> Generator[int, bytes, tuple[Lane, bytes]]:
         payload = (yield lane.n_bytes) if lane.n_bytes else b""
         digest = yield layout.DIGEST_BYTES
         lane = replace(lane, sha256=digest.hex())
         check_digest(lane, sha256(payload))
-        value = parse_json(payload, lane.where)
-        if value.get("kind") == layout.SEAL_KIND and self.header is not None:
-            self.seal = parse_seal(value, lane.where)
-            if sealed_root(head, lane, self.seal) != self.header.root:
-                raise RootError("the seal does not give the root in the header", where="header", remedy=AGAIN)
-        return lane
+        return lane, payload
 
     def _lane(self, lane: Lane) -> Generator[int, bytes, Lane]:
         whole = hashlib.sha256()
@@ -134,6 +178,8 @@ class StreamVerifier:
         digest = yield layout.DIGEST_BYTES
         lane = replace(lane, sha256=digest.hex())
         check_digest(lane, whole.digest())
+        if listed and not listed.lists(lane):
+            raise RootError("its digest is not the one that the seal lists", where=lane.where, remedy=AGAIN)
         return lane
 
     def _listed(self, lane: Lane) -> SealedLane | None:
@@ -144,3 +190,23 @@ class StreamVerifier:
         if listed is None or (listed.id, listed.n_bytes) != (lane.id, lane.n_bytes):
             raise RootError("the seal does not list this lane", where=lane.where, remedy=AGAIN)
         return listed
+
+
+def check_wanted(header: Header, published: bool, where: str) -> None:
+    """Refuse a file of the published contract that was not asked for as one, and a sealed file that was.
+
+    Raises:
+        PublishedError: version 1 or 2, where a sealed file was asked for.
+        UsageError: version 3, where a published file was asked for.
+    """
+    if header.published and not published:
+        raise PublishedError(
+            f"format version {header.version} of the published contract: no seal binds its header and its lanes",
+            where=where,
+            remedy="--published proves its lanes and its root by the published rule, and says what they leave open",
+        )
+    if published and not header.published:
+        raise UsageError(
+            f"--published, and the file is of format version {header.version}, which has a seal",
+            remedy="leave out --published",
+        )

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from sevenfold.artifact import layout
-from sevenfold.artifact.errors import SealError
+from sevenfold.artifact.binding import NOT_BOUND
 from sevenfold.artifact.frames import Lane
 from sevenfold.artifact.json_lane import shown
 from sevenfold.artifact.partial import check_everything
@@ -62,6 +62,7 @@ class Verification:
     path: str
     root: str
     rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()  # what a person has to know beside the rows; of a sealed file nothing
 
     @property
     def ok(self) -> bool:
@@ -78,7 +79,7 @@ class Verification:
                 {"id": row.id, "title": row.title, "status": row.status, "detail": row.detail}
                 for row in self.rows
             ],
-        }
+        } | ({"notes": list(self.notes)} if self.notes else {})
 
 
 class _Failed(Exception):  # noqa: N818 - control flow inside this module: the check's verdict, with its detail
@@ -346,7 +347,6 @@ def v7_formats_and_rules(artifact: Artifact, _: Replay | None) -> str:
     except ValueError as error:
         raise _Failed(f"identity: {error}") from error
     _need(provenance.get("meta_hash") == meta, "meta_hash is not that of the identity")
-    _check_seal(artifact)
     return (
         f"recipe {identity['recipe_name']} {identity['recipe_digest'][:12]}, code {identity['code_version']}"
     )
@@ -360,21 +360,6 @@ def _check_identity(identity: dict[str, Json]) -> None:
         _need(isinstance(value, str) and bool(value), f"identity: {name} is {value!r}")
     seed = identity.get("training_seed")
     _need(type(seed) is int and seed >= 0, f"identity: training_seed is {seed!r}")
-
-
-def _check_seal(artifact: Artifact) -> None:
-    try:
-        seal = artifact.seal
-    except SealError as error:
-        raise _Failed(str(error)) from error
-    if seal is None:
-        raise _Failed("no seal: the file does not list its lanes")
-    _need(seal.header == artifact.header_head.hex(), "seal: the header is another one")
-    lanes = artifact.sealed_lanes
-    _need(len(seal.lanes) == len(lanes), f"seal: {len(seal.lanes)} lanes listed, the file has {len(lanes)}")
-    for lane, listed in zip(lanes, seal.lanes, strict=True):
-        same = (listed.leaf, listed.kind) == (lane.leaf, lane.kind)
-        _need(same, f"seal: {lane.where} is not as listed")
 
 
 @dataclass(frozen=True)
@@ -407,6 +392,13 @@ def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) ->
             "fail",
             "a header-only file: it holds nothing to check (zero bootstrap, A11)",
         )
+    if artifact.published and check.id != "V0":
+        return Row(
+            check.id,
+            check.title,
+            "fail",
+            f"a version {artifact.version} file of the published contract: it has no seal, so nothing binds what this rule reads",
+        )
     try:
         status, detail = "pass", check.run(artifact, replay)
     except _Failed as error:
@@ -414,6 +406,13 @@ def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) ->
     except _Skipped as error:
         status, detail = "skipped", str(error)
     return Row(check.id, check.title, status, shown(detail, MAX_DETAIL))
+
+
+def published_notes(version: int, n_lanes: int) -> list[str]:
+    """What the root of a file of the published contract says, once it holds, and what it leaves open."""
+    holds = "the digest of every lane holds, and so does the root over them"
+    said = f"published contract, version {version}: {holds if n_lanes else 'no lanes, and the root is that of none'}"
+    return [said, *(f"not bound: {text}" for text in NOT_BOUND)]
 
 
 def verify(artifact: Artifact, replay: Replay | None = None) -> Verification:
@@ -428,7 +427,8 @@ def verify(artifact: Artifact, replay: Replay | None = None) -> Verification:
     """
     artifact.prove()
     rows = tuple(run_check(check, artifact, replay) for check in CHECKS)
-    return Verification(str(artifact.path), artifact.root, rows)
+    notes = published_notes(artifact.version, len(artifact.lanes)) if artifact.published else []
+    return Verification(str(artifact.path), artifact.root, rows, tuple(notes))
 
 
 def verify_file(path: Path | str, replay: Replay | None = None) -> Verification:

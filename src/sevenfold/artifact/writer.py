@@ -20,7 +20,7 @@ from sevenfold.artifact.seal import Piece, SealedLane, chunk_digests, chunk_size
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json
-from sevenfold.core.merkle import merkle_root
+from sevenfold.core.merkle import paired_root
 
 SEALED_MODE = 0o444
 
@@ -64,7 +64,7 @@ class LanePlan:
 
     @property
     def leaf(self) -> bytes:
-        """Its leaf of the root."""
+        """Its leaf in `collapse.hash` (rule V3)."""
         return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
 
     @property
@@ -137,7 +137,7 @@ def header_head(class_: int, padded: bool) -> bytes:
     """The 8 header bytes before the root. Raises ContentsError for an unknown class."""
     if class_ not in set(layout.ModelClass):
         raise ContentsError(f"model class {class_}, known are 1 dense and 2 MoE")
-    flags = layout.Flag.PADDED if padded else 0
+    flags = layout.header_flags(class_, padded)
     return layout.HEADER.pack(layout.MAGIC, layout.VERSION, class_, flags, b"")[: layout.ROOT_OFFSET]
 
 
@@ -185,7 +185,7 @@ def _check_budget(lanes: Sequence[LanePlan], n_tensors: int) -> None:
 
 def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[bytes | memoryview]]:
     """The root, and the whole file as chunks to write in turn."""
-    root = merkle_root([head, *(lane.leaf for lane in lanes)])
+    root = paired_root([lane.sha256 for lane in lanes])
     chunks: list[bytes | memoryview] = [head + root]
     for lane in lanes:
         chunks += [layout.LANE_HEADER.pack(lane.id, lane.n_bytes), *lane.buffers, lane.sha256]
@@ -218,7 +218,8 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     path = Path(path)
     _refuse_foreign(path)
     root, chunks = pack(contents)
-    new = not replace and not _holds(path, root)
+    header = bytes(chunks[0])
+    new = not replace and not _holds(path, header)
     try:
         with atomic_writer(path, SEALED_MODE, exclusive=new) as file:
             for chunk in chunks:
@@ -226,7 +227,7 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     except StorageError as error:
         if not isinstance(error.__cause__, FileExistsError):
             raise
-        _holds(path, root)  # another writer was faster; the same model is as good as ours
+        _holds(path, header)  # another writer was faster; the same model is as good as ours
     return Sealed(root.hex(), sum(len(chunk) for chunk in chunks))
 
 
@@ -243,18 +244,23 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _holds(path: Path, root: bytes) -> bool:
-    """Whether `path` holds the model of that root; False when nothing is there. Raises ExistingArtifactError."""
+def _holds(path: Path, header: bytes) -> bool:
+    """Whether `path` holds the model of that header, root and all; False when nothing is there. Raises ExistingArtifactError."""
     with storage(path):
         if not path.exists():
             return False
         with path.open("rb") as file:
             head = file.read(layout.HEADER_BYTES)
-    if head[:4] == layout.MAGIC and head[layout.ROOT_OFFSET :] == root:
+    if head == header:
         return True
-    held = head[layout.ROOT_OFFSET :].hex() if head[:4] == layout.MAGIC else "not an artifact"
+    version = int.from_bytes(head[4:6], "big")
+    held = (
+        f"root {head[layout.ROOT_OFFSET :].hex()}, version {version}"
+        if head[:4] == layout.MAGIC
+        else "not an artifact"
+    )
     raise ExistingArtifactError(
-        f"the path holds another file (root {held}; to be written: {root.hex()})",
+        f"the path holds another file ({held}; to be written: root {header[layout.ROOT_OFFSET :].hex()})",
         where=str(path),
         remedy="--replace gives it up; or choose another path",
     )

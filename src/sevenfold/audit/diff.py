@@ -1,6 +1,7 @@
 """What differs between two sealed files, for people (specs/audit.md, "Diff").
 
-Equal roots are equal bytes, so the answer is then empty without a look inside. Cost: one pass over the tensors of both.
+Equal roots are equal bytes where a seal binds them. Files of the published contract have none, so header and lanes are compared
+too. Cost: one pass over the tensors of both.
 """
 
 from __future__ import annotations
@@ -105,13 +106,13 @@ def _golden(artifact: Artifact) -> dict[str, Json]:
 
 
 def diff(a: Artifact, b: Artifact) -> dict[str, Json]:
-    """Everything that differs, by part of the file. `equal` is whether the roots are."""
+    """Everything that differs, by part of the file. `equal` is whether the bytes are."""
     (identity_a, facts_a), (identity_b, facts_b) = _identity(a), _identity(b)
     other_a = {k: v for k, v in facts_a.items() if k not in FACT_SECTIONS}
     other_b = {k: v for k, v in facts_b.items() if k not in FACT_SECTIONS}
     hashes = ("abi_hash", "policy_hash")
     return {
-        "equal": a.root == b.root,
+        "equal": a.contents_id == b.contents_id,
         "a": {"path": str(a.path), "root": a.root},
         "b": {"path": str(b.path), "root": b.root},
         "header": changes(

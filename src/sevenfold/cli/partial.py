@@ -8,16 +8,27 @@ from pathlib import Path
 from sevenfold.artifact import Artifact, StreamVerifier, open_artifact, verify_part, verify_range
 from sevenfold.artifact.bundle import is_bundle, open_bundle
 from sevenfold.artifact.errors import RootError
+from sevenfold.artifact.stream import check_wanted
+from sevenfold.artifact.verify import published_notes
 from sevenfold.cli.base import print_json
 from sevenfold.core.errors import UsageError
+from sevenfold.core.hashing import Json
 from sevenfold.report.console import close_progress, make_progress
 
 STREAM_BLOCK = 1 << 20
 
 
-def open_rooted(path: Path, root: str | None) -> Artifact:
-    """A sealed file or a bundle. Raises RootError when it is not the model of that root."""
+def open_rooted(path: Path, root: str | None, *, published: bool = False) -> Artifact:
+    """A sealed file or a bundle; a file of the published contract only when `published`, or no root, is asked for.
+
+    Raises:
+        RootError: it is not the model of that root.
+        PublishedError: a root was asked for, and no seal binds the file under it.
+        UsageError: `published` was asked for, and the file is sealed.
+    """
     artifact = open_bundle(path) if is_bundle(path) else open_artifact(path)
+    if published or root is not None:
+        check_wanted(artifact.header, published, str(path))
     if root is not None and artifact.root != root.lower():
         raise RootError(
             f"the root is {artifact.root}, {root} was asked for",
@@ -45,9 +56,30 @@ def verify_partly(artifact: Artifact, part: str | None, byte_range: str | None, 
         )
 
 
-def verify_stream(root: str | None, as_json: bool) -> None:
+def signature_line(signed: dict[str, Json]) -> str:
+    """What is said of a signature that holds."""
+    return f"signature {signed['path']}: holds, by {signed['by']}"
+
+
+def verify_published(artifact: Artifact, signed: dict[str, Json], as_json: bool) -> None:
+    """Prove a file of the published contract by its own rule, and say what that leaves open. Raises ArtifactError."""
+    artifact.prove()
+    notes = published_notes(artifact.version, len(artifact.lanes))
+    if as_json:
+        value: dict[str, Json] = {"path": str(artifact.path), "root": artifact.root, "ok": True}
+        print_json(
+            {**value, "published": artifact.version, "notes": notes}
+            | ({"signature": signed} if signed else {})
+        )
+    else:
+        print("\n".join([f"{artifact.path}: root {artifact.root}", *notes]))
+        if signed:
+            print(signature_line(signed))
+
+
+def verify_stream(root: str | None, published: bool, as_json: bool) -> None:
     """Prove what comes on standard input, block by block; stops at the first bad chunk. Raises ArtifactError."""
-    verifier, progress, total = StreamVerifier(root), make_progress(), None
+    verifier, progress, total = StreamVerifier(root, published=published), make_progress(), None
     try:
         while block := sys.stdin.buffer.read(STREAM_BLOCK):
             verifier.update(block)
@@ -59,7 +91,13 @@ def verify_stream(root: str | None, as_json: bool) -> None:
         found = verifier.finish()
     finally:
         close_progress(progress)
+    notes = (
+        published_notes(verifier.header.version, verifier.n_lanes) if published and verifier.header else []
+    )
     if as_json:
-        print_json({"path": "-", "root": found, "ok": True, "n_bytes": verifier.n_bytes})
+        value: dict[str, Json] = {"path": "-", "root": found, "ok": True, "n_bytes": verifier.n_bytes}
+        print_json(value | ({"notes": notes} if notes else {}))
+    elif notes:
+        print("\n".join([f"{verifier.n_bytes} bytes; root {found}", *notes]))
     else:
         print(f"{verifier.n_bytes} bytes, every chunk as sealed; root {found}")

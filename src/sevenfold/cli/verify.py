@@ -54,33 +54,54 @@ def verify(
         Path | None,
         typer.Option("--signature", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published", help="A file of the published contract, which has no seal: by its own rule."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check hashes, root and rules V0 to V7 of a sealed model, or only a part of it, or a stream; and its signature when asked."""
-    if sum((replay, part is not None, byte_range is not None, str(file) == "-")) > 1:
-        raise UsageError(
-            "one of --replay, --part, --range and a stream at a time", remedy="leave out the others"
-        )
+    _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
     from sevenfold.cli import partial
 
     if str(file) == "-":
-        if key is not None or identity or signature is not None:
-            raise UsageError(
-                "the signature of a stream", remedy="save the file, then verify it with its signature"
-            )
-        partial.verify_stream(root, as_json)
+        partial.verify_stream(root, published, as_json)
         return
     signed = _check_signature(file, signature, key, identity, issuer)
-    artifact = partial.open_rooted(file, root)
-    if part is not None or byte_range is not None:
+    artifact = partial.open_rooted(file, root, published=published)
+    if published:
+        partial.verify_published(artifact, signed, as_json)
+    elif part is not None or byte_range is not None:
         partial.verify_partly(artifact, part, byte_range, as_json)
     else:
         _check_rules(artifact, signed, replay=replay, as_json=as_json)
 
 
+def _check_flags(
+    file: Path, replay: bool, part: str | None, byte_range: str | None, published: bool, *, signed: bool
+) -> None:
+    """Refuse what does not go together. Raises UsageError."""
+    stream = str(file) == "-"
+    if sum((replay, part is not None, byte_range is not None, stream)) > 1:
+        raise UsageError(
+            "one of --replay, --part, --range and a stream at a time", remedy="leave out the others"
+        )
+    if published and (replay or part is not None or byte_range is not None):
+        raise UsageError(
+            "--published with --replay, --part or --range, which need a seal", remedy="leave out the others"
+        )
+    if stream and signed:
+        raise UsageError(
+            "the signature of a stream", remedy="save the file, then verify it with its signature"
+        )
+
+
 def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, as_json: bool) -> None:
     """V0 to V7, shown; leaves with 3 when one does not hold."""
     from sevenfold.artifact import verify as verify_artifact
+    from sevenfold.cli import partial
     from sevenfold.report.console import print_verification
 
     engines = _engines() if replay else []
@@ -100,7 +121,7 @@ def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, a
         if replay:
             print(f"replayed on {', '.join(engines)}")
         if signed:
-            print(f"signature {signed['path']}: holds, by {signed['by']}")
+            print(partial.signature_line(signed))
     if not result.ok:
         raise typer.Exit(3)
 
@@ -158,6 +179,8 @@ def _inspection(artifact: Artifact) -> dict[str, Json]:
 
 def _notes(artifact: Artifact) -> list[str]:
     """What a person has to know before they use the file."""
+    from sevenfold.artifact.verify import published_notes
+
     training = [record for record in artifact.records.values() if record.training]
     return [
         text
@@ -168,12 +191,12 @@ def _notes(artifact: Artifact) -> list[str]:
             ),
             (
                 "anonymous: it does not say where it comes from (D6); it runs with --allow-anonymous only",
-                artifact.anonymous,
+                artifact.anonymous and not artifact.published,
             ),
             (f"{len(training)} tensors of FP32 training weights", training),
         )
         if holds
-    ]
+    ] + (published_notes(artifact.version, len(artifact.lanes)) if artifact.published else [])
 
 
 @app.command()

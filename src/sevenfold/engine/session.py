@@ -20,7 +20,7 @@ import numpy as np
 
 from sevenfold.artifact import Artifact, Gate, ReplayRow, open_artifact, run_check, verify
 from sevenfold.artifact.bundle import is_bundle, open_bundle, refuse_unverified
-from sevenfold.artifact.errors import AnonymousError, HeaderOnlyError
+from sevenfold.artifact.errors import AnonymousError, HeaderOnlyError, PublishedError
 from sevenfold.artifact.verify import CHECKS, Verification
 from sevenfold.core.errors import ArtifactError, GateError, SevenfoldError, StorageError
 from sevenfold.core.fixed import Ints
@@ -155,6 +155,7 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
 
     Raises:
         AnonymousError: it does not say where it comes from, and that was not allowed. Allowed, only order (V0) is asked for.
+        PublishedError: it is a file of the published contract, which holds nothing that the engine could run.
         ArtifactError: it is refused.  StorageError: it cannot be read.
     """
     path = Path(path)
@@ -162,6 +163,13 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
     artifact.prove()
     if artifact.header_only:
         return artifact
+    if artifact.published:
+        raise PublishedError(
+            f"format version {artifact.version} of the published contract: it holds no graph that the engine could run, no seal "
+            "binds it, and no golden logits prove a backend on it",
+            where=str(path),
+            remedy="`s7 inspect` shows what it holds; what runs is a file that `s7 seal` wrote",
+        )
     if not artifact.anonymous:
         refuse_unverified(verify(artifact))
     elif allow_anonymous:

@@ -80,7 +80,7 @@ STAGES = (
         module="sevenfold.quantize.seal",
         needs=("corpus", "tokenizer", "train", "quantize"),
         sections=("*",),
-        version=2,
+        version=3,
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

@@ -187,6 +187,8 @@ def print_verification(verification: Mapping[str, Json]) -> None:
     """The table of V0 to V7."""
     rows = [[r["id"], r["title"], r["status"], r["detail"]] for r in verification["rows"]]
     print_table(f"{verification['path']}  root {verification['root']}", ("rule", "what", "", "detail"), rows)
+    for note in verification.get("notes", []):
+        print(note)
 
 
 def print_inspection(value: Mapping[str, Json]) -> None:
