@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from packing import pack_file, pack_record
 
-from sevenfold.recipe.job import Job
+from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 

@@ -1,4 +1,4 @@
-"""Merkle roots against RFC 6962: its definition, written recursively here, and published roots."""
+"""Merkle roots against RFC 6962 (its definition, written recursively, and published roots); the plain pairing, written out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.core.merkle import merkle_root
+from sevenfold.core.merkle import merkle_root, paired_root
 
 # Leaves and roots of the Certificate Transparency test suite (the tree over the first 1 .. 8 of these leaves).
 LEAVES = [
@@ -73,3 +73,40 @@ def test_any_change_changes_the_root(leaves: list[bytes], data: st.DataObject) -
 def test_a_node_cannot_pass_for_a_leaf() -> None:
     left, right = (hashlib.sha256(b"\x00" + leaf).digest() for leaf in (b"a", b"b"))
     assert merkle_root([left + right]) != merkle_root([b"a", b"b"])
+
+
+# The plain pairing of the published container.
+
+
+def digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+A, B, C, D, E = (digest(bytes([i])) for i in range(5))
+
+
+def test_plain_pairs_written_out() -> None:
+    assert paired_root([]) == bytes(32)
+    assert paired_root([A]) == A
+    assert paired_root([A, B]) == digest(A + B)
+    assert paired_root([A, B, C]) == digest(digest(A + B) + digest(C + C))
+    assert paired_root((A, B, C, D)) == digest(digest(A + B) + digest(C + D))
+    last = digest(E + E)
+    assert paired_root([A, B, C, D, E]) == digest(paired_root([A, B, C, D]) + digest(last + last))
+
+
+def test_plain_pairs_of_constants() -> None:
+    # Three leaves, SHA-256 of "a", "b", "c", by coreutils: printf, sha256sum and xxd.
+    leaves = [digest(letter) for letter in (b"a", b"b", b"c")]
+    assert paired_root(leaves).hex() == "d31a37ef6ac14a2db1470c4316beb5592e6afd4465022339adafda76a18ffabe"
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=20))
+def test_what_plain_pairs_leave_open(digests: list[bytes]) -> None:
+    if len(digests) % 2 and len(digests) > 1:
+        assert paired_root([*digests, digests[-1]]) == paired_root(digests)
+    if len(digests) == 2:
+        assert paired_root([digest(digests[0] + digests[1])]) == paired_root(digests)
+    before = list(digests)
+    assert paired_root(digests) == paired_root(before)
+    assert digests == before  # the list that was given stays as it was

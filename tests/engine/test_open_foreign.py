@@ -14,8 +14,8 @@ from sevenfold.artifact.bundle import write_bundle
 from sevenfold.artifact.errors import AnonymousError
 from sevenfold.artifact.writer import Contents
 from sevenfold.core.errors import ArtifactError, SevenfoldError
-from sevenfold.core.hashing import canonical_json
-from sevenfold.core.merkle import merkle_root
+from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.merkle import paired_root
 from sevenfold.engine import session
 from sevenfold.engine.session import Model
 from sevenfold.runs.job import Job
@@ -74,15 +74,28 @@ def test_an_anonymous_model_is_refused_unless_it_is_asked_for(sealed: Path, anon
 
 
 def test_a_file_of_another_writer_runs_when_it_has_a_graph(sealed: Path, tmp_path: Path) -> None:
-    # Packed by hand: no seal, no provenance, FIELD in a lane behind the graph.
+    # Packed by hand: a seal of whole payloads, no provenance.
     held = read_artifact(sealed)
     field = next(lane for lane in held.lanes if lane.name == "FIELD")
     lanes = [(1, held.dictionary), (2, bytes(held.payload(field))), (4, canonical_json(held.graph))]
+    size = 1 << 24
+    listed: list[Json] = [
+        {
+            "id": i,
+            "kind": "graph" if i == 4 else "",
+            "n_bytes": len(p),
+            "sha256": hashlib.sha256(p).hexdigest(),
+            "pieces": [{"name": "", "n_bytes": len(p), "chunks": hashlib.sha256(p).hexdigest()}],
+        }
+        for i, p in lanes
+    ]
     head = held.header_head
-    leaves = [struct.pack(">BI", i, len(p)) + hashlib.sha256(p).digest() for i, p in lanes]
-    body = b"".join(leaf[:5] + p + leaf[5:] for leaf, (_, p) in zip(leaves, lanes, strict=True))
+    seal = {"kind": "seal", "header": head.hex(), "chunk_bytes": size, "lanes": listed, "parts": {}}
+    lanes = [(4, canonical_json(seal)), *lanes]
+    digests = [hashlib.sha256(p).digest() for _, p in lanes]
+    body = b"".join(struct.pack(">BI", i, len(p)) + p + d for (i, p), d in zip(lanes, digests, strict=True))
     path = tmp_path / "foreign.s7l"
-    path.write_bytes(head + merkle_root([head, *leaves]) + body)
+    path.write_bytes(head + paired_root(digests) + body)
     assert complete(Model.open(path, allow_anonymous=True)) == complete(Model.open(sealed))
 
 
