@@ -29,6 +29,7 @@ with atheris.instrument_imports(include=["sevenfold"]):
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "attacks"))
 from build_attacks import ATTACKS, Parts, build
+from build_refused import REFUSED
 from packing import pack_file, pack_sealed, two_tensors
 
 
@@ -101,10 +102,10 @@ def as_lanes(data: bytes) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """Where the search begins: a whole file, its lanes, and every attack."""
+    """Where the search begins: a whole file, its lanes, every attack, and what only the seal binds."""
     files = [header_only(1), Parts.sample().pack(), pack_file([(2, two_tensors())], version=1)]
     files += [build(name) for name in ATTACKS]
-    return [*files, *map(as_lanes, files)]
+    return [*files, *(refused() for _, refused in REFUSED.values()), *map(as_lanes, files)]
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _changed_files(path: Path, job: Job, stage: str) -> list[Difference]:
 
 
 def _seal_differences(artifact: Artifact, other: Artifact) -> list[Difference]:
-    if artifact.root == other.root:
+    if artifact.contents_id == other.contents_id:
         return []
     root = Difference(where="seal", field="root", expected=artifact.root, actual=other.root)
     lanes = [
