@@ -222,12 +222,13 @@ def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
     """The pin with what its package's own papers say, or what was concluded; None where its parts differ. Prints it."""
     from dataclasses import replace
 
+    from sevenfold.core.log import escaped
     from sevenfold.corpus.licences import is_valid
     from sevenfold.corpus.sources.packages import survey_package
 
     seen = survey_package(pin, packages.files(pin) or [])[0].licence_of_package().expression
     licence = pin.concluded or (seen if seen and is_valid(seen) else None)
-    print(f"{pin.label}  {licence or seen or 'no licence found'}")
+    print(f"{pin.label}  {escaped(licence or seen or 'no licence found')}")
     return replace(pin, licence=(licence,) if licence else ())
 
 

@@ -32,3 +32,12 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Ignore."""
+
+
+def escaped(text: str) -> str:
+    """A foreign text as a terminal may be given it: control and format characters as `\\xNN` or `\\uNNNN`, lines kept."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sevenfold.core.hashing import Json
+from sevenfold.core.log import escaped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -169,7 +170,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     table = _table(title, columns)
     for row in rows:
-        table.add_row(*(Text(cell, style=_STATUS_STYLE.get(cell, "")) for cell in row))
+        table.add_row(*(Text(escaped(cell), style=_STATUS_STYLE.get(cell, "")) for cell in row))
     print_on_stdout(table)
 
 

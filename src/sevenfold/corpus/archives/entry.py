@@ -42,6 +42,9 @@ class Entry:
     n_bytes: int
     sha256: str
     fault: Fault | None = None
+    target: str | None = (
+        None  # of a link, as a path from the link's folder; nothing ever follows it outside the archive
+    )
 
 
 class Bomb(Exception):  # noqa: N818  (an outcome that is listed, not an error of the program)
@@ -91,9 +94,9 @@ def safe_path(name: str) -> str | None:
     return "/".join(parts)
 
 
-def faulty(name: str, fault: Fault, n_bytes: int = 0) -> Entry:
+def faulty(name: str, fault: Fault, n_bytes: int = 0, target: str | None = None) -> Entry:
     """An entry that is there and not read."""
-    return Entry(shown(name), None, n_bytes, "", fault)
+    return Entry(shown(name), None, n_bytes, "", fault, target)
 
 
 def read_entry(path: str, file: IO[bytes], max_bytes: int, budget: Budget | None) -> Entry:

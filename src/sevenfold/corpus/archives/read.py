@@ -7,6 +7,7 @@ Nothing is written to disk. Memory: one file of `max_bytes`, and the names.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import stat
 import tarfile
@@ -14,13 +15,24 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, cast
 
-from sevenfold.corpus.archives.entry import DAMAGE, Bomb, Budget, Entry, faulty, read_entry, safe_path, shown
+from sevenfold.corpus.archives.entry import (
+    DAMAGE,
+    Bomb,
+    Budget,
+    Entry,
+    Fault,
+    faulty,
+    read_entry,
+    safe_path,
+    shown,
+)
 from sevenfold.corpus.archives.streams import Forward, Slice, decompressed
 
 Wanted = Callable[[str], bool]
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
+_MAX_TARGET = 4096  # bytes of a link's path
 
 
 def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> Iterator[Entry]:
@@ -84,11 +96,30 @@ def _read_zip(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -
                 continue
             mode = info.external_attr >> 16
             if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                yield faulty(path, "link")
+                yield faulty(path, "link", target=_zip_target(archive, info, mode))
             elif info.flag_bits & 1:
                 yield faulty(path, "encrypted", info.file_size)
             else:
                 yield _zip_entry(archive, info, path, max_bytes, budget)
+
+
+def _zip_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mode: int) -> str | None:
+    """What a link points to: its bytes."""
+    if not stat.S_ISLNK(mode) or info.flag_bits & 1:
+        return None
+    try:
+        with archive.open(info) as member:
+            return shown(os.fsdecode(member.read(_MAX_TARGET)))
+    except DAMAGE:
+        return None
+
+
+def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
+    """What a link points to. A hard link's path starts at the top of the archive."""
+    if member.issym():
+        return shown(member.linkname)
+    top = safe_path(member.linkname) if member.islnk() else None
+    return posixpath.relpath(shown(top), posixpath.dirname(path) or ".") if top else None
 
 
 def _zip_entry(
@@ -115,7 +146,8 @@ def _read_tar(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -
             if path is None:
                 continue
             if not member.isfile() or member.issparse():
-                yield faulty(path, "link" if not member.isfile() else "corrupt", member.size)
+                fault: Fault = "link" if not member.isfile() else "corrupt"
+                yield faulty(path, fault, member.size, _tar_target(member, path))
                 continue
             source = archive.extractfile(member)
             if source is None:

@@ -1,135 +1,282 @@
-"""The licence that a package's own metadata declares: Python, npm, Cargo, pyproject, Composer-like JSON.
+"""The licence that a package's own metadata declares: Python and JavaScript here, the others in `ecosystems`.
 
-Each reader takes the bytes of one file and gives (SPDX expression or None, which field said it). Nothing is guessed:
-"BSD" may be one of many licences and is nobody's; it stays unknown unless a licence file says which.
+Each reader takes the text of one file and gives all that it says; all of it holds at once. A file that cannot be read, or whose
+licence field is of the wrong type, says `UNRECOGNISED`: what is under it is unknown, and nothing is guessed.
 """
 
 from __future__ import annotations
 
+import ast
+import configparser
+import fnmatch
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from email.parser import HeaderParser
 from typing import Any
 
-from sevenfold.core.hashing import Json
-from sevenfold.corpus.licences.policy import is_valid
+from sevenfold.corpus.licences import ecosystems
+from sevenfold.corpus.licences.fields import ANY, Said, read_classifiers, read_field, spelled
+from sevenfold.corpus.licences.notices import UNRECOGNISED
 
-Declared = tuple[str | None, str]
-
-# Free text in licence fields -> SPDX; compared in lower case without punctuation and the words "the", "license".
-_SPELLINGS = {
-    "mit": "MIT", "expat": "MIT", "mit expat": "MIT", "x11": "X11",
-    "apache 2": "Apache-2.0", "apache 2 0": "Apache-2.0", "apache version 2 0": "Apache-2.0",
-    "apache software 2 0": "Apache-2.0", "apache software version 2 0": "Apache-2.0", "asl 2 0": "Apache-2.0",
-    "bsd 3 clause": "BSD-3-Clause", "3 clause bsd": "BSD-3-Clause", "new bsd": "BSD-3-Clause",
-    "modified bsd": "BSD-3-Clause", "revised bsd": "BSD-3-Clause", "bsd 2 clause": "BSD-2-Clause",
-    "2 clause bsd": "BSD-2-Clause", "simplified bsd": "BSD-2-Clause", "bsd 3 clause new or revised": "BSD-3-Clause",
-    "isc": "ISC", "isc iscl": "ISC", "python software foundation": "PSF-2.0", "psf": "PSF-2.0", "psfl": "PSF-2.0",
-    "unlicense": "Unlicense", "zlib": "Zlib", "mpl 2 0": "MPL-2.0", "mozilla public 2 0": "MPL-2.0",
-    "mozilla public 2 0 mpl 2 0": "MPL-2.0", "gpl": "GPL-1.0-or-later", "gplv2": "GPL-2.0-only",
-    "gpl v2": "GPL-2.0-only", "gplv3": "GPL-3.0-only", "gpl v3": "GPL-3.0-only", "gplv2+": "GPL-2.0-or-later",
-    "gplv3+": "GPL-3.0-or-later", "gpl 3 0": "GPL-3.0-only", "lgpl": "LGPL-2.0-or-later", "lgplv3": "LGPL-3.0-only",
-    "lgplv3+": "LGPL-3.0-or-later", "agplv3": "AGPL-3.0-only", "agplv3+": "AGPL-3.0-or-later",
-}  # fmt: skip
-# Python's classifiers that mean one licence; the others ("BSD License") mean several, or none.
-_CLASSIFIERS = {
-    "MIT License": "MIT", "MIT No Attribution License (MIT-0)": "MIT-0", "Apache Software License": None,
-    "ISC License (ISCL)": "ISC", "Python Software Foundation License": "PSF-2.0", "zlib/libpng License": "Zlib",
-    "The Unlicense (Unlicense)": "Unlicense", "Boost Software License 1.0 (BSL-1.0)": "BSL-1.0",
-    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0", "CC0 1.0 Universal (CC0 1.0) Public Domain Dedication": "CC0-1.0",
-    "GNU General Public License (GPL)": "GPL-1.0-or-later", "GNU General Public License v2 (GPLv2)": "GPL-2.0-only",
-    "GNU General Public License v2 or later (GPLv2+)": "GPL-2.0-or-later",
-    "GNU General Public License v3 (GPLv3)": "GPL-3.0-only",
-    "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
-    "GNU Lesser General Public License v2 or later (LGPLv2+)": "LGPL-2.0-or-later",
-    "GNU Lesser General Public License v3 (LGPLv3)": "LGPL-3.0-only",
-    "GNU Lesser General Public License v3 or later (LGPLv3+)": "LGPL-3.0-or-later",
-    "GNU Affero General Public License v3": "AGPL-3.0-only",
-    "GNU Affero General Public License v3 or later (AGPLv3+)": "AGPL-3.0-or-later",
-    "GNU Library or Lesser General Public License (LGPL)": "LGPL-2.0-or-later",
-    "Eclipse Public License 1.0 (EPL-1.0)": "EPL-1.0", "Eclipse Public License 2.0 (EPL-2.0)": "EPL-2.0",
-}  # fmt: skip
+__all__ = ["Declaration", "declared_by", "is_metadata", "spelled"]
+UNKNOWN = Said(UNRECOGNISED)
+_KEYS = ("license", "licence", "licenses", "licences")
 
 
-def spelled(text: str) -> str | None:
-    """The SPDX expression that a licence field means, or None when it means none, or several."""
-    text = text.strip()
-    if not text or len(text) > 200 or "\n" in text:
-        return None
-    if is_valid(text):
-        return text
-    plain = re.sub(r"[^a-z0-9+]+", " ", text.lower())
-    return _SPELLINGS.get(" ".join(w for w in plain.split() if w not in ("the", "license", "licence")))
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What one metadata file says. `files`: licence files that it points to. `inherits`: the folders above say it."""
+
+    said: tuple[Said, ...] = ()
+    files: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    inherits: bool = False
 
 
-def python_metadata(data: bytes) -> Declared:
-    """A wheel's METADATA or an sdist's PKG-INFO (PEP 639, and what was before)."""
-    headers = HeaderParser().parsestr(data.decode("utf-8", "replace"))
-    if expression := headers.get("License-Expression"):
-        return str(expression).strip(), "License-Expression of the package metadata"
-    if said := spelled(str(headers.get("License") or "")):
-        return said, "License of the package metadata"
-    classifiers = [
-        str(c).rpartition(" :: ")[2]
-        for c in headers.get_all("Classifier") or []
-        if str(c).startswith("License ::")
-    ]
-    found = [_CLASSIFIERS.get(c) for c in classifiers if c != "OSI Approved"]
-    if found and all(found):
-        return " AND ".join(str(f) for f in found), "classifiers of the package metadata"
-    return None, ""
-
-
-def _npm(data: bytes) -> Declared:
-    value = _object(json.loads(data))
-    licence = value.get("license") or value.get("licenses")
-    if isinstance(licence, dict):
-        licence = [licence]
-    if isinstance(licence, list):
-        names = [item.get("type") if isinstance(item, dict) else item for item in licence]
-        parts = [spelled(name) if isinstance(name, str) else None for name in names]
-        whole = " OR ".join(p for p in parts if p) if parts and all(parts) else None
-        return whole, "licenses of package.json"
-    if not isinstance(licence, str) or licence.upper().startswith("SEE LICEN"):
-        return None, ""
-    return spelled(licence) or licence, "license of package.json"
-
-
-def _cargo(data: bytes) -> Declared:
-    package = _object(tomllib.loads(data.decode()).get("package"))
-    licence = package.get("license")
-    if not isinstance(licence, str):
-        return None, ""
-    return licence.replace("/", " OR "), "license of Cargo.toml"
-
-
-def _pyproject(data: bytes) -> Declared:
-    licence = _object(tomllib.loads(data.decode()).get("project")).get("license")
-    if isinstance(licence, dict):
-        licence = licence.get("text")
-    return (spelled(licence) if isinstance(licence, str) else None), "license of pyproject.toml"
-
-
-def _object(value: Any) -> Mapping[str, Json]:
+def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-_READERS: Mapping[str, Callable[[bytes], Declared]] = {
-    "METADATA": python_metadata,
-    "PKG-INFO": python_metadata,
-    "package.json": _npm,
-    "Cargo.toml": _cargo,
-    "pyproject.toml": _pyproject,
-}
-METADATA_NAMES = frozenset(_READERS)
+def _strings(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [item for item in values if isinstance(item, str)]
 
 
-def declared_by(name: str, data: bytes) -> Declared:
-    """What the metadata file `name` declares; (None, "") when it declares nothing, or cannot be read."""
+def _field(value: Any) -> Declaration:
+    """A field that may hold a whole text, or point to a file ("SEE LICENSE IN x", "file LICENSE")."""
+    if isinstance(value, str):
+        text = value.strip()
+        if found := re.fullmatch(r"see licen[sc]e in\s+(.+)", text, re.IGNORECASE):
+            return Declaration(said=(Said(UNRECOGNISED, ANY),), files=(found[1].strip(" <>\"'"),))
+        if found := re.fullmatch(r"file:?\s+(\S+)", text):
+            return Declaration(said=(Said(UNRECOGNISED, ANY),), files=(found[1],))
+        if "\n" in text or len(text) > 200:
+            return Declaration(texts=(text,))
+    return Declaration(said=read_field(value))
+
+
+def _merged(parts: Iterable[Declaration]) -> Declaration:
+    parts = list(parts)
+    return Declaration(
+        said=tuple(dict.fromkeys(said for part in parts for said in part.said)),
+        files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
+        texts=tuple(text for part in parts for text in part.texts),
+        inherits=any(part.inherits for part in parts),
+    )
+
+
+def python_metadata(text: str) -> Declaration:
+    """A wheel's METADATA or an sdist's PKG-INFO (PEP 639, and what was before); classifiers hold, too."""
+    headers = HeaderParser().parsestr(text)
+    found = [
+        _from(name, _field(str(value)))
+        for name in ("License-Expression", "License")
+        for value in headers.get_all(name) or ()
+    ]
+    classifiers = read_classifiers([str(c) for c in headers.get_all("Classifier") or ()])
+    return _merged([*found, _from("classifiers", Declaration(said=classifiers))])
+
+
+def _from(field: str, found: Declaration) -> Declaration:
+    return replace(found, said=tuple(replace(said, field=field) for said in found.said))
+
+
+def _json(text: str) -> Mapping[str, Any]:
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in items if name.lower() in _KEYS]
+        if len(names) != len(set(names)):
+            raise ValueError("a licence is given twice")
+        return dict(items)
+
+    value = json.loads(text, object_pairs_hook=pairs)
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _choice(text: str, *, all_hold: bool = False) -> Declaration:
+    """JSON with `license` or `licenses`: text, {type}, or a list, which offers a choice (npm, Composer) or does not."""
+    found = []
+    for name, value in _json(text).items():
+        if name.lower() in _KEYS and value not in (None, "", []):
+            found.append(_alternatives(value, all_hold))
+    return _merged(found)
+
+
+def _alternatives(value: Any, all_hold: bool) -> Declaration:
+    if not isinstance(value, list):
+        return _one(value)
+    parts = [_one(item) for item in value]
+    if len(parts) == 1 or all_hold:
+        return _merged(parts)
+    names = [part.said[0].expression for part in parts if len(part.said) == 1]
+    whole = " OR ".join(f"({name})" for name in names)
+    return Declaration(
+        said=(Said(whole) if len(names) == len(parts) and UNRECOGNISED not in names else UNKNOWN,)
+    )
+
+
+def _one(value: Any) -> Declaration:
+    if isinstance(value, dict):
+        value = value.get("type", value.get("name", value.get("id", 0)))
+    return _field(value if isinstance(value, str) else 0)
+
+
+def _pyproject(text: str) -> Declaration:
+    value = tomllib.loads(text)
+    tools = _object(value.get("tool"))
+    tables = [value.get("project"), tools.get("poetry"), _object(tools.get("flit")).get("metadata")]
+    found = []
+    for table in map(_object, tables):
+        licence = table.get("license")
+        if isinstance(licence, dict):
+            files = tuple(_strings(licence["file"])) if "file" in licence else ()
+            if files:
+                found.append(Declaration(said=(Said(UNRECOGNISED, ANY),), files=files))
+            if "text" in licence or not files:
+                found.append(_field(licence.get("text", 0)))
+        else:
+            found.append(_field(licence))
+        found.append(Declaration(said=read_classifiers(_strings(table.get("classifiers")))))
+        listed = table.get("license-files")
+        paths = [*_strings(listed), *(p for v in _object(listed).values() for p in _strings(v))]
+        found.append(Declaration(files=tuple(p for p in paths if not re.search(r"[*?\[]", p))))
+    return _merged(found)
+
+
+def _setup_cfg(text: str) -> Declaration:
+    parser = configparser.ConfigParser(interpolation=None, strict=True)
+    parser.read_string(text)
+    if not parser.has_section("metadata"):
+        return Declaration()
+    table = parser["metadata"]
+    fields = [
+        table[name]
+        for name in ("license", "licence", "license_expression", "license-expression")
+        if name in table
+    ]
+    files = [
+        table[name]
+        for name in ("license_file", "license-file", "license_files", "license-files")
+        if name in table
+    ]
+    paths = [path for value in files for path in re.split(r"[,\s]+", value) if path and "*" not in path]
+    classifiers = read_classifiers(table.get("classifiers", table.get("classifier", "")).splitlines())
+    return _merged([*map(_field, fields), Declaration(said=classifiers, files=tuple(paths))])
+
+
+def _setup_py(text: str) -> Declaration:
+    """Read, never run: a keyword or key `license` with a literal or the name of one; classifiers wherever they stand."""
     try:
-        expression, evidence = _READERS[name](data)
-    except (ValueError, RecursionError, LookupError):
-        return None, ""
-    return (expression, evidence) if expression else (None, "")
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        said = re.findall(r"""\blicen[sc]e["']?\s*[=:]\s*["']([^"'\n]*)["']""", text)
+        named = re.findall(r"""["'](License ::[^"'\n]*)["']""", text)
+        found = _merged([*map(_field, said), Declaration(said=read_classifiers(named))])
+        return (
+            found if found.said or not re.search(r"\blicen[sc]e\s*=", text) else Declaration(said=(UNKNOWN,))
+        )
+    constants: dict[str, str] = {}
+    values: list[ast.expr] = []
+    classifiers: list[str] = []
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            constants |= {t.id: node.value.value for t in node.targets if isinstance(t, ast.Name)}
+        elif isinstance(node, ast.Call):
+            values += [
+                k.value for k in node.keywords if k.arg in ("license", "licence", "license_expression")
+            ]
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            values += [
+                v for k, v in pairs if isinstance(k, ast.Constant) and k.value in ("license", "licence")
+            ]
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.startswith("License ::")
+        ):
+            classifiers.append(node.value)
+    fields = [_literal(value, constants) for value in values]
+    return _merged([*map(_field, fields), Declaration(said=read_classifiers(classifiers))])
+
+
+def _literal(value: ast.expr, constants: Mapping[str, str]) -> Any:
+    if isinstance(value, ast.Constant):
+        return value.value
+    return constants.get(value.id, 0) if isinstance(value, ast.Name) else 0
+
+
+def _cargo(text: str) -> Declaration:
+    value = tomllib.loads(text)
+    found = []
+    for table in (_object(value.get("package")), _object(_object(value.get("workspace")).get("package"))):
+        licence = table.get("license")
+        if isinstance(licence, dict) and licence.get("workspace") is True:
+            found.append(Declaration(inherits=True))
+        else:
+            found.append(_field(licence))
+        file = table.get("license-file")
+        if isinstance(file, dict) and file.get("workspace") is True:
+            found.append(Declaration(inherits=True))
+        elif file is not None:
+            only = (Said(UNRECOGNISED, ANY),) if licence is None else ()
+            found.append(Declaration(said=only, files=(file,) if isinstance(file, str) else ()))
+    return _merged(found)
+
+
+def _fields_of(reader: Callable[[str], ecosystems.Read]) -> Callable[[str], Declaration]:
+    def read(text: str) -> Declaration:
+        found = reader(text)
+        pointers = [
+            Declaration(said=(Said(UNRECOGNISED, ANY),) if not found.fields else (), files=(f,))
+            for f in found.files
+        ]
+        return _merged([*map(_field, found.fields), *pointers])
+
+    return read
+
+
+_READERS: tuple[tuple[str, Callable[[str], Declaration]], ...] = (
+    ("METADATA", python_metadata), ("PKG-INFO", python_metadata),
+    ("package.json", _choice), ("composer.json", _choice), ("bower.json", _choice), ("component.json", _choice),
+    ("haxelib.json", _choice), ("deno.json", _choice), ("jsr.json", _choice), ("vcpkg.json", _choice),
+    ("dub.json", _choice), ("elm.json", _choice), ("*.podspec.json", _choice), (".zenodo.json", _choice),
+    ("META.json", lambda text: _choice(text, all_hold=True)),
+    ("cargo.toml", _cargo), ("pyproject.toml", _pyproject), ("setup.cfg", _setup_cfg), ("setup.py", _setup_py),
+    *((name, _fields_of(reader)) for name, reader in ecosystems.READERS),
+)  # fmt: skip
+_EXACT = {name.lower(): reader for name, reader in _READERS if "*" not in name and not name.isupper()}
+_CASED = {name: reader for name, reader in _READERS if name.isupper()}
+_GLOBS = [(name, reader) for name, reader in _READERS if "*" in name]
+
+
+def _reader(name: str) -> Callable[[str], Declaration] | None:
+    if found := _CASED.get(name) or _EXACT.get(name.lower()):
+        return found
+    return next((reader for glob, reader in _GLOBS if fnmatch.fnmatchcase(name.lower(), glob)), None)
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a file of this name is metadata that can declare a licence."""
+    return _reader(name) is not None
+
+
+def declared_by(name: str, data: bytes) -> Declaration:
+    """What the metadata file `name` says; `UNRECOGNISED` when it cannot be read."""
+    reader = _reader(name)
+    if reader is None:
+        return Declaration()
+    try:
+        if name in _CASED:
+            return reader(data.decode("utf-8", "replace"))
+        return reader(data.decode("utf-8-sig").replace("\r\n", "\n"))
+    except (ValueError, RecursionError, LookupError, configparser.Error, TypeError):
+        return Declaration(said=(UNKNOWN,))

@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from sevenfold.core.errors import RecipeError, UsageError
+from sevenfold.core.log import escaped
 
 MAX_EXPRESSION = 4096  # characters; nobody means a longer one
 
@@ -116,7 +117,7 @@ class LicencePolicy:
     def _judge(self, expression: str | None) -> Judgement:
         parsed = _parse(expression) if expression else None
         if parsed is None:
-            return Judgement(expression or "", "licence_unknown")
+            return Judgement(escaped(expression or ""), "licence_unknown")
         return Judgement(str(parsed), None if self._satisfied(parsed) else "licence_not_allowed")
 
     def _satisfied(self, node: Any) -> bool:

@@ -21,7 +21,7 @@ from sevenfold.corpus.archives.entry import BLOCK, faulty, safe_path, shown
 from sevenfold.corpus.document import Found, Origin, found_entry
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
-from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
+from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
 from sevenfold.recipe.schema import GitSource
 
 _ENVIRONMENT = {
@@ -35,6 +35,7 @@ _ENVIRONMENT = {
     "LC_ALL": "C",
 }
 _SETTINGS = ("safe.directory=*", "core.hooksPath=" + os.devnull, "core.fsmonitor=false")
+_SUBMODULE = "160000"
 _FILE_MODES = ("100644", "100755", "100664")
 
 
@@ -57,11 +58,7 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[Found]:
         domain=source.domain,
     )
     with _objects(repository) as objects:
-        for entry in entries:
-            if entry.is_file and (path := safe_path(entry.name)) and survey.wants(path):
-                data = objects.read(entry.object, path, MAX_LICENCE_BYTES).data
-                if data is not None:
-                    survey.add(path, data)
+        _look_through(survey, entries, objects)
         for entry in entries:
             path = safe_path(entry.name)
             if path is None:
@@ -75,11 +72,30 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[Found]:
                 yield found_entry(origin.under(survey.licence_of(path, found.data)), found)
 
 
+def _look_through(survey: Survey, entries: list[_TreeEntry], objects: _Objects) -> None:
+    """Give a survey what it wants of a tree; links are followed within the tree."""
+    by_path = {path: entry for entry in entries if (path := safe_path(entry.name))}
+    wanted = [path for path in by_path if survey.wants(path)]
+    for _ in range(MAX_LINKS + 1):
+        for path in wanted:
+            entry = by_path[path]
+            found = objects.read(entry.object, path, MAX_LICENCE_BYTES).data if entry.is_blob else None
+            if entry.is_file or found is None:
+                survey.add(path, found)
+            else:
+                survey.add_link(path, os.fsdecode(found))
+        wanted = [path for path in survey.unread() if path in by_path]
+        if not wanted:
+            break
+    survey.missing()
+
+
 @dataclass(frozen=True, slots=True)
 class _TreeEntry:
     name: str
     object: str
     is_file: bool
+    is_blob: bool
 
 
 def _command(repository: Path, *arguments: str) -> list[str]:
@@ -116,7 +132,7 @@ def _tree(repository: Path, commit: str) -> list[_TreeEntry]:
         about, _, name = line.partition(b"\t")
         if name:
             mode, _, identifier = about.decode("ascii").split(" ")
-            found.append(_TreeEntry(os.fsdecode(name), identifier, mode in _FILE_MODES))
+            found.append(_TreeEntry(os.fsdecode(name), identifier, mode in _FILE_MODES, mode != _SUBMODULE))
     return found
 
 

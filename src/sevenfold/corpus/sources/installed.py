@@ -27,9 +27,7 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
         found = _distribution(name)
         files = _files(name, found)
         survey = Survey()
-        for path, file in files:
-            if survey.wants(path) and file.is_file():
-                survey.add(path, _head(file))
+        _look_through(survey, dict(files))
         origin = Origin(
             source=f"installed:{name}",
             version=found.version,
@@ -49,6 +47,16 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
                     document.data,
                     document.problem,
                 )
+
+
+def _look_through(survey: Survey, files: dict[str, Path]) -> None:
+    """Give a survey what it wants; a link that ends inside the installation is its target, another is unknown."""
+    for path, file in files.items():
+        if survey.wants(path) and (file.is_symlink() or file.exists()):
+            survey.add(path, _head(file))
+    for path in sorted(survey.unread() & files.keys()):
+        survey.add(path, _head(files[path]))
+    survey.missing()
 
 
 def _distribution(name: str) -> Distribution:
@@ -87,9 +95,9 @@ def _is_inside(file: Path, root: Path) -> bool:
         return False
 
 
-def _head(file: Path) -> bytes:
+def _head(file: Path) -> bytes | None:
     try:
         with file.open("rb") as handle:
-            return handle.read(MAX_LICENCE_BYTES)
+            return handle.read(MAX_LICENCE_BYTES + 1)
     except OSError:
-        return b""
+        return None

@@ -21,7 +21,7 @@ from sevenfold.corpus.fetch.lock import Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, file_digest, store_directory
 from sevenfold.corpus.globs import chooser, glob_matches
 from sevenfold.corpus.licences import Licence, Survey, is_valid
-from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
+from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
 from sevenfold.recipe.schema import PinnedSource
 
 Wanted = Callable[[str], bool]
@@ -173,18 +173,38 @@ def _survey(survey: Survey, archive: _Archive) -> _Archive:
         tops.add(path.partition("/")[0] if "/" in path else "")
         return survey.wants(_renamed(path, archive.prefix)) or survey.wants(path)
 
-    entries = []
-    with storage(archive.path), archive.path.open("rb") as file:
-        for entry in read_archive(file, archive.name, wants, MAX_LICENCE_BYTES):
-            if entry.data is not None:
-                entries.append(entry)
+    entries = _read(archive, wants)
     if archive.prefix is not None and (len(tops) != 1 or "" in tops):
         archive = replace(archive, prefix=None)
+    _tell(survey, archive, entries, survey.wants)
+    for _ in range(MAX_LINKS):
+        if not survey.unread():
+            break
+        _tell_rest(survey, archive, survey.unread())
+    survey.missing()
+    return archive
+
+
+def _tell_rest(survey: Survey, archive: _Archive, unread: frozenset[str]) -> None:
+    entries = _read(archive, lambda path: _renamed(path, archive.prefix) in unread)
+    _tell(survey, archive, entries, unread.__contains__)
+
+
+def _read(archive: _Archive, wants: Wanted) -> list[Entry]:
+    with storage(archive.path), archive.path.open("rb") as file:
+        return list(read_archive(file, archive.name, wants, MAX_LICENCE_BYTES))
+
+
+def _tell(survey: Survey, archive: _Archive, entries: list[Entry], wants: Wanted) -> None:
+    """Give a survey files, links, and what is there and cannot be read."""
     for entry in entries:
         path = _renamed(entry.path, archive.prefix)
-        if survey.wants(path) and entry.data is not None:
+        if not wants(path):
+            continue
+        if entry.target is not None:
+            survey.add_link(path, entry.target)
+        else:
             survey.add(path, entry.data)
-    return archive
 
 
 def _survey_diff(survey: Survey, path: Path) -> None:

@@ -1,0 +1,77 @@
+"""What a folder says of licences: metadata and licence texts, and how they compose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sevenfold.corpus.licences.fields import ANY, Said
+from sevenfold.corpus.licences.notices import UNRECOGNISED
+from sevenfold.corpus.licences.policy import symbols
+
+
+def covered(spdx: str, named: frozenset[str]) -> bool:
+    """Whether all licences of an expression are among those that another names."""
+    found = symbols(spdx)
+    return bool(found) and found <= named
+
+
+@dataclass(slots=True)
+class Folder:
+    """Legend: `declared` is (statements, file, whether it inherits), one for each metadata file that says something."""
+
+    declared: list[tuple[tuple[Said, ...], str, bool]] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)  # (identifier, name of the licence file)
+    unrecognised: list[str] = field(
+        default_factory=list
+    )  # files that are called a licence, and are none that we know
+
+    def declare(self, file: str, said: tuple[Said, ...], *, inherits: bool = False) -> None:
+        """Add what a metadata file says."""
+        if said or inherits:
+            self.declared.append((said, file, inherits))
+
+    def parts(
+        self, outside: frozenset[str] = frozenset(), *, explained: bool = False, inherited: bool = False
+    ) -> list[tuple[str, str]]:
+        """(expression, evidence) of all that holds here.
+
+        Args:
+            outside: licences that something else names for the package; they tell which member of a family is meant.
+            explained: a person has judged the files; texts that are not recognised say nothing then.
+            inherited: a folder above declares a licence.
+        """
+        named = frozenset(n for said, _, _ in self.declared for s in said for n in symbols(s.expression))
+        known = named | outside | frozenset(n for spdx, _ in self.texts for n in symbols(spdx))
+        found: list[tuple[str, str]] = []
+        for said, file, inherits in self.declared:
+            if inherits and not inherited:
+                found.append((UNRECOGNISED, f"{file} takes its licence from a workspace that declares none"))
+            found += _declared(said, file, known)
+        found += [(spdx, f"text of {name}") for spdx, name in self.texts if not covered(spdx, named)]
+        if not explained:
+            found += [
+                (UNRECOGNISED, f"{name} is no licence text that is known") for name in self.unrecognised
+            ]
+        return list(dict.fromkeys(found))
+
+
+def _declared(said: tuple[Said, ...], file: str, known: frozenset[str]) -> list[tuple[str, str]]:
+    choices = [s.expression for s in said if " OR " in s.expression and symbols(s.expression)]
+    named = frozenset(n for expression in choices for n in symbols(expression))
+    parts = []
+    for statement in said:
+        expression = statement.expression
+        if statement.family and _is_explained(statement, known):
+            continue
+        # A field that offers a choice explains the classifiers that list what may be chosen.
+        if expression not in choices and covered(expression, named):
+            continue
+        where = f"{statement.field} of the package metadata" if statement.field else f"license of {file}"
+        parts.append((expression, where))
+    return parts
+
+
+def _is_explained(statement: Said, known: frozenset[str]) -> bool:
+    own = symbols(statement.expression)
+    others = [name for name in known if name not in own and not name.startswith("LicenseRef")]
+    return any(statement.family == ANY or name.startswith(statement.family) for name in others)

@@ -1,0 +1,75 @@
+"""What REUSE says of files: `REUSE.toml`, `.reuse/dep5`, and sidecars `NAME.license`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
+from sevenfold.corpus.licences.notices import UNRECOGNISED
+from sevenfold.corpus.licences.policy import is_valid
+
+NAMES = ("REUSE.toml", "dep5")
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """Tables of one REUSE.toml: (patterns, expressions); the last that matches a file holds."""
+
+    rows: tuple[tuple[tuple[re.Pattern[str], ...], tuple[str, ...]], ...]
+
+    def licence_of(self, path: str) -> tuple[str, ...]:
+        """Expressions for a path relative to the folder of the file; all hold."""
+        for patterns, expressions in reversed(self.rows):
+            if any(pattern.fullmatch(path) for pattern in patterns):
+                return expressions
+        return ()
+
+
+def is_reuse(path: str) -> bool:
+    """Whether a file is one of REUSE's that speak for others."""
+    return path.rpartition("/")[2] == "REUSE.toml" or path == ".reuse/dep5" or path.endswith("/.reuse/dep5")
+
+
+def read_annotations(data: bytes) -> Annotations:
+    """The tables of a REUSE.toml. Raises ValueError for one that cannot be understood."""
+    tables: Any = tomllib.loads(data.decode("utf-8-sig")).get("annotations", [])
+    if not isinstance(tables, list):
+        raise ValueError("annotations is no list of tables")
+    rows = []
+    for table in tables:
+        if not isinstance(table, dict):
+            raise ValueError("an annotation is no table")
+        paths, said = _strings(table.get("path")), _strings(table.get("SPDX-License-Identifier", []))
+        if not paths:
+            raise ValueError("an annotation without a path")
+        expressions = tuple(s if is_valid(s) else UNRECOGNISED for s in said)
+        rows.append((tuple(_pattern(path) for path in paths), expressions))
+    return Annotations(tuple(rows))
+
+
+def read_dep5(data: bytes) -> DebianCopyright:
+    """The paragraphs of a `.reuse/dep5`. Raises ValueError for one that is none."""
+    found = parse_copyright(data)
+    if found is None:
+        raise ValueError("not in the machine-readable form")
+    return found
+
+
+def _strings(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, str) for item in values):
+        raise ValueError("not text")
+    return values
+
+
+def _pattern(glob: str) -> re.Pattern[str]:
+    """`*` is any characters but a slash, `**` any, a backslash takes their meaning."""
+    parts = re.split(r"(\\.|\*\*|\*)", glob)
+    named = {"**": ".*", "*": "[^/]*"}
+    text = "".join(
+        named.get(part) or re.escape(part[1:] if part.startswith("\\") else part) for part in parts
+    )
+    return re.compile(text, re.DOTALL)
