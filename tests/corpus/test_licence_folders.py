@@ -214,6 +214,22 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
         NPM | {"third_party/z/package.json": b'{"license": "Mine"}'},
         "third_party/z/a.js", UNKNOWN),
     "node_modules with broken metadata": (NPM | {"node_modules/z/package.json": b"{"}, "node_modules/z/a.js", UNKNOWN),
+    "a licence that names two others": (
+        {
+            "package.json": b'{"license": "MIT OR ISC"}',
+            "LICENSE": b"Either of the licenses in LICENSE.MIT or LICENSE.ISC.\n",
+            "LICENSE.MIT": MIT,
+            "LICENSE.ISC": TEXT["ISC"],
+        },
+        "a.js",
+        None,
+    ),
+    "a licence that names one that is not there": (NPM | {"LICENSE": b"See LICENSE.MIT and LICENSE.GPL.\n"}, "a.js", UNKNOWN),
+    "a README listed as a licence": (
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/README.md": b"The data is for non-commercial use only.\n"},
+        "x/a.py",
+        None,
+    ),
     "META-INF": ({"META-INF/LICENSE": GPL}, "org/a.java", NOT),
 }  # fmt: skip
 

@@ -25,6 +25,8 @@ class Folder:
         default_factory=list
     )  # files that are called a licence, and are none that we know
 
+    points_to: dict[str, set[str]] = field(default_factory=dict)  # a file -> the licence files that it only names
+
     def declare(self, file: str, said: tuple[Said, ...], *, inherits: bool = False) -> None:
         """Add what a metadata file says."""
         if said or inherits:
@@ -46,22 +48,29 @@ class Folder:
         for said, file, inherits in self.declared:
             if inherits and not inherited:
                 found.append((UNRECOGNISED, f"{file} takes its licence from a workspace that declares none"))
-            found += _declared(said, file, known)
+            found += _declared(said, file, known, explained)
         found += [(spdx, f"text of {name}") for spdx, name in self.texts if not covered(spdx, named)]
         if not explained:
+            recognised = {name for _, name in self.texts}
             found += [
-                (UNRECOGNISED, f"{name} is no licence text that is known") for name in self.unrecognised
+                (UNRECOGNISED, f"{name} is no licence text that is known")
+                for name in self.unrecognised
+                if not (self.points_to.get(name, set()) and self.points_to[name] <= recognised)
             ]
         return list(dict.fromkeys(found))
 
 
-def _declared(said: tuple[Said, ...], file: str, known: frozenset[str]) -> list[tuple[str, str]]:
+def _declared(
+    said: tuple[Said, ...], file: str, known: frozenset[str], explained: bool
+) -> list[tuple[str, str]]:
     choices = [s.expression for s in said if " OR " in s.expression and symbols(s.expression)]
     named = frozenset(n for expression in choices for n in symbols(expression))
     parts = []
     for statement in said:
         expression = statement.expression
-        if statement.family and _is_explained(statement, known):
+        # A person who judged each file has said which member of a family is meant.
+        is_vague = expression == UNRECOGNISED and explained
+        if statement.family and (is_vague or _is_explained(statement, known)):
             continue
         # A field that offers a choice explains the classifiers that list what may be chosen.
         if expression not in choices and covered(expression, named):

@@ -30,6 +30,8 @@ from sevenfold.corpus.licences.texts import find_texts
 
 MAX_LICENCE_BYTES = 1 << 20
 MAX_LINKS = 8  # one behind the other
+MAX_POINTER_BYTES = 300  # of a licence file that says no more than where the licences are
+_OTHER_FILE = re.compile(r"\b(?:LICEN[SC]E|COPYING)(?:[-.]\w+)+")
 # Directories of a Debian binary package below which a source tree stands as it was.
 _SOURCE_TREES = (
     re.compile(r"usr/share/cargo/registry/[^/]+/(?P<rest>.+)"),
@@ -182,6 +184,8 @@ class Survey:
             return
         if (data is None or strong) and not _is_template(data or b""):
             folder.unrecognised.append(name)
+            if data is not None and len(data) <= MAX_POINTER_BYTES:
+                folder.points_to[name] = set(_OTHER_FILE.findall(decoded(data)))
 
     def licence_of(self, path: str, data: bytes | None) -> Licence:
         """Licence of a file with these bytes (None: not read, so only what holds for its folder)."""
