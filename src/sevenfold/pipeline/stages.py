@@ -51,7 +51,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=2,
+        version=3,
     ),
     Stage(
         name="tokenizer",

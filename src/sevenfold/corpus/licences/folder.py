@@ -25,7 +25,9 @@ class Folder:
         default_factory=list
     )  # files that are called a licence, and are none that we know
 
-    points_to: dict[str, set[str]] = field(default_factory=dict)  # a file -> the licence files that it only names
+    points_to: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # a file -> the licence files that it only names
 
     def declare(self, file: str, said: tuple[Said, ...], *, inherits: bool = False) -> None:
         """Add what a metadata file says."""

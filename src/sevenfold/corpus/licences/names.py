@@ -58,7 +58,9 @@ _ABOUT = re.compile(r"(?P<above>(?:.*/)?)[^/]+\.dist-info/(?:(?P<listed>licenses
 def listed_licence(path: str) -> bool:
     """Whether a wheel lists the file as a licence file (PEP 639), whatever its name; a README speaks of much else."""
     about = _ABOUT.fullmatch(path)
-    is_prose = re.match(r"readme|authors|contribut|change|history|news|credits", _folded(PurePosixPath(path).name))
+    is_prose = re.match(
+        r"readme|authors|contribut|change|history|news|credits", _folded(PurePosixPath(path).name)
+    )
     return bool(about and about["listed"] and not is_prose)
 
 
