@@ -65,8 +65,10 @@ durations: $(READY) ## the slowest hundred tests
 
 ##@ Build
 
-docs: $(READY) ## the documentation site in build/site
+docs: $(READY) ## the documentation site in build/site, and the manual page build/man/s7.1
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	mkdir -p build/man
+	$(BIN)/python -m sevenfold.cli.manual > build/man/s7.1
 
 wheels: $(READY) ## the wheel of this machine in build/wheels
 	$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w build/wheels .

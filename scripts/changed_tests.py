@@ -10,7 +10,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # A change here can break every room.
 EVERYWHERE = ("src/sevenfold/core", "tests/conftest.py", "pyproject.toml")
 # Rooms whose tests lie in the directory of another room.
-TESTED_IN = {"synthetic": "corpus", "sandbox": "corpus", "plan": "recipe", "runs": "pipeline", "release": "audit"}
+TESTED_IN = {
+    "synthetic": "corpus",
+    "sandbox": "corpus",
+    "plan": "recipe",
+    "runs": "pipeline",
+    "release": "audit",
+}
 
 
 def git(*arguments: str) -> list[str]:
@@ -37,7 +43,9 @@ def tests_of(paths: set[str]) -> list[str]:
         if parts[:2] == ("src", "sevenfold") and len(parts) > 3:
             rooms.add(TESTED_IN.get(parts[2], parts[2]))
         elif parts[0] == "native" and len(parts) > 2:
-            rooms.add({"engine": "engine", "train": "model", "tokens": "tokenizer", "corpus": "corpus"}[parts[1]])
+            rooms.add(
+                {"engine": "engine", "train": "model", "tokens": "tokenizer", "corpus": "corpus"}[parts[1]]
+            )
         elif parts[0] == "tests" and len(parts) > 2:
             rooms.add(parts[1])
         elif parts[0] in ("docs", "examples", "README.md"):

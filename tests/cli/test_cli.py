@@ -21,6 +21,7 @@ from typer.models import TyperPath
 
 from sevenfold import __version__
 from sevenfold.cli import app
+from sevenfold.cli.table import VERBS
 from sevenfold.core.errors import EXIT_CODES
 from sevenfold.engine import native
 from sevenfold.runs.job import Job
@@ -49,7 +50,9 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 def flags() -> dict[str, list[str]]:
     """Every verb with its arguments and options, as a user types them."""
     group = typer.main.get_command(app)
-    verbs = {"": group} | dict(group.commands)  # type: ignore[attr-defined]  # a group of commands
+    verbs: dict[str, Any] = {"": group}
+    for verb in VERBS:
+        verbs[verb.name] = group.get_command(None, verb.name)  # type: ignore[attr-defined]  # a group
     inner = {f"corpus {name}": command for name, command in verbs.pop("corpus").commands.items()}
     verbs |= {"corpus": inner["corpus build"]} | inner  # `s7 corpus RECIPE` is the stage
     return {
@@ -84,7 +87,10 @@ def test_a_file_that_may_not_be_read_is_an_input_error_for_every_flag() -> None:
     group = typer.main.get_command(app)
     strict = [
         (name, p.name)
-        for name, command in (group.commands | group.commands["corpus"].commands).items()  # type: ignore[attr-defined]
+        for name, command in (
+            {verb.name: group.get_command(None, verb.name) for verb in VERBS}  # type: ignore[attr-defined]  # a group
+            | group.get_command(None, "corpus").commands  # type: ignore[attr-defined]  # a group
+        ).items()
         for p in command.params
         if isinstance(p.type, TyperPath) and p.type.readable
     ]

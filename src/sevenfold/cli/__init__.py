@@ -1,8 +1,9 @@
-"""The command line: a table of verbs over the stages. It parses, prints and exits; the work is in the rooms.
+"""The command line: a table of verbs over the rooms. It parses, prints and exits; the work is elsewhere.
 
-One module for each kind of verb; `base` is what they share. Imports are inside the functions, so that `s7 --help` answers at
-once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit codes: `core.errors.EXIT_CODES`, shown by
-`s7 --help`.
+There is one module for each kind of verb; `table` names them and `lazy` imports them when they are
+used. `base` is what they share. Imports of rooms stand inside functions, so that `s7 --help` answers
+at once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit codes are those of
+`core.errors.EXIT_CODES`; `s7 --help` prints them.
 """
 
 from __future__ import annotations
@@ -12,64 +13,11 @@ from contextlib import suppress
 
 import typer
 
-# Each registers its verbs, in the order of `s7 --help`: making, looking, running.
-from sevenfold.cli import make
-
-# isort: split
-from sevenfold.cli import launch
-
-# isort: split
-from sevenfold.cli import corpus
-
-# isort: split
-from sevenfold.cli import evalhashes
-
-# isort: split
-from sevenfold.cli import runs
-
-# isort: split
-from sevenfold.cli import verify
-
-# isort: split
-from sevenfold.cli import release
-
-# isort: split
-from sevenfold.cli import run
-
-# isort: split
-from sevenfold.cli import bench
-
-# isort: split
-from sevenfold.cli import export
-
-# isort: split
-from sevenfold.cli import synth
-
-# isort: split
-from sevenfold.cli import tokens
-
-# isort: split
 from sevenfold.cli import streams
 from sevenfold.cli.base import app, fail
 from sevenfold.core.errors import SevenfoldError, UsageError, storage_error
 
-__all__ = [
-    "app",
-    "bench",
-    "corpus",
-    "evalhashes",
-    "export",
-    "launch",
-    "main",
-    "make",
-    "release",
-    "run",
-    "runs",
-    "streams",
-    "synth",
-    "tokens",
-    "verify",
-]
+__all__ = ["app", "main"]
 
 # The command-line library's class of wrong arguments; typer names only its children.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from sevenfold import __version__
+from sevenfold.cli.lazy import LazyGroup
 from sevenfold.cli.streams import ReaderGoneError, silence
 from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, UsageError, storage_error
 
@@ -29,10 +30,11 @@ _EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore")
 _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items())
 app = typer.Typer(
     name="s7",
+    cls=LazyGroup,
     help="Small language models that can be proved: recipe to sealed INT8 model, verified and run with integers only.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -1,0 +1,61 @@
+"""The table of verbs: where each is defined, its group in `s7 --help`, and its line there.
+
+The table is all that `s7 --help` reads, so it answers at once. The module of a verb is imported when
+the verb is used. A test compares the table with what the modules define.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb of the command line."""
+
+    name: str
+    module: str
+    group: str
+    help: str
+
+
+GROUPS = ("Make", "Corpus and tokenizer", "Inspect", "Run", "Share", "This machine")
+
+VERBS = tuple(
+    Verb(*row)
+    for row in (
+        ("recipes", "make", "Make", "List the recipes that ship."),
+        ("plan", "make", "Make", "Size a recipe: parameters, memory, hours, cost."),
+        ("make", "make", "Make", "Make a recipe: every stage up to a sealed, verified model."),
+        ("train", "make", "Make", "Stage 3: token files to a float checkpoint."),
+        ("quantize", "make", "Make", "Stage 4: the checkpoint as integers, and the quality gate."),
+        ("seal", "make", "Make", "Stage 5: write the sealed model."),
+        ("launch", "launch", "Make", "Print a script that trains on several processes or machines."),
+        ("corpus", "corpus", "Corpus and tokenizer", "Stage 1: documents; fetch, pin and question them."),
+        ("tokenizer", "make", "Corpus and tokenizer", "Stage 2: a vocabulary, and token files."),
+        ("tokenizer-report", "tokens", "Corpus and tokenizer", "Measure a tokenizer on held-out documents."),
+        ("eval-hashes", "evalhashes", "Corpus and tokenizer", "Hash evaluation sets, to keep them out."),
+        ("synth", "synth", "Corpus and tokenizer", "Make synthetic samples, each checked."),
+        ("inspect", "verify", "Inspect", "Show what a sealed model holds."),
+        ("verify", "verify", "Inspect", "Check a sealed model: V0 to V7, signature, golden logits."),
+        ("lineage", "verify", "Inspect", "Show the chain from the sources to the root."),
+        ("audit", "verify", "Inspect", "Train steps, or everything, again and compare the bytes."),
+        ("diff", "verify", "Inspect", "Show what differs between two models."),
+        ("runs", "runs", "Inspect", "List runs, and how far they are."),
+        ("compare", "runs", "Inspect", "Compare the loss of two runs."),
+        ("run", "run", "Run", "Complete a prompt."),
+        ("bench", "bench", "Run", "Measure tokens/s, and the share of what the machine can do."),
+        ("backends", "run", "Run", "List the engines of this machine, each proved."),
+        ("export", "export", "Share", "Write GGUF, Hugging Face or safetensors, proved by their runtimes."),
+        ("import", "export", "Share", "Take in a dense Llama from elsewhere."),
+        ("papers", "release", "Share", "Write model card, bill of materials and notice."),
+        ("keygen", "release", "Share", "Make a key pair for signing."),
+        ("sign", "release", "Share", "Sign a sealed model."),
+        (
+            "doctor",
+            "doctor",
+            "This machine",
+            "Show what is installed here, what is missing, and how to get it.",
+        ),
+    )
+)
