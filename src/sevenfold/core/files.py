@@ -107,6 +107,24 @@ def read_json(path: Path) -> Json:
         ) from error
 
 
+class DuplicateKeyError(ValueError):
+    """An object of a JSON text names a key a second time."""
+
+
+def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """An object for `json.loads(object_pairs_hook=)`, which by itself keeps the last of equal keys in silence.
+
+    Raises:
+        DuplicateKeyError: a key stands there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise DuplicateKeyError(f"the key {twice[:80]!a} stands there twice")
+    return found
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a finished file a second name, or copy it where the file system has no links for it. Raises StorageError."""
     with storage(source):

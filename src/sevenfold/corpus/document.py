@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -64,6 +65,19 @@ class Origin:
             return self
         evidence = f"{self.licence_evidence}; {how}" if declared else how
         return replace(self, licence=expression, licence_evidence=evidence)
+
+
+MAX_POINTER_BYTES = 1024
+_POINTER = re.compile(
+    rb"\s*version https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/[^\n]*\n"
+    rb"(?:ext-[^\n]*\n)*oid [a-z0-9]+:[0-9a-f]+\s"
+    rb"|[./]*(?:git)?/annex/objects/\S+\s*\Z"
+)
+
+
+def is_pointer(data: bytes) -> bool:
+    """Whether a file stands for another one that git-lfs or git-annex keeps elsewhere."""
+    return len(data) <= MAX_POINTER_BYTES and _POINTER.match(data) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,20 @@ from typing import IO, Literal
 
 from sevenfold.core.hashing import sha256
 
-Fault = Literal["too_large", "unsafe_path", "link", "encrypted", "duplicate_name", "bomb", "corrupt"]
+# What a reader of a source can tell of what it does not read. Ours of no archive: `no_documents`, `duplicate_key`, `pointer`.
+Fault = Literal[
+    "too_large",
+    "unsafe_path",
+    "link",
+    "encrypted",
+    "duplicate_name",
+    "bomb",
+    "corrupt",
+    "trailing_data",
+    "no_documents",
+    "duplicate_key",
+    "pointer",
+]
 
 MAX_ENTRIES = 500_000
 MAX_UNFOLDED = 16 << 30  # bytes of one archive

@@ -10,6 +10,7 @@ import os
 import posixpath
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,12 @@ Wanted = Callable[[str], bool]
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
 _MAX_TARGET = 4096  # bytes of a link's path
+# Members of a Debian package that hold no files of it; names with an underscore are free for other tools (deb(5)).
+_OTHER_MEMBER = re.compile(r"(?:debian-binary|control\.tar(?:\.\w+)?|_.*)/?")
+# Behind a zip entry that was written as a stream: sizes of four or eight bytes, with or without a signature.
+_ZIP_DESCRIPTORS = (0, 12, 16, 20, 24)
+_ZIP_LOCAL = struct.Struct("<26xHH")
+_ZIP_END = struct.Struct("<4s16xH")
 
 
 def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> Iterator[Entry]:
@@ -51,11 +58,11 @@ def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> 
         head = file.read(8)
         file.seek(0)
         if head == _AR_MAGIC:
-            yield from _read_deb(file, n_stored, wanted, max_bytes, budget)
+            yield from _read_deb(file, name, n_stored, wanted, max_bytes, budget)
         elif head.startswith(b"PK"):
-            yield from _read_zip(file, wanted, max_bytes, budget)
+            yield from _read_zip(file, name, n_stored, wanted, max_bytes, budget)
         else:
-            yield from _read_tar(file, wanted, max_bytes, budget)
+            yield from _read_tar(file, name, wanted, max_bytes, budget)
     except Bomb:
         yield faulty(name, "bomb")
     except DAMAGE:
@@ -82,9 +89,13 @@ class _Names:
         return (path, None) if self._wanted(path) else (None, None)
 
 
-def _read_zip(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
+def _read_zip(
+    file: IO[bytes], name: str, n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
+) -> Iterator[Entry]:
     names = _Names(wanted, budget)
     with zipfile.ZipFile(file) as archive:
+        if _has_hidden_bytes(file, archive, n_stored):
+            yield faulty(name, "trailing_data")
         for info in archive.infolist():
             if info.is_dir():
                 continue
@@ -122,6 +133,25 @@ def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
     return posixpath.relpath(shown(top), posixpath.dirname(path) or ".") if top else None
 
 
+def _has_hidden_bytes(file: IO[bytes], archive: zipfile.ZipFile, n_stored: int) -> bool:
+    """Whether bytes stand before, between or behind the entries that the directory of a zip names."""
+    place = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+        if not 0 <= info.header_offset - place <= (0 if not place else max(_ZIP_DESCRIPTORS)):
+            return True
+        file.seek(info.header_offset)
+        n_name, n_extra = _ZIP_LOCAL.unpack(file.read(_ZIP_LOCAL.size))
+        if place and info.header_offset - place not in _ZIP_DESCRIPTORS:
+            return True
+        place = info.header_offset + _ZIP_LOCAL.size + n_name + n_extra + info.compress_size
+    if archive.start_dir - place not in _ZIP_DESCRIPTORS:
+        return True
+    end = n_stored - _ZIP_END.size - len(archive.comment)
+    file.seek(max(0, end))
+    mark, n_comment = _ZIP_END.unpack(file.read(_ZIP_END.size))
+    return bool(mark != b"PK\5\6" or n_comment != len(archive.comment))
+
+
 def _zip_entry(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str, max_bytes: int, budget: Budget
 ) -> Entry:
@@ -132,12 +162,14 @@ def _zip_entry(
         return faulty(path, "corrupt", info.file_size)
 
 
-def _read_tar(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
+def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
     names = _Names(wanted, budget)
     stream = Forward(decompressed(file), budget)
+    n_members = 0
     with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
             archive.members.clear()  # the library would keep them all
+            n_members += 1
             if member.isdir():
                 continue
             path, fault = names.judge(member.name)
@@ -157,18 +189,32 @@ def _read_tar(file: IO[bytes], wanted: Wanted, max_bytes: int, budget: Budget) -
             if entry.n_bytes != member.size:
                 raise EOFError(f"{path} ends early")
             yield entry
+    # The library stops without a word at a header that is none, and never looks behind the two blocks of zeros.
+    if any(stream.last):
+        raise EOFError(f"no header behind member {n_members}")
+    if len(stream.last) < tarfile.BLOCKSIZE:
+        raise EOFError("no end of the archive")
+    if stream.has_more():
+        yield faulty(name, "trailing_data")
 
 
 def _read_deb(
-    file: IO[bytes], n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
+    file: IO[bytes], name: str, n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
 ) -> Iterator[Entry]:
-    found = False
+    found, others = False, list[Entry]()
     for member, offset, size in _ar_members(file, n_stored):
         if re.fullmatch(r"data\.tar(?:\.\w+)?/?", member):
+            if found:
+                yield faulty(name, "trailing_data")
+                return
             found = True
-            yield from _read_tar(cast("IO[bytes]", Slice(file, offset, size)), wanted, max_bytes, budget)
+            part = cast("IO[bytes]", Slice(file, offset, size))
+            yield from _read_tar(part, name, wanted, max_bytes, budget)
+        elif not _OTHER_MEMBER.fullmatch(member):
+            others.append(faulty(f"{name}/{member}", "trailing_data", size))
     if not found:
         raise EOFError("no data.tar in the package")
+    yield from others
 
 
 def _ar_members(file: IO[bytes], n_stored: int) -> Iterator[tuple[str, int, int]]:

@@ -9,6 +9,7 @@ import bz2
 import gzip
 import io
 import lzma
+from collections.abc import Callable
 from typing import IO, Any, cast
 
 from sevenfold.core.errors import UsageError
@@ -31,17 +32,15 @@ def codec_of(head: bytes) -> str:
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
-class _Lzma(io.RawIOBase):
-    """xz and lzma with a limit on memory, which the standard library's file object does not take."""
+class _Streams(io.RawIOBase):
+    """Streams of one codec behind each other, and zeros; anything else behind a stream is damage.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._decoder = self._new()
-        self._begun = False
+    The standard library's file objects take no limit on memory (xz), or pass over what follows in silence (bzip2).
+    """
 
-    @staticmethod
-    def _new() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(format=lzma.FORMAT_AUTO, memlimit=LZMA_MEMORY)
+    def __init__(self, file: IO[bytes], new: Callable[[], Any]) -> None:
+        self._file, self._new = file, new
+        self._decoder = new()
 
     def readable(self) -> bool:
         return True
@@ -63,6 +62,10 @@ class _Lzma(io.RawIOBase):
                 return len(unfolded)
 
 
+def _lzma() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(format=lzma.FORMAT_AUTO, memlimit=LZMA_MEMORY)
+
+
 def decompressed(file: IO[bytes]) -> IO[bytes]:
     """The unfolded bytes of a stream that can seek to its start, by its first bytes.
 
@@ -75,9 +78,9 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
     if codec == "gzip":
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
     if codec == "bzip2":
-        return cast("IO[bytes]", bz2.BZ2File(file))
+        return cast("IO[bytes]", io.BufferedReader(_Streams(file, bz2.BZ2Decompressor), BLOCK))
     if codec in ("xz", "lzma"):
-        return cast("IO[bytes]", io.BufferedReader(_Lzma(file), BLOCK))
+        return cast("IO[bytes]", io.BufferedReader(_Streams(file, _lzma), BLOCK))
     return _zstd(file) if codec == "zstd" else file
 
 
@@ -96,6 +99,7 @@ class Forward:
 
     def __init__(self, file: IO[bytes], budget: Budget) -> None:
         self._file, self._budget, self._position = file, budget, 0
+        self.last = b""  # what the last read gave
 
     def tell(self) -> int:
         """Bytes read so far."""
@@ -112,7 +116,15 @@ class Forward:
         data = b"".join(parts)
         self._position += len(data)
         self._budget.spend(len(data))
+        self.last = data
         return data
+
+    def has_more(self) -> bool:
+        """Whether anything but zeros follows; reads to the end."""
+        found = False
+        while data := self.read(BLOCK):
+            found = found or data.count(0) < len(data)
+        return found
 
     def seek(self, position: int, whence: int = 0) -> int:
         """Go ahead to `position`. Raises ValueError for going back."""

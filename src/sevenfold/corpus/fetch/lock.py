@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.core.files import read_bytes
+from sevenfold.core.files import DuplicateKeyError, read_bytes, unique_keys
 from sevenfold.corpus.fetch.grammar import KINDS, MAX_LENGTH, Kind, fault
 from sevenfold.recipe.schema import Section
 
@@ -126,6 +127,7 @@ def read_lock(path: Path) -> list[Pin]:
     try:
         if len(data) > MAX_LOCK_BYTES:
             raise RecipeError(f"a lock of {len(data)} bytes, at most {MAX_LOCK_BYTES}", where=str(path))
+        _require_unique_keys(data, path)
         lock = _Lock.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -148,6 +150,17 @@ def read_lock(path: Path) -> list[Pin]:
                     f"{pin.label} is pinned to two hashes", where=str(path), remedy="remove one"
                 )
     return list(pins.values())
+
+
+def _require_unique_keys(data: bytes, path: Path) -> None:
+    """Refuse a lock of which another reader could take another value. Raises RecipeError."""
+    try:
+        json.loads(data, object_pairs_hook=unique_keys)
+    except DuplicateKeyError as error:
+        raise RecipeError(f"not a lock: {error}", where=str(path), remedy="remove one") from None
+    except (ValueError, RecursionError):
+        # The schema's own reader says what is wrong.
+        return
 
 
 def _pin(kind: Kind, entry: Any) -> Pin:

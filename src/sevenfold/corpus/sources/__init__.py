@@ -9,10 +9,11 @@ directory is never seen outside. Memory: one document, and the names of one pack
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sevenfold.corpus.document import LANGUAGES, Found, Origin, Problem
+from sevenfold.corpus.document import LANGUAGES, Found, Origin, Problem, is_pointer
 from sevenfold.corpus.sources.dataset import read_dataset
 from sevenfold.corpus.sources.directory import read_directory
 from sevenfold.corpus.sources.git import read_git
@@ -51,4 +52,6 @@ def read_source(source: Source, base: Path, max_bytes: int) -> Iterator[Found]:
         RecipeError: the source's settings contradict each other.
         UsageError: a program or a library that the source needs is not installed.
     """
-    yield from READERS[source.kind](source, base, max_bytes)
+    for found in READERS[source.kind](source, base, max_bytes):
+        is_elsewhere = found.data is not None and is_pointer(found.data)
+        yield replace(found, data=None, problem="pointer") if is_elsewhere else found

@@ -44,6 +44,7 @@ def _read_parquet(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: 
     with storage(file):
         try:
             with arrow.parquet.ParquetFile(file) as table:
+                _require_unique_columns(table.schema_arrow.names, keys, file)
                 columns = [column for column in keys.columns() if column in table.schema_arrow.names]
                 if keys.text not in columns:
                     listed = ", ".join(table.schema_arrow.names)
@@ -62,6 +63,16 @@ def _read_parquet(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: 
                 where=str(file),
                 remedy="get the file again",
             ) from error
+
+
+def _require_unique_columns(names: list[str], keys: Keys, file: Path) -> None:
+    """Refuse a table in which one of the columns that are read has a namesake. Raises StorageError."""
+    if twice := [name for name in keys.columns() if names.count(name) > 1]:
+        raise StorageError(
+            f"the column {twice[0]!a} stands there twice",
+            where=str(file),
+            remedy="give one of them another name",
+        )
 
 
 def _row(keys: Keys, origin: Origin, place: str, record: dict[str, Any], max_bytes: int) -> Found:

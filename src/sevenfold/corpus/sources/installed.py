@@ -8,8 +8,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
-from sevenfold.corpus.archives.entry import safe_path, shown
-from sevenfold.corpus.document import Found, Origin, read_file
+from sevenfold.corpus.archives.entry import faulty, safe_path, shown
+from sevenfold.corpus.document import Found, Origin, found_entry, read_file
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
@@ -35,8 +35,10 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
             licence_evidence="",
             domain=source.domain,
         )
+        is_empty = True
         for path, file in files:
             if wants(path):
+                is_empty = False
                 document = read_file(origin, path, file, max_bytes)
                 licence = survey.licence_of(path, document.data)
                 yield Found(
@@ -47,6 +49,8 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
                     document.data,
                     document.problem,
                 )
+        if is_empty:
+            yield found_entry(origin, faulty(name, "no_documents"))
 
 
 def _look_through(survey: Survey, files: dict[str, Path]) -> None:

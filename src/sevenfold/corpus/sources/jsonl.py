@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.files import DuplicateKeyError, unique_keys
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.archives.entry import DAMAGE
 from sevenfold.corpus.archives.streams import decompressed
@@ -63,9 +64,11 @@ def _lines(handle: IO[bytes], limit: int) -> Iterator[tuple[int, bytes, int]]:
 
 def _parse_record(keys: Keys, origin: Origin, path: str, line: bytes, max_bytes: int) -> Found:
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=unique_keys)
         if not isinstance(record, dict):
             raise TypeError(path)
         return found_record(keys, origin, path, record, max_bytes)
+    except DuplicateKeyError:
+        return Found(origin, path, len(line), sha256(line).hex(), None, "duplicate_key")
     except (ValueError, TypeError, KeyError, RecursionError):
         return Found(origin, path, len(line), sha256(line).hex(), None, "unreadable")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.corpus.archives import Entry, read_archive
-from sevenfold.corpus.archives.entry import DAMAGE
+from sevenfold.corpus.archives.entry import DAMAGE, faulty
 from sevenfold.corpus.document import Found, Origin, found_entry
 from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, read_lock
-from sevenfold.corpus.fetch.store import PackageStore, file_digest, store_directory
+from sevenfold.corpus.fetch.store import PackageStore, archive_name, file_digest, store_directory
 from sevenfold.corpus.globs import chooser, glob_matches
 from sevenfold.corpus.licences import Licence, Survey, is_valid
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
@@ -106,11 +106,15 @@ def read_package(
     files = _require_pinned_bytes(store, pin)
     survey, archives = survey_package(pin, files)
     origin = Origin(source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain)
+    is_empty = True
     for archive in archives:
         if pin.kind == "dsc" and re.search(r"\.debian\.tar\.\w+$", archive.name):
             continue  # the packaging: it says what the licences are, and is no part of the work
         for entry in _entries(archive, wants, max_bytes):
+            is_empty = False
             yield found_entry(origin.under(survey.licence_of(entry.path, entry.data)), entry)
+    if is_empty:
+        yield found_entry(origin, faulty(archive_name(pin), "no_documents"))
 
 
 def _require_pinned_bytes(store: PackageStore, pin: Pin) -> list[tuple[str, Path]]:
