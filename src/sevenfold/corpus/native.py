@@ -209,7 +209,7 @@ class Needles:
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
-        self._needles = tuple(needles)
+        self.all = self._needles = tuple(needles)
         self._regex = re.compile(b"|".join(map(re.escape, self._needles)))
 
     @cached_property

@@ -1,20 +1,22 @@
 """Steps `secrets` and `personal`: keys, passwords, addresses and numbers of people; redacted or dropped by the recipe.
 
-Own patterns, because detect-secrets is too slow for a corpus (dev/LOG.md). They are its high-confidence detectors: a prefix that
-the issuer fixes, a check digit, or a name beside a random value. The placeholder is a word of its own that keeps the syntax
-of strings and comments.
+Own matching, because detect-secrets is too slow for a corpus (dev/LOG.md). The formats of issuers are those that gitleaks
+knows (`issued_tokens`); beside them a check digit, or a name beside a value that looks like no word. The placeholder is a word
+of its own that keeps the syntax of strings and comments. Every repetition is bounded, so a text costs what its length says.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
+from sevenfold.corpus.steps.issued_tokens import ISSUED
 from sevenfold.corpus.steps.working_document import Settings, Text
 
 
@@ -45,6 +47,30 @@ def _is_random(value: bytes) -> bool:
     return bool(has_digit and has_letter) and entropy(value) >= MIN_ENTROPY
 
 
+def _is_aws_secret(value: bytes) -> bool:
+    """Whether 40 characters are mixed as only a random value is: a hash or a path has not all three kinds."""
+    kinds = (rb"[0-9]", rb"[a-z]", rb"[A-Z]")
+    return all(re.search(kind, value) for kind in kinds) and entropy(value) >= 4.2
+
+
+def _is_bare_secret(value: bytes) -> bool:
+    """Whether a value without quotes is random: code has names, numbers, paths and calls in its place."""
+    if _PLACEHOLDER.search(value) or _BARE_NAME.fullmatch(value) or not _is_random(value):
+        return False
+    # Names with numbers have their digits in a row; random values change between letters and digits.
+    n_changes = len(re.findall(rb"(?<=[A-Za-z])[0-9]|(?<=[0-9])[A-Za-z]", value))
+    return n_changes >= 3 or (len(value) >= 24 and n_changes >= 2)
+
+
+def _is_password(value: bytes) -> bool:
+    """Whether a quoted value or one in an address is a password that somebody chose, and no placeholder."""
+    if _PLACEHOLDER.search(value) or len(set(value)) < 5:
+        return False
+    kinds = (rb"[0-9]", rb"[a-z]", rb"[A-Z]", rb"[^0-9A-Za-z_.-]")
+    n_kinds = sum(re.search(kind, value) is not None for kind in kinds)
+    return n_kinds >= 3 and re.search(rb"[0-9]", value) is not None
+
+
 def luhn(value: bytes) -> bool:
     """Whether the check digit of a card number is right, and it is not one digit all over."""
     digits = [byte - ord("0") for byte in value if byte in b"0123456789"]
@@ -62,42 +88,120 @@ def _is_person(value: bytes) -> bool:
     local, _, domain = value.lower().partition(b"@")
     if local in _ROLES or b"." not in domain:
         return False
-    return not _NO_DOMAIN.search(domain)
+    return not _NO_DOMAIN.search(domain) and not _SHORT_FILE.fullmatch(domain)
 
 
 MIN_ENTROPY = 3.5
+_PLACEHOLDER = re.compile(
+    rb"example|changeme|change_me|placeholder|your|xxxx|dummy|sample|redacted|insert|<|>|\$\{|\{\{|%\(|\.\.\.|\*\*\*|"
+    rb"abcdef|012345|123456789",
+    re.IGNORECASE,
+)
+# Dotted names, calls, paths, versions and constants.
+_BARE_NAME = re.compile(
+    rb"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|[A-Za-z_][A-Za-z_]*(?:[._/-][A-Za-z_]+[0-9]{0,3})*"
+    rb"|[A-Z0-9_]+|[a-z_]+[0-9]{0,4}|[0-9.]+|0x[0-9a-fA-F]+"
+)
 _ROLES = frozenset(
     (b"git", b"noreply", b"no-reply", b"user", b"username", b"name", b"you", b"me", b"foo", b"test")
 )
-# Reserved for examples (RFC 2606, RFC 6761), or the tail of a file name rather than of a host.
+# Reserved for examples (RFC 2606, RFC 6761), or the tail of a file name that is no domain. Endings that are countries too
+# (.rs, .py, .md, .sh, .pl) are domains behind an @, unless a single letter stands before them.
+_SHORT_FILE = re.compile(rb"[^.]\.(?:rs|py|md|sh|pl|so|cc|ml|mk|ps|am)")
 _NO_DOMAIN = re.compile(
-    rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|py|js|ts|c|h|rs|go|md|png|svg)$"
+    rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|localdomain|internal|lan|js|ts|tsx|jsx|c|h|cc|hpp|cpp|go|"
+    rb"png|svg|jpg|jpeg|gif|webp|ico|txt|json|yml|yaml|toml|html|css|scss|xml|lock|cfg|conf|ini|log|java|rb|php|cs|whl|tar|gz)$"
+    rb"|^[0-9]+x\."
+)
+
+
+def _issued(kind: str, prefix: str, body: str) -> Pattern:
+    """A pattern of a row of `ISSUED`: its prefix is what the text is searched for."""
+    fixed = re.escape(prefix).encode()
+    behind = rb"(?<![A-Za-z0-9_]" + b"." * len(prefix) + b")"
+    return Pattern(kind, re.compile(fixed + behind + body.encode()), needles=(prefix.lower().encode(),))
+
+
+_ISSUED = tuple(_issued(*row) for row in ISSUED)
+_OF_ISSUERS = frozenset(
+    (
+        "aws_key",
+        "github_token",
+        "gitlab_token",
+        "slack_token",
+        "stripe_key",
+        "google_key",
+        "npm_token",
+        "pypi_token",
+    )
+)
+_SECRET_NAME = (
+    rb"(?i:secret|passw(?:or)?d|passphrase|token|credential|(?:api|access|private|auth|client)[_-]?key)"
+)
+_TWO_WORDS = (b"api", b"access", b"private", b"auth", b"client")
+_SECRET_NEEDLES = (
+    b"secret",
+    b"passwd",
+    b"password",
+    b"passphrase",
+    b"token",
+    b"credential",
+    *(word + gap + b"key" for word in _TWO_WORDS for gap in (b"", b"_", b"-")),
 )
 
 # A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets `re` skip through a text.
 SECRETS = (
+    # Whatever stands between its lines: headers of an encrypted key, a checksum, quotes and line ends of a program's strings.
     Pattern("private_key", re.compile(
-        rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----(?P<value>[^-]{40,})-----END (?:[A-Z]+ )?PRIVATE KEY-----"),
+        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----(?P<value>(?:[^-]|-(?!----)){40,65536})"
+        rb"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY"), needles=(b"-----begin ",)),
+    # One that is cut off.
+    Pattern("private_key", re.compile(
+        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----(?P<value>[A-Za-z0-9+/=\s\\\"',:.-]{60,65536})"),
         needles=(b"-----begin ",)),
-    Pattern("aws_key", re.compile(rb"AKIA(?<!\w....)[A-Z2-7]{16}\b"), needles=(b"akia",)),
-    Pattern("aws_key", re.compile(rb"ASIA(?<!\w....)[A-Z2-7]{16}\b"), needles=(b"asia",)),
-    Pattern("github_token", re.compile(rb"gh[pousr]_(?<!\w....)[A-Za-z0-9]{36,255}\b"),
-        needles=(b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_")),
-    Pattern("github_token", re.compile(rb"github_pat_[A-Za-z0-9_]{50,255}\b"), needles=(b"github_pat_",)),
-    Pattern("gitlab_token", re.compile(rb"glpat-[A-Za-z0-9_-]{20,}\b"), needles=(b"glpat-",)),
-    Pattern("slack_token", re.compile(rb"xox[abprs]-[A-Za-z0-9-]{20,}\b"), needles=(b"xox",)),
-    Pattern("stripe_key", re.compile(rb"sk_live_(?<!\w.{8})[A-Za-z0-9]{20,}\b"), needles=(b"sk_live_",)),
-    Pattern("google_key", re.compile(rb"AIza(?<!\w....)[A-Za-z0-9_-]{35}\b"), needles=(b"aiza",)),
-    Pattern("npm_token", re.compile(rb"npm_(?<!\w....)[A-Za-z0-9]{36}\b"), needles=(b"npm_",)),
-    Pattern("pypi_token", re.compile(rb"pypi-AgEI[A-Za-z0-9_-]{50,}"), needles=(b"pypi-agei",)),
-    Pattern("jwt", re.compile(rb"eyJ(?<!\w...)[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{20,}"),
-        needles=(b".eyj",)),
+    Pattern("private_key", re.compile(
+        rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----(?P<value>(?:[^-]|-(?!---)){40,65536})"), needles=(b"---- begin ",)),
+    Pattern("private_key", re.compile(rb"Private-Lines: [0-9]{1,3}\r?\n(?P<value>(?:[A-Za-z0-9+/=]{1,80}\r?\n){1,200})"),
+        needles=(b"private-lines: ",)),
+    *(pattern for pattern in _ISSUED if pattern.kind in _OF_ISSUERS),
+    Pattern("aws_key", re.compile(
+        rb"A(?:KIA|SIA)[A-Z2-7]{16}[\s\S]{1,200}?(?<![A-Za-z0-9/+])"
+        rb"(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"), _is_aws_secret, needles=(b"akia", b"asia")),
+    Pattern("jwt", re.compile(
+        rb"eyJ(?<![\w-]...)[A-Za-z0-9_-]{10,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}"), needles=(b".eyj",)),
     Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"), _is_random,
         before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=ASSIGNED_KEY,
         needles=(b"secret", b"passwd", b"password", b"apikey", b"api_key", b"token")),
 )  # fmt: skip
+# Looked for near the names of secrets alone.
+ASSIGNED = (
+    Pattern("bare_secret", re.compile(
+        _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}"
+        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,200})(?=[\s,;]|\\n|\Z)"),
+        _is_bare_secret, needles=_SECRET_NEEDLES),
+    Pattern("bare_secret", re.compile(
+        _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=,])\s{0,3}[\"'`]"
+        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,200})[\"'`]"),
+        _is_bare_secret, needles=_SECRET_NEEDLES),
+    Pattern("password", re.compile(
+        rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}[\"'`]"
+        rb"(?P<value>[^\s\"'`<>{}()]{8,100})[\"'`]"), _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+    Pattern("password", re.compile(
+        rb"(?m:^)[ \t]{0,8}(?:export )?\w{0,40}(?i:passw(?:or)?d|passphrase|secret|pwd)\w{0,20}="
+        rb"(?P<value>[^\s\"'`<>{}()$]{8,100})(?=\s|\Z)"),
+        _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+)  # fmt: skip
+MORE_SECRETS = (
+    *(pattern for pattern in _ISSUED if pattern.kind not in _OF_ISSUERS),
+    Pattern("telegram_token", re.compile(rb":AA(?<=[0-9]:AA)[A-Za-z0-9_-]{33}(?![\w-])"),
+        before=re.compile(rb"(?<![0-9])(?P<value>[0-9]{8,10})\Z"), needles=(b":aa",)),
+    Pattern("address_password", re.compile(
+        rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s:/@\"'`<>{}$\[\]()]{6,100})@[A-Za-z0-9\[]"), _is_password, needles=(b"://",)),
+    *ASSIGNED,
+)  # fmt: skip
 PERSONAL = (
-    Pattern("email", re.compile(rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,18}\b"), _is_person,
+    Pattern("email", re.compile(
+        rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,7}\.[A-Za-z]{2,18}\b"), _is_person,
         before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z"), hints=ADDRESS),
     Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])"),
         hints=PLUS_DIGIT),
@@ -111,8 +215,16 @@ PERSONAL = (
         needles=(b"ssn", b"social security")),
 )  # fmt: skip
 CONTEXT_BYTES = 64  # before a match, for patterns with a condition on it
-_NEEDLES = Needles(needle for pattern in (*SECRETS, *PERSONAL) for needle in pattern.needles)
+_ALL = (*SECRETS, *MORE_SECRETS, *PERSONAL)
+_NEEDLES_AT_ONCE = 64
+_ALL_NEEDLES = tuple(dict.fromkeys(needle for pattern in _ALL for needle in pattern.needles))
+_NEEDLES = tuple(
+    Needles(_ALL_NEEDLES[first : first + _NEEDLES_AT_ONCE])
+    for first in range(0, len(_ALL_NEEDLES), _NEEDLES_AT_ONCE)
+)
 _HINT_BITS = 8  # below those of needles
+_REACH = 160  # bytes around the name of a secret in which its value is looked for
+_NAMES = Needles((*_SECRET_NEEDLES, b"pwd"))
 
 
 class _Likely:
@@ -120,29 +232,36 @@ class _Likely:
 
     def __init__(self) -> None:
         self._text, self._had = b"", 0
-        self._masks = {pattern: self._masks_of(pattern) for pattern in (*SECRETS, *PERSONAL)}
+        self._masks = {pattern: self._masks_of(pattern) for pattern in _ALL}
 
     @staticmethod
     def _masks_of(pattern: Pattern) -> tuple[int, int]:
         """One bit of each mask has to be there; -1 stands for a pattern that asks for none."""
-        return pattern.hints or -1, _NEEDLES.mask(pattern.needles) << _HINT_BITS or -1
+        mask = 0
+        for number, needles in enumerate(_NEEDLES):
+            ours = [needle for needle in pattern.needles if needle in needles.all]
+            mask |= needles.mask(ours) << _HINT_BITS + number * _NEEDLES_AT_ONCE
+        return pattern.hints or -1, mask or -1
 
     def of(self, text: bytes, patterns: tuple[Pattern, ...]) -> list[Pattern]:
         """Those of the patterns that may match, in their order."""
         if text is not self._text:
             # The highest bit is in every mask of -1 and in no other.
-            always = 1 << (_HINT_BITS + 64)
-            self._text, self._had = text, hints(text) | _NEEDLES.bits(text) << _HINT_BITS | always
+            had = 1 << (_HINT_BITS + len(_NEEDLES) * _NEEDLES_AT_ONCE) | hints(text)
+            for number, needles in enumerate(_NEEDLES):
+                had |= needles.bits(text) << _HINT_BITS + number * _NEEDLES_AT_ONCE
+            self._text, self._had = text, had
         had = self._had
         return [p for p in patterns if had & self._masks[p][0] and had & self._masks[p][1]]
 
 
 _likely = _Likely()
+_SECRETS = (*SECRETS, *MORE_SECRETS)
 
 
 def secrets(text: Text, settings: Settings) -> Reason | None:
     """Keys and passwords, as `corpus.steps.secrets` wants."""
-    return _apply(text, "secrets", SECRETS, settings.spec.secrets, "secret")
+    return _apply(text, "secrets", _SECRETS, settings.spec.secrets, "secret")
 
 
 def personal(text: Text, settings: Settings) -> Reason | None:
@@ -154,17 +273,32 @@ def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str
     """(start, end, kind) of everything that has to go, in order, without overlaps (the earlier pattern wins)."""
     taken: list[tuple[int, int, str]] = []
     for pattern in _likely.of(data, patterns):
-        for match in pattern.regex.finditer(data):
+        new: list[tuple[int, int, str]] = []
+        stop = 0
+        for start, end in _matches(pattern, data):
+            # What was taken before is ascending and apart, so one neighbour on each side tells.
+            place = bisect_left(taken, (start,))
+            is_free = start >= stop and (place == len(taken) or end <= taken[place][0])
+            if is_free and (not place or taken[place - 1][1] <= start) and pattern.check(data[start:end]):
+                new.append((start, end, pattern.kind))
+                stop = end
+        if new:
+            taken = sorted(taken + new)
+    return taken
+
+
+def _matches(pattern: Pattern, data: bytes) -> Iterator[tuple[int, int]]:
+    """(start, end) of the values of a pattern, ascending."""
+    spans = _NAMES.windows(data, _REACH) if pattern in ASSIGNED else [(0, len(data))]
+    for first, last in spans:
+        for match in pattern.regex.finditer(data, first, last):
             start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
             if pattern.before:
                 context = pattern.before.search(data[max(0, match.start() - CONTEXT_BYTES) : match.start()])
                 if not context:
                     continue
                 start -= len(context["value"]) if "value" in pattern.before.groupindex else 0
-            free = all(end <= other or start >= stop for other, stop, _ in taken)
-            if free and pattern.check(data[start:end]):
-                taken.append((start, end, pattern.kind))
-    return sorted(taken)
+            yield start, end
 
 
 def placeholder(kind: str) -> bytes:

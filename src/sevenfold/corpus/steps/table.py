@@ -72,12 +72,14 @@ STEPS = (
         function=secrets,
         reasons=("secret",),
         is_on=lambda spec: spec.secrets != "keep",
+        version=2,  # formats of issuers, values without quotes
     ),
     Step(
         name="personal",
         function=personal,
         reasons=("personal_data",),
         is_on=lambda spec: spec.personal != "keep",
+        version=2,  # countries whose domains are endings of files
     ),
     Step(
         name="benchmark",

@@ -1,0 +1,93 @@
+"""Keys and tokens that their issuers mark: a fixed prefix, and the letters and lengths that follow.
+
+The formats are those of the rules of gitleaks (github.com/gitleaks/gitleaks, config/gitleaks.toml, MIT licence, copyright 2019
+Zachary Rice) and of the issuers' own documentation. Lengths are bounded, so that no text makes the search slow.
+"""
+
+from __future__ import annotations
+
+# Kind -> (prefix, pattern of what follows). A prefix stands behind no letter, digit or underscore.
+_WORD, _NAME = r"[A-Za-z0-9]", r"[A-Za-z0-9_-]"
+ISSUED: tuple[tuple[str, str, str], ...] = (
+    ("age_key", "AGE-SECRET-KEY-1", "[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
+    ("alibaba_key", "LTAI", _WORD + r"{20}\b"),
+    ("anthropic_key", "sk-ant-", _NAME + "{20,200}"),
+    ("openai_key", "sk-", "(?:proj|svcacct|admin|or-v1)-" + _NAME + "{20,200}"),
+    ("openai_key", "sk-", _WORD + r"{32,100}(?![\w-])"),
+    ("openai_key", "sess-", _WORD + r"{40}\b"),
+    ("huggingface_token", "hf_", _WORD + r"{30,60}\b"),
+    ("huggingface_token", "api_org_", _WORD + r"{30,60}\b"),
+    ("aws_key", "AKIA", r"[A-Z2-7]{16}\b"),
+    ("aws_key", "ASIA", r"[A-Z2-7]{16}\b"),
+    ("aws_key", "ABIA", r"[A-Z2-7]{16}\b"),
+    ("aws_key", "ACCA", r"[A-Z2-7]{16}\b"),
+    ("aws_key", "ABSK", "[A-Za-z0-9+/]{109,269}={0,2}"),
+    *(("github_token", prefix, _WORD + r"{36,255}\b") for prefix in ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
+    ("github_token", "github_pat_", r"[A-Za-z0-9_]{50,255}\b"),
+    *(
+        ("gitlab_token", prefix, r"[A-Za-z0-9_.-]{20,300}")
+        for prefix in ("glpat-", "gldt-", "glft-", "glrt-", "glcbt-", "glptt-", "glimt-", "gloas-", "glsoat-", "glffct-")
+    ),
+    *(
+        ("gitlab_token", prefix, r"[A-Za-z0-9_.-]{20,300}")
+        for prefix in ("glagent-",)
+    ),
+    ("gitlab_token", "GR1348941", _NAME + "{20,50}"),
+    ("slack_token", "xox", r"[abeoprs](?:\.xox[bp])?-[A-Za-z0-9-]{20,200}"),
+    ("slack_token", "xapp-", r"[0-9]-[A-Z0-9]{5,20}-[0-9]{5,20}-[a-z0-9]{20,100}"),
+    ("slack_webhook", "hooks.slack.com/", r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{30,80}"),
+    ("discord_webhook", "discord.com/api/webhooks/", r"[0-9]{15,22}/[A-Za-z0-9_-]{50,100}"),
+    *(("stripe_key", f"{kind}_{mode}_", _WORD + r"{10,200}\b") for kind in ("sk", "rk") for mode in ("live", "test", "prod")),
+    ("stripe_key", "whsec_", r"[A-Za-z0-9+/=]{30,80}"),
+    ("google_key", "AIza", r"[A-Za-z0-9_-]{35}(?![\w-])"),
+    ("google_secret", "GOCSPX-", _NAME + "{28}"),
+    ("google_token", "ya29.", r"[A-Za-z0-9_-]{30,300}"),
+    ("npm_token", "npm_", _WORD + r"{36}\b"),
+    ("pypi_token", "pypi-AgE", _NAME + "{50,1000}"),
+    ("rubygems_token", "rubygems_", r"[a-f0-9]{48}\b"),
+    *(("digitalocean_token", prefix, r"[a-f0-9]{64}\b") for prefix in ("dop_v1_", "doo_v1_", "dor_v1_")),
+    ("sendgrid_key", "SG.", r"[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"),
+    *(("shopify_token", prefix, r"[a-fA-F0-9]{32}\b") for prefix in ("shpat_", "shpca_", "shppa_", "shpss_")),
+    ("square_token", "sq0atp-", _NAME + "{22,60}"),
+    ("square_token", "sq0csp-", _NAME + "{22,60}"),
+    ("mailgun_key", "key-", r"[a-f0-9]{32}\b"),
+    ("brevo_key", "xkeysib-", r"[a-f0-9]{64}-[A-Za-z0-9]{16}\b"),
+    ("postman_key", "PMAK-", r"[a-fA-F0-9]{24}-[a-fA-F0-9]{34}\b"),
+    ("linear_key", "lin_api_", _WORD + r"{40}\b"),
+    ("pulumi_token", "pul-", r"[a-f0-9]{40}\b"),
+    ("databricks_token", "dapi", r"[a-f0-9]{32}(?:-[0-9])?\b"),
+    ("docker_token", "dckr_pat_", _NAME + "{27,60}"),
+    ("grafana_token", "glsa_", r"[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}\b"),
+    ("grafana_token", "glc_", r"[A-Za-z0-9+/]{32,400}={0,3}"),
+    ("vault_token", "hvs.", _NAME + "{24,300}"),
+    ("vault_token", "hvb.", _NAME + "{90,300}"),
+    ("sentry_token", "sntryu_", r"[a-f0-9]{64}\b"),
+    ("sentry_token", "sntrys_", r"[A-Za-z0-9+/=_]{60,500}"),
+    *(("planetscale_token", prefix, r"[\w=.-]{32,64}") for prefix in ("pscale_tkn_", "pscale_oauth_", "pscale_pw_")),
+    ("atlassian_token", "ATATT3", r"[A-Za-z0-9_=-]{60,250}"),
+    ("atlassian_token", "ATCTT3", r"[A-Za-z0-9_=-]{60,250}"),
+    ("artifactory_key", "AKCp", _WORD + r"{60,80}\b"),
+    ("adobe_secret", "p8e-", _WORD + r"{32}\b"),
+    ("dynatrace_token", "dt0c01.", r"[A-Za-z0-9]{24}\.[A-Za-z0-9]{64}\b"),
+    ("duffel_token", "duffel_", r"(?:test|live)_[A-Za-z0-9_=-]{43}"),
+    ("easypost_token", "EZAK", _WORD + r"{54}\b"),
+    ("easypost_token", "EZTK", _WORD + r"{54}\b"),
+    ("figma_token", "figd_", _NAME + "{35,60}"),
+    ("heroku_key", "HRKU-", _NAME + "{36,80}"),
+    ("newrelic_key", "NRAK-", r"[A-Z0-9]{27}\b"),
+    ("newrelic_key", "NRII-", r"[A-Za-z0-9-]{32}"),
+    ("nuget_key", "oy2", r"[a-z0-9]{43}\b"),
+    ("nvidia_key", "nvapi-", _NAME + "{60,80}"),
+    ("groq_key", "gsk_", _WORD + r"{52}\b"),
+    ("replicate_token", "r8_", _WORD + r"{37}\b"),
+    ("perplexity_key", "pplx-", _WORD + r"{40,60}\b"),
+    ("xai_key", "xai-", _WORD + r"{70,90}\b"),
+    ("notion_token", "ntn_", _WORD + r"{40,50}\b"),
+    ("notion_token", "secret_", _WORD + r"{43}\b"),
+    ("openshift_token", "sha256~", r"[\w-]{43}(?![\w-])"),
+    ("azure_key", "AccountKey=", r"[A-Za-z0-9+/]{86}=="),
+    ("flyio_token", "fo1_", r"[\w-]{43}(?![\w-])"),
+    ("readme_key", "rdme_", r"[a-z0-9]{70}\b"),
+    ("prefect_key", "pnu_", _WORD + r"{36}\b"),
+    ("typeform_token", "tfp_", r"[A-Za-z0-9_.=-]{40,80}"),
+)  # fmt: skip
