@@ -156,7 +156,7 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
     import pyarrow.parquet  # noqa: F401 - loaded, not used
 
     from sevenfold.corpus.licences import Judgement
-    from sevenfold.corpus.licences.notices import licences_in
+    from sevenfold.corpus.licences.own import licences_in
     from sevenfold.corpus.shards import Task, make_part
     from sevenfold.corpus.sources import Found, Origin
     from sevenfold.recipe.schema import CorpusSpec

@@ -1,7 +1,6 @@
-"""What a file says about its own licence: SPDX tags, notices such as "licensed under the GPL", whole licence texts.
+"""Notices such as "licensed under the GPL", in any wording: a table, `NOTICES`, and the GNU family with its versions.
 
-Fast where there is nothing: a file without one of a few words is not looked at twice. Elsewhere only the
-surroundings of those words are read, comment marks and line ends taken out. The notices are a table, `NOTICES`.
+They are looked for in normalised text: lower case, comment marks and line ends taken out.
 """
 
 from __future__ import annotations
@@ -10,21 +9,11 @@ import re
 from dataclasses import dataclass
 
 from sevenfold.corpus.licences.policy import is_valid
-from sevenfold.corpus.licences.texts import find_texts
+from sevenfold.corpus.licences.tags import UNRECOGNISED as UNRECOGNISED
+from sevenfold.corpus.licences.tags import take_tags
 from sevenfold.corpus.native import Needles, plain_text
 
-UNRECOGNISED = (
-    "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
-)
 RESTRICTED = "LicenseRef-restricted"
-
-_HINTS = Needles((b"licen", b"gpl", b"redistribut", b"permission", b"spdx-", b"proprietary", b"confidential"))
-_REACH = 1600  # bytes around a hint
-
-_TAG = re.compile(r"^(.{0,40}?)SPDX-License-Identifier:[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
-_TAG_WORD = "pdx-l"  # in plain text, for every tag in the text (its letters have one other case each)
-_TAG_END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|[\"'`,;\\|}].*)?\s*$")
-_PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem)\s+)?", re.IGNORECASE)
 
 # All of what follows is looked for in normalised text: lower case, comment marks gone, one space between words.
 _GRANT = re.compile(
@@ -48,16 +37,11 @@ _VERSION = re.compile(
 _LATER = re.compile(
     r"or (?:\(?at your option\)?,? )?any later|or later|or newer|\bor \(at your option\)|^\W*v?\d(?:\.\d)?\+"
 )
-_EITHER = re.compile(
-    r"alternatively|dual[- ]licen[sc]ed|your choice of|under either|either .{0,60} or .{0,60} licen[sc]e"
-)
 # "it is not under the GPL" tells of no grant.
 _DENIAL = re.compile(
     r"\b(?:not|never|unlike|without|\w+n't)[ ,]+(?:[\w']+[ ,]+){0,5}$"
     r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the )?$|\bpreviously\W+$"
 )
-# Without one of these no licence is written out.
-_TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,40 +123,42 @@ _BLANK = re.compile(r"[\s\"`_*]+")
 
 
 def find_tags(text: str) -> list[str]:
-    """SPDX expressions of the `SPDX-License-Identifier` tags that stand at the start of a line or a comment.
-
-    One that is not an SPDX expression is taken as it is, and so is unknown.
-    """
-    found = []
-    for match in _TAG.finditer(text):
-        expression = _TAG_END.sub("", match[2]).strip()
-        if _PLAIN_BEFORE.fullmatch(match[1]) and expression:
-            found.append(expression if is_valid(expression) else UNRECOGNISED)
-    return list(dict.fromkeys(found))
+    """SPDX expressions of the fields in a text; `LicenseRef-unrecognised` for one that is not an expression."""
+    return take_tags(text)[0]
 
 
 def find_notices(text: str) -> list[str]:
     """Licences that normalised text grants or states."""
+    return list(dict.fromkeys(spdx for _, _, spdx, _ in find_notice_spans(text)))
+
+
+def find_notice_spans(text: str) -> list[tuple[int, int, str, bool]]:
+    """(start, end, licence, whether it is only named) of each notice in normalised text."""
     had = _WORDS.bits(text.encode("utf-8", "surrogatepass"))
-    found = find_gnu(text) if had & _GNU_MASK else []
+    found = _gnu_spans(text) if had & _GNU_MASK else []
     for notice in NOTICES if had else ():
         if not had & _MASKS[notice]:
             continue
-        for match in notice.pattern.finditer(text):
-            if not notice.is_name or _granted(text, match.start()):
-                found.append(notice.spdx)
-                break
-    return list(dict.fromkeys(found))
+        found += [
+            (match.start(), match.end(), notice.spdx, notice.is_name)
+            for match in notice.pattern.finditer(text)
+            if not notice.is_name or _granted(text, match.start())
+        ]
+    return found
 
 
-def find_gnu(text: str) -> list[str]:
-    """Licences of the GNU family that normalised text grants or states."""
-    found = [_gnu(match) for match in _GNU.finditer(text) if _granted(text, match.start())]
+def _gnu_spans(text: str) -> list[tuple[int, int, str, bool]]:
+    found = [
+        (match.start(), match.end("name"), _gnu(match), True)
+        for match in _GNU.finditer(text)
+        if _granted(text, match.start())
+    ]
     for match in _GNU_TITLE.finditer(text):
         if match["short"]:
-            found.append(f"{match['short'].upper()}-{_dotted(match['number'] or '1')}-or-later")
+            spdx = f"{match['short'].upper()}-{_dotted(match['number'] or '1')}-or-later"
         else:
-            found.append(_spelled(match["name"], match["rest"], later=False))
+            spdx = _spelled(match["name"], match["rest"], later=False)
+        found.append((match.start(), match.end(), spdx, True))
     return found
 
 
@@ -212,30 +198,7 @@ def normalised_by_regex(text: str) -> str:
     return _BLANK.sub(" ", _MARKS.sub("", text)).lower()
 
 
-def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
-    """SPDX expressions that a file's own bytes state, and how: ("", no evidence) when it states none.
-
-    Returns:
-        Expressions that all hold (a file that offers a choice gives one `OR` expression), and the evidence.
-    """
-    windows = _HINTS.windows(data, _REACH)
-    if not windows:
-        return (), ""
-    text = "\n\n".join(data[start:end].decode("utf-8", "replace") for start, end in windows)
-    plain = normalise(text)
-    tags = find_tags(text) if _TAG_WORD in plain else []
-    texts = find_texts(plain) if any(word in plain for word in _TEXT_WORDS) else ()
-    notices = list(dict.fromkeys([*texts, *find_notices(plain)]))
-    notices = [n for n in notices if not _said_better(n, [*notices, *tags])]
-    if len(notices) > 1 and _EITHER.search(plain) and not any(n.startswith("LicenseRef") for n in notices):
-        notices = [" OR ".join(notices)]
-    evidence = [
-        how for how, what in (("SPDX tag in the file", tags), ("notice in the file", notices)) if what
-    ]
-    return tuple(dict.fromkeys([*tags, *notices])), ", ".join(evidence)
-
-
-def _said_better(spdx: str, others: list[str]) -> bool:
+def said_better(spdx: str, others: list[str]) -> bool:
     """Whether another finding tells the same more exactly: a notice with "or later" beside the bare text, BSD-3 beside BSD-2."""
     base = spdx.removesuffix("-only")
     if spdx.endswith("-only") and f"{base}-or-later" in others:

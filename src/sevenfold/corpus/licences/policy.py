@@ -88,6 +88,12 @@ def combine(expressions: tuple[str, ...]) -> str:
     return str(licensing.AND(*parsed).simplify())
 
 
+def _conjuncts(expression: str) -> list[str]:
+    """The parts of what `combine` gives for expressions of which some are not valid."""
+    is_joined = expression.startswith("(") and expression.endswith(")") and ") AND (" in expression
+    return expression[1:-1].split(") AND (") if is_joined else []
+
+
 class LicencePolicy:
     """Judges expressions against an allow-list of SPDX identifiers (or `A WITH exception` pairs).
 
@@ -117,7 +123,12 @@ class LicencePolicy:
     def _judge(self, expression: str | None) -> Judgement:
         parsed = _parse(expression) if expression else None
         if parsed is None:
-            return Judgement(escaped(expression or ""), "licence_unknown")
+            # What holds beside the unknown may be forbidden for sure.
+            beside = [_parse(part) for part in _conjuncts(expression or "")]
+            is_forbidden = any(part is not None and not self._satisfied(part) for part in beside)
+            return Judgement(
+                escaped(expression or ""), "licence_not_allowed" if is_forbidden else "licence_unknown"
+            )
         return Judgement(str(parsed), None if self._satisfied(parsed) else "licence_not_allowed")
 
     def _satisfied(self, node: Any) -> bool:

@@ -22,9 +22,9 @@ from sevenfold.corpus.licences.notices import (
     UNRECOGNISED,
     find_notices,
     find_tags,
-    licences_in,
     normalise,
 )
+from sevenfold.corpus.licences.own import licences_in
 from sevenfold.corpus.licences.policy import base_name, combine, symbols
 from sevenfold.corpus.licences.texts import find_texts
 

@@ -10,7 +10,7 @@ two sets of shingles: among a million shingles two meet by chance with a probabi
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -114,6 +114,35 @@ def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
         sums *= np.uint64(_Q)
         sums += words[j : j + n_runs]
     return mix(sums)
+
+
+class RunHashes:
+    """What `ngram_hashes` gives of any runs of a text's words, of any lengths, from sums that are taken once.
+
+    Args:
+        words: u64[W], hashes of the words.
+    """
+
+    def __init__(self, words: np.ndarray) -> None:
+        self._powers, inverses = _run_powers(1 << max(10, len(words).bit_length()))
+        self._sums = np.zeros(len(words) + 1, np.uint64)
+        np.cumsum(words * inverses[: len(words)], out=self._sums[1:])
+
+    def hashes(self, first: int, ends: np.ndarray) -> np.ndarray:
+        """u64[R]: of words `first` to behind each of `ends` (i64[R])."""
+        return mix((self._sums[ends] - self._sums[first]) * self._powers[ends - 1])
+
+
+@lru_cache(maxsize=4)
+def _run_powers(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Q**i and Q**-i, u64[n]."""
+    return _powers_of(_Q, n), _powers_of(pow(_Q, -1, 1 << 64), n)
+
+
+def _powers_of(base: int, n: int) -> np.ndarray:
+    steps = np.full(n, base, np.uint64)
+    steps[0] = 1
+    return np.cumprod(steps)
 
 
 class Filter:

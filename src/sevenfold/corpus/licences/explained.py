@@ -1,0 +1,114 @@
+"""Which words of a text are words of a permissive licence, and of which.
+
+`explained.npz` holds hashes of the word 4-grams of the texts and notices of the licences that people allow. It is derived from the
+licence rules of scancode-toolkit (CC-BY-4.0) by `scripts/licence_rules.py`, and holds no text. A word is explained when a run
+of four words around it is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from sevenfold.corpus.text.ngrams import ngram_hashes, word_hashes
+
+DATA = Path(__file__).with_name("explained.npz")
+WORDS_IN_A_GRAM = 4
+
+# Letters, digits and bytes above ASCII stay; all else separates words.
+_SEPARATORS = bytes(
+    code if (chr(code).isascii() and chr(code).isalnum()) or code >= 128 else 0x20 for code in range(256)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Legend: G known 4-grams. Bit i of an owner is licence i; further bits are explained and name none."""
+
+    licences: tuple[str, ...]
+    grams_G: np.ndarray  # u64, ascending  # noqa: N815 - shape suffix
+    owners_G: np.ndarray  # u32  # noqa: N815 - shape suffix
+
+
+@cache
+def known() -> _Known:
+    """The known word runs."""
+    with np.load(DATA, allow_pickle=False) as arrays:
+        names = arrays["licences"].tobytes().decode().split("\n")
+        return _Known(tuple(names), arrays["grams"], arrays["owners"])
+
+
+def plain_words(normalised: str) -> bytes:
+    """The words of normalised text with one space between each two, UTF-8."""
+    return b" ".join(normalised.lower().encode("utf-8", "replace").translate(_SEPARATORS).split())
+
+
+class Explained:
+    """Explanation of a text's words.
+
+    Legend: W words, R = max(W - 3, 0) runs of four words.
+
+    Args:
+        words: what `plain_words` gives.
+    """
+
+    def __init__(self, words: bytes) -> None:
+        self.words = words
+        self.hashes = word_hashes(words)
+        runs = ngram_hashes(self.hashes, WORDS_IN_A_GRAM)
+        library = known()
+        places = np.minimum(np.searchsorted(library.grams_G, runs), len(library.grams_G) - 1)
+        self._owners_R = np.where(library.grams_G[places] == runs, library.owners_G[places], np.uint32(0))
+        is_known = self._owners_R != 0
+        # Whether words i and i + 1 stand in one known run.
+        pairs = np.zeros(len(self.hashes) + WORDS_IN_A_GRAM, bool)
+        for k in range(WORDS_IN_A_GRAM - 1):
+            pairs[k : k + len(is_known)] |= is_known
+        self._gaps_W = np.concatenate(([0], np.cumsum(~pairs)))
+        self._ends_W = np.flatnonzero(np.frombuffer(words + b" ", np.uint8) == 0x20)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def word_at(self, place: int) -> int:
+        """Number of the word that holds byte `place` of the words, or stands before it."""
+        return int(np.searchsorted(self._ends_W, place))
+
+    def text(self, first: int, last: int) -> bytes:
+        """Words `first` to `last`, counted both; those that are there."""
+        first = max(0, first)
+        if first > last or first >= len(self._ends_W):
+            return b""
+        start = int(self._ends_W[first - 1]) + 1 if first else 0
+        return self.words[start : int(self._ends_W[min(last, len(self._ends_W) - 1)])]
+
+    def explains(self, first: int, last: int) -> bool:
+        """Whether each two neighbours of words `first` to `last` (counted both) stand in one known run."""
+        first, last = max(0, first), min(last, len(self.hashes) - 1)
+        return bool(self._gaps_W[max(last, first + 1)] == self._gaps_W[first])
+
+    def stretches(self, least: int) -> list[tuple[int, int]]:
+        """(first, last) of the words that are explained `least` or more in a row."""
+        is_gap = np.diff(self._gaps_W) != 0
+        edges = np.flatnonzero(np.diff(np.concatenate(([True], is_gap, [True]))))
+        return [(first, last) for first, last in edges.reshape(-1, 2).tolist() if last - first + 1 >= least]
+
+    def owners(self, first: int, last: int) -> list[tuple[str, float]]:
+        """Licences of the known stretch around words `first` to `last`, each with its share of the runs, largest first."""
+        known_R = self._owners_R != 0  # noqa: N806
+        low, high = max(0, first - WORDS_IN_A_GRAM + 1), min(len(known_R), last + 1)
+        while low and known_R[low - 1]:
+            low -= 1
+        while high < len(known_R) and known_R[high]:
+            high += 1
+        runs = self._owners_R[low:high][known_R[low:high]]
+        if not len(runs):
+            return []
+        shares = [
+            (name, float(np.count_nonzero(runs >> np.uint32(i) & np.uint32(1))) / len(runs))
+            for i, name in enumerate(known().licences)
+        ]
+        return sorted(shares, key=lambda item: -item[1])

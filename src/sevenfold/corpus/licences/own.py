@@ -1,0 +1,266 @@
+"""What a file says about its own licence: fields, notices, texts, how they belong together, and what none of them explains.
+
+Fast where there is nothing: a file without one of a few words is not looked at twice. Elsewhere only the surroundings of those
+words are read. All that a file states holds at once (AND), but for choices that stand there as choices. Words about rights that no
+known licence explains make the licence of the file unknown, whatever else it states.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sevenfold.corpus.licences.explained import Explained, plain_words
+from sevenfold.corpus.licences.notices import find_notice_spans, normalise, said_better
+from sevenfold.corpus.licences.policy import is_valid, symbols
+from sevenfold.corpus.licences.rules import RuleMatch, find_rules
+from sevenfold.corpus.licences.speech import DENIALS, HARD, NEAR, REFERENCES, SOFT, Spans, find_phrases
+from sevenfold.corpus.licences.tags import TAG_WORDS, UNRECOGNISED, take_tags
+from sevenfold.corpus.licences.texts import find_texts
+from sevenfold.corpus.native import Needles
+
+HINTS = Needles((
+    b"licen", b"gpl", b"redistribut", b"permission", b"spdx", b"proprietary", b"confidential", b"rights", b"freely",
+    b"commercial", b"distribut", b"agreement", b"lizenz", b"public domain", b"copyleft", b"creative", b"cc-by", b"cc by", b"gnu",
+    b"copying", b"reproduc", b"freeware", b"shareware", b"trade secret", b"unauthori", b"property of", b"prohibit", b"copyright",
+    b"tous droits", b"alle rechte", b"los derechos", b"i diritti", b"os direitos", b"purposes", b"mozilla.org", b"opensource.org",
+    b"go.microsoft", b"terms of use", b"not evil", b"\xe3\x83\xa9\xe3\x82\xa4\xe3\x82\xbb\xe3\x83\xb3\xe3\x82\xb9",
+    b"\xe8\x91\x97\xe4\xbd\x9c\xe6\xa8\xa9", b"\xe8\xae\xb8\xe5\x8f\xaf", b"\xe7\x89\x88\xe6\x9d\x83", b"\xe7\x89\x88\xe6\xac\x8a",
+    b"\xe8\xa8\xb1\xe5\x8f\xaf", b"\xd0\xbb\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd", b"\xd0\x9b\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
+))  # fmt: skip
+_REACH = 400  # bytes around a hint
+_SOME_PERMISSIVE = "LicenseRef-scancode-other-permissive"  # of a rule that is a piece of many texts
+_SHORT = 120  # bytes of a file that is read without a hint: it may be an address of a licence, and no more
+# Without one of these no licence is written out.
+_TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
+_CONTEXT = 60  # bytes before a name in which it is granted
+_STRETCH = 12  # words in a row that are explained are a licence
+_NEAR = 40  # words between a licence and what belongs to it
+
+_GRANT = re.compile(
+    rb"licen[sc]e|licen[sc]ing|released|distribut\w+|terms|subject to|available|covered by|governed by|provided|published|copying"
+    rb"|under"
+)
+_GRANTS = re.compile(rb"\b(?:under|licen[sc]ed|distributed|released|terms)\b")
+_ADDRESS = re.compile(rb"\b(?:https?|www|org|com)\b")
+_OTHER_FILE = re.compile(
+    r"see (?:the )?(?:file )?(?:licen[sc]e|copying)[.-](?!txt|md|rst|html?\b|mit|apache|bsd|isc|in\b|adoc|org)[a-z0-9][\w.-]*"
+    r"|see (?:the )?(?:file )?(?!(?:readme|authors|notice|contributors"
+    r"|licen[sc]es?|copying|copyright|main|setup|__init__|index|top)\b)"
+    r"[\w/-]+\.\w{1,4} for (?:\w+ ){0,3}(?:licen[sc]\w+|copyright)"
+)
+# Words that introduce a licence which stands right behind them.
+_FORBIDS = re.compile(rb"may|must|shall")
+_INTRODUCES = re.compile(rb"dual|either|following|^(?:can|may|be) redistribute|under")
+_CHOICE_BEFORE = re.compile(
+    rb"dual[- ]?licen[sc]\w*|(?:either|any one|one) of|choice of|choose|(?:under|with|by|of) either|triple licen[sc]ed"
+    rb"|tri licen[sc]e\w*"
+    rb"|any of the following|either (?:the|an?) "
+)
+_CHOICE_BETWEEN = re.compile(
+    rb"(?<!\w)or(?! (?:later|any later|newer|at your option|greater|higher|modify|modified|implied|redistribut\w*"
+    rb"|fitness)\b)(?! \w+ any later)"
+)
+_ALTERNATIVELY = re.compile(
+    rb"alternatively (?:this|the|you|it|your|at|provided|permission|software|licen|under|as|if|a |distrib)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """A licence that words `first` to `last` state. `is_name`: in a few words and not as a text."""
+
+    first: int
+    last: int
+    expression: str
+    is_name: bool
+
+
+def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
+    """SPDX expressions that a file's own bytes state, and how: ("", no evidence) when it states none.
+
+    Returns:
+        Expressions that all hold (a file that offers a choice gives one `OR` expression), and the evidence. One of them is
+        `LicenseRef-unrecognised` when the file speaks of rights in words that no known licence explains.
+    """
+    windows = HINTS.windows(data, _REACH) if len(data) > _SHORT else [(0, len(data))]
+    if not windows:
+        return (), ""
+    text = "\n\n".join(data[start:end].decode("utf-8", "replace") for start, end in windows)
+    lowered = text.lower()
+    tags: list[str] = []
+    if any(word in lowered for word in TAG_WORDS):
+        tags, text = take_tags(text)
+    plain = normalise(text)
+    explained = Explained(plain_words(plain))
+    rules = [rule for rule in find_rules(explained.hashes) if _counts(rule, explained)]
+    statements = [
+        _Statement(r.first, r.last, r.expression, r.last - r.first < 40) for r in rules if r.expression
+    ]
+    covered = Spans([(rule.first, rule.last) for rule in rules])
+    statements += _noticed(plain, covered)
+    texts = (
+        find_texts(plain)
+        if any(word in plain for word in _TEXT_WORDS)
+        and not any(r.kind == "text" and r.last - r.first > 60 for r in rules)
+        else ()
+    )
+    notices = _without_repeats([*_composed(statements, explained), *texts], tags)
+    said = list(dict.fromkeys([*tags, *notices]))
+    strange = _unexplained(explained, rules, statements, bool(said)) or ("" if said else _elsewhere(plain))
+    evidence = [
+        how for how, what in (("SPDX tag in the file", tags), ("notice in the file", notices)) if what
+    ]
+    if strange:
+        said.append(UNRECOGNISED)
+        evidence.append(f"no known licence explains {strange!r} in the file")
+    return tuple(dict.fromkeys(said)), ", ".join(evidence)
+
+
+def _counts(rule: RuleMatch, explained: Explained) -> bool:
+    """Whether a rule that was found speaks of this file: a name needs a grant, an address, or a file that says little else."""
+    n_words = rule.last - rule.first + 1
+    before = explained.text(rule.first - 12, rule.first - 1)[-_CONTEXT:]
+    if n_words <= 12 and before and DENIALS.search(before + b" "):
+        return False
+    if rule.expression == _SOME_PERMISSIVE and explained.explains(rule.first, rule.last):
+        return False
+    if rule.kind != "reference" or not rule.expression:
+        return True
+    words = explained.text(rule.first, rule.last)
+    return (
+        bool(_GRANT.search(before) or _GRANTS.search(words) or _ADDRESS.search(words))
+        or rule.first < 2
+        or 2 * n_words > len(explained)
+    )
+
+
+def _noticed(plain: str, covered: Spans) -> list[_Statement]:
+    """What our own table of notices finds outside the words that are known rules."""
+    spans = find_notice_spans(plain)
+    if not spans:
+        return []
+    # Words in front of a place: the pieces are cut where the words are.
+    found = []
+    for start, end, spdx, is_name in spans:
+        first = len(plain_words(plain[:start]).split())
+        last = max(first, len(plain_words(plain[:end]).split()) - 1)
+        if not covered.hold(first, last):
+            found.append(_Statement(first, last, spdx, is_name))
+    return found
+
+
+def _composed(statements: list[_Statement], explained: Explained) -> list[str]:
+    """Expressions of statements: those that stand there as a choice are one, the others hold together."""
+    ordered = sorted(statements, key=lambda s: (s.first, -s.last))
+    groups: list[list[_Statement]] = []
+    for statement in ordered:
+        if groups and _is_choice(groups[-1], statement, explained):
+            groups[-1].append(statement)
+        else:
+            groups.append([statement])
+    return [_choice(list(dict.fromkeys(s.expression for s in group))) for group in groups]
+
+
+def _choice(expressions: list[str]) -> str:
+    """One of several licences; one that nobody can tell need not be taken where there is another."""
+    known = [e for e in expressions if is_valid(e)] or expressions
+    return " OR ".join(_in_brackets(e) for e in known) if len(known) > 1 else known[0]
+
+
+def _in_brackets(expression: str) -> str:
+    return f"({expression})" if " AND " in expression else expression
+
+
+def _is_choice(group: list[_Statement], after: _Statement, explained: Explained) -> bool:
+    before = group[-1]
+    if after.expression in {s.expression for s in group} or after.first <= before.last:
+        return after.first <= before.last + 30 and after.expression == before.expression
+    n_between = after.first - before.last - 1
+    between = explained.text(before.last + 1, after.first - 1) if n_between else b""
+    reading = explained.text(before.last + 1, max(after.first, min(after.first + 3, after.last)))
+    alternative = _ALTERNATIVELY.search(reading)
+    if alternative and reading.count(b" ", alternative.start()) <= 30:
+        return True
+    if n_between > 25:
+        return False
+    if before.is_name and n_between <= 12 and _CHOICE_BETWEEN.search(between):
+        return not re.search(rb"(?<!\w)and(?!\w)(?! or)", between)
+    if between in (b"or", b"or alternatively"):
+        return True
+    offered = explained.text(group[0].first - 25, group[0].first + 3)
+    return bool(_CHOICE_BEFORE.search(offered)) and not re.search(rb"\bboth\b", offered)
+
+
+def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
+    """Expressions without those that another tells better, and without an alternative that is named again behind the choice."""
+    kept: list[str] = []
+    choices = [symbols(tag) for tag in tags if " OR " in tag]
+    for expression in dict.fromkeys(found):
+        names = symbols(expression)
+        if said_better(expression, [*found, *tags]):
+            continue
+        if " OR " in expression:
+            choices.append(names)
+        elif names and any(names <= choice for choice in choices):
+            continue
+        kept.append(expression)
+    return kept
+
+
+def _unexplained(
+    explained: Explained, rules: list[RuleMatch], statements: list[_Statement], is_stated: bool
+) -> str:
+    """The first words about rights that nothing explains; "" when there are none."""
+    opens = Spans([(s.first, s.first) for s in statements])
+    names_gpl = any("GPL" in s.expression for s in statements)
+    known = Spans([(s.first, s.last + 2) for s in statements] + [(r.first, r.last) for r in rules])
+
+    def is_explained(place: int) -> bool:
+        word = explained.word_at(place)
+        return known.hold(word, word) or explained.explains(word - 1, word + 4)
+
+    phrases = find_phrases(explained.words, is_explained)
+    if not phrases:
+        return ""
+    references = Spans([
+        (explained.word_at(m.start()), explained.word_at(m.end() - 1)) for m in REFERENCES.finditer(explained.words)
+    ])  # fmt: skip
+    # A file that names its licence, or the file where it is, says enough of whose rights are reserved.
+    is_stated = is_stated or bool(references)
+    left = []
+    for phrase in phrases:
+        first, last = explained.word_at(phrase.start), explained.word_at(phrase.end - 1)
+        if known.hold(first, last) or references.hold(first, first) or references.hold(last, last):
+            continue
+        text = explained.text(first, last)
+        # What a licence forbids is told by what stands around it, too.
+        around = 2 if phrase.level == NEAR and _FORBIDS.match(text) else 0
+        if explained.explains(first - around, last) and explained.explains(last, last + 1 + around):
+            continue
+        if b"endorse" in explained.text(first - 9, first) or (b"gpl" in text and names_gpl):
+            continue
+        if (
+            phrase.level == HARD
+            and _INTRODUCES.search(text)
+            and opens.are_near(last, last, 40 if b"following" in text else 6)
+        ):
+            continue
+        if DENIALS.search(explained.text(first - 8, first - 1) + b" ") and phrase.level != NEAR:
+            continue
+        left.append((first, last, phrase.level))
+    within = Spans([*((s.first, s.last) for s in statements), *explained.stretches(_STRETCH)])
+    speaking = Spans([(first, last) for first, last, level in left if level != NEAR])
+    for first, last, level in left:
+        near = level == NEAR and (
+            within.are_near(first, last, _NEAR) or speaking.are_near(first, last, _NEAR)
+        )
+        if level == HARD or (level == SOFT and not is_stated) or (level == NEAR and near):
+            return explained.text(first, last).decode("utf-8", "replace")
+    return ""
+
+
+def _elsewhere(plain: str) -> str:
+    """The first words that send the reader to a licence that is not the package's: a file of another name; "" without any."""
+    match = _OTHER_FILE.search(plain) if "see " in plain else None
+    return match[0] if match else ""

@@ -1,0 +1,92 @@
+"""Licence notices, tags and texts that are known word for word.
+
+`rules.npz` holds the licence rules of scancode-toolkit (CC-BY-4.0) as hashes of their words, made by
+`scripts/licence_rules.py` from one commit, which the file names. A rule is found where all of its words stand one behind the other.
+Of rules that overlap, the one that is longer counts, so "MIT or GPL" is a choice and not the GPL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from sevenfold.corpus.text.ngrams import RunHashes, ngram_hashes
+
+DATA = Path(__file__).with_name("rules.npz")
+KINDS = ("text", "notice", "tag", "reference", "false")
+HEADS = (3, 4, 8)  # words of a rule that are looked up: as many as it has
+LEAST, MOST = 3, 20_000  # words of a rule
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMatch:
+    """A rule that stands at words `first` to `last` (counted both). `expression`: "" tells of no licence."""
+
+    first: int
+    last: int
+    expression: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Legend: N rules, ascending by `n_head` and `head`."""
+
+    head: np.ndarray  # u64[N]: hash of the first words
+    n_words: np.ndarray  # i64[N]
+    whole: np.ndarray  # u32[N]: the highest bits of the hash of all words
+    expression: np.ndarray  # u16[N]
+    kind: np.ndarray  # u8[N]
+    ranges: tuple[tuple[int, int, int], ...]  # (words of the head, first rule, rule behind)
+    expressions: tuple[str, ...]
+
+
+@cache
+def _rules() -> _Rules:
+    with np.load(DATA, allow_pickle=False) as arrays:
+        starts = np.searchsorted(arrays["n_head"], HEADS).tolist()
+        return _Rules(
+            arrays["head"], arrays["n_words"].astype(np.int64), arrays["whole"], arrays["expression"], arrays["kind"],
+            tuple(zip(HEADS, starts, [*starts[1:], len(arrays["head"])], strict=True)),
+            tuple(arrays["expressions"].tobytes().decode().split("\n")),
+        )  # fmt: skip
+
+
+def find_rules(words: np.ndarray) -> list[RuleMatch]:
+    """Rules in a text, none within another, in order. `words`: u64[W], hashes of its words."""
+    table, whole = _rules(), RunHashes(words)
+    found: list[tuple[int, int, int]] = []  # (first word, word behind, rule)
+    for n, low, high in table.ranges:
+        runs = ngram_hashes(words, n)
+        if not len(runs):
+            continue
+        heads = table.head[low:high]
+        places = np.searchsorted(heads, runs)
+        is_head = heads[np.minimum(places, len(heads) - 1)] == runs
+        for first in np.flatnonzero(is_head).tolist():
+            start = int(places[first])
+            # Rules that begin alike stand one behind the other.
+            stop = start + int(np.searchsorted(heads[start:], runs[first], "right"))
+            ends = first + table.n_words[low + start : low + stop]
+            held = ends <= len(words)
+            if held.any():
+                rules = np.flatnonzero(held) + low + start
+                same = whole.hashes(first, ends[held]) >> np.uint64(32) == table.whole[rules]
+                found += [(first, first + int(table.n_words[rule]), rule) for rule in rules[same].tolist()]
+    return [
+        RuleMatch(first, end - 1, table.expressions[table.expression[rule]], KINDS[table.kind[rule]])
+        for first, end, rule in _outermost(found)
+    ]
+
+
+def _outermost(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    kept: list[tuple[int, int, int]] = []
+    behind = -1
+    for match in sorted(found, key=lambda m: (m[0], -m[1])):
+        if match[1] > behind:
+            kept.append(match)
+            behind = match[1]
+    return kept

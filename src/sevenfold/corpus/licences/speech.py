@@ -1,0 +1,120 @@
+"""Words in which people speak of rights: what they say must be explained by a licence that is known.
+
+A text that grants, forbids or reserves something in words of no known licence is under unknown terms. The words are a table,
+`phrases.toml`. Each phrase holds a literal, and only around the literals of a text are its patterns tried.
+
+    HARD   must be explained: "for non-commercial use only", "licensed under", "may not be redistributed"
+    SOFT   says little by itself, and is explained by any licence that the file names: "all rights reserved"
+    NEAR   means something only within a licence or beside one: "shall be used", "following conditions"
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevenfold.corpus.native import Needles
+
+TABLE = Path(__file__).with_name("phrases.toml")
+_LEVELS = HARD, SOFT, NEAR = "hard", "soft", "near"
+_REACH = 160  # bytes on both sides of a literal in which its phrase is looked for
+_A_SET = 60  # literals that are looked for in one pass
+
+_PHRASES = tomllib.loads(TABLE.read_text())
+# Words that send the reader to the package's own licence file, and so add nothing.
+REFERENCES = re.compile("|".join(_PHRASES["references"]["patterns"]).encode())
+# "It is not under the GPL", "unlike the GPL", "GPL-compatible": nobody is bound by that.
+DENIALS = re.compile(
+    rb"(?:\bnot|never|unlike|without|n t|rather than|instead of|neither|nor|no|compatible with|compatibility with"
+    rb"|incompatible with|previously|formerly|used to be|was once) (?:[a-z]+ ){0,5}$"
+)
+
+_LITERALS = tuple(
+    dict.fromkeys(literal.encode() for phrase in _PHRASES["phrase"] for literal in phrase["literals"])
+)
+_SETS = tuple(Needles(_LITERALS[i : i + _A_SET]) for i in range(0, len(_LITERALS), _A_SET))
+
+
+def _patterns() -> dict[bytes, tuple[tuple[str, re.Pattern[bytes]], ...]]:
+    found: dict[bytes, list[tuple[str, re.Pattern[bytes]]]] = {literal: [] for literal in _LITERALS}
+    for phrase in _PHRASES["phrase"]:
+        pattern = re.compile("|".join(phrase["patterns"]).encode())
+        for literal in phrase["literals"]:
+            found[literal.encode()].append((phrase["level"], pattern))
+    return {literal: tuple(patterns) for literal, patterns in found.items()}
+
+
+_PATTERNS = _patterns()
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Bytes `start` to `end` of a text's words, and the level of what they say."""
+
+    start: int
+    end: int
+    level: str
+
+
+def _places(words: bytes) -> Iterator[tuple[int, bytes]]:
+    """(place, literal) of every literal in a text."""
+    for number, needles in enumerate(_SETS):
+        bits = needles.bits(words)
+        while bits:
+            literal = _LITERALS[_A_SET * number + (bits & -bits).bit_length() - 1]
+            bits &= bits - 1
+            place = words.find(literal)
+            while place >= 0:
+                yield place, literal
+                place = words.find(literal, place + len(literal))
+
+
+def find_phrases(words: bytes, is_explained: Callable[[int], bool]) -> list[Phrase]:
+    """What a text says about rights, in the order of the places.
+
+    Args:
+        words: lower case, one space between each two.
+        is_explained: whether what stands around a place is explained already, and need not be read.
+    """
+    found: dict[tuple[int, int], str] = {}
+    for place, literal in _places(words):
+        if is_explained(place):
+            continue
+        low, high = max(0, place - _REACH), place + len(literal) + _REACH
+        low = words.rfind(b" ", 0, low) + 1
+        for level, pattern in _PATTERNS[literal]:
+            for match in pattern.finditer(words, low, high):
+                if match.start() <= place + len(literal) and place <= match.end():
+                    found[match.span()] = min(level, found.get(match.span(), level), key=_LEVELS.index)
+    return [Phrase(start, end, level) for (start, end), level in sorted(found.items())]
+
+
+class Spans:
+    """Stretches of words, counted from the first to the last one.
+
+    Args:
+        spans: (first, last) of each, in any order.
+    """
+
+    def __init__(self, spans: list[tuple[int, int]]) -> None:
+        self._spans = sorted(spans)
+        self._firsts = [first for first, _ in self._spans]
+        self._lasts = sorted(last for _, last in self._spans)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def hold(self, first: int, last: int) -> bool:
+        """Whether one of them holds words `first` to `last`."""
+        behind = bisect_right(self._firsts, first)
+        return any(end >= last for _, end in self._spans[:behind])
+
+    def are_near(self, first: int, last: int, reach: int) -> bool:
+        """Whether one of them lies within `reach` words of words `first` to `last`."""
+        n_begun = bisect_right(self._firsts, last + reach)
+        n_over = bisect_left(self._lasts, first - reach)
+        return n_begun > n_over

@@ -1,0 +1,188 @@
+"""Licences that a file states in a field: SPDX tags, `@license`, `__license__`, `MODULE_LICENSE`, `"license": "..."`.
+
+A field is taken out of the text when it is read, so that nothing in it is read again as a notice.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sevenfold.corpus.licences.metadata import spelled
+from sevenfold.corpus.licences.policy import is_valid
+
+UNRECOGNISED = (
+    "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
+)
+TAG_WORDS = ("pdx", "license", "licence", "lizenz", "licencia", "licenza")
+
+# Python names it SPDX-License-Identifier everywhere; some write it with blanks, or as Britons spell it.
+_SPDX = re.compile(r"SPDX[-_ ]Licen[sc]e[-_ ]Identi?fi?er[ \t]*[:=][ \t]*", re.IGNORECASE)
+_LINE = re.compile(r"[^\r\n]*")
+_END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|%>|\?>|\]\]|\\n|\\r|[\"'`,;\\|}<>].*)?\s*$")
+_PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem|sb)\s+)?", re.IGNORECASE)
+_TOKEN = re.compile(r"\s*(\(|\)|[A-Za-z0-9][\w.+-]*(?::[\w.+-]+)?)")
+_JOINS = re.compile(r"\s*(?:and|or|with|/|,|\+|&|\|)\s*[\w(]", re.IGNORECASE)
+_CODE_AFTER = re.compile(r"\s*[\"'`]?\s*(?:[+{%$<&*(]|\.\.\.|$|\\|\[|\]|\)|[\"'`])")
+
+# A field's pattern, and a literal without which it is not tried.
+_QUOTED = r"(?P<quote>[\"'])(?P<value>[^\"'\r\n]{1,120})(?P=quote)"
+_MODULE = re.compile(r"\bMODULE_LICENSE\s*\(\s*" + _QUOTED, re.IGNORECASE)
+_DUNDER = re.compile(r"__licen[sc]e__\s*(?::\s*\w+\s*)?=\s*[uUrRbB]{0,2}" + _QUOTED)
+_DOC = re.compile(r"[@\\]licen[sc]e[ \t:]+(?P<value>[^\r\n*\"'{}]{2,120})", re.IGNORECASE)
+_COPYRIGHT = re.compile(
+    r"[@\\]copyright[ \t:]+(?P<value>(?:gnu |[al]?gpl)[^\r\n*\"'{}]{0,120})", re.IGNORECASE
+)
+_KEY = re.compile(
+    r"(?<![\w-])(?:[\"'])?licen[sc]es?(?:[\"'])?\s*(?:=>|[:=])\s*\[?\s*" + _QUOTED, re.IGNORECASE
+)
+_LABEL = re.compile(
+    r"^[^\w\r\n]{0,12}(?:licen[sc]es?|licen[sc]ing|lizenz|licencia|licenza|licen[sc]e type|copying policy)\**[ \t]*[:=]"
+    r"[ \t]*\**(?P<value>[^\r\n\"'{}()\[\]=;]{2,100})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ELEMENT = re.compile(
+    r"<licen[sc]e(?: [^>]*)?>\s*(?:<name>)?\s*(?P<value>[^<>\r\n]{2,100}?)\s*</", re.IGNORECASE
+)
+# Each with the literals of which one stands in every match, in lower case.
+_FIELDS = (
+    (_MODULE, ("module_license",)),
+    (_DUNDER, ("__licen",)),
+    (_DOC, ("@licen", "\\licen")),
+    (_COPYRIGHT, ("@copyright", "\\copyright")),
+    (_KEY, ("licen",)),
+    (_LABEL, ("licen", "lizenz", "copying policy")),
+    (_ELEMENT, ("<licen",)),
+)
+_OWN = (_MODULE, _DUNDER, _DOC, _COPYRIGHT)  # speak of the file for sure
+_KERNEL = {
+    "gpl": "GPL-1.0-or-later",
+    "gpl v2": "GPL-2.0-only",
+    "gpl and additional rights": "GPL-1.0-or-later",
+    "dual bsd/gpl": "BSD-3-Clause OR GPL-1.0-or-later",
+    "dual mit/gpl": "MIT OR GPL-1.0-or-later",
+    "dual mpl/gpl": "MPL-1.1 OR GPL-1.0-or-later",
+    "dual apache/gpl": "Apache-2.0 OR GPL-1.0-or-later",
+    "proprietary": "LicenseRef-restricted",
+    "bsd": "BSD-3-Clause",
+}
+# As people shorten them; what is said in the file itself is taken as it is meant there.
+_SHORT = {
+    "bsd": "BSD-3-Clause", "bsd-style": "BSD-3-Clause", "bsd3": "BSD-3-Clause", "bsd2": "BSD-2-Clause", "apache": "Apache-2.0",
+    "apache2": "Apache-2.0", "apache 2": "Apache-2.0", "apache v2": "Apache-2.0", "apache-2": "Apache-2.0", "asl 2.0": "Apache-2.0",
+    "apache2.0": "Apache-2.0", "python": "PSF-2.0", "mit/x11": "MIT", "mit-style": "MIT", "boost": "BSL-1.0", "zlib/libpng": "Zlib",
+    "apache license, version 2.0": "Apache-2.0", "apache license version 2.0": "Apache-2.0", "apache license 2.0": "Apache-2.0",
+    "expat": "MIT", "mit license (mit)": "MIT", "bsd license": "BSD-3-Clause", "mit/expat": "MIT",
+}  # fmt: skip
+_ELSEWHERE = re.compile(
+    r"^(?:see\b|read\b|refer\b|file\b|https?://|www\.|\.{0,2}/|licen[sc]e(?:\.\w+)?$|copying|none$|unknown$|n/a$|\W*$)",
+    re.IGNORECASE,
+)
+# What is no name of a licence: code, a sentence.
+_NAME = re.compile(
+    r"licen[sc]|\b[al]?gpl|public|proprietar|commercial|copyright|rights|freeware|shareware|domain|\bcc\b|\bcc-"
+    r"|\b(?:mpl|epl|osl|afl|cddl|eupl|cpl|ipl|lppl"
+    r"|artistic|sspl|busl|bsl|qpl|ofl|cecill|ms-[rp]l|ruby|perl|wtfpl|nasa|elastic|custom|other|open source|internal)\b",
+    re.IGNORECASE,
+)
+
+
+def take_tags(text: str) -> tuple[list[str], str]:
+    """SPDX expressions of the fields in a text, and the text without them.
+
+    A field that names a licence that nobody knows gives `LicenseRef-unrecognised`.
+    """
+    found: list[str] = []
+    cuts: list[tuple[int, int]] = []
+    for match in _SPDX.finditer(text):
+        line = _LINE.match(text, match.end())
+        rest = line[0] if line else ""
+        start = text.rfind("\n", 0, match.start()) + 1
+        expression, used = _spdx(rest, is_alone=bool(_PLAIN_BEFORE.fullmatch(text[start : match.start()])))
+        if expression:
+            found.append(expression)
+            cuts.append((match.start(), match.end() + used))
+    lowered = text.lower()
+    for pattern, literals in _FIELDS:
+        if not any(literal in lowered for literal in literals):
+            continue
+        for match in pattern.finditer(text):
+            if any(a < match.end() and match.start() < b for a, b in cuts):
+                continue
+            expression = _field(match["value"], pattern)
+            if expression:
+                found.append(expression)
+                cuts.append((match.start(), match.end("value")))
+    for start, end in sorted(cuts, reverse=True):
+        text = f"{text[:start]} . {text[end:]}"
+    return list(dict.fromkeys(found)), text
+
+
+def _spdx(rest: str, *, is_alone: bool) -> tuple[str, int]:
+    """The expression behind an SPDX tag ("" when what stands there is code), and how many characters it took."""
+    whole = _END.sub("", rest).strip()
+    if is_valid(whole):
+        return whole, len(rest)
+    tokens, place = [], 0
+    while len(tokens) < 40 and (token := _TOKEN.match(rest, place)):
+        tokens.append((token[1], token.end()))
+        place = token.end()
+    for n in range(len(tokens), 0, -1):
+        expression, used = " ".join(token for token, _ in tokens[:n]), tokens[n - 1][1]
+        if is_valid(expression):
+            is_cut = _JOINS.match(rest, used) or (
+                is_alone and not _END.fullmatch(rest, used) and re.match(r"\s*\w", rest[used:])
+            )
+            return (UNRECOGNISED if is_cut else expression), (len(rest) if is_cut else used)
+    if not whole or (_CODE_AFTER.match(rest) and not is_alone):
+        return "", 0
+    if is_alone or (
+        tokens
+        and re.match(r"[A-Z]|[a-z]+[\d.-]", tokens[0][0])
+        and not re.match(r"(?:tag|line|header|field|comment)s?\b", whole, re.I)
+    ):
+        return UNRECOGNISED, len(rest)
+    return "", 0
+
+
+def _field(value: str, pattern: re.Pattern[str]) -> str:
+    value = re.sub(r"\s+", " ", value).strip(" \t.,;:*-#/\\")
+    lowered = value.lower()
+    if lowered in _KERNEL and (pattern is _MODULE or lowered.startswith("dual")):
+        return _KERNEL[lowered]
+    if _ELSEWHERE.match(value):
+        return ""
+    name = re.sub(
+        r"^(?:the|a|an) |\s+(?:licen[sc]e|style)$|\s*\(?(?:https?:|see |www\.).*$",
+        "",
+        value,
+        flags=re.IGNORECASE,
+    ).strip(" ,.;:()<")
+    for candidate in (value, name, value.replace("/", " OR "), re.sub(r"\s*\+$", "+", name)):
+        if meant := (_plus(candidate) or spelled(candidate)):
+            return meant
+    if name.lower() in _SHORT:
+        return _SHORT[name.lower()]
+    is_name = bool(_NAME.search(value)) and len(value.split()) <= 8
+    if pattern in _OWN and len(value.split()) <= 6 and re.search(r"[A-Za-z]{3}", value):
+        return UNRECOGNISED
+    return (
+        UNRECOGNISED
+        if is_name
+        and re.match(r"[A-Z0-9]|[al]?gpl|cc", value)
+        and not re.search(r"[_(){}=<>]|[a-z]\.[a-z]", value)
+        else ""
+    )
+
+
+def _plus(value: str) -> str:
+    """GPL-2.0+ and the like, which the SPDX list has as -or-later."""
+    match = re.fullmatch(
+        r"(?:GNU )?([AL]?GPL)[- ]?v?(\d)(?:\.(\d))?(\+| or later|-or-later| only|-only)?",
+        value,
+        re.IGNORECASE,
+    )
+    if not match:
+        return ""
+    later = match[4] and ("+" in match[4] or "later" in match[4].lower())
+    expression = f"{match[1].upper()}-{match[2]}.{match[3] or 0}{'-or-later' if later else '-only'}"
+    return expression if is_valid(expression) else f"{match[1].upper()}-{match[2]}.{match[3] or 0}"
