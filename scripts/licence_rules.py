@@ -34,7 +34,14 @@ LICENCES = (
 )  # fmt: skip
 # A dedication to the public domain, a disclaimer: explained, and no licence by themselves.
 OTHER = len(LICENCES)
-SILENT = ("warranty-disclaimer", "public-domain", "public-domain-disclaimer", "generic-cla", "no-license")
+SILENT = (
+    "warranty-disclaimer",
+    "public-domain",
+    "cc-pd",
+    "public-domain-disclaimer",
+    "generic-cla",
+    "no-license",
+)
 # A grant of patents that a licence's notice mentions: it gives more, and binds nobody who asks for no more.
 MORE_RIGHTS = " AND google-patent-license-webm"
 # Some licence of that kind, and nobody can tell which.

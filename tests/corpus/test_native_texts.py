@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from corpus_runs import with_and_without_library
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.corpus import native
-from sevenfold.corpus.licences import notices, texts
+from sevenfold.corpus.licences import notices, own, speech, tags, texts
 from sevenfold.corpus.steps import language, secrets
 from sevenfold.runs.job import Job
 
@@ -102,7 +102,7 @@ def test_hints_are_found_across_blocks_and_only_where_they_are(n: int) -> None:
 )
 @settings(max_examples=300, deadline=None)
 def test_needles_are_found_as_by_python(pieces: list[str], reach: int) -> None:
-    text, needles = "".join(pieces).encode(), notices._HINTS
+    text, needles = "".join(pieces).encode(), own.HINTS
     found = needles.bits(text), needles.windows(text, reach)
     with pytest.MonkeyPatch.context() as patch:
         without_library(patch)
@@ -145,8 +145,20 @@ def test_the_gnu_family_and_tags_have_their_words(data: Any) -> None:
     for pattern in (notices._GNU, notices._GNU_TITLE):
         text = data.draw(st.from_regex(pattern))
         assert any(word.decode() in text for word in notices._GNU_WORDS)
-    tag = data.draw(st.from_regex(notices._TAG))
-    assert notices._TAG_WORD in notices.normalise(tag)
+    tag = data.draw(st.from_regex(tags._SPDX))
+    assert any(word in tag.lower() for word in tags.TAG_WORDS)
+    pattern, literals = data.draw(st.sampled_from(tags._FIELDS))
+    field = data.draw(st.from_regex(pattern))
+    assert any(literal in field.lower() for literal in literals)
+
+
+@pytest.mark.parametrize("phrase", speech._PHRASES["phrase"], ids=lambda phrase: phrase["literals"][0])
+@given(st.data())
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_phrases_hold_their_literals(phrase: dict[str, Any], data: st.DataObject) -> None:
+    pattern = data.draw(st.sampled_from(phrase["patterns"])).encode()
+    text = data.draw(st.from_regex(re.compile(pattern)))
+    assert any(literal.encode() in text for literal in phrase["literals"])
 
 
 @needs_library

@@ -98,13 +98,13 @@ class Explained:
 
     def owners(self, first: int, last: int) -> list[tuple[str, float]]:
         """Licences of the known stretch around words `first` to `last`, each with its share of the runs, largest first."""
-        known_R = self._owners_R != 0  # noqa: N806
-        low, high = max(0, first - WORDS_IN_A_GRAM + 1), min(len(known_R), last + 1)
-        while low and known_R[low - 1]:
+        is_known = self._owners_R != 0
+        low, high = max(0, first - WORDS_IN_A_GRAM + 1), min(len(is_known), last + 1)
+        while low and is_known[low - 1]:
             low -= 1
-        while high < len(known_R) and known_R[high]:
+        while high < len(is_known) and is_known[high]:
             high += 1
-        runs = self._owners_R[low:high][known_R[low:high]]
+        runs = self._owners_R[low:high][is_known[low:high]]
         if not len(runs):
             return []
         shares = [

@@ -14,7 +14,7 @@ from sevenfold.corpus.licences.explained import Explained, plain_words
 from sevenfold.corpus.licences.notices import find_notice_spans, normalise, said_better
 from sevenfold.corpus.licences.policy import is_valid, symbols
 from sevenfold.corpus.licences.rules import RuleMatch, find_rules
-from sevenfold.corpus.licences.speech import DENIALS, HARD, NEAR, REFERENCES, SOFT, Spans, find_phrases
+from sevenfold.corpus.licences.speech import DENIALS, HARD, NEAR, REFERENCES, SOFT, STERN, Spans, find_phrases
 from sevenfold.corpus.licences.tags import TAG_WORDS, UNRECOGNISED, take_tags
 from sevenfold.corpus.licences.texts import find_texts
 from sevenfold.corpus.native import Needles
@@ -22,7 +22,8 @@ from sevenfold.corpus.native import Needles
 HINTS = Needles((
     b"licen", b"gpl", b"redistribut", b"permission", b"spdx", b"proprietary", b"confidential", b"rights", b"freely",
     b"commercial", b"distribut", b"agreement", b"lizenz", b"public domain", b"copyleft", b"creative", b"cc-by", b"cc by", b"gnu",
-    b"copying", b"reproduc", b"freeware", b"shareware", b"trade secret", b"unauthori", b"property of", b"prohibit", b"copyright",
+    b"copying", b"reproduc", b"freeware", b"shareware", b"trade secret", b"use only", b"academic",
+    b"unauthori", b"property of", b"prohibit", b"copyright",
     b"tous droits", b"alle rechte", b"los derechos", b"i diritti", b"os direitos", b"purposes", b"mozilla.org", b"opensource.org",
     b"go.microsoft", b"terms of use", b"not evil", b"\xe3\x83\xa9\xe3\x82\xa4\xe3\x82\xbb\xe3\x83\xb3\xe3\x82\xb9",
     b"\xe8\x91\x97\xe4\xbd\x9c\xe6\xa8\xa9", b"\xe8\xae\xb8\xe5\x8f\xaf", b"\xe7\x89\x88\xe6\x9d\x83", b"\xe7\x89\x88\xe6\xac\x8a",
@@ -35,13 +36,14 @@ _SHORT = 120  # bytes of a file that is read without a hint: it may be an addres
 _TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
 _CONTEXT = 60  # bytes before a name in which it is granted
 _STRETCH = 12  # words in a row that are explained are a licence
-_NEAR = 40  # words between a licence and what belongs to it
+_LONG, _MOST = 30, 0.9  # words in a row that name their licence, and the share of them that it must have
+_NEAR = 16  # words between a licence and what belongs to it
 
 _GRANT = re.compile(
     rb"licen[sc]e|licen[sc]ing|released|distribut\w+|terms|subject to|available|covered by|governed by|provided|published|copying"
     rb"|under"
 )
-_GRANTS = re.compile(rb"\b(?:under|licen[sc]ed|distributed|released|terms)\b")
+_GRANTS = re.compile(rb"\b(?:under|licen[sc]ed|distributed|released|terms|gpl|[al]gpl|public licen[sc]e)\b")
 _ADDRESS = re.compile(rb"\b(?:https?|www|org|com)\b")
 _OTHER_FILE = re.compile(
     r"see (?:the )?(?:file )?(?:licen[sc]e|copying)[.-](?!txt|md|rst|html?\b|mit|apache|bsd|isc|in\b|adoc|org)[a-z0-9][\w.-]*"
@@ -53,7 +55,8 @@ _OTHER_FILE = re.compile(
 _FORBIDS = re.compile(rb"may|must|shall")
 _INTRODUCES = re.compile(rb"dual|either|following|^(?:can|may|be) redistribute|under")
 _CHOICE_BEFORE = re.compile(
-    rb"dual[- ]?licen[sc]\w*|(?:either|any one|one) of|choice of|choose|(?:under|with|by|of) either|triple licen[sc]ed"
+    rb"dual[- ]?licen[sc]\w*|(?:either|any one|one) of|choice of (?:either|the|these|two|one|any|licen)"
+    rb"|(?:under|with|by|of) either|triple licen[sc]ed"
     rb"|tri licen[sc]e\w*"
     rb"|any of the following|either (?:the|an?) "
 )
@@ -106,6 +109,8 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
         else ()
     )
     notices = _without_repeats([*_composed(statements, explained), *texts], tags)
+    if not tags and not notices:
+        notices = _by_its_words(explained)
     said = list(dict.fromkeys([*tags, *notices]))
     strange = _unexplained(explained, rules, statements, bool(said)) or ("" if said else _elsewhere(plain))
     evidence = [
@@ -214,7 +219,7 @@ def _unexplained(
     """The first words about rights that nothing explains; "" when there are none."""
     opens = Spans([(s.first, s.first) for s in statements])
     names_gpl = any("GPL" in s.expression for s in statements)
-    known = Spans([(s.first, s.last + 2) for s in statements] + [(r.first, r.last) for r in rules])
+    known = Spans([(s.first, s.last) for s in statements] + [(r.first, r.last) for r in rules])
 
     def is_explained(place: int) -> bool:
         word = explained.word_at(place)
@@ -236,7 +241,13 @@ def _unexplained(
         text = explained.text(first, last)
         # What a licence forbids is told by what stands around it, too.
         around = 2 if phrase.level == NEAR and _FORBIDS.match(text) else 0
-        if explained.explains(first - around, last) and explained.explains(last, last + 1 + around):
+        if (
+            phrase.level != STERN
+            and explained.explains(first - around, last)
+            and explained.explains(last, last + 1 + around)
+        ):
+            continue
+        if _GRANTS.search(text) and DENIALS.search(explained.text(first - 8, first - 1) + b" "):
             continue
         if b"endorse" in explained.text(first - 9, first) or (b"gpl" in text and names_gpl):
             continue
@@ -246,8 +257,6 @@ def _unexplained(
             and opens.are_near(last, last, 40 if b"following" in text else 6)
         ):
             continue
-        if DENIALS.search(explained.text(first - 8, first - 1) + b" ") and phrase.level != NEAR:
-            continue
         left.append((first, last, phrase.level))
     within = Spans([*((s.first, s.last) for s in statements), *explained.stretches(_STRETCH)])
     speaking = Spans([(first, last) for first, last, level in left if level != NEAR])
@@ -255,9 +264,16 @@ def _unexplained(
         near = level == NEAR and (
             within.are_near(first, last, _NEAR) or speaking.are_near(first, last, _NEAR)
         )
-        if level == HARD or (level == SOFT and not is_stated) or (level == NEAR and near):
+        if level in (STERN, HARD) or (level == SOFT and not is_stated) or (level == NEAR and near):
             return explained.text(first, last).decode("utf-8", "replace")
     return ""
+
+
+def _by_its_words(explained: Explained) -> list[str]:
+    """The licence whose words stand in a file that states none otherwise, as in a copy that was changed a little."""
+    found = max(explained.stretches(_LONG), key=lambda span: (span[1] - span[0], -span[0]), default=None)
+    owners = explained.owners(*found) if found else []
+    return [owners[0][0]] if owners and owners[0][1] >= _MOST else []
 
 
 def _elsewhere(plain: str) -> str:

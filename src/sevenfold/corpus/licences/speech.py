@@ -3,7 +3,8 @@
 A text that grants, forbids or reserves something in words of no known licence is under unknown terms. The words are a table,
 `phrases.toml`. Each phrase holds a literal, and only around the literals of a text are its patterns tried.
 
-    HARD   must be explained: "for non-commercial use only", "licensed under", "may not be redistributed"
+    STERN  takes away what permissive licences give: "for non-commercial use only"; only a notice known as a whole explains it
+    HARD   must be explained: "licensed under", "may not be redistributed"
     SOFT   says little by itself, and is explained by any licence that the file names: "all rights reserved"
     NEAR   means something only within a licence or beside one: "shall be used", "following conditions"
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from sevenfold.corpus.native import Needles
 
 TABLE = Path(__file__).with_name("phrases.toml")
-_LEVELS = HARD, SOFT, NEAR = "hard", "soft", "near"
+_LEVELS = STERN, HARD, SOFT, NEAR = "stern", "hard", "soft", "near"
 _REACH = 160  # bytes on both sides of a literal in which its phrase is looked for
 _A_SET = 60  # literals that are looked for in one pass
 
@@ -78,15 +79,18 @@ def find_phrases(words: bytes, is_explained: Callable[[int], bool]) -> list[Phra
 
     Args:
         words: lower case, one space between each two.
-        is_explained: whether what stands around a place is explained already, and need not be read.
+        is_explained: whether what stands around a place is explained already, and need not be read for more than stern words.
     """
     found: dict[tuple[int, int], str] = {}
     for place, literal in _places(words):
+        patterns = _PATTERNS[literal]
         if is_explained(place):
-            continue
+            patterns = tuple(pattern for pattern in patterns if pattern[0] == STERN)
+            if not patterns:
+                continue
         low, high = max(0, place - _REACH), place + len(literal) + _REACH
         low = words.rfind(b" ", 0, low) + 1
-        for level, pattern in _PATTERNS[literal]:
+        for level, pattern in patterns:
             for match in pattern.finditer(words, low, high):
                 if match.start() <= place + len(literal) and place <= match.end():
                     found[match.span()] = min(level, found.get(match.span(), level), key=_LEVELS.index)

@@ -13,7 +13,7 @@ from sevenfold.corpus.licences.policy import is_valid
 UNRECOGNISED = (
     "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
 )
-TAG_WORDS = ("pdx", "license", "licence", "lizenz", "licencia", "licenza")
+TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza")
 
 # Python names it SPDX-License-Identifier everywhere; some write it with blanks, or as Britons spell it.
 _SPDX = re.compile(r"SPDX[-_ ]Licen[sc]e[-_ ]Identi?fi?er[ \t]*[:=][ \t]*", re.IGNORECASE)
@@ -53,7 +53,6 @@ _FIELDS = (
     (_LABEL, ("licen", "lizenz", "copying policy")),
     (_ELEMENT, ("<licen",)),
 )
-_OWN = (_MODULE, _DUNDER, _DOC, _COPYRIGHT)  # speak of the file for sure
 _KERNEL = {
     "gpl": "GPL-1.0-or-later",
     "gpl v2": "GPL-2.0-only",
@@ -89,10 +88,11 @@ _NAME = re.compile(
 def take_tags(text: str) -> tuple[list[str], str]:
     """SPDX expressions of the fields in a text, and the text without them.
 
-    A field that names a licence that nobody knows gives `LicenseRef-unrecognised`.
+    An SPDX tag that is no expression gives `LicenseRef-unrecognised`. Another field that names a licence in words stays as a grant
+    of it, to be judged as all other words.
     """
     found: list[str] = []
-    cuts: list[tuple[int, int]] = []
+    cuts: list[tuple[int, int, str]] = []
     for match in _SPDX.finditer(text):
         line = _LINE.match(text, match.end())
         rest = line[0] if line else ""
@@ -100,20 +100,22 @@ def take_tags(text: str) -> tuple[list[str], str]:
         expression, used = _spdx(rest, is_alone=bool(_PLAIN_BEFORE.fullmatch(text[start : match.start()])))
         if expression:
             found.append(expression)
-            cuts.append((match.start(), match.end() + used))
+            cuts.append((match.start(), match.end() + used, " . "))
     lowered = text.lower()
     for pattern, literals in _FIELDS:
         if not any(literal in lowered for literal in literals):
             continue
         for match in pattern.finditer(text):
-            if any(a < match.end() and match.start() < b for a, b in cuts):
+            if any(a < match.end() and match.start() < b for a, b, _ in cuts):
                 continue
             expression = _field(match["value"], pattern)
-            if expression:
+            if expression == UNRECOGNISED:
+                cuts.append((match.start(), match.end("value"), f". licensed under {match['value']} . "))
+            elif expression:
                 found.append(expression)
-                cuts.append((match.start(), match.end("value")))
-    for start, end in sorted(cuts, reverse=True):
-        text = f"{text[:start]} . {text[end:]}"
+                cuts.append((match.start(), match.end("value"), " . "))
+    for start, end, instead in sorted(cuts, reverse=True):
+        text = text[:start] + instead + text[end:]
     return list(dict.fromkeys(found)), text
 
 
@@ -163,12 +165,13 @@ def _field(value: str, pattern: re.Pattern[str]) -> str:
     if name.lower() in _SHORT:
         return _SHORT[name.lower()]
     is_name = bool(_NAME.search(value)) and len(value.split()) <= 8
-    if pattern in _OWN and len(value.split()) <= 6 and re.search(r"[A-Za-z]{3}", value):
+    # `@license React` names a project, as bundlers write it.
+    if pattern in (_MODULE, _DUNDER) and len(value.split()) <= 6 and re.search(r"[A-Za-z]{3}", value):
         return UNRECOGNISED
     return (
         UNRECOGNISED
         if is_name
-        and re.match(r"[A-Z0-9]|[al]?gpl|cc", value)
+        and re.match(r"[A-Z0-9]|[al]?gpl|cc|perl|artistic|ruby|proprietary", value)
         and not re.search(r"[_(){}=<>]|[a-z]\.[a-z]", value)
         else ""
     )
