@@ -51,7 +51,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=3,
+        version=4,
     ),
     Stage(
         name="tokenizer",

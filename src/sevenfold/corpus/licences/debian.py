@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sevenfold.core.errors import UsageError
-from sevenfold.corpus.licences.notices import UNRECOGNISED
-from sevenfold.corpus.licences.policy import canonical, combine, is_valid
+from sevenfold.corpus.licences.policy import UNRECOGNISED, canonical, combine, is_valid
 
 _NAMES = {
     "expat": "MIT", "mit": "MIT", "mit/x11": "MIT", "x11": "X11",

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sevenfold.corpus.licences.notices import UNRECOGNISED
-from sevenfold.corpus.licences.policy import is_valid
+from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 ANY = "*"  # the family of every licence: "OSI Approved", "see the file"
 MAX_FIELD = 200  # characters; a longer value is a text, and is read as one

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sevenfold.corpus.licences.fields import ANY, Said
-from sevenfold.corpus.licences.notices import UNRECOGNISED
-from sevenfold.corpus.licences.policy import symbols
+from sevenfold.corpus.licences.policy import UNRECOGNISED, symbols
 
 
 def covered(spdx: str, named: frozenset[str]) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 from sevenfold.corpus.licences import ecosystems
 from sevenfold.corpus.licences.fields import ANY, Said, read_classifiers, read_field, spelled
-from sevenfold.corpus.licences.notices import UNRECOGNISED
+from sevenfold.corpus.licences.policy import UNRECOGNISED
 
 __all__ = ["Declaration", "declared_by", "is_metadata", "spelled"]
 UNKNOWN = Said(UNRECOGNISED)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from sevenfold.corpus.licences.policy import UNRECOGNISED as UNRECOGNISED
 from sevenfold.corpus.licences.policy import is_valid
-from sevenfold.corpus.licences.tags import UNRECOGNISED as UNRECOGNISED
 from sevenfold.corpus.licences.tags import take_tags
 from sevenfold.corpus.native import Needles, plain_text
 

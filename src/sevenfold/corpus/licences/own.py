@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from sevenfold.corpus.licences.explained import Explained, plain_words
 from sevenfold.corpus.licences.notices import find_notice_spans, normalise, said_better
-from sevenfold.corpus.licences.policy import is_valid, symbols
+from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid, symbols
 from sevenfold.corpus.licences.rules import RuleMatch, find_rules
 from sevenfold.corpus.licences.speech import DENIALS, HARD, NEAR, REFERENCES, SOFT, STERN, Spans, find_phrases
-from sevenfold.corpus.licences.tags import TAG_WORDS, UNRECOGNISED, take_tags
+from sevenfold.corpus.licences.tags import TAG_WORDS, take_tags
 from sevenfold.corpus.licences.texts import find_texts
 from sevenfold.corpus.native import Needles
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.log import escaped
 
+# On no list, so unknown: a licence is there, and nobody can tell which.
+UNRECOGNISED = "LicenseRef-unrecognised"
 MAX_EXPRESSION = 4096  # characters; nobody means a longer one
 
 

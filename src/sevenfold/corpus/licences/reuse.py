@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
-from sevenfold.corpus.licences.notices import UNRECOGNISED
-from sevenfold.corpus.licences.policy import is_valid
+from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 NAMES = ("REUSE.toml", "dep5")
 

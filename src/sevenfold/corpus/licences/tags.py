@@ -8,11 +8,8 @@ from __future__ import annotations
 import re
 
 from sevenfold.corpus.licences.metadata import spelled
-from sevenfold.corpus.licences.policy import is_valid
+from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
-UNRECOGNISED = (
-    "LicenseRef-unrecognised"  # on no list, so unknown: a licence is there, and nobody can tell which
-)
 TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza")
 
 # Python names it SPDX-License-Identifier everywhere; some write it with blanks, or as Britons spell it.
