@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from identify.vendor.licenses import LICENSES
 from test_licence_cases import ALLOWED, CODE, GPL2_HEADER, NOT, UNKNOWN, commented
 
-from sevenfold.corpus.licences import LicencePolicy
+from sevenfold.corpus.licences import LicencePolicy, explained, rules
 from sevenfold.corpus.licences.own import licences_in
 from sevenfold.corpus.licences.policy import combine
+from sevenfold.corpus.text.ngrams import word_hashes
 
 TEXT = {name: text.encode() for name, text in LICENSES}
 MIT, BSD = TEXT["MIT"], TEXT["BSD-2-Clause"]
@@ -175,3 +177,28 @@ def test_what_is_forbidden_for_sure_is_said_so_beside_the_unknown() -> None:
     expression, reason, _ = judged(NOT_ALLOWED["tag and a notice"] + b"# Contains trade secrets.\n")
     assert reason == NOT
     assert "LicenseRef-unrecognised" in expression
+
+
+def test_the_tables_are_those_of_one_commit() -> None:
+    found = [np.load(path, allow_pickle=False) for path in (rules.DATA, explained.DATA)]
+    assert {arrays["commit"].tobytes() for arrays in found} == {b"bc787214ed21f313be84a1e6a571051cdfdd4003"}
+    assert np.all(np.diff(found[1]["grams"].astype(object)) > 0)
+    assert len(found[0]["head"]) > 20_000
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["dual licensed under the mit and gpl licenses", "this file is distributed under the mit license"],
+)
+def test_a_rule_is_found_wherever_it_stands(words: str) -> None:
+    alone = rules.find_rules(word_hashes(words.encode()))
+    within = rules.find_rules(word_hashes(f"alpha beta gamma {words} delta".encode()))
+    assert [r.expression for r in alone] == [r.expression for r in within] != []
+    assert [r.first + 3 for r in alone] == [r.first for r in within]
+
+
+def test_canary_without_the_words_about_rights_a_restriction_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sevenfold.corpus.licences.own.find_phrases", lambda *_: [])
+    assert judged(NOT_KNOWN["trade secret"])[1] is None

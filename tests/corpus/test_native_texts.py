@@ -14,6 +14,7 @@ import pytest
 from corpus_runs import with_and_without_library
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from test_file_licences import CASES
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.corpus import native
@@ -150,6 +151,13 @@ def test_the_gnu_family_and_tags_have_their_words(data: Any) -> None:
     pattern, literals = data.draw(st.sampled_from(tags._FIELDS))
     field = data.draw(st.from_regex(pattern))
     assert any(literal in field.lower() for literal in literals)
+
+
+@needs_library
+def test_licences_of_files_are_the_same_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [own.licences_in(data) for _, data, _ in CASES]
+    without_library(monkeypatch)
+    assert [own.licences_in(data) for _, data, _ in CASES] == found
 
 
 @pytest.mark.parametrize("phrase", speech._PHRASES["phrase"], ids=lambda phrase: phrase["literals"][0])
