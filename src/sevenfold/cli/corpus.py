@@ -274,7 +274,7 @@ def notice(
         )
     value = {
         "recipe": {"name": manifest.recipe_name},
-        "seal": {"root": manifest.root},
+        "corpus": {"root": manifest.root},
         "sources": manifest.facts["groups"],
     }
     print(notice_of(value).decode(), end="")

@@ -1,1 +1,1 @@
-"""Integer inference: the reference engine (the law), and sessions behind the CM-1 gate."""
+"""Integer inference: the reference, native and PyTorch engines, and sessions behind the CM-1 gate."""

@@ -148,9 +148,16 @@ def _source(group: Mapping[str, Json]) -> list[Json]:
 
 
 def notice(value: Mapping[str, Json]) -> bytes:
-    """The sources of the data with SPDX licence expressions, as text."""
+    """Return the sources of the data with SPDX licence expressions, as text.
+
+    Args:
+        value: `recipe.name` and `sources`; `corpus.root` and `seal.root` where they are known.
+    """
+    named = (("corpus root", "corpus"), ("Merkle root of the model", "seal"))
+    roots = [(label, value[key]["root"]) for label, key in named if value.get(key, {}).get("root")]
     lines = [
-        f"Sources of the data of {shown(value['recipe']['name'])}, root {shown(value['seal']['root'])}",
+        f"Sources of the data of {shown(value['recipe']['name'])}",
+        *(f"{label}: {shown(root)}" for label, root in roots),
         "",
         "From the corpus ledger. A licence is the SPDX expression that its source declares; NOASSERTION: nothing is recorded.",
     ]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sevenfold.core.errors import StorageError, storage
+from sevenfold.core.errors import storage
 from sevenfold.core.files import sync_directory
 from sevenfold.corpus.fetch.lock import Pin, source_files
 
@@ -119,19 +119,3 @@ def archive_name(pin: Pin) -> str:
     if pin.kind == "npm":
         return f"{pin.name.replace('/', '-').lstrip('@')}-{pin.version}.tgz"
     return pin.file or f"{pin.name}_{pin.version}.deb"
-
-
-def require_files(store: PackageStore, pin: Pin, lock: str) -> list[tuple[str, Path]]:
-    """The archives of a package.
-
-    Raises:
-        StorageError: it has not been fetched; the remedy is the command that does.
-    """
-    files = store.files(pin)
-    if files is None:
-        raise StorageError(
-            f"{pin.label} is not fetched (looked in {store.directory})",
-            where=lock,
-            remedy=f"run `s7 corpus fetch {lock}`",
-        )
-    return files
