@@ -6,10 +6,17 @@ names. Documents that collide leave; the findings say with which set and how oft
 
 from __future__ import annotations
 
+from collections.abc import Set
+from typing import Any
+
+import numpy as np
+
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps.working_document import Settings, Text
-from sevenfold.corpus.text import functions
+from sevenfold.corpus.text import disguise, functions
 from sevenfold.corpus.text.contamination_index import NGRAM, EvalHashes, is_in
+from sevenfold.corpus.text.grammars import parser
+from sevenfold.corpus.text.ngrams import unique, word_hashes
 
 
 def benchmark(text: Text, settings: Settings) -> Reason | None:
@@ -18,7 +25,11 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
     if known is None or wanted is None:
         return None
     grams = known.common_ngrams(text.words_W)
-    found = _common_functions(text, known)
+    decoded = text.data.decode("utf-8", "replace")
+    if not decoded.isascii():
+        others = known.common_ngrams(word_hashes(disguise.plain(decoded).encode("utf-8", "replace")))
+        grams = unique(np.concatenate((grams, others)))
+    found = _common_functions(text, known) | _disguised_functions(text, decoded, known)
     if not len(grams) and not found:
         return None
     for name, hashes in known.sets.items():
@@ -27,6 +38,28 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
         if n := len(found.intersection(hashes["functions"].tolist())):
             text.note("benchmark", name, "functions", n)
     return "benchmark" if found or len(grams) >= wanted.hits else None
+
+
+def _disguised_functions(text: Text, decoded: str, known: EvalHashes) -> set[int]:
+    """Functions of the sets that stand in a document as methods, in fences, cells, doctests or strings."""
+    shapes, whole = known.function_hashes
+    if "def " not in decoded or not whole:
+        return set()
+    found: set[int] = set()
+    for program in disguise.programs(disguise.plain(decoded), is_program=text.language == "python"):
+        for form in dict.fromkeys((program, disguise.as_function(program))):
+            data = form.encode("utf-8", "replace")
+            found |= _functions_of(data, None, shapes)
+    return found & whole
+
+
+def _functions_of(data: bytes, tree: Any, shapes: Set[int]) -> set[int]:
+    """Hashes of the Python functions in a text whose shape is one of `shapes`."""
+    found = functions.of_shapes(data, "python", shapes)
+    if found is not None:
+        return found
+    nodes = functions.functions(tree or parser("python").parse(data), "python")
+    return {hashed for node in nodes if functions.shape(node) in shapes and (hashed := functions.whole(node))}
 
 
 def _common_functions(text: Text, known: EvalHashes) -> set[int]:

@@ -87,6 +87,7 @@ STEPS = (
         reasons=("benchmark",),
         is_on=lambda spec: spec.decontaminate is not None,
         tools=("tree-sitter", "tree-sitter-python"),
+        version=2,  # methods, fences, notebooks, other characters
     ),
     Step(name="domains", function=domains, reasons=(), is_on=lambda spec: bool(spec.domains)),
 )
