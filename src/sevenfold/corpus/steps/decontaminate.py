@@ -15,7 +15,7 @@ from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps.working_document import Settings, Text
 from sevenfold.corpus.text import disguise, functions
 from sevenfold.corpus.text.contamination_index import NGRAM, EvalHashes, is_in
-from sevenfold.corpus.text.grammars import parser
+from sevenfold.corpus.text.grammars import parser, reader
 from sevenfold.corpus.text.ngrams import unique, word_hashes
 
 
@@ -46,10 +46,15 @@ def _disguised_functions(text: Text, decoded: str, known: EvalHashes) -> set[int
     if "def " not in decoded or not whole:
         return set()
     found: set[int] = set()
-    for program in disguise.programs(disguise.plain(decoded), is_program=text.language == "python"):
+    text_plain = disguise.plain(decoded)
+    is_python = text.language == "python"
+    # A clean program in ASCII was read before, with its methods as functions.
+    fast = reader("python")
+    is_read = is_python and decoded.isascii() and fast is not None and fast.is_clean(text.data)
+    is_program = is_python and not is_read
+    for program in disguise.programs(text_plain, is_program=is_program, is_prose=not is_python):
         for form in dict.fromkeys((program, disguise.as_function(program))):
-            data = form.encode("utf-8", "replace")
-            found |= _functions_of(data, None, shapes)
+            found |= _functions_of(form.encode("utf-8", "replace"), None, shapes)
     return found & whole
 
 

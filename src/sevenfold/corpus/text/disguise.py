@@ -23,6 +23,7 @@ _FENCE = re.compile(
     r"^[ \t>]{0,12}(`{3,10}|~{3,10})[^\n]{0,200}\n(.*?)^[ \t>]{0,12}\1", re.MULTILINE | re.DOTALL
 )
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
+_DOCTEST_DEFINITION = re.compile(r"(?:>>>|\.\.\.) +(?:def|async|class|@)")
 _STRING = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
 _DEFINITION = re.compile(
     r"(?P<head>\bdef[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
@@ -53,26 +54,30 @@ def _cells(text: str) -> Iterator[str]:
         return
 
 
-def programs(text: str, *, is_program: bool) -> Iterator[str]:
+def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator[str]:
     """What may be a program inside a text: cells of a notebook, fenced blocks, doctests, long strings.
 
     Args:
         text: a document, `plain`.
         is_program: the text is one itself, and comes first.
+        is_prose: the text may be a program without any mark, where nothing inside it is marked as one.
     """
     if is_program:
         yield text
     if text.lstrip().startswith("{") and '"cells"' in text:
         for cell in _cells(text):
             yield cell
-            yield from programs(cell, is_program=False)
+            yield from programs(cell, is_program=False, is_prose=True)
         return
-    pieces = [match[2] for match in _FENCE.finditer(text)] + [match[2] for match in _STRING.finditer(text)]
-    pieces += [match[0] for match in _DOCTEST.finditer(text)]
+    has_fence = "```" in text or "~~~" in text
+    pieces = [match[2] for match in _FENCE.finditer(text)] if has_fence else []
+    pieces += [match[2] for match in _STRING.finditer(text)]
+    if _DOCTEST_DEFINITION.search(text):
+        pieces += [match[0] for match in _DOCTEST.finditer(text)]
     for piece in pieces:
         if len(piece) >= _MIN_LENGTH and "def " in piece:
             yield textwrap.dedent(_MARK.sub("", piece))
-    if not is_program and not pieces and "def " in text:
+    if is_prose and not pieces and "def " in text:
         yield text
 
 

@@ -134,7 +134,41 @@ def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
             n_parts, parts = fast.write_function(i)
             if n_parts >= MIN_PARTS:
                 found.add(_number(hashed(_TAG, parts)))
+                found.update(_as_functions(parts))
     return found
+
+
+def _as_functions(parts: bytes) -> Iterator[int]:
+    """Hashes of a function as it would be without a first parameter that it does not use, and without plain defaults."""
+    names, place = list[bytes](), 0
+    while place < len(parts):
+        end = place + 8 + int.from_bytes(parts[place : place + 8], "big")
+        names.append(parts[place + 8 : end])
+        place = end
+    bare = _without_defaults(names)
+    forms = [bare] if len(bare) < len(names) else []
+    for form in (names, bare):
+        if form[:1] == [b"v0"] and b"v0" not in form[1:]:
+            rest = [b"v%d" % (int(x[1:]) - 1) if x[:1] == b"v" and x[1:].isdigit() else x for x in form[1:]]
+            forms.append(rest)
+    for form in forms:
+        if len(form) >= MIN_PARTS:
+            yield _number(hashed(_TAG, b"".join(len(x).to_bytes(8, "big") + x for x in form)))
+
+
+def _without_defaults(names: list[bytes]) -> list[bytes]:
+    """Parts without defaults of one part, or of an empty list, tuple or dictionary."""
+    left, i = list[bytes](), 0
+    while i < len(names):
+        if names[i] == b"default_parameter" and names[i + 2 : i + 3] == [b"="]:
+            n = next((n for n in (5, 6) if names[i + n - 1 : i + n] == [b")"]), 0)
+            if n:
+                left.append(names[i + 1])
+                i += n
+                continue
+        left.append(names[i])
+        i += 1
+    return left
 
 
 @lru_cache(1 << 14)
