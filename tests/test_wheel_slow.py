@@ -105,6 +105,28 @@ def test_a_wheel_with_the_native_engine(tmp_path: Path) -> None:
         ["native", "pass"]
     ]
     assert "s7/demo-1m" in s7("recipes")
+    assert "sevenfold/_recipes/s7/_family.yaml" in names
+    assert not [n for n in names if "share/" in n]
+
+
+@pytest.mark.parametrize("way", ["--target", "--prefix", "--user"])
+def test_the_recipes_come_with_the_package_wherever_it_is_installed(way: str, tmp_path: Path) -> None:
+    made = wheel(tmp_path / "source", "no-such-compiler")
+    place = tmp_path / "place"
+    where = [way] if way == "--user" else [way, place]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONUSERBASE": str(place)}
+    base = getattr(
+        sys, "_base_executable", sys.executable
+    )  # of an environment, what it was made from: --user is for that
+    command = [base, "-m", "pip", "install", "--no-deps", "-q", "--break-system-packages", *where, made]
+    subprocess.run(command, env=environment, check=True)
+    (package,) = place.rglob("sevenfold/__init__.py")
+    path = os.pathsep.join([str(package.parents[1]), *(p for p in sys.path if "site-packages" in p)])
+    done = subprocess.run(
+        [sys.executable, "-m", "sevenfold.cli", "recipes", "--json"],
+        env=environment | {"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert str(package.parent / "_recipes" / "s7" / "demo-1m.yaml") in done.stdout
 
 
 def test_a_wheel_without_a_compiler(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from sevenfold.plan.calculator import Cpu, measure_cpu, plan
+from sevenfold.plan.calculator import Cpu, measure_cpu, plan, training_rate
 from sevenfold.plan.cost import layer_activations, memory, phase_cost, phases_of
 from sevenfold.recipe import load_recipe
 from sevenfold.recipe.schema import Phase, Recipe
@@ -184,6 +185,25 @@ def test_cpu_estimate_is_labelled_and_follows_the_rate():
     assert math.isclose(fast["decode_tokens_per_second"], 2 * slow["decode_tokens_per_second"])
     bound = plan(recipe, Cpu(matmul_flops=1e15, bytes_per_second=1_082_496))["cpu"]
     assert math.isclose(bound["decode_tokens_per_second"], 1.0)
+
+
+def test_a_measured_step_decides_training_and_nothing_else():
+    recipe = load_recipe(recipe_paths()["s7/demo-1m"])
+    slow = Cpu(matmul_flops=1e9, bytes_per_second=1e10)
+    (phase,) = phases_of(recipe)
+    cost = phase_cost(recipe, phase)
+    assert math.isclose(training_rate(recipe, cost, slow), 0.5e9 / cost.flops_per_token)
+    timed = replace(slow, training_flops=4e10)
+    assert math.isclose(training_rate(recipe, cost, timed), 4e10 / cost.flops_per_token)
+    # A step: gradients of its tokens at that speed, then an update of 1 ns a parameter.
+    tokens = phase.batch_sequences * phase.sequence
+    seconds = tokens * cost.flops_per_token / 4e10 + cost.trained * 1e-9
+    with_update = replace(timed, update_seconds=1e-9)
+    assert math.isclose(training_rate(recipe, cost, with_update), tokens / seconds)
+    found = plan(recipe, with_update)["cpu"]
+    assert math.isclose(found["training_tokens_per_second"], tokens / seconds)
+    assert math.isclose(found["training_hours"], phase.tokens * seconds / tokens / 3600)
+    assert found["decode_tokens_per_second"] == plan(recipe, slow)["cpu"]["decode_tokens_per_second"]
 
 
 @pytest.mark.parametrize("extreme", ["least", "most"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ from sevenfold.cli.base import (
 )
 
 if TYPE_CHECKING:
+    from sevenfold.plan.calculator import Cpu
+    from sevenfold.recipe.schema import Recipe
     from sevenfold.runs.job import Job
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")]
@@ -73,6 +76,22 @@ def recipes(as_json: JsonOption = False) -> None:
     print_table("recipes", ("name", "summary"), [[s.name, s.summary] for s in shipped])
 
 
+def this_cpu(recipe: Recipe) -> Cpu:
+    """What this machine computes: the recipe's own training step where it can be timed, else a matrix product."""
+    from sevenfold.core.errors import RecipeError
+    from sevenfold.plan.calculator import measure_cpu
+
+    cpu = measure_cpu()
+    # It settles how PyTorch's threads wait, which is read when PyTorch is loaded.
+    import_module("sevenfold.pipeline")
+    try:
+        from sevenfold.train.rehearsal import measure_training
+
+        return measure_training(recipe, cpu)
+    except (ModuleNotFoundError, RecipeError):  # without PyTorch, or of a recipe that is planned only
+        return cpu
+
+
 @app.command()
 @guarded
 def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
@@ -82,7 +101,7 @@ def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
     from sevenfold.recipe import load_recipe, resolve_recipe_path
 
     loaded = load_recipe(resolve_recipe_path(recipe))
-    value = plan_recipe(loaded)
+    value = plan_recipe(loaded, this_cpu(loaded))
     value["assumptions"].append(outlook(loaded))
     if as_json:
         print_json(value)
@@ -170,7 +189,8 @@ def _forecast(recipe: str, as_json: bool) -> None:
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.report.console import print_table
 
-    value = forecast(load_recipe(resolve_recipe_path(recipe)))
+    loaded = load_recipe(resolve_recipe_path(recipe))
+    value = forecast(loaded, cpu=this_cpu(loaded))
     if as_json:
         print_json(value)
         return

@@ -31,12 +31,25 @@ DAY = 24.0
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """What a CPU does: FP32 multiply-adds in matrix products (FLOP/s), bytes copied per second, share reached."""
+    """What a CPU does: FP32 multiply-adds in matrix products (FLOP/s), bytes copied per second, share reached.
+
+    `training_flops`: model FLOP/s of the gradient of the recipe's own step, where that was timed
+    (`sevenfold.train.rehearsal`). `update_seconds`: of one update, for each trained parameter.
+    """
 
     matmul_flops: float
     bytes_per_second: float
     efficiency: float = 0.5  # of the matrix product, over a whole training step or a decoded token
     measured: bool = False
+    training_flops: float | None = None
+    update_seconds: float = 0.0
+
+    def training_tokens_per_second(
+        self, flops_per_token: float, n_trained: int, tokens_per_step: int
+    ) -> float:
+        """Tokens per second of a step: its gradient grows with its tokens, its update with the parameters."""
+        speed = self.training_flops or self.matmul_flops * self.efficiency
+        return 1 / (flops_per_token / speed + self.update_seconds * n_trained / tokens_per_step)
 
 
 def measure_cpu(seconds: float = 0.05) -> Cpu:
@@ -197,9 +210,19 @@ def _inference(model: ModelSpec) -> Json:
     }
 
 
+def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
+    """Tokens of a phase per second on a CPU; rows of further objectives take time and are not counted."""
+    phase, objectives = cost.phase, recipe.train.objectives
+    return cpu.training_tokens_per_second(
+        cost.flops_per_token * (1 + objectives.fim + objectives.cot),
+        cost.trained,
+        phase.batch_sequences * phase.sequence,
+    )
+
+
 def _cpu(recipe: Recipe, phases: list[PhaseCost], cpu: Cpu) -> Json:
     """Estimates: training is bound by arithmetic; a decoded token also reads every active weight once."""
-    flops = max(cost.flops_per_token for cost in phases)
+    rates = [training_rate(recipe, cost, cpu) for cost in phases]
     speed = cpu.matmul_flops * cpu.efficiency
     seconds = max(
         forward_flops(recipe.model, recipe.model.context) / speed,
@@ -211,8 +234,11 @@ def _cpu(recipe: Recipe, phases: list[PhaseCost], cpu: Cpu) -> Json:
         "matmul_flops": cpu.matmul_flops,
         "bytes_per_second": cpu.bytes_per_second,
         "efficiency": cpu.efficiency,
-        "training_tokens_per_second": speed / flops,
-        "training_hours": recipe.train.tokens * flops / speed / 3600,
+        "training_flops": cpu.training_flops,
+        "training_tokens_per_second": min(rates),
+        "training_hours": sum(
+            cost.phase.tokens / rate / 3600 for cost, rate in zip(phases, rates, strict=True)
+        ),
         "decode_tokens_per_second": 1 / seconds,
     }
 

@@ -1,7 +1,8 @@
 """What a training run will need on this machine, said before it starts (`s7 train --dry-run`): memory and time by phase.
 
-Memory is `cost.memory` with all rows of a micro-batch alive at once, as the trainer has them; time is model FLOPs over what a short
-matrix product measured here. Both are estimates: the interpreter, PyTorch and the token files come on top (BASE_BYTES).
+Memory is `cost.memory` with all rows of a micro-batch alive at once, as the trainer has them.
+Time follows from the speed of the recipe's own step (`sevenfold.train.rehearsal`), or of a short matrix product where that was not
+measured. Both are estimates: the interpreter, PyTorch and the token files come on top (BASE_BYTES).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
-from sevenfold.plan.calculator import Cpu, measure_cpu
+from sevenfold.plan.calculator import Cpu, measure_cpu, training_rate
 from sevenfold.plan.cost import PhaseCost, memory, phase_cost, phases_of, trained_parameters
 from sevenfold.recipe.schema import Phase, Recipe, TrainSpec
 from sevenfold.recipe.sizing import count
@@ -94,9 +95,9 @@ def forecast(recipe: Recipe, available: int | None = None, cpu: Cpu | None = Non
 
 
 def _row(recipe: Recipe, cost: PhaseCost, need: int, cpu: Cpu) -> dict[str, Json]:
-    phase, objectives = cost.phase, recipe.train.objectives
+    phase = cost.phase
     micro = recipe.train.micro_batch_sequences or phase.batch_sequences
-    per_token = cost.flops_per_token * (1 + objectives.fim + objectives.cot)
+    rate = training_rate(recipe, cost, cpu)
     parts = memory(recipe.model, recipe.train, phase, micro, 1)
     return {
         "name": phase.name,
@@ -105,6 +106,6 @@ def _row(recipe: Recipe, cost: PhaseCost, need: int, cpu: Cpu) -> dict[str, Json
         "micro_batch_sequences": micro,
         "memory": need,
         "memory_parts": {**asdict(parts), "base": BASE_BYTES},
-        "tokens_per_second": cpu.matmul_flops * cpu.efficiency / per_token,
-        "hours": phase.tokens * per_token / (cpu.matmul_flops * cpu.efficiency) / 3600,
+        "tokens_per_second": rate,
+        "hours": phase.tokens / rate / 3600,
     }

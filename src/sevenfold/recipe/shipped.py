@@ -1,18 +1,25 @@
 """Where the recipes that ship are, and how a short name finds one.
 
-In a checkout they are `recipes/` beside `src/`; an installed package has them under `share/sevenfold/recipes`
-of its environment. A file whose name starts with `_` is a family's common part, not a recipe.
+In a checkout they are `recipes/` beside `src/`. An installed package has them inside itself, so any way of installing it
+(`--user`, `--target`, `--prefix`, a zip file) brings them. A file whose name starts with `_` is a family's common part, not a
+recipe.
 """
 
 from __future__ import annotations
 
-import sysconfig
+import atexit
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.validate import nearest
+
+PACKAGED = "_recipes"  # in the package, where a wheel has them (native/CMakeLists.txt)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +34,32 @@ class Shipped:
 
 def recipes_directory() -> Path:
     """The directory of the recipes that ship. Raises StorageError when the installation lacks it."""
+    package = files("sevenfold")
+    inside = package / PACKAGED
+    if inside.is_dir():
+        return inside if isinstance(inside, Path) else _unpacked()
     beside = Path(__file__).resolve().parents[3] / "recipes"
-    installed = Path(sysconfig.get_path("data")) / "share" / "sevenfold" / "recipes"
-    for directory in (beside, installed):
-        if (directory / "s7" / "_family.yaml").is_file():
-            return directory
-    raise StorageError(
-        "the recipes are not installed", where=str(installed), remedy="install sevenfold again"
-    )
+    if (beside / "s7" / "_family.yaml").is_file():
+        return beside
+    raise StorageError("the recipes are not installed", where=str(inside), remedy="install sevenfold again")
+
+
+@cache
+def _unpacked() -> Path:
+    """A copy of package data that is in no directory (a zip file), which is gone when the process ends."""
+    copy = TemporaryDirectory(prefix="s7-recipes-")
+    atexit.register(copy.cleanup)
+    _copy(files("sevenfold") / PACKAGED, Path(copy.name))
+    return Path(copy.name)
+
+
+def _copy(source: Traversable, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for entry in source.iterdir():
+        if entry.is_dir():
+            _copy(entry, target / entry.name)
+        else:
+            (target / entry.name).write_bytes(entry.read_bytes())
 
 
 def recipe_paths() -> dict[str, Path]:

@@ -146,6 +146,8 @@ def _figures(plan: Json) -> Table:
     table.add_section()
     source = "measured" if cpu["measured"] else "given"
     table.add_row(f"this CPU, matrix product ({source})", scaled(cpu["matmul_flops"], "FLOP/s"))
+    if cpu["training_flops"]:
+        table.add_row("this CPU, training step (measured)", scaled(cpu["training_flops"], "FLOP/s"))
     table.add_row("training on it (estimate)", f"{cpu['training_tokens_per_second']:,.0f} tokens/s")
     table.add_row("the run on it (estimate)", duration(cpu["training_hours"]))
     table.add_row("decoding on it (estimate)", f"{cpu['decode_tokens_per_second']:,.0f} tokens/s")

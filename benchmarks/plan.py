@@ -1,0 +1,74 @@
+"""Forecast and measured speed of training: `s7 plan` beside whole steps of the same recipe on this machine.
+
+Forecast: `sevenfold.train.rehearsal`, as `s7 plan` and `s7 train --dry-run` use it. Measured: whole steps of the recipe's own batch
+on random tokens (gradients of all micro-batches, clipping, update). Both are taken in turns, so that a busy machine is busy for
+both; objectives beside the next token are left out of both.
+
+    python benchmarks/plan.py [--recipes s7/demo-1m,s7/code-8m,llama/tiny-30m] [--steps 3] [--rounds 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from sevenfold import pipeline  # noqa: F401  (settles how PyTorch's threads wait, before it is loaded)
+from sevenfold.plan.calculator import measure_cpu, training_rate
+from sevenfold.plan.cost import phase_cost, phases_of
+from sevenfold.recipe import load_recipe, resolve_recipe_path
+from sevenfold.recipe.schema import Objectives, Recipe
+from sevenfold.train.phases import parts_of
+from sevenfold.train.records import Unrecorded
+from sevenfold.train.rehearsal import Sample, measure_training, rehearsal, step_flops
+
+
+def forecast(recipe: Recipe) -> float:
+    """Tokens per second that `s7 plan` says of the first part."""
+    cpu = measure_training(recipe, measure_cpu())
+    return training_rate(recipe, phase_cost(recipe, phases_of(recipe)[0]), cpu)
+
+
+def measured(recipe: Recipe, n_steps: int) -> float:
+    """Tokens per second of `n_steps` whole steps, after one."""
+    part = parts_of(recipe)[0]
+    spec = part.spec
+    sample = Sample(
+        model=recipe.model,
+        rows=spec.batch_sequences,
+        sequence=spec.sequence,
+        flops_per_token=step_flops(recipe.model, part, spec.sequence),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        run = rehearsal(recipe, part, sample, Path(name), spec.micro_batch_sequences)
+        run._step(Unrecorded())
+        began = time.perf_counter()
+        for _ in range(n_steps):
+            run._step(Unrecorded())
+        return n_steps * spec.batch_sequences * spec.sequence / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Print a line for each recipe."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--recipes", default="s7/demo-1m,s7/code-8m,llama/tiny-30m")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    print(f"{'recipe':16} {'forecast':>12} {'measured':>12} {'forecast / measured':>20}  of each round")
+    for name in options.recipes.split(","):
+        recipe = load_recipe(resolve_recipe_path(name))
+        train = recipe.train.model_copy(update={"objectives": Objectives()})
+        recipe = recipe.model_copy(update={"train": train})
+        pairs = [(forecast(recipe), measured(recipe, options.steps)) for _ in range(options.rounds)]
+        said, found = (statistics.median(column) for column in zip(*pairs, strict=True))
+        each = ", ".join(f"{a / b:.2f}" for a, b in pairs)
+        print(f"{name:16} {said:10,.0f}/s {found:10,.0f}/s {said / found:20.2f}  {each}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

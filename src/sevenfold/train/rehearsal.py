@@ -1,0 +1,181 @@
+"""How fast this machine trains a recipe: its own step, on random tokens, for a few seconds.
+
+The kernels, the precision and the shapes are those of the run (`loop.Run`), so the forecast of `s7 plan` is of the work that will
+be done. A step is too long for a forecast, so its two parts are timed apart: the gradient of some rows, which grows with the
+tokens, and the update, which grows with the parameters. Where one row is more than BUDGET, the row is cut, then the depth.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sevenfold.core.log import Silent
+from sevenfold.model.transformer import Transformer
+from sevenfold.plan.calculator import Cpu
+from sevenfold.plan.cost import STEP_COST
+from sevenfold.recipe.schema import ModelSpec, Recipe, TokenRouted
+from sevenfold.recipe.sizing import count, flops_parts
+from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.loop import Run, clip_gradients, use_deterministic_kernels
+from sevenfold.train.objectives import NEXT, Term
+from sevenfold.train.phases import Part, parts_of
+from sevenfold.train.stage import check_supported
+
+BUDGET = 1.5e11  # model FLOPs of a timed pass: a second or two of two cores
+SHORTEST = 512  # tokens to which a row is cut
+MOST_PARAMETERS = 150_000_000  # of a rehearsed model: 2.4 GB with gradients and moments
+SECONDS = 1.5  # for which each part is repeated; three times, unless that takes four times as long
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomTokens:
+    """A source of rows of random ids, the same at every step number."""
+
+    vocab_size: int
+    batch_sequences: int
+    sequence: int
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """int64 [batch_sequences, sequence + 1]."""
+        shape = (self.batch_sequences, self.sequence + 1)
+        return np.random.default_rng(step).integers(0, self.vocab_size, shape, np.int64)
+
+    def domains(self, step: int) -> list[str]:  # noqa: ARG002  (a source's signature)
+        """None is told apart."""
+        return [""] * self.batch_sequences
+
+    def counted(self, step: int) -> NDArray[np.float32] | None:  # noqa: ARG002  (as above)
+        """All count."""
+        return None
+
+    def spans(self, step: int) -> list[tuple[str, int, int]]:  # noqa: ARG002  (as above)
+        """They come from no document."""
+        return []
+
+    def epochs(self, n_steps: int) -> dict[str, float]:  # noqa: ARG002  (as above)
+        """There is no end to them."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What is rehearsed: a shape, rows of a sequence, and the training FLOPs of one of their tokens."""
+
+    model: ModelSpec
+    rows: int
+    sequence: int
+    flops_per_token: float
+
+
+def step_flops(model: ModelSpec, part: Part, sequence: int) -> float:
+    """Training FLOPs of one token of a part."""
+    cost = dict(zip(("trunk", "expert", "head"), STEP_COST[part.trains], strict=True))
+    return sum(cost[name] * n for name, n in flops_parts(model, sequence).items())
+
+
+def sample_of(recipe: Recipe, part: Part, budget: float = BUDGET) -> Sample | None:
+    """As many rows of the recipe's own shape as fit the budget; else a shorter one, then fewer layers; else None."""
+    sequence, model = part.spec.sequence, recipe.model
+    most = part.spec.micro_batch_sequences or part.spec.batch_sequences
+    flops = step_flops(model, part, sequence)
+    # A shorter row keeps what the layers and the head do; its FLOPs count the shorter attention.
+    while flops * sequence > budget and sequence > SHORTEST:
+        sequence = max(SHORTEST, sequence // 2)
+        flops = step_flops(model, part, sequence)
+    while flops * sequence > budget and model.n_layers > 1:
+        model = model.model_copy(update={"n_layers": (model.n_layers + 1) // 2})
+        flops = step_flops(model, part, sequence)
+    if count(model) > MOST_PARAMETERS or flops * sequence > 4 * budget:
+        return None
+    rows = max(1, min(most, int(budget / (flops * sequence))))
+    return Sample(model=model, rows=rows, sequence=sequence, flops_per_token=flops)
+
+
+def rehearsal(
+    recipe: Recipe, part: Part, sample: Sample, directory: Path, micro_batch: int | None = None
+) -> Run:
+    """The run of a part on random tokens, ready for its first step. It records nothing.
+
+    Args:
+        micro_batch: rows of a micro-batch; None is all of the sample.
+    """
+    spec = part.spec.model_copy(
+        update={
+            "batch_sequences": sample.rows,
+            "sequence": sample.sequence,
+            "micro_batch_sequences": micro_batch,
+        }
+    )
+    model = Transformer(sample.model)
+    if isinstance(recipe.model.moe, TokenRouted):
+        n_experts = len(recipe.model.moe.experts)
+        model.expert_of_token = torch.arange(sample.model.vocab_size) % n_experts
+    if spec.packing == "documents":
+        model.document_start = 0
+    source = RandomTokens(
+        vocab_size=sample.model.vocab_size, batch_sequences=sample.rows, sequence=sample.sequence
+    )
+    term = Term(name=NEXT, weight=1.0, source=source, split=Split(path=directory / "none"))
+    names = part.trained(name for name, _ in model.named_parameters())
+    run = Run(
+        model=model, spec=spec, terms=(term,), directory=directory, key="", progress=Silent(),
+        trained=names if part.name else None, stack=part.stack, is_recorded=False,
+    )  # fmt: skip
+    use_deterministic_kernels()
+    run.start()
+    run.model.train()
+    return run
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Median time of a call, after one that warms up."""
+    work()
+    times: list[float] = []
+    while sum(times) < SECONDS or (len(times) < 3 and sum(times) < 4 * SECONDS):
+        began = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def measure_training(recipe: Recipe, cpu: Cpu) -> Cpu:
+    """`cpu` with the speed of the recipe's own training step; as it is when the recipe is too large to rehearse here.
+
+    Raises:
+        RecipeError: this version does not train such a recipe.
+    """
+    check_supported(recipe)
+    part = parts_of(recipe)[0]
+    sample = sample_of(recipe, part)
+    if sample is None:
+        return cpu
+    with tempfile.TemporaryDirectory(prefix="s7-plan-") as name:
+        run = rehearsal(recipe, part, sample, Path(name))
+        gradient = _seconds(run._gradients)
+
+        def update() -> None:
+            clip_gradients(run.parameters, run.spec.clip_norm, run.ranks)
+            run.optimizer.step(1e-6)
+
+        n_trained = sum(parameter.numel() for parameter in run.parameters)
+        per_parameter = _seconds(update) / n_trained
+    flops = sample.rows * sample.sequence * sample.flops_per_token
+    return Cpu(
+        matmul_flops=cpu.matmul_flops,
+        bytes_per_second=cpu.bytes_per_second,
+        efficiency=cpu.efficiency,
+        measured=True,
+        training_flops=flops / gradient,
+        update_seconds=per_parameter,
+    )
