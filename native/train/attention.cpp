@@ -3,6 +3,8 @@
 #include "attention.h"
 
 #include "kernels.h"
+#include "mode.h"
+#include "operators.h"
 #include "threads.h"
 
 #include <cstdlib>
@@ -13,7 +15,8 @@ namespace s7train {
 bool sound(const s7_attention_shape *shape) {
     return shape && shape->n_batch > 0 && shape->n_kv_heads > 0 && shape->n_heads > 0 && shape->n_heads % shape->n_kv_heads == 0 &&
            shape->length > 0 && shape->length <= 1 << 20 && shape->head_dim > 0 && shape->head_dim <= 256 &&
-           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64;
+           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64 && shape->scaled_dim > 0 &&
+           shape->scaled_dim <= shape->head_dim;
 }
 
 bool wide_allowed() {
@@ -28,19 +31,17 @@ std::size_t scratch_floats(std::size_t length, std::size_t head_dim) {
 
 namespace {
 
-const Kernels *best() {
-    if (wide_allowed() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")) return &avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &avx2;
-    return nullptr;
-}
-
 // `work(index, scratch)` for every key/value head of the batch.
 template <class Work> int32_t each_head(const s7_attention_shape &shape, const Work &work) {
     const std::size_t n_heads = static_cast<std::size_t>(shape.n_batch) * shape.n_kv_heads;
     const std::size_t n_bytes = scratch_floats(shape.length, shape.head_dim) * sizeof(float);
+    std::atomic<bool> is_lost{false};
     const bool done = each_with_scratch(n_heads, shape.n_threads, n_bytes, [&](std::size_t head, char *scratch) {
+        const FloatMode mode;
+        if (!mode.is_set()) is_lost = true;
         work(head, reinterpret_cast<float *>(scratch));
     });
+    if (is_lost) return S7_TRAIN_MODE;
     return done ? S7_TRAIN_OK : S7_TRAIN_MEMORY;
 }
 
@@ -48,6 +49,7 @@ Head head_at(const s7_attention_shape &shape, std::size_t index, const float *q,
     Head head{};
     head.length = shape.length;
     head.head_dim = shape.head_dim;
+    head.scaled_dim = shape.scaled_dim;
     head.n_queries = shape.n_heads / shape.n_kv_heads;
     const std::size_t one = head.length * head.head_dim;
     head.q = q + index * head.n_queries * one;
@@ -63,35 +65,35 @@ using namespace s7train;
 
 int32_t s7_train_abi(void) { return S7_TRAIN_ABI; }
 
-int32_t s7_train_available(void) { return best() != nullptr; }
+int32_t s7_train_available(void) { return operators() != nullptr; }
 
 int32_t s7_attention_forward(const s7_attention_shape *shape, const float *q, const float *k, const float *v, float *y,
                              float *log_sum) {
-    const Kernels *kernels = best();
-    if (!kernels) return S7_TRAIN_NOT_HERE;
+    const Operators *all = operators();
+    if (!all) return S7_TRAIN_NOT_HERE;
     if (!sound(shape)) return S7_TRAIN_SHAPE;
     return each_head(*shape, [&](std::size_t i, float *scratch) {
         Head head = head_at(*shape, i, q, k, v);
         head.y = y + i * head.n_queries * head.length * head.head_dim;
         head.log_sum = log_sum + i * head.n_queries * head.length;
-        kernels->forward(head, scratch);
+        all->attend(head, scratch);
     });
 }
 
 int32_t s7_attention_backward(const s7_attention_shape *shape, const float *q, const float *k, const float *v, const float *y,
                               const float *log_sum, const float *grad_y, float *grad_q, float *grad_k, float *grad_v) {
-    const Kernels *kernels = best();
-    if (!kernels) return S7_TRAIN_NOT_HERE;
+    const Operators *all = operators();
+    if (!all) return S7_TRAIN_NOT_HERE;
     if (!sound(shape)) return S7_TRAIN_SHAPE;
     return each_head(*shape, [&](std::size_t i, float *scratch) {
         Head head = head_at(*shape, i, q, k, v);
-        const std::size_t one = head.length * head.head_dim, all = i * head.n_queries * one;
-        head.y_in = y + all;
-        head.grad_y = grad_y + all;
-        head.grad_q = grad_q + all;
+        const std::size_t one = head.length * head.head_dim, at = i * head.n_queries * one;
+        head.y_in = y + at;
+        head.grad_y = grad_y + at;
+        head.grad_q = grad_q + at;
         head.log_sum_in = log_sum + i * head.n_queries * head.length;
         head.grad_k = grad_k + i * one;
         head.grad_v = grad_v + i * one;
-        kernels->backward(head, scratch);
+        all->attend_slope(head, scratch);
     });
 }

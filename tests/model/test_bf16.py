@@ -383,7 +383,7 @@ int main() {
                                  {1,3,3,49,32,2},{1,1,1,97,80,1},{1,1,1,65,256,1}};
     const uint16_t one = 0x3f80, two = 0x4000;
     for (const auto &n : shapes) {
-        const s7_attention_shape shape = {n[0], n[1], n[2], n[3], n[4], n[5]};
+        const s7_attention_shape shape = {n[0], n[1], n[2], n[3], n[4], n[5], n[4]};
         const int64_t width = n[4], row = (n[1] + 2 * n[2]) * width, q_row = n[1] * width;
         std::vector<uint16_t> every(n[0] * n[3] * row, two), grads(every.size()), y(n[0] * n[3] * q_row), slope(y.size(), one);
         std::vector<float> turn(n[3] * width / 2, .5f), sums(n[0] * n[1] * n[3]);

@@ -139,7 +139,7 @@ DRIVER = r"""
 int main() {
     const int32_t shapes[][6] = {{1,1,1,1,16,1},{2,4,2,47,16,2},{1,2,1,48,64,3},{1,3,3,49,32,2},{1,1,1,97,80,1},{1,1,1,65,256,1}};
     for (const auto &n : shapes) {
-        const s7_attention_shape shape = {n[0], n[1], n[2], n[3], n[4], n[5]};
+        const s7_attention_shape shape = {n[0], n[1], n[2], n[3], n[4], n[5], n[4]};
         const size_t one = size_t(n[3]) * n[4], q_size = n[0] * n[1] * one, k_size = n[0] * n[2] * one;
         std::vector<float> q(q_size, .5f), k(k_size, .25f), v(k_size, 2.f), y(q_size), sums(n[0] * n[1] * n[3]);
         std::vector<float> slope(q_size, 1.f), gq(q_size), gk(k_size), gv(k_size);
@@ -148,7 +148,7 @@ int main() {
                                   gv.data())) return 2;
         for (float value : y) if (value < 1.99f || value > 2.01f) return 3;
     }
-    s7_attention_shape bad = {1, 3, 2, 8, 16, 1};
+    s7_attention_shape bad = {1, 3, 2, 8, 16, 1, 16};
     float x = 0;
     if (s7_attention_forward(&bad, &x, &x, &x, &x, &x) != S7_TRAIN_SHAPE) return 4;
     std::puts("ok");

@@ -234,7 +234,8 @@ def test_gradients_do_not_cross_documents() -> None:
     ids = torch.randint(1, 300, (1, 40), generator=torch.Generator().manual_seed(7))
     ids[0, 20] = 0
     seen = {}
-    model.embedding.register_forward_hook(lambda _m, _i, out: (out.retain_grad(), seen.update(x=out))[0])
+    first = model.layers["00"]
+    first.register_forward_pre_hook(lambda _m, given: (given[0].retain_grad(), seen.update(x=given[0]))[0])
     model(ids)[0, 20:].sum().backward()
     assert bool((seen["x"].grad[0, :20] == 0).all())
     assert bool((seen["x"].grad[0, 20:] != 0).any())

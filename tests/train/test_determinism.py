@@ -30,12 +30,15 @@ from sevenfold import pipeline
 from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import TrainingError
 from sevenfold.core.log import Silent
-from sevenfold.model.loss import sequence_losses
+from sevenfold.model import operators
+from sevenfold.model.loss import backward, sequence_losses
+from sevenfold.model.operators import LAW
 from sevenfold.runs.job import Job
 from sevenfold.train import loop
+from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
 from sevenfold.train.data.dataset import open_data
-from sevenfold.train.environment import differences, environment
+from sevenfold.train.environment import CPU, differences, environment
 from sevenfold.train.loop import Run, ordered_sum
 from sevenfold.train.meters import WINDOW, Guard
 from sevenfold.train.phases import parts_of
@@ -146,8 +149,11 @@ def test_recomputing_keeps_less_for_backward(domain_dir: Path, tmp_path: Path) -
 def gradients(run: Run, rows: torch.Tensor, n_tokens: int) -> list[torch.Tensor]:
     """Gradients of some rows alone, as another machine would compute them."""
     run.optimizer.zero_grad()
-    hidden = run.model.hidden(rows[:, :-1])
-    (sequence_losses(hidden, run.model.head_weight, rows[:, 1:]) / n_tokens).sum().backward()
+    hidden, head_VD = run.model.states(rows[:, :-1])
+    if operators.is_taken(hidden):
+        backward(hidden, head_VD, rows[:, 1:], None, 1.0 / n_tokens)
+    else:
+        (sequence_losses(hidden, head_VD, rows[:, 1:]) / n_tokens).sum().backward()
     return [p.grad.clone() for p in run.parameters]
 
 
@@ -177,7 +183,9 @@ def test_a_checkpoint_carries_seed_state_cursor_and_environment(objective_run: J
     checkpoint = read_checkpoint(checkpoint_path(directory, step))
     assert (checkpoint.seed, checkpoint.step) == (objective_run.recipe.train.seed, 20)
     assert checkpoint.rng.dtype == torch.uint8
-    assert checkpoint.environment == environment() | {"deterministic": "True"}
+    recipe = objective_run.recipe
+    law = arithmetic(recipe.model, recipe.train, CPU)
+    assert checkpoint.environment == environment(law=law) | {"deterministic": "True"}
     assert {"torch", "cpu", "cpu_capability"} <= set(checkpoint.environment)
     earlier = read_checkpoint(checkpoint_path(directory, 15))
     assert not torch.equal(earlier.rng, checkpoint.rng)  # dropout draws from it
@@ -193,7 +201,8 @@ class Notes(Silent):
         self.lines.append(text)
 
 
-def test_another_environment_is_named_on_resume(domain_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("law", ["", "another"])
+def test_another_environment_is_named_on_resume(law: str, domain_dir: Path, tmp_path: Path) -> None:
     notes = Notes()
     job = replace(job_of(mixed_values(), domain_dir, tmp_path), progress=notes)
     pipeline.make(job, until="tokenizer")
@@ -203,11 +212,16 @@ def test_another_environment_is_named_on_resume(domain_dir: Path, tmp_path: Path
     run.last = 5
     run.train()
     checkpoint = read_checkpoint(checkpoint_path(directory, 5))
+    here = checkpoint.environment["arithmetic"]
     other = dict(checkpoint.environment) | {"cpu": "another processor", "torch": "1.0"}
+    other["arithmetic"] = law or here
     save_checkpoint(directory, replace(checkpoint, environment=other))
     pipeline.make(job, until="train")
-    assert any("cpu is" in line and "was another processor; from step 6 on" in line for line in notes.lines)
-    assert any("torch is" in line and "was 1.0" in line for line in notes.lines)
+    # Under one law on both sides the machine decides no bit, and nothing is said of it.
+    is_said = here != LAW or bool(law)
+    processor = "was another processor; from step 6 on"
+    assert is_said == any("cpu is" in line and processor in line for line in notes.lines)
+    assert is_said == any("torch is" in line and "was 1.0" in line for line in notes.lines)
     assert differences({}, environment()) == []
 
 

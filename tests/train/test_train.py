@@ -168,14 +168,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path / "nan")
-    original = gradient_step.sequence_losses
+    original = gradient_step.Pass._one
     calls = [0]
 
-    def poisoned(*args: torch.Tensor) -> torch.Tensor:
+    def poisoned(self: gradient_step.Pass, micro: gradient_step.MicroBatch, share: float) -> tuple[float, torch.Tensor]:
         calls[0] += 1
-        return original(*args) * (float("nan") if calls[0] == 15 else 1.0)  # type: ignore[arg-type]  # as above
+        loss, nats = original(self, micro, share)
+        return (float("nan"), nats) if calls[0] == 15 else (loss, nats)
 
-    monkeypatch.setattr(gradient_step, "sequence_losses", poisoned)
+    monkeypatch.setattr(gradient_step.Pass, "_one", poisoned)
     with pytest.raises(TrainingError, match="step 14") as caught:
         pipeline.make(job, until="train")
     report = json.loads((job.directory("train") / "stopped.json").read_bytes())

@@ -10,15 +10,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sevenfold.model import bf16, native
+from sevenfold.model import bf16, causal, functions, native, operators
 from sevenfold.model.causal import causal_attention
+from sevenfold.model.functions import Segments
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ModelSpec
-
-Segments = list[
-    list[int]
-]  # of each row: lengths of its documents, in order; they sum to the length of the row
 
 
 def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
@@ -47,7 +44,7 @@ class Attention(nn.Module):
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, _x_BTD: Tensor) -> Tensor:
         """One document, positions from 0: queries, keys and values before rotation, and what they came from. -> [B, H, T, E]."""
         rope = self._rope[0]
-        if bf16.is_taken(q_BHTE) and native.fits(self.head_dim):
+        if bf16.is_taken(q_BHTE) and native.fits_whole(self.head_dim):
             return bf16.attention(q_BHTE, k_BKTE, v_BKTE, *rope.tables(q_BHTE))
         return causal_attention(rope(q_BHTE), rope(k_BKTE), v_BKTE)
 
@@ -63,9 +60,17 @@ class Attention(nn.Module):
         k_BKTE, v_BKTE = heads(k, self.n_kv_heads), heads(v, self.n_kv_heads)
         if segments is None:
             y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, x_BTD)
+        elif self._takes_documents(q_BHTE):
+            rope = self._rope[0]
+            turned = (functions.rotated(t, *rope.tables(t), segments) for t in (q_BHTE, k_BKTE))
+            y_BHTE = causal_attention(*turned, v_BKTE, segments)
         else:
             y_BHTE = self._by_document(q_BHTE, k_BKTE, v_BKTE, x_BTD, segments)
         return self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))
+
+    def _takes_documents(self, q_BHTE: Tensor) -> bool:
+        """Whether all documents are one call: autograd then adds no slopes of overlapping views."""
+        return type(self) is Attention and operators.is_taken(q_BHTE) and causal.is_taken(q_BHTE)
 
     def _by_document(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, segments: Segments) -> Tensor:
         rows = []

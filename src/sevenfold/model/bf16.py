@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import native
+from sevenfold.model import functions, native, operators
 from sevenfold.model.causal import shape_of
-from sevenfold.model.linear import Linear, reduced_dtype
+from sevenfold.model.linear import Linear
+from sevenfold.model.native import reduced_dtype
 
 BF16 = torch.bfloat16
 
@@ -156,10 +157,14 @@ class _Projections(torch.autograd.Function):
 
 
 def projections(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
-    """What each of the layers gives for x: in BF16 one product for all, so that gradients of x are added inside of it."""
-    if is_taken(x) and all(type(layer) is Linear for layer in layers):
-        found: tuple[Tensor, ...] = _Projections.apply(x, *(layer.weight for layer in layers))
-        return found
+    """What each of the layers gives for x, in BF16 by one product; gradients of x are added inside of the products."""
+    if all(type(layer) is Linear for layer in layers):
+        weights = [layer.weight for layer in layers]
+        if is_taken(x):
+            found: tuple[Tensor, ...] = _Projections.apply(x, *weights)
+            return found
+        if operators.is_taken(x):
+            return functions.project(x, *weights)
     return tuple(layer(x) for layer in layers)
 
 

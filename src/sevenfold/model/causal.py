@@ -1,8 +1,8 @@
 """Exact causal attention: the kernel of `native/train` on the CPU, PyTorch's own elsewhere.
 
 PyTorch's CPU kernel multiplies with MKL, whose AVX2 path on AMD processors leaves it at 70 GFLOP/s on two cores; the kernel does
-the same work in 0.3 of the time (dev/LOG.md). Its sums have one order (native/train/kernels.cpp), so neither threads nor the
-processor's instruction set change a bit.
+the same work in 0.3 of the time (dev/LOG.md). Its sums have one order (specs/training-arithmetic.md), so neither threads nor the
+processor's instruction set change a bit. Vectors that are not whole lanes long are filled up with zeros, which add nothing.
 
 Shape suffixes: B batch, H query heads, K key/value heads, T sequence, E head_dim.
 """
@@ -18,14 +18,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sevenfold.model import native
-from sevenfold.model.linear import reduced_dtype
+from sevenfold.model.functions import Segments, documents
+from sevenfold.model.native import reduced_dtype
 
 
 class Shape(ctypes.Structure):
     """s7_attention_shape of native/train/attention.h."""
 
     _fields_ = [
-        (name, c_int32) for name in ("n_batch", "n_heads", "n_kv_heads", "length", "head_dim", "n_threads")
+        (name, c_int32)
+        for name in ("n_batch", "n_heads", "n_kv_heads", "length", "head_dim", "n_threads", "scaled_dim")
     ]
 
 
@@ -34,47 +36,88 @@ def kernel_name() -> str:
     return "s7" if native.is_available("s7_train_available") else "aten"
 
 
-def shape_of(q_BHTE: Tensor, k_BKTE: Tensor) -> Shape:
-    """What the attention kernels are told of their arrays."""
-    return Shape(*q_BHTE.shape[:2], k_BKTE.shape[1], *q_BHTE.shape[2:], native.n_threads())
+def shape_of(q_BHTE: Tensor, k_BKTE: Tensor, scaled_dim: int = 0) -> Shape:
+    """What the attention kernels are told of their arrays; `scaled_dim` is E without the zeros behind it, 0: all of E."""
+    head_dim = q_BHTE.shape[3]
+    return Shape(
+        *q_BHTE.shape[:2], k_BKTE.shape[1], *q_BHTE.shape[2:], native.n_threads(), scaled_dim or head_dim
+    )
 
 
-def _call(name: str, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: Tensor) -> None:
+def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: Tensor) -> None:
     pointers = (c_void_p(t.data_ptr()) for t in (q_BHTE, k_BKTE, *tensors))
-    native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE)), *pointers)
+    native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE, scaled_dim)), *pointers)
+
+
+def _filled(x_BHTE: Tensor) -> Tensor:
+    """Dense, zeros behind the last axis up to whole lanes."""
+    missing = -x_BHTE.shape[-1] % native.LANES
+    return F.pad(x_BHTE, (0, missing)) if missing else x_BHTE.contiguous()
 
 
 class _Causal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
-        y_BHTE, log_sum_BHT = torch.empty_like(q_BHTE), q_BHTE.new_empty(q_BHTE.shape[:3])
-        _call("s7_attention_forward", q_BHTE, k_BKTE, v_BKTE, y_BHTE, log_sum_BHT)
-        ctx.save_for_backward(q_BHTE, k_BKTE, v_BKTE, y_BHTE, log_sum_BHT)
+    def forward(
+        ctx: Any, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, segments: Segments | None
+    ) -> Tensor:
+        y_BHTE = torch.empty(q_BHTE.shape)
+        log_sums = []
+        for part in documents(segments):
+            q, k, v = (_filled(part(t)) for t in (q_BHTE, k_BKTE, v_BKTE))
+            y, log_sum = torch.empty_like(q), q.new_empty(q.shape[:3])
+            _call("s7_attention_forward", q_BHTE.shape[3], q, k, v, y, log_sum)
+            if segments is None and y.shape == y_BHTE.shape:
+                y_BHTE = y
+            else:
+                part(y_BHTE).copy_(y[..., : q_BHTE.shape[3]])
+            log_sums.append(log_sum)
+        ctx.save_for_backward(q_BHTE, k_BKTE, v_BKTE, y_BHTE, *log_sums)
+        ctx.segments = segments
         return y_BHTE
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        saved = ctx.saved_tensors
-        out = tuple(torch.empty_like(t) for t in saved[:3])
-        _call("s7_attention_backward", *saved, grads[0].contiguous(), *out)
-        return out
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        all_saved = ctx.saved_tensors  # once: a recomputed block gives them no second time
+        saved, y_BHTE, log_sums = all_saved[:3], all_saved[3], all_saved[4:]
+        width, grad_y = y_BHTE.shape[3], grads[0]
+        # Laid out as the projections gave them: [B, T, H, E] in memory.
+        out = [torch.empty(t.transpose(1, 2).shape).transpose(1, 2) for t in saved]
+        for part, log_sum in zip(documents(ctx.segments), log_sums, strict=True):
+            q, k, v, y, grad = (_filled(part(t)) for t in (*saved, y_BHTE, grad_y))
+            found = [torch.empty_like(t) for t in (q, k, v)]
+            _call("s7_attention_backward", width, q, k, v, y, log_sum, grad, *found)
+            if ctx.segments is None and q.shape == y_BHTE.shape:
+                out = found
+            else:
+                for to, one in zip(out, found, strict=True):
+                    part(to).copy_(one[..., :width])
+        return *out, None
 
 
-def causal_attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
+def is_taken(q_BHTE: Tensor) -> bool:
+    """Whether the kernel computes the attention of these queries: on the CPU, in FP32 or under autocast."""
+    reduced = reduced_dtype(q_BHTE) is not None
+    if q_BHTE.device.type != "cpu" or not (reduced or q_BHTE.dtype == torch.float32):
+        return False
+    return native.fits(q_BHTE.shape[3]) and kernel_name() == "s7"
+
+
+def causal_attention(
+    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, segments: Segments | None = None
+) -> Tensor:
     """softmax(q k^T / sqrt(E), causal) v, [B, H, T, E]; under autocast on the CPU in FP32 all the same: it is faster.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: K divides H, and query head h uses key/value head h * K // H.
+        segments: documents of each row, each by itself; for the kernel alone (`is_taken`).
 
     Raises:
         SevenfoldError: the kernel has no memory for its scratch.
     """
-    head_dim = q_BHTE.shape[3]
-    tensors = (q_BHTE, k_BKTE, v_BKTE)
-    reduced = reduced_dtype(q_BHTE) is not None
-    taken = all(t.device.type == "cpu" and (reduced or t.dtype == torch.float32) for t in tensors)
-    if taken and native.fits(head_dim) and kernel_name() == "s7":
-        y: Tensor = _Causal.apply(*(t.float().contiguous() for t in tensors))
+    if is_taken(q_BHTE) and all(
+        t.dtype == torch.float32 or reduced_dtype(t) is not None for t in (k_BKTE, v_BKTE)
+    ):
+        y: Tensor = _Causal.apply(*(t.float() for t in (q_BHTE, k_BKTE, v_BKTE)), segments)
         return y
     group = q_BHTE.shape[1] // k_BKTE.shape[1]
     if group > 1:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import bf16
+from sevenfold.model import bf16, functions, operators
 from sevenfold.model.linear import Linear
 
 
@@ -25,7 +25,9 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, _experts_BT: Tensor | None = None) -> Tensor:
         """[..., D] -> [..., D]; every token takes the same network."""
         gate, up = bf16.projections(x, self.gate_proj, self.up_proj)
-        return self.down_proj(bf16.swiglu(gate, up) if bf16.is_taken(x) else F.silu(gate) * up)
+        if bf16.is_taken(x):
+            return self.down_proj(bf16.swiglu(gate, up))
+        return self.down_proj(functions.gated(gate, up) if operators.is_taken(gate) else F.silu(gate) * up)
 
 
 class RoutedFeedForward(nn.Module):
@@ -40,6 +42,8 @@ class RoutedFeedForward(nn.Module):
         if experts_BT is None:
             raise ValueError("a routed feed-forward needs the expert of each token")
         x_ND, expert_N = x_BTD.flatten(0, 1), experts_BT.flatten()
+        if operators.is_taken(x_ND):
+            return self._sorted(x_ND, expert_N).view_as(x_BTD)
         out_ND = torch.zeros_like(x_ND)
         for index, expert in enumerate(self.experts):
             rows = torch.nonzero(expert_N == index).squeeze(1)
@@ -47,3 +51,12 @@ class RoutedFeedForward(nn.Module):
             # Under autocast an expert gives BF16; the sum with the residual is FP32 anyway.
             out_ND = out_ND.index_copy(0, rows, expert(x_ND.index_select(0, rows)).to(out_ND.dtype))
         return out_ND.view_as(x_BTD)
+
+    def _sorted(self, x_ND: Tensor, expert_N: Tensor) -> Tensor:
+        """Tokens in the order of their experts, and back: copies alone, so that no slope is added to another."""
+        order = torch.argsort(expert_N, stable=True)
+        inverse = torch.argsort(order)
+        counts = torch.bincount(expert_N, minlength=len(self.experts)).tolist()
+        parts = functions.permute(x_ND, order, inverse).split(counts)
+        out = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
+        return functions.permute(out, inverse, order)

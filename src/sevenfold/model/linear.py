@@ -1,7 +1,9 @@
-"""Bias-free projections, in FP32 through oneDNN where PyTorch has it, in BF16 under autocast.
+"""Bias-free projections: in FP32 on the CPU by `model.functions`, in BF16 under autocast.
 
-On AMD processors PyTorch's default CPU matrix product takes an AVX2 path; oneDNN takes AVX-512 and runs the same product
-2.2 times as fast (dev/LOG.md). Results do not depend on the thread count: each output element is summed by one thread in one order.
+Where our kernels are missing, FP32 goes through oneDNN if PyTorch has it: on AMD processors
+PyTorch's default CPU matrix product takes an AVX2 path, oneDNN takes AVX-512 and runs the same
+product 2.2 times as fast (dev/LOG.md). Results do not depend on the thread count: each output
+element is summed by one thread in one order.
 """
 
 from __future__ import annotations
@@ -11,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sevenfold.model import functions, operators
+from sevenfold.model.native import reduced_dtype
 
 
 def _has_onednn() -> bool:
@@ -22,17 +27,15 @@ ONEDNN = _has_onednn()
 
 def backend_name() -> str:
     """Which matrix product computes FP32 projections on the CPU; it decides bits, so manifests record it."""
+    if operators.is_available():
+        return "s7"
     return "onednn" if ONEDNN else "aten"
-
-
-def reduced_dtype(x: Tensor) -> torch.dtype | None:
-    """The type that autocast computes products in where x is; None outside autocast."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x @ weight.T without autograd. x [..., I], weight [O, I] (strided views are fine) -> [..., O]."""
+    if operators.is_taken(x):
+        return operators.project(x, weight)
     if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return F.linear(x, weight)
@@ -67,6 +70,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., n_in] -> [..., n_out]."""
+        if operators.is_taken(x):
+            return functions.project(x, self.weight)[0]
         if x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None:
             return _Linear.apply(x, self.weight)
         return F.linear(x, self.weight)

@@ -6,6 +6,8 @@ reduction is per row first, so the result does not depend on the thread count (a
 products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32. Where `model.bf16` has kernels, a
 block's logits become their slopes in one pass without leaving BF16.
 
+In FP32 on the CPU `model.operators` compute it all, and blocks decide no bit: the head's gradient is one chain through them.
+
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
 
@@ -16,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.model import bf16
-from sevenfold.model.linear import product, reduced_dtype, weight_gradient
+from sevenfold.model import bf16, operators
+from sevenfold.model.linear import product, weight_gradient
+from sevenfold.model.native import reduced_dtype
 
 BLOCK = 512  # tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache
 BLOCK_BF16 = 1024  # the same bytes
@@ -28,6 +31,12 @@ class _HeadLoss(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None
     ) -> Tensor:
+        ctx.is_exact = operators.is_taken(x_ND)
+        if ctx.is_exact:
+            factor_N = x_ND.new_ones(len(x_ND)) if counted_N is None else counted_N.contiguous()
+            loss_N, *slopes = slopes_of(x_ND, weight_VD, target_N, factor_N, trained=ctx.needs_input_grad[1])
+            ctx.save_for_backward(*slopes)
+            return loss_N if counted_N is None else loss_N * counted_N
         kind, taken = reduced_dtype(x_ND) or x_ND.dtype, bf16.is_taken(x_ND)
         with torch.autocast(x_ND.device.type, enabled=False):
             if taken:
@@ -38,8 +47,55 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         # Only a sum over tokens of one weight (or none) is differentiated, so every row's slope is the same number.
         grad_x, grad_weight = ctx.saved_tensors
+        if ctx.is_exact:
+            factor = float(grads[0][0])
+            grad_x = operators.scale(grad_x, factor)
+            return grad_x, None if grad_weight is None else operators.scale(grad_weight, factor), None, None
         scale = grads[0][0]
         return grad_x * scale, None if grad_weight is None else grad_weight * scale, None, None
+
+
+def slopes_of(
+    x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, factor_N: Tensor, *, trained: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Losses [N], and of their sum weighted by `factor_N` the slopes of x and, if it is `trained`, of the head.
+
+    By `model.operators`, whose `is_taken(x)` has to hold; without autograd.
+    """
+    x_ND, target_N = x_ND.contiguous(), target_N.contiguous()
+    loss_N, grad_x = x_ND.new_empty(len(x_ND)), torch.empty_like(x_ND)
+    grad_weight = torch.zeros_like(weight_VD) if trained else None
+    for start in range(0, len(x_ND), BLOCK):
+        block = slice(start, start + BLOCK)
+        slope = operators.project(x_ND[block], weight_VD)
+        loss_N[block] = operators.losses(slope, target_N[block], factor_N[block])
+        operators.input_slope(slope, weight_VD, grad_x[block], is_added=False)
+        if grad_weight is not None:
+            operators.weight_slope(slope, x_ND[block], grad_weight)
+    return loss_N, grad_x, grad_weight
+
+
+def backward(
+    x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None, factor: float
+) -> list[float]:
+    """Run autograd backward from factor * the sum of the losses that count; the sum of each sequence (nats), in binary64.
+
+    By `model.operators`, whose `is_taken(x)` has to hold. Arguments as `sequence_losses` has them.
+    """
+    shares = torch.full(target_BT.shape, factor)
+    if counted_BT is not None:
+        shares = operators.scale(counted_BT.contiguous(), factor)
+    with torch.no_grad():
+        loss_N, grad_x, grad_weight = slopes_of(
+            x_BTD.flatten(0, 1),
+            weight_VD,
+            target_BT.flatten(),
+            shares.flatten(),
+            trained=weight_VD.requires_grad,
+        )
+    ends = [(x_BTD, grad_x.view_as(x_BTD)), (weight_VD, grad_weight)]
+    torch.autograd.backward(*zip(*(end for end in ends if end[0].requires_grad), strict=True))
+    return operators.nats(loss_N.view(target_BT.shape), counted_BT)
 
 
 def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None) -> Tensor:

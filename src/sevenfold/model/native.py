@@ -13,13 +13,14 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
-ABI = 2
+ABI = 3
 MAX_HEAD_DIM, LANES = 256, 16
 MAX_THREADS = 64
 FAILURES = {
     1: "a shape outside its bounds",
     2: "no memory for its scratch",
     3: "an instruction set that is not here",
+    4: "a floating-point mode that it cannot set",
 }
 
 
@@ -36,13 +37,24 @@ def is_available(name: str) -> bool:
 
 
 def fits(head_dim: int) -> bool:
-    """Whether the attention kernels take heads of this width."""
-    return head_dim % LANES == 0 and head_dim <= MAX_HEAD_DIM
+    """Whether the FP32 attention kernel takes heads of this width; those of BF16 want whole lanes, too."""
+    return head_dim <= MAX_HEAD_DIM
+
+
+def fits_whole(head_dim: int) -> bool:
+    """Whether all attention kernels take heads of this width as they are."""
+    return head_dim % LANES == 0 and fits(head_dim)
 
 
 def n_threads() -> int:
     """Threads of a call: as many as PyTorch has."""
     return min(torch.get_num_threads(), MAX_THREADS)
+
+
+def reduced_dtype(x: torch.Tensor) -> torch.dtype | None:
+    """The type that autocast computes products in where x is; None outside autocast."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def call(name: str, *arguments: Any) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import bf16
+from sevenfold.model import bf16, functions, operators
 
 
 class RMSNorm(nn.Module):
@@ -21,10 +21,14 @@ class RMSNorm(nn.Module):
         """[..., D] -> [..., D]; BF16 where `model.bf16` computes the block."""
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return self.beside(x)[1]
+        if operators.is_taken(x):
+            return functions.norm_beside(x, self.weight, self.eps)[1]
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
     def beside(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x itself, for the residual stream, and its norm. [..., D] -> twice [..., D]."""
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return bf16.norm_beside(x, self.weight, self.eps)
+        if operators.is_taken(x):
+            return functions.norm_beside(x, self.weight, self.eps)
         return x, self(x)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sevenfold.core.tables import rope_frequencies, yarn_frequencies, yarn_temperature
+from sevenfold.model import functions, operators
 from sevenfold.recipe.schema import ModelSpec, RopeScaling
 
 
@@ -38,6 +39,10 @@ class Rope(nn.Module):
             frequencies = yarn_frequencies(spec.head_dim, spec.rope_theta, scaling.factor, trained)
         else:
             frequencies = rope_frequencies(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor)
+        if device.type == "cpu" and operators.is_available():
+            found = operators.rotation_tables([float(f) for f in frequencies], self.temperature, length)
+            self.cos, self.sin = found
+            return
         turn = torch.tensor([float(f) for f in frequencies], dtype=torch.float64)
         angle_TP = torch.outer(torch.arange(length, dtype=torch.float64), turn)
         self.cos = (angle_TP.cos() * self.temperature).to(device, torch.float32)
@@ -53,5 +58,7 @@ class Rope(nn.Module):
     def forward(self, x_BHTE: Tensor) -> Tensor:
         """Turn each head's vectors by their position. [B, H, T, E] -> the same, float32."""
         cos_TP, sin_TP = self.tables(x_BHTE)
+        if operators.is_taken(x_BHTE):
+            return functions.rotated(x_BHTE, cos_TP, sin_TP)
         a, b = x_BHTE.float().chunk(2, dim=-1)  # once, not for each product: under autocast x is BF16
         return torch.cat([a * cos_TP - b * sin_TP, b * cos_TP + a * sin_TP], dim=-1)

@@ -7,12 +7,13 @@ D d_model, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from sevenfold.model import bf16
+from sevenfold.model import bf16, functions, operators
 from sevenfold.model.attention import Attention, Segments, document_segments
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
 from sevenfold.model.hybrid import HybridAttention
@@ -25,15 +26,21 @@ from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
 
 def residual(x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
     """x + y, float32."""
+    if operators.is_taken(x_BTD) and x_BTD.dtype == y_BTD.dtype:
+        return functions.residual(x_BTD, y_BTD)
     is_mixed = (x_BTD.dtype, y_BTD.dtype) == (torch.float32, torch.bfloat16)
     return bf16.add(x_BTD, y_BTD) if is_mixed and bf16.is_taken(x_BTD) else x_BTD + y_BTD
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)) (D1: this order is fixed)."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)) (D1: this order is fixed).
 
-    def __init__(self, spec: ModelSpec, rope: Rope, d_ffn: int, n_experts: int) -> None:
+    `number` is the block's place on the way through the model: it names the streams that its dropout draws from.
+    """
+
+    def __init__(self, spec: ModelSpec, rope: Rope, d_ffn: int, n_experts: int, number: int) -> None:
         super().__init__()
+        self.share, self.number = spec.dropout, number
         self.attn_norm = RMSNorm(spec.d_model, spec.norm_eps)
         self.attn = Attention(spec, rope) if spec.attention == "causal" else HybridAttention(spec, rope)
         self.ffn_norm = RMSNorm(spec.d_model, spec.norm_eps)
@@ -42,18 +49,29 @@ class Block(nn.Module):
             if n_experts
             else FeedForward(spec.d_model, d_ffn)
         )
-        self.dropout = nn.Dropout(spec.dropout)
+
+    def _dropped(self, x_BTD: Tensor, branch: int) -> Tensor:
+        """The branch's dropout; its key is the seed that the micro-batch began with."""
+        if not self.training or not self.share:
+            return x_BTD
+        if operators.is_taken(x_BTD):
+            return functions.dropout(x_BTD, self.share, torch.initial_seed(), 2 * self.number + branch)
+        return F.dropout(x_BTD, self.share)
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None) -> Tensor:
         """[B, T, D] -> [B, T, D]."""
         x_BTD, normed_BTD = self.attn_norm.beside(x_BTD)
-        x_BTD = residual(x_BTD, self.dropout(self.attn(normed_BTD, segments)))
+        x_BTD = residual(x_BTD, self._dropped(self.attn(normed_BTD, segments), 0))
         x_BTD, normed_BTD = self.ffn_norm.beside(x_BTD)
-        return residual(x_BTD, self.dropout(self.ffn(normed_BTD, experts_BT)))
+        return residual(x_BTD, self._dropped(self.ffn(normed_BTD, experts_BT), 1))
 
 
-def _blocks(spec: ModelSpec, rope: Rope, n_layers: int, d_ffn: int, n_experts: int = 0) -> nn.ModuleDict:
-    return nn.ModuleDict({f"{i:02d}": Block(spec, rope, d_ffn, n_experts) for i in range(n_layers)})
+def _blocks(
+    spec: ModelSpec, rope: Rope, n_layers: int, d_ffn: int, n_experts: int = 0, first: int = 0
+) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {f"{i:02d}": Block(spec, rope, d_ffn, n_experts, first + i) for i in range(n_layers)}
+    )
 
 
 class _Stack(nn.Module):
@@ -77,7 +95,7 @@ class Transformer(nn.Module):
         if isinstance(spec.moe, ExpertStacks):
             moe = spec.moe
             self.experts = nn.ModuleList(
-                _Stack(_blocks(spec, rope, moe.n_layers, moe.d_ffn)) for _ in moe.experts
+                _Stack(_blocks(spec, rope, moe.n_layers, moe.d_ffn, first=spec.n_layers)) for _ in moe.experts
             )
         self.final_norm = RMSNorm(spec.d_model, spec.norm_eps)
         if not spec.tied:
@@ -95,7 +113,20 @@ class Transformer(nn.Module):
         return self.embedding.weight if self.spec.tied else self.lm_head.weight
 
     def hidden(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
-        """Normalised states before the head, [B, T, D].
+        """Normalised states before the head, [B, T, D]; see `states`."""
+        return self.states(ids_BT, stack)[0]
+
+    def _embedded(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        table = self.embedding.weight
+        if not operators.is_taken(table):
+            return self.embedding(ids_BT), self.head_weight
+        x_BTD, same = functions.embed(ids_BT, table)
+        return x_BTD, same if self.spec.tied else self.head_weight
+
+    def states(self, ids_BT: Tensor, stack: int | None = None) -> tuple[Tensor, Tensor]:
+        """Normalised states before the head [B, T, D], and the head [V, D] that they are for.
+
+        The embedding's slope is the head's, too, when tied: through this head it is one sum, in one order.
 
         Args:
             ids_BT: int64 token ids.
@@ -110,35 +141,52 @@ class Transformer(nn.Module):
             else None
         )
         segments = None if self.document_start is None else document_segments(ids_BT, self.document_start)
-        x_BTD = self.embedding(ids_BT)
+        x_BTD, head_VD = self._embedded(ids_BT)
         blocks = list(self.layers.values())
         if stack is not None:
             blocks += list(self.experts[stack].layers.values())
         for block in blocks:
             inputs = (x_BTD, experts_BT, segments)
             x_BTD = recomputed(block, *inputs) if self.recompute else block(*inputs)
-        return self.final_norm(x_BTD)
+        return self.final_norm(x_BTD), head_VD
 
     def forward(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
-        """Logits [B, T, V] float32, for evaluation; training uses `loss.sequence_losses` on `hidden`."""
-        hidden_BTD = self.hidden(ids_BT, stack)
+        """Logits [B, T, V] float32, for evaluation; training uses `loss.sequence_losses` on `states`."""
+        hidden_BTD, head_VD = self.states(ids_BT, stack)
         if hidden_BTD.requires_grad:
-            return hidden_BTD @ self.head_weight.t()
-        return product(hidden_BTD, self.head_weight)
+            return hidden_BTD @ head_VD.t()
+        return product(hidden_BTD, head_VD)
 
-    def initial(self, generator: torch.Generator, std: float) -> Iterator[tuple[str, Tensor]]:
-        """Whole first weights in name order, float32, one at a time, so that a rank can keep its rows of each: normal;
-        projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
+    def _initial(
+        self, std: float, draw: Callable[[int, torch.Size, float], Tensor]
+    ) -> Iterator[tuple[str, Tensor]]:
         depth = self.spec.n_layers + (
             self.spec.moe.n_layers if isinstance(self.spec.moe, ExpertStacks) else 0
         )
-        for name, parameter in sorted(self.named_parameters()):
+        for number, (name, parameter) in enumerate(sorted(self.named_parameters())):
             if parameter.dim() == 1:
                 yield name, torch.ones(parameter.shape)
                 continue
             branch_end = name.endswith(("o_proj.weight", "down_proj.weight"))
             width = std / math.sqrt(2 * depth) if branch_end else std
-            yield name, torch.empty(parameter.shape).normal_(0.0, width, generator=generator)
+            yield name, draw(number, parameter.shape, width)
+
+    def initial(self, generator: torch.Generator, std: float) -> Iterator[tuple[str, Tensor]]:
+        """Whole first weights in name order, float32, one at a time, so that a rank can keep its rows of each: normal;
+        projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
+
+        def draw(_number: int, shape: torch.Size, width: float) -> Tensor:
+            return torch.empty(shape).normal_(0.0, width, generator=generator)
+
+        return self._initial(std, draw)
+
+    def drawn(self, key: int, std: float) -> Iterator[tuple[str, Tensor]]:
+        """The same by the law's own generator: a stream under `key` for each parameter, in name order."""
+
+        def draw(number: int, shape: torch.Size, width: float) -> Tensor:
+            return operators.normal(shape, key, number, width)
+
+        return self._initial(std, draw)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator, std: float) -> None:

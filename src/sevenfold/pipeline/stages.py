@@ -66,7 +66,7 @@ STAGES = (
         needs=("tokenizer",),
         sections=("model", "train", "context"),
         keeps=True,
-        version=3,
+        version=4,
     ),
     Stage(
         name="quantize",

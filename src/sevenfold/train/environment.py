@@ -1,6 +1,7 @@
 """What decides the bits of a run beside the recipe and the data, and is not the same on every machine.
 
-The same bytes are promised on the same values of these, whatever the number of threads. They stand in each checkpoint: going on
+The same bytes are promised on the same values of these, whatever the number of threads. Under specs/training-arithmetic.md the name
+of the law is the one that decides, and the others are evidence of who computed. They stand in each checkpoint: going on
 under others is allowed, and said, because the run may then round differently from the resumed step on.
 """
 
@@ -15,6 +16,8 @@ import torch
 
 from sevenfold.model.causal import kernel_name
 from sevenfold.model.linear import backend_name
+from sevenfold.model.operators import LAW
+from sevenfold.train.arithmetic import OTHER
 from sevenfold.train.precision import bf16_kernels
 
 CPU = torch.device("cpu")
@@ -29,10 +32,11 @@ def gpu_model(device: torch.device) -> dict[str, str]:
     return {"gpu": f"{torch.cuda.get_device_name(device)} ({major}.{minor})"}
 
 
-def tools(device: torch.device = CPU, precision: str = "fp32") -> dict[str, str]:
-    """What a manifest records: versions and kinds, nothing that names one machine."""
+def tools(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER) -> dict[str, str]:
+    """What a manifest records: what defines the arithmetic, versions and kinds, nothing that names one machine."""
     kernels = bf16_kernels(precision, device)
     return {
+        "arithmetic": law,
         "torch": torch.__version__,
         "matmul": backend_name(),
         "attention": kernel_name(),
@@ -53,9 +57,9 @@ def cpu_model() -> str:
     return platform.processor()
 
 
-def environment(device: torch.device = CPU, precision: str = "fp32") -> dict[str, str]:
+def environment(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER) -> dict[str, str]:
     """`tools`, the processor and the flags of the kernels: what a checkpoint records."""
-    return tools(device, precision) | {
+    return tools(device, precision, law) | {
         "cpu": cpu_model(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
@@ -63,7 +67,12 @@ def environment(device: torch.device = CPU, precision: str = "fp32") -> dict[str
 
 
 def differences(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """A line for each value that is not the recorded one; what was not recorded is not compared."""
+    """A line for each value that is not the recorded one; what was not recorded is not compared.
+
+    Under one version of specs/training-arithmetic.md on both sides, what else there is decides no bit: there is no line.
+    """
+    if here.get("arithmetic") == recorded.get("arithmetic") == LAW:
+        return []
     return [
         f"{name} is {here[name]} here, was {recorded[name]}"
         for name in sorted(here)

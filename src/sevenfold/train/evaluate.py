@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.log import Progress, Silent
+from sevenfold.model import operators
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.data.windows import Tokens
 
@@ -53,6 +54,13 @@ def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -
     return int(token_lengths[rows[:, 1:]].sum())
 
 
+def _losses(logits_BTV: torch.Tensor, target_BT: torch.Tensor) -> torch.Tensor:
+    if operators.is_taken(logits_BTV):
+        rows = logits_BTV.flatten(0, 1).contiguous()
+        return operators.losses(rows, target_BT.flatten(), None).view(target_BT.shape)
+    return torch.logsumexp(logits_BTV, -1) - logits_BTV.gather(-1, target_BT.unsqueeze(-1)).squeeze(-1)
+
+
 @torch.no_grad()
 def float_score(
     model: Transformer,
@@ -72,11 +80,10 @@ def float_score(
     for start in range(0, len(rows), _EVAL_BATCH):
         batch = torch.from_numpy(rows[start : start + _EVAL_BATCH]).to(model.embedding.weight.device)
         logits = model(batch[:, :-1], stack)
-        target = batch[:, 1:, None]
-        loss = torch.logsumexp(logits, -1) - logits.gather(-1, target).squeeze(-1)
+        loss = _losses(logits, batch[:, 1:])
         if watch is not None:
             watch(start, loss.cpu())
-        nats += float(loss.to(torch.float64).sum(1).sum())
+        nats += sum(operators.nats(loss.cpu(), None))
         choices.append(logits.argmax(-1).cpu().numpy())
         listener.advance(min(start + _EVAL_BATCH, len(rows)))
     score = Score(

@@ -89,7 +89,7 @@ def train_part(job: Job, part: Part) -> Manifest:
         inputs={"tokenizer": job.manifest("tokenizer").root} | ({"trunk": base_root} if base_root else {}),
         outputs=outputs,
         root=output_root(outputs),
-        tools=tools(run.ranks.device, part.spec.precision),
+        tools=tools(run.ranks.device, part.spec.precision, run.arithmetic),
         seed=part.spec.seed,
         facts={"n_steps": n_steps(part.spec), **ranks_recorded(part.spec, run.ranks)},
     )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.rng import derive_seed
+from sevenfold.model import loss as head
+from sevenfold.model import operators
 from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
@@ -73,6 +77,33 @@ def check_share(terms: Sequence[Term], spec: TrainSpec, ranks: Ranks) -> None:
         )
 
 
+class MicroSums:
+    """Gradients of one rank's micro-batches, added in their order by `model.operators` as backward makes them.
+
+    Autograd would add them with PyTorch. Where `operators` do not compute, it does.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.totals: dict[nn.Parameter, Tensor] = {}
+        self.parameters = [p for p in model.parameters() if p.requires_grad and operators.is_taken(p)]
+        self.hooks = [p.register_post_accumulate_grad_hook(self._take) for p in self.parameters]
+
+    def _take(self, parameter: Any) -> None:
+        grad, parameter.grad = parameter.grad, None
+        total = self.totals.get(parameter)
+        if total is None:
+            self.totals[parameter] = grad
+        else:
+            operators.add(total, grad.contiguous(), total)
+
+    def give(self) -> None:
+        """Put the sums where one backward would have put its gradients."""
+        for hook in self.hooks:
+            hook.remove()
+        for parameter, total in self.totals.items():
+            parameter.grad = total
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pass:
     """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same wherever it is computed."""
@@ -84,12 +115,17 @@ class Pass:
     seed: int
 
     def _one(self, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
+        """Backward of one micro-batch. Its loss, and the nats of its rows."""
         device = self.shards.ranks.device
         ids = micro.ids.to(device)
         counted = None if micro.counted is None else micro.counted.to(device)
         with autocast(self.precision, device):
-            hidden = self.model.hidden(ids[:, :-1], self.stack)
-            nats_B = sequence_losses(hidden, self.model.head_weight, ids[:, 1:], counted)
+            hidden, head_VD = self.model.states(ids[:, :-1], self.stack)
+            if operators.is_taken(hidden):
+                factor = float(np.float32(micro.weight * share) / np.float32(micro.n_tokens))
+                nats = head.backward(hidden, head_VD, ids[:, 1:], counted, factor)
+                return math.fsum(nats) / micro.n_tokens, torch.tensor(nats, dtype=torch.float64)
+            nats_B = sequence_losses(hidden, head_VD, ids[:, 1:], counted)
         loss = (nats_B / micro.n_tokens).sum()
         weight = micro.weight * share
         (loss if weight == 1.0 else weight * loss).backward()
@@ -104,6 +140,7 @@ class Pass:
         ranks, shards = self.shards.ranks, self.shards
         sizes = [len(micro.ids) for micro in micros]
         figures = torch.zeros(len(micros) + sum(sizes), dtype=torch.float64)
+        sums = MicroSums(self.model) if ranks.is_alone and len(micros) > 1 else None
         for begin in range(0, len(micros), ranks.size):
             n_counted = min(ranks.size, len(micros) - begin)
             is_idle = ranks.rank >= n_counted
@@ -116,6 +153,8 @@ class Pass:
                 figures[number] = loss
                 row = len(micros) + sum(sizes[:number])
                 figures[row : row + len(nats_B)] = nats_B
+        if sums is not None:
+            sums.give()
         torch.manual_seed(
             derive_seed(self.seed, str(step))
         )  # what a checkpoint records follows from the step

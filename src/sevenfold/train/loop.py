@@ -29,8 +29,11 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.memory import keep_freed_memory
 from sevenfold.core.rng import derive_seed
+from sevenfold.model import operators
+from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
+from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -44,7 +47,7 @@ from sevenfold.train.environment import differences, environment
 from sevenfold.train.gradient_step import Pass, check_share, micro_batches
 from sevenfold.train.meters import Gauge, Guard
 from sevenfold.train.objectives import Term, TermLoss, metric_fields
-from sevenfold.train.optimizer import Update
+from sevenfold.train.optimizer import update_of
 from sevenfold.train.precision import convert
 from sevenfold.train.records import (
     CHAIN_START,
@@ -63,7 +66,12 @@ STOPPED = "stopped.json"
 
 
 def ordered_sum(values: Tensor) -> Tensor:
-    """Sum of a 1-D tensor in an order that no thread count changes: rows of 1024, then rows of the sums."""
+    """Sum of a 1-D tensor in an order that no thread count changes: rows of 1024, then rows of the sums.
+
+    In FP32 on the CPU it is the sum of specs/training-arithmetic.md, in binary64.
+    """
+    if operators.is_taken(values):
+        return torch.tensor(operators.total(values.contiguous()), dtype=torch.float64)
     while values.numel() > 1:
         padded = torch.nn.functional.pad(values, (0, -values.numel() % _LEAF))
         values = padded.view(-1, _LEAF).sum(1)
@@ -75,7 +83,11 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks
     norm = math.sqrt(float(ordered_sum(row_squares(parameters, ranks or here()))))
     if norm > max_norm:
         for p in parameters:
-            local(p.grad).mul_(max_norm / norm)
+            own = local(p.grad)
+            if operators.is_taken(own) and own.is_contiguous():
+                operators.scale(own, max_norm / norm, own)
+            else:
+                own.mul_(max_norm / norm)
     return norm
 
 
@@ -145,11 +157,12 @@ class Run:
             parameter.requires_grad_(self.trained is None or name in self.trained)
         check_share(self.terms, self.spec, self.ranks)
         convert(self.model, self.spec.precision, self.ranks.device)
+        self.arithmetic = arithmetic(self.model.spec, self.spec, self.ranks.device)
         self.shards = Shards(self.model, self.ranks, self.spec.reduction)
         named = {n: p for n, p in sorted(self.model.named_parameters()) if p.requires_grad}
         self.parameters, self.names = list(named.values()), {p: n for n, p in named.items()}
         self.model.recompute = self.spec.activation_checkpointing
-        self.optimizer = Update(named, self.spec)
+        self.optimizer = update_of(named, self.spec, self.arithmetic)
         self.guard = Guard(spike=self.spec.spike)
 
     def _state(self) -> dict[str, Tensor]:
@@ -169,12 +182,16 @@ class Run:
     def environment(self) -> dict[str, str]:
         """What a checkpoint records beside the state; the number of ranks where it decides bits."""
         recorded = {name: str(value) for name, value in ranks_recorded(self.spec, self.ranks).items()}
-        return environment(self.ranks.device, self.spec.precision) | recorded
+        return environment(self.ranks.device, self.spec.precision, self.arithmetic) | recorded
 
     @torch.no_grad()
     def _initialize(self) -> None:
-        generator = torch.Generator().manual_seed(derive_seed(self.spec.seed, "init"))
-        for name, value in self.model.initial(generator, self.spec.init_std):
+        key = derive_seed(self.spec.seed, "init")
+        if self.arithmetic == LAW:
+            drawn = self.model.drawn(key, self.spec.init_std)
+        else:
+            drawn = self.model.initial(torch.Generator().manual_seed(key), self.spec.init_std)
+        for name, value in drawn:
             self.shards.put(self.model.get_parameter(name), self.base.get(name, value))
 
     def _damaged_record(self, bound: Mapping[str, Json]) -> str | None:

@@ -1,19 +1,26 @@
 """Adam over this rank's rows of each weight; an element's update does not depend on where the rows were cut.
 
-PyTorch's fused kernel goes in steps of a vector's length and takes what is left at a tensor's end one by one, where the
-compiler may round a product and its sum once instead of twice: the second moment of a row then differs by its last bit (seen with
-32 elements on three ranks). So every tensor that is not whole vectors long is updated in a copy that is filled up with zeros.
+Under specs/training-arithmetic.md the kernel of `native/train` updates the rows where they are;
+elsewhere PyTorch does. Its fused kernel goes in steps of a vector's length and takes what is left
+at a tensor's end one by one, where the compiler may round a product and its sum once instead of
+twice: the second moment of a row then differs by its last bit (seen with 32 elements on three
+ranks). So every tensor that is not whole vectors long is updated in a copy that is filled up with
+zeros.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from sevenfold.model import operators
+from sevenfold.model.operators import LAW, AdamScalars
 from sevenfold.recipe.schema import TrainSpec
+from sevenfold.train.arithmetic import Powers
 from sevenfold.train.checkpoint import optimizer_tensors, restore_optimizer
 from sevenfold.train.distributed.shards import like, local
 
@@ -22,6 +29,78 @@ LANES = 16  # FP32 numbers of the widest vector
 
 def _filled(flat: Tensor) -> Tensor:
     return pad(flat, (0, -flat.numel() % LANES)) if flat.numel() % LANES else flat
+
+
+class ExactUpdate:
+    """The optimiser of a run under the law, with the state that `Update` has."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], spec: TrainSpec) -> None:
+        self.parameters, self.spec = dict(parameters), spec
+        self.n_steps = 0
+        self.powers = [Powers(beta) for beta in spec.betas]
+        self.means, self.squares = (
+            {n: torch.zeros_like(self._own(n)) for n in self.parameters} for _ in "12"
+        )
+
+    def _own(self, name: str) -> Tensor:
+        return local(self.parameters[name]).detach()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def _scalars(self, rate: float, *, is_matrix: bool) -> AdamScalars:
+        spec, (beta1, beta2) = self.spec, self.spec.betas
+        first, second = (1.0 - powers.at(self.n_steps) for powers in self.powers)
+        decay = spec.weight_decay if is_matrix else 0.0
+        decoupled = spec.optimizer == "adamw"
+        return AdamScalars(
+            beta1=beta1,
+            one_minus_beta1=1.0 - beta1,
+            beta2=beta2,
+            one_minus_beta2=1.0 - beta2,
+            step_size=rate / first,
+            root_correction=math.sqrt(second),
+            eps=spec.eps,
+            decay=1.0 - rate * decay if decoupled else 1.0,
+            added_decay=0.0 if decoupled else decay,
+        )
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One update with the gradients of the parameters."""
+        self.n_steps += 1
+        scalars = {is_matrix: self._scalars(rate, is_matrix=is_matrix) for is_matrix in (True, False)}
+        for name, parameter in self.parameters.items():
+            own, grad = self._own(name), local(parameter.grad).contiguous()
+            operators.adam(own, self.means[name], self.squares[name], grad, scalars[parameter.dim() > 1])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """State by parameter name and slot; nothing before the first step."""
+        if not self.n_steps:
+            return {}
+        found = {}
+        for name, parameter in self.parameters.items():
+            found[f"{name}.step"] = torch.tensor(float(self.n_steps))
+            found[f"{name}.exp_avg"] = like(parameter, self.means[name])
+            found[f"{name}.exp_avg_sq"] = like(parameter, self.squares[name])
+        return found
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` gave, this rank's rows of each."""
+        for key, value in tensors.items():
+            name, _, slot = key.rpartition(".")
+            if slot == "step":
+                self.n_steps = int(value)
+            else:
+                own = self.means if slot == "exp_avg" else self.squares
+                own[name].copy_(value.view(own[name].shape))
+
+
+def update_of(parameters: Mapping[str, nn.Parameter], spec: TrainSpec, law: str) -> ExactUpdate | Update:
+    """The optimiser for a run whose arithmetic is `law`."""
+    return (ExactUpdate if law == LAW else Update)(parameters, spec)
 
 
 class Update:

@@ -1,10 +1,12 @@
-"""Learning rate: linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the peak."""
+"""Learning rate: linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the peak.
+
+The cosine is rounded once from exact arithmetic, so no C library decides a bit of it.
+"""
 
 from __future__ import annotations
 
-import math
-
 from sevenfold.recipe.schema import TrainSpec
+from sevenfold.train.arithmetic import half_turn_cosine
 
 
 def n_steps(spec: TrainSpec) -> int:
@@ -18,6 +20,6 @@ def learning_rate(spec: TrainSpec, step: int) -> float:
     warmup = max(1, round(spec.warmup_ratio * total))
     if step < warmup:
         return spec.learning_rate * (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
+    cosine = half_turn_cosine(step - warmup, max(1, total - warmup))
     low = spec.min_learning_rate_ratio
-    return spec.learning_rate * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * progress)))
+    return spec.learning_rate * (low + (1.0 - low) * 0.5 * (1.0 + cosine))

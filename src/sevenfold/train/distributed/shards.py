@@ -24,6 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
 from torch.distributed.tensor import DTensor, Shard
 
+from sevenfold.model import operators
 from sevenfold.model.transformer import Block, Transformer
 from sevenfold.train.distributed.ranks import Ranks
 
@@ -61,7 +62,10 @@ class OrderedSum(ReduceScatter):
         else:
             output_tensor.copy_(before)
         for part in parts:
-            output_tensor.add_(part)
+            if operators.is_taken(output_tensor):
+                operators.add(output_tensor, part, output_tensor)
+            else:
+                output_tensor.add_(part)
         self.total = output_tensor  # FSDP2 makes the gradient a view of it, and this reduction its next value
 
 
@@ -81,6 +85,7 @@ class Shards:
         # The head reads the tied embedding behind the last layer, so the root's weights stay until backward is done.
         self.groups.append(fully_shard(model, mesh=ranks.mesh, reshard_after_forward=False))
         register_fsdp_forward_method(model, "hidden")
+        register_fsdp_forward_method(model, "states")
         for group in self.groups:
             # Losses are divided by the tokens of the whole step, so gradients are added and not averaged.
             group.set_gradient_divide_factor(1.0)
@@ -130,14 +135,20 @@ def like(parameter: Tensor, rows: Tensor) -> Tensor:
     )
 
 
+def _squares(rows: Tensor) -> Tensor:
+    if operators.is_taken(rows):
+        return operators.row_squares(rows.contiguous())
+    return rows.square().flatten(1).sum(1) if rows.dim() > 1 else rows.square()
+
+
 def row_squares(parameters: Sequence[nn.Parameter], ranks: Ranks) -> Tensor:
     """Sum of squares of each row of each gradient (of each element of a vector), in the order of parameters and rows."""
     lengths = [parameter.shape[0] for parameter in parameters]
     squares = torch.zeros(sum(lengths), device=ranks.device)
     start = 0
     for parameter, length in zip(parameters, lengths, strict=True):
-        own = local(parameter.grad).square()
+        own = local(parameter.grad)
         rows = ranks.rows(length)
-        squares[start + rows.start : start + rows.stop] = own.flatten(1).sum(1) if own.dim() > 1 else own
+        squares[start + rows.start : start + rows.stop] = _squares(own)
         start += length
     return ranks.merged(squares)

@@ -1,0 +1,73 @@
+"""Whether a run is under specs/training-arithmetic.md, and the numbers that its page takes from tables.
+
+Under the law the bits of a run follow from recipe and data alone: any processor of any machine that has the kernels gives the same.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from functools import lru_cache
+
+import torch
+
+from sevenfold.model import causal, native, operators
+from sevenfold.model.operators import LAW
+from sevenfold.recipe.schema import ModelSpec, TrainSpec
+
+OTHER = "aten"
+
+
+def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
+    """Why a run is not under the law; "" when it is."""
+    if device.type != "cpu":
+        return f"it is computed on {device.type}"
+    if train.precision != "fp32":
+        return f"its precision is {train.precision}"
+    if model.attention != "causal":
+        return "its attention is hybrid"
+    if not native.fits(model.head_dim):
+        return f"its heads are wider than {native.MAX_HEAD_DIM}"
+    if train.reduction == "fast":
+        return "its reduction is fast"
+    if not operators.is_available() or causal.kernel_name() != "s7":
+        return "native/train is not built, or not for this processor"
+    return ""
+
+
+def arithmetic(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
+    """What defines the floating-point results of a run: the law and its version, or PyTorch's libraries."""
+    return OTHER if obstacle(model, train, device) else LAW
+
+
+@lru_cache(maxsize=64)
+def half_turn_cosine(numerator: int, denominator: int) -> float:
+    """cos(pi * numerator / denominator) for 0 <= numerator <= denominator, rounded once to binary64; no library's cosine."""
+    if 2 * numerator == denominator:
+        return 0.0
+    with localcontext() as context:
+        context.prec = 40
+        if 2 * numerator > denominator:  # the series is short up to a quarter turn
+            return -half_turn_cosine(denominator - numerator, denominator)
+        pi = Decimal("3.14159265358979323846264338327950288419716939937510582")
+        square = (pi * numerator / denominator) ** 2
+        term = total = Decimal(1)
+        for even in range(2, 44, 2):
+            term = -term * square / (even * (even - 1))
+            total += term
+        return float(total)
+
+
+class Powers:
+    """beta^1, beta^2, ... by repeated products in binary64."""
+
+    def __init__(self, beta: float) -> None:
+        self.beta, self.step, self.power = beta, 0, 1.0
+
+    def at(self, step: int) -> float:
+        """beta^step; quick when steps go upwards."""
+        if step < self.step:
+            self.step, self.power = 0, 1.0
+        for _ in range(step - self.step):
+            self.power *= self.beta
+        self.step = step
+        return self.power
