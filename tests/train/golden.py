@@ -22,10 +22,10 @@ from sevenfold.core.log import Silent
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec, TokenRouted, TrainSpec
-from sevenfold.train.loop import Run
-from sevenfold.train.records import METRICS, TRACE, weights_digest
 from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.loop import Run
 from sevenfold.train.objectives import Term
+from sevenfold.train.records import METRICS, TRACE, weights_digest
 
 FILE = Path(__file__).with_name("golden.json")
 VOCABULARY, SEQUENCE, ROWS = 261, 40, 4

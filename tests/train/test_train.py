@@ -171,7 +171,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     original = gradient_step.Pass._one
     calls = [0]
 
-    def poisoned(self: gradient_step.Pass, micro: gradient_step.MicroBatch, share: float) -> tuple[float, torch.Tensor]:
+    def poisoned(
+        self: gradient_step.Pass, micro: gradient_step.MicroBatch, share: float
+    ) -> tuple[float, torch.Tensor]:
         calls[0] += 1
         loss, nats = original(self, micro, share)
         return (float("nan"), nats) if calls[0] == 15 else (loss, nats)
