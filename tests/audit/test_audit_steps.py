@@ -23,6 +23,7 @@ from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root, read_manifest, write_manifest
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
+from sevenfold.model.operators import LAW
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
 from sevenfold.train.records import TRACE_EVERY
@@ -199,13 +200,23 @@ def test_another_seed(dense_run: Job, copied: Copied, make_job: Callable[..., Jo
     assert (found["where"], found["field"], found["step"]) == ("train/metrics.jsonl", "loss", 1)
 
 
-def test_another_tool_is_a_warning(dense_run: Job, copied: Copied) -> None:
+@pytest.mark.parametrize("law", ["", "another"])
+def test_another_tool_is_a_warning_where_it_may_decide_bits(
+    law: str, dense_run: Job, copied: Copied
+) -> None:
     out = copied(dense_run)
     manifest = read_manifest(out / "train")
-    write_manifest(out / "train", replace(manifest, tools=asdict(manifest)["tools"] | {"torch": "2.11.0"}))
+    tools = asdict(manifest)["tools"]
+    here = tools["arithmetic"]
+    write_manifest(
+        out / "train", replace(manifest, tools=tools | {"torch": "2.11.0", "arithmetic": law or here})
+    )
     value = audit(out, 1, 1)
     assert value["same"] is True
-    assert value["warnings"] == [f"train: torch is {torch.__version__} here, was 2.11.0"]
+    lines = [f"train: arithmetic is {here} here, was another"] if law else []
+    if law or here != LAW:
+        lines.append(f"train: torch is {torch.__version__} here, was 2.11.0")
+    assert value["warnings"] == lines
 
 
 def test_a_run_that_has_not_finished(make_job: Callable[..., Job], tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import ARTIFACT_NAME, find_subject, identity_of, sealed_file
 from sevenfold.runs.job import Job
-from sevenfold.train.stage import check_supported, tools
+from sevenfold.train.environment import tools_of
+from sevenfold.train.stage import check_supported
 
 # Says of a work directory which audit it belongs to, while that audit is not finished.
 MARKER = "audit.json"
@@ -224,7 +225,7 @@ def audit_full(
     if findings.differences:
         return _result(path, artifact, findings, [], None)
     check_supported(recipe)
-    here = {"sevenfold": __version__, **tools(precision=recipe.train.precision)}
+    here = {"sevenfold": __version__, **tools_of(recipe)}
     findings.warn(*tool_warnings("train", at(facts, "tools", "train"), here))
     directory = work or default_work(artifact.root)
     audit = {"audit": "full", "root": artifact.root}

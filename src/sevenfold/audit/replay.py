@@ -45,7 +45,8 @@ from sevenfold.train.loop import Run
 from sevenfold.train.phases import EXPERTS, Part, parts_of
 from sevenfold.train.records import CHAIN_START, METRICS, weights_digest
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.stage import check_supported, tools, training_run
+from sevenfold.train.environment import tools_of
+from sevenfold.train.stage import check_supported, training_run
 
 ALLOWED = "allowed: --steps A..B, from 1, A not after B, like 101..200"
 _RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
@@ -122,7 +123,7 @@ def _check_files(
     if train is not None:
         found = manifest_differences(train, at(facts, "roots", "train"), job.directory("train"))
         findings.differences += found
-        here = {"sevenfold": __version__, **tools(precision=job.recipe.train.precision)}
+        here = {"sevenfold": __version__, **tools_of(job.recipe)}
         findings.warn(*tool_warnings("train", dict(train.tools), here))
     return True
 

@@ -17,7 +17,8 @@ import torch
 from sevenfold.model.causal import kernel_name
 from sevenfold.model.linear import backend_name
 from sevenfold.model.operators import LAW
-from sevenfold.train.arithmetic import OTHER
+from sevenfold.recipe.schema import Recipe
+from sevenfold.train.arithmetic import OTHER, arithmetic
 from sevenfold.train.precision import bf16_kernels
 
 CPU = torch.device("cpu")
@@ -45,6 +46,12 @@ def tools(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER)
         **gpu_model(device),
         **({"bf16": kernels} if kernels else {}),
     }
+
+
+def tools_of(recipe: Recipe, device: torch.device = CPU) -> dict[str, str]:
+    """`tools` of a run of this recipe."""
+    train = recipe.train
+    return tools(device, train.precision, arithmetic(recipe.model, train, device))
 
 
 @cache

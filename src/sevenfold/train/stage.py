@@ -24,11 +24,10 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.data.curriculum import context_stages
 from sevenfold.train.data.dataset import held_out, load_tokenizer
 from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
-from sevenfold.train.environment import tools
+from sevenfold.train.environment import tools_of
 from sevenfold.train.evaluate import Score, float_score
 from sevenfold.train.experts import epochs, train_parts
 from sevenfold.train.long_context import Buckets, first_edge
@@ -163,9 +162,5 @@ def run(job: Job) -> StageResult:
             **by_domain,
             **ranks_recorded(job.recipe.train, ranks),
         },
-        tools=tools(
-            ranks.device,
-            job.recipe.train.precision,
-            arithmetic(job.recipe.model, job.recipe.train, ranks.device),
-        ),
+        tools=tools_of(job.recipe, ranks.device),
     )
