@@ -21,9 +21,9 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root, read_manifest, write_manifest
+from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
-from sevenfold.model.operators import LAW
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
 from sevenfold.train.records import TRACE_EVERY
@@ -201,9 +201,7 @@ def test_another_seed(dense_run: Job, copied: Copied, make_job: Callable[..., Jo
 
 
 @pytest.mark.parametrize("law", ["", "another"])
-def test_another_tool_is_a_warning_where_it_may_decide_bits(
-    law: str, dense_run: Job, copied: Copied
-) -> None:
+def test_another_tool_is_a_warning_where_it_may_decide_bits(law: str, dense_run: Job, copied: Copied) -> None:
     out = copied(dense_run)
     manifest = read_manifest(out / "train")
     tools = asdict(manifest)["tools"]

@@ -40,12 +40,12 @@ from sevenfold.train.checkpoint import (
     checkpoint_steps,
     read_checkpoint,
 )
+from sevenfold.train.environment import tools_of
 from sevenfold.train.experts import base_of, part_directory
 from sevenfold.train.loop import Run
 from sevenfold.train.phases import EXPERTS, Part, parts_of
 from sevenfold.train.records import CHAIN_START, METRICS, weights_digest
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.environment import tools_of
 from sevenfold.train.stage import check_supported, training_run
 
 ALLOWED = "allowed: --steps A..B, from 1, A not after B, like 101..200"
