@@ -13,8 +13,9 @@ namespace s7train {
 
 namespace {
 
-constexpr std::size_t kElements = 1 << 14;    // of a task
-constexpr std::size_t kPacked = 2 << 20;      // floats of B that are packed at once
+constexpr std::size_t kElements = 1 << 14;        // of a task
+constexpr std::size_t kPacked = 256 << 10;        // floats of B that are packed at once: small, or they leave the caches before use
+constexpr std::size_t kPackedRows = 32;           // rows of B that a task packs
 constexpr std::size_t kPanelsAtOnce = 128 << 10; // floats of B that a task goes through: they stay in its second-level cache
 
 bool here(const char *name) {
@@ -115,10 +116,17 @@ int32_t multiply(const Operators &all, const s7_product_of &p) {
         const std::size_t last = std::min(n_blocks, first + at_once), begin = first * block;
         const auto inner = [&](std::size_t number) { return Span{number * block, std::min(k, (number + 1) * block)}; };
         const auto place = [&](std::size_t number) { return panels.floats + (number * block - begin) * width; };
-        int32_t code = deal((last - first) * n_panels, p.n_threads, [&](std::size_t task) {
-            const std::size_t number = first + task / n_panels, column = task % n_panels * all.panel;
+        const bool by_rows = p.b_column == 1;
+        const std::size_t n_parts = by_rows ? parts_of(block, kPackedRows) : n_panels;
+        int32_t code = deal((last - first) * n_parts, p.n_threads, [&](std::size_t task) {
+            const std::size_t number = first + task / n_parts, part = task % n_parts, column = part * all.panel;
             const Span span = inner(number);
-            all.pack_panel(p, column, span, place(number) + column * (span.end - span.begin));
+            const std::size_t start = span.begin + part * kPackedRows;
+            if (!by_rows) {
+                all.pack_panel(p, column, span, place(number) + column * (span.end - span.begin));
+            } else if (start < span.end) {
+                all.pack_rows(p, span, Span{start, std::min(span.end, start + kPackedRows)}, place(number));
+            }
         });
         if (code) return code;
         std::atomic<bool> is_lost{false};

@@ -19,6 +19,8 @@ struct Operators {
     /* Columns of a panel of packed B, rows of a tile, inner indices of a block, floats of a packed sliver of A. */
     std::size_t panel, tile_rows, inner, sliver;
     void (*pack_panel)(const s7_product_of &p, std::size_t first, Span inner, float *to);
+    /* All panels of a part of a block's inner indices, where B is by rows. */
+    void (*pack_rows)(const s7_product_of &p, Span inner, Span part, float *to);
     void (*multiply)(const s7_product_of &p, Span rows, Span columns, Span inner, const float *panels, float *scratch);
     void (*norm)(const float *x, const float *gain, float eps, float *y, float *scale, Span rows, std::size_t n);
     void (*norm_slope)(const float *x, const float *gain, const float *scale, const float *grad, const float *beside, float *grad_x,

@@ -61,13 +61,20 @@ void pack_panel(const s7_product_of &p, std::size_t first, Span inner, float *to
     const std::size_t n_columns = std::min(kTileColumns, static_cast<std::size_t>(p.n) - first), n = inner.end - inner.begin;
     const float *from = p.b + static_cast<int64_t>(inner.begin) * p.b_row + static_cast<int64_t>(first) * p.b_column;
     if (n_columns < kTileColumns) std::fill(to, to + n * kTileColumns, 0.0f);
-    if (p.b_column != 1) return pack_transposed(p, from, n_columns, n, to);
-    for (std::size_t i = 0; i < n; ++i, from += p.b_row, to += kTileColumns) {
-        if (n_columns == kTileColumns) {
-            std::memcpy(to, from, kTileColumns * sizeof(float));
-        } else {
-            std::memcpy(to, from, n_columns * sizeof(float));
-        }
+    pack_transposed(p, from, n_columns, n, to);
+}
+
+void pack_rows(const s7_product_of &p, Span inner, Span part, float *to) {
+    const std::size_t n = inner.end - inner.begin, n_columns = static_cast<std::size_t>(p.n), whole = n_columns / kTileColumns;
+    for (std::size_t i = part.begin; i < part.end; ++i) {
+        const float *from = p.b + static_cast<int64_t>(i) * p.b_row;
+        float *at = to + (i - inner.begin) * kTileColumns;
+        for (std::size_t panel = 0; panel < whole; ++panel, from += kTileColumns, at += n * kTileColumns)
+            std::memcpy(at, from, kTileColumns * sizeof(float));
+        const std::size_t rest = n_columns - whole * kTileColumns;
+        if (!rest) continue;
+        std::fill(at + rest, at + kTileColumns, 0.0f);
+        std::memcpy(at, from, rest * sizeof(float));
     }
 }
 
