@@ -7,7 +7,6 @@ names. Documents that collide leave; the findings say with which set and how oft
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Any
 
 import numpy as np
 
@@ -26,10 +25,11 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
         return None
     grams = known.common_ngrams(text.words_W)
     decoded = text.data.decode("utf-8", "replace")
-    if not decoded.isascii():
-        others = known.common_ngrams(word_hashes(disguise.plain(decoded).encode("utf-8", "replace")))
+    plain = disguise.plain(decoded)
+    if plain != decoded:
+        others = known.common_ngrams(word_hashes(plain.encode("utf-8", "replace")))
         grams = unique(np.concatenate((grams, others)))
-    found = _common_functions(text, known) | _disguised_functions(text, decoded, known)
+    found = _common_functions(text, known) | _disguised_functions(text, plain, known)
     if not len(grams) and not found:
         return None
     for name, hashes in known.sets.items():
@@ -40,30 +40,44 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
     return "benchmark" if found or len(grams) >= wanted.hits else None
 
 
-def _disguised_functions(text: Text, decoded: str, known: EvalHashes) -> set[int]:
+def _disguised_functions(text: Text, plain: str, known: EvalHashes) -> set[int]:
     """Functions of the sets that stand in a document as methods, in fences, cells, doctests or strings."""
     shapes, whole = known.function_hashes
-    if "def " not in decoded or not whole:
+    if "def " not in plain or not whole:
         return set()
     found: set[int] = set()
-    text_plain = disguise.plain(decoded)
     is_python = text.language == "python"
     # A clean program in ASCII was read before, with its methods as functions.
     fast = reader("python")
-    is_read = is_python and decoded.isascii() and fast is not None and fast.is_clean(text.data)
+    is_read = is_python and text.data.isascii() and fast is not None and fast.is_clean(text.data)
     is_program = is_python and not is_read
-    for program in disguise.programs(text_plain, is_program=is_program, is_prose=not is_python):
+    for program in disguise.programs(plain, is_program=is_program, is_prose=not is_python):
         for form in dict.fromkeys((program, disguise.as_function(program))):
-            found |= _functions_of(form.encode("utf-8", "replace"), None, shapes)
+            found |= _functions_of(form, shapes)
     return found & whole
 
 
-def _functions_of(data: bytes, tree: Any, shapes: Set[int]) -> set[int]:
-    """Hashes of the Python functions in a text whose shape is one of `shapes`."""
+def _functions_of(program: str, shapes: Set[int]) -> set[int]:
+    """Hashes of the Python functions in a text whose shape is one of `shapes`.
+
+    A text that is no clean program is read function by function. Repairing it as a whole takes the
+    parser ten times as long, and what stands between the functions does not matter.
+    """
+    found = functions.of_shapes(program.encode("utf-8", "replace"), "python", shapes)
+    if found is not None:
+        return found
+    return {
+        hashed
+        for definition in disguise.definitions(program)
+        for hashed in _functions_of_one(definition.encode("utf-8", "replace"), shapes)
+    }
+
+
+def _functions_of_one(data: bytes, shapes: Set[int]) -> set[int]:
     found = functions.of_shapes(data, "python", shapes)
     if found is not None:
         return found
-    nodes = functions.functions(tree or parser("python").parse(data), "python")
+    nodes = functions.functions(parser("python").parse(data), "python")
     return {hashed for node in nodes if functions.shape(node) in shapes and (hashed := functions.whole(node))}
 
 

@@ -11,6 +11,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 
 # Letters of other alphabets that look like Latin ones (Unicode TR 39, those of Cyrillic and Greek).
 _LOOKALIKES = str.maketrans(
@@ -19,12 +20,14 @@ _LOOKALIKES = str.maketrans(
     "\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
     "aeopcyxijshdqwoapvag" + "ABEKMHOPCTXSIJABEZHIK" + "MNOPTYX",
 )
+# What is not ASCII, with the character before it, because a mark may combine with that one.
+_FOREIGN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
 _FENCE = re.compile(
     r"^[ \t>]{0,12}(`{3,10}|~{3,10})[^\n]{0,200}\n(.*?)^[ \t>]{0,12}\1", re.MULTILINE | re.DOTALL
 )
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
 _DOCTEST_DEFINITION = re.compile(r"(?:>>>|\.\.\.) +(?:def|async|class|@)")
-_STRING = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
+_QUOTES = ('"""', "'''")
 _DEFINITION = re.compile(
     r"(?P<head>\bdef[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
 )
@@ -35,12 +38,47 @@ _MARK = re.compile(r"^[ \t]*>(?!>) ?|^[ \t]*(?:>>>|\.\.\.) ?", re.MULTILINE)
 _MIN_LENGTH = 40
 
 
+@cache
+def _invisible() -> re.Pattern[str]:
+    """Pattern of characters that change what a text is and not what it shows: format marks, combining marks."""
+    # Planes 2 to 13 and the private planes hold none.
+    planes = (*range(128, 0x20000), *range(0xE0000, 0xE1000))
+    codes = [c for c in planes if unicodedata.category(chr(c)) in ("Cf", "Mn")]
+    starts = [c for i, c in enumerate(codes) if i == 0 or codes[i - 1] != c - 1]
+    ends = [c for i, c in enumerate(codes) if i == len(codes) - 1 or codes[i + 1] != c + 1]
+    return re.compile("[" + "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True)) + "]+")
+
+
 def plain(text: str) -> str:
-    """A text in the characters of programs: compatibility forms, look-alikes and invisible characters undone."""
+    """Return a text in the characters of programs: compatibility forms, look-alikes and invisible marks undone."""
     if text.isascii():
         return text
-    folded = unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
-    return "".join(c for c in folded if c.isascii() or unicodedata.category(c) not in ("Cf", "Mn"))
+    return _FOREIGN.sub(lambda run: _plain_run(run[0]), text)
+
+
+def _plain_run(run: str) -> str:
+    folded = unicodedata.normalize("NFKC", run).translate(_LOOKALIKES)
+    return _invisible().sub("", folded)
+
+
+def definitions(text: str) -> Iterator[str]:
+    """Yield each function of a program by its indentation, whatever stands around it, without its margin."""
+    lines = text.splitlines(keepends=True)
+    for start, line in enumerate(lines):
+        stripped = line.lstrip(" \t")
+        if not stripped.startswith(("def ", "async def ")):
+            continue
+        margin = len(line) - len(stripped)
+        end = start + 1
+        while end < len(lines) and _is_inside(lines[end], margin):
+            end += 1
+        yield textwrap.dedent("".join(lines[start:end]))
+
+
+def _is_inside(line: str, margin: int) -> bool:
+    """Whether a line belongs to the block that a line with this margin opened."""
+    body = line.lstrip(" \t")
+    return not body.strip() or len(line) - len(body) > margin or body.startswith((")", "]", "}"))
 
 
 def _cells(text: str) -> Iterator[str]:
@@ -52,6 +90,27 @@ def _cells(text: str) -> Iterator[str]:
             yield source if isinstance(source, str) else "".join(source)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return
+
+
+def long_strings(text: str) -> Iterator[str]:
+    """Yield what stands between three quotes and the next three of the same kind, from the left."""
+    place = 0
+    ahead = {mark: text.find(mark) for mark in _QUOTES}
+    while True:
+        for mark, at in ahead.items():
+            if 0 <= at < place:
+                ahead[mark] = text.find(mark, place)
+        starts = [(at, mark) for mark, at in ahead.items() if at >= 0]
+        if not starts:
+            return
+        start, mark = min(starts)
+        end = text.find(mark, start + 3)
+        if end < 0:
+            # Nothing closes this kind any more; the other kind may still hold strings.
+            ahead[mark] = -1
+            continue
+        yield text[start + 3 : end]
+        place = end + 3
 
 
 def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator[str]:
@@ -71,7 +130,7 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
         return
     has_fence = "```" in text or "~~~" in text
     pieces = [match[2] for match in _FENCE.finditer(text)] if has_fence else []
-    pieces += [match[2] for match in _STRING.finditer(text)]
+    pieces += long_strings(text)
     if _DOCTEST_DEFINITION.search(text):
         pieces += [match[0] for match in _DOCTEST.finditer(text)]
     for piece in pieces:

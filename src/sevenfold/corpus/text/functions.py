@@ -138,8 +138,15 @@ def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
     return found
 
 
+# The part of the first name of a function, with its length.
+_FIRST = (2).to_bytes(8, "big") + b"v0"
+
+
 def _as_functions(parts: bytes) -> Iterator[int]:
     """Hashes of a function as it would be without a first parameter that it does not use, and without plain defaults."""
+    has_unused_first = parts.startswith(_FIRST) and parts.count(_FIRST) == 1
+    if not has_unused_first and b"default_parameter" not in parts:
+        return
     names, place = list[bytes](), 0
     while place < len(parts):
         end = place + 8 + int.from_bytes(parts[place : place + 8], "big")
