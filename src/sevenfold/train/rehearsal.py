@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.log import Silent
+from sevenfold.core.memory import keep_freed_memory
 from sevenfold.model.transformer import Transformer
 from sevenfold.plan.calculator import Cpu
 from sevenfold.plan.cost import STEP_COST
@@ -131,6 +132,7 @@ def rehearsal(
         trained=names if part.name else None, stack=part.stack, is_recorded=False,
     )  # fmt: skip
     use_deterministic_kernels()
+    keep_freed_memory()
     run.start()
     run.model.train()
     return run
