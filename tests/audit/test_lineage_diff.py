@@ -56,6 +56,7 @@ def test_lineage_equals_the_manifests(finished_run: Job) -> None:
     assert value["tokenizer"]["root"] == tokenizer.root
     assert value["recipe"]["digest"] == finished_run.recipe.digest == train.recipe_digest
     assert value["recipe"]["seed"] == train.seed
+    assert value["arithmetic"] == train.tools["arithmetic"]
     assert value["tools"]["train"] == train.tools
     for name in ("n_steps", "n_tokens", "final_loss", "heldout_bpb", "n_parameters"):
         assert value["training"][name] == train.facts[name]

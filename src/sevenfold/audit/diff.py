@@ -12,11 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from sevenfold.artifact import Artifact, Tensor, training_values
+from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.core.changes import changes
 from sevenfold.core.hashing import Json, finite
 
 HEADER = ("version", "class_", "flags", "n_bytes")
-FACT_SECTIONS = ("recipe", "tools", "corpus", "roots", "train", "quantize")
+FACT_SECTIONS = ("recipe", "corpus", "roots", "train", "quantize")
 
 
 def _lanes(artifact: Artifact) -> dict[str, dict[str, Json]]:
@@ -99,6 +100,11 @@ def _identity(artifact: Artifact) -> tuple[dict[str, Json], dict[str, Json]]:
     return scalars, facts if isinstance(facts, dict) else {}
 
 
+def _tools(artifact: Artifact) -> dict[str, Json]:
+    """What made the file, where evidence beside it says so."""
+    return dict(recorded_tools(artifact.path, artifact.root))
+
+
 def _golden(artifact: Artifact) -> dict[str, Json]:
     rows = artifact.provenance.get("golden")
     rows = rows if isinstance(rows, list) else []
@@ -122,6 +128,7 @@ def diff(a: Artifact, b: Artifact) -> dict[str, Json]:
         "lanes": _lane_changes(a, b),
         "tensors": _tensor_changes(a.tensors, b.tensors),
         **{name: changes(facts_a.get(name, {}), facts_b.get(name, {})) for name in FACT_SECTIONS},
+        "tools": changes(_tools(a), _tools(b)),
         "identity": changes(
             {**identity_a, "facts": other_a, **{k: a.provenance.get(k) for k in hashes}},
             {**identity_b, "facts": other_b, **{k: b.provenance.get(k) for k in hashes}},

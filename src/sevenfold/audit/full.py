@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sevenfold import __version__, pipeline
 from sevenfold.artifact import Artifact, read_artifact
+from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.audit.diff import diff
 from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.records import Difference, Source, read_rows, run_sources, sealed_sources
@@ -179,8 +180,8 @@ def _remake(
         pipeline.run_stage(job, stage)
         done.append(stage.name)
         if stage.name != "train":
-            recorded, now = at(facts, "tools", stage.name), job.manifest(stage.name).tools
-            findings.warn(*tool_warnings(stage.name, recorded, now))
+            recorded = recorded_tools(path, artifact.root).get(stage.name)
+            findings.warn(*tool_warnings(stage.name, recorded, job.manifest(stage.name).tools))
         findings.differences = _stage_differences(path, job, stage.name, artifact, facts)
         outcome = "differs from the sealed one" if findings.differences else "the same as sealed"
         job.progress.note(f"audit: stage {len(done)} of {len(pipeline.STAGES)}, {stage.name}: {outcome}")
@@ -226,7 +227,8 @@ def audit_full(
         return _result(path, artifact, findings, [], None)
     check_supported(recipe)
     here = {"sevenfold": __version__, **tools_of(recipe)}
-    findings.warn(*tool_warnings("train", at(facts, "tools", "train"), here))
+    made_by = recorded_tools(artifact.path, artifact.root).get("train", {})
+    findings.warn(*tool_warnings("train", {"arithmetic": at(facts, "arithmetic"), **made_by}, here))
     directory = work or default_work(artifact.root)
     audit = {"audit": "full", "root": artifact.root}
     with storage(), _work_directory(directory, audit, keep=work is not None) as goes_on:

@@ -116,6 +116,7 @@ def run(job: Job) -> StageResult:
     shards.remove_all(work)
     job.progress.advance(facts["n_seen"], kept=facts["n_kept"])
     tools = {
+        "python": platform.python_version(),
         "pyarrow": pyarrow_version(),
         "license-expression": version("license-expression"),
         "zlib": zlib.ZLIB_RUNTIME_VERSION,  # decides the gzip figure
@@ -295,7 +296,6 @@ def _facts(
     for row, count in ledger:
         reasons[row.reason] += count.n_documents
     facts: dict[str, Json] = {
-        "python_version": platform.python_version(),
         "n_seen": reasons.total(),
         "n_kept": reasons[""],
         "n_train": written["train"].n_documents,

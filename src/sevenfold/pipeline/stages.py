@@ -73,14 +73,14 @@ STAGES = (
         module="sevenfold.quantize.stage",
         needs=("tokenizer", "train"),
         sections=("model", "train", "context", "quantize"),
-        version=2,
+        version=3,
     ),
     Stage(
         name="seal",
         module="sevenfold.quantize.seal",
         needs=("corpus", "tokenizer", "train", "quantize"),
         sections=("*",),
-        version=3,
+        version=4,
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

@@ -24,6 +24,7 @@ from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec
 
 Floats = NDArray[np.float64]
+LOG2_E = 1.4426950408889634  # written out: a C library would decide its last bit
 MAX_ROW_SHIFT = 62
 ROW_MULTIPLIER_BITS = 15
 GAIN_BITS = 15
@@ -166,7 +167,7 @@ def convert(
     stack_shape = {"stack_layers": stacks.n_layers, "stack_d_ffn": stacks.d_ffn} if stacks else {}
     if router is not None:
         converter.add(ROUTER, np.array(router, np.int8)[:, None])
-    score = math.log2(math.e) / math.sqrt(spec.head_dim) / CODE_MAX**2
+    score = LOG2_E / math.sqrt(spec.head_dim) / CODE_MAX**2
     score_m, score_e = mantissa(score)
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
     graph: dict[str, Json] = {

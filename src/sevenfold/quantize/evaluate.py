@@ -6,6 +6,7 @@ The engine gives integer logits; turning them into a loss is measurement, not in
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import QualityError
@@ -14,7 +15,8 @@ from sevenfold.engine import reference
 from sevenfold.engine.backends import available, make_engine
 from sevenfold.engine.ops import LOGIT_FRACTION
 from sevenfold.engine.weights import IntegerModel
-from sevenfold.train.evaluate import Score, predicted_bytes
+from sevenfold.model import operators
+from sevenfold.train.evaluate import Score, predicted_bytes, token_losses
 
 
 def integer_score(
@@ -44,10 +46,10 @@ def integer_score(
                 remedy="please report it; S7_ISA=scalar may run",
             )
         choices.append(np.argmax(logits, axis=1))
-        real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION)
-        peak = real.max(axis=1)
-        log_sum = peak + np.log(np.exp(real - peak[:, None]).sum(axis=1))
-        nats += float((log_sum - real[np.arange(len(real)), row[1:]]).sum())
+        real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION).astype(np.float32)
+        # The float model's own losses: NumPy's exponentials depend on the processor, and these figures are sealed.
+        losses = token_losses(torch.from_numpy(real)[None], torch.from_numpy(row[None, 1:]))
+        nats += sum(operators.nats(losses, None))
         progress.advance(index + 1)
     score = Score(nats=nats, n_tokens=rows[:, 1:].size, n_bytes=predicted_bytes(rows, token_lengths))
     return score, np.stack(choices)

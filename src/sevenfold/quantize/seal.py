@@ -1,7 +1,8 @@
 """Stage `seal`: everything a run knows about its model, into one file (B5, D6, law 4).
 
-Writes ../model.s7l (mode 0444) beside the stage directories. Golden logits are computed here by the reference engine and
-travel with the model; so do the FP32 training weights, when the job asks for it.
+Writes ../model.s7l (mode 0444) beside the stage directories, and beside the file its evidence: which
+tools computed it. Golden logits are computed here by the reference engine and travel with the model;
+so do the FP32 training weights, when the job asks for it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sevenfold.artifact import (
     write_artifact,
 )
 from sevenfold.artifact.errors import ExistingArtifactError
+from sevenfold.artifact.evidence import write_evidence
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
@@ -54,14 +56,13 @@ def thin(rows: list[Json], count: int = TRACE_ROWS) -> list[Json]:
 
 
 def identity(job: Job) -> Identity:
-    """Where the model comes from: the digests and figures of every stage."""
+    """Where the model comes from: the digests and figures of every stage, and no machine's."""
     corpus, tokenizer = job.manifest("corpus"), job.manifest("tokenizer")
     train, quantize = job.manifest("train"), job.manifest("quantize")
     digests = {output.path: output.sha256 for output in tokenizer.outputs}
     # The gzip figure is a yardstick, not an input: with it the root would change with the machine's zlib.
     facts = {name: value for name, value in corpus.facts.items() if name != "heldout_gzip_bpb"}
     stages = (corpus, tokenizer, train, quantize)
-    tools = {m.stage: {name: v for name, v in m.tools.items() if name != "zlib"} for m in stages}
     return Identity(
         recipe_name=job.recipe.name,
         recipe_digest=job.recipe.digest,
@@ -73,7 +74,7 @@ def identity(job: Job) -> Identity:
             "recipe": job.recipe.resolved(),
             "family": job.recipe.family,
             "roots": {m.stage: m.root for m in stages},
-            "tools": tools,
+            "arithmetic": train.tools.get("arithmetic", "unrecorded"),
             "corpus": facts,
             "train": dict(train.facts),
             "quantize": dict(quantize.facts),
@@ -179,6 +180,8 @@ def run(job: Job) -> StageResult:
     path = job.out / ARTIFACT_NAME
     remove_partials(job.out)
     sealed = write_artifact(path, contents, replace=job.replace)
+    stages = (job.manifest(name) for name in ("corpus", "tokenizer", "train", "quantize"))
+    write_evidence(path, sealed.root, {manifest.stage: manifest.tools for manifest in stages})
     job.progress.note(f"sealed {path}, root {sealed.root}")
     return StageResult(
         outputs=[f"../{ARTIFACT_NAME}"],

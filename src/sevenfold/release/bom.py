@@ -114,13 +114,7 @@ def bill_of_materials(
         "dataset_root": value["corpus"]["root"],
         "tokenizer_digest": value["tokenizer"]["digest"],
         "training_seed": recipe["seed"],
-    }
-    stages = value["tools"] if isinstance(value["tools"], dict) else {}
-    tools = {
-        f"tool:{stage}:{name}": version
-        for stage, named in sorted(stages.items())
-        if isinstance(named, dict)
-        for name, version in sorted(named.items())
+        "arithmetic": value["arithmetic"],
     }
     component = _present(
         type="machine-learning-model",
@@ -130,7 +124,7 @@ def bill_of_materials(
         description=shown(recipe["summary"], 400),
         hashes=[{"alg": "SHA-256", "content": value["seal"]["sha256"]}],
         modelCard=_model_card(value, refs, scores, limits),
-        properties=_properties(digests | tools),
+        properties=_properties(digests),
     )
     maker = _present(type="application", name="sevenfold", version=_text(recipe["code_version"]))
     return {

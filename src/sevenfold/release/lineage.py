@@ -6,6 +6,7 @@ Nothing is computed that the file does not hold: a figure that is missing is nul
 from __future__ import annotations
 
 from sevenfold.artifact import Artifact, layout
+from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.core.hashing import Json, finite
 from sevenfold.release.target import identity_of
 
@@ -86,7 +87,8 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
             "code_version": identity.get("code_version"),
         },
         "model": at(recipe, "model"),
-        "tools": facts.get("tools"),
+        "arithmetic": facts.get("arithmetic"),
+        "tools": recorded_tools(artifact.path, artifact.root) or None,
         "training": {
             "root": at(facts, "roots", "train"),
             "n_parameters": at(train, "n_parameters"),

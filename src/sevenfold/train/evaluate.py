@@ -6,7 +6,6 @@ cost bits and count no bytes. Windows do not overlap, so most tokens see less th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.train.data.windows import Tokens
 
 _EVAL_BATCH = 8
+LN2 = 0.6931471805599453  # written out: a C library would decide its last bit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Score:
     @property
     def bits_per_byte(self) -> float:
         """The figure to quote."""
-        return self.nats / math.log(2) / self.n_bytes
+        return self.nats / LN2 / self.n_bytes
 
     def __add__(self, other: Score) -> Score:
         """Both together."""
@@ -54,7 +54,8 @@ def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -
     return int(token_lengths[rows[:, 1:]].sum())
 
 
-def _losses(logits_BTV: torch.Tensor, target_BT: torch.Tensor) -> torch.Tensor:
+def token_losses(logits_BTV: torch.Tensor, target_BT: torch.Tensor) -> torch.Tensor:
+    """Cross entropies in nats, [B, T] float32, of float32 logits and int64 targets."""
     if operators.is_taken(logits_BTV):
         rows = logits_BTV.flatten(0, 1).contiguous()
         return operators.losses(rows, target_BT.flatten(), None).view(target_BT.shape)
@@ -80,7 +81,7 @@ def float_score(
     for start in range(0, len(rows), _EVAL_BATCH):
         batch = torch.from_numpy(rows[start : start + _EVAL_BATCH]).to(model.embedding.weight.device)
         logits = model(batch[:, :-1], stack)
-        loss = _losses(logits, batch[:, 1:])
+        loss = token_losses(logits, batch[:, 1:])
         if watch is not None:
             watch(start, loss.cpu())
         nats += sum(operators.nats(loss.cpu(), None))

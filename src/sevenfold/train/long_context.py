@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sevenfold.core.hashing import Json
 from sevenfold.model.attention import document_segments
 from sevenfold.recipe.schema import HybridAttention, ModelSpec
+from sevenfold.train.evaluate import LN2
 
 FIRST = 64
 
@@ -57,5 +58,5 @@ class Buckets:
             inside = (self.where >= low) & (self.where < high)
             n_bytes = int(self.bytes[inside].sum())
             if n_bytes:
-                result[f"{low}-{high - 1}"] = float(self.nats[inside].sum()) / math.log(2) / n_bytes
+                result[f"{low}-{high - 1}"] = math.fsum(self.nats[inside].tolist()) / LN2 / n_bytes
         return result

@@ -1,0 +1,97 @@
+"""Equal bytes have equal roots: what computed a model stands beside the sealed file and not in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sevenfold import pipeline
+from sevenfold.artifact import read_artifact
+from sevenfold.artifact.evidence import evidence_path, recorded_tools
+from sevenfold.audit.diff import diff
+from sevenfold.core.errors import StorageError
+from sevenfold.core.hashing import Json
+from sevenfold.core.manifest import read_manifest, write_manifest
+from sevenfold.quantize import seal
+from sevenfold.release.lineage import lineage
+from sevenfold.runs.job import Job
+
+STAGES = ("corpus", "tokenizer", "train", "quantize")
+
+
+def made_elsewhere(run: Job, out: Path) -> Job:
+    """The same run, said to be made with other libraries on another machine; not sealed."""
+    shutil.copytree(run.out, out)
+    (out / seal.ARTIFACT_NAME).chmod(0o644)
+    (out / seal.ARTIFACT_NAME).unlink()
+    shutil.rmtree(out / "seal")
+    for stage in STAGES:
+        manifest = read_manifest(out / stage)
+        assert manifest is not None
+        tools = {name: value if name == "arithmetic" else "other" for name, value in manifest.tools.items()}
+        write_manifest(out / stage, replace(manifest, tools=tools))
+    return replace(run, out=out)
+
+
+def test_another_machine_gives_the_same_root(dense_run: Job, tmp_path: Path) -> None:
+    other = made_elsewhere(dense_run, tmp_path / "run")
+    pipeline.run_stage(other, pipeline.find_stage("seal"))
+    a, b = (read_artifact(job.out / seal.ARTIFACT_NAME) for job in (dense_run, other))
+    assert a.root == b.root
+    assert (dense_run.out / seal.ARTIFACT_NAME).read_bytes() == (other.out / seal.ARTIFACT_NAME).read_bytes()
+    assert recorded_tools(b.path, b.root)["train"]["torch"] == "other"
+    assert {row["key"] for row in diff(a, b)["tools"]} >= {"train.torch", "corpus.pyarrow"}
+
+
+def test_no_machine_and_no_library_is_in_the_seal(dense_run: Job) -> None:
+    facts = read_artifact(dense_run.out / seal.ARTIFACT_NAME).provenance["identity"]["facts"]
+    assert "tools" not in facts
+    assert facts["arithmetic"] == dense_run.manifest("train").tools["arithmetic"]
+
+    def values(value: Json) -> set[str]:
+        if isinstance(value, dict):
+            return set().union(*(values(v) for k, v in value.items() if k != "recipe"), set(value))
+        if isinstance(value, list):
+            return set().union(*map(values, value)) if value else set()
+        return {str(value)}
+
+    tools = [dense_run.manifest(stage).tools for stage in STAGES]
+    names = {name for stage in tools for name in stage} - {
+        "arithmetic",
+        "sevenfold",
+        "python",
+    }  # a language, too
+    said = values(facts)
+    assert names
+    assert sorted(said & names) == []
+    assert sorted(said & {platform.machine(), platform.python_version()}) == []
+
+
+def test_evidence_is_told_where_it_names_the_root(dense_run: Job, tmp_path: Path) -> None:
+    path = tmp_path / seal.ARTIFACT_NAME
+    shutil.copy(dense_run.out / seal.ARTIFACT_NAME, path)
+    artifact = read_artifact(path)
+    assert lineage(artifact)["tools"] is None
+    beside = evidence_path(path)
+    shutil.copy(evidence_path(dense_run.out / seal.ARTIFACT_NAME), beside)
+    assert lineage(artifact)["tools"]["train"] == dense_run.manifest("train").tools
+    value = json.loads(beside.read_bytes())
+    for wrong in (value | {"root": "0" * 64}, value | {"evidence": 2}, value | {"tools": []}, [], "x"):
+        beside.write_text(json.dumps(wrong))
+        assert recorded_tools(path, artifact.root) == {}
+    beside.write_text("{")
+    assert recorded_tools(path, artifact.root) == {}
+
+
+def test_what_is_not_evidence_is_not_replaced(dense_run: Job, tmp_path: Path) -> None:
+    other = made_elsewhere(dense_run, tmp_path / "run")
+    mine = evidence_path(other.out / seal.ARTIFACT_NAME)
+    mine.write_text("notes of mine")
+    with pytest.raises(StorageError, match="not evidence that s7 wrote"):
+        seal.run(other)
+    assert mine.read_text() == "notes of mine"
