@@ -95,6 +95,16 @@ func (m *model) readShape(g *ggufFile) error {
 	for i := 0; i < m.headDim/2; i++ {
 		m.turns = append(m.turns, math.Pow(m.base, -2*float64(i)/float64(m.headDim))/m.scale)
 	}
+	// Llama 3's scaling: a divisor for each pair.
+	if _, scaled := g.tensors["rope_freqs.weight"]; scaled {
+		divisors, err := g.matrix("rope_freqs.weight", 1, m.headDim/2)
+		if err != nil {
+			return err
+		}
+		for i, divisor := range divisors {
+			m.turns[i] /= float64(divisor)
+		}
+	}
 	return nil
 }
 

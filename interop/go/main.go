@@ -37,7 +37,10 @@ func main() {
 	}
 	m, err := loadModel(*path)
 	if err == nil {
-		ids := append([]int{m.vocabulary.bos}, m.vocabulary.encode(*prompt)...)
+		ids := m.vocabulary.encode(*prompt)
+		if m.vocabulary.begins || len(ids) == 0 {
+			ids = append([]int{m.vocabulary.bos}, ids...)
+		}
 		ids, err = m.generate(ids, *tokens, *temperature, rand.New(rand.NewPCG(*seed, 0)))
 		if err == nil {
 			fmt.Println(ids)

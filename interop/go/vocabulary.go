@@ -15,6 +15,7 @@ type vocabulary struct {
 	merges map[[2]int]merge
 	cut    func([]rune) int // length of the first piece
 	bos    int
+	begins bool // bos is put before a text
 	bytes  [][]byte // of each token
 }
 
@@ -103,6 +104,7 @@ func (v *vocabulary) fill(g *ggufFile, tokens []string) error {
 	if bos, ok := g.keys["tokenizer.ggml.bos_token_id"].(int64); ok {
 		v.bos = int(bos)
 	}
+	v.begins, _ = g.keys["tokenizer.ggml.add_bos_token"].(bool)
 	return nil
 }
 

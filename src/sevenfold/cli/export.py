@@ -71,6 +71,10 @@ def import_(
             "--recipe", metavar="RECIPE", help="Family, corpus and gates to take; the shape is the file's."
         ),
     ] = None,
+    cut_padding: Annotated[
+        bool,
+        typer.Option("--cut-padding", help="Leave out rows of the embedding that no token stands behind."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring in a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make` quantises and seals."""
@@ -78,7 +82,7 @@ def import_(
     from sevenfold.recipe import load_recipe, resolve_recipe_path
 
     base = load_recipe(resolve_recipe_path(recipe)) if recipe is not None else None
-    report = import_model(kind, path, out, base)
+    report = import_model(kind, path, out, base, cut_padding=cut_padding)
     if as_json:
         print_json(report)
     else:

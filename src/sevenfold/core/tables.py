@@ -78,6 +78,29 @@ def rope_frequencies(
         return [base ** (Decimal(-2 * i) / head_dim) / divisor for i in range(head_dim // 2)]
 
 
+def llama3_frequencies(
+    head_dim: int, theta: float, factor: float, low: float, high: float, original: int
+) -> list[Decimal]:
+    """Angle per position of each pair under Llama 3's scaling (`rope_type: llama3`).
+
+    A pair that turns more than `high` times within the `original` context keeps its frequency, one that turns less than `low`
+    times is slowed down by `factor`, and those between are mixed by their number of turns.
+
+    Raises:
+        ValueError: `high` is not above `low`.
+    """
+    if not high > low:
+        raise ValueError(f"llama3 scaling mixes between {low} and {high} turns, which do not ascend")
+    with localcontext(_CONTEXT):
+        floor, ceiling, slow = Decimal(low), Decimal(high), 1 / Decimal(factor)
+        scaled = []
+        for frequency in rope_frequencies(head_dim, theta):
+            turns = Decimal(original) * frequency / (2 * _PI)
+            kept = min(max((turns - floor) / (ceiling - floor), Decimal(0)), Decimal(1))
+            scaled.append(frequency * (kept + (1 - kept) * slow))
+        return scaled
+
+
 def yarn_frequencies(head_dim: int, theta: float, factor: float, trained: float) -> list[Decimal]:
     """Angle per position of each pair under YaRN (arXiv 2309.00071, section 3.2, "NTK-by-parts"; alpha 1, beta 32).
 

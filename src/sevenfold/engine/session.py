@@ -38,8 +38,10 @@ from sevenfold.engine.backends import (
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.roles import Roles
 
 GOLDEN_STEPS = 8
+TOKENS = "tokens"  # key of the graph: what begins and ends a text, where an import's files decided it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +127,13 @@ def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
     """The tokenizer in the DICT lane. Raises ArtifactError when it is none, or not of the model's vocabulary."""
     remedy = "the file was not written by a compatible `s7 seal`; seal it again"
     try:
-        tokenizer = Tokenizer.from_json(artifact.dictionary)
+        named = artifact.graph.get(TOKENS)
+        roles = None if named is None else Roles.read(named)
+        tokenizer = Tokenizer.from_json(artifact.dictionary, roles)
     except StorageError as error:
         raise ArtifactError(f"DICT: {error.what}", where=str(artifact.path), remedy=remedy) from error
+    except ValueError as error:
+        raise ArtifactError(f"graph: {TOKENS}: {error}", where=str(artifact.path), remedy=remedy) from error
     if tokenizer.vocab_size != weights.shape.vocab_size:
         raise ArtifactError(
             f"DICT has {tokenizer.vocab_size} entries, the model {weights.shape.vocab_size}",
@@ -147,7 +153,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, domain: str = "") -> list[int]
         UsageError: the vocabulary has no token for the domain.
     """
     lead = [tokenizer.domain_id(domain)] if domain else []
-    return [*lead, tokenizer.eot_id, *tokenizer.encode(prompt)]
+    return [*lead, *tokenizer.begun(tokenizer.encode(prompt))]
 
 
 def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
@@ -349,7 +355,7 @@ class Session:
     def prefill(self, ids: Sequence[int]) -> None:
         """Append token ids to the body, after what was read and generated; `logits` are those after the last of them.
 
-        The model saw every text begin with `model.tokenizer.eot_id`. The ids' text passes the gate like any other.
+        The model saw every text begin as `model.tokenizer.begun` does. The ids' text passes the gate like any other.
 
         Raises:
             GateError: the gate is shut, the text holds a forbidden control character, no ids, an id outside the vocabulary, or the
@@ -358,7 +364,7 @@ class Session:
         self.gate.require_open("prefill")
         check_ids(self.model.weights, np.array(ids, np.int64), self._n_held + len(self._pending))
         tokenizer = self.model.tokenizer
-        self.gate.feed(tokenizer.decode_bytes(i for i in ids if i != tokenizer.eot_id))
+        self.gate.feed(tokenizer.decode_bytes(ids))
         self._append("prefill", ids)
 
     def _append(self, call: str, ids: Sequence[int]) -> None:
@@ -400,10 +406,10 @@ class Session:
         Raises:
             GateError: the gate is shut, or the context is full.
         """
-        stream = self.model.tokenizer.stream()
+        stream, ends = self.model.tokenizer.stream(), self.model.tokenizer.roles.ends
         for _ in range(max_tokens):
             token = self.step()
-            if token == self.model.tokenizer.eot_id:
+            if token in ends:
                 break
             if piece := stream.feed(token):
                 yield piece

@@ -17,7 +17,7 @@ from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.tables import rope_base
-from sevenfold.export import vocabulary
+from sevenfold.export import rope_factors, vocabulary
 from sevenfold.export.names import deinterleave, foreign_names, n_rotated, reader
 from sevenfold.export.quants import I2_S, QUANTS, Quant, Quantizer, pack, stored_bytes, type_for, unpack_i2_s
 from sevenfold.export.source import KEY, Source
@@ -107,6 +107,9 @@ def write_gguf(
             writer.add_tensor_info(
                 names[name], shape, np.dtype(np.float32), stored_bytes(kind, shape), raw_dtype=_raw(kind)
             )
+        factors = rope_factors.divisors(spec) if spec.rope_scaling.kind == "llama3" else None
+        if factors is not None:
+            writer.add_tensor_info(rope_factors.NAME, factors.shape, factors.dtype, factors.nbytes)
         # The library opens files by path; this one is ours, so that it appears whole or not at all.
         writer.fout, writer.state = [file], gguf.gguf_writer.WriterState.EMPTY
         writer.write_header_to_file()
@@ -119,6 +122,9 @@ def write_gguf(
                 raise StorageError(f"tensor {names[name]!r} packs to {data.nbytes} bytes", where=str(out))
             file.write(data.data)
             writer.write_padding(file, data.nbytes)
+        if factors is not None:
+            file.write(factors.astype("<f4").data)
+            writer.write_padding(file, factors.nbytes)
     return plan
 
 
@@ -152,11 +158,13 @@ def _add_keys(writer: gguf.GGUFWriter, source: Source, quant: Quant) -> None:
     writer.add_vocab_size(spec.vocab_size)
     writer.add_rope_dimension_count(spec.head_dim)
     scaling = spec.rope_scaling
-    writer.add_rope_freq_base(rope_base(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor))
+    # A scaling of llama3 goes into a tensor of its own.
+    plain = "none" if scaling.kind == "llama3" else scaling.kind
+    writer.add_rope_freq_base(rope_base(spec.head_dim, spec.rope_theta, plain, scaling.factor))
     if scaling.kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(scaling.factor)
-    vocabulary.add_to(writer, source.tokenizer)
+    vocabulary.add_to(writer, source.tokenizer, source.vocabulary().roles)
     if provenance.get("root"):
         writer.add_string(ROOT, str(provenance["root"]))
     writer.add_string(MODEL, canonical_json(spec.model_dump(mode="json")).decode())
@@ -182,9 +190,14 @@ class _Header(gguf.GGUFReader):  # type: ignore[misc]  # (the library has no typ
 
     def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
         self.places: dict[str, StoredTensor] = {}
+        self.twice: list[str] = []
+        self.start = int(start_offs)
         for entry in fields:
-            _, name, _, dims, type_id, offset = entry.parts
-            self.places[bytes(name).decode()] = StoredTensor(
+            _, raw, _, dims, type_id, offset = entry.parts
+            name = bytes(raw).decode()
+            if name in self.places:
+                self.twice.append(name)
+            self.places[name] = StoredTensor(
                 type_id=int(type_id[0]),
                 shape=tuple(int(n) for n in reversed(dims)),
                 offset=int(start_offs + offset[0]),
@@ -198,15 +211,30 @@ def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
         StorageError: not a GGUF file, cut, or of a type that is not read here; in one line.
     """
     with storage(path), path.open("rb") as file:
-        size, magic = path.stat().st_size, file.read(4)
+        size, magic, version = path.stat().st_size, file.read(4), file.read(4)
     if magic != b"GGUF":
         raise StorageError("not a GGUF file", where=str(path), remedy="check the path")
+    if len(version) == 4 and version[:2] == b"\0\0":
+        raise StorageError(
+            "a big-endian GGUF file; this version reads little-endian ones",
+            where=str(path),
+            remedy="convert it (gguf-convert-endian FILE little), and import the result",
+        )
     try:
         header = _Header(path)
         keys = {n: field.contents() for n, field in header.fields.items() if not n.startswith("GGUF.")}
     except Exception as error:
         raise _refusal(path, f"its header is cut or damaged ({type(error).__name__})") from error
-    for name, place in header.places.items():
+    _check_places(path, header, size)
+    return keys, header.places
+
+
+def _check_places(path: Path, header: _Header, size: int) -> None:
+    """Each tensor once, of a known type, inside the file, aligned, and behind the one before it. Raises StorageError."""
+    if header.twice:
+        raise _refusal(path, f"tensor {header.twice[0]} stands twice")
+    end = header.start
+    for name, place in sorted(header.places.items(), key=lambda item: item[1].offset):
         if place.type_id not in BY_ID:
             raise _refusal(path, f"tensor {name} has type {place.type_id}, which is not known here")
         if (
@@ -217,7 +245,13 @@ def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
             raise _refusal(
                 path, f"tensor {name}, {place.shape} at byte {place.offset}, is not inside its {size}"
             )
-    return keys, header.places
+        if (place.offset - header.start) % header.alignment:
+            raise _refusal(
+                path, f"tensor {name} is at byte {place.offset}, not aligned to {header.alignment}"
+            )
+        if place.offset < end:
+            raise _refusal(path, f"tensor {name} at byte {place.offset} overlaps what ends at {end}")
+        end = place.offset + place.n_bytes
 
 
 def _refusal(path: Path, what: str) -> StorageError:

@@ -15,16 +15,18 @@ from sevenfold.core.tables import rope_base
 from sevenfold.export.names import foreign_names
 from sevenfold.export.source import KEY, WEIGHTS, Source
 from sevenfold.export.store import write_tensors
-from sevenfold.recipe.schema import ModelSpec
+from sevenfold.recipe.schema import ModelSpec, RopeScaling
 from sevenfold.recipe.sizing import tensors
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.roles import Roles
 
 DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16", "bfloat16")}
 
 
-def config(spec: ModelSpec, eot_id: int, dtype: str, provenance: Json) -> dict[str, Json]:
+def config(spec: ModelSpec, roles: Roles, dtype: str, provenance: Json) -> dict[str, Json]:
     """config.json. A scaling of `ntk` is a larger base, so it is written as one."""
-    linear = spec.rope_scaling.kind == "linear"
+    scaling = spec.rope_scaling
+    base = scaling.kind if scaling.kind == "ntk" else "none"
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -38,31 +40,54 @@ def config(spec: ModelSpec, eot_id: int, dtype: str, provenance: Json) -> dict[s
         "hidden_act": "silu",
         "max_position_embeddings": spec.context,
         "rms_norm_eps": spec.norm_eps,
-        "rope_theta": rope_base(
-            spec.head_dim, spec.rope_theta, spec.rope_scaling.kind, spec.rope_scaling.factor
-        ),
-        "rope_scaling": {"rope_type": "linear", "factor": spec.rope_scaling.factor} if linear else None,
+        "rope_theta": rope_base(spec.head_dim, spec.rope_theta, base, scaling.factor),
+        "rope_scaling": _scaling(scaling),
         "tie_word_embeddings": spec.tied,
         "attention_bias": False,
         "mlp_bias": False,
-        "bos_token_id": eot_id,
-        "eos_token_id": eot_id,
+        **_ids(roles),
         "torch_dtype": dtype,
         "use_cache": True,
         KEY: provenance,
     }
 
 
+def _scaling(scaling: RopeScaling) -> dict[str, Json] | None:
+    """`rope_scaling` of config.json."""
+    if scaling.kind not in ("linear", "llama3"):
+        return None
+    value: dict[str, Json] = {"rope_type": scaling.kind, "factor": scaling.factor}
+    if scaling.kind == "llama3":
+        value |= {
+            "low_freq_factor": scaling.low_frequency,
+            "high_freq_factor": scaling.high_frequency,
+            "original_max_position_embeddings": scaling.original_context,
+        }
+    return value
+
+
+def _ids(roles: Roles) -> dict[str, Json]:
+    """The roles by id, as config.json and generation_config.json name them. Null stands for none, never for a default."""
+    ends = list(roles.ends)
+    value: dict[str, Json] = {
+        "bos_token_id": roles.bos,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
+    }
+    return value if roles.pad is None else value | {"pad_token_id": roles.pad}
+
+
 def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
-    """Our tokenizer.json with the token that begins a document before every text."""
-    value, eot_id = json.loads(data), tokenizer.eot_id
-    name = tokenizer.special_tokens[eot_id]
+    """Our tokenizer.json with the token that begins a document before every text, where one does."""
+    value, begin = json.loads(data), tokenizer.roles.begin
+    if begin is None:
+        return canonical_json(value)
+    name = tokenizer.special_tokens[begin]
     token = {"SpecialToken": {"id": name, "type_id": 0}}
     value["post_processor"] = {
         "type": "TemplateProcessing",
         "single": [token, {"Sequence": {"id": "A", "type_id": 0}}],
         "pair": [token, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-        "special_tokens": {name: {"id": name, "ids": [eot_id], "tokens": [name]}},
+        "special_tokens": {name: {"id": name, "ids": [begin], "tokens": [name]}},
     }
     return canonical_json(value)
 
@@ -82,26 +107,30 @@ def write_hf(source: Source, out: Path, dtype: str) -> None:
     shapes = {theirs: tensors(spec)[mine] for theirs, mine in ours.items()}
     metadata = {"format": "pt", KEY: canonical_json(source.provenance).decode()}
     write_tensors(out / WEIGHTS, shapes, lambda theirs: source.read(ours[theirs]), stored, metadata)
-    eot, pad = tokenizer.eot_id, tokenizer.pad_id
+    roles = tokenizer.roles
     write_bytes(out / "tokenizer.json", tokenizer_file(source.tokenizer, tokenizer))
     write_json(
         out / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": tokenizer.special_tokens[eot],
-            "eos_token": tokenizer.special_tokens[eot],
-            **({} if pad is None else {"pad_token": tokenizer.special_tokens[pad]}),
+            **_token_names(tokenizer),
             "model_max_length": spec.context,
             "clean_up_tokenization_spaces": False,
             "split_special_tokens": True,
         },
     )
-    write_json(
-        out / "generation_config.json",
-        {"bos_token_id": eot, "eos_token_id": eot, "do_sample": False, "max_length": spec.context},
-    )
+    generation = {**_ids(roles), "do_sample": False, "max_length": spec.context}
+    write_json(out / "generation_config.json", generation)
     # Last, because a directory with a config.json is a model to those who look.
-    write_json(out / "config.json", config(spec, eot, name, source.provenance))
+    write_json(out / "config.json", config(spec, roles, name, source.provenance))
+
+
+def _token_names(tokenizer: Tokenizer) -> dict[str, Json]:
+    """`bos_token`, `eos_token`, `pad_token`. An ordinary token has none: named there it would be found in a text."""
+    roles, names = tokenizer.roles, tokenizer.special_tokens
+    end = roles.ends[0] if roles.ends else None
+    named = {"bos_token": roles.bos, "eos_token": end, "pad_token": roles.pad}
+    return {key: names[i] for key, i in named.items() if i is not None and i < len(names)}
 
 
 def write_safetensors(source: Source, out: Path, dtype: str) -> None:
@@ -111,5 +140,6 @@ def write_safetensors(source: Source, out: Path, dtype: str) -> None:
         KEY: canonical_json(source.provenance).decode(),
         f"{KEY}.model": canonical_json(source.spec.model_dump(mode="json")).decode(),
         f"{KEY}.tokenizer": source.tokenizer.decode(),
+        **({f"{KEY}.roles": canonical_json(source.roles.as_json()).decode()} if source.roles else {}),
     }
     write_tensors(out, tensors(source.spec), source.read, DTYPES[dtype][0], metadata)

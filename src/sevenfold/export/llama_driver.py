@@ -71,6 +71,10 @@ def _library() -> Any:
         "llama_model_get_vocab": (c_void_p, [c_void_p]),
         "llama_model_desc": (c_int32, [c_void_p, c_char_p, c_size_t]),
         "llama_vocab_n_tokens": (c_int32, [c_void_p]),
+        "llama_vocab_bos": (c_int32, [c_void_p]),
+        "llama_vocab_eos": (c_int32, [c_void_p]),
+        "llama_vocab_get_add_bos": (c_bool, [c_void_p]),
+        "llama_vocab_is_eog": (c_bool, [c_void_p, c_int32]),
         "llama_tokenize": (c_int32, [c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool]),
         "llama_batch_init": (_Batch, [c_int32, c_int32, c_int32]),
         "llama_batch_free": (None, [_Batch]),
@@ -150,6 +154,16 @@ class Driver:
                 raise RuntimeError(f"llama_tokenize gives {count} for {text[:40]!r}")
             found.append(list(ids[:count]))
         return found
+
+    def roles(self) -> dict[str, Any]:
+        """What begins a text and what ends it, as llama.cpp has read it from the file."""
+        ends = [i for i in range(self.n_vocab) if self.lib.llama_vocab_is_eog(self.vocab, i)]
+        return {
+            "bos": self.lib.llama_vocab_bos(self.vocab),
+            "eos": self.lib.llama_vocab_eos(self.vocab),
+            "adds_bos": self.lib.llama_vocab_get_add_bos(self.vocab),
+            "ends": ends,
+        }
 
     def _decode(self, ids: list[int], start: int, every: bool) -> np.ndarray:
         """Logits of all positions, or of the last, for ids that follow `start` others. float32 [T or 1, V]."""

@@ -153,8 +153,8 @@ class Reference:
 
 
 def prompt_ids(tokenizer: Tokenizer, context: int) -> list[list[int]]:
-    """Ids of the prompts behind <|endoftext|>, as a session reads them, cut to half the context."""
-    return [[tokenizer.eot_id, *tokenizer.encode(text)][: max(1, context // 2)] for text in PROMPTS]
+    """Ids of the prompts with what begins a text, as a session reads them, cut to half the context."""
+    return [tokenizer.begun(tokenizer.encode(text))[: max(1, context // 2)] for text in PROMPTS]
 
 
 def losses(logits: Floats, row: NDArray[np.int64]) -> NDArray[np.float64]:

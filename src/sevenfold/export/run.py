@@ -19,7 +19,8 @@ from sevenfold.export import gguf, hf, parity_corpus, runtimes, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
 from sevenfold.export.source import ARTIFACT, WEIGHTS, Source, open_source
-from sevenfold.export.store import Floats, beside, narrow, open_tensors, widen
+from sevenfold.export.staged_output import beside
+from sevenfold.export.store import Floats, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.token_file import open_tokens
 

@@ -28,6 +28,7 @@ from sevenfold.export.store import Floats, open_tensors
 from sevenfold.recipe.schema import ModelSpec, Recipe
 from sevenfold.recipe.sizing import tensors
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.roles import Roles
 
 if TYPE_CHECKING:
     from sevenfold.artifact import Artifact
@@ -45,6 +46,7 @@ class Source:
     tokenizer: bytes
     provenance: dict[str, Json]
     read: Callable[[str], Floats]
+    roles: Roles | None = None
 
     @property
     def name(self) -> str:
@@ -53,7 +55,7 @@ class Source:
 
     def vocabulary(self) -> Tokenizer:
         """The tokenizer. Raises StorageError."""
-        return Tokenizer.from_json(self.tokenizer)
+        return Tokenizer.from_json(self.tokenizer, self.roles)
 
 
 def open_source(path: Path) -> Source:
@@ -95,7 +97,9 @@ def check_vocabulary(source: Source) -> Source:
     return source
 
 
-def _from_directory(path: Path, weights: Path, tokenizer: Path, spec: ModelSpec, provenance: Json) -> Source:
+def _from_directory(
+    path: Path, weights: Path, tokenizer: Path, spec: ModelSpec, provenance: Json, roles: Roles | None
+) -> Source:
     check_expressible(spec)
     if not tokenizer.is_file():
         raise StorageError(
@@ -103,7 +107,12 @@ def _from_directory(path: Path, weights: Path, tokenizer: Path, spec: ModelSpec,
         )
     file = open_tensors(weights)
     source = Source(
-        path=path, spec=spec, tokenizer=read_bytes(tokenizer), provenance=provenance, read=file.read
+        path=path,
+        spec=spec,
+        tokenizer=read_bytes(tokenizer),
+        provenance=provenance,
+        read=file.read,
+        roles=roles,
     )
     return _checked(source, {name: place.shape for name, place in file.places.items()})
 
@@ -126,7 +135,12 @@ def _from_run(path: Path) -> Source:
         "recipe": recipe.resolved(),
     }
     return _from_directory(
-        path, path / "train" / WEIGHTS, path / "tokenizer" / TOKENIZER, recipe.model, provenance
+        path,
+        path / "train" / WEIGHTS,
+        path / "tokenizer" / TOKENIZER,
+        recipe.model,
+        provenance,
+        Roles.of(recipe.tokenizer.roles),
     )
 
 
@@ -149,11 +163,13 @@ def _from_import(path: Path) -> Source:
     try:
         spec = ModelSpec.model_validate_json(json.dumps(origin["model"]))
         provenance = dict(origin["provenance"])
+        # Imports of older versions have no such key: the names of their vocabulary say it.
+        roles = None if origin.get("roles") is None else Roles.read(origin["roles"])
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(
             f"not an import: {error}", where=str(path / ORIGIN), remedy="run `s7 import` again"
         ) from error
-    return _from_directory(path, path / WEIGHTS, path / TOKENIZER, spec, provenance)
+    return _from_directory(path, path / WEIGHTS, path / TOKENIZER, spec, provenance, roles)
 
 
 def _from_sealed(path: Path) -> Source:
@@ -182,6 +198,7 @@ def _from_sealed(path: Path) -> Source:
         tokenizer=artifact.dictionary,
         provenance=provenance,
         read=floats.read,
+        roles=Roles.of(recipe.tokenizer.roles),
     )
     return _checked(source, {name: floats.shape(name) for name in tensors(recipe.model)})
 

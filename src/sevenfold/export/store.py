@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +26,9 @@ MAX_HEADER_BYTES = 100_000_000  # the format's own cap
 ALIGNMENT = 8
 # Format's name of a type -> how its bytes lie in memory, little-endian. BF16 is the upper half of an FP32.
 TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# Bytes of a value of every other type that the format has: a file that holds one is whole, and its tensor is not read.
+OTHERS = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2}
+OTHERS |= {"I32": 4, "U32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,10 @@ class TensorFile:
         place = self.places.get(name)
         if place is None:
             raise StorageError(f"no tensor {name!r}", where=str(self.path))
+        if place.dtype not in TYPES:
+            raise StorageError(
+                f"tensor {name!r} is {place.dtype}; {', '.join(TYPES)} are read", where=str(self.path)
+            )
         with storage(self.path), self.path.open("rb") as file:
             file.seek(place.offset)
             raw = np.fromfile(file, TYPES[place.dtype], math.prod(place.shape))
@@ -89,7 +94,7 @@ def open_tensors(path: Path) -> TensorFile:
     """Read the header and check that it accounts for every byte.
 
     Raises:
-        StorageError: missing, cut, altered, or of a type that no float model has; it says which.
+        StorageError: missing, cut, altered, or of a type that the format does not have; it says which.
     """
     with storage(path), path.open("rb") as file:
         size = path.stat().st_size
@@ -101,7 +106,7 @@ def open_tensors(path: Path) -> TensorFile:
     try:
         header = json.loads(raw)
         metadata = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
-        places = {name: _place(entry, 8 + length) for name, entry in header.items()}
+        places = {name: _named_place(name, entry, 8 + length) for name, entry in header.items()}
         spans = sorted((place.offset, place.offset + n_bytes(place)) for place in places.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refusal(path, f"its header cannot be read ({type(error).__name__}: {error})") from error
@@ -117,13 +122,20 @@ def open_tensors(path: Path) -> TensorFile:
 
 def n_bytes(place: Place) -> int:
     """Bytes that a tensor takes in the file."""
-    return math.prod(place.shape) * np.dtype(TYPES[place.dtype]).itemsize
+    return math.prod(place.shape) * (OTHERS.get(place.dtype) or np.dtype(TYPES[place.dtype]).itemsize)
+
+
+def _named_place(name: str, entry: Json, start: int) -> Place:
+    try:
+        return _place(entry, start)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"tensor {name!r}: {type(error).__name__}: {error}") from error
 
 
 def _place(entry: Json, start: int) -> Place:
     dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-    if dtype not in TYPES:
-        raise ValueError(f"type {dtype!r} is not one of {', '.join(TYPES)}")
+    if dtype not in TYPES and dtype not in OTHERS:
+        raise ValueError(f"type {dtype!r} is none of the format")
     if not all(isinstance(n, int) and 0 < n < 1 << 40 for n in shape) or not isinstance(first, int):
         raise ValueError(f"shape {shape} or offset {first!r}")
     place = Place(dtype=dtype, shape=shape, offset=start + first)
@@ -162,32 +174,3 @@ def write_stream(path: Path, head: list[bytes], arrays: Iterable[NDArray[np.gene
             file.write(part)
         for array in arrays:
             file.write(np.ascontiguousarray(array).data)
-
-
-@contextmanager
-def beside(out: Path) -> Iterator[Path]:
-    """A path beside `out` that becomes `out` when the block ends well, and vanishes when it does not.
-
-    Raises:
-        StorageError: `out` is a directory with something in it, or cannot be made.
-    """
-    if out.is_dir() and any(out.iterdir()):
-        raise StorageError("the directory is not empty", where=str(out), remedy="choose another --out")
-    work = out.with_name(f".{out.name}.unproven")
-    remove(work)
-    try:
-        yield work
-        with storage(out):
-            if out.is_dir():
-                out.rmdir()
-            work.replace(out)
-    finally:
-        remove(work)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -10,11 +10,12 @@ import json
 
 import gguf
 
-from sevenfold.core.errors import StorageError
+from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.export.source import KEY
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.pieces import PIECES
+from sevenfold.tokenizer.roles import Roles
 
 PRE = "llama-bpe"
 PIECES_KEY = f"{KEY}.tokenizer.pieces"
@@ -55,23 +56,44 @@ def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
     return tokens, types, [" ".join(pair) for pair in value["model"]["merges"]]
 
 
-def add_to(writer: gguf.GGUFWriter, tokenizer: bytes) -> None:
-    """Write the vocabulary's keys: model, pre-tokenizer, tokens, scores, types, merges, specials."""
+def add_to(writer: gguf.GGUFWriter, tokenizer: bytes, roles: Roles | None = None) -> None:
+    """Write the vocabulary's keys: model, pre-tokenizer, tokens, scores, types, merges, specials.
+
+    Args:
+        roles: what begins and ends a text; default: what the names of the vocabulary say.
+
+    Raises:
+        UsageError: the format has no key for what the roles say.
+    """
     tokens, types, merges = lists(tokenizer)
-    ours = Tokenizer.from_json(tokenizer)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(PRE)
     writer.add_token_list(tokens)
     writer.add_token_scores([0.0] * len(tokens))
     writer.add_token_types(types)
     writer.add_token_merges(merges)
-    writer.add_bos_token_id(ours.eot_id)
-    writer.add_eos_token_id(ours.eot_id)
-    if ours.pad_id is not None:  # never the id that ends a text: a runtime would take the end for padding
-        writer.add_pad_token_id(ours.pad_id)
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
+    _add_roles(writer, roles or Tokenizer.from_json(tokenizer).roles)
     writer.add_string(PIECES_KEY, pieces_of(tokenizer))
+
+
+def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
+    # A runtime takes a token of its own choice for an end that is not named.
+    writers = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
+    if not 1 <= len(roles.ends) <= len(writers):
+        raise UsageError(
+            f"{len(roles.ends)} tokens end a text; a GGUF file names 1 to {len(writers)}",
+            where="tokenizer.roles",
+            remedy="--to hf writes all of them",
+        )
+    bos = roles.bos if roles.begin is None else roles.begin
+    if bos is not None:
+        writer.add_bos_token_id(bos)
+    for add, token in zip(writers, roles.ends, strict=False):
+        add(token)
+    if roles.pad is not None:  # never the id that ends a text: a runtime would take the end for padding
+        writer.add_pad_token_id(roles.pad)
+    writer.add_add_bos_token(roles.begin is not None)
+    writer.add_add_eos_token(False)
 
 
 def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -> bytes:

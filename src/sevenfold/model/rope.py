@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sevenfold.core.tables import rope_frequencies, yarn_frequencies, yarn_temperature
+from sevenfold.core.tables import yarn_frequencies, yarn_temperature
 from sevenfold.model import functions, operators
+from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ModelSpec, RopeScaling
 
 
@@ -36,14 +37,14 @@ class Rope(nn.Module):
         spec, scaling = self.spec, self.scaling
         if scaling.kind == "yarn":
             trained = spec.context / scaling.factor
-            frequencies = yarn_frequencies(spec.head_dim, spec.rope_theta, scaling.factor, trained)
+            turns = yarn_frequencies(spec.head_dim, spec.rope_theta, scaling.factor, trained)
         else:
-            frequencies = rope_frequencies(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor)
+            turns = frequencies(spec.head_dim, spec.rope_theta, scaling)
         if device.type == "cpu" and operators.is_available():
-            found = operators.rotation_tables([float(f) for f in frequencies], self.temperature, length)
+            found = operators.rotation_tables([float(f) for f in turns], self.temperature, length)
             self.cos, self.sin = found
             return
-        turn = torch.tensor([float(f) for f in frequencies], dtype=torch.float64)
+        turn = torch.tensor([float(f) for f in turns], dtype=torch.float64)
         angle_TP = torch.outer(torch.arange(length, dtype=torch.float64), turn)
         self.cos = (angle_TP.cos() * self.temperature).to(device, torch.float32)
         self.sin = (angle_TP.sin() * self.temperature).to(device, torch.float32)

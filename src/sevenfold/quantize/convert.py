@@ -18,9 +18,10 @@ from sevenfold.artifact import operation
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.fixed import CODE_MAX
 from sevenfold.core.hashing import Json
-from sevenfold.core.tables import LAW_VERSION, law_digest, rope, rope_frequencies
+from sevenfold.core.tables import LAW_VERSION, law_digest, rope
 from sevenfold.engine.ops import headroom
 from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
+from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec
 
 Floats = NDArray[np.float64]
@@ -117,12 +118,11 @@ def residual_exponent(largest: float) -> int:
 
 
 def _rope_table(spec: ModelSpec) -> NDArray[np.int8]:
-    scaling = spec.rope_scaling
     try:
-        frequencies = rope_frequencies(spec.head_dim, spec.rope_theta, scaling.kind, scaling.factor)
+        turns = frequencies(spec.head_dim, spec.rope_theta, spec.rope_scaling)
     except ValueError as error:
         raise RecipeError(str(error), where="model.rope_scaling.kind") from error
-    return pack16(rope(frequencies, spec.context).astype(np.int64), ">i2")
+    return pack16(rope(turns, spec.context).astype(np.int64), ">i2")
 
 
 def convert(

@@ -29,12 +29,13 @@ from sevenfold.artifact.evidence import write_evidence
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
-from sevenfold.engine.session import GOLDEN_STEPS, greedy_run, prompt_ids
+from sevenfold.engine.session import GOLDEN_STEPS, TOKENS, greedy_run, prompt_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.schema import ExpertStacks
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.roles import Roles
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.stage import WEIGHTS
 
@@ -159,7 +160,10 @@ def run(job: Job) -> StageResult:
     recipe = job.recipe
     records, graph = read_records(job.directory("quantize"))
     dictionary = read_bytes(job.directory("tokenizer") / "tokenizer.json")
-    tokenizer = Tokenizer.from_json(dictionary)
+    roles = Roles.of(recipe.tokenizer.roles)
+    tokenizer = Tokenizer.from_json(dictionary, roles)
+    if roles is not None:
+        graph = graph | {TOKENS: roles.as_json()}
     golden = golden_runs(job, tokenizer, load_weights(records, graph, str(job.directory("quantize"))))
     contents = build_contents(
         SealInput(

@@ -29,6 +29,11 @@ Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Scaling = Literal["none", "linear", "ntk", "yarn"]
 
 
+def _is_none(value: object) -> bool:
+    """Keys that came later are left out where they are not set, so that the digest of a recipe without them stays."""
+    return value is None
+
+
 class Section(BaseModel):
     """Base of every part of a recipe: no unknown keys, no coercion, no mutation."""
 
@@ -36,10 +41,13 @@ class Section(BaseModel):
 
 
 class RopeScaling(Section):
-    """Position scaling beyond the trained context."""
+    """Position scaling beyond the trained context. The last three keys belong to `llama3`, and are left out without it."""
 
-    kind: Scaling = "none"
+    kind: Scaling | Literal["llama3"] = "none"
     factor: float = Field(default=1.0, ge=1.0)
+    low_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=_is_none)
+    high_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=_is_none)
+    original_context: Positive | None = Field(default=None, exclude_if=_is_none)
 
 
 class HybridAttention(Section):
@@ -97,6 +105,21 @@ class ModelSpec(Section):
     retrieval: bool = False
 
 
+TokenId = Annotated[int, Field(ge=0, lt=1 << 20)]
+
+
+class TokenRoles(Section):
+    """What the ids of an import's files do; `s7 import` writes it where the names of the vocabulary do not say it.
+
+    begin: put before a text, null for nothing; ends: each ends a text; bos, pad: called so by the files.
+    """
+
+    begin: TokenId | None
+    bos: TokenId | None
+    ends: tuple[TokenId, ...] = Field(max_length=64)
+    pad: TokenId | None
+
+
 class TokenizerSpec(Section):
     """Block `tokenizer.yaml` of the SLM programme is a valid value of this section (C21)."""
 
@@ -110,6 +133,7 @@ class TokenizerSpec(Section):
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)
     training_mix: dict[str, Ratio] = Field(default_factory=dict)
     eval_metrics: tuple[str, ...] = ()
+    roles: TokenRoles | None = Field(default=None, exclude_if=_is_none)
 
 
 class StdlibSource(Section):

@@ -27,6 +27,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.tokenizer.native import Encoder, split_rules
 from sevenfold.tokenizer.pieces import HAS_UNITS, Cutter, units
+from sevenfold.tokenizer.roles import Roles
 
 END_OF_TEXT = "<|endoftext|>"
 BEGINNINGS = (END_OF_TEXT, "<bos>", "<s>")  # the first of these that is reserved precedes every document
@@ -47,8 +48,14 @@ def byte_letters() -> tuple[str, ...]:
 class Tokenizer:
     """One vocabulary. Make it with `from_json`; it does not change afterwards."""
 
-    def __init__(self, data: bytes, vocabulary: tuple[bytes, ...], specials: tuple[str, ...]) -> None:
-        self._data, self._vocabulary, self._specials = data, vocabulary, specials
+    def __init__(
+        self,
+        data: bytes,
+        vocabulary: tuple[bytes, ...],
+        specials: tuple[str, ...],
+        roles: Roles | None = None,
+    ) -> None:
+        self._data, self._vocabulary, self._specials, self._roles = data, vocabulary, specials, roles
 
     @cached_property
     def _model(self) -> Any:
@@ -62,17 +69,26 @@ class Tokenizer:
             raise _refusal(error) from error
 
     @classmethod
-    def from_json(cls, data: bytes) -> Tokenizer:
+    def from_json(cls, data: bytes, roles: Roles | None = None) -> Tokenizer:
         """Load a tokenizer from the bytes of `tokenizer.json` (or of a DICT lane).
 
+        Args:
+            roles: what begins and ends a text, where an import's files decide it; default: the names do.
+
         Raises:
-            StorageError: the bytes are not a byte-level BPE of the form that this version writes.
+            StorageError: the bytes are not a byte-level BPE of the form that this version writes, or a role is no id of it.
         """
         try:
             specials, vocabulary = _checked(json.loads(data))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _refusal(error) from error
-        return cls(data, vocabulary, specials)
+        if roles is not None and roles.largest >= len(vocabulary):
+            raise StorageError(
+                f"token {roles.largest} has a role, the vocabulary ends at {len(vocabulary) - 1}",
+                where="tokenizer.roles",
+                remedy="import the model again",
+            )
+        return cls(data, vocabulary, specials, roles)
 
     @property
     def vocab_size(self) -> int:
@@ -86,13 +102,30 @@ class Tokenizer:
 
     @property
     def eot_id(self) -> int:
-        """Id of the first of BEGINNINGS that is reserved; it precedes every document."""
+        """Id that precedes every document: the first of BEGINNINGS that is reserved, or what the roles say."""
+        if self._roles is not None and self._roles.boundary is not None:
+            return self._roles.boundary
         return next(self._specials.index(name) for name in BEGINNINGS if name in self._specials)
 
     @property
     def pad_id(self) -> int | None:
         """Id of the padding token, None when none is reserved. Never the id that ends a document: padding is no text."""
+        if self._roles is not None:
+            return self._roles.pad
         return next((self._specials.index(name) for name in PADDINGS if name in self._specials), None)
+
+    @property
+    def roles(self) -> Roles:
+        """What begins, ends and pads a text: as given, else `eot_id` in every role but padding."""
+        if self._roles is not None:
+            return self._roles
+        return Roles(begin=self.eot_id, bos=self.eot_id, ends=(self.eot_id,), pad=self.pad_id)
+
+    def begun(self, ids: list[int]) -> list[int]:
+        """Ids of a text with what the model saw before one; a text without ids begins with the token between two documents."""
+        if self.roles.begin is not None:
+            return [self.roles.begin, *ids]
+        return ids or [self.eot_id]
 
     def special_id(self, name: str) -> int:
         """Id of a special token. Raises UsageError when the vocabulary does not reserve it."""

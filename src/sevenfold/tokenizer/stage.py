@@ -24,6 +24,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index
 from sevenfold.tokenizer.mix import mixed
 from sevenfold.tokenizer.objectives import Sampler, write_samples
+from sevenfold.tokenizer.roles import Roles
 from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
 from sevenfold.tokenizer.token_file import write_tokens
 from sevenfold.tokenizer.train import train_tokenizer
@@ -65,7 +66,7 @@ def run(job: Job) -> StageResult:
     else:
         texts = mixed(lambda: read_documents(paths["train"]), recipe.tokenizer.training_mix)
         data = train_tokenizer(texts, recipe.tokenizer)
-    tokenizer = Tokenizer.from_json(data)
+    tokenizer = Tokenizer.from_json(data, Roles.of(recipe.tokenizer.roles))
     write_bytes(directory / TOKENIZER, data)
     outputs = [TOKENIZER]
     facts: dict[str, Json] = {"vocab_size": tokenizer.vocab_size}

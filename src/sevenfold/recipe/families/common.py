@@ -175,11 +175,15 @@ def _hybrid(recipe: Recipe) -> str | None:
 
 def _scaling(recipe: Recipe) -> str | None:
     scaling = recipe.model.rope_scaling
-    return (
-        f"kind {scaling.kind}, factor {scaling.factor:g}"
-        if (scaling.kind == "none") != (scaling.factor == 1)
-        else None
-    )
+    if (scaling.kind == "none") != (scaling.factor == 1):
+        return f"kind {scaling.kind}, factor {scaling.factor:g}"
+    extra = (scaling.low_frequency, scaling.high_frequency, scaling.original_context)
+    if scaling.kind != "llama3":
+        return f"kind {scaling.kind} with a key of llama3" if any(extra) else None
+    low, high, original = extra
+    if low is None or high is None or original is None:
+        return "kind llama3 without low_frequency, high_frequency and original_context"
+    return None if low < high else f"low_frequency {low:g} is not below high_frequency {high:g}"
 
 
 def _curriculum(recipe: Recipe) -> str | None:
@@ -269,7 +273,7 @@ RULES = (
     Rule(
         "G.rope-scaling",
         ALL,
-        "a factor above 1 if and only if scaled",
+        "a factor above 1 if and only if scaled; the frequencies of llama3 with it alone",
         "model.rope_scaling",
         _scaling,
     ),

@@ -15,6 +15,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.recipe.schema import ExpertStacks, Recipe
 from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.roles import Roles
 from sevenfold.train.data.curriculum import StagedBatches, context_stages
 from sevenfold.train.data.indexed_tokens import Split
 from sevenfold.train.data.interleave import MixedBatches
@@ -27,7 +28,8 @@ from sevenfold.train.phases import Part
 
 def load_tokenizer(job: Job) -> Tokenizer:
     """The run's own tokenizer. Raises StorageError."""
-    return Tokenizer.from_json(read_bytes(job.directory("tokenizer") / "tokenizer.json"))
+    data = read_bytes(job.directory("tokenizer") / "tokenizer.json")
+    return Tokenizer.from_json(data, Roles.of(job.recipe.tokenizer.roles))
 
 
 def read_router(job: Job) -> torch.Tensor | None:

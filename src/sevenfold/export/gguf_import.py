@@ -1,0 +1,160 @@
+"""A GGUF file of architecture `llama` as a `Source`: every `llama.*` key is read, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.hashing import Json
+from sevenfold.export import gguf, rope_factors, vocabulary
+from sevenfold.export.foreign import Cut, agreeing, object_of, origin, sound
+from sevenfold.export.gguf_keys import Keys
+from sevenfold.export.names import foreign_names
+from sevenfold.export.source import Source
+from sevenfold.recipe.schema import ModelSpec
+from sevenfold.recipe.sizing import tensors
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.roles import Roles
+
+UNUSED = 5  # type of a token that stands for nothing: padding of the embedding
+Places = dict[str, gguf.StoredTensor]
+
+
+def read_gguf(path: Path, *, cut_padding: bool) -> Source:
+    """The model in a file.
+
+    Args:
+        cut_padding: rows of the embedding that only unused tokens stand behind may be left out.
+
+    Raises:
+        UsageError: a model that this version does not run; it names the key or the tensor.
+        StorageError: the file is damaged, or its vocabulary is of another form.
+    """
+    values, places = gguf.read_header(path)
+    keys = Keys(values, str(path))
+    stored = keys.spec(tied="output.weight" not in places)
+    places = dict(places)
+    factors = places.pop(rope_factors.NAME, None)
+    if factors is not None:
+        stored = _scaled(stored, path, factors)
+    _check_shapes(path, stored, places)
+    n_tokens = stored.vocab_size - _n_unused(values)
+    cut = Cut.of(stored.vocab_size, n_tokens, cut_padding, str(path))
+    names = foreign_names(stored, "gguf")
+    data = _tokenizer(values, cut.n_rows, path)
+    return Source(
+        path=path,
+        spec=agreeing(
+            object_of(values.get(gguf.MODEL)), stored.model_copy(update={"vocab_size": cut.n_rows})
+        ),
+        tokenizer=data,
+        provenance=object_of(values.get(gguf.PROVENANCE))
+        or origin("gguf", path, str(values.get("general.name", path.stem))),
+        read=sound(cut.reader(gguf.stored_reader(path, stored)), names.__getitem__, str(path)),
+        roles=_roles(values, Tokenizer.from_json(data), path),
+    )
+
+
+def _scaled(spec: ModelSpec, path: Path, place: gguf.StoredTensor) -> ModelSpec:
+    """The shape with the scaling that `rope_freqs.weight` says. Raises UsageError."""
+    if spec.rope_scaling.kind != "none":
+        raise UsageError(
+            f"tensor {rope_factors.NAME!r} (Llama 3's position scaling) beside a scaling of its keys",
+            where=str(path),
+            remedy="import the Hugging Face directory that it was made from",
+        )
+    if place.shape != (spec.head_dim // 2,):
+        raise UsageError(
+            f"tensor {rope_factors.NAME!r} is {place.shape}, heads of {spec.head_dim} have {spec.head_dim // 2} pairs",
+            where=str(path),
+        )
+    found = gguf.read_stored(path, rope_factors.NAME, place)
+    scaling = rope_factors.scaling_of(found, spec.head_dim, spec.rope_theta, str(path))
+    if scaling is None:
+        return spec
+    return ModelSpec.model_validate(spec.model_dump() | {"rope_scaling": scaling}, strict=False)
+
+
+def _check_shapes(path: Path, spec: ModelSpec, places: Places) -> None:
+    wanted = {theirs: tensors(spec)[ours] for ours, theirs in foreign_names(spec, "gguf").items()}
+    for name in sorted(wanted.keys() | places.keys()):
+        found = places[name].shape if name in places else "missing"
+        if found != wanted.get(name):
+            raise UsageError(
+                f"tensor {name!r} is {found}, a Llama of this shape has {wanted.get(name, 'none')}",
+                where=str(path),
+                remedy="only a dense Llama without biases or adapters can be imported",
+            )
+
+
+def _n_unused(values: dict[str, Json]) -> int:
+    """How many of the last tokens are marked as unused: converters pad a vocabulary so."""
+    types = values.get("tokenizer.ggml.token_type")
+    count = 0
+    for kind in reversed(types) if isinstance(types, list) else ():
+        if kind != UNUSED:
+            break
+        count += 1
+    return count
+
+
+def _tokenizer(values: dict[str, Json], n_tokens: int, path: Path) -> bytes:
+    model, pre = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
+    pieces = values.get(vocabulary.PIECES_KEY) or {vocabulary.PRE: "llama3"}.get(str(pre), str(pre))
+    tokens, types, merges = (
+        values.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")
+    )
+    if model != "gpt2" or not tokens or not types or merges is None or len(tokens) != len(types):
+        raise StorageError(
+            f"its tokenizer is {model!r} ({pre}), not a byte-level BPE with tokens, types and merges",
+            where=str(path),
+            remedy="import the Hugging Face directory, or a file with a gpt2 tokenizer",
+        )
+    return vocabulary.build(tokens[:n_tokens], types[:n_tokens], merges, pieces)
+
+
+def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles | None:
+    """What begins and ends a text, as llama.cpp reads it; None when the vocabulary's names say the same.
+
+    Raises:
+        StorageError: an id that the vocabulary does not have.
+        UsageError: a token behind every text, or none that ends one.
+    """
+
+    def ident(name: str) -> int | None:
+        value = values.get(f"tokenizer.ggml.{name}_token_id")
+        if value is None:
+            return None
+        if type(value) is not int or not 0 <= value < tokenizer.vocab_size:
+            raise StorageError(f"tokenizer.ggml.{name}_token_id is {value!r}, no id", where=str(path))
+        return value
+
+    def flag(name: str, absent: bool) -> bool:
+        value = values.get(f"tokenizer.ggml.{name}", absent)
+        if type(value) is not bool:
+            raise StorageError(f"tokenizer.ggml.{name} is {value!r}, not true or false", where=str(path))
+        return value
+
+    bos, ends = ident("bos"), [ident(name) for name in ("eos", "eot", "eom")]
+    # What llama.cpp does with a file that is silent depends on how it cuts text.
+    begins = flag("add_bos_token", values.get("tokenizer.ggml.pre") == vocabulary.PRE)
+    if flag("add_eos_token", False) or flag("add_sep_token", False):
+        raise UsageError(
+            "it puts a token behind every text (add_eos_token, add_sep_token)",
+            where=str(path),
+            remedy="one token before a text, or none, is what this version runs",
+        )
+    if ends[0] is None or (begins and bos is None):
+        missing = "eos" if ends[0] is None else "bos"
+        raise UsageError(
+            f"tokenizer.ggml.{missing}_token_id is missing",
+            where=str(path),
+            remedy="convert the model again; the token would be guessed",
+        )
+    found = Roles(
+        begin=bos if begins else None,
+        bos=bos,
+        ends=tuple(dict.fromkeys(i for i in ends if i is not None)),
+        pad=ident("padding"),
+    )
+    return None if found == tokenizer.roles else found

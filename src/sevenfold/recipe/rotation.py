@@ -1,0 +1,22 @@
+"""How fast each pair of a head turns, by a recipe's theta and position scaling: one answer for training, integers and exports."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from sevenfold.core.tables import llama3_frequencies, rope_frequencies
+from sevenfold.recipe.schema import RopeScaling
+
+
+def frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> list[Decimal]:
+    """Angle per position of each rotated pair, head_dim / 2 of them.
+
+    Raises:
+        ValueError: a scaling that is not a matter of frequencies alone (`yarn`), or whose numbers do not fit together.
+    """
+    if scaling.kind != "llama3":
+        return rope_frequencies(head_dim, theta, scaling.kind, scaling.factor)
+    low, high, original = scaling.low_frequency, scaling.high_frequency, scaling.original_context
+    if low is None or high is None or original is None:
+        raise ValueError("scaling llama3 needs low_frequency, high_frequency and original_context")
+    return llama3_frequencies(head_dim, theta, scaling.factor, low, high, original)
