@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
+from sevenfold.core.log import Silent
 from sevenfold.export.importer import import_model
 from sevenfold.export.parity import Reference
 from sevenfold.export.source import Source, open_source
+from sevenfold.recipe import load_recipe
 from sevenfold.recipe.schema import TokenizerSpec
+from sevenfold.runs.job import Job
 from sevenfold.tokenizer.train import train_tokenizer
 
 TEXTS = ["def add(a, b):\n    return a + b\n", "class Node:\n    def __init__(self):\n        pass\n"]
@@ -108,3 +111,18 @@ def imported(kind: str, path: Path, out: Path, **options: Any) -> Source:
 def ours(source: Source, ids: list[int] = IDS) -> np.ndarray:
     """Our float model's logits, float32 [T, V]."""
     return Reference(source.spec, source.read).logits(ids)
+
+
+def job_of(imported: Path, code_dir: Path) -> Job:
+    """A run of an import's recipe over a small corpus."""
+    values = json.loads((imported / "recipe.yaml").read_text())
+    source = {"kind": "directory", "path": str(code_dir / "code"), "licence": "PSF-2.0"}
+    values["corpus"] |= {"sources": [source], "holdout": 4}
+    (imported / "recipe.yaml").write_text(json.dumps(values))
+    return Job(
+        recipe=load_recipe(imported / "recipe.yaml"),
+        out=imported.parent / "run",
+        recipe_dir=imported,
+        progress=Silent(),
+        accept_quality=True,  # the weights are noise
+    )

@@ -18,8 +18,6 @@ from sevenfold.export import runtimes
 from sevenfold.export.importer import import_model
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import open_source
-from sevenfold.recipe import load_recipe
-from sevenfold.runs.job import Job
 from sevenfold.tokenizer.roles import Roles
 
 TEXT = "def add(a):"
@@ -38,18 +36,7 @@ def model(plain: Path, tmp_path: Path) -> Path:
 
 def made(imported: Path, code_dir: Path) -> Path:
     """The sealed file of an import, over a corpus of this test."""
-    values = json.loads((imported / "recipe.yaml").read_text())
-    source = {"kind": "directory", "path": str(code_dir / "code"), "licence": "PSF-2.0"}
-    values["corpus"] |= {"sources": [source], "holdout": 4}
-    (imported / "recipe.yaml").write_text(json.dumps(values))
-    recipe = load_recipe(imported / "recipe.yaml")
-    job = Job(
-        recipe=recipe,
-        out=imported.parent / "run",
-        recipe_dir=imported,
-        progress=Silent(),
-        accept_quality=True,  # the weights are noise
-    )
+    job = foreign.job_of(imported, code_dir)
     pipeline.make(job)
     return job.out / "model.s7l"
 
@@ -244,5 +231,5 @@ def test_llama_cpp_begins_and_ends_as_the_files_say(model: Path, tmp_path: Path,
     ],
 )
 def test_roles_of_another_form_are_no_roles(value: Any) -> None:
-    with pytest.raises(ValueError, match="ends|role"):
+    with pytest.raises(ValueError, match=r"ends|role"):
         Roles.read(value)

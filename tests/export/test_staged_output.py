@@ -50,11 +50,11 @@ def test_nothing_that_is_there_is_touched(
     model: Path, imported: Path, tmp_path: Path, target: str, kind: str
 ) -> None:
     before = occupied(tmp_path / "out", kind)
+    write = {
+        "import": lambda: import_model("hf", model, tmp_path / "out"),
+    }.get(target, lambda: export(imported, tmp_path / "out", Request(target=target, proven=False), Silent()))
     with pytest.raises(StorageError, match="is there already, and nothing is replaced") as caught:
-        if target == "import":
-            import_model("hf", model, tmp_path / "out")
-        else:
-            export(imported, tmp_path / "out", Request(target=target, proven=False), Silent())
+        write()
     assert "delete" not in str(caught.value)
     assert look(tmp_path / "out") == before
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
@@ -91,19 +91,29 @@ def test_two_writers_to_one_name_do_not_meet(tmp_path: Path, is_directory: bool)
 
 
 def test_what_comes_between_is_not_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with pytest.raises(StorageError, match="nothing is replaced"), beside(out) as work:
-        work.write_text("ours")
-        out.write_text("theirs")
-    assert out.read_text() == "theirs"
-    with pytest.raises(StorageError, match="nothing is replaced"), beside(tmp_path / "dir") as work:
-        work.mkdir()
-        (tmp_path / "dir").mkdir()
+    def write_file() -> None:
+        with beside(tmp_path / "out") as work:
+            work.write_text("ours")
+            (tmp_path / "out").write_text("theirs")
+
+    def make_directory() -> None:
+        with beside(tmp_path / "dir") as work:
+            work.mkdir()
+            (tmp_path / "dir").mkdir()
+
+    for act in (write_file, make_directory):
+        with pytest.raises(StorageError, match="nothing is replaced"):
+            act()
+    assert (tmp_path / "out").read_text() == "theirs"
     assert sorted(f.name for f in tmp_path.iterdir()) == ["dir", "out"]
 
 
 def test_a_work_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), beside(tmp_path / "deep" / "out") as work:
-        work.write_text("half")
-        raise KeyError
+    def fail() -> None:
+        with beside(tmp_path / "deep" / "out") as work:
+            work.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert [f.name for f in (tmp_path / "deep").iterdir()] == []

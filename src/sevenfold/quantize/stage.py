@@ -6,6 +6,7 @@ when the gate refuses the model, so that the figures can be shown.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
 
-from sevenfold.core.errors import RecipeError
+from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.tables import LAW_VERSION
@@ -69,6 +70,13 @@ def largest_residual(model: Transformer, job: Job) -> float:
             model.hidden(torch.from_numpy(batches.batch(step)[:, :-1]), part.stack)
     for handle in handles:
         handle.remove()
+    # A maximum does not see NaN.
+    if not all(math.isfinite(value) for value in seen):
+        raise StorageError(
+            "the residual stream of the float model is not finite on training text",
+            where=str(job.directory("train") / WEIGHTS),
+            remedy="its weights leave the range of float32: train or import another model",
+        )
     return max(seen)
 
 

@@ -47,7 +47,7 @@ class RopeScaling(Section):
     factor: float = Field(default=1.0, ge=1.0)
     low_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=_is_none)
     high_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=_is_none)
-    original_context: Positive | None = Field(default=None, exclude_if=_is_none)
+    original_context: Tokens | None = Field(default=None, exclude_if=_is_none)
 
 
 class HybridAttention(Section):

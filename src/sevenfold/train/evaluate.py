@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Progress, Silent
 from sevenfold.model import operators
 from sevenfold.model.transformer import Transformer
@@ -74,6 +75,9 @@ def float_score(
     """Score and greedy choices ([n_windows, sequence]) of the float model, with an expert stack or none, on windows of tokens.
 
     `watch` is told the losses (nats, [B, T]) of the rows from its first argument on.
+
+    Raises:
+        StorageError: the loss is not finite, so the weights are no model that computes in float32.
     """
     listener = progress or Silent()
     model.eval()
@@ -87,6 +91,12 @@ def float_score(
         nats += sum(operators.nats(loss.cpu(), None))
         choices.append(logits.argmax(-1).cpu().numpy())
         listener.advance(min(start + _EVAL_BATCH, len(rows)))
+    if not math.isfinite(nats):
+        raise StorageError(
+            f"the loss of the float model on held-out text is {nats}",
+            where="model.safetensors",
+            remedy="its weights leave the range of float32: train or import another model",
+        )
     score = Score(
         nats=nats,
         n_tokens=rows[:, 1:].size,
