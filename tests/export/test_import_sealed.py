@@ -66,7 +66,7 @@ def test_weights_that_leave_float32_end_in_one_line(
     foreign.edit_tensors(directory / "model.safetensors", lambda a: a[name].fill(3e38))
     monkeypatch.setattr(room, "MAX_WEIGHT", 3.4e38)
     import_model("hf", directory, tmp_path / "in")
-    with pytest.raises(SevenfoldError, match="not finite|is nan|is inf") as caught:
+    with pytest.raises(SevenfoldError, match=r"not finite|is nan|is inf") as caught:
         pipeline.make(foreign.job_of(tmp_path / "in", code_dir))
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)

@@ -98,10 +98,8 @@ def test_an_installation_without_recipes_says_so(monkeypatch, tmp_path):
     from sevenfold.recipe import shipped
 
     monkeypatch.setattr(shipped, "__file__", str(tmp_path / "a" / "b" / "c" / "shipped.py"))
-    monkeypatch.setattr(shipped.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(shipped, "files", lambda _: tmp_path)
     with pytest.raises(StorageError, match="recipes are not installed"):
         shipped.recipes_directory()
-    installed = tmp_path / "share" / "sevenfold" / "recipes"
-    (installed / "s7").mkdir(parents=True)
-    (installed / "s7" / "_family.yaml").touch()
-    assert shipped.recipes_directory() == installed
+    (tmp_path / shipped.PACKAGED).mkdir()
+    assert shipped.recipes_directory() == tmp_path / shipped.PACKAGED

@@ -204,7 +204,7 @@ class Config:
 
     def _typed(self, key: str, value: Json, kind: type | tuple[type, ...]) -> None:
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        if value is None or (type(value) in kinds and is_finite(value)):
+        if value is None or (type(value) in kinds and _is_finite(value)):
             return
         names = " or ".join(k.__name__ for k in kinds)
         raise StorageError(
@@ -241,7 +241,7 @@ class Config:
 
     def number(self, key: str, value: Json, least: float = 0.0) -> float:
         """A finite number above `least`. Raises StorageError."""
-        if not _is_number(value) or not is_finite(value) or value <= least:
+        if not _is_number(value) or not _is_finite(value) or value <= least:
             raise StorageError(
                 f"{key} is {shown(value)}, not a number above {least:g}",
                 where=self.where,
@@ -374,7 +374,7 @@ def _is_number(value: Json) -> bool:
     return type(value) in (int, float)
 
 
-def is_finite(value: Json) -> bool:
+def _is_finite(value: Json) -> bool:
     return type(value) is not float or math.isfinite(value)
 
 

@@ -6,6 +6,7 @@ cost bits and count no bytes. Windows do not overlap, so most tokens see less th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
