@@ -58,7 +58,7 @@ if has "${cxx%% *}"; then
         }
     }
     native engine engine "the native engine is left out, the reference runs"
-    native train model "the attention kernel is left out, training uses PyTorch's"
+    native train model "its kernels are left out, training uses PyTorch's and no law"
     native tokens tokenizer "the encoder is left out, text is encoded by the tokenizers library"
     native corpus corpus "the corpus stage is left to Python and takes longer"
 else

@@ -85,7 +85,7 @@ def install(made: Path, out: Path) -> Callable[..., str]:
 
 
 NATIVE = ["sevenfold/corpus/_native/libs7corpus.so", "sevenfold/engine/_native/libs7.so"]
-if platform.machine() == "x86_64":
+if platform.machine() in ("x86_64", "aarch64"):
     NATIVE.append("sevenfold/model/_native/libs7train.so")
 NATIVE.append("sevenfold/tokenizer/_native/libs7tokens.so")
 
