@@ -42,6 +42,8 @@ SILENT = (
     "generic-cla",
     "no-license",
 )
+# Addresses that programs show beside a map: they speak of the data of the map.
+OF_DATA = ("odbl-1.0", "reference")
 # A grant of patents that a licence's notice mentions: it gives more, and binds nobody who asks for no more.
 MORE_RIGHTS = " AND google-patent-license-webm"
 # Some licence of that kind, and nobody can tell which.
@@ -75,6 +77,8 @@ def read_rules(folder: Path) -> list[Rule]:
         if about.get("is_false_positive"):
             kind, expression = "false", ""
         words = plain_words(normalise(text.replace("{{", " ").replace("}}", " ")))
+        if (expression, kind) == OF_DATA:
+            continue
         if kind and words and not about.get("is_deprecated"):
             found[words] = Rule(expression, kind, words)
     return list(found.values())

@@ -169,7 +169,7 @@ def _field(value: str, pattern: re.Pattern[str]) -> str:
         UNRECOGNISED
         if is_name
         and re.match(r"[A-Z0-9]|[al]?gpl|cc|perl|artistic|ruby|proprietary", value)
-        and not re.search(r"[_(){}=<>]|[a-z]\.[a-z]", value)
+        and not re.search(r"[_(){}=<>|]|[a-z]\.[a-z]", value)
         else ""
     )
 
