@@ -51,7 +51,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=4,
+        version=5,
     ),
     Stage(
         name="tokenizer",
