@@ -125,3 +125,15 @@ def test_a_missing_tokenizer(llama_run: Path, tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", llama_run, run], check=True)
     (run / "tokenizer" / "tokenizer.json").unlink()
     one_line(s7("export", run, "--to", "gguf", "--out", tmp_path / "x"), 4, "the tokenizer is missing")
+
+
+def test_padding_and_settings_as_a_user_meets_them(tmp_path: Path) -> None:
+    import foreign_models as foreign
+
+    model = foreign.make(tmp_path / "hf", vocab_size=320)
+    foreign.edit(model / "generation_config.json", lambda v: v.update(repetition_penalty=1.1))
+    one_line(s7("import", "hf", model, "--out", tmp_path / "in"), 2, "--cut-padding")
+    done = s7("import", "hf", model, "--out", tmp_path / "in", "--cut-padding")
+    assert done.returncode == 0, done.stderr
+    assert "note: generation_config.json: repetition_penalty 1.1" in done.stderr
+    one_line(s7("import", "hf", model, "--out", tmp_path / "in", "--cut-padding"), 4, "nothing is replaced")

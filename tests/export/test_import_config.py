@@ -14,7 +14,9 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.export.hf_config import DEFAULTS, HARMLESS, WANTED, Config
 from sevenfold.export.importer import import_model
 
-TOLERANCE = 1e-6 * 40  # absolute; the largest logit here is near 40, and both sides compute in float32
+# Absolute. The weights are four times the usual ones, so that what is read wrongly shows: the largest logit is 7, and
+# float32 differs by 3e-6 of it.
+TOLERANCE = 4e-5
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -86,6 +88,13 @@ def test_theta_and_scaling_are_taken_from_where_transformers_takes_them(
     foreign.edit(directory / "config.json", change)
     spec = same(directory, tmp_path).spec
     assert (spec.rope_theta, spec.rope_scaling.kind) == (theta, kind)
+
+
+def test_a_wrong_theta_would_show(plain: Path, tmp_path: Path) -> None:
+    directory = copied(plain, tmp_path / "hf")
+    parameters = {"rope_type": "default", "rope_theta": 500.0}
+    foreign.edit(directory / "config.json", lambda v: v.update(rope_parameters=parameters))
+    assert np.abs(foreign.theirs(directory) - foreign.theirs(plain)).max() > 100 * TOLERANCE
 
 
 def test_two_sources_that_differ_are_refused(plain: Path, tmp_path: Path) -> None:

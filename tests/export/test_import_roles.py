@@ -233,3 +233,12 @@ def test_llama_cpp_begins_and_ends_as_the_files_say(model: Path, tmp_path: Path,
 def test_roles_of_another_form_are_no_roles(value: Any) -> None:
     with pytest.raises(ValueError, match=r"ends|role"):
         Roles.read(value)
+
+
+def test_settings_that_choose_other_tokens_are_noted(model: Path, tmp_path: Path) -> None:
+    asked = {"repetition_penalty": 1.1, "suppress_tokens": [4], "temperature": 0.6, "num_beams": 1}
+    foreign.edit(model / "generation_config.json", lambda v: v.update(asked))
+    notes = import_model("hf", model, tmp_path / "in")["notes"]
+    assert [note.split()[1] for note in notes] == ["repetition_penalty", "suppress_tokens"]
+    (model / "generation_config.json").unlink()
+    assert import_model("hf", model, tmp_path / "again")["notes"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -86,6 +87,8 @@ def import_(
     if as_json:
         print_json(report)
     else:
+        for note in report["notes"]:
+            print(f"note: {note}", file=sys.stderr)
         print(
             f"{out / 'recipe.yaml'}: {report['name']}, {report['n_parameters']:,} parameters, marked {report['pretrained']}"
         )

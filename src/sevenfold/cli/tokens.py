@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
 
 
-REPORT = ("report.json", "report.png")
-
-
 @app.command("tokenizer-report")
 @guarded
 def tokenizer_report(
@@ -45,8 +42,6 @@ def tokenizer_report(
     from sevenfold.tokenizer.codec import Tokenizer
     from sevenfold.tokenizer.report import compare, measure, targets
 
-    if out is not None:
-        _refuse_strangers(out)
     if against == file:
         raise UsageError("the two tokenizers are one file", where="--against", remedy="name another")
     if out is not None:
@@ -67,32 +62,12 @@ def tokenizer_report(
     if out is not None:
         from sevenfold.report.tokenizers import write_plot
 
-        write_json(out / REPORT[0], value)
-        write_plot(out / REPORT[1], figures)
+        write_json(out / "report.json", value)
+        write_plot(out / "report.png", figures)
     if as_json:
         print_json(value)
     else:
         _print(value)
-
-
-def _refuse_strangers(out: Path) -> None:
-    """Refuse to write over files that are not a report of ours. Raises StorageError."""
-    from sevenfold.core.errors import StorageError
-    from sevenfold.core.files import read_json
-
-    if not any((out / name).exists() for name in REPORT):
-        return
-    try:
-        value = read_json(out / REPORT[0])
-        is_ours = isinstance(value, dict) and value.keys() == {"figures", "targets", "comparison"}
-    except StorageError:
-        is_ours = False
-    if not is_ours:
-        raise StorageError(
-            f"it holds a {' or '.join(REPORT)} that is no report of this command, and nothing is replaced",
-            where=str(out),
-            remedy="choose another --out",
-        )
 
 
 def _print(value: dict[str, Json]) -> None:

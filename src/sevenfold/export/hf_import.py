@@ -60,6 +60,7 @@ def read_hf(path: Path, *, cut_padding: bool) -> Source:
         provenance=provenance or origin("hf", path, path.name),
         read=sound(cut.reader(weights.read), weights.names.__getitem__, str(path)),
         roles=hf_roles.read_roles(path, config, raw, tokenizer),
+        notes=hf_roles.unheard(path),
     )
 
 

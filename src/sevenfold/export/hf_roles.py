@@ -15,6 +15,28 @@ from sevenfold.export.hf_config import DEFAULTS, Config, shown
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import MAX_ENDS, Roles
 
+# What changes the tokens of a greedy decoder, with the value that changes nothing.
+GREEDY: dict[str, Json] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "penalty_alpha": 0.0,
+    "guidance_scale": 1.0,
+    "bad_words_ids": [],
+    "force_words_ids": [],
+    "suppress_tokens": [],
+    "begin_suppress_tokens": [],
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "forced_decoder_ids": [],
+    "sequence_bias": {},
+    "exponential_decay_length_penalty": None,
+    "stop_strings": [],
+}
 GENERATION, SETTINGS, MAP = "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"
 
 
@@ -60,6 +82,22 @@ def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Toke
         pad=_known("pad_token_id", *of("pad"), path, tokenizer.vocab_size),
     )
     return None if found == tokenizer.roles else found
+
+
+def unheard(path: Path) -> tuple[str, ...]:
+    """Settings of generation_config.json that choose other tokens than the most likely ones, which no run here does.
+
+    Raises:
+        StorageError: the file is no JSON object.
+    """
+    values = _object(path / GENERATION)
+    asked = {
+        key: value for key, value in values.items() if key in GREEDY and value not in (None, GREEDY[key])
+    }
+    return tuple(
+        f"{GENERATION}: {key} {shown(value)} is not taken over; the most likely token is taken here"
+        for key, value in sorted(asked.items())
+    )
 
 
 def _object(path: Path) -> dict[str, Json]:

@@ -83,6 +83,7 @@ def import_model(
         "n_parameters": count(foreign.spec),
         "pretrained": pretrained,
         "format": kind,
+        "notes": list(foreign.notes),
     }
 
 

@@ -47,6 +47,8 @@ class Source:
     provenance: dict[str, Json]
     read: Callable[[str], Floats]
     roles: Roles | None = None
+    # What the files ask for and this version does not do, one line each; it changes no logit.
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
