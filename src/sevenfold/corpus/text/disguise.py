@@ -11,7 +11,6 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
 
 # Letters of other alphabets that look like Latin ones (Unicode TR 39, those of Cyrillic and Greek).
 _LOOKALIKES = str.maketrans(
@@ -22,31 +21,36 @@ _LOOKALIKES = str.maketrans(
 )
 # What is not ASCII, with the character before it, because a mark may combine with that one.
 _FOREIGN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
-_FENCE = re.compile(
-    r"^[ \t>]{0,12}(`{3,10}|~{3,10})[^\n]{0,200}\n(.*?)^[ \t>]{0,12}\1", re.MULTILINE | re.DOTALL
-)
+_FENCE_MARK = re.compile(r"^[ \t>]{0,12}(?P<mark>```+|~~~+)(?P<rest>[^\n]*)", re.MULTILINE)
+_FENCE_LENGTHS = range(10, 2, -1)  # characters of a mark that count
+_INFO_LENGTH = 200  # characters behind the mark that opens a block
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
 _DOCTEST_DEFINITION = re.compile(r"(?:>>>|\.\.\.) +(?:def|async|class|@)")
+# Where a function may start: in a line that has only marks before `def`.
+_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_START = re.compile(rf"(?:^|[{_ENDS}])[^\w{_ENDS}]*(?:async[^\w{_ENDS}]+)?def ")
 _QUOTES = ('"""', "'''")
 _DEFINITION = re.compile(
     r"(?P<head>\bdef[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
 )
 _RECEIVER = re.compile(r"^\s*(?:self|cls)\b[^,]*(?:,\s*|$)")
-_DEFAULT = re.compile(r"\s*=\s*(?:\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^,()\[\]{}\"']+)")
+_DEFAULT = re.compile(r"(?<!\s)\s*=\s*(?:\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^,()\[\]{}\"']+)")
 _MEMBER = re.compile(r"\b(?:self|cls)\.(?=\w+\()")
 _MARK = re.compile(r"^[ \t]*>(?!>) ?|^[ \t]*(?:>>>|\.\.\.) ?", re.MULTILINE)
 _MIN_LENGTH = 40
 
 
-@cache
-def _invisible() -> re.Pattern[str]:
-    """Pattern of characters that change what a text is and not what it shows: format marks, combining marks."""
-    # Planes 2 to 13 and the private planes hold none.
-    planes = (*range(128, 0x20000), *range(0xE0000, 0xE1000))
-    codes = [c for c in planes if unicodedata.category(chr(c)) in ("Cf", "Mn")]
-    starts = [c for i, c in enumerate(codes) if i == 0 or codes[i - 1] != c - 1]
-    ends = [c for i, c in enumerate(codes) if i == len(codes) - 1 or codes[i + 1] != c + 1]
-    return re.compile("[" + "".join(f"{chr(a)}-{chr(b)}" for a, b in zip(starts, ends, strict=True)) + "]+")
+class _Marks(dict[int, int | None]):
+    """A table for `str.translate` that takes out characters which change what a text is and not what it shows."""
+
+    def __missing__(self, code: int) -> int | None:
+        # Format marks and combining marks.
+        kept = None if unicodedata.category(chr(code)) in ("Cf", "Mn") else code
+        self[code] = kept
+        return kept
+
+
+_INVISIBLE = _Marks()
 
 
 def plain(text: str) -> str:
@@ -57,8 +61,7 @@ def plain(text: str) -> str:
 
 
 def _plain_run(run: str) -> str:
-    folded = unicodedata.normalize("NFKC", run).translate(_LOOKALIKES)
-    return _invisible().sub("", folded)
+    return unicodedata.normalize("NFKC", run).translate(_LOOKALIKES).translate(_INVISIBLE)
 
 
 def definitions(text: str) -> Iterator[str]:
@@ -92,6 +95,37 @@ def _cells(text: str) -> Iterator[str]:
         return
 
 
+def may_define(text: str) -> bool:
+    """Whether a function may start in a text; fast, and never wrong when it says no."""
+    return "def " in text and _START.search(text) is not None
+
+
+def fences(text: str) -> Iterator[str]:
+    """Yield what stands in each fenced block of Markdown, from the left.
+
+    A block ends at the next mark of the same character that is as long. Where none follows, a shorter one ends it.
+    """
+    marks = list(_FENCE_MARK.finditer(text))
+    last = {
+        (match["mark"][0], length): i
+        for i, match in enumerate(marks)
+        for length in _FENCE_LENGTHS
+        if len(match["mark"]) >= length
+    }
+    behind = 0
+    for i, match in enumerate(marks):
+        if i < behind:
+            continue
+        mark = match["mark"]
+        lengths = [n for n in _FENCE_LENGTHS if n <= len(mark) and last[mark[0], n] > i]
+        n_info = len(mark) + len(match["rest"])
+        length = next((n for n in lengths if n_info - n <= _INFO_LENGTH), 0)
+        if length:
+            closing = next(j for j in range(i + 1, len(marks)) if marks[j]["mark"].startswith(mark[0] * length))
+            yield text[match.end() + 1 : marks[closing].start()]
+            behind = closing + 1
+
+
 def long_strings(text: str) -> Iterator[str]:
     """Yield what stands between three quotes and the next three of the same kind, from the left."""
     place = 0
@@ -121,22 +155,23 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
         is_program: the text is one itself, and comes first.
         is_prose: the text may be a program without any mark, where nothing inside it is marked as one.
     """
-    if is_program:
+    if is_program and may_define(text):
         yield text
     if text.lstrip().startswith("{") and '"cells"' in text:
         for cell in _cells(text):
-            yield cell
+            if may_define(cell):
+                yield cell
             yield from programs(cell, is_program=False, is_prose=True)
         return
     has_fence = "```" in text or "~~~" in text
-    pieces = [match[2] for match in _FENCE.finditer(text)] if has_fence else []
+    pieces = list(fences(text)) if has_fence else []
     pieces += long_strings(text)
     if _DOCTEST_DEFINITION.search(text):
         pieces += [match[0] for match in _DOCTEST.finditer(text)]
     for piece in pieces:
-        if len(piece) >= _MIN_LENGTH and "def " in piece:
+        if len(piece) >= _MIN_LENGTH and may_define(piece):
             yield textwrap.dedent(_MARK.sub("", piece))
-    if is_prose and not pieces and "def " in text:
+    if is_prose and not pieces and may_define(text):
         yield text
 
 

@@ -7,6 +7,7 @@ their size, or by the kinds of their statements, before the whole tree is walked
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Set
 from functools import cache, lru_cache
 from typing import Any
@@ -138,44 +139,46 @@ def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
     return found
 
 
-# The part of the first name of a function, with its length.
+# The part of the first name of a function, with its length, and the part of a default.
 _FIRST = (2).to_bytes(8, "big") + b"v0"
+_DEFAULT = (17).to_bytes(8, "big") + b"default_parameter"
 
 
 def _as_functions(parts: bytes) -> Iterator[int]:
     """Hashes of a function as it would be without a first parameter that it does not use, and without plain defaults."""
-    has_unused_first = parts.startswith(_FIRST) and parts.count(_FIRST) == 1
-    if not has_unused_first and b"default_parameter" not in parts:
-        return
-    names, place = list[bytes](), 0
+    bare = _without_defaults(parts) if _DEFAULT in parts else parts
+    forms = [bare] if len(bare) < len(parts) else []
+    for form in (parts, bare):
+        if form.startswith(_FIRST) and form.count(_FIRST) == 1:
+            names = list(_split(form))[1:]
+            rest = [b"v%d" % (int(x[1:]) - 1) if x[:1] == b"v" and x[1:].isdigit() else x for x in names]
+            forms.append(b"".join(len(x).to_bytes(8, "big") + x for x in rest))
+    for form in forms:
+        if sum(1 for _ in itertools.islice(_split(form), MIN_PARTS)) == MIN_PARTS:
+            yield _number(hashed(_TAG, form))
+
+
+def _split(parts: bytes, place: int = 0) -> Iterator[bytes]:
+    """Yield each part from `place` on."""
     while place < len(parts):
         end = place + 8 + int.from_bytes(parts[place : place + 8], "big")
-        names.append(parts[place + 8 : end])
+        yield parts[place + 8 : end]
         place = end
-    bare = _without_defaults(names)
-    forms = [bare] if len(bare) < len(names) else []
-    for form in (names, bare):
-        if form[:1] == [b"v0"] and b"v0" not in form[1:]:
-            rest = [b"v%d" % (int(x[1:]) - 1) if x[:1] == b"v" and x[1:].isdigit() else x for x in form[1:]]
-            forms.append(rest)
-    for form in forms:
-        if len(form) >= MIN_PARTS:
-            yield _number(hashed(_TAG, b"".join(len(x).to_bytes(8, "big") + x for x in form)))
 
 
-def _without_defaults(names: list[bytes]) -> list[bytes]:
+def _without_defaults(parts: bytes) -> bytes:
     """Parts without defaults of one part, or of an empty list, tuple or dictionary."""
-    left, i = list[bytes](), 0
-    while i < len(names):
-        if names[i] == b"default_parameter" and names[i + 2 : i + 3] == [b"="]:
-            n = next((n for n in (5, 6) if names[i + n - 1 : i + n] == [b")"]), 0)
-            if n:
-                left.append(names[i + 1])
-                i += n
-                continue
-        left.append(names[i])
-        i += 1
-    return left
+    kept, behind = list[bytes](), 0
+    place = parts.find(_DEFAULT)
+    while place >= 0:
+        after = place + len(_DEFAULT)
+        names = list(itertools.islice(_split(parts, after), 5))
+        n = next((n for n in (4, 5) if names[n - 1 : n] == [b")"]), 0) if names[1:2] == [b"="] else 0
+        if n:
+            kept += (parts[behind:place], len(names[0]).to_bytes(8, "big"), names[0])
+            after = behind = after + sum(8 + len(name) for name in names[:n])
+        place = parts.find(_DEFAULT, after)
+    return b"".join((*kept, parts[behind:]))
 
 
 @lru_cache(1 << 14)
