@@ -34,7 +34,9 @@ _DEFINITION = re.compile(
     r"(?P<head>\bdef[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
 )
 _RECEIVER = re.compile(r"^\s*(?:self|cls)\b[^,]*(?:,\s*|$)")
-_DEFAULT = re.compile(r"(?<!\s)\s*=\s*(?:\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^,()\[\]{}\"']+)")
+_DEFAULT = re.compile(
+    r"(?<!\s)\s*=\s*(?:\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^,()\[\]{}\"']+)"
+)
 _MEMBER = re.compile(r"\b(?:self|cls)\.(?=\w+\()")
 _MARK = re.compile(r"^[ \t]*>(?!>) ?|^[ \t]*(?:>>>|\.\.\.) ?", re.MULTILINE)
 _MIN_LENGTH = 40
@@ -121,7 +123,9 @@ def fences(text: str) -> Iterator[str]:
         n_info = len(mark) + len(match["rest"])
         length = next((n for n in lengths if n_info - n <= _INFO_LENGTH), 0)
         if length:
-            closing = next(j for j in range(i + 1, len(marks)) if marks[j]["mark"].startswith(mark[0] * length))
+            closing = next(
+                j for j in range(i + 1, len(marks)) if marks[j]["mark"].startswith(mark[0] * length)
+            )
             yield text[match.end() + 1 : marks[closing].start()]
             behind = closing + 1
 
