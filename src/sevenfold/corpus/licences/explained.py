@@ -7,13 +7,14 @@ of four words around it is known.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from sevenfold.corpus.text.ngrams import ngram_hashes, word_hashes
+from sevenfold.corpus.text.ngrams import Sorted, ngram_hashes, word_hashes
 
 DATA = Path(__file__).with_name("explained.npz")
 WORDS_IN_A_GRAM = 4
@@ -29,7 +30,7 @@ class _Known:
     """Legend: G known 4-grams. Bit i of an owner is licence i; further bits are explained and name none."""
 
     licences: tuple[str, ...]
-    grams_G: np.ndarray  # u64, ascending  # noqa: N815 - shape suffix
+    grams: Sorted  # u64[G]
     owners_G: np.ndarray  # u32  # noqa: N815 - shape suffix
 
 
@@ -38,7 +39,7 @@ def known() -> _Known:
     """The known word runs."""
     with np.load(DATA, allow_pickle=False) as arrays:
         names = arrays["licences"].tobytes().decode().split("\n")
-        return _Known(tuple(names), arrays["grams"], arrays["owners"])
+        return _Known(tuple(names), Sorted(arrays["grams"]), arrays["owners"])
 
 
 def plain_words(normalised: str) -> bytes:
@@ -60,35 +61,36 @@ class Explained:
         self.hashes = word_hashes(words)
         runs = ngram_hashes(self.hashes, WORDS_IN_A_GRAM)
         library = known()
-        places = np.minimum(np.searchsorted(library.grams_G, runs), len(library.grams_G) - 1)
-        self._owners_R = np.where(library.grams_G[places] == runs, library.owners_G[places], np.uint32(0))
+        held, places = library.grams.find(runs)
+        self._owners_R = np.zeros(len(runs), np.uint32)
+        self._owners_R[held] = library.owners_G[places]
         is_known = self._owners_R != 0
         # Whether words i and i + 1 stand in one known run.
         pairs = np.zeros(len(self.hashes) + WORDS_IN_A_GRAM, bool)
         for k in range(WORDS_IN_A_GRAM - 1):
             pairs[k : k + len(is_known)] |= is_known
-        self._gaps_W = np.concatenate(([0], np.cumsum(~pairs)))
-        self._ends_W = np.flatnonzero(np.frombuffer(words + b" ", np.uint8) == 0x20)
+        self._gaps_W: list[int] = np.concatenate(([0], np.cumsum(~pairs))).tolist()
+        self._ends_W: list[int] = np.flatnonzero(np.frombuffer(words + b" ", np.uint8) == 0x20).tolist()
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def word_at(self, place: int) -> int:
         """Number of the word that holds byte `place` of the words, or stands before it."""
-        return int(np.searchsorted(self._ends_W, place))
+        return bisect_left(self._ends_W, place)
 
     def text(self, first: int, last: int) -> bytes:
         """Words `first` to `last`, counted both; those that are there."""
         first = max(0, first)
         if first > last or first >= len(self._ends_W):
             return b""
-        start = int(self._ends_W[first - 1]) + 1 if first else 0
-        return self.words[start : int(self._ends_W[min(last, len(self._ends_W) - 1)])]
+        start = self._ends_W[first - 1] + 1 if first else 0
+        return self.words[start : self._ends_W[min(last, len(self._ends_W) - 1)]]
 
     def explains(self, first: int, last: int) -> bool:
         """Whether each two neighbours of words `first` to `last` (counted both) stand in one known run."""
         first, last = max(0, first), min(last, len(self.hashes) - 1)
-        return bool(self._gaps_W[max(last, first + 1)] == self._gaps_W[first])
+        return self._gaps_W[max(last, first + 1)] == self._gaps_W[first]
 
     def stretches(self, least: int) -> list[tuple[int, int]]:
         """(first, last) of the words that are explained `least` or more in a row."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sevenfold.corpus.text.ngrams import RunHashes, ngram_hashes
+from sevenfold.corpus.text.ngrams import RunHashes, Sorted, ngram_hashes
 
 DATA = Path(__file__).with_name("rules.npz")
 KINDS = ("text", "notice", "tag", "reference", "false")
@@ -35,12 +35,12 @@ class RuleMatch:
 class _Rules:
     """Legend: N rules, ascending by `n_head` and `head`."""
 
-    head: np.ndarray  # u64[N]: hash of the first words
     n_words: np.ndarray  # i64[N]
     whole: np.ndarray  # u32[N]: the highest bits of the hash of all words
     expression: np.ndarray  # u16[N]
     kind: np.ndarray  # u8[N]
-    ranges: tuple[tuple[int, int, int], ...]  # (words of the head, first rule, rule behind)
+    stops: np.ndarray  # i64[N]: the rule, counted from the first of its range, behind those that begin alike
+    ranges: tuple[tuple[int, int, Sorted], ...]  # (words of the head, first rule, heads of all)
     expressions: tuple[str, ...]
 
 
@@ -48,9 +48,11 @@ class _Rules:
 def _rules() -> _Rules:
     with np.load(DATA, allow_pickle=False) as arrays:
         starts = np.searchsorted(arrays["n_head"], HEADS).tolist()
+        pieces = np.split(arrays["head"], starts[1:])
         return _Rules(
-            arrays["head"], arrays["n_words"].astype(np.int64), arrays["whole"], arrays["expression"], arrays["kind"],
-            tuple(zip(HEADS, starts, [*starts[1:], len(arrays["head"])], strict=True)),
+            arrays["n_words"].astype(np.int64), arrays["whole"], arrays["expression"], arrays["kind"],
+            np.concatenate([np.searchsorted(piece, piece, "right") for piece in pieces]),
+            tuple(zip(HEADS, starts, map(Sorted, pieces), strict=True)),
             tuple(arrays["expressions"].tobytes().decode().split("\n")),
         )  # fmt: skip
 
@@ -59,21 +61,14 @@ def find_rules(words: np.ndarray) -> list[RuleMatch]:
     """Rules in a text, none within another, in order. `words`: u64[W], hashes of its words."""
     table, whole = _rules(), RunHashes(words)
     found: list[tuple[int, int, int]] = []  # (first word, word behind, rule)
-    for n, low, high in table.ranges:
-        runs = ngram_hashes(words, n)
-        if not len(runs):
-            continue
-        heads = table.head[low:high]
-        places = np.searchsorted(heads, runs)
-        is_head = heads[np.minimum(places, len(heads) - 1)] == runs
-        for first in np.flatnonzero(is_head).tolist():
-            start = int(places[first])
+    for n, low, heads in table.ranges:
+        firsts, starts = heads.find(ngram_hashes(words, n))
+        for first, start in zip(firsts.tolist(), (starts + low).tolist(), strict=True):
             # Rules that begin alike stand one behind the other.
-            stop = start + int(np.searchsorted(heads[start:], runs[first], "right"))
-            ends = first + table.n_words[low + start : low + stop]
+            ends = first + table.n_words[start : low + int(table.stops[start])]
             held = ends <= len(words)
             if held.any():
-                rules = np.flatnonzero(held) + low + start
+                rules = np.flatnonzero(held) + start
                 same = whole.hashes(first, ends[held]) >> np.uint64(32) == table.whole[rules]
                 found += [(first, first + int(table.n_words[rule]), rule) for rule in rules[same].tolist()]
     return [

@@ -145,6 +145,30 @@ def _powers_of(base: int, n: int) -> np.ndarray:
     return np.cumprod(steps)
 
 
+class Sorted:
+    """A set of hashes, and a table of bits that tells of most others at once that they are none of it.
+
+    Args:
+        hashes: u64[H], ascending; a hash may stand there more than once.
+    """
+
+    BITS = 20
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        self.hashes = hashes
+        self._shift = np.uint64(64 - self.BITS)
+        self._marks = np.zeros(1 << self.BITS, bool)
+        self._marks[hashes >> self._shift] = True
+
+    def find(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(i64[F], i64[F]): which of the hashes asked for are in the set, ascending, and the first place of each."""
+        likely = np.flatnonzero(self._marks[asked >> self._shift])
+        values = asked[likely]
+        places = np.searchsorted(self.hashes, values)
+        held = self.hashes[np.minimum(places, len(self.hashes) - 1)] == values
+        return likely[held], places[held]
+
+
 class Filter:
     """Which hashes a set may have, by two numbers of BITS bits of each: few bytes to look at for one that it does not have."""
 
