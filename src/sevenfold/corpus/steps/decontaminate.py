@@ -78,7 +78,7 @@ def _functions_of_one(data: bytes, shapes: Set[int]) -> set[int]:
     if found is not None:
         return found
     nodes = functions.functions(parser("python").parse(data), "python")
-    return {hashed for node in nodes if functions.shape(node) in shapes and (hashed := functions.whole(node))}
+    return {hashed for node in nodes if functions.shape(node) in shapes for hashed in functions.forms(node)}
 
 
 def _common_functions(text: Text, known: EvalHashes) -> set[int]:
@@ -89,4 +89,5 @@ def _common_functions(text: Text, known: EvalHashes) -> set[int]:
     if found is not None:
         return found & whole
     nodes = functions.functions(text.tree(text.language), text.language)
-    return {functions.whole(node) for node in nodes if functions.shape(node) in shapes} & whole
+    found = {hashed for node in nodes if functions.shape(node) in shapes for hashed in functions.forms(node)}
+    return found & whole

@@ -96,14 +96,27 @@ def shape(node: Any) -> int:
 
 def whole(node: Any) -> int | None:
     """64-bit hash of a function's parameters and body; None when it has fewer than MIN_PARTS."""
+    parts = _parts_of(node)
+    return _hash(parts) if len(parts) >= MIN_PARTS else None
+
+
+def forms(node: Any) -> set[int]:
+    """Return the hashes of a function as it is, and as a function without receiver and defaults."""
+    parts = _parts_of(node)
+    if len(parts) < MIN_PARTS:
+        return set()
+    framed = b"".join(len(x).to_bytes(8, "big") + x for x in (part.encode() for part in parts))
+    return {_hash(parts), *_as_functions(framed)}
+
+
+def _parts_of(node: Any) -> list[str]:
     names: dict[bytes, int] = {}
-    parts = [
+    return [
         part
         for field in ("parameters", "body")
         if (child := node.child_by_field_name(field)) is not None
         for part in _parts(child, names)
     ]
-    return _hash(parts) if len(parts) >= MIN_PARTS else None
 
 
 def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
@@ -124,7 +137,7 @@ def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
 def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
     """Hashes of the functions in a text whose shape is one of `shapes`, without its tree; None where only that can tell.
 
-    Says what `whole` says of the nodes that `functions` finds and `shape` chooses.
+    Says what `forms` says of the nodes that `functions` finds and `shape` chooses.
     """
     fast = reader(language)
     if fast is None or not fast.is_clean(data):
