@@ -157,8 +157,8 @@ def test_counts_of_pieces_stay_within_their_limit() -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"unk_id": 0}, "unknown token"),
-        ({"byte_fallback": True}, "unknown token"),
+        ({"unk_id": 0}, "model.unk_id"),
+        ({"byte_fallback": True}, "model.byte_fallback"),
         ({"type": "WordPiece"}, "WordPiece"),
         ({"vocab": [["<bos>", 0.0]]}, "special tokens first"),
         ({"vocab": None}, "not a tokenizer"),

@@ -6,14 +6,13 @@ as `code` pieces do (specs/export.md, section 4), so a file with these says in a
 
 from __future__ import annotations
 
-import json
-
 import gguf
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.export.source import KEY
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.form import read_form
 from sevenfold.tokenizer.pieces import PIECES
 from sevenfold.tokenizer.roles import Roles
 
@@ -22,9 +21,16 @@ PIECES_KEY = f"{KEY}.tokenizer.pieces"
 _NORMAL, _CONTROL = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
 
 
+def _form(tokenizer: bytes) -> Json:
+    try:
+        return read_form(tokenizer)
+    except ValueError as error:
+        raise StorageError(f"not a tokenizer that can be exported: {error}", where="tokenizer") from error
+
+
 def pieces_of(tokenizer: bytes) -> str:
     """Which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
-    value = json.loads(tokenizer)
+    value = _form(tokenizer)
     steps = value["pre_tokenizer"]["pretokenizers"]
     if value["model"]["type"] != "BPE" or len(steps) != len(("Split", "ByteLevel")):
         kind = (
@@ -48,7 +54,7 @@ def pieces_of(tokenizer: bytes) -> str:
 
 def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
     """Tokens, their types and merges, as GGUF holds them."""
-    value = json.loads(tokenizer)
+    value = _form(tokenizer)
     vocabulary = value["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
     n_special = len(value["added_tokens"])

@@ -14,7 +14,6 @@ Both are loaded by the first text that is encoded: a process that is given token
 from __future__ import annotations
 
 import codecs
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 from sevenfold.core.documents import STEP_MARKERS, SYNTHETIC, Document
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.tokenizer.form import read_form
 from sevenfold.tokenizer.native import Encoder, split_rules
 from sevenfold.tokenizer.pieces import HAS_UNITS, Cutter, units
 from sevenfold.tokenizer.roles import Roles
@@ -62,7 +62,7 @@ class Tokenizer:
         from tokenizers import Tokenizer as Model
 
         # Without its list of added tokens the library cannot find one of them in a text.
-        bare = canonical_json({**json.loads(self._data), "added_tokens": []}).decode()
+        bare = canonical_json({**read_form(self._data), "added_tokens": []}).decode()
         try:
             return Model.from_str(bare)
         except Exception as error:  # the library raises no narrower class
@@ -79,7 +79,7 @@ class Tokenizer:
             StorageError: the bytes are not a byte-level BPE of the form that this version writes, or a role is no id of it.
         """
         try:
-            specials, vocabulary = _checked(json.loads(data))
+            specials, vocabulary = _checked(read_form(data))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _refusal(error) from error
         if roles is not None and roles.largest >= len(vocabulary):
@@ -178,7 +178,7 @@ class Tokenizer:
 
     @cached_property
     def _encoder(self) -> Encoder | None:
-        return Encoder.open(json.loads(self._data), self._findable())
+        return Encoder.open(read_form(self._data), self._findable())
 
     def _findable(self) -> list[bytes]:
         """Bytes of every id as the library would find them in a text: a special token is an entry of its vocabulary, too."""
@@ -192,7 +192,7 @@ class Tokenizer:
     @cached_property
     def _known(self) -> _Known | None:
         """What is looked up in front of the library; None when the file cuts text by a rule that has no units."""
-        rules = split_rules(json.loads(self._data))
+        rules = split_rules(read_form(self._data))
         if rules[-1] not in HAS_UNITS:
             return None
         return _Known(self, Cutter(rules[-1], rules[0] if len(rules) > 1 else None))
@@ -290,17 +290,7 @@ def _refusal(error: Exception) -> StorageError:
 def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
     """Special tokens and the bytes of every id; ValueError or a lookup error when the form is not ours."""
     model, letters = value["model"], {letter: byte for byte, letter in enumerate(byte_letters())}
-    form = (value["normalizer"], value["post_processor"], value["truncation"], value["padding"])
-    if form != (None, None, None, None) or model["type"] not in _NAMES:
-        raise ValueError(f"its form is {model['type']}, {form}; expected a plain BPE or Unigram")
-    steps = [step["type"] for step in value["pre_tokenizer"]["pretokenizers"]]
-    if steps not in (["Split", "ByteLevel"], ["Split", "Split", "ByteLevel"]) or any(
-        step["behavior"] != "Isolated" or step["invert"]
-        for step in value["pre_tokenizer"]["pretokenizers"][:-1]
-    ):
-        raise ValueError(f"its pre-tokenizer is {steps}; expected Split, ByteLevel, or one Split more")
-    if value["pre_tokenizer"]["pretokenizers"][-1]["add_prefix_space"]:
-        raise ValueError("its pre-tokenizer puts a space before a text")
+    steps = value["pre_tokenizer"]["pretokenizers"]
     added = sorted(value["added_tokens"], key=lambda token: token["id"])
     specials = tuple(token["content"] for token in added)
     if [token["id"] for token in added] != list(range(len(added))) or not {*BEGINNINGS} & {*specials}:
@@ -321,8 +311,8 @@ def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
 
 
 def _names_of_bpe(model: Json, has_protected: bool) -> list[str]:
-    if model["dropout"] is not None or model["ignore_merges"] is not has_protected:
-        raise ValueError("its merges are left out by chance, or although no symbol is protected")
+    if model["ignore_merges"] is not has_protected:
+        raise ValueError(f"model.ignore_merges is {model['ignore_merges']} with {has_protected=} symbols")
     names = sorted(model["vocab"], key=model["vocab"].__getitem__)
     if [model["vocab"][name] for name in names] != list(range(len(names))):
         raise ValueError("its ids are not 0 to n-1 with the special tokens first")
@@ -332,9 +322,7 @@ def _names_of_bpe(model: Json, has_protected: bool) -> list[str]:
     return names
 
 
-def _names_of_unigram(model: Json, has_protected: bool) -> list[str]:
-    if model["unk_id"] is not None or model["byte_fallback"]:
-        raise ValueError(f"it has an unknown token; every byte is an entry ({has_protected=})")
+def _names_of_unigram(model: Json, _has_protected: bool) -> list[str]:
     if not all(isinstance(score, float) and math.isfinite(score) for _, score in model["vocab"]):
         raise ValueError("a score is no finite number")
     return [name for name, _ in model["vocab"]]
