@@ -49,8 +49,10 @@ ANY: dict[str, dict[str, Any]] = {
     "batch x0.5": {"train.batch_sequences": "x0.5"},
     "batch x2": {"train.batch_sequences": "x2"},
 }
-SHAPED: dict[str, dict[str, dict[str, Any]]] = {  # variants of about as many parameters
-    "s7/demo-1m": {  # 1.08M
+# Variants of about as many parameters.
+SHAPED: dict[str, dict[str, dict[str, Any]]] = {
+    # 1.08M.
+    "s7/demo-1m": {
         "heads 4 of 32": {"model.n_heads": 4, "model.n_kv_heads": 4, "model.head_dim": 32},
         "shape 8 x 96": {"model.n_layers": 8, "model.d_model": 96, "model.head_dim": 48, "model.d_ffn": 128},
         "shape 2 x 160": {"model.n_layers": 2, "model.d_model": 160, "model.head_dim": 80, "model.d_ffn": 240},
@@ -58,7 +60,8 @@ SHAPED: dict[str, dict[str, dict[str, Any]]] = {  # variants of about as many pa
         "vocabulary 2048": {"model.vocab_size": 2048, "tokenizer.vocab_size": 2048, "model.n_layers": 6},
         "vocabulary 8192": {"model.vocab_size": 8192, "tokenizer.vocab_size": 8192, "model.d_model": 96, "model.head_dim": 48},
     },
-    "s7/stdlib-8m": {  # 8.03M
+    # 8.03M.
+    "s7/stdlib-8m": {
         "shape 12 x 256": {"model.n_layers": 12, "model.d_model": 256, "model.n_heads": 4, "model.n_kv_heads": 4},
         "shape 5 x 384": {"model.n_layers": 5, "model.d_model": 384, "model.n_heads": 6, "model.n_kv_heads": 6, "model.d_ffn": 560},
         "vocabulary 8192": {"model.vocab_size": 8192, "tokenizer.vocab_size": 8192, "model.n_layers": 6},
@@ -98,7 +101,8 @@ def seconds_a_step(job: Job, path: Path) -> float:
         directory.mkdir(exist_ok=True)
         run = training_run(job, directory)
         run.start()
-        advance(run, 2)  # compiles
+        # Compiles.
+        advance(run, 2)
         times = []
         for _ in range(TIMED_TURNS):
             began = time.process_time()
@@ -137,7 +141,8 @@ def measure(args: argparse.Namespace) -> None:
             tokens = n_steps * spec.batch_sequences * spec.sequence
             run = other.model_copy(update={"train": spec.model_copy(update={"seed": seed, "tokens": tokens})})
             score = train_ours(job_of(run, out / f"{slug}-{seed}-{n_steps}", path.parent))
-            known = results()  # another process may have written meanwhile
+            # Another process may have written meanwhile.
+            known = results()
             entry = known[title].setdefault(name, {"changes": changes, "bits_per_byte": {}})
             entry |= {"steps": n_steps, "seconds_a_step": seconds}
             entry["bits_per_byte"][str(seed)] = score

@@ -38,7 +38,7 @@ class Sevenfold:
     def __init__(self, shape: Shape, threads: int, _directory: Path) -> None:
         if reason := native.unavailable():
             raise UnableError(reason)
-        self.engine = native.Engine(integer_model(shape), n_threads=threads)
+        self.engine = native.NativeEngine(integer_model(shape), n_threads=threads)
         self.version = f"{__version__} {self.engine.detail}"
 
     def prefill(self, ids: list[int]) -> tuple[float, list[int]]:

@@ -53,7 +53,8 @@ ENDINGS = (
     ".sh",
 )
 MB = 1_000_000
-HEAD = 2000  # bytes in which licences and generators name themselves
+# Bytes in which licences and generators name themselves.
+HEAD = 2000
 EQUIVALENT: dict[str, Any] = {"quality": True, "personal": "redact", "near_duplicates": {}}
 WITHOUT_TREES = EQUIVALENT | {
     "lines": {}, "drop": ["generated", "minified"], "prose_languages": ["en"], "secrets": "redact",
@@ -157,15 +158,16 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
 
     from sevenfold.corpus.licences import Judgement
     from sevenfold.corpus.licences.own import licences_in
-    from sevenfold.corpus.shards import Task, make_part
-    from sevenfold.corpus.sources import Found, Origin
+    from sevenfold.corpus.shards import ShardTask, make_shard
+    from sevenfold.corpus.sources import Origin, SourceDocument
     from sevenfold.recipe.schema import CorpusSpec
 
     text = b"# The names of all files that are found below a path, in the order in which somebody would read them.\n"
     text += b"".join(b"def listing(path%d):\n    return sorted(path%d.names)\n" % (n, n) for n in range(9))
     origin = Origin(source="", version="", licence="MIT", licence_evidence="", domain="code")
     found = [
-        Found(origin, f"a{end}", len(text), f"{n:064x}", text + b"%d" % n) for n, end in enumerate(ENDINGS)
+        SourceDocument(origin, f"a{end}", len(text), f"{n:064x}", text + b"%d" % n)
+        for n, end in enumerate(ENDINGS)
     ]
     licences_in(
         b"# "
@@ -177,7 +179,9 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
         json.dumps({"sources": source, "licences": ["MIT"], "steps": steps})
     )
     documents = tuple((item, Judgement("MIT", None)) for item in found)
-    make_part(Task(number=0, key="", directory=where / "warm", base=where, spec=spec, documents=documents))
+    make_shard(
+        ShardTask(number=0, key="", directory=where / "warm", base=where, spec=spec, documents=documents)
+    )
 
 
 def measure(command: list[str], n_bytes: int) -> dict[str, Any]:

@@ -26,7 +26,8 @@ source, work, tokenizer = sys.argv[1:]
 if tokenizer == "regex":
     words = re.compile(r"\w+")
     word_tokenizers.load_word_tokenizer("en").__class__.word_tokenize = lambda _, text: words.findall(text)
-config = MinhashConfig(n_grams=5, num_buckets=25, hashes_per_bucket=5)  # as ours
+# As ours.
+config = MinhashConfig(n_grams=5, num_buckets=25, hashes_per_bucket=5)
 folder, name = source.rsplit("/", 1)
 # Prose rules would drop most programs; the measures are taken all the same.
 gopher = GopherQualityFilter(

@@ -33,7 +33,8 @@ HERE = Path(__file__).resolve().parent
 GB = 1_000_000_000
 LIMIT, GOAL = 2 * GB, 20 * GB
 N_WORDS, N_VOCABULARY = 1500, 100_000
-LOOK_SECONDS = 5.0  # between two looks at memory, time and disk
+# Between two looks at memory, time and disk.
+LOOK_SECONDS = 5.0
 
 
 class Watch(threading.Thread):
@@ -91,7 +92,7 @@ def child(gigabytes: float, where: Path) -> None:
 
     from sevenfold.core.hashing import sha256
     from sevenfold.corpus import stage
-    from sevenfold.corpus.sources import Found, Origin
+    from sevenfold.corpus.sources import Origin, SourceDocument
     from sevenfold.recipe import load_recipe
     from sevenfold.report.console import PlainProgress
     from sevenfold.runs.job import Job
@@ -102,11 +103,11 @@ def child(gigabytes: float, where: Path) -> None:
     letters[::10, 7] = ord("\n")
     origin = Origin(source="made", version="", licence="MIT", licence_evidence="", domain="code")
 
-    def made(*_: object) -> Iterator[Found]:
+    def made(*_: object) -> Iterator[SourceDocument]:
         n_bytes = n = 0
         while n_bytes < gigabytes * GB:
             data = letters[rng.integers(0, N_VOCABULARY, N_WORDS)].tobytes()
-            yield Found(origin, f"{n}.py", len(data), sha256(data).hex(), data)
+            yield SourceDocument(origin, f"{n}.py", len(data), sha256(data).hex(), data)
             n_bytes, n = n_bytes + len(data), n + 1
 
     stage._found = made

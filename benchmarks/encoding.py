@@ -31,7 +31,8 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.pieces import PIECES
 from sevenfold.tokenizer.train import train_tokenizer
 
-ASKED_BYTES = 3_000_000  # of the library, which is slow
+# Of the library, which is slow.
+ASKED_BYTES = 3_000_000
 
 
 def real_text(n_bytes: int) -> list[str]:
@@ -71,7 +72,8 @@ def named_text(file: Path, n_bytes: int) -> list[str]:
 def ours(data: bytes, held: list[str]) -> Json:
     """MB/s of ours, fresh and with everything seen, of ours without native code, and of the library, on the same file."""
     tokenizer = Tokenizer.from_json(data)
-    tokenizer.encode("")  # opened: tables are built
+    # Opened: tables are built.
+    tokenizer.encode("")
     seconds = {}
     seconds["first"], ids = timed(lambda: [tokenizer.encode(text) for text in held])
     seconds["again"], _ = timed(lambda: [tokenizer.encode(text) for text in held])

@@ -40,9 +40,11 @@ LINES: dict[str, dict[str, Any]] = {
     "decode 512+128": {"do": "decode", "prompt": 512, "steps": 128},
 }
 BATCH, BATCH_SHAPE = 8, "8M"
-PAUSE = 0.4  # seconds; threads that wait spin for up to 0.2
+# Seconds; threads that wait spin for up to 0.2.
+PAUSE = 0.4
 BATCH_LINE = {"do": "batch", "prompt": 16, "steps": 64, "sequences": BATCH}
-Samples = dict[tuple[str, str, str, int], list[float]]  # (shape, line, engine, threads) -> tokens/s
+# (shape, line, engine, threads) -> tokens/s.
+Samples = dict[tuple[str, str, str, int], list[float]]
 
 
 class Worker:
@@ -105,7 +107,8 @@ def measure(shape: str, args: argparse.Namespace, samples: Samples) -> dict[str,
         facts[where][f"{worker.engine}, {worker.threads} threads"] = worker.error or worker.version
     workers = [w for w in workers if not w.error]
     lines = LINES | ({f"batch {BATCH}": BATCH_LINE} if shape == BATCH_SHAPE else {})
-    for number in range(-1, args.rounds):  # the first only warms up
+    # The first only warms up.
+    for number in range(-1, args.rounds):
         turn = max(number, 0) % len(workers)
         for line, request in lines.items():
             ours: dict[str, list[int]] = {}

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.tokenizer import index, token_file
-from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
-from sevenfold.train.data.windows import Batches, Source
+from sevenfold.train.data.windows import Batches, BatchSource
 
 SEQUENCE, BATCH, DOCUMENT, VOCABULARY = 512, 8, 700, 4096
 DOMAINS = ("code", "general", "math", "reasoning")
@@ -67,15 +67,17 @@ def write_dataset(path: Path, n_bytes: int, *, digest: bool) -> int:
     names += bytes(-len(names) % 8)
     head = index._HEADER.pack(index.MAGIC, index.VERSION, len(DOMAINS), n_documents, len(names), 0)
     number = np.arange(n_documents)
-    domains = ((number // 5000 + number % 3) % len(DOMAINS)).astype("<u2")  # in long runs and short ones
+    # In long runs and short ones.
+    domains = ((number // 5000 + number % 3) % len(DOMAINS)).astype("<u2")
     write_with_hole(index.index_path(path), head, names, n_documents * index.ID_BYTES, domains, digest=True)
     return n_documents
 
 
-def measured(source: Source, n_steps: int, total: int) -> dict[str, Any]:
+def measured(source: BatchSource, n_steps: int, total: int) -> dict[str, Any]:
     """Batches spread over a run of `total` steps: time of each, and the most memory held."""
     times, most = [], 0
-    source.batch(0)  # what is made once is not a batch's
+    # What is made once is not a batch's.
+    source.batch(0)
     for step in range(n_steps):
         began = time.process_time()
         source.batch(step * total // n_steps)
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     path = directory / "train.tokens"
     n_documents = write_dataset(path, int(args.gigabytes * 1e9), digest=args.verify)
     before, began = resident(), time.process_time()
-    split = Split(path=path)
+    split = IndexedTokens(path=path)
     if not args.verify:
         split.__dict__["file"] = token_file.open_tokens(path, verify=False)
     whole = Batches(tokens=split.file, sequence=SEQUENCE, batch_sequences=BATCH)

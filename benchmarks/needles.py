@@ -43,7 +43,8 @@ STAGES = (
     (150, LONG, 2, 14, [(3, 63), (72, 1100), (72, 1100)]),
 )
 DISTANCES = (8, 32, 62, 80, 128, 192, 256, 384, 512, 640, 768, 896, 1024)
-PEAK = {"tiny": 0.004, "slm/proxy-10m": 0.001}  # learning rate
+# Learning rate.
+PEAK = {"tiny": 0.004, "slm/proxy-10m": 0.001}
 INIT_STD = {"tiny": 0.1, "slm/proxy-10m": 0.05}
 WARMUP, SAVE_EVERY = 20, 25
 
@@ -182,12 +183,14 @@ def main() -> None:
     parser.add_argument("--scores", choices=("learned", "even", "short"), default="learned")
     parser.add_argument("--windows", type=int, default=120, help="haystacks for each distance")
     options = parser.parse_args()
-    if options.scores == "short":  # ablation: a plain mean, without its length restored
+    # Ablation: a plain mean, without its length restored.
+    if options.scores == "short":
         hybrid._mean = lambda weight, x: (weight.unsqueeze(-2) @ x).squeeze(-2)
     options.out.mkdir(parents=True, exist_ok=True)
     use_deterministic_kernels()
     run = Training(options.out, options)
-    if options.scores == "even":  # ablation: nothing is learned about which position counts
+    # Ablation: nothing is learned about which position counts.
+    if options.scores == "even":
         for block in run.model.layers.values():
             block.attn.summary_proj.weight.requires_grad_(False).zero_()
         run.parameters = [p for p in run.parameters if p.requires_grad]

@@ -289,7 +289,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/numerics"))
     parser.add_argument("--again", action="store_true", help="measure rows that are there")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # the engine under study is NumPy; waiting threads would only be in its way
+    # The engine under study is NumPy; waiting threads would only be in its way.
+    torch.set_num_threads(1)
     if arguments.part in ("choices", "massive") and arguments.run is None:
         parser.error("name a run directory")
     done = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}

@@ -20,7 +20,7 @@ from sevenfold.plan.calculator import measure_cpu, training_rate
 from sevenfold.plan.cost import phase_cost, phases_of
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import Objectives, Recipe
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 from sevenfold.train.records import Unrecorded
 from sevenfold.train.rehearsal import Sample, measure_training, rehearsal, step_flops
 
@@ -33,7 +33,7 @@ def forecast(recipe: Recipe) -> float:
 
 def measured(recipe: Recipe, n_steps: int) -> float:
     """Tokens per second of `n_steps` whole steps, after one."""
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     spec = part.spec
     sample = Sample(
         model=recipe.model,

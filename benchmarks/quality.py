@@ -38,16 +38,19 @@ from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluate import float_score, predicted_bytes
-from sevenfold.train.loop import Run
-from sevenfold.train.phases import parts_of
+from sevenfold.train.loop import TrainingRun
+from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import token_lengths
 
 RESULTS = Path(__file__).parent / "results" / "quality.json"
-SHAPES = {  # of nanoGPT, by recipe: n_layer, n_head, n_embd
-    "s7/demo-1m": (3, 2, 128),  # 1.11M parameters; ours 1.08M
-    "s7/stdlib-8m": (9, 4, 256),  # 8.13M; ours 8.03M
+# Of nanoGPT, by recipe: n_layer, n_head, n_embd.
+SHAPES = {
+    # 1.11M parameters; ours 1.08M.
+    "s7/demo-1m": (3, 2, 128),
+    # 8.13M; ours 8.03M.
+    "s7/stdlib-8m": (9, 4, 256),
 }
 PEER = {"rate": 1e-3, "floor": 0.1, "warmup": 100, "betas": (0.9, 0.99), "decay": 0.1, "clip": 1.0}
 TURNS, TURN_STEPS, SAVE_EVERY = 5, 4, 100
@@ -98,7 +101,7 @@ class Peer:
         )
         self.optimizer = self.plain.configure_optimizers(PEER["decay"], self.peak, PEER["betas"], "cpu")
         self.model = torch.compile(self.plain)
-        self.tokens = np.asarray(open_data(job, parts_of(job.recipe)[0]).terms[0].split.file.tokens)
+        self.tokens = np.asarray(open_data(job, training_phases(job.recipe)[0]).terms[0].split.file.tokens)
         self.draws = torch.Generator().manual_seed(seed)
 
     def rate(self) -> float:
@@ -174,14 +177,15 @@ def calibrate(args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
         for name, act in turns.items():
             began = time.perf_counter()
             act()
-            if turn:  # the first turn compiles
+            # The first turn compiles.
+            if turn:
                 times[name].append((time.perf_counter() - began) / TURN_STEPS)
     result = {name: statistics.quantiles(values, n=4) for name, values in times.items()}
     write_json(path, result)
     return result
 
 
-def advance(run: Run, steps: int) -> None:
+def advance(run: TrainingRun, steps: int) -> None:
     """Go on for some steps, without the checkpoint that ends a run."""
     run.last = run.step + steps
     run.start, run.save = (lambda: None), (lambda **_: None)  # type: ignore[method-assign] # a timing: nothing to resume
@@ -256,7 +260,8 @@ def measure(args: argparse.Namespace) -> None:
         ):
             if str(seed) not in entry[name]:
                 score = act()
-                written = known().get(title, {})  # another process may have added its seeds meanwhile
+                # Another process may have added its seeds meanwhile.
+                written = known().get(title, {})
                 if written.get("steps") == entry["steps"]:
                     entry |= {side: written[side] for side in ("ours", "nanoGPT")}
                 entry[name][str(seed)] = score

@@ -40,7 +40,8 @@ from sevenfold.train.records import CHAIN_START, TRACE_EVERY, trace_row
 from shapes import SHAPES, Shape
 
 CLIP = 1.0
-STEPS = 4  # of one turn
+# Of one turn.
+STEPS = 4
 OURS, FREE, COMPILED, PEER = "ours", "ours, not deterministic", "ours, compiled", "nanoGPT, compiled"
 Step = Callable[[Tensor], None]
 
@@ -166,7 +167,8 @@ def timed(
             torch.use_deterministic_algorithms(False)
             if deterministic:
                 use_deterministic_kernels()
-            step(batch)  # the turn before may have cooled what this one needs
+            # The turn before may have cooled what this one needs.
+            step(batch)
             case.wait()
             began = time.perf_counter()
             for _ in range(STEPS):
@@ -184,7 +186,8 @@ def case_of(args: argparse.Namespace) -> Case:
         raise SystemExit("--device cuda: PyTorch finds no GPU here; leave --device out to measure the CPU")
     if (
         device.type == "cuda"
-    ):  # cuBLAS asks for it before it is deterministic; read when its first product is computed
+        # cuBLAS asks for it before it is deterministic; read when its first product is computed.
+    ):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if device.type == "cpu" and args.precision == "fp8":
         raise SystemExit("--precision fp8: a CPU has no FP8 products; use bf16, which fp8 becomes there")
@@ -201,7 +204,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Take turns; medians and quartiles of seconds a step."""
     case = case_of(args)
     torch.set_num_threads(args.threads)
-    keep_freed_memory()  # as the trainer does; it serves the peer, too
+    # As the trainer does; it serves the peer, too.
+    keep_freed_memory()
     our_step, model = ours(case)
     n_ours = count_parameters(model)
     kinds: dict[str, tuple[Step, bool, int]] = {

@@ -68,5 +68,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["worker"] = sys.modules["__main__"]  # so that adapters raise this module's UnableError
+    # So that adapters raise this module's UnableError.
+    sys.modules["worker"] = sys.modules["__main__"]
     main()

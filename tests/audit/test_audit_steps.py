@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevenfold import pipeline
-from sevenfold.audit.records import METRIC_FIELDS, Source
+from sevenfold.audit.records import METRIC_FIELDS, RecordSource
 from sevenfold.audit.replay import audit_steps, parse_steps
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
@@ -322,7 +322,9 @@ ROW = st.fixed_dictionaries(
 @settings(max_examples=50)
 @given(ROW, st.sampled_from(METRIC_FIELDS))
 def test_a_row_equals_itself_and_no_other(row: dict[str, float], field: str) -> None:
-    source = Source(name="x", rows={1: json.loads(canonical_json(row))}, fields=METRIC_FIELDS, complete=True)
+    source = RecordSource(
+        name="x", rows={1: json.loads(canonical_json(row))}, fields=METRIC_FIELDS, complete=True
+    )
     assert source.check(row | {"step": 1}) is None
     other = 1.0 if row[field] != 1.0 else 2.0
     found = source.check(row | {"step": 1, field: other})

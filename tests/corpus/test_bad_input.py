@@ -114,8 +114,8 @@ def _stored_bytes(store: PackageStore, name: str, data: bytes) -> Any:
 COUNTED = """
 import sys
 import sevenfold.corpus.workers as workers
-make = workers.make_part
-workers.make_part = lambda task: (print("made", file=sys.stderr), make(task))[1]
+make = workers.make_shard
+workers.make_shard = lambda task: (print("made", file=sys.stderr), make(task))[1]
 """
 
 

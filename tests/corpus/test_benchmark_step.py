@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from sevenfold.core.errors import StorageError
-from sevenfold.corpus.sources import Found, Origin
+from sevenfold.corpus.sources import Origin, SourceDocument
 from sevenfold.corpus.steps.decontaminate import benchmark
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 from sevenfold.corpus.text import contamination_index, functions
 from sevenfold.corpus.text.grammars import parser
 from sevenfold.corpus.text.ngrams import ngram_hashes, word_hashes
@@ -63,18 +63,18 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hashes(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> contamination_index.EvalHashes:
+def hashes(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> contamination_index.ContaminationIndex:
     path = tmp_path_factory.mktemp("hashes") / "eval.s7eh"
     return contamination_index.read(path, contamination_index.build(sets, path)["sha256"])
 
 
 def outcome(
-    hashes: contamination_index.EvalHashes, data: str, path: str = "a.py", hits: int = 1
-) -> tuple[str | None, Text]:
+    hashes: contamination_index.ContaminationIndex, data: str, path: str = "a.py", hits: int = 1
+) -> tuple[str | None, WorkingDocument]:
     spec = StepsSpec(decontaminate=Decontamination(path="x", sha256="0" * 64, hits=hits))
     origin = Origin(source="t", version="", licence="MIT", licence_evidence="", domain="code")
-    found = Found(origin, path, len(data), "", data.encode())
-    text = Text(found, data.encode(), found.language, "code")
+    found = SourceDocument(origin, path, len(data), "", data.encode())
+    text = WorkingDocument(found, data.encode(), found.language, "code")
     return benchmark(text, Settings(spec, 1, hashes)), text
 
 
@@ -88,7 +88,9 @@ def outcome(
         ("x = 1\n\nclass A:\n    " + RENAMED.replace("\n", "\n    "), "functions"),
     ],
 )
-def test_a_planted_copy_is_caught(hashes: contamination_index.EvalHashes, planted: str, how: str) -> None:
+def test_a_planted_copy_is_caught(
+    hashes: contamination_index.ContaminationIndex, planted: str, how: str
+) -> None:
     around = "import os\n\n\ndef listing(path):\n    return sorted(os.listdir(path))\n\n\n"
     reason, text = outcome(hashes, around + planted)
     assert reason == "benchmark"
@@ -96,7 +98,7 @@ def test_a_planted_copy_is_caught(hashes: contamination_index.EvalHashes, plante
     assert outcome(hashes, around)[0] is None
 
 
-def test_prose_sets_and_hits(hashes: contamination_index.EvalHashes) -> None:
+def test_prose_sets_and_hits(hashes: contamination_index.ContaminationIndex) -> None:
     reason, text = outcome(hashes, f"Once upon a time. {QUESTION} And so on.", "a.md")
     assert (reason, text.findings[0].kind) == ("benchmark", "gsm8k")
     assert outcome(hashes, QUESTION, "a.md", hits=9)[0] == "benchmark"
@@ -109,7 +111,7 @@ def test_prose_sets_and_hits(hashes: contamination_index.EvalHashes) -> None:
     assert outcome(hashes, OTHER)[0] is None
 
 
-def test_a_row_of_numbers_is_no_ngram(hashes: contamination_index.EvalHashes) -> None:
+def test_a_row_of_numbers_is_no_ngram(hashes: contamination_index.ContaminationIndex) -> None:
     assert len(contamination_index.ngrams(b"0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1")) == 0
     assert (
         len(contamination_index.ngrams(b"[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]")) == 0
@@ -120,7 +122,7 @@ def test_a_row_of_numbers_is_no_ngram(hashes: contamination_index.EvalHashes) ->
 def test_the_hash_of_a_function_forgets_names_and_layout_and_nothing_else() -> None:
     def whole(source: str) -> int | None:
         (node,) = functions.functions(parser("python").parse(source.encode()), "python")
-        return functions.whole(node)
+        return functions.function_fingerprint(node)
 
     assert whole(RENAMED) == whole(PROMPT + SOLUTION) != None  # noqa: E711 - both at once
     assert whole(RENAMED) != whole(OTHER)
@@ -131,7 +133,7 @@ def test_the_hash_of_a_function_forgets_names_and_layout_and_nothing_else() -> N
 def test_small_functions_are_everybodys() -> None:
     source = "def __init__(self, a, b, c):\n    self.a = a\n    self.b = b\n    self.c = c\n"
     assert all(
-        functions.whole(n) is None
+        functions.function_fingerprint(n) is None
         for n in functions.functions(parser("python").parse(source.encode()), "python")
     )
 
@@ -172,7 +174,7 @@ def test_filtered_lookup_is_membership() -> None:
     words = rng.integers(0, 1 << 63, 5000, dtype=np.uint64)
     grams = ngram_hashes(words, contamination_index.NGRAM)
     known = np.unique(np.concatenate([grams[::7], rng.integers(0, 1 << 63, 5000, dtype=np.uint64)]))
-    table = contamination_index.EvalHashes({"a": {"ngrams": known}}, "")
+    table = contamination_index.ContaminationIndex({"a": {"ngrams": known}}, "")
     assert set(table.common_ngrams(words).tolist()) == set(grams[::7].tolist())
     assert len(table.common_ngrams(words[:12])) == 0
 

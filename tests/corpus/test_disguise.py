@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.corpus.document import Found, Origin
+from sevenfold.corpus.document import Origin, SourceDocument
 from sevenfold.corpus.steps.decontaminate import _common_functions, _disguised_functions
-from sevenfold.corpus.steps.working_document import Text
+from sevenfold.corpus.steps.working_document import WorkingDocument
 from sevenfold.corpus.text import disguise
-from sevenfold.corpus.text.contamination_index import EvalHashes, build, read
+from sevenfold.corpus.text.contamination_index import ContaminationIndex, build, read
 
 ORIGIN = Origin(source="s", version="", licence="MIT", licence_evidence="", domain="code")
 
@@ -64,13 +64,13 @@ def data_directory() -> Path:
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory: pytest.TempPathFactory) -> EvalHashes:
+def known(tmp_path_factory: pytest.TempPathFactory) -> ContaminationIndex:
     path = tmp_path_factory.mktemp("eval") / "x.s7eh"
     return read(path, str(build(data_directory(), path)["sha256"]))  # type: ignore[index]
 
 
 @pytest.fixture(scope="module")
-def solutions(known: EvalHashes) -> list[str]:
+def solutions(known: ContaminationIndex) -> list[str]:
     """Programs of HumanEval and MBPP that have a function large enough to be hashed."""
     root, programs = data_directory(), []
     for file in sorted(root.glob("humaneval/*.jsonl.gz")):
@@ -83,9 +83,9 @@ def solutions(known: EvalHashes) -> list[str]:
     return [program for program in bare if hits(known, "python", program)][::4]
 
 
-def hits(known: EvalHashes, language: str, text: str) -> bool:
+def hits(known: ContaminationIndex, language: str, text: str) -> bool:
     data = text.encode()
-    document = Text(Found(ORIGIN, "a", len(data), "", data), data, language, "code")
+    document = WorkingDocument(SourceDocument(ORIGIN, "a", len(data), "", data), data, language, "code")
     return bool(
         _common_functions(document, known) | _disguised_functions(document, disguise.plain(text), known)
     )
@@ -93,7 +93,7 @@ def hits(known: EvalHashes, language: str, text: str) -> bool:
 
 @pytest.mark.parametrize(("language", "disguised"), DISGUISES.values(), ids=DISGUISES)
 def test_a_solution_in_disguise_is_found(
-    language: str, disguised: Callable[[str], str], known: EvalHashes, solutions: list[str]
+    language: str, disguised: Callable[[str], str], known: ContaminationIndex, solutions: list[str]
 ) -> None:
     assert len(solutions) > 100
     missed = [code for code in solutions if not hits(known, language, disguised(code))]
@@ -101,7 +101,7 @@ def test_a_solution_in_disguise_is_found(
     assert len(missed) <= len(solutions) // 28, missed[0]
 
 
-def test_other_code_is_not_a_solution(known: EvalHashes) -> None:
+def test_other_code_is_not_a_solution(known: ContaminationIndex) -> None:
     import sevenfold.core
 
     files = sorted(Path(sevenfold.core.__file__).parent.glob("*.py"))

@@ -269,7 +269,10 @@ def test_functions_are_those_of_the_tree() -> None:
         nodes = functions.functions(grammars.parser("python").parse(text), "python")
         assert found == {hashed for node in nodes for hashed in functions.forms(node)}
         # Canary: another shape, another answer.
-        assert functions.of_shapes(text, "python", {functions.shape(node) for node in nodes}) == found
+        assert (
+            functions.of_shapes(text, "python", {functions.statement_signature(node) for node in nodes})
+            == found
+        )
         assert functions.of_shapes(text, "python", frozenset()) == set()
         n_found += len(found)
     assert n_found > 500

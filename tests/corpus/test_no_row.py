@@ -19,7 +19,7 @@ from pyarrow import parquet
 
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.corpus.archives import read_archive
-from sevenfold.corpus.document import Found, is_pointer
+from sevenfold.corpus.document import SourceDocument, is_pointer
 from sevenfold.corpus.fetch import PackageStore, read_lock
 from sevenfold.corpus.fetch.pin import lock_of
 from sevenfold.corpus.sources import read_source
@@ -202,7 +202,7 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def read(base: Path, commit: str, max_bytes: int = 1000) -> list[Found]:
+def read(base: Path, commit: str, max_bytes: int = 1000) -> list[SourceDocument]:
     source = GitSource(kind="git", path="repo", commit=commit, licence="MIT")
     return list(read_source(source, base, max_bytes))
 

@@ -169,7 +169,7 @@ def test_a_changed_document_or_rule_makes_its_part_anew(tmp_path: Path, make_job
     arrivals = [(found, workers_policy()) for found in read_all(job)]
     (task,) = shards.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
     assert not shards.is_made(task)
-    shards.make_part(task)
+    shards.make_shard(task)
     assert shards.is_made(task)
     (again,) = shards.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
     assert shards.is_made(again)
@@ -192,7 +192,7 @@ def test_a_part_that_was_damaged_between_runs_is_made_again(
     job = make_job(SOURCES, steps=STEPS)
     arrivals = [(found, workers_policy()) for found in read_all(job)]
     (task,) = shards.cut(arrivals, job.recipe.corpus, tmp_path, tmp_path / "parts")
-    shards.make_part(task)
+    shards.make_shard(task)
     path, said = task.stem.with_suffix(suffix), list[str]()
     whole = path.read_bytes()
     half = len(whole) // 2
@@ -203,7 +203,7 @@ def test_a_part_that_was_damaged_between_runs_is_made_again(
         path.write_bytes({"flip": flipped, "truncate": whole[:half], "empty": b""}[damage])
     assert not shards.is_made(task, said.append)
     assert len(said) == (0 if (suffix, damage) == (".json", "remove") else 1)
-    shards.make_part(task)
+    shards.make_shard(task)
     assert shards.is_made(task)
     assert path.read_bytes() == whole
 

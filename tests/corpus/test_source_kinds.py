@@ -21,7 +21,7 @@ from package_builders import Files, store_in, stored
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.corpus.fetch.pin import lock_of
 from sevenfold.corpus.query import ledger_path, query, summary_sql
-from sevenfold.corpus.sources import Found, dataset, read_source, records
+from sevenfold.corpus.sources import SourceDocument, dataset, read_source, records
 from sevenfold.corpus.stage import run
 from sevenfold.recipe.schema import (
     DatasetSource,
@@ -36,7 +36,7 @@ from sevenfold.runs.job import Job
 GPL = b"# SPDX-License-Identifier: GPL-3.0-only\n"
 
 
-def read(source: Any, base: Path, max_bytes: int = 1 << 20) -> list[Found]:
+def read(source: Any, base: Path, max_bytes: int = 1 << 20) -> list[SourceDocument]:
     return list(read_source(source, base, max_bytes))
 
 

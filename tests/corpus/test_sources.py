@@ -12,12 +12,14 @@ import pytest
 
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.corpus.globs import glob_matches
-from sevenfold.corpus.sources import Found, jsonl, read_source
+from sevenfold.corpus.sources import SourceDocument, jsonl, read_source
 from sevenfold.corpus.sources.stdlib import stdlib_licence
 from sevenfold.recipe.schema import DirectorySource, JsonlSource, PinnedSource, StdlibSource
 
 
-def read_directory(base: Path, include: tuple[str, ...] = ("**/*",), max_bytes: int = 1000) -> list[Found]:
+def read_directory(
+    base: Path, include: tuple[str, ...] = ("**/*",), max_bytes: int = 1000
+) -> list[SourceDocument]:
     return list(
         read_source(
             DirectorySource(kind="directory", path="tree", licence="MIT", include=include), base, max_bytes
@@ -25,7 +27,7 @@ def read_directory(base: Path, include: tuple[str, ...] = ("**/*",), max_bytes: 
     )
 
 
-def read_jsonl(base: Path, lines: list[bytes], max_bytes: int = 1000, **keys: str) -> list[Found]:
+def read_jsonl(base: Path, lines: list[bytes], max_bytes: int = 1000, **keys: str) -> list[SourceDocument]:
     (base / "records.jsonl").write_bytes(b"\n".join(lines))
     keys = keys or {"licence": "MIT"}
     return list(read_source(JsonlSource(kind="jsonl", path="records.jsonl", **keys), base, max_bytes))

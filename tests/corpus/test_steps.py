@@ -11,10 +11,10 @@ import pytest
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.ledger import REASONS
-from sevenfold.corpus.sources import LANGUAGES, Found, Origin
+from sevenfold.corpus.sources import LANGUAGES, Origin, SourceDocument
 from sevenfold.corpus.steps import language, lines, quality, secrets, syntax
 from sevenfold.corpus.steps.table import STEPS, apply, switched_on
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 from sevenfold.corpus.text import grammars
 from sevenfold.recipe.schema import LineLimits, StepsSpec
 
@@ -77,11 +77,11 @@ PLANTED: list[tuple[str, str, str, tuple[str, str]]] = [
 ]  # fmt: skip
 
 
-def make_text(path: str, text: str | bytes) -> Text:
+def make_text(path: str, text: str | bytes) -> WorkingDocument:
     data = text.encode() if isinstance(text, str) else text
     origin = Origin(source="test", version="", licence="MIT", licence_evidence="test", domain="code")
-    found = Found(origin, path, len(data), "", data)
-    return Text(found, data, found.language, "code")
+    found = SourceDocument(origin, path, len(data), "", data)
+    return WorkingDocument(found, data, found.language, "code")
 
 
 def outcome(path: str, text: str | bytes, spec: StepsSpec = ALL) -> str | None:
@@ -227,7 +227,7 @@ def test_overlapping_values_are_replaced_once() -> None:
     assert [kind for _, _, kind in secrets.find(data, secrets.SECRETS)] == ["aws_key"]
 
 
-MEASURES: list[tuple[Callable[[Text], float], str, float]] = [
+MEASURES: list[tuple[Callable[[WorkingDocument], float], str, float]] = [
     (quality.n_words, "one two, three", 3),
     (quality.mean_word, "ab cdef", 3),
     (quality.letters, "ab12", 0.5),
@@ -242,7 +242,7 @@ MEASURES: list[tuple[Callable[[Text], float], str, float]] = [
 
 
 @pytest.mark.parametrize(("measure", "text", "expected"), MEASURES)
-def test_measures_of_quality(measure: Callable[[Text], float], text: str, expected: float) -> None:
+def test_measures_of_quality(measure: Callable[[WorkingDocument], float], text: str, expected: float) -> None:
     assert measure(make_text("a", text)) == pytest.approx(expected)
 
 

@@ -24,10 +24,10 @@ from sevenfold.synthetic import blocks, python
 from sevenfold.synthetic import generate as generating
 from sevenfold.synthetic.arithmetic import Worked, holds, value_of, written
 from sevenfold.synthetic.files import LICENCE, cached, read_samples, write_samples
-from sevenfold.synthetic.generate import Order, Report, attempt, generate, spread
+from sevenfold.synthetic.generate import GenerationReport, GenerationRequest, attempt, generate, spread
 from sevenfold.synthetic.mutate import bugs
 from sevenfold.synthetic.programs import inputs, program, render, styles
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, Sample
 from sevenfold.synthetic.stories import EVENTS, _applied
 from sevenfold.synthetic.table import GENERATORS
@@ -123,7 +123,7 @@ def test_a_filter_that_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_styles_agree_and_a_wrong_one_is_noticed(box: Sandbox) -> None:
     agreed = 0
     for i in range(25):
-        dice = Dice(5, f"styles/{i}")
+        dice = SeededChoices(5, f"styles/{i}")
         task = program(dice)
         sources = {style: render(task, style) for style in styles(task)}
         outcome = box.run(ExecutionRequest(sources, task.name, inputs(task, dice)))
@@ -132,7 +132,7 @@ def test_styles_agree_and_a_wrong_one_is_noticed(box: Sandbox) -> None:
 
 
 def test_a_pair_that_disagrees_is_dropped(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = python.Task(
+    wrong = python.PythonTask(
         "f",
         "",
         "def f(x):\n    return x\n",
@@ -180,7 +180,7 @@ def test_a_diff_applies_to_its_own_text_only() -> None:
 def test_steps_are_evaluated(response: str, answer: int, good: bool) -> None:
     assert holds(response, Fraction(answer)) is good
     worked = Worked("?", "plan", ("2 + 2 = 5",), Fraction(5))
-    assert written(worked, Dice(0, "x")) is None
+    assert written(worked, SeededChoices(0, "x")) is None
 
 
 @pytest.mark.parametrize("text", ["__import__('os')", "2 ** 9", "x", "[1]", "1 if 1 else 2"])
@@ -223,32 +223,34 @@ def test_shapes_leave_names_and_numbers_out() -> None:
 
 def test_the_cap_holds_and_its_shortfall_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generating, "BLOCK", 20)
-    report = Report()
-    made = list(generate(Order({"methods": 60}, 1, 1), report))
+    report = GenerationReport()
+    made = list(generate(GenerationRequest({"methods": 60}, 1, 1), report))
     shapes = [sample.shape for _, _, sample in made]
     assert len(set(shapes)) == len(shapes)
     facts = report.facts()["generators"]["methods"]
     assert facts["most_samples_of_a_shape"] == 1
     assert facts["n_refused_by_cap"] > 0
     monkeypatch.setattr(generating, "MAX_ATTEMPTS", 1)
-    short = Report()
-    made = list(generate(Order({"methods": 60}, 1, 1), short))
+    short = GenerationReport()
+    made = list(generate(GenerationRequest({"methods": 60}, 1, 1), short))
     assert short.facts()["n_shortfall"] == 60 - len(made) > 0
 
 
 def test_a_repeated_sample_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generating, "Dice", lambda seed, purpose: Dice(seed, "always the same"))
-    report = Report()
-    assert len(list(generate(Order({"arithmetic": 10}, 1, 99), report))) == 1
+    monkeypatch.setattr(
+        generating, "SeededChoices", lambda seed, purpose: SeededChoices(seed, "always the same")
+    )
+    report = GenerationReport()
+    assert len(list(generate(GenerationRequest({"arithmetic": 10}, 1, 99), report))) == 1
     assert report.by_generator["arithmetic"].n_repeats == 99
 
 
 def test_same_bytes_with_one_worker_and_two(tmp_path: Path) -> None:
-    order = Order({"python-repair": 12, "word-problems": 12, "rust-reasoning": 5}, 11, 24)
+    order = GenerationRequest({"python-repair": 12, "word-problems": 12, "rust-reasoning": 5}, 11, 24)
     write_samples(tmp_path / "one", order, workers=1)
     write_samples(tmp_path / "two", order, workers=2)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    write_samples(tmp_path / "other", Order(order.counts, 12, 24), workers=1)
+    write_samples(tmp_path / "other", GenerationRequest(order.counts, 12, 24), workers=1)
     assert (tmp_path / "one").read_bytes() != (tmp_path / "other").read_bytes()
 
 
@@ -285,7 +287,7 @@ def test_a_killed_run_leaves_nothing_and_no_process(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_behind_its_finished_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = Order({"arithmetic": 350, "word-problems": 150}, 3, 24)
+    order = GenerationRequest({"arithmetic": 350, "word-problems": 150}, 3, 24)
     write_samples(tmp_path / "straight", order, workers=1)
     killed, kept = tmp_path / "killed", blocks.directory_of(tmp_path / "killed")
     script = (
@@ -347,8 +349,8 @@ def test_the_source_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {(one.origin.licence, one.origin.domain, one.problem) for one in found} == {
         (LICENCE, "math", None)
     }
-    file, other = cached(Order(source.generators, 4, 24))
-    assert cached(Order({"methods": 5}, 4, 24)) == [
+    file, other = cached(GenerationRequest(source.generators, 4, 24))
+    assert cached(GenerationRequest({"methods": 5}, 4, 24)) == [
         other
     ]  # another order with the same generator shares its file
     before = file.read_bytes()
@@ -376,7 +378,7 @@ def test_who_waits_for_samples_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_unknown_generator_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match=r"no generator 'python-poem'.*python-function"):
-        Order({"python-poem": 1}, 0, 1)
+        GenerationRequest({"python-poem": 1}, 0, 1)
 
 
 def test_counts_are_spread_without_loss() -> None:

@@ -101,7 +101,7 @@ def test_ray_is_tried_again_and_shut_down(monkeypatch: pytest.MonkeyPatch) -> No
 def test_ray_that_is_not_installed_says_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"Ray is not installed .*ray\[data\]==2.53.0"):
-        list(workers.make_parts(iter([]), "ray", Silent()))
+        list(workers.make_shards(iter([]), "ray", Silent()))
 
 
 def test_ray_that_never_starts_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,8 +196,10 @@ def test_an_error_of_a_worker_arrives_whole(tmp_path: Path, make_job: MakeJob) -
     assert str(travelled) == "place: what (remedy)"
     steps = {"decontaminate": {"path": "none", "sha256": "0" * 64}}
     spec = make_job(SOURCES, steps=steps).recipe.corpus
-    missing = shards.Task(number=0, key="", directory=tmp_path / "no", base=tmp_path, spec=spec, documents=())
+    missing = shards.ShardTask(
+        number=0, key="", directory=tmp_path / "no", base=tmp_path, spec=spec, documents=()
+    )
     with pytest.raises(StorageError, match="none"):
-        list(workers.make_parts(iter([missing]), 2, Silent()))
+        list(workers.make_shards(iter([missing]), 2, Silent()))
     with pytest.raises(UsageError, match="no grammar for 'cobol'"):
         run(make_job(SOURCES, steps={"syntax": ["cobol"]}))

@@ -96,7 +96,9 @@ def test_a_model_that_the_fastest_backend_does_not_take_runs_on_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     picky = backends.Backend(
-        make=lambda model, _: reference.Engine(model), unavailable=lambda: None, refuses=lambda _: "it is odd"
+        make=lambda model, _: reference.ReferenceEngine(model),
+        unavailable=lambda: None,
+        refuses=lambda _: "it is odd",
     )
     monkeypatch.setattr(backends, "BACKENDS", {"picky": picky, "reference": backends.BACKENDS["reference"]})
     weights = tiny("stacks").load()

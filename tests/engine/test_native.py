@@ -33,7 +33,7 @@ ODD: dict[str, dict[str, int]] = {
 def compare(model: IntegerModel, tokens: np.ndarray, isa: str) -> None:
     cache = reference.Cache(model.shape)
     expected = reference.forward(model, tokens, cache)
-    session = native.Engine(model, isa).session()
+    session = native.NativeEngine(model, isa).session()
     assert np.array_equal(session.forward(tokens), expected)
     same_cache(session, cache)
 
@@ -94,7 +94,7 @@ def test_past_the_long_context(isa: str) -> None:
     sizes = {"d_model": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 2, "d_ffn": 1, "n_layers": 1}
     weights = tiny("dense", EXTREMES["one_direction"], largest=1.0, context=LONG_CONTEXT + 8, **sizes).load()
     tokens = ids(LONG_CONTEXT + 6)
-    session = native.Engine(weights, isa).session()
+    session = native.NativeEngine(weights, isa).session()
     session.forward(tokens[: LONG_CONTEXT - 2], last_only=True)
     cache, (k, v) = reference.Cache(weights.shape), session.key_values(0)
     cache.length = session.length
@@ -109,7 +109,7 @@ def test_past_the_long_context(isa: str) -> None:
 @pytest.mark.parametrize("isa", HERE)
 def test_sequences_of_several_stacks_in_one_batch(isa: str) -> None:
     weights = tiny("stacks").load()
-    engine = native.Engine(weights, isa, n_threads=2)
+    engine = native.NativeEngine(weights, isa, n_threads=2)
     prompts = [ids(5 + n, seed=n) for n in range(6)]
     assert len({int(weights.router_V[p[0]]) for p in prompts}) > 1
     batch = [(engine.session(), p) for p in prompts]
@@ -130,13 +130,13 @@ def test_sequences_of_several_stacks_in_one_batch(isa: str) -> None:
 @pytest.mark.parametrize("isa", HERE)
 def test_a_prompt_cut_anywhere(isa: str, model: Tiny) -> None:
     weights = model.load()
-    same_however_cut(native.Engine(weights, isa), weights)
+    same_however_cut(native.NativeEngine(weights, isa), weights)
 
 
 @pytest.mark.parametrize("isa", HERE)
 @pytest.mark.parametrize(("n_experts", "tokens", "logits", "digest"), VECTORS)
 def test_the_vectors_of_the_page(n_experts: str, tokens: str, logits: str, digest: str, isa: str) -> None:
-    engine = native.Engine(page_model(int(n_experts)).load(), isa)
+    engine = native.NativeEngine(page_model(int(n_experts)).load(), isa)
     run = greedy_steps(engine, PROMPT, N_STEPS)
     assert (list(run.tokens), run.logits_sha256) == (numbers(tokens), digest)
     assert engine.session().forward(np.array(PROMPT), last_only=True)[0].tolist() == numbers(logits)
@@ -166,7 +166,7 @@ def test_a_flipped_weight_is_seen(model: Tiny) -> None:
     def flip(records, graph):
         records["layers.01.ffn.experts.1.down_proj.weight"].data[3, 2] ^= 1
 
-    other = native.Engine(model.changed(flip).load()).session().forward(ids(12))
+    other = native.NativeEngine(model.changed(flip).load()).session().forward(ids(12))
     weights = model.load()
     assert not np.array_equal(other, reference.forward(weights, ids(12), reference.Cache(weights.shape)))
 
@@ -175,7 +175,7 @@ def test_a_flipped_weight_is_seen(model: Tiny) -> None:
 
 
 def test_ids_and_positions_that_are_refused_change_nothing(model: Tiny) -> None:
-    session = native.Engine(model.load()).session()
+    session = native.NativeEngine(model.load()).session()
     session.forward(ids(20))
     for bad, words in (
         ([], "at least one token id"), ([37], "outside the vocabulary"), ([-1], "outside the vocabulary"),
@@ -188,14 +188,14 @@ def test_ids_and_positions_that_are_refused_change_nothing(model: Tiny) -> None:
 
 
 def test_the_library_checks_what_python_checks(model: Tiny) -> None:
-    engine = native.Engine(model.load())
+    engine = native.NativeEngine(model.load())
     session, library, room = engine.session(), engine._library, np.empty((30, 37), np.int32)
 
     def call(values: list[int], n_logits: int = 1, copies: int = 1) -> int:
         array = np.array(values, np.int32)
-        run = abi.Run(session.handle, array.ctypes.data, array.size, n_logits, room.ctypes.data)
+        run = abi.NativeRun(session.handle, array.ctypes.data, array.size, n_logits, room.ctypes.data)
         with engine.team() as team:
-            return int(library.s7_forward(team, (abi.Run * copies)(*[run] * copies), copies))
+            return int(library.s7_forward(team, (abi.NativeRun * copies)(*[run] * copies), copies))
 
     assert call([1, 2, 37]) == call([-1]) == call([], 0) == 6
     assert call([1] * 25) == 7
@@ -206,7 +206,7 @@ def test_the_library_checks_what_python_checks(model: Tiny) -> None:
 
 
 def test_a_closed_session_is_refused(model: Tiny) -> None:
-    session = native.Engine(model.load()).session()
+    session = native.NativeEngine(model.load()).session()
     session.close()
     session.close()
     for call in (lambda: session.forward(ids(1)), lambda: session.length, lambda: session.key_values(0)):
@@ -216,7 +216,7 @@ def test_a_closed_session_is_refused(model: Tiny) -> None:
 
 def test_a_session_keeps_its_model(model: Tiny) -> None:
     weights = model.load()
-    session = native.Engine(weights).session()
+    session = native.NativeEngine(weights).session()
     expected = reference.forward(weights, ids(5), reference.Cache(weights.shape))
     assert np.array_equal(session.forward(ids(5)), expected)
 
@@ -239,7 +239,7 @@ def broken(change: str, weights: IntegerModel) -> IntegerModel:
 @pytest.mark.parametrize("change", ["code", "router", "row shift", "gain", "rope", "shape"])
 def test_arrays_that_do_not_fit_never_reach_a_kernel(change: str, model: Tiny) -> None:
     with pytest.raises(SevenfoldError, match="cannot take this model"):
-        native.Engine(broken(change, model.load()))
+        native.NativeEngine(broken(change, model.load()))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_missing_library_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path) ->
 
 def test_two_threads_two_sessions_one_model(model: Tiny) -> None:
     weights = model.load()
-    engine, results = native.Engine(weights), {}
+    engine, results = native.NativeEngine(weights), {}
     expected = {
         seed: reference.forward(weights, ids(24, seed=seed), reference.Cache(weights.shape))
         for seed in (1, 2)

@@ -79,7 +79,7 @@ def one(seed: int) -> bool:
     tokens = ids(8, weights.shape.vocab_size, seed)
     expected = reference.forward(weights, tokens, reference.Cache(weights.shape))
     for isa in native.instruction_sets():
-        session = native.Engine(weights, isa, 1).session()
+        session = native.NativeEngine(weights, isa, 1).session()
         got = np.concatenate([session.forward(tokens[:3]), session.forward(tokens[3:])])
         assert np.array_equal(got, expected), (seed, isa)
     return True

@@ -37,7 +37,7 @@ def logits_of(shape: str, tokens: tuple[int, ...]) -> Ints:
     return reference.forward(weights, np.array(tokens), reference.Cache(weights.shape))
 
 
-def same_cache(session: native.Session, weights: IntegerModel, tokens: Ints) -> None:
+def same_cache(session: native.NativeSession, weights: IntegerModel, tokens: Ints) -> None:
     held = reference.Cache(weights.shape)
     reference.forward(weights, tokens, held, last_only=True)
     assert session.length == held.length
@@ -53,7 +53,7 @@ def same_cache(session: native.Session, weights: IntegerModel, tokens: Ints) -> 
 @pytest.mark.parametrize("shape", ["gqa", "moe"])
 def test_batches_of_sequences_with_lengths_of_their_own(shape: str, n_threads: int, isa: str) -> None:
     weights = model(shape)
-    engine = native.Engine(weights, isa, n_threads)
+    engine = native.NativeEngine(weights, isa, n_threads)
     sequences = [tuple(ids(18 + 3 * i, seed=i).tolist()) for i in range(17)]
     for n in range(1, 18) if n_threads == 1 else (2, 5, 17):
         sessions, calls = [], []
@@ -82,7 +82,7 @@ def test_greedy_steps_are_the_reference_s(n_threads: int, isa: str) -> None:
     for _ in range(40):
         expected.append(reference.argmax(reference.forward(weights, pending, cached, last_only=True)[0]))
         pending = np.array(expected[-1:])
-    session = native.Engine(weights, isa, n_threads).session()
+    session = native.NativeEngine(weights, isa, n_threads).session()
     assert session.greedy(ids(30), 40) == expected
     assert session.length == 69
 
@@ -95,19 +95,21 @@ class Sessions(RuleBasedStateMachine):
 
     @initialize(isa=st.sampled_from(HERE))
     def start(self, isa: str) -> None:
-        self.engine = native.Engine(model(self.SHAPE), isa, 1)
-        self.open: list[tuple[native.Session, list[int]]] = []
+        self.engine = native.NativeEngine(model(self.SHAPE), isa, 1)
+        self.open: list[tuple[native.NativeSession, list[int]]] = []
 
-    def keep(self, session: native.Session, tokens: list[int]) -> tuple[native.Session, list[int]]:
+    def keep(
+        self, session: native.NativeSession, tokens: list[int]
+    ) -> tuple[native.NativeSession, list[int]]:
         self.open.append((session, tokens))
         return self.open[-1]
 
     @rule(target=held)
-    def new(self) -> tuple[native.Session, list[int]]:
+    def new(self) -> tuple[native.NativeSession, list[int]]:
         return self.keep(self.engine.session(), [])
 
     @rule(one=held, n=st.sampled_from([1, 2, 3, 17, 50, 64, 65]), seed=st.integers(0, 3))
-    def append(self, one: tuple[native.Session, list[int]], n: int, seed: int) -> None:
+    def append(self, one: tuple[native.NativeSession, list[int]], n: int, seed: int) -> None:
         session, tokens = one
         new = ids(min(n, CONTEXT - len(tokens)), seed=seed).tolist()
         if new:
@@ -116,7 +118,7 @@ class Sessions(RuleBasedStateMachine):
             assert np.array_equal(got, logits_of(self.SHAPE, tuple(tokens))[-len(new) :])
 
     @rule(one=held, other=held, n=st.integers(1, 9))
-    def append_both(self, one: tuple[native.Session, list[int]], other: object, n: int) -> None:
+    def append_both(self, one: tuple[native.NativeSession, list[int]], other: object, n: int) -> None:
         other_one = next(o for o in self.open if o is other) if other is not one else None
         calls = [c for c in (one, other_one) if c is not None and len(c[1]) + n <= CONTEXT]
         if not calls:
@@ -127,19 +129,21 @@ class Sessions(RuleBasedStateMachine):
             assert np.array_equal(got, logits_of(self.SHAPE, tuple(tokens))[-1:])
 
     @rule(target=held, one=held, part=st.integers(0, 8))
-    def fork(self, one: tuple[native.Session, list[int]], part: int) -> tuple[native.Session, list[int]]:
+    def fork(
+        self, one: tuple[native.NativeSession, list[int]], part: int
+    ) -> tuple[native.NativeSession, list[int]]:
         session, tokens = one
         length = len(tokens) * part // 8
         return self.keep(session.fork(length), tokens[:length])
 
     @rule(one=held, part=st.integers(0, 8))
-    def truncate(self, one: tuple[native.Session, list[int]], part: int) -> None:
+    def truncate(self, one: tuple[native.NativeSession, list[int]], part: int) -> None:
         session, tokens = one
         del tokens[len(tokens) * part // 8 :]
         session.truncate(len(tokens))
 
     @rule(one=consumes(held))
-    def close(self, one: tuple[native.Session, list[int]]) -> None:
+    def close(self, one: tuple[native.NativeSession, list[int]]) -> None:
         one[0].close()
         self.open = [o for o in self.open if o is not one]
 
@@ -178,7 +182,7 @@ def test_engines_of_several_kinds_at_once() -> None:
     def work(isas: list[str]) -> None:
         for isa in isas:
             for n_threads in (1, 2):
-                engine = native.Engine(weights, isa, n_threads)
+                engine = native.NativeEngine(weights, isa, n_threads)
                 first, second = engine.session(), engine.session()
                 first.forward(tokens[:9])
                 results = engine.forward_batch([(first, tokens[9:]), (second, tokens)], last_only=False)
@@ -230,7 +234,7 @@ def test_twenty_thousand_tokens_of_real_code(shape: str) -> None:
     weights = tiny(shape, **DEMO).load()
     context = weights.shape.context
     windows = real_code(weights.shape.vocab_size, N_WINDOWS * context).reshape(N_WINDOWS, context)
-    engines = [native.Engine(weights, isa, 1 + i % 2) for i, isa in enumerate(HERE)]
+    engines = [native.NativeEngine(weights, isa, 1 + i % 2) for i, isa in enumerate(HERE)]
     rng = np.random.default_rng(3)
     for index, window in enumerate(windows):
         cached = reference.Cache(weights.shape)

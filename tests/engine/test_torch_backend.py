@@ -38,7 +38,7 @@ def compare(model: IntegerModel, tokens: np.ndarray, device: str = "cpu", **sett
     """Whole, and cut in the middle. `settings` are set on the engine's arithmetic."""
     cache = reference.Cache(model.shape)
     expected = reference.forward(model, tokens, cache)
-    engine = torch_backend.Engine(model, device)
+    engine = torch_backend.TorchEngine(model, device)
     for name, value in settings.items():
         setattr(engine.law, name, value)
     session = engine.session()
@@ -116,7 +116,7 @@ def test_the_probe_knows_a_product_that_saturates(monkeypatch: pytest.MonkeyPatc
     ) or not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     monkeypatch.setattr(torch, "_int_mm", pairs_in_16_bits)
     assert not torch_ops.int8_product_is_exact(torch.device("cpu"))
-    engine = torch_backend.Engine(tiny("one").load(), "cpu")
+    engine = torch_backend.TorchEngine(tiny("one").load(), "cpu")
     assert "int32" in engine.detail
     compare(tiny("dense").load(), ids(12))
 
@@ -126,7 +126,7 @@ def test_the_probe_knows_a_product_that_saturates(monkeypatch: pytest.MonkeyPatc
 
 def test_a_prompt_cut_anywhere(model: Tiny) -> None:
     weights = model.load()
-    same_however_cut(torch_backend.Engine(weights, "cpu"), weights)
+    same_however_cut(torch_backend.TorchEngine(weights, "cpu"), weights)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -139,7 +139,7 @@ def test_batches_of_sequences_of_any_length(
     monkeypatch.setattr(torch_backend, "PASS_ROWS", {device: pass_rows})
     monkeypatch.setattr(torch_backend, "SCORES", {device: scores})
     weights = tiny(shape).load()
-    engine, lengths = torch_backend.Engine(weights, device), [1, 9, 3, 24, 2, 17]
+    engine, lengths = torch_backend.TorchEngine(weights, device), [1, 9, 3, 24, 2, 17]
     texts = [ids(n, seed=n) for n in lengths]
     caches = [reference.Cache(weights.shape) for _ in texts]
     sessions = [engine.session() for _ in texts]
@@ -159,7 +159,7 @@ def test_batches_of_sequences_of_any_length(
 
 def test_a_session_cut_back_goes_on_as_if_it_had_never_been_longer() -> None:
     weights = tiny("gqa").load()
-    session, cache = torch_backend.Engine(weights, "cpu").session(), reference.Cache(weights.shape)
+    session, cache = torch_backend.TorchEngine(weights, "cpu").session(), reference.Cache(weights.shape)
     session.forward(ids(21))
     session.truncate(7)
     expected = reference.forward(weights, np.concatenate((ids(21)[:7], ids(9, seed=2))), cache)
@@ -170,7 +170,7 @@ def test_a_session_cut_back_goes_on_as_if_it_had_never_been_longer() -> None:
 @pytest.mark.parametrize("n_sequences", range(1, 18))
 def test_decoding_in_batches_of_1_to_17(n_sequences: int) -> None:
     weights = tiny("gqa", n_layers=1).load()
-    engine = torch_backend.Engine(weights, "cpu")
+    engine = torch_backend.TorchEngine(weights, "cpu")
     sessions = [engine.session() for _ in range(n_sequences)]
     text = ids(n_sequences + 2)
     for index, session in enumerate(sessions):
@@ -183,7 +183,7 @@ def test_decoding_in_batches_of_1_to_17(n_sequences: int) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("n_experts", "tokens", "logits", "digest"), VECTORS)
 def test_the_vectors_of_the_page(n_experts: str, tokens: str, logits: str, digest: str, device: str) -> None:
-    run = greedy_steps(torch_backend.Engine(page_model(int(n_experts)).load(), device), PROMPT, N_STEPS)
+    run = greedy_steps(torch_backend.TorchEngine(page_model(int(n_experts)).load(), device), PROMPT, N_STEPS)
     assert (list(run.tokens), run.logits_sha256) == (numbers(tokens), digest)
 
 
@@ -213,7 +213,7 @@ def test_a_wrong_table_fails_the_self_test(table: str, entry: Any, monkeypatch: 
 
 
 def test_what_is_refused_changes_nothing(model: Tiny) -> None:
-    engine = torch_backend.Engine(model.load(), "cpu")
+    engine = torch_backend.TorchEngine(model.load(), "cpu")
     session, other = engine.session(), engine.session()
     session.forward(ids(20))
     for bad, words in (
@@ -230,7 +230,7 @@ def test_what_is_refused_changes_nothing(model: Tiny) -> None:
     with pytest.raises(GateError, match="position 21 of a session of 20"):
         session.truncate(21)
     with pytest.raises(GateError, match="another engine"):
-        torch_backend.Engine(model.load(), "cpu").forward_batch([(other, ids(1))])
+        torch_backend.TorchEngine(model.load(), "cpu").forward_batch([(other, ids(1))])
     other.close()
     other.close()
     for call in (
@@ -258,7 +258,7 @@ def test_a_call_that_stops_half_way_leaves_the_sessions_as_they_were(
 ) -> None:
     monkeypatch.setattr(torch_backend, "PASS_ROWS", {"cpu": 5})
     weights = model.load()
-    engine = torch_backend.Engine(weights, "cpu")
+    engine = torch_backend.TorchEngine(weights, "cpu")
     session, calls = engine.session(), 0
     session.forward(ids(24)[:3])
     original = engine.law.swiglu
@@ -334,7 +334,7 @@ class WholeNumbersOnly(TorchDispatchMode):
 def test_the_forward_pass_sees_whole_numbers_only(shape: str) -> None:
     weights = tiny(shape).load()
     with WholeNumbersOnly() as mode:
-        engine = torch_backend.Engine(weights, "cpu")
+        engine = torch_backend.TorchEngine(weights, "cpu")
         calls = [(engine.session(), ids(9)), (engine.session(), ids(4))]
         got = engine.forward_batch(calls, last_only=False)
         got += engine.forward_batch([(session, ids(1)) for session, _ in calls])
@@ -377,7 +377,7 @@ def test_an_injected_float_is_caught(
     monkeypatch.setattr(torch_ops, place, lambda v, *args: original(float_op(v), *args))
     if place == "mulsh":
         monkeypatch.setattr(torch_backend, place, torch_ops.mulsh)
-    engine = torch_backend.Engine(tiny("dense").load(), "cpu")
+    engine = torch_backend.TorchEngine(tiny("dense").load(), "cpu")
     with WholeNumbersOnly(), pytest.raises(FloatError):
         engine.session().forward(ids(5))
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from sevenfold.core.log import Silent
 from sevenfold.export.importer import import_model
 from sevenfold.export.parity import Reference
-from sevenfold.export.source import Source, open_source
+from sevenfold.export.source import ExportSource, open_source
 from sevenfold.recipe import load_recipe
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.runs.job import Job
@@ -102,13 +102,13 @@ def theirs(directory: Path, ids: list[int] = IDS) -> np.ndarray:
         return model(torch.tensor([ids])).logits[0].numpy()
 
 
-def imported(kind: str, path: Path, out: Path, **options: Any) -> Source:
+def imported(kind: str, path: Path, out: Path, **options: Any) -> ExportSource:
     """The import of a foreign file or directory, opened."""
     import_model(kind, path, out, **options)
     return open_source(out)
 
 
-def ours(source: Source, ids: list[int] = IDS) -> np.ndarray:
+def ours(source: ExportSource, ids: list[int] = IDS) -> np.ndarray:
     """Our float model's logits, float32 [T, V]."""
     return Reference(source.spec, source.read).logits(ids)
 

@@ -11,12 +11,12 @@ from sevenfold.core.log import Silent
 from sevenfold.export import parity
 from sevenfold.export.parity import Reference
 from sevenfold.export.run import Request, export
-from sevenfold.export.source import Source, open_source
+from sevenfold.export.source import ExportSource, open_source
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
 
 
-def random_source(path: Path, *, tied: bool) -> Source:
+def random_source(path: Path, *, tied: bool) -> ExportSource:
     trained = open_source(path)
     values = trained.spec.model_dump() | {"tied": tied}
     spec = ModelSpec.model_validate(values)
@@ -24,7 +24,9 @@ def random_source(path: Path, *, tied: bool) -> Source:
     weights = {
         name: rng[name].normal(0, 0.1, dims).astype(np.float32) for name, dims in tensors(spec).items()
     }
-    return Source(path=path, spec=spec, tokenizer=trained.tokenizer, provenance={}, read=weights.__getitem__)
+    return ExportSource(
+        path=path, spec=spec, tokenizer=trained.tokenizer, provenance={}, read=weights.__getitem__
+    )
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -18,7 +18,7 @@ from sevenfold.export.gguf import stored_reader, write_gguf
 from sevenfold.export.parity import ParityError, Reference
 from sevenfold.export.quants import find_quant
 from sevenfold.export.run import Request, export
-from sevenfold.export.source import Source, open_source
+from sevenfold.export.source import ExportSource, open_source
 from sevenfold.export.transformers_runtime import Transformers
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
@@ -34,7 +34,7 @@ OTHERS = [
 
 
 @pytest.fixture(scope="module")
-def wide(llama_run: Path) -> Source:
+def wide(llama_run: Path) -> ExportSource:
     """Random weights in rows of 256 and 512, so that no type falls back; the vocabulary of a trained run."""
     trained = open_source(llama_run)
     shape = {"d_model": 256, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 64, "d_ffn": 512}
@@ -45,7 +45,7 @@ def wide(llama_run: Path) -> Source:
         dims = tensors(spec)[name]
         return rng.normal(1 if len(dims) == 1 else 0, 0.05, dims).astype(np.float32)
 
-    return Source(
+    return ExportSource(
         path=llama_run, spec=spec, tokenizer=trained.tokenizer, provenance={"name": "wide"}, read=read
     )
 
@@ -61,7 +61,9 @@ def test_float_types_and_those_of_go_pass_everything(llama_run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("quant", OTHERS)
-def test_llama_cpp_reads_every_type_that_its_quantiser_made(wide: Source, tmp_path: Path, quant: str) -> None:
+def test_llama_cpp_reads_every_type_that_its_quantiser_made(
+    wide: ExportSource, tmp_path: Path, quant: str
+) -> None:
     rows = np.random.default_rng(0).integers(0, 400, (2, 33))
     model = Reference(wide.spec, wide.read)
     with runtimes.llama_cpp() as llama:
@@ -172,7 +174,7 @@ def test_the_go_program_prints_ids(llama_run: Path, tmp_path: Path) -> None:
     assert (refused.returncode, refused.stderr.count("\n")) == (4, 1)
 
 
-def greedy_cases(source: Source) -> list[tuple[list[int], list[int]]]:
+def greedy_cases(source: ExportSource) -> list[tuple[list[int], list[int]]]:
     """Prompts and the greedy tokens of PyTorch after them."""
     model, cases = Reference(source.spec, source.read), []
     for prompt in parity.prompt_ids(source.vocabulary(), source.spec.context):

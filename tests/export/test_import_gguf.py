@@ -19,7 +19,7 @@ from sevenfold.export.importer import import_model
 from sevenfold.export.names import foreign_names, interleave, n_rotated
 from sevenfold.export.rope_factors import NAME, scaling_of
 from sevenfold.export.run import Request, export
-from sevenfold.export.source import Source, open_source
+from sevenfold.export.source import ExportSource, open_source
 from sevenfold.export.vocabulary import lists
 from sevenfold.tokenizer.roles import Roles
 
@@ -30,7 +30,7 @@ Change = Callable[["Maker"], object]
 class Maker:
     """A GGUF file as a converter would write it, with what a test changes: keys, tensors, vocabulary."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ExportSource) -> None:
         spec, names = source.spec, foreign_names(source.spec, "gguf")
         self.tensors: dict[str, np.ndarray] = {}
         for ours, theirs in names.items():
@@ -80,7 +80,7 @@ def _add(writer: library.GGUFWriter, key: str, value: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Source:
+def base(tmp_path_factory: pytest.TempPathFactory) -> ExportSource:
     folder = tmp_path_factory.mktemp("gguf")
     return foreign.imported("hf", foreign.make(folder / "hf", begin="<s>"), folder / "in")
 
@@ -134,7 +134,7 @@ def factors(spec: Any, factor: float, low: float, high: float, original: int) ->
     ],
 )
 def test_what_is_read_answers_as_llama_cpp_does(
-    base: Source, tmp_path: Path, interop: None, change: Change
+    base: ExportSource, tmp_path: Path, interop: None, change: Change
 ) -> None:
     maker = Maker(base)
     change(maker)
@@ -173,7 +173,9 @@ def test_what_is_read_answers_as_llama_cpp_does(
         {"tokenizer.ggml.eos_token_id": 300},
     ],
 )
-def test_a_key_that_changes_the_answer_is_named(base: Source, tmp_path: Path, keys: dict[str, Any]) -> None:
+def test_a_key_that_changes_the_answer_is_named(
+    base: ExportSource, tmp_path: Path, keys: dict[str, Any]
+) -> None:
     maker = Maker(base)
     maker.keys.update(keys)
     refused(maker.write(tmp_path / "x.gguf"), next(iter(keys)).split(".")[-1])
@@ -192,7 +194,7 @@ def test_a_key_that_changes_the_answer_is_named(base: Source, tmp_path: Path, ke
         "tokenizer.ggml.bos_token_id",
     ],
 )
-def test_a_key_that_is_missing_is_named(base: Source, tmp_path: Path, name: str) -> None:
+def test_a_key_that_is_missing_is_named(base: ExportSource, tmp_path: Path, name: str) -> None:
     maker = Maker(base)
     maker.keys.pop(name)
     refused(maker.write(tmp_path / "x.gguf"), f"{name} is missing")
@@ -207,20 +209,20 @@ def test_a_key_that_is_missing_is_named(base: Source, tmp_path: Path, name: str)
     ],
 )
 def test_a_file_that_is_no_whole_model_is_named_as_what_it_is(
-    base: Source, tmp_path: Path, keys: dict[str, Any], words: str
+    base: ExportSource, tmp_path: Path, keys: dict[str, Any], words: str
 ) -> None:
     maker = Maker(base)
     maker.keys.update(keys)
     refused(maker.write(tmp_path / "x.gguf"), words)
 
 
-def test_another_architecture_is_named(base: Source, tmp_path: Path) -> None:
+def test_another_architecture_is_named(base: ExportSource, tmp_path: Path) -> None:
     maker = Maker(base)
     maker.architecture = "qwen2"
     refused(maker.write(tmp_path / "x.gguf"), "architecture 'qwen2'")
 
 
-def test_a_big_endian_file_is_named(base: Source, tmp_path: Path) -> None:
+def test_a_big_endian_file_is_named(base: ExportSource, tmp_path: Path) -> None:
     refused(Maker(base).write(tmp_path / "x.gguf", library.GGUFEndian.BIG), "big-endian")
 
 
@@ -249,14 +251,14 @@ def moved(path: Path, change: Callable[[list[int]], object]) -> None:
     ],
 )
 def test_a_tensor_at_a_wrong_place_is_refused(
-    base: Source, tmp_path: Path, change: Callable[[list[int]], object], words: str
+    base: ExportSource, tmp_path: Path, change: Callable[[list[int]], object], words: str
 ) -> None:
     path = Maker(base).write(tmp_path / "x.gguf")
     moved(path, change)
     refused(path, words)
 
 
-def test_a_tensor_that_stands_twice_is_refused(base: Source, tmp_path: Path) -> None:
+def test_a_tensor_that_stands_twice_is_refused(base: ExportSource, tmp_path: Path) -> None:
     path = Maker(base).write(tmp_path / "x.gguf")
     data = path.read_bytes()
     assert data.count(b"blk.1.attn_norm.weight") == 1
@@ -266,7 +268,7 @@ def test_a_tensor_that_stands_twice_is_refused(base: Source, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_a_weight_that_is_no_sensible_number_is_refused_by_its_tensor(
-    base: Source, tmp_path: Path, value: float
+    base: ExportSource, tmp_path: Path, value: float
 ) -> None:
     maker = Maker(base)
     maker.tensors["blk.1.ffn_up.weight"] = maker.tensors["blk.1.ffn_up.weight"].copy()
@@ -277,13 +279,13 @@ def test_a_weight_that_is_no_sensible_number_is_refused_by_its_tensor(
 @pytest.mark.parametrize(
     "name", ["blk.0.attn_q.bias", "blk.0.attn_q_norm.weight", "rope_factors_long.weight"]
 )
-def test_a_tensor_too_many_is_named(base: Source, tmp_path: Path, name: str) -> None:
+def test_a_tensor_too_many_is_named(base: ExportSource, tmp_path: Path, name: str) -> None:
     maker = Maker(base)
     maker.tensors[name] = np.ones(32, np.float32)
     refused(maker.write(tmp_path / "x.gguf"), name)
 
 
-def test_unused_tokens_are_cut_when_that_is_asked(base: Source, tmp_path: Path, interop: None) -> None:
+def test_unused_tokens_are_cut_when_that_is_asked(base: ExportSource, tmp_path: Path, interop: None) -> None:
     maker = Maker(base)
     maker.tokens += [f"[PAD{i}]" for i in range(300, 320)]
     maker.types += [5] * 20
@@ -312,7 +314,11 @@ def test_unused_tokens_are_cut_when_that_is_asked(base: Source, tmp_path: Path, 
     ],
 )
 def test_what_begins_and_ends_a_text_is_read_as_llama_cpp_reads_it(
-    base: Source, tmp_path: Path, interop: None, change: Callable[[dict[str, Any]], object], wanted: Roles
+    base: ExportSource,
+    tmp_path: Path,
+    interop: None,
+    change: Callable[[dict[str, Any]], object],
+    wanted: Roles,
 ) -> None:
     maker = Maker(base)
     change(maker.keys)
@@ -340,7 +346,7 @@ SCALINGS = [
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize(("head_dim", "theta"), [(64, 5e5), (128, 5e5), (64, 1e4)])
 def test_divisors_of_llama3_are_read_back(
-    base: Source, scaling: tuple[float, float, float, int], head_dim: int, theta: float
+    base: ExportSource, scaling: tuple[float, float, float, int], head_dim: int, theta: float
 ) -> None:
     spec = base.spec.model_copy(update={"head_dim": head_dim, "rope_theta": theta})
     wanted = factors(spec, *scaling)
@@ -359,7 +365,7 @@ def test_divisors_of_llama3_are_read_back(
     "values", [[1.0, 9.0, 2.0, 9.0], [0.5, 1.0, 1.0, 8.0], [1.0, np.nan, 8.0, 8.0], [1.0, np.inf, 8.0, 8.0]]
 )
 def test_divisors_of_another_scaling_are_refused_by_name(
-    base: Source, tmp_path: Path, values: list[float]
+    base: ExportSource, tmp_path: Path, values: list[float]
 ) -> None:
     maker = Maker(base)
     maker.tensors[NAME] = np.array(values, np.float32)

@@ -30,7 +30,7 @@ def test_a_header_boots_as_zeros_twice_the_same_and_says_so(finished_run: Job, t
     for _ in range(2):
         with pytest.warns(ZeroBootstrapWarning, match="booted as zeros"):
             model = from_s7(path, spec)
-        logits.append(reference.Engine(model).session().forward(np.array([0, 1, 2])))
+        logits.append(reference.ReferenceEngine(model).session().forward(np.array([0, 1, 2])))
     assert np.array_equal(*logits)
     assert not logits[0].any()
     assert logits[0].shape == (3, spec.vocab_size)

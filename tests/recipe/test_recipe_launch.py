@@ -11,7 +11,7 @@ import pytest
 
 from sevenfold.core.errors import RecipeError, SevenfoldError, UsageError
 from sevenfold.plan.cost import phase_cost
-from sevenfold.plan.launch import Step, launch
+from sevenfold.plan.launch import LaunchStep, launch
 from sevenfold.plan.launch_script import bash_script, slurm_script
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import Recipe
@@ -24,7 +24,7 @@ def recipe_of(name: str, **train: Any) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
 
 
-def steps_of(name: str, nodes: int, gpus: int, **train: Any) -> dict[str, Step]:
+def steps_of(name: str, nodes: int, gpus: int, **train: Any) -> dict[str, LaunchStep]:
     return {step.name: step for step in launch(recipe_of(name, **train), name, "out", nodes=nodes, gpus=gpus)}
 
 
@@ -68,7 +68,7 @@ def test_experts_are_jobs_of_their_own_in_pools(
 
 def test_experts_of_one_pool_follow_one_another() -> None:
     steps = steps_of("s7/moe-140m", 1, 2)
-    pools: dict[int, list[Step]] = {}
+    pools: dict[int, list[LaunchStep]] = {}
     for step in steps.values():
         if step.phase == "experts":
             pools.setdefault(step.pool, []).append(step)

@@ -6,7 +6,7 @@ import torch
 from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import TrainSpec
-from sevenfold.train.optimizer import Update
+from sevenfold.train.optimizer import Optimizer
 
 
 def test_weight_decay_with_adam_is_refused_at_its_line(base, write):
@@ -33,7 +33,7 @@ def test_weight_decay_takes_a_share_of_each_matrix_apart_from_the_gradient():
         weight_decay=0.1,
     )
     matrix, vector = torch.nn.Parameter(torch.full((4, 16), 2.0)), torch.nn.Parameter(torch.full((64,), 2.0))
-    update = Update({"matrix": matrix, "vector": vector}, spec)
+    update = Optimizer({"matrix": matrix, "vector": vector}, spec)
     for parameter in (matrix, vector):
         parameter.grad = torch.zeros_like(parameter)
     update.step(0.5)

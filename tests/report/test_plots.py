@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.report.plots import Step, bits_per_byte_bars, smooth, thin, training_curves
+from sevenfold.report.plots import StepChart, bits_per_byte_bars, smooth, thin, training_curves
 
 
-def steps(n: int) -> list[Step]:
-    return [Step(i * 10.0, 5.0 / (i + 1), 0.1, 1.0) for i in range(n)]
+def steps(n: int) -> list[StepChart]:
+    return [StepChart(i * 10.0, 5.0 / (i + 1), 0.1, 1.0) for i in range(n)]
 
 
 @given(st.integers(1, 5000), st.integers(2, 1000))

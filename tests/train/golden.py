@@ -22,9 +22,9 @@ from sevenfold.core.log import Silent
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec, TokenRouted, TrainSpec
-from sevenfold.train.data.indexed_tokens import Split
-from sevenfold.train.loop import Run
-from sevenfold.train.objectives import Term
+from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.loop import TrainingRun
+from sevenfold.train.objectives import Objective
 from sevenfold.train.records import METRICS, TRACE, weights_digest
 
 FILE = Path(__file__).with_name("golden.json")
@@ -85,7 +85,7 @@ CASES = {
 }
 
 
-def run_of(case: Case, directory: Path) -> Run:
+def run_of(case: Case, directory: Path) -> TrainingRun:
     """The run, ready to begin."""
     shape = {
         "d_model": 40, "n_layers": 2, "n_heads": 4, "n_kv_heads": 4, "head_dim": 16, "d_ffn": 56,
@@ -101,13 +101,18 @@ def run_of(case: Case, directory: Path) -> Run:
         model.expert_of_token = torch.arange(VOCABULARY) % len(spec.moe.experts)
     model.document_start = START if case.documents else None
     terms = tuple(
-        Term(name=f"term{i}", weight=weight, source=Synthetic(masked=i > 0), split=Split(path=directory))
+        Objective(
+            name=f"term{i}",
+            weight=weight,
+            source=Synthetic(masked=i > 0),
+            split=IndexedTokens(path=directory),
+        )
         for i, weight in enumerate(case.terms)
     )
     trained = None
     if case.stack is not None:
         trained = frozenset(n for n, _ in model.named_parameters() if n.startswith(f"experts.{case.stack}."))
-    return Run(
+    return TrainingRun(
         model=model, spec=TrainSpec.model_validate(values | case.train), terms=terms, directory=directory,
         key="golden", progress=Silent(), stack=case.stack, trained=trained,
     )  # fmt: skip

@@ -62,17 +62,17 @@ def attempt(family: str, source: Path, out: Path, moment: int | None) -> None:
     """Run to the end, or to the moment."""
     torch.set_num_threads(1)
     events = Events(moment)
-    start = loop.Run.start
+    start = loop.TrainingRun.start
 
-    def armed(self: loop.Run) -> None:
+    def armed(self: loop.TrainingRun) -> None:
         start(self)
         events.armed = True
         print(f"from step {self.step}", flush=True)
 
-    loop.Run.start = armed  # type: ignore[method-assign]  # this process is a test's own
+    loop.TrainingRun.start = armed  # type: ignore[method-assign]  # this process is a test's own
     for place, name in (
-        (loop.Run, "_step"),
-        (loop.Run, "_gradients"),
+        (loop.TrainingRun, "_step"),
+        (loop.TrainingRun, "_gradients"),
         (records.Records, "metric"),
         (records.Records, "flush"),
         (files, "sync_directory"),

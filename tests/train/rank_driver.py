@@ -24,7 +24,7 @@ from sevenfold import pipeline
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.runs.job import Job
 from sevenfold.train import loop
-from sevenfold.train.distributed.ranks import joined
+from sevenfold.train.distributed.ranks import process_group
 from sevenfold.train.experts import follow
 
 
@@ -44,26 +44,26 @@ def lose_within(step: int, number: signal.Signals) -> None:
         killed.left -= 1  # type: ignore[attr-defined]
         return original(*args)
 
-    begin = loop.Run.start
+    begin = loop.TrainingRun.start
 
-    def start(self: loop.Run) -> None:
+    def start(self: loop.TrainingRun) -> None:
         begin(self)
         killed.left = step - self.step  # type: ignore[attr-defined]
 
-    loop.Run.start, loop.row_squares = start, killed  # type: ignore[method-assign]  # this process is a test's own
+    loop.TrainingRun.start, loop.row_squares = start, killed  # type: ignore[method-assign]  # this process is a test's own
 
 
 def ask_after(step: int) -> None:
     """Ask this process to stop after a step."""
-    original = loop.Run._step
+    original = loop.TrainingRun._step
 
-    def asked(self: loop.Run, records: Any) -> Any:
+    def asked(self: loop.TrainingRun, records: Any) -> Any:
         row = original(self, records)
         if self.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return row
 
-    loop.Run._step = asked  # type: ignore[method-assign]
+    loop.TrainingRun._step = asked  # type: ignore[method-assign]
 
 
 def rank_of_attempt(job: Job, rank: int, size: int, port: int) -> None:
@@ -72,7 +72,7 @@ def rank_of_attempt(job: Job, rank: int, size: int, port: int) -> None:
     torch.set_num_threads(1)
     code = 0
     try:
-        with joined() as ranks:
+        with process_group() as ranks:
             if ranks.is_first:
                 pipeline.make(job, until="train")
             else:

@@ -12,7 +12,7 @@ from sevenfold import pipeline
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.train import precision
 from sevenfold.train.environment import CPU, environment, tools
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import run_key
 from sevenfold.train.stage import fingerprint
 
@@ -33,7 +33,7 @@ def test_the_law_of_bf16_is_in_its_keys_alone(domain_dir: Path, tmp_path: Path) 
     for kind in ("fp32", "bf16", "fp8"):
         job = job_of(mixed_values(), domain_dir, tmp_path / kind, train={"precision": kind})
         pipeline.make(job, until="tokenizer")
-        part, mix = parts_of(job.recipe)[0], canonical_json(job.recipe.corpus.mix).decode()
+        part, mix = training_phases(job.recipe)[0], canonical_json(job.recipe.corpus.mix).decode()
         sections = [job.recipe.model.model_dump_json(), part.spec.model_dump_json()]
         more = [part.name, "", canonical_json(dict(part.mix)).decode()]
         old = digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, "train.tokens", *more)

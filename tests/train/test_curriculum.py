@@ -18,7 +18,7 @@ from sevenfold.runs.job import Job
 from sevenfold.train import loop
 from sevenfold.train.data.curriculum import StagedBatches, context_stages, stage_at
 from sevenfold.train.data.windows import Batches
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
 
@@ -109,18 +109,18 @@ def test_stopped_around_the_switch_and_resumed(
     stop_after: int, straight: Job, tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = long_job(make_job, tmp_path)
-    original = loop.Run._step
+    original = loop.TrainingRun._step
 
-    def step(self: loop.Run, records: Any) -> float:
+    def step(self: loop.TrainingRun, records: Any) -> float:
         loss = original(self, records)
         if self.step == stop_after:
             raise KeyboardInterrupt
         return loss
 
-    monkeypatch.setattr(loop.Run, "_step", step)
+    monkeypatch.setattr(loop.TrainingRun, "_step", step)
     with pytest.raises(KeyboardInterrupt):
         pipeline.make(job, until="train")
-    monkeypatch.setattr(loop.Run, "_step", original)
+    monkeypatch.setattr(loop.TrainingRun, "_step", original)
     pipeline.make(job, until="train")
     assert outputs(job) == outputs(straight)
 
@@ -176,7 +176,7 @@ def test_expert_stacks_have_no_curriculum(tmp_path: Path, make_job: MakeJob) -> 
     values = long_job(make_job, tmp_path).recipe.resolved()
     values["model"]["moe"] = {"kind": "expert_stacks", "experts": ["a", "b"], "n_layers": 1, "d_ffn": 8}
     with pytest.raises(RecipeError, match="curriculum with expert stacks"):
-        parts_of(Recipe.model_validate_json(json.dumps(values)))
+        training_phases(Recipe.model_validate_json(json.dumps(values)))
 
 
 def test_integers_refuse_hybrid_before_any_work(tmp_path: Path, make_job: MakeJob) -> None:

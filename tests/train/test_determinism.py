@@ -39,9 +39,9 @@ from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.environment import CPU, differences, environment
-from sevenfold.train.loop import Run, ordered_sum
-from sevenfold.train.meters import WINDOW, Guard
-from sevenfold.train.phases import parts_of
+from sevenfold.train.loop import TrainingRun, ordered_sum
+from sevenfold.train.meters import WINDOW, LossGuard
+from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
 
 VALUES: dict[str, Callable[[], dict[str, Any]]] = {
@@ -146,7 +146,7 @@ def test_recomputing_keeps_less_for_backward(domain_dir: Path, tmp_path: Path) -
     assert kept[1] < kept[0] / 4
 
 
-def gradients(run: Run, rows: torch.Tensor, n_tokens: int) -> list[torch.Tensor]:
+def gradients(run: TrainingRun, rows: torch.Tensor, n_tokens: int) -> list[torch.Tensor]:
     """Gradients of some rows alone, as another machine would compute them."""
     run.optimizer.zero_grad()
     hidden, head_VD = run.model.states(rows[:, :-1])
@@ -238,16 +238,16 @@ def test_a_spike_stops_before_the_step_and_names_documents(
     values = mixed_values()
     values["train"] |= {"spike": 1.0, "tokens": 60 * 4 * 64, "checkpoint_every": 50}
     job = job_of(values, domain_dir, tmp_path)
-    original, state = Run._gradients, {"spiked": 0}
+    original, state = TrainingRun._gradients, {"spiked": 0}
 
-    def poisoned(self: Run) -> list[Any]:
+    def poisoned(self: TrainingRun) -> list[Any]:
         parts = original(self)
         if self.step in (20, 55):
             state["spiked"] += 1
             parts[0] = replace(parts[0], loss=parts[0].loss + 5.0)
         return parts
 
-    monkeypatch.setattr(Run, "_gradients", poisoned)
+    monkeypatch.setattr(TrainingRun, "_gradients", poisoned)
     with pytest.raises(TrainingError, match=r"above the median of 50 steps, at step 55") as caught:
         pipeline.make(job, until="train")
     assert state["spiked"] == 2  # step 20 comes before there are 50 losses to hold it against
@@ -258,7 +258,7 @@ def test_a_spike_stops_before_the_step_and_names_documents(
         TrainingError, match="at step 55"
     ):  # resumed from step 50: the losses came with the checkpoint
         pipeline.make(job, until="train")
-    monkeypatch.setattr(Run, "_gradients", original)
+    monkeypatch.setattr(TrainingRun, "_gradients", original)
     pipeline.make(job, until="train")
 
 
@@ -267,17 +267,17 @@ def test_a_loss_that_is_no_number_stops_every_kind_of_run(
     family: str, domain_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(VALUES[family](), domain_dir, tmp_path)
-    part = parts_of(job.recipe)[-1]  # of stacks, the last expert: 4 steps behind the trunk
+    part = training_phases(job.recipe)[-1]  # of stacks, the last expert: 4 steps behind the trunk
     bad = 3 if part.name else 12
-    original = Run._gradients
+    original = TrainingRun._gradients
 
-    def poisoned(self: Run) -> list[Any]:
+    def poisoned(self: TrainingRun) -> list[Any]:
         parts = original(self)
         if self.purpose == (f"/{part.name}" if part.name else "") and self.step == bad:
             parts[-1] = replace(parts[-1], loss=float("nan"))
         return parts
 
-    monkeypatch.setattr(Run, "_gradients", poisoned)
+    monkeypatch.setattr(TrainingRun, "_gradients", poisoned)
     with pytest.raises(TrainingError, match=f"loss nan.* at step {bad}") as caught:
         pipeline.make(job, until="train")
     directory = job.directory("train") / part.name
@@ -298,15 +298,15 @@ def test_a_loss_that_is_no_number_stops_every_kind_of_run(
     assert report["rows"][0]["documents"][0] in caught.value.where
     saved = bad // job.recipe.train.checkpoint_every * job.recipe.train.checkpoint_every
     assert checkpoint_steps(directory)[-1] == saved
-    monkeypatch.setattr(Run, "_gradients", original)
+    monkeypatch.setattr(TrainingRun, "_gradients", original)
     pipeline.make(job, until="train")  # the last good checkpoint is one
 
 
 def test_the_guard_is_off_by_default_and_robust() -> None:
-    assert Guard().judge(1e9, 1.0) == ""
-    assert "nan" in Guard().judge(float("nan"), 1.0)
-    assert "inf" in Guard().judge(1.0, float("inf"))
-    guard = Guard(spike=0.5)
+    assert LossGuard().judge(1e9, 1.0) == ""
+    assert "nan" in LossGuard().judge(float("nan"), 1.0)
+    assert "inf" in LossGuard().judge(1.0, float("inf"))
+    guard = LossGuard(spike=0.5)
     for step in range(WINDOW):
         assert guard.judge(2.0 + 0.3 * (step % 2), 1.0) == ""
     assert guard.judge(2.6, 1.0) == ""

@@ -27,7 +27,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
 from sevenfold.train.data.dataset import held_out, leads, open_data, read_router
 from sevenfold.train.experts import PART_WEIGHTS, part_directory, train_part
-from sevenfold.train.phases import find_part, parts_of
+from sevenfold.train.phases import find_training_phase, training_phases
 from sevenfold.train.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, training_run
 
@@ -66,10 +66,10 @@ def test_any_order_and_at_once_the_same_bytes(prepared: Job, stack_run: Job) -> 
         process.join()
         assert process.exitcode == 0
     before = {part.name: (part_directory(prepared, part) / PART_WEIGHTS).stat().st_mtime_ns
-              for part in parts_of(prepared.recipe)}  # fmt: skip
+              for part in training_phases(prepared.recipe)}  # fmt: skip
     pipeline.make(prepared, until="train")
     assert outputs(prepared) == outputs(stack_run)
-    for part in parts_of(prepared.recipe):
+    for part in training_phases(prepared.recipe):
         mine, other = part_directory(prepared, part), part_directory(stack_run, part)
         assert (mine / PART_WEIGHTS).stat().st_mtime_ns == before[part.name]  # taken over, not trained again
         for name in (PART_WEIGHTS, "metrics.jsonl", "trace.jsonl"):
@@ -77,7 +77,7 @@ def test_any_order_and_at_once_the_same_bytes(prepared: Job, stack_run: Job) -> 
 
 
 def test_an_expert_trains_its_stack_alone(stack_run: Job) -> None:
-    trunk, *experts = parts_of(stack_run.recipe)
+    trunk, *experts = training_phases(stack_run.recipe)
     whole = load_file(stack_run.directory("train") / "model.safetensors")
     fresh = build_model(stack_run)
     fresh.initialize(torch.Generator().manual_seed(1), 0.02)
@@ -103,7 +103,7 @@ def test_each_part_learns_from_its_own_domain(stack_run: Job) -> None:
     first = leads(stack_run)
     table = read_router(stack_run)
     assert table is not None
-    for part in parts_of(stack_run.recipe):
+    for part in training_phases(stack_run.recipe):
         data = open_data(stack_run, part)
         for step in range(4):
             rows, names = data.batches.batch(step), data.batches.domains(step)
@@ -178,7 +178,7 @@ def test_prompts_begin_with_the_domains_token(stack_run: Job) -> None:
 def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     prepared: Job, stack_run: Job, domain_dir: Path
 ) -> None:
-    trunk, first, *_ = parts_of(prepared.recipe)
+    trunk, first, *_ = training_phases(prepared.recipe)
     train_part(prepared, trunk)
     run_base = load_file(part_directory(prepared, trunk) / PART_WEIGHTS)
     directory = part_directory(prepared, first)
@@ -255,10 +255,10 @@ def test_what_an_audit_of_parts_finds(stack_run: Job, tmp_path: Path) -> None:
 
 def test_what_is_not_a_part_is_named(prepared: Job, domain_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trunk, experts --expert code"):
-        find_part(prepared.recipe, "experts", None)
+        find_training_phase(prepared.recipe, "experts", None)
     with pytest.raises(StorageError, match="--phase trunk"):
         pipeline.run_part(prepared, "experts", "math")
     values = stack_values()
     values["train"] |= {"micro_batch_sequences": 3}
     with pytest.raises(RecipeError, match="micro batches of 3"):
-        parts_of(job_of(values, domain_dir, tmp_path).recipe)
+        training_phases(job_of(values, domain_dir, tmp_path).recipe)

@@ -20,20 +20,20 @@ from sevenfold.plan.forecast import needed
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe, TokenRouted
 from sevenfold.recipe.shipped import recipe_paths
-from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
 from sevenfold.train.data.windows import Batches
-from sevenfold.train.loop import Run
+from sevenfold.train.loop import TrainingRun
 from sevenfold.train.meters import peak_memory
-from sevenfold.train.objectives import Term
-from sevenfold.train.phases import Part, parts_of
+from sevenfold.train.objectives import Objective
+from sevenfold.train.phases import TrainingPhase, training_phases
 
 pytestmark = pytest.mark.slow
 STEPS = 3
 LIMIT = 20 << 30
 
 
-def windows(recipe: Recipe, part: Part, rows: int) -> Batches | MixedBatches:
+def windows(recipe: Recipe, part: TrainingPhase, rows: int) -> Batches | MixedBatches:
     """A stream of ids with structure (each follows from the one before) for each domain."""
     size, sequence = recipe.model.vocab_size, part.spec.sequence
     streams = {}
@@ -48,14 +48,16 @@ def windows(recipe: Recipe, part: Part, rows: int) -> Batches | MixedBatches:
 def steps(name: str, part_number: int, rows: int, directory: Path) -> dict[str, Any]:
     """A few steps of a part of a shipped recipe; what they gave and took."""
     recipe = load_recipe(recipe_paths()[name])
-    part = parts_of(recipe)[part_number]
+    part = training_phases(recipe)[part_number]
     spec = part.spec.model_copy(update={"batch_sequences": rows, "micro_batch_sequences": 1})
     model = Transformer(recipe.model)
     if isinstance(recipe.model.moe, TokenRouted):
         model.expert_of_token = torch.arange(recipe.model.vocab_size) % 2
-    term = Term(name="next", weight=1.0, source=windows(recipe, part, rows), split=Split(path=directory))
+    term = Objective(
+        name="next", weight=1.0, source=windows(recipe, part, rows), split=IndexedTokens(path=directory)
+    )
     names = [n for n, _ in model.named_parameters()]
-    run = Run(
+    run = TrainingRun(
         model=model, spec=spec, terms=(term,), directory=directory, key="slow", progress=Silent(), stack=part.stack,
         trained=part.trained(names) if part.name else None, last=STEPS,
     )  # fmt: skip

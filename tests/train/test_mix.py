@@ -23,9 +23,9 @@ from sevenfold.tokenizer.index import open_index, read_index, write_index
 from sevenfold.tokenizer.token_file import open_tokens, write_tokens
 from sevenfold.train.data.curriculum import ContextStage, StagedBatches
 from sevenfold.train.data.dataset import open_data
-from sevenfold.train.data.interleave import BLOCK, DomainTokens, MixedBatches, pattern, weights
+from sevenfold.train.data.interleave import BLOCK, DomainTokens, MixedBatches, interleave_pattern, weights
 from sevenfold.train.data.windows import Batches
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 
 SHARES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
 
@@ -34,7 +34,7 @@ SHARES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
 def test_every_prefix_keeps_the_shares(parts: list[int], n: int) -> None:
     weight = weights({f"d{i}": part / sum(parts) for i, part in enumerate(parts)} if len(parts) == 1 else
                      {f"d{i}": part for i, part in enumerate(parts)})  # fmt: skip
-    places = pattern(weight)
+    places = interleave_pattern(weight)
     assert Counter(places) == weight
     windows = (places * (n // len(places) + 1))[:n]
     for name, share in weight.items():
@@ -53,7 +53,7 @@ def test_weights_are_the_shares_as_written() -> None:
 @pytest.mark.parametrize("name", ["s7/code-8m", "s7/math-8m", "s7/general-8m", "s7/moe-8m", "s7/moe-140m"])
 def test_the_shipped_mixes_are_met_exactly(name: str) -> None:
     mix = load_recipe(recipe_paths()[name]).corpus.mix
-    counts = Counter(pattern(weights(mix)) * 100)
+    counts = Counter(interleave_pattern(weights(mix)) * 100)
     assert {domain: counts[domain] / counts.total() for domain in mix} == pytest.approx(mix, abs=1e-12)
 
 
@@ -148,7 +148,7 @@ def test_an_altered_index_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_trains_on_the_mix_and_logs_each_domain(mixed_run: Job) -> None:
-    data = open_data(mixed_run, parts_of(mixed_run.recipe)[0])
+    data = open_data(mixed_run, training_phases(mixed_run.recipe)[0])
     names = [name for step in range(20) for name in data.batches.domains(step)]
     assert Counter(names) == {"code": 40, "math": 24, "prose": 16}
     rows = [json.loads(line) for line in outputs(mixed_run)["metrics.jsonl"].splitlines()]
@@ -164,7 +164,7 @@ def test_a_run_trains_on_the_mix_and_logs_each_domain(mixed_run: Job) -> None:
 
 
 def test_blame_names_documents_of_the_windows_domain(mixed_run: Job) -> None:
-    data = open_data(mixed_run, parts_of(mixed_run.recipe)[0])
+    data = open_data(mixed_run, training_phases(mixed_run.recipe)[0])
     domain_of = {d.id: d.domain for d in read_documents(mixed_run.directory("corpus") / "train.parquet")}
     for row in data.blame(3):
         assert row["documents"]

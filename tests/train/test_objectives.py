@@ -22,7 +22,7 @@ from sevenfold.tokenizer.objectives import FORMS, Sampler, split_piece
 from sevenfold.tokenizer.token_file import open_tokens
 from sevenfold.train.data.dataset import load_tokenizer, open_data
 from sevenfold.train.data.packing import SampleBatches
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 
 
 @given(st.text(min_size=1, max_size=60), st.integers(0, 9))
@@ -135,7 +135,7 @@ def test_losses_add_up_and_stand_apart(objective_run: Job) -> None:
         assert row["loss"] == pytest.approx(parts["next"] + 0.3 * parts["fim"] + 0.2 * parts["cot"], abs=1e-9)
     for name in ("next", "fim", "cot"):
         assert rows[-1]["objectives"][name] < rows[0]["objectives"][name] - 0.3, name
-    data = open_data(objective_run, parts_of(objective_run.recipe)[0])
+    data = open_data(objective_run, training_phases(objective_run.recipe)[0])
     assert [(term.name, term.source.batch_sequences) for term in data.terms] == [
         ("next", 4),
         ("fim", 1),

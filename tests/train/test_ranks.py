@@ -31,7 +31,7 @@ def attempts(family: str, source: Path, out: Path, *texts: str, **train: Any) ->
     driver, changes = Path(__file__).parent / "rank_driver.py", json.dumps({"train": ONE_ROW | train})
     command = [sys.executable, str(driver), family, changes, str(source), str(out), *texts]
     # On a machine that is busy with other work a rank may wait longer for its turn than a lost one is given.
-    patience = {} if any("!" in text for text in texts) else {ranks_module.SILENCE: "200"}
+    patience = {} if any("!" in text for text in texts) else {ranks_module.COLLECTIVE_TIMEOUT: "200"}
     done = subprocess.run(
         command, env=os.environ | patience, capture_output=True, text=True, check=False, timeout=540
     )

@@ -12,7 +12,7 @@ from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.train import rehearsal
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 from sevenfold.train.rehearsal import BUDGET, MOST_PARAMETERS, measure_training, sample_of, step_flops
 
 CPU = Cpu(matmul_flops=1e9, bytes_per_second=1e10)
@@ -29,7 +29,7 @@ def tiny(values: dict[str, object] | None = None) -> Recipe:
 @pytest.mark.parametrize("name", ["s7/demo-1m", "s7/code-8m", "llama/tiny-30m"])
 def test_shapes_that_fit_are_rehearsed_whole(name: str) -> None:
     recipe = load_recipe(recipe_paths()[name])
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     sample = sample_of(recipe, part)
     assert sample is not None
     assert sample.model == recipe.model
@@ -40,7 +40,7 @@ def test_shapes_that_fit_are_rehearsed_whole(name: str) -> None:
 
 def test_depth_is_cut_where_one_row_is_too_long_and_the_largest_is_not_rehearsed() -> None:
     recipe = tiny({"batch_sequences": 64})
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     row = step_flops(recipe.model, part, 32) * 32
     whole, cut = sample_of(recipe, part, 3.5 * row), sample_of(recipe, part, 0.9 * row)
     assert whole is not None
@@ -66,7 +66,7 @@ def test_speed_is_flops_over_the_time_of_the_step(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(rehearsal, "_seconds", seconds)
     found = measure_training(recipe, CPU)
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     sample = sample_of(recipe, part)
     assert sample is not None
     assert sample.rows == 4
@@ -79,7 +79,7 @@ def test_speed_is_flops_over_the_time_of_the_step(monkeypatch: pytest.MonkeyPatc
 
 def test_the_step_that_is_timed_changes_the_weights_of_a_run_of_the_recipe(tmp_path: Path) -> None:
     recipe = tiny({"micro_batch_sequences": 2, "packing": "documents"})
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     sample = sample_of(recipe, part)
     assert sample is not None
     assert sample.rows == 2
@@ -96,7 +96,7 @@ def test_experts_by_token_are_rehearsed(tmp_path: Path) -> None:
     small = tiny()
     model = small.model.model_copy(update={"moe": moe.model.moe})
     recipe = small.model_copy(update={"model": model})
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     sample = sample_of(recipe, part)
     assert sample is not None
     rehearsal.rehearsal(recipe, part, sample, tmp_path)._gradients()

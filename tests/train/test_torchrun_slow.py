@@ -15,7 +15,7 @@ import yaml
 from families import OUTPUTS, job_of, mixed_values, stack_values
 
 from sevenfold import pipeline
-from sevenfold.train.distributed.ranks import SILENCE
+from sevenfold.train.distributed.ranks import COLLECTIVE_TIMEOUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
@@ -47,7 +47,7 @@ def launched(values: dict[str, Any], source: Path, out: Path, shims: Path, gpus:
 
 def start(script: Path) -> subprocess.Popen[str]:
     environment = os.environ | {"PATH": f"{script.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    environment[SILENCE] = "200"  # the machine may be busy with other work
+    environment[COLLECTIVE_TIMEOUT] = "200"  # the machine may be busy with other work
     return subprocess.Popen(
         ["bash", str(script)],
         env=environment,

@@ -18,7 +18,7 @@ from sevenfold.core.log import Silent
 from sevenfold.model.linear import Linear
 from sevenfold.report.console import shown_figures
 from sevenfold.runs.job import Job
-from sevenfold.train.meters import Gauge, peak_memory
+from sevenfold.train.meters import ThroughputMeter, peak_memory
 from sevenfold.train.precision import autocast, check_precision
 
 
@@ -37,7 +37,7 @@ class Told(Silent):
 
 
 def test_the_view_shows_each_objective_and_domain_with_rate_and_memory() -> None:
-    told, gauge = Told(), Gauge(flops_per_token=1e6, peak_flops=1e12)
+    told, gauge = Told(), ThroughputMeter(flops_per_token=1e6, peak_flops=1e12)
     gauge.begin(10)
     row = {"tokens": 1100, "loss": 4.0, "objectives": {"next": 3.0, "fim": 5.0}, "domains": {"code": 2.5}}
     gauge.report(told, row | {"step": 11})

@@ -104,12 +104,14 @@ class SealInput:
 
 
 def operation(op: str, fold: str = "COMPUTE", writes: Iterable[str] = (), **facts: Json) -> dict[str, Json]:
-    """One operation of the graph: its name, its one fold (V1), the lanes it writes (V5), and any facts."""
+    """Return one operation of the graph: its name, its one fold (V1), the lanes it writes (V5), and
+    any facts.
+    """
     return {**facts, "op": op, "fold": fold, "writes": list(writes)}
 
 
 def build_contents(model: SealInput) -> Contents:
-    """Everything the file holds.
+    """Return everything the file holds.
 
     Raises:
         ContentsError: a tensor, a graph or a JSON value that cannot be sealed.
@@ -155,7 +157,7 @@ def build_contents(model: SealInput) -> Contents:
 
 
 def control_payload(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """The EDGE control payload: bindings, projections, and a record for every state change."""
+    """Return the EDGE control payload: bindings, projections, and a record for every state change."""
     policy = layout.policy_hash()
     return {
         "kind": "control",
@@ -175,7 +177,7 @@ def control_payload(lanes: Sequence[str], operations: Sequence[Mapping[str, Json
 
 
 def data_entry(name: str, lanes: Sequence[LanePlan], trace_hash: str, recipe_digest: str) -> dict[str, Json]:
-    """The hashes that the data of the lanes called `name` carries (rule V3)."""
+    """Return the hashes that the data of the lanes called `name` carries (rule V3)."""
     collapse = merkle_root([lane.leaf for lane in lanes]).hex()
     return {
         "lane": name,

@@ -1,8 +1,10 @@
-"""What binds a file together: the root over the payloads' digests, and the seal, which binds all that this root does not.
+"""What binds a file together: the root over the payloads' digests, and the seal, which binds all
+that this root does not.
 
-The published root covers digests of payloads alone. Header bytes and lane ids can change under it, a last lane can stand twice,
-and a payload of two digests passes for two lanes. Version 3 closes that: one lane is the seal, and header and lanes are those that
-it lists. A file of version 1 or 2 with a seal in it is one of version 3 whose header was changed, and is refused.
+The published root covers digests of payloads alone. Header bytes and lane ids can change under it,
+a last lane can stand twice, and a payload of two digests passes for two lanes. Version 3 closes
+that: one lane is the seal, and header and lanes are those that it lists. A file of version 1 or 2
+with a seal in it is one of version 3 whose header was changed, and is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ NOT_BOUND = (
 
 
 def seal_value(payload: bytes | memoryview, where: str, n_bytes: int) -> dict[str, Json]:
-    """A payload that calls itself a seal; {} for any other. Its shape is `parse_seal`'s to judge.
+    """Return a payload that calls itself a seal; {} for any other. Its shape is `parse_seal`'s to judge.
 
     Args:
         payload: of any lane, whatever id it claims.
@@ -40,7 +42,8 @@ def seal_value(payload: bytes | memoryview, where: str, n_bytes: int) -> dict[st
     if len(payload) > layout.MAX_JSON_BYTES or bytes(payload[:1]) != b"{":
         return {}
     raw = bytes(payload)
-    if b'"seal"' not in raw and b"\\u" not in raw:  # the word, or escapes that may hide it
+    # The word, or escapes that may hide it.
+    if b'"seal"' not in raw and b"\\u" not in raw:
         return {}
     try:
         value = parse_json(raw, where, JsonBudget.of_file(n_bytes))
@@ -66,7 +69,8 @@ def check_binding(
     """Refuse a file whose root is not that of its lanes, or whose header and lanes are not those of its seal.
 
     Returns:
-        The seal as JSON under the index of its lane, and the seal itself; ({}, None) for a file that has none.
+        The seal as JSON under the index of its lane, and the seal itself; ({}, None) for a file
+        that has none.
 
     Raises:
         RootError, SealError, VersionError, EarlierFormError: names what was changed.
@@ -103,9 +107,10 @@ def _refuse_earlier_form(view: memoryview, header: Header, lanes: Sequence[Lane]
 
 
 def _checked_seal(view: memoryview, lanes: Sequence[Lane], seals: dict[int, dict[str, Json]]) -> Seal:
-    """The root holds: the seal has to list this header and these lanes."""
+    """Return the root holds: the seal has to list this header and these lanes."""
     if not seals:
-        if lanes[0].id == layout.LaneId.EDGE:  # a seal that is no JSON, or past a cap, says that
+        # A seal that is no JSON, or past a cap, says that.
+        if lanes[0].id == layout.LaneId.EDGE:
             parse_json(_payload(view, lanes[0]), lanes[0].where, JsonBudget.of_file(len(view)))
         raise SealError(NO_SEAL, where="header, offset 4", remedy=AGAIN)
     own = lanes[min(seals)]
@@ -120,7 +125,7 @@ def _checked_seal(view: memoryview, lanes: Sequence[Lane], seals: dict[int, dict
 
 
 def lists_all(seal: Seal, lanes: Sequence[Lane]) -> bool:
-    """Whether the seal lists these lanes, all but its own, and no other, in this order."""
+    """Return whether the seal lists these lanes, all but its own, and no other, in this order."""
     same = (listed.lists(lane) for listed, lane in zip(seal.lanes, lanes, strict=False))
     return len(seal.lanes) == len(lanes) and all(same)
 
@@ -128,7 +133,7 @@ def lists_all(seal: Seal, lanes: Sequence[Lane]) -> bool:
 def _changed_place(
     view: memoryview, lanes: Sequence[Lane], seals: dict[int, dict[str, Json]]
 ) -> tuple[str, str]:
-    """Which part of a file was changed, by the seal.
+    """Return which part of a file was changed, by the seal.
 
     Every payload matches its own digest here: left are the header, ids, and lanes added, cut or swapped.
     """

@@ -1,4 +1,5 @@
-"""The bundle of D6: a model as a directory of plain files, from which the sealed file can be made again byte for byte.
+"""The bundle of D6: a model as a directory of plain files, from which the sealed file can be made
+again byte for byte.
 
     model.safetensors   the tensors: I8 codes, F32 training weights; scales in the metadata
     config.json         the graph
@@ -6,8 +7,9 @@
     metadata.json       version, header, root, provenance, control, traces
     SHA256SUMS          every other file, as `sha256sum -c` reads it
 
-So a bundle is verified as a sealed file is: sums first, then the file is put together in memory, its root compared, and V0 to V7
-run. Cost: twice the size of the model in memory. Needs the `safetensors` package.
+So a bundle is verified as a sealed file is: sums first, then the file is put together in memory,
+its root compared, and V0 to V7 run. Cost: twice the size of the model in memory. Needs the
+`safetensors` package.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ WEIGHTS, CONFIG, TOKENIZER, METADATA, SUMS = (
 )
 BUNDLE_VERSION = 1
 _SCALES = "sevenfold.scales"
-_PARTS = ("control", "provenance", "trace", "batch")  # of Contents, as metadata.json names them
+# Of Contents, as metadata.json names them.
+_PARTS = ("control", "provenance", "trace", "batch")
 AGAIN = "get the bundle again from its source, or write it again from the sealed file"
 
 
@@ -78,7 +81,7 @@ def write_bundle(sealed: Path, out: Path) -> Path:
 
 
 def refuse_unverified(verification: Verification) -> None:
-    """Raises ArtifactError for the first rule that does not hold."""
+    """Refuse a bundle that does not verify. Raises ArtifactError for the first rule that fails."""
     failed = [row for row in verification.rows if row.status == "fail"]
     if failed:
         raise ArtifactError(
@@ -113,17 +116,17 @@ def _files(artifact: Artifact) -> dict[str, bytes]:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether `path` is a directory with weights or sums of a bundle in it."""
+    """Return whether `path` is a directory with weights or sums of a bundle in it."""
     return any((path / name).is_file() for name in (SUMS, WEIGHTS))
 
 
 def verify_bundle(directory: Path, replay: Replay | None = None) -> Verification:
-    """Sums, root and V0 to V7 of a bundle. Raises as `open_bundle`."""
+    """Return the sums, root and V0 to V7 of a bundle. Raises as `open_bundle`."""
     return verify(open_bundle(directory), replay)
 
 
 def open_bundle(directory: Path, *, allow_anonymous: bool = False) -> Artifact:
-    """A bundle as the sealed file that it was made of, proved.
+    """Return a bundle as the sealed file that it was made of, proved.
 
     Args:
         directory: what `write_bundle` wrote, or another program.

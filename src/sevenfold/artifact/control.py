@@ -4,8 +4,9 @@
                                BODY -SO-> SHIFTED -SI-> BODY            to a set depth, balanced
                    BODY, SHIFTED -DLE-> LITERAL -one of the seven-> back
 
-Only in BODY and SHIFTED is the gate open. A control character that the state has no arrow for refuses the call and shuts
-the gate for good. TAB, LF and CR are text; every other control character (category Cc: C0, DEL, C1) is not.
+Only in BODY and SHIFTED is the gate open. A control character that the state has no arrow for
+refuses the call and shuts the gate for good. TAB, LF and CR are text; every other control character
+(category Cc: C0, DEL, C1) is not.
 Invariant: `visible_text(stream.decode()) == header + visible_text(body)`. Cost: one pass, O(bytes).
 """
 
@@ -87,7 +88,7 @@ class Frame:
 
 
 def character_name(code: int) -> str:
-    """How messages name a control character: `BS (U+0008)`."""
+    """Return how messages name a control character: `BS (U+0008)`."""
     if code < len(_NAMES):
         name = _NAMES[code]
     else:
@@ -124,12 +125,12 @@ def check_text(text: str, what: str = "prompt", *, line: bool = False) -> None:
 
 
 def visible_text(text: str) -> str:
-    """The text without its control characters; TAB, LF and CR stay, for they are text."""
+    """Return the text without its control characters; TAB, LF and CR stay, for they are text."""
     return _CONTROL_CHARACTER.sub("", text)
 
 
 def frame(prompt: str, header: str = "") -> bytes:
-    """SOH header STX prompt ETX EOT, as UTF-8.
+    """Return SOH header STX prompt ETX EOT, as UTF-8.
 
     Args:
         prompt: any text without control characters but TAB, LF, CR; at most 16 MiB.
@@ -177,37 +178,39 @@ def parse(stream: bytes) -> Frame:
 
 
 class Gate:
-    """The state machine, fed in pieces. It starts shut, is open between STX and ETX (but not between DLE and its
-    character), and never opens twice.
+    """The state machine, fed in pieces. It starts shut, is open between STX and ETX (but not
+    between DLE and its character), and never opens twice.
 
     After a refusal every later call is refused too (fail closed).
     """
 
     def __init__(self) -> None:
         self.state = State.START
-        self.offset = 0  # bytes taken so far
-        self.depth = 0  # spans open
+        # Bytes taken so far.
+        self.offset = 0
+        # Spans open.
+        self.depth = 0
         self._text = {State.HEADER: io.StringIO(), State.BODY: io.StringIO()}
         self._n_bytes = {State.HEADER: 0, State.BODY: 0}
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
 
     @property
     def is_open(self) -> bool:
-        """Whether an inference call may run now."""
+        """Return whether an inference call may run now."""
         return self.state in (State.BODY, State.SHIFTED)
 
     @property
     def header(self) -> str:
-        """The header, as far as it came."""
+        """Return the header, as far as it came."""
         return self._text[State.HEADER].getvalue()
 
     @property
     def body(self) -> str:
-        """The body, as far as it came."""
+        """Return the body, as far as it came."""
         return self._text[State.BODY].getvalue()
 
     def require_open(self, call: str = "an inference call") -> None:
-        """Raises GateError unless the gate is open."""
+        """Refuse a call outside the open gate. Raises GateError."""
         if not self.is_open:
             raise GateError(
                 f"{call} outside STX..ETX (the gate is in state {self.state.value})",
@@ -229,7 +232,8 @@ class Gate:
 
     @contextmanager
     def call(self, prompt: str, header: str = "") -> Iterator[str]:
-        """The gate, open around one call: feeds SOH header STX prompt, yields the body, then feeds ETX EOT.
+        """Yield the gate, open around one call: feeds SOH header STX prompt, yields the body, then
+        feeds ETX EOT.
 
         Raises:
             GateError: the prompt is refused, or this gate was used before.
@@ -274,7 +278,7 @@ class Gate:
 
     @property
     def _region(self) -> State:
-        """Where text of this state belongs."""
+        """Return where text of this state belongs."""
         return State.BODY if self.state is State.SHIFTED else self.state
 
     def _keep(self, region: State, text: str, n_bytes: int) -> None:
@@ -290,7 +294,8 @@ class Gate:
                 where="CM-1 stream",
                 remedy=FRAME_REMEDY,
             )
-        held = len(self._decoder.getstate()[0])  # bytes of a character begun in an earlier piece
+        # Bytes of a character begun in an earlier piece.
+        held = len(self._decoder.getstate()[0])
         try:
             text = self._decoder.decode(raw)
         except UnicodeDecodeError as error:

@@ -21,12 +21,12 @@ MOST_BYTES = 1 << 20
 
 
 def evidence_path(artifact: Path) -> Path:
-    """Where the evidence of a sealed file stands."""
+    """Return where the evidence of a sealed file stands."""
     return artifact.with_name(artifact.name + SUFFIX)
 
 
 def _read(path: Path) -> dict[str, Json] | None:
-    """The evidence at `path`; None for a file that is something else."""
+    """Return the evidence at `path`; None for a file that is something else."""
     if not path.is_file() or path.stat().st_size > MOST_BYTES:
         return None
     try:
@@ -54,7 +54,7 @@ def write_evidence(artifact: Path, root: str, tools: Mapping[str, Mapping[str, s
 
 
 def recorded_tools(artifact: Path, root: str) -> dict[str, dict[str, str]]:
-    """The tools that made the file, by stage; nothing where no evidence of this root is beside it.
+    """Return the tools that made the file, by stage; nothing where no evidence of this root is beside it.
 
     A file that is not evidence is passed over: it is no part of what is proved.
     """

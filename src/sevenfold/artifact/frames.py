@@ -42,14 +42,16 @@ class Header:
 
     @property
     def padded(self) -> bool:
-        """Whether FIELD data is padded to 32 bytes: the version says so, from version 3 on a flag."""
+        """Return whether FIELD data is padded to 32 bytes: the version says so, from version 3 on a flag."""
         if self.published:
             return self.version == layout.PUBLISHED_PADDED
         return bool(self.flags & layout.Flag.PADDED)
 
     @property
     def published(self) -> bool:
-        """Whether it is a header of the published contract (version 1 or 2), so that the file has no seal."""
+        """Return whether it is a header of the published contract (version 1 or 2), so that the file
+        has no seal.
+        """
         return self.version < layout.VERSION
 
 
@@ -60,38 +62,42 @@ class Lane:
     index: int
     id: int
     offset: int
-    n_bytes: int  # of the payload
+    # Of the payload.
+    n_bytes: int
     sha256: str = ""
-    kind: str = ""  # of a JSON payload: control, graph, provenance, seal, trace, gradient_trace
+    # Of a JSON payload: control, graph, provenance, seal, trace, gradient_trace.
+    kind: str = ""
 
     @property
     def name(self) -> str:
-        """DICT, FIELD, LANE, EDGE or BATCH."""
+        """Return DICT, FIELD, LANE, EDGE or BATCH."""
         return layout.LaneId(self.id).name
 
     @property
     def payload_offset(self) -> int:
-        """Offset of the payload in the file."""
+        """Return the offset of the payload in the file."""
         return self.offset + layout.LANE_HEADER.size
 
     @property
     def end(self) -> int:
-        """Offset of the byte behind the lane."""
+        """Return the offset of the byte behind the lane."""
         return self.offset + layout.LANE_OVERHEAD + self.n_bytes
 
     @property
     def leaf(self) -> bytes:
-        """Its leaf in `collapse.hash` (rule V3)."""
+        """Return its leaf in `collapse.hash` (rule V3)."""
         return layout.lane_leaf(self.id, self.n_bytes, bytes.fromhex(self.sha256))
 
     @property
     def where(self) -> str:
-        """The lane, as messages name it: `lane 2 (LANE) at offset 1234`."""
+        """Return the lane, as messages name it: `lane 2 (LANE) at offset 1234`."""
         return f"lane {self.index} ({self.name}) at offset {self.offset}"
 
 
 def parse_header(head: bytes) -> Header:
-    """The header, from the first 40 bytes of a file (or all of it, when it is shorter). Raises ArtifactError."""
+    """Return the header, from the first 40 bytes of a file (or all of it, when it is shorter).
+    Raises ArtifactError.
+    """
     if not layout.MAGIC.startswith(head[:4]):
         raise MagicError(
             f"the first bytes are {head[:4]!r}, not {layout.MAGIC!r}",
@@ -133,7 +139,7 @@ def _check_class(version: int, class_: int) -> None:
 
 
 def _check_flags(version: int, class_: int, flags: int) -> None:
-    """Every bit has a meaning in this version, and says what the class says. Raises FlagError."""
+    """Refuse a flag without a meaning, or one that contradicts the class. Raises FlagError."""
     where = "header, offset 7"
     known = set(layout.Flag) if version == layout.VERSION else set(layout.PUBLISHED_FLAGS)
     for bit in range(8):
@@ -160,10 +166,12 @@ def _check_flags(version: int, class_: int, flags: int) -> None:
 
 
 def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:
-    """A lane from its first five bytes, the digest still empty; `raw` may be short at the end of the file.
+    """Return a lane from its first five bytes, the digest still empty; `raw` may be short at the end
+    of the file.
 
     Raises:
-        TruncatedError, LaneIdError, LimitError: the file ends, an unknown id, a payload past its cap, too many lanes.
+        TruncatedError, LaneIdError, LimitError: the file ends, an unknown id, a payload past its
+            cap, too many lanes.
     """
     where = f"lane {index} at offset {offset}"
     if index == layout.MAX_LANES:

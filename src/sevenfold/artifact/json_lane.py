@@ -25,11 +25,14 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-SHOWN = 120  # characters of a value from a file that a message repeats
+# Characters of a value from a file that a message repeats.
+SHOWN = 120
 
 
 def shown(text: str, limit: int = SHOWN) -> str:
-    """Text from a file, safe to print: one line, no control characters, cut to `limit` characters."""
+    """Return the text from a file, safe to print: one line, no control characters, cut to `limit`
+    characters.
+    """
     cut = text[:limit] + ("..." if len(text) > limit else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
 
@@ -40,7 +43,9 @@ def _no_constant(text: str) -> Json:
 
 @dataclass
 class JsonBudget:
-    """What the JSON payloads of one file may still hold together; it bounds the memory that reading them takes."""
+    """What the JSON payloads of one file may still hold together; it bounds the memory that reading
+    them takes.
+    """
 
     n_bytes: int = layout.MAX_JSON_BYTES
     n_wide_bytes: int = layout.MAX_JSON_BYTES
@@ -48,18 +53,19 @@ class JsonBudget:
 
     @classmethod
     def of_file(cls, n_bytes: int) -> JsonBudget:
-        """The budget of a file of `n_bytes`."""
+        """Return the budget of a file of `n_bytes`."""
         return cls(
             layout.max_json_bytes(n_bytes), layout.max_wide_bytes(n_bytes), layout.max_json_values(n_bytes)
         )
 
     def decode(self, payload: bytes | memoryview, where: str) -> str:
-        """The text of a payload, taken from the budget. Raises UnicodeDecodeError, LimitError."""
+        """Return the text of a payload, taken from the budget. Raises UnicodeDecodeError, LimitError."""
         self.n_bytes -= len(payload)
         self._check(self.n_bytes, "JSON", where)
         try:
             text = str(payload, "ascii")
-            wide = "\\u" in text  # an escaped character makes its whole string as wide as itself
+            # An escaped character makes its whole string as wide as itself.
+            wide = "\\u" in text
         except UnicodeDecodeError:
             text, wide = "", True
         if wide:
@@ -76,7 +82,7 @@ class JsonBudget:
 
 
 def parse_json(payload: bytes | memoryview, where: str, budget: JsonBudget | None = None) -> dict[str, Json]:
-    """A payload as an object; {} for an empty one.
+    """Return a payload as an object; {} for an empty one.
 
     Args:
         budget: what its file may still hold; None: the caps of one payload alone.
@@ -106,7 +112,8 @@ def parse_json(payload: bytes | memoryview, where: str, budget: JsonBudget | Non
 
 
 def _check_characters(value: Json, where: str) -> None:
-    # Half a surrogate pair, written as an escape, is a str that no UTF-8 holds: it could not be hashed or printed.
+    # Half a surrogate pair, written as an escape, is a str that no UTF-8 holds: it could not be
+    # hashed or printed.
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -127,7 +134,9 @@ def _check_depth(value: Json, where: str) -> None:
 
 
 def kind_of(value: dict[str, Json], allowed: tuple[str, ...], where: str) -> str:
-    """The `kind` of a payload. Raises LaneKindError when it has none, or one that its lane does not have."""
+    """Return the `kind` of a payload. Raises LaneKindError when it has none, or one that its lane
+    does not have.
+    """
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in allowed:
         raise LaneKindError(f"kind {shown(repr(kind))}, allowed are {', '.join(allowed)}", where=where)
@@ -135,7 +144,7 @@ def kind_of(value: dict[str, Json], allowed: tuple[str, ...], where: str) -> str
 
 
 def encode_json(value: Json, where: str) -> bytes:
-    """Canonical bytes of a payload. Raises ContentsError when it has none, or is past the caps."""
+    """Return the canonical bytes of a payload. Raises ContentsError when it has none, or is past the caps."""
     try:
         payload = canonical_json(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -143,7 +152,8 @@ def encode_json(value: Json, where: str) -> bytes:
     if len(payload) > layout.MAX_JSON_BYTES:
         raise ContentsError(f"{len(payload)} bytes of JSON, the cap is {layout.MAX_JSON_BYTES}", where=where)
     try:
-        parse_json(payload, where)  # the reader's own limits hold for what is written
+        # The reader's own limits hold for what is written.
+        parse_json(payload, where)
     except ArtifactError as error:
         raise ContentsError(error.what, where=where) from error
     return payload

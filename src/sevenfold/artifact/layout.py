@@ -14,18 +14,23 @@ from enum import IntEnum, IntFlag
 from sevenfold.core.hashing import Json, canonical_json, digest
 
 MAGIC = b"S7LM"
-VERSION = 3  # what the writer writes: the published container with a seal, which binds what its root does not
+# What the writer writes: the published container with a seal, which binds what its root does not.
+VERSION = 3
 PUBLISHED_EXACT, PUBLISHED_PADDED = (
     1,
     2,
-)  # the published contract's own: exact records; padded records and MoE
+    # The published contract's own: exact records; padded records and MoE.
+)
 VERSIONS_READ = (PUBLISHED_EXACT, PUBLISHED_PADDED, VERSION)
 
-HEADER = struct.Struct(">4sHBB32s")  # magic, version, class, flags, root
+# Magic, version, class, flags, root.
+HEADER = struct.Struct(">4sHBB32s")
 HEADER_BYTES = HEADER.size
-ROOT_OFFSET = 8  # the header bytes before the root are bound by the seal
+# The header bytes before the root are bound by the seal.
+ROOT_OFFSET = 8
 ROOT_BYTES = 32
-LANE_HEADER = struct.Struct(">BI")  # id, payload length
+# Id, payload length.
+LANE_HEADER = struct.Struct(">BI")
 DIGEST_BYTES = 32
 LANE_OVERHEAD = LANE_HEADER.size + DIGEST_BYTES
 
@@ -40,16 +45,19 @@ class ModelClass(IntEnum):
 class Flag(IntFlag):
     """Bits of byte 7 of the header. All others are refused."""
 
-    INT8 = 0x01  # of the published contract: records hold INT8 codes
-    MOE = 0x04  # of the published contract: the class is MoE
-    PADDED = 0x80  # version 3 alone: FIELD data is padded with zeros to a multiple of 32 bytes (B7)
+    # Of the published contract: records hold INT8 codes.
+    INT8 = 0x01
+    # Of the published contract: the class is MoE.
+    MOE = 0x04
+    # Version 3 alone: FIELD data is padded with zeros to a multiple of 32 bytes (B7)
+    PADDED = 0x80
 
 
 PUBLISHED_FLAGS = Flag.INT8 | Flag.MOE
 
 
 def header_flags(class_: int, padded: bool) -> int:
-    """The one byte of flags that a version 3 header of this class and packing has."""
+    """Return the one byte of flags that a version 3 header of this class and packing has."""
     flags = Flag.INT8 | (Flag.MOE if class_ == ModelClass.MOE else 0) | (Flag.PADDED if padded else 0)
     return int(flags)
 
@@ -70,11 +78,13 @@ RANK = struct.Struct(">B")
 DIM = struct.Struct(">I")
 SCALE = struct.Struct(">f")
 PAD_TO = 32
-TRAINING_PREFIX = "training."  # records of FP32 training weights: i8 of shape [..., 4], big-endian binary32
+# Records of FP32 training weights: i8 of shape [..., 4], big-endian binary32.
+TRAINING_PREFIX = "training."
 REQUIRED_TENSORS = ("embedding.weight", "lm_head.weight")
 
 # The seal: every piece (a FIELD record, or the payload of another lane) is hashed in chunks of one size.
-CHUNK_BYTES = 64 << 10  # what the writer takes, doubled while the table would not fit its lane
+# What the writer takes, doubled while the table would not fit its lane.
+CHUNK_BYTES = 64 << 10
 MIN_CHUNK_BYTES = 4 << 10
 MAX_CHUNK_BYTES = 16 << 20
 
@@ -88,8 +98,9 @@ MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 255
 MAX_RANK = 8
 
-# What grows when it is read is capped by the size of the file, so that memory is: bytes of JSON; its values, counted as the bytes
-# "[", "{" and "," of all payloads; payloads with characters past ASCII, which take up to four bytes each; records.
+# What grows when it is read is capped by the size of the file, so that memory is: bytes of JSON;
+# its values, counted as the bytes "[", "{" and "," of all payloads; payloads with characters past
+# ASCII, which take up to four bytes each; records.
 FREE_JSON_BYTES, BYTES_PER_JSON_BYTE = 512 << 10, 4
 FREE_JSON_VALUES, BYTES_PER_JSON_VALUE, MAX_JSON_VALUES = 1 << 14, 512, 1 << 19
 FREE_WIDE_BYTES, BYTES_PER_WIDE_BYTE = 128 << 10, 8
@@ -97,12 +108,12 @@ FREE_TENSORS, BYTES_PER_TENSOR = 1 << 11, 512
 
 
 def max_json_bytes(n_bytes: int) -> int:
-    """Bytes of JSON that a file of `n_bytes` may hold."""
+    """Return the bytes of JSON that a file of `n_bytes` may hold."""
     return FREE_JSON_BYTES + n_bytes // BYTES_PER_JSON_BYTE
 
 
 def max_json_values(n_bytes: int) -> int:
-    """JSON values that a file of `n_bytes` may hold."""
+    """Return JSON values that a file of `n_bytes` may hold."""
     return min(MAX_JSON_VALUES, FREE_JSON_VALUES + n_bytes // BYTES_PER_JSON_VALUE)
 
 
@@ -112,7 +123,7 @@ def max_wide_bytes(n_bytes: int) -> int:
 
 
 def max_tensors(n_bytes: int) -> int:
-    """Records that a file of `n_bytes` may hold."""
+    """Return the records that a file of `n_bytes` may hold."""
     return min(MAX_TENSORS, FREE_TENSORS + n_bytes // BYTES_PER_TENSOR)
 
 
@@ -138,15 +149,19 @@ CONTROL_FIELDS = ("allow", "change", "decide_hash", "policy_hash", "target_fold"
 IDENTITY_DIGESTS = ("dataset_root", "recipe_digest", "tokenizer_digest")
 IDENTITY_FIELDS = (*IDENTITY_DIGESTS, "code_version", "recipe_name", "training_seed")
 
-# CM-1: the characters that frame a call, mark a span of its body, or make one of these text; and those that are text anyway.
+# CM-1: the characters that frame a call, mark a span of its body, or make one of these text; and
+# those that are text anyway.
 SOH, STX, ETX, EOT, SO, SI, DLE = 0x01, 0x02, 0x03, 0x04, 0x0E, 0x0F, 0x10
-SHIFT_DEPTH = 15  # spans within one another
-TEXT_CONTROLS = (0x09, 0x0A, 0x0D)  # TAB, LF, CR
+# Spans within one another.
+SHIFT_DEPTH = 15
+# TAB, LF, CR.
+TEXT_CONTROLS = (0x09, 0x0A, 0x0D)
 MAX_HEADER_BYTES = 1024
 MAX_BODY_BYTES = 16 << 20
 
-# The integer law that the stored codes are read by: its page's version and `core.tables.law_digest()`, as a constant so that
-# opening a file computes no tables; a test holds the two together.
+# The integer law that the stored codes are read by: its page's version and
+# `core.tables.law_digest()`, as a constant so that opening a file computes no tables; a test holds
+# the two together.
 ARITHMETIC_VERSION = 1
 ARITHMETIC_TABLES = "73b2f7e5119f5e12147830809a71d9a742e9bc629468a6706a7d9f1af7ea0117"
 
@@ -192,42 +207,44 @@ POLICY: Mapping[str, Json] = {
 
 
 def abi_hash() -> str:
-    """Hex digest of the format's description (rule V7)."""
+    """Return the hex digest of the format's description (rule V7)."""
     return digest("sevenfold/abi/1", canonical_json(dict(ABI)))
 
 
 def policy_hash() -> str:
-    """Hex digest of the rules' description (rules V2 and V7)."""
+    """Return the hex digest of the rules' description (rules V2 and V7)."""
     return digest("sevenfold/policy/1", canonical_json(dict(POLICY)))
 
 
 def meta_hash(identity: Json) -> str:
-    """Hex digest of where the model comes from (rule V7). Raises ValueError when it has no canonical form."""
+    """Return the hex digest of where the model comes from (rule V7). Raises ValueError when it has
+    no canonical form.
+    """
     return digest("sevenfold/meta/1", canonical_json(identity))
 
 
 def decide_hash(change: str, target_fold: str, policy: str) -> str:
-    """Hex digest of one decision to allow `change` (rule V2)."""
+    """Return the hex digest of one decision to allow `change` (rule V2)."""
     return digest("sevenfold/decide/1", change, target_fold, policy, "allow")
 
 
 def seal_hash(lane: str, trace: str, collapse: str, recipe_digest: str) -> str:
-    """Hex digest that ties stored data to the run that made it (rule V3)."""
+    """Return the hex digest that ties stored data to the run that made it (rule V3)."""
     return digest("sevenfold/seal/1", lane, trace, collapse, recipe_digest)
 
 
 def store_change(lane: str) -> str:
-    """Name of the state change "this lane was stored" in the control records."""
+    """Return the name of the state change "this lane was stored" in the control records."""
     return f"store {lane}"
 
 
 def operation_change(index: int, name: str) -> str:
-    """Name of the state change "operation `index` of the graph writes a lane"."""
+    """Return the name of the state change "operation `index` of the graph writes a lane"."""
     return f"operation {index} {name}"
 
 
 def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """Every state change a file must hold a control record for (rule V2), with the fold it belongs to.
+    """Return every state change a file must hold a control record for (rule V2), with the fold it belongs to.
 
     Args:
         lanes: names of the lanes in the file that are not empty.
@@ -241,12 +258,14 @@ def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]
 
 
 def lane_leaf(lane_id: int, n_bytes: int, sha256: bytes) -> bytes:
-    """Leaf of a lane in `collapse.hash` (rule V3): its five header bytes and the digest of its payload."""
+    """Return the leaf of a lane in `collapse.hash` (rule V3): its five header bytes and the digest
+    of its payload.
+    """
     return LANE_HEADER.pack(lane_id, n_bytes) + sha256
 
 
 def file_order(lane_id: int, kind: str) -> tuple[bool, int, str]:
-    """What lanes are sorted by: the seal first, then by id, EDGE by kind (rule V0)."""
+    """Return what lanes are sorted by: the seal first, then by id, EDGE by kind (rule V0)."""
     return kind != SEAL_KIND, lane_id, kind
 
 
@@ -254,7 +273,7 @@ _EXPERT = re.compile(r"(?:^|\.)experts\.(\d+)\.")
 
 
 def part_of(name: str) -> str:
-    """The part of the model that a tensor belongs to: `trunk`, `expert.N` or `training`."""
+    """Return the part of the model that a tensor belongs to: `trunk`, `expert.N` or `training`."""
     if name.startswith(TRAINING_PREFIX):
         return "training"
     found = _EXPERT.search(name)
@@ -262,5 +281,5 @@ def part_of(name: str) -> str:
 
 
 def padded_bytes(numel: int, padded: bool) -> int:
-    """Bytes that `numel` i8 values take in a FIELD record."""
+    """Return the bytes that `numel` i8 values take in a FIELD record."""
     return -(-numel // PAD_TO) * PAD_TO if padded else numel

@@ -1,7 +1,8 @@
 """Partial trust: one part of a model, one tensor or a range of bytes, proved without reading the rest.
 
-Opening a file proves its seal; the seal lists the hash of every chunk. What is asked for is hashed chunk by chunk, and nothing
-else of FIELD is read. Cost: one pass of SHA-256 over the chunks that the request touches, on every core.
+Opening a file proves its seal; the seal lists the hash of every chunk. What is asked for is hashed
+chunk by chunk, and nothing else of FIELD is read. Cost: one pass of SHA-256 over the chunks that
+the request touches, on every core.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Proved:
 
 
 def proved_seal(artifact: Artifact) -> Seal:
-    """The seal, which opening the file found to list its lanes. Raises SealError when there is none."""
+    """Return the seal, which opening the file found to list its lanes. Raises SealError when there
+    is none.
+    """
     seal = artifact.seal
     if seal is None:
         raise SealError(
@@ -61,7 +64,8 @@ def verify_part(artifact: Artifact, name: str) -> Proved:
 
 
 def verify_range(artifact: Artifact, first: int, last: int) -> Proved:
-    """Prove the bytes `first` to `last` - 1 of the file; header, frames and JSON were proved when it was opened.
+    """Prove the bytes `first` to `last` - 1 of the file; header, frames and JSON were proved when
+    it was opened.
 
     Raises:
         ChunkError, SealError: a byte is not what was sealed.
@@ -100,7 +104,8 @@ def check_everything(artifact: Artifact) -> str:
 
 _Row = tuple[
     Lane, Piece, int, int, int
-]  # lane, piece, its offset in the file, first and last byte wanted of it
+    # Lane, piece, its offset in the file, first and last byte wanted of it.
+]
 
 
 def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
@@ -126,7 +131,7 @@ def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
 
 
 def changed_chunk(lane: Lane, piece: Piece, offset: int) -> ChunkError:
-    """The error that names the chunk at `offset`."""
+    """Return the error that names the chunk at `offset`."""
     of = f" of {piece.name!r}" if piece.name else ""
     return ChunkError(
         f"the chunk at offset {offset}{of} does not hash to what the seal lists",

@@ -1,10 +1,10 @@
 """The total reader of `.s7l` files: any bytes give an `Artifact` or an `ArtifactError`, nothing else.
 
-`open_artifact` maps the file and proves everything but the FIELD payloads: header, frames, root (from the digests stored), seal and
-JSON.
-`Artifact.prove` hashes the rest; `tensors` does it first, so that no byte reaches an engine unproved. `read_artifact` is
-both. Every size is checked against the file and the caps before it is used. Cost: opening reads no weights; proving is one
-pass of SHA-256; no copy of tensor data (arrays are views of a read-only memory map).
+`open_artifact` maps the file and proves everything but the FIELD payloads: header, frames, root
+(from the digests stored), seal and JSON. `Artifact.prove` hashes the rest; `tensors` does it first,
+so that no byte reaches an engine unproved. `read_artifact` is both. Every size is checked against
+the file and the caps before it is used. Cost: opening reads no weights; proving is one pass of
+SHA-256; no copy of tensor data (arrays are views of a read-only memory map).
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from sevenfold.core.hashing import Json, sha256
 class Artifact:
     """A file whose structure, root and JSON are right. What its contents promise is `verify`'s to check.
 
-    `json` holds the JSON payloads by kind, `seal` the seal. A file of the published contract (version 1 or 2) has neither: its
-    payloads are opaque bytes (see `payload`), and its root leaves open what `binding.NOT_BOUND` says.
+    `json` holds the JSON payloads by kind, `seal` the seal. A file of the published contract
+    (version 1 or 2) has neither: its payloads are opaque bytes (see `payload`), and its root leaves
+    open what `binding.NOT_BOUND` says.
     """
 
     path: Path
@@ -61,22 +62,23 @@ class Artifact:
 
     @property
     def class_(self) -> int:
-        """layout.ModelClass."""
+        """Return layout.ModelClass."""
         return self.header.class_
 
     @property
     def flags(self) -> int:
-        """layout.Flag."""
+        """Return layout.Flag."""
         return self.header.flags
 
     @property
     def root(self) -> str:
-        """The name of the model, as hex."""
+        """Return the name of the model, as hex."""
         return self.header.root.hex()
 
     @property
     def contents_id(self) -> tuple[bytes, tuple[tuple[int, int, str], ...]]:
-        """What two files of the same bytes have in common, and no others: header, and id, length and digest of each lane.
+        """Return what two files of the same bytes have in common, and no others: header, and id,
+        length and digest of each lane.
 
         The root alone is that only for a file with a seal.
         """
@@ -85,67 +87,68 @@ class Artifact:
 
     @property
     def header_head(self) -> bytes:
-        """The 8 header bytes before the root."""
+        """Return the 8 header bytes before the root."""
         return bytes(self._buffer[: layout.ROOT_OFFSET])
 
     @property
     def graph(self) -> dict[str, Json]:
-        """EDGE graph: the architecture and its operations ({} when the file has none)."""
+        """Return EDGE graph: the architecture and its operations ({} when the file has none)."""
         return self.json.get("graph", {})
 
     @property
     def control(self) -> dict[str, Json]:
-        """EDGE control: bindings and control records ({} when the file has none)."""
+        """Return EDGE control: bindings and control records ({} when the file has none)."""
         return self.json.get("control", {})
 
     @property
     def provenance(self) -> dict[str, Json]:
-        """EDGE provenance: identity, hashes, golden logits ({} when the file has none)."""
+        """Return EDGE provenance: identity, hashes, golden logits ({} when the file has none)."""
         return self.json.get("provenance", {})
 
     @property
     def trace(self) -> dict[str, Json]:
-        """LANE: the training trace ({} when the file has none)."""
+        """Return LANE: the training trace ({} when the file has none)."""
         return self.json.get(layout.TRACE_KIND, {})
 
     @property
     def batch(self) -> dict[str, Json]:
-        """BATCH: the gradient trace ({} when the file has none)."""
+        """Return BATCH: the gradient trace ({} when the file has none)."""
         return self.json.get(layout.BATCH_KIND, {})
 
     @property
     def padded(self) -> bool:
-        """Whether FIELD data is padded to 32 bytes."""
+        """Return whether FIELD data is padded to 32 bytes."""
         return self.header.padded
 
     @property
     def header_only(self) -> bool:
-        """A 40-byte file without lanes: nothing but zero tensors can be made of it (A11)."""
+        """Return a 40-byte file without lanes: nothing but zero tensors can be made of it (A11)."""
         return not self.lanes
 
     @property
     def anonymous(self) -> bool:
-        """Whether the file does not say where it comes from (D6)."""
+        """Return whether the file does not say where it comes from (D6)."""
         return not self.provenance
 
     @cached_property
     def dictionary(self) -> bytes:
-        """The DICT payload (b"" when the file has none)."""
+        """Return the DICT payload (b"" when the file has none)."""
         return b"".join(bytes(self.payload(lane)) for lane in self.lanes if lane.id == layout.LaneId.DICT)
 
     @property
     def published(self) -> bool:
-        """Whether it is a file of the published contract: read by its rule, and bound by no seal."""
+        """Return whether it is a file of the published contract: read by its rule, and bound by no seal."""
         return self.header.published
 
     @property
     def sealed_lanes(self) -> tuple[Lane, ...]:
-        """The lanes that a seal lists: all but its own."""
+        """Return the lanes that a seal lists: all but its own."""
         return tuple(lane for lane in self.lanes if lane.kind != layout.SEAL_KIND)
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
-        """Names, shapes and places of the tensors, in file order: the structure of FIELD, its data not read.
+        """Return the names, shapes and places of the tensors, in file order: the structure of FIELD,
+        its data not read.
 
         Raises:
             ArtifactError: a record that is malformed, or a required tensor that is not there.
@@ -168,7 +171,9 @@ class Artifact:
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
-        """The tensors in file order, proved: read-only views of the file. Raises ArtifactError (see `prove`)."""
+        """Return the tensors in file order, proved: read-only views of the file. Raises
+        ArtifactError (see `prove`).
+        """
         self.prove()
         return MappingProxyType({name: self._tensor(record) for name, record in self.records.items()})
 
@@ -193,11 +198,13 @@ class Artifact:
         return self
 
     def payload(self, lane: Lane) -> memoryview:
-        """The bytes of a lane, without a copy; those of FIELD are what the file holds, proved or not."""
+        """Return the bytes of a lane, without a copy; those of FIELD are what the file holds, proved
+        or not.
+        """
         return self._buffer[lane.payload_offset : lane.payload_offset + lane.n_bytes]
 
     def raw(self, start: int, end: int) -> memoryview:
-        """Bytes of the file, without a copy."""
+        """Return the bytes of the file, without a copy."""
         return self._buffer[start:end]
 
     def release(self) -> None:
@@ -215,7 +222,8 @@ def open_artifact(path: Path | str) -> Artifact:
     """
     path = Path(path)
     with storage(path):
-        mode = path.stat().st_mode  # before open(): opening a FIFO would wait for a writer
+        # Before open(): opening a FIFO would wait for a writer.
+        mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
             raise StorageError(f"{kind}, an artifact was expected", where=str(path), remedy="name a file")
@@ -242,7 +250,7 @@ def parse_artifact(buffer: bytes, path: Path | str = Path("memory")) -> Artifact
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """An error that leaves names the file."""
+    """Yield an error that leaves names the file."""
     try:
         yield
     except ArtifactError as error:
@@ -257,7 +265,8 @@ def _parse(buffer: bytes | mmap.mmap, path: Path) -> Artifact:
     try:
         seals, seal = check_binding(view, header, lanes)
     except RootError:
-        _prove_fields(view, lanes)  # if a payload was changed, that is the cause
+        # If a payload was changed, that is the cause.
+        _prove_fields(view, lanes)
         raise
     _refuse_twins(lanes, header)
     values: dict[str, dict[str, Json]] = {}
@@ -270,7 +279,7 @@ def _parse(buffer: bytes | mmap.mmap, path: Path) -> Artifact:
 
 
 def _check_kinds(lanes: Sequence[Lane], seal: Seal) -> None:
-    """The seal calls every lane by its kind; that it lists them was checked before. Raises SealError."""
+    """Check that the seal names the kind of every lane that it lists. Raises SealError."""
     others = [lane for lane in lanes if lane.kind != layout.SEAL_KIND]
     for lane, listed in zip(others, seal.lanes, strict=True):
         if listed.kind != lane.kind:
@@ -286,7 +295,9 @@ def _payload(view: memoryview, lane: Lane) -> memoryview:
 
 
 def _lanes(view: memoryview) -> tuple[Lane, ...]:
-    """The frames of all lanes, contiguous to the last byte. Digests are checked but for FIELD (see `prove`)."""
+    """Return the frames of all lanes, contiguous to the last byte. Digests are checked but for FIELD
+    (see `prove`).
+    """
     lanes: list[Lane] = []
     offset = layout.HEADER_BYTES
     try:
@@ -294,7 +305,8 @@ def _lanes(view: memoryview) -> tuple[Lane, ...]:
             lanes.append(_lane(view, len(lanes), offset))
             offset = lanes[-1].end
     except ArtifactError:
-        _prove_fields(view, lanes)  # a changed length shows only behind its lane: name the lane
+        # A changed length shows only behind its lane: name the lane.
+        _prove_fields(view, lanes)
         raise
     return tuple(lanes)
 
@@ -340,7 +352,9 @@ _KINDS = {
 def _json_values(
     view: memoryview, lanes: Sequence[Lane], read: Mapping[int, dict[str, Json]]
 ) -> tuple[tuple[Lane, ...], dict[str, dict[str, Json]]]:
-    """The lanes with their kinds, and the JSON payloads by kind; `read` holds those that were read before, by lane."""
+    """Return the lanes with their kinds, and the JSON payloads by kind; `read` holds those that were
+    read before, by lane.
+    """
     values: dict[str, dict[str, Json]] = {}
     known: list[Lane] = []
     budget = JsonBudget.of_file(len(view))
@@ -359,5 +373,6 @@ def _json_values(
 def _value(view: memoryview, lane: Lane, budget: JsonBudget, read: dict[str, Json] | None) -> dict[str, Json]:
     if read is None:
         return parse_json(_payload(view, lane), lane.where, budget)
-    budget.decode(_payload(view, lane), lane.where)  # it counts, too
+    # It counts, too.
+    budget.decode(_payload(view, lane), lane.where)
     return read

@@ -51,12 +51,12 @@ class Record:
 
     @property
     def numel(self) -> int:
-        """Product of the dimensions."""
+        """Return the product of the dimensions."""
         return math.prod(self.dims)
 
     @property
     def training(self) -> bool:
-        """Whether it carries FP32 training weights."""
+        """Return whether it carries FP32 training weights."""
         return self.name.startswith(layout.TRAINING_PREFIX)
 
 
@@ -71,7 +71,9 @@ class Tensor(Record):
 
 
 def training_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
-    """A tensor of training weights as the record that carries it: its four bytes a value, big-endian, bit for bit."""
+    """Return a tensor of training weights as the record that carries it: its four bytes a value,
+    big-endian, bit for bit.
+    """
     if values.dtype != np.float32:
         raise ContentsError(
             f"training weights of {values.dtype}, float32 was expected", where=f"tensor {name!r}"
@@ -81,7 +83,7 @@ def training_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
 
 
 def training_values(tensor: Tensor) -> NDArray[np.float32]:
-    """The inverse of `training_tensor`. Raises RankError for a record that carries no binary32."""
+    """Return the inverse of `training_tensor`. Raises RankError for a record that carries no binary32."""
     if tensor.dims[-1] != 4:
         raise RankError(f"dims {tensor.dims} of {tensor.name!r} are not those of binary32 values")
     raw = np.ascontiguousarray(tensor.data).reshape(-1).view(">u4")
@@ -89,7 +91,7 @@ def training_values(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def valid_name(raw: bytes) -> bool:
-    """Whether `raw` may be the name of a tensor."""
+    """Return whether `raw` may be the name of a tensor."""
     return _NAME.fullmatch(raw) is not None and raw not in (b".", b"..")
 
 
@@ -119,7 +121,7 @@ def check_tensor(tensor: Tensor) -> None:
 
 
 def canonical_order(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors by name, bytewise (rule V0). Raises ContentsError for a name that is there twice."""
+    """Return the tensors by name, bytewise (rule V0). Raises ContentsError for a name that is there twice."""
     ordered = sorted(tensors, key=lambda tensor: tensor.name.encode())
     for left, right in pairwise(ordered):
         if left.name == right.name:
@@ -128,7 +130,7 @@ def canonical_order(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def record_chunks(tensor: Tensor, padded: bool) -> list[bytes | memoryview]:
-    """One record as chunks to write in turn. `tensor` has passed `check_tensor`."""
+    """Return one record as chunks to write in turn. `tensor` has passed `check_tensor`."""
     name = tensor.name.encode()
     head = b"".join(
         (
@@ -148,8 +150,10 @@ def record_chunks(tensor: Tensor, padded: bool) -> list[bytes | memoryview]:
 class _Cursor:
     """A position in one FIELD lane that can never leave it. Offsets count from the start of the file."""
 
-    view: memoryview  # the payload
-    base: int  # file offset of the payload
+    # The payload.
+    view: memoryview
+    # File offset of the payload.
+    base: int
     where: str
     position: int = 0
 
@@ -157,7 +161,8 @@ class _Cursor:
     def place(self) -> str:
         return f"{self.where}, record at offset {self.start}"
 
-    start: int = 0  # file offset of the record being read
+    # File offset of the record being read.
+    start: int = 0
 
     def take(self, n_bytes: int, what: str) -> memoryview:
         left = len(self.view) - self.position
@@ -206,7 +211,8 @@ def _records(cursor: _Cursor, padded: bool) -> Iterator[Record]:
         name = _name(cursor)
         dims = _dims(cursor, name)
         (scale,) = layout.SCALE.unpack(cursor.take(layout.SCALE.size, f"the scale of {name!r}"))
-        numel = math.prod(dims)  # Python integers do not overflow; `take` bounds it by the file
+        # Python integers do not overflow; `take` bounds it by the file.
+        numel = math.prod(dims)
         offset = cursor.base + cursor.position
         cursor.take(numel, f"the data of {name!r} (dims {dims})")
         padding = cursor.take(layout.padded_bytes(numel, padded) - numel, f"the padding of {name!r}")

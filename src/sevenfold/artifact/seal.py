@@ -1,10 +1,13 @@
-"""The seal: the first lane of a file, which lists the header, every other lane, the hashes of its chunks, and the model's parts.
+"""The seal: the first lane of a file, which lists the header, every other lane, the hashes of its
+chunks, and the model's parts.
 
-The root in the header covers digests of payloads alone (`core.merkle.paired_root`). One of them is the seal's, and the seal binds
-the rest: the header, and of each lane id, kind, length and place. No second list of lanes fits it, so a doubled leaf is refused.
+The root in the header covers digests of payloads alone (`core.merkle.paired_root`). One of them is
+the seal's, and the seal binds the rest: the header, and of each lane id, kind, length and place. No
+second list of lanes fits it, so a doubled leaf is refused.
 
-With header and seal alone the root can be taken, so a chunk is proved as soon as it is there: while a file still comes
-(`stream`), or without reading the rest (`partial`). A piece is a FIELD record, or the whole payload of another lane.
+With header and seal alone the root can be taken, so a chunk is proved as soon as it is there: while
+a file still comes (`stream`), or without reading the rest (`partial`). A piece is a FIELD record,
+or the whole payload of another lane.
 """
 
 from __future__ import annotations
@@ -22,13 +25,16 @@ from sevenfold.artifact.frames import Lane
 from sevenfold.core.hashing import Json
 from sevenfold.core.merkle import merkle_root, paired_root
 
-_BLOCK = 256  # chunks that one thread takes at a time
+# Chunks that one thread takes at a time.
+_BLOCK = 256
 _THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of bytes hashed by itself. `name` is the tensor's ("" outside FIELD); `chunks` are 32-byte digests in a row."""
+    """A run of bytes hashed by itself. `name` is the tensor's ("" outside FIELD); `chunks` are
+    32-byte digests in a row.
+    """
 
     name: str
     n_bytes: int
@@ -36,7 +42,7 @@ class Piece:
 
     @property
     def root(self) -> bytes:
-        """RFC 6962 root over the digests of the chunks."""
+        """Return RFC 6962 root over the digests of the chunks."""
         size = layout.DIGEST_BYTES
         return merkle_root([self.chunks[start : start + size] for start in range(0, len(self.chunks), size)])
 
@@ -52,7 +58,7 @@ class SealedLane:
     pieces: tuple[Piece, ...]
 
     def lists(self, lane: Lane) -> bool:
-        """Whether the lane has the id, length and digest that are listed."""
+        """Return whether the lane has the id, length and digest that are listed."""
         return (self.id, self.n_bytes, self.sha256.hex()) == (lane.id, lane.n_bytes, lane.sha256)
 
 
@@ -62,16 +68,19 @@ class Seal:
 
     header: str
     chunk_bytes: int
-    lanes: tuple[SealedLane, ...]  # behind the seal, in file order
+    # Behind the seal, in file order.
+    lanes: tuple[SealedLane, ...]
     parts: Mapping[str, str]
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all lanes it lists, their heads and digests included."""
+        """Return the bytes of all lanes it lists, their heads and digests included."""
         return sum(lane.n_bytes + layout.LANE_OVERHEAD for lane in self.lanes)
 
     def located(self, lanes: Iterable[Lane]) -> Iterator[tuple[Lane, Piece, int]]:
-        """Every piece with its lane and its offset in the file; `lanes` are the file's, without the seal."""
+        """Yield every piece with its lane and its offset in the file; `lanes` are the file's,
+        without the seal.
+        """
         for lane, listed in zip(lanes, self.lanes, strict=False):
             offset = lane.payload_offset
             for piece in listed.pieces:
@@ -80,7 +89,7 @@ class Seal:
 
 
 def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
-    """SHA-256 of each chunk of `size` bytes of the buffers in a row, without joining them."""
+    """Return SHA-256 of each chunk of `size` bytes of the buffers in a row, without joining them."""
     digests, hasher, filled = [], hashlib.sha256(), 0
     for buffer in buffers:
         view, start = memoryview(buffer), 0
@@ -97,7 +106,7 @@ def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
 
 
 def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
-    """`chunk_digests` of each view, on every core: hashing lets other threads run."""
+    """Return `chunk_digests` of each view, on every core: hashing lets other threads run."""
     block = size * _BLOCK
     jobs = [
         (i, view[start : start + block])
@@ -113,7 +122,9 @@ def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
 
 
 def part_roots(pieces: Iterable[Piece]) -> dict[str, str]:
-    """Root of each part of the model: RFC 6962 over the roots of its records, in file order, as hex."""
+    """Return the root of each part of the model: RFC 6962 over the roots of its records, in file
+    order, as hex.
+    """
     leaves: dict[str, list[bytes]] = {}
     for piece in pieces:
         if piece.name:
@@ -122,7 +133,9 @@ def part_roots(pieces: Iterable[Piece]) -> dict[str, str]:
 
 
 def chunk_size(n_bytes: int) -> int:
-    """The writer's choice: 64 KiB, doubled until the hex of all digests takes at most half of a JSON lane."""
+    """Return the writer's choice: 64 KiB, doubled until the hex of all digests takes at most half of
+    a JSON lane.
+    """
     size = layout.CHUNK_BYTES
     while n_bytes // size * 2 * layout.DIGEST_BYTES > layout.MAX_JSON_BYTES // 2:
         size *= 2
@@ -130,7 +143,7 @@ def chunk_size(n_bytes: int) -> int:
 
 
 def seal_payload(head: bytes, size: int, lanes: Sequence[SealedLane]) -> dict[str, Json]:
-    """The JSON of a seal: `head` are the 8 header bytes before the root."""
+    """Return the JSON of a seal: `head` are the 8 header bytes before the root."""
     return {
         "kind": layout.SEAL_KIND,
         "header": head.hex(),
@@ -213,7 +226,7 @@ def _lane(shape: _Shape, size: int) -> SealedLane:
 
 
 def parse_seal(value: Json, where: str) -> Seal:
-    """A seal out of a JSON payload. Raises SealError."""
+    """Return a seal out of a JSON payload. Raises SealError."""
     shape = _Shape(value, where)
     size = shape.integer("chunk_bytes", layout.MAX_CHUNK_BYTES)
     if size < layout.MIN_CHUNK_BYTES or size & (size - 1):
@@ -228,5 +241,5 @@ def parse_seal(value: Json, where: str) -> Seal:
 
 
 def sealed_root(lane: Lane, seal: Seal) -> bytes:
-    """The root that the seal's lane, which is the first, and the lanes that it lists give."""
+    """Return the root that the seal's lane, which is the first, and the lanes that it lists give."""
     return paired_root([bytes.fromhex(lane.sha256), *(listed.sha256 for listed in seal.lanes)])

@@ -4,9 +4,10 @@
     for block in download: verifier.update(block)
     verifier.finish()
 
-The seal is the first lane, so root and hashes are known after a few kilobytes, and the first bad chunk stops the transfer. A file
-of the published contract has no seal: it is taken only when that is asked for, and then lane by lane, at the end of each; its root
-leaves open what `binding.NOT_BOUND` says. Memory: the seal and one chunk; there, a lane of up to 16 MiB.
+The seal is the first lane, so root and hashes are known after a few kilobytes, and the first bad
+chunk stops the transfer. A file of the published contract has no seal: it is taken only when that
+is asked for, and then lane by lane, at the end of each; its root leaves open what
+`binding.NOT_BOUND` says. Memory: the seal and one chunk; there, a lane of up to 16 MiB.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import sha256
 from sevenfold.core.merkle import paired_root
 
-_BLOCK = 1 << 20  # taken at a time where no seal lists chunks
-_Steps = Generator[int, bytes, None]  # yields how many bytes it wants next, is sent them
+# Taken at a time where no seal lists chunks.
+_BLOCK = 1 << 20
+# Yields how many bytes it wants next, is sent them.
+_Steps = Generator[int, bytes, None]
 
 
 class StreamVerifier:
@@ -50,11 +53,14 @@ class StreamVerifier:
         self.root = root.lower() if root is not None else None
         self.header: Header | None = None
         self.seal: Seal | None = None
-        self.n_bytes = 0  # taken so far; proved, once the seal is there
-        self.n_bytes_total: int | None = None  # known once the seal is there
+        # Taken so far; proved, once the seal is there.
+        self.n_bytes = 0
+        # Known once the seal is there.
+        self.n_bytes_total: int | None = None
         self._pending = bytearray()
         self._between_lanes = False
-        self._digests: list[bytes] = []  # of the lanes that have come
+        # Of the lanes that have come.
+        self._digests: list[bytes] = []
         self._steps = self._run()
         self._wanted = next(self._steps)
 
@@ -75,7 +81,9 @@ class StreamVerifier:
         del self._pending[:taken]
 
     def finish(self) -> str:
-        """Say that the file has ended; its root, as hex. Raises ArtifactError when it ends too early, or its root is wrong."""
+        """Say that the file has ended; its root, as hex. Raises ArtifactError when it ends too
+        early, or its root is wrong.
+        """
         if self.header is None:
             parse_header(bytes(self._pending))
         if self._pending or not self._between_lanes or self.header is None:
@@ -126,7 +134,7 @@ class StreamVerifier:
             self.n_bytes_total = self.n_bytes_total or (offset + self.seal.n_bytes if self.seal else None)
 
     def _first(self, lane: Lane, head: bytes) -> Generator[int, bytes, Lane]:
-        """The seal, held whole: root, header and chunks are known from here on."""
+        """Yield the seal, held whole: root, header and chunks are known from here on."""
         if lane.id != layout.LaneId.EDGE:
             raise SealError(
                 f"it is {lane.name}, a stream begins with the seal",
@@ -150,7 +158,9 @@ class StreamVerifier:
         return lane
 
     def _opaque(self, lane: Lane, header: Header) -> Generator[int, bytes, Lane]:
-        """A lane of a published file, held whole: it must not be a seal, for then the header was changed."""
+        """Yield a lane of a published file, held whole: it must not be a seal, for then the header
+        was changed.
+        """
         lane, payload = yield from self._whole(lane)
         refuse_disguised(lane, payload, header, layout.MAX_LANE_BYTES)
         return lane
@@ -183,7 +193,7 @@ class StreamVerifier:
         return lane
 
     def _listed(self, lane: Lane) -> SealedLane | None:
-        """What the seal says of a lane; a lane that it does not list is refused at its first byte."""
+        """Return what the seal says of a lane; a lane that it does not list is refused at its first byte."""
         if self.seal is None:
             return None
         listed = next(islice(self.seal.lanes, lane.index - 1, None), None)

@@ -25,7 +25,8 @@ from sevenfold.core.errors import ArtifactError, SevenfoldError
 from sevenfold.core.hashing import Json, canonical_json, sha256
 from sevenfold.core.merkle import merkle_root
 
-MAX_DETAIL = 400  # characters of a row's detail
+# Characters of a row's detail.
+MAX_DETAIL = 400
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ReplayRow:
 
     @property
     def ok(self) -> bool:
-        """Whether the run gave what was sealed."""
+        """Return whether the run gave what was sealed."""
         return self.expected == self.actual
 
 
@@ -62,11 +63,12 @@ class Verification:
     path: str
     root: str
     rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()  # what a person has to know beside the rows; of a sealed file nothing
+    # What a person has to know beside the rows; of a sealed file nothing.
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether no check failed (a skipped one has not failed)."""
+        """Return whether no check failed (a skipped one has not failed)."""
         return all(row.status != "fail" for row in self.rows)
 
     def as_json(self) -> dict[str, Json]:
@@ -123,12 +125,14 @@ def _writes(operation: dict[str, Json]) -> list[Json]:
 
 
 def _stored(artifact: Artifact) -> list[str]:
-    """Names of the lanes that hold something."""
+    """Return the names of the lanes that hold something."""
     return sorted({lane.name for lane in artifact.lanes if lane.n_bytes})
 
 
 def v0_canonical_order(artifact: Artifact, _: Replay | None) -> str:
-    """Tensors by name, lanes by id, EDGE by kind, JSON in its canonical bytes, no NaN or infinity."""
+    """Return the tensors by name, lanes by id, EDGE by kind, JSON in its canonical bytes, no NaN or
+    infinity.
+    """
     for left, right in pairwise(artifact.records):
         _need(left.encode() < right.encode(), f"FIELD: tensor {right!r} stands after {left!r}")
     for record in artifact.records.values():
@@ -154,7 +158,7 @@ def _check_canonical(artifact: Artifact, lane: Lane) -> None:
 
 
 def v1_one_fold(artifact: Artifact, _: Replay | None) -> str:
-    """Every operation of the graph names exactly one known fold."""
+    """Return every operation of the graph names exactly one known fold."""
     operations = _operations(artifact)
     _need(bool(operations), "EDGE graph has no operations")
     for index, operation in enumerate(operations):
@@ -168,7 +172,7 @@ def v1_one_fold(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v2_control_records(artifact: Artifact, _: Replay | None) -> str:
-    """Every state change has one complete control record that allows it."""
+    """Return every state change has one complete control record that allows it."""
     records = _list_of_objects(artifact.control, "records", "EDGE control")
     changes = layout.state_changes(_stored(artifact), _operations(artifact))
     seen: set[str] = set()
@@ -195,7 +199,9 @@ def v2_control_records(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v3_data_hashes(artifact: Artifact, _: Replay | None) -> str:
-    """Data that training changed carries trace_hash, collapse.hash and, being stored, seal_hash."""
+    """Return the data that training changed carries trace_hash, collapse.hash and, being stored,
+    seal_hash.
+    """
     entries = _list_of_objects(artifact.provenance, "data", "EDGE provenance")
     lanes = {name: [lane for lane in artifact.lanes if lane.name == name] for name in layout.DATA_LANES}
     trace = next((lane.sha256 for lane in artifact.lanes if lane.name == "LANE"), None)
@@ -228,7 +234,7 @@ def v3_data_hashes(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v4_projections(artifact: Artifact, _: Replay | None) -> str:
-    """What is a projection says so, and no operation writes it."""
+    """Return what is a projection says so, and no operation writes it."""
     declared = artifact.control.get("projections")
     _need(declared == list(layout.PROJECTIONS), f"EDGE control declares the projections {declared!r}")
     if "LANE" in _stored(artifact):
@@ -282,7 +288,7 @@ def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
-    """The same bytes give the same chunks, parts and root, and the golden prompts the same logits."""
+    """Return the same bytes give the same chunks, parts and root, and the golden prompts the same logits."""
     try:
         again = check_everything(artifact)
     except ArtifactError as error:
@@ -319,7 +325,9 @@ def _is_ids(value: Json) -> bool:
 
 
 def v7_formats_and_rules(artifact: Artifact, _: Replay | None) -> str:
-    """abi_hash, policy_hash and meta_hash are those of this format, these rules and this identity (D6)."""
+    """Return abi_hash, policy_hash and meta_hash are those of this format, these rules and this
+    identity (D6).
+    """
     provenance = artifact.provenance
     _need(bool(provenance), "no provenance: an anonymous model (rule D6)")
     abi, policy = layout.abi_hash(), layout.policy_hash()
@@ -384,7 +392,7 @@ CHECKS = (
 
 
 def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) -> Row:
-    """One check as a row; never raises for what is in the file."""
+    """Return one check as a row; never raises for what is in the file."""
     if artifact.header_only:
         return Row(
             check.id,
@@ -409,7 +417,9 @@ def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) ->
 
 
 def published_notes(version: int, n_lanes: int) -> list[str]:
-    """What the root of a file of the published contract says, once it holds, and what it leaves open."""
+    """Return what the root of a file of the published contract says, once it holds, and what it
+    leaves open.
+    """
     holds = "the digest of every lane holds, and so does the root over them"
     said = f"published contract, version {version}: {holds if n_lanes else 'no lanes, and the root is that of none'}"
     return [said, *(f"not bound: {text}" for text in NOT_BOUND)]

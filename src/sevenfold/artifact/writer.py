@@ -1,8 +1,8 @@
 """The writer of `.s7l` files: one byte form for given contents, and a file that appears whole or not at all.
 
-Tensors are sorted, JSON is canonical, and the lanes stand in ascending order of id (EDGE by kind) behind the seal, which lists
-header, lanes and chunks, so that a changed byte can be named. Cost: two SHA-256 passes over the payloads; tensor data is
-not copied.
+Tensors are sorted, JSON is canonical, and the lanes stand in ascending order of id (EDGE by kind)
+behind the seal, which lists header, lanes and chunks, so that a changed byte can be named. Cost:
+two SHA-256 passes over the payloads; tensor data is not copied.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Contents:
     provenance: Json = field(default_factory=dict)
     trace: Json = field(default_factory=dict)
     batch: Json = field(default_factory=dict)
-    lane_limit: int = layout.MAX_LANE_BYTES  # a FIELD lane ends before it would pass this
+    # A FIELD lane ends before it would pass this.
+    lane_limit: int = layout.MAX_LANE_BYTES
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ Buffers = Sequence[bytes | memoryview]
 
 @dataclass(frozen=True, eq=False)
 class LanePlan:
-    """One lane to write: its payload as named pieces (one for each FIELD record), with length and digest taken."""
+    """One lane to write: its payload as named pieces (one for each FIELD record), with length and
+    digest taken.
+    """
 
     id: int
     kind: str
@@ -64,16 +67,16 @@ class LanePlan:
 
     @property
     def leaf(self) -> bytes:
-        """Its leaf in `collapse.hash` (rule V3)."""
+        """Return its leaf in `collapse.hash` (rule V3)."""
         return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
 
     @property
     def buffers(self) -> list[bytes | memoryview]:
-        """The payload, to write in turn."""
+        """Return the payload, to write in turn."""
         return [buffer for _, buffers in self.pieces for buffer in buffers]
 
     def sealed(self, size: int) -> SealedLane:
-        """What the seal says of it, in chunks of `size` bytes."""
+        """Return what the seal says of it, in chunks of `size` bytes."""
         pieces = (
             Piece(name, sum(map(len, buffers)), chunk_digests(buffers, size)) for name, buffers in self.pieces
         )
@@ -93,8 +96,9 @@ def plan_lane(lane_id: int, pieces: Sequence[tuple[str, Buffers]], kind: str = "
 def plan_fields(
     tensors: Sequence[Tensor], *, padded: bool, limit: int = layout.MAX_LANE_BYTES
 ) -> list[LanePlan]:
-    """FIELD lanes for the tensors, in canonical order; a new lane begins where one would pass `limit` bytes, and where
-    the training weights begin, so that the lanes before them are the same with and without.
+    """Return FIELD lanes for the tensors, in canonical order; a new lane begins where one would pass
+    `limit` bytes, and where the training weights begin, so that the lanes before them are the
+    same with and without.
 
     Raises:
         ContentsError: a tensor that no record holds, a name twice, or a required tensor missing.
@@ -123,7 +127,7 @@ def plan_fields(
 
 
 def plan_json(lane_id: int, kind: str, value: Json) -> list[LanePlan]:
-    """The lane of one JSON object, its `kind` set; no lane for an empty one. Raises ContentsError."""
+    """Return the lane of one JSON object, its `kind` set; no lane for an empty one. Raises ContentsError."""
     if not value:
         return []
     if not isinstance(value, dict):
@@ -134,7 +138,7 @@ def plan_json(lane_id: int, kind: str, value: Json) -> list[LanePlan]:
 
 
 def header_head(class_: int, padded: bool) -> bytes:
-    """The 8 header bytes before the root. Raises ContentsError for an unknown class."""
+    """Return the 8 header bytes before the root. Raises ContentsError for an unknown class."""
     if class_ not in set(layout.ModelClass):
         raise ContentsError(f"model class {class_}, known are 1 dense and 2 MoE")
     flags = layout.header_flags(class_, padded)
@@ -142,7 +146,7 @@ def header_head(class_: int, padded: bool) -> bytes:
 
 
 def plan_contents(contents: Contents) -> list[LanePlan]:
-    """Every lane of the file, in file order. Raises ContentsError."""
+    """Return every lane of the file, in file order. Raises ContentsError."""
     head = header_head(contents.class_, contents.padded)
     if len(contents.dictionary) > layout.MAX_DICT_BYTES:
         raise ContentsError(
@@ -184,7 +188,7 @@ def _check_budget(lanes: Sequence[LanePlan], n_tensors: int) -> None:
 
 
 def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[bytes | memoryview]]:
-    """The root, and the whole file as chunks to write in turn."""
+    """Return the root, and the whole file as chunks to write in turn."""
     root = paired_root([lane.sha256 for lane in lanes])
     chunks: list[bytes | memoryview] = [head + root]
     for lane in lanes:
@@ -193,12 +197,12 @@ def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[byt
 
 
 def pack(contents: Contents) -> tuple[bytes, list[bytes | memoryview]]:
-    """The root of the contents, and the file as chunks. Raises ContentsError."""
+    """Return the root of the contents, and the file as chunks. Raises ContentsError."""
     return file_chunks(header_head(contents.class_, contents.padded), plan_contents(contents))
 
 
 def header_only(class_: int) -> bytes:
-    """The 40-byte file without lanes (A11)."""
+    """Return the 40-byte file without lanes (A11)."""
     return bytes(file_chunks(header_head(class_, False), [])[1][0])
 
 
@@ -212,7 +216,8 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
 
     Raises:
         ContentsError: the contents cannot be sealed.
-        ExistingArtifactError: the path holds another model and `replace` is false, or something that is no model.
+        ExistingArtifactError: the path holds another model and `replace` is false, or something
+            that is no model.
         StorageError: the directory cannot be written, or the disk is full; nothing is left behind.
     """
     path = Path(path)
@@ -227,7 +232,8 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     except StorageError as error:
         if not isinstance(error.__cause__, FileExistsError):
             raise
-        _holds(path, header)  # another writer was faster; the same model is as good as ours
+        # Another writer was faster; the same model is as good as ours.
+        _holds(path, header)
     return Sealed(root.hex(), sum(len(chunk) for chunk in chunks))
 
 
@@ -245,7 +251,9 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _holds(path: Path, header: bytes) -> bool:
-    """Whether `path` holds the model of that header, root and all; False when nothing is there. Raises ExistingArtifactError."""
+    """Return whether `path` holds the model of that header, root and all; False when nothing is
+    there. Raises ExistingArtifactError.
+    """
     with storage(path):
         if not path.exists():
             return False

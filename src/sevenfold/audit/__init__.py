@@ -1,1 +1,3 @@
-"""What can be asked of a finished run: where it comes from, what differs from another, and whether its training replays."""
+"""What can be asked of a finished run: where it comes from, what differs from another, and whether
+its training replays.
+"""

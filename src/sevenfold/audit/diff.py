@@ -1,7 +1,7 @@
 """What differs between two sealed files, for people (specs/audit.md, "Diff").
 
-Equal roots are equal bytes where a seal binds them. Files of the published contract have none, so header and lanes are compared
-too. Cost: one pass over the tensors of both.
+Equal roots are equal bytes where a seal binds them. Files of the published contract have none, so
+header and lanes are compared too. Cost: one pass over the tensors of both.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def _float_change(a: Tensor, b: Tensor, row: dict[str, Json]) -> dict[str, Json]
     left, right = training_values(a), training_values(b)
     n_different = int(
         np.count_nonzero(left.view(np.uint32) != right.view(np.uint32))
-    )  # bits: NaN equals itself
+        # Bits: NaN equals itself.
+    )
     if not n_different:
         return None
     with np.errstate(invalid="ignore", over="ignore"):
@@ -101,7 +102,7 @@ def _identity(artifact: Artifact) -> tuple[dict[str, Json], dict[str, Json]]:
 
 
 def _tools(artifact: Artifact) -> dict[str, Json]:
-    """What made the file, where evidence beside it says so."""
+    """Return what made the file, where evidence beside it says so."""
     return dict(recorded_tools(artifact.path, artifact.root))
 
 
@@ -112,7 +113,7 @@ def _golden(artifact: Artifact) -> dict[str, Json]:
 
 
 def diff(a: Artifact, b: Artifact) -> dict[str, Json]:
-    """Everything that differs, by part of the file. `equal` is whether the bytes are."""
+    """Return everything that differs, by part of the file. `equal` is whether the bytes are."""
     (identity_a, facts_a), (identity_b, facts_b) = _identity(a), _identity(b)
     other_a = {k: v for k, v in facts_a.items() if k not in FACT_SECTIONS}
     other_b = {k: v for k, v in facts_b.items() if k not in FACT_SECTIONS}

@@ -1,7 +1,8 @@
-"""`s7 audit --full`: everything done again from the recipe, stage by stage, and the root compared (specs/audit.md).
+"""`s7 audit --full`: everything done again from the recipe, stage by stage, and the root compared
+(specs/audit.md).
 
-It ends at the first stage whose files differ: what follows would differ too. Killed or interrupted, the same command goes on
-where it stopped, as `s7 make` does. Cost: that of `s7 make`.
+It ends at the first stage whose files differ: what follows would differ too. Killed or interrupted,
+the same command goes on where it stopped, as `s7 make` does. Cost: that of `s7 make`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sevenfold.artifact import Artifact, read_artifact
 from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.audit.diff import diff
 from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool_warnings
-from sevenfold.audit.records import Difference, Source, read_rows, run_sources, sealed_sources
+from sevenfold.audit.records import Difference, RecordSource, read_rows, run_sources, sealed_sources
 from sevenfold.audit.replay import Findings
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.files import read_bytes, write_json
@@ -28,7 +29,7 @@ from sevenfold.core.manifest import read_manifest
 from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
-from sevenfold.release.target import ARTIFACT_NAME, find_subject, identity_of, sealed_file
+from sevenfold.release.target import ARTIFACT, find_target, identity_of, sealed_file
 from sevenfold.runs.job import Job
 from sevenfold.train.environment import tools_of
 from sevenfold.train.stage import check_supported
@@ -38,7 +39,9 @@ MARKER = "audit.json"
 
 
 def default_work(root: str) -> Path:
-    """Where the audit of the file with this root works when no directory is named: below the user's cache."""
+    """Return where the audit of the file with this root works when no directory is named: below the
+    user's cache.
+    """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "sevenfold" / f"audit-{root[:16]}"
 
@@ -47,8 +50,9 @@ def default_work(root: str) -> Path:
 def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Iterator[bool]:
     """Hold the directory that an audit works in; yields whether it goes on with one that was stopped.
 
-    A directory that holds anything but this audit's own work is refused: comparing files that were copied there would prove
-    nothing. When the audit ends the marker goes (and, without `keep`, the directory), so no audit begins with another's work.
+    A directory that holds anything but this audit's own work is refused: comparing files that were
+    copied there would prove nothing. When the audit ends the marker goes (and, without `keep`, the
+    directory), so no audit begins with another's work.
 
     Raises:
         UsageError: the directory is not empty, and not of this audit.  StorageError: another process works in it.
@@ -69,7 +73,7 @@ def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Ite
 
 
 def _is_of(marker: Path, audit: Mapping[str, Json]) -> bool:
-    """Whether a marker names this audit. One that cannot be read names none."""
+    """Return whether a marker names this audit. One that cannot be read names none."""
     try:
         return marker.is_file() and bool(json.loads(read_bytes(marker)) == audit)
     except (ValueError, RecursionError):
@@ -86,15 +90,15 @@ def _refuse_relative_sources(recipe: Recipe) -> None:
             )
 
 
-def _sources(path: Path, artifact: Artifact) -> tuple[list[Source], list[Source]]:
-    out = find_subject(path).out
+def _sources(path: Path, artifact: Artifact) -> tuple[list[RecordSource], list[RecordSource]]:
+    out = find_target(path).out
     if out is not None and (out / "train" / "metrics.jsonl").is_file():
         return run_sources(out, artifact)
     return sealed_sources(artifact)
 
 
 def _first_step(path: Path, artifact: Artifact, job: Job) -> list[Difference]:
-    """The first step of the new run that is not as recorded."""
+    """Return the first step of the new run that is not as recorded."""
     metrics, traces = _sources(path, artifact)
     directory = job.directory("train")
     found = []
@@ -107,7 +111,7 @@ def _first_step(path: Path, artifact: Artifact, job: Job) -> list[Difference]:
 
 
 def _changed_files(path: Path, job: Job, stage: str) -> list[Difference]:
-    out = find_subject(path).out
+    out = find_target(path).out
     recorded = read_manifest(out / stage) if out is not None else None
     if recorded is None:
         return []
@@ -144,7 +148,7 @@ def _stage_differences(
     path: Path, job: Job, stage: str, artifact: Artifact, facts: Mapping[str, Json]
 ) -> list[Difference]:
     if stage == "seal":
-        return _seal_differences(artifact, read_artifact(job.out / ARTIFACT_NAME))
+        return _seal_differences(artifact, read_artifact(job.out / ARTIFACT))
     expected, actual = at(facts, "roots", stage), job.manifest(stage).root
     if expected == actual:
         return []
@@ -187,7 +191,7 @@ def _remake(
         job.progress.note(f"audit: stage {len(done)} of {len(pipeline.STAGES)}, {stage.name}: {outcome}")
         if findings.differences:
             break
-    sealed = job.out / ARTIFACT_NAME
+    sealed = job.out / ARTIFACT
     return done, read_artifact(sealed).root if sealed.is_file() else None
 
 
@@ -201,8 +205,9 @@ def audit_full(
         given: the recipe, when its sources are relative to its file; it must be the sealed one.
         recipe_dir: directory of that file.
         progress: told of warnings and steps.
-        work: directory to work in, kept at the end; None is `default_work`, which is gone when the audit ends. Stopped or
-            killed, an audit leaves it, and the next audit of the same file goes on from it.
+        work: directory to work in, kept at the end; None is `default_work`, which is gone when the
+            audit ends. Stopped or killed, an audit leaves it, and the next audit of the same file
+            goes on from it.
 
     Returns:
         The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages done.

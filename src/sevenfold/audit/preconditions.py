@@ -1,4 +1,6 @@
-"""What an audit stands on before a step is done again: recipe, files, tools (specs/audit.md, "What is compared")."""
+"""What an audit stands on before a step is done again: recipe, files, tools (specs/audit.md, "What
+is compared").
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ ABSENT = "absent"
 
 
 def sealed_recipe(artifact: Artifact) -> tuple[Recipe, list[str], list[Difference]]:
-    """The recipe that the file carries, warnings, and a difference when its digest is not the sealed one.
+    """Return the recipe that the file carries, warnings, and a difference when its digest is not the
+    sealed one.
 
     Raises:
         ArtifactError: the file carries none, or one that this version does not read.
@@ -60,7 +63,9 @@ def sealed_recipe(artifact: Artifact) -> tuple[Recipe, list[str], list[Differenc
 
 
 def recipe_difference(recipe: Recipe, expected: Json, artifact: Artifact | None) -> list[Difference]:
-    """A difference for each key of a given recipe that is not as the run's, or one for the digest alone."""
+    """Return a difference for each key of a given recipe that is not as the run's, or one for the
+    digest alone.
+    """
     if recipe.digest == expected:
         return []
     facts = identity_of(artifact)["facts"] if artifact else {}
@@ -71,7 +76,8 @@ def recipe_difference(recipe: Recipe, expected: Json, artifact: Artifact | None)
 
 
 def manifest_differences(manifest: Manifest, sealed: Json, directory: Path) -> list[Difference]:
-    """The files of a stage against its manifest, the manifest against itself and against the sealed root.
+    """Return the files of a stage against its manifest, the manifest against itself and against the
+    sealed root.
 
     Raises:
         StorageError: a file cannot be read.
@@ -99,7 +105,7 @@ def manifest_differences(manifest: Manifest, sealed: Json, directory: Path) -> l
 
 
 def tool_warnings(stage: str, recorded: Json, here: Mapping[str, str]) -> list[str]:
-    """A line for each tool that is not the recorded one; what was not recorded is not compared.
+    """Return a line for each tool that is not the recorded one; what was not recorded is not compared.
 
     Under specs/training-arithmetic.md on both sides only the version of this program decides a bit.
     """

@@ -44,11 +44,12 @@ class StepDiffersError(SevenfoldError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Rows by step. A step that a `complete` source lacks is a difference; another source holds a part of the rows.
+class RecordSource:
+    """Rows by step. A step that a `complete` source lacks is a difference; another source holds a
+    part of the rows.
 
-    A run of several parts counts their steps one after another: `before` are the steps and tokens of the parts before the one
-    whose rows are held against this source.
+    A run of several parts counts their steps one after another: `before` are the steps and tokens
+    of the parts before the one whose rows are held against this source.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Source:
     before: tuple[int, int] | None = None
 
     def _joined(self, row: Mapping[str, Json]) -> Mapping[str, Json]:
-        """A part's row under the count of all parts; its link is to the recorded row before."""
+        """Return a part's row under the count of all parts; its link is to the recorded row before."""
         if self.before is None:
             return row
         step = self.before[0] + row["step"]
@@ -69,7 +70,7 @@ class Source:
         return {**row, "step": step, "chain": trace_link(chain, step, row["gradient"], row["weights"])}
 
     def check(self, row: Mapping[str, Json]) -> Difference | None:
-        """How `row`, done again, differs from the row of its step."""
+        """Return how `row`, done again, differs from the row of its step."""
         row = self._joined(row)
         step, recorded = row["step"], self.rows.get(row["step"])
         if recorded is None:
@@ -95,7 +96,9 @@ def _by_step(rows: Json) -> dict[int, Mapping[str, Json]]:
 
 
 def read_rows(path: Path) -> dict[int, Mapping[str, Json]]:
-    """Rows of a JSONL file by step; a line that is not JSON (torn, damaged) is no row. Raises StorageError."""
+    """Return the rows of a JSONL file by step; a line that is not JSON (torn, damaged) is no row.
+    Raises StorageError.
+    """
     rows = []
     for line in read_bytes(path).splitlines():
         try:
@@ -105,29 +108,34 @@ def read_rows(path: Path) -> dict[int, Mapping[str, Json]]:
     return _by_step(rows)
 
 
-def sealed_sources(artifact: Artifact) -> tuple[list[Source], list[Source]]:
-    """Metrics and trace as the LANE and BATCH lanes hold them. LANE holds evenly spaced rows, not all."""
-    lane = Source(
+def sealed_sources(artifact: Artifact) -> tuple[list[RecordSource], list[RecordSource]]:
+    """Return the metrics and trace as the LANE and BATCH lanes hold them. LANE holds evenly spaced
+    rows, not all.
+    """
+    lane = RecordSource(
         name="model.s7l LANE",
         rows=_by_step(artifact.trace.get("rows")),
         fields=METRIC_FIELDS,
         complete=False,
     )
-    batch = Source(
+    batch = RecordSource(
         name="model.s7l BATCH", rows=_by_step(artifact.batch.get("rows")), fields=TRACE_FIELDS, complete=True
     )
     return [lane], [batch]
 
 
-def run_sources(out: Path, artifact: Artifact | None, part: str = "") -> tuple[list[Source], list[Source]]:
-    """Where the figures of a step of a run, or of a part of it, stand: metrics.jsonl and LANE; trace.jsonl and BATCH.
+def run_sources(
+    out: Path, artifact: Artifact | None, part: str = ""
+) -> tuple[list[RecordSource], list[RecordSource]]:
+    """Return where the figures of a step of a run, or of a part of it, stand: metrics.jsonl and
+    LANE; trace.jsonl and BATCH.
 
     Raises:
         StorageError: a file cannot be read.
     """
     directory = "/".join(("train", part)) if part else "train"
     metrics, trace = (
-        Source(
+        RecordSource(
             name=f"{directory}/{name}", rows=read_rows(out / directory / name), fields=fields, complete=True
         )
         for name, fields in ((METRICS, METRIC_FIELDS), (TRACE, TRACE_FIELDS))
@@ -137,14 +145,16 @@ def run_sources(out: Path, artifact: Artifact | None, part: str = "") -> tuple[l
 
 
 class Comparison:
-    """Takes the place of a run's records (`train.records.Recorder`): compares each row, and stops at the first difference."""
+    """Takes the place of a run's records (`train.records.Recorder`): compares each row, and stops
+    at the first difference.
+    """
 
-    def __init__(self, metrics: list[Source], trace: list[Source]) -> None:
+    def __init__(self, metrics: list[RecordSource], trace: list[RecordSource]) -> None:
         self.metrics, self.traces = metrics, trace
         self.n_metrics = self.n_trace = 0
 
     @staticmethod
-    def _check(sources: list[Source], row: Mapping[str, Json]) -> None:
+    def _check(sources: list[RecordSource], row: Mapping[str, Json]) -> None:
         for source in sources:
             difference = source.check(row)
             if difference:
@@ -161,7 +171,7 @@ class Comparison:
         self.n_trace += 1
 
     def flush(self) -> None:
-        """Nothing is written."""
+        """Do nothing: no file is written."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""

@@ -1,7 +1,9 @@
-"""`s7 audit --steps A..B`: steps of a training run done again and held against what was recorded (specs/audit.md).
+"""`s7 audit --steps A..B`: steps of a training run done again and held against what was recorded
+(specs/audit.md).
 
-The trainer's own loop runs, in a scratch directory, from the newest checkpoint before A or from the seed. Nothing is written
-into the audited run. A run in parts is audited part by part: each from its own checkpoints, experts behind the recorded trunk.
+The trainer's own loop runs, in a scratch directory, from the newest checkpoint before A or from the
+seed. Nothing is written into the audited run. A run in parts is audited part by part: each from its
+own checkpoints, experts behind the recorded trunk.
 Cost: that of the steps, plus one read of the token files.
 """
 
@@ -24,14 +26,21 @@ from sevenfold.audit.preconditions import (
     sealed_recipe,
     tool_warnings,
 )
-from sevenfold.audit.records import Comparison, Difference, Source, StepDiffersError, read_rows, run_sources
+from sevenfold.audit.records import (
+    Comparison,
+    Difference,
+    RecordSource,
+    StepDiffersError,
+    read_rows,
+    run_sources,
+)
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
-from sevenfold.release.target import find_subject, identity_of
+from sevenfold.release.target import find_target, identity_of
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
     Checkpoint,
@@ -42,8 +51,8 @@ from sevenfold.train.checkpoint import (
 )
 from sevenfold.train.environment import tools_of
 from sevenfold.train.experts import base_of, part_directory
-from sevenfold.train.loop import Run
-from sevenfold.train.phases import EXPERTS, Part, parts_of
+from sevenfold.train.loop import TrainingRun
+from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, METRICS, weights_digest
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import check_supported, training_run
@@ -53,7 +62,7 @@ _RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
 
 
 def parse_steps(text: str) -> tuple[int, int]:
-    """`A..B` as two numbers. Raises UsageError."""
+    """Return `A..B` as two numbers. Raises UsageError."""
     match = _RANGE.fullmatch(text)
     first, last = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
     if not 1 <= first <= last:
@@ -79,8 +88,8 @@ class Findings:
 def _bases(
     path: Path, given: Recipe | None, findings: Findings
 ) -> tuple[Recipe, Path, Artifact | None, Mapping[str, Json]]:
-    """Recipe, run directory, sealed file and sealed facts."""
-    subject = find_subject(path)
+    """Return the recipe, run directory, sealed file and sealed facts."""
+    subject = find_target(path)
     if subject.out is None:
         raise UsageError(
             f"{path} is a file: steps are done again from a run directory",
@@ -130,23 +139,27 @@ def _check_files(
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Steps `first` to `last` of one part, by its own count. `before`: steps and tokens of the parts before it."""
+    """Steps `first` to `last` of one part, by its own count. `before`: steps and tokens of the
+    parts before it.
+    """
 
-    part: Part
+    part: TrainingPhase
     before: tuple[int, int]
     first: int
     last: int
 
     @property
     def directory(self) -> str:
-        """Where the part's files stand in a run."""
+        """Return where the part's files stand in a run."""
         return f"train/{self.part.name}" if self.part.name else "train"
 
 
 def _stretches(recipe: Recipe, first: int, last: int) -> list[Stretch]:
-    """The range, by part. Steps of all parts are counted one after another, in the order of the recipe."""
+    """Return the range, by part. Steps of all parts are counted one after another, in the order of
+    the recipe.
+    """
     found, steps, tokens = [], 0, 0
-    for part in parts_of(recipe):
+    for part in training_phases(recipe):
         count = n_steps(part.spec)
         begin, end = max(first - steps, 1), min(last - steps, count)
         if begin <= end:
@@ -156,8 +169,8 @@ def _stretches(recipe: Recipe, first: int, last: int) -> list[Stretch]:
 
 
 def _check_range(job: Job, first: int, last: int, finished: bool) -> None:
-    """Raises UsageError: a step was not recorded."""
-    parts = parts_of(job.recipe)
+    """Refuse a range with a step that was not recorded. Raises UsageError."""
+    parts = training_phases(job.recipe)
     total = sum(n_steps(part.spec) for part in parts)
     if finished or len(parts) == 1:
         end = total if finished else max(read_rows(job.directory("train") / METRICS), default=0)
@@ -183,16 +196,16 @@ def _check_range(job: Job, first: int, last: int, finished: bool) -> None:
             )
 
 
-def _fits(checkpoint: Checkpoint, run: Run) -> bool:
-    """Whether the state has the names and shapes of what this run trains."""
+def _fits(checkpoint: Checkpoint, run: TrainingRun) -> bool:
+    """Return whether the state has the names and shapes of what this run trains."""
     state = {name: parameter.shape for parameter, name in run.names.items()}
     return {n: t.shape for n, t in checkpoint.model.items()} == state and all(
         key.rpartition(".")[0] in state for key in checkpoint.optimizer
     )
 
 
-def _find_checkpoint(out: Path, stretch: Stretch, run: Run, findings: Findings) -> Checkpoint | None:
-    """The newest usable checkpoint of the part before the stretch."""
+def _find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Findings) -> Checkpoint | None:
+    """Return the newest usable checkpoint of the part before the stretch."""
     directory, before = out / stretch.directory, stretch.first - 1
     for step in reversed([s for s in checkpoint_steps(directory) if 0 < s <= before]):
         path = checkpoint_path(directory, step)
@@ -212,11 +225,14 @@ def _find_checkpoint(out: Path, stretch: Stretch, run: Run, findings: Findings) 
     return None
 
 
-def _check_checkpoint(checkpoint: Checkpoint, run: Run, where: str, traces: list[Source]) -> list[Difference]:
-    """The checkpoint against the trace: its chain, and its weights when it stands at a trace point."""
+def _check_checkpoint(
+    checkpoint: Checkpoint, run: TrainingRun, where: str, traces: list[RecordSource]
+) -> list[Difference]:
+    """Return the checkpoint against the trace: its chain, and its weights when it stands at a trace point."""
     step = checkpoint.step
     for source in traces:
-        if source.before is not None:  # of all parts: its chain is another
+        # Of all parts: its chain is another.
+        if source.before is not None:
             continue
         before = max((s for s in source.rows if s <= step), default=0)
         row = source.rows.get(before, {"chain": CHAIN_START})
@@ -229,8 +245,8 @@ def _check_checkpoint(checkpoint: Checkpoint, run: Run, where: str, traces: list
     return []
 
 
-def _replay(run: Run, last: int, comparison: Comparison, n_before: int) -> Difference | None:
-    """The first difference of the part's steps up to `last`, under the count of all parts."""
+def _replay(run: TrainingRun, last: int, comparison: Comparison, n_before: int) -> Difference | None:
+    """Return the first difference of the part's steps up to `last`, under the count of all parts."""
     run.recorder, run.last, run.is_recorded = (lambda _directory, _step: comparison), last, False
     try:
         run.train()
@@ -254,7 +270,8 @@ class Outcome:
     """What the stretches that were executed gave."""
 
     started_from: str | None = None
-    end: int | None = None  # the last step executed, under the count of all parts
+    # The last step executed, under the count of all parts.
+    end: int | None = None
     begin: int | None = None
     steps: int = 0
     trace_points: int = 0
@@ -262,8 +279,10 @@ class Outcome:
 
 def _sources(
     job: Job, stretch: Stretch, artifact: Artifact | None, finished: bool
-) -> tuple[list[Source], list[Source]]:
-    """What a stretch is held against: of a part, the joined records first when there are some, then its own."""
+) -> tuple[list[RecordSource], list[RecordSource]]:
+    """Return what a stretch is held against: of a part, the joined records first when there are
+    some, then its own.
+    """
     if not stretch.part.name:
         return run_sources(job.out, artifact)
     own = run_sources(job.out, None, stretch.part.name)
@@ -277,10 +296,12 @@ def _sources(
     return metrics, traces
 
 
-def _base(job: Job, part: Part, findings: Findings) -> tuple[Mapping[str, Tensor], str] | None:
-    """The trunk behind which an expert is trained again; None when its files are not what its manifest says."""
+def _base(job: Job, part: TrainingPhase, findings: Findings) -> tuple[Mapping[str, Tensor], str] | None:
+    """Return the trunk behind which an expert is trained again; None when its files are not what its
+    manifest says.
+    """
     if part.trains == EXPERTS:
-        trunk = parts_of(job.recipe)[0]
+        trunk = training_phases(job.recipe)[0]
         directory = part_directory(job, trunk)
         manifest = read_manifest(directory)
         wrong = manifest_differences(manifest, None, directory) if manifest else []
@@ -293,7 +314,7 @@ def _base(job: Job, part: Part, findings: Findings) -> tuple[Mapping[str, Tensor
 def _audit_stretch(
     job: Job,
     stretch: Stretch,
-    sources: tuple[list[Source], list[Source]],
+    sources: tuple[list[RecordSource], list[RecordSource]],
     findings: Findings,
     outcome: Outcome,
 ) -> bool:

@@ -80,7 +80,8 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
             sys.stdout.flush()
         except (ReaderGoneError, BrokenPipeError) as error:
-            # The reader (head, less) went away: say nothing more, and keep the interpreter from flushing at exit.
+            # The reader (head, less) went away: say nothing more, and keep the interpreter from
+            # flushing at exit.
             silence(sys.stdout)
             raise typer.Exit(0) from error
         except SevenfoldError as error:
@@ -103,7 +104,7 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
 
 
 def print_json(value: Json) -> None:
-    """One JSON value on standard output, keys sorted."""
+    """Print one JSON value on standard output, keys sorted."""
     print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
 
 
@@ -116,7 +117,9 @@ def make_job(
     with_training_weights: bool = False,
     workers: str = "1",
 ) -> Job:
-    """The job of a recipe (a file, or a shipped name) in a run directory, with progress on the terminal."""
+    """Return the job of a recipe (a file, or a shipped name) in a run directory, with progress on
+    the terminal.
+    """
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.report.console import make_progress
     from sevenfold.runs.job import Job
@@ -148,4 +151,4 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options before the verb."""
+    """Accept the options before the verb."""

@@ -17,7 +17,8 @@ MAX_THREADS = 64
 
 
 def thread_counts(text: str | None) -> list[int]:
-    """`1,2,4` as numbers; every power of two up to the processors of this process, and their number, if none are given.
+    """Return `1,2,4` as numbers; every power of two up to the processors of this process, and their
+    number, if none are given.
 
     Raises:
         UsageError: something else than distinct numbers from 1 to 64, with commas between.
@@ -41,7 +42,7 @@ def _share(value: float | None) -> str:
 
 
 def _print(value: dict[str, Json]) -> None:
-    """A table, and in words what the roofs are."""
+    """Print the table, and explain what the peaks are."""
     from sevenfold.report.console import print_table
 
     work = value["work"]

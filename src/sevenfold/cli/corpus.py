@@ -219,7 +219,9 @@ def pin(
 
 
 def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
-    """The pin with what its package's own papers say, or what was concluded; None where its parts differ. Prints it."""
+    """Return the pin with what its package's own papers say, or what was concluded; None where its
+    parts differ. Prints it.
+    """
     from dataclasses import replace
 
     from sevenfold.core.log import escaped

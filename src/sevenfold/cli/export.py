@@ -78,7 +78,9 @@ def import_(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring in a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make` quantises and seals."""
+    """Bring in a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make`
+    quantises and seals.
+    """
     from sevenfold.export.importer import import_model
     from sevenfold.recipe import load_recipe, resolve_recipe_path
 

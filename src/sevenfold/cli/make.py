@@ -36,7 +36,7 @@ AcceptOption = Annotated[
 
 
 def _show_quality(job: Job) -> None:
-    """The table of the quantize stage, when it has measured."""
+    """Print the table of the quantize stage, when it has measured."""
     from sevenfold.core.files import read_json
     from sevenfold.quantize.gate import gate_rows
     from sevenfold.report.console import print_table
@@ -77,7 +77,9 @@ def recipes(as_json: JsonOption = False) -> None:
 
 
 def this_cpu(recipe: Recipe) -> Cpu:
-    """What this machine computes: the recipe's own training step where it can be timed, else a matrix product."""
+    """Return what this machine computes: the recipe's own training step where it can be timed, else
+    a matrix product.
+    """
     from sevenfold.core.errors import RecipeError
     from sevenfold.plan.calculator import measure_cpu
 
@@ -156,7 +158,9 @@ def make(
 
 
 def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) -> None:
-    """Run one stage of a job (or take it from another run), with what belongs to it: progress, figures of a refusal, papers."""
+    """Run one stage of a job (or take it from another run), with what belongs to it: progress,
+    figures of a refusal, papers.
+    """
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress
 
@@ -246,9 +250,9 @@ def train(
         return
     if out is None:
         raise UsageError("--out is missing", remedy="name the directory of the run: --out DIR")
-    from sevenfold.train.distributed.ranks import joined
+    from sevenfold.train.distributed.ranks import process_group
 
-    with joined() as ranks:
+    with process_group() as ranks:
         if ranks.is_first:
             _train(make_job(recipe, out), force, phase, expert)
         else:

@@ -19,7 +19,8 @@ STREAM_BLOCK = 1 << 20
 
 
 def open_rooted(path: Path, root: str | None, *, published: bool = False) -> Artifact:
-    """A sealed file or a bundle; a file of the published contract only when `published`, or no root, is asked for.
+    """Return a sealed file or a bundle; a file of the published contract only when `published`, or
+    no root, is asked for.
 
     Raises:
         RootError: it is not the model of that root.
@@ -57,12 +58,14 @@ def verify_partly(artifact: Artifact, part: str | None, byte_range: str | None, 
 
 
 def signature_line(signed: dict[str, Json]) -> str:
-    """What is said of a signature that holds."""
+    """Return what is said of a signature that holds."""
     return f"signature {signed['path']}: holds, by {signed['by']}"
 
 
 def verify_published(artifact: Artifact, signed: dict[str, Json], as_json: bool) -> None:
-    """Prove a file of the published contract by its own rule, and say what that leaves open. Raises ArtifactError."""
+    """Prove a file of the published contract by its own rule, and say what that leaves open. Raises
+    ArtifactError.
+    """
     artifact.prove()
     notes = published_notes(artifact.version, len(artifact.lanes))
     if as_json:

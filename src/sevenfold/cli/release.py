@@ -51,7 +51,8 @@ def sign(
 
     if keyless == (key is not None):
         raise UsageError("sign takes one of --key and --keyless", remedy="`s7 keygen KEY` makes a key")
-    root = read_artifact(file).root  # nobody signs a damaged file
+    # Nobody signs a damaged file.
+    root = read_artifact(file).root
     signature = out or signature_path(file)
     sign_file(file, signature, key)
     print(f"signed {file}, root {root}: {signature}")

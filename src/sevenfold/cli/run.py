@@ -19,7 +19,7 @@ MAX_PROMPT_BYTES = 16 << 20
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt that an argument means: itself, or for - all of standard input, byte for byte.
+    """Return the prompt that an argument means: itself, or for - all of standard input, byte for byte.
 
     Raises:
         GateError: standard input is empty or has more than 16 MiB, or the prompt is not UTF-8.
@@ -112,7 +112,9 @@ def run(
 def _complete(
     model: Model, prompt: str, max_tokens: int | None, domain: str, *, is_shown: bool
 ) -> tuple[list[str], list[int]]:
-    """The pieces and tokens of a completion, each piece printed as it comes if `is_shown`. Raises GateError."""
+    """Return the pieces and tokens of a completion, each piece printed as it comes if `is_shown`.
+    Raises GateError.
+    """
     from sevenfold.artifact import visible_text
 
     pieces = []

@@ -1,8 +1,10 @@
-"""Standard streams as they really are: closed, full, ASCII, or with a reader that went away. One place for every verb.
+"""Standard streams as they really are: closed, full, ASCII, or with a reader that went away. One
+place for every verb.
 
-A closed stream becomes the null device, so that no file that is opened later gets its number. Characters that an output cannot
-say are escaped. A failed write to standard output ends the program with the code of a failed output; a reader that went away ends
-it in silence. A failed write to standard error is nobody's fault and ends nothing: work goes on without its progress.
+A closed stream becomes the null device, so that no file that is opened later gets its number.
+Characters that an output cannot say are escaped. A failed write to standard output ends the program
+with the code of a failed output; a reader that went away ends it in silence. A failed write to
+standard error is nobody's fault and ends nothing: work goes on without its progress.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from sevenfold.core.errors import EXIT_OK, SevenfoldError, storage_error
 
 
 class ReaderGoneError(SevenfoldError):
-    """Nobody reads standard output any more (head, less): there is nothing left to do, and nothing to complain about."""
+    """Nobody reads standard output any more (head, less): there is nothing left to do, and nothing
+    to complain about.
+    """
 
     exit_code = EXIT_OK
 
@@ -27,7 +31,8 @@ class _Stream:
 
     def __init__(self, stream: Any, *, is_output: bool) -> None:
         self._stream, self._is_output = stream, is_output
-        self._failure: Exception | None = None  # the first one; a library may have swallowed it
+        # The first one; a library may have swallowed it.
+        self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -41,7 +46,7 @@ class _Stream:
 
     @property
     def plain(self) -> Any:
-        """The stream without this."""
+        """Return the stream without this."""
         return self._stream
 
     def writelines(self, lines: Any) -> None:
@@ -83,7 +88,9 @@ def _null(mode: str) -> Any:
 
 
 def prepare() -> None:
-    """Make the three standard streams usable, whatever they are. Call it once, before anything is read or written."""
+    """Make the three standard streams usable, whatever they are. Call it once, before anything is
+    read or written.
+    """
     if sys.stdin is None:
         sys.stdin = _null("r")
     if sys.stdout is None:

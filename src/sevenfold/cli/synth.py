@@ -69,17 +69,19 @@ def synth(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make synthetic samples, each executed, evaluated or parsed before it is kept, and say how different they are."""
+    """Make synthetic samples, each executed, evaluated or parsed before it is kept, and say how
+    different they are.
+    """
     from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.report.console import close_progress, make_progress
     from sevenfold.synthetic.files import is_samples, write_samples
-    from sevenfold.synthetic.generate import Order, spread
+    from sevenfold.synthetic.generate import GenerationRequest, spread
 
     refuse_foreign(out, is_samples, "file of samples")
     if plot is not None:
         refuse_foreign(plot, is_picture, "picture")
     counts = spread(count) if only is None else spread_over(count, only.split(","))
-    order = Order(counts, seed, max_per_shape)
+    order = GenerationRequest(counts, seed, max_per_shape)
     n_workers, progress = workers or min(8, len(os.sched_getaffinity(0))), make_progress()
     try:
         facts = write_samples(out, order, workers=n_workers, progress=progress).facts()
@@ -96,5 +98,5 @@ def synth(
 
 
 def spread_over(count: int, names: list[str]) -> dict[str, int]:
-    """`count` samples over some generators, evenly, the first ones one more."""
+    """Return `count` samples over some generators, evenly, the first ones one more."""
     return {name: count // len(names) + (i < count % len(names)) for i, name in enumerate(names)}

@@ -35,7 +35,9 @@ def tokenizer_report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a tokenizer on held-out documents, alone or beside another: tokens, round trip, fragmentation, targets of C2."""
+    """Measure a tokenizer on held-out documents, alone or beside another: tokens, round trip,
+    fragmentation, targets of C2.
+    """
     from sevenfold.core.documents import read_documents
     from sevenfold.core.files import read_bytes, write_json
     from sevenfold.core.ownership import is_json_of, is_picture, refuse_foreign

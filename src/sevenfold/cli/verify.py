@@ -62,7 +62,9 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules V0 to V7 of a sealed model, or only a part of it, or a stream; and its signature when asked."""
+    """Check hashes, root and rules V0 to V7 of a sealed model, or only a part of it, or a stream;
+    and its signature when asked.
+    """
     _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
     from sevenfold.cli import partial
 
@@ -99,7 +101,7 @@ def _check_flags(
 
 
 def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, as_json: bool) -> None:
-    """V0 to V7, shown; leaves with 3 when one does not hold."""
+    """Print V0 to V7, and exit with 3 when one does not hold."""
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.cli import partial
     from sevenfold.report.console import print_verification
@@ -127,7 +129,9 @@ def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, a
 
 
 def _engines() -> list[str]:
-    """What the golden prompts will run on. A wrong S7_ISA is refused here, as usage, and not blamed on the file."""
+    """Return what the golden prompts will run on. A wrong S7_ISA is refused here, as usage, and not
+    blamed on the file.
+    """
     from sevenfold.engine.backends import available, built_in_model, make_engine
 
     return [f"{name} ({make_engine(name, built_in_model()).detail})" for name in available()]
@@ -136,7 +140,9 @@ def _engines() -> list[str]:
 def _check_signature(
     file: Path, signature: Path | None, key: Path | None, identity: str, issuer: str
 ) -> dict[str, Json]:
-    """Check the signature that the flags ask for, before anything in the file is looked at; empty when they ask for none."""
+    """Check the signature that the flags ask for, before anything in the file is looked at; empty
+    when they ask for none.
+    """
     if (key is not None and identity) or bool(identity) != bool(issuer):
         raise UsageError(
             "verify takes one of --key and --identity with --issuer",
@@ -178,7 +184,7 @@ def _inspection(artifact: Artifact) -> dict[str, Json]:
 
 
 def _notes(artifact: Artifact) -> list[str]:
-    """What a person has to know before they use the file."""
+    """Return what a person has to know before they use the file."""
     from sevenfold.artifact.verify import published_notes
 
     training = [record for record in artifact.records.values() if record.training]

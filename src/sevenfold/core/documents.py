@@ -36,8 +36,10 @@ DICTIONARY_COLUMNS = frozenset(
     ("domain", "source", "version", "licence", "licence_evidence", "language", "split", "status", "reason")
 )
 
-SYNTHETIC = "synthetic"  # source of documents that this project's generators made
-# What sets the steps of a solution apart in them. Where a vocabulary reserves one, it is a token of its own in such documents.
+# Source of documents that this project's generators made.
+SYNTHETIC = "synthetic"
+# What sets the steps of a solution apart in them. Where a vocabulary reserves one, it is a token of
+# its own in such documents.
 STEP_MARKERS = ("<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>")
 
 
@@ -53,13 +55,15 @@ class Document:
 
 
 def pyarrow_version() -> str:
-    """Version of the library that decides the bytes. Raises UsageError when it is not installed."""
+    """Return the version of the library that decides the bytes. Raises UsageError when it is not
+    installed.
+    """
     version: str = pyarrow_library().__version__
     return version
 
 
 def pyarrow_library() -> Any:
-    """`pyarrow` with its Parquet module. Raises UsageError when it is not installed."""
+    """Return `pyarrow` with its Parquet module. Raises UsageError when it is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -119,7 +123,7 @@ def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...
 
 
 def read_rows(path: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
-    """Rows of a Parquet file in file order, streamed; values in the order of `columns`.
+    """Yield the rows of a Parquet file in file order, streamed; values in the order of `columns`.
 
     Raises:
         StorageError: the file is missing, is not Parquet, or has other columns.
@@ -167,13 +171,17 @@ def _in_order(documents: Iterable[Document]) -> Iterator[tuple[str, ...]]:
 
 
 def read_documents(path: Path) -> Iterator[Document]:
-    """Documents of a file in file order, streamed. Raises StorageError and UsageError as `read_rows` does."""
+    """Yield the documents of a file in file order, streamed. Raises StorageError and UsageError as
+    `read_rows` does.
+    """
     for row in read_rows(path, DOCUMENT_COLUMNS):
         yield Document(*row)
 
 
 def count_rows(path: Path) -> int:
-    """Number of rows, from the footer alone. Raises StorageError when the file is missing or not Parquet."""
+    """Return the number of rows, from the footer alone. Raises StorageError when the file is missing
+    or not Parquet.
+    """
     arrow = pyarrow_library()
     with storage(path):
         try:

@@ -24,13 +24,14 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def atomic_writer(path: Path, mode: int = 0o644, *, exclusive: bool = False) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `path` when the block ends well, and vanishes when it does not.
+    """Yield a binary file that becomes `path` when the block ends well, and vanishes when it does not.
 
     Args:
         exclusive: `path` must not be there when the block ends; nothing is replaced, whoever else is writing.
 
     Raises:
-        StorageError: the directory cannot be written, the disk is full, or (its cause is FileExistsError) `path` is there.
+        StorageError: the directory cannot be written, the disk is full, or (its cause is
+            FileExistsError) `path` is there.
     """
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,8 @@ def _publish_new(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        temporary.replace(path)  # the best that is left on such a file system
+        # The best that is left on such a file system.
+        temporary.replace(path)
 
 
 def sync_directory(path: Path) -> None:
@@ -112,7 +114,8 @@ class DuplicateKeyError(ValueError):
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """An object for `json.loads(object_pairs_hook=)`, which by itself keeps the last of equal keys in silence.
+    """Return an object for `json.loads(object_pairs_hook=)`, which by itself keeps the last of equal
+    keys in silence.
 
     Raises:
         DuplicateKeyError: a key stands there twice.
@@ -126,7 +129,9 @@ def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a finished file a second name, or copy it where the file system has no links for it. Raises StorageError."""
+    """Give a finished file a second name, or copy it where the file system has no links for it.
+    Raises StorageError.
+    """
     with storage(source):
         try:
             target.hardlink_to(source)

@@ -1,8 +1,9 @@
 """Integer arithmetic of the law (specs/arithmetic.md, section 2): the only places where a value is rounded.
 
-Everything here takes and gives NumPy integer arrays and rounds half up: floor((v + 2^(s-1)) / 2^s). The reference computes
-in int64, where no operation below can wrap for operands inside the stated ranges; the page says how 32-bit
-hardware gets the same bits. A scale is a pair (m, e), m in [2^15, 2^16), of value m * 2^-e.
+Everything here takes and gives NumPy integer arrays and rounds half up: floor((v + 2^(s-1)) / 2^s).
+The reference computes in int64, where no operation below can wrap for operands inside the stated
+ranges; the page says how 32-bit hardware gets the same bits. A scale is a pair (m, e), m in [2^15,
+2^16), of value m * 2^-e.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ Ints = NDArray[np.int64]
 
 INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
-CODE_MAX = 127  # -128 is banned: its magnitude has no i8, and it overflows pairwise i16 kernels
+# -128 is banned: its magnitude has no i8, and it overflows pairwise i16 kernels.
+CODE_MAX = 127
 MAX_SHIFT = 62
 
 _EXP2: Ints
@@ -32,7 +34,7 @@ class Scale(NamedTuple):
 
 
 def as_ints(values: Any) -> Ints:
-    """int64 view or copy of integers. Raises TypeError on anything that is not an integer array."""
+    """Return int64 view or copy of integers. Raises TypeError on anything that is not an integer array."""
     array = np.asanyarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"integers expected, got {array.dtype} (law 1: integers only)")
@@ -46,14 +48,14 @@ def saturate32(v: Ints) -> Ints:
 
 
 def bit_length(v: Ints) -> Ints:
-    """Bits needed for each value >= 0; bit_length(0) = 0."""
+    """Return the bits needed for each value >= 0; bit_length(0) = 0."""
     for shift in (1, 2, 4, 8, 16, 32):
         v = v | (v >> shift)
     return np.bitwise_count(v).astype(np.int64)
 
 
 def rshift(v: Ints, s: Ints | int) -> Ints:
-    """floor(v / 2^s + 1/2) for |v| < 2^62 and s >= 0; s above 62 gives 0."""
+    """Return floor(v / 2^s + 1/2) for |v| < 2^62 and s >= 0; s above 62 gives 0."""
     s = as_ints(s)
     shift = np.minimum(s, MAX_SHIFT)
     half = (np.int64(1) << shift) >> 1
@@ -61,7 +63,7 @@ def rshift(v: Ints, s: Ints | int) -> Ints:
 
 
 def mulsh(a: Ints, m: Ints | int, s: Ints | int) -> Ints:
-    """MULSH: a * m / 2^s, rounded half up, saturated to int32.
+    """Return MULSH: a * m / 2^s, rounded half up, saturated to int32.
 
     Args:
         a: int32 range.  m: [0, 2^16).  s: any; above 62 the result is 0, below 0 the product is shifted left
@@ -74,7 +76,9 @@ def mulsh(a: Ints, m: Ints | int, s: Ints | int) -> Ints:
 
 
 def multiply_scales(a: Scale, b: Scale) -> Scale:
-    """Product of two scales, renormalised to 16 bits half up (65536 becomes 32768 with one less in e)."""
+    """Return the product of two scales, renormalised to 16 bits half up (65536 becomes 32768 with
+    one less in e).
+    """
     product = a.m * b.m
     shift = bit_length(product) - 16
     m = rshift(product, shift)
@@ -86,7 +90,8 @@ def normalize(v: Ints, bits: int) -> tuple[Ints, Ints]:
     """Shift each row (last axis) so that its largest magnitude has `bits` bits.
 
     Returns:
-        (u, shift): v ~ u * 2^shift, shift of shape [..., 1]. Left shifts are exact; a right shift rounds, so |u| <= 2^bits.
+        (u, shift): v ~ u * 2^shift, shift of shape [..., 1]. Left shifts are exact; a right shift
+        rounds, so |u| <= 2^bits.
     """
     peak = np.max(np.abs(v), axis=-1, keepdims=True)
     shift = bit_length(np.maximum(peak, 1)) - bits
@@ -95,14 +100,14 @@ def normalize(v: Ints, bits: int) -> tuple[Ints, Ints]:
 
 
 def quantize(v: Ints) -> tuple[Ints, Scale]:
-    """QUANT: dynamic int8 codes of each row (last axis), from values below 2^31 in magnitude.
+    """Return QUANT: dynamic int8 codes of each row (last axis), from values below 2^31 in magnitude.
 
     The largest magnitude A becomes +-127 and no code leaves [-127, 127]. Only the top 16 bits of A enter, so
     0.2 % of the codes differ from exact division, by one, where the quotient is within 0.004 of a half.
 
     Returns:
-        (codes, scale): v ~ codes * scale / 127, scale without the last axis. The 1/127 is folded into whatever
-        multiplies next, when the model is quantised.
+        (codes, scale): v ~ codes * scale / 127, scale without the last axis. The 1/127 is folded
+        into whatever multiplies next, when the model is quantised.
     """
     peak = np.maximum(np.max(np.abs(v), axis=-1), 1)
     zeros = 32 - bit_length(peak)
@@ -113,7 +118,9 @@ def quantize(v: Ints) -> tuple[Ints, Scale]:
 
 
 def rsqrt(v: Ints) -> Scale:
-    """1 / sqrt(v) for 1 <= v < 2^62: a 192-entry table and one Newton step, relative error below 2^-14."""
+    """Return 1 / sqrt(v) for 1 <= v < 2^62: a 192-entry table and one Newton step, relative error
+    below 2^-14.
+    """
     length = bit_length(v)
     half_shift = (length - 31 - ((length - 31) & 1)) >> 1
     # An odd excess is rounded down to even, which leaves 32 bits: M is in [2^30, 2^32).
@@ -127,7 +134,7 @@ def rsqrt(v: Ints) -> Scale:
 
 
 def exp2_negative(d: Ints) -> Ints:
-    """32512 * 2^-d for d >= 0 in Q16: 64 linear pieces, then a rounding shift (31 at most)."""
+    """Return 32512 * 2^-d for d >= 0 in Q16: 64 linear pieces, then a rounding shift (31 at most)."""
     table = exp2_table()
     fraction = d & 0xFFFF
     index = fraction >> 10
@@ -137,7 +144,7 @@ def exp2_negative(d: Ints) -> Ints:
 
 
 def sigmoid(g: Ints) -> Ints:
-    """sigmoid(g) in Q15 for g in Q11, |g| < 16 (2^15): 512 linear pieces, and 1 - s for negative g."""
+    """Return sigmoid(g) in Q15 for g in Q11, |g| < 16 (2^15): 512 linear pieces, and 1 - s for negative g."""
     table = sigmoid_table()
     magnitude = np.abs(g)
     index = magnitude >> 6
@@ -147,17 +154,17 @@ def sigmoid(g: Ints) -> Ints:
 
 
 def exp2_table() -> Ints:
-    """65 entries round(32512 * 2^(-i/64))."""
+    """Return 65 entries round(32512 * 2^(-i/64))."""
     return _EXP2
 
 
 def sigmoid_table() -> Ints:
-    """513 entries round(32768 / (1 + e^(-i/32)))."""
+    """Return 513 entries round(32768 / (1 + e^(-i/32)))."""
     return _SIGMOID
 
 
 def rsqrt_table() -> Ints:
-    """192 entries min(65535, round(2^16 / sqrt((i + 64.5) / 64)))."""
+    """Return 192 entries min(65535, round(2^16 / sqrt((i + 64.5) / 64)))."""
     return _RSQRT
 
 

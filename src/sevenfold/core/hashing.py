@@ -1,7 +1,8 @@
-"""Digests that cannot be confused: tagged, length-prefixed, full width; and the canonical JSON they are taken of.
+"""Digests that cannot be confused: tagged, length-prefixed, full width; and the canonical JSON they
+are taken of.
 
-SHA-256 throughout. `digest` prefixes every part with its length, so ("ab", "c") and ("a", "bc") differ, and starts with a
-tag, so a digest made for one purpose never equals one made for another.
+SHA-256 throughout. `digest` prefixes every part with its length, so ("ab", "c") and ("a", "bc")
+differ, and starts with a tag, so a digest made for one purpose never equals one made for another.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from typing import Any
 
 from sevenfold.core.errors import storage
 
-Json = Any  # values made of dict[str, Json], list[Json], str, int, float, bool and None
+# Values made of dict[str, Json], list[Json], str, int, float, bool and None.
+Json = Any
 
 
 def sha256(data: bytes | memoryview) -> bytes:
-    """SHA-256 of `data`, 32 bytes."""
+    """Return SHA-256 of `data`, 32 bytes."""
     return hashlib.sha256(data).digest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in one-megabyte blocks. Raises StorageError."""
+    """Return the hex SHA-256 of a file's bytes, read in one-megabyte blocks. Raises StorageError."""
     hasher = hashlib.sha256()
     with storage(path), path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -34,12 +36,12 @@ def sha256_file(path: Path) -> str:
 
 
 def digest(tag: str, *parts: bytes | str) -> str:
-    """Hex SHA-256 over a tag and parts, each preceded by its length as u64 big-endian."""
+    """Return the hex SHA-256 over a tag and parts, each preceded by its length as u64 big-endian."""
     return digest_of(tag, parts)
 
 
 def digest_of(tag: str, parts: Iterable[bytes | str]) -> str:
-    """`digest` of parts that are made one at a time."""
+    """Return `digest` of parts that are made one at a time."""
     hasher = hashlib.sha256()
     for part in chain((tag,), parts):
         raw = part.encode() if isinstance(part, str) else part
@@ -62,7 +64,7 @@ def _refuse_non_finite(value: Json, path: str) -> None:
 
 
 def canonical_json(value: Json) -> bytes:
-    """The one byte form of a JSON value: keys sorted, no spaces, ASCII, finite numbers only (rule V0).
+    """Return the one byte form of a JSON value: keys sorted, no spaces, ASCII, finite numbers only (rule V0).
 
     Raises:
         ValueError: a NaN, an infinity or a key that is not a string.

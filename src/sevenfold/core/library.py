@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def open_library(path: Path, abi: str, version: int) -> ctypes.CDLL | None:
-    """The library whose call `abi` gives `version`; None where it was not built, cannot be loaded, or is of another version."""
+    """Return the library whose call `abi` gives `version`; None where it was not built, cannot be
+    loaded, or is of another version.
+    """
     try:
         found = ctypes.CDLL(str(path))
     except OSError:

@@ -1,6 +1,7 @@
 """How a stage tells a person what it is doing, without knowing who listens.
 
-A stage calls these methods; the command line draws them, a test records them, a service may log them. Nothing here decides a byte.
+A stage calls these methods; the command line draws them, a test records them, a service may log
+them. Nothing here decides a byte.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ class Progress(Protocol):
     """A listener."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A stage (or a part of one) begins; `total` units are to be done, if that is known."""
+        """Begin a stage, or a part of one, of `total` units where that is known."""
 
     def advance(self, done: int, **fields: float | str) -> None:
-        """`done` units of `total` are done; `fields` are figures to show beside (loss, tokens_per_second)."""
+        """Report that `done` units are done; `fields` are figures to show (loss, tokens_per_second)."""
 
     def note(self, text: str) -> None:
-        """One line worth keeping."""
+        """Report one line that is worth keeping."""
 
 
 class Silent:
@@ -35,7 +36,9 @@ class Silent:
 
 
 def escaped(text: str) -> str:
-    """A foreign text as a terminal may be given it: control and format characters as `\\xNN` or `\\uNNNN`, lines kept."""
+    """A foreign text as a terminal may be given it: control and format characters as `\\xNN` or
+    `\\uNNNN`, lines kept.
+    """
     if text.isprintable():
         return text
     return "".join(

@@ -19,7 +19,8 @@ from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.merkle import merkle_root
 
 MANIFEST_NAME = "manifest.json"
-RECIPE_NAME = "recipe.json"  # in the run directory: the resolved recipe of its manifests
+# In the run directory: the resolved recipe of its manifests.
+RECIPE_NAME = "recipe.json"
 MANIFEST_FORMAT = 2
 _DIGEST = "sha256"
 
@@ -64,7 +65,7 @@ def hash_outputs(directory: Path, paths: list[str]) -> tuple[Output, ...]:
 
 
 def output_root(outputs: tuple[Output, ...]) -> str:
-    """Hex Merkle root over (path, digest) of the outputs."""
+    """Return the hex Merkle root over (path, digest) of the outputs."""
     return merkle_root([f"{o.path}\0{o.sha256}".encode() for o in outputs]).hex()
 
 
@@ -79,7 +80,7 @@ def _digest(said: Json) -> str:
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """The manifest of a finished stage, or None when the stage has not finished.
+    """Return the manifest of a finished stage, or None when the stage has not finished.
 
     Raises:
         ManifestError: the file is there and is not a manifest of this version, or it is damaged.
@@ -105,7 +106,9 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def damaged_output(directory: Path, manifest: Manifest) -> str | None:
-    """Path of the first output that is missing or whose bytes changed since the manifest was written."""
+    """Return the path of the first output that is missing or whose bytes changed since the manifest
+    was written.
+    """
     for output in manifest.outputs:
         path = directory / output.path
         if not path.is_file() or path.stat().st_size != output.n_bytes or sha256_file(path) != output.sha256:

@@ -1,7 +1,8 @@
 """A file mapped into memory for reading here and there, whose pages are given back as it is read.
 
-A mapped page stays in a process's resident memory until the system is short of it, so reading 100 GB by windows would look like
-100 GB held. What was read stays in the system's cache, where it costs nobody anything.
+A mapped page stays in a process's resident memory until the system is short of it, so reading 100
+GB by windows would look like 100 GB held. What was read stays in the system's cache, where it costs
+nobody anything.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import storage
 
-READS = 16  # between two releases: one may map a page of 2 MiB, however little is read of it
+# Between two releases: one may map a page of 2 MiB, however little is read of it.
+READS = 16
 _CHUNK = 1 << 24
 
 
@@ -35,13 +37,13 @@ class Mapped:
         self._n_reads = 0
 
     def was_read(self) -> None:
-        """Called after each read of a place; now and then the pages are given back."""
+        """Note a read of a place, and give the pages back now and then."""
         self._n_reads += 1
         if self._n_reads >= READS:
             self.release()
 
     def digest(self, start: int, tail: bytes) -> bytes:
-        """SHA-256 of the bytes from `start` to the end, then of `tail`; in constant memory."""
+        """Return SHA-256 of the bytes from `start` to the end, then of `tail`; in constant memory."""
         hasher = hashlib.sha256()
         for place in range(start, len(self.bytes), _CHUNK):
             hasher.update(self.bytes[place : place + _CHUNK].data)
@@ -50,5 +52,5 @@ class Mapped:
         return hasher.digest()
 
     def scattered(self) -> None:
-        """From now on reads are far apart: do not read ahead."""
+        """Tell the system that reads are far apart from now on, so that it does not read ahead."""
         self._map.madvise(mmap.MADV_RANDOM)

@@ -1,11 +1,13 @@
-"""Two Merkle roots: that of RFC 6962 (section 2.1) over byte leaves, and the plain pairing of the published container.
+"""Two Merkle roots: that of RFC 6962 (section 2.1) over byte leaves, and the plain pairing of the
+published container.
 
 root([])      = SHA-256("")
 root([d])     = SHA-256(0x00 || d)
 root(D[0:n])  = SHA-256(0x01 || root(D[0:k]) || root(D[k:n])), k the largest power of two below n
 
-The plain pairing has no tags and pairs an odd node with itself. So a doubled last leaf, and a leaf that is two digests in a
-row, give the root of another list: whoever trusts such a root has to know the list of leaves from elsewhere.
+The plain pairing has no tags and pairs an odd node with itself. So a doubled last leaf, and a leaf
+that is two digests in a row, give the root of another list: whoever trusts such a root has to know
+the list of leaves from elsewhere.
 """
 
 from __future__ import annotations
@@ -14,18 +16,21 @@ from collections.abc import Sequence
 
 from sevenfold.core.hashing import sha256
 
-NO_DIGESTS = bytes(32)  # the plain pairing of nothing
+# The plain pairing of nothing.
+NO_DIGESTS = bytes(32)
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
-    """32-byte root of the leaves, in the order given."""
+    """Return 32-byte root of the leaves, in the order given."""
     if not leaves:
         return sha256(b"")
     return _fold([sha256(b"\x00" + leaf) for leaf in leaves])
 
 
 def paired_root(digests: Sequence[bytes]) -> bytes:
-    """32-byte plain root of 32-byte digests: SHA-256(left || right), an odd node with itself, 32 zeros for none."""
+    """Return 32-byte plain root of 32-byte digests: SHA-256(left || right), an odd node with itself,
+    32 zeros for none.
+    """
     level = list(digests)
     while len(level) > 1:
         level += level[-1:] if len(level) % 2 else []

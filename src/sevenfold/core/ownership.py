@@ -1,7 +1,8 @@
 """Whose a file is: what this project did not make is never written over and never removed.
 
-A path that a user names for an output may hold something already. It is replaced only where its content says that a verb of this
-project wrote it: each verb passes the test for its own kind of file. All else is refused, and the user names another path.
+A path that a user names for an output may hold something already. It is replaced only where its
+content says that a verb of this project wrote it: each verb passes the test for its own kind of
+file. All else is refused, and the user names another path.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.hashing import Json
 
-SOFTWARE = "Sevenfold"  # what the pictures of this project name as their software
+# What the pictures of this project name as their software.
+SOFTWARE = "Sevenfold"
 _HEAD_BYTES = 64 << 20
 
 
@@ -49,12 +51,12 @@ def _holds(is_ours: Callable[[bytes], bool], data: bytes) -> bool:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether bytes are a PNG that names this project as its software."""
+    """Return whether bytes are a PNG that names this project as its software."""
     return data[:8] == b"\x89PNG\r\n\x1a\n" and f"Software\0{SOFTWARE}".encode() in data[:4096]
 
 
 def is_json_of(*keys: str) -> Callable[[bytes], bool]:
-    """A test for a JSON object with exactly these keys."""
+    """Return a test for a JSON object with exactly these keys."""
 
     def test(data: bytes) -> bool:
         value: Json = json.loads(data)

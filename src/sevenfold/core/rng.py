@@ -9,5 +9,5 @@ from sevenfold.core.hashing import digest
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """A 63-bit seed for `purpose` ("init", "batches", ...), from the recipe's seed."""
+    """Return a 63-bit seed for `purpose` ("init", "batches", ...), from the recipe's seed."""
     return int(digest("sevenfold/seed/1", str(seed), purpose)[:16], 16) >> 1

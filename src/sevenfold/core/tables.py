@@ -1,7 +1,8 @@
 """Tables of the law, computed without floating point so that every machine gets the same entries.
 
-`decimal` is correctly rounded software arithmetic; at 50 digits no entry lies close enough to a half to be in doubt.
-Their digest stands in specs/arithmetic.md and travels in the graph, so that no engine runs a model under other tables.
+`decimal` is correctly rounded software arithmetic; at 50 digits no entry lies close enough to a
+half to be in doubt. Their digest stands in specs/arithmetic.md and travels in the graph, so that no
+engine runs a model under other tables.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from numpy.typing import NDArray
 from sevenfold.core.hashing import digest
 
 _CONTEXT = Context(prec=50)
-LAW_VERSION = 1  # of specs/arithmetic.md; a change of any result is another version
-_FIXED_BITS = 160  # working precision of the rotation recurrence; 2^20 steps cost it 20 bits
+# Of specs/arithmetic.md; a change of any result is another version.
+LAW_VERSION = 1
+# Working precision of the rotation recurrence; 2^20 steps cost it 20 bits.
+_FIXED_BITS = 160
 ROPE_BITS = 15
 _PI = Decimal("3.1415926535897932384626433832795028841971693993751")
 _YARN_SLOW, _YARN_FAST = (
     Decimal(1),
     Decimal(32),
-)  # turns within the trained context: alpha and beta of the paper
+    # Turns within the trained context: alpha and beta of the paper.
+)
 
 
 def _round(value: Decimal) -> int:
@@ -32,40 +36,45 @@ def _round(value: Decimal) -> int:
 
 
 def _powers(base: Decimal, n_powers: int) -> Iterator[Decimal]:
-    """base^0, base^1, ...: one product each, where a library call would be most of a short process (tables are made at import)."""
+    """Return base^0, base^1, ...: one product each, where a library call would be most of a short
+    process (tables are made at import).
+    """
     return accumulate(repeat(base, n_powers - 1), mul, initial=Decimal(1))
 
 
 def exp2() -> NDArray[np.int64]:
-    """round(32512 * 2^(-i/64)), i = 0..64. 32512 = 127 * 256 keeps every entry inside two balanced int8 limbs."""
+    """Return round(32512 * 2^(-i/64)), i = 0..64. 32512 = 127 * 256 keeps every entry inside two
+    balanced int8 limbs.
+    """
     with localcontext(_CONTEXT):
         powers = _powers(Decimal(2) ** (Decimal(-1) / 64), 65)
         return np.array([_round(32512 * power) for power in powers], np.int64)
 
 
 def sigmoid() -> NDArray[np.int64]:
-    """round(32768 / (1 + e^(-i/32))), i = 0..512."""
+    """Return round(32768 / (1 + e^(-i/32))), i = 0..512."""
     with localcontext(_CONTEXT):
         powers = _powers((Decimal(-1) / 32).exp(), 513)
         return np.array([_round(32768 / (1 + power)) for power in powers], np.int64)
 
 
 def rsqrt() -> NDArray[np.int64]:
-    """min(65535, round(2^16 / sqrt((i + 64.5) / 64))), i = 0..191: the middle of each interval."""
+    """Return min(65535, round(2^16 / sqrt((i + 64.5) / 64))), i = 0..191: the middle of each interval."""
     with localcontext(_CONTEXT):
         entries = [_round(65536 / ((Decimal(i) + Decimal("64.5")) / 64).sqrt()) for i in range(192)]
         return np.minimum(np.array(entries, np.int64), 65535)
 
 
 def law_digest() -> str:
-    """Hex digest of the three fixed tables, each as big-endian int64."""
+    """Return the hex digest of the three fixed tables, each as big-endian int64."""
     return digest("sevenfold/tables/1", *(t.astype(">i8").tobytes() for t in (exp2(), sigmoid(), rsqrt())))
 
 
 def rope_frequencies(
     head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0
 ) -> list[Decimal]:
-    """Angle per position of each rotated pair: theta^(-2i/head_dim), i < head_dim/2 (RoPE, arXiv 2104.09864).
+    """Return the angle per position of each rotated pair: theta^(-2i/head_dim), i < head_dim/2
+    (RoPE, arXiv 2104.09864).
 
     `linear` divides positions by `factor`; `ntk` raises theta to theta * factor^(d / (d - 2)).
 
@@ -81,10 +90,11 @@ def rope_frequencies(
 def llama3_frequencies(
     head_dim: int, theta: float, factor: float, low: float, high: float, original: int
 ) -> list[Decimal]:
-    """Angle per position of each pair under Llama 3's scaling (`rope_type: llama3`).
+    """Return the angle per position of each pair under Llama 3's scaling (`rope_type: llama3`).
 
-    A pair that turns more than `high` times within the `original` context keeps its frequency, one that turns less than `low`
-    times is slowed down by `factor`, and those between are mixed by their number of turns.
+    A pair that turns more than `high` times within the `original` context keeps its frequency, one
+    that turns less than `low` times is slowed down by `factor`, and those between are mixed by
+    their number of turns.
 
     Raises:
         ValueError: `high` is not above `low`.
@@ -102,10 +112,11 @@ def llama3_frequencies(
 
 
 def yarn_frequencies(head_dim: int, theta: float, factor: float, trained: float) -> list[Decimal]:
-    """Angle per position of each pair under YaRN (arXiv 2309.00071, section 3.2, "NTK-by-parts"; alpha 1, beta 32).
+    """Return the angle per position of each pair under YaRN (arXiv 2309.00071, section 3.2,
+    "NTK-by-parts"; alpha 1, beta 32).
 
-    A pair that turns more than 32 times within the `trained` context keeps its frequency, one that turns less than once is
-    slowed down by `factor`, and those between are mixed along a ramp.
+    A pair that turns more than 32 times within the `trained` context keeps its frequency, one that
+    turns less than once is slowed down by `factor`, and those between are mixed along a ramp.
     """
     with localcontext(_CONTEXT):
         slow, share = 1 / Decimal(factor), []
@@ -117,13 +128,15 @@ def yarn_frequencies(head_dim: int, theta: float, factor: float, trained: float)
 
 
 def yarn_temperature(factor: float) -> float:
-    """What YaRN multiplies queries and keys by: 0.1 * ln(factor) + 1 (the paper's sqrt(1 / t))."""
+    """Return what YaRN multiplies queries and keys by: 0.1 * ln(factor) + 1 (the paper's sqrt(1 / t))."""
     with localcontext(_CONTEXT):
         return float(1 + Decimal(factor).ln() / 10)
 
 
 def rope_base(head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0) -> float:
-    """The base to give to a runtime that knows no `ntk`: theta, raised where the scaling raises it. Raises ValueError."""
+    """Return the base to give to a runtime that knows no `ntk`: theta, raised where the scaling
+    raises it. Raises ValueError.
+    """
     return float(_base(head_dim, theta, scaling, factor))
 
 
@@ -139,7 +152,8 @@ def _base(head_dim: int, theta: float, scaling: str, factor: float) -> Decimal:
 
 
 def rope(frequencies: Sequence[Decimal], context: int) -> NDArray[np.int16]:
-    """cos and sin of position * frequency in Q15, clamped to 32767. int16 [context, len(frequencies), 2].
+    """Return cos and sin of position * frequency in Q15, clamped to 32767. int16 [context,
+    len(frequencies), 2].
 
     One exact rotation per pair, then a recurrence in 160-bit fixed point.
     """
@@ -162,7 +176,7 @@ def _q15(value: int) -> int:
 
 
 def _cos_sin(angle: Decimal) -> tuple[int, int]:
-    """cos and sin of an angle in [0, 1] by their series, in fixed point."""
+    """Return cos and sin of an angle in [0, 1] by their series, in fixed point."""
     with localcontext(_CONTEXT):
         x = int(angle * (1 << _FIXED_BITS))
     cos, sin, term, n = 0, 0, 1 << _FIXED_BITS, 0

@@ -13,7 +13,9 @@ from multiprocessing import get_context
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
-    """An executor of so many processes. A parent that is killed cannot close it, so each looks every second whether it is there."""
+    """Return an executor of so many processes. A parent that is killed cannot close it, so each
+    looks every second whether it is there.
+    """
     context = get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),))
 

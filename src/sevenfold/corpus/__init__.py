@@ -1,1 +1,3 @@
-"""What the model reads: sources, licences, drops under named reasons, the held-out split, the ledger (specs/dataset.md)."""
+"""What the model reads: sources, licences, drops under named reasons, the held-out split, the
+ledger (specs/dataset.md).
+"""

@@ -29,13 +29,13 @@ LANGUAGES = {
 
 
 def name_of(path: str) -> str:
-    """`PurePosixPath(path).name`, which takes long to make."""
+    """Return `PurePosixPath(path).name`, which takes long to make."""
     name = path.rpartition("/")[2]
     return name if name not in ("", ".") else PurePosixPath(path).name
 
 
 def language_of(path: str) -> str:
-    """Language by file extension, "unknown" when the table has none."""
+    """Return the language by file extension, "unknown" when the table has none."""
     name, dot, ending = name_of(path).rpartition(".")
     return LANGUAGES.get(dot + ending.lower(), "unknown") if name else "unknown"
 
@@ -51,11 +51,13 @@ class Origin:
     domain: str
 
     def under(self, licence: Licence) -> Origin:
-        """The same origin with another licence."""
+        """Return the same origin with another licence."""
         return replace(self, licence=licence.expression, licence_evidence=licence.evidence)
 
     def with_own(self, data: bytes) -> Origin:
-        """The origin of a file with these bytes: a licence that the file states itself is added, so the stricter wins."""
+        """Return the origin of a file with these bytes: a licence that the file states itself is
+        added, so the stricter wins.
+        """
         own, how = licences_in(data)
         if not own:
             return self
@@ -76,12 +78,12 @@ _POINTER = re.compile(
 
 
 def is_pointer(data: bytes) -> bool:
-    """Whether a file stands for another one that git-lfs or git-annex keeps elsewhere."""
+    """Return whether a file stands for another one that git-lfs or git-annex keeps elsewhere."""
     return len(data) <= MAX_POINTER_BYTES and _POINTER.match(data) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceDocument:
     """One document as its source holds it. `data` is None exactly when `problem` says why.
 
     `group`: documents of one group belong together (one repository); "": the source is the group.
@@ -99,42 +101,46 @@ class Found:
 
     @property
     def language(self) -> str:
-        """Language as the source states it, else by file extension, "unknown" when the table has none."""
+        """Return the language as the source states it, else by file extension, "unknown" when the
+        table has none.
+        """
         return self.stated_language or language_of(self.path)
 
 
-def found_entry(origin: Origin, entry: Entry) -> Found:
-    """A file of an archive as a document."""
-    return Found(origin, entry.path, entry.n_bytes, entry.sha256, entry.data, entry.fault)
+def entry_document(origin: Origin, entry: Entry) -> SourceDocument:
+    """Return a file of an archive as a document."""
+    return SourceDocument(origin, entry.path, entry.n_bytes, entry.sha256, entry.data, entry.fault)
 
 
-def found_text(
+def text_document(
     origin: Origin, path: str, text: str, max_bytes: int, group: str = "", language: str = ""
-) -> Found:
-    """A text of a record as a document."""
+) -> SourceDocument:
+    """Return a text of a record as a document."""
     # Half of a surrogate pair, written as an escape, becomes bytes that are not UTF-8: dropped as such later.
     data = text.encode("utf-8", "surrogatepass")
     kept, problem = (data, None) if len(data) <= max_bytes else (None, "too_large")
-    return Found(
+    return SourceDocument(
         origin, path, len(data), sha256(data).hex(), kept, "too_large" if problem else None, group, language
     )
 
 
-def read_file(origin: Origin, path: str, file: Path, max_bytes: int) -> Found:
-    """A file as a document; a longer one is hashed and counted, never held."""
+def read_file(origin: Origin, path: str, file: Path, max_bytes: int) -> SourceDocument:
+    """Return a file as a document; a longer one is hashed and counted, never held."""
     try:
         with file.open("rb") as handle:
-            # Asked for what is there and not for max_bytes: a buffer of a megabyte for each small file costs more than its reading.
+            # Asked for what is there and not for max_bytes: a buffer of a megabyte for each small
+            # file costs more than its reading.
             size = os.fstat(handle.fileno()).st_size
             data = handle.read(min(size, max_bytes) + 1)
-            if size < len(data) <= max_bytes:  # it grew, or is a file without a size
+            # It grew, or is a file without a size.
+            if size < len(data) <= max_bytes:
                 data += handle.read(max_bytes + 1 - len(data))
             if len(data) <= max_bytes:
-                return Found(origin, path, len(data), sha256(data).hex(), data)
+                return SourceDocument(origin, path, len(data), sha256(data).hex(), data)
             hasher, n_bytes = hashlib.sha256(data), len(data)
             while block := handle.read(BLOCK):
                 hasher.update(block)
                 n_bytes += len(block)
-            return Found(origin, path, n_bytes, hasher.hexdigest(), None, "too_large")
+            return SourceDocument(origin, path, n_bytes, hasher.hexdigest(), None, "too_large")
     except OSError:
-        return Found(origin, path, 0, "", None, "unreadable")
+        return SourceDocument(origin, path, 0, "", None, "unreadable")

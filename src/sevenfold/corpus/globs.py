@@ -13,7 +13,7 @@ from sevenfold.corpus.document import LANGUAGES
 
 
 def glob_parts(text: str) -> tuple[str, ...]:
-    """A glob split at slashes. Raises RecipeError for one that leaves the source."""
+    """Return a glob split at slashes. Raises RecipeError for one that leaves the source."""
     parts = PurePosixPath(text).parts
     if not parts or text.startswith("/") or ".." in parts:
         raise RecipeError(
@@ -25,7 +25,8 @@ def glob_parts(text: str) -> tuple[str, ...]:
 
 
 def chooser(include: tuple[str, ...], exclude: tuple[str, ...] = ()) -> Callable[[str], bool]:
-    """Whether a path is asked for: by a glob of `include` (none: by an extension that is in the table), by none of `exclude`.
+    """Return whether a path is asked for: by a glob of `include` (none: by an extension that is in
+    the table), by none of `exclude`.
 
     Raises:
         RecipeError: a glob that leaves the source.
@@ -45,7 +46,7 @@ def chooser(include: tuple[str, ...], exclude: tuple[str, ...] = ()) -> Callable
 
 
 def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether a relative path matches a glob, both split at slashes.
+    """Return whether a relative path matches a glob, both split at slashes.
 
     `*`, `?` and `[...]` stay within a name, `**` stands for any number of directories (at the end: and a
     name). As in a shell, a wildcard does not match a name that starts with a dot.
@@ -65,10 +66,10 @@ def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 def walk_tree(
     root: Path, wanted: Callable[[str], bool], excluded: frozenset[str]
 ) -> Iterator[tuple[str, Path]]:
-    """Regular files under `root` as (path for the ledger, file), by path compared as bytes.
+    """Yield the regular files under `root` as (path for the ledger, file), by path compared as bytes.
 
-    A link to a directory is not entered; a link to a file counts only when it ends inside `root`. `wanted` is asked of paths
-    below it.
+    A link to a directory is not entered; a link to a file counts only when it ends inside `root`.
+    `wanted` is asked of paths below it.
     """
     if not root.is_dir():
         raise StorageError(

@@ -108,7 +108,9 @@ LEDGER_COLUMNS: Columns = {
 
 
 class LedgerRow(NamedTuple):
-    """One document seen; fields: `LEDGER_COLUMNS`. `split` is "" unless kept, `reason` "" when kept, `sha256` "" if unread."""
+    """One document seen; fields: `LEDGER_COLUMNS`. `split` is "" unless kept, `reason` "" when
+    kept, `sha256` "" if unread.
+    """
 
     source: str
     version: str
@@ -141,7 +143,9 @@ Condensed = Sequence[tuple[LedgerRow, Count]]
 
 
 def condense(rows: Iterable[LedgerRow]) -> Condensed:
-    """Rows that differ in nothing but path, bytes and hash, as the first of them and their count."""
+    """Return the rows that differ in nothing but path, bytes and hash, as the first of them and
+    their count.
+    """
     found: dict[tuple[str | int, ...], tuple[LedgerRow, Count]] = {}
     for row in rows:
         # All but path, n_bytes and sha256.
@@ -154,7 +158,9 @@ def condense(rows: Iterable[LedgerRow]) -> Condensed:
 
 
 def summarise(rows: Condensed) -> list[Json]:
-    """Documents and bytes per (source, version, licence, domain): seen, per split, per reason. Sorted."""
+    """Return the documents and bytes per (source, version, licence, domain): seen, per split, per
+    reason. Sorted.
+    """
     groups: dict[tuple[str, ...], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     evidence: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for row, count in rows:
@@ -176,7 +182,7 @@ def summarise(rows: Condensed) -> list[Json]:
 
 
 def tally(rows: Condensed) -> list[Json]:
-    """Documents and bytes per (domain, language, licence): kept, and dropped by reason. Sorted."""
+    """Return the documents and bytes per (domain, language, licence): kept, and dropped by reason. Sorted."""
     groups: dict[tuple[str, str, str], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     for row, count in rows:
         groups[row.domain, row.language, row.licence][row.reason].add(count.n_bytes, count.n_documents)

@@ -1,9 +1,12 @@
-"""Near duplicates: clusters of documents whose shingle sets have a verified Jaccard similarity of at least the threshold.
+"""Near duplicates: clusters of documents whose shingle sets have a verified Jaccard similarity of
+at least the threshold.
 
-MinHash is rensa's (pinned; 125 permutations, fixed seed). Its signatures are cut into 25 bands of 5 values; documents that share
-a band are candidates (a pair of similarity 0.8 is missed with a probability of 5e-5), and candidates are VERIFIED on the sets
-themselves. Bands lie on disk and are sorted one after the other here: 16 bytes a document instead of an index of signatures in
-memory, and no answer depends on the order of insertion. Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3.
+MinHash is rensa's (pinned; 125 permutations, fixed seed). Its signatures are cut into 25 bands of 5
+values; documents that share a band are candidates (a pair of similarity 0.8 is missed with a
+probability of 5e-5), and candidates are VERIFIED on the sets themselves. Bands lie on disk and are
+sorted one after the other here: 16 bytes a document instead of an index of signatures in memory,
+and no answer depends on the order of insertion. Leskovec, Rajaraman, Ullman: Mining of Massive
+Datasets, chapter 3.
 """
 
 from __future__ import annotations
@@ -19,15 +22,17 @@ from sevenfold.corpus.text.ngrams import jaccard, mix
 
 N_BANDS, N_ROWS = 25, 5
 SEED = 7
-MAX_DIFFERENT = 1 << 18  # pairs remembered as not similar; about 40 MB
-CACHE_BYTES = 64 << 20  # of shingle sets, while candidates are verified
+# Pairs remembered as not similar; about 40 MB.
+MAX_DIFFERENT = 1 << 18
+# Of shingle sets, while candidates are verified.
+CACHE_BYTES = 64 << 20
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 # Legend: D documents of a part, N documents of the corpus, B bands.
 
 
 def bands(sets: list[np.ndarray]) -> np.ndarray:
-    """u64[B, D]: band keys of documents, given as ascending sets of shingle hashes (u64)."""
+    """Return u64[B, D]: band keys of documents, given as ascending sets of shingle hashes (u64)."""
     sketch = require_module("rensa").RMinHash
     ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
     flat = np.concatenate(sets) if sets else np.empty(0, np.uint64)
@@ -47,7 +52,7 @@ class Clusters:
         self._parent = np.arange(n)
 
     def find(self, item: int) -> int:
-        """Number of the item's cluster."""
+        """Return the number of the item's cluster."""
         parent: Any = self._parent
         while parent[item] != item:
             parent[item] = item = parent[parent[item]]
@@ -59,7 +64,7 @@ class Clusters:
         self._parent[high] = low
 
     def labels(self) -> np.ndarray:
-        """int64[N]: cluster of each item."""
+        """Return int64[N]: cluster of each item."""
         labels = self._parent
         while True:
             shorter = labels[labels]
@@ -69,7 +74,7 @@ class Clusters:
 
 
 def runs(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """Places (ascending) of each value that occurs more than once in `keys`."""
+    """Yield the places (ascending) of each value that occurs more than once in `keys`."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     same = np.zeros(len(keys) + 1, bool)
@@ -91,8 +96,9 @@ class Verifier:
         self.n_verified = 0
 
     def similar(self, a: int, b: int) -> bool:
-        """Whether the Jaccard similarity of both reaches the threshold."""
-        if (a, b) in self._different:  # a pair that shares one band often shares others
+        """Return whether the Jaccard similarity of both reaches the threshold."""
+        # A pair that shares one band often shares others.
+        if (a, b) in self._different:
             return False
         self.n_verified += 1
         first, second = self._set(a), self._set(b)
@@ -116,10 +122,12 @@ class Verifier:
 
 
 def clusters(bands_N: Iterator[np.ndarray], n: int, verifier: Verifier) -> np.ndarray:  # noqa: N803 - shape suffix
-    """int64[N]: cluster of each document; documents are numbered in an order that does not depend on their files'.
+    """Return int64[N]: cluster of each document; documents are numbered in an order that does not
+    depend on their files'.
 
-    In a run of candidates each document is compared with the first member of every cluster found in it so far; pairs
-    that are one cluster already are not compared again. Same numbers, same clusters.
+    In a run of candidates each document is compared with the first member of every cluster found in
+    it so far; pairs that are one cluster already are not compared again. Same numbers, same
+    clusters.
     """
     found = Clusters(n)
     for keys in bands_N:

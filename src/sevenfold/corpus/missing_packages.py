@@ -15,7 +15,8 @@ _NAMED_AT_MOST = 5
 
 
 def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
-    """Bring the packages of a recipe's locks that the store lacks; how many came. Nothing is asked for when all are here.
+    """Bring the packages of a recipe's locks that the store lacks; how many came. Nothing is asked
+    for when all are here.
 
     Raises:
         StorageError: a lock is missing, or packages cannot be had: the first are named, what came stays.

@@ -1,8 +1,8 @@
-"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars five times as fast as tree-sitter;
-what is in a text, in one pass.
+"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars five
+times as fast as tree-sitter; what is in a text, in one pass.
 
-Nothing depends on it but time. Where the library is not built or not sure, the same is asked of NumPy and of tree-sitter itself;
-tests hold both to the same answers.
+Nothing depends on it but time. Where the library is not built or not sure, the same is asked of
+NumPy and of tree-sitter itself; tests hold both to the same answers.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The library, or None where it was not built or is of another version."""
+    """Return the library, or None where it was not built or is of another version."""
     found = open_library(LIBRARY, "s7_corpus_abi", ABI)
     if found is None:
         return None
@@ -84,7 +84,8 @@ def library() -> ctypes.CDLL | None:
 
 
 class Reader:
-    """Texts through one grammar. It keeps the last text and its tree, so two steps that ask about one text read it once.
+    """Texts through one grammar. It keeps the last text and its tree, so two steps that ask about
+    one text read it once.
 
     Args:
         capsule: what `language()` of a grammar's package gives.
@@ -106,26 +107,30 @@ class Reader:
         self._library.s7_reader_delete(self._handle)
 
     def is_clean(self, text: bytes) -> bool:
-        """Whether tree-sitter finds no error in a text (UTF-8) for sure; if not, it has to be asked."""
+        """Return whether tree-sitter finds no error in a text (UTF-8) for sure; if not, it has to be
+        asked.
+        """
         if text is not self._text and self._handle:
             self._is_clean = bool(_checked(self._library.s7_read(self._handle, text, len(text))))
             self._text = text
         return self._is_clean
 
     def n_nodes(self) -> int:
-        """Nodes of the last text, as tree-sitter counts them."""
+        """Return the nodes of the last text, as tree-sitter counts them."""
         n: int = self._library.s7_n_nodes(self._handle)
         return n
 
     def find_functions(self, roles: bytes, min_nodes: int) -> list[bytes]:
-        """Shape of each function in the last text, as `hashed` takes it. `roles`: a byte for each symbol."""
+        """Return the shape of each function in the last text, as `hashed` takes it. `roles`: a byte
+        for each symbol.
+        """
         found = self._library.s7_find_functions(self._handle, roles, min_nodes)
         n = _checked(found.n)
         starts, data = [0, *found.ends[:n]], ctypes.string_at(found.bytes, found.n_bytes)
         return [data[start:end] for start, end in pairwise(starts)]
 
     def write_function(self, i: int) -> tuple[int, bytes]:
-        """How many parts function `i` of those found has, and the parts as `hashed` takes them."""
+        """Return how many parts function `i` of those found has, and the parts as `hashed` takes them."""
         found = self._library.s7_write_function(self._handle, i)
         return _checked(found.n), ctypes.string_at(found.bytes, found.n_bytes)
 
@@ -139,7 +144,7 @@ def _checked(n: int) -> int:
 
 
 def hashed(tag: str, parts: bytes) -> str:
-    """`core.hashing.digest` of a tag and parts that stand behind their lengths already."""
+    """Return `core.hashing.digest` of a tag and parts that stand behind their lengths already."""
     head = tag.encode()
     return hashlib.sha256(len(head).to_bytes(8, "big") + head + parts).hexdigest()
 
@@ -148,18 +153,22 @@ ALL_HINTS = CARD, ACCOUNT, ASSIGNED_KEY, ADDRESS, PLUS_DIGIT = 1, 2, 4, 8, 16
 
 
 def hints(text: bytes) -> int:
-    """Bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
+    """Return the bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
 
-    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all, or none. ACCOUNT: two capitals,
-    two digits, three groups of four of both, with a space before each or none. ASSIGNED_KEY: in quotes, behind a colon or an equals
-    sign, 20 letters, digits or `_/+=-`. ADDRESS: an @ behind one of these or a %. PLUS_DIGIT: a digit behind a +.
+    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all,
+        or none. ACCOUNT: two capitals,
+    two digits, three groups of four of both, with a space before each or none. ASSIGNED_KEY: in
+    quotes, behind a colon or an equals sign, 20 letters, digits or `_/+=-`. ADDRESS: an @ behind
+    one of these or a %. PLUS_DIGIT: a digit behind a +.
     """
     fast = library()
     return sum(ALL_HINTS) if fast is None else int(fast.s7_hints(text, len(text)))
 
 
 def distinct_lines(text: bytes) -> int:
-    """Bytes of the lines of a text, without their ends, each that stands there more than once counted once."""
+    """Return the bytes of the lines of a text, without their ends, each that stands there more than
+    once counted once.
+    """
     fast = library()
     if fast is None:
         return sum(map(len, set(text.split(b"\n"))))
@@ -170,7 +179,8 @@ class Automaton:
     """Tables that lead a text from state to state, byte by byte.
 
     Args:
-        next_: row * 256 + byte -> state. rows: state -> row. features: state -> what is seen there, or less than 0.
+        next_: row * 256 + byte -> state. rows: state -> row. features: state -> what is seen there,
+            or less than 0.
 
     Raises:
         SevenfoldError: a row or a state that is not there.
@@ -181,18 +191,23 @@ class Automaton:
         n_states = min(len(tables[1]), len(tables[2]))
         if tables[0].max() >= n_states or tables[1].max() * np.uint64(256) >= len(tables[0]) - 255:
             raise SevenfoldError("a table that leads out of itself", where="automaton")
-        self._tables = tables  # contiguous, and kept while they are pointed at
+        # Contiguous, and kept while they are pointed at.
+        self._tables = tables
         self._struct = (c_void_p * 3)(*(table.ctypes.data for table in tables))
 
     def visits(self, fast: ctypes.CDLL, text: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """int64[F], u32[F]: features that a text shows, in the order in which they are first seen, and how often."""
+        """Return int64[F], u32[F]: features that a text shows, in the order in which they are first
+        seen, and how often.
+        """
         features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.uint32)
         n = _checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
         return features[:n], counts[:n]
 
 
 def plain_text(text: str) -> str | None:
-    """`licences.notices.normalise` of a text in ASCII; None for another, and where the library is not built."""
+    """Return `licences.notices.normalise` of a text in ASCII; None for another, and where the
+    library is not built.
+    """
     fast = library()
     if fast is None or not text.isascii():
         return None
@@ -202,7 +217,8 @@ def plain_text(text: str) -> str | None:
 
 
 class Needles:
-    """Strings that are looked for together, ASCII letters of either case: at most 64, in lower case, of three bytes or more.
+    """Strings that are looked for together, ASCII letters of either case: at most 64, in lower
+    case, of three bytes or more.
 
     Raises:
         SevenfoldError: no memory, or other strings (a defect of the caller).
@@ -222,11 +238,11 @@ class Needles:
         return int(handle)
 
     def mask(self, needles: Iterable[bytes]) -> int:
-        """The bits of some of them."""
+        """Return the bits of some of them."""
         return sum(1 << self._needles.index(needle) for needle in needles)
 
     def bits(self, text: bytes) -> int:
-        """Which of them a text has: bit i for needle i."""
+        """Return which of them a text has: bit i for needle i."""
         fast = library()
         if fast is None:
             lowered = text.lower()
@@ -235,7 +251,8 @@ class Needles:
         return found
 
     def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
-        """(start, end) of their surroundings, `reach` bytes before and behind, in order; those that meet are one.
+        """Return (start, end) of their surroundings, `reach` bytes before and behind, in order;
+        those that meet are one.
 
         The last may end behind the text. Behind a needle the next is looked for: none may start in another.
         """

@@ -30,7 +30,7 @@ FROM ledger GROUP BY {column} ORDER BY kept_bytes DESC, dropped_bytes DESC, {col
 
 
 def ledger_path(run: Path) -> Path:
-    """The ledger of a run directory, of a corpus directory, or the file itself.
+    """Return the ledger of a run directory, of a corpus directory, or the file itself.
 
     Raises:
         StorageError: there is none.
@@ -42,7 +42,7 @@ def ledger_path(run: Path) -> Path:
 
 
 def summary_sql(by: str) -> str:
-    """The question that `--by` stands for.
+    """Return the question that `--by` stands for.
 
     Raises:
         UsageError: no such grouping.
@@ -53,7 +53,7 @@ def summary_sql(by: str) -> str:
 
 
 def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Json, ...]]]:
-    """Column names and rows of a question about the table `ledger`.
+    """Return the column names and rows of a question about the table `ledger`.
 
     Raises:
         StorageError: the file is not a ledger.
@@ -66,7 +66,8 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Json, ...]]]:
             f"questions to the ledger need duckdb, which is not installed ({error})",
             remedy="pip install 'sevenfold[train]'",
         ) from error
-    next(read_rows(path, LEDGER_COLUMNS), None)  # refuses what is no ledger, in our words
+    # Refuses what is no ledger, in our words.
+    next(read_rows(path, LEDGER_COLUMNS), None)
     with duckdb.connect(":memory:") as connection:
         connection.read_parquet(str(path)).create("ledger")
         connection.execute("SET enable_external_access = false")

@@ -17,7 +17,7 @@ import numpy as np
 
 from sevenfold.core.errors import SevenfoldError, storage
 from sevenfold.core.files import read_json
-from sevenfold.corpus.shards import INDEX, part_stem, read_array
+from sevenfold.corpus.shards import INDEX, read_array, shard_stem
 
 _OPEN_FILES = 128
 
@@ -52,7 +52,7 @@ class ShardStore:
         self._handles: OrderedDict[int, int] = OrderedDict()
 
     def _stem(self, number: int) -> Path:
-        return part_stem(self._directory, number)
+        return shard_stem(self._directory, number)
 
     def close(self) -> None:
         """Close the files of texts."""

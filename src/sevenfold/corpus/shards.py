@@ -1,8 +1,10 @@
-"""The corpus on its way: numbered parts on disk, each made from some documents by the steps, by any process, in any order.
+"""The corpus on its way: numbered parts on disk, each made from some documents by the steps, by any
+process, in any order.
 
-A part is five files named by its number. `.json` comes last: a part without it does not exist. It holds the part's key, a digest of
-all that decides its bytes, so a run that was killed takes up the parts whose key still fits, and no others. It also holds the hash
-of each file and a digest of itself: a part whose bytes changed between two runs is made again.
+A part is five files named by its number. `.json` comes last: a part without it does not exist. It
+holds the part's key, a digest of all that decides its bytes, so a run that was killed takes up the
+parts whose key still fits, and no others. It also holds the hash of each file and a digest of
+itself: a part whose bytes changed between two runs is made again.
 
     .texts    for each document left: its path, then its text
     .index    NumPy array of INDEX: where those are, and their ids
@@ -33,35 +35,44 @@ from sevenfold.core.hashing import Json, canonical_json, digest, sha256, sha256_
 from sevenfold.corpus import minhash
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
-from sevenfold.corpus.sources import Found
+from sevenfold.corpus.sources import SourceDocument
 from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
-from sevenfold.corpus.steps.working_document import Finding, Settings, Text
-from sevenfold.corpus.text.contamination_index import EvalHashes, read
+from sevenfold.corpus.steps.working_document import Finding, Settings, WorkingDocument
+from sevenfold.corpus.text.contamination_index import ContaminationIndex, read
 from sevenfold.corpus.text.ngrams import ngram_hashes, unique
 from sevenfold.recipe.schema import CorpusSpec
 
 PART_BYTES = 16 << 20
 PART_DOCUMENTS = 4096
-_SHINGLE_BATCH = 1 << 20  # shingles handed to MinHash at a time
-_TEXTS_AT_A_TIME = 64  # joined before they are written
+# Shingles handed to MinHash at a time.
+_SHINGLE_BATCH = 1 << 20
+# Joined before they are written.
+_TEXTS_AT_A_TIME = 64
 FORMAT = 1
 
 INDEX = np.dtype(
     [
-        ("id", ">u8", (4,)),  # SHA-256 of the text
-        ("offset", "<i8"),  # of the path, in .texts
+        # SHA-256 of the text.
+        ("id", ">u8", (4,)),
+        # Of the path, in .texts.
+        ("offset", "<i8"),
         ("n_path", "<i4"),
-        ("n_bytes", "<i8"),  # of the text, which follows the path
-        ("n_redacted", "<i8"),  # by how many bytes the text is shorter than what was found
-        ("row", "<i4"),  # in .parquet
-        ("source", "<i4"),  # in `sources` of .json
-        ("domain", "<i4"),  # in `domains` of .json
+        # Of the text, which follows the path.
+        ("n_bytes", "<i8"),
+        # By how many bytes the text is shorter than what was found.
+        ("n_redacted", "<i8"),
+        # In .parquet.
+        ("row", "<i4"),
+        # In `sources` of .json.
+        ("source", "<i4"),
+        # In `domains` of .json.
+        ("domain", "<i4"),
     ]
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class ShardTask:
     """All that is needed to make a part, wherever. `base`: directory of the recipe."""
 
     number: int
@@ -69,30 +80,34 @@ class Task:
     directory: Path
     base: Path
     spec: CorpusSpec
-    documents: tuple[tuple[Found, Judgement], ...]
+    documents: tuple[tuple[SourceDocument, Judgement], ...]
 
     @property
     def stem(self) -> Path:
-        """Path of the part's files, without their suffixes."""
-        return part_stem(self.directory, self.number)
+        """Return the path of the part's files, without their suffixes."""
+        return shard_stem(self.directory, self.number)
 
 
-def part_stem(directory: Path, number: int) -> Path:
-    """Path of a part's files, without their suffixes."""
+def shard_stem(directory: Path, number: int) -> Path:
+    """Return the path of a part's files, without their suffixes."""
     return directory / f"{number:06d}"
 
 
 def cut(
-    documents: Iterable[tuple[Found, Judgement]], spec: CorpusSpec, base: Path, directory: Path
-) -> Iterator[Task]:
-    """Documents in canonical order, cut into tasks of at most PART_BYTES (or one document) and PART_DOCUMENTS."""
+    documents: Iterable[tuple[SourceDocument, Judgement]], spec: CorpusSpec, base: Path, directory: Path
+) -> Iterator[ShardTask]:
+    """Yield the documents in canonical order, cut into tasks of at most PART_BYTES (or one document)
+    and PART_DOCUMENTS.
+    """
     settled = _settled(spec)
     number, n_bytes = 0, 0
-    taken: list[tuple[Found, Judgement]] = []
+    taken: list[tuple[SourceDocument, Judgement]] = []
 
-    def task() -> Task:
+    def task() -> ShardTask:
         key = digest("sevenfold/part/1", settled, *(part for item in taken for part in _identity(*item)))
-        return Task(number=number, key=key, directory=directory, base=base, spec=spec, documents=tuple(taken))
+        return ShardTask(
+            number=number, key=key, directory=directory, base=base, spec=spec, documents=tuple(taken)
+        )
 
     for found, judgement in documents:
         size = len(found.data or b"")
@@ -106,25 +121,28 @@ def cut(
 
 
 def _settled(spec: CorpusSpec) -> bytes:
-    """What decides about every document: the recipe's rules, the steps' versions, the libraries'."""
+    """Return what decides about every document: the recipe's rules, the steps' versions, the libraries'."""
     decided_later = {
         "sources",
         "mix",
         "holdout",
-    }  # what documents, who trains on them, how all of them are split
+        # What documents, who trains on them, how all of them are split.
+    }
     rules = {name: value for name, value in spec.model_dump(mode="json").items() if name not in decided_later}
     steps = [f"{step.name}/{step.version}" for step in switched_on(spec.steps)]
     return canonical_json([FORMAT, rules, steps, tool_versions(spec.steps)])
 
 
-def _identity(found: Found, judgement: Judgement) -> tuple[str, ...]:
+def _identity(found: SourceDocument, judgement: Judgement) -> tuple[str, ...]:
     origin = found.origin
     names = (origin.source, origin.version, judgement.spdx, judgement.reason or "", origin.licence_evidence)
     return (*names, origin.domain, found.path, found.sha256, str(found.n_bytes), found.problem or "")
 
 
-def is_made(task: Task, note: Callable[[str], None] = lambda _text: None) -> bool:
-    """Whether a run before has made this part and all of its bytes are still there; `note` is told when they are not."""
+def is_made(task: ShardTask, note: Callable[[str], None] = lambda _text: None) -> bool:
+    """Return whether a run before has made this part and all of its bytes are still there; `note` is
+    told when they are not.
+    """
     path = task.stem.with_suffix(".json")
     if not path.is_file():
         return False
@@ -150,14 +168,16 @@ def _seal(value: Json) -> str:
 
 
 def remove_all(directory: Path) -> None:
-    """Remove a directory of parts. Killed meanwhile, it leaves no part that claims to be there and is not whole."""
+    """Remove a directory of parts. Killed meanwhile, it leaves no part that claims to be there and
+    is not whole.
+    """
     with storage(directory):
         for marker in directory.glob("*.json"):
             marker.unlink()
         shutil.rmtree(directory)
 
 
-def make_part(task: Task) -> None:
+def make_shard(task: ShardTask) -> None:
     """Make a part's files, the last of them last.
 
     Raises:
@@ -169,7 +189,7 @@ def make_part(task: Task) -> None:
     part, bands = _Part(), _Bands()
     for found, judgement in task.documents:
         reason: Reason | None = found.problem or judgement.reason
-        text = Text(found, found.data or b"", found.language, found.origin.domain)
+        text = WorkingDocument(found, found.data or b"", found.language, found.origin.domain)
         if reason is None and found.data is None:
             reason = "unreadable"
         reason = reason or apply(text, steps, settings)
@@ -189,7 +209,7 @@ def _settings(spec: CorpusSpec, base: Path) -> Settings:
 
 
 @cache
-def _eval_hashes(path: Path, sha: str) -> EvalHashes:
+def _eval_hashes(path: Path, sha: str) -> ContaminationIndex:
     return read(path, sha)
 
 
@@ -206,7 +226,7 @@ class _Bands:
         self._n_shingles = 0
 
     def add(self, shingles: np.ndarray) -> None:
-        """The next document's."""
+        """Add the bands of the next document."""
         self._sets.append(shingles)
         self._n_shingles += len(shingles)
         if self._n_shingles >= _SHINGLE_BATCH:
@@ -217,7 +237,7 @@ class _Bands:
         self._sets, self._n_shingles = [], 0
 
     def all(self) -> np.ndarray:
-        """u64[B, D]."""
+        """Return u64[B, D]."""
         if self._sets:
             self._sketch()
         return np.concatenate([np.empty((minhash.N_BANDS, 0), np.uint64), *self._batches], axis=1)
@@ -233,7 +253,7 @@ class _Part:
         self._names: dict[str, dict[str, int]] = {"sources": {}, "domains": {}}
         self._findings: list[tuple[int, Finding]] = []
 
-    def add(self, text: Text, judgement: Judgement, reason: Reason | None) -> None:
+    def add(self, text: WorkingDocument, judgement: Judgement, reason: Reason | None) -> None:
         """Write down what became of a document."""
         found, number = text.found, len(self._rows)
         self._rows.append(ledger_row(text, judgement, reason))
@@ -279,8 +299,8 @@ class _Part:
         write_json(stem.with_suffix(".json"), value | {"sha256": _seal(value)})
 
 
-def ledger_row(text: Text, judgement: Judgement, reason: Reason | None) -> LedgerRow:
-    """The row of a document as far as its own bytes decide; `split` is "train" until it is known."""
+def ledger_row(text: WorkingDocument, judgement: Judgement, reason: Reason | None) -> LedgerRow:
+    """Return the row of a document as far as its own bytes decide; `split` is "train" until it is known."""
     found, origin = text.found, text.found.origin
     return LedgerRow(
         source=origin.source,
@@ -299,7 +319,7 @@ def ledger_row(text: Text, judgement: Judgement, reason: Reason | None) -> Ledge
 
 
 def settle(row: LedgerRow, reason: Reason | None, split: Any) -> LedgerRow:
-    """The row of a document that its part kept, with what all documents together decide."""
+    """Return the row of a document that its part kept, with what all documents together decide."""
     if reason:
         return row._replace(split="", status="dropped", reason=reason)
     return row._replace(split=split)
@@ -312,7 +332,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
-    """An array of a part; `mapped`: read from the disk as it is used. Raises StorageError."""
+    """Return an array of a part; `mapped`: read from the disk as it is used. Raises StorageError."""
     with storage(path), path.open("rb") as file:
         array: np.ndarray = np.load(
             path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False

@@ -45,16 +45,17 @@ from sevenfold.corpus.ledger import (
 )
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.shard_store import ShardStore
-from sevenfold.corpus.sources import Found, read_source
+from sevenfold.corpus.sources import SourceDocument, read_source
 from sevenfold.corpus.sources.packages import pinned_identity
 from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
-from sevenfold.corpus.workers import make_parts
+from sevenfold.corpus.workers import make_shards
 from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
 from sevenfold.runs.job import Job, StageResult
 
 TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
-WORK = "parts"  # removed when the stage ends well
+# Removed when the stage ends well.
+WORK = "parts"
 FINDING_COLUMNS: Columns = {
     "source": "string",
     "path": "string",
@@ -119,17 +120,19 @@ def run(job: Job) -> StageResult:
         "python": platform.python_version(),
         "pyarrow": pyarrow_version(),
         "license-expression": version("license-expression"),
-        "zlib": zlib.ZLIB_RUNTIME_VERSION,  # decides the gzip figure
+        # Decides the gzip figure.
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
         **tool_versions(spec.steps),
     }
     return StageResult(outputs=outputs, facts=facts, tools=tools)
 
 
 def fingerprint(job: Job) -> str:
-    """Hex digest over the content of everything outside the recipe that `run` would read.
+    """Return the hex digest over the content of everything outside the recipe that `run` would read.
 
-    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no package is unpacked and no sample
-    is made: a package's hash, and the generators' version, bind what is in them. Raises as `run` does.
+    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no
+    package is unpacked and no sample is made: a package's hash, and the generators' version, bind
+    what is in them. Raises as `run` does.
     """
     spec = job.recipe.corpus
     identities: list[str] = []
@@ -148,7 +151,7 @@ def fingerprint(job: Job) -> str:
 
 
 def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
-    """8 * (bytes of all documents, one behind the other, under gzip -9) / (bytes of the documents).
+    """Return 8 * (bytes of all documents, one behind the other, under gzip -9) / (bytes of the documents).
 
     One stream is the stronger opponent: each document helps to compress the next (5 % here).
     """
@@ -162,12 +165,12 @@ def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
 
 
 def ledger_rows(path: Path) -> Iterator[LedgerRow]:
-    """Rows of a ledger, streamed. Raises StorageError."""
+    """Yield the rows of a ledger, streamed. Raises StorageError."""
     for values in read_rows(path, LEDGER_COLUMNS):
         yield LedgerRow._make(values)
 
 
-def _found(spec: CorpusSpec, base: Path) -> Iterator[Found]:
+def _found(spec: CorpusSpec, base: Path) -> Iterator[SourceDocument]:
     for source in spec.sources:
         yield from read_source(source, base, spec.max_bytes)
 
@@ -179,8 +182,8 @@ class _Arrivals:
     policy: LicencePolicy
     seen: dict[tuple[str, str], Count] = field(default_factory=lambda: defaultdict(Count))
 
-    def judged(self, documents: Iterable[Found]) -> Iterator[tuple[Found, Judgement]]:
-        """Each document with the judgement of its licence."""
+    def judged(self, documents: Iterable[SourceDocument]) -> Iterator[tuple[SourceDocument, Judgement]]:
+        """Yield each document with the judgement of its licence."""
         for found in documents:
             judgement = self.policy.judge(found.origin.licence)
             self.seen[found.origin.source, judgement.spdx].add(found.n_bytes)
@@ -196,7 +199,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
         remove_partials(work)
         remove_partials(work.parent)
 
-    def missing() -> Iterator[shards.Task]:
+    def missing() -> Iterator[shards.ShardTask]:
         nonlocal n_parts, n_seen
         documents = arrivals.judged(_found(spec, job.recipe_dir))
         for task in shards.cut(documents, spec, job.recipe_dir, work):
@@ -207,7 +210,7 @@ def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
             else:
                 yield task
 
-    for n_documents in make_parts(missing(), job.workers, job.progress):
+    for n_documents in make_shards(missing(), job.workers, job.progress):
         n_seen += n_documents
         job.progress.advance(n_seen)
     return n_parts
@@ -233,7 +236,7 @@ class _Settled:
         """Yield the ledger: the rows of the shards in order, settled."""
         for number in range(self.n_shards):
             kept = dict(self.store.shard(number))
-            path = shards.part_stem(self.work, number).with_suffix(".parquet")
+            path = shards.shard_stem(self.work, number).with_suffix(".parquet")
             for place, row in enumerate(ledger_rows(path)):
                 document = kept.get(place)
                 if document is None:
@@ -247,7 +250,7 @@ class _Settled:
         for remark in self.decisions.remarks:
             remarks[remark.document].append(remark)
         for number in range(self.n_shards):
-            stem = shards.part_stem(self.work, number)
+            stem = shards.shard_stem(self.work, number)
             noted: dict[int, list[tuple[str | int, ...]]] = defaultdict(list)
             for place, *finding in read_json(stem.with_suffix(".json"))["findings"]:
                 noted[place].append(tuple(finding))

@@ -1,7 +1,7 @@
 """Who makes the parts: this process, some processes of this machine, or Ray. The parts are the same.
 
-At most two tasks a worker are under way, so memory does not grow with the corpus. With Ray the part directory and the recipe's must
-be seen by all machines under one path.
+At most two tasks a worker are under way, so memory does not grow with the corpus. With Ray the part
+directory and the recipe's must be seen by all machines under one path.
 """
 
 from __future__ import annotations
@@ -19,23 +19,27 @@ from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.log import Progress
 from sevenfold.core.modules import require_module
 from sevenfold.core.worker_pool import process_pool
-from sevenfold.corpus.shards import Task, make_part
+from sevenfold.corpus.shards import ShardTask, make_shard
 
 _TASKS_A_WORKER = 2
 _RAY_WAVE = 64
 _RAY_INSTALL = (
-    "pip install 'ray[data]==2.53.0'"  # later ones give their agents 15 s to start, whatever they are told
+    # Later ones give their agents 15 s to start, whatever they are told.
+    "pip install 'ray[data]==2.53.0'"
 )
-_RAY_ATTEMPTS, _RAY_PAUSE = 3, 10  # the pause in seconds, longer after each attempt
-# A busy machine takes minutes to start the Python of Ray's agents and workers; they have 30 and 60 s by default.
+# The pause in seconds, longer after each attempt.
+_RAY_ATTEMPTS, _RAY_PAUSE = 3, 10
+# A busy machine takes minutes to start the Python of Ray's agents and workers; they have 30 and 60
+# s by default.
 _RAY_PATIENCE = {"RAY_agent_register_timeout_ms": "600000", "RAY_worker_register_timeout_seconds": "600"}
 
 
-def make_parts(tasks: Iterator[Task], workers: int | str, progress: Progress) -> Iterator[int]:
+def make_shards(tasks: Iterator[ShardTask], workers: int | str, progress: Progress) -> Iterator[int]:
     """Make every part; yields the number of documents of each that is made, as it comes.
 
     Args:
-        workers: 1: here; more: that many processes; "ray": Ray Data, on the cluster of RAY_ADDRESS or on this machine.
+        workers: 1: here; more: that many processes; "ray": Ray Data, on the cluster of RAY_ADDRESS
+            or on this machine.
         progress: told about attempts to start Ray.
 
     Raises:
@@ -52,12 +56,12 @@ def make_parts(tasks: Iterator[Task], workers: int | str, progress: Progress) ->
         yield from _by_processes(tasks, int(workers))
 
 
-def _make(task: Task) -> int:
-    make_part(task)
+def _make(task: ShardTask) -> int:
+    make_shard(task)
     return len(task.documents)
 
 
-def _by_processes(tasks: Iterator[Task], workers: int) -> Iterator[int]:
+def _by_processes(tasks: Iterator[ShardTask], workers: int) -> Iterator[int]:
     waiting: set[Future[int]] = set()
     with process_pool(workers) as pool:
         try:
@@ -79,7 +83,7 @@ def _by_processes(tasks: Iterator[Task], workers: int) -> Iterator[int]:
             pool.shutdown(cancel_futures=True)
 
 
-def _by_ray(tasks: Iterator[Task], progress: Progress) -> Iterator[int]:
+def _by_ray(tasks: Iterator[ShardTask], progress: Progress) -> Iterator[int]:
     with _ray_node(progress):
         data = require_module("ray.data")
         while wave := list(itertools.islice(tasks, _RAY_WAVE)):
@@ -95,9 +99,12 @@ def _by_ray(tasks: Iterator[Task], progress: Progress) -> Iterator[int]:
 
 @contextmanager
 def _ray_node(progress: Progress) -> Iterator[None]:
-    """Ray, as long as parts are made: what the caller has connected, the cluster of RAY_ADDRESS, or a node of our own."""
+    """Yield the ray, as long as parts are made: what the caller has connected, the cluster of
+    RAY_ADDRESS, or a node of our own.
+    """
     for name, value in _RAY_PATIENCE.items():
-        os.environ.setdefault(name, value)  # before the import, which reads them
+        # Before the import, which reads them.
+        os.environ.setdefault(name, value)
     try:
         ray = require_module("ray")
     except UsageError as error:

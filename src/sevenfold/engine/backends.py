@@ -14,7 +14,7 @@ from sevenfold.core.errors import SevenfoldError, UsageError
 from sevenfold.core.fixed import Ints
 from sevenfold.engine import native, reference
 from sevenfold.engine.ops import Linear, Norm
-from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, Shape
+from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, ModelShape
 
 
 class EngineSession(Protocol):
@@ -32,28 +32,33 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Name of the backend."""
+        """Return the name of the backend."""
 
     @property
     def detail(self) -> str:
-        """What it runs with."""
+        """Return what it runs with."""
 
     def session(self) -> EngineSession:
-        """An empty KV cache."""
+        """Return an empty KV cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """How a backend is made (for None: with as many threads as it likes), why it cannot be here, and why it takes no such model."""
+    """How a backend is made (for None: with as many threads as it likes), why it cannot be here,
+    and why it takes no such model.
+    """
 
     make: Callable[[IntegerModel, int | None], Engine]
     unavailable: Callable[[], str | None]
-    refuses: Callable[[IntegerModel], str | None] = lambda _model: None  # why not this model
-    by_name_only: bool = False  # never chosen for a session
+    # Why not this model.
+    refuses: Callable[[IntegerModel], str | None] = lambda _model: None
+    # Never chosen for a session.
+    by_name_only: bool = False
 
 
 def _torch_engine(model: IntegerModel, _: int | None) -> Engine:
-    from sevenfold.engine.torch_backend import Engine as TorchEngine  # PyTorch takes a second to load
+    # PyTorch takes a second to load.
+    from sevenfold.engine.torch_backend import TorchEngine
 
     return TorchEngine(model)
 
@@ -65,21 +70,26 @@ def _torch_unavailable() -> str | None:
 
 BACKENDS = {
     native.NAME: Backend(
-        make=lambda model, n: native.Engine(model, n_threads=n), unavailable=lambda: native.unavailable()
+        make=lambda model, n: native.NativeEngine(model, n_threads=n),
+        unavailable=lambda: native.unavailable(),
     ),
     "torch": Backend(make=_torch_engine, unavailable=_torch_unavailable, by_name_only=True),
-    reference.NAME: Backend(make=lambda model, _: reference.Engine(model), unavailable=reference.unavailable),
+    reference.NAME: Backend(
+        make=lambda model, _: reference.ReferenceEngine(model), unavailable=reference.unavailable
+    ),
 }
 
 
 def available(model: IntegerModel | None = None) -> list[str]:
-    """Backends for sessions that this machine can run (and that take `model`), fastest first; the reference is always the last."""
+    """Return the backends for sessions that this machine can run (and that take `model`), fastest
+    first; the reference is always the last.
+    """
     here = [n for n, b in BACKENDS.items() if b.unavailable() is None and not b.by_name_only]
     return [name for name in here if model is None or BACKENDS[name].refuses(model) is None]
 
 
 def find_backend(name: str) -> Backend:
-    """A backend by name. Raises UsageError when there is none, or it is not available here."""
+    """Return a backend by name. Raises UsageError when there is none, or it is not available here."""
     if name not in BACKENDS:
         raise UsageError(
             f"no backend {name!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
@@ -90,7 +100,7 @@ def find_backend(name: str) -> Backend:
 
 
 def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) -> Engine:
-    """The model on a backend; `n_threads` is for those that have threads.
+    """Return the model on a backend; `n_threads` is for those that have threads.
 
     Raises:
         UsageError: no such backend, not here, or it does not take this model.
@@ -103,8 +113,9 @@ def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) ->
     return backend.make(model, n_threads)
 
 
-# A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill no vector.
-_SHAPE = Shape(
+# A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill
+# no vector.
+_SHAPE = ModelShape(
     d_model=36, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, vocab_size=53, context=80, n_experts=2,
     residual_exponent=16, score_m=48022, score_e=30,
 )  # fmt: skip
@@ -112,13 +123,13 @@ _FFN, _TOKENS = 23, 70
 
 
 def _numbers(label: str, count: int, low: int, high: int) -> Ints:
-    """`count` integers in [low, high], the same on every machine."""
+    """Return `count` integers in [low, high], the same on every machine."""
     raw = hashlib.shake_256(label.encode()).digest(4 * count)
     return low + np.frombuffer(raw, ">u4").astype(np.int64) % (high - low + 1)
 
 
 def built_in_model() -> IntegerModel:
-    """The built-in model: random integers, no file."""
+    """Return the built-in model: random integers, no file."""
     s = _SHAPE
 
     def linear(name: str, n_out: int, n_in: int) -> Linear:
@@ -134,7 +145,8 @@ def built_in_model() -> IntegerModel:
 
     def ffn(name: str) -> FeedForward:
         return FeedForward(
-            gate=replace(linear(f"{name}.gate", _FFN, s.d_model), exponent=23),  # |g| on both sides of 16
+            # |g| on both sides of 16.
+            gate=replace(linear(f"{name}.gate", _FFN, s.d_model), exponent=23),
             up=linear(f"{name}.up", _FFN, s.d_model),
             down=linear(f"{name}.down", s.d_model, _FFN),
         )
@@ -181,7 +193,7 @@ def self_test(name: str) -> str:
     model = built_in_model()
     engine = make_engine(name, model)
     ids = _numbers("ids", _TOKENS, 0, model.shape.vocab_size - 1)
-    expected = reference.Engine(model).session().forward(ids)
+    expected = reference.ReferenceEngine(model).session().forward(ids)
     at_once, stepped = engine.session(), engine.session()
     same = np.array_equal(at_once.forward(ids), expected)
     for index in range(_TOKENS):

@@ -1,9 +1,10 @@
 """Tokens per second of a model on this machine, and the share of what the machine could do at most.
 
-Two roofs, measured in the same call. Reading a prompt is arithmetic: its roof is how many 8-bit multiply-adds a second the
-instruction set does in registers alone (`native.roof`). A step of decoding reads every weight and key once: its roof is how
-fast NumPy reads a block of that many bytes again and again, from whichever memory holds it. A share near 1 cannot be
-beaten on the machine; rounds alternate between thread counts, medians and quartiles are given.
+Two roofs, measured in the same call. Reading a prompt is arithmetic: its roof is how many 8-bit
+multiply-adds a second the instruction set does in registers alone (`native.roof`). A step of
+decoding reads every weight and key once: its roof is how fast NumPy reads a block of that many
+bytes again and again, from whichever memory holds it. A share near 1 cannot be beaten on the
+machine; rounds alternate between thread counts, medians and quartiles are given.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from sevenfold.engine import native, reference
 from sevenfold.engine.backends import Engine, make_engine
 from sevenfold.engine.weights import FeedForward, IntegerModel
 
-PROMPT, STEPS = 512, 128  # tokens, where the context has room for them
-READS = 5  # of the block, for each thread; the fastest counts
+# Tokens, where the context has room for them.
+PROMPT, STEPS = 512, 128
+# Of the block, for each thread; the fastest counts.
+READS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What a prompt of `prompt` tokens and `steps` greedy tokens after it cost.
 
-    `macs`: 8-bit multiply-adds of the prompt, the head for its last token alone. `n_bytes`: weights, keys and values that one
+    `macs`: 8-bit multiply-adds of the prompt, the head for its last token alone. `n_bytes`:
+        weights, keys and values that one
     step reads, in the middle of the steps.
     """
 
@@ -43,7 +47,9 @@ class Work:
 
 
 def work_of(model: IntegerModel) -> Work:
-    """The work that the measurement gives to a model. Raises GateError when the context has no room for two tokens."""
+    """Return the work that the measurement gives to a model. Raises GateError when the context has
+    no room for two tokens.
+    """
     shape = model.shape
     if shape.context < 2:
         raise GateError(f"a context of {shape.context} has no room for a prompt and a step")
@@ -56,7 +62,8 @@ def work_of(model: IntegerModel) -> Work:
     layers = model.layers + (model.stacks[0] if model.stacks else ())
     weights = sum(
         layer.q.weight_IO.size + layer.k.weight_IO.size + layer.v.weight_IO.size + layer.o.weight_IO.size
-        + feed_forward(layer.experts[0])  # a token goes through one
+        # A token goes through one.
+        + feed_forward(layer.experts[0])
         for layer in layers
     )  # fmt: skip
     head = model.head.weight_IO.size
@@ -69,7 +76,9 @@ def work_of(model: IntegerModel) -> Work:
 
 
 def read_rate(n_bytes: int, n_threads: int) -> float:
-    """Bytes a second that so many threads read, each its part of a block of `n_bytes`, the fastest of several times."""
+    """Return the bytes a second that so many threads read, each its part of a block of `n_bytes`,
+    the fastest of several times.
+    """
     parts = np.array_split(np.ones(max(n_bytes // 8, n_threads), np.int64), n_threads)
     seconds = []
     for _ in range(READS):
@@ -95,13 +104,13 @@ def read_rate(n_bytes: int, n_threads: int) -> float:
 
 
 def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
-    """Seconds of the prompt, and of the steps after it."""
+    """Return the seconds of the prompt, and of the steps after it."""
     session = engine.session()
     began = time.perf_counter()
     token = reference.argmax(session.forward(ids, last_only=True)[0])
     prompt = time.perf_counter() - began
     began = time.perf_counter()
-    if isinstance(session, native.Session):
+    if isinstance(session, native.NativeSession):
         session.greedy(np.array([token]), steps)
     else:
         for _ in range(steps):
@@ -112,7 +121,9 @@ def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
 
 
 def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, roof: float | None) -> Json:
-    """Median, quartiles, and the share of the roof; `per_token` is what a token costs in the roof's unit."""
+    """Return the median, quartiles, and the share of the roof; `per_token` is what a token costs in
+    the roof's unit.
+    """
     several = len(speeds) > 1
     low, middle, high = statistics.quantiles(speeds, n=4, method="inclusive") if several else speeds * 3
     return {
@@ -134,7 +145,8 @@ def measure(
         rounds: at least 1.
 
     Returns:
-        `work`, `roofs` (one for each thread count) and `rows` (thread count and phase): JSON values, speeds in tokens a second.
+        `work`, `roofs` (one for each thread count) and `rows` (thread count and phase): JSON
+        values, speeds in tokens a second.
 
     Raises:
         GateError: the context is too small.  SevenfoldError, StorageError: threads or memory cannot be had.
@@ -149,13 +161,14 @@ def measure(
     for number in range(rounds):
         for n_threads, engine in engines.items():
             if number == 0:
-                _round(engine, ids, 1)  # warm
+                # Warm.
+                _round(engine, ids, 1)
             times[n_threads].append(_round(engine, ids, work.steps))
             progress.advance(sum(len(t) for t in times.values()))
     rows: list[Json] = []
     roofs: list[Json] = []
     for n_threads, engine in engines.items():
-        isa = engine.isa if isinstance(engine, native.Engine) else None
+        isa = engine.isa if isinstance(engine, native.NativeEngine) else None
         macs = native.roof(isa, n_threads) if isa else None
         n_bytes = read_rate(work.n_bytes, n_threads)
         roofs.append({"threads": n_threads, "isa": isa, "macs_per_second": macs, "bytes_per_second": n_bytes})

@@ -1,8 +1,9 @@
-"""The native engine: native/engine behind its one C header (native/engine/s7.h), called through ctypes, which releases the GIL.
+"""The native engine: native/engine behind its one C header (native/engine/s7.h), called through
+ctypes, which releases the GIL.
 
-Equal bit for bit to the reference. The library is built by scripts/setup.sh into `_native/` beside this file; an
-installation without it runs on the reference. The tables go to the library from `core.tables`, so that there is one copy.
-Legend of shape suffixes: as in `ops`.
+Equal bit for bit to the reference. The library is built by scripts/setup.sh into `_native/` beside
+this file; an installation without it runs on the reference. The tables go to the library from
+`core.tables`, so that there is one copy. Legend of shape suffixes: as in `ops`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from sevenfold.engine.weights import IntegerModel, Layer
 
 NAME = "native"
 LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
-ISAS = ("scalar", "avx2", "avx512", "neon", "wasm")  # in the order of s7_isa; the last that is here is chosen
+# In the order of s7_isa; the last that is here is chosen.
+ISAS = ("scalar", "avx2", "avx512", "neon", "wasm")
 ISA_VARIABLE, THREADS_VARIABLE = "S7_ISA", "S7_THREADS"
 MAX_THREADS = 64
 _OK, _NO_MEMORY = 0, 4
@@ -44,7 +46,7 @@ class KeyValues(NamedTuple):
 
 @cache
 def _load(path: Path) -> ctypes.CDLL:
-    """The library. Raises OSError when it cannot be loaded, or is of another version."""
+    """Return the library. Raises OSError when it cannot be loaded, or is of another version."""
     library = ctypes.CDLL(str(path))
     for name, (result, arguments) in abi.SIGNATURES.items():
         try:
@@ -58,7 +60,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def unavailable() -> str | None:
-    """Why this backend cannot run here; None when it can."""
+    """Return why this backend cannot run here; None when it can."""
     if not LIBRARY.is_file():
         return f"{LIBRARY.name} was not built (a C++20 compiler and scripts/setup.sh make it)"
     try:
@@ -75,13 +77,15 @@ def _library() -> ctypes.CDLL:
 
 
 def instruction_sets() -> list[str]:
-    """Instruction sets that this machine and this build have, narrowest first."""
+    """Return the instruction sets that this machine and this build have, narrowest first."""
     library = _library()
     return [name for index, name in enumerate(ISAS) if library.s7_isa_supported(index)]
 
 
 def choose_isa() -> str:
-    """The widest instruction set, or the one that S7_ISA names. Raises UsageError when that is not there."""
+    """Return the widest instruction set, or the one that S7_ISA names. Raises UsageError when that
+    is not there.
+    """
     here = instruction_sets()
     wanted = os.environ.get(ISA_VARIABLE) or here[-1]
     if wanted not in here:
@@ -101,7 +105,8 @@ def _check(library: ctypes.CDLL, status: int, what: str) -> None:
 
 
 def default_threads() -> int:
-    """Threads of a call: what S7_THREADS says, else one for each processor that this process may use, eight at most.
+    """Return the threads of a call: what S7_THREADS says, else one for each processor that this
+    process may use, eight at most.
 
     Raises:
         UsageError: S7_THREADS is no number from 1 to 64.
@@ -117,7 +122,7 @@ def default_threads() -> int:
 
 
 def roof(isa: str, n_threads: int) -> float:
-    """8-bit multiply-adds a second that this machine does in registers alone: the roof of `isa`."""
+    """Return 8-bit multiply-adds a second that this machine does in registers alone: the roof of `isa`."""
     library, done, nanoseconds = _library(), c_int64(), c_int64()
     status = library.s7_roof(ISAS.index(isa), n_threads, byref(done), byref(nanoseconds))
     _check(library, status, f"measure {isa}")
@@ -125,11 +130,11 @@ def roof(isa: str, n_threads: int) -> float:
 
 
 def _width(layer: Layer) -> int:
-    """d_ffn of a layer."""
+    """Return d_ffn of a layer."""
     return int(layer.experts[0].gate.row_m_O.size)
 
 
-class Engine:
+class NativeEngine:
     """A model packed for one instruction set. Never written after it is made; safe to share between threads.
 
     Args:
@@ -153,7 +158,7 @@ class Engine:
         values = widths | {name: getattr(shape, name) for name in abi.SHAPE_FIELDS if name not in widths}
         handle = c_void_p()
         status = self._library.s7_model_create(
-            byref(abi.Shape(**values)),
+            byref(abi.NativeShape(**values)),
             byref(abi.tables()),
             byref(arrays.weights(model)),
             ISAS.index(self.isa),
@@ -162,7 +167,8 @@ class Engine:
         _check(self._library, status, f"take this model on {self.isa}")
         self.handle = handle
         with self.team():
-            pass  # threads that cannot be had are said here, not in the middle of a prompt
+            # Threads that cannot be had are said here, not in the middle of a prompt.
+            pass
 
     def __del__(self) -> None:
         for team in getattr(self, "_idle", []):
@@ -172,7 +178,9 @@ class Engine:
 
     @contextmanager
     def team(self) -> Iterator[c_void_p]:
-        """Threads and scratch memory for one call. Raises SevenfoldError, StorageError when they cannot be had."""
+        """Yield the threads and scratch memory for one call. Raises SevenfoldError, StorageError
+        when they cannot be had.
+        """
         try:
             team = self._idle.pop()
         except IndexError:
@@ -186,28 +194,32 @@ class Engine:
 
     @property
     def detail(self) -> str:
-        """The instruction set and the threads."""
+        """Return the instruction set and the threads."""
         return f"{self.isa}, {self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
 
     @property
     def n_bytes(self) -> int:
-        """Memory of the packed weights, in bytes."""
+        """Return the memory of the packed weights, in bytes."""
         return int(self._library.s7_model_bytes(self.handle))
 
-    def session(self) -> Session:
-        """An empty KV cache. Raises StorageError when there is no memory for it."""
+    def session(self) -> NativeSession:
+        """Return an empty KV cache. Raises StorageError when there is no memory for it."""
         handle = c_void_p()
         _check(self._library, self._library.s7_session_create(self.handle, byref(handle)), "open a session")
-        return Session(self, handle)
+        return NativeSession(self, handle)
 
-    def forward_batch(self, calls: Sequence[tuple[Session, Ints]], *, last_only: bool = True) -> list[Ints]:
-        """`Session.forward` for several sequences at once, each with its own length; the bits are those of single calls.
+    def forward_batch(
+        self, calls: Sequence[tuple[NativeSession, Ints]], *, last_only: bool = True
+    ) -> list[Ints]:
+        """Return `Session.forward` for several sequences at once, each with its own length; the bits
+        are those of single calls.
 
         Returns:
             logits of each, [1, V], or [T, V] for last_only=False.
 
         Raises:
-            GateError: what `Session.forward` refuses, no calls, or a session that is there twice; nothing is changed.
+            GateError: what `Session.forward` refuses, no calls, or a session that is there twice;
+                nothing is changed.
         """
         logits = [
             np.empty((1 if last_only else np.size(ids), self.model.shape.vocab_size), np.int32)
@@ -218,11 +230,13 @@ class Engine:
         return [as_ints(rows) for rows in logits]
 
     def greedy_batch(
-        self, calls: Sequence[tuple[Session, Ints]], n_tokens: int, *, stop: int | None = None
+        self, calls: Sequence[tuple[NativeSession, Ints]], n_tokens: int, *, stop: int | None = None
     ) -> list[list[int]]:
-        """Append ids to several sequences, then up to `n_tokens` greedy steps of each, without a return to Python between them.
+        """Append ids to several sequences, then up to `n_tokens` greedy steps of each, without a
+        return to Python between them.
 
-        Ties go to the lowest id. The last token is not appended. A token equal to `stop` ends its sequence, and is given.
+        Ties go to the lowest id. The last token is not appended. A token equal to `stop` ends its
+        sequence, and is given.
 
         Raises:
             GateError: as `forward_batch`, or ids and tokens exceed the context; nothing is changed.
@@ -247,11 +261,13 @@ class Engine:
     @contextmanager
     def _runs(
         self,
-        calls: Sequence[tuple[Session, Ints]],
+        calls: Sequence[tuple[NativeSession, Ints]],
         logits: Sequence[NDArray[np.int32] | None],
         n_more: int = 0,
     ) -> Iterator[Any]:
-        """The structures of a call, checked, with every session locked; `n_more` positions are to follow the ids."""
+        """Yield the structures of a call, checked, with every session locked; `n_more` positions are
+        to follow the ids.
+        """
         sessions = [session for session, _ in calls]
         if not calls or len({id(session) for session in sessions}) < len(sessions):
             raise GateError(
@@ -262,7 +278,7 @@ class Engine:
         for session in order:
             session.lock.acquire()
         try:
-            runs, kept = (abi.Run * len(calls))(), []
+            runs, kept = (abi.NativeRun * len(calls))(), []
             for run, (session, ids), rows in zip(runs, calls, logits, strict=True):
                 narrow = self._checked(session, ids, n_more)
                 kept.append(narrow)
@@ -274,7 +290,7 @@ class Engine:
             for session in order:
                 session.lock.release()
 
-    def _checked(self, session: Session, ids: Ints, n_more: int) -> NDArray[np.int32]:
+    def _checked(self, session: NativeSession, ids: Ints, n_more: int) -> NDArray[np.int32]:
         wide = as_ints(ids)
         check_ids(self.model, wide, session.held())
         needed, context = session.held() + wide.size + n_more, self.model.shape.context
@@ -283,11 +299,12 @@ class Engine:
         return np.ascontiguousarray(wide, np.int32)
 
 
-class Session:
+class NativeSession:
     """One KV cache, in pages of 64 positions. A lock makes calls from several threads wait for each other."""
 
-    def __init__(self, engine: Engine, handle: c_void_p) -> None:
-        self.engine = engine  # a session borrows the model: this reference keeps it
+    def __init__(self, engine: NativeEngine, handle: c_void_p) -> None:
+        # A session borrows the model: this reference keeps it.
+        self.engine = engine
         self.lock = threading.Lock()
         self._library, self._handle = engine._library, handle
 
@@ -302,41 +319,43 @@ class Session:
 
     @property
     def handle(self) -> c_void_p:
-        """What the library knows it by. Raises GateError when the session is closed."""
+        """Return what the library knows it by. Raises GateError when the session is closed."""
         if not self._handle:
             raise GateError("the session is closed", remedy="open another")
         return self._handle
 
     def held(self) -> int:
-        """Positions held; for a caller that has the lock."""
+        """Return the positions held; for a caller that has the lock."""
         return int(self._library.s7_session_length(self.handle))
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Return the positions held."""
         with self.lock:
             return self.held()
 
     @property
     def n_bytes(self) -> int:
-        """Memory of keys and values, in bytes; pages shared with other sessions are counted."""
+        """Return the memory of keys and values, in bytes; pages shared with other sessions are counted."""
         with self.lock:
             return int(self._library.s7_session_bytes(self.handle))
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
-        """Logits of `ids` after the cached prefix, [T, V] (or [1, V]): as `reference.forward`.
+        """Return the logits of `ids` after the cached prefix, [T, V] (or [1, V]): as `reference.forward`.
 
         Raises:
-            GateError: an id outside the vocabulary, no ids, more positions than the context has, or a closed session.
+            GateError: an id outside the vocabulary, no ids, more positions than the context has, or
+                a closed session.
         """
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 
     def greedy(self, ids: Ints, n_tokens: int, *, stop: int | None = None) -> list[int]:
-        """`Engine.greedy_batch` of this sequence alone."""
+        """Return `Engine.greedy_batch` of this sequence alone."""
         return self.engine.greedy_batch([(self, ids)], n_tokens, stop=stop)[0]
 
-    def fork(self, length: int | None = None) -> Session:
-        """A second sequence with the first `length` positions (all, if None); whole pages are shared, not copied.
+    def fork(self, length: int | None = None) -> NativeSession:
+        """Return a second sequence with the first `length` positions (all, if None); whole pages are
+        shared, not copied.
 
         Raises:
             GateError: more positions than are held, or a closed session.  StorageError: no memory.
@@ -346,7 +365,7 @@ class Session:
             length = self._position(length)
             status = self._library.s7_session_fork(self.handle, length, byref(handle))
         _check(self._library, status, "fork a session")
-        return Session(self.engine, handle)
+        return NativeSession(self.engine, handle)
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` positions. Raises GateError: more than are held, or a closed session."""
@@ -363,7 +382,7 @@ class Session:
         return length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
-        """Keys and values of one layer, as the law stores them."""
+        """Return the keys and values of one layer, as the law stores them."""
         shape = self.engine.model.shape
         with self.lock:
             dims = (self.held(), shape.n_kv_heads)

@@ -35,7 +35,7 @@ SHAPE_FIELDS = [
 ]
 
 
-class Shape(Structure):
+class NativeShape(Structure):
     """s7_shape of native/engine/s7.h."""
 
     _fields_ = [(name, c_int32) for name in SHAPE_FIELDS]
@@ -87,7 +87,7 @@ class Weights(Structure):
     ]  # fmt: skip
 
 
-class Run(Structure):
+class NativeRun(Structure):
     """s7_run of native/engine/s7.h."""
 
     _fields_ = [
@@ -102,7 +102,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s7_isa_supported": (c_int32, [c_int32]),
     "s7_model_create": (
         c_int32,
-        [POINTER(Shape), POINTER(Tables), POINTER(Weights), c_int32, POINTER(c_void_p)],
+        [POINTER(NativeShape), POINTER(Tables), POINTER(Weights), c_int32, POINTER(c_void_p)],
     ),
     "s7_model_free": (None, [c_void_p]),
     "s7_model_bytes": (c_int64, [c_void_p]),
@@ -114,10 +114,10 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s7_session_truncate": (c_int32, [c_void_p, c_int32]),
     "s7_session_length": (c_int32, [c_void_p]),
     "s7_session_bytes": (c_int64, [c_void_p]),
-    "s7_forward": (c_int32, [c_void_p, POINTER(Run), c_int32]),
+    "s7_forward": (c_int32, [c_void_p, POINTER(NativeRun), c_int32]),
     "s7_greedy": (
         c_int32,
-        [c_void_p, POINTER(Run), c_int32, c_int32, c_void_p, c_int32, c_void_p],
+        [c_void_p, POINTER(NativeRun), c_int32, c_int32, c_void_p, c_int32, c_void_p],
     ),
     "s7_session_kv": (
         c_int32,
@@ -134,7 +134,7 @@ class Arrays:
         self.kept: list[Any] = []
 
     def pointer(self, values: Any, dtype: type) -> int:
-        """Where the values lie, as that type, row by row."""
+        """Return where the values lie, as that type, row by row."""
         array: NDArray[Any] = np.ascontiguousarray(values, dtype)
         self.kept.append(array)
         return int(array.ctypes.data)
@@ -174,7 +174,7 @@ class Arrays:
 
 
 def tables() -> Tables:
-    """The law's tables, from `core.fixed`: the one copy."""
+    """Return the law's tables, from `core.fixed`: the one copy."""
     exp2, sigmoid, rsqrt = (
         t.tolist() for t in (fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table())
     )

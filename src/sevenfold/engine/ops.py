@@ -4,8 +4,9 @@ Everything is exact integer arithmetic on int64 arrays; matrix products run in i
 bounds fit. Rows are independent: a token's result depends on its own row and on the cache only, so a prompt
 computed at once, split anywhere, or one token at a time gives the same bits.
 
-Shape suffixes: T tokens of this call, S tokens visible (cache and call), D d_model, H heads, K key/value heads,
-G query heads per key/value head, E head_dim, F d_ffn, V vocabulary, O outputs, I inputs.
+Shape suffixes: T tokens of this call, S tokens visible (cache and call), D d_model, H heads, K
+key/value heads, G query heads per key/value head, E head_dim, F d_ffn, V vocabulary, O outputs, I
+inputs.
 """
 
 from __future__ import annotations
@@ -34,38 +35,50 @@ from sevenfold.core.fixed import (
     sigmoid,
 )
 
-NORM_INPUT_BITS = 14  # |x| <= 2^14 before squaring: 2^28 * d_model stays below 2^45
-ROPE_INPUT_BITS = 14  # a*cos - b*sin stays within 2^30
+# |x| <= 2^14 before squaring: 2^28 * d_model stays below 2^45.
+NORM_INPUT_BITS = 14
+# a*cos - b*sin stays within 2^30.
+ROPE_INPUT_BITS = 14
 GATE_FRACTION = 11
 SWIGLU_BITS = 15
 LOGIT_FRACTION = 16
 SCORE_FRACTION = 16
-P_SUM_BITS = 24  # sum(P) < 2^24 + S/2, times 127 fits int32 up to S = LONG_CONTEXT; past it one bit fewer
-LONG_CONTEXT = 2**17  # visible keys; up to here the sum of unshifted P fits u32 too
-MAX_INPUTS = INT32_MAX // CODE_MAX**2  # 133144: a dot of codes fits int32
+# sum(P) < 2^24 + S/2, times 127 fits int32 up to S = LONG_CONTEXT; past it one bit fewer.
+P_SUM_BITS = 24
+# Visible keys; up to here the sum of unshifted P fits u32 too.
+LONG_CONTEXT = 2**17
+# 133144: a dot of codes fits int32.
+MAX_INPUTS = INT32_MAX // CODE_MAX**2
 MAX_CONTEXT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """Dynamic int8 activations: real value = codes * scale / 127 (the 1/127 sits in the next row multipliers)."""
+    """Dynamic int8 activations: real value = codes * scale / 127 (the 1/127 sits in the next row
+    multipliers).
+    """
 
-    codes: Ints  # [T, I]
-    scale: Scale  # [T]
+    # [T, I].
+    codes: Ints
+    # [T].
+    scale: Scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
     """Weights of one projection. Real value of y = y * 2^-exponent * activation scale."""
 
-    codes_OI: NDArray[np.int8]  # in [-127, 127], as the file holds them
-    row_m_O: Ints  # u16 mantissa of each output row
-    row_s_O: Ints  # its shift
+    # In [-127, 127], as the file holds them.
+    codes_OI: NDArray[np.int8]
+    # u16 mantissa of each output row.
+    row_m_O: Ints
+    # Its shift.
+    row_s_O: Ints
     exponent: int
 
     @cached_property
     def weight_IO(self) -> NDArray[np.int32]:  # noqa: N802  # the legend's suffix
-        """The codes transposed for this room's product, made when it is first needed."""
+        """Return the codes transposed for this room's product, made when it is first needed."""
         return np.ascontiguousarray(self.codes_OI.T).astype(np.int32)
 
 
@@ -73,18 +86,22 @@ class Linear:
 class Norm:
     """RMSNorm gains: gain * sqrt(d_model) = gain_D * 2^-exponent."""
 
-    gain_D: Ints  # int16
+    # int16.
+    gain_D: Ints
     exponent: int
-    eps: int  # floor(norm_eps * d_model * 2^(2 * residual exponent))
+    # floor(norm_eps * d_model * 2^(2 * residual exponent))
+    eps: int
 
 
 def headroom(n_inputs: int) -> int:
-    """Left shift that brings an accumulator of `n_inputs` products of codes to 30 bits; 0 when it needs 31."""
+    """Return the left shift that brings an accumulator of `n_inputs` products of codes to 30 bits; 0
+    when it needs 31.
+    """
     return max(30 - (CODE_MAX * CODE_MAX * n_inputs).bit_length(), 0)
 
 
 def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
-    """Exact int32 product of codes. |result| <= 127^2 * I, below 2^31 for I <= MAX_INPUTS."""
+    """Return the exact int32 product of codes. |result| <= 127^2 * I, below 2^31 for I <= MAX_INPUTS."""
     # einsum's integer loop is an order of magnitude faster than `@`, which has no BLAS to call.
     return as_ints(np.einsum("ti,io->to", codes_TI.astype(np.int32), weight_IO))
 
@@ -96,7 +113,7 @@ def linear(x: Quantized, layer: Linear) -> Ints:
 
 
 def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:
-    """Rows of the embedding in residual units, [T, D]."""
+    """Return the rows of the embedding in residual units, [T, D]."""
     return mulsh(codes_TD, row_m_T[:, None], row_s_T[:, None])
 
 
@@ -126,13 +143,17 @@ def rotate(y_THE: Ints, table_TP2: Ints) -> tuple[Ints, Scale]:
 
 
 def scaled(scale: Scale, exponent: int, token: Scale) -> Scale:
-    """Scale of codes [T, H] made from a projection: times the token's activation scale, less the projection's exponent."""
+    """Scale of codes [T, H] made from a projection: times the token's activation scale, less the
+    projection's exponent.
+    """
     product = multiply_scales(scale, Scale(token.m[:, None], token.e[:, None]))
     return Scale(product.m, product.e + exponent)
 
 
 def attention_scores(q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale) -> Ints:
-    """Scores of one head in log2 units, Q16, [T, S]. `q_scale` carries log2(e) / (sqrt(E) * 127^2)."""
+    """Return the scores of one head in log2 units, Q16, [T, S]. `q_scale` carries log2(e) / (sqrt(E)
+    * 127^2).
+    """
     lift = headroom(q_TE.shape[-1])
     acc_TS = as_ints(np.einsum("te,se->ts", q_TE.astype(np.int32), k_SE.astype(np.int32)))
     half_TS = mulsh(acc_TS << lift, k_scale.m[None, :], 16)
@@ -143,7 +164,7 @@ def attention_scores(q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale) -> 
 def attention_head(
     q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale, v_SE: Ints, v_scale: Scale, n_past: int
 ) -> tuple[Ints, Ints]:
-    """One causal head. Token t sees keys 0 .. n_past + t.
+    """Return one causal head. Token t sees keys 0 .. n_past + t.
 
     Returns:
         (o_TE, exponent_T): real output = o * 2^-exponent / 127, |o| < 2^23 + 2^8.
@@ -161,7 +182,8 @@ def attention_head(
     lowest_T = np.minimum.accumulate(v_scale.e)[n_past:]
     fold_TS = mulsh(p_TS, v_scale.m[None, :], 16 + np.maximum(v_scale.e[None, :] - lowest_T[:, None], 0))
     acc_TE = as_ints(np.einsum("ts,se->te", fold_TS.astype(np.int32), v_SE.astype(np.int32)))
-    length_T = bit_length(total_T)  # at least 15: the peak itself contributes 32512
+    # At least 15: the peak itself contributes 32512.
+    length_T = bit_length(total_T)
     divisor_T = (total_T << np.maximum(16 - length_T, 0)) >> np.maximum(length_T - 16, 0)
     reciprocal_T = np.int64(2**31 - 1) // divisor_T
     # o keeps 16 fraction bits: acc * reciprocal / 2^(15 + length) is acc / total.
@@ -178,7 +200,7 @@ def join_heads(o_HTE: Ints, exponent_HT: Ints) -> Quantized:
 
 
 def swiglu(gate_TF: Ints, up_TF: Ints, token: Scale, gate_exponent: int, up_exponent: int) -> Quantized:
-    """silu(gate) * up, quantised for the down projection."""
+    """Return silu(gate) * up, quantised for the down projection."""
     g_TF = mulsh(gate_TF, token.m[:, None], token.e[:, None] + gate_exponent - GATE_FRACTION)
     inside = np.minimum(np.maximum(g_TF, -(2**15) + 1), 2**15 - 1)
     # Q15. Past +-16 silu is the identity or zero, and the product would leave 32 bits.
@@ -194,10 +216,12 @@ def swiglu(gate_TF: Ints, up_TF: Ints, token: Scale, gate_exponent: int, up_expo
 
 
 def to_units(y_TO: Ints, token: Scale, exponent: int, fraction: int) -> Ints:
-    """A projection's output in fixed point with `fraction` fraction bits, saturated to int32."""
+    """Return a projection's output in fixed point with `fraction` fraction bits, saturated to int32."""
     return mulsh(y_TO, token.m[:, None], token.e[:, None] + exponent - fraction)
 
 
 def add_residual(x_TD: Ints, delta_TD: Ints) -> Ints:
-    """Saturating add. The exponent chosen when the model is quantised keeps |x| < 2^28; past int32 it saturates."""
+    """Return the saturating add. The exponent chosen when the model is quantised keeps |x| < 2^28;
+    past int32 it saturates.
+    """
     return saturate32(x_TD + delta_TD)

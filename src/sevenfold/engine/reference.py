@@ -1,4 +1,5 @@
-"""The reference engine: the law itself, in NumPy integers (specs/arithmetic.md). Every other backend equals it bit for bit.
+"""The reference engine: the law itself, in NumPy integers (specs/arithmetic.md). Every other
+backend equals it bit for bit.
 
 `Cache` holds int8 keys and values with their scales; `forward` appends to it. No floating-point value exists
 between token ids and logits; a test runs the whole path on arrays that refuse one.
@@ -14,7 +15,7 @@ import numpy as np
 from sevenfold.core.errors import GateError
 from sevenfold.core.fixed import Ints, Scale, as_ints, multiply_scales, quantize
 from sevenfold.engine import ops
-from sevenfold.engine.weights import IntegerModel, Layer, Shape
+from sevenfold.engine.weights import IntegerModel, Layer, ModelShape
 
 NAME = "reference"
 
@@ -32,12 +33,15 @@ class LayerCache:
 
 
 class Cache:
-    """KV cache of one sequence, allocated for the whole context; int8 codes, so 2 * (E + 6) bytes a token and head."""
+    """KV cache of one sequence, allocated for the whole context; int8 codes, so 2 * (E + 6) bytes a
+    token and head.
+    """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         rows, heads = shape.context, shape.n_kv_heads
         self.length = 0
-        self.stack = 0  # the expert whose layers follow the trunk; set by the first id of the sequence
+        # The expert whose layers follow the trunk; set by the first id of the sequence.
+        self.stack = 0
         self.layers = [
             LayerCache(
                 k=np.zeros((rows, heads, shape.head_dim), np.int8),
@@ -52,7 +56,7 @@ class Cache:
 
 
 def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache, n_past: int) -> Ints:
-    """Attention block's contribution to the residual, [T, D]."""
+    """Return the attention block's contribution to the residual, [T, D]."""
     shape, n_tokens = model.shape, x_TD.shape[0]
     x = ops.rms_norm(x_TD, layer.attn_norm)
     table = model.rope_CP2[n_past : n_past + n_tokens]
@@ -124,7 +128,7 @@ def check_ids(model: IntegerModel, ids: Ints, n_past: int) -> None:
 
 
 def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = False) -> Ints:
-    """Logits of `ids` after the cached prefix; the cache grows by them.
+    """Return the logits of `ids` after the cached prefix; the cache grows by them.
 
     Args:
         ids: [T], in [0, vocab_size).
@@ -155,16 +159,16 @@ def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = F
 
 
 def argmax(logits_V: Ints) -> int:
-    """Greedy choice; ties go to the lowest id."""
+    """Return the greedy choice; ties go to the lowest id."""
     return int(np.argmax(logits_V))
 
 
 def unavailable() -> str | None:
-    """Why this backend cannot run here: it always can."""
+    """Return why this backend cannot run here: it always can."""
     return None
 
 
-class Engine:
+class ReferenceEngine:
     """A model on this backend."""
 
     name = NAME
@@ -173,12 +177,12 @@ class Engine:
     def __init__(self, model: IntegerModel) -> None:
         self.model = model
 
-    def session(self) -> Session:
-        """An empty KV cache."""
-        return Session(self.model)
+    def session(self) -> ReferenceSession:
+        """Return an empty KV cache."""
+        return ReferenceSession(self.model)
 
 
-class Session:
+class ReferenceSession:
     """One KV cache and the model it belongs to."""
 
     def __init__(self, model: IntegerModel) -> None:

@@ -4,8 +4,9 @@
     with model.session("def fib(n):") as session:
         text = "".join(session.generate(64))
 
-`Model.open` checks every hash and rule, then replays a golden prompt on the chosen backend and refuses to run on a
-mismatch. A session is one gate and one KV cache; calls before it opens or after it closes raise GateError.
+`Model.open` checks every hash and rule, then replays a golden prompt on the chosen backend and
+refuses to run on a mismatch. A session is one gate and one KV cache; calls before it opens or after
+it closes raise GateError.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
 GOLDEN_STEPS = 8
-TOKENS = "tokens"  # key of the graph: what begins and ends a text, where an import's files decided it
+# Key of the graph: what begins and ends a text, where an import's files decided it.
+TOKENS = "tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,8 @@ class GreedyRun:
 
 
 def greedy_steps(engine: Engine, ids: Sequence[int], n_steps: int) -> GreedyRun:
-    """Greedy steps from a prompt on an engine. `logits_sha256` is over the int32 big-endian logits of each step, in order (V6).
+    """Return the greedy steps from a prompt on an engine. `logits_sha256` is over the int32
+    big-endian logits of each step, in order (V6).
 
     Raises:
         GateError: ids that the model refuses, or more positions than the context has.
@@ -71,8 +74,8 @@ def greedy_steps(engine: Engine, ids: Sequence[int], n_steps: int) -> GreedyRun:
 
 
 def greedy_run(model: IntegerModel, ids: Sequence[int], n_steps: int) -> GreedyRun:
-    """`greedy_steps` on the reference: what golden logits are made with."""
-    return greedy_steps(reference.Engine(model), ids, n_steps)
+    """Return `greedy_steps` on the reference: what golden logits are made with."""
+    return greedy_steps(reference.ReferenceEngine(model), ids, n_steps)
 
 
 def replay(artifact: Artifact) -> list[ReplayRow]:
@@ -100,7 +103,8 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
 
 
 def backend_states(path: Path | None = None) -> list[dict[str, str]]:
-    """Every backend: name, status ("pass", "fail", "not here") and detail; proved on a file, or on the built-in model.
+    """Return every backend: name, status ("pass", "fail", "not here") and detail; proved on a file,
+    or on the built-in model.
 
     Raises:
         ArtifactError, StorageError: the file is refused.  UsageError: S7_ISA names an instruction set that is not here.
@@ -124,7 +128,9 @@ def backend_states(path: Path | None = None) -> list[dict[str, str]]:
 
 
 def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
-    """The tokenizer in the DICT lane. Raises ArtifactError when it is none, or not of the model's vocabulary."""
+    """Return the tokenizer in the DICT lane. Raises ArtifactError when it is none, or not of the
+    model's vocabulary.
+    """
     remedy = "the file was not written by a compatible `s7 seal`; seal it again"
     try:
         named = artifact.graph.get(TOKENS)
@@ -144,10 +150,12 @@ def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, domain: str = "") -> list[int]:
-    """Ids of a prompt as the model saw text in training: the end-of-text token, then the text's own.
+    """Return the ids of a prompt as the model saw text in training: the end-of-text token, then the
+    text's own.
 
-    With expert stacks this is where a text is routed: the token of `domain` comes first, and the engine's table gives its stack
-    (specs/arithmetic.md). Without a domain the end-of-text token is first, which goes to the last stack of the recipe.
+    With expert stacks this is where a text is routed: the token of `domain` comes first, and the
+    engine's table gives its stack (specs/arithmetic.md). Without a domain the end-of-text token is
+    first, which goes to the last stack of the recipe.
 
     Raises:
         UsageError: the vocabulary has no token for the domain.
@@ -157,10 +165,12 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, domain: str = "") -> list[int]
 
 
 def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
-    """A sealed file or a bundle in which every hash and rule holds; the header-only file is for `Model` to refuse.
+    """Return a sealed file or a bundle in which every hash and rule holds; the header-only file is
+    for `Model` to refuse.
 
     Raises:
-        AnonymousError: it does not say where it comes from, and that was not allowed. Allowed, only order (V0) is asked for.
+        AnonymousError: it does not say where it comes from, and that was not allowed. Allowed, only
+            order (V0) is asked for.
         PublishedError: it is a file of the published contract, which holds nothing that the engine could run.
         ArtifactError: it is refused.  StorageError: it cannot be read.
     """
@@ -197,7 +207,8 @@ class Model:
     ) -> None:
         find_backend(backend)
         self.artifact = artifact
-        self.note = ""  # why the fastest backend was not taken
+        # Why the fastest backend was not taken.
+        self.note = ""
         if artifact.header_only:
             raise HeaderOnlyError(
                 "the file is a header without lanes: zero tensors (A11) are for tests, never to be run or served",
@@ -210,7 +221,7 @@ class Model:
 
     @property
     def backend(self) -> str:
-        """Name of the engine that runs."""
+        """Return the name of the engine that runs."""
         return self.engine.name
 
     @classmethod
@@ -222,14 +233,17 @@ class Model:
         n_threads: int | None = None,
         allow_anonymous: bool = False,
     ) -> Model:
-        """Read a sealed file or a bundle, check every hash and rule, and prove the backend on the first golden prompt.
+        """Read a sealed file or a bundle, check every hash and rule, and prove the backend on the
+        first golden prompt.
 
         Args:
-            backend: a name of `s7 backends`; None takes the fastest that is here and passes, else the reference. `note`
-                then says why.
-            n_threads: threads of a call, for the native engine; None: see `native.default_threads`. The bits are the same.
-            allow_anonymous: take a file that does not say where it comes from (D6): its hashes hold, it is in canonical order,
-                and the backend is proved on the built-in model. `note` says so.
+            backend: a name of `s7 backends`; None takes the fastest that is here and passes, else
+                the reference. `note` then says why.
+            n_threads: threads of a call, for the native engine; None: see `native.default_threads`.
+                The bits are the same.
+            allow_anonymous: take a file that does not say where it comes from (D6): its hashes
+                hold, it is in canonical order, and the backend is proved on the built-in model.
+                `note` says so.
 
         Raises:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
@@ -251,17 +265,19 @@ class Model:
             model.self_test()
         if artifact.anonymous:
             model.note = f"anonymous: nothing says where these weights come from. {model.note}".strip()
-        artifact.release()  # an engine that packs the weights has its own; the reference reads the file again where it must
+        # An engine that packs the weights has its own; the reference reads the file again where it
+        # must.
+        artifact.release()
         return model
 
     @property
     def context(self) -> int:
-        """Positions a session has, prompt and answer together."""
+        """Return the positions a session has, prompt and answer together."""
         return self.weights.shape.context
 
     @property
     def golden(self) -> list[Mapping[str, Json]]:
-        """Golden prompts of the file."""
+        """Return the golden prompts of the file."""
         rows = self.artifact.provenance.get("golden")
         return rows if isinstance(rows, list) else []
 
@@ -297,7 +313,7 @@ class Model:
             )
 
     def session(self, prompt: str | None = None, *, max_tokens: int = 0, domain: str = "") -> Session:
-        """A session; enter it with `with`, which opens the gate and reads the prompt, if there is one.
+        """Return a session; enter it with `with`, which opens the gate and reads the prompt, if there is one.
 
         Args:
             prompt: text; None to begin with `Session.prefill`.
@@ -311,10 +327,11 @@ class Model:
 
 
 class Session:
-    """One gate, one KV cache. Greedy (A8: top-k = 1). Calls before the gate opens, or after it shut, raise GateError.
+    """One gate, one KV cache. Greedy (A8: top-k = 1). Calls before the gate opens, or after it
+    shut, raise GateError.
 
-    `logits` are those of the next token, [V] int64 holding int32 values (natural-log units with 16 fraction bits); None before
-    the first prefill. `tokens` are the ids that `step` gave.
+    `logits` are those of the next token, [V] int64 holding int32 values (natural-log units with 16
+    fraction bits); None before the first prefill. `tokens` are the ids that `step` gave.
     """
 
     def __init__(
@@ -327,7 +344,8 @@ class Session:
         self._max_tokens = max_tokens
         self._cache = model.engine.session()
         self._stack = ExitStack()
-        self._pending: list[int] = []  # a token that was given but not yet appended
+        # A token that was given but not yet appended.
+        self._pending: list[int] = []
         self._n_held = 0
         self.logits: Ints | None = None
         self.tokens: list[int] = []
@@ -349,17 +367,20 @@ class Session:
 
     @property
     def room(self) -> int:
-        """Tokens of the context behind what was read and generated."""
+        """Return the tokens of the context behind what was read and generated."""
         return self.model.context - self._n_held - len(self._pending)
 
     def prefill(self, ids: Sequence[int]) -> None:
-        """Append token ids to the body, after what was read and generated; `logits` are those after the last of them.
+        """Append token ids to the body, after what was read and generated; `logits` are those after
+        the last of them.
 
-        The model saw every text begin as `model.tokenizer.begun` does. The ids' text passes the gate like any other.
+        The model saw every text begin as `model.tokenizer.begun` does. The ids' text passes the
+        gate like any other.
 
         Raises:
-            GateError: the gate is shut, the text holds a forbidden control character, no ids, an id outside the vocabulary, or the
-                context is full. Nothing is appended then; a refused character also shuts the gate.
+            GateError: the gate is shut, the text holds a forbidden control character, no ids, an id
+                outside the vocabulary, or the context is full. Nothing is appended then; a refused
+                character also shuts the gate.
         """
         self.gate.require_open("prefill")
         check_ids(self.model.weights, np.array(ids, np.int64), self._n_held + len(self._pending))
@@ -384,7 +405,7 @@ class Session:
         self._pending = []
 
     def step(self) -> int:
-        """The next token id, greedy; ties go to the lowest id.
+        """Return the next token id, greedy; ties go to the lowest id.
 
         Raises:
             GateError: the gate is shut, or the context is full.
@@ -401,7 +422,8 @@ class Session:
         return self._pending[0]
 
     def generate(self, max_tokens: int) -> Iterator[str]:
-        """Text as it comes, up to `max_tokens` tokens or the end-of-text token. Pieces are whole characters.
+        """Yield the text as it comes, up to `max_tokens` tokens or the end-of-text token. Pieces are
+        whole characters.
 
         Raises:
             GateError: the gate is shut, or the context is full.

@@ -1,8 +1,9 @@
 """The torch engine: batches of independent sequences in integer tensors, on the CPU or on a CUDA device.
 
-For evaluation of many windows, and for machines whose integer speed is in a GPU. Equal bit for bit to the reference.
-With its operations in `torch_ops` the only part of the engine that imports PyTorch; `backends` imports it when it is
-asked for. Rows of all sequences share the projections; attention goes sequence by sequence.
+For evaluation of many windows, and for machines whose integer speed is in a GPU. Equal bit for bit
+to the reference. With its operations in `torch_ops` the only part of the engine that imports
+PyTorch; `backends` imports it when it is asked for. Rows of all sequences share the projections;
+attention goes sequence by sequence.
 Legend: as in `torch_ops`.
 """
 
@@ -22,11 +23,13 @@ from sevenfold.engine.native import KeyValues
 from sevenfold.engine.ops import LOGIT_FRACTION, Linear
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.torch_ops import PASS_ROWS, SCORES, Arithmetic, TScale, Weights, aligned, mulsh, shifted
-from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, Shape
+from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, ModelShape
 
 NAME = "torch"
-FIRST_ROWS = 64  # positions a cache begins with
-K, V = 0, 1  # of a cache
+# Positions a cache begins with.
+FIRST_ROWS = 64
+# Of a cache.
+K, V = 0, 1
 
 
 class _FeedForward(NamedTuple):
@@ -53,7 +56,7 @@ class _Piece(NamedTuple):
 
 
 def choose_device(device: str | None = None) -> torch.device:
-    """The device of that name; CUDA where there is one, if none is given. Raises UsageError."""
+    """Return the device of that name; CUDA where there is one, if none is given. Raises UsageError."""
     here = torch.cuda.is_available()
     try:
         chosen = torch.device(device or ("cuda" if here else "cpu"))
@@ -64,7 +67,7 @@ def choose_device(device: str | None = None) -> torch.device:
     return chosen
 
 
-class Engine:
+class TorchEngine:
     """A model on one device. Calls from several threads wait for each other."""
 
     name = NAME
@@ -98,16 +101,18 @@ class Engine:
 
     @property
     def detail(self) -> str:
-        """The device, and the product where it is not the fast one."""
+        """Return the device, and the product where it is not the fast one."""
         slow = "" if self.law.exact_int8 else ", int8 products are not exact here: int32"
         return f"{self.device.type}, PyTorch {torch.__version__}{slow}"
 
-    def session(self) -> Session:
-        """An empty KV cache."""
-        return Session(self)
+    def session(self) -> TorchSession:
+        """Return an empty KV cache."""
+        return TorchSession(self)
 
-    def forward_batch(self, calls: Sequence[tuple[Session, Ints]], *, last_only: bool = True) -> list[Ints]:
-        """Logits of each session's ids after its cached prefix; the caches grow by them.
+    def forward_batch(
+        self, calls: Sequence[tuple[TorchSession, Ints]], *, last_only: bool = True
+    ) -> list[Ints]:
+        """Return the logits of each session's ids after its cached prefix; the caches grow by them.
 
         Args:
             calls: sessions of this engine, each once, and their ids [T], of any length each.
@@ -117,8 +122,8 @@ class Engine:
             for each call, as `reference.forward`.
 
         Raises:
-            GateError: what `Session.forward` refuses, no calls, a session that is there twice or is of another engine;
-                nothing is changed.
+            GateError: what `Session.forward` refuses, no calls, a session that is there twice or is
+                of another engine; nothing is changed.
             StorageError: no memory; the sessions are as they were.
         """
         with self.lock:
@@ -150,7 +155,7 @@ class Engine:
         return logits
 
     def _forward(self, pieces: list[_Piece]) -> None:
-        """One pass: fills the logits of each piece."""
+        """Run one forward pass, which fills the logits of each piece."""
         law = self.law
         ids = torch.cat([law.tensor(piece.ids) for piece in pieces])
         starts = [piece.cache.length for piece in pieces]
@@ -195,7 +200,7 @@ class Engine:
         experts_R: Tensor,
         pieces: list[_Piece],
     ) -> Tensor:
-        """Layers one after the other, the first of them number `first` of the caches."""
+        """Return the layers one after the other, the first of them number `first` of the caches."""
         for index, layer in enumerate(layers, first):
             x_RD = _add(x_RD, self._attention(layer, index, x_RD, table, pieces))
             x_RD = _add(x_RD, self._feed_forward(layer, x_RD, experts_R))
@@ -204,7 +209,7 @@ class Engine:
     def _attention(
         self, layer: _Layer, index: int, x_RD: Tensor, table: Tensor, pieces: list[_Piece]
     ) -> Tensor:
-        """Attention block's contribution to the residual, [R, D]."""
+        """Return the attention block's contribution to the residual, [R, D]."""
         law, shape = self.law, self.model.shape
         codes, token = law.rms_norm(x_RD, layer.attn_gain_D, layer.law.attn_norm)
         q, k, v = (y.unflatten(-1, (-1, shape.head_dim)) for y in law.linear(codes, layer.qkv))
@@ -238,7 +243,9 @@ class Engine:
         return _to_units(y_RD, TScale(scale.m, scale.e + lowest), layer.law.o, shape.residual_exponent)
 
     def _attend(self, cache: _Cache, index: int, q_RHE: Tensor, scale: TScale) -> tuple[Tensor, Tensor]:
-        """Attention of one sequence, a block of its tokens at a time: o [R, H, E] and exponents [R, H]."""
+        """Return the attention of one sequence, a block of its tokens at a time: o [R, H, E] and
+        exponents [R, H].
+        """
         shape, past, n_rows = self.model.shape, cache.length, q_RHE.shape[0]
         heads = (shape.n_kv_heads, shape.n_heads // shape.n_kv_heads)
         q_KGTE = q_RHE.unflatten(1, heads).permute(1, 2, 0, 3)
@@ -288,19 +295,21 @@ def _is_no_memory(error: BaseException) -> bool:
 
 
 def _add(x_RD: Tensor, delta_RD: Tensor) -> Tensor:
-    """ADD."""
+    """Return ADD."""
     return x_RD.add_(delta_RD).clamp_(INT32_MIN, INT32_MAX)
 
 
 def _to_units(y_RO: Tensor, token: TScale, layer: Linear, fraction: int) -> Tensor:
-    """A projection's output in fixed point with `fraction` fraction bits."""
+    """Return a projection's output in fixed point with `fraction` fraction bits."""
     return mulsh(y_RO, token.m[:, None], token.e[:, None] + (layer.exponent - fraction))
 
 
 def _passes(
     calls: Sequence[tuple[_Cache, Ints]], logits: Sequence[Ints], pass_rows: int
 ) -> Iterator[list[_Piece]]:
-    """Cut calls into passes of `pass_rows` tokens; a prompt may be cut anywhere. Logits belong to a call's last tokens."""
+    """Cut calls into passes of `pass_rows` tokens; a prompt may be cut anywhere. Logits belong to a
+    call's last tokens.
+    """
     pieces: list[_Piece] = []
     room = pass_rows
     for (cache, ids), logits_TV in zip(calls, logits, strict=True):
@@ -318,19 +327,22 @@ def _passes(
 
 
 class _Cache:
-    """Keys and values of one sequence on the device; grows by doubling. Rows from `length` on mean nothing."""
+    """Keys and values of one sequence on the device; grows by doubling. Rows from `length` on mean
+    nothing.
+    """
 
-    def __init__(self, law: Arithmetic, shape: Shape) -> None:
+    def __init__(self, law: Arithmetic, shape: ModelShape) -> None:
         heads = (shape.n_layers + shape.stack_layers, shape.n_kv_heads)
         width, self._context = aligned(shape.head_dim), aligned(shape.context)
-        self.length = self.stack = 0  # positions, and the expert that the first id of the sequence chose
+        # Positions, and the expert that the first id of the sequence chose.
+        self.length = self.stack = 0
         # Values lie feature by feature: both products then take their second factor by rows.
         self.k = torch.zeros((*heads, 0, width), dtype=torch.int8, device=law.device)
         self.v = torch.zeros((*heads, width, 0), dtype=torch.int8, device=law.device)
         self.scales = torch.zeros((2, 2, *heads, 0), dtype=torch.int32, device=law.device)
 
     def make_room(self, rows: int) -> None:
-        """Room for `rows` positions, a multiple of ALIGN."""
+        """Make room for `rows` positions, a multiple of ALIGN."""
         held = self.k.shape[2]
         if rows > held:
             more = min(max(2 * held, aligned(rows), FIRST_ROWS), self._context) - held
@@ -341,7 +353,7 @@ class _Cache:
             self.scales = torch.constant_pad_nd(self.scales, (0, more))
 
     def write(self, index: int, kind: int, codes_RKE: Tensor, scale: TScale) -> None:
-        """Keys or values of a layer after those held; `length` stays."""
+        """Write keys or values of a layer after those held; `length` stays."""
         rows = slice(self.length, self.length + codes_RKE.shape[0])
         if kind == K:
             self.k[index, :, rows, : codes_RKE.shape[-1]] = codes_RKE.permute(1, 0, 2)
@@ -351,21 +363,21 @@ class _Cache:
             self.scales[kind, part, index, :, rows] = values.t()
 
     def scale(self, index: int, kind: int, n_keys: int) -> TScale:
-        """Scales [K, S] of the first positions of a layer."""
+        """Return the scales [K, S] of the first positions of a layer."""
         m, e = self.scales[kind, :, index, :, :n_keys].long()
         return TScale(m, e)
 
 
-class Session:
+class TorchSession:
     """One KV cache on an engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: TorchEngine) -> None:
         self.engine = engine
         self._cache: _Cache | None = _Cache(engine.law, engine.model.shape)
 
     @property
     def cache(self) -> _Cache:
-        """What is held. Raises GateError when the session is closed."""
+        """Return what is held. Raises GateError when the session is closed."""
         if self._cache is None:
             raise GateError("the session is closed", remedy="open another")
         return self._cache
@@ -376,11 +388,13 @@ class Session:
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Return the positions held."""
         return self.cache.length
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
-        """As `reference.forward`, on this cache. Raises GateError, also when closed; StorageError without memory."""
+        """As `reference.forward`, on this cache. Raises GateError, also when closed; StorageError
+        without memory.
+        """
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 
     def truncate(self, length: int) -> None:
@@ -392,7 +406,7 @@ class Session:
             self.cache.length = length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
-        """Keys and values of one layer, as the law stores them: codes [S, K, E], scales [S, K]."""
+        """Return the keys and values of one layer, as the law stores them: codes [S, K, E], scales [S, K]."""
         with self.engine.lock:
             cache, width = self.cache, self.engine.model.shape.head_dim
             held = slice(0, cache.length)

@@ -1,9 +1,11 @@
-"""Integer operations of the forward pass in PyTorch (specs/arithmetic.md), for many rows at once, on the CPU or a GPU.
+"""Integer operations of the forward pass in PyTorch (specs/arithmetic.md), for many rows at once,
+on the CPU or a GPU.
 
-Whole-number tensors only; a test runs the engine under a dispatcher that refuses any other. Rows are independent, as in
-`ops`. Three things differ from the page's text, not from its results: EXP2 and SiLU are one look-up in tables made
-by `core.fixed` for every argument that matters; the half that RSHIFT adds is added after all but one bit has been shifted
-away; a product of codes runs in int8, and the sixteen bits of a weight of P go through it as two limbs (R9).
+Whole-number tensors only; a test runs the engine under a dispatcher that refuses any other. Rows
+are independent, as in `ops`. Three things differ from the page's text, not from its results: EXP2
+and SiLU are one look-up in tables made by `core.fixed` for every argument that matters; the half
+that RSHIFT adds is added after all but one bit has been shifted away; a product of codes runs in
+int8, and the sixteen bits of a weight of P go through it as two limbs (R9).
 
 Legend: R rows (tokens of a pass), N outputs, I inputs; the rest as in `ops`.
 """
@@ -32,16 +34,23 @@ from sevenfold.engine.ops import (
     headroom,
 )
 
-ALIGN = 8  # what CUDA's int8 product asks of inputs and outputs
-LEAST_ROWS = {"cuda": 17}  # and of rows
+# What CUDA's int8 product asks of inputs and outputs.
+ALIGN = 8
+# And of rows.
+LEAST_ROWS = {"cuda": 17}
 PASS_ROWS = {
     "cuda": 4096,
     "cpu": 256,
-}  # tokens of one pass: what the caches hold, and what bounds the memory of a prompt
-SCORES = {"cuda": 2**22, "cpu": 2**17}  # scores held at once
-EXP2_END = 2**20  # EXP2 is 0 from here on
-GATE_END = 2**15  # SiLU is zero or the identity from here on
-HIDDEN = -(2**40)  # below every score by more than EXP2_END
+    # Tokens of one pass: what the caches hold, and what bounds the memory of a prompt.
+}
+# Scores held at once.
+SCORES = {"cuda": 2**22, "cpu": 2**17}
+# EXP2 is 0 from here on.
+EXP2_END = 2**20
+# SiLU is zero or the identity from here on.
+GATE_END = 2**15
+# Below every score by more than EXP2_END.
+HIDDEN = -(2**40)
 
 
 class TScale(NamedTuple):
@@ -52,21 +61,28 @@ class TScale(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Projections that read the same codes, one below the other. `row_m_N` holds the lift of the accumulator too."""
+    """Projections that read the same codes, one below the other. `row_m_N` holds the lift of the
+    accumulator too.
+    """
 
-    codes_NI: Tensor  # int8; N and I filled up with zeros to a multiple of ALIGN
+    # int8; N and I filled up with zeros to a multiple of ALIGN.
+    codes_NI: Tensor
     row_m_N: Tensor
-    row_s_N: Tensor  # less one
-    outputs: tuple[int, ...]  # of each projection
+    # Less one.
+    row_s_N: Tensor
+    # Of each projection.
+    outputs: tuple[int, ...]
 
 
 def aligned(n: int) -> int:
-    """The next multiple of ALIGN."""
+    """Return the next multiple of ALIGN."""
     return -(-n // ALIGN) * ALIGN
 
 
 def int8_product_is_exact(device: torch.device) -> bool:
-    """Whether `_int_mm` is exact here. On x86 without VNNI it is not: it adds pairs of products in 16 bits, saturating."""
+    """Return whether `_int_mm` is exact here. On x86 without VNNI it is not: it adds pairs of
+    products in 16 bits, saturating.
+    """
 
     def product(code: int, other: int) -> Tensor:
         a, b = (torch.full((32, 64), c, dtype=torch.int8, device=device) for c in (code, other))
@@ -93,18 +109,21 @@ def mulsh(a: Tensor, m: Tensor, s: Tensor) -> Tensor:
 
 
 def peak_of(v: Tensor) -> Tensor:
-    """Largest magnitude of each row (last axis)."""
-    return v.abs().amax(-1)  # twice as fast as aminmax, copy and all
+    """Return the largest magnitude of each row (last axis)."""
+    # Twice as fast as aminmax, copy and all.
+    return v.abs().amax(-1)
 
 
 def looked_up(table: Tensor, at: Tensor) -> Tensor:
-    """table[at]; an index array of several dimensions is four to ten times slower on the CPU."""
+    """Return table[at]; an index array of several dimensions is four to ten times slower on the CPU."""
     return table.index_select(0, at.flatten()).view(at.shape)
 
 
 @cache
 def _wide_tables() -> tuple[Ints, Ints]:
-    """EXP2(d) for every d up to where it is 0, and SiLU in Q15 of every g of less than 16 in magnitude."""
+    """Return EXP2(d) for every d up to where it is 0, and SiLU in Q15 of every g of less than 16 in
+    magnitude.
+    """
     gate = np.arange(-GATE_END + 1, GATE_END)
     silu = fixed.rshift(gate * fixed.sigmoid(gate), GATE_FRACTION)
     return fixed.exp2_negative(np.arange(EXP2_END + 1)), silu
@@ -122,11 +141,11 @@ class Arithmetic:
         self.exp2_table, self.silu_table = (self.tensor(t, torch.int32) for t in _wide_tables())
 
     def tensor(self, values: Ints, dtype: torch.dtype = torch.int64) -> Tensor:
-        """Integers on the device."""
+        """Return the integers on the device."""
         return torch.from_numpy(np.array(as_ints(values))).to(self.device, dtype)
 
     def weights(self, *layers: Linear) -> Weights:
-        """Projections of the same inputs as one."""
+        """Return the projections of the same inputs as one."""
         weight_NI = np.concatenate([layer.weight_IO.T for layer in layers])
         n_out, n_in = weight_NI.shape
         codes = torch.zeros((aligned(n_out), aligned(n_in)), dtype=torch.int8, device=self.device)
@@ -136,11 +155,11 @@ class Arithmetic:
         return Weights(codes, self.tensor(m), self.tensor(s), tuple(layer.row_m_O.size for layer in layers))
 
     def bits(self, v: Tensor) -> Tensor:
-        """bits(v) of values >= 0."""
+        """Return bits(v) of values >= 0."""
         return torch.bucketize(v, self.powers, right=True)
 
     def multiply(self, a: TScale, b: TScale) -> TScale:
-        """PRODUCT."""
+        """Return PRODUCT."""
         product = a.m * b.m
         k = self.bits(product) - 16
         m = shifted(product, k)
@@ -148,13 +167,13 @@ class Arithmetic:
         return TScale(m >> carry, a.e + b.e - k - carry)
 
     def normalize(self, v: Tensor, n_bits: int) -> tuple[Tensor, Tensor]:
-        """NORMALIZE each row: (u, s [..., without the last axis])."""
+        """Return NORMALIZE each row: (u, s [..., without the last axis])."""
         s = self.bits(peak_of(v).clamp_(min=1)) - n_bits
         left, right = (-s).clamp(min=0)[..., None], s.clamp(min=0)[..., None]
         return shifted(v << left, right), s
 
     def quantize(self, v: Tensor) -> tuple[Tensor, TScale]:
-        """QUANT each row: int8 codes and their scales."""
+        """Return QUANT each row: int8 codes and their scales."""
         peak = peak_of(v).clamp_(min=1)
         z = 32 - self.bits(peak)
         m = (peak << z) >> 16
@@ -163,7 +182,7 @@ class Arithmetic:
         return codes.to(torch.int8), TScale(m, z - 16)
 
     def rsqrt(self, v: Tensor) -> TScale:
-        """RSQRT."""
+        """Return RSQRT."""
         h = (self.bits(v) - 31) >> 1
         big = (v << (-2 * h).clamp(min=0)) >> (2 * h).clamp(min=0)
         r = self.rsqrt_table[(big >> 24) - 64]
@@ -171,7 +190,9 @@ class Arithmetic:
         return TScale(shifted(r * (w >> 16), 15).clamp_(max=65535), 31 + h)
 
     def product(self, a_RI: Tensor, b_NI: Tensor) -> Tensor:
-        """a @ b.T of int8 codes, exact, int32 [R, N]. I of `a` may be short of that of `b`, which then holds zeros there."""
+        """Return a @ b.T of int8 codes, exact, int32 [R, N]. I of `a` may be short of that of `b`,
+        which then holds zeros there.
+        """
         n_rows, missing = a_RI.shape[0], b_NI.shape[1] - a_RI.shape[1]
         if missing or n_rows < self.least_rows:
             a_RI = torch.constant_pad_nd(a_RI, (0, missing, 0, max(self.least_rows - n_rows, 0)))
@@ -180,14 +201,14 @@ class Arithmetic:
         return (a_RI.int() @ b_NI.t().int())[:n_rows]
 
     def linear(self, codes_RI: Tensor, weights: Weights) -> tuple[Tensor, ...]:
-        """LINEAR, one result for each projection, int64 [R, O]."""
+        """Return LINEAR, one result for each projection, int64 [R, O]."""
         n_out = weights.row_m_N.shape[0]
         acc_RN = self.product(codes_RI, weights.codes_NI)[:, :n_out]
         y_RN = shifted_by_one_more(acc_RN * weights.row_m_N, weights.row_s_N)
         return tuple(torch.split(y_RN, weights.outputs, dim=-1))
 
     def rms_norm(self, x_RD: Tensor, gain_D: Tensor, norm: Norm) -> tuple[Tensor, TScale]:
-        """RMS_NORM: codes and the token's scale."""
+        """Return RMS_NORM: codes and the token's scale."""
         down = (self.bits(peak_of(x_RD)) - NORM_INPUT_BITS).clamp_(min=0)
         small_RD = shifted(x_RD, down[:, None])
         square = (small_RD * small_RD).sum(-1) + (norm.eps >> (2 * down).clamp(max=MAX_SHIFT))
@@ -207,7 +228,9 @@ class Arithmetic:
         return codes, TScale(scale.m, scale.e - s)
 
     def swiglu(self, gate_RF: Tensor, up_RF: Tensor, token: TScale, exponent: int) -> tuple[Tensor, TScale]:
-        """silu(gate) * up: codes and scale, without the exponent of `up`. `exponent` is that of `gate`."""
+        """Return silu(gate) * up: codes and scale, without the exponent of `up`. `exponent` is that
+        of `gate`.
+        """
         g_RF = mulsh(gate_RF, token.m[:, None], token.e[:, None] + (exponent - GATE_FRACTION))
         inside = g_RF.clamp(-GATE_END + 1, GATE_END - 1).add_(GATE_END - 1)
         # The table ends in 0 and in 16 g, so that what is left is 16 for each step past it.
@@ -228,10 +251,12 @@ class Arithmetic:
         v_KS: TScale,
         past: int,
     ) -> tuple[Tensor, Tensor]:
-        """Attention of T tokens on S positions; positions after a token's own, and those that only fill up, are hidden.
+        """Return the attention of T tokens on S positions; positions after a token's own, and those
+        that only fill up, are hidden.
 
         Args:
-            q_KBE: codes, B = G * T; q_KGT: their scales. k_KSE, v_KES: codes. k_KS, v_KS: scales. past: positions before.
+            q_KBE: codes, B = G * T; q_KGT: their scales. k_KSE, v_KES: codes. k_KS, v_KS: scales.
+                past: positions before.
 
         Returns:
             (o [K, G, T, E], exponents [K, T]), as `ops.attention_head` for each head.
@@ -246,7 +271,8 @@ class Arithmetic:
         score = mulsh(half, q_KGT.m[..., None], s)
         own = past + torch.arange(n_tokens, device=self.device)
         hidden_TS = torch.arange(n_keys, device=self.device) > own[:, None]
-        score += hidden_TS.long() * HIDDEN  # a mask costs ten times as much
+        # A mask costs ten times as much.
+        score += hidden_TS.long() * HIDDEN
         p = looked_up(self.exp2_table, (score.amax(-1, keepdim=True) - score).clamp_(max=EXP2_END))
         sum_bits_T1 = P_SUM_BITS - (own[:, None] >= LONG_CONTEXT).long()
         drop = (self.bits(p.sum(-1, keepdim=True)) - sum_bits_T1).clamp_(min=0)

@@ -6,8 +6,8 @@ Records (specs/arithmetic.md, section 4), all int8 in the file:
     NAME.gain        [D, 2]         i16 norm gains, big-endian
     rope.cos_sin     [C, E/2, 2, 2] i16 cos and sin in Q15, big-endian
     router.experts   [V, 1]         expert of each token id (token-routed models, expert stacks)
-Exponents of projections and norms are integers in the graph. Whatever loads stays inside the ranges for which the
-page proves every width; whatever does not is refused here, by name.
+Exponents of projections and norms are integers in the graph. Whatever loads stays inside the ranges
+for which the page proves every width; whatever does not is refused here, by name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Linear, Norm
 EMBEDDING, HEAD, FINAL_NORM = "embedding.weight", "lm_head.weight", "final_norm.weight"
 ROPE, ROUTER = "rope.cos_sin", "router.experts"
 
-LIMITS = {  # largest values of the graph's `model`; the least is 1
+# Largest values of the graph's `model`; the least is 1.
+LIMITS = {
     "d_model": 2**16,
     "n_layers": 2**10,
     "n_heads": 2**10,
@@ -39,10 +40,13 @@ LIMITS = {  # largest values of the graph's `model`; the least is 1
     "context": MAX_CONTEXT,
     "n_experts": 2**7,
 }
-STACK_LIMITS = {"stack_layers": 2**10, "stack_d_ffn": MAX_INPUTS}  # only in files with expert stacks
-MAX_EXPONENT = 2**10  # far past what float32 weights need; sums of exponents stay inside 16 bits
+# Only in files with expert stacks.
+STACK_LIMITS = {"stack_layers": 2**10, "stack_d_ffn": MAX_INPUTS}
+# Far past what float32 weights need; sums of exponents stay inside 16 bits.
+MAX_EXPONENT = 2**10
 MAX_EPS = 2**48
-MIN_ROW_SHIFT = 16  # keeps a projection's result below 2^31 in magnitude
+# Keeps a projection's result below 2^31 in magnitude.
+MIN_ROW_SHIFT = 16
 
 
 class Record(Protocol):
@@ -50,15 +54,15 @@ class Record(Protocol):
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """Shape."""
+        """Return the shape."""
 
     @property
     def data(self) -> NDArray[np.int8]:
-        """Codes or packed integers."""
+        """Return the codes or packed integers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class ModelShape:
     """The numbers of the graph that decide the computation."""
 
     d_model: int
@@ -72,7 +76,8 @@ class Shape:
     residual_exponent: int
     score_m: int
     score_e: int
-    stack_layers: int = 0  # of each expert's own stack, behind the trunk of n_layers
+    # Of each expert's own stack, behind the trunk of n_layers.
+    stack_layers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +99,15 @@ class Layer:
     v: Linear
     o: Linear
     ffn_norm: Norm
-    experts: tuple[FeedForward, ...]  # one, unless tokens are routed
+    # One, unless tokens are routed.
+    experts: tuple[FeedForward, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerModel:
     """Everything that inference reads. Arrays are never written."""
 
-    shape: Shape
+    shape: ModelShape
     embedding_VD: NDArray[np.int8]
     embedding_m_V: Ints
     embedding_s_V: Ints
@@ -110,7 +116,8 @@ class IntegerModel:
     layers: tuple[Layer, ...]
     final_norm: Norm
     head: Linear
-    stacks: tuple[tuple[Layer, ...], ...] = ()  # one of shape.stack_layers per expert, or none
+    # One of shape.stack_layers per expert, or none.
+    stacks: tuple[tuple[Layer, ...], ...] = ()
 
 
 class _Loader:
@@ -183,8 +190,8 @@ def _check_law(load: _Loader) -> None:
         )
 
 
-def _shape(load: _Loader) -> tuple[Shape, int, int]:
-    """The shape, d_ffn, and the d_ffn of the expert stacks (0 without)."""
+def _shape(load: _Loader) -> tuple[ModelShape, int, int]:
+    """Return the shape, d_ffn, and the d_ffn of the expert stacks (0 without)."""
     values = {name: load.integer("model", name, least=1, most=most) for name, most in LIMITS.items()}
     d_ffn = values.pop("d_ffn")
     stack = dict.fromkeys(STACK_LIMITS, 0)
@@ -198,7 +205,7 @@ def _shape(load: _Loader) -> tuple[Shape, int, int]:
         raise load.fail(
             f"the graph's heads are {values['n_heads'] * values['head_dim']} wide, past {MAX_INPUTS}"
         )
-    shape = Shape(
+    shape = ModelShape(
         **values,
         stack_layers=stack["stack_layers"],
         residual_exponent=load.exponent("residual_exponent"),
@@ -208,7 +215,7 @@ def _shape(load: _Loader) -> tuple[Shape, int, int]:
     return shape, d_ffn, stack["stack_d_ffn"]
 
 
-def _layer(load: _Loader, shape: Shape, prefix: str, d_ffn: int) -> Layer:
+def _layer(load: _Loader, shape: ModelShape, prefix: str, d_ffn: int) -> Layer:
     d_model = shape.d_model
     d_q, d_kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
 

@@ -1,1 +1,3 @@
-"""Out of the house and back: safetensors, Hugging Face and GGUF, each answer proven by the runtime that will read the file."""
+"""Out of the house and back: safetensors, Hugging Face and GGUF, each answer proven by the runtime
+that will read the file.
+"""

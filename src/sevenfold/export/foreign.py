@@ -1,4 +1,6 @@
-"""What both kinds of imports need: sound weights, rows without a token, and shapes that two sources tell alike."""
+"""What both kinds of imports need: sound weights, rows without a token, and shapes that two sources
+tell alike.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ ROWS = ("embedding.weight", "lm_head.weight")
 def sound(
     read: Callable[[str], Floats], name_of: Callable[[str], str], where: str
 ) -> Callable[[str], Floats]:
-    """`read`, which refuses a weight that is no finite number of sensible size. The reader raises StorageError."""
+    """Return `read`, which refuses a weight that is no finite number of sensible size. The reader
+    raises StorageError.
+    """
 
     def checked(name: str) -> Floats:
         values = read(name)
@@ -57,7 +61,9 @@ class Cut:
 
     @classmethod
     def of(cls, n_stored: int, n_tokens: int, allowed: bool, where: str) -> Cut:
-        """Compare rows with tokens. Raises StorageError when tokens have no row, UsageError when rows have no token."""
+        """Compare rows with tokens. Raises StorageError when tokens have no row, UsageError when
+        rows have no token.
+        """
         if n_tokens > n_stored:
             raise StorageError(
                 f"its tokenizer has {n_tokens} entries, the model {n_stored}",
@@ -74,7 +80,7 @@ class Cut:
         return cls(n_stored, n_tokens)
 
     def reader(self, read: Callable[[str], Floats]) -> Callable[[str], Floats]:
-        """`read` without the rows that are cut."""
+        """Return `read` without the rows that are cut."""
 
         def cut(name: str) -> Floats:
             return read(name)[: self.n_rows] if name in ROWS else read(name)
@@ -83,7 +89,9 @@ class Cut:
 
 
 def agreeing(own: Json, spec: ModelSpec) -> ModelSpec:
-    """The shape as our recipe wrote it, where it says what the file's own keys say (`ntk` leaves as a larger base)."""
+    """Return the shape as our recipe wrote it, where it says what the file's own keys say (`ntk`
+    leaves as a larger base).
+    """
 
     def said(of: ModelSpec) -> tuple[object, ...]:
         scaling = of.rope_scaling
@@ -100,12 +108,14 @@ def agreeing(own: Json, spec: ModelSpec) -> ModelSpec:
 
 
 def origin(kind: str, path: Path, name: str) -> dict[str, Json]:
-    """Provenance of a file that says nothing of itself."""
+    """Return the provenance of a file that says nothing of itself."""
     return {"name": name, "origin": {"format": kind, "file": path.name}}
 
 
 def read_foreign_json(path: Path) -> Json:
-    """A JSON file from elsewhere. Raises StorageError; it never says to delete what we did not make."""
+    """Return a JSON file from elsewhere. Raises StorageError; it never says to delete what we did
+    not make.
+    """
     try:
         return json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
@@ -114,7 +124,7 @@ def read_foreign_json(path: Path) -> Json:
 
 
 def object_of(value: Json) -> dict[str, Json]:
-    """A JSON object, or the text of one; anything else is an empty one."""
+    """Return a JSON object, or the text of one; anything else is an empty one."""
     try:
         found = json.loads(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,7 +1,7 @@
 """GGUF of architecture `llama`, written with the `gguf` library one tensor at a time; and read back whole.
 
-Memory is the largest tensor and its packed form. Keys: specs/export.md, section 4. Pairs of q and k are put side by side, as
-`llama` turns them.
+Memory is the largest tensor and its packed form. Keys: specs/export.md, section 4. Pairs of q and k
+are put side by side, as `llama` turns them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sevenfold.core.tables import rope_base
 from sevenfold.export import rope_factors, vocabulary
 from sevenfold.export.names import deinterleave, foreign_names, n_rotated, reader
 from sevenfold.export.quants import I2_S, QUANTS, Quant, Quantizer, pack, stored_bytes, type_for, unpack_i2_s
-from sevenfold.export.source import KEY, Source
+from sevenfold.export.source import KEY, ExportSource
 from sevenfold.export.store import Floats, narrow
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
@@ -38,7 +38,7 @@ class Layout:
     n_fallback: int
 
 
-def layout(source: Source, quant: Quant) -> Layout:
+def layout(source: ExportSource, quant: Quant) -> Layout:
     """In which type each tensor goes."""
     heads = ("embedding.weight", "lm_head.weight")
     types = {
@@ -52,8 +52,10 @@ def layout(source: Source, quant: Quant) -> Layout:
     return Layout(types=types, n_fallback=sum(types[name] is not asked for name, asked in plain.items()))
 
 
-def check_text(source: Source, *, ids_only: bool) -> None:
-    """Refuse a vocabulary whose text llama.cpp would cut otherwise, unless the caller asks for ids only. Raises UsageError."""
+def check_text(source: ExportSource, *, ids_only: bool) -> None:
+    """Refuse a vocabulary whose text llama.cpp would cut otherwise, unless the caller asks for ids
+    only. Raises UsageError.
+    """
     pieces = vocabulary.pieces_of(source.tokenizer)
     strays = vocabulary.stray_tokens(source.tokenizer)
     if not ids_only and (pieces != "llama3" or strays):
@@ -71,7 +73,7 @@ def check_text(source: Source, *, ids_only: bool) -> None:
 
 
 def write_gguf(
-    source: Source,
+    source: ExportSource,
     out: Path,
     quant: Quant,
     llama: Quantizer | None = None,
@@ -81,7 +83,8 @@ def write_gguf(
 
     Args:
         llama: llama.cpp's quantiser, for the types that are its own.
-        importance: mean squared input of each column, by our names, by which llama.cpp's types weigh their errors.
+        importance: mean squared input of each column, by our names, by which llama.cpp's types
+            weigh their errors.
 
     Raises:
         StorageError: the disk is full, or a weight is beyond the range of F16.
@@ -141,7 +144,7 @@ def _raw(kind: Quant) -> gguf.GGMLQuantizationType:
     return gguf.GGMLQuantizationType(kind.type_id) if kind.maker != "sevenfold" else kind.type_id
 
 
-def _add_keys(writer: gguf.GGUFWriter, source: Source, quant: Quant) -> None:
+def _add_keys(writer: gguf.GGUFWriter, source: ExportSource, quant: Quant) -> None:
     spec, provenance = source.spec, source.provenance
     writer.add_name(source.name)
     writer.add_file_type(quant.file_type)
@@ -181,7 +184,7 @@ class StoredTensor:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes it takes. Raises KeyError for a type that is not in our table."""
+        """Return the bytes it takes. Raises KeyError for a type that is not in our table."""
         return stored_bytes(BY_ID[self.type_id], self.shape)
 
 
@@ -205,7 +208,8 @@ class _Header(gguf.GGUFReader):  # type: ignore[misc]  # (the library has no typ
 
 
 def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
-    """Keys as plain values, and where each tensor lies; every tensor inside the file, in a type of our table.
+    """Return the keys as plain values, and where each tensor lies; every tensor inside the file, in
+    a type of our table.
 
     Raises:
         StorageError: not a GGUF file, cut, or of a type that is not read here; in one line.
@@ -230,7 +234,9 @@ def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
 
 
 def _check_places(path: Path, header: _Header, size: int) -> None:
-    """Each tensor once, of a known type, inside the file, aligned, and behind the one before it. Raises StorageError."""
+    """Each tensor once, of a known type, inside the file, aligned, and behind the one before it.
+    Raises StorageError.
+    """
     if header.twice:
         raise _refusal(path, f"tensor {header.twice[0]} stands twice")
     end = header.start
@@ -263,7 +269,9 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:
-    """float32 that a stored tensor stands for, by a plain read: mapped pages would count as memory. Raises StorageError."""
+    """Return float32 that a stored tensor stands for, by a plain read: mapped pages would count as
+    memory. Raises StorageError.
+    """
     with storage(path), path.open("rb") as file:
         file.seek(place.offset)
         raw = np.fromfile(file, np.uint8, place.n_bytes)
@@ -279,7 +287,9 @@ def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:
 
 
 def stored_reader(path: Path, spec: ModelSpec) -> Callable[[str], Floats]:
-    """Our name -> the floats that a file holds, in our row order, one tensor at a time. Raises StorageError."""
+    """Return our name -> the floats that a file holds, in our row order, one tensor at a time.
+    Raises StorageError.
+    """
     names, (_, places) = foreign_names(spec, "gguf"), read_header(path)
 
     def read(name: str) -> Floats:

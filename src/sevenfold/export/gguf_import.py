@@ -1,4 +1,4 @@
-"""A GGUF file of architecture `llama` as a `Source`: every `llama.*` key is read, or refused by name."""
+"""A GGUF file of architecture `llama` as a `ExportSource`: every `llama.*` key is read, or refused by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sevenfold.export import gguf, rope_factors, vocabulary
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, sound
 from sevenfold.export.gguf_keys import Keys
 from sevenfold.export.names import foreign_names
-from sevenfold.export.source import Source
+from sevenfold.export.source import ExportSource
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
 from sevenfold.tokenizer.codec import Tokenizer
@@ -20,8 +20,8 @@ UNUSED = 5  # type of a token that stands for nothing: padding of the embedding
 Places = dict[str, gguf.StoredTensor]
 
 
-def read_gguf(path: Path, *, cut_padding: bool) -> Source:
-    """The model in a file.
+def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
+    """Return the model in a file.
 
     Args:
         cut_padding: rows of the embedding that only unused tokens stand behind may be left out.
@@ -42,7 +42,7 @@ def read_gguf(path: Path, *, cut_padding: bool) -> Source:
     cut = Cut.of(stored.vocab_size, n_tokens, cut_padding, str(path))
     names = foreign_names(stored, "gguf")
     data = _tokenizer(values, cut.n_rows, path)
-    return Source(
+    return ExportSource(
         path=path,
         spec=agreeing(
             object_of(values.get(gguf.MODEL)), stored.model_copy(update={"vocab_size": cut.n_rows})
@@ -56,7 +56,7 @@ def read_gguf(path: Path, *, cut_padding: bool) -> Source:
 
 
 def _scaled(spec: ModelSpec, path: Path, place: gguf.StoredTensor) -> ModelSpec:
-    """The shape with the scaling that `rope_freqs.weight` says. Raises UsageError."""
+    """Return the shape with the scaling that `rope_freqs.weight` says. Raises UsageError."""
     if spec.rope_scaling.kind != "none":
         raise UsageError(
             f"tensor {rope_factors.NAME!r} (Llama 3's position scaling) beside a scaling of its keys",
@@ -88,7 +88,7 @@ def _check_shapes(path: Path, spec: ModelSpec, places: Places) -> None:
 
 
 def _n_unused(values: dict[str, Json]) -> int:
-    """How many of the last tokens are marked as unused: converters pad a vocabulary so."""
+    """Return how many of the last tokens are marked as unused: converters pad a vocabulary so."""
     types = values.get("tokenizer.ggml.token_type")
     count = 0
     for kind in reversed(types) if isinstance(types, list) else ():
@@ -114,7 +114,8 @@ def _tokenizer(values: dict[str, Json], n_tokens: int, path: Path) -> bytes:
 
 
 def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles | None:
-    """What begins and ends a text, as llama.cpp reads it; None when the vocabulary's names say the same.
+    """Return what begins and ends a text, as llama.cpp reads it; None when the vocabulary's names
+    say the same.
 
     Raises:
         StorageError: an id that the vocabulary does not have.

@@ -112,14 +112,18 @@ class Keys:
             )
 
     def get(self, name: str) -> Json:
-        """A value by its name without `llama.`, None when it is absent; of a list for every layer the one value."""
+        """Return a value by its name without `llama.`, None when it is absent; of a list for every
+        layer the one value.
+        """
         value = self.values.get(_PREFIX + name)
         if isinstance(value, list) and value and all(item == value[0] for item in value):
             return value[0]
         return value
 
     def count(self, name: str, absent: int | None = None) -> int:
-        """A positive integer. Raises StorageError when it is absent without a default, or another value."""
+        """Return a positive integer. Raises StorageError when it is absent without a default, or
+        another value.
+        """
         value = self.get(name)
         value = absent if value is None else value
         if type(value) is not int or value < 1:
@@ -131,7 +135,7 @@ class Keys:
         return value
 
     def number(self, name: str, absent: float | None = None) -> float:
-        """A positive number: the shortest decimal that is this float32. Raises StorageError."""
+        """Return a positive number: the shortest decimal that is this float32. Raises StorageError."""
         found = self.get(name)
         value: Any = absent if found is None else found
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
@@ -143,7 +147,7 @@ class Keys:
         return float(str(np.float32(value)))
 
     def spec(self, *, tied: bool) -> ModelSpec:
-        """The shape. Raises StorageError, UsageError."""
+        """Return the shape. Raises StorageError, UsageError."""
         heads, width = self.count("attention.head_count"), self.count("embedding_length")
         head = self.count("attention.key_length", width // heads or None)
         for name in ("attention.value_length", "rope.dimension_count"):
@@ -178,7 +182,9 @@ class Keys:
         )
 
     def _scaling(self) -> dict[str, Json] | None:
-        """Linear scaling by either of its keys; a factor without a type is linear, as llama.cpp reads it."""
+        """Return the linear scaling by either of its keys; a factor without a type is linear, as
+        llama.cpp reads it.
+        """
         kind = self.get("rope.scaling.type")
         if kind == "none":
             return None

@@ -1,7 +1,8 @@
-"""A Hugging Face directory: Llama to `transformers`, without any code of ours. And one safetensors file, by our names.
+"""A Hugging Face directory: Llama to `transformers`, without any code of ours. And one safetensors
+file, by our names.
 
-The tokenizer is our own file with two additions: the token that begins a document is put before a text, as in training, and its
-characters in a text stay text (`split_special_tokens`).
+The tokenizer is our own file with two additions: the token that begins a document is put before a
+text, as in training, and its characters in a text stay text (`split_special_tokens`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.tables import rope_base
 from sevenfold.export.names import foreign_names
-from sevenfold.export.source import KEY, WEIGHTS, Source
+from sevenfold.export.source import KEY, WEIGHTS, ExportSource
 from sevenfold.export.store import write_tensors
 from sevenfold.recipe.schema import ModelSpec, RopeScaling
 from sevenfold.recipe.sizing import tensors
@@ -24,7 +25,7 @@ DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16",
 
 
 def config(spec: ModelSpec, roles: Roles, dtype: str, provenance: Json) -> dict[str, Json]:
-    """config.json. A scaling of `ntk` is a larger base, so it is written as one."""
+    """Return config.json. A scaling of `ntk` is a larger base, so it is written as one."""
     scaling = spec.rope_scaling
     base = scaling.kind if scaling.kind == "ntk" else "none"
     return {
@@ -53,7 +54,7 @@ def config(spec: ModelSpec, roles: Roles, dtype: str, provenance: Json) -> dict[
 
 
 def _scaling(scaling: RopeScaling) -> dict[str, Json] | None:
-    """`rope_scaling` of config.json."""
+    """Return `rope_scaling` of config.json."""
     if scaling.kind not in ("linear", "llama3"):
         return None
     value: dict[str, Json] = {"rope_type": scaling.kind, "factor": scaling.factor}
@@ -67,7 +68,9 @@ def _scaling(scaling: RopeScaling) -> dict[str, Json] | None:
 
 
 def _ids(roles: Roles) -> dict[str, Json]:
-    """The roles by id, as config.json and generation_config.json name them. Null stands for none, never for a default."""
+    """Return the roles by id, as config.json and generation_config.json name them. Null stands for
+    none, never for a default.
+    """
     ends = list(roles.ends)
     value: dict[str, Json] = {
         "bos_token_id": roles.bos,
@@ -77,7 +80,7 @@ def _ids(roles: Roles) -> dict[str, Json]:
 
 
 def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
-    """Our tokenizer.json with the token that begins a document before every text, where one does."""
+    """Return our tokenizer.json with the token that begins a document before every text, where one does."""
     value, begin = json.loads(data), tokenizer.roles.begin
     if begin is None:
         return canonical_json(value)
@@ -92,8 +95,9 @@ def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
     return canonical_json(value)
 
 
-def write_hf(source: Source, out: Path, dtype: str) -> None:
-    """Write config.json, generation_config.json, tokenizer.json, tokenizer_config.json and model.safetensors into `out`.
+def write_hf(source: ExportSource, out: Path, dtype: str) -> None:
+    """Write config.json, generation_config.json, tokenizer.json, tokenizer_config.json and
+    model.safetensors into `out`.
 
     Args:
         dtype: a key of `DTYPES`.
@@ -126,15 +130,19 @@ def write_hf(source: Source, out: Path, dtype: str) -> None:
 
 
 def _token_names(tokenizer: Tokenizer) -> dict[str, Json]:
-    """`bos_token`, `eos_token`, `pad_token`. An ordinary token has none: named there it would be found in a text."""
+    """Return `bos_token`, `eos_token`, `pad_token`. An ordinary token has none: named there it would
+    be found in a text.
+    """
     roles, names = tokenizer.roles, tokenizer.special_tokens
     end = roles.ends[0] if roles.ends else None
     named = {"bos_token": roles.bos, "eos_token": end, "pad_token": roles.pad}
     return {key: names[i] for key, i in named.items() if i is not None and i < len(names)}
 
 
-def write_safetensors(source: Source, out: Path, dtype: str) -> None:
-    """One safetensors file by our names; its metadata hold provenance, shape and tokenizer. Raises StorageError."""
+def write_safetensors(source: ExportSource, out: Path, dtype: str) -> None:
+    """Write one safetensors file with provenance, shape and tokenizer in its metadata. Raises
+    StorageError.
+    """
     metadata = {
         "format": "pt",
         KEY: canonical_json(source.provenance).decode(),

@@ -1,8 +1,8 @@
 """config.json of a foreign Llama: every key is read, known to change no answer, or refused by name.
 
-Absent keys have the defaults of transformers' LlamaConfig; where a value stands in two places, its rule holds: `rope_scaling`
-before `rope_parameters`, inside of either before beside it. Two places that both speak and differ in what is not a known relic are
-refused.
+Absent keys have the defaults of transformers' LlamaConfig; where a value stands in two places, its
+rule holds: `rope_scaling` before `rope_parameters`, inside of either before beside it. Two places
+that both speak and differ in what is not a known relic are refused.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ HARMLESS: dict[str, type | tuple[type, ...]] = {
     "use_bfloat16": bool,
     "tie_last_hidden_states": bool,
     "tf_legacy_loss": bool,
-    "max_window_layers": int,  # counts only with use_sliding_window
+    # Counts only with use_sliding_window.
+    "max_window_layers": int,
     # How a sampler is set, not what the model says.
     "max_length": int,
     "min_length": int,
@@ -120,7 +121,8 @@ HARMLESS: dict[str, type | tuple[type, ...]] = {
     "decoder_start_token_id": int,
     "cross_attention_hidden_size": int,
 }
-# Types that `torch_dtype` may name: those whose weights are read. It says how transformers computes, not what is stored.
+# Types that `torch_dtype` may name: those whose weights are read. It says how transformers
+# computes, not what is stored.
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 _ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "partial_rotary_factor"}
 _LLAMA3_KEYS = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -229,7 +231,7 @@ class Config:
             raise self._refusal(f"sliding_window is {window}", "full attention")
 
     def count(self, key: str) -> int:
-        """A positive integer. Raises StorageError."""
+        """Return a positive integer. Raises StorageError."""
         value = self.value.get(key, DEFAULTS[key])
         if type(value) is not int or value < 1:
             raise StorageError(
@@ -240,7 +242,7 @@ class Config:
         return value
 
     def number(self, key: str, value: Json, least: float = 0.0) -> float:
-        """A finite number above `least`. Raises StorageError."""
+        """Return a finite number above `least`. Raises StorageError."""
         if not _is_number(value) or not _is_finite(value) or value <= least:
             raise StorageError(
                 f"{key} is {shown(value)}, not a number above {least:g}",
@@ -250,7 +252,7 @@ class Config:
         return float(value)
 
     def spec(self) -> ModelSpec:
-        """The shape. Raises StorageError, UsageError."""
+        """Return the shape. Raises StorageError, UsageError."""
         heads, width = self.count("num_attention_heads"), self.count("hidden_size")
         if width % heads:
             raise StorageError(
@@ -280,13 +282,15 @@ class Config:
         )
 
     def integer(self, key: str, value: Json) -> int:
-        """An integer from 1 on. Raises StorageError."""
+        """Return an integer from 1 on. Raises StorageError."""
         if type(value) is not int or value < 1:
             raise StorageError(f"{key} is {shown(value)}, not a positive integer", where=self.where)
         return value
 
     def rotation(self) -> tuple[float, dict[str, Json] | None]:
-        """Theta and scaling, as transformers takes them from the places where they may stand. Raises StorageError, UsageError."""
+        """Return the theta and scaling, as transformers takes them from the places where they may
+        stand. Raises StorageError, UsageError.
+        """
         block = self._rope_block()
         theta = block.get("rope_theta", self.value.get("rope_theta", THETA))
         kind = block.get("rope_type", block.get("type", "default"))
@@ -303,7 +307,7 @@ class Config:
         return self.number("rope_theta", theta, 1.0), self._scaling(kind, block)
 
     def _rope_block(self) -> dict[str, Json]:
-        """`rope_scaling` or `rope_parameters`; refused when both speak and differ."""
+        """Return `rope_scaling` or `rope_parameters`; refused when both speak and differ."""
         blocks = {key: self.value.get(key) for key in ("rope_scaling", "rope_parameters")}
         for key, block in blocks.items():
             if block is not None and not isinstance(block, dict):
@@ -352,7 +356,9 @@ class Config:
 def llama3_scaling(
     where: str, factor: float, low: float, high: float, original: int
 ) -> dict[str, Json] | None:
-    """The scaling of a recipe for Llama 3's keys; None when it changes nothing. Raises StorageError."""
+    """Return the scaling of a recipe for Llama 3's keys; None when it changes nothing. Raises
+    StorageError.
+    """
     if high <= low:
         raise StorageError(f"low_freq_factor {low:g} is not below high_freq_factor {high:g}", where=where)
     if factor == 1:
@@ -362,7 +368,7 @@ def llama3_scaling(
 
 
 def make_spec(where: str, **values: Json) -> ModelSpec:
-    """The model section of a recipe. Raises StorageError when a value is out of its range."""
+    """Return the model section of a recipe. Raises StorageError when a value is out of its range."""
     try:
         return ModelSpec.model_validate_json(json.dumps({k: v for k, v in values.items() if v is not None}))
     except ValueError as error:
@@ -379,6 +385,6 @@ def _is_finite(value: Json) -> bool:
 
 
 def shown(value: Json) -> str:
-    """A value from elsewhere in a line: short, printable."""
+    """Return a value from elsewhere in a line: short, printable."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,6 @@
-"""A Hugging Face directory of a foreign Llama as a `Source`: which files count, and which tensors stand in them."""
+"""A Hugging Face directory of a foreign Llama as a `ExportSource`: which files count, and which
+tensors stand in them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from sevenfold.export import hf_roles, vocabulary
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, read_foreign_json, sound
 from sevenfold.export.hf_config import CONFIG, Config, shown
 from sevenfold.export.names import foreign_names
-from sevenfold.export.source import KEY, TOKENIZER, WEIGHTS, Source
+from sevenfold.export.source import KEY, TOKENIZER, WEIGHTS, ExportSource
 from sevenfold.export.store import TYPES, Floats, TensorFile, open_tensors
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
@@ -28,8 +30,8 @@ _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 _EVERYDAY = "only a dense Llama without biases or adapters can be imported"
 
 
-def read_hf(path: Path, *, cut_padding: bool) -> Source:
-    """The model in a directory.
+def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
+    """Return the model in a directory.
 
     Args:
         cut_padding: rows of the embedding behind the last token may be left out.
@@ -53,7 +55,7 @@ def read_hf(path: Path, *, cut_padding: bool) -> Source:
     spec = stored.model_copy(update={"tied": weights.is_tied(stored), "vocab_size": cut.n_rows})
     named = config.value.get(KEY)
     provenance: dict[str, Json] = named if isinstance(named, dict) else {}
-    return Source(
+    return ExportSource(
         path=path,
         spec=agreeing(object_of(provenance.get("recipe")).get("model"), spec),
         tokenizer=data,
@@ -134,12 +136,14 @@ class _Weights:
         return cls(path, files, names)
 
     def read(self, name: str) -> Floats:
-        """One tensor by our name, float32. Raises StorageError."""
+        """Return one tensor by our name, float32. Raises StorageError."""
         theirs = self.names[name]
         return self.files[theirs].read(theirs)
 
     def is_tied(self, spec: ModelSpec) -> bool:
-        """Whether the embedding is the head: by the config, unless the file holds a head that differs from it."""
+        """Return whether the embedding is the head: by the config, unless the file holds a head that
+        differs from it.
+        """
         if not spec.tied or HEAD not in self.files or EMBEDDING not in self.files:
             return spec.tied
         equal = np.array_equal(self.files[HEAD].read(HEAD), self.files[EMBEDDING].read(EMBEDDING))
@@ -149,7 +153,9 @@ class _Weights:
 
 
 def tensor_files(path: Path) -> dict[str, TensorFile]:
-    """Which file holds each tensor: one file, else as the weight map of an index says. Raises StorageError."""
+    """Return which file holds each tensor: one file, else as the weight map of an index says. Raises
+    StorageError.
+    """
     if (path / WEIGHTS).is_file():
         # transformers looks for it first; an index beside it is left from another saving.
         file = open_tensors(path / WEIGHTS)

@@ -1,7 +1,8 @@
 """What begins, ends and pads a text of a Hugging Face directory, by transformers' rule.
 
-The post-processor of tokenizer.json puts a token before a text, and nothing else does. generation_config.json says what ends one;
-what it leaves open config.json says, then tokenizer_config.json and special_tokens_map.json, then the default of a Llama.
+The post-processor of tokenizer.json puts a token before a text, and nothing else does.
+generation_config.json says what ends one; what it leaves open config.json says, then
+tokenizer_config.json and special_tokens_map.json, then the default of a Llama.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ GENERATION, SETTINGS, MAP = "generation_config.json", "tokenizer_config.json", "
 
 
 def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Tokenizer) -> Roles | None:
-    """The roles that the files give; None when the names of the vocabulary say the same.
+    """Return the roles that the files give; None when the names of the vocabulary say the same.
 
     Args:
         raw: tokenizer.json as it is.
@@ -55,7 +56,7 @@ def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Toke
     vocabulary = _vocabulary(raw)
 
     def of(role: str) -> tuple[Json, str]:
-        """Value of a role, and the file that says it."""
+        """Return the value of a role, and the file that says it."""
         key = f"{role}_token_id"
         for values, file in ((generation, GENERATION), (config.value, "config.json")):
             if values.get(key) is not None:
@@ -85,7 +86,8 @@ def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Toke
 
 
 def unheard(path: Path) -> tuple[str, ...]:
-    """Settings of generation_config.json that choose other tokens than the most likely ones, which no run here does.
+    """Return the settings of generation_config.json that choose other tokens than the most likely
+    ones, which no run here does.
 
     Raises:
         StorageError: the file is no JSON object.
@@ -101,7 +103,7 @@ def unheard(path: Path) -> tuple[str, ...]:
 
 
 def _object(path: Path) -> dict[str, Json]:
-    """A file that may be missing. Raises StorageError when it is no JSON object."""
+    """Return a file that may be missing. Raises StorageError when it is no JSON object."""
     value = read_foreign_json(path) if path.is_file() else {}
     if not isinstance(value, dict):
         raise StorageError("not a JSON object", where=str(path), remedy="get the model again")
@@ -114,7 +116,9 @@ def _vocabulary(raw: dict[str, Json]) -> dict[str, int]:
 
 
 def _token_names(path: Path) -> dict[str, str]:
-    """`bos_token`, `eos_token`, `pad_token` by name. The map counts where the settings do not list the added tokens."""
+    """Return `bos_token`, `eos_token`, `pad_token` by name. The map counts where the settings do not
+    list the added tokens.
+    """
     settings = _object(path / SETTINGS)
     merged = settings if "added_tokens_decoder" in settings else settings | _object(path / MAP)
     names = {}
@@ -129,7 +133,7 @@ def _token_names(path: Path) -> dict[str, str]:
 
 
 def _id(path: Path, key: str, value: Json, file: str, n_ids: int) -> int | None:
-    """An id of the vocabulary; a default outside of it is none. Raises StorageError."""
+    """Return an id of the vocabulary; a default outside of it is none. Raises StorageError."""
     if type(value) is int and 0 <= value < n_ids:
         return value
     if type(value) is int and not file:
@@ -142,14 +146,18 @@ def _id(path: Path, key: str, value: Json, file: str, n_ids: int) -> int | None:
 
 
 def _known(key: str, value: Json, file: str, path: Path, n_ids: int) -> int | None:
-    """An id that decides no answer: one outside the vocabulary, such as -1, stands for none. Raises StorageError."""
+    """Return an id that decides no answer: one outside the vocabulary, such as -1, stands for none.
+    Raises StorageError.
+    """
     if value is not None and type(value) is not int:
         raise StorageError(f"{key} is {shown(value)}, not a token id", where=str(path / file))
     return value if value is not None and 0 <= value < n_ids else None
 
 
 def _leading(raw: dict[str, Json], ids: dict[str, int], path: Path) -> int | None:
-    """Id of the one token that the post-processor puts before a text, None for none. Raises UsageError."""
+    """Return the id of the one token that the post-processor puts before a text, None for none.
+    Raises UsageError.
+    """
     steps = [raw.get("post_processor")]
     if isinstance(steps[0], dict) and steps[0].get("type") == "Sequence":
         steps = list(steps[0].get("processors", ()))

@@ -1,8 +1,9 @@
 """A dense Llama from elsewhere, as a directory that the spine takes on: weights, vocabulary, origin, recipe.
 
-The recipe names the weights by their digest (`model.pretrained`), so a family whose policy forbids external weights refuses it by
-its rule, whatever the file says of itself. What the file says stays in origin.json and leaves again with an export: exported once
-more in the same type, the file has the same bytes.
+The recipe names the weights by their digest (`model.pretrained`), so a family whose policy forbids
+external weights refuses it by its rule, whatever the file says of itself. What the file says stays
+in origin.json and leaves again with an export: exported once more in the same type, the file has
+the same bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.export import vocabulary
 from sevenfold.export.foreign import object_of
 from sevenfold.export.names import check_expressible
-from sevenfold.export.source import ORIGIN, TOKENIZER, WEIGHTS, Source, check_vocabulary
+from sevenfold.export.source import ORIGIN, TOKENIZER, WEIGHTS, ExportSource, check_vocabulary
 from sevenfold.export.staged_output import beside
 from sevenfold.export.store import write_tensors
 from sevenfold.recipe.loader import load_recipe
@@ -50,8 +51,8 @@ def import_model(
     Raises:
         UsageError: an unknown kind, or a model that is no Llama of the form that this version runs.
         PolicyError: a rule of the family forbids it (D2.pretrained: no external weights).
-        StorageError: the file is missing, damaged, or its vocabulary is of another form; a weight is no finite number; or
-            something is at `out`.
+        StorageError: the file is missing, damaged, or its vocabulary is of another form; a weight
+            is no finite number; or something is at `out`.
     """
     if kind not in ("hf", "gguf"):
         raise UsageError(f"no kind {kind!r}", where="import", remedy="kinds are hf and gguf")
@@ -87,7 +88,7 @@ def import_model(
     }
 
 
-def _read(kind: str, path: Path, cut_padding: bool) -> Source:
+def _read(kind: str, path: Path, cut_padding: bool) -> ExportSource:
     # Imported here: the library of the one format is not needed for the other.
     if kind == "hf":
         from sevenfold.export.hf_import import read_hf
@@ -100,7 +101,9 @@ def _read(kind: str, path: Path, cut_padding: bool) -> Source:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """A value of another type than its place asks for, anywhere in a file from elsewhere, leaves as one line."""
+    """Yield a value of another type than its place asks for, anywhere in a file from elsewhere,
+    leaves as one line.
+    """
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -112,8 +115,8 @@ def _one_line(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _recipe(foreign: Source, base: Recipe | None, pretrained: str) -> dict[str, Json]:
-    """The recipe as JSON, which is YAML."""
+def _recipe(foreign: ExportSource, base: Recipe | None, pretrained: str) -> dict[str, Json]:
+    """Return the recipe as JSON, which is YAML."""
     carried = (
         base.resolved() if base else object_of(foreign.provenance.get("recipe")) | BASE | _family(foreign)
     )
@@ -141,8 +144,8 @@ def _recipe(foreign: Source, base: Recipe | None, pretrained: str) -> dict[str, 
     }
 
 
-def _family(foreign: Source) -> dict[str, Json]:
-    """The family that the file names, whose rules then bind the import."""
+def _family(foreign: ExportSource) -> dict[str, Json]:
+    """Return the family that the file names, whose rules then bind the import."""
     family = object_of(foreign.provenance.get("recipe")).get("family")
     return {"family": family} if family else {}
 

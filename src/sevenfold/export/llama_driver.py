@@ -1,7 +1,8 @@
-"""llama.cpp behind one JSON line a request, run by the Python of the interop environment; imports nothing of ours.
+"""llama.cpp behind one JSON line a request, run by the Python of the interop environment; imports
+nothing of ours.
 
-The `xllamacpp` wheel exports llama.cpp's C interface from its own library; ctypes calls it. Requests (stdin), each answered by one
-line {"ok": ...} or {"error": text}:
+The `xllamacpp` wheel exports llama.cpp's C interface from its own library; ctypes calls it.
+Requests (stdin), each answered by one line {"ok": ...} or {"error": text}:
 
     {"op": "open", "path", "context", "threads"}        -> {"vocab", "description"}
     {"op": "tokenize", "texts": [text]}                  -> [[id]]      no special token added, none parsed
@@ -20,13 +21,15 @@ from typing import Any
 
 import numpy as np
 
-# Parameters are structures of the C interface that change with its version. Only these fields are set; the offsets are checked
-# against the defaults that the library itself gives, so another version is refused, not misread.
+# Parameters are structures of the C interface that change with its version. Only these fields are
+# set; the offsets are checked against the defaults that the library itself gives, so another
+# version is refused, not misread.
 _CONTEXT = {"n_ctx": 0, "n_batch": 4, "n_ubatch": 8, "n_threads": 28, "n_threads_batch": 32}
 _DEFAULTS = {0: 512, 4: 2048, 8: 512, 12: 1, 28: 4, 32: 4, 40: -1, 44: -1, 48: -1, 52: -1, 104: 1, 108: 1}
 _FLASH, _TYPE_K, _TYPE_V = 52, 104, 108
 _MODEL_DEFAULTS = {16: -1, 20: 1}
-_EXTRA_BUFFERS = 74  # repacked weights would be multiplied by quantised activations
+# Repacked weights would be multiplied by quantised activations.
+_EXTRA_BUFFERS = 74
 _LOG = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 
@@ -107,7 +110,9 @@ class Driver:
         self.n_vocab = 0
 
     def open(self, path: str, context: int, threads: int) -> dict[str, Any]:
-        """Load a file, with F32 keys and values and without flash attention: what llama.cpp computes most exactly."""
+        """Load a file, with F32 keys and values and without flash attention: what llama.cpp
+        computes most exactly.
+        """
         self.close()
         parameters = self.lib.llama_model_default_params()
         parameters.check(_MODEL_DEFAULTS)
@@ -143,7 +148,7 @@ class Driver:
         self.model = self.context = None
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text."""
+        """Return the ids of each text."""
         found = []
         for text in texts:
             raw = text.encode()
@@ -156,7 +161,7 @@ class Driver:
         return found
 
     def roles(self) -> dict[str, Any]:
-        """What begins a text and what ends it, as llama.cpp has read it from the file."""
+        """Return what begins a text and what ends it, as llama.cpp has read it from the file."""
         ends = [i for i in range(self.n_vocab) if self.lib.llama_vocab_is_eog(self.vocab, i)]
         return {
             "bos": self.lib.llama_vocab_bos(self.vocab),
@@ -166,7 +171,9 @@ class Driver:
         }
 
     def _decode(self, ids: list[int], start: int, every: bool) -> np.ndarray:
-        """Logits of all positions, or of the last, for ids that follow `start` others. float32 [T or 1, V]."""
+        """Return the logits of all positions, or of the last, for ids that follow `start` others.
+        float32 [T or 1, V].
+        """
         n = len(ids)
         batch = self.lib.llama_batch_init(n, 0, 1)
         batch.n_tokens = n
@@ -187,13 +194,13 @@ class Driver:
         )
 
     def logits(self, ids: list[int], out: str) -> bool:
-        """Logits after each id, into a file."""
+        """Return the logits after each id, into a file."""
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
         np.save(out, self._decode(ids, 0, True))
         return True
 
     def greedy(self, ids: list[int], steps: int) -> list[int]:
-        """The most likely next token, `steps` times, one at a time."""
+        """Return the most likely next token, `steps` times, one at a time."""
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
         made: list[int] = []
         new, start = ids, 0
@@ -205,7 +212,7 @@ class Driver:
         return made
 
     def quantize(self, type: int, source: str, weights: str | None, out: str) -> int:
-        """Rows of a float matrix in one of llama.cpp's types."""
+        """Return the rows of a float matrix in one of llama.cpp's types."""
         values = np.ascontiguousarray(np.load(source), np.float32)
         importance = np.ascontiguousarray(np.load(weights), np.float32) if weights else None
         room = np.zeros(values.nbytes, np.uint8)

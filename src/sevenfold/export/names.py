@@ -1,7 +1,7 @@
 """What each tensor is called, here and elsewhere, as one table; and what other formats can hold at all.
 
-Hugging Face turns half-split pairs as we do. GGUF's `llama` turns neighbours, so rows of q and k are stored in another order there
-(`interleave`); the angles are the same.
+Hugging Face turns half-split pairs as we do. GGUF's `llama` turns neighbours, so rows of q and k
+are stored in another order there (`interleave`); the angles are the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COLUMN = {"hf": 1, "gguf": 2}
 
 
 def foreign_name(name: str, kind: str) -> str:
-    """Our name of a tensor in `hf` or `gguf`."""
+    """Return our name of a tensor in `hf` or `gguf`."""
     layer = re.search(r"\.(\d\d)\.", name)
     form = name.replace(layer.group(), ".{}.") if layer else name
     row = next(row for row in TABLE if row[0] == form)
@@ -47,12 +47,12 @@ def foreign_name(name: str, kind: str) -> str:
 
 
 def foreign_names(spec: ModelSpec, kind: str) -> dict[str, str]:
-    """Our name -> the other's, for every tensor of the model, in model order."""
+    """Return our name -> the other's, for every tensor of the model, in model order."""
     return {name: foreign_name(name, kind) for name in tensors(spec)}
 
 
 def n_rotated(name: str, spec: ModelSpec) -> int:
-    """Heads whose rows GGUF stores in another order; 0 for a tensor that it stores as it is."""
+    """Return the heads whose rows GGUF stores in another order; 0 for a tensor that it stores as it is."""
     if name.endswith("attn.q_proj.weight"):
         return spec.n_heads
     return spec.n_kv_heads if name.endswith("attn.k_proj.weight") else 0
@@ -65,13 +65,13 @@ def interleave(weight: Floats, n_heads: int) -> Floats:
 
 
 def deinterleave(weight: Floats, n_heads: int) -> Floats:
-    """The inverse of `interleave`."""
+    """Return the inverse of `interleave`."""
     shape = weight.shape
     return np.ascontiguousarray(weight.reshape(n_heads, -1, 2, shape[1]).swapaxes(1, 2)).reshape(shape)
 
 
 def reader(read: Callable[[str], Floats], spec: ModelSpec) -> Callable[[str], Floats]:
-    """`read` with the rows of q and k in GGUF's order."""
+    """Return `read` with the rows of q and k in GGUF's order."""
 
     def turned(name: str) -> Floats:
         heads = n_rotated(name, spec)

@@ -1,11 +1,14 @@
-"""Does the export answer as the model does? Asked of the runtimes that will read it (E6); a difference fails the export.
+"""Does the export answer as the model does? Asked of the runtimes that will read it (E6); a
+difference fails the export.
 
-Two references in PyTorch: `model` has the weights that were trained, `stored` the floats that the written file stands for. A
-runtime has to agree with `stored`; what a type costs is `stored` against `model`, as perplexity and as KL divergence.
+Two references in PyTorch: `model` has the weights that were trained, `stored` the floats that the
+written file stands for. A runtime has to agree with `stored`; what a type costs is `stored` against
+`model`, as perplexity and as KL divergence.
 
-Greedy tokens are compared by reading: the runtime generates, the reference reads prompt and tokens once and says at each place what
-it would have taken. A place where its two best differ by less than `margin` (nats of logit) is no decision but a tie; the rest of
-that prompt is left out, and the report counts it.
+Greedy tokens are compared by reading: the runtime generates, the reference reads prompt and tokens
+once and says at each place what it would have taken. A place where its two best differ by less than
+`margin` (nats of logit) is no decision but a tie; the rest of that prompt is left out, and the
+report counts it.
 """
 
 from __future__ import annotations
@@ -32,11 +35,15 @@ from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.codec import Tokenizer
 
 STEPS = 64
-STREAMED = 1_000_000_000  # parameters past which the reference holds one layer at a time
-LOGIT_TOLERANCE = 1e-4  # FP32 against FP32, absolute (E6)
-PERPLEXITY_TOLERANCE = 1e-3  # ratio (E6)
+# Parameters past which the reference holds one layer at a time.
+STREAMED = 1_000_000_000
+# FP32 against FP32, absolute (E6)
+LOGIT_TOLERANCE = 1e-4
+# Ratio (E6)
+PERPLEXITY_TOLERANCE = 1e-3
 TOP = 5
-LONG_LINE = 100_000  # characters; the slow suite asks with ten million, which takes llama.cpp half a minute
+# Characters; the slow suite asks with ten million, which takes llama.cpp half a minute.
+LONG_LINE = 100_000
 PROMPTS = (
     "def add(a, b):\n    ",
     "import os\n",
@@ -83,12 +90,14 @@ class Check:
 
 
 def skipped(runtime: str) -> Check:
-    """The line that says a runtime was not asked."""
+    """Return the line that says a runtime was not asked."""
     return Check(runtime=runtime, name="all", status="skipped", detail=MISSING)
 
 
 class Reference:
-    """The float model over given weights: whole, or past STREAMED parameters one layer at a time, read anew at every call."""
+    """The float model over given weights: whole, or past STREAMED parameters one layer at a time,
+    read anew at every call.
+    """
 
     def __init__(self, spec: ModelSpec, read: Callable[[str], Floats]) -> None:
         self.spec, self.read = spec, read
@@ -116,7 +125,7 @@ class Reference:
         part.load_state_dict(state, assign=True)
 
     def logits(self, ids: Sequence[int]) -> Floats:
-        """float32 [T, V] after each id."""
+        """Return float32 [T, V] after each id."""
         with torch.no_grad():
             hidden = self.model.hidden(torch.tensor([list(ids)]))
             head = self.model.head_weight
@@ -126,7 +135,9 @@ class Reference:
             return np.asarray(product(hidden, head)[0].numpy(), np.float32)
 
     def importance(self, rows: NDArray[np.int64]) -> dict[str, Floats]:
-        """Mean squared input of each column of each matrix over windows of text, by our names; float32 [n_in]."""
+        """Return the mean squared input of each column of each matrix over windows of text, by our
+        names; float32 [n_in].
+        """
         sums: dict[str, torch.Tensor] = {}
 
         def keep(name: str) -> Callable[..., None]:
@@ -153,12 +164,14 @@ class Reference:
 
 
 def prompt_ids(tokenizer: Tokenizer, context: int) -> list[list[int]]:
-    """Ids of the prompts with what begins a text, as a session reads them, cut to half the context."""
+    """Return the ids of the prompts with what begins a text, as a session reads them, cut to half
+    the context.
+    """
     return [tokenizer.begun(tokenizer.encode(text))[: max(1, context // 2)] for text in PROMPTS]
 
 
 def losses(logits: Floats, row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Nats of each next token. logits [T, V] after row[:-1]."""
+    """Return the nats of each next token. logits [T, V] after row[:-1]."""
     return np.asarray(-log_softmax(logits)[np.arange(len(row) - 1), row[1:]])
 
 
@@ -172,7 +185,9 @@ def log_softmax(logits: Floats) -> NDArray[np.float64]:
 def compare_logits(
     name: str, runtime: Runtime, stored: Reference, prompts: list[list[int]], tolerance: float
 ) -> Check:
-    """Logits over all prompts: the largest difference, and the largest among the reference's five best."""
+    """Return the logits over all prompts: the largest difference, and the largest among the
+    reference's five best.
+    """
     worst = top = 0.0
     for ids in prompts:
         mine, theirs = stored.logits(ids), runtime.logits(ids)
@@ -189,7 +204,9 @@ def compare_logits(
 def compare_greedy(
     runtime: Runtime, stored: Reference, prompts: list[list[int]], margin: float, most: int | None = None
 ) -> Check:
-    """The same greedy tokens, `most` (STEPS) after each prompt, by the rule at the top of this module."""
+    """Return the same greedy tokens, `most` (STEPS) after each prompt, by the rule at the top of
+    this module.
+    """
     n_same = n_ties = n_tokens = 0
     for ids in prompts:
         steps = min(most or STEPS, stored.spec.context - len(ids))
@@ -220,7 +237,8 @@ def compare_greedy(
 def compare_perplexity(
     runtime: Runtime, model: Reference, rows: NDArray[np.int64], tolerance: float | None
 ) -> Check:
-    """Perplexity of the runtime on windows of text, and KL divergence from the trained model, beside its perplexity.
+    """Return the perplexity of the runtime on windows of text, and KL divergence from the trained
+    model, beside its perplexity.
 
     With a `tolerance` (ratio) it must be met; without, the figures are reported.
     """
@@ -243,7 +261,9 @@ def compare_perplexity(
 
 
 def compare_ids(runtime: Runtime, tokenizer: Tokenizer, lines: list[str], *, exact: bool = True) -> Check:
-    """Ids of real lines, whole blocks of them, odd texts, random texts and a long line. Not `exact`: counted, not required."""
+    """Return the ids of real lines, whole blocks of them, odd texts, random texts and a long line.
+    Not `exact`: counted, not required.
+    """
     blocks = ["".join(lines[i : i + 40]) for i in range(0, len(lines), 40)]
     groups = {
         "lines": lines,

@@ -1,4 +1,6 @@
-"""Texts on which vocabularies are compared: real lines, and those that break tokenizers. Always the same ones."""
+"""Texts on which vocabularies are compared: real lines, and those that break tokenizers. Always the
+same ones.
+"""
 
 from __future__ import annotations
 
@@ -65,26 +67,32 @@ _ALPHABET = (
 
 @cache
 def random_texts() -> tuple[str, ...]:
-    """Short strings over an alphabet of everything that a splitting rule looks at; the same every time."""
+    """Return the short strings over an alphabet of everything that a splitting rule looks at; the
+    same every time.
+    """
     rng = random.Random(7)
     return tuple("".join(rng.choices(_ALPHABET, k=rng.randrange(1, 24))) for _ in range(_RANDOM_TEXTS))
 
 
 def code_points() -> Iterator[str]:
-    """Every Unicode character between two letters, 4096 to a text: do two libraries put it in the same class?"""
+    """Yield every Unicode character between two letters, 4096 to a text: do two libraries put it in
+    the same class?
+    """
     points = [chr(point) for point in range(0x110000) if not 0xD800 <= point <= 0xDFFF]
     for start in range(0, len(points), 4096):
         yield " ".join(f"a{c}b {c}{c}" for c in points[start : start + 4096])
 
 
 def long_line(length: int) -> str:
-    """One line of so many characters of code."""
+    """Return one line of so many characters of code."""
     unit = "value_1 = compute(alpha, 'beta')[3] + 0x7f; "
     return (unit * (length // len(unit) + 1))[:length]
 
 
 def library_lines(count: int = N_LINES) -> list[str]:
-    """Lines of the interpreter's own library with their line ends, several kinds of modules, in a fixed order."""
+    """Return the lines of the interpreter's own library with their line ends, several kinds of
+    modules, in a fixed order.
+    """
     return library_text(count * 200).splitlines(keepends=True)[:count]
 
 

@@ -1,7 +1,8 @@
 """The types of a GGUF file as a table, and the packers of those that the `gguf` library cannot write.
 
-F32, F16, BF16, Q8_0 and the ternary TQ are the library's. The K and IQ families are llama.cpp's own quantiser, in the interop
-environment. I2_S is ours: specs/export.md, section 5, defines it to the bit.
+F32, F16, BF16, Q8_0 and the ternary TQ are the library's. The K and IQ families are llama.cpp's own
+quantiser, in the interop environment. I2_S is ours: specs/export.md, section 5, defines it to the
+bit.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ from sevenfold.export.store import Bytes, Floats
 Maker = Literal["library", "llama.cpp", "sevenfold"]
 I2_S = 36
 I2_S_BLOCK = 128
-_KEPT = 1e-6  # the definition's own bound below which a weight is zero
+# The definition's own bound below which a weight is zero.
+_KEPT = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quant:
-    """One type. `fallback` takes rows whose width is no multiple of `block`; `head` the embedding, which is the head."""
+    """One type. `fallback` takes rows whose width is no multiple of `block`; `head` the embedding,
+    which is the head.
+    """
 
     name: str
     type_id: int
-    file_type: int  # general.file_type, for people
+    # general.file_type, for people.
+    file_type: int
     block: int
-    n_bytes: int  # of a block
+    # Of a block.
+    n_bytes: int
     maker: Maker
     fallback: str = "f16"
     head: str = ""
@@ -93,14 +99,16 @@ QUANTS: dict[str, Quant] = {
 
 
 def find_quant(name: str) -> Quant:
-    """The type of that name. Raises UsageError."""
+    """Return the type of that name. Raises UsageError."""
     if name not in QUANTS:
         raise UsageError(f"no type {name!r}", where="--quant", remedy=f"types are {', '.join(QUANTS)}")
     return QUANTS[name]
 
 
 def type_for(quant: Quant, shape: tuple[int, ...], *, is_head: bool) -> Quant:
-    """The type in which a tensor is stored: F32 for gains, `head` for the head, `fallback` where rows do not divide."""
+    """Return the type in which a tensor is stored: F32 for gains, `head` for the head, `fallback`
+    where rows do not divide.
+    """
     if len(shape) == 1:
         return QUANTS["f32"]
     if is_head and quant.head:
@@ -111,16 +119,18 @@ def type_for(quant: Quant, shape: tuple[int, ...], *, is_head: bool) -> Quant:
 
 
 def stored_bytes(quant: Quant, shape: tuple[int, ...]) -> int:
-    """Bytes that a tensor of this type takes in the file."""
+    """Return the bytes that a tensor of this type takes in the file."""
     size = int(np.prod(shape)) // quant.block * quant.n_bytes
     return size + (32 if quant.type_id == I2_S else 0)
 
 
 def pack_i2_s(weight: Floats) -> Bytes:
-    """I2_S of a matrix whose width is a multiple of 128: codes, the scale as float32, zeros up to 32 bytes.
+    """Return I2_S of a matrix whose width is a multiple of 128: codes, the scale as float32, zeros
+    up to 32 bytes.
 
-    A weight of any size is made ternary first, by its sign and the mean of |w| (arXiv 2402.17764): t = clip(round(w / m), -1, 1);
-    a matrix that is ternary already, {-s, 0, s}, keeps exactly these values.
+    A weight of any size is made ternary first, by its sign and the mean of |w| (arXiv 2402.17764):
+    t = clip(round(w / m), -1, 1); a matrix that is ternary already, {-s, 0, s}, keeps exactly these
+    values.
     """
     magnitude = np.abs(weight.astype(np.float64))
     scale = float(np.max(magnitude))
@@ -137,7 +147,7 @@ def pack_i2_s(weight: Floats) -> Bytes:
 
 
 def unpack_i2_s(data: Bytes, shape: tuple[int, ...]) -> Floats:
-    """The floats that I2_S stands for: float32 of `shape`."""
+    """Return the floats that I2_S stands for: float32 of `shape`."""
     n = int(np.prod(shape))
     blocks = data[: n // 4].reshape(-1, 1, 32)
     shifts = np.array([6, 4, 2, 0], np.uint8)[None, :, None]
@@ -149,7 +159,9 @@ Quantizer = Callable[[int, Floats, "Floats | None"], Bytes]
 
 
 def pack(quant: Quant, values: Floats, importance: Floats | None, llama: Quantizer | None) -> Bytes:
-    """A tensor in its type, as bytes. Raises UsageError for a type of llama.cpp's when `llama` is not there."""
+    """Return a tensor in its type, as bytes. Raises UsageError for a type of llama.cpp's when
+    `llama` is not there.
+    """
     if quant.maker == "sevenfold":
         return pack_i2_s(values)
     if quant.maker == "llama.cpp":

@@ -1,6 +1,8 @@
-"""Llama 3's position scaling as GGUF holds it: one divisor for each pair's frequency (`rope_freqs.weight`), and back.
+"""Llama 3's position scaling as GGUF holds it: one divisor for each pair's frequency
+(`rope_freqs.weight`), and back.
 
-The divisors say less than the keys they came from, so what is read back is the scaling that gives the same divisors.
+The divisors say less than the keys they came from, so what is read back is the scaling that gives
+the same divisors.
 """
 
 from __future__ import annotations
@@ -18,20 +20,23 @@ from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ModelSpec
 
 NAME = "rope_freqs.weight"
-_SAME = 1e-6  # relative; float32 holds a divisor to 6e-8
-_LONG = 1 << 20  # an original context in which low and high are numbers of usual size
-_USUAL = (1.0, 4.0)  # low and high of every Llama 3
+# Relative; float32 holds a divisor to 6e-8.
+_SAME = 1e-6
+# An original context in which low and high are numbers of usual size.
+_LONG = 1 << 20
+# Low and high of every Llama 3.
+_USUAL = (1.0, 4.0)
 
 
 def divisors(spec: ModelSpec) -> Floats:
-    """float32 [head_dim / 2]: how much slower each pair turns than without scaling."""
+    """Return float32 [head_dim / 2]: how much slower each pair turns than without scaling."""
     plain = rope_frequencies(spec.head_dim, spec.rope_theta)
     scaled = frequencies(spec.head_dim, spec.rope_theta, spec.rope_scaling)
     return np.array([float(a / b) for a, b in zip(plain, scaled, strict=True)], np.float32)
 
 
 def scaling_of(found: Floats, head_dim: int, theta: float, where: str) -> dict[str, Json] | None:
-    """The scaling of a recipe that has these divisors; None when all are 1.
+    """Return the scaling of a recipe that has these divisors; None when all are 1.
 
     Raises:
         UsageError: no scaling of Llama 3's form has them.
@@ -57,7 +62,7 @@ def scaling_of(found: Floats, head_dim: int, theta: float, where: str) -> dict[s
 
 
 def _candidates(real: np.ndarray, head_dim: int, theta: float) -> Iterator[tuple[float, float, int]]:
-    """Numbers to try: low and high turns within an original context."""
+    """Yield the numbers to try: low and high turns within an original context."""
     # The form of every known model, for few mixed pairs leave the numbers open.
     for exponent in range(13, 4, -1):
         yield (*_USUAL, 1 << exponent)

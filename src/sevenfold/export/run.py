@@ -18,7 +18,7 @@ from sevenfold.core.log import Progress
 from sevenfold.export import gguf, hf, parity_corpus, runtimes, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
-from sevenfold.export.source import ARTIFACT, WEIGHTS, Source, open_source
+from sevenfold.export.source import ARTIFACT, WEIGHTS, ExportSource, open_source
 from sevenfold.export.staged_output import beside
 from sevenfold.export.store import Floats, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     from sevenfold.export.parity import Check, Reference
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle")
-SEALED = "int8"  # the type of a bundle, which has no other
+# The type of a bundle, which has no other.
+SEALED = "int8"
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
-CONTEXT = 1024  # of a runtime, at most: no question is longer, and keys and values take room
-LARGE = 50_000_000  # parameters past which windows are fewer, and the Go program, half a second a token, is asked less
-# A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and not a tie: in FP32, and where
-# llama.cpp multiplies halves (it rounds activations to the type of the weights).
+# Of a runtime, at most: no question is longer, and keys and values take room.
+CONTEXT = 1024
+# Parameters past which windows are fewer, and the Go program, half a second a token, is asked less.
+LARGE = 50_000_000
+# A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and
+# not a tie: in FP32, and where llama.cpp multiplies halves (it rounds activations to the type of
+# the weights).
 MARGIN, HALF_MARGIN, HALF_TOLERANCE = 1e-3, 0.1, 0.25
 
 
@@ -107,8 +111,10 @@ def _bundle(path: Path, out: Path, quant: str) -> dict[str, Json]:
     return {"model": sealed.stem, "target": "bundle", "quant": quant, "checks": []}
 
 
-def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
-    """Windows of text, [n, length + 1]: the run's own held-out or training tokens, else the interpreter's library."""
+def _windows(source: ExportSource, split: str, n: int) -> NDArray[np.int64]:
+    """Return the windows of text, [n, length + 1]: the run's own held-out or training tokens, else
+    the interpreter's library.
+    """
     length = min(WINDOW, source.spec.context - 1)
     path = source.path / "tokenizer" / f"{split}.tokens"
     if path.is_file():
@@ -121,7 +127,7 @@ def _windows(source: Source, split: str, n: int) -> NDArray[np.int64]:
     return np.stack([tokens[s : s + length + 1] for s in starts]).astype(np.int64)
 
 
-def _gguf(source: Source, work: Path, request: Request, progress: Progress) -> tuple[int, list[Check]]:
+def _gguf(source: ExportSource, work: Path, request: Request, progress: Progress) -> tuple[int, list[Check]]:
     gguf.check_text(source, ids_only=request.ids_only)
     quant = find_quant(request.quant)
     with ExitStack() as stack:
@@ -149,8 +155,10 @@ def _exact_type(request: Request) -> str | None:
     return hf.DTYPES[request.quant][0] if request.quant in hf.DTYPES else None
 
 
-def _read_back(source: Source, read: Callable[[str], Floats], dtype: str | None, gains: str) -> Check:
-    """Every tensor of the written file against the model: equal to the bit in F32, F16, BF16, measured else."""
+def _read_back(source: ExportSource, read: Callable[[str], Floats], dtype: str | None, gains: str) -> Check:
+    """Return every tensor of the written file against the model: equal to the bit in F32, F16, BF16,
+    measured else.
+    """
     from sevenfold.export.parity import Check
 
     worst = 0.0
@@ -178,16 +186,18 @@ class _Questions:
 
     prompts: list[list[int]]
     rows: NDArray[np.int64]
-    steps: int = 0  # 0: as many as usual
+    # 0: as many as usual.
+    steps: int = 0
 
 
-def _questions(source: Source, name: str) -> _Questions:
-    """All of them; fewer of a runtime that would take hours."""
+def _questions(source: ExportSource, name: str) -> _Questions:
+    """Return all of them; fewer of a runtime that would take hours."""
     from sevenfold.export import parity
 
     n_parameters, prompts = count(source.spec), parity.prompt_ids(source.vocabulary(), source.spec.context)
     rows = _windows(source, "heldout", N_WINDOWS)
-    if n_parameters > parity.STREAMED:  # the reference itself reads the whole file for every answer
+    # The reference itself reads the whole file for every answer.
+    if n_parameters > parity.STREAMED:
         return _Questions(prompts=prompts[:1], rows=rows[:1, : WINDOW // 8 + 1], steps=1)
     if n_parameters > LARGE and name == "go":
         return _Questions(prompts=prompts[:2], rows=rows[:1, : WINDOW // 4 + 1], steps=16)
@@ -197,7 +207,7 @@ def _questions(source: Source, name: str) -> _Questions:
 
 
 def _unread(name: str, request: Request, n_parameters: int) -> str:
-    """Why a runtime is not asked; "" when it is."""
+    """Return why a runtime is not asked; "" when it is."""
     from sevenfold.export import parity
 
     if name == "go" and n_parameters > parity.STREAMED:
@@ -209,7 +219,7 @@ def _unread(name: str, request: Request, n_parameters: int) -> str:
 
 
 def _ask(
-    source: Source,
+    source: ExportSource,
     path: Path,
     request: Request,
     references: tuple[Reference, Reference],
@@ -217,7 +227,7 @@ def _ask(
     go: runtimes.Process | None,
     progress: Progress,
 ) -> list[Check]:
-    """The runtimes' answers about a GGUF file."""
+    """Return the runtimes' answers about a GGUF file."""
     from sevenfold.export import parity
 
     model, stored = references
@@ -253,7 +263,7 @@ def _ask(
     return checks
 
 
-def _stored(source: Source, work: Path, request: Request, progress: Progress) -> list[Check]:
+def _stored(source: ExportSource, work: Path, request: Request, progress: Progress) -> list[Check]:
     """Write safetensors or a Hugging Face directory, and what its reader says."""
     dtype = hf.DTYPES[request.quant][0]
     if request.target == "safetensors":

@@ -1,7 +1,8 @@
 """The runtimes that prove an export: llama.cpp and our Go program, each in a process of its own.
 
-They live in an environment that `make interop` builds (S7_INTEROP, else `.interop` of the checkout or of the working directory),
-because their pins are not ours. A runtime that is not there is reported by name, never passed over.
+They live in an environment that `make interop` builds (S7_INTEROP, else `.interop` of the checkout
+or of the working directory), because their pins are not ours. A runtime that is not there is
+reported by name, never passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from sevenfold.export.store import Bytes, Floats
 
 DRIVER = Path(__file__).with_name("llama_driver.py")
 MISSING = "not here; `make interop` builds it"
-THREADS = 1  # llama.cpp waits for its threads by spinning, which starves everything on a busy machine
+# llama.cpp waits for its threads by spinning, which starves everything on a busy machine.
+THREADS = 1
 
 
 class Runtime(Protocol):
@@ -34,24 +36,24 @@ class Runtime(Protocol):
         """Load a file; what the runtime says of it. Raises StorageError."""
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text. Raises StorageError."""
+        """Return the ids of each text. Raises StorageError."""
 
     def greedy(self, ids: list[int], steps: int) -> list[int]:
-        """The most likely next token, `steps` times. Raises StorageError."""
+        """Return the most likely next token, `steps` times. Raises StorageError."""
 
     def logits(self, ids: list[int]) -> Floats:
-        """float32 [T, V] after each id. Raises StorageError."""
+        """Return float32 [T, V] after each id. Raises StorageError."""
 
 
 def interop_home() -> Path | None:
-    """The directory that `make interop` made, or None."""
+    """Return the directory that `make interop` made, or None."""
     named = os.environ.get("S7_INTEROP")
     places = [Path(named)] if named else [Path(__file__).parents[3] / ".interop", Path(".interop")]
     return next((place for place in places if (place / "bin" / "python").is_file()), None)
 
 
 def go_program() -> Path | None:
-    """The Go program, or None."""
+    """Return the Go program, or None."""
     home = interop_home()
     return home / "bin" / "s7go" if home and (home / "bin" / "s7go").is_file() else None
 
@@ -100,21 +102,21 @@ class Process:
         return str(answer["description"])
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text."""
+        """Return the ids of each text."""
         return list(self.ask("tokenize", texts=texts))
 
     def greedy(self, ids: list[int], steps: int) -> list[int]:
-        """Greedy tokens."""
+        """Return the greedy tokens."""
         return list(self.ask("greedy", ids=ids, steps=steps))
 
     def logits(self, ids: list[int]) -> Floats:
-        """Logits after each id, float32 [T, V]."""
+        """Return the logits after each id, float32 [T, V]."""
         out = self.folder / "logits.npy"
         self.ask("logits", ids=ids, out=str(out))
         return np.asarray(np.load(out), np.float32)
 
     def quantize(self, type_id: int, values: Floats, importance: Floats | None) -> Bytes:
-        """Rows in one of llama.cpp's types, uint8 (llama.cpp only)."""
+        """Return the rows in one of llama.cpp's types, uint8 (llama.cpp only)."""
         source, weights, out = (self.folder / f"{name}.npy" for name in ("source", "weights", "out"))
         np.save(source, values)
         if importance is not None:
@@ -126,14 +128,14 @@ class Process:
 
 @contextmanager
 def llama_cpp() -> Iterator[Process | None]:
-    """llama.cpp, or None when the interop environment is not here."""
+    """Yield llama.cpp, or None when the interop environment is not here."""
     home = interop_home()
     yield from _running("llama.cpp", [str(home / "bin" / "python"), str(DRIVER)] if home else None)
 
 
 @contextmanager
 def go_runtime() -> Iterator[Process | None]:
-    """Our Go program, or None when it was not built."""
+    """Yield our Go program, or None when it was not built."""
     program = go_program()
     yield from _running("go", [str(program)] if program else None)
 

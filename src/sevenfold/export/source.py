@@ -1,7 +1,8 @@
 """What is exported: a run's float weights, an import's, or those that a sealed file's integers stand for.
 
-Weights are read when asked for, one tensor at a time. `provenance` says where they come from and leaves with them, whatever the
-format; an import keeps what its file said (specs/export.md, section 3).
+Weights are read when asked for, one tensor at a time. `provenance` says where they come from and
+leaves with them, whatever the format; an import keeps what its file said (specs/export.md, section
+3).
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
     from sevenfold.artifact import Artifact
 
 WEIGHTS, TOKENIZER, ORIGIN, ARTIFACT = "model.safetensors", "tokenizer.json", "origin.json", "model.s7l"
-KEY = "sevenfold"  # of our metadata in other formats
+# Of our metadata in other formats.
+KEY = "sevenfold"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ExportSource:
     """A dense model: shape, vocabulary, weights by our names (float32), and where they come from."""
 
     path: Path
@@ -52,19 +54,20 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Name of the model, for people."""
+        """Return the name of the model, for people."""
         return str(self.provenance.get("name", self.path.stem))
 
     def vocabulary(self) -> Tokenizer:
-        """The tokenizer. Raises StorageError."""
+        """Return the tokenizer. Raises StorageError."""
         return Tokenizer.from_json(self.tokenizer, self.roles)
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> ExportSource:
     """Open a sealed file, a run directory or an import directory.
 
     Raises:
-        StorageError: nothing to export there, a missing tokenizer, or weights that are not of the recipe's shape.
+        StorageError: nothing to export there, a missing tokenizer, or weights that are not of the
+            recipe's shape.
         ArtifactError: the sealed file is refused.
         UsageError: the model is no Llama; it says what is in the way, and the nearest choice.
     """
@@ -75,7 +78,7 @@ def open_source(path: Path) -> Source:
     return _from_run(path)
 
 
-def _checked(source: Source, shapes: dict[str, tuple[int, ...]]) -> Source:
+def _checked(source: ExportSource, shapes: dict[str, tuple[int, ...]]) -> ExportSource:
     expected = tensors(source.spec)
     for name in sorted(expected.keys() | shapes.keys()):
         if shapes.get(name) != expected.get(name):
@@ -87,8 +90,10 @@ def _checked(source: Source, shapes: dict[str, tuple[int, ...]]) -> Source:
     return check_vocabulary(source)
 
 
-def check_vocabulary(source: Source) -> Source:
-    """The same source. Raises StorageError when its tokenizer has another number of entries than its embedding."""
+def check_vocabulary(source: ExportSource) -> ExportSource:
+    """Return the same source. Raises StorageError when its tokenizer has another number of entries
+    than its embedding.
+    """
     size = source.vocabulary().vocab_size
     if size != source.spec.vocab_size:
         raise StorageError(
@@ -101,14 +106,14 @@ def check_vocabulary(source: Source) -> Source:
 
 def _from_directory(
     path: Path, weights: Path, tokenizer: Path, spec: ModelSpec, provenance: Json, roles: Roles | None
-) -> Source:
+) -> ExportSource:
     check_expressible(spec)
     if not tokenizer.is_file():
         raise StorageError(
             "the tokenizer is missing", where=str(tokenizer), remedy="run `s7 tokenizer` first"
         )
     file = open_tensors(weights)
-    source = Source(
+    source = ExportSource(
         path=path,
         spec=spec,
         tokenizer=read_bytes(tokenizer),
@@ -119,7 +124,7 @@ def _from_directory(
     return _checked(source, {name: place.shape for name, place in file.places.items()})
 
 
-def _from_run(path: Path) -> Source:
+def _from_run(path: Path) -> ExportSource:
     manifest = read_manifest(path / "train")
     if manifest is None:
         raise StorageError(
@@ -160,7 +165,7 @@ def _run_recipe(path: Path, digest: str) -> Recipe:
     return recipe
 
 
-def _from_import(path: Path) -> Source:
+def _from_import(path: Path) -> ExportSource:
     origin = read_json(path / ORIGIN)
     try:
         spec = ModelSpec.model_validate_json(json.dumps(origin["model"]))
@@ -174,7 +179,7 @@ def _from_import(path: Path) -> Source:
     return _from_directory(path, path / WEIGHTS, path / TOKENIZER, spec, provenance, roles)
 
 
-def _from_sealed(path: Path) -> Source:
+def _from_sealed(path: Path) -> ExportSource:
     artifact = read_artifact(path)
     identity = artifact.provenance.get("identity") or {}
     try:
@@ -189,12 +194,13 @@ def _from_sealed(path: Path) -> Source:
     provenance: dict[str, Json] = {
         "name": recipe.name,
         "root": artifact.root,
-        "weights": "int8",  # the floats that the sealed integers stand for
+        # The floats that the sealed integers stand for.
+        "weights": "int8",
         "recipe_digest": recipe.digest,
         "recipe": recipe.resolved(),
     }
     floats = _Dequantized(artifact, recipe.model)
-    source = Source(
+    source = ExportSource(
         path=path,
         spec=recipe.model,
         tokenizer=artifact.dictionary,

@@ -1,4 +1,6 @@
-"""An output that is written beside its name and appears there when it is whole. What is there already is never touched."""
+"""An output that is written beside its name and appears there when it is whole. What is there
+already is never touched.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """A path beside `out`, of this writer alone, that becomes `out` when the block ends well and vanishes when it does not.
+    """Yield a path beside `out`, of this writer alone, that becomes `out` when the block ends well
+    and vanishes when it does not.
 
     Two writers to one `out` do not meet: each has its own path, and the first that ends takes the name.
 

@@ -1,7 +1,8 @@
 """Safetensors one tensor at a time, so that memory is the largest tensor and not the model.
 
-The library maps a file or loads it whole, and mapped pages count as memory of the process; a plain read does not. The reader is
-total (specs/export.md, section 2): it accepts a file whose every byte it can account for, and names what is wrong with any other.
+The library maps a file or loads it whole, and mapped pages count as memory of the process; a plain
+read does not. The reader is total (specs/export.md, section 2): it accepts a file whose every byte
+it can account for, and names what is wrong with any other.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from sevenfold.core.hashing import Json, canonical_json
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-MAX_HEADER_BYTES = 100_000_000  # the format's own cap
+# The format's own cap.
+MAX_HEADER_BYTES = 100_000_000
 ALIGNMENT = 8
 # Format's name of a type -> how its bytes lie in memory, little-endian. BF16 is the upper half of an FP32.
 TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-# Bytes of a value of every other type that the format has: a file that holds one is whole, and its tensor is not read.
+# Bytes of a value of every other type that the format has: a file that holds one is whole, and its
+# tensor is not read.
 OTHERS = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2}
 OTHERS |= {"I32": 4, "U32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8}
 
@@ -49,7 +52,9 @@ class TensorFile:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> Floats:
-        """One tensor as float32, exactly. Raises StorageError when there is none of that name, or it cannot be read."""
+        """Return one tensor as float32, exactly. Raises StorageError when there is none of that
+        name, or it cannot be read.
+        """
         place = self.places.get(name)
         if place is None:
             raise StorageError(f"no tensor {name!r}", where=str(self.path))
@@ -66,14 +71,16 @@ class TensorFile:
 
 
 def widen(raw: NDArray[np.generic], dtype: str) -> Floats:
-    """float32 of stored values; exact for every type in `TYPES`."""
+    """Return float32 of stored values; exact for every type in `TYPES`."""
     if dtype == "BF16":
         return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return raw.astype(np.float32, copy=False)
 
 
 def narrow(values: Floats, dtype: str, where: str) -> NDArray[np.generic]:
-    """Stored values of float32, rounded to nearest even. Raises StorageError when a value leaves the range of F16."""
+    """Return the stored values of float32, rounded to nearest even. Raises StorageError when a value
+    leaves the range of F16.
+    """
     if dtype == "F32":
         return values.astype("<f4", copy=False)
     if dtype == "BF16":
@@ -121,7 +128,7 @@ def open_tensors(path: Path) -> TensorFile:
 
 
 def n_bytes(place: Place) -> int:
-    """Bytes that a tensor takes in the file."""
+    """Return the bytes that a tensor takes in the file."""
     return math.prod(place.shape) * (OTHERS.get(place.dtype) or np.dtype(TYPES[place.dtype]).itemsize)
 
 
@@ -168,7 +175,7 @@ def write_tensors(
 
 
 def write_stream(path: Path, head: list[bytes], arrays: Iterable[NDArray[np.generic]]) -> None:
-    """A file of a head and arrays, whole or not at all. Raises StorageError."""
+    """Write a file of a head and arrays, whole or not at all. Raises StorageError."""
     with atomic_writer(path) as file:
         for part in head:
             file.write(part)

@@ -1,4 +1,6 @@
-"""`transformers` as a runtime: the directory is loaded by the auto classes, without any code of ours, and computes in FP32."""
+"""`transformers` as a runtime: the directory is loaded by the auto classes, without any code of
+ours, and computes in FP32.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,16 @@ class Transformers:
         return f"transformers over {path.name}, context {context}"
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each text, without the token that is put before it."""
+        """Return the ids of each text, without the token that is put before it."""
         return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
     def logits(self, ids: list[int]) -> Floats:
-        """float32 [T, V] after each id."""
+        """Return float32 [T, V] after each id."""
         with torch.no_grad():
             return np.asarray(self._model(torch.tensor([ids])).logits[0].numpy(), np.float32)
 
     def greedy(self, ids: list[int], steps: int) -> list[int]:
-        """The most likely next token, `steps` times, over the model's own cache."""
+        """Return the most likely next token, `steps` times, over the model's own cache."""
         made: list[int] = []
         new, past = torch.tensor([ids]), None
         while len(made) < steps:

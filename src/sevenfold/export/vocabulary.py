@@ -1,7 +1,8 @@
 """Our tokenizer file as the entries of a GGUF header, and back to the same bytes.
 
-llama.cpp knows ways to cut a text by name only (`tokenizer.ggml.pre`). `llama3` pieces are its `llama-bpe`. None of its names cuts
-as `code` pieces do (specs/export.md, section 4), so a file with these says in a key of ours how text is cut, and is for ids.
+llama.cpp knows ways to cut a text by name only (`tokenizer.ggml.pre`). `llama3` pieces are its
+`llama-bpe`. None of its names cuts as `code` pieces do (specs/export.md, section 4), so a file with
+these says in a key of ours how text is cut, and is for ids.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def _form(tokenizer: bytes) -> Json:
 
 
 def pieces_of(tokenizer: bytes) -> str:
-    """Which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
+    """Return which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
     value = _form(tokenizer)
     steps = value["pre_tokenizer"]["pretokenizers"]
     if value["model"]["type"] != "BPE" or len(steps) != len(("Split", "ByteLevel")):
@@ -53,7 +54,7 @@ def pieces_of(tokenizer: bytes) -> str:
 
 
 def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
-    """Tokens, their types and merges, as GGUF holds them."""
+    """Return the tokens, their types and merges, as GGUF holds them."""
     value = _form(tokenizer)
     vocabulary = value["model"]["vocab"]
     tokens = sorted(vocabulary, key=vocabulary.__getitem__)
@@ -96,14 +97,15 @@ def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
         writer.add_bos_token_id(bos)
     for add, token in zip(writers, roles.ends, strict=False):
         add(token)
-    if roles.pad is not None:  # never the id that ends a text: a runtime would take the end for padding
+    # Never the id that ends a text: a runtime would take the end for padding.
+    if roles.pad is not None:
         writer.add_pad_token_id(roles.pad)
     writer.add_add_bos_token(roles.begin is not None)
     writer.add_add_eos_token(False)
 
 
 def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -> bytes:
-    """The tokenizer file of these lists: the bytes that this project's trainer writes for them.
+    """Return the tokenizer file of these lists: the bytes that this project's trainer writes for them.
 
     Raises:
         StorageError: they are no byte-level BPE of the form that this version reads.
@@ -152,9 +154,11 @@ def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -
 
 
 def stray_tokens(tokenizer: bytes) -> list[int]:
-    """Ids whose own text, alone, does not encode to them: llama.cpp takes a piece that is a token whole, we merge.
+    """Return the ids whose own text, alone, does not encode to them: llama.cpp takes a piece that is
+    a token whole, we merge.
 
-    Empty for every vocabulary that was seen; an export with strays would answer differently, so it is refused.
+    Empty for every vocabulary that was seen; an export with strays would answer differently, so it
+    is refused.
     """
     ours = Tokenizer.from_json(tokenizer)
     texts: dict[int, str] = {}
@@ -162,6 +166,7 @@ def stray_tokens(tokenizer: bytes) -> list[int]:
         try:
             texts[token] = ours.token_bytes(token).decode()
         except UnicodeDecodeError:
-            continue  # no piece of a text is half a character
+            # No piece of a text is half a character.
+            continue
     encoded = ours.encode_batch(list(texts.values()))
     return [token for token, ids in zip(texts, encoded, strict=True) if ids != [token]]

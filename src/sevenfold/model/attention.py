@@ -19,7 +19,9 @@ from sevenfold.recipe.schema import ModelSpec
 
 
 def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
-    """Lengths of the documents of each row. A document starts at `start_id`; what is before the first is one too."""
+    """Return the lengths of the documents of each row. A document starts at `start_id`; what is
+    before the first is one too.
+    """
     found = []
     for row in ids_BT:
         starts = torch.nonzero(row == start_id).flatten().tolist()
@@ -42,14 +44,16 @@ class Attention(nn.Module):
         self._rope = (rope,)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, _x_BTD: Tensor) -> Tensor:
-        """One document, positions from 0: queries, keys and values before rotation, and what they came from. -> [B, H, T, E]."""
+        """Return one document, positions from 0: queries, keys and values before rotation, and what
+        they came from. -> [B, H, T, E].
+        """
         rope = self._rope[0]
         if bf16.is_taken(q_BHTE) and native.fits_whole(self.head_dim):
             return bf16.attention(q_BHTE, k_BKTE, v_BKTE, *rope.tables(q_BHTE))
         return causal_attention(rope(q_BHTE), rope(k_BKTE), v_BKTE)
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
-        """[B, T, D] -> [B, T, D]; with `segments`, each document by itself."""
+        """Return [B, T, D] -> [B, T, D]; with `segments`, each document by itself."""
         n_batch, length, _ = x_BTD.shape
 
         def heads(projected: Tensor, n_heads: int) -> Tensor:
@@ -69,7 +73,7 @@ class Attention(nn.Module):
         return self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))
 
     def _takes_documents(self, q_BHTE: Tensor) -> bool:
-        """Whether all documents are one call: autograd then adds no slopes of overlapping views."""
+        """Return whether all documents are one call: autograd then adds no slopes of overlapping views."""
         return type(self) is Attention and operators.is_taken(q_BHTE) and causal.is_taken(q_BHTE)
 
     def _by_document(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, segments: Segments) -> Tensor:

@@ -1,8 +1,9 @@
 """Exact causal attention: the kernel of `native/train` on the CPU, PyTorch's own elsewhere.
 
-PyTorch's CPU kernel multiplies with MKL, whose AVX2 path on AMD processors leaves it at 70 GFLOP/s on two cores; the kernel does
-the same work in 0.3 of the time (dev/LOG.md). Its sums have one order (specs/training-arithmetic.md), so neither threads nor the
-processor's instruction set change a bit. Vectors that are not whole lanes long are filled up with zeros, which add nothing.
+PyTorch's CPU kernel multiplies with MKL, whose AVX2 path on AMD processors leaves it at 70 GFLOP/s
+on two cores; the kernel does the same work in 0.3 of the time (dev/LOG.md). Its sums have one order
+(specs/training-arithmetic.md), so neither threads nor the processor's instruction set change a bit.
+Vectors that are not whole lanes long are filled up with zeros, which add nothing.
 
 Shape suffixes: B batch, H query heads, K key/value heads, T sequence, E head_dim.
 """
@@ -22,7 +23,7 @@ from sevenfold.model.functions import Segments, documents
 from sevenfold.model.native import reduced_dtype
 
 
-class Shape(ctypes.Structure):
+class AttentionShape(ctypes.Structure):
     """s7_attention_shape of native/train/attention.h."""
 
     _fields_ = [
@@ -32,14 +33,16 @@ class Shape(ctypes.Structure):
 
 
 def kernel_name() -> str:
-    """Which attention runs on the CPU; it decides bits, so manifests record it."""
+    """Return which attention runs on the CPU; it decides bits, so manifests record it."""
     return "s7" if native.is_available("s7_train_available") else "aten"
 
 
-def shape_of(q_BHTE: Tensor, k_BKTE: Tensor, scaled_dim: int = 0) -> Shape:
-    """What the attention kernels are told of their arrays; `scaled_dim` is E without the zeros behind it, 0: all of E."""
+def shape_of(q_BHTE: Tensor, k_BKTE: Tensor, scaled_dim: int = 0) -> AttentionShape:
+    """Return what the attention kernels are told of their arrays; `scaled_dim` is E without the
+    zeros behind it, 0: all of E.
+    """
     head_dim = q_BHTE.shape[3]
-    return Shape(
+    return AttentionShape(
         *q_BHTE.shape[:2], k_BKTE.shape[1], *q_BHTE.shape[2:], native.n_threads(), scaled_dim or head_dim
     )
 
@@ -50,7 +53,7 @@ def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: 
 
 
 def _filled(x_BHTE: Tensor) -> Tensor:
-    """Dense, zeros behind the last axis up to whole lanes."""
+    """Return the dense, zeros behind the last axis up to whole lanes."""
     missing = -x_BHTE.shape[-1] % native.LANES
     return F.pad(x_BHTE, (0, missing)) if missing else x_BHTE.contiguous()
 
@@ -77,7 +80,8 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        all_saved = ctx.saved_tensors  # once: a recomputed block gives them no second time
+        # Once: a recomputed block gives them no second time.
+        all_saved = ctx.saved_tensors
         saved, y_BHTE, log_sums = all_saved[:3], all_saved[3], all_saved[4:]
         width, grad_y = y_BHTE.shape[3], grads[0]
         # Laid out as the projections gave them: [B, T, H, E] in memory.
@@ -95,7 +99,9 @@ class _Causal(torch.autograd.Function):
 
 
 def is_taken(q_BHTE: Tensor) -> bool:
-    """Whether the kernel computes the attention of these queries: on the CPU, in FP32 or under autocast."""
+    """Return whether the kernel computes the attention of these queries: on the CPU, in FP32 or
+    under autocast.
+    """
     reduced = reduced_dtype(q_BHTE) is not None
     if q_BHTE.device.type != "cpu" or not (reduced or q_BHTE.dtype == torch.float32):
         return False
@@ -105,7 +111,8 @@ def is_taken(q_BHTE: Tensor) -> bool:
 def causal_attention(
     q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, segments: Segments | None = None
 ) -> Tensor:
-    """softmax(q k^T / sqrt(E), causal) v, [B, H, T, E]; under autocast on the CPU in FP32 all the same: it is faster.
+    """Return softmax(q k^T / sqrt(E), causal) v, [B, H, T, E]; under autocast on the CPU in FP32 all
+    the same: it is faster.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: K divides H, and query head h uses key/value head h * K // H.

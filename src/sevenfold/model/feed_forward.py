@@ -23,7 +23,7 @@ class FeedForward(nn.Module):
         self.down_proj = Linear(d_ffn, d_model)
 
     def forward(self, x: Tensor, _experts_BT: Tensor | None = None) -> Tensor:
-        """[..., D] -> [..., D]; every token takes the same network."""
+        """Return [..., D] -> [..., D]; every token takes the same network."""
         gate, up = bf16.projections(x, self.gate_proj, self.up_proj)
         if bf16.is_taken(x):
             return self.down_proj(bf16.swiglu(gate, up))
@@ -38,7 +38,7 @@ class RoutedFeedForward(nn.Module):
         self.experts = nn.ModuleList(FeedForward(d_model, d_ffn) for _ in range(n_experts))
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None = None) -> Tensor:
-        """x [B, T, D], experts [B, T] int64 -> [B, T, D]. Raises ValueError without `experts_BT`."""
+        """Return x [B, T, D], experts [B, T] int64 -> [B, T, D]. Raises ValueError without `experts_BT`."""
         if experts_BT is None:
             raise ValueError("a routed feed-forward needs the expert of each token")
         x_ND, expert_N = x_BTD.flatten(0, 1), experts_BT.flatten()
@@ -53,7 +53,9 @@ class RoutedFeedForward(nn.Module):
         return out_ND.view_as(x_BTD)
 
     def _sorted(self, x_ND: Tensor, expert_N: Tensor) -> Tensor:
-        """Tokens in the order of their experts, and back: copies alone, so that no slope is added to another."""
+        """Return the tokens in the order of their experts, and back: copies alone, so that no slope
+        is added to another.
+        """
         order = torch.argsort(expert_N, stable=True)
         inverse = torch.argsort(order)
         counts = torch.bincount(expert_N, minlength=len(self.experts)).tolist()

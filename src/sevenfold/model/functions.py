@@ -1,7 +1,8 @@
 """`model.operators` with their slopes, for autograd.
 
-Autograd adds where a tensor is used twice, and it adds with PyTorch. So what is used twice is one function here: the residual
-stream beside its norm, projections of one input, the embedding that is the head, too.
+Autograd adds where a tensor is used twice, and it adds with PyTorch. So what is used twice is one
+function here: the residual stream beside its norm, projections of one input, the embedding that is
+the head, too.
 
 Shape suffixes: as in `model.operators`.
 """
@@ -18,7 +19,8 @@ from sevenfold.model import operators
 
 Segments = list[
     list[int]
-]  # of each row: lengths of its documents, in order; they sum to the length of the row
+    # Of each row: lengths of its documents, in order; they sum to the length of the row.
+]
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -44,7 +46,9 @@ class _Project(torch.autograd.Function):
 
 
 def project(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-    """x @ weight.T for each weight [O, I]; the slope of x is one chain through all of them. [..., I] -> [..., O] each."""
+    """Return x @ weight.T for each weight [O, I]; the slope of x is one chain through all of them.
+    [..., I] -> [..., O] each.
+    """
     found: tuple[Tensor, ...] = _Project.apply(x, *weights)
     return found
 
@@ -69,7 +73,9 @@ class _Norm(torch.autograd.Function):
 
 
 def norm_beside(x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x itself and its RMSNorm. Both slopes of x are added as they are made. [..., D] -> twice [..., D]."""
+    """Return x itself and its RMSNorm. Both slopes of x are added as they are made. [..., D] ->
+    twice [..., D].
+    """
     found: tuple[Tensor, Tensor] = _Norm.apply(x, gain, eps)
     return found
 
@@ -87,7 +93,7 @@ class _Gate(torch.autograd.Function):
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up. [..., F] -> [..., F]."""
+    """Return silu(gate) * up. [..., F] -> [..., F]."""
     y: Tensor = _Gate.apply(gate, up)
     return y
 
@@ -103,7 +109,7 @@ class _Residual(torch.autograd.Function):
 
 
 def residual(x: Tensor, y: Tensor) -> Tensor:
-    """x + y, of one shape."""
+    """Return x + y, of one shape."""
     total: Tensor = _Residual.apply(x, y)
     return total
 
@@ -120,7 +126,9 @@ class _Dropout(torch.autograd.Function):
 
 
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
-    """x with a share of its elements zero, drawn by key, stream and place; the others divided by what is left."""
+    """Return x with a share of its elements zero, drawn by key, stream and place; the others divided
+    by what is left.
+    """
     y: Tensor = _Dropout.apply(x, share, key, stream)
     return y
 
@@ -145,7 +153,9 @@ class _Embed(torch.autograd.Function):
 
 
 def embed(ids: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the table, and the table for the head: its slope begins at the head's and goes on token by token."""
+    """Return the rows of the table, and the table for the head: its slope begins at the head's and
+    goes on token by token.
+    """
     found: tuple[Tensor, Tensor] = _Embed.apply(ids, table)
     return found
 
@@ -162,13 +172,15 @@ class _Permute(torch.autograd.Function):
 
 
 def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """x[order], for an order that names each row once; `inverse` undoes it."""
+    """Return x[order], for an order that names each row once; `inverse` undoes it."""
     y: Tensor = _Permute.apply(x, order, inverse)
     return y
 
 
 def documents(segments: Segments | None) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Views of each document of any [B, H, T, E] tensor, in order; of the whole without segments."""
+    """Yield the views of each document of any [B, H, T, E] tensor, in order; of the whole without
+    segments.
+    """
     if segments is None:
         yield lambda tensor: tensor
         return
@@ -203,6 +215,6 @@ class _Rotate(torch.autograd.Function):
 
 
 def rotated(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, segments: Segments | None = None) -> Tensor:
-    """Each head's vectors turned by their position, in each document from 0. -> dense [B, H, T, E]."""
+    """Return each head's vectors turned by their position, in each document from 0. -> dense [B, H, T, E]."""
     y: Tensor = _Rotate.apply(x_BHTE, cos_TP, sin_TP, segments)
     return y

@@ -1,10 +1,13 @@
-"""Hybrid attention (specs/attention.md): a causal local window, and learned summaries of every complete stride.
+"""Hybrid attention (specs/attention.md): a causal local window, and learned summaries of every
+complete stride.
 
-Keys live in blocks of one window: a block of queries sees its own keys, those of the block before, and a run of summaries,
-all under one softmax. No tensor is longer than the sequence times (two windows + the ring), so cost is linear in length.
+Keys live in blocks of one window: a block of queries sees its own keys, those of the block before,
+and a run of summaries, all under one softmax. No tensor is longer than the sequence times (two
+windows + the ring), so cost is linear in length.
 
-Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of one key/value head, E head_dim,
-Q scores (2 * K), S summaries, N blocks, W window (positions of a block), C keys that a block reads.
+Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of
+one key/value head, E head_dim, Q scores (2 * K), S summaries, N blocks, W window (positions of a
+block), C keys that a block reads.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ from sevenfold.recipe.schema import HybridAttention as HybridBlock
 from sevenfold.recipe.schema import ModelSpec
 
 _TINY = 1e-12
-TILE = 1 << 25  # scores that are alive at once in evaluation: 128 MB in FP32
+# Scores that are alive at once in evaluation: 128 MB in FP32.
+TILE = 1 << 25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """The three numbers of the rule: positions of the window, positions of a stride, summaries readable at once."""
+    """The three numbers of the rule: positions of the window, positions of a stride, summaries
+    readable at once.
+    """
 
     window: int
     stride: int
@@ -36,7 +42,7 @@ class Reach:
 
     @property
     def strides(self) -> int:
-        """Strides in a window."""
+        """Return the strides in a window."""
         return self.window // self.stride
 
 
@@ -46,18 +52,22 @@ def _blocks(x_BHTE: Tensor, size: int) -> Tensor:
 
 
 def _pairs(x_BHNWE: Tensor) -> Tensor:
-    """Each block behind the one before it (zeros before the first). -> [B, H, N, 2 * W, E]."""
+    """Return each block behind the one before it (zeros before the first). -> [B, H, N, 2 * W, E]."""
     before = F.pad(x_BHNWE, (0, 0, 0, 0, 1, 0))[:, :, :-1]
     return torch.cat([before, x_BHNWE], dim=3)
 
 
 def _softmax(x: Tensor) -> Tensor:
-    """Softmax of the last axis. PyTorch's own has a backward whose bits change with the thread count (dev/LOG.md)."""
+    """Return the softmax of the last axis. PyTorch's own has a backward whose bits change with the
+    thread count (dev/LOG.md).
+    """
     return (x - x.logsumexp(-1, keepdim=True)).exp()
 
 
 def _mean(weight_BKSC: Tensor, x_BKSCE: Tensor) -> Tensor:
-    """Direction of the weighted mean, and the weighted mean length: averaging does not make it short. -> [B, K, S, E]."""
+    """Return the direction of the weighted mean, and the weighted mean length: averaging does not
+    make it short. -> [B, K, S, E].
+    """
     weight = weight_BKSC.unsqueeze(-2)
     mean = (weight @ x_BKSCE).squeeze(-2)
     length = weight @ _length(x_BKSCE)
@@ -70,9 +80,11 @@ def _length(x: Tensor) -> Tensor:
 
 
 def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """A key and a value for every complete stride: means over it and the stride before, by the softmax of scores.
+    """Return a key and a value for every complete stride: means over it and the stride before, by
+    the softmax of scores.
 
-    score [B, 2 * K, T]: one for the key and one for the value, of every position and key/value head. -> [B, K, S, E] twice.
+    score [B, 2 * K, T]: one for the key and one for the value, of every position and key/value
+    head. -> [B, K, S, E] twice.
     """
     n_kv, whole = k_BKTE.shape[1], k_BKTE.shape[2] // stride * stride
     score = score_BQT[..., :whole].unflatten(2, (-1, stride))
@@ -83,13 +95,17 @@ def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) ->
 
 
 def _runs(x_BKSE: Tensor, n_blocks: int, strides: int, ring: int) -> Tensor:
-    """The summaries that block i may read, i * strides - ring to (i + 1) * strides - 1. -> [B, K, N, ring + strides, E]."""
+    """Return the summaries that block i may read, i * strides - ring to (i + 1) * strides - 1. ->
+    [B, K, N, ring + strides, E].
+    """
     x = F.pad(x_BKSE, (0, 0, ring, n_blocks * strides - x_BKSE.shape[2]))
     return x.unfold(2, ring + strides, strides).transpose(-1, -2)
 
 
 def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.device) -> Tensor:
-    """bool [N, W, 2 * W + ring + strides]: what the queries of blocks first, first + 1, ... may read."""
+    """Return bool [N, W, 2 * W + ring + strides]: what the queries of blocks first, first + 1, ...
+    may read.
+    """
     window, strides = reach.window, reach.strides
     block = torch.arange(first, first + n_blocks, device=device)[:, None, None]
     query = block * window + torch.arange(window, device=device)[:, None]
@@ -105,7 +121,9 @@ def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.d
 def _tile(
     q: Tensor, turned: Tensor, k: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, visible: Tensor
 ) -> Tensor:
-    """One softmax over the local keys and the summaries of some blocks. Queries [B, K, N, G * W, E] -> the same."""
+    """Return one softmax over the local keys and the summaries of some blocks. Queries [B, K, N, G *
+    W, E] -> the same.
+    """
     scores = torch.cat([turned @ k.transpose(-1, -2), q @ k_sum.transpose(-1, -2)], dim=-1)
     window, n_keys = visible.shape[1:]
     grouped = scores.view(*scores.shape[:3], -1, window, n_keys)
@@ -118,7 +136,7 @@ def _tile(
 def hybrid_attention(
     q: Tensor, turned: Tensor, k_turned: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, reach: Reach
 ) -> Tensor:
-    """The rule of specs/attention.md over one document that starts at position 0.
+    """Return the rule of specs/attention.md over one document that starts at position 0.
 
     Args:
         q: queries without rotation [B, H, T, E], scaled.  turned: the same, rotated.
@@ -172,9 +190,10 @@ class HybridAttention(Attention):
         self.summary_proj = Linear(spec.d_model, 2 * spec.n_kv_heads)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, x_BTD: Tensor) -> Tensor:
-        """One document, positions from 0. -> [B, H, T, E]."""
+        """Return one document, positions from 0. -> [B, H, T, E]."""
         rope = self._rope[0]
-        # The temperature of a scaling stands in rope's tables, once a side; summaries are not turned, so it is put there by hand.
+        # The temperature of a scaling stands in rope's tables, once a side; summaries are not
+        # turned, so it is put there by hand.
         q_BHTE = q_BHTE / math.sqrt(self.head_dim)
         score_BQT = self.summary_proj(x_BTD).transpose(1, 2)
         k_sum, v_sum = summarize(k_BKTE, v_BKTE, score_BQT, self.reach.stride)

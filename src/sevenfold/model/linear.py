@@ -26,14 +26,18 @@ ONEDNN = _has_onednn()
 
 
 def backend_name() -> str:
-    """Which matrix product computes FP32 projections on the CPU; it decides bits, so manifests record it."""
+    """Return which matrix product computes FP32 projections on the CPU; it decides bits, so
+    manifests record it.
+    """
     if operators.is_available():
         return "s7"
     return "onednn" if ONEDNN else "aten"
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight.T without autograd. x [..., I], weight [O, I] (strided views are fine) -> [..., O]."""
+    """Return x @ weight.T without autograd. x [..., I], weight [O, I] (strided views are fine) ->
+    [..., O].
+    """
     if operators.is_taken(x):
         return operators.project(x, weight)
     if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
@@ -42,8 +46,11 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """grad.T @ x without autograd. grad [..., O], x [..., I] -> [O, I]. The copy of grad's transpose pays: 1.6 times as fast."""
-    if grad.numel() == 0:  # an expert that no token of the batch goes to; oneDNN has no product over nothing
+    """Return grad.T @ x without autograd. grad [..., O], x [..., I] -> [O, I]. The copy of grad's
+    transpose pays: 1.6 times as fast.
+    """
+    # An expert that no token of the batch goes to; oneDNN has no product over nothing.
+    if grad.numel() == 0:
         return grad.new_zeros(grad.shape[-1], x.shape[-1])
     return product(grad.flatten(0, -2).t().contiguous(), x.flatten(0, -2).t())
 
@@ -69,7 +76,7 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_out, n_in))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., n_in] -> [..., n_out]."""
+        """Return [..., n_in] -> [..., n_out]."""
         if operators.is_taken(x):
             return functions.project(x, self.weight)[0]
         if x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None:

@@ -1,12 +1,14 @@
 """Cross entropy of the head, fused: logits live one block at a time and never as [B, T, V].
 
-At 4096 entries the logits and their gradient are most of a small model's memory traffic. Here each block's logits become the
-loss, then the gradient, in place; forward and backward of the head are one pass. The block order is fixed and every
-reduction is per row first, so the result does not depend on the thread count (a full `.sum()` does: dev/LOG.md). Under autocast the
-products are BF16; the loss, its slope and the sum of the head's gradient over blocks stay FP32. Where `model.bf16` has kernels, a
-block's logits become their slopes in one pass without leaving BF16.
+At 4096 entries the logits and their gradient are most of a small model's memory traffic. Here each
+block's logits become the loss, then the gradient, in place; forward and backward of the head are
+one pass. The block order is fixed and every reduction is per row first, so the result does not
+depend on the thread count (a full `.sum()` does: dev/LOG.md). Under autocast the products are BF16;
+the loss, its slope and the sum of the head's gradient over blocks stay FP32. Where `model.bf16` has
+kernels, a block's logits become their slopes in one pass without leaving BF16.
 
-In FP32 on the CPU `model.operators` compute it all, and blocks decide no bit: the head's gradient is one chain through them.
+In FP32 on the CPU `model.operators` compute it all, and blocks decide no bit: the head's gradient
+is one chain through them.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
@@ -22,8 +24,10 @@ from sevenfold.model import bf16, operators
 from sevenfold.model.linear import product, weight_gradient
 from sevenfold.model.native import reduced_dtype
 
-BLOCK = 512  # tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache
-BLOCK_BF16 = 1024  # the same bytes
+# Tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache.
+BLOCK = 512
+# The same bytes.
+BLOCK_BF16 = 1024
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -45,7 +49,8 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        # Only a sum over tokens of one weight (or none) is differentiated, so every row's slope is the same number.
+        # Only a sum over tokens of one weight (or none) is differentiated, so every row's slope is
+        # the same number.
         grad_x, grad_weight = ctx.saved_tensors
         if ctx.is_exact:
             factor = float(grads[0][0])
@@ -58,7 +63,8 @@ class _HeadLoss(torch.autograd.Function):
 def slopes_of(
     x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, factor_N: Tensor, *, trained: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Losses [N], and of their sum weighted by `factor_N` the slopes of x and, if it is `trained`, of the head.
+    """Return the losses [N], and of their sum weighted by `factor_N` the slopes of x and, if it is
+    `trained`, of the head.
 
     By `model.operators`, whose `is_taken(x)` has to hold; without autograd.
     """
@@ -78,7 +84,8 @@ def slopes_of(
 def backward(
     x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None, factor: float
 ) -> list[float]:
-    """Run autograd backward from factor * the sum of the losses that count; the sum of each sequence (nats), in binary64.
+    """Run autograd backward from factor * the sum of the losses that count; the sum of each
+    sequence (nats), in binary64.
 
     By `model.operators`, whose `is_taken(x)` has to hold. Arguments as `sequence_losses` has them.
     """
@@ -99,7 +106,7 @@ def backward(
 
 
 def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None) -> Tensor:
-    """Losses [N] and, for `backward`, both gradients in FP32; products in the type of x."""
+    """Return the losses [N] and, for `backward`, both gradients in FP32; products in the type of x."""
     grad_x = torch.empty_like(x_ND, dtype=torch.float32)
     # A frozen head (phase 2 of expert stacks) needs no gradient: a third of the work.
     grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -127,7 +134,9 @@ def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_
 def _fused_bf16(
     ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None
 ) -> Tensor:
-    """`_fused` where BF16 has kernels: logits become their slopes without leaving BF16, and larger blocks pay."""
+    """Return `_fused` where BF16 has kernels: logits become their slopes without leaving BF16, and
+    larger blocks pay.
+    """
     grad_x, low = torch.empty_like(x_ND), weight_VD.to(x_ND.dtype)
     grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
     losses = []
@@ -147,7 +156,7 @@ def _fused_bf16(
 def sequence_losses(
     x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None = None
 ) -> Tensor:
-    """Sum of the token losses (nats) of each sequence, [B].
+    """Return the sum of the token losses (nats) of each sequence, [B].
 
     Args:
         x_BTD: final states, float32 or BF16.  weight_VD: head.  target_BT: int64 next tokens.
@@ -159,7 +168,8 @@ def sequence_losses(
 
 
 def head_loss(x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, n_tokens: int) -> Tensor:
-    """Sum of the token losses (nats) over `n_tokens`: the mean when the batch has that many tokens.
+    """Return the sum of the token losses (nats) over `n_tokens`: the mean when the batch has that
+    many tokens.
 
     `n_tokens` are the tokens of the whole step, so that micro-batches add up to its mean.
     """

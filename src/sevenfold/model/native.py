@@ -26,38 +26,42 @@ FAILURES = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, or None where they were not built or cannot be loaded."""
+    """Return the kernels, or None where they were not built or cannot be loaded."""
     return open_library(LIBRARY, "s7_train_abi", ABI)
 
 
 def is_available(name: str) -> bool:
-    """Whether the library is here and its call `name` says that the processor has what these kernels need."""
+    """Return whether the library is here and its call `name` says that the processor has what these
+    kernels need.
+    """
     found = library()
     return found is not None and bool(getattr(found, name)())
 
 
 def fits(head_dim: int) -> bool:
-    """Whether the FP32 attention kernel takes heads of this width; those of BF16 want whole lanes, too."""
+    """Return whether the FP32 attention kernel takes heads of this width; those of BF16 want whole
+    lanes, too.
+    """
     return head_dim <= MAX_HEAD_DIM
 
 
 def fits_whole(head_dim: int) -> bool:
-    """Whether all attention kernels take heads of this width as they are."""
+    """Return whether all attention kernels take heads of this width as they are."""
     return head_dim % LANES == 0 and fits(head_dim)
 
 
 def n_threads() -> int:
-    """Threads of a call: as many as PyTorch has."""
+    """Return the threads of a call: as many as PyTorch has."""
     return min(torch.get_num_threads(), MAX_THREADS)
 
 
 def reduced_dtype(x: torch.Tensor) -> torch.dtype | None:
-    """The type that autocast computes products in where x is; None outside autocast."""
+    """Return the type that autocast computes products in where x is; None outside autocast."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Raises SevenfoldError when the kernel refuses."""
+    """Call a kernel. Raises SevenfoldError when it refuses."""
     if code := getattr(library(), name)(*arguments):
         raise SevenfoldError(f"the kernel refused {FAILURES.get(code, code)}", where=name)

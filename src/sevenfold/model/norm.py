@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D]; BF16 where `model.bf16` computes the block."""
+        """Return [..., D] -> [..., D]; BF16 where `model.bf16` computes the block."""
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return self.beside(x)[1]
         if operators.is_taken(x):
@@ -26,7 +26,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
     def beside(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x itself, for the residual stream, and its norm. [..., D] -> twice [..., D]."""
+        """Return x itself, for the residual stream, and its norm. [..., D] -> twice [..., D]."""
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return bf16.norm_beside(x, self.weight, self.eps)
         if operators.is_taken(x):

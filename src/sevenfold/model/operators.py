@@ -1,9 +1,11 @@
 """The operators of specs/training-arithmetic.md on tensors: kernels of `native/train`, without autograd.
 
-All are FP32 on the CPU. What a result is follows from the page, bit for bit: no library's sum, product or function is in it, and
-neither threads nor the processor's instruction set decide a bit. `model.functions` gives them their slopes.
+All are FP32 on the CPU. What a result is follows from the page, bit for bit: no library's sum,
+product or function is in it, and neither threads nor the processor's instruction set decide a bit.
+`model.functions` gives them their slopes.
 
-Shape suffixes: N rows, I inputs, O outputs, D channels, V vocabulary, B batch, H heads, T positions, E head_dim, P pairs.
+Shape suffixes: N rows, I inputs, O outputs, D channels, V vocabulary, B batch, H heads, T
+positions, E head_dim, P pairs.
 """
 
 from __future__ import annotations
@@ -80,17 +82,19 @@ class AdamScalars:
 
 
 def is_available() -> bool:
-    """Whether the kernels were built and this processor has one of their instruction sets (S7_ISA chooses among them)."""
+    """Return whether the kernels were built and this processor has one of their instruction sets
+    (S7_ISA chooses among them).
+    """
     return native.is_available("s7_arithmetic_available")
 
 
 def is_taken(x: Tensor) -> bool:
-    """Whether these operators compute what comes next on x: FP32 on the CPU, outside autocast."""
+    """Return whether these operators compute what comes next on x: FP32 on the CPU, outside autocast."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None and is_available()
 
 
 def isa() -> str:
-    """The instruction set that computes; it decides no bit. "" where there is none."""
+    """Return the instruction set that computes; it decides no bit. "" where there is none."""
     found = native.library()
     return ISAS[found.s7_arithmetic_isa()] if found is not None else ""
 
@@ -100,12 +104,14 @@ def _at(tensor: Tensor | None) -> c_void_p:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    """[..., D] as dense rows [N, D]."""
+    """Return [..., D] as dense rows [N, D]."""
     return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1]).contiguous()
 
 
 def matrix_product(a: Tensor, b: Tensor, c: Tensor, *, is_added: bool = False) -> Tensor:
-    """c = a @ b, or c + a @ b; the chain of a sum then begins at c. Strided a [M, K] and b [K, N]; c [M, N] with dense rows."""
+    """Return c = a @ b, or c + a @ b; the chain of a sum then begins at c. Strided a [M, K] and b
+    [K, N]; c [M, N] with dense rows.
+    """
     product = _Product(
         a.data_ptr(), b.data_ptr(), c.data_ptr(), a.shape[0], b.shape[1], a.shape[1],
         *a.stride(), *b.stride(), c.stride(0), is_added, native.n_threads(),
@@ -115,7 +121,7 @@ def matrix_product(a: Tensor, b: Tensor, c: Tensor, *, is_added: bool = False) -
 
 
 def project(x: Tensor, weight_OI: Tensor) -> Tensor:
-    """x @ weight.T. [..., I] -> [..., O]."""
+    """Return x @ weight.T. [..., I] -> [..., O]."""
     x_NI = _rows(x)
     y_NO = x.new_empty(len(x_NI), len(weight_OI))
     return matrix_product(x_NI, weight_OI.t(), y_NO).view(*x.shape[:-1], len(weight_OI))
@@ -124,7 +130,7 @@ def project(x: Tensor, weight_OI: Tensor) -> Tensor:
 def input_slope(
     grad: Tensor, weight_OI: Tensor, into: Tensor | None = None, *, is_added: bool = True
 ) -> Tensor:
-    """grad @ weight, [..., O] -> [..., I]; added to dense `into`, where it is given, or put there."""
+    """Return grad @ weight, [..., O] -> [..., I]; added to dense `into`, where it is given, or put there."""
     grad_NO = _rows(grad)
     shape = (*grad.shape[:-1], weight_OI.shape[1])
     to = grad.new_empty(shape) if into is None else into
@@ -133,7 +139,7 @@ def input_slope(
 
 
 def weight_slope(grad: Tensor, x: Tensor, into: Tensor | None = None) -> Tensor:
-    """grad.T @ x over all rows, [O, I]; added to `into`, where it is given."""
+    """Return grad.T @ x over all rows, [O, I]; added to `into`, where it is given."""
     grad_NO, x_NI = _rows(grad), _rows(x)
     to = grad.new_empty(grad.shape[-1], x.shape[-1]) if into is None else into
     return matrix_product(grad_NO.t(), x_NI, to, is_added=into is not None)
@@ -152,7 +158,7 @@ def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def norm_slope(
     x: Tensor, gain_D: Tensor, scale: Tensor, grad: Tensor, beside: Tensor | None, *, is_trained: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Slopes of x, with `beside` added, and of the gain, unless it is frozen. All dense."""
+    """Return the slopes of x, with `beside` added, and of the gain, unless it is frozen. All dense."""
     grad_x, grad_gain = torch.empty_like(x), torch.empty_like(gain_D) if is_trained else None
     native.call(
         "s7_norm_slope", _at(x), _at(gain_D), _at(scale), _at(grad), _at(beside), _at(grad_x), _at(grad_gain),
@@ -162,14 +168,14 @@ def norm_slope(
 
 
 def gate(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, dense, of one shape."""
+    """Return silu(gate) * up, dense, of one shape."""
     y = torch.empty_like(gate)
     native.call("s7_gate", _at(gate), _at(up), _at(y), c_int64(y.numel()), native.n_threads())
     return y
 
 
 def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Slopes of both factors of `gate`; all dense."""
+    """Return the slopes of both factors of `gate`; all dense."""
     out = torch.empty_like(gate), torch.empty_like(up)
     pointers = (_at(t) for t in (gate, up, grad, *out))
     native.call("s7_gate_slope", *pointers, c_int64(gate.numel()), native.n_threads())
@@ -177,7 +183,9 @@ def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, back: bool = False) -> None:
-    """Each head's vectors turned by their position, or back, into y. Last axes adjacent; other strides may be any."""
+    """Each head's vectors turned by their position, or back, into y. Last axes adjacent; other
+    strides may be any.
+    """
     n_batch, n_heads, length, _ = x_BHTE.shape
     strides = [t.stride(axis) for t in (x_BHTE, y_BHTE) for axis in range(3)]
     turn = _Turn(
@@ -188,7 +196,7 @@ def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, ba
 
 
 def rotation_tables(frequencies: list[float], temperature: float, length: int) -> tuple[Tensor, Tensor]:
-    """cos and sin of position times frequency, times temperature, [T, P] each."""
+    """Return cos and sin of position times frequency, times temperature, [T, P] each."""
     given = (c_double * len(frequencies))(*frequencies)
     cos_TP, sin_TP = (torch.empty(length, len(frequencies)) for _ in range(2))
     native.call(
@@ -199,7 +207,9 @@ def rotation_tables(frequencies: list[float], temperature: float, length: int) -
 
 
 def losses(logits_NV: Tensor, target_N: Tensor, factor_N: Tensor | None) -> Tensor:
-    """Cross entropies [N] (nats); with a factor the logits become their slopes times it. All dense."""
+    """Return the cross entropies [N] (nats); with a factor the logits become their slopes times it.
+    All dense.
+    """
     loss_N = logits_NV.new_empty(len(logits_NV))
     call = _Losses(
         logits_NV.data_ptr(), target_N.data_ptr(), None if factor_N is None else factor_N.data_ptr(),
@@ -218,21 +228,21 @@ def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
 
 
 def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-    """x + y, dense, of one shape; `out` may be x."""
+    """Return x + y, dense, of one shape; `out` may be x."""
     out = torch.empty_like(x) if out is None else out
     native.call("s7_add", _at(x), _at(y), _at(out), c_int64(x.numel()), native.n_threads())
     return out
 
 
 def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
-    """x * factor, dense; `out` may be x. The factor is rounded to FP32."""
+    """Return x * factor, dense; `out` may be x. The factor is rounded to FP32."""
     out = torch.empty_like(x) if out is None else out
     native.call("s7_scale", _at(x), c_float(factor), _at(out), c_int64(x.numel()), native.n_threads())
     return out
 
 
 def row_squares(x: Tensor) -> Tensor:
-    """Sum of the squares of each row of dense x, [N]; of a vector, each element's square."""
+    """Return the sum of the squares of each row of dense x, [N]; of a vector, each element's square."""
     sums, width = x.new_empty(len(x)), x[0].numel() if len(x) else 1
     native.call(
         "s7_row_squares", _at(x), _at(sums), c_int64(len(x)), c_int64(max(1, width)), native.n_threads()
@@ -241,14 +251,14 @@ def row_squares(x: Tensor) -> Tensor:
 
 
 def total(x: Tensor) -> float:
-    """Sum of all elements of dense x in binary64, one after the other."""
+    """Return the sum of all elements of dense x in binary64, one after the other."""
     found = c_double()
     native.call("s7_sum", _at(x), c_int64(x.numel()), ctypes.byref(found))
     return found.value
 
 
 def adam(weight: Tensor, mean: Tensor, square: Tensor, grad: Tensor, scalars: AdamScalars) -> None:
-    """One update in place; four dense tensors of one shape."""
+    """Apply one update in place to four dense tensors of one shape."""
     call = _Adam(
         *(t.data_ptr() for t in (weight, mean, square, grad)), weight.numel(),
         *(getattr(scalars, name) for name in _ADAM_SCALARS), native.n_threads(),
@@ -257,7 +267,7 @@ def adam(weight: Tensor, mean: Tensor, square: Tensor, grad: Tensor, scalars: Ad
 
 
 def normal(shape: torch.Size, key: int, stream: int, std: float) -> Tensor:
-    """Normal deviates of a stream under a 64-bit key."""
+    """Return the normal deviates of a stream under a 64-bit key."""
     to = torch.empty(shape)
     native.call(
         "s7_normal", c_uint64(key), c_uint64(stream), c_uint64(0), c_double(std), _at(to),
@@ -267,7 +277,9 @@ def normal(shape: torch.Size, key: int, stream: int, std: float) -> Tensor:
 
 
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
-    """x with a share of its elements zero and the others divided by what is left; of a slope, the same elements. x dense."""
+    """Return x with a share of its elements zero and the others divided by what is left; of a slope,
+    the same elements. x dense.
+    """
     y = torch.empty_like(x)
     native.call(
         "s7_dropout", c_uint64(key), c_uint64(stream), c_uint32(int(share * 2.0**32)),
@@ -277,7 +289,9 @@ def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
 
 
 def nats(losses: Tensor, counted: Tensor | None) -> list[float]:
-    """Sum of each row of token losses [B, T] over the tokens that count, in binary64, one after the other."""
+    """Return the sum of each row of token losses [B, T] over the tokens that count, in binary64, one
+    after the other.
+    """
     rows = losses.numpy().astype(np.float64)
     if counted is not None:
         rows = np.where(counted.numpy() != 0, rows, 0.0)

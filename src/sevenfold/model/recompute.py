@@ -1,7 +1,9 @@
-"""Activation checkpointing (arXiv 1604.06174): a block keeps its input, and backward computes the rest of it again.
+"""Activation checkpointing (arXiv 1604.06174): a block keeps its input, and backward computes the
+rest of it again.
 
-The same kernels run on the same values, with the random state of the first time, so no bit of a gradient changes. Memory: one
-[B, T, D] a layer instead of all that `recipe.cost` counts. Cost: one more forward of each block, a third of a step.
+The same kernels run on the same values, with the random state of the first time, so no bit of a
+gradient changes. Memory: one [B, T, D] a layer instead of all that `recipe.cost` counts. Cost: one
+more forward of each block, a third of a step.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from sevenfold.model.attention import Segments
 def recomputed(
     block: nn.Module, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None
 ) -> Tensor:
-    """block(x, experts, segments) without what backward would need. [B, T, D] -> [B, T, D]."""
+    """Return block(x, experts, segments) without what backward would need. [B, T, D] -> [B, T, D]."""
     if not torch.is_grad_enabled():
         return block(x_BTD, experts_BT, segments)
     return checkpoint(block, x_BTD, experts_BT, segments, use_reentrant=False)

@@ -1,6 +1,7 @@
 """Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i + head_dim / 2), plain or scaled.
 
-Frequencies come from `core.tables`, the same numbers that the integer engine rounds, so float and integer model turn alike.
+Frequencies come from `core.tables`, the same numbers that the integer engine rounds, so float and
+integer model turn alike.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Rope(nn.Module):
         self.sin = (angle_TP.sin() * self.temperature).to(device, torch.float32)
 
     def tables(self, x_BHTE: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin, [T, E / 2] each, of the positions of x."""
+        """Return cos and sin, [T, E / 2] each, of the positions of x."""
         length = x_BHTE.shape[-2]
         if self.cos.shape[0] < length or self.cos.device != x_BHTE.device:
             self.extend(length, x_BHTE.device)
@@ -61,5 +62,6 @@ class Rope(nn.Module):
         cos_TP, sin_TP = self.tables(x_BHTE)
         if operators.is_taken(x_BHTE):
             return functions.rotated(x_BHTE, cos_TP, sin_TP)
-        a, b = x_BHTE.float().chunk(2, dim=-1)  # once, not for each product: under autocast x is BF16
+        # Once, not for each product: under autocast x is BF16.
+        a, b = x_BHTE.float().chunk(2, dim=-1)
         return torch.cat([a * cos_TP - b * sin_TP, b * cos_TP + a * sin_TP], dim=-1)

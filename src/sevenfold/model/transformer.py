@@ -1,7 +1,8 @@
-"""The decoder: embedding, pre-norm blocks, final norm, tied head. Dense, token-routed, or trunk plus expert stacks.
+"""The decoder: embedding, pre-norm blocks, final norm, tied head. Dense, token-routed, or trunk
+plus expert stacks.
 
-Parameter names are the artifact's record names (specs/arithmetic.md, section 4). Shape suffixes: B batch, T sequence,
-D d_model, V vocabulary.
+Parameter names are the artifact's record names (specs/arithmetic.md, section 4). Shape suffixes: B
+batch, T sequence, D d_model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
 
 
 def residual(x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-    """x + y, float32."""
+    """Return x + y, float32."""
     if operators.is_taken(x_BTD) and x_BTD.dtype == y_BTD.dtype:
         return functions.residual(x_BTD, y_BTD)
     is_mixed = (x_BTD.dtype, y_BTD.dtype) == (torch.float32, torch.bfloat16)
@@ -35,7 +36,8 @@ def residual(x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)) (D1: this order is fixed).
 
-    `number` is the block's place on the way through the model: it names the streams that its dropout draws from.
+    `number` is the block's place on the way through the model: it names the streams that its
+    dropout draws from.
     """
 
     def __init__(self, spec: ModelSpec, rope: Rope, d_ffn: int, n_experts: int, number: int) -> None:
@@ -51,7 +53,7 @@ class Block(nn.Module):
         )
 
     def _dropped(self, x_BTD: Tensor, branch: int) -> Tensor:
-        """The branch's dropout; its key is the seed that the micro-batch began with."""
+        """Return the branch's dropout; its key is the seed that the micro-batch began with."""
         if not self.training or not self.share:
             return x_BTD
         if operators.is_taken(x_BTD):
@@ -59,7 +61,7 @@ class Block(nn.Module):
         return F.dropout(x_BTD, self.share)
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None) -> Tensor:
-        """[B, T, D] -> [B, T, D]."""
+        """Return [B, T, D] -> [B, T, D]."""
         x_BTD, normed_BTD = self.attn_norm.beside(x_BTD)
         x_BTD = residual(x_BTD, self._dropped(self.attn(normed_BTD, segments), 0))
         x_BTD, normed_BTD = self.ffn_norm.beside(x_BTD)
@@ -102,18 +104,20 @@ class Transformer(nn.Module):
             self.lm_head = Linear(spec.d_model, spec.vocab_size)
         # Expert of each token id; not a weight. Set from the tokenizer's router table before the first call.
         self.expert_of_token: Tensor | None = None
-        # Token id that each document starts with: attention then stays inside documents. None: a window is one stream.
+        # Token id that each document starts with: attention then stays inside documents. None: a
+        # window is one stream.
         self.document_start: int | None = None
-        # Keep the input of each block only, and compute the block again in backward (activation checkpointing).
+        # Keep the input of each block only, and compute the block again in backward (activation
+        # checkpointing).
         self.recompute = False
 
     @property
     def head_weight(self) -> Tensor:
-        """[V, D]: the embedding itself when tied."""
+        """Return [V, D]: the embedding itself when tied."""
         return self.embedding.weight if self.spec.tied else self.lm_head.weight
 
     def hidden(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
-        """Normalised states before the head, [B, T, D]; see `states`."""
+        """Return the normalised states before the head, [B, T, D]; see `states`."""
         return self.states(ids_BT, stack)[0]
 
     def _embedded(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +128,7 @@ class Transformer(nn.Module):
         return x_BTD, same if self.spec.tied else self.head_weight
 
     def states(self, ids_BT: Tensor, stack: int | None = None) -> tuple[Tensor, Tensor]:
-        """Normalised states before the head [B, T, D], and the head [V, D] that they are for.
+        """Return the normalised states before the head [B, T, D], and the head [V, D] that they are for.
 
         The embedding's slope is the head's, too, when tied: through this head it is one sum, in one order.
 
@@ -151,7 +155,9 @@ class Transformer(nn.Module):
         return self.final_norm(x_BTD), head_VD
 
     def forward(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
-        """Logits [B, T, V] float32, for evaluation; training uses `loss.sequence_losses` on `states`."""
+        """Return the logits [B, T, V] float32, for evaluation; training uses `loss.sequence_losses`
+        on `states`.
+        """
         hidden_BTD, head_VD = self.states(ids_BT, stack)
         if hidden_BTD.requires_grad:
             return hidden_BTD @ head_VD.t()
@@ -172,8 +178,10 @@ class Transformer(nn.Module):
             yield name, draw(number, parameter.shape, width)
 
     def initial(self, generator: torch.Generator, std: float) -> Iterator[tuple[str, Tensor]]:
-        """Whole first weights in name order, float32, one at a time, so that a rank can keep its rows of each: normal;
-        projections that end a residual branch scaled by 1 / sqrt(2 * depth); gains 1."""
+        """Return the whole first weights in name order, float32, one at a time, so that a rank can
+        keep its rows of each: normal; projections that end a residual branch scaled by 1 / sqrt(2
+        * depth); gains 1.
+        """
 
         def draw(_number: int, shape: torch.Size, width: float) -> Tensor:
             return torch.empty(shape).normal_(0.0, width, generator=generator)
@@ -181,7 +189,9 @@ class Transformer(nn.Module):
         return self._initial(std, draw)
 
     def drawn(self, key: int, std: float) -> Iterator[tuple[str, Tensor]]:
-        """The same by the law's own generator: a stream under `key` for each parameter, in name order."""
+        """Return the same by the law's own generator: a stream under `key` for each parameter, in
+        name order.
+        """
 
         def draw(number: int, shape: torch.Size, width: float) -> Tensor:
             return operators.normal(shape, key, number, width)
@@ -196,5 +206,5 @@ class Transformer(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trainable scalars, each counted once."""
+    """Return the trainable scalars, each counted once."""
     return sum(p.numel() for p in model.parameters())

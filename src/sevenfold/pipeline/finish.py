@@ -1,4 +1,5 @@
-"""What ends a run: the artifact verified with replay, sample prompts completed, papers and report written, one summary for people.
+"""What ends a run: the artifact verified with replay, sample prompts completed, papers and report
+written, one summary for people.
 
 Everything here is a view of files that the stages wrote (rule V4): it can be deleted and made again.
 """
@@ -20,12 +21,14 @@ VERIFICATION, COMPLETIONS = "verification.json", "completions.json"
 
 
 def verify_with_replay(artifact: Artifact) -> Verification:
-    """V0 to V7, golden logits replayed on every backend of this machine."""
+    """Return V0 to V7, golden logits replayed on every backend of this machine."""
     return verify(artifact, replay)
 
 
 def complete(model: Model, prompts: tuple[str, ...], max_tokens: int = COMPLETION_TOKENS) -> list[Json]:
-    """Greedy completions of at most `max_tokens` tokens, fewer where the context ends before. Raises GateError."""
+    """Return the greedy completions of at most `max_tokens` tokens, fewer where the context ends
+    before. Raises GateError.
+    """
     rows = []
     for prompt in prompts:
         with model.session(prompt, max_tokens=1) as session:

@@ -33,14 +33,17 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.runs.lock import exclusive
 
-# PyTorch's threads wait for each other by spinning. When another process wants a core, the default spins away what that process and
-# the missing thread need: 4,700 tokens/s instead of 9,400 with one core busy, and no gain when both are free (dev/LOG.md).
-# Read when PyTorch is loaded, which the stages do later; it changes no bit.
+# PyTorch's threads wait for each other by spinning. When another process wants a core, the default
+# spins away what that process and the missing thread need: 4,700 tokens/s instead of 9,400 with one
+# core busy, and no gain when both are free (dev/LOG.md). Read when PyTorch is loaded, which the
+# stages do later; it changes no bit.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
-    """What the stage's outputs depend on, as one digest. Raises StorageError when an input stage is unfinished."""
+    """Return what the stage's outputs depend on, as one digest. Raises StorageError when an input
+    stage is unfinished.
+    """
     resolved = job.recipe.resolved()
     sections = resolved if "*" in stage.sections else {name: resolved[name] for name in stage.sections}
     return digest(
@@ -54,7 +57,7 @@ def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
 
 
 def up_to_date(job: Job, stage: Stage, key: str) -> bool:
-    """Whether the stage's outputs are there, whole, and made from this key. Says what is damaged."""
+    """Return whether the stage's outputs are there, whole, and made from this key. Says what is damaged."""
     directory = job.directory(stage.name)
     try:
         manifest = read_manifest(directory)
@@ -75,7 +78,9 @@ def up_to_date(job: Job, stage: Stage, key: str) -> bool:
 
 
 def require_whole_inputs(job: Job, stage: Stage) -> None:
-    """Refuse to read files of earlier stages that are not those that their manifests name. Raises StorageError."""
+    """Refuse to read files of earlier stages that are not those that their manifests name. Raises
+    StorageError.
+    """
     for name in stage.needs:
         damaged = damaged_output(job.directory(name), job.manifest(name))
         if damaged is not None:
@@ -136,7 +141,8 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
     Files are linked where the file system can, else copied; what is there of this run's own is replaced.
 
     Raises:
-        StorageError: nothing finished and undamaged is there, or its sources or this program have changed since.
+        StorageError: nothing finished and undamaged is there, or its sources or this program have
+            changed since.
         UsageError: the recipes say different things.
     """
     section, module = stage.name, stage_module(stage)
@@ -178,7 +184,7 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
 
 
 def _recipe_of(run: Path) -> Recipe:
-    """The resolved recipe of another run. Raises StorageError when it cannot be read as one."""
+    """Return the resolved recipe of another run. Raises StorageError when it cannot be read as one."""
     path = run / RECIPE_NAME
     try:
         return Recipe.model_validate_json(read_bytes(path))
@@ -191,7 +197,7 @@ def _recipe_of(run: Path) -> Recipe:
 
 
 def _finished(run: Path, section: str) -> Manifest:
-    """The manifest of a stage that has finished in another run's directory, its outputs whole."""
+    """Return the manifest of a stage that has finished in another run's directory, its outputs whole."""
     manifest = read_manifest(run / section)
     damaged = damaged_output(run / section, manifest) if manifest else None
     if manifest is None or damaged or not (run / RECIPE_NAME).is_file():
@@ -201,7 +207,9 @@ def _finished(run: Path, section: str) -> Manifest:
 
 
 def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) -> list[str]:
-    """Run all stages up to `until`; `force` names one that runs even if it is up to date. Returns those that ran."""
+    """Run all stages up to `until`; `force` names one that runs even if it is up to date. Returns
+    those that ran.
+    """
     last, forced = find_stage(until), find_stage(force).name if force else None
     stages = STAGES[: STAGES.index(last) + 1]
     for stage in stages:
@@ -216,16 +224,18 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
 
 
 def run_part(job: Job, phase: str, expert: str | None) -> None:
-    """Train one part of a recipe with phases, alone; other parts may be trained at the same time by other processes.
+    """Train one part of a recipe with phases, alone; other parts may be trained at the same time by
+    other processes.
 
-    `make` takes over what is finished. Raises UsageError (no such part), StorageError, and what training raises.
+    `make` takes over what is finished. Raises UsageError (no such part), StorageError, and what
+    training raises.
     """
     from sevenfold.train.experts import part_directory, train_part
-    from sevenfold.train.phases import find_part
+    from sevenfold.train.phases import find_training_phase
 
     stage = find_stage("train")
     stage_module(stage).check_job(job)
-    part = find_part(job.recipe, phase, expert)
+    part = find_training_phase(job.recipe, phase, expert)
     require_whole_inputs(job, stage)
     with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
         write_json(job.out / RECIPE_NAME, job.recipe.resolved())

@@ -34,11 +34,14 @@ class Stage:
     name: str
     module: str
     needs: tuple[str, ...]
-    sections: tuple[str, ...]  # of the recipe; "*" is all of it
-    keeps: bool = False  # leftovers of an unfinished run are its own checkpoints
+    # Of the recipe; "*" is all of it.
+    sections: tuple[str, ...]
+    # Leftovers of an unfinished run are its own checkpoints.
+    keeps: bool = False
     passes_on: tuple[
         str, ...
-    ] = ()  # keys of its section that are facts for later stages, and decide no output
+        # Keys of its section that are facts for later stages, and decide no output.
+    ] = ()
     version: int = 1
 
 
@@ -87,7 +90,7 @@ STAGE_NAMES = tuple(stage.name for stage in STAGES)
 
 
 def find_stage(name: str) -> Stage:
-    """The stage of that name. Raises UsageError."""
+    """Return the stage of that name. Raises UsageError."""
     for stage in STAGES:
         if stage.name == name:
             return stage

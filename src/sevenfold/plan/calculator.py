@@ -31,7 +31,8 @@ DAY = 24.0
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """What a CPU does: FP32 multiply-adds in matrix products (FLOP/s), bytes copied per second, share reached.
+    """What a CPU does: FP32 multiply-adds in matrix products (FLOP/s), bytes copied per second,
+    share reached.
 
     `training_flops`: model FLOP/s of the gradient of the recipe's own step, where that was timed
     (`sevenfold.train.rehearsal`). `update_seconds`: of one update, for each trained parameter.
@@ -39,7 +40,8 @@ class Cpu:
 
     matmul_flops: float
     bytes_per_second: float
-    efficiency: float = 0.5  # of the matrix product, over a whole training step or a decoded token
+    # Of the matrix product, over a whole training step or a decoded token.
+    efficiency: float = 0.5
     measured: bool = False
     training_flops: float | None = None
     update_seconds: float = 0.0
@@ -47,7 +49,9 @@ class Cpu:
     def training_tokens_per_second(
         self, flops_per_token: float, n_trained: int, tokens_per_step: int
     ) -> float:
-        """Tokens per second of a step: its gradient grows with its tokens, its update with the parameters."""
+        """Return the tokens per second of a step: its gradient grows with its tokens, its update
+        with the parameters.
+        """
         speed = self.training_flops or self.matmul_flops * self.efficiency
         return 1 / (flops_per_token / speed + self.update_seconds * n_trained / tokens_per_step)
 
@@ -73,9 +77,11 @@ def measure_cpu(seconds: float = 0.05) -> Cpu:
 
 
 def plan(recipe: Recipe, cpu: Cpu | None = None) -> dict[str, Json]:
-    """Every figure of a recipe, in base units: bytes, FLOPs, hours, USD. `cpu` None measures this machine.
+    """Return every figure of a recipe, in base units: bytes, FLOPs, hours, USD. `cpu` None measures
+    this machine.
 
-    The document's table is under `document` for the recipes of tier 140M (expert stacks with two phases), else empty.
+    The document's table is under `document` for the recipes of tier 140M (expert stacks with two
+    phases), else empty.
     """
     phases = [phase_cost(recipe, phase) for phase in phases_of(recipe)]
     value: dict[str, Json] = {
@@ -130,7 +136,8 @@ def _components(model: ModelSpec) -> Json:
 
 def _totals(model: ModelSpec) -> Json:
     total = count(model)
-    head = model.vocab_size * model.d_model if model.tied else 0  # the artifact always stores lm_head.weight
+    # The artifact always stores lm_head.weight.
+    head = model.vocab_size * model.d_model if model.tied else 0
     return {
         "fp32_bytes": 4 * total,
         "int8_bytes": total,
@@ -211,7 +218,9 @@ def _inference(model: ModelSpec) -> Json:
 
 
 def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
-    """Tokens of a phase per second on a CPU; rows of further objectives take time and are not counted."""
+    """Return the tokens of a phase per second on a CPU; rows of further objectives take time and are
+    not counted.
+    """
     phase, objectives = cost.phase, recipe.train.objectives
     return cpu.training_tokens_per_second(
         cost.flops_per_token * (1 + objectives.fim + objectives.cot),
@@ -221,7 +230,9 @@ def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
 
 
 def _cpu(recipe: Recipe, phases: list[PhaseCost], cpu: Cpu) -> Json:
-    """Estimates: training is bound by arithmetic; a decoded token also reads every active weight once."""
+    """Return the estimates: training is bound by arithmetic; a decoded token also reads every active
+    weight once.
+    """
     rates = [training_rate(recipe, cost, cpu) for cost in phases]
     speed = cpu.matmul_flops * cpu.efficiency
     seconds = max(
@@ -258,7 +269,7 @@ def _assumptions(recipe: Recipe) -> list[str]:
 
 
 def _figure(figure: Figure, value: dict[str, Json]) -> Json:
-    """A row of the document's table: its figure, its own arithmetic, ours, and whether they agree."""
+    """Return a row of the document's table: its figure, its own arithmetic, ours, and whether they agree."""
     ours = _lookup(value, figure.ours) if figure.ours else None
     adds_up = (
         None if figure.own is None else abs(figure.own - figure.stated) <= figure.tolerance * figure.stated

@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MB = 1e6
-ROUNDING = 0.03  # the document rounds most figures to two digits
-EXACT = 0.002  # sums of figures that it prints in full
+# The document rounds most figures to two digits.
+ROUNDING = 0.03
+# Sums of figures that it prints in full.
+EXACT = 0.002
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ def _phase_2(part: str) -> str:
 
 # One layer of section 8: four 512 x 512 projections and two 512 x 2048 matrices.
 LAYER = 4 * 512 * 512 + 2 * 512 * 2048
-# GPU-hours that the document's own parameters and tokens need on an A100 (312 TFLOP/s in BF16) at 40 % MFU: six FLOPs a
-# token for a trained parameter, two for a frozen one. Its 12,000 and 1,770 GPU-hours imply an MFU below 1 %.
+# GPU-hours that the document's own parameters and tokens need on an A100 (312 TFLOP/s in BF16) at
+# 40 % MFU: six FLOPs a token for a trained parameter, two for a frozen one. Its 12,000 and 1,770
+# GPU-hours imply an MFU below 1 %.
 A100_HOUR = 312e12 * 0.4 * 3600
 FLOPS_1 = 6 * (18.9e6 + 2e6) * 50e9 / A100_HOUR
 FLOPS_2 = (6 * 28e6 + 2 * 20.9e6) * 59e9 / A100_HOUR

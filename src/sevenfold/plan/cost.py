@@ -49,12 +49,12 @@ class Memory:
 
     @property
     def states(self) -> int:
-        """What does not depend on the batch."""
+        """Return what does not depend on the batch."""
         return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> int:
-        """All parts, with checkpointing as the recipe says."""
+        """Return all parts, with checkpointing as the recipe says."""
         return self.states + (self.activations_checkpointed if self.checkpointing else self.activations)
 
 
@@ -83,23 +83,23 @@ class PhaseCost:
 
     @property
     def gpu_hours(self) -> float:
-        """Of all pools together."""
+        """Return of all pools together."""
         return sum(pool.gpu_hours for pool in self.pools)
 
     @property
     def wall_hours(self) -> float:
-        """Of the slowest pool."""
+        """Return of the slowest pool."""
         return max(pool.wall_hours for pool in self.pools)
 
     @property
     def steps(self) -> int:
-        """Optimiser steps, of all pools together."""
+        """Return the optimiser steps, of all pools together."""
         # Whole steps only, as the trainer takes them (train.schedule.n_steps).
         return max(1, self.phase.tokens // (self.phase.batch_sequences * self.phase.sequence))
 
 
 def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
-    """The recipe's phases, or its whole run as one."""
+    """Return the recipe's phases, or its whole run as one."""
     train = recipe.train
     whole = Phase(
         name="train",
@@ -112,7 +112,7 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
 
 
 def trained_parameters(model: ModelSpec, phase: Phase) -> tuple[int, int]:
-    """Parameters that one pool trains, and those that it holds frozen."""
+    """Return the parameters that one pool trains, and those that it holds frozen."""
     if phase.trains == "all":
         return count(model), 0
     if phase.trains == "trunk":
@@ -121,13 +121,13 @@ def trained_parameters(model: ModelSpec, phase: Phase) -> tuple[int, int]:
 
 
 def layer_activations(model: ModelSpec, d_ffn: int) -> int:
-    """Elements that one layer keeps for one token (module docstring)."""
+    """Return the elements that one layer keeps for one token (module docstring)."""
     heads = 2 * (model.n_heads + model.n_kv_heads) * model.head_dim
     return 4 * model.d_model + heads + 4 * d_ffn
 
 
 def _layers(model: ModelSpec, phase: Phase) -> list[int]:
-    """`d_ffn` of every layer whose activations a phase keeps."""
+    """Return `d_ffn` of every layer whose activations a phase keeps."""
     trunk = [model.d_ffn] * model.n_layers
     if not isinstance(model.moe, ExpertStacks) or phase.trains == "trunk":
         return trunk
@@ -136,7 +136,9 @@ def _layers(model: ModelSpec, phase: Phase) -> list[int]:
 
 
 def memory(model: ModelSpec, train: TrainSpec, phase: Phase, sequences: int, shards: int) -> Memory:
-    """Memory of one GPU that passes `sequences` sequences at a time, states divided over `shards` GPUs."""
+    """Return the memory of one GPU that passes `sequences` sequences at a time, states divided over
+    `shards` GPUs.
+    """
     full, working, activation = PRECISION_BYTES[train.precision]
     trained, frozen = trained_parameters(model, phase)
     n_tokens = sequences * phase.sequence
@@ -175,7 +177,7 @@ def phase_cost(recipe: Recipe, phase: Phase) -> PhaseCost:
 
 
 def _largest_that_fits(recipe: Recipe, phase: Phase, most: int, shards: int) -> int:
-    """The largest power of two of sequences, at most `most`, that fits a GPU; 1 when none does."""
+    """Return the largest power of two of sequences, at most `most`, that fits a GPU; 1 when none does."""
     best, sequences = 1, 2
     while sequences <= most:
         need = memory(recipe.model, recipe.train, phase, sequences, shards)
@@ -186,7 +188,7 @@ def _largest_that_fits(recipe: Recipe, phase: Phase, most: int, shards: int) -> 
 
 
 def _needed_gpus(recipe: Recipe, phase: Phase) -> int | None:
-    """The smallest pool that holds the phase with the smallest micro batch; None when no pool does."""
+    """Return the smallest pool that holds the phase with the smallest micro batch; None when no pool does."""
     need = memory(recipe.model, recipe.train, phase, recipe.train.micro_batch_sequences or 1, 1)
     room = recipe.hardware.gpu_memory - (need.total - need.states)
     if recipe.hardware.sharding == "none":
@@ -195,7 +197,7 @@ def _needed_gpus(recipe: Recipe, phase: Phase) -> int | None:
 
 
 def _pools(phase: Phase, gpu_hours_per_token: float) -> tuple[Pool, ...]:
-    """Work over pools: the longest item first, each to the pool with the least work."""
+    """Return the work over pools: the longest item first, each to the pool with the least work."""
     work = sorted(phase.tokens_per_expert.items(), key=lambda item: -item[1]) or [(phase.name, phase.tokens)]
     loads: list[list[tuple[str, int]]] = [[] for _ in range(min(phase.n_pools, len(work)))]
     for item in work:

@@ -1,8 +1,10 @@
-"""What a training run will need on this machine, said before it starts (`s7 train --dry-run`): memory and time by phase.
+"""What a training run will need on this machine, said before it starts (`s7 train --dry-run`):
+memory and time by phase.
 
-Memory is `cost.memory` with all rows of a micro-batch alive at once, as the trainer has them.
-Time follows from the speed of the recipe's own step (`sevenfold.train.rehearsal`), or of a short matrix product where that was not
-measured. Both are estimates: the interpreter, PyTorch and the token files come on top (BASE_BYTES).
+Memory is `cost.memory` with all rows of a micro-batch alive at once, as the trainer has them. Time
+follows from the speed of the recipe's own step (`sevenfold.train.rehearsal`), or of a short matrix
+product where that was not measured. Both are estimates: the interpreter, PyTorch and the token
+files come on top (BASE_BYTES).
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ _GIB = float(1 << 30)
 
 
 def physical_memory() -> int:
-    """Bytes of memory of this machine."""
+    """Return the bytes of memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
-    """Bytes that a phase holds at its fullest."""
+    """Return the bytes that a phase holds at its fullest."""
     rows = train.micro_batch_sequences or phase.batch_sequences
     # The trainer holds the whole model in FP32, and the stacks of other experts with it.
     idle = 4 * (count(recipe.model) - trained_parameters(recipe.model, phase)[0])
@@ -37,7 +39,7 @@ def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
 
 
 def settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str, TrainSpec]]:
-    """Settings that need less, the mildest first."""
+    """Yield the settings that need less, the mildest first."""
     most = math.gcd(*(phase.batch_sequences for phase in phases))
     micros = [n for n in range(most, 0, -1) if most % n == 0]
     for recompute in dict.fromkeys((train.activation_checkpointing, True)):
@@ -68,7 +70,7 @@ def _refuse(recipe: Recipe, phase: Phase, need: int, available: int) -> RecipeEr
 
 
 def forecast(recipe: Recipe, available: int | None = None, cpu: Cpu | None = None) -> dict[str, Json]:
-    """Memory and hours of each phase on this machine.
+    """Return the memory and hours of each phase on this machine.
 
     Args:
         available: bytes of memory; None asks the machine.

@@ -1,8 +1,10 @@
-"""A run beyond one process (`s7 launch`), as steps with what each needs and waits for; sizes are those of `plan`.
+"""A run beyond one process (`s7 launch`), as steps with what each needs and waits for; sizes are
+those of `plan`.
 
-One job makes the token files, one trains a recipe of one part on all ranks. Of expert stacks (B1) the trunk is trained on all
-ranks; then each expert is a job of its own in one of the pools, which work side by side, one item after another as `plan` deals
-them; the last job joins the parts, quantises and seals. A job that died is started again and goes on from its last checkpoint.
+One job makes the token files, one trains a recipe of one part on all ranks. Of expert stacks (B1)
+the trunk is trained on all ranks; then each expert is a job of its own in one of the pools, which
+work side by side, one item after another as `plan` deals them; the last job joins the parts,
+quantises and seals. A job that died is started again and goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _GB = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class LaunchStep:
     """One job. `arguments` are those of `s7`; with `ranks` 0 it is a single process without a GPU.
 
     `first_gpu` is where its GPUs begin on a node that it shares with other pools.
@@ -34,21 +36,25 @@ class Step:
     phase: str = ""
     needs: tuple[str, ...] = ()
     nodes: int = 1
-    gpus: int = 0  # of each node
+    # Of each node.
+    gpus: int = 0
     first_gpu: int = 0
     pool: int = 0
-    memory: int = 0  # bytes on each GPU
+    # Bytes on each GPU.
+    memory: int = 0
     hours: float = 0.0
 
     @property
     def ranks(self) -> int:
-        """Processes that train together."""
+        """Return the processes that train together."""
         return self.nodes * self.gpus
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one pool of a phase has: so many GPUs on so many nodes; pool p begins at GPU `first(p)` of its node."""
+    """What one pool of a phase has: so many GPUs on so many nodes; pool p begins at GPU `first(p)`
+    of its node.
+    """
 
     n_pools: int
     nodes: int
@@ -56,12 +62,14 @@ class Share:
     pools_per_node: int
 
     def first(self, pool: int) -> int:
-        """Number of the pool's first GPU on its node."""
+        """Return the number of the pool's first GPU on its node."""
         return pool % self.pools_per_node * self.gpus
 
 
 def share_of(phase: Phase, nodes: int, gpus: int) -> Share:
-    """Nodes, or GPUs of a node where there are fewer nodes than pools, divided among the pools of a phase."""
+    """Return the nodes, or GPUs of a node where there are fewer nodes than pools, divided among the
+    pools of a phase.
+    """
     n_pools = min(phase.n_pools, len(phase.tokens_per_expert) or 1, nodes * gpus)
     if nodes >= n_pools:
         return Share(n_pools=n_pools, nodes=nodes // n_pools, gpus=gpus, pools_per_node=1)
@@ -70,7 +78,9 @@ def share_of(phase: Phase, nodes: int, gpus: int) -> Share:
 
 
 def needed(recipe: Recipe, train: TrainSpec, phase: Phase, ranks: int) -> int:
-    """Bytes that a phase holds on each of so many GPUs at its fullest: what `plan` says, all of it sharded."""
+    """Return the bytes that a phase holds on each of so many GPUs at its fullest: what `plan` says,
+    all of it sharded.
+    """
     idle = 4 * (count(recipe.model) - sum(trained_parameters(recipe.model, phase)))
     rows = train.micro_batch_sequences or phase.batch_sequences
     return memory(recipe.model, train, phase, rows, ranks).total + math.ceil(idle / ranks)
@@ -118,8 +128,8 @@ def _check(recipe: Recipe, shares: list[tuple[Phase, int]]) -> None:
         raise RecipeError(what, where=f"{recipe.name}: train.micro_batch_sequences", remedy=remedy)
 
 
-def launch(recipe: Recipe, name: str, out: str, *, nodes: int, gpus: int) -> list[Step]:
-    """The steps of a run on `nodes` with `gpus` each, in an order in which they can be done.
+def launch(recipe: Recipe, name: str, out: str, *, nodes: int, gpus: int) -> list[LaunchStep]:
+    """Return the steps of a run on `nodes` with `gpus` each, in an order in which they can be done.
 
     Args:
         name, out: recipe and directory as `s7` is to be told them.
@@ -136,18 +146,18 @@ def launch(recipe: Recipe, name: str, out: str, *, nodes: int, gpus: int) -> lis
     phases = phases_of(recipe)
     shares = {phase.name: share_of(phase, nodes, gpus) for phase in phases}
     _check(recipe, [(phase, shares[phase.name].nodes * shares[phase.name].gpus) for phase in phases])
-    steps = [Step(name="prepare", arguments=("make", name, "--out", out, "--until", "tokenizer"))]
+    steps = [LaunchStep(name="prepare", arguments=("make", name, "--out", out, "--until", "tokenizer"))]
     command = ("train", name, "--out", out)
     for phase in phases:
         steps += _jobs(recipe, phase, shares[phase.name], command, needs=(steps[-1].name,))
     ends = tuple(step.name for step in steps if not any(step.name in other.needs for other in steps))
-    return [*steps, Step(name="close", arguments=("make", name, "--out", out), needs=ends)]
+    return [*steps, LaunchStep(name="close", arguments=("make", name, "--out", out), needs=ends)]
 
 
 def _jobs(
     recipe: Recipe, phase: Phase, share: Share, command: tuple[str, ...], needs: tuple[str, ...]
-) -> Iterator[Step]:
-    """One job for a phase, or one for each of its experts, those of a pool one after another."""
+) -> Iterator[LaunchStep]:
+    """Yield one job for a phase, or one for each of its experts, those of a pool one after another."""
     ranks = share.nodes * share.gpus
     sized = phase.model_copy(update={"n_gpus": ranks, "n_pools": share.n_pools})
     cost = phase_cost(recipe, sized)
@@ -157,7 +167,7 @@ def _jobs(
         for item in pool.items:
             is_expert = item in phase.tokens_per_expert
             arguments = command + (("--phase", phase.name) if recipe.train.phases else ())
-            step = Step(
+            step = LaunchStep(
                 name=f"{phase.name}-{item}" if is_expert else phase.name,
                 phase=phase.name,
                 arguments=arguments + (("--expert", item) if is_expert else ()),
@@ -173,6 +183,6 @@ def _jobs(
             before = (step.name,)
 
 
-def as_json(steps: list[Step]) -> list[Json]:
-    """The steps as values."""
+def as_json(steps: list[LaunchStep]) -> list[Json]:
+    """Return the steps as values."""
     return [asdict(step) | {"ranks": step.ranks} for step in steps]

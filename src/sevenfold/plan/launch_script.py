@@ -1,7 +1,8 @@
-"""The steps of a run as a script: torchrun on the machine at hand or on several, or jobs of Slurm that wait for one another.
+"""The steps of a run as a script: torchrun on the machine at hand or on several, or jobs of Slurm
+that wait for one another.
 
-Every word of a recipe or a path is quoted by `shlex`. A rank that dies ends its group, and torchrun starts the group again up
-to MAX_RESTARTS times, each time from the last checkpoint.
+Every word of a recipe or a path is quoted by `shlex`. A rank that dies ends its group, and torchrun
+starts the group again up to MAX_RESTARTS times, each time from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import shlex
 from itertools import groupby
 
 from sevenfold.core.errors import UsageError
-from sevenfold.plan.launch import Step
+from sevenfold.plan.launch import LaunchStep
 
 MAX_RESTARTS = 3
 _PORT = 29400
 _TIME_FACTOR, _TIME_MORE = (
     1.5,
     0.5,
-)  # of the estimate, and hours to start; a job that needs more is submitted again
+    # Of the estimate, and hours to start; a job that needs more is submitted again.
+)
 _GB = 1e9
 _BEGIN = ("#!/usr/bin/env bash", "set -euo pipefail")
-# PyTorch 2.13 keeps one store for all attempts unless told not to: ranks that start again then find addresses of those that died.
+# PyTorch 2.13 keeps one store for all attempts unless told not to: ranks that start again then find
+# addresses of those that died.
 _FRESH_STORE = "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
@@ -29,15 +32,15 @@ def _words(*words: str) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def _about(step: Step) -> str:
+def _about(step: LaunchStep) -> str:
     if not step.ranks:
         return f"# {step.name}"
     where = f"{step.nodes} x {step.gpus} GPUs" if step.nodes > 1 else f"{step.gpus} GPUs"
     return f"# {step.name}: {where}, {step.memory / _GB:.2f} GB on each, about {step.hours:.2f} h"
 
 
-def torchrun(step: Step, *rendezvous: str) -> str:
-    """The command of a step; `rendezvous` are shell words as they stand."""
+def torchrun(step: LaunchStep, *rendezvous: str) -> str:
+    """Return the command of a step; `rendezvous` are shell words as they stand."""
     if not step.ranks:
         return f"s7 {_words(*step.arguments)}"
     options = [
@@ -52,12 +55,12 @@ def torchrun(step: Step, *rendezvous: str) -> str:
 _HERE = ("--nnodes=1", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1")
 
 
-def _on_gpus(step: Step, is_shared: bool) -> str:
+def _on_gpus(step: LaunchStep, is_shared: bool) -> str:
     own = ",".join(str(step.first_gpu + i) for i in range(step.gpus))
     return (f"CUDA_VISIBLE_DEVICES={own} " if is_shared else "") + torchrun(step, *_HERE)
 
 
-def _pools(steps: list[Step]) -> list[str]:
+def _pools(steps: list[LaunchStep]) -> list[str]:
     """Steps of one phase: pools side by side, the steps of a pool one after another."""
     pools = {number: list(own) for number, own in groupby(steps, key=lambda step: step.pool)}
     if len(pools) == 1:
@@ -73,8 +76,9 @@ def _pools(steps: list[Step]) -> list[str]:
     return [*lines, 'for pid in "${pids[@]}"; do', '  wait "$pid"', "done"]
 
 
-def bash_script(steps: list[Step], *, nodes: int) -> str:
-    """A script for one machine, or, for a recipe of one part, one to be started on each of several that share a file system.
+def bash_script(steps: list[LaunchStep], *, nodes: int) -> str:
+    """Return a script for one machine, or, for a recipe of one part, one to be started on each of
+    several that share a file system.
 
     Raises UsageError for phases on several machines: who waits for whom is then a scheduler's work.
     """
@@ -116,8 +120,8 @@ def _limit(hours: float) -> str:
     return f"{minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00"
 
 
-def _slurm_job(step: Step, jobs: dict[str, str]) -> list[str]:
-    """The lines that submit a step. `jobs`: the shell variable that holds the id of each."""
+def _slurm_job(step: LaunchStep, jobs: dict[str, str]) -> list[str]:
+    """Return the lines that submit a step. `jobs`: the shell variable that holds the id of each."""
     options = [f"--job-name={shlex.quote('s7-' + step.name)}", "--parsable", "--requeue"]
     if step.needs:
         waits = ":".join(f'"${jobs[name]}"' for name in step.needs)
@@ -148,8 +152,10 @@ def _slurm_job(step: Step, jobs: dict[str, str]) -> list[str]:
     return [_about(step), submit, *body, "S7_JOB", ")"]
 
 
-def slurm_script(steps: list[Step]) -> str:
-    """A script that submits one Slurm job for each step; each starts when those that it needs have ended well."""
+def slurm_script(steps: list[LaunchStep]) -> str:
+    """Return a script that submits one Slurm job for each step; each starts when those that it needs
+    have ended well.
+    """
     jobs = {step.name: f"job_{number}" for number, step in enumerate(steps)}
     lines = [line for step in steps for line in _slurm_job(step, jobs)]
     said = " ".join(f'{shlex.quote(name)} "${variable}"' for name, variable in jobs.items())

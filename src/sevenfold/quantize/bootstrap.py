@@ -1,7 +1,8 @@
-"""From a sealed file to integer weights, the way A11 asks for: wired from FIELD, or zeros where there is only a header.
+"""From a sealed file to integer weights, the way A11 asks for: wired from FIELD, or zeros where
+there is only a header.
 
-Zeros are for trying an engine or a format without a model; they say so, and nothing that runs or serves a model takes them
-(`engine.session.Model`).
+Zeros are for trying an engine or a format without a model; they say so, and nothing that runs or
+serves a model takes them (`engine.session.Model`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class ZeroBootstrapWarning(UserWarning):
 
 
 def from_s7(path: Path | str, spec: ModelSpec) -> IntegerModel:
-    """The integer model of a sealed file.
+    """Return the integer model of a sealed file.
 
     Args:
         path: the file.

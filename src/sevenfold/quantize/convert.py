@@ -1,8 +1,10 @@
-"""INT8 per row from float weights, and the integer multipliers that replace every scale (B4, specs/arithmetic.md section 6).
+"""INT8 per row from float weights, and the integer multipliers that replace every scale (B4,
+specs/arithmetic.md section 6).
 
-scale_row = max|w_row| / 127; code = round half up(w / scale), within +-127. Everything that multiplies a code later (the 1/127 of
-dynamic activations, sqrt(d_model) of the norms, log2(e)/sqrt(head_dim) of the scores) is folded into 16-bit mantissas here,
-in float64, once; from then on there are integers only.
+scale_row = max|w_row| / 127; code = round half up(w / scale), within +-127. Everything that
+multiplies a code later (the 1/127 of dynamic activations, sqrt(d_model) of the norms,
+log2(e)/sqrt(head_dim) of the scores) is folded into 16-bit mantissas here, in float64, once; from
+then on there are integers only.
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec
 
 Floats = NDArray[np.float64]
-LOG2_E = 1.4426950408889634  # written out: a C library would decide its last bit
+# Written out: a C library would decide its last bit.
+LOG2_E = 1.4426950408889634
 MAX_ROW_SHIFT = 62
 ROW_MULTIPLIER_BITS = 15
 GAIN_BITS = 15
 RESIDUAL_EXPONENT = 16
-RESIDUAL_BITS = 27  # one bit of headroom below the law's |x| < 2^28
+# One bit of headroom below the law's |x| < 2^28.
+RESIDUAL_BITS = 27
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class IntTensor:
 
 
 def mantissa(value: float) -> tuple[int, int]:
-    """(m, s) with value ~ m * 2^-s, m in [2^15, 2^16); (0, 62) when value is zero or below 2^-47."""
+    """Return (m, s) with value ~ m * 2^-s, m in [2^15, 2^16); (0, 62) when value is zero or below 2^-47."""
     if value <= 0.0:
         return 0, MAX_ROW_SHIFT
     fraction, exponent = math.frexp(value)
@@ -55,7 +59,7 @@ def mantissa(value: float) -> tuple[int, int]:
 
 
 def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Codes [O, I] and scale of each row [O] (0 for a row of zeros)."""
+    """Return the codes [O, I] and scale of each row [O] (0 for a row of zeros)."""
     scale = np.max(np.abs(weight), axis=1) / CODE_MAX
     safe = np.where(scale > 0, scale, 1.0)
     codes = np.clip(np.floor(weight / safe[:, None] + 0.5), -CODE_MAX, CODE_MAX)
@@ -63,7 +67,7 @@ def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def pack16(values: NDArray[np.int64], kind: str) -> NDArray[np.int8]:
-    """16-bit integers as big-endian byte pairs along a new last axis, merged into the one before."""
+    """Return 16-bit integers as big-endian byte pairs along a new last axis, merged into the one before."""
     return np.ascontiguousarray(values).astype(kind).view(np.int8).reshape(*values.shape, 2)
 
 
@@ -83,13 +87,13 @@ class Converter:
         self.add(f"{name}.rows", pack16(packed, ">u2").reshape(len(ratios), 4))
 
     def embedding(self, weight: Floats, residual_exponent: int) -> None:
-        """Embedding rows, scaled into residual units."""
+        """Add the embedding rows, scaled into residual units."""
         codes, scale = quantize_rows(weight)
         self.add(EMBEDDING, codes, float(scale.max()))
         self._rows(EMBEDDING, [math.ldexp(float(s), residual_exponent) for s in scale])
 
     def linear(self, name: str, weight: Floats, input_folds: int = 1) -> None:
-        """A projection whose input codes carry `input_folds` factors of 1/127 still to be applied."""
+        """Add a projection whose input codes carry `input_folds` factors of 1/127 still to be applied."""
         codes, scale = quantize_rows(weight)
         self.add(name, codes, float(scale.max()))
         real = scale / CODE_MAX**input_folds
@@ -101,7 +105,7 @@ class Converter:
         self.exponents[name] = exponent
 
     def norm(self, name: str, gain: Floats) -> None:
-        """Norm gains times sqrt(d_model), as i16 with one exponent."""
+        """Add norm gains times sqrt(d_model), as i16 with one exponent."""
         real = gain * math.sqrt(self.spec.d_model)
         _, top = math.frexp(float(np.max(np.abs(real))) or 1.0)
         exponent = GAIN_BITS - top
@@ -112,7 +116,9 @@ class Converter:
 
 
 def residual_exponent(largest: float) -> int:
-    """Fraction bits of the residual: 16, or fewer where the largest |x| seen (times two) would leave the range."""
+    """Return the fraction bits of the residual: 16, or fewer where the largest |x| seen (times two)
+    would leave the range.
+    """
     _, top = math.frexp(max(largest, 1.0) * 2)
     return min(RESIDUAL_EXPONENT, RESIDUAL_BITS - top)
 
@@ -131,7 +137,7 @@ def convert(
     largest_residual: float,
     router: list[int] | None = None,
 ) -> tuple[list[IntTensor], dict[str, Json]]:
-    """Integer records (in name order) and the graph that the engine loads.
+    """Return the integer records (in name order) and the graph that the engine loads.
 
     Args:
         state: float weights by name, as in `model.Transformer`.
@@ -139,7 +145,8 @@ def convert(
         router: expert of each token id, for token-routed models and expert stacks.
 
     Raises:
-        RecipeError: what the law does not define (a rope scaling, hybrid attention), or experts without a router.
+        RecipeError: what the law does not define (a rope scaling, hybrid attention), or experts
+            without a router.
     """
     if spec.attention != "causal":
         raise RecipeError("the arithmetic defines causal attention only", where="model.attention")
@@ -149,7 +156,8 @@ def convert(
     weights = {name: value.astype(np.float64) for name, value in state.items()}
     largest_weight = float(np.max(np.abs(weights[EMBEDDING])))
     _, top = math.frexp(largest_weight / CODE_MAX)
-    # The residual starts as an embedding row, whose multiplier scale * 2^exponent must have a shift of 0 at least.
+    # The residual starts as an embedding row, whose multiplier scale * 2^exponent must have a shift
+    # of 0 at least.
     exponent = min(residual_exponent(max(largest_residual, largest_weight)), ROW_MULTIPLIER_BITS - top)
     converter.embedding(weights[EMBEDDING], exponent)
     converter.linear(HEAD, weights.get(HEAD, weights[EMBEDDING]))
@@ -185,10 +193,10 @@ def convert(
 
 
 def operations(n_layers: int, n_experts: int, stack_layers: int = 0) -> list[dict[str, Json]]:
-    """The computation as data, in order; each operation names its one fold (rule V1).
+    """Return the computation as data, in order; each operation names its one fold (rule V1).
 
-    Attention writes its keys and values into FIELD-lane structures (A8); nothing else changes state. `*` is the
-    expert that the sequence's first id chose.
+    Attention writes its keys and values into FIELD-lane structures (A8); nothing else changes
+    state. `*` is the expert that the sequence's first id chose.
     """
 
     def compute(op: str, *reads: str, writes: tuple[str, ...] = ()) -> dict[str, Json]:

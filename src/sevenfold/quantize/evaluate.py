@@ -1,6 +1,7 @@
 """Bits per byte of the integer model, on the windows the float model was scored on.
 
-The engine gives integer logits; turning them into a loss is measurement, not inference, so floats are allowed from here on.
+The engine gives integer logits; turning them into a loss is measurement, not inference, so floats
+are allowed from here on.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ def integer_score(
         QualityError: the backend of this machine gives other logits than the reference.
     """
     nats, choices = 0.0, []
-    # Every backend gives the same bits, so the fastest may measure; the first window is compared with the reference. Where
-    # there is no native engine, PyTorch's integers are four times as fast as NumPy's, and quantising needs PyTorch anyway.
+    # Every backend gives the same bits, so the fastest may measure; the first window is compared
+    # with the reference. Where there is no native engine, PyTorch's integers are four times as fast
+    # as NumPy's, and quantising needs PyTorch anyway.
     fastest = available(model)[0]
     engine = make_engine("torch" if fastest == reference.NAME else fastest, model)
-    oracle = reference.Engine(model)
+    oracle = reference.ReferenceEngine(model)
     for index, row in enumerate(rows):
         session = engine.session()
         logits = session.forward(row[:-1])
@@ -47,7 +49,8 @@ def integer_score(
             )
         choices.append(np.argmax(logits, axis=1))
         real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION).astype(np.float32)
-        # The float model's own losses: NumPy's exponentials depend on the processor, and these figures are sealed.
+        # The float model's own losses: NumPy's exponentials depend on the processor, and these
+        # figures are sealed.
         losses = token_losses(torch.from_numpy(real)[None], torch.from_numpy(row[None, 1:]))
         nats += sum(operators.nats(losses, None))
         progress.advance(index + 1)

@@ -1,4 +1,6 @@
-"""The quality gate (B4): what integers may cost, as the recipe says, and never more than the ceiling of every recipe."""
+"""The quality gate (B4): what integers may cost, as the recipe says, and never more than the
+ceiling of every recipe.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ MET, ACCEPTED = "met", "not met, accepted with --accept-quality"
 
 
 def gate_rows(quality: Mapping[str, Json]) -> list[list[str]]:
-    """The table of a measurement: figure, FP32, INT8, change, gate, outcome; cells are text."""
+    """Return the table of a measurement: figure, FP32, INT8, change, gate, outcome; cells are text."""
     limits, met = quality["gate"], outcomes(quality)
     return [
         [
@@ -35,7 +37,7 @@ def gate_rows(quality: Mapping[str, Json]) -> list[list[str]]:
 
 
 def outcomes(quality: Mapping[str, Json]) -> tuple[bool, bool]:
-    """Whether the loss and the agreement meet their gates. What is not a number meets none."""
+    """Return whether the loss and the agreement meet their gates. What is not a number meets none."""
     limits = quality["gate"]
     return (
         quality["bpb_increase"] <= limits["max_bpb_increase"],
@@ -44,12 +46,12 @@ def outcomes(quality: Mapping[str, Json]) -> tuple[bool, bool]:
 
 
 def limits_of(spec: QuantizeSpec) -> dict[str, Json]:
-    """What the gate asks for, as it goes into the figures."""
+    """Return what the gate asks for, as it goes into the figures."""
     return {"max_bpb_increase": spec.max_bpb_increase, "min_top1_agreement": spec.min_top1_agreement}
 
 
 def pass_gate(quality: Mapping[str, Json], *, accept: bool) -> str:
-    """The outcome that the manifest and the seal record: MET or ACCEPTED.
+    """Return the outcome that the manifest and the seal record: MET or ACCEPTED.
 
     Args:
         quality: figures, with the limits under `gate`.

@@ -41,7 +41,8 @@ from sevenfold.train.stage import WEIGHTS
 
 STAGE = "seal"
 ARTIFACT_NAME = "model.s7l"
-TRACE_ROWS = 200  # rows of the loss curve that travel with the model, evenly spaced
+# Rows of the loss curve that travel with the model, evenly spaced.
+TRACE_ROWS = 200
 
 
 def _jsonl(path: Path) -> list[Json]:
@@ -49,7 +50,7 @@ def _jsonl(path: Path) -> list[Json]:
 
 
 def thin(rows: list[Json], count: int = TRACE_ROWS) -> list[Json]:
-    """At most `count` + 1 rows, evenly spaced; the last row is always there."""
+    """Return at most `count` + 1 rows, evenly spaced; the last row is always there."""
     if len(rows) <= count:
         return rows
     kept = [rows[i * len(rows) // count] for i in range(count)]
@@ -57,7 +58,7 @@ def thin(rows: list[Json], count: int = TRACE_ROWS) -> list[Json]:
 
 
 def identity(job: Job) -> Identity:
-    """Where the model comes from: the digests and figures of every stage, and no machine's."""
+    """Return where the model comes from: the digests and figures of every stage, and no machine's."""
     corpus, tokenizer = job.manifest("corpus"), job.manifest("tokenizer")
     train, quantize = job.manifest("train"), job.manifest("quantize")
     digests = {output.path: output.sha256 for output in tokenizer.outputs}
@@ -84,7 +85,8 @@ def identity(job: Job) -> Identity:
 
 
 def check_job(job: Job) -> None:
-    """Refuse before any work what `run` would refuse after it: to replace the model of another recipe unasked.
+    """Refuse before any work what `run` would refuse after it: to replace the model of another
+    recipe unasked.
 
     Raises:
         ExistingArtifactError: the run directory holds one.
@@ -105,12 +107,12 @@ def check_job(job: Job) -> None:
 
 
 def fingerprint(job: Job) -> str:
-    """What decides the file beside recipe and inputs."""
+    """Return what decides the file beside recipe and inputs."""
     return "with training weights" if job.with_training_weights else ""
 
 
 def training_tensors(job: Job) -> list[Tensor]:
-    """The float checkpoint as records; none unless the job asks for it. Raises StorageError."""
+    """Return the float checkpoint as records; none unless the job asks for it. Raises StorageError."""
     if not job.with_training_weights:
         return []
     arrays = load_arrays(read_bytes(job.directory("train") / WEIGHTS))
@@ -118,7 +120,8 @@ def training_tensors(job: Job) -> list[Tensor]:
 
 
 def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[Golden]:
-    """The recipe's golden prompts, run on the reference; dealt over expert stacks in turn, so that a replay runs each of them.
+    """Return the recipe's golden prompts, run on the reference; dealt over expert stacks in turn, so
+    that a replay runs each of them.
 
     Raises:
         StorageError: a prompt leaves no room for a step.
@@ -153,7 +156,8 @@ def run(job: Job) -> StageResult:
     """Assemble and write the artifact.
 
     Raises:
-        ExistingArtifactError: a file with another root is there, and the job does not say that it may be replaced.
+        ExistingArtifactError: a file with another root is there, and the job does not say that it
+            may be replaced.
         StorageError: an input is missing, or the disk is full; no partial file is left.
         ArtifactError: the contents cannot be sealed.
     """

@@ -1,7 +1,7 @@
 """Stage `quantize`: float checkpoint to integer records and a graph, with the quality gate (B4).
 
-Writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and quality.json; the last also
-when the gate refuses the model, so that the figures can be shown.
+Writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and
+quality.json; the last also when the gate refuses the model, so that the figures can be shown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluate import Score, float_score
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import build_model
 from sevenfold.train.stage import WEIGHTS, token_lengths
 
@@ -56,7 +56,9 @@ def check_supported(recipe: Recipe) -> None:
 
 @torch.no_grad()
 def largest_residual(model: Transformer, job: Job) -> float:
-    """Largest |x| on the residual stream over a few batches of training text (never held-out text)."""
+    """Return the largest |x| on the residual stream over a few batches of training text (never
+    held-out text).
+    """
     seen = [0.0]
 
     def watch(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
@@ -64,7 +66,7 @@ def largest_residual(model: Transformer, job: Job) -> float:
 
     handles = [block.register_forward_hook(watch) for block in model.modules() if isinstance(block, Block)]
     model.eval()
-    for part in parts_of(job.recipe):
+    for part in training_phases(job.recipe):
         batches = open_data(job, part).batches
         for step in range(CALIBRATION_BATCHES):
             model.hidden(torch.from_numpy(batches.batch(step)[:, :-1]), part.stack)
@@ -81,7 +83,7 @@ def largest_residual(model: Transformer, job: Job) -> float:
 
 
 def read_records(directory: Path) -> tuple[dict[str, IntTensor], dict[str, Json]]:
-    """Records by name and the graph, as this stage wrote them. Raises StorageError."""
+    """Return the records by name and the graph, as this stage wrote them. Raises StorageError."""
     arrays: dict[str, NDArray[np.int8]] = load_arrays(read_bytes(directory / RECORDS))
     scales = read_json(directory / SCALES)
     records = {
@@ -92,7 +94,9 @@ def read_records(directory: Path) -> tuple[dict[str, IntTensor], dict[str, Json]
 
 
 def _compare(job: Job, model: Transformer, integer: IntegerModel) -> tuple[Score, Score, float]:
-    """FP32 and INT8 on the same held-out windows, each domain through its own stack; the share of equal greedy choices."""
+    """Return FP32 and INT8 on the same held-out windows, each domain through its own stack; the
+    share of equal greedy choices.
+    """
     groups = held_out(job, job.recipe.quantize.eval_windows)
     lengths = token_lengths(load_tokenizer(job))
     scores, same = [], []
@@ -132,7 +136,8 @@ def run(job: Job) -> StageResult:
     """
     directory, spec = job.directory(STAGE), job.recipe.quantize
     model = build_model(job)
-    model.document_start = None  # the engine reads a window as one stream, and like is compared with like
+    # The engine reads a window as one stream, and like is compared with like.
+    model.document_start = None
     model.load_state_dict(load_tensors(read_bytes(job.directory("train") / WEIGHTS)))
     largest = largest_residual(model, job)
     router = None if model.expert_of_token is None else [int(e) for e in model.expert_of_token]

@@ -36,7 +36,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def load_tree(path: Path) -> Node:
-    """The marked tree of a recipe after `extends:` and `include:`, unchecked against the schema."""
+    """Return the marked tree of a recipe after `extends:` and `include:`, unchecked against the schema."""
     return _resolve(Path(path), ())
 
 
@@ -57,7 +57,7 @@ def _resolve(path: Path, chain: tuple[Path, ...]) -> Node:
 
 
 def _base(path: Path, mark: Mark, node: Node, chain: tuple[Path, ...]) -> Node:
-    """The tree of the recipe that `path` extends. `chain` holds the files on the way here."""
+    """Return the tree of the recipe that `path` extends. `chain` holds the files on the way here."""
     base = _beside(path, mark, "extends", node)
     if base.resolve() in chain:
         cycle = " -> ".join(step.name for step in (*chain, base))
@@ -83,7 +83,7 @@ def _includes(entry: tuple[Mark, Node] | None) -> list[tuple[Mark, Node]]:
 
 
 def _beside(path: Path, mark: Mark, key: str, node: Node) -> Path:
-    """The file that a relative path in `path` means. Raises RecipeError when there is none."""
+    """Return the file that a relative path in `path` means. Raises RecipeError when there is none."""
     name = node.value
     if not isinstance(name, str) or not name or "\0" in name or Path(name).is_absolute():
         raise RecipeError(
@@ -102,14 +102,16 @@ def _beside(path: Path, mark: Mark, key: str, node: Node) -> Path:
 
 
 def _graft(keys: tuple[str, ...], node: Node) -> Node:
-    """`node` under `keys`."""
+    """Return `node` under `keys`."""
     for key in reversed(keys):
         node = Node({key: (node.mark, node)}, node.mark)
     return node
 
 
 def merge(base: Node, over: Node) -> Node:
-    """`over` laid over `base`: mappings merge, everything else is replaced; marks stay with their values."""
+    """Return `over` laid over `base`: mappings merge, everything else is replaced; marks stay with
+    their values.
+    """
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
     entries = dict(base.value)

@@ -27,7 +27,7 @@ class Violation:
 
 
 def violations(recipe: Recipe) -> list[Violation]:
-    """Every rule of the recipe's family that it breaks, in the order of the table."""
+    """Return every rule of the recipe's family that it breaks, in the order of the table."""
     found = ((rule, rule.check(recipe)) for rule in RULES if recipe.family in rule.families)
     return [Violation(rule, finding) for rule, finding in found if finding is not None]
 
@@ -52,7 +52,8 @@ def check_policies(recipe: Recipe, place: Callable[[str], str] | None = None) ->
 
 
 def check_optimizer(recipe: Recipe, place: Callable[[str], str] | None = None) -> None:
-    """Refuse weight decay under `adam`: the decay of a recipe is decoupled, and Adam's own is an L2 term of the gradient.
+    """Refuse weight decay under `adam`: the decay of a recipe is decoupled, and Adam's own is an L2
+    term of the gradient.
 
     `place` turns a key path into file:line.
 

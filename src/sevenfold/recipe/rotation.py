@@ -1,4 +1,6 @@
-"""How fast each pair of a head turns, by a recipe's theta and position scaling: one answer for training, integers and exports."""
+"""How fast each pair of a head turns, by a recipe's theta and position scaling: one answer for
+training, integers and exports.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from sevenfold.recipe.schema import RopeScaling
 
 
 def frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> list[Decimal]:
-    """Angle per position of each rotated pair, head_dim / 2 of them.
+    """Return the angle per position of each rotated pair, head_dim / 2 of them.
 
     Raises:
-        ValueError: a scaling that is not a matter of frequencies alone (`yarn`), or whose numbers do not fit together.
+        ValueError: a scaling that is not a matter of frequencies alone (`yarn`), or whose numbers
+            do not fit together.
     """
     if scaling.kind != "llama3":
         return rope_frequencies(head_dim, theta, scaling.kind, scaling.factor)

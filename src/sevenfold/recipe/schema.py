@@ -329,7 +329,7 @@ class Objectives(Section):
     comment: str = "//"
 
     def special_tokens(self) -> tuple[str, ...]:
-        """Special tokens that the objectives with weight need."""
+        """Return the special tokens that the objectives with weight need."""
         return FIM_TOKENS * (self.fim > 0) + REASON_TOKENS * (self.cot > 0)
 
 
@@ -485,15 +485,15 @@ class Recipe(Section):
     tools: tuple[Tool, ...] = ()
 
     def resolved(self) -> dict[str, Json]:
-        """The recipe as JSON values, every default written out."""
+        """Return the recipe as JSON values, every default written out."""
         value: dict[str, Json] = self.model_dump(mode="json")
         return value
 
     def canonical(self) -> bytes:
-        """The one byte form of this recipe."""
+        """Return the one byte form of this recipe."""
         return canonical_json(self.resolved())
 
     @property
     def digest(self) -> str:
-        """Hex digest of the canonical form; it enters every manifest and the seal."""
+        """Return the hex digest of the canonical form; it enters every manifest and the seal."""
         return digest("sevenfold/recipe/1", self.canonical())

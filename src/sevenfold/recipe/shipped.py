@@ -1,8 +1,8 @@
 """Where the recipes that ship are, and how a short name finds one.
 
-In a checkout they are `recipes/` beside `src/`. An installed package has them inside itself, so any way of installing it
-(`--user`, `--target`, `--prefix`, a zip file) brings them. A file whose name starts with `_` is a family's common part, not a
-recipe.
+In a checkout they are `recipes/` beside `src/`. An installed package has them inside itself, so any
+way of installing it (`--user`, `--target`, `--prefix`, a zip file) brings them. A file whose name
+starts with `_` is a family's common part, not a recipe.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.validate import nearest
 
-PACKAGED = "_recipes"  # in the package, where a wheel has them (native/CMakeLists.txt)
+# In the package, where a wheel has them (native/CMakeLists.txt)
+PACKAGED = "_recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
     """A recipe that ships."""
 
-    name: str  # <family>/<file name without .yaml>
+    # <family>/<file name without .yaml>.
+    name: str
     path: Path
     tier: str
     summary: str
 
 
 def recipes_directory() -> Path:
-    """The directory of the recipes that ship. Raises StorageError when the installation lacks it."""
+    """Return the directory of the recipes that ship. Raises StorageError when the installation lacks it."""
     package = files("sevenfold")
     inside = package / PACKAGED
     if inside.is_dir():
@@ -46,7 +48,9 @@ def recipes_directory() -> Path:
 
 @cache
 def _unpacked() -> Path:
-    """A copy of package data that is in no directory (a zip file), which is gone when the process ends."""
+    """Return a copy of package data that is in no directory (a zip file), which is gone when the
+    process ends.
+    """
     copy = TemporaryDirectory(prefix="s7-recipes-")
     atexit.register(copy.cleanup)
     _copy(files("sevenfold") / PACKAGED, Path(copy.name))
@@ -70,7 +74,7 @@ def recipe_paths() -> dict[str, Path]:
 
 
 def list_shipped() -> list[Shipped]:
-    """Every recipe that ships, loaded and checked. Raises RecipeError when one is broken."""
+    """Return every recipe that ships, loaded and checked. Raises RecipeError when one is broken."""
     shipped = []
     for name, path in recipe_paths().items():
         recipe = load_recipe(path)
@@ -79,7 +83,7 @@ def list_shipped() -> list[Shipped]:
 
 
 def resolve_recipe_path(text: str) -> Path:
-    """The recipe file that `text` means: a path, `family/name`, or a name that only one family has.
+    """Return the recipe file that `text` means: a path, `family/name`, or a name that only one family has.
 
     Raises:
         StorageError: a path that does not exist.

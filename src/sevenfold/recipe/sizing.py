@@ -8,10 +8,10 @@ FLOPs per token, forward (a multiply-add is two):
 
     2 x (elements of the matrices a token passes, the head included) + 4 x n_layers x n_heads x head_dim x L
 
-where L is the mean number of keys attended to: (S + 1) / 2 for causal attention over S tokens. Hybrid attention
-sees its local window and one summary per stride of what lies before, the ring's newest at most
-(specs/attention.md). Backward is twice forward; the embedding look-up, norms, softmax, activations and the
-means of summaries are not counted.
+where L is the mean number of keys attended to: (S + 1) / 2 for causal attention over S tokens.
+Hybrid attention sees its local window and one summary per stride of what lies before, the ring's
+newest at most (specs/attention.md). Backward is twice forward; the embedding look-up, norms,
+softmax, activations and the means of summaries are not counted.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ class Component:
 
     name: str
     parameters: int
-    active: bool  # a token passes it whatever its expert
+    # A token passes it whatever its expert.
+    active: bool
 
     @property
     def fp32_bytes(self) -> int:
-        """Bytes in FP32."""
+        """Return the bytes in FP32."""
         return 4 * self.parameters
 
     @property
     def int8_bytes(self) -> int:
-        """Bytes in INT8."""
+        """Return the bytes in INT8."""
         return self.parameters
 
 
@@ -68,7 +69,9 @@ def _ffn(d_model: int, d_ffn: int, prefix: str) -> dict[str, Shape]:
 
 
 def tensors(model: ModelSpec) -> dict[str, Shape]:
-    """Every tensor of the float model, name -> shape, in model order. A tied head is no tensor of its own."""
+    """Return every tensor of the float model, name -> shape, in model order. A tied head is no
+    tensor of its own.
+    """
     table: dict[str, Shape] = {"embedding.weight": (model.vocab_size, model.d_model)}
     for layer in range(model.n_layers):
         prefix = f"layers.{layer:02d}"
@@ -91,12 +94,12 @@ def tensors(model: ModelSpec) -> dict[str, Shape]:
 
 
 def count(model: ModelSpec) -> int:
-    """Parameters of the float model, exactly."""
+    """Return the parameters of the float model, exactly."""
     return sum(math.prod(shape) for shape in tensors(model).values())
 
 
 def part_of(name: str) -> Part:
-    """Which part of a decoder a tensor belongs to."""
+    """Return which part of a decoder a tensor belongs to."""
     if name == "embedding.weight":
         return "embedding"
     if name == "lm_head.weight":
@@ -107,13 +110,15 @@ def part_of(name: str) -> Part:
 
 
 def expert_of(name: str) -> int | None:
-    """Index of the expert a tensor belongs to, None for what all tokens share."""
+    """Return the index of the expert a tensor belongs to, None for what all tokens share."""
     words = name.split(".")
     return int(words[words.index("experts") + 1]) if "experts" in words else None
 
 
 def components(model: ModelSpec) -> list[Component]:
-    """The model by part: what is shared (embedding, attention, ffn, norms, head), then each expert whole."""
+    """Return the model by part: what is shared (embedding, attention, ffn, norms, head), then each
+    expert whole.
+    """
     names = model.moe.experts if model.moe else ()
     sums: dict[tuple[int, str], int] = {}
     for name, shape in tensors(model).items():
@@ -130,41 +135,46 @@ def components(model: ModelSpec) -> list[Component]:
 
 
 def expert_parameters(model: ModelSpec) -> int:
-    """Parameters of one expert (all layers); 0 for a dense model. Experts are equal in size."""
+    """Return the parameters of one expert (all layers); 0 for a dense model. Experts are equal in size."""
     return sum(math.prod(shape) for name, shape in tensors(model).items() if expert_of(name) == 0)
 
 
 def trunk_parameters(model: ModelSpec) -> int:
-    """Parameters that every token shares, embedding included."""
+    """Return the parameters that every token shares, embedding included."""
     return sum(math.prod(shape) for name, shape in tensors(model).items() if expert_of(name) is None)
 
 
 def active_parameters(model: ModelSpec) -> int:
-    """Parameters that serve one token: the trunk and one expert."""
+    """Return the parameters that serve one token: the trunk and one expert."""
     return trunk_parameters(model) + expert_parameters(model)
 
 
 def n_attention_layers(model: ModelSpec) -> int:
-    """Layers of attention that one token passes."""
+    """Return the layers of attention that one token passes."""
     return model.n_layers + (model.moe.n_layers if isinstance(model.moe, ExpertStacks) else 0)
 
 
 def ring_size(model: ModelSpec) -> int:
-    """Summaries that one token may read at most: as many strides as the context has; 0 for causal attention."""
+    """Return the summaries that one token may read at most: as many strides as the context has; 0
+    for causal attention.
+    """
     if not isinstance(model.attention, HybridAttention):
         return 0
     return -(-model.context // model.attention.global_stride)
 
 
 def mean_attended(model: ModelSpec, sequence: int) -> float:
-    """Mean number of keys a token attends to in a sequence of `sequence` tokens, itself included; exact."""
+    """Return the mean number of keys a token attends to in a sequence of `sequence` tokens, itself
+    included; exact.
+    """
     if not isinstance(model.attention, HybridAttention):
         return (sequence + 1) / 2
     stride, ring = model.attention.global_stride, ring_size(model)
     window = min(model.attention.local_chunk, sequence)
     local = window * (window + 1) // 2 + (sequence - window) * window
-    # The token that completes a stride reads one summary more than the token before, until the ring is full: n tokens
-    # past the first complete stride read 1 to `strides` summaries, a stride of tokens each, and the last is cut short.
+    # The token that completes a stride reads one summary more than the token before, until the ring
+    # is full: n tokens past the first complete stride read 1 to `strides` summaries, a stride of
+    # tokens each, and the last is cut short.
     strides, rest = divmod(sequence + 1, stride)
     rising = min(strides - 1, ring)
     summaries = stride * (rising * (rising + 1) // 2 + (strides - 1 - rising) * ring) + rest * min(
@@ -174,7 +184,7 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
 
 
 def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
-    """Forward FLOPs of one token by part: `trunk` (shared layers), `expert` (one of them), `head`.
+    """Return the forward FLOPs of one token by part: `trunk` (shared layers), `expert` (one of them), `head`.
 
     The formula is in the module docstring; `sequence` is the length of the sequence the token stands in.
     """
@@ -195,14 +205,16 @@ def forward_flops(model: ModelSpec, sequence: int) -> float:
 
 
 def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
-    """Bytes of one entry of the cache: a key and a value of every layer and key/value head."""
+    """Return the bytes of one entry of the cache: a key and a value of every layer and key/value head."""
     if isinstance(model.attention, HybridAttention):
         bits = model.attention.kv_quant_bits
     return 2 * n_attention_layers(model) * model.n_kv_heads * model.head_dim * bits // 8
 
 
 def kv_entries(model: ModelSpec, length: int) -> int:
-    """Entries of the cache behind `length` tokens: all of them, or the window and the summaries (specs/attention.md)."""
+    """Return the entries of the cache behind `length` tokens: all of them, or the window and the
+    summaries (specs/attention.md).
+    """
     block = model.attention
     if not isinstance(block, HybridAttention):
         return length

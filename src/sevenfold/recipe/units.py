@@ -39,17 +39,17 @@ class Unit(Enum):
 
     @property
     def base(self) -> str:
-        """What a plain number means."""
+        """Return what a plain number means."""
         return str(self.value[0])
 
     @property
     def example(self) -> str:
-        """One allowed text."""
+        """Return one allowed text."""
         return str(self.value[1])
 
     @property
     def spellings(self) -> dict[str, Decimal | int]:
-        """Allowed spelling -> multiplier to the base unit."""
+        """Return the allowed spelling -> multiplier to the base unit."""
         return dict(self.value[2])
 
 
@@ -61,7 +61,7 @@ _TEXT = re.compile(r"([-+]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(\S.*)?")
 
 
 def parse_quantity(text: str, unit: Unit) -> int | float:
-    """The number that `text` says in the unit's base: an int when it is whole, else a float.
+    """Return the number that `text` says in the unit's base: an int when it is whole, else a float.
 
     Raises:
         QuantityError: no number, no unit, or a unit of another kind.

@@ -28,7 +28,7 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.<-]{1,60}")
 
 
 def build(section: type[S], tree: Node, prefix: str = "") -> S:
-    """The section that `tree` describes; `prefix` is the key path under which it stands in the recipe.
+    """Return the section that `tree` describes; `prefix` is the key path under which it stands in the recipe.
 
     Raises:
         RecipeError: with `where` = file:line of the key at fault.
@@ -59,7 +59,7 @@ def locate(tree: Node, keys: Iterable[str | int]) -> tuple[Mark, Node, list[str 
 
 
 def join(prefix: str, keys: Iterable[str | int]) -> str:
-    """Key path as it is shown: `corpus.sources[0].path`."""
+    """Return the key path as it is shown: `corpus.sources[0].path`."""
     text = prefix
     for key in keys:
         if isinstance(key, int):
@@ -70,13 +70,13 @@ def join(prefix: str, keys: Iterable[str | int]) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """`did you mean ...?` for the closest choice, or nothing."""
+    """Return `did you mean ...?` for the closest choice, or nothing."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}? " if close else ""
 
 
 def unwrap(annotation: Any, unit: Unit | None = None) -> tuple[Any, Unit | None]:
-    """The type without `Annotated`, and the unit it carries."""
+    """Return the type without `Annotated`, and the unit it carries."""
     while get_origin(annotation) is Annotated:
         annotation, *extra = get_args(annotation)
         unit = next((item for item in extra if isinstance(item, Unit)), unit)
@@ -84,7 +84,7 @@ def unwrap(annotation: Any, unit: Unit | None = None) -> tuple[Any, Unit | None]
 
 
 def options(annotation: Any) -> list[Any]:
-    """Members of a union (each without `Annotated`), or the type alone."""
+    """Return the members of a union (each without `Annotated`), or the type alone."""
     annotation, _ = unwrap(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
         return [member for option in get_args(annotation) for member in options(option)]
@@ -92,14 +92,14 @@ def options(annotation: Any) -> list[Any]:
 
 
 def sections_of(annotation: Any) -> list[type[Section]]:
-    """Sections that a value of this type may be."""
+    """Return the sections that a value of this type may be."""
     return [
         option for option in options(annotation) if isinstance(option, type) and issubclass(option, Section)
     ]
 
 
 def tag_of(section: type[Section], sections: list[type[Section]]) -> tuple[str, str]:
-    """Key and value that tell `section` from its fellows in a discriminated union."""
+    """Return the key and value that tell `section` from its fellows in a discriminated union."""
     shared = set.intersection(*(set(other.model_fields) for other in sections))
     for key in section.model_fields:
         annotation = section.model_fields[key].annotation
@@ -109,7 +109,7 @@ def tag_of(section: type[Section], sections: list[type[Section]]) -> tuple[str, 
 
 
 def _choose(node: Node, annotation: Any, path: str) -> type[Section] | None:
-    """The section that a mapping is meant to be; None when the schema expects no section here."""
+    """Return the section that a mapping is meant to be; None when the schema expects no section here."""
     sections = sections_of(annotation)
     if len(sections) < 2 or not isinstance(node.value, dict):
         return sections[0] if sections else None
@@ -131,7 +131,9 @@ def _choose(node: Node, annotation: Any, path: str) -> type[Section] | None:
 
 
 def _plain(node: Node, annotation: Any, unit: Unit | None, path: str) -> Json:
-    """The node's value with quantities as numbers. Raises RecipeError for an unknown key or a wrong unit."""
+    """Return the node's value with quantities as numbers. Raises RecipeError for an unknown key or a
+    wrong unit.
+    """
     annotation, unit = unwrap(annotation, unit)
     if isinstance(node.value, dict):
         section = _choose(node, annotation, path)
@@ -156,7 +158,7 @@ def _plain(node: Node, annotation: Any, unit: Unit | None, path: str) -> Json:
 
 
 def _arguments(annotation: Any, container: type) -> tuple[Any, ...]:
-    """Type arguments of `tuple[...]` or `dict[...]` in a union; (Any,) when the union has none."""
+    """Return the type arguments of `tuple[...]` or `dict[...]` in a union; (Any,) when the union has none."""
     return next(
         (get_args(option) for option in options(annotation) if get_origin(option) is container), (Any,)
     )
@@ -225,7 +227,7 @@ def _problem(kind: str) -> str:
 
 
 def _translate(error: ValidationError, tree: Node, prefix: str) -> RecipeError:
-    """The first finding, with the findings of the other branches of its union joined to it."""
+    """Return the first finding, with the findings of the other branches of its union joined to it."""
     findings = [(locate(tree, item["loc"]), item) for item in error.errors(include_url=False)]
     # What a union's scalar branch finds about a mapping says nothing: the mapping is meant for the other.
     useful = [

@@ -47,7 +47,7 @@ class Node:
     mark: Mark
 
     def plain(self) -> Json:
-        """The value alone, as JSON."""
+        """Return the value alone, as JSON."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, (_, node) in self.value.items()}
         if isinstance(self.value, list):
@@ -56,7 +56,7 @@ class Node:
 
 
 def show(value: Json) -> str:
-    """A value as an error shows it: on one line, cut short."""
+    """Return a value as an error shows it: on one line, cut short."""
     text = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
 
@@ -69,28 +69,30 @@ class _Builder:
         self.depth = 0
 
     def mark(self, event: yaml.Event) -> Mark:
-        """Where an event stands."""
+        """Return where an event stands."""
         return Mark(self.path, event.start_mark.line + 1 if event.start_mark else 1)
 
     def fail(self, event: yaml.Event, what: str, remedy: str) -> RecipeError:
-        """The error about an event."""
+        """Return the error about an event."""
         return RecipeError(what, where=str(self.mark(event)), remedy=remedy)
 
     def document(self) -> Node:
-        """The one document of the stream."""
-        next(self.events)  # stream start
+        """Return the one document of the stream."""
+        # Stream start.
+        next(self.events)
         first = next(self.events)
         if isinstance(first, yaml.StreamEndEvent):
             raise RecipeError("the file is empty", where=f"{self.path}:1", remedy="see specs/recipe.md")
         root = self.node(next(self.events))
-        next(self.events)  # document end
+        # Document end.
+        next(self.events)
         after = next(self.events)
         if not isinstance(after, yaml.StreamEndEvent):
             raise self.fail(after, "a second document", "keep one document in a file")
         return root
 
     def node(self, event: yaml.Event) -> Node:
-        """The value that starts with `event`."""
+        """Return the value that starts with `event`."""
         if isinstance(event, yaml.AliasEvent):
             raise self.fail(
                 event,
@@ -114,14 +116,14 @@ class _Builder:
         return Node(value, self.mark(event))
 
     def sequence(self) -> list[Node]:
-        """The items up to the end of a sequence."""
+        """Return the items up to the end of a sequence."""
         items = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             items.append(self.node(event))
         return items
 
     def mapping(self) -> dict[str, tuple[Mark, Node]]:
-        """The entries up to the end of a mapping; keys are text, each once."""
+        """Return the entries up to the end of a mapping; keys are text, each once."""
         entries: dict[str, tuple[Mark, Node]] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key_node = self.node(event)
@@ -138,9 +140,10 @@ class _Builder:
         return entries
 
     def scalar(self, event: yaml.ScalarEvent) -> Json:
-        """Text, or what a plain scalar says."""
+        """Return the text, or what a plain scalar says."""
         text = event.value
-        try:  # "\ud83d\ude00" is one character; half of such a pair is none
+        # "\ud83d\ude00" is one character; half of such a pair is none.
+        try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
             raise self.fail(event, "text with half a surrogate pair", "write the whole character") from None
@@ -155,7 +158,7 @@ class _Builder:
         return text
 
     def real(self, event: yaml.ScalarEvent, text: str) -> float:
-        """A finite number."""
+        """Return a finite number."""
         value = float(text)
         if value in (float("inf"), float("-inf")):
             raise self.fail(event, f"{text} is too large for a number", "write a finite number")
@@ -163,7 +166,7 @@ class _Builder:
 
 
 def parse_tree(text: bytes, path: str) -> Node:
-    """The marked tree of a YAML (or JSON) text; `path` is what marks show.
+    """Return the marked tree of a YAML (or JSON) text; `path` is what marks show.
 
     Raises:
         RecipeError: not UTF-8, too large, not YAML, or outside the small YAML of this module.
@@ -193,12 +196,15 @@ def parse_tree(text: bytes, path: str) -> Node:
     except (
         ValueError,
         OverflowError,
-    ) as error:  # an escape or a directive with a number that PyYAML cannot hold
+        # An escape or a directive with a number that PyYAML cannot hold.
+    ) as error:
         raise RecipeError(f"not YAML: {error}", where=path, remedy="check escapes and directives") from None
 
 
 def read_tree(path: Path) -> Node:
-    """The marked tree of a file, reading at most MAX_BYTES + 1 bytes. Raises StorageError, RecipeError."""
+    """Return the marked tree of a file, reading at most MAX_BYTES + 1 bytes. Raises StorageError,
+    RecipeError.
+    """
     with storage(path), path.open("rb") as file:
         text = file.read(MAX_BYTES + 1)
     return parse_tree(text, str(path))

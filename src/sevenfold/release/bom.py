@@ -1,7 +1,8 @@
-"""The bill of materials of a sealed model: CycloneDX 1.6 with a model card and a component for each source (specs/papers.md).
+"""The bill of materials of a sealed model: CycloneDX 1.6 with a model card and a component for each
+source (specs/papers.md).
 
-Made by hand, and validated in the tests by the maintained library: that library's own classes do not know `modelCard` and `data`.
-There is no clock in it; the serial number follows from the root.
+Made by hand, and validated in the tests by the maintained library: that library's own classes do
+not know `modelCard` and `data`. There is no clock in it; the serial number follows from the root.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def bill_of_materials(
     scores: Sequence[tuple[str, Json, str]],
     limits: Sequence[str],
 ) -> dict[str, Json]:
-    """The bill of materials as a JSON value.
+    """Return the bill of materials as a JSON value.
 
     Args:
         value: the lineage.

@@ -1,7 +1,8 @@
-"""What goes out with a sealed model: a model card, a bill of materials and a notice of sources (specs/papers.md).
+"""What goes out with a sealed model: a model card, a bill of materials and a notice of sources
+(specs/papers.md).
 
-All three are made from the lineage that the sealed file tells (`audit.lineage`) and nothing else: the same file gives the same
-bytes. What the file does not hold is said not to be recorded.
+All three are made from the lineage that the sealed file tells (`audit.lineage`) and nothing else:
+the same file gives the same bytes. What the file does not hold is said not to be recorded.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from sevenfold.core.ownership import refuse_foreign
 from sevenfold.release.bom import bill_of_materials
 from sevenfold.report.lineage import MISSING, shown
 
-UNKNOWN = "NOASSERTION"  # SPDX: nothing is claimed
+# SPDX: nothing is claimed.
+UNKNOWN = "NOASSERTION"
 
 
 def _cell(value: Json) -> str:
-    """A value as Markdown that cannot become anything but text."""
+    """Return a value as Markdown that cannot become anything but text."""
     return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in escape(shown(value, 400), quote=False))
 
 
@@ -31,20 +33,20 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Json]]) -> list[str]:
 
 
 def kept_sources(value: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    """The groups of the ledger of which a document was trained on or held out."""
+    """Return the groups of the ledger of which a document was trained on or held out."""
     groups = [group for group in value["sources"] if isinstance(group, dict)]
     return [g for g in groups if count(g, "train")[0] or count(g, "heldout")[0]]
 
 
 def count(group: Mapping[str, Json], split: str) -> tuple[Json, Json]:
-    """(documents, bytes) of a split."""
+    """Return (documents, bytes) of a split."""
     found = group.get(split)
     found = found if isinstance(found, dict) else {}
     return found.get("n_documents"), found.get("n_bytes")
 
 
 def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
-    """(what, figure, on what) of everything that was measured; None where it was not."""
+    """Return (what, figure, on what) of everything that was measured; None where it was not."""
     training, figures = value["training"], value["quantisation"]["figures"]
     figures = figures if isinstance(figures, dict) else {}
     windows = "held-out windows that both were run on"
@@ -61,7 +63,7 @@ def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
 
 
 def limits(value: Mapping[str, Json]) -> list[str]:
-    """What is known to limit the model, one sentence each."""
+    """Return what is known to limit the model, one sentence each."""
     model = value["model"] if isinstance(value["model"], dict) else {}
     domains = sorted({shown(group.get("domain")) for group in kept_sources(value)})
     return [
@@ -76,7 +78,7 @@ def limits(value: Mapping[str, Json]) -> list[str]:
 
 
 def model_card(value: Mapping[str, Json]) -> bytes:
-    """The card, as Markdown."""
+    """Return the card, as Markdown."""
     recipe, corpus, training = value["recipe"], value["corpus"], value["training"]
     model = value["model"] if isinstance(value["model"], dict) else {}
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
@@ -192,7 +194,9 @@ _OURS: dict[str, Callable[[bytes], bool]] = {
 
 
 def write_papers(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
-    """Write the three beside one another; returns their paths. Raises StorageError, also for a file that is no paper of ours."""
+    """Write the three beside one another; returns their paths. Raises StorageError, also for a file
+    that is no paper of ours.
+    """
     bom = bill_of_materials(value, kept_sources(value), scores(value), limits(value))
     papers = {
         "card.md": model_card(value),

@@ -1,6 +1,7 @@
 """The chain from sources to the root, as a sealed file alone tells it (specs/audit.md, "Lineage").
 
-Nothing is computed that the file does not hold: a figure that is missing is null. Cost: what opening the file costs.
+Nothing is computed that the file does not hold: a figure that is missing is null. Cost: what
+opening the file costs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _CORPUS_FIGURES = ("n_seen", "n_train", "n_heldout", "bytes_train", "bytes_heldo
 
 
 def at(value: Json, *keys: str) -> Json:
-    """What stands under `keys`, or None when an object on the way does not have the key."""
+    """Return what stands under `keys`, or None when an object on the way does not have the key."""
     for key in keys:
         if not isinstance(value, dict):
             return None
@@ -57,7 +58,7 @@ def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
 
 
 def lineage(artifact: Artifact) -> dict[str, Json]:
-    """The chain, link by link, in the order in which it was made.
+    """Return the chain, link by link, in the order in which it was made.
 
     Raises:
         ArtifactError: the file holds no identity.

@@ -1,7 +1,9 @@
-"""Signatures over sealed files: a sigstore bundle beside the file, by a key pair or keyless (specs/verification.md, "Signatures").
+"""Signatures over sealed files: a sigstore bundle beside the file, by a key pair or keyless
+(specs/verification.md, "Signatures").
 
-The bundle is made and checked by `model-signing`, so any tool of that format reads it. A key pair works without a network;
-keyless asks the sigstore service for a certificate of the signer's identity. Needs `sevenfold[sign]`; importing this does not.
+The bundle is made and checked by `model-signing`, so any tool of that format reads it. A key pair
+works without a network; keyless asks the sigstore service for a certificate of the signer's
+identity. Needs `sevenfold[sign]`; importing this does not.
 Cost: one SHA-256 pass over the file.
 """
 
@@ -25,7 +27,8 @@ SIGNATURE_SUFFIX = ".sig"
 PUBLIC_SUFFIX = ".pub"
 PASSWORD_VARIABLE = "S7_KEY_PASSWORD"
 MAX_SIGNATURE_BYTES = 1 << 20
-# What the library raises for a bundle that somebody else wrote: malformed JSON, missing keys, wrong types, bad encodings.
+# What the library raises for a bundle that somebody else wrote: malformed JSON, missing keys, wrong
+# types, bad encodings.
 _MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 
 
@@ -34,12 +37,16 @@ class SignatureError(ArtifactError):
 
 
 def signature_path(file: Path) -> Path:
-    """Where the signature of a file goes when nobody says otherwise: beside it, under the name that was given."""
+    """Return where the signature of a file goes when nobody says otherwise: beside it, under the
+    name that was given.
+    """
     return file.with_name(file.name + SIGNATURE_SUFFIX)
 
 
 def find_signature(file: Path) -> Path:
-    """Where the signature of a file lies: beside it, or, of a link whose own name has none, beside what it links to."""
+    """Return where the signature of a file lies: beside it, or, of a link whose own name has none,
+    beside what it links to.
+    """
     beside = signature_path(file)
     if beside.exists() or not file.is_symlink():
         return beside
@@ -48,7 +55,9 @@ def find_signature(file: Path) -> Path:
 
 
 def _target(file: Path) -> Path:
-    """The file itself, behind all links: a signature is over its bytes, and the library refuses links. Raises StorageError."""
+    """Return the file itself, behind all links: a signature is over its bytes, and the library
+    refuses links. Raises StorageError.
+    """
     with storage(file):
         try:
             return file.resolve(strict=True)
@@ -57,7 +66,8 @@ def _target(file: Path) -> Path:
 
 
 def make_key_pair(path: Path) -> Path:
-    """Write a new private key (P-256, PKCS#8 PEM, mode 0600, encrypted when S7_KEY_PASSWORD is set) and `path`.pub; returns that.
+    """Write a new private key (P-256, PKCS#8 PEM, mode 0600, encrypted when S7_KEY_PASSWORD is set)
+    and `path`.pub; returns that.
 
     Raises:
         StorageError: one of them is there already, or cannot be written.
@@ -80,7 +90,8 @@ def sign(file: Path, out: Path, key: Path | None = None) -> None:
     """Sign a file with a private key, or keyless (without `key`), and write the bundle to `out`.
 
     Raises:
-        StorageError: the key cannot be read, `out` is there already, or the sigstore service cannot be reached.
+        StorageError: the key cannot be read, `out` is there already, or the sigstore service cannot
+            be reached.
         UsageError: the key is none of P-256, P-384, P-521, or its password is wrong.
     """
     from model_signing import signing
@@ -103,7 +114,8 @@ def sign(file: Path, out: Path, key: Path | None = None) -> None:
 def check_signature(
     file: Path, signature: Path, key: Path | None = None, identity: str = "", issuer: str = ""
 ) -> None:
-    """Check that `signature` is over the bytes of `file`, by a public key, or by an identity that an issuer vouches for.
+    """Check that `signature` is over the bytes of `file`, by a public key, or by an identity that
+    an issuer vouches for.
 
     Raises:
         SignatureError: it is missing, damaged, of another key or identity, or of other bytes.
@@ -182,7 +194,7 @@ def _password() -> bytes | None:
 
 @contextlib.contextmanager
 def _usable(key: Path, kind: str) -> Iterator[None]:
-    """What the library says of a key that it cannot use, as one line."""
+    """Yield what the library says of a key that it cannot use, as one line."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
@@ -196,7 +208,9 @@ def _usable(key: Path, kind: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _service() -> Iterator[None]:
-    """What the sigstore service, or the way to it, says: a refusal of the signature, or a failure of the network."""
+    """Yield what the sigstore service, or the way to it, says: a refusal of the signature, or a
+    failure of the network.
+    """
     from requests import RequestException
     from sigstore.errors import Error, VerificationError
     from sigstore.models import InvalidBundle

@@ -9,36 +9,38 @@ from sevenfold.artifact import Artifact, read_artifact
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.hashing import Json
 
-ARTIFACT_NAME = "model.s7l"
+ARTIFACT = "model.s7l"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
+class Target:
     """`out` is None when only a file was named; `artifact` is None when the run was not sealed yet."""
 
     out: Path | None
     artifact: Artifact | None
 
 
-def find_subject(path: Path) -> Subject:
-    """The run in the directory `path`, or the sealed file `path`.
+def find_target(path: Path) -> Target:
+    """Return the run in the directory `path`, or the sealed file `path`.
 
     Raises:
         StorageError: there is nothing there.
         ArtifactError: the sealed file is refused.
     """
     if not path.is_dir():
-        return Subject(out=None, artifact=read_artifact(path))
-    sealed = path / ARTIFACT_NAME
-    return Subject(out=path, artifact=read_artifact(sealed) if sealed.is_file() else None)
+        return Target(out=None, artifact=read_artifact(path))
+    sealed = path / ARTIFACT
+    return Target(out=path, artifact=read_artifact(sealed) if sealed.is_file() else None)
 
 
 def sealed_file(path: Path) -> Artifact:
-    """The sealed file `path`, or that of the run directory `path`. Raises StorageError, ArtifactError."""
-    subject = find_subject(path)
+    """Return the sealed file `path`, or that of the run directory `path`. Raises StorageError,
+    ArtifactError.
+    """
+    subject = find_target(path)
     if subject.artifact is None:
         raise StorageError(
-            f"no {ARTIFACT_NAME} in this directory",
+            f"no {ARTIFACT} in this directory",
             where=str(path),
             remedy="name a sealed file, or a run directory that `s7 make` has finished",
         )
@@ -46,7 +48,9 @@ def sealed_file(path: Path) -> Artifact:
 
 
 def identity_of(artifact: Artifact) -> dict[str, Json]:
-    """The sealed identity, with `facts` as an object. Raises ArtifactError for a file that has none."""
+    """Return the sealed identity, with `facts` as an object. Raises ArtifactError for a file that
+    has none.
+    """
     identity = artifact.provenance.get("identity")
     if not isinstance(identity, dict):
         raise ArtifactError(

@@ -40,7 +40,7 @@ def _verdict(value: Mapping[str, Json]) -> str:
 
 
 def audit_lines(value: Mapping[str, Json]) -> list[str]:
-    """Lines for the terminal."""
+    """Return the lines for the terminal."""
     if value["audit"] == "full":
         lines = [f"stages done again: {', '.join(value['stages']) or 'none'}"]
     else:

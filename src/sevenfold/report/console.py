@@ -1,6 +1,7 @@
 """What a person sees in the terminal: live progress on stderr, tables and the closing summary on stdout.
 
-On a terminal progress is one live line per stage; elsewhere (a pipe, a CI log) it is a plain line every few seconds.
+On a terminal progress is one live line per stage; elsewhere (a pipe, a CI log) it is a plain line
+every few seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_EVERY = 10.0
-WIDE = 60  # columns that leave room for a long bar
+# Columns that leave room for a long bar.
+WIDE = 60
 _STATUS_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 
 
@@ -31,7 +33,7 @@ def _seconds(value: float) -> str:
 
 
 def shown_figures(fields: Mapping[str, float | str]) -> list[str]:
-    """Figures of a step as a person reads them, in a fixed order."""
+    """Return the figures of a step as a person reads them, in a fixed order."""
     parts = []
     if "loss" in fields:
         parts.append(f"loss {float(fields['loss']):.3f}")
@@ -67,7 +69,7 @@ class PlainProgress:
         self._first = None
 
     def advance(self, done: int, **fields: float | str) -> None:
-        """A line at most every ten seconds, with the time left."""
+        """Print a line at most every ten seconds, with the time left."""
         if self._first is None:
             self._first = done - 1
         now = time.monotonic()
@@ -82,12 +84,14 @@ class PlainProgress:
         self.note(f"{self._stage}  {done}{total} {self._unit}  {'  '.join(shown_figures(fields))}{left}")
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         print(text, file=sys.stderr, flush=True)
 
 
 class LiveProgress:
-    """Progress as live bars on a terminal; below them the figures of the newest, on as many lines as the width asks for."""
+    """Progress as live bars on a terminal; below them the figures of the newest, on as many lines
+    as the width asks for.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -106,7 +110,8 @@ class LiveProgress:
         console = Console(stderr=True)
         self._figures: list[str] = []
         self._bar: Bar = View(
-            TextColumn("{task.description}", table_column=Column()),  # wraps first, so that counts stay whole
+            # Wraps first, so that counts stay whole.
+            TextColumn("{task.description}", table_column=Column()),
             BarColumn(bar_width=24 if console.width >= WIDE else 4),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
@@ -116,7 +121,7 @@ class LiveProgress:
         self._task: TaskID | None = None
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """A new bar; the one before is over, whether its length was known or not."""
+        """Start a new bar. The one before is over, whether its length was known or not."""
         self._bar.start()
         if self._task is not None:
             before = next(t for t in self._bar.tasks if t.id == self._task)
@@ -133,7 +138,7 @@ class LiveProgress:
             self._bar.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
-        """One line above the bars."""
+        """Print one line above the bars."""
         self._bar.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
@@ -142,7 +147,7 @@ class LiveProgress:
 
 
 def make_progress() -> PlainProgress | LiveProgress:
-    """What suits stderr; a terminal that cannot move its cursor gets plain lines."""
+    """Return what suits stderr; a terminal that cannot move its cursor gets plain lines."""
     live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     return LiveProgress() if live else PlainProgress()
 
@@ -159,13 +164,14 @@ def print_on_stdout(renderable: RenderableType) -> None:
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # the command line decides what a reader that went away means
+            # The command line decides what a reader that went away means.
+            raise BrokenPipeError
 
     Quiet(width=None if sys.stdout.isatty() else 160).print(renderable)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A plain table on stdout; cells are text, never markup."""
+    """Print a plain table on stdout; cells are text, never markup."""
     from rich.text import Text
 
     table = _table(title, columns)
@@ -185,7 +191,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def print_verification(verification: Mapping[str, Json]) -> None:
-    """The table of V0 to V7."""
+    """Print the table of V0 to V7."""
     rows = [[r["id"], r["title"], r["status"], r["detail"]] for r in verification["rows"]]
     print_table(f"{verification['path']}  root {verification['root']}", ("rule", "what", "", "detail"), rows)
     for note in verification.get("notes", []):
@@ -193,7 +199,7 @@ def print_verification(verification: Mapping[str, Json]) -> None:
 
 
 def print_inspection(value: Mapping[str, Json]) -> None:
-    """Header, notes, lanes, parts, identity and tensors of an artifact."""
+    """Print header, notes, lanes, parts, identity and tensors of an artifact."""
     head = ("path", "root", "version", "class", "flags", "n_bytes")
     print_table("artifact", ("field", "value"), [[k, str(value[k])] for k in head])
     print_table(
@@ -217,7 +223,7 @@ def print_inspection(value: Mapping[str, Json]) -> None:
 
 
 def print_summary(summary: Mapping[str, Json]) -> None:
-    """What a run ends with."""
+    """Print the summary that ends a run."""
     rows = [
         ["held-out bits per byte, FP32", f"{summary['heldout_bpb']:.4f}"],
         ["  on the windows compared: FP32", f"{summary['bpb_fp32']:.4f}"],

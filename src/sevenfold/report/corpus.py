@@ -1,7 +1,9 @@
-"""The corpus for people: what is in it by domain, language and licence, how near to the mix, what left and why. A page and a PNG.
+"""The corpus for people: what is in it by domain, language and licence, how near to the mix, what
+left and why. A page and a PNG.
 
-Made of the manifest's facts alone (rule V4), so it shows what the stage has counted and checked. The same manifest gives the same
-page; the PNG depends on the version of matplotlib, and is left out without it.
+Made of the manifest's facts alone (rule V4), so it shows what the stage has counted and checked.
+The same manifest gives the same page; the PNG depends on the version of matplotlib, and is left out
+without it.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from sevenfold.report.html import number, percent, size
 from sevenfold.report.page import Markup, section, table, tag
 
 CORPUS_PAGE, CORPUS_PLOT = "corpus.html", "corpus.png"
-MAX_SOURCES = 40  # rows of the table of sources; the rest are one row together
+# Rows of the table of sources; the rest are one row together.
+MAX_SOURCES = 40
 
 
 def write_corpus_report(out: Path) -> Path | None:
-    """Write `out`/corpus.html and corpus.png from the corpus stage's manifest; None when the stage has not finished.
+    """Write `out`/corpus.html and corpus.png from the corpus stage's manifest; None when the stage
+    has not finished.
 
     Raises:
         StorageError: the manifest cannot be read, or a file cannot be written.
@@ -41,7 +45,7 @@ def write_corpus_report(out: Path) -> Path | None:
 
 
 def render(manifest: Manifest, *, has_plot: bool) -> bytes:
-    """The page."""
+    """Return the page."""
     facts = manifest.facts
     n_seen, n_kept = facts["n_seen"], facts["n_kept"]
     cards = [
@@ -83,7 +87,7 @@ def _side(rows: Sequence[Mapping[str, Json]], side: str) -> Markup:
 
 
 def _kinds(groups: Sequence[Mapping[str, Json]]) -> list[Markup]:
-    """Real and synthetic text as cards; none when nothing is synthetic."""
+    """Return the real and synthetic text as cards; none when nothing is synthetic."""
     kept = kept_by_kind(groups)
     total = sum(counts.total() for counts in kept.values())
     if not kept[True]:
@@ -97,7 +101,9 @@ def _kinds(groups: Sequence[Mapping[str, Json]]) -> list[Markup]:
 
 
 def _mix(facts: Mapping[str, Json]) -> Markup:
-    """Target and reached shares, and how much text the target mix has before its scarcest domain repeats."""
+    """Return the target and reached shares, and how much text the target mix has before its scarcest
+    domain repeats.
+    """
     mix, kept = facts.get("mix"), kept_by_kind(facts["groups"])
     if not mix:
         return Markup("")
@@ -129,7 +135,7 @@ def _mix(facts: Mapping[str, Json]) -> Markup:
 
 
 def _sources(groups: Sequence[Mapping[str, Json]]) -> Markup:
-    """What each source gave and lost, with the reasons that took most, largest first."""
+    """Return what each source gave and lost, with the reasons that took most, largest first."""
     seen: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     lost: dict[str, Counter[str]] = defaultdict(Counter)

@@ -1,4 +1,5 @@
-"""The picture of a corpus: target and reached mix, bars by domain, language and licence, reasons of drops. matplotlib is optional.
+"""The picture of a corpus: target and reached mix, bars by domain, language and licence, reasons of
+drops. matplotlib is optional.
 
 The same facts give the same bytes for one version of matplotlib.
 """
@@ -20,19 +21,25 @@ if TYPE_CHECKING:
 SIDES = ("domain", "language", "licence")
 DROPPED = "dropped"
 OTHERS = "others"
-SYNTHETIC = "synthetic"  # what documents of this project's generators have as their source
-MAX_BARS = 12  # of a side; the smallest are one bar together
-MAX_LABEL = 34  # letters of a bar's name
+# What documents of this project's generators have as their source.
+SYNTHETIC = "synthetic"
+# Of a side; the smallest are one bar together.
+MAX_BARS = 12
+# Letters of a bar's name.
+MAX_LABEL = 34
 # Kept domains in the first colours, what was dropped in the last.
 COLOURS = ("#2563c9", "#2e9e6b", "#c98a1b", "#8c56c2", "#c2566b", "#4a9fb5", "#7a7f87")
 DROP_COLOUR = "#d9dde3"
 MUTED = "#60646c"
 
-Bars = dict[str, Counter[str]]  # bar -> domain, or DROPPED -> bytes
+# Bar -> domain, or DROPPED -> bytes.
+Bars = dict[str, Counter[str]]
 
 
 def bars(rows: Sequence[Mapping[str, Json]], side: str) -> Bars:
-    """Bytes of each value of a side, by domain for what was kept; what was kept most first, at most MAX_BARS."""
+    """Return the bytes of each value of a side, by domain for what was kept; what was kept most
+    first, at most MAX_BARS.
+    """
     found: Bars = defaultdict(Counter)
     for row in rows:
         found[str(row[side])][str(row["domain"])] += row["kept"]["n_bytes"]
@@ -47,7 +54,7 @@ def bars(rows: Sequence[Mapping[str, Json]], side: str) -> Bars:
 
 
 def kept_by_kind(groups: Sequence[Mapping[str, Json]]) -> dict[bool, Counter[str]]:
-    """Bytes kept of each domain: False -> real, True -> synthetic."""
+    """Return the bytes kept of each domain: False -> real, True -> synthetic."""
     kept: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
     for row in groups:
         n_bytes = row["train"]["n_bytes"] + row["heldout"]["n_bytes"]
@@ -56,7 +63,7 @@ def kept_by_kind(groups: Sequence[Mapping[str, Json]]) -> dict[bool, Counter[str
 
 
 def dropped_bytes(rows: Sequence[Mapping[str, Json]]) -> Counter[str]:
-    """Bytes dropped under each reason."""
+    """Return the bytes dropped under each reason."""
     n_bytes: Counter[str] = Counter()
     for row in rows:
         for reason, count in row["dropped"].items():
@@ -65,7 +72,9 @@ def dropped_bytes(rows: Sequence[Mapping[str, Json]]) -> Counter[str]:
 
 
 def write(path: Path, facts: Mapping[str, Json]) -> None:
-    """Draw the picture. Raises ImportError without matplotlib, StorageError when the file cannot be written."""
+    """Draw the picture. Raises ImportError without matplotlib, StorageError when the file cannot be
+    written.
+    """
     from matplotlib.figure import Figure
 
     rows, domains = facts["languages"], sorted({str(row["domain"]) for row in facts["languages"]})
@@ -79,7 +88,8 @@ def write(path: Path, facts: Mapping[str, Json]) -> None:
         panels.append((len(shown), partial(_side, side=side, shown=shown, colours=colours)))
     if reasons:
         panels.append((min(MAX_BARS, len(reasons)), partial(_reasons, reasons=reasons)))
-    heights = [n + 0.4 for n, _ in panels]  # in bars of 0.26 inches; a title, ticks and a label take 0.8 more
+    # In bars of 0.26 inches; a title, ticks and a label take 0.8 more.
+    heights = [n + 0.4 for n, _ in panels]
     figure = Figure(figsize=(9.5, 0.5 + sum(0.26 * height + 0.8 for height in heights)), layout="constrained")
     places = figure.subplots(len(panels), 1, height_ratios=heights)
     for axes, (_, draw) in zip(places, panels, strict=True):
@@ -112,7 +122,7 @@ def _titled(axes: Axes, title: str) -> None:
 
 
 def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours: Mapping[str, str]) -> None:
-    """Two bars a domain: its share of the corpus, the generated part hatched, and its share of the target as an outline."""
+    """Draw two bars a domain: its share of the corpus, generated part hatched, and of the target."""
     kept, mix = kept_by_kind(facts["groups"]), facts["mix"]
     total = max(1, sum(counts.total() for counts in kept.values()))
     longest = 1.0
@@ -131,14 +141,15 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
             text = axes.text(end + 0.5, at, label, va="center", fontsize=8, color=MUTED)
             text.set_in_layout(False)
             longest = max(longest, end)
-    axes.set_xlim(0.0, 1.14 * longest)  # room for the figures behind the bars
+    # Room for the figures behind the bars.
+    axes.set_xlim(0.0, 1.14 * longest)
     axes.set_yticks(range(len(domains)), list(domains))
     axes.set_xlabel("per cent of the bytes kept; hatched: made by generators", fontsize=9, color=MUTED)
     _titled(axes, "mix: the corpus, and the target that training deals by")
 
 
 def _side(axes: Axes, side: str, shown: Bars, colours: Mapping[str, str]) -> None:
-    """A stacked bar for each value: domains of what was kept, then what was dropped."""
+    """Draw a stacked bar for each value: domains of what was kept, then what was dropped."""
     left = [0.0] * len(shown)
     names = [name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 3]}..." for name in shown]
     for part in (*colours, DROPPED):

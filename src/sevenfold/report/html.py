@@ -1,7 +1,8 @@
 """The report of a run: one HTML page made from manifests and logs alone.
 
-It reads files and imports only core, so it shows what was written and not what a program remembers (rule V4). A stage that has
-not finished is said not to have run; a figure that is missing shows as a dash. The same files give the same page.
+It reads files and imports only core, so it shows what was written and not what a program remembers
+(rule V4). A stage that has not finished is said not to have run; a figure that is missing shows as
+a dash. The same files give the same page.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ FP32_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """What lies in a run directory. A stage without a manifest is absent from `manifests`."""
 
     manifests: Mapping[str, Manifest]
-    metrics: Sequence[plots.Step] = ()
+    metrics: Sequence[plots.StepChart] = ()
     verification: Sequence[Mapping[str, Json]] = ()
     completions: Sequence[Mapping[str, Json]] = ()
     notes: Sequence[str] = field(default_factory=tuple)
 
     def fact(self, stage: str, name: str) -> Json:
-        """One figure of a stage, or None."""
+        """Return one figure of a stage, or None."""
         return self.manifests[stage].facts.get(name) if stage in self.manifests else None
 
 
@@ -50,12 +51,12 @@ def write_report(out: Path) -> Path:
     return path
 
 
-def read_run(out: Path) -> Run:
+def read_run(out: Path) -> RunRecord:
     """Read a run directory. Raises StorageError for a file that is there and cannot be understood."""
     manifests = {stage: read_manifest(out / stage) for stage in STAGES}
     verification = _optional_json(out / "verification.json", {"rows": []})
     metrics, notes = _read_metrics(out / "train" / "metrics.jsonl")
-    return Run(
+    return RunRecord(
         manifests={stage: manifest for stage, manifest in manifests.items() if manifest is not None},
         metrics=metrics,
         verification=verification.get("rows", []) if isinstance(verification, dict) else verification,
@@ -68,8 +69,10 @@ def _optional_json(path: Path, default: Json) -> Json:
     return read_json(path) if path.is_file() else default
 
 
-def _read_metrics(path: Path) -> tuple[list[plots.Step], list[str]]:
-    """Steps that are whole, and a note when lines had to be left out (a run that was killed leaves half a line)."""
+def _read_metrics(path: Path) -> tuple[list[plots.StepChart], list[str]]:
+    """Steps that are whole, and a note when lines had to be left out (a run that was killed leaves
+    half a line).
+    """
     if not path.is_file():
         return [], []
     lines = read_bytes(path).splitlines()
@@ -81,13 +84,13 @@ def _read_metrics(path: Path) -> tuple[list[plots.Step], list[str]]:
         except (ValueError, KeyError, TypeError):
             continue
         if all(map(math.isfinite, values)):
-            steps.append(plots.Step(*values))
+            steps.append(plots.StepChart(*values))
     skipped = len(lines) - len(steps)
     return steps, [f"{skipped} unreadable line(s) of the training log left out."] if skipped else []
 
 
-def render(run: Run) -> bytes:
-    """The page."""
+def render(run: RunRecord) -> bytes:
+    """Return the page."""
     any_manifest = next(iter(run.manifests.values()), None)
     name = any_manifest.recipe_name if any_manifest else "no stage has run"
     return page.document(
@@ -108,7 +111,9 @@ def render(run: Run) -> bytes:
 
 
 def number(value: Json, digits: int = 4) -> str:
-    """A figure for people: thousands separated, `digits` after the point, a dash when there is none."""
+    """Return a figure for people: thousands separated, `digits` after the point, a dash when there
+    is none.
+    """
     if value is None or isinstance(value, bool):
         return MISSING
     if isinstance(value, int):
@@ -117,7 +122,7 @@ def number(value: Json, digits: int = 4) -> str:
 
 
 def size(n_bytes: Json) -> str:
-    """Bytes for people, in powers of 1000."""
+    """Return the bytes for people, in powers of 1000."""
     if not isinstance(n_bytes, int | float):
         return MISSING
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -127,7 +132,7 @@ def size(n_bytes: Json) -> str:
 
 
 def percent(value: Json, digits: int = 3, *, sign: bool = False) -> str:
-    """A ratio as a percentage."""
+    """Return a ratio as a percentage."""
     return MISSING if not isinstance(value, int | float) else f"{value:{'+' if sign else ''}.{digits}%}"
 
 
@@ -140,7 +145,7 @@ def _not_run(stage: str) -> Markup:
     return tag("p", f"Stage {stage}: not run.", class_="muted")
 
 
-def _header(run: Run, name: str) -> Markup:
+def _header(run: RunRecord, name: str) -> Markup:
     statuses = [row.get("status") for row in run.verification]
     if not statuses:
         verdict = tag("span", "verification not run", class_="pill skipped")
@@ -157,7 +162,7 @@ def _header(run: Run, name: str) -> Markup:
     return tag("header", tag("h1", name, " ", verdict), tag("p", text, class_="muted"))
 
 
-def _headline(run: Run) -> Markup:
+def _headline(run: RunRecord) -> Markup:
     parameters, artifact = run.fact("train", "n_parameters"), run.fact("seal", "n_bytes")
     smaller = f"FP32 weights alone are {size(parameters * FP32_BYTES)}" if isinstance(parameters, int) else ""
     compared = f"on {number(run.fact('quantize', 'n_eval_tokens'))} tokens, {_increase(run)} against FP32 on the same"
@@ -190,11 +195,11 @@ def _headline(run: Run) -> Markup:
     return page.join((tag("div", *cards, class_="cards"), seal, _bars(run)))
 
 
-def _increase(run: Run) -> str:
+def _increase(run: RunRecord) -> str:
     return percent(run.fact("quantize", "bpb_increase"), sign=True)
 
 
-def _bars(run: Run) -> Markup:
+def _bars(run: RunRecord) -> Markup:
     named = (
         ("FP32, all files", run.fact("train", "heldout_bpb")),
         ("FP32, tokens compared", run.fact("quantize", "bpb_fp32")),
@@ -210,7 +215,7 @@ def _bars(run: Run) -> Markup:
         return Markup("")
 
 
-def _training(run: Run) -> Markup:
+def _training(run: RunRecord) -> Markup:
     parts: list[object] = []
     if "train" in run.manifests:
         shown = {
@@ -242,7 +247,7 @@ def _training(run: Run) -> Markup:
     return section("Training", *parts)
 
 
-def _data(run: Run) -> Markup:
+def _data(run: RunRecord) -> Markup:
     title = "Data and licences"
     groups = run.fact("corpus", "groups")
     if not groups:
@@ -295,7 +300,7 @@ def _data(run: Run) -> Markup:
     )
 
 
-def _verification(run: Run) -> Markup:
+def _verification(run: RunRecord) -> Markup:
     rows = [
         [row.get("id", ""), row.get("title", ""), _pill(row.get("status", "")), row.get("detail", "")]
         for row in run.verification
@@ -305,7 +310,7 @@ def _verification(run: Run) -> Markup:
     return section("Verification", table(("Rule", "What", "Status", "Detail"), rows))
 
 
-def _completions(run: Run) -> Markup:
+def _completions(run: RunRecord) -> Markup:
     if not run.completions:
         return section("Completions", tag("p", "None made.", class_="muted"))
     blocks = [
@@ -320,7 +325,7 @@ def _completions(run: Run) -> Markup:
     return section("Completions", note, *blocks)
 
 
-def _sizes(run: Run) -> Markup:
+def _sizes(run: RunRecord) -> Markup:
     rows = [
         [stage, output.path.removeprefix("../"), number(output.n_bytes), size(output.n_bytes)]
         for stage, manifest in run.manifests.items()
@@ -341,7 +346,7 @@ def _sizes(run: Run) -> Markup:
     return section("Sizes", *parts)
 
 
-def _provenance(run: Run) -> Markup:
+def _provenance(run: RunRecord) -> Markup:
     if not run.manifests:
         return section("Provenance", tag("p", "Nothing written yet.", class_="muted"))
     last = list(run.manifests.values())[-1]

@@ -20,11 +20,12 @@ _WIDTH, _LINE, _PAD, _GAP = 760, 18, 12, 26
 
 
 def shown(value: Json, limit: int = MAX_TEXT) -> str:
-    """One printable line of ASCII for any value."""
+    """Return one printable line of ASCII for any value."""
     if value is None:
         return MISSING
     if isinstance(value, bool | dict | list):
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"))  # an infinite number is shown, too
+        # An infinite number is shown, too.
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     elif isinstance(value, int):
         text = f"{value:,}"
     elif isinstance(value, float):
@@ -83,7 +84,7 @@ def _training(training: Mapping[str, Json]) -> list[str]:
 
 
 def links(value: Mapping[str, Json]) -> list[tuple[str, list[str]]]:
-    """The chain as titles and lines, in order."""
+    """Return the chain as titles and lines, in order."""
     corpus, tokenizer, recipe = value["corpus"], value["tokenizer"], value["recipe"]
     quantisation, seal = value["quantisation"], value["seal"]
     figures = quantisation["figures"] if isinstance(quantisation["figures"], dict) else {}
@@ -132,7 +133,7 @@ def _golden(row: Json) -> str:
 
 
 def lineage_rows(value: Mapping[str, Json]) -> list[list[str]]:
-    """Two columns: link, line."""
+    """Return two columns: link, line."""
     return [
         [title if index == 0 else "", line]
         for title, lines in links(value)
@@ -153,7 +154,7 @@ def _wrap(line: str, width: int = 92) -> list[str]:
 
 
 def lineage_picture(value: Mapping[str, Json]) -> bytes:
-    """The chain as boxes from top to bottom; the same value gives the same bytes."""
+    """Return the chain as boxes from top to bottom; the same value gives the same bytes."""
     boxes: list[str] = []
     y = _PAD
     chain = links(value)
@@ -182,7 +183,7 @@ def lineage_picture(value: Mapping[str, Json]) -> bytes:
 
 
 def is_lineage_picture(data: bytes) -> bool:
-    """Whether bytes are a picture that `write_picture` wrote."""
+    """Return whether bytes are a picture that `write_picture` wrote."""
     return (
         data.startswith(b'<svg xmlns="http://www.w3.org/2000/svg" width="')
         and b"<title>Lineage</title>" in data
@@ -221,7 +222,7 @@ def _tensor_rows(rows: Sequence[Mapping[str, Json]]) -> list[list[str]]:
 
 
 def diff_tables(value: Mapping[str, Json]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
-    """Title, columns and rows of each part that differs."""
+    """Return the title, columns and rows of each part that differs."""
     tables = []
     for part in (
         "header",
@@ -245,7 +246,7 @@ def diff_tables(value: Mapping[str, Json]) -> list[tuple[str, tuple[str, ...], l
 
 
 def diff_verdict(value: Mapping[str, Json]) -> str:
-    """The last line."""
+    """Return the last line."""
     if value["equal"]:
         return f"same: root {value['a']['root']}"
     keys = ", ".join(shown(row["key"]) for row in value["recipe"]) or "no recipe key"

@@ -1,4 +1,5 @@
-"""HTML that cannot be broken by its content: every string is escaped unless it is `Markup`, which only this room makes.
+"""HTML that cannot be broken by its content: every string is escaped unless it is `Markup`, which
+only this room makes.
 
 The page is one UTF-8 file with its style inside and a policy that forbids the browser to load anything.
 """
@@ -8,7 +9,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-# What a page cannot hold: C0 controls become their pictures, C1 controls and halves of surrogate pairs U+FFFD.
+# What a page cannot hold: C0 controls become their pictures, C1 controls and halves of surrogate
+# pairs U+FFFD.
 UNPRINTABLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "\u2421"}
 UNPRINTABLE |= dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
 
@@ -54,31 +56,33 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem;
 
 
 class Markup(str):
-    """HTML that is safe already. Made by the functions of this module and by `plots`, from escaped parts only."""
+    """HTML that is safe already. Made by the functions of this module and by `plots`, from escaped
+    parts only.
+    """
 
     __slots__ = ()
 
 
 def text(value: object) -> Markup:
-    """Any value as text of the page; what is unprintable becomes visible."""
+    """Return any value as text of the page; what is unprintable becomes visible."""
     if isinstance(value, Markup):
         return value
     return Markup(html.escape(str(value).translate(UNPRINTABLE)))
 
 
 def tag(name: str, *children: object, **attributes: str) -> Markup:
-    """An element; `class_` is the attribute class."""
+    """Return an element; `class_` is the attribute class."""
     given = "".join(f' {key.rstrip("_")}="{html.escape(value)}"' for key, value in attributes.items())
     return Markup(f"<{name}{given}>{''.join(map(text, children))}</{name}>")
 
 
 def join(parts: Iterable[object]) -> Markup:
-    """Parts one after another."""
+    """Return the parts one after another."""
     return Markup("".join(map(text, parts)))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
-    """A table; a column whose head starts with "#" is of numbers."""
+    """Return a table; a column whose head starts with "#" is of numbers."""
     numeric = [name.startswith("#") for name in head]
 
     def line(kind: str, cells: Sequence[object]) -> Markup:
@@ -99,7 +103,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
 
 
 def card(name: str, value: object, about: object = "") -> Markup:
-    """One headline figure."""
+    """Return one headline figure."""
     return tag(
         "div",
         tag("div", name, class_="name"),
@@ -110,12 +114,14 @@ def card(name: str, value: object, about: object = "") -> Markup:
 
 
 def section(title: str, *children: object) -> Markup:
-    """A section under its heading."""
+    """Return a section under its heading."""
     return tag("section", tag("h2", title), *children)
 
 
 def document(title: str, *children: object, pictures: str = "data:") -> bytes:
-    """The whole page as UTF-8 bytes. `pictures`: where they may come from ('self': files beside the page)."""
+    """Return the whole page as UTF-8 bytes. `pictures`: where they may come from ('self': files
+    beside the page).
+    """
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src {pictures}"
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -16,7 +16,7 @@ _THOUSANDS = ("", " k", " M", " G", " T", " P", " E", " Z", " Y")
 
 
 def scaled(value: float, unit: str) -> str:
-    """A number with three digits and a metric prefix: 1082496, "B" -> "1.08 MB"."""
+    """Return a number with three digits and a metric prefix: 1082496, "B" -> "1.08 MB"."""
     size, step = float(value), 0
     while abs(size) >= 999.5 and step < len(_THOUSANDS) - 1:
         size, step = size / 1000, step + 1
@@ -25,7 +25,7 @@ def scaled(value: float, unit: str) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours as a person says them."""
+    """Return the hours as a person says them."""
     if hours >= 48:
         return f"{hours / 24:.1f} days"
     if hours >= 1:
@@ -34,7 +34,7 @@ def duration(hours: float) -> str:
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A figure of the document's table in its unit."""
+    """Return a figure of the document's table in its unit."""
     if value is None:
         return "-"
     if unit == "bytes":
@@ -176,7 +176,7 @@ def _document(plan: Json) -> Table:
 
 
 def plan_tables(plan: Json) -> RenderableType:
-    """The tables of a plan, to be printed by a rich console."""
+    """Return the tables of a plan, to be printed by a rich console."""
     recipe = plan["recipe"]
     tier = f", tier {recipe['tier']}" if recipe["tier"] else ""
     head = Text(

@@ -1,7 +1,9 @@
-"""Figures as inline SVG that follow the page's colours, light or dark, and refer to nothing outside themselves.
+"""Figures as inline SVG that follow the page's colours, light or dark, and refer to nothing outside
+themselves.
 
-Drawn by matplotlib with stand-in colours, which then become CSS variables. The same figures give the same bytes: no clock, fixed
-ids. Cost: about half a second, most of it the import, which is why it is inside the function.
+Drawn by matplotlib with stand-in colours, which then become CSS variables. The same figures give
+the same bytes: no clock, fixed ids. Cost: about half a second, most of it the import, which is why
+it is inside the function.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _SMOOTHING_PARTS = 50
 
 
 @dataclass(frozen=True)
-class Step:
+class StepChart:
     """One row of the training metrics."""
 
     tokens: float
@@ -41,15 +43,17 @@ class Step:
     grad_norm: float
 
 
-def thin(steps: Sequence[Step], limit: int = MAX_POINTS) -> list[Step]:
-    """At most `limit` steps, evenly spread, the first and the last among them."""
+def thin(steps: Sequence[StepChart], limit: int = MAX_POINTS) -> list[StepChart]:
+    """Return at most `limit` steps, evenly spread, the first and the last among them."""
     if len(steps) <= limit:
         return list(steps)
     return [steps[i * (len(steps) - 1) // (limit - 1)] for i in range(limit)]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Mean over a window of a fiftieth of the run around each value (what there is of it at the ends)."""
+    """Return the mean over a window of a fiftieth of the run around each value (what there is of it
+    at the ends).
+    """
     half = len(values) // _SMOOTHING_PARTS // 2
     sums = [0.0]
     for value in values:
@@ -58,8 +62,8 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [(sums[stop] - sums[start]) / (stop - start) for start, stop in windows]
 
 
-def training_curves(steps: Sequence[Step]) -> str:
-    """SVG of loss, learning rate and gradient norm over tokens.
+def training_curves(steps: Sequence[StepChart]) -> str:
+    """Return SVG of loss, learning rate and gradient norm over tokens.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -68,7 +72,9 @@ def training_curves(steps: Sequence[Step]) -> str:
     from matplotlib.figure import Figure
 
     means = smooth([step.loss for step in steps])
-    shown = thin([Step(s.tokens, m, s.learning_rate, s.grad_norm) for s, m in zip(steps, means, strict=True)])
+    shown = thin(
+        [StepChart(s.tokens, m, s.learning_rate, s.grad_norm) for s, m in zip(steps, means, strict=True)]
+    )
     raw = thin(steps)
     with matplotlib.rc_context(_style()):
         figure = Figure(figsize=(9.0, 5.2), layout="constrained")
@@ -99,7 +105,8 @@ def training_curves(steps: Sequence[Step]) -> str:
 
 
 def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> bytes:
-    """PNG of several losses over tokens: (name, tokens, losses) of each. The same curves give the same bytes.
+    """Return PNG of several losses over tokens: (name, tokens, losses) of each. The same curves give
+    the same bytes.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -120,7 +127,7 @@ def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> b
 
 
 def bits_per_byte_bars(rows: Sequence[tuple[str, float]]) -> str:
-    """SVG of one horizontal bar a row, shorter being better; the last row is the yardstick.
+    """Return SVG of one horizontal bar a row, shorter being better; the last row is the yardstick.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -173,7 +180,9 @@ def _plain(axes: Axes) -> None:
 
 
 def _inline(figure: Figure, prefix: str) -> str:
-    """The figure as an <svg> element for a page: no prologue, no metadata, no foreign names, ids of its own."""
+    """Return the figure as an <svg> element for a page: no prologue, no metadata, no foreign names,
+    ids of its own.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
@@ -183,7 +192,8 @@ def _inline(figure: Figure, prefix: str) -> str:
     text = re.sub(r'<svg([^>]*?) height="[^"]*"', r'<svg\1 role="img"', text, count=1)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would reach the whole page
+    # It would reach the whole page.
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for stand_in, variable in _COLOURS.items():
         text = text.replace(stand_in, variable)

@@ -1,4 +1,6 @@
-"""Runs beside each other: what is in a directory of runs, and the loss of two of them over the tokens they saw."""
+"""Runs beside each other: what is in a directory of runs, and the loss of two of them over the
+tokens they saw.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def find_runs(directory: Path) -> list[Path]:
 
 
 def read_metrics(run: Path) -> list[dict[str, Json]]:
-    """Rows of a run's metrics, of the whole run or of its parts in the order of their names; a torn last line is left out."""
+    """Return the rows of a run's metrics, of the whole run or of its parts in the order of their
+    names; a torn last line is left out.
+    """
     whole = run / "train" / "metrics.jsonl"
     paths = [whole] if whole.is_file() else sorted((run / "train").glob("**/metrics.jsonl"))
     rows = []
@@ -48,7 +52,7 @@ def read_metrics(run: Path) -> list[dict[str, Json]]:
 
 
 def describe(run: Path) -> dict[str, Json]:
-    """One run: recipe, how far it is, its figures. Raises StorageError for a damaged manifest."""
+    """Return one run: recipe, how far it is, its figures. Raises StorageError for a damaged manifest."""
     recipe = read_json(run / RECIPE_NAME)
     done = [stage for stage in STAGES if read_manifest(run / stage) is not None]
     rows = read_metrics(run)
@@ -68,13 +72,13 @@ def describe(run: Path) -> dict[str, Json]:
 
 
 def _at(rows: Sequence[dict[str, Json]], losses: Sequence[float], tokens: float) -> float | None:
-    """Smoothed loss at the last step that had seen at most `tokens`."""
+    """Return the smoothed loss at the last step that had seen at most `tokens`."""
     before = [loss for row, loss in zip(rows, losses, strict=True) if row["tokens"] <= tokens]
     return before[-1] if before else None
 
 
 def compare(a: Path, b: Path) -> dict[str, Json]:
-    """Two runs: keys of the recipe that differ, and smoothed losses at the same numbers of tokens.
+    """Return two runs: keys of the recipe that differ, and smoothed losses at the same numbers of tokens.
 
     Raises:
         UsageError: a run has no metrics yet.  StorageError: it is no run.
@@ -103,7 +107,7 @@ def compare(a: Path, b: Path) -> dict[str, Json]:
 
 
 def write_overlay(path: Path, a: Path, b: Path) -> None:
-    """The loss curves of both runs as a PNG. Raises StorageError; ImportError without matplotlib."""
+    """Write the loss curves of both runs as a PNG. Raises StorageError; ImportError without matplotlib."""
     curves = []
     for run in (a, b):
         rows = read_metrics(run)

@@ -1,4 +1,6 @@
-"""One or two tokenizers on the same held-out documents, as one picture: bytes per token and fertility for each group."""
+"""One or two tokenizers on the same held-out documents, as one picture: bytes per token and
+fertility for each group.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""How different the samples of each generator are, as one picture: samples beside shapes, and where samples were refused."""
+"""How different the samples of each generator are, as one picture: samples beside shapes, and where
+samples were refused.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from sevenfold.core.ownership import SOFTWARE
 
 
 def write_plot(path: Path, facts: Json) -> None:
-    """Write the PNG of a variety report (`s7 synth --json`). Raises ImportError without matplotlib, StorageError."""
+    """Write the PNG of a variety report (`s7 synth --json`). Raises ImportError without matplotlib,
+    StorageError.
+    """
     from matplotlib.figure import Figure
 
     generators = facts["generators"]

@@ -23,21 +23,26 @@ class Job:
 
     recipe: Recipe
     out: Path
-    recipe_dir: Path = Path()  # relative source paths in the recipe are taken from here
+    # Relative source paths in the recipe are taken from here.
+    recipe_dir: Path = Path()
     progress: Progress = field(default_factory=Silent)
-    workers: int | Literal["ray"] = 1  # that make the corpus; they change no byte
+    # That make the corpus; they change no byte.
+    workers: int | Literal["ray"] = 1
     accept_quality: bool = (
-        False  # take integers that miss the recipe's gate; recorded, so that the seal says it
+        # Take integers that miss the recipe's gate; recorded, so that the seal says it.
+        False
     )
-    with_training_weights: bool = False  # the sealed file carries the FP32 weights, too
-    replace: bool = False  # the sealed file may take the place of one with another root
+    # The sealed file carries the FP32 weights, too.
+    with_training_weights: bool = False
+    # The sealed file may take the place of one with another root.
+    replace: bool = False
 
     def directory(self, stage: str) -> Path:
-        """Directory of a stage's files."""
+        """Return the directory of a stage's files."""
         return self.out / stage
 
     def manifest(self, stage: str) -> Manifest:
-        """Manifest of a stage that must have finished. Raises StorageError when it has not."""
+        """Return the manifest of a stage that must have finished. Raises StorageError when it has not."""
         manifest = read_manifest(self.directory(stage))
         if manifest is None:
             raise StorageError(

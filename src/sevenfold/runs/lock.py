@@ -22,7 +22,8 @@ NAMES = (
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a directory in which names of a run are taken by somebody else: stages replace their directories.
+    """Refuse a directory in which names of a run are taken by somebody else: stages replace their
+    directories.
 
     A run's directory is known by its lock, which comes first and stays. A copy without it is known by
     its resolved recipe.
@@ -40,7 +41,7 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _holds_resolved_recipe(out: Path) -> bool:
-    """Whether `recipe.json` is what a run writes: canonical, and resolved to the last default."""
+    """Return whether `recipe.json` is what a run writes: canonical, and resolved to the last default."""
     path = out / RECIPE
     if not path.is_file():
         return False

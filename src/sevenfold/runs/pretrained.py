@@ -1,6 +1,8 @@
-"""Weights from elsewhere (`model.pretrained`): which files they are, and the digest that binds a recipe to them.
+"""Weights from elsewhere (`model.pretrained`): which files they are, and the digest that binds a
+recipe to them.
 
-`s7 import` writes both files beside the recipe; the tokenizer stage and the train stage take them in place of training.
+`s7 import` writes both files beside the recipe; the tokenizer stage and the train stage take them
+in place of training.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 
 
 def pretrained_digest(directory: Path) -> str:
-    """What `model.pretrained` says of the weights and vocabulary in a directory. Raises StorageError."""
+    """Return what `model.pretrained` says of the weights and vocabulary in a directory. Raises
+    StorageError.
+    """
     parts = (sha256_file(directory / WEIGHTS), sha256_file(directory / TOKENIZER))
     return f"sha256:{digest('sevenfold/pretrained/1', *parts)}"
 
 
 def pretrained_file(job: Job, name: str) -> Path:
-    """One of the two files, after both were found to be those that the recipe names. Raises StorageError."""
+    """Return one of the two files, after both were found to be those that the recipe names. Raises
+    StorageError.
+    """
     found = pretrained_digest(job.recipe_dir)
     if found != job.recipe.model.pretrained:
         raise StorageError(

@@ -1,13 +1,14 @@
 """A long-lived worker that executes samples, and can reach nothing: the side outside.
 
-Without the kernel's filter nothing is executed (`SandboxError`), never with less protection. The worker starts a process for
-each job. It holds no file, no network and no right to start another (seccomp; proved by itself before the first source), 512 MiB
-of address space, and two seconds of processor time for a source. So a hostile program can spoil the answer of its own job and no
+Without the kernel's filter nothing is executed (`SandboxError`), never with less protection. The
+worker starts a process for each job. It holds no file, no network and no right to start another
+(seccomp; proved by itself before the first source), 512 MiB of address space, and two seconds of
+processor time for a source. So a hostile program can spoil the answer of its own job and no
 other's: what it returns is its own word in any case.
 
-A reply is bound to its request: it starts with a nonce of 16 bytes that the worker reads after that process has ended. It is a
-frame of bounded length, and it is waited for in bounded time. A process whose reply is malformed is killed, and the job that
-it was on is lost, not the run.
+A reply is bound to its request: it starts with a nonce of 16 bytes that the worker reads after that
+process has ended. It is a frame of bounded length, and it is waited for in bounded time. A process
+whose reply is malformed is killed, and the job that it was on is lost, not the run.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Sandbox:
         return found
 
     def _has_said_more(self) -> bool:
-        """Whether the worker wrote what answers no request, or ended."""
+        """Return whether the worker wrote what answers no request, or ended."""
         answers = self._process.stdout if self._process else None
         return answers is not None and bool(select.select([answers.fileno()], [], [], 0)[0])
 
@@ -147,7 +148,9 @@ class Sandbox:
             )
 
     def _ask(self, request: Mapping[str, object], limit: int, seconds: float) -> Any:
-        """The worker's reply to a request, of at most `limit` bytes of JSON; None when it is lost or malformed."""
+        """Return the worker's reply to a request, of at most `limit` bytes of JSON; None when it is
+        lost or malformed.
+        """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None
@@ -170,7 +173,7 @@ class Sandbox:
 
 
 def _write(descriptor: int, data: bytes, deadline: float) -> bool:
-    """Whether all of `data` was taken before the deadline."""
+    """Return whether all of `data` was taken before the deadline."""
     view = memoryview(data)
     while view:
         try:
@@ -185,7 +188,7 @@ def _write(descriptor: int, data: bytes, deadline: float) -> bool:
 
 
 def _read(descriptor: int, n_bytes: int, deadline: float) -> bytes | None:
-    """Exactly `n_bytes`; None when they do not come before the deadline."""
+    """Return exactly `n_bytes`; None when they do not come before the deadline."""
     data = bytearray()
     while len(data) < n_bytes:
         left = deadline - time.monotonic()

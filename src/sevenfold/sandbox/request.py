@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ERROR_MARK = "!"  # before the name of an exception in what a program gave
+# Before the name of an exception in what a program gave.
+ERROR_MARK = "!"
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
-    """Programs to execute: each of `sources` is run, then `entry` is called with every tuple of arguments (Python literals)."""
+    """Programs to execute: each of `sources` is run, then `entry` is called with every tuple of
+    arguments (Python literals).
+    """
 
     sources: Mapping[str, str]
     entry: str

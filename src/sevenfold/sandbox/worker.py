@@ -1,15 +1,19 @@
-"""The program inside the sandbox: runs the sources of a job in a process of its own, and says what their calls returned.
+"""The program inside the sandbox: runs the sources of a job in a process of its own, and says what
+their calls returned.
 
-Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project. It runs no source itself. It
-forks a child for each job, and the child gives up everything but its memory and two pipes before a source starts: afterwards the
-kernel refuses to open, connect, fork, execute and signal (seccomp, default: no), and memory and processor time are bounded.
+Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project.
+It runs no source itself. It forks a child for each job, and the child gives up everything but its
+memory and two pipes before a source starts: afterwards the kernel refuses to open, connect, fork,
+execute and signal (seccomp, default: no), and memory and processor time are bounded.
 
-The child's descriptor 0 is a pipe into which nobody writes, and 1 is a pipe that ends here, so a job can spoil its own answer
-and no other's. That answer is one frame: a token, a length of four bytes, JSON. More than that, less, another token, too many
-bytes, or an end with another status, and the job is lost.
+The child's descriptor 0 is a pipe into which nobody writes, and 1 is a pipe that ends here, so a
+job can spoil its own answer and no other's. That answer is one frame: a token, a length of four
+bytes, JSON. More than that, less, another token, too many bytes, or an end with another status, and
+the job is lost.
 
-Requests come as frames (length, JSON). Behind each stands its nonce, which is read when the child has ended: no source was
-ever in a process that had it, or in one that had the pipe of the replies. A reply is nonce, length, JSON.
+Requests come as frames (length, JSON). Behind each stands its nonce, which is read when the child
+has ended: no source was ever in a process that had it, or in one that had the pipe of the replies.
+A reply is nonce, length, JSON.
 """
 
 import bisect
@@ -51,7 +55,9 @@ _PAUSE_SECONDS = 0.0005
 
 
 class OutOfTime(BaseException):
-    """Raised in a source that used up its processor time; not an Exception, so that `except Exception` does not eat it."""
+    """Raised in a source that used up its processor time; not an Exception, so that `except
+    Exception` does not eat it.
+    """
 
 
 def confine(memory: int, cpu: int) -> None:
@@ -200,12 +206,15 @@ class Children:
             os._exit(1)
 
     def _take(self, child, ours, limit, silent):
-        """All that the child wrote until it ended well; None when it wrote more, was silent or ended otherwise."""
+        """All that the child wrote until it ended well; None when it wrote more, was silent or
+        ended otherwise.
+        """
         data, is_open, status = bytearray(), True, None
         deadline = time.monotonic() + silent
         poll = select.poll()
         poll.register(ours, select.POLLIN)
-        poll.register(0, 0)  # tells of its other end being closed, and of nothing else
+        # Tells of its other end being closed, and of nothing else.
+        poll.register(0, 0)
         try:
             while time.monotonic() < deadline and len(data) <= limit:
                 if is_open:

@@ -1,1 +1,3 @@
-"""Synthetic curriculum: seeded generators whose samples are executed or parsed before they are kept (specs/synthetic.md)."""
+"""Synthetic curriculum: seeded generators whose samples are executed or parsed before they are kept
+(specs/synthetic.md).
+"""

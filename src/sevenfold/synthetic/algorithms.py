@@ -1,11 +1,13 @@
-"""Well-known algorithms with parameters, each written in two ways that must agree. `{k}` is a number that the dice choose."""
+"""Well-known algorithms with parameters, each written in two ways that must agree. `{k}` is a
+number that the dice choose.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.words import TOPICS
 
 
@@ -16,52 +18,52 @@ class Algorithm:
     name: str
     words: str
     ways: tuple[str, ...]
-    inputs: Callable[[Dice], str]
+    inputs: Callable[[SeededChoices], str]
     k: tuple[int, int] = (2, 9)
 
 
-def _number(low: int, high: int) -> Callable[[Dice], str]:
+def _number(low: int, high: int) -> Callable[[SeededChoices], str]:
     return lambda dice: f"({dice.between(low, high)},)"
 
 
-def _numbers(n_values: int) -> Callable[[Dice], str]:
+def _numbers(n_values: int) -> Callable[[SeededChoices], str]:
     return lambda dice: str(tuple(dice.between(1, 90) for _ in range(n_values)))
 
 
-def _list(dice: Dice) -> str:
+def _list(dice: SeededChoices) -> str:
     return f"({[dice.between(-20, 60) for _ in range(dice.below(9))]!r},)"
 
 
-def _list_and_one(dice: Dice) -> str:
+def _list_and_one(dice: SeededChoices) -> str:
     values = [dice.between(0, 25) for _ in range(dice.between(1, 9))]
     return f"({values!r}, {dice.between(0, 30)})"
 
 
-def _sorted_and_one(dice: Dice) -> str:
+def _sorted_and_one(dice: SeededChoices) -> str:
     values = sorted({dice.between(0, 40) for _ in range(dice.between(1, 9))})
     return f"({values!r}, {dice.pick(values) if dice.chance(0.5) else dice.between(0, 40)})"
 
 
-def _text(dice: Dice) -> str:
+def _text(dice: SeededChoices) -> str:
     samples = TOPICS[dice.pick(tuple(TOPICS))].samples
     return f"({' '.join(dice.pick(samples) for _ in range(dice.below(4)))!r},)"
 
 
-def _runs(dice: Dice) -> str:
+def _runs(dice: SeededChoices) -> str:
     return f"({''.join(dice.pick('abc') * dice.between(1, 4) for _ in range(dice.below(6)))!r},)"
 
 
-def _brackets(dice: Dice) -> str:
+def _brackets(dice: SeededChoices) -> str:
     pieces = dice.pick((("()", "[]", "([])"), ("(", ")", "[", "]"), ("[()]", "(", "]")))
     return f"({''.join(dice.pick(pieces) for _ in range(dice.below(6)))!r},)"
 
 
-def _matrix(dice: Dice) -> str:
+def _matrix(dice: SeededChoices) -> str:
     width, height = dice.between(1, 4), dice.between(1, 4)
     return f"({[[dice.between(0, 9) for _ in range(width)] for _ in range(height)]!r},)"
 
 
-def _two_lists(dice: Dice) -> str:
+def _two_lists(dice: SeededChoices) -> str:
     return f"({sorted(dice.between(0, 30) for _ in range(dice.below(6)))!r}, {sorted(dice.between(0, 30) for _ in range(dice.below(6)))!r})"
 
 

@@ -1,7 +1,9 @@
-"""Arithmetic with its steps written out, as S7-MATH asks for it: `<REASON> <THINK> <FINAL>`, or `<scratchpad>`.
+"""Arithmetic with its steps written out, as S7-MATH asks for it: `<REASON> <THINK> <FINAL>`, or
+`<scratchpad>`.
 
-A sample is its steps: lines `left = right`. Before it is kept, every line is read back from the finished text and evaluated exactly (as
-fractions), and the answer after the mark is compared with one computed in another way. A step that does not hold drops the sample.
+A sample is its steps: lines `left = right`. Before it is kept, every line is read back from the
+finished text and evaluated exactly (as fractions), and the answer after the mark is compared with
+one computed in another way. A step that does not hold drops the sample.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Sample
 from sevenfold.synthetic.variety import text_shape
 
@@ -31,7 +33,9 @@ _APPLY: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = 
 
 
 def value_of(text: str) -> Fraction:
-    """The exact value of an expression of numbers, + - * / % and brackets. Raises ValueError for anything else."""
+    """Return the exact value of an expression of numbers, + - * / % and brackets. Raises ValueError
+    for anything else.
+    """
     return _value(ast.parse(text.strip(), mode="eval").body)
 
 
@@ -46,7 +50,9 @@ def _value(node: ast.expr) -> Fraction:
 
 
 def holds(response: str, answer: Fraction) -> bool:
-    """Whether every equation of a response is true, at least one is there, and the marked answer is `answer`."""
+    """Return whether every equation of a response is true, at least one is there, and the marked
+    answer is `answer`.
+    """
     n_equations = 0
     for line in response.splitlines():
         stated = line.partition(": ")[2] or line
@@ -71,8 +77,8 @@ class Worked:
     answer: Fraction
 
 
-def written(worked: Worked, dice: Dice) -> Sample | None:
-    """The sample in one of the two forms, when it holds."""
+def written(worked: Worked, dice: SeededChoices) -> Sample | None:
+    """Return the sample in one of the two forms, when it holds."""
     shown = str(worked.answer)
     if dice.chance(0.6):
         lines = [f"<REASON> {worked.plan}", *(f"<THINK> {step}" for step in worked.steps), f"<FINAL> {shown}"]
@@ -85,22 +91,23 @@ def written(worked: Worked, dice: Dice) -> Sample | None:
 
 
 def maker(
-    work: Callable[[Dice], Worked],
-) -> Callable[[Dice], Generator[ExecutionRequest, Outcome, Sample | None]]:
-    """A maker around a function that works one question out."""
+    work: Callable[[SeededChoices], Worked],
+) -> Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, Sample | None]]:
+    """Return a maker around a function that works one question out."""
 
-    def make(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
         yield from ()
         return written(work(dice), dice)
 
     return make
 
 
-# --- expressions -----------------------------------------------------------------------------------------------------
+# --- expressions
+# -----------------------------------------------------------------------------------------------------
 Tree = int | tuple[str, "Tree", "Tree"]
 
 
-def _tree(dice: Dice, n_leaves: int) -> Tree:
+def _tree(dice: SeededChoices, n_leaves: int) -> Tree:
     if n_leaves == 1:
         return dice.between(1, 9) if dice.chance(0.3) else dice.between(2, 99)
     left = dice.between(1, n_leaves - 1)
@@ -119,7 +126,7 @@ def _bare(tree: Tree) -> str:
 
 
 def _reduced(tree: Tree) -> tuple[Tree, str]:
-    """The tree with its first innermost operation done, and that operation as an equation."""
+    """Return the tree with its first innermost operation done, and that operation as an equation."""
     if isinstance(tree, int):
         raise ValueError("a number has no operation")
     sign, left, right = tree
@@ -133,8 +140,10 @@ def _reduced(tree: Tree) -> tuple[Tree, str]:
     return (sign, left, new), step
 
 
-def _whole(tree: Tree, dice: Dice) -> Tree:
-    """The tree with every division that has a remainder, and every product that is too long, turned into another operation."""
+def _whole(tree: Tree, dice: SeededChoices) -> Tree:
+    """Return the tree with every division that has a remainder, and every product that is too long,
+    turned into another operation.
+    """
     if isinstance(tree, int):
         return tree
     sign, left, right = tree[0], _whole(tree[1], dice), _whole(tree[2], dice)
@@ -146,8 +155,8 @@ def _whole(tree: Tree, dice: Dice) -> Tree:
     return (sign, left, right)
 
 
-def expression(dice: Dice) -> Worked:
-    """An expression of three to seven numbers, evaluated from the inside out."""
+def expression(dice: SeededChoices) -> Worked:
+    """Return an expression of three to seven numbers, evaluated from the inside out."""
     tree = _whole(_tree(dice, dice.pick((2, 3, 3, 4, 4, 5, 5, 6, 7))), dice)
     asked, answer, steps = _bare(tree), value_of(_bare(tree)), []
     brief = dice.chance(0.5)
@@ -167,9 +176,10 @@ def expression(dice: Dice) -> Worked:
     return Worked(opening.format(asked), plan, tuple(steps), answer)
 
 
-# --- methods ---------------------------------------------------------------------------------------------------------
-def columns(dice: Dice) -> Worked:
-    """Addition or multiplication by place value."""
+# --- methods
+# ---------------------------------------------------------------------------------------------------------
+def columns(dice: SeededChoices) -> Worked:
+    """Return the addition or multiplication by place value."""
     a, b = dice.between(112, 9899), dice.between(12, 98)
     parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(a))) if digit != "0"][::-1]
     steps = [" + ".join(map(str, parts)) + f" = {a}"]
@@ -186,8 +196,8 @@ def columns(dice: Dice) -> Worked:
     )
 
 
-def euclid(dice: Dice) -> Worked:
-    """Greatest common divisor, or least common multiple, by Euclid's algorithm."""
+def euclid(dice: SeededChoices) -> Worked:
+    """Return the greatest common divisor, or least common multiple, by Euclid's algorithm."""
     factor = dice.between(2, 24)
     a, b = factor * dice.between(4, 60), factor * dice.between(2, 40)
     first, second, steps = max(a, b), min(a, b), []
@@ -212,8 +222,8 @@ def euclid(dice: Dice) -> Worked:
     )
 
 
-def equation(dice: Dice) -> Worked:
-    """A linear equation, solved and put to the test."""
+def equation(dice: SeededChoices) -> Worked:
+    """Return a linear equation, solved and put to the test."""
     x, a, c = dice.between(-15, 30), dice.between(2, 15), dice.between(0, 9)
     b, name = dice.between(-40, 60), dice.pick("xyznkt")
     c = 0 if c == a else c
@@ -236,8 +246,8 @@ def equation(dice: Dice) -> Worked:
     )
 
 
-def fractions(dice: Dice) -> Worked:
-    """A sum, difference or product of two fractions, in lowest terms."""
+def fractions(dice: SeededChoices) -> Worked:
+    """Return a sum, difference or product of two fractions, in lowest terms."""
     b, d = dice.between(2, 15), dice.between(2, 15)
     a, c, sign = dice.between(1, 2 * b), dice.between(1, 2 * d), dice.pick("+-*")
     answer = value_of(f"{a} / {b} {sign} {c} / {d}")
@@ -267,8 +277,8 @@ def fractions(dice: Dice) -> Worked:
     return Worked(question.format(a, b, sign, c, d), plan, tuple(steps), answer)
 
 
-def divisible(dice: Dice) -> Worked:
-    """A remainder by a proof-like decomposition: a number split into a multiple and a rest."""
+def divisible(dice: SeededChoices) -> Worked:
+    """Return a remainder by a proof-like decomposition: a number split into a multiple and a rest."""
     d, n = dice.between(3, 29), dice.between(150, 9999)
     blocks, rest, steps = [], n, []
     while rest >= d:
@@ -288,8 +298,8 @@ def divisible(dice: Dice) -> Worked:
     )
 
 
-def series(dice: Dice) -> Worked:
-    """The next term, or the sum, of an arithmetic or geometric sequence."""
+def series(dice: SeededChoices) -> Worked:
+    """Return the next term, or the sum, of an arithmetic or geometric sequence."""
     start, n = dice.between(1, 30), dice.between(4, 7)
     if dice.chance(0.4):
         ratio = dice.between(2, 4)
@@ -314,6 +324,6 @@ def series(dice: Dice) -> Worked:
 METHODS = (columns, euclid, equation, fractions, divisible, series)
 
 
-def method(dice: Dice) -> Worked:
-    """One of the methods."""
+def method(dice: SeededChoices) -> Worked:
+    """Return one of the methods."""
     return dice.pick(METHODS)(dice)

@@ -1,8 +1,10 @@
-"""Finished blocks of attempts, kept beside the file that is being written: a run that was killed goes on behind them.
+"""Finished blocks of attempts, kept beside the file that is being written: a run that was killed
+goes on behind them.
 
-A block depends on the generators' version, the interpreter, the generator's name, the seed and the numbers of its attempts alone;
-all of them are in its file's name, so leftovers of another order are never taken. A file begins with the digest of the rest; one
-that was cut off or altered is made again. No fsync: what a machine that stops loses is made again, too. Memory: one block.
+A block depends on the generators' version, the interpreter, the generator's name, the seed and the
+numbers of its attempts alone; all of them are in its file's name, so leftovers of another order are
+never taken. A file begins with the digest of the rest; one that was cut off or altered is made
+again. No fsync: what a machine that stops loses is made again, too. Memory: one block.
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ from sevenfold.core.hashing import canonical_json, digest, sha256
 from sevenfold.synthetic.sample import Attempts, Sample
 from sevenfold.synthetic.table import made_with
 
-_BLOCK = re.compile(r"[0-9a-f]{32}(\.\d+)?")  # the second form is one that is being written
+# The second form is one that is being written.
+_BLOCK = re.compile(r"[0-9a-f]{32}(\.\d+)?")
 
 
 def directory_of(file: Path) -> Path:
-    """Where the blocks of a file of samples are kept until it is whole."""
+    """Return where the blocks of a file of samples are kept until it is whole."""
     return file.with_name(f"{file.name}.blocks")
 
 
 def path_of(directory: Path, name: str, seed: int, numbers: range) -> Path:
-    """The file of a block: these attempts of a generator."""
+    """Return the file of a block: these attempts of a generator."""
     return directory / digest("sevenfold/synthetic-block/1", made_with(), name, str(seed), repr(numbers))[:32]
 
 
 def load(file: Path) -> Attempts | None:
-    """The block that a file holds; None when there is none, or it is not whole."""
+    """Return the block that a file holds; None when there is none, or it is not whole."""
     try:
         seal, _, body = file.read_bytes().partition(b"\n")
     except OSError:

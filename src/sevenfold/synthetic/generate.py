@@ -1,8 +1,9 @@
 """Samples in one fixed order, from any number of worker processes.
 
-Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not matter. Blocks of attempts are
-made in parallel and taken in order; caps and repeats are decided as they are taken. So the bytes depend on the recipe, not on
-the workers, and a run that was killed gives the same when it is run again; what `blocks` kept of it is not made twice.
+Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not
+matter. Blocks of attempts are made in parallel and taken in order; caps and repeats are decided as
+they are taken. So the bytes depend on the recipe, not on the workers, and a run that was killed
+gives the same when it is run again; what `blocks` kept of it is not made twice.
 Memory: the samples of a few blocks, 8 bytes for each text kept, the shapes.
 """
 
@@ -20,18 +21,19 @@ from sevenfold.core.hashing import Json, sha256
 from sevenfold.core.worker_pool import process_pool
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.synthetic import blocks
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Attempts, Sample
 from sevenfold.synthetic.table import GENERATORS
 from sevenfold.synthetic.variety import Variety
 
 BLOCK = 100
-MAX_ATTEMPTS = 4  # for each sample asked for; then the shortfall is reported
+# For each sample asked for; then the shortfall is reported.
+MAX_ATTEMPTS = 4
 _BLOCKS_A_WORKER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class GenerationRequest:
     """What is wanted: samples of each generator by name, the seed, and how many may share a shape."""
 
     counts: Mapping[str, int]
@@ -49,13 +51,13 @@ class Order:
 
 
 @dataclass
-class Report:
+class GenerationReport:
     """What came of an order: the variety of each generator."""
 
     by_generator: dict[str, Variety] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Json]:
-        """Figures of each generator, and their totals."""
+        """Return the figures of each generator, and their totals."""
         generators = {name: variety.facts() for name, variety in self.by_generator.items()}
         totals = ("n_asked", "n_samples", "n_bytes", "n_shortfall", "n_shapes")
         return {
@@ -65,7 +67,7 @@ class Report:
 
 
 def spread(count: int) -> dict[str, int]:
-    """`count` samples over all generators by their shares; the counts add up to it."""
+    """Return `count` samples over all generators by their shares; the counts add up to it."""
     total, counts, given = sum(generator.share for generator in GENERATORS.values()), {}, 0
     shares = 0
     for name, generator in GENERATORS.items():
@@ -76,9 +78,9 @@ def spread(count: int) -> dict[str, int]:
 
 
 def generate(
-    order: Order, report: Report, workers: int = 1, keep: Path | None = None
+    order: GenerationRequest, report: GenerationReport, workers: int = 1, keep: Path | None = None
 ) -> Iterator[tuple[str, int, Sample]]:
-    """Samples with their generator and number, generator by generator; `report` fills as they come.
+    """Yield the samples with their generator and number, generator by generator; `report` fills as they come.
 
     Args:
         keep: a directory for finished blocks; those that are in it are taken as they are.
@@ -96,7 +98,7 @@ def generate(
 
 
 def _of_generator(
-    name: str, count: int, order: Order, variety: Variety, makers: _Makers
+    name: str, count: int, order: GenerationRequest, variety: Variety, makers: _Makers
 ) -> Iterator[tuple[str, int, Sample]]:
     seen: set[bytes] = set()
     n_blocks = -(-count * MAX_ATTEMPTS // BLOCK)
@@ -136,7 +138,7 @@ class _Makers:
         _close_sandbox()
 
     def blocks(self, name: str, seed: int, n_blocks: int) -> Iterator[Attempts]:
-        """Blocks of attempts in order; a few are made ahead."""
+        """Yield the blocks of attempts in order; a few are made ahead."""
         if self._pool is None:
             for index in range(n_blocks):
                 yield _block(name, seed, index, self._keep)
@@ -164,7 +166,7 @@ _sandbox: Sandbox | None = None
 
 
 def _block(name: str, seed: int, index: int, keep: Path | None) -> Attempts:
-    """One block of attempts, made now or kept from a run before."""
+    """Return one block of attempts, made now or kept from a run before."""
     numbers = range(index * BLOCK, (index + 1) * BLOCK)
     file = blocks.path_of(keep, name, seed, numbers) if keep else None
     if file and (kept := blocks.load(file)) is not None:
@@ -183,8 +185,8 @@ def _made(name: str, seed: int, numbers: range) -> Attempts:
 
 
 def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | None:
-    """Attempt `number` of a generator; None when one of its checks does not hold."""
-    making = GENERATORS[name].make(Dice(seed, f"synthetic/{name}/{number}"))
+    """Return the attempt `number` of a generator; None when one of its checks does not hold."""
+    making = GENERATORS[name].make(SeededChoices(seed, f"synthetic/{name}/{number}"))
     try:
         job = next(making)
         while True:

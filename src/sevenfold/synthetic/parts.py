@@ -1,7 +1,9 @@
-"""The parts that programs are made of, as tables: tests and changes of one value, steps over a whole list, and what is returned.
+"""The parts that programs are made of, as tables: tests and changes of one value, steps over a
+whole list, and what is returned.
 
-Words and code stand side by side, so the task says what the program does. `{x}` is the value, `{v}` a list, `{a}` and `{b}` numbers and
-`{c}` a letter that the dice choose. A row that every language writes alike (Python's spelling, C's meaning on numbers >= 0) is portable.
+Words and code stand side by side, so the task says what the program does. `{x}` is the value, `{v}`
+a list, `{a}` and `{b}` numbers and `{c}` a letter that the dice choose. A row that every language
+writes alike (Python's spelling, C's meaning on numbers >= 0) is portable.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.words import LETTERS
 
 Kind = Literal["int", "str"]
@@ -37,7 +39,7 @@ class Part:
     gives: Kind | None = None
 
     def of(self, value: str) -> str:
-        """The code, applied to a name or an expression."""
+        """Return the code, applied to a name or an expression."""
         return self.code.replace("{x}", value).replace("{v}", value)
 
 
@@ -55,8 +57,8 @@ class Fold:
     verb: str = "collect"
 
 
-def numbers(dice: Dice, a: Range, b: Range) -> tuple[int, int, str]:
-    """Two numbers in their ranges (the second below the first when it starts at 1), and a letter."""
+def numbers(dice: SeededChoices, a: Range, b: Range) -> tuple[int, int, str]:
+    """Return two numbers in their ranges (the second below the first when it starts at 1), and a letter."""
     first = dice.between(*a)
     second = dice.between(b[0], min(b[1], first - 1)) if b[0] == 1 and first > 1 else dice.between(*b)
     return first, second, dice.pick(LETTERS)
@@ -67,8 +69,8 @@ def fill(text: str, a: int, b: int, c: str) -> str:
     return text.replace("{a}", str(a)).replace("{b}", str(b)).replace("{c}", c)
 
 
-def part(dice: Dice, rows: tuple[Row, ...]) -> Part:
-    """One of the rows, its numbers chosen."""
+def part(dice: SeededChoices, rows: tuple[Row, ...]) -> Part:
+    """Return one of the rows, its numbers chosen."""
     row = dice.pick(rows)
     chosen_numbers = numbers(dice, row.a, row.b)
     return Part(fill(row.words, *chosen_numbers), fill(row.code, *chosen_numbers), row.gives)

@@ -1,7 +1,9 @@
-"""The same tasks in JavaScript, C, Rust and Bash, kept when the language's grammar reads them without an error (tree-sitter).
+"""The same tasks in JavaScript, C, Rust and Bash, kept when the language's grammar reads them
+without an error (tree-sitter).
 
-Values are integers of at least 0, where `%`, `/` and comparison mean the same everywhere. Each language is a table of writings with holes:
-`{t}` the test, `{c}` the change, `{x}` the value, `{v}` the list, `{f}` the function. Rust comes with its reasoning as comments (D3).
+Values are integers of at least 0, where `%`, `/` and comparison mean the same everywhere. Each
+language is a table of writings with holes: `{t}` the test, `{c}` the change, `{x}` the value, `{v}`
+the list, `{f}` the function. Rust comes with its reasoning as comments (D3).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.parts import CHANGES, TESTS, part
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Maker, Sample, fenced
 from sevenfold.synthetic.variety import code_shape, parses
 from sevenfold.synthetic.words import TOPICS
@@ -24,7 +26,9 @@ SPOKEN = {"javascript": "JavaScript", "c": "C", "rust": "Rust", "bash": "Bash"}
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What is returned, in words, and its start, update and method in the languages that have one of their own."""
+    """What is returned, in words, and its start, update and method in the languages that have one
+    of their own.
+    """
 
     words: str
     start: str
@@ -94,7 +98,7 @@ _MISTAKES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PortableTask:
     """A task in one language, with the steps in words."""
 
     name: str
@@ -105,7 +109,7 @@ class Task:
     final: str
 
 
-def _task(dice: Dice, language: str) -> Task:
+def _task(dice: SeededChoices, language: str) -> PortableTask:
     topic = TOPICS[dice.pick(tuple(TOPICS))]
     one, many = dice.pick(topic.numbers)
     key, acc = dice.pick(tuple(FOLDS)), dice.pick(("result", "answer", "outcome", "acc", "state"))
@@ -137,18 +141,18 @@ def _task(dice: Dice, language: str) -> Task:
     for hole, text in holes.items():
         source = source.replace(f"{{{hole}}}", text)
     steps = (f"keep each value that {words}", *(change.words for change in changes))
-    return Task(name, many, source + "\n", writing, steps, fold.words)
+    return PortableTask(name, many, source + "\n", writing, steps, fold.words)
 
 
 def _named(name: str, language: str) -> str:
-    """Spelling of a name: camel case in JavaScript."""
+    """Return the spelling of a name: camel case in JavaScript."""
     if language != "javascript":
         return name
     first, *others = name.split("_")
     return first + "".join(other.capitalize() for other in others)
 
 
-def _asked(task: Task, language: str, dice: Dice) -> str:
+def _asked(task: PortableTask, language: str, dice: SeededChoices) -> str:
     what = "arguments" if language == "bash" else f"`{task.many}`"
     if task.writing == "script":
         subject = "Write a Bash script. It reads integers of at least 0, one a line."
@@ -165,9 +169,9 @@ def _asked(task: Task, language: str, dice: Dice) -> str:
 
 
 def writing(language: str) -> Maker:
-    """Maker of functions in a language."""
+    """Return the maker of functions in a language."""
 
-    def make(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
         task = _task(dice, language)
         yield from ()
         if not parses(task.source, language):
@@ -183,9 +187,9 @@ def writing(language: str) -> Maker:
 
 
 def repairing(language: str) -> Maker:
-    """Maker of repairs in a language: a mistake, what it is, and the corrected function."""
+    """Return the maker of repairs in a language: a mistake, what it is, and the corrected function."""
 
-    def make(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
         task = _task(dice, language)
         yield from ()
         known = [mistake for mistake in _MISTAKES if task.source.count(mistake[0]) == 1]
@@ -210,8 +214,8 @@ def repairing(language: str) -> Maker:
     return make
 
 
-def rust_reasoning(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-    """Rust with its chain of thought as comments before and beside the code (D3)."""
+def rust_reasoning(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Yield the rust with its chain of thought as comments before and beside the code (D3)."""
     task = _task(dice, "rust")
     yield from ()
     empty = {"1": "one, the empty product", "0": "zero"}[("1" if "product" in task.final else "0")]

@@ -1,9 +1,11 @@
-"""Python functions composed from parts, each written in several styles that must agree when they are executed.
+"""Python functions composed from parts, each written in several styles that must agree when they
+are executed.
 
-A program takes one list, passes it through one to four steps (keep, change, a step over the whole list) and returns a fold of
-what is left. The styles are independent renderings: `stages` and `chain` use the language's expressions, `loops` a loop for
-each step, `fused` one loop with early `continue`, `functions` map and filter. Two that agree on every input are evidence that
-both do what the words say.
+A program takes one list, passes it through one to four steps (keep, change, a step over the whole
+list) and returns a fold of what is left. The styles are independent renderings: `stages` and
+`chain` use the language's expressions, `loops` a loop for each step, `fused` one loop with early
+`continue`, `functions` map and filter. Two that agree on every input are evidence that both do what
+the words say.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from sevenfold.synthetic.parts import (
     numbers,
     part,
 )
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.words import TOPICS, Topic
 
 N_INPUTS = 8
@@ -38,7 +40,7 @@ _LATER = ("kept", "changed", "result", "current", "selected", "values", "rest", 
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ProgramStep:
     """`keep`: a test of each value; `change`: a new value for each; `whole`: a step over the list."""
 
     kind: Literal["keep", "change", "whole"]
@@ -53,18 +55,18 @@ class Program:
     one: str
     many: str
     kind: Kind
-    steps: tuple[Step, ...]
+    steps: tuple[ProgramStep, ...]
     fold: Fold
     names: tuple[str, ...]
     topic: Topic
 
     @property
     def is_fusible(self) -> bool:
-        """Whether one loop can do all of it: no step needs the whole list."""
+        """Return whether one loop can do all of it: no step needs the whole list."""
         return all(step.kind != "whole" for step in self.steps)
 
 
-def program(dice: Dice) -> Program:
+def program(dice: SeededChoices) -> Program:
     """Compose one."""
     topic = TOPICS[dice.pick(tuple(TOPICS))]
     kind: Kind = "int" if dice.chance(0.6) else "str"
@@ -88,31 +90,31 @@ def program(dice: Dice) -> Program:
     )
 
 
-def _names(dice: Dice, *taken: str) -> tuple[str, ...]:
+def _names(dice: SeededChoices, *taken: str) -> tuple[str, ...]:
     return tuple(dice.some([name for name in _LATER if name not in taken], 6))
 
 
-def _step(dice: Dice, kind: Kind) -> Step:
+def _step(dice: SeededChoices, kind: Kind) -> ProgramStep:
     chosen = dice.pick(STEP_KINDS)
     if chosen == "whole":
-        return Step("whole", part(dice, WHOLES[kind]))
+        return ProgramStep("whole", part(dice, WHOLES[kind]))
     if chosen == "change":
-        return Step("change", part(dice, CHANGES[kind]))
+        return ProgramStep("change", part(dice, CHANGES[kind]))
     test = part(dice, TESTS[kind])
     if dice.chance(0.35):
         other, join = part(dice, TESTS[kind]), dice.pick(("and", "or"))
         test = Part(f"{test.words} {join} {other.words}", f"{_operand(test)} {join} {_operand(other)}")
     elif dice.chance(0.15):
         test = Part(f"fails this test: it {test.words}", f"not ({test.code})")
-    return Step("keep", test)
+    return ProgramStep("keep", test)
 
 
 def _operand(test: Part) -> str:
     return f"({test.code})" if " and " in test.code or " or " in test.code else test.code
 
 
-def in_words(task: Program, dice: Dice) -> str:
-    """What the program does, as a person would ask for it."""
+def in_words(task: Program, dice: SeededChoices) -> str:
+    """Return what the program does, as a person would ask for it."""
     what = {"int": "integers", "str": "strings"}[task.kind]
     steps = [_step_in_words(step, dice) for step in task.steps]
     opening = dice.pick(
@@ -130,7 +132,7 @@ def in_words(task: Program, dice: Dice) -> str:
     return f"{opening} {body[0].upper()}{body[1:]}. Finally return {task.fold.words}."
 
 
-def _step_in_words(step: Step, dice: Dice) -> str:
+def _step_in_words(step: ProgramStep, dice: SeededChoices) -> str:
     if step.kind == "whole":
         return step.part.words
     if step.kind == "keep":
@@ -144,7 +146,7 @@ Style = Literal["stages", "chain", "loops", "fused", "functions", "generator"]
 
 
 def styles(task: Program) -> tuple[Style, ...]:
-    """Styles in which this program can be written."""
+    """Return the styles in which this program can be written."""
     fusible: tuple[Style, ...] = ("fused", "generator") if task.is_fusible else ()
     functions: tuple[Style, ...] = ("functions",) if len(task.steps) <= 3 else ()
     chain: tuple[Style, ...] = ("chain",) if len(task.steps) <= 2 else ()
@@ -152,7 +154,7 @@ def styles(task: Program) -> tuple[Style, ...]:
 
 
 def render(task: Program, style: Style, *, hints: bool = False, doc: str = "") -> str:
-    """The program's source in one style, imports first."""
+    """Return the program's source in one style, imports first."""
     body = {
         "stages": _stages, "chain": _chain, "loops": _loops,
         "fused": _fused, "functions": _functions, "generator": _generator,
@@ -168,7 +170,7 @@ def render(task: Program, style: Style, *, hints: bool = False, doc: str = "") -
     return "\n".join([*imports, "", "", code]) if imports else code
 
 
-def _comprehension(step: Step, source: str, item: str) -> str:
+def _comprehension(step: ProgramStep, source: str, item: str) -> str:
     if step.kind == "whole":
         return step.part.of(source)
     if step.kind == "keep":
@@ -267,13 +269,15 @@ def _of_acc(code: str, acc: str, item: str) -> str:
     return code.replace("{acc}", acc).replace("{x}", item)
 
 
-def inputs(task: Program, dice: Dice) -> tuple[str, ...]:
-    """Arguments for a program: none, one, some with repeats, many; as Python literals of tuples."""
+def inputs(task: Program, dice: SeededChoices) -> tuple[str, ...]:
+    """Return the arguments for a program: none, one, some with repeats, many; as Python literals of
+    tuples.
+    """
     sizes = (0, 1, 3, 4, 5, 7, 9, 12)[:N_INPUTS]
     return tuple(f"({_values(task, dice, size)!r},)" for size in sizes)
 
 
-def _values(task: Program, dice: Dice, size: int) -> list[int] | list[str]:
+def _values(task: Program, dice: SeededChoices, size: int) -> list[int] | list[str]:
     if task.kind == "str":
         return [dice.pick(task.topic.samples) for _ in range(size)]
     spread = dice.pick((9, 30, 60, 200))

@@ -1,8 +1,9 @@
-"""Python tasks of A6: functions, unit tests, explanations of bugs, repairs as diffs, refactorings. Every sample is executed.
+"""Python tasks of A6: functions, unit tests, explanations of bugs, repairs as diffs, refactorings.
+Every sample is executed.
 
-A function is kept when two independent renderings agree on all inputs and tell the inputs apart; a test module when the function
-passes it and a bug does not; a bug when an input shows it; a repair when the patched text gives the right results; a refactoring
-when old and new agree.
+A function is kept when two independent renderings agree on all inputs and tell the inputs apart; a
+test module when the function passes it and a bug does not; a bug when an input shows it; a repair
+when the patched text gives the right results; a refactoring when old and new agree.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.algorithms import ALGORITHMS
 from sevenfold.synthetic.mutate import Bug, bugs
 from sevenfold.synthetic.programs import Style, in_words, inputs, program, render, styles
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Sample, failed, fenced
 from sevenfold.synthetic.variety import code_shape
 
@@ -27,13 +28,14 @@ def check_all():
             value()
     return "passed"
 """
-MIN_DIFFERENT = 3  # results that a task must have, so that its tests say something
+# Results that a task must have, so that its tests say something.
+MIN_DIFFERENT = 3
 N_CANDIDATES = 3
 ALGORITHM_SHARE = 0.12
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PythonTask:
     """A function in two ways of writing, and what its calls give."""
 
     name: str
@@ -45,21 +47,21 @@ class Task:
     results: tuple[str, ...] = ()
 
     def call(self, index: int) -> str:
-        """A call as it is written in a test."""
+        """Return a call as it is written in a test."""
         return f"{self.name}({self.calls[index][1:-1].rstrip(',')})"
 
 
-def _drawn(dice: Dice) -> Task:
+def _drawn(dice: SeededChoices) -> PythonTask:
     if dice.chance(ALGORITHM_SHARE):
         return _algorithm(dice)
     made = program(dice)
     words, (first, second) = in_words(made, dice), dice.some(styles(made), 2)
     hints = dice.chance(0.4)
     sources = (render(made, style, hints=hints) for style in (first, second))
-    return Task(made.name, words, *sources, second, inputs(made, dice))
+    return PythonTask(made.name, words, *sources, second, inputs(made, dice))
 
 
-def _algorithm(dice: Dice) -> Task:
+def _algorithm(dice: SeededChoices) -> PythonTask:
     chosen = dice.pick(ALGORITHMS)
     k = dice.between(*chosen.k)
     name = dice.pick(("", "", "find_", "get_", "my_", "compute_")) + chosen.name
@@ -68,23 +70,28 @@ def _algorithm(dice: Dice) -> Task:
         ("Write a Python function `{}` that", "Implement `{}` in Python: it", "Define a function `{}` which")
     )
     words = f"{opening.format(name)} {chosen.words.replace('{k}', str(k))}."
-    return Task(name, words, first, second, "other", tuple(chosen.inputs(dice) for _ in range(8)))
+    return PythonTask(name, words, first, second, "other", tuple(chosen.inputs(dice) for _ in range(8)))
 
 
-def _solved(dice: Dice) -> Generator[ExecutionRequest, Outcome, Task | None]:
-    """A task whose two ways agree, with its results; None when they do not, or tell too little."""
+def _solved(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
+    """Yield a task whose two ways agree, with its results; None when they do not, or tell too little."""
     task = _drawn(dice)
     outcome = yield ExecutionRequest({"source": task.source, "other": task.other}, task.name, task.calls)
     results = outcome["source"]
     if failed(results) or results != outcome["other"] or len(set(results)) < MIN_DIFFERENT:
         return None
-    return Task(task.name, task.words, task.source, task.other, task.other_style, task.calls, tuple(results))
+    return PythonTask(
+        task.name, task.words, task.source, task.other, task.other_style, task.calls, tuple(results)
+    )
 
 
-def _buggy(dice: Dice) -> Generator[ExecutionRequest, Outcome, tuple[Task, Bug, int, str] | None]:
-    """A task, a bug in it, the first input that shows the bug, and what the bug gives there."""
+def _buggy(
+    dice: SeededChoices,
+) -> Generator[ExecutionRequest, Outcome, tuple[PythonTask, Bug, int, str] | None]:
+    """Yield a task, a bug in it, the first input that shows the bug, and what the bug gives there."""
     task = yield from _solved(dice)
-    if task is None or "while" in task.source:  # a bug there may loop for ever
+    # A bug there may loop for ever.
+    if task is None or "while" in task.source:
         return None
     known = bugs(task.source)
     if not known:
@@ -100,8 +107,8 @@ def _buggy(dice: Dice) -> Generator[ExecutionRequest, Outcome, tuple[Task, Bug, 
     return None
 
 
-def function(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-    """Function writing."""
+def function(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Yield the function writing."""
     task = yield from _solved(dice)
     if task is None:
         return None
@@ -114,7 +121,7 @@ def function(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     return Sample(instruction, response, "python", code_shape(task.source, "python"))
 
 
-def unit_tests(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def unit_tests(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Unit-test generation; the tests must pass on the function and fail on a bug."""
     task = yield from _solved(dice)
     if task is None:
@@ -148,7 +155,7 @@ def unit_tests(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None
     )
 
 
-def _test_module(task: Task, chosen: list[int], style: str) -> str:
+def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
     cases = [(task.call(index), task.results[index]) for index in chosen]
     if style == "one":
         return "\n".join(
@@ -169,8 +176,8 @@ def _test_module(task: Task, chosen: list[int], style: str) -> str:
     return "\n\n\n".join(functions)
 
 
-def explanation(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-    """Bug explanation: where, what, an input that shows it, and the corrected function."""
+def explanation(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Yield the bug explanation: where, what, an input that shows it, and the corrected function."""
     found = yield from _buggy(dice)
     if found is None:
         return None
@@ -190,7 +197,7 @@ def explanation(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | Non
     return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
 
 
-def _evidence(task: Task, index: int, wrong: str, dice: Dice) -> str:
+def _evidence(task: PythonTask, index: int, wrong: str, dice: SeededChoices) -> str:
     gives = f"raises {wrong[1:]}" if wrong.startswith("!") else f"returns `{wrong}`"
     return dice.pick(
         (
@@ -200,7 +207,7 @@ def _evidence(task: Task, index: int, wrong: str, dice: Dice) -> str:
     )
 
 
-def repair(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def repair(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Repair as a unified diff; the diff is applied to the buggy text, and the result executed."""
     found = yield from _buggy(dice)
     if found is None:
@@ -228,7 +235,7 @@ def repair(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
 
 
 def unified(old: str, new: str) -> str:
-    """A unified diff of two sources, with one line of context."""
+    """Return a unified diff of two sources, with one line of context."""
     return "".join(
         difflib.unified_diff(
             old.splitlines(True), new.splitlines(True), "a/solution.py", "b/solution.py", n=1
@@ -237,7 +244,9 @@ def unified(old: str, new: str) -> str:
 
 
 def apply(old: str, diff: str) -> str:
-    """`old` with a unified diff applied; ValueError when a line of context or of the old text is not there."""
+    """Return `old` with a unified diff applied; ValueError when a line of context or of the old text
+    is not there.
+    """
     lines, result, at = old.splitlines(True), [], 0
     for line in diff.splitlines(True)[2:]:
         if line.startswith("@@"):
@@ -280,8 +289,8 @@ _TARGETS: dict[Style | str, tuple[str, ...]] = {
 }
 
 
-def refactoring(dice: Dice) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-    """Refactoring to another style, with equal results."""
+def refactoring(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Yield the refactoring to another style, with equal results."""
     task = yield from _solved(dice)
     if task is None or task.source == task.other:
         return None

@@ -1,4 +1,6 @@
-"""Choices from one seed, the same with every Python: only `random()` of the standard library is promised not to change."""
+"""Choices from one seed, the same with every Python: only `random()` of the standard library is
+promised not to change.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,18 @@ from sevenfold.core.rng import derive_seed
 T = TypeVar("T")
 
 
-class Dice:
+class SeededChoices:
     """A stream of choices for one purpose. Two purposes never share a stream (core.rng)."""
 
     def __init__(self, seed: int, purpose: str) -> None:
         self._random = random.Random(derive_seed(seed, purpose)).random
 
     def below(self, n: int) -> int:
-        """A number from 0 to n - 1 (n >= 1)."""
+        """Return a number from 0 to n - 1 (n >= 1)."""
         return int(self._random() * n)
 
     def between(self, low: int, high: int) -> int:
-        """A number from `low` to `high`, both included."""
+        """Return a number from `low` to `high`, both included."""
         return low + self.below(high - low + 1)
 
     def chance(self, share: float) -> bool:
@@ -30,10 +32,10 @@ class Dice:
         return self._random() < share
 
     def pick(self, items: Sequence[T]) -> T:
-        """One of the items."""
+        """Return one of the items."""
         return items[self.below(len(items))]
 
     def some(self, items: Sequence[T], n: int) -> list[T]:
-        """`n` different places of `items`, in the order drawn (n <= len(items))."""
+        """Return `n` different places of `items`, in the order drawn (n <= len(items))."""
         pool = list(items)
         return [pool.pop(self.below(len(pool))) for _ in range(n)]

@@ -11,14 +11,16 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from sevenfold.sandbox.request import ERROR_MARK, ExecutionRequest, Outcome
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 
 INSTRUCTION, RESPONSE = "### Instruction:", "### Response:"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`shape`: what makes it another task than its neighbour, names and constants left out (`variety.skeleton` of it)."""
+    """`shape`: what makes it another task than its neighbour, names and constants left out
+    (`variety.skeleton` of it).
+    """
 
     instruction: str
     response: str
@@ -27,19 +29,20 @@ class Sample:
 
     @property
     def text(self) -> str:
-        """The document: both parts under their headings."""
+        """Return the document: both parts under their headings."""
         return f"{INSTRUCTION}\n{self.instruction}\n\n{RESPONSE}\n{self.response}\n"
 
 
-Attempts = list[Sample | None]  # of one block; None: a check did not hold
-Maker = Callable[[Dice], Generator[ExecutionRequest, Outcome, Sample | None]]
+# Of one block; None: a check did not hold.
+Attempts = list[Sample | None]
+Maker = Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, Sample | None]]
 
 
 def fenced(code: str, language: str) -> str:
-    """Code as a fenced block."""
+    """Return the code as a fenced block."""
     return f"```{language}\n{code.rstrip()}\n```"
 
 
 def failed(results: list[str]) -> bool:
-    """Whether any call raised, ran out of time or memory, or never answered."""
+    """Return whether any call raised, ran out of time or memory, or never answered."""
     return any(result.startswith(ERROR_MARK) for result in results)

@@ -1,7 +1,9 @@
-"""Word problems: a chain of two to six events that change a quantity, each a sentence of the story and a step of the calculation.
+"""Word problems: a chain of two to six events that change a quantity, each a sentence of the story
+and a step of the calculation.
 
-Events, people, places, things and numbers are drawn apart, so the shape of a story (its chain of events and their wording) varies, not
-only its numbers. The quantity stays a whole number of at least 0: one that would break that is drawn again.
+Events, people, places, things and numbers are drawn apart, so the shape of a story (its chain of
+events and their wording) varies, not only its numbers. The quantity stays a whole number of at
+least 0: one that would break that is drawn again.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sevenfold.synthetic.arithmetic import Worked
-from sevenfold.synthetic.rng import Dice
+from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.words import CONTAINERS, PEOPLE, PLACES, TOPICS
 
 MAX_QUANTITY = 5000
@@ -67,8 +69,8 @@ _QUESTIONS: tuple[str, ...] = (
 _LABELS = ("step {i}", "event {i}", "{things} after change {i}", "line {i}")
 
 
-def story(dice: Dice) -> Worked:
-    """One word problem, worked out event by event."""
+def story(dice: SeededChoices) -> Worked:
+    """Return one word problem, worked out event by event."""
     scene = _scene(dice)
     opening, _, span = dice.pick(_STARTS)
     start = quantity = dice.between(*span)
@@ -94,7 +96,7 @@ def story(dice: Dice) -> Worked:
 
 
 def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
-    """The event on exact numbers, apart from the text of the step: what the step is compared with."""
+    """Return the event on exact numbers, apart from the text of the step: what the step is compared with."""
     percent = Fraction(a, 100)
     return {
         "{q} + {a}": q + a, "{q} - {a}": q - a, "{q} + {a} * {b}": q + a * b, "{q} - {a} * {b}": q - a * b,
@@ -103,7 +105,7 @@ def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
     }[formula]  # fmt: skip
 
 
-def _event(dice: Dice, quantity: int) -> tuple[Event, int, int]:
+def _event(dice: SeededChoices, quantity: int) -> tuple[Event, int, int]:
     while True:
         event = dice.pick(EVENTS)
         a, b = dice.between(*event.a), dice.between(*event.b)
@@ -114,7 +116,7 @@ def _event(dice: Dice, quantity: int) -> tuple[Event, int, int]:
             return event, a, b
 
 
-def _scene(dice: Dice) -> Scene:
+def _scene(dice: SeededChoices) -> Scene:
     who, friend = dice.some(PEOPLE, 2)
     thing, things = dice.pick(TOPICS[dice.pick(tuple(TOPICS))].things)
     box, boxes = dice.pick(tuple(pair for pair in CONTAINERS if pair[0] not in (thing, "shelf")))

@@ -12,23 +12,29 @@ from sevenfold.synthetic.portable import repairing, rust_reasoning, writing
 from sevenfold.synthetic.sample import Maker
 from sevenfold.synthetic.stories import story
 
-VERSION = 1  # raise it when a generator's samples change
+# Raise it when a generator's samples change.
+VERSION = 1
 
 
 def made_with() -> str:
-    """Version of a sample's origin: the generators', and the interpreter whose results it quotes."""
+    """Return the version of a sample's origin: the generators', and the interpreter whose results it
+    quotes.
+    """
     return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """`domain`: of its samples in the mix. `extension`: of the documents' names, which tells their language. `checked`: how."""
+    """`domain`: of its samples in the mix. `extension`: of the documents' names, which tells their
+    language. `checked`: how.
+    """
 
     domain: str
     extension: str
     checked: str
     make: Maker
-    share: int = 1  # of a count that names no generator
+    # Of a count that names no generator.
+    share: int = 1
 
 
 GENERATORS: Mapping[str, Generator] = {

@@ -1,8 +1,8 @@
 """How different samples are: shapes of programs and texts with names and numbers removed, entropy, repeats.
 
-The shape of a program is its syntax tree without names and constants; of a text, its words without digits, names and topic
-words. The cap of samples a shape (recipe key `max_per_shape`) is what keeps a template from being repeated; what the cap
-refused is counted.
+The shape of a program is its syntax tree without names and constants; of a text, its words without
+digits, names and topic words. The cap of samples a shape (recipe key `max_per_shape`) is what keeps
+a template from being repeated; what the cap refused is counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _LETTERS = re.compile(r"[A-Za-z_]+")
 
 @cache
 def parser(language: str) -> Any:
-    """tree-sitter's parser of a language in GRAMMARS. Raises UsageError when the grammar is not installed."""
+    """Return tree-sitter's parser of a language in GRAMMARS. Raises UsageError when the grammar is
+    not installed.
+    """
     import importlib
 
     try:
@@ -48,12 +50,14 @@ def parser(language: str) -> Any:
 
 
 def parses(source: str, language: str) -> bool:
-    """Whether the language's grammar reads the source without an error or an invented token."""
+    """Return whether the language's grammar reads the source without an error or an invented token."""
     return not parser(language).parse(source.encode()).root_node.has_error
 
 
 def code_shape(source: str, language: str) -> str:
-    """Kinds of the nodes of the syntax tree, in order, as a digest: names and constants are not in it."""
+    """Return the kinds of the nodes of the syntax tree, in order, as a digest: names and constants
+    are not in it.
+    """
     if language == "python":
         kinds = [type(node).__name__ for node in ast.walk(ast.parse(source))]
     else:
@@ -78,7 +82,7 @@ def _topic_words() -> frozenset[str]:
 
 
 def text_shape(text: str) -> str:
-    """The text with numbers and words of the topics masked, as a digest."""
+    """Return the text with numbers and words of the topics masked, as a digest."""
     known = _topic_words()
     masked = _LETTERS.sub(
         lambda match: "_" if match[0].lower() in known else match[0], _NUMBER.sub("0", text)
@@ -87,7 +91,9 @@ def text_shape(text: str) -> str:
 
 
 class Variety:
-    """Counts over the samples of one generator. Memory: one entry for each shape, and for each n-gram of every 16th sample."""
+    """Counts over the samples of one generator. Memory: one entry for each shape, and for each
+    n-gram of every 16th sample.
+    """
 
     def __init__(self) -> None:
         self.shapes: Counter[str] = Counter()
@@ -105,7 +111,7 @@ class Variety:
         self.n_samples += 1
 
     def facts(self) -> dict[str, Json]:
-        """The figures, as JSON."""
+        """Return the figures, as JSON."""
         n_ngrams = sum(self.ngrams.values())
         entropy = (
             -sum(n / n_ngrams * math.log2(n / n_ngrams) for n in self.ngrams.values()) if n_ngrams else 0.0

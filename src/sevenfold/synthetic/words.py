@@ -1,4 +1,6 @@
-"""Names by topic, as data. A topic gives a program or a story its nouns, so that the words of a sample belong together."""
+"""Names by topic, as data. A topic gives a program or a story its nouns, so that the words of a
+sample belong together.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`numbers`: singular and plural of what is counted or measured; `texts`: of what is named; `things`: to buy and share."""
+    """`numbers`: singular and plural of what is counted or measured; `texts`: of what is named;
+    `things`: to buy and share.
+    """
 
     numbers: tuple[tuple[str, str], ...]
     texts: tuple[tuple[str, str], ...]
@@ -17,7 +21,7 @@ class Topic:
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """`price box/boxes` -> (("price", "prices"), ("box", "boxes"))."""
+    """Return `price box/boxes` -> (("price", "prices"), ("box", "boxes"))."""
     words = [word.partition("/") for word in text.split()]
     return tuple((one, many or f"{one}s") for one, _, many in words)
 

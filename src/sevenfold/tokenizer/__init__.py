@@ -1,1 +1,3 @@
-"""Vocabulary: training, encoding that round-trips exactly, token files, and the fixed router (specs/dataset.md)."""
+"""Vocabulary: training, encoding that round-trips exactly, token files, and the fixed router
+(specs/dataset.md).
+"""

@@ -1,14 +1,18 @@
-"""Text to token ids and back, exactly: BPE or Unigram over bytes, so every Unicode string comes back as it went in.
+"""Text to token ids and back, exactly: BPE or Unigram over bytes, so every Unicode string comes
+back as it went in.
 
-Invariants. Ids 0 to k-1 are the special tokens; one of BEGINNINGS is among them, and precedes every document; all 256 single
-bytes are tokens; a token is a fixed byte string, so decoding is concatenation and may be cut between any two ids. A special
-token has no bytes, and no text encodes to one: the characters `<|endoftext|>` in a document or a prompt are ordinary text.
-Decoding is a table look-up. Markers of steps (`core.documents.STEP_MARKERS`) that are reserved differ: they stand for their own
-names, and `encode_marked` finds them, in documents that this project's generators made and nowhere else.
+Invariants. Ids 0 to k-1 are the special tokens; one of BEGINNINGS is among them, and precedes every
+document; all 256 single bytes are tokens; a token is a fixed byte string, so decoding is
+concatenation and may be cut between any two ids. A special token has no bytes, and no text encodes
+to one: the characters `<|endoftext|>` in a document or a prompt are ordinary text. Decoding is a
+table look-up. Markers of steps (`core.documents.STEP_MARKERS`) that are reserved differ: they stand
+for their own names, and `encode_marked` finds them, in documents that this project's generators
+made and nowhere else.
 
-The encoder of `native/tokens` does it where it was built. Without it units and pieces (`pieces`) are looked up in front of the
-`tokenizers` library, which is asked for what is new. All three give the same ids (tests hold that); dev/LOG.md has their speeds.
-Both are loaded by the first text that is encoded: a process that is given token ids never holds them.
+The encoder of `native/tokens` does it where it was built. Without it units and pieces (`pieces`)
+are looked up in front of the `tokenizers` library, which is asked for what is new. All three give
+the same ids (tests hold that); dev/LOG.md has their speeds. Both are loaded by the first text that
+is encoded: a process that is given token ids never holds them.
 """
 
 from __future__ import annotations
@@ -30,16 +34,20 @@ from sevenfold.tokenizer.pieces import HAS_UNITS, Cutter, units
 from sevenfold.tokenizer.roles import Roles
 
 END_OF_TEXT = "<|endoftext|>"
-BEGINNINGS = (END_OF_TEXT, "<bos>", "<s>")  # the first of these that is reserved precedes every document
+# The first of these that is reserved precedes every document.
+BEGINNINGS = (END_OF_TEXT, "<bos>", "<s>")
 ENDINGS = (END_OF_TEXT, "<eos>", "</s>")
 PADDINGS = ("<pad>", "<|pad|>")
-MAX_CACHED_LETTERS = 64  # a longer unit hardly comes again
+# A longer unit hardly comes again.
+MAX_CACHED_LETTERS = 64
 MAX_CACHED = 1 << 18
 
 
 @cache
 def byte_letters() -> tuple[str, ...]:
-    """The letter for each byte in the vocabulary: itself if visible in Latin-1, else from U+0100 on."""
+    """Return the letter for each byte in the vocabulary: itself if visible in Latin-1, else from
+    U+0100 on.
+    """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))
     return tuple(chr(byte) if byte in visible else chr(next(others)) for byte in range(256))
@@ -76,7 +84,8 @@ class Tokenizer:
             roles: what begins and ends a text, where an import's files decide it; default: the names do.
 
         Raises:
-            StorageError: the bytes are not a byte-level BPE of the form that this version writes, or a role is no id of it.
+            StorageError: the bytes are not a byte-level BPE of the form that this version writes,
+                or a role is no id of it.
         """
         try:
             specials, vocabulary = _checked(read_form(data))
@@ -92,43 +101,49 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids."""
+        """Return the number of ids."""
         return len(self._vocabulary)
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """Names of the special tokens; the id of each is its place."""
+        """Return the names of the special tokens; the id of each is its place."""
         return self._specials
 
     @property
     def eot_id(self) -> int:
-        """Id that precedes every document: the first of BEGINNINGS that is reserved, or what the roles say."""
+        """Return the id that precedes every document: the first of BEGINNINGS that is reserved, or
+        what the roles say.
+        """
         if self._roles is not None and self._roles.boundary is not None:
             return self._roles.boundary
         return next(self._specials.index(name) for name in BEGINNINGS if name in self._specials)
 
     @property
     def pad_id(self) -> int | None:
-        """Id of the padding token, None when none is reserved. Never the id that ends a document: padding is no text."""
+        """Return the id of the padding token, None when none is reserved. Never the id that ends a
+        document: padding is no text.
+        """
         if self._roles is not None:
             return self._roles.pad
         return next((self._specials.index(name) for name in PADDINGS if name in self._specials), None)
 
     @property
     def roles(self) -> Roles:
-        """What begins, ends and pads a text: as given, else `eot_id` in every role but padding."""
+        """Return what begins, ends and pads a text: as given, else `eot_id` in every role but padding."""
         if self._roles is not None:
             return self._roles
         return Roles(begin=self.eot_id, bos=self.eot_id, ends=(self.eot_id,), pad=self.pad_id)
 
     def begun(self, ids: list[int]) -> list[int]:
-        """Ids of a text with what the model saw before one; a text without ids begins with the token between two documents."""
+        """Return the ids of a text with what the model saw before one; a text without ids begins
+        with the token between two documents.
+        """
         if self.roles.begin is not None:
             return [self.roles.begin, *ids]
         return ids or [self.eot_id]
 
     def special_id(self, name: str) -> int:
-        """Id of a special token. Raises UsageError when the vocabulary does not reserve it."""
+        """Return the id of a special token. Raises UsageError when the vocabulary does not reserve it."""
         if name not in self._specials:
             raise UsageError(
                 f"the tokenizer has no special token {name}",
@@ -138,11 +153,15 @@ class Tokenizer:
         return self._specials.index(name)
 
     def domain_id(self, domain: str) -> int:
-        """Id of the token that a sequence of `domain` begins with (expert stacks). Raises UsageError."""
+        """Return the id of the token that a sequence of `domain` begins with (expert stacks). Raises
+        UsageError.
+        """
         return self.special_id(f"<|{domain}|>")
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; never a special token's. Raises UsageError when `text` holds a lone surrogate."""
+        """Return the ids of a text; never a special token's. Raises UsageError when `text` holds a
+        lone surrogate.
+        """
         if self._encoder is not None:
             try:
                 return self._encoder.ids(text.encode())
@@ -153,17 +172,21 @@ class Tokenizer:
         return self._asked([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; equal to `encode` of each. Raises UsageError as `encode` does."""
+        """Return the ids of each text; equal to `encode` of each. Raises UsageError as `encode` does."""
         if self._encoder is None and self._known is None:
             return self._asked(texts)
         return [self.encode(text) for text in texts]
 
     def encoding_of(self, document: Document) -> Callable[[str], list[int]]:
-        """What encodes a document's text or parts of it: `encode_marked` when our generators made it, else `encode`."""
+        """Return what encodes a document's text or parts of it: `encode_marked` when our generators
+        made it, else `encode`.
+        """
         return self.encode_marked if document.source == SYNTHETIC else self.encode
 
     def encode_marked(self, text: str) -> list[int]:
-        """Ids of a text whose markers are meant as such: each that is reserved is one id. Raises UsageError as `encode` does."""
+        """Return the ids of a text whose markers are meant as such: each that is reserved is one id.
+        Raises UsageError as `encode` does.
+        """
         if self._marker is None:
             return self.encode(text)
         ids = []
@@ -181,7 +204,9 @@ class Tokenizer:
         return Encoder.open(read_form(self._data), self._findable())
 
     def _findable(self) -> list[bytes]:
-        """Bytes of every id as the library would find them in a text: a special token is an entry of its vocabulary, too."""
+        """Return the bytes of every id as the library would find them in a text: a special token is
+        an entry of its vocabulary, too.
+        """
         letters = {letter: bytes([byte]) for byte, letter in enumerate(byte_letters())}
         names = (
             [letters[letter] for letter in name] if letters.keys() >= {*name} else []
@@ -191,14 +216,16 @@ class Tokenizer:
 
     @cached_property
     def _known(self) -> _Known | None:
-        """What is looked up in front of the library; None when the file cuts text by a rule that has no units."""
+        """Return what is looked up in front of the library; None when the file cuts text by a rule
+        that has no units.
+        """
         rules = split_rules(read_form(self._data))
         if rules[-1] not in HAS_UNITS:
             return None
         return _Known(self, Cutter(rules[-1], rules[0] if len(rules) > 1 else None))
 
     def _asked(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text from the library, on all cores."""
+        """Return the ids of each text from the library, on all cores."""
         try:
             encodings = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
@@ -207,21 +234,27 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids; bytes that are not UTF-8 become U+FFFD. Raises UsageError for an unknown id."""
+        """Return the text of the ids; bytes that are not UTF-8 become U+FFFD. Raises UsageError for
+        an unknown id.
+        """
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes of the ids, exactly; the bytes of a + b are those of a, then of b. Raises UsageError."""
+        """Return the bytes of the ids, exactly; the bytes of a + b are those of a, then of b. Raises
+        UsageError.
+        """
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Bytes that a token stands for; a marker's name, none for another special token. Raises UsageError for an unknown id."""
+        """Return the bytes that a token stands for; a marker's name, none for another special token.
+        Raises UsageError for an unknown id.
+        """
         if not 0 <= token_id < len(self._vocabulary):
             raise UsageError(f"token id {token_id} is outside 0 to {len(self._vocabulary) - 1}")
         return self._vocabulary[token_id]
 
     def stream(self) -> TextStream:
-        """A decoder that takes one id at a time."""
+        """Return a decoder that takes one id at a time."""
         return TextStream(self)
 
 
@@ -233,16 +266,18 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token_id: int) -> str:
-        """Characters that this token completes. Raises UsageError for an unknown id."""
+        """Return the characters that this token completes. Raises UsageError for an unknown id."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
     def close(self) -> str:
-        """What is left: U+FFFD when the last character was not complete, else nothing."""
+        """Return what is left: U+FFFD when the last character was not complete, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 class _Known:
-    """Ids of units and pieces that were seen; new units are cut into pieces, and all new pieces asked of the library at once."""
+    """Ids of units and pieces that were seen; new units are cut into pieces, and all new pieces
+    asked of the library at once.
+    """
 
     def __init__(self, tokenizer: Tokenizer, cutter: Cutter) -> None:
         self._tokenizer, self._cutter = tokenizer, cutter
@@ -250,8 +285,9 @@ class _Known:
         self.pieces: dict[str, Sequence[int]] = {}
 
     def ids(self, wanted: list[str]) -> list[int]:
-        """Ids of units, one behind the other."""
-        new = set(wanted).difference(self.units)  # asks the table, does not walk it
+        """Return the ids of units, one behind the other."""
+        # Asks the table, does not walk it.
+        new = set(wanted).difference(self.units)
         if new:
             self._learn(new)
         found = list(chain.from_iterable(map(self.units.__getitem__, wanted)))
@@ -288,7 +324,9 @@ def _refusal(error: Exception) -> StorageError:
 
 
 def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    """Special tokens and the bytes of every id; ValueError or a lookup error when the form is not ours."""
+    """Return the special tokens and the bytes of every id; ValueError or a lookup error when the
+    form is not ours.
+    """
     model, letters = value["model"], {letter: byte for byte, letter in enumerate(byte_letters())}
     steps = value["pre_tokenizer"]["pretokenizers"]
     added = sorted(value["added_tokens"], key=lambda token: token["id"])

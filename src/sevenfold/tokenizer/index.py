@@ -33,7 +33,9 @@ _HEADER = struct.Struct("<4sHHQQQ")
 
 @dataclass(frozen=True)
 class DocumentIndex:
-    """domains: names, ascending. domain_of: u16 [n_documents], places in `domains`. ids: u8 [n_documents, 32]."""
+    """domains: names, ascending. domain_of: u16 [n_documents], places in `domains`. ids: u8
+    [n_documents, 32].
+    """
 
     domains: tuple[str, ...]
     domain_of: NDArray[np.uint16]
@@ -42,16 +44,18 @@ class DocumentIndex:
 
     @property
     def n_documents(self) -> int:
-        """Number of documents."""
+        """Return the number of documents."""
         return len(self.domain_of)
 
     def id(self, document: int) -> str:
-        """Id of a document: hex SHA-256 of its text."""
+        """Return the id of a document: hex SHA-256 of its text."""
         return self.ids[document].tobytes().hex()
 
 
 def write_index(path: Path, documents: Sequence[tuple[str, str]]) -> None:
-    """Write the (id, domain) of every document, in the order of the token file, atomically. Raises StorageError."""
+    """Write the (id, domain) of every document, in the order of the token file, atomically. Raises
+    StorageError.
+    """
     domains = sorted({domain for _, domain in documents})
     number = {domain: i for i, domain in enumerate(domains)}
     names = b"".join(bytes([len(domain)]) + domain.encode("ascii") for domain in domains)
@@ -63,7 +67,9 @@ def write_index(path: Path, documents: Sequence[tuple[str, str]]) -> None:
 
 
 def read_index(path: Path) -> DocumentIndex:
-    """Read an index. Raises StorageError: it is missing, truncated, altered or of another version; it says which."""
+    """Read an index. Raises StorageError: it is missing, truncated, altered or of another version;
+    it says which.
+    """
     with storage(path):
         size = path.stat().st_size
         if size < HEADER_BYTES:
@@ -114,7 +120,7 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def open_index(tokens: Path, n_documents: int) -> DocumentIndex:
-    """The index that stands beside a token file of `n_documents` documents. Raises StorageError."""
+    """Return the index that stands beside a token file of `n_documents` documents. Raises StorageError."""
     path = index_path(tokens)
     index = read_index(path)
     if index.n_documents != n_documents:
@@ -123,5 +129,5 @@ def open_index(tokens: Path, n_documents: int) -> DocumentIndex:
 
 
 def index_path(tokens: Path) -> Path:
-    """Where the index of a token file stands: train.tokens -> train.index."""
+    """Return where the index of a token file stands: train.tokens -> train.index."""
     return tokens.with_suffix(".index")

@@ -10,7 +10,8 @@ from sevenfold.core.errors import StorageError, UsageError
 
 
 def mixed(read: Callable[[], Iterator[Document]], mix: Mapping[str, float]) -> Iterator[str]:
-    """Texts in their order, each domain up to its share of the bytes; all of them when there is no mix. Reads twice.
+    """Yield the texts in their order, each domain up to its share of the bytes; all of them when
+    there is no mix. Reads twice.
 
     Raises:
         UsageError: the shares do not add up to 1.

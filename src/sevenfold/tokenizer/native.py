@@ -1,8 +1,10 @@
-"""The encoder of `native/tokens`: the ids of the `tokenizers` library, about ten times as fast at first sight of a text.
+"""The encoder of `native/tokens`: the ids of the `tokenizers` library, about ten times as fast at
+first sight of a text.
 
-It is taken where it was built and where the file's rules are ones that it has written out; `codec` asks the library otherwise.
-The ids are the same either way, so manifests do not say which it was. Memory: 4 MiB of remembered pieces for each tokenizer,
-4 bytes for each byte of the text that is being encoded.
+It is taken where it was built and where the file's rules are ones that it has written out; `codec`
+asks the library otherwise. The ids are the same either way, so manifests do not say which it was.
+Memory: 4 MiB of remembered pieces for each tokenizer, 4 bytes for each byte of the text that is
+being encoded.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from sevenfold.tokenizer.pieces import PIECES, is_marks, protected_symbols
 LIBRARY = Path(__file__).parent / "_native" / "libs7tokens.so"
 ABI = 1
 RULES = {PIECES["code"]: 0, PIECES["llama3"]: 1}
-_MAX_DIGITS = (1 << 64) - 1  # what would make them larger is left out
+# What would make them larger is left out.
+_MAX_DIGITS = (1 << 64) - 1
 _MAX_POWER = 308
 _BLANK_BEFORE, _NO_WORD_AFTER, _NO_QUOTE_AFTER = 1, 2, 4
 
@@ -47,7 +50,7 @@ class File(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The encoder, or None where it was not built."""
+    """Return the encoder, or None where it was not built."""
     found = open_library(LIBRARY, "s7_tokens_abi", ABI)
     if found is None:
         return None
@@ -67,7 +70,8 @@ class Encoder:
 
     @classmethod
     def open(cls, value: Json, entries: Sequence[bytes]) -> Encoder | None:
-        """The encoder of a tokenizer file; None where there is no library, or it has not written out the file's rules.
+        """Return the encoder of a tokenizer file; None where there is no library, or it has not
+        written out the file's rules.
 
         Args:
             value: the file, as `codec` has checked it.
@@ -83,11 +87,13 @@ class Encoder:
         self._calls.s7_tokens_close(self._handle)
 
     def ids(self, text: bytes) -> list[int]:
-        """Ids of UTF-8 text. Raises SevenfoldError when there is no memory for them, or the text has 2 GiB."""
+        """Return the ids of UTF-8 text. Raises SevenfoldError when there is no memory for them, or
+        the text has 2 GiB.
+        """
         return self._numbers("s7_tokens_encode", text, c_int32, "i")
 
     def ends(self, text: bytes) -> list[int]:
-        """Where each piece of UTF-8 text ends, in bytes."""
+        """Return where each piece of UTF-8 text ends, in bytes."""
         return self._numbers("s7_tokens_cut", text, c_int64, "q")
 
     def _numbers(self, call: str, text: bytes, kind: Any, code: str) -> list[int]:
@@ -102,7 +108,9 @@ class Encoder:
 
 
 def described(value: Json, entries: Sequence[bytes]) -> File | None:
-    """A tokenizer file as the library takes it; None when it lacks a rule of it. Arguments as of `Encoder.open`."""
+    """Return a tokenizer file as the library takes it; None when it lacks a rule of it. Arguments as
+    of `Encoder.open`.
+    """
     rules = split_rules(value)
     symbols = protected_symbols(rules[0]) if len(rules) > 1 else ()
     if symbols is None or rules[-1] not in RULES:
@@ -121,12 +129,15 @@ def described(value: Json, entries: Sequence[bytes]) -> File | None:
 
 
 def split_rules(value: Json) -> list[str]:
-    """The expressions by which a tokenizer file cuts a text: that of its protected symbols, if it has any, and its pieces'."""
+    """Return the expressions by which a tokenizer file cuts a text: that of its protected symbols,
+    if it has any, and its pieces'.
+    """
     return [step["pattern"]["Regex"] for step in value["pre_tokenizer"]["pretokenizers"][:-1]]
 
 
 def as_read(score: float) -> float:
-    """A number of a file as the library's JSON reader takes it: digits / 10**k, rounded twice; one in four is another float.
+    """Return a number of a file as the library's JSON reader takes it: digits / 10**k, rounded
+    twice; one in four is another float.
 
     Where two cuts of a piece are equally likely, that decides which of them is the larger sum.
     """

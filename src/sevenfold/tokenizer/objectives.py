@@ -1,13 +1,17 @@
-"""Samples of the objectives fill-in-middle and chain of thought (D3), cut at tokenise time. Format: specs/dataset.md.
+"""Samples of the objectives fill-in-middle and chain of thought (D3), cut at tokenise time. Format:
+specs/dataset.md.
 
-A sample is two runs of ids: a context, which is read, and targets, which count in the loss. It is decided by the recipe's seed
-and the document's id alone, so training may be resumed, or audited, at any step without a random state.
+A sample is two runs of ids: a context, which is read, and targets, which count in the loss. It is
+decided by the recipe's seed and the document's id alone, so training may be resumed, or audited, at
+any step without a random state.
 
-Fill-in-middle (arXiv 2207.14255) cuts a piece of text in three at two characters, not at tokens, because an editor's cursor stands
-anywhere. Half of the pieces are prefix, suffix, middle; the others suffix, prefix, middle.
+Fill-in-middle (arXiv 2207.14255) cuts a piece of text in three at two characters, not at tokens,
+because an editor's cursor stands anywhere. Half of the pieces are prefix, suffix, middle; the
+others suffix, prefix, middle.
 
-Chain of thought takes documents with the headings `### Instruction:`, `### Reasoning:`, `### Response:`, in one of three forms: the
-reasoning as comment lines before the response; in a scratchpad; or hidden, a scratchpad that is read and never a target.
+Chain of thought takes documents with the headings `### Instruction:`, `### Reasoning:`, `###
+Response:`, in one of three forms: the reasoning as comment lines before the response; in a
+scratchpad; or hidden, a scratchpad that is read and never a target.
 """
 
 from __future__ import annotations
@@ -45,18 +49,20 @@ class Sample:
 
     @property
     def n_tokens(self) -> int:
-        """Both together."""
+        """Return both together."""
         return len(self.context) + len(self.targets)
 
 
 def _numbers(purpose: str, seed: int, *parts: str) -> tuple[int, int, int]:
-    """Three numbers of 64 bits each for one decision."""
+    """Return three numbers of 64 bits each for one decision."""
     text = digest(f"sevenfold/{purpose}/1", str(seed), *parts)
     return int(text[:16], 16), int(text[16:32], 16), int(text[32:48], 16)
 
 
 def split_piece(text: str, seed: int, name: str) -> tuple[str, str, str, bool]:
-    """Prefix, middle (a character at least) and suffix of a piece, and whether the prefix comes first."""
+    """Return the prefix, middle (a character at least) and suffix of a piece, and whether the prefix
+    comes first.
+    """
     first, second, order = _numbers("fim", seed, name)
     low, high = sorted((first % (len(text) + 1), second % (len(text) + 1)))
     if low == high:
@@ -75,7 +81,7 @@ class Sampler:
     counts: Counter[str] = field(default_factory=Counter)
 
     def fim(self, documents: Iterable[Document]) -> Iterator[Sample]:
-        """Every document in pieces of `room` characters, which is about a third of a row."""
+        """Yield every document in pieces of `room` characters, which is about a third of a row."""
         for document in documents:
             for start in range(0, len(document.text), self.room):
                 yield from self._pieces(document, start, document.text[start : start + self.room])
@@ -98,7 +104,7 @@ class Sampler:
             self.counts["fim_too_long"] += 1
 
     def cot(self, documents: Iterable[Document]) -> Iterator[Sample]:
-        """Every document that has the three headings and fits a row.
+        """Yield every document that has the three headings and fits a row.
 
         Raises:
             StorageError: no document of the corpus has them.
@@ -144,7 +150,7 @@ class Sampler:
 
 
 def write_samples(path: Path, samples: Iterable[Sample], vocab_size: int, progress: Progress) -> None:
-    """Samples as a token file of two documents each, context and targets, with its index. Raises StorageError."""
+    """Write samples as a token file of two documents each, with its index. Raises StorageError."""
     documents: list[tuple[str, str]] = []
 
     def runs() -> Iterator[list[int]]:

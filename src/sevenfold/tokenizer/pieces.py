@@ -1,13 +1,15 @@
-"""How text is cut before it is encoded: pieces that no token crosses, protected symbols that no token cuts, and units that repeat.
+"""How text is cut before it is encoded: pieces that no token crosses, protected symbols that no
+token cuts, and units that repeat.
 
-The rule is a regular expression of the `tokenizers` library, stored in the tokenizer file; protected symbols are cut out
-before it is applied. `Cutter` does the same cutting here for ASCII, so that a cache of what pieces encode to can stand in
-front of the library.
+The rule is a regular expression of the `tokenizers` library, stored in the tokenizer file;
+protected symbols are cut out before it is applied. `Cutter` does the same cutting here for ASCII,
+so that a cache of what pieces encode to can stand in front of the library.
 
-Units. Between a visible ASCII character and a blank after it, `code` always cuts, and what comes before does not depend on
-what comes after: a blank is only ever the first character of a piece, and the rule looks ahead from blanks alone. So the ids
-of a text are those of its units (blanks, then visible characters up to the next blank), one behind the other. `llama3` joins
-line ends to what precedes: it has no units.
+Units. Between a visible ASCII character and a blank after it, `code` always cuts, and what comes
+before does not depend on what comes after: a blank is only ever the first character of a piece, and
+the rule looks ahead from blanks alone. So the ids of a text are those of its units (blanks, then
+visible characters up to the next blank), one behind the other. `llama3` joins line ends to what
+precedes: it has no units.
 """
 
 from __future__ import annotations
@@ -15,18 +17,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# Measured on the standard library, 4096 entries, bytes per token of the held-out files: line end joined to the indentation
-# after it 3.44; joined to the operator before it 3.36; to both 3.58, but then a prompt that ends in `:` or in a line end is
-# cut where training never cuts.
-# `llama3` is the rule that llama.cpp names `llama-bpe`: 3.36, and other runtimes cut text the same way.
+# Measured on the standard library, 4096 entries, bytes per token of the held-out files: line end
+# joined to the indentation after it 3.44; joined to the operator before it 3.36; to both 3.58, but
+# then a prompt that ends in `:` or in a line end is cut where training never cuts. `llama3` is the
+# rule that llama.cpp names `llama-bpe`: 3.36, and other runtimes cut text the same way.
 PIECES = {
     "code": "|".join(
         (
-            r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word, with one mark or space before it: .append, (self, _name
-            r"\p{N}{1,3}",  # digits, at most three together
-            r" ?[^\s\p{L}\p{N}]+",  # operators and brackets
-            r"[\r\n]+[ \t]*",  # line ends with the indentation of the next line
-            r"[ \t]+(?!\S)",  # blanks at the end of a line, and all but the last of a run
+            # A word, with one mark or space before it: .append, (self, _name.
+            r"[^\r\n\p{L}\p{N}]?\p{L}+",
+            # Digits, at most three together.
+            r"\p{N}{1,3}",
+            # Operators and brackets.
+            r" ?[^\s\p{L}\p{N}]+",
+            # Line ends with the indentation of the next line.
+            r"[\r\n]+[ \t]*",
+            # Blanks at the end of a line, and all but the last of a run.
+            r"[ \t]+(?!\S)",
             r"\s+",
         )
     ),
@@ -51,7 +58,9 @@ _ASCII = {r"\p{L}": "a-zA-Z", r"\p{N}": "0-9", r"\s": BLANKS}
 
 
 def protected_forms(symbols: Sequence[str]) -> tuple[str, ...]:
-    """The pieces that protected symbols make: each by itself, and one of marks alone also with the blank before it."""
+    """Return the pieces that protected symbols make: each by itself, and one of marks alone also
+    with the blank before it.
+    """
     forms = (
         form for symbol in symbols for form in ((symbol, f" {symbol}") if is_marks(symbol) else (symbol,))
     )
@@ -59,12 +68,13 @@ def protected_forms(symbols: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_marks(symbol: str) -> bool:
-    """Whether a symbol has neither letters nor digits: then a blank before it belongs to it."""
+    """Return whether a symbol has neither letters nor digits: then a blank before it belongs to it."""
     return not any(ch.isalnum() for ch in symbol)
 
 
 def protected_pattern(symbols: Sequence[str]) -> str:
-    """The expression that finds protected symbols, the longest first; a word character may not follow one that ends in one.
+    """Return the expression that finds protected symbols, the longest first; a word character may
+    not follow one that ends in one.
 
     A lifetime (`'a`) is not one when a quote follows: that is a character.
     """
@@ -77,7 +87,9 @@ def protected_pattern(symbols: Sequence[str]) -> str:
 
 
 def protected_symbols(pattern: str) -> tuple[str, ...] | None:
-    """The symbols of an expression that `protected_pattern` made, in the order in which they are tried; None of another one."""
+    """Return the symbols of an expression that `protected_pattern` made, in the order in which they
+    are tried; None of another one.
+    """
     found = []
     for alternative in _ALTERNATIVE.findall(pattern):
         bare = re.sub(rf"^ \?|{_AFTER}$", "", alternative)
@@ -86,7 +98,7 @@ def protected_symbols(pattern: str) -> tuple[str, ...] | None:
 
 
 def ascii_pattern(pattern: str) -> str:
-    """The same expression for Python's `re`, right on ASCII text."""
+    """Return the same expression for Python's `re`, right on ASCII text."""
     found, i, in_class = [], 0, False
     while i < len(pattern):
         step = next((name for name in (*_ASCII, r"\S") if pattern.startswith(name, i)), None)
@@ -106,7 +118,7 @@ def ascii_pattern(pattern: str) -> str:
 
 
 def units(text: str) -> list[str]:
-    """A text as its units; joined they are the text. Only for rules in HAS_UNITS."""
+    """Return a text as its units; joined they are the text. Only for rules in HAS_UNITS."""
     return _UNIT.findall(text)
 
 
@@ -118,7 +130,7 @@ class Cutter:
         self._protected = re.compile(f"({ascii_pattern(protected)})") if protected else None
 
     def pieces(self, text: str) -> list[str]:
-        """Pieces of an ASCII text, in order; joined they are the text."""
+        """Return the pieces of an ASCII text, in order; joined they are the text."""
         if self._protected is None:
             return self._pieces.findall(text)
         found: list[str] = []

@@ -1,6 +1,7 @@
 """Which token ids begin, end and pad a text, where the files of an imported model decide it.
 
-A vocabulary of ours needs no roles: its names say them (`codec.BEGINNINGS`). An import brings its own, and they travel with the
+A vocabulary of ours needs no roles: its names say them (`codec.BEGINNINGS`). An import brings its
+own, and they travel with the
 model: recipe (`tokenizer.roles`), sealed file (`tokens` of the graph), run, and every export.
 """
 
@@ -15,8 +16,8 @@ from typing import Any
 class Roles:
     """Token ids by what they do.
 
-    `begin` is put before a text (None: nothing is); any of `ends` ends one; `bos` and `pad` are what the file calls so, and
-    decide no answer.
+    `begin` is put before a text (None: nothing is); any of `ends` ends one; `bos` and `pad` are
+    what the file calls so, and decide no answer.
     """
 
     begin: int | None
@@ -26,7 +27,7 @@ class Roles:
 
     @classmethod
     def read(cls, value: object) -> Roles:
-        """Roles from JSON. Raises ValueError when it is not of the form that `as_json` gives."""
+        """Return the roles from JSON. Raises ValueError when it is not of the form that `as_json` gives."""
         if not isinstance(value, Mapping) or {*value} != {"begin", "bos", "ends", "pad"}:
             raise ValueError("roles of tokens are begin, bos, ends and pad")
         ends = value["ends"]
@@ -41,7 +42,9 @@ class Roles:
 
     @classmethod
     def of(cls, written: Iterable[tuple[str, Any]] | None) -> Roles | None:
-        """The roles that a recipe writes out (`tokenizer.roles`), None where the names of its vocabulary say them."""
+        """Return the roles that a recipe writes out (`tokenizer.roles`), None where the names of its
+        vocabulary say them.
+        """
         return None if written is None else cls(**dict(written))
 
     def as_json(self) -> dict[str, Any]:
@@ -50,12 +53,14 @@ class Roles:
 
     @property
     def boundary(self) -> int | None:
-        """The token between two documents: `begin`, else the first that ends a text, else `bos`; None when there is none."""
+        """Return the token between two documents: `begin`, else the first that ends a text, else
+        `bos`; None when there is none.
+        """
         return next((i for i in (self.begin, *self.ends, self.bos) if i is not None), None)
 
     @property
     def largest(self) -> int:
-        """The largest id, -1 when there is none."""
+        """Return the largest id, -1 when there is none."""
         return max([-1, *self.ends, *(i for i in (self.begin, self.bos, self.pad) if i is not None)])
 
 

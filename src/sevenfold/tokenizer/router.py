@@ -1,11 +1,12 @@
 """The fixed rules that choose an expert (A3, B1): tables over token ids, never a probability.
 
-Token routing goes by the token's own text. Bytes of a marker are looked for in the bytes of the token, so a token that ends
-within a character is judged too.
+Token routing goes by the token's own text. Bytes of a marker are looked for in the bytes of the
+token, so a token that ends within a character is judged too.
 
-Expert stacks go by the first id of a sequence (specs/arithmetic.md): a domain's token, `<|code|>` for domain `code`, chooses the
-stack of that name; any other first id chooses the last stack of the recipe. Training puts the domain's token before each window,
-`prompt_ids` of the engine puts it before a prompt, and both look the stack up in the same table.
+Expert stacks go by the first id of a sequence (specs/arithmetic.md): a domain's token, `<|code|>`
+for domain `code`, chooses the stack of that name; any other first id chooses the last stack of the
+recipe. Training puts the domain's token before each window, `prompt_ids` of the engine puts it
+before a prompt, and both look the stack up in the same table.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ CODE_EXPERT, GENERAL_EXPERT = 0, 1
 
 
 def route(token: bytes, markers: tuple[bytes, ...]) -> int:
-    """Expert of one token: CODE_EXPERT when its bytes contain a marker, else GENERAL_EXPERT."""
+    """Return the expert of one token: CODE_EXPERT when its bytes contain a marker, else GENERAL_EXPERT."""
     return CODE_EXPERT if any(marker in token for marker in markers) else GENERAL_EXPERT
 
 
 def router_table(tokenizer: Tokenizer, moe: TokenRouted) -> NDArray[np.int8]:
-    """Expert of every token id, int8 [vocab]; special tokens, having no text, go to GENERAL_EXPERT.
+    """Return the expert of every token id, int8 [vocab]; special tokens, having no text, go to
+    GENERAL_EXPERT.
 
     Raises:
         UsageError: not two experts, or an empty marker (every token would contain it).
@@ -44,7 +46,7 @@ def router_table(tokenizer: Tokenizer, moe: TokenRouted) -> NDArray[np.int8]:
 
 
 def stack_table(tokenizer: Tokenizer, moe: ExpertStacks) -> NDArray[np.int8]:
-    """Stack of a sequence that begins with each token id, int8 [vocab].
+    """Return the stack of a sequence that begins with each token id, int8 [vocab].
 
     Raises:
         UsageError: the tokenizer has no token for the domain of a stack.

@@ -1,10 +1,12 @@
-"""Vocabularies learnt by SentencePiece, over bytes: Unigram and BPE whose pieces are made of the 256 letters that stand for bytes.
+"""Vocabularies learnt by SentencePiece, over bytes: Unigram and BPE whose pieces are made of the
+256 letters that stand for bytes.
 
-SentencePiece is given the pieces of the text with their counts, each written in byte letters, and nothing else of its own: no
-normalisation, no dummy prefix, no blank that stands for another character. So every byte is an entry (the byte fallback of
-C2), any byte string decodes back, and a literal U+2581 is what it is. One thread: its expectation step adds floating-point
-numbers by thread. Cost: counts of pieces, pruned to MAX_PIECES, then the library's own (Unigram: about 60 bytes for each byte
-of distinct pieces).
+SentencePiece is given the pieces of the text with their counts, each written in byte letters, and
+nothing else of its own: no normalisation, no dummy prefix, no blank that stands for another
+character. So every byte is an entry (the byte fallback of C2), any byte string decodes back, and a
+literal U+2581 is what it is. One thread: its expectation step adds floating-point numbers by
+thread. Cost: counts of pieces, pruned to MAX_PIECES, then the library's own (Unigram: about 60
+bytes for each byte of distinct pieces).
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from collections.abc import Iterable, Mapping
 from sevenfold.core.errors import StorageError, UsageError
 
 MAX_PIECES = 2_000_000
-_MAX_LETTERS = 24  # of one entry
-_UNKNOWN = "<unk>"  # the library insists on one; no text needs it, and it is left out
+# Of one entry.
+_MAX_LETTERS = 24
+# The library insists on one; no text needs it, and it is left out.
+_UNKNOWN = "<unk>"
 
 
 class PieceCounts:
@@ -37,12 +41,13 @@ class PieceCounts:
             least += 1
 
     def ranked(self) -> list[tuple[str, int]]:
-        """Pieces with their counts, the most frequent first, ties by their code points."""
+        """Return the pieces with their counts, the most frequent first, ties by their code points."""
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str) -> list[tuple[str, float]]:
-    """Entries with their scores (Unigram: log probabilities; BPE: minus the rank), `size` of them, all letters among them.
+    """Return the entries with their scores (Unigram: log probabilities; BPE: minus the rank), `size`
+    of them, all letters among them.
 
     Args:
         counts: pieces in byte letters, with their counts, in a fixed order.
@@ -99,7 +104,9 @@ def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str)
 
 
 def _with_letters(found: Mapping[str, float], letters: str, size: int) -> list[tuple[str, float]]:
-    """Entries in the library's order, the letters that it left out at the end in place of the last ones."""
+    """Return the entries in the library's order, the letters that it left out at the end in place of
+    the last ones.
+    """
     lacking = [letter for letter in letters if letter not in found]
     worst = min((score for score in found.values() if math.isfinite(score)), default=0.0)
     multi = [entry for entry in found if len(entry) > 1]

@@ -1,7 +1,9 @@
-"""Stage `tokenizer`: the training documents -> a vocabulary, token files with their indexes, and the router of experts.
+"""Stage `tokenizer`: the training documents -> a vocabulary, token files with their indexes, and
+the router of experts.
 
-Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order of the corpus files. Every
-held-out document is decoded again and compared, byte for byte. Memory: the trainer's word counts, and one batch of documents.
+Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order
+of the corpus files. Every held-out document is decoded again and compared, byte for byte. Memory:
+the trainer's word counts, and one batch of documents.
 Formats: specs/dataset.md.
 """
 
@@ -105,7 +107,9 @@ def _tools(algo: str) -> dict[str, str]:
 
 
 def fingerprint(job: Job) -> str:
-    """What decides the samples of the objectives beside the sections that the stage reads; "" without objectives."""
+    """Return what decides the samples of the objectives beside the sections that the stage reads; ""
+    without objectives.
+    """
     train = job.recipe.train
     if not train.objectives.special_tokens():
         return ""
@@ -113,7 +117,9 @@ def fingerprint(job: Job) -> str:
 
 
 def _objectives(job: Job, tokenizer: Tokenizer, path: Path) -> tuple[list[str], dict[str, Json]]:
-    """Samples of each objective with weight, as token files with their indexes; names and counts."""
+    """Return the samples of each objective with weight, as token files with their indexes; names and
+    counts.
+    """
     train, outputs = job.recipe.train, []
     sampler = Sampler(tokenizer=tokenizer, objectives=train.objectives, seed=train.seed, room=train.sequence)
     for name, weight, cut in (
@@ -133,8 +139,10 @@ class _Count:
     n_documents: int = 0
     n_bytes: int = 0
     n_lines: int = 0
-    n_tokens: int = 0  # without the <|endoftext|> of each document
-    documents: list[tuple[str, str]] = field(default_factory=list)  # id and domain
+    # Without the <|endoftext|> of each document.
+    n_tokens: int = 0
+    # Id and domain.
+    documents: list[tuple[str, str]] = field(default_factory=list)
 
     def facts(self, split: str) -> dict[str, Json]:
         return {

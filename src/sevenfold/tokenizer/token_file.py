@@ -30,7 +30,8 @@ HEADER_BYTES = 64
 DIGEST_OFFSET = 32
 OFFSET_BYTES = 8
 _HEADER = struct.Struct("<4sHBBIIQQ")
-_CHUNK = 1 << 22  # tokens, or offsets, looked at together
+# Tokens, or offsets, looked at together.
+_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -47,32 +48,34 @@ class TokenFile:
     mapped: Mapped
 
     def __len__(self) -> int:
-        """Number of tokens in all."""
+        """Return the number of tokens in all."""
         return len(self.tokens)
 
     def __getitem__(self, part: slice) -> NDArray[np.unsignedinteger]:
-        """A copy of the tokens of a slice without a step. However much is read, little stays in memory."""
+        """Return a copy of the tokens of a slice without a step. However much is read, little stays
+        in memory.
+        """
         found = self.tokens[part].copy()
         self.mapped.was_read()
         return found
 
     @property
     def n_tokens(self) -> int:
-        """Number of tokens in all."""
+        """Return the number of tokens in all."""
         return len(self.tokens)
 
     @property
     def n_documents(self) -> int:
-        """Number of documents."""
+        """Return the number of documents."""
         return len(self.offsets) - 1
 
     def document(self, index: int) -> NDArray[np.unsignedinteger]:
-        """Tokens of one document (0 <= index < n_documents), copied."""
+        """Return the tokens of one document (0 <= index < n_documents), copied."""
         return self[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
 
 def token_width(vocab_size: int) -> int:
-    """Bytes of one token: 2 when every id fits in 16 bits, else 4."""
+    """Return the bytes of one token: 2 when every id fits in 16 bits, else 4."""
     return 2 if vocab_size <= 1 << 16 else 4
 
 
@@ -150,7 +153,7 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def _checked_header(path: Path, header: bytes, size: int) -> tuple[int, int, int]:
-    """(width, vocab_size, n_tokens) of a header that agrees with itself and with the file's size."""
+    """Return (width, vocab_size, n_tokens) of a header that agrees with itself and with the file's size."""
     magic, version, width, zero, vocab_size, zeros, n_tokens, n_documents = _HEADER.unpack(
         header[:DIGEST_OFFSET]
     )

@@ -1,10 +1,11 @@
 """Training of a vocabulary: the same texts give the same bytes, in memory that does not grow with the corpus.
 
-`bpe` is learnt by the `tokenizers` library: it counts words in parallel and merges the most frequent pair, ties by id;
-neither depends on threads (a test holds that). `sentencepiece_unigram` and `sentencepiece_bpe` are learnt by SentencePiece
-from counts of pieces (`spm`). All become one form of file, over bytes, that `codec` reads without the library that made it.
-The first MAX_TEXT_BYTES of the texts are read: documents come in the order of their hashes, so they are a sample. Cost: 12 MB
-of Python to 4096 entries in about 3 s and 0.3 GB.
+`bpe` is learnt by the `tokenizers` library: it counts words in parallel and merges the most
+frequent pair, ties by id; neither depends on threads (a test holds that). `sentencepiece_unigram`
+and `sentencepiece_bpe` are learnt by SentencePiece from counts of pieces (`spm`). All become one
+form of file, over bytes, that `codec` reads without the library that made it. The first
+MAX_TEXT_BYTES of the texts are read: documents come in the order of their hashes, so they are a
+sample. Cost: 12 MB of Python to 4096 entries in about 3 s and 0.3 GB.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from sevenfold.tokenizer.pieces import PIECES, Cutter, protected_forms, protecte
 N_BYTES = 256
 MIN_FREQUENCY = 2
 MAX_TEXT_BYTES = 1 << 29
-_SPECIAL_SCORE = -1e6  # of a special token in a Unigram: no piece holds one, and it would lose if one did
+# Of a special token in a Unigram: no piece holds one, and it would lose if one did.
+_SPECIAL_SCORE = -1e6
 _FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
 
 
@@ -73,7 +75,9 @@ def _train_bpe(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
 
 
 def _protect(model: Json, spec: TokenizerSpec) -> None:
-    """Make every protected symbol an entry, in place of the last merges; a piece that is an entry is then taken whole."""
+    """Make every protected symbol an entry, in place of the last merges; a piece that is an entry
+    is then taken whole.
+    """
     names = sorted(model["vocab"], key=model["vocab"].__getitem__)
     symbols = [_in_letters(form) for form in protected_forms(spec.preserve)]
     n_kept = len(names)
@@ -95,7 +99,8 @@ def _train_sentencepiece(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
     for text in texts:
         counts.add(cut(text))
     ranked = counts.ranked()
-    del counts  # millions of pieces: the library needs the room
+    # Millions of pieces: the library needs the room.
+    del counts
     in_letters = ((_in_letters(piece), n) for piece, n in ranked)
     kept = ((piece, n) for piece, n in in_letters if piece not in symbols)
     kind = spec.algo.removeprefix("sentencepiece_")
@@ -109,7 +114,7 @@ def _train_sentencepiece(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
 
 
 def _cut_to(entries: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
-    """The first `size` entries, single bytes never left out."""
+    """Return the first `size` entries, single bytes never left out."""
     excess = len(entries) - size
     multi = [entry for entry, _ in entries if len(entry) > 1]
     left_out = set(multi[len(multi) - excess :]) if excess > 0 else set()
@@ -122,7 +127,9 @@ def _unigram(entries: list[tuple[str, float]], spec: TokenizerSpec) -> Json:
 
 
 def _merges(entries: list[tuple[str, float]], spec: TokenizerSpec, n_symbols: int) -> Json:
-    """A BPE of the library's form: every way to join two entries to a third, in the order in which the third was learnt."""
+    """Return a BPE of the library's form: every way to join two entries to a third, in the order in
+    which the third was learnt.
+    """
     names = [*spec.special_tokens, *(entry for entry, _ in entries)]
     learnt = {entry for entry, _ in entries[n_symbols:]}
     merges = []
@@ -138,7 +145,7 @@ def _merges(entries: list[tuple[str, float]], spec: TokenizerSpec, n_symbols: in
 
 
 def _file(model: Json, spec: TokenizerSpec) -> bytes:
-    """The tokenizer file around a model, as the library writes it."""
+    """Return the tokenizer file around a model, as the library writes it."""
     from tokenizers import Tokenizer, decoders, models
 
     shell = Tokenizer(models.BPE())
@@ -154,7 +161,7 @@ def _in_letters(text: str) -> str:
 
 
 def _cutting(spec: TokenizerSpec) -> Any:
-    """A function from a text to its pieces: ours for ASCII, the library's for the rest."""
+    """Return a function from a text to its pieces: ours for ASCII, the library's for the rest."""
     cutter = Cutter(PIECES[spec.pieces], protected_pattern(spec.preserve) if spec.preserve else None)
     splits = _splits(spec)
 

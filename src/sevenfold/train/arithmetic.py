@@ -1,6 +1,7 @@
 """Whether a run is under specs/training-arithmetic.md, and the numbers that its page takes from tables.
 
-Under the law the bits of a run follow from recipe and data alone: any processor of any machine that has the kernels gives the same.
+Under the law the bits of a run follow from recipe and data alone: any processor of any machine that
+has the kernels gives the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ OTHER = "aten"
 
 
 def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
-    """Why a run is not under the law; "" when it is."""
+    """Return why a run is not under the law; "" when it is."""
     if device.type != "cpu":
         return f"it is computed on {device.type}"
     if train.precision != "fp32":
@@ -35,18 +36,23 @@ def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
 
 
 def arithmetic(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
-    """What defines the floating-point results of a run: the law and its version, or PyTorch's libraries."""
+    """Return what defines the floating-point results of a run: the law and its version, or PyTorch's
+    libraries.
+    """
     return OTHER if obstacle(model, train, device) else LAW
 
 
 @lru_cache(maxsize=64)
 def half_turn_cosine(numerator: int, denominator: int) -> float:
-    """cos(pi * numerator / denominator) for 0 <= numerator <= denominator, rounded once to binary64; no library's cosine."""
+    """Return cos(pi * numerator / denominator) for 0 <= numerator <= denominator, rounded once to
+    binary64; no library's cosine.
+    """
     if 2 * numerator == denominator:
         return 0.0
     with localcontext() as context:
         context.prec = 40
-        if 2 * numerator > denominator:  # the series is short up to a quarter turn
+        # The series is short up to a quarter turn.
+        if 2 * numerator > denominator:
             return -half_turn_cosine(denominator - numerator, denominator)
         pi = Decimal("3.14159265358979323846264338327950288419716939937510582")
         square = (pi * numerator / denominator) ** 2
@@ -64,7 +70,7 @@ class Powers:
         self.beta, self.step, self.power = beta, 0, 1.0
 
     def at(self, step: int) -> float:
-        """beta^step; quick when steps go upwards."""
+        """Return beta^step; quick when steps go upwards."""
         if step < self.step:
             self.step, self.power = 0, 1.0
         for _ in range(step - self.step):

@@ -1,10 +1,12 @@
 """Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
 
-A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are read by any number of ranks, each
-of which gets its own rows. `key` ties a checkpoint to its recipe and its data, so a run never resumes from somebody else's state.
-A digest over all tensors and all facts stands in it: one whose bytes changed is damaged, and so is one whose name says another
-step. It also binds the records (`metrics.jsonl`, `trace.jsonl`) up to its step. The last two are kept: a damaged newest one falls
-back to the one before, and a note says so. `train.keep_every` keeps more, so that an audit of the middle is cheap.
+A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are
+read by any number of ranks, each of which gets its own rows. `key` ties a checkpoint to its recipe
+and its data, so a run never resumes from somebody else's state. A digest over all tensors and all
+facts stands in it: one whose bytes changed is damaged, and so is one whose name says another step.
+It also binds the records (`metrics.jsonl`, `trace.jsonl`) up to its step. The last two are kept: a
+damaged newest one falls back to the one before, and a note says so. `train.keep_every` keeps more,
+so that an audit of the middle is cheap.
 """
 
 from __future__ import annotations
@@ -70,14 +72,17 @@ class Checkpoint:
 
     key: str
     step: int
-    chain: str  # last link of the gradient trace
+    # Last link of the gradient trace.
+    chain: str
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     rng: Tensor
     seed: int
-    losses: tuple[float, ...] = ()  # of the last steps, for the rule about spikes
+    # Of the last steps, for the rule about spikes.
+    losses: tuple[float, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    records: Mapping[str, Json] = field(default_factory=dict)  # see `records.record_digests`
+    # See `records.record_digests`
+    records: Mapping[str, Json] = field(default_factory=dict)
 
 
 def _file(directory: Path, step: int) -> Path:
@@ -85,7 +90,9 @@ def _file(directory: Path, step: int) -> Path:
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps stands: the file, or the directory of shards where there is one."""
+    """Return where the checkpoint after `step` steps stands: the file, or the directory of shards
+    where there is one.
+    """
     shards = sharded_checkpoint.path_of(directory, step)
     return shards if shards.is_dir() else _file(directory, step)
 
@@ -115,8 +122,8 @@ def _remove(path: Path) -> None:
 def prune(directory: Path, newest: int, keep_every: int) -> None:
     """Keep `newest`, the one before it, and each multiple of `keep_every` (unless that is 0).
 
-    What lies past `newest` is of a run that is no more (another recipe in the same directory): kept, it would push
-    this run's own out. Raises StorageError.
+    What lies past `newest` is of a run that is no more (another recipe in the same directory):
+    kept, it would push this run's own out. Raises StorageError.
     """
     steps = checkpoint_steps(directory)
     last = [step for step in steps if step <= newest][-KEPT:]
@@ -137,7 +144,9 @@ def _meta(checkpoint: Checkpoint) -> dict[str, Json]:
 
 
 def _digest(tensors: Mapping[str, Tensor], meta: bytes) -> str:
-    """Hex digest of facts, names, dtypes, shapes and bytes. `tensors` may read them one at a time."""
+    """Return the hex digest of facts, names, dtypes, shapes and bytes. `tensors` may read them one
+    at a time.
+    """
 
     def parts() -> Iterator[bytes | str]:
         yield meta
@@ -192,7 +201,9 @@ def save_shards(directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_ever
 
 
 def _read_file(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:
-    """Meta and tensors of a file; of a rank among several, its rows, which are all that is read."""
+    """Return the meta and tensors of a file; of a rank among several, its rows, which are all that
+    is read.
+    """
     with storage(path), safe_open(path, framework="pt") as file:
         meta = json.loads((file.metadata() or {})[_META])
         names = file.keys()
@@ -208,7 +219,7 @@ def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
 
 
 def verified_meta(path: Path) -> dict[str, Json]:
-    """The facts of a checkpoint, after all of its bytes were found to be those that were written.
+    """Return the facts of a checkpoint, after all of its bytes were found to be those that were written.
 
     Raises:
         DamagedCheckpointError: they are not, or its name says another step.
@@ -277,7 +288,8 @@ def latest_checkpoint(
     note: Callable[[str], None] = lambda _text: None,
     damaged_record: Callable[[Mapping[str, Json]], str | None] = lambda _records: None,
 ) -> Checkpoint | None:
-    """Newest usable checkpoint of this run, or None. Damaged ones and those of another run are passed over.
+    """Return the newest usable checkpoint of this run, or None. Damaged ones and those of another
+    run are passed over.
 
     Args:
         note: told of each that is passed over, and why.
@@ -290,7 +302,7 @@ def latest_checkpoint(
         path = _usable(directory, key, note, damaged_record)
         return None if path is None else _read(path, None)
     # The first rank looks, so that all go on from the same one.
-    path = ranks.told(_usable(directory, key, note, damaged_record) if ranks.is_first else None)
+    path = ranks.broadcast_object(_usable(directory, key, note, damaged_record) if ranks.is_first else None)
     return None if path is None else _read(path, ranks)
 
 
@@ -333,7 +345,7 @@ def _usable(
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
-    """Optimiser state as flat tensors, by parameter name."""
+    """Return the optimiser state as flat tensors, by parameter name."""
     return {
         f"{names[parameter]}.{slot}": value
         for parameter, state in optimizer.state.items()

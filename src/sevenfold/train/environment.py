@@ -1,8 +1,9 @@
 """What decides the bits of a run beside the recipe and the data, and is not the same on every machine.
 
-The same bytes are promised on the same values of these, whatever the number of threads. Under specs/training-arithmetic.md the name
-of the law is the one that decides, and the others are evidence of who computed. They stand in each checkpoint: going on
-under others is allowed, and said, because the run may then round differently from the resumed step on.
+The same bytes are promised on the same values of these, whatever the number of threads. Under
+specs/training-arithmetic.md the name of the law is the one that decides, and the others are
+evidence of who computed. They stand in each checkpoint: going on under others is allowed, and said,
+because the run may then round differently from the resumed step on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def gpu_model(device: torch.device) -> dict[str, str]:
 
 
 def tools(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER) -> dict[str, str]:
-    """What a manifest records: what defines the arithmetic, versions and kinds, nothing that names one machine."""
+    """Return what a manifest records: what defines the arithmetic, versions and kinds, nothing that
+    names one machine.
+    """
     kernels = bf16_kernels(precision, device)
     return {
         "arithmetic": law,
@@ -49,14 +52,14 @@ def tools(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER)
 
 
 def tools_of(recipe: Recipe, device: torch.device = CPU) -> dict[str, str]:
-    """`tools` of a run of this recipe."""
+    """Return `tools` of a run of this recipe."""
     train = recipe.train
     return tools(device, train.precision, arithmetic(recipe.model, train, device))
 
 
 @cache
 def cpu_model() -> str:
-    """The processor's name; empty where the system does not tell."""
+    """Return the processor's name; empty where the system does not tell."""
     if _CPU_INFO.is_file():
         for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -65,7 +68,7 @@ def cpu_model() -> str:
 
 
 def environment(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER) -> dict[str, str]:
-    """`tools`, the processor and the flags of the kernels: what a checkpoint records."""
+    """Return `tools`, the processor and the flags of the kernels: what a checkpoint records."""
     return tools(device, precision, law) | {
         "cpu": cpu_model(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
@@ -74,9 +77,10 @@ def environment(device: torch.device = CPU, precision: str = "fp32", law: str = 
 
 
 def differences(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """A line for each value that is not the recorded one; what was not recorded is not compared.
+    """Return a line for each value that is not the recorded one; what was not recorded is not compared.
 
-    Under one version of specs/training-arithmetic.md on both sides, what else there is decides no bit: there is no line.
+    Under one version of specs/training-arithmetic.md on both sides, what else there is decides no
+    bit: there is no line.
     """
     if here.get("arithmetic") == recorded.get("arithmetic") == LAW:
         return []

@@ -1,7 +1,8 @@
 """Bits per byte of a float model on held-out text.
 
-bits per byte = sum of the token losses in bits / UTF-8 bytes of the tokens predicted. Tokens that stand for no bytes (end of text)
-cost bits and count no bytes. Windows do not overlap, so most tokens see less than the full context, as in training.
+bits per byte = sum of the token losses in bits / UTF-8 bytes of the tokens predicted. Tokens that
+stand for no bytes (end of text) cost bits and count no bytes. Windows do not overlap, so most
+tokens see less than the full context, as in training.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.train.data.windows import Tokens
 
 _EVAL_BATCH = 8
-LN2 = 0.6931471805599453  # written out: a C library would decide its last bit
+# Written out: a C library would decide its last bit.
+LN2 = 0.6931471805599453
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +36,11 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """The figure to quote."""
+        """Return the figure to quote."""
         return self.nats / LN2 / self.n_bytes
 
     def __add__(self, other: Score) -> Score:
-        """Both together."""
+        """Return both together."""
         return Score(
             nats=self.nats + other.nats,
             n_tokens=self.n_tokens + other.n_tokens,
@@ -47,17 +49,17 @@ class Score:
 
 
 def windows(tokens: Tokens, starts: list[int], sequence: int) -> NDArray[np.int64]:
-    """int64 [n_windows, sequence + 1]."""
+    """Return int64 [n_windows, sequence + 1]."""
     return np.stack([np.asarray(tokens[s : s + sequence + 1]) for s in starts]).astype(np.int64)
 
 
 def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -> int:
-    """UTF-8 bytes of all targets in `rows`."""
+    """Return UTF-8 bytes of all targets in `rows`."""
     return int(token_lengths[rows[:, 1:]].sum())
 
 
 def token_losses(logits_BTV: torch.Tensor, target_BT: torch.Tensor) -> torch.Tensor:
-    """Cross entropies in nats, [B, T] float32, of float32 logits and int64 targets."""
+    """Return the cross entropies in nats, [B, T] float32, of float32 logits and int64 targets."""
     if operators.is_taken(logits_BTV):
         rows = logits_BTV.flatten(0, 1).contiguous()
         return operators.losses(rows, target_BT.flatten(), None).view(target_BT.shape)
@@ -73,7 +75,8 @@ def float_score(
     stack: int | None = None,
     watch: Callable[[int, torch.Tensor], None] | None = None,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Score and greedy choices ([n_windows, sequence]) of the float model, with an expert stack or none, on windows of tokens.
+    """Score and greedy choices ([n_windows, sequence]) of the float model, with an expert stack or
+    none, on windows of tokens.
 
     `watch` is told the losses (nats, [B, T]) of the rows from its first argument on.
 

@@ -1,8 +1,9 @@
-"""A run of several parts (B1): the trunk, then each expert stack behind it, frozen; then all joined into one model.
+"""A run of several parts (B1): the trunk, then each expert stack behind it, frozen; then all joined
+into one model.
 
-Each part stands in train/PART with its checkpoints, records, weights and a manifest, written last. A part whose manifest has
-the right key and whose files are whole is not run again. The joined records number the steps of all parts in the order of the
-recipe, whatever the order they ran in.
+Each part stands in train/PART with its checkpoints, records, weights and a manifest, written last.
+A part whose manifest has the right key and whose files are whole is not run again. The joined
+records number the steps of all parts in the order of the recipe, whatever the order they ran in.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools
-from sevenfold.train.phases import EXPERTS, Part, parts_of
+from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
 from sevenfold.train.run_builder import build_model, run_key, training_run
 from sevenfold.train.schedule import n_steps
@@ -41,13 +42,13 @@ from sevenfold.train.schedule import n_steps
 PART_WEIGHTS = "weights.safetensors"
 
 
-def part_directory(job: Job, part: Part) -> Path:
-    """Where the files of a part stand."""
+def part_directory(job: Job, part: TrainingPhase) -> Path:
+    """Return where the files of a part stand."""
     return job.directory("train") / part.name
 
 
-def finished(job: Job, part: Part, base_root: str) -> Manifest | None:
-    """The manifest of a part that is done and whole; None when it has to run."""
+def finished(job: Job, part: TrainingPhase, base_root: str) -> Manifest | None:
+    """Return the manifest of a part that is done and whole; None when it has to run."""
     directory = part_directory(job, part)
     try:
         manifest = read_manifest(directory)
@@ -62,7 +63,7 @@ def finished(job: Job, part: Part, base_root: str) -> Manifest | None:
     return manifest
 
 
-def train_part(job: Job, part: Part) -> Manifest:
+def train_part(job: Job, part: TrainingPhase) -> Manifest:
     """Train one part, or go on with it, unless it is done.
 
     Raises:
@@ -99,13 +100,13 @@ def train_part(job: Job, part: Part) -> Manifest:
 
 
 def follow(job: Job) -> None:
-    """What every rank but the first does: train with it each part that it names, until it names no more.
+    """Train, as any rank but the first, each phase that the first one names, until it names no more.
 
     Raises as `train_part` does.
     """
     ranks = here()
-    while (name := ranks.told("")) is not None:
-        part = next(part for part in parts_of(job.recipe) if part.name == name)
+    while (name := ranks.broadcast_object("")) is not None:
+        part = next(part for part in training_phases(job.recipe) if part.name == name)
         base, base_root = base_of(job, part)
         run = training_run(job, part_directory(job, part), part, base=base, base_root=base_root)
         run.train()
@@ -113,15 +114,16 @@ def follow(job: Job) -> None:
     dismiss()
 
 
-def base_of(job: Job, part: Part) -> tuple[dict[str, Tensor], str]:
-    """Weights of the trunk that an expert stands behind, and their root; nothing for the trunk itself.
+def base_of(job: Job, part: TrainingPhase) -> tuple[dict[str, Tensor], str]:
+    """Return the weights of the trunk that an expert stands behind, and their root; nothing for the
+    trunk itself.
 
     Raises:
         StorageError: the trunk is not trained, or its files are damaged.
     """
     if part.trains != EXPERTS:
         return {}, ""
-    trunk = parts_of(job.recipe)[0]
+    trunk = training_phases(job.recipe)[0]
     manifest = finished(job, trunk, "")
     if manifest is None:
         raise StorageError(
@@ -133,8 +135,10 @@ def base_of(job: Job, part: Part) -> tuple[dict[str, Tensor], str]:
 
 
 def train_parts(job: Job, directory: Path) -> Transformer:
-    """All parts, one after another, joined: the model; its records in `directory`. Raises as `train_part` does."""
-    model, parts = build_model(job), parts_of(job.recipe)
+    """Return all parts, one after another, joined: the model; its records in `directory`. Raises as
+    `train_part` does.
+    """
+    model, parts = build_model(job), training_phases(job.recipe)
     state: dict[str, Tensor] = {}
     for part in parts:
         train_part(job, part)
@@ -148,8 +152,8 @@ def _rows(path: Path) -> list[dict[str, Json]]:
     return [json.loads(line) for line in read_bytes(path).splitlines()]
 
 
-def _join_records(job: Job, parts: tuple[Part, ...], directory: Path) -> None:
-    """Metrics and trace of all parts under steps of one count; the chain is linked anew over them."""
+def _join_records(job: Job, parts: tuple[TrainingPhase, ...], directory: Path) -> None:
+    """Join metrics and trace of all phases under one count of steps, and link the chain anew."""
     metrics, trace, chain = [], [], CHAIN_START
     step = tokens = 0
     for part in parts:
@@ -168,10 +172,10 @@ def _join_records(job: Job, parts: tuple[Part, ...], directory: Path) -> None:
 
 
 def epochs(job: Job) -> dict[str, Json]:
-    """How often the run goes through each domain of its mix, by part; nothing without a mix."""
+    """Return how often the run goes through each domain of its mix, by part; nothing without a mix."""
     if not job.recipe.corpus.mix:
         return {}
     found: dict[str, Mapping[str, float]] = {}
-    for part in parts_of(job.recipe):
+    for part in training_phases(job.recipe):
         found[part.name or "all"] = open_data(job, part).batches.epochs(n_steps(part.spec))
     return {"epochs": found}

@@ -1,4 +1,6 @@
-"""The gradient of one step: its micro-batches in order, dealt over the ranks, and their losses (law of accumulation: `loop`)."""
+"""The gradient of one step: its micro-batches in order, dealt over the ranks, and their losses (law
+of accumulation: `loop`).
+"""
 
 from __future__ import annotations
 
@@ -19,30 +21,34 @@ from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.distributed.ranks import Ranks
-from sevenfold.train.distributed.shards import Shards
-from sevenfold.train.objectives import Term, TermLoss
+from sevenfold.train.distributed.shards import ModelShards
+from sevenfold.train.objectives import Objective, ObjectiveLoss
 from sevenfold.train.precision import autocast
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Rows that go through the model at once. ids [B, T + 1] int64; counted [B, T] float32, or None when all targets count."""
+    """Rows that go through the model at once. ids [B, T + 1] int64; counted [B, T] float32, or None
+    when all targets count.
+    """
 
     term: int
     ids: Tensor
     counted: Tensor | None
     weight: float
-    n_tokens: int  # of the whole step that count, in this term
+    # Of the whole step that count, in this term.
+    n_tokens: int
 
 
 def micro_batches(
-    terms: Sequence[Term], step: int, sequences: int | None, tokens: int = 0
+    terms: Sequence[Objective], step: int, sequences: int | None, tokens: int = 0
 ) -> list[MicroBatch]:
-    """The micro-batches of a step: terms in order, in each the rows in order.
+    """Return the micro-batches of a step: terms in order, in each the rows in order.
 
     Args:
         sequences: rows of a micro-batch; None is all of a term.
-        tokens: of a row for which `sequences` was meant: micro-batches keep their tokens when rows grow; 0: they do not.
+        tokens: of a row for which `sequences` was meant: micro-batches keep their tokens when rows
+            grow; 0: they do not.
     """
     found = []
     for number, term in enumerate(terms):
@@ -65,7 +71,7 @@ def micro_batches(
     return found
 
 
-def check_share(terms: Sequence[Term], spec: TrainSpec, ranks: Ranks) -> None:
+def check_share(terms: Sequence[Objective], spec: TrainSpec, ranks: Ranks) -> None:
     """Refuse more ranks than a step has micro-batches. Raises RecipeError."""
     size = spec.micro_batch_sequences
     n_micros = sum(math.ceil(t.source.batch_sequences / (size or t.source.batch_sequences)) for t in terms)
@@ -78,7 +84,8 @@ def check_share(terms: Sequence[Term], spec: TrainSpec, ranks: Ranks) -> None:
 
 
 class MicroSums:
-    """Gradients of one rank's micro-batches, added in their order by `model.operators` as backward makes them.
+    """Gradients of one rank's micro-batches, added in their order by `model.operators` as backward
+    makes them.
 
     Autograd would add them with PyTorch. Where `operators` do not compute, it does.
     """
@@ -105,17 +112,19 @@ class MicroSums:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass:
-    """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same wherever it is computed."""
+class GradientStep:
+    """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same
+    wherever it is computed.
+    """
 
     model: Transformer
-    shards: Shards
+    shards: ModelShards
     precision: str
     stack: int | None
     seed: int
 
     def _one(self, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
-        """Backward of one micro-batch. Its loss, and the nats of its rows."""
+        """Return the backward of one micro-batch. Its loss, and the nats of its rows."""
         device = self.shards.ranks.device
         ids = micro.ids.to(device)
         counted = None if micro.counted is None else micro.counted.to(device)
@@ -131,11 +140,11 @@ class Pass:
         (loss if weight == 1.0 else weight * loss).backward()
         return float(loss.detach()), nats_B.detach()
 
-    def run(self, micros: Sequence[MicroBatch], terms: Sequence[Term], step: int) -> list[TermLoss]:
-        """Gradients of all, added in order; the losses of each term, the same on every rank.
+    def run(self, micros: Sequence[MicroBatch], terms: Sequence[Objective], step: int) -> list[ObjectiveLoss]:
+        """Return the gradients of all, added in order; the losses of each term, the same on every rank.
 
-        A rank without a micro-batch in the last round computes that round's first once more, and it counts for nothing:
-        weights are gathered in every pass, so every rank has to take part.
+        A rank without a micro-batch in the last round computes that round's first once more, and it
+        counts for nothing: weights are gathered in every pass, so every rank has to take part.
         """
         ranks, shards = self.shards.ranks, self.shards
         sizes = [len(micro.ids) for micro in micros]
@@ -157,11 +166,14 @@ class Pass:
             sums.give()
         torch.manual_seed(
             derive_seed(self.seed, str(step))
-        )  # what a checkpoint records follows from the step
-        return self._losses(micros, terms, ranks.merged(figures.to(ranks.device)).tolist())
+            # What a checkpoint records follows from the step.
+        )
+        return self._losses(micros, terms, ranks.all_reduce_sum(figures.to(ranks.device)).tolist())
 
     @staticmethod
-    def _losses(micros: Sequence[MicroBatch], terms: Sequence[Term], figures: list[float]) -> list[TermLoss]:
+    def _losses(
+        micros: Sequence[MicroBatch], terms: Sequence[Objective], figures: list[float]
+    ) -> list[ObjectiveLoss]:
         losses, row = [0.0 for _ in terms], len(micros)
         rows: list[list[float]] = [[] for _ in terms]
         tokens = [0 for _ in terms]
@@ -171,6 +183,6 @@ class Pass:
             tokens[micro.term] = micro.n_tokens
             row += len(micro.ids)
         return [
-            TermLoss(term=term, loss=loss, rows=own, n_tokens=n)
+            ObjectiveLoss(term=term, loss=loss, rows=own, n_tokens=n)
             for term, loss, own, n in zip(terms, losses, rows, tokens, strict=True)
         ]

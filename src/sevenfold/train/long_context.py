@@ -1,7 +1,8 @@
 """What a model does far into a sequence: held-out bits per byte by position (C5, C14).
 
-A bucket holds the predicted tokens whose position in their document lies in a range; the first is the model's window (or
-64 tokens), each next one twice as far. With `train.packing: stream` a window counts as one document.
+A bucket holds the predicted tokens whose position in their document lies in a range; the first is
+the model's window (or 64 tokens), each next one twice as far. With `train.packing: stream` a window
+counts as one document.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ FIRST = 64
 
 
 def first_edge(model: ModelSpec) -> int:
-    """Positions of the first bucket: what the model sees in full, if it has a window."""
+    """Return the positions of the first bucket: what the model sees in full, if it has a window."""
     return model.attention.local_chunk if isinstance(model.attention, HybridAttention) else FIRST
 
 
 def positions(rows: NDArray[np.int64], document_start: int | None) -> NDArray[np.int64]:
-    """Position of each input token in its document (of its window, without documents). rows [n, T + 1] -> [n, T]."""
+    """Return the position of each input token in its document (of its window, without documents).
+    rows [n, T + 1] -> [n, T].
+    """
     inputs = rows[:, :-1]
     if document_start is None:
         return np.broadcast_to(np.arange(inputs.shape[1]), inputs.shape)
@@ -47,12 +50,12 @@ class Buckets:
         self.nats = np.zeros(self.where.shape)
 
     def add(self, first: int, start: int, loss_BT: torch.Tensor) -> None:
-        """Losses of the rows from `start` on of the group of rows that begins at `first`."""
+        """Add the losses of the rows from `start` on, of the group of rows that begins at `first`."""
         at = first + start
         self.nats[at : at + len(loss_BT)] = loss_BT.to(torch.float64).numpy()
 
     def table(self) -> dict[str, Json]:
-        """Bucket (first-last position) -> bits per byte; a bucket without bytes is left out."""
+        """Return the bucket (first-last position) -> bits per byte; a bucket without bytes is left out."""
         result: dict[str, Json] = {}
         for low, high in zip(self.edges[:-1], self.edges[1:], strict=True):
             inside = (self.where >= low) & (self.where < high)

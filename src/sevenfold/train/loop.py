@@ -1,12 +1,13 @@
 """The training loop: fixed order, one seed, deterministic kernels; stops cleanly, resumes to the same bits.
 
-Every reduction that crosses rows goes through `ordered_sum`, because PyTorch splits a full-tensor `.sum()` by thread. With that,
-one thread and two give the same weights (tests/train).
+Every reduction that crosses rows goes through `ordered_sum`, because PyTorch splits a full-tensor
+`.sum()` by thread. With that, one thread and two give the same weights (tests/train).
 
-The law of accumulation: the gradient of a step is the sum over its terms in their order, and in each over micro-batches of
-`micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A product over more rows rounds differently, so the
-micro-batch is part of the recipe and decides bits; who computes which micro-batch, and when, does not. So several ranks
-(`ranks`, `shards`) give the weights, the records and the trace of one.
+The law of accumulation: the gradient of a step is the sum over its terms in their order, and in
+each over micro-batches of `micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A
+product over more rows rounds differently, so the micro-batch is part of the recipe and decides
+bits; who computes which micro-batch, and when, does not. So several ranks (`ranks`, `shards`) give
+the weights, the records and the trace of one.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ from sevenfold.train.checkpoint import (
 )
 from sevenfold.train.data.curriculum import ContextStage, stage_at
 from sevenfold.train.distributed.ranks import Ranks, here, ranks_recorded
-from sevenfold.train.distributed.shards import Shards, local, row_squares, whole
+from sevenfold.train.distributed.shards import ModelShards, local, row_squares, whole
 from sevenfold.train.environment import differences, environment
-from sevenfold.train.gradient_step import Pass, check_share, micro_batches
-from sevenfold.train.meters import Gauge, Guard
-from sevenfold.train.objectives import Term, TermLoss, metric_fields
+from sevenfold.train.gradient_step import GradientStep, check_share, micro_batches
+from sevenfold.train.meters import LossGuard, ThroughputMeter
+from sevenfold.train.objectives import Objective, ObjectiveLoss, metric_fields
 from sevenfold.train.optimizer import update_of
 from sevenfold.train.precision import convert
 from sevenfold.train.records import (
@@ -66,7 +67,8 @@ STOPPED = "stopped.json"
 
 
 def ordered_sum(values: Tensor) -> Tensor:
-    """Sum of a 1-D tensor in an order that no thread count changes: rows of 1024, then rows of the sums.
+    """Return the sum of a 1-D tensor in an order that no thread count changes: rows of 1024, then
+    rows of the sums.
 
     In FP32 on the CPU it is the sum of specs/training-arithmetic.md, in binary64.
     """
@@ -92,7 +94,9 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks
 
 
 def use_deterministic_kernels() -> None:
-    """Ask PyTorch for deterministic kernels, without filling fresh memory (9 % of a step, and decides nothing here)."""
+    """Ask PyTorch for deterministic kernels, without filling fresh memory (9 % of a step, and
+    decides nothing here).
+    """
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
 
@@ -117,8 +121,9 @@ def stop_requests() -> Iterator[threading.Event]:
 
 
 @dataclass(kw_only=True)
-class Run:
-    """One training run in one directory. `key` names recipe and data; only checkpoints with this key are resumed.
+class TrainingRun:
+    """One training run in one directory. `key` names recipe and data; only checkpoints with this
+    key are resumed.
 
     An audit is the same run with another `recorder`, stopped after step `last`.
 
@@ -128,13 +133,14 @@ class Run:
         trained: names of the parameters that this run trains; None is all. The others are frozen.
         stack: the expert stack behind the trunk, if there is one.
         base: weights that a frozen part has from the run before; the rest is initialised from the seed.
-        is_recorded: whether the directory holds the records that its checkpoints bind; not so where an audit works.
+        is_recorded: whether the directory holds the records that its checkpoints bind; not so where
+            an audit works.
         blame: what the rows of a step were made from, for the report of a loss that stops the run.
     """
 
     model: Transformer
     spec: TrainSpec
-    terms: tuple[Term, ...]
+    terms: tuple[Objective, ...]
     directory: Path
     key: str
     progress: Progress
@@ -147,7 +153,7 @@ class Run:
     is_recorded: bool = True
     blame: Callable[[int], Json] = lambda _step: None
     ranks: Ranks = field(default_factory=here)
-    gauge: Gauge = field(default_factory=Gauge)
+    gauge: ThroughputMeter = field(default_factory=ThroughputMeter)
     last: int | None = None
     step: int = 0
     chain: str = CHAIN_START
@@ -158,21 +164,25 @@ class Run:
         check_share(self.terms, self.spec, self.ranks)
         convert(self.model, self.spec.precision, self.ranks.device)
         self.arithmetic = arithmetic(self.model.spec, self.spec, self.ranks.device)
-        self.shards = Shards(self.model, self.ranks, self.spec.reduction)
+        self.shards = ModelShards(self.model, self.ranks, self.spec.reduction)
         named = {n: p for n, p in sorted(self.model.named_parameters()) if p.requires_grad}
         self.parameters, self.names = list(named.values()), {p: n for n, p in named.items()}
         self.model.recompute = self.spec.activation_checkpointing
         self.optimizer = update_of(named, self.spec, self.arithmetic)
-        self.guard = Guard(spike=self.spec.spike)
+        self.guard = LossGuard(spike=self.spec.spike)
 
     def _state(self) -> dict[str, Tensor]:
-        """The weights that belong to this run: those it trains, or all of the model; this rank's rows of each."""
+        """Return the weights that belong to this run: those it trains, or all of the model; this
+        rank's rows of each.
+        """
         if self.trained is not None:
             return {name: parameter.detach() for parameter, name in self.names.items()}
         return self.model.state_dict()
 
     def weights(self) -> dict[str, Tensor]:
-        """The whole weights that belong to this run, on the CPU of the first rank; a collective. Others get nothing."""
+        """Return the whole weights that belong to this run, on the CPU of the first rank; a
+        collective. Others get nothing.
+        """
         return self._gathered(self._state())
 
     def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,7 +190,7 @@ class Run:
         return {name: tensor.cpu() for name, tensor in parts if self.ranks.is_first}
 
     def environment(self) -> dict[str, str]:
-        """What a checkpoint records beside the state; the number of ranks where it decides bits."""
+        """Return what a checkpoint records beside the state; the number of ranks where it decides bits."""
         recorded = {name: str(value) for name, value in ranks_recorded(self.spec, self.ranks).items()}
         return environment(self.ranks.device, self.spec.precision, self.arithmetic) | recorded
 
@@ -218,7 +228,9 @@ class Run:
             self.progress.note(f"warning: {line}; from step {self.step + 1} on the bits may differ")
 
     def save(self, *, is_last: bool = False) -> None:
-        """Write a checkpoint of the present state: a rank alone a file, several a directory; the last one always a file."""
+        """Write a checkpoint of the present state: a rank alone a file, several a directory; the
+        last one always a file.
+        """
         state, moments = self._state(), self.optimizer.tensors()
         as_file = is_last or self.ranks.is_alone
         if as_file:
@@ -262,13 +274,13 @@ class Run:
             self.model.rope.use(scaling)
         return {"sequence": stage.sequence}
 
-    def _gradients(self) -> list[TermLoss]:
-        """Gradients of one step; the losses of its terms."""
+    def _gradients(self) -> list[ObjectiveLoss]:
+        """Return the gradients of one step; the losses of its terms."""
         self.optimizer.zero_grad()
         spec = self.spec
         tokens = spec.sequence if self.stages else 0
         micros = micro_batches(self.terms, self.step, spec.micro_batch_sequences, tokens)
-        work = Pass(
+        work = GradientStep(
             model=self.model,
             shards=self.shards,
             precision=spec.precision,
@@ -297,11 +309,14 @@ class Run:
             link = trace_row({n: p for p, n in self.names.items()}, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
-            self.ranks.wait()  # the first rank's hashes are done
+            # The first rank's hashes are done.
+            self.ranks.wait()
         return row
 
     def _stop(self, reason: str, loss: float, norm: float) -> None:
-        """Say which documents the step was made from, and stop; the weights and the last checkpoint are as before it."""
+        """Say which documents the step was made from, and stop; the weights and the last checkpoint
+        are as before it.
+        """
         rows = self.blame(self.step)
         path = self.directory / STOPPED
         report = {"step": self.step, "reason": reason, "loss": repr(loss), "grad_norm": repr(norm)}
@@ -330,7 +345,8 @@ class Run:
         self.model.train()
         total = self.last or n_steps(self.spec)
         records = self.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
-        self.ranks.wait()  # opening records takes the first rank a while
+        # Opening records takes the first rank a while.
+        self.ranks.wait()
         self.progress.start(f"train{self.purpose}", total, "steps")
         self.gauge.begin(self.step)
         try:
@@ -343,7 +359,8 @@ class Run:
                         self.save(is_last=self.step == total)
                     if is_stopped:
                         raise KeyboardInterrupt
-                if stop.is_set():  # asked for behind the last step: not to be lost with this block's handler
+                # Asked for behind the last step: not to be lost with this block's handler.
+                if stop.is_set():
                     raise KeyboardInterrupt
         finally:
             records.close()

@@ -1,4 +1,6 @@
-"""What watches a run as it goes: the figures a person sees, and the rule that stops it. Neither changes a bit of the weights."""
+"""What watches a run as it goes: the figures a person sees, and the rule that stops it. Neither
+changes a bit of the weights.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,15 @@ from statistics import median
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 
-WINDOW = 50  # steps whose median the loss is held against
+# Steps whose median the loss is held against.
+WINDOW = 50
 _SMOOTHING = 0.95
 
 
 @dataclass(kw_only=True)
-class Guard:
-    """Whether a step may be taken. `spike`: nats above the median of the last WINDOW losses that stop the run; 0 never does.
+class LossGuard:
+    """Whether a step may be taken. `spike`: nats above the median of the last WINDOW losses that
+    stop the run; 0 never does.
 
     The losses are part of a checkpoint, so a resumed run stops where the straight run stops.
     """
@@ -28,7 +32,7 @@ class Guard:
     losses: list[float] = field(default_factory=list)
 
     def judge(self, loss: float, norm: float) -> str:
-        """Why the step must not be taken; "" when it may, and then its loss is remembered."""
+        """Return why the step must not be taken; "" when it may, and then its loss is remembered."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return f"loss {loss}, gradient norm {norm}"
         if self.spike and len(self.losses) == WINDOW and loss > median(self.losses) + self.spike:
@@ -39,7 +43,7 @@ class Guard:
 
 
 @dataclass(kw_only=True)
-class Gauge:
+class ThroughputMeter:
     """Figures for the progress view: smoothed losses, tokens per second, MFU, memory.
 
     Args:
@@ -54,7 +58,7 @@ class Gauge:
     _first: int = 0
 
     def begin(self, step: int) -> None:
-        """The run goes on from `step`."""
+        """Begin to measure at `step`."""
         self._began, self._first = time.monotonic(), step
 
     def _smooth(self, name: str, value: float) -> float:
@@ -85,6 +89,6 @@ class Gauge:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process has held in memory at once."""
+    """Return the most bytes that this process has held in memory at once."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024

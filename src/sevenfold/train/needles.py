@@ -1,9 +1,10 @@
 """Needle probes (C5, C14): synthetic key-value recall, and how often a model is right at which distance.
 
-A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A needle is a slot [NEEDLE, key,
-value]; later a slot [QUESTION, key, value] asks for it, and the token after its key must be the needle's value. Keys of a window
-are distinct. The distance is that from the question's key back to the needle's value. Everything is drawn from the
-generator passed in.
+A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A
+needle is a slot [NEEDLE, key, value]; later a slot [QUESTION, key, value] asks for it, and the
+token after its key must be the needle's value. Keys of a window are distinct. The distance is that
+from the question's key back to the needle's value. Everything is drawn from the generator passed
+in.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _TRIES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Needles:
-    """Windows with questions. ids int64 [n, T]; of each question its row, the column of its key, its distance, its answer."""
+    """Windows with questions. ids int64 [n, T]; of each question its row, the column of its key,
+    its distance, its answer.
+    """
 
     ids: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -40,7 +43,9 @@ class Needles:
 def _slots(
     generator: np.random.Generator, free: NDArray[np.bool_], low: int, high: int
 ) -> tuple[int, int] | None:
-    """A free slot, and another between `low` and `high` slots behind it; None when no try finds them."""
+    """Return a free slot, and another between `low` and `high` slots behind it; None when no try
+    finds them.
+    """
     for _ in range(_TRIES):
         gap = int(generator.integers(low, high + 1))
         first = int(generator.integers(0, len(free) - gap))
@@ -57,7 +62,7 @@ def haystacks(
     n_needles: int,
     distances: list[tuple[int, int]],
 ) -> Needles:
-    """Windows of `sequence` tokens with up to `n_needles` questions each.
+    """Return the windows of `sequence` tokens with up to `n_needles` questions each.
 
     Args:
         generator: source of everything that is drawn.
@@ -90,14 +95,16 @@ def haystacks(
 
 
 def answers(model: Transformer, needles: Needles) -> Tensor:
-    """Logits of the token after each question's key, [n_questions, V]; the head runs for those alone."""
+    """Return the logits of the token after each question's key, [n_questions, V]; the head runs for
+    those alone.
+    """
     hidden = model.hidden(torch.from_numpy(needles.ids))
     return hidden[torch.from_numpy(needles.row), torch.from_numpy(needles.column)] @ model.head_weight.t()
 
 
 @torch.no_grad()
 def recall(model: Transformer, needles: Needles) -> tuple[int, int]:
-    """(right, asked): greedy answers that are the needle's value."""
+    """Return (right, asked): greedy answers that are the needle's value."""
     model.eval()
     right = answers(model, needles).argmax(-1) == torch.from_numpy(needles.answer)
     return int(right.sum()), len(right)
@@ -105,7 +112,9 @@ def recall(model: Transformer, needles: Needles) -> tuple[int, int]:
 
 @torch.no_grad()
 def start_mimetic(model: Transformer) -> None:
-    """Queries like keys, outputs like values transposed (arXiv 2305.09828): attention starts as look-up and copy."""
+    """Set queries like keys and outputs like values transposed (arXiv 2305.09828): attention starts
+    as copy.
+    """
     for module in model.modules():
         if isinstance(module, Attention):
             group, width = module.n_heads // module.n_kv_heads, module.head_dim

@@ -6,34 +6,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sevenfold.core.hashing import Json
-from sevenfold.train.data.indexed_tokens import Split
-from sevenfold.train.data.windows import Source
+from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.data.windows import BatchSource
 
 NEXT = "next"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
-    """One objective: its share in the loss, the rows that it is computed on and the split that they were cut from."""
+class Objective:
+    """One objective: its share in the loss, the rows that it is computed on and the split that they
+    were cut from.
+    """
 
     name: str
     weight: float
-    source: Source
-    split: Split
+    source: BatchSource
+    split: IndexedTokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class TermLoss:
+class ObjectiveLoss:
     """What a step gave: the mean over the tokens that count, and the sum of each row, in nats."""
 
-    term: Term
+    term: Objective
     loss: float
     rows: Sequence[float]
     n_tokens: int
 
 
-def metric_fields(parts: Sequence[TermLoss], step: int) -> dict[str, Json]:
-    """`objectives`: loss of each term, when there are several; `domains`: of the next-token rows, by domain, when they have one.
+def metric_fields(parts: Sequence[ObjectiveLoss], step: int) -> dict[str, Json]:
+    """Return `objectives`: loss of each term, when there are several; `domains`: of the next-token
+    rows, by domain, when they have one.
 
     A domain that has no row in this step is left out.
     """
@@ -47,6 +50,6 @@ def metric_fields(parts: Sequence[TermLoss], step: int) -> dict[str, Json]:
     return fields
 
 
-def _mean(part: TermLoss, names: Sequence[str], wanted: str) -> float:
+def _mean(part: ObjectiveLoss, names: Sequence[str], wanted: str) -> float:
     rows = [nats for nats, name in zip(part.rows, names, strict=True) if name == wanted]
     return sum(rows) / (len(rows) * part.n_tokens / len(part.rows))

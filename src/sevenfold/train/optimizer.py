@@ -24,7 +24,8 @@ from sevenfold.train.arithmetic import Powers
 from sevenfold.train.checkpoint import optimizer_tensors, restore_optimizer
 from sevenfold.train.distributed.shards import like, local
 
-LANES = 16  # FP32 numbers of the widest vector
+# FP32 numbers of the widest vector.
+LANES = 16
 
 
 def _filled(flat: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def _filled(flat: Tensor) -> Tensor:
 
 
 class ExactUpdate:
-    """The optimiser of a run under the law, with the state that `Update` has."""
+    """The optimiser of a run under the law, with the state that `Optimizer` has."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], spec: TrainSpec) -> None:
         self.parameters, self.spec = dict(parameters), spec
@@ -69,7 +70,7 @@ class ExactUpdate:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One update with the gradients of the parameters."""
+        """Update the parameters once with their gradients."""
         self.n_steps += 1
         scalars = {is_matrix: self._scalars(rate, is_matrix=is_matrix) for is_matrix in (True, False)}
         for name, parameter in self.parameters.items():
@@ -77,7 +78,7 @@ class ExactUpdate:
             operators.adam(own, self.means[name], self.squares[name], grad, scalars[parameter.dim() > 1])
 
     def tensors(self) -> dict[str, Tensor]:
-        """State by parameter name and slot; nothing before the first step."""
+        """Return the state by parameter name and slot; nothing before the first step."""
         if not self.n_steps:
             return {}
         found = {}
@@ -98,12 +99,12 @@ class ExactUpdate:
                 own[name].copy_(value.view(own[name].shape))
 
 
-def update_of(parameters: Mapping[str, nn.Parameter], spec: TrainSpec, law: str) -> ExactUpdate | Update:
-    """The optimiser for a run whose arithmetic is `law`."""
-    return (ExactUpdate if law == LAW else Update)(parameters, spec)
+def update_of(parameters: Mapping[str, nn.Parameter], spec: TrainSpec, law: str) -> ExactUpdate | Optimizer:
+    """Return the optimiser for a run whose arithmetic is `law`."""
+    return (ExactUpdate if law == LAW else Optimizer)(parameters, spec)
 
 
-class Update:
+class Optimizer:
     """The optimiser of a run. State is told by parameter name, in the parameter's shape and layout."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], spec: TrainSpec) -> None:
@@ -130,7 +131,7 @@ class Update:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """One update with the gradients of the parameters."""
+        """Update the parameters once with their gradients."""
         for group in self._adam.param_groups:
             group["lr"] = rate
         copies = {name: own for name in self.flat if len(own := self._own(name)) != len(self.flat[name])}
@@ -143,7 +144,7 @@ class Update:
             own.copy_(self.flat[name][: len(own)])
 
     def tensors(self) -> dict[str, Tensor]:
-        """State by parameter name and slot."""
+        """Return the state by parameter name and slot."""
         found = {}
         for key, value in optimizer_tensors(self._adam, self._names).items():
             parameter = self.parameters[key.rpartition(".")[0]]

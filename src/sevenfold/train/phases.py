@@ -1,7 +1,9 @@
-"""Which jobs a training run consists of: one for most recipes; for expert stacks a trunk, then one for each expert (B1).
+"""Which jobs a training run consists of: one for most recipes; for expert stacks a trunk, then one
+for each expert (B1).
 
-A part is an independent job: its own directory, seed streams, checkpoints and records. The experts need the trunk's weights and
-nothing of each other, so they may run in any order, or at once in several processes, and give the same bytes.
+A part is an independent job: its own directory, seed streams, checkpoints and records. The experts
+need the trunk's weights and nothing of each other, so they may run in any order, or at once in
+several processes, and give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ TRUNK, EXPERTS = "trunk", "experts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One job. `name` is its directory below train/, "" for a run of one part; `stack` is the expert that it trains."""
+class TrainingPhase:
+    """One job. `name` is its directory below train/, "" for a run of one part; `stack` is the
+    expert that it trains.
+    """
 
     name: str
     spec: TrainSpec
@@ -27,14 +31,14 @@ class Part:
     stack: int | None = None
 
     def trained(self, names: Iterable[str]) -> frozenset[str]:
-        """Of these parameters, those that this part trains; it holds the others frozen."""
+        """Return of these parameters, those that this part trains; it holds the others frozen."""
         if self.trains == "all":
             return frozenset(names)
         return frozenset(name for name in names if expert_of(name) == self.stack)
 
 
-def parts_of(recipe: Recipe) -> tuple[Part, ...]:
-    """The parts of a run in order; the trunk comes before the experts. Raises RecipeError."""
+def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
+    """Return the parts of a run in order; the trunk comes before the experts. Raises RecipeError."""
     train, moe = recipe.train, recipe.model.moe
     if not isinstance(moe, ExpertStacks):
         if train.phases:
@@ -43,7 +47,7 @@ def parts_of(recipe: Recipe) -> tuple[Part, ...]:
                 where=f"{recipe.name}: train.phases",
                 remedy="leave the phases out (a `context` block makes sequences longer on the way), or plan with `s7 plan`",
             )
-        return (Part(name="", spec=train, mix=recipe.corpus.mix),)
+        return (TrainingPhase(name="", spec=train, mix=recipe.corpus.mix),)
     if recipe.context is not None:
         raise RecipeError(
             "a context curriculum with expert stacks is not defined: each phase has its own sequence",
@@ -58,12 +62,14 @@ def parts_of(recipe: Recipe) -> tuple[Part, ...]:
         )
     trunk, experts = train.phases
     parts = [
-        Part(name=trunk.name, spec=_spec(train, trunk, trunk.tokens), mix=recipe.corpus.mix, trains=TRUNK)
+        TrainingPhase(
+            name=trunk.name, spec=_spec(train, trunk, trunk.tokens), mix=recipe.corpus.mix, trains=TRUNK
+        )
     ]
     for stack, expert in enumerate(moe.experts):
         spec = _spec(train, experts, experts.tokens_per_expert[expert])
         name = f"{experts.name}/{expert}"
-        parts.append(Part(name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack))
+        parts.append(TrainingPhase(name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack))
     return tuple(parts)
 
 
@@ -85,9 +91,9 @@ def _spec(train: TrainSpec, phase: Phase, tokens: int) -> TrainSpec:
     )
 
 
-def find_part(recipe: Recipe, phase: str, expert: str | None) -> Part:
-    """The part of a phase, and of one of its experts. Raises UsageError."""
-    parts = parts_of(recipe)
+def find_training_phase(recipe: Recipe, phase: str, expert: str | None) -> TrainingPhase:
+    """Return the part of a phase, and of one of its experts. Raises UsageError."""
+    parts = training_phases(recipe)
     name = f"{phase}/{expert}" if expert else phase
     for part in parts:
         if part.name == name and name:

@@ -1,13 +1,16 @@
-"""The precision of the forward pass (B2, C5, E3): BF16 products under autocast over FP32 master weights, gradients summed in FP32.
+"""The precision of the forward pass (B2, C5, E3): BF16 products under autocast over FP32 master
+weights, gradients summed in FP32.
 
-Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient leaves its product in BF16 and is FP32 before it
-is added to another, so micro-batches add up in FP32. There is no loss scaling: BF16 has FP32's range. FP16 has not, and is
-refused by name. On a CPU that multiplies pairs of BF16 (AVX512-BF16) kernels of our own compute what stands between the products
-(`model.bf16`); elsewhere PyTorch does, with other bits, and the run says so.
+Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient leaves its product in
+BF16 and is FP32 before it is added to another, so micro-batches add up in FP32. There is no loss
+scaling: BF16 has FP32's range. FP16 has not, and is refused by name. On a CPU that multiplies pairs
+of BF16 (AVX512-BF16) kernels of our own compute what stands between the products (`model.bf16`);
+elsewhere PyTorch does, with other bits, and the run says so.
 
-FP8 is BF16 with the products of the layers' projections in FP8 by torchao (one scale a tensor, from its largest element, so
-nothing is carried from step to step). Its GPU kernels want both sides of a weight in multiples of 16; the embedding and the head
-stay as they are. Where the device has no FP8 products, or torchao is missing, it is BF16, and manifests say so.
+FP8 is BF16 with the products of the layers' projections in FP8 by torchao (one scale a tensor, from
+its largest element, so nothing is carried from step to step). Its GPU kernels want both sides of a
+weight in multiples of 16; the embedding and the head stay as they are. Where the device has no FP8
+products, or torchao is missing, it is BF16, and manifests say so.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ from sevenfold.model import bf16
 from sevenfold.model.linear import Linear
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-LAW_BF16 = "bf16/3"  # names the roundings of the BF16 path on the CPU; raise it when they change
-FP8_CAPABILITY = (8, 9)  # of the first GPUs with FP8 products
+# Names the roundings of the BF16 path on the CPU; raise it when they change.
+LAW_BF16 = "bf16/3"
+# Of the first GPUs with FP8 products.
+FP8_CAPABILITY = (8, 9)
 FP8_MULTIPLE = 16
 
 
@@ -39,7 +44,7 @@ def check_precision(precision: str) -> None:
 
 
 def fp8_obstacle(device: torch.device) -> str:
-    """Why this device does not compute in FP8; "" when it does."""
+    """Return why this device does not compute in FP8; "" when it does."""
     if device.type != "cuda":
         return "a CPU has no FP8 products"
     capability = torch.cuda.get_device_capability(device)
@@ -49,12 +54,14 @@ def fp8_obstacle(device: torch.device) -> str:
 
 
 def used(precision: str, device: torch.device) -> str:
-    """What a precision of the recipe is computed in on a device."""
+    """Return what a precision of the recipe is computed in on a device."""
     return "bf16" if precision == "fp8" and fp8_obstacle(device) else precision
 
 
 def fallback_notes(precision: str, device: torch.device) -> list[str]:
-    """What to say when a precision is computed in another, or without the kernels that are meant for it."""
+    """Return what to say when a precision is computed in another, or without the kernels that are
+    meant for it.
+    """
     notes = []
     if used(precision, device) != precision:
         notes.append(
@@ -69,14 +76,16 @@ def fallback_notes(precision: str, device: torch.device) -> list[str]:
 
 
 def bf16_kernels(precision: str, device: torch.device) -> str:
-    """Which kernels stand between the BF16 products of a run on the CPU: s7 or aten; "" for any other run."""
+    """Return which kernels stand between the BF16 products of a run on the CPU: s7 or aten; "" for
+    any other run.
+    """
     if device.type != "cpu" or used(precision, device) != "bf16":
         return ""
     return "s7" if bf16.is_available() else "aten"
 
 
 def law(precision: str) -> list[str]:
-    """What a precision adds to the key of a run: nothing in FP32, whose keys are as they were."""
+    """Return what a precision adds to the key of a run: nothing in FP32, whose keys are as they were."""
     return [] if PRECISIONS[precision] is None else [LAW_BF16]
 
 
@@ -87,7 +96,9 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def fp8_projections(model: nn.Module) -> dict[str, Linear]:
-    """The projections that FP8 takes, by name: those of the layers with both sides in multiples of 16; never the head."""
+    """Return the projections that FP8 takes, by name: those of the layers with both sides in
+    multiples of 16; never the head.
+    """
     return {
         name: module
         for name, module in model.named_modules()
@@ -98,13 +109,15 @@ def fp8_projections(model: nn.Module) -> dict[str, Linear]:
 
 
 def convert(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Before a model is sharded: give it the products of its precision on the device. Names of weights stay."""
+    """Give a model the products of its precision, before it is sharded. Names of weights stay."""
     if used(precision, device) == "fp8":
         to_fp8(model)
 
 
 def to_fp8(model: nn.Module, *, emulate: bool = False) -> None:
-    """Put torchao's FP8 projection in the place of each of `fp8_projections`. `emulate`: round as FP8 does, on any device."""
+    """Put torchao's FP8 projection in the place of each of `fp8_projections`. `emulate`: round as
+    FP8 does, on any device.
+    """
     from torchao.float8 import Float8LinearConfig
     from torchao.float8.float8_linear import Float8Linear
 

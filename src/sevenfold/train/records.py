@@ -1,8 +1,8 @@
 """What a run writes down as it goes: metrics (JSONL and TensorBoard) and the gradient trace.
 
-Both JSONL files hold no clock and no machine, so a resumed run's files equal the straight run's byte for byte: on resume they
-are cut back to the checkpoint's step. TensorBoard's event files carry wall time; they are a view, rebuilt from the metrics, and no
-output of the stage.
+Both JSONL files hold no clock and no machine, so a resumed run's files equal the straight run's
+byte for byte: on resume they are cut back to the checkpoint's step. TensorBoard's event files carry
+wall time; they are a view, rebuilt from the metrics, and no output of the stage.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def cut_back(path: Path, last_step: int) -> list[Json]:
 
 
 def record_digests(directory: Path) -> dict[str, Json]:
-    """Bytes and SHA-256 of the records as they are now, by name; what a checkpoint binds. Raises StorageError."""
+    """Return the bytes and SHA-256 of the records as they are now, by name; what a checkpoint binds.
+    Raises StorageError.
+    """
     return {
         name: [(directory / name).stat().st_size, sha256_file(directory / name)]
         for name in (METRICS, TRACE)
@@ -52,7 +54,9 @@ def record_digests(directory: Path) -> dict[str, Json]:
 
 
 def damaged_record(directory: Path, bound: Mapping[str, Json]) -> str | None:
-    """The first record that no longer begins with the bytes that a checkpoint bound, or None. Raises StorageError."""
+    """Return the first record that no longer begins with the bytes that a checkpoint bound, or None.
+    Raises StorageError.
+    """
     for name in (METRICS, TRACE):
         if name not in bound or not (directory / name).is_file():
             return name
@@ -67,32 +71,32 @@ class Recorder(Protocol):
     """What a run tells its figures to."""
 
     def metric(self, row: Json) -> None:
-        """One row a step."""
+        """Record one row for a step."""
 
     def trace(self, row: Json) -> None:
-        """One row a trace point."""
+        """Record one row for a trace point."""
 
     def flush(self) -> None:
-        """Called before each checkpoint."""
+        """Write what is pending; called before each checkpoint."""
 
     def close(self) -> None:
-        """Called once, at the end."""
+        """Close the records; called once, at the end."""
 
 
 class Unrecorded:
     """The recorder of every rank but the first."""
 
     def metric(self, row: Json) -> None:
-        """Not written."""
+        """Ignore the row."""
 
     def trace(self, row: Json) -> None:
-        """Not written."""
+        """Ignore the row."""
 
     def flush(self) -> None:
-        """Nothing to bring."""
+        """Do nothing: no file is open."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
 
 class Records:
@@ -131,18 +135,22 @@ class Records:
                 self._events.add_scalar(f"{group}/{name}", value, row["step"])
 
     def metric(self, row: Json) -> None:
-        """One row a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and `domains` where a run has several."""
+        """One row a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and `domains`
+        where a run has several.
+        """
         with storage(self.directory / METRICS):
             self._metrics.write(canonical_json(row) + b"\n")
         self._event(row)
 
     def trace(self, row: Json) -> None:
-        """One row a trace point: step, gradient, weights, chain."""
+        """Record one row for a trace point: step, gradient, weights, chain."""
         with storage(self.directory / TRACE):
             self._trace.write(canonical_json(row) + b"\n")
 
     def flush(self) -> None:
-        """Bring every row to the file; called before each checkpoint, so that no checkpoint is ahead of its records."""
+        """Bring every row to the file; called before each checkpoint, so that no checkpoint is
+        ahead of its records.
+        """
         with storage(self.directory):
             for file in (self._metrics, self._trace):
                 file.flush()
@@ -157,7 +165,9 @@ class Records:
 
 
 def trace_row(parameters: Mapping[str, torch.Tensor], step: int, chain: str) -> dict[str, Json]:
-    """Digests of all gradients and all weights after a step, chained to the row before (A7, BATCH lane)."""
+    """Return the digests of all gradients and all weights after a step, chained to the row before
+    (A7, BATCH lane).
+    """
     gradient = _hashed("sevenfold/gradient/1", [parameters[name].grad for name in sorted(parameters)])
     weights = weights_digest(parameters)
     return {
@@ -173,15 +183,15 @@ def _hashed(tag: str, tensors: list[torch.Tensor | None]) -> str:
 
 
 def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
-    """Digest of all weights, in the order of their names."""
+    """Return the digest of all weights, in the order of their names."""
     return _hashed("sevenfold/weights/1", [parameters[name] for name in sorted(parameters)])
 
 
 def trace_link(chain: str, step: int, gradient: str, weights: str) -> str:
-    """The link of a trace row to the one before, whose link is `chain`."""
+    """Return the link of a trace row to the one before, whose link is `chain`."""
     return digest("sevenfold/trace/1", chain, str(step), gradient, weights)
 
 
 def is_trace_point(step: int, total: int) -> bool:
-    """Whether a run of `total` steps writes a trace row after `step`."""
+    """Return whether a run of `total` steps writes a trace row after `step`."""
     return step % TRACE_EVERY == 0 or step == total

@@ -1,8 +1,9 @@
 """How fast this machine trains a recipe: its own step, on random tokens, for a few seconds.
 
-The kernels, the precision and the shapes are those of the run (`loop.Run`), so the forecast of `s7 plan` is of the work that will
-be done. A step is too long for a forecast, so its two parts are timed apart: the gradient of some rows, which grows with the
-tokens, and the update, which grows with the parameters. Where one row is more than BUDGET, the row is cut, then the depth.
+The kernels, the precision and the shapes are those of the run (`loop.Run`), so the forecast of `s7
+plan` is of the work that will be done. A step is too long for a forecast, so its two parts are
+timed apart: the gradient of some rows, which grows with the tokens, and the update, which grows
+with the parameters. Where one row is more than BUDGET, the row is cut, then the depth.
 """
 
 from __future__ import annotations
@@ -25,16 +26,20 @@ from sevenfold.plan.calculator import Cpu
 from sevenfold.plan.cost import STEP_COST
 from sevenfold.recipe.schema import ModelSpec, Recipe, TokenRouted
 from sevenfold.recipe.sizing import count, flops_parts
-from sevenfold.train.data.indexed_tokens import Split
-from sevenfold.train.loop import Run, clip_gradients, use_deterministic_kernels
-from sevenfold.train.objectives import NEXT, Term
-from sevenfold.train.phases import Part, parts_of
+from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.loop import TrainingRun, clip_gradients, use_deterministic_kernels
+from sevenfold.train.objectives import NEXT, Objective
+from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.stage import check_supported
 
-BUDGET = 1.5e11  # model FLOPs of a timed pass: a second or two of two cores
-SHORTEST = 512  # tokens to which a row is cut
-MOST_PARAMETERS = 150_000_000  # of a rehearsed model: 2.4 GB with gradients and moments
-SECONDS = 1.5  # for which each part is repeated; three times, unless that takes four times as long
+# Model FLOPs of a timed pass: a second or two of two cores.
+BUDGET = 1.5e11
+# Tokens to which a row is cut.
+SHORTEST = 512
+# Of a rehearsed model: 2.4 GB with gradients and moments.
+MOST_PARAMETERS = 150_000_000
+# For which each part is repeated; three times, unless that takes four times as long.
+SECONDS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class RandomTokens:
     sequence: int
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1]."""
+        """Return int64 [batch_sequences, sequence + 1]."""
         shape = (self.batch_sequences, self.sequence + 1)
         return np.random.default_rng(step).integers(0, self.vocab_size, shape, np.int64)
 
@@ -55,7 +60,7 @@ class RandomTokens:
         return [""] * self.batch_sequences
 
     def counted(self, step: int) -> NDArray[np.float32] | None:  # noqa: ARG002  (as above)
-        """All count."""
+        """Return all count."""
         return None
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:  # noqa: ARG002  (as above)
@@ -77,14 +82,16 @@ class Sample:
     flops_per_token: float
 
 
-def step_flops(model: ModelSpec, part: Part, sequence: int) -> float:
-    """Training FLOPs of one token of a part."""
+def step_flops(model: ModelSpec, part: TrainingPhase, sequence: int) -> float:
+    """Return the training FLOPs of one token of a part."""
     cost = dict(zip(("trunk", "expert", "head"), STEP_COST[part.trains], strict=True))
     return sum(cost[name] * n for name, n in flops_parts(model, sequence).items())
 
 
-def sample_of(recipe: Recipe, part: Part, budget: float = BUDGET) -> Sample | None:
-    """As many rows of the recipe's own shape as fit the budget; else a shorter one, then fewer layers; else None."""
+def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> Sample | None:
+    """As many rows of the recipe's own shape as fit the budget; else a shorter one, then fewer
+    layers; else None.
+    """
     sequence, model = part.spec.sequence, recipe.model
     most = part.spec.micro_batch_sequences or part.spec.batch_sequences
     flops = step_flops(model, part, sequence)
@@ -102,9 +109,9 @@ def sample_of(recipe: Recipe, part: Part, budget: float = BUDGET) -> Sample | No
 
 
 def rehearsal(
-    recipe: Recipe, part: Part, sample: Sample, directory: Path, micro_batch: int | None = None
-) -> Run:
-    """The run of a part on random tokens, ready for its first step. It records nothing.
+    recipe: Recipe, part: TrainingPhase, sample: Sample, directory: Path, micro_batch: int | None = None
+) -> TrainingRun:
+    """Return the run of a part on random tokens, ready for its first step. It records nothing.
 
     Args:
         micro_batch: rows of a micro-batch; None is all of the sample.
@@ -125,9 +132,9 @@ def rehearsal(
     source = RandomTokens(
         vocab_size=sample.model.vocab_size, batch_sequences=sample.rows, sequence=sample.sequence
     )
-    term = Term(name=NEXT, weight=1.0, source=source, split=Split(path=directory / "none"))
+    term = Objective(name=NEXT, weight=1.0, source=source, split=IndexedTokens(path=directory / "none"))
     names = part.trained(name for name, _ in model.named_parameters())
-    run = Run(
+    run = TrainingRun(
         model=model, spec=spec, terms=(term,), directory=directory, key="", progress=Silent(),
         trained=names if part.name else None, stack=part.stack, is_recorded=False,
     )  # fmt: skip
@@ -139,7 +146,7 @@ def rehearsal(
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Median time of a call, after one that warms up."""
+    """Return the median time of a call, after one that warms up."""
     work()
     times: list[float] = []
     while sum(times) < SECONDS or (len(times) < 3 and sum(times) < 4 * SECONDS):
@@ -152,13 +159,14 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def measure_training(recipe: Recipe, cpu: Cpu) -> Cpu:
-    """`cpu` with the speed of the recipe's own training step; as it is when the recipe is too large to rehearse here.
+    """Return `cpu` with the speed of the recipe's own training step; as it is when the recipe is too
+    large to rehearse here.
 
     Raises:
         RecipeError: this version does not train such a recipe.
     """
     check_supported(recipe)
-    part = parts_of(recipe)[0]
+    part = training_phases(recipe)[0]
     sample = sample_of(recipe, part)
     if sample is None:
         return cpu

@@ -15,14 +15,14 @@ from sevenfold.runs.job import Job
 from sevenfold.train.data.curriculum import context_stages
 from sevenfold.train.data.dataset import load_tokenizer, open_data, read_router
 from sevenfold.train.distributed.ranks import here
-from sevenfold.train.loop import Run
-from sevenfold.train.meters import Gauge
-from sevenfold.train.phases import Part, parts_of
+from sevenfold.train.loop import TrainingRun
+from sevenfold.train.meters import ThroughputMeter
+from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import fallback_notes, law
 
 
 def build_model(job: Job) -> Transformer:
-    """A model of the recipe's shape with its router in place; weights not set."""
+    """Return a model of the recipe's shape with its router in place; weights not set."""
     model = Transformer(job.recipe.model)
     model.expert_of_token = read_router(job)
     if job.recipe.train.packing == "documents":
@@ -30,8 +30,8 @@ def build_model(job: Job) -> Transformer:
     return model
 
 
-def run_key(job: Job, part: Part, base: str = "") -> str:
-    """What decides the bits of a part beside the code: recipe, data and the weights it starts from."""
+def run_key(job: Job, part: TrainingPhase, base: str = "") -> str:
+    """Return what decides the bits of a part beside the code: recipe, data and the weights it starts from."""
     recipe = job.recipe
     sections = [recipe.model.model_dump_json(), part.spec.model_dump_json()]
     if recipe.context is not None:
@@ -44,12 +44,13 @@ def run_key(job: Job, part: Part, base: str = "") -> str:
 def training_run(
     job: Job,
     directory: Path,
-    part: Part | None = None,
+    part: TrainingPhase | None = None,
     *,
     base: Mapping[str, Tensor] | None = None,
     base_root: str = "",
-) -> Run:
-    """The run that a part of the recipe and the token files of `job` define, with its files in `directory`.
+) -> TrainingRun:
+    """Return the run that a part of the recipe and the token files of `job` define, with its files
+    in `directory`.
 
     Args:
         part: which; None is the one part of a recipe without phases.
@@ -58,14 +59,15 @@ def training_run(
     Raises:
         StorageError: a file is missing, or there is too little data.
     """
-    part, ranks = part or parts_of(job.recipe)[0], here()
+    part, ranks = part or training_phases(job.recipe)[0], here()
     if ranks.is_first:
-        ranks.told(part.name)  # the others build the same run (`experts.follow`)
+        # The others build the same run (`experts.follow`)
+        ranks.broadcast_object(part.name)
     data, model = open_data(job, part), build_model(job)
     trained = part.trained(name for name, _ in model.named_parameters())
     for note in fallback_notes(part.spec.precision, ranks.device):
         job.progress.note(note)
-    return Run(
+    return TrainingRun(
         model=model,
         spec=part.spec,
         terms=data.terms,
@@ -83,8 +85,8 @@ def training_run(
     )
 
 
-def _gauge(job: Job, part: Part) -> Gauge:
+def _gauge(job: Job, part: TrainingPhase) -> ThroughputMeter:
     hardware, parts = job.recipe.hardware, flops_parts(job.recipe.model, part.spec.sequence)
     cost = dict(zip(("trunk", "expert", "head"), STEP_COST[part.trains], strict=True))
     flops = sum(cost[name] * n for name, n in parts.items())
-    return Gauge(flops_per_token=flops, peak_flops=hardware.peak_flops)
+    return ThroughputMeter(flops_per_token=flops, peak_flops=hardware.peak_flops)

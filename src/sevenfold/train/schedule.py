@@ -10,12 +10,14 @@ from sevenfold.train.arithmetic import half_turn_cosine
 
 
 def n_steps(spec: TrainSpec) -> int:
-    """Whole steps that the token budget pays for; at least one."""
+    """Return the whole steps that the token budget pays for; at least one."""
     return max(1, spec.tokens // (spec.batch_sequences * spec.sequence))
 
 
 def learning_rate(spec: TrainSpec, step: int) -> float:
-    """Rate of step 0 .. n_steps - 1. The first step is not zero, the last is next to the minimum."""
+    """Return the rate of step 0 .. n_steps - 1. The first step is not zero, the last is next to the
+    minimum.
+    """
     total = n_steps(spec)
     warmup = max(1, round(spec.warmup_ratio * total))
     if step < warmup:

@@ -1,7 +1,8 @@
 """Stage `train`: token files to a float checkpoint, with metrics and a gradient trace.
 
-Reads tokenizer/train.tokens, heldout.tokens, tokenizer.json (and router.json); writes model.safetensors, metrics.jsonl,
-trace.jsonl. Checkpoints and TensorBoard events stay in the directory as working files, not outputs.
+Reads tokenizer/train.tokens, heldout.tokens, tokenizer.json (and router.json); writes
+model.safetensors, metrics.jsonl, trace.jsonl. Checkpoints and TensorBoard events stay in the
+directory as working files, not outputs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sevenfold.train.environment import tools_of
 from sevenfold.train.evaluate import Score, float_score
 from sevenfold.train.experts import epochs, train_parts
 from sevenfold.train.long_context import Buckets, first_edge
-from sevenfold.train.phases import parts_of
+from sevenfold.train.phases import training_phases
 from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.run_builder import build_model, training_run
@@ -46,7 +47,7 @@ def check_supported(recipe: Recipe) -> None:
     check_optimizer(recipe)
     context_stages(recipe)
     check_precision(recipe.train.precision)
-    parts_of(recipe)
+    training_phases(recipe)
 
 
 def check_job(job: Job) -> None:
@@ -55,31 +56,36 @@ def check_job(job: Job) -> None:
 
 
 def fingerprint(job: Job) -> str:
-    """What decides the bits beside the sections that the stage reads: the order of the data, the roundings of BF16."""
+    """Return what decides the bits beside the sections that the stage reads: the order of the data,
+    the roundings of BF16.
+    """
     mix = canonical_json(job.recipe.corpus.mix).decode() if job.recipe.corpus.mix else ""
     return "".join([mix, *law(job.recipe.train.precision)])
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """UTF-8 bytes of each token id; 0 for special tokens."""
+    """Return UTF-8 bytes of each token id; 0 for special tokens."""
     return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
 
 
 def _trained(job: Job, directory: Path) -> Transformer:
-    if len(parts_of(job.recipe)) > 1:
+    if len(training_phases(job.recipe)) > 1:
         return train_parts(job, directory)
     training = training_run(job, directory)
     training.train()
     weights = training.weights()
     if training.ranks.is_alone and used(training.spec.precision, training.ranks.device) != "fp8":
         return training.model
-    model = build_model(job)  # whole, and with FP32 products, which evaluation is quoted in
+    # Whole, and with FP32 products, which evaluation is quoted in.
+    model = build_model(job)
     model.load_state_dict(weights)
     return model
 
 
 def _imported(job: Job, directory: Path) -> Transformer:
-    """A model with the weights that `model.pretrained` names; its histories are empty. Raises StorageError."""
+    """Return a model with the weights that `model.pretrained` names; its histories are empty. Raises
+    StorageError.
+    """
     model = build_model(job)
     state = load_tensors(read_bytes(pretrained_file(job, WEIGHTS)))
     try:
@@ -94,11 +100,12 @@ def _imported(job: Job, directory: Path) -> Transformer:
 
 
 def _history(job: Job, directory: Path, score: Score) -> dict[str, Json]:
-    """What the run did: steps, tokens, loss; of an import, where it comes from."""
+    """Return what the run did: steps, tokens, loss; of an import, where it comes from."""
     if job.recipe.model.pretrained:
-        loss = score.nats / score.n_tokens  # there is no training loss; this is the held-out one
+        # There is no training loss; this is the held-out one.
+        loss = score.nats / score.n_tokens
         return {"n_steps": 0, "n_tokens": 0, "final_loss": loss, "origin": job.recipe.model.pretrained}
-    specs = [part.spec for part in parts_of(job.recipe)]
+    specs = [part.spec for part in training_phases(job.recipe)]
     facts: dict[str, Json] = {
         "n_steps": sum(n_steps(spec) for spec in specs),
         "n_tokens": sum(n_steps(spec) * spec.batch_sequences * spec.sequence for spec in specs),
@@ -116,7 +123,9 @@ def _last_losses(path: Path, count: int = 50) -> float:
 
 
 def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
-    """FP32 score of all held-out windows; of each domain where there are several, by position where there is a curriculum."""
+    """Return FP32 score of all held-out windows; of each domain where there are several, by position
+    where there is a curriculum.
+    """
     lengths, groups = token_lengths(load_tokenizer(job)), held_out(job)
     buckets = None
     if job.recipe.context is not None:
@@ -147,7 +156,8 @@ def run(job: Job) -> StageResult:
     check_supported(job.recipe)
     directory, ranks = job.directory(STAGE), here()
     model = _imported(job, directory) if job.recipe.model.pretrained else _trained(job, directory)
-    dismiss()  # what follows is the first rank's
+    # What follows is the first rank's.
+    dismiss()
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)

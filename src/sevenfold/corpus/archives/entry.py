@@ -1,7 +1,7 @@
 """One file of an archive, what can be wrong with it, and how much an archive may unfold.
 
-Names are judged though nothing is ever written: a name that would leave the archive says that the archive is not what it seems,
-and would collide with another source's file in the ledger.
+Names are judged though nothing is ever written: a name that would leave the archive says that the
+archive is not what it seems, and would collide with another source's file in the ledger.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import IO, Literal
 
 from sevenfold.core.hashing import sha256
 
-# What a reader of a source can tell of what it does not read. Ours of no archive: `no_documents`, `duplicate_key`, `pointer`.
+# What a reader of a source can tell of what it does not read. Ours of no archive: `no_documents`,
+# `duplicate_key`, `pointer`.
 Fault = Literal[
     "too_large",
     "unsafe_path",
@@ -34,9 +35,12 @@ Fault = Literal[
 ]
 
 MAX_ENTRIES = 500_000
-MAX_UNFOLDED = 16 << 30  # bytes of one archive
-MAX_RATIO = 250  # unfolded to stored; text reaches 10 to 30
-FREE_UNFOLDED = 64 << 20  # below this no ratio is asked
+# Bytes of one archive.
+MAX_UNFOLDED = 16 << 30
+# Unfolded to stored; text reaches 10 to 30.
+MAX_RATIO = 250
+# Below this no ratio is asked.
+FREE_UNFOLDED = 64 << 20
 BLOCK = 1 << 20
 
 # What damaged archives make the readers of the standard library raise.
@@ -48,7 +52,9 @@ DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of an archive. `data` is None exactly when `fault` says why; `path` is then shown, not trusted."""
+    """A file of an archive. `data` is None exactly when `fault` says why; `path` is then shown, not
+    trusted.
+    """
 
     path: str
     data: bytes | None
@@ -56,7 +62,8 @@ class Entry:
     sha256: str
     fault: Fault | None = None
     target: str | None = (
-        None  # of a link, as a path from the link's folder; nothing ever follows it outside the archive
+        # Of a link, as a path from the link's folder; nothing ever follows it outside the archive.
+        None
     )
 
 
@@ -72,7 +79,7 @@ class Budget:
         self._n_entries = 0
 
     def spend(self, n_bytes: int) -> None:
-        """Raises Bomb when the limit is passed."""
+        """Count bytes against the limit. Raises Bomb when it is passed."""
         self._left -= n_bytes
         if self._left < 0:
             raise Bomb
@@ -99,7 +106,9 @@ def _fits(name: str) -> bool:
 
 
 def safe_path(name: str) -> str | None:
-    """The name as a relative path with `/`, or None when it leaves the archive, is absolute, or is none."""
+    """Return the name as a relative path with `/`, or None when it leaves the archive, is absolute,
+    or is none.
+    """
     path = name.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or path.startswith("/") or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", path):
@@ -108,7 +117,7 @@ def safe_path(name: str) -> str | None:
 
 
 def faulty(name: str, fault: Fault, n_bytes: int = 0, target: str | None = None) -> Entry:
-    """An entry that is there and not read."""
+    """Return an entry that is there and not read."""
     return Entry(shown(name), None, n_bytes, "", fault, target)
 
 

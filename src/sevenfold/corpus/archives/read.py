@@ -1,7 +1,7 @@
 """Every file of an archive, in the archive's own order, with a named fault for each that cannot be had.
 
-Whole archives fail by name, too: one entry with the archive's name and `corrupt` or `bomb`, after what could be read.
-Nothing is written to disk. Memory: one file of `max_bytes`, and the names.
+Whole archives fail by name, too: one entry with the archive's name and `corrupt` or `bomb`, after
+what could be read. Nothing is written to disk. Memory: one file of `max_bytes`, and the names.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ Wanted = Callable[[str], bool]
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
-_MAX_TARGET = 4096  # bytes of a link's path
-# Members of a Debian package that hold no files of it; names with an underscore are free for other tools (deb(5)).
+# Bytes of a link's path.
+_MAX_TARGET = 4096
+# Members of a Debian package that hold no files of it; names with an underscore are free for other
+# tools (deb(5)).
 _OTHER_MEMBER = re.compile(r"(?:debian-binary|control\.tar(?:\.\w+)?|_.*)/?")
 # Behind a zip entry that was written as a stream: sizes of four or eight bytes, with or without a signature.
 _ZIP_DESCRIPTORS = (0, 12, 16, 20, 24)
@@ -43,10 +45,11 @@ _ZIP_END = struct.Struct("<4s16xH")
 
 
 def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> Iterator[Entry]:
-    """Entries whose path `wanted` accepts; faults of names are told for every entry.
+    """Yield the entries whose path `wanted` accepts; faults of names are told for every entry.
 
     Args:
-        file: a seekable binary file that holds a zip, a tar (plain or compressed) or a .deb; told by its bytes.
+        file: a seekable binary file that holds a zip, a tar (plain or compressed) or a .deb; told
+            by its bytes.
         name: what the archive is called when it fails as a whole.
         wanted: given a safe path, whether to read it.
         max_bytes: a longer file comes without its bytes.
@@ -70,14 +73,16 @@ def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> 
 
 
 class _Names:
-    """Judges names: the path to use, or the fault. A name seen before is told as a duplicate and read no second time."""
+    """Judges names: the path to use, or the fault. A name seen before is told as a duplicate and
+    read no second time.
+    """
 
     def __init__(self, wanted: Wanted, budget: Budget) -> None:
         self._wanted, self._budget = wanted, budget
         self._seen: set[str] = set()
 
     def judge(self, name: str) -> tuple[str | None, Entry | None]:
-        """(path to read, None), (None, entry that tells the fault), or (None, None): not wanted."""
+        """Return (path to read, None), (None, entry that tells the fault), or (None, None): not wanted."""
         self._budget.enter()
         path = safe_path(name)
         if path is None:
@@ -115,7 +120,7 @@ def _read_zip(
 
 
 def _zip_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mode: int) -> str | None:
-    """What a link points to: its bytes."""
+    """Return what a link points to: its bytes."""
     if not stat.S_ISLNK(mode) or info.flag_bits & 1:
         return None
     try:
@@ -126,7 +131,7 @@ def _zip_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mode: int) -> s
 
 
 def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
-    """What a link points to. A hard link's path starts at the top of the archive."""
+    """Return what a link points to. A hard link's path starts at the top of the archive."""
     if member.issym():
         return shown(member.linkname)
     top = safe_path(member.linkname) if member.islnk() else None
@@ -134,7 +139,7 @@ def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
 
 
 def _has_hidden_bytes(file: IO[bytes], archive: zipfile.ZipFile, n_stored: int) -> bool:
-    """Whether bytes stand before, between or behind the entries that the directory of a zip names."""
+    """Return whether bytes stand before, between or behind the entries that the directory of a zip names."""
     place = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if not 0 <= info.header_offset - place <= (0 if not place else max(_ZIP_DESCRIPTORS)):
@@ -168,7 +173,8 @@ def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget
     n_members = 0
     with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
-            archive.members.clear()  # the library would keep them all
+            # The library would keep them all.
+            archive.members.clear()
             n_members += 1
             if member.isdir():
                 continue
@@ -185,11 +191,13 @@ def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget
             if source is None:
                 yield faulty(path, "corrupt", member.size)
                 continue
-            entry = read_entry(path, source, max_bytes, None)  # the stream below is paid for
+            # The stream below is paid for.
+            entry = read_entry(path, source, max_bytes, None)
             if entry.n_bytes != member.size:
                 raise EOFError(f"{path} ends early")
             yield entry
-    # The library stops without a word at a header that is none, and never looks behind the two blocks of zeros.
+    # The library stops without a word at a header that is none, and never looks behind the two
+    # blocks of zeros.
     if any(stream.last):
         raise EOFError(f"no header behind member {n_members}")
     if len(stream.last) < tarfile.BLOCKSIZE:
@@ -218,7 +226,9 @@ def _read_deb(
 
 
 def _ar_members(file: IO[bytes], n_stored: int) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size) of the members of an ar archive (header: 16 name, 12, 6, 6, 8, 10 size, 2 end)."""
+    """Yield (name, offset, size) of the members of an ar archive (header: 16 name, 12, 6, 6, 8, 10
+    size, 2 end).
+    """
     offset = len(_AR_MAGIC)
     while offset < n_stored:
         file.seek(offset)

@@ -16,7 +16,8 @@ from sevenfold.core.errors import UsageError
 from sevenfold.corpus.archives.entry import BLOCK, Budget
 
 LZMA_MEMORY = 256 << 20
-LARGEST_READ = 32 << 20  # of one call; headers are smaller, files are read in blocks
+# Of one call; headers are smaller, files are read in blocks.
+LARGEST_READ = 32 << 20
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -28,14 +29,15 @@ _MAGIC = (
 
 
 def codec_of(head: bytes) -> str:
-    """Name of the compression that these first bytes start, "" for none."""
+    """Return the name of the compression that these first bytes start, "" for none."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
 class _Streams(io.RawIOBase):
     """Streams of one codec behind each other, and zeros; anything else behind a stream is damage.
 
-    The standard library's file objects take no limit on memory (xz), or pass over what follows in silence (bzip2).
+    The standard library's file objects take no limit on memory (xz), or pass over what follows in
+    silence (bzip2).
     """
 
     def __init__(self, file: IO[bytes], new: Callable[[], Any]) -> None:
@@ -67,7 +69,7 @@ def _lzma() -> lzma.LZMADecompressor:
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
-    """The unfolded bytes of a stream that can seek to its start, by its first bytes.
+    """Return the unfolded bytes of a stream that can seek to its start, by its first bytes.
 
     Raises:
         UsageError: zstd without pyarrow.
@@ -99,14 +101,17 @@ class Forward:
 
     def __init__(self, file: IO[bytes], budget: Budget) -> None:
         self._file, self._budget, self._position = file, budget, 0
-        self.last = b""  # what the last read gave
+        # What the last read gave.
+        self.last = b""
 
     def tell(self) -> int:
-        """Bytes read so far."""
+        """Return the bytes read so far."""
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Exactly `size` bytes, or fewer at the end. Raises ValueError for a read that nobody means."""
+        """Return exactly `size` bytes, or fewer at the end. Raises ValueError for a read that nobody
+        means.
+        """
         if not 0 <= size <= LARGEST_READ:
             raise ValueError(f"a header asks for {size} bytes at once")
         parts, wanted = [], size
@@ -120,7 +125,7 @@ class Forward:
         return data
 
     def has_more(self) -> bool:
-        """Whether anything but zeros follows; reads to the end."""
+        """Return whether anything but zeros follows; reads to the end."""
         found = False
         while data := self.read(BLOCK):
             found = found or data.count(0) < len(data)

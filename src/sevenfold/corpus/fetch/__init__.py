@@ -1,4 +1,6 @@
-"""Packages that a lock pins: brought through pip, npm and apt, checked by hash, kept by hash, never run (specs/corpus-lock.md)."""
+"""Packages that a lock pins: brought through pip, npm and apt, checked by hash, kept by hash, never
+run (specs/corpus-lock.md).
+"""
 
 from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, read_lock, select

@@ -1,9 +1,11 @@
-"""What a name, a version and a file of a package may look like, exactly: they become arguments of pip, npm and apt-get.
+"""What a name, a version and a file of a package may look like, exactly: they become arguments of
+pip, npm and apt-get.
 
-The clients read more than versions where one is expected: npm takes addresses, folders, aliases, tags and repositories, pip takes
-direct references, apt-get takes releases. So each registry's own grammar of an exact version is required, and nothing else is
-handed to a client. Nothing here begins with `-`, or holds white space, `/` (but a scope's), `@` or `=`; a colon stands behind a
-Debian epoch alone.
+The clients read more than versions where one is expected: npm takes addresses, folders, aliases,
+tags and repositories, pip takes direct references, apt-get takes releases. So each registry's own
+grammar of an exact version is required, and nothing else is handed to a client. Nothing here begins
+with `-`, or holds white space, `/` (but a scope's), `@` or `=`; a colon stands behind a Debian
+epoch alone.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ _SDIST = re.compile(r"(?P<stem>[A-Za-z0-9][A-Za-z0-9.+!_-]*)\.(?:tar\.gz|tgz|tar
 
 
 def fault(kind: Kind, name: str, version: str, file: str) -> str | None:
-    """What is wrong with a package's name, version or file; None when all are exact.
+    """Return what is wrong with a package's name, version or file; None when all are exact.
 
     An empty version or file is one that is not known yet.
     """
@@ -90,11 +92,13 @@ def _is_file(kind: Kind, name: str, version: str, file: str) -> bool:
 
 
 def _normal(name: str) -> str:
-    """A Python package's name as PEP 503 compares it."""
+    """Return a Python package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _same(ours: str, version: str) -> bool:
-    """Whether two spellings may be one version: separators and the parts' names are free in PEP 440."""
+    """Return whether two spellings may be one version: separators and the parts' names are free in
+    PEP 440.
+    """
     plain = [re.sub(r"[-_.+!v]", "", text.lower()) for text in (ours, version)]
     return not version or plain[0] == plain[1]

@@ -82,7 +82,8 @@ class Pin:
     version: str
     file: str
     algorithm: Literal["sha256", "sha512"]
-    digest: str  # hexadecimal
+    # Hexadecimal.
+    digest: str
     licence: tuple[str, ...] = ()
     concluded: str | None = None
 
@@ -98,17 +99,17 @@ class Pin:
 
     @property
     def label(self) -> str:
-        """How the package is called in ledgers and messages: `npm:acorn 8.19.0`."""
+        """Return how the package is called in ledgers and messages: `npm:acorn 8.19.0`."""
         return f"{self.source} {self.version}"
 
     @property
     def source(self) -> str:
-        """Source of its documents, without the version: `npm:acorn`."""
+        """Return the source of its documents, without the version: `npm:acorn`."""
         return f"{self.kind}:{self.name}"
 
 
 def is_lock(data: bytes) -> bool:
-    """Whether bytes are a lock."""
+    """Return whether bytes are a lock."""
     try:
         _Lock.model_validate_json(data)
     except ValidationError:
@@ -117,7 +118,7 @@ def is_lock(data: bytes) -> bool:
 
 
 def read_lock(path: Path) -> list[Pin]:
-    """The pins of a lock file, in its order.
+    """Return the pins of a lock file, in its order.
 
     Raises:
         StorageError: the file cannot be read.
@@ -191,11 +192,12 @@ def _hexadecimal(integrity: str) -> str:
     try:
         return base64.b64decode(integrity.removeprefix("sha512-"), validate=True).hex()
     except binascii.Error:
-        return ""  # of no file: it is then reported as one whose hash differs
+        # Of no file: it is then reported as one whose hash differs.
+        return ""
 
 
 def select(pins: Iterable[Pin], only: str | None) -> list[Pin]:
-    """The pins of one kind, or those whose name matches a glob; all if `only` is None.
+    """Return the pins of one kind, or those whose name matches a glob; all if `only` is None.
 
     Raises:
         UsageError: there is none.
@@ -217,7 +219,7 @@ _CHECKSUM = re.compile(r"^ ([0-9a-f]{64}) +([0-9]+) +([A-Za-z0-9][A-Za-z0-9.+~!_
 
 
 def source_files(dsc: bytes) -> list[tuple[str, str]]:
-    """(name, SHA-256) of every file that a Debian source control file (.dsc) names, in its order."""
+    """Return (name, SHA-256) of every file that a Debian source control file (.dsc) names, in its order."""
     found, inside = [], False
     for line in dsc.decode("utf-8", "replace").splitlines():
         if not line.startswith(" "):

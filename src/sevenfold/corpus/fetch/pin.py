@@ -1,7 +1,9 @@
-"""A lock from names: each package is brought once, as it is offered now, and its version and hash are written down.
+"""A lock from names: each package is brought once, as it is offered now, and its version and hash
+are written down.
 
-Names may stand in a file, one a line, each with the licence that a person concluded for it; and hashes may be taken from a
-lock that has more packages, so that a lock is a selection of it and nothing is asked for that is already here.
+Names may stand in a file, one a line, each with the licence that a person concluded for it; and
+hashes may be taken from a lock that has more packages, so that a lock is a selection of it and
+nothing is asked for that is already here.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _REQUEST = re.compile(r"(?P<kind>pypi|npm|deb|dsc):(?P<name>[^=\s]+)(?:=(?P<vers
 
 
 def parse_request(text: str) -> Pin:
-    """`KIND:NAME` or `KIND:NAME=VERSION` as a pin without a hash.
+    """Return `KIND:NAME` or `KIND:NAME=VERSION` as a pin without a hash.
 
     Raises:
         UsageError: another form.
@@ -59,7 +61,8 @@ def _no_package(text: str, why: str = "") -> UsageError:
 
 
 def read_names(path: Path) -> list[Pin]:
-    """Requests of a file: `KIND:NAME[=VERSION] [LICENCE]` a line, LICENCE an SPDX expression concluded for the package; # comments.
+    """Return the requests of a file: `KIND:NAME[=VERSION] [LICENCE]` a line, LICENCE an SPDX
+    expression concluded for the package; # comments.
 
     Raises:
         StorageError: the file cannot be read.
@@ -84,7 +87,8 @@ def read_names(path: Path) -> list[Pin]:
 def pin_from(
     requests: Sequence[Pin], lock: Iterable[Pin], store: PackageStore, progress: Progress
 ) -> list[Pin]:
-    """The pins that a lock has for the requests, with the licences that the requests conclude; brought into the store.
+    """Return the pins that a lock has for the requests, with the licences that the requests
+    conclude; brought into the store.
 
     Raises:
         UsageError: the lock has no such package, or several.
@@ -173,7 +177,7 @@ def _bring(request: Pin, staging: Path, store: PackageStore, apt: Apt) -> Pin:
 
 
 def lock_of(pins: Iterable[Pin]) -> dict[str, Json]:
-    """The lock that `read_lock` reads back to these pins, each list by name."""
+    """Return the lock that `read_lock` reads back to these pins, each list by name."""
     lock: dict[str, Json] = {"lock": 1}
     for pin in sorted(pins, key=lambda pin: (pin.kind, pin.name, pin.version)):
         entry: dict[str, Json] = {"licence": " AND ".join(pin.licence) or None}

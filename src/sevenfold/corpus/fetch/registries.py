@@ -1,9 +1,12 @@
-"""Bringing one package through the registry's own client, as this machine configures it. Nothing of it is run.
+"""Bringing one package through the registry's own client, as this machine configures it. Nothing of
+it is run.
 
-pip: `--no-deps --only-binary :all:`, so no build starts; a pinned hash chooses the file. A source distribution
-is taken from the configured index itself, because pip would run its build to learn its name. npm: `npm pack
---ignore-scripts`. apt-get: `download`, and `source --download-only` with lists of our own beside the packages,
-in which every `deb` source of the machine is a `deb-src` source, too; the machine's own lists are not touched.
+pip: `--no-deps --only-binary :all:`, so no build starts; a pinned hash chooses the file. A source
+distribution
+is taken from the configured index itself, because pip would run its build to learn its name. npm:
+`npm pack --ignore-scripts`. apt-get: `download`, and `source --download-only` with lists of our own
+beside the packages, in which every `deb` source of the machine is a `deb-src` source, too; the
+machine's own lists are not touched.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def run_client(command: list[str], directory: Path) -> str:
 
 
 def classify(text: str) -> FetchFailure:
-    """The failure that a client's words mean."""
+    """Return the failure that a client's words mean."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for reason, pattern in _SAYINGS:
         if saying := [line for line in lines if re.search(pattern, line)]:
@@ -92,7 +95,7 @@ _WHEEL = re.compile(r"-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl
 
 
 def download_python(pin: Pin, staging: Path) -> None:
-    """A wheel, whatever interpreter it is for, or a source distribution."""
+    """Download a wheel, whatever interpreter it is for, or a source distribution."""
     found = _WHEEL.search(pin.file)
     if found is None:
         from sevenfold.corpus.fetch.sdist import download_sdist
@@ -116,7 +119,9 @@ def download_python(pin: Pin, staging: Path) -> None:
 
 
 def pip_download(requirement: str, options: list[str], staging: Path) -> None:
-    """One wheel into `staging`; pip neither resolves what it needs nor builds anything. Raises FetchFailure."""
+    """Download one wheel into `staging`, without its dependencies and without a build. Raises
+    FetchFailure.
+    """
     listed = staging / "requirement.txt"
     with storage(listed):
         listed.write_text(requirement + "\n")
@@ -135,12 +140,13 @@ def pip_download(requirement: str, options: list[str], staging: Path) -> None:
     listed.unlink()
 
 
-# `--silent` would hide why it failed; it is we who try again (its own tries take three minutes without a network).
+# `--silent` would hide why it failed; it is we who try again (its own tries take three minutes
+# without a network).
 NPM_SAYS_WHY = ("--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 
 
 def download_npm(pin: Pin, staging: Path) -> None:
-    """A package of npm, as the registry packed it."""
+    """Download a package of npm, as the registry packed it."""
     command = ["npm", "pack", f"{pin.name}@{pin.version}", "--ignore-scripts", *NPM_SAYS_WHY]
     run_client([*command, "--cache", str(staging / "cache"), "--pack-destination", str(staging)], staging)
     shutil.rmtree(staging / "cache", ignore_errors=True)
@@ -196,11 +202,11 @@ class Apt:
                     copy.write_text(with_sources(file.read_text(errors="replace"), file.suffix))
 
     def download_binary(self, pin: Pin, staging: Path) -> None:
-        """A .deb."""
+        """Download a .deb."""
         self.client(["apt-get", "download", "-q", f"{pin.name}={pin.version}"], staging)
 
     def download_source(self, pin: Pin, staging: Path) -> None:
-        """A .dsc and the files that it names."""
+        """Download a .dsc and the files that it names."""
         shown = self.client(["apt-cache", "showsrc", "--only-source", pin.name], staging)
         version = source_version(shown, pin)
         if version is None:
@@ -215,12 +221,15 @@ class Apt:
             return run_client([command[0], *self._options(), *command[1:]], staging)
         except FetchFailure as failure:
             if self._problem is not None and self._problem.reason == "no network":
-                raise self._problem from failure  # without lists, everything is "not found"
+                # Without lists, everything is "not found"
+                raise self._problem from failure
             raise
 
 
 def with_sources(text: str, suffix: str) -> str:
-    """apt's sources with every binary source as a source of sources, too. `suffix`: .list or .sources."""
+    """Return apt's sources with every binary source as a source of sources, too. `suffix`: .list or
+    .sources.
+    """
     if suffix == ".sources":
         return re.sub(r"^Types:.*$", "Types: deb deb-src", text, flags=re.MULTILINE | re.IGNORECASE)
     lines = [line for line in text.splitlines() if line.strip()]
@@ -231,7 +240,9 @@ def with_sources(text: str, suffix: str) -> str:
 
 
 def source_version(shown: str, pin: Pin) -> str | None:
-    """The version, epoch included, whose .dsc has the pinned hash, from the words of `apt-cache showsrc`."""
+    """Return the version, epoch included, whose .dsc has the pinned hash, from the words of
+    `apt-cache showsrc`.
+    """
     for paragraph in shown.split("\n\n"):
         if re.search(rf"^ {pin.digest} +\d+ +{re.escape(pin.file)}$", paragraph, re.MULTILINE):
             found = re.search(r"^Version: (\S+)$", paragraph, re.MULTILINE)

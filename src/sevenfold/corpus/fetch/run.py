@@ -1,7 +1,7 @@
 """Fetch every package of a lock: what is here already stays, what fails is named, and the rest goes on.
 
-Killed or stopped, it loses at most what was under way; the same call again goes on. Packages come a few at a time,
-and are reported in the order of the lock.
+Killed or stopped, it loses at most what was under way; the same call again goes on. Packages come a
+few at a time, and are reported in the order of the lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sevenfold.corpus.fetch.store import PackageStore
 N_AT_ONCE = 4
 N_ATTEMPTS = 3
 PAUSE_SECONDS = 2.0
-# So many packages in a row without an answer, and none with one: there is no network, and nothing to wait for.
+# So many packages in a row without an answer, and none with one: there is no network, and nothing
+# to wait for.
 NO_NETWORK_AFTER = 4
 
 
@@ -49,7 +50,7 @@ class _Fetch:
         self.interrupted = Event()
 
     def one(self, pin: Pin) -> Outcome:
-        """One package, from here or from its registry."""
+        """Return one package, from here or from its registry."""
         outcome = self._outcome(pin)
         with self._guard:
             self._n_done += 1
@@ -160,6 +161,7 @@ def fetch_all(pins: Sequence[Pin], directory: Path, progress: Progress) -> list[
         try:
             return list(pool.map(fetch.one, pins))
         except BaseException:
-            fetch.interrupted.set()  # Ctrl-C ends the clients, too: that is no reason to try again
+            # Ctrl-C ends the clients, too: that is no reason to try again.
+            fetch.interrupted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise

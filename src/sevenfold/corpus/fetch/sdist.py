@@ -1,7 +1,8 @@
 """Source distributions of Python packages, straight from the index that pip is configured for.
 
-pip builds a source distribution's metadata before it keeps the file, which runs the package's own code. So the
-file is looked up here by its name and hash in the index's own pages (PEP 503) and copied, no more.
+pip builds a source distribution's metadata before it keeps the file, which runs the package's own
+code. So the file is looked up here by its name and hash in the index's own pages (PEP 503) and
+copied, no more.
 """
 
 from __future__ import annotations

@@ -18,11 +18,14 @@ from sevenfold.core.files import sync_directory
 from sevenfold.corpus.fetch.lock import Pin, source_files
 
 DIRECTORY_VARIABLE = "S7_PACKAGES"
-_STAGED = "tmp*"  # the names that `tempfile.mkdtemp` gives
+# The names that `tempfile.mkdtemp` gives.
+_STAGED = "tmp*"
 
 
 def store_directory() -> Path:
-    """Where packages are kept: `S7_PACKAGES`, else `sevenfold/packages` in the user's cache directory."""
+    """Return where packages are kept: `S7_PACKAGES`, else `sevenfold/packages` in the user's cache
+    directory.
+    """
     if given := os.environ.get(DIRECTORY_VARIABLE):
         return Path(given).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
@@ -30,7 +33,7 @@ def store_directory() -> Path:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Hex digest of a file's bytes. Raises StorageError."""
+    """Return the hex digest of a file's bytes. Raises StorageError."""
     with storage(path), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
@@ -43,15 +46,17 @@ class PackageStore:
         self.directory = directory.absolute()
 
     def path(self, algorithm: str, digest: str) -> Path:
-        """Where the file with this hash is, or would be."""
+        """Return where the file with this hash is, or would be."""
         return self.directory / f"{algorithm}-{digest}"
 
     def pinned(self, pin: Pin) -> Path:
-        """Where the pin's own file is, or would be (of a Debian source: its .dsc)."""
+        """Return where the pin's own file is, or would be (of a Debian source: its .dsc)."""
         return self.path(pin.algorithm, pin.digest)
 
     def files(self, pin: Pin) -> list[tuple[str, Path]] | None:
-        """(name, path) of the archives of a package, or None when one is not here. Hashes are not checked."""
+        """Return (name, path) of the archives of a package, or None when one is not here. Hashes are
+        not checked.
+        """
         path = self.pinned(pin)
         if not path.is_file():
             return None
@@ -62,7 +67,9 @@ class PackageStore:
         return parts if parts and all(part.is_file() for _, part in parts) else None
 
     def check(self, path: Path) -> bool:
-        """Whether a file of the store still has the hash that is its name; one that has not is removed."""
+        """Return whether a file of the store still has the hash that is its name; one that has not
+        is removed.
+        """
         algorithm, _, digest = path.name.partition("-")
         if not path.is_file():
             return False
@@ -73,7 +80,7 @@ class PackageStore:
         return False
 
     def complete(self, pin: Pin) -> bool:
-        """Whether the package is here with all its files, each hashed again."""
+        """Return whether the package is here with all its files, each hashed again."""
         if not self.check(self.pinned(pin)):
             return False
         files = self.files(pin)
@@ -95,7 +102,7 @@ class PackageStore:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """An empty directory on the store's own file system, gone when the block ends."""
+        """Yield an empty directory on the store's own file system, gone when the block ends."""
         base = self.directory / "staging"
         with storage(base):
             base.mkdir(parents=True, exist_ok=True)
@@ -115,7 +122,7 @@ class PackageStore:
 
 
 def archive_name(pin: Pin) -> str:
-    """A name whose ending says what the archive is."""
+    """Return a name whose ending says what the archive is."""
     if pin.kind == "npm":
         return f"{pin.name.replace('/', '-').lstrip('@')}-{pin.version}.tgz"
     return pin.file or f"{pin.name}_{pin.version}.deb"

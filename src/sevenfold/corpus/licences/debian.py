@@ -1,9 +1,10 @@
 """Licences of Debian packages: `debian/copyright` in the machine-readable form (DEP-5), per file by glob.
 
-Debian's short names become SPDX expressions; what has no SPDX counterpart ("public-domain", "permissive") is unknown.
-A binary package holds files under other paths than the source that the globs speak of. Where the tree of the
-source stands whole below one directory (crates, Go packages) the globs are used; elsewhere a file's licence is all
-licences of the source together, packaging aside: the strictest reading.
+Debian's short names become SPDX expressions; what has no SPDX counterpart ("public-domain",
+"permissive") is unknown. A binary package holds files under other paths than the source that the
+globs speak of. Where the tree of the source stands whole below one directory (crates, Go packages)
+the globs are used; elsewhere a file's licence is all licences of the source together, packaging
+aside: the strictest reading.
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ _GNU = re.compile(
 
 
 def to_spdx(name: str) -> str:
-    """One of Debian's short licence expressions as SPDX; a name without counterpart makes the whole unknown."""
+    """Return one of Debian's short licence expressions as SPDX; a name without counterpart makes the
+    whole unknown.
+    """
     words = re.sub(r"[,()]", " ", name.strip()).split()
     lowered = [word.lower() for word in words]
     for operator in ("and", "or"):
-        # Debian lets "and" bind tighter than "or", and a comma undo it. Split at "and" first: never laxer than either.
+        # Debian lets "and" bind tighter than "or", and a comma undo it. Split at "and" first: never
+        # laxer than either.
         if operator in lowered:
             at = lowered.index(operator)
             left, right = " ".join(words[:at]), " ".join(words[at + 1 :])
@@ -73,13 +77,13 @@ class Stanza:
     spdx: str
 
     def matches(self, path: str) -> bool:
-        """Whether a path of the source package is meant."""
+        """Return whether a path of the source package is meant."""
         return any(_pattern(glob).fullmatch(path) for glob in self.globs)
 
 
 @lru_cache(maxsize=4096)
 def _pattern(glob: str) -> re.Pattern[str]:
-    """DEP-5: `*` is any characters, slashes included, `?` is one; a backslash takes their meaning."""
+    """Return DEP-5: `*` is any characters, slashes included, `?` is one; a backslash takes their meaning."""
     parts = re.split(r"(\\[*?\\]|[*?])", glob)
     named = {"*": ".*", "?": "."}
     text = "".join(
@@ -95,20 +99,20 @@ class DebianCopyright:
         self.stanzas = stanzas
 
     def licence_of(self, path: str) -> tuple[str | None, str]:
-        """Licence of a file of the source tree, and which paragraph says so."""
+        """Return the licence of a file of the source tree, and which paragraph says so."""
         for stanza in reversed(self.stanzas):
             if stanza.matches(path):
                 return stanza.spdx, f"debian/copyright, Files: {' '.join(stanza.globs)[:80]}"
         return None, ""
 
     def of_all(self) -> tuple[str | None, str]:
-        """All licences together, of the packaging (`debian/*`) aside."""
+        """Return all licences together, of the packaging (`debian/*`) aside."""
         parts = tuple(s.spdx for s in self.stanzas if not all(g.startswith("debian/") for g in s.globs))
         return (combine(parts), "debian/copyright, all paragraphs together") if parts else (None, "")
 
 
 def parse_copyright(data: bytes) -> DebianCopyright | None:
-    """A copyright file's paragraphs; None when it is not in the machine-readable form."""
+    """Return a copyright file's paragraphs; None when it is not in the machine-readable form."""
     text = data.decode("utf-8", "replace")
     if not re.search(r"^Files:", text, re.MULTILINE) or not re.search(
         r"^Format(?:-Specification)?:", text, re.MULTILINE

@@ -1,6 +1,8 @@
-"""Licence fields of other ecosystems' metadata: R, Ruby, Java, .NET, Haskell, OCaml, Elixir, Perl, Gradle, conda and more.
+"""Licence fields of other ecosystems' metadata: R, Ruby, Java, .NET, Haskell, OCaml, Elixir, Perl,
+Gradle, conda and more.
 
-The files are read as text, and never run. A field that is no literal comes as a value that no licence is spelled like.
+The files are read as text, and never run. A field that is no literal comes as a value that no
+licence is spelled like.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ class Read:
 
 
 def _quoted(text: str) -> list[str]:
-    """The literals of `"MIT"`, `["MIT", "ISC"]`, `%w[MIT ISC]`, `{ :type => "MIT", :file => "x" }`."""
+    """Return the literals of `"MIT"`, `["MIT", "ISC"]`, `%w[MIT ISC]`, `{ :type => "MIT", :file => "x" }`."""
     if words := re.match(r"\s*%[wWiI][\[({<]([^\])}>]*)", text):
         return words[1].split()
     listed = re.match(r"\s*\[([^\]]*)\]", text)
@@ -32,7 +34,7 @@ def _quoted(text: str) -> list[str]:
 
 
 def _assigned(name: str) -> Callable[[str], Read]:
-    """A reader of `NAME <value>`, the value as `_quoted` reads it."""
+    """Return a reader of `NAME <value>`, the value as `_quoted` reads it."""
     pattern = re.compile(rf"(?m)^[^#\n]*?(?<![\w-]){name}[ \t]*(?P<rest>.*(?:\n[^\n]*){{0,8}})")
 
     def read(text: str) -> Read:
@@ -54,7 +56,7 @@ def _assigned(name: str) -> Callable[[str], Read]:
 
 
 def _headers(text: str) -> dict[str, str]:
-    """`Name: value` lines with continuations; names in lower case."""
+    """Return `Name: value` lines with continuations; names in lower case."""
     found: dict[str, str] = {}
     name = ""
     for line in text.splitlines():
@@ -87,7 +89,9 @@ def _cabal(text: str) -> Read:
 
 
 def _line(pattern: str) -> Callable[[str], Read]:
-    """A reader of `licence: value` lines of YAML and its like; a list below the line holds as a whole."""
+    """Return a reader of `licence: value` lines of YAML and its like; a list below the line holds as
+    a whole.
+    """
     head = re.compile(
         rf"(?m)^(?P<in>[ \t]*)(?:{pattern})[ \t]*(?P<value>[^\n]*)(?P<list>(?:\n[ \t]*-[ \t]+[^\n]*)*)"
     )

@@ -1,8 +1,9 @@
 """Which words of a text are words of a permissive licence, and of which.
 
-`explained.npz` holds hashes of the word 4-grams of the texts and notices of the licences that people allow. It is derived from the
-licence rules of scancode-toolkit (CC-BY-4.0) by `scripts/licence_rules.py`, and holds no text. A word is explained when a run
-of four words around it is known.
+`explained.npz` holds hashes of the word 4-grams of the texts and notices of the licences that
+people allow. It is derived from the licence rules of scancode-toolkit (CC-BY-4.0) by
+`scripts/licence_rules.py`, and holds no text. A word is explained when a run of four words around
+it is known.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ class _Known:
     """Legend: G known 4-grams. Bit i of an owner is licence i; further bits are explained and name none."""
 
     licences: tuple[str, ...]
-    grams: Sorted  # u64[G]
+    # u64[G].
+    grams: Sorted
     owners_G: np.ndarray  # u32  # noqa: N815 - shape suffix
 
 
 @cache
 def known() -> _Known:
-    """The known word runs."""
+    """Return the known word runs."""
     with np.load(DATA, allow_pickle=False) as arrays:
         names = arrays["licences"].tobytes().decode().split("\n")
         return _Known(tuple(names), Sorted(arrays["grams"]), arrays["owners"])
 
 
 def plain_words(normalised: str) -> bytes:
-    """The words of normalised text with one space between each two, UTF-8."""
+    """Return the words of normalised text with one space between each two, UTF-8."""
     return b" ".join(normalised.lower().encode("utf-8", "replace").translate(_SEPARATORS).split())
 
 
@@ -76,11 +78,11 @@ class Explained:
         return len(self.hashes)
 
     def word_at(self, place: int) -> int:
-        """Number of the word that holds byte `place` of the words, or stands before it."""
+        """Return the number of the word that holds byte `place` of the words, or stands before it."""
         return bisect_left(self._ends_W, place)
 
     def text(self, first: int, last: int) -> bytes:
-        """Words `first` to `last`, counted both; those that are there."""
+        """Return the words `first` to `last`, counted both; those that are there."""
         first = max(0, first)
         if first > last or first >= len(self._ends_W):
             return b""
@@ -88,18 +90,22 @@ class Explained:
         return self.words[start : self._ends_W[min(last, len(self._ends_W) - 1)]]
 
     def explains(self, first: int, last: int) -> bool:
-        """Whether each two neighbours of words `first` to `last` (counted both) stand in one known run."""
+        """Return whether each two neighbours of words `first` to `last` (counted both) stand in one
+        known run.
+        """
         first, last = max(0, first), min(last, len(self.hashes) - 1)
         return self._gaps_W[max(last, first + 1)] == self._gaps_W[first]
 
     def stretches(self, least: int) -> list[tuple[int, int]]:
-        """(first, last) of the words that are explained `least` or more in a row."""
+        """Return (first, last) of the words that are explained `least` or more in a row."""
         is_gap = np.diff(self._gaps_W) != 0
         edges = np.flatnonzero(np.diff(np.concatenate(([True], is_gap, [True]))))
         return [(first, last) for first, last in edges.reshape(-1, 2).tolist() if last - first + 1 >= least]
 
     def owners(self, first: int, last: int) -> list[tuple[str, float]]:
-        """Licences of the known stretch around words `first` to `last`, each with its share of the runs, largest first."""
+        """Return the licences of the known stretch around words `first` to `last`, each with its
+        share of the runs, largest first.
+        """
         is_known = self._owners_R != 0
         low, high = max(0, first - WORDS_IN_A_GRAM + 1), min(len(is_known), last + 1)
         while low and is_known[low - 1]:

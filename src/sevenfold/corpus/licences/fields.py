@@ -1,6 +1,8 @@
-"""What the value of a licence field means: an SPDX expression, a family of licences, a pointer to a file, or nothing known.
+"""What the value of a licence field means: an SPDX expression, a family of licences, a pointer to a
+file, or nothing known.
 
-A field that is declared and not understood gives `UNRECOGNISED`: it makes what is under it unknown. "BSD" and "Apache" name
+A field that is declared and not understood gives `UNRECOGNISED`: it makes what is under it unknown.
+"BSD" and "Apache" name
 families: a licence text beside them says which member is meant, and without one they are unknown.
 """
 
@@ -11,8 +13,10 @@ from dataclasses import dataclass
 
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
-ANY = "*"  # the family of every licence: "OSI Approved", "see the file"
-MAX_FIELD = 200  # characters; a longer value is a text, and is read as one
+# The family of every licence: "OSI Approved", "see the file"
+ANY = "*"
+# Characters; a longer value is a text, and is read as one.
+MAX_FIELD = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class Said:
 
     expression: str
     family: str = ""
-    field: str = ""  # that says it, where a file has several
+    # That says it, where a file has several.
+    field: str = ""
 
 
 # Free text in licence fields -> SPDX; compared in lower case without punctuation and the words of `_FILLERS`.
@@ -67,7 +72,7 @@ _URLS = (
 
 
 def spelled(text: str) -> str | None:
-    """The SPDX expression that a licence field means, or None when it means none, or several."""
+    """Return the SPDX expression that a licence field means, or None when it means none, or several."""
     text = text.strip()
     if not text or len(text) > MAX_FIELD or "\n" in text:
         return None
@@ -102,7 +107,7 @@ def _gnu(plain: str) -> str | None:
 
 
 def read_field(value: object) -> tuple[Said, ...]:
-    """What a licence field says; nothing when it is absent, empty or "UNKNOWN".
+    """Return what a licence field says; nothing when it is absent, empty or "UNKNOWN".
 
     A slash offers a choice, as it does in Cargo.toml and in many others.
     """
@@ -118,7 +123,8 @@ def read_field(value: object) -> tuple[Said, ...]:
         return (Said(known, "GPL-" if plain in ("gpl", "gnu gpl") else ""),)
     if family := _FAMILIES.get(_plain(text)):
         return (Said(family[1], family[0]),)
-    if _plain(text) == "":  # "License", "The License"
+    # "License", "The License"
+    if _plain(text) == "":
         return (Said(UNRECOGNISED, ANY),)
     if len(text) <= MAX_FIELD and (joined := _joined(text)):
         return (Said(joined),)
@@ -126,7 +132,9 @@ def read_field(value: object) -> tuple[Said, ...]:
 
 
 def is_shown(text: str) -> bool:
-    """Whether an expression that is not understood can be told as it stands: a short printable line."""
+    """Return whether an expression that is not understood can be told as it stands: a short
+    printable line.
+    """
     return len(text) <= MAX_FIELD and text.isprintable() and not re.search(r"\b(?:AND|OR|WITH)\b", text)
 
 
@@ -166,11 +174,14 @@ _CLASSIFIERS = {
 
 
 def read_classifiers(values: list[str]) -> tuple[Said, ...]:
-    """What Python's `License ::` classifiers say; all that are given hold, and one that names no licence is unknown."""
+    """Return what Python's `License ::` classifiers say; all that are given hold, and one that names
+    no licence is unknown.
+    """
     names = [
         value.strip().rpartition("::")[2].strip() for value in values if re.match(r"\s*License\s*::", value)
     ]
-    if len(names) > 1:  # "OSI Approved" is only the branch on which the others stand
+    # "OSI Approved" is only the branch on which the others stand.
+    if len(names) > 1:
         names = [name for name in names if name != "OSI Approved"]
     said: list[Said] = []
     for name in names:

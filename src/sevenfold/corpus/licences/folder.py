@@ -9,24 +9,29 @@ from sevenfold.corpus.licences.policy import UNRECOGNISED, symbols
 
 
 def covered(spdx: str, named: frozenset[str]) -> bool:
-    """Whether all licences of an expression are among those that another names."""
+    """Return whether all licences of an expression are among those that another names."""
     found = symbols(spdx)
     return bool(found) and found <= named
 
 
 @dataclass(slots=True)
 class Folder:
-    """Legend: `declared` is (statements, file, whether it inherits), one for each metadata file that says something."""
+    """Legend: `declared` is (statements, file, whether it inherits), one for each metadata file
+    that says something.
+    """
 
     declared: list[tuple[tuple[Said, ...], str, bool]] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)  # (identifier, name of the licence file)
+    # (identifier, name of the licence file)
+    texts: list[tuple[str, str]] = field(default_factory=list)
     unrecognised: list[str] = field(
         default_factory=list
-    )  # files that are called a licence, and are none that we know
+        # Files that are called a licence, and are none that we know.
+    )
 
     points_to: dict[str, set[str]] = field(
         default_factory=dict
-    )  # a file -> the licence files that it only names
+        # A file -> the licence files that it only names.
+    )
 
     def declare(self, file: str, said: tuple[Said, ...], *, inherits: bool = False) -> None:
         """Add what a metadata file says."""
@@ -36,10 +41,11 @@ class Folder:
     def parts(
         self, outside: frozenset[str] = frozenset(), *, explained: bool = False, inherited: bool = False
     ) -> list[tuple[str, str]]:
-        """(expression, evidence) of all that holds here.
+        """Return (expression, evidence) of all that holds here.
 
         Args:
-            outside: licences that something else names for the package; they tell which member of a family is meant.
+            outside: licences that something else names for the package; they tell which member of a
+                family is meant.
             explained: a person has judged the files; texts that are not recognised say nothing then.
             inherited: a folder above declares a licence.
         """

@@ -1,7 +1,8 @@
 """The licence that a package's own metadata declares: Python and JavaScript here, the others in `ecosystems`.
 
-Each reader takes the text of one file and gives all that it says; all of it holds at once. A file that cannot be read, or whose
-licence field is of the wrong type, says `UNRECOGNISED`: what is under it is unknown, and nothing is guessed.
+Each reader takes the text of one file and gives all that it says; all of it holds at once. A file
+that cannot be read, or whose licence field is of the wrong type, says `UNRECOGNISED`: what is under
+it is unknown, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _KEYS = ("license", "licence", "licenses", "licences")
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What one metadata file says. `files`: licence files that it points to. `inherits`: the folders above say it."""
+    """What one metadata file says. `files`: licence files that it points to. `inherits`: the
+    folders above say it.
+    """
 
     said: tuple[Said, ...] = ()
     files: tuple[str, ...] = ()
@@ -46,7 +49,7 @@ def _strings(value: Any) -> list[str]:
 
 
 def _field(value: Any) -> Declaration:
-    """A field that may hold a whole text, or point to a file ("SEE LICENSE IN x", "file LICENSE")."""
+    """Return a field that may hold a whole text, or point to a file ("SEE LICENSE IN x", "file LICENSE")."""
     if isinstance(value, str):
         text = value.strip()
         if found := re.fullmatch(r"see licen[sc]e in\s+(.+)", text, re.IGNORECASE):
@@ -69,7 +72,9 @@ def _merged(parts: Iterable[Declaration]) -> Declaration:
 
 
 def python_metadata(text: str) -> Declaration:
-    """A wheel's METADATA or an sdist's PKG-INFO (PEP 639, and what was before); classifiers hold, too."""
+    """Return a wheel's METADATA or an sdist's PKG-INFO (PEP 639, and what was before); classifiers
+    hold, too.
+    """
     headers = HeaderParser().parsestr(text)
     found = [
         _from(name, _field(str(value)))
@@ -98,7 +103,9 @@ def _json(text: str) -> Mapping[str, Any]:
 
 
 def _choice(text: str, *, all_hold: bool = False) -> Declaration:
-    """JSON with `license` or `licenses`: text, {type}, or a list, which offers a choice (npm, Composer) or does not."""
+    """Return JSON with `license` or `licenses`: text, {type}, or a list, which offers a choice (npm,
+    Composer) or does not.
+    """
     found = []
     for name, value in _json(text).items():
         if name.lower() in _KEYS and value not in (None, "", []):
@@ -169,7 +176,9 @@ def _setup_cfg(text: str) -> Declaration:
 
 
 def _setup_py(text: str) -> Declaration:
-    """Read, never run: a keyword or key `license` with a literal or the name of one; classifiers wherever they stand."""
+    """Read, never run: a keyword or key `license` with a literal or the name of one; classifiers
+    wherever they stand.
+    """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -265,12 +274,12 @@ def _reader(name: str) -> Callable[[str], Declaration] | None:
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a file of this name is metadata that can declare a licence."""
+    """Return whether a file of this name is metadata that can declare a licence."""
     return _reader(name) is not None
 
 
 def declared_by(name: str, data: bytes) -> Declaration:
-    """What the metadata file `name` says; `UNRECOGNISED` when it cannot be read."""
+    """Return what the metadata file `name` says; `UNRECOGNISED` when it cannot be read."""
     reader = _reader(name)
     if reader is None:
         return Declaration()

@@ -1,4 +1,6 @@
-"""Which files are licence texts, by their names, and what they speak for: their folder, the package, or one file beside them."""
+"""Which files are licence texts, by their names, and what they speak for: their folder, the
+package, or one file beside them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ _NO_SUFFIXES = frozenset((
     ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".java",
     ".rb", ".sh", ".pl", ".php", ".json", ".yaml", ".yml", ".toml", ".xml", ".css", ".sql", ".svg", ".png", ".map", ".m4",
 ))  # fmt: skip
-# English, and the words of French, German, Spanish, Italian, Portuguese, Dutch, Polish and the Nordic languages.
+# English, and the words of French, German, Spanish, Italian, Portuguese, Dutch, Polish and the
+# Nordic languages.
 _WORD = (
     r"(?:un)?li(?:c|z)en[sczt]\w*|eula|copying\w*|commons[-_. ]?clause|lizenz\w*|nutzungsbedingungen|terms[-_. ]of[-_. ]\w+"
     r"|terms[-_. ]and[-_. ]conditions"
@@ -45,7 +48,7 @@ def licence_name(path: str) -> str:
 
 
 def sidecar_of(path: str) -> str | None:
-    """The file that `g.py.license` speaks for, `g.py`; None for a name without another extension."""
+    """Return the file that `g.py.license` speaks for, `g.py`; None for a name without another extension."""
     match = _SIDECAR.fullmatch(PurePosixPath(path).name)
     if match is None or "." not in match["file"].lstrip("."):
         return None
@@ -56,7 +59,9 @@ _ABOUT = re.compile(r"(?P<above>(?:.*/)?)[^/]+\.dist-info/(?:(?P<listed>licenses
 
 
 def listed_licence(path: str) -> bool:
-    """Whether a wheel lists the file as a licence file (PEP 639), whatever its name; a README speaks of much else."""
+    """Return whether a wheel lists the file as a licence file (PEP 639), whatever its name; a README
+    speaks of much else.
+    """
     about = _ABOUT.fullmatch(path)
     is_prose = re.match(
         r"readme|authors|contribut|change|history|news|credits", _folded(PurePosixPath(path).name)
@@ -65,9 +70,10 @@ def listed_licence(path: str) -> bool:
 
 
 def scopes(path: str) -> tuple[str, ...]:
-    """The folders that a metadata or licence file speaks for; "" is the package.
+    """Return the folders that a metadata or licence file speaks for; "" is the package.
 
-    A wheel lists `licenses/src/x/_vendor/COPYING` by its place in the source: what the wheel has of it lies at `x/_vendor`.
+    A wheel lists `licenses/src/x/_vendor/COPYING` by its place in the source: what the wheel has of
+    it lies at `x/_vendor`.
     """
     if about := _ABOUT.fullmatch(path):
         above, rest = about["above"].rstrip("/"), PurePosixPath(about["rest"]).parent.parts
@@ -89,5 +95,7 @@ def scopes(path: str) -> tuple[str, ...]:
 
 
 def is_kept_for_reference(scope: str) -> bool:
-    """Whether a folder holds texts that other files refer to (REUSE): its files speak for no folder."""
+    """Return whether a folder holds texts that other files refer to (REUSE): its files speak for no
+    folder.
+    """
     return PurePosixPath(scope).name == "LICENSES"

@@ -1,4 +1,5 @@
-"""Notices such as "licensed under the GPL", in any wording: a table, `NOTICES`, and the GNU family with its versions.
+"""Notices such as "licensed under the GPL", in any wording: a table, `NOTICES`, and the GNU family
+with its versions.
 
 They are looked for in normalised text: lower case, comment marks and line ends taken out.
 """
@@ -15,17 +16,20 @@ from sevenfold.corpus.native import Needles, plain_text
 
 RESTRICTED = "LicenseRef-restricted"
 
-# All of what follows is looked for in normalised text: lower case, comment marks gone, one space between words.
+# All of what follows is looked for in normalised text: lower case, comment marks gone, one space
+# between words.
 _GRANT = re.compile(
     r"licen[sc]ed|released (?:under|with)|distribut\w+ (?:\w+ ){0,3}under|under the terms|subject to|available under"
     r"|covered by|governed by|(?:provided|published|used) under|modif\w+ (?:it )?under|licen[sc]e ?:|licen[sc]ing ?:"
     r"|this (?:file|program|software|library|work|code|module|script) (?:is|are) under|copying policy ?:|part of .{0,40} under"
 )
-_GRANT_REACH = 120  # characters before the licence's name
+# Characters before the licence's name.
+_GRANT_REACH = 120
 _GNU = re.compile(
     r"(?P<name>(?:lesser |library |affero )?general public licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
 )
-_GNU_WORDS = (b"general public licen", b"gpl")  # neither of both patterns matches without one
+# Neither of both patterns matches without one.
+_GNU_WORDS = (b"general public licen", b"gpl")
 _GNU_TITLE = re.compile(
     r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),? \d* ?\w+ \d{4}"
     r"|common-licenses/(?P<short>[al]?gpl)(?:-(?P<number>[\d.]+))?"
@@ -48,7 +52,8 @@ _DENIAL = re.compile(
 class Notice:
     """A pattern, the licence that it means, and whether it is only a name, which a grant must stand before.
 
-    No text without one of `words` matches: they are looked for first, because that takes a hundredth of the time.
+    No text without one of `words` matches: they are looked for first, because that takes a
+    hundredth of the time.
     """
 
     pattern: re.Pattern[str]
@@ -123,17 +128,19 @@ _BLANK = re.compile(r"[\s\"`_*]+")
 
 
 def find_tags(text: str) -> list[str]:
-    """SPDX expressions of the fields in a text; `LicenseRef-unrecognised` for one that is not an expression."""
+    """Return SPDX expressions of the fields in a text; `LicenseRef-unrecognised` for one that is not
+    an expression.
+    """
     return take_tags(text)[0]
 
 
 def find_notices(text: str) -> list[str]:
-    """Licences that normalised text grants or states."""
+    """Return the licences that normalised text grants or states."""
     return list(dict.fromkeys(spdx for _, _, spdx, _ in find_notice_spans(text)))
 
 
 def find_notice_spans(text: str) -> list[tuple[int, int, str, bool]]:
-    """(start, end, licence, whether it is only named) of each notice in normalised text."""
+    """Return (start, end, licence, whether it is only named) of each notice in normalised text."""
     had = _WORDS.bits(text.encode("utf-8", "surrogatepass"))
     found = _gnu_spans(text) if had & _GNU_MASK else []
     for notice in NOTICES if had else ():
@@ -163,7 +170,7 @@ def _gnu_spans(text: str) -> list[tuple[int, int, str, bool]]:
 
 
 def _granted(text: str, at: int) -> bool:
-    """Whether what is named at `at` is granted shortly before."""
+    """Return whether what is named at `at` is granted shortly before."""
     before = text[max(0, at - _GRANT_REACH) : at]
     return any(not _DENIAL.search(before[: grant.start()]) for grant in _GRANT.finditer(before))
 
@@ -194,12 +201,14 @@ def normalise(text: str) -> str:
 
 
 def normalised_by_regex(text: str) -> str:
-    """What `normalise` gives, where the library is not built."""
+    """Return what `normalise` gives, where the library is not built."""
     return _BLANK.sub(" ", _MARKS.sub("", text)).lower()
 
 
 def said_better(spdx: str, others: list[str]) -> bool:
-    """Whether another finding tells the same more exactly: a notice with "or later" beside the bare text, BSD-3 beside BSD-2."""
+    """Return whether another finding tells the same more exactly: a notice with "or later" beside
+    the bare text, BSD-3 beside BSD-2.
+    """
     base = spdx.removesuffix("-only")
     if spdx.endswith("-only") and f"{base}-or-later" in others:
         return True

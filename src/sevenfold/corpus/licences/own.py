@@ -1,8 +1,10 @@
-"""What a file says about its own licence: fields, notices, texts, how they belong together, and what none of them explains.
+"""What a file says about its own licence: fields, notices, texts, how they belong together, and
+what none of them explains.
 
-Fast where there is nothing: a file without one of a few words is not looked at twice. Elsewhere only the surroundings of those
-words are read. All that a file states holds at once (AND), but for choices that stand there as choices. Words about rights that no
-known licence explains make the licence of the file unknown, whatever else it states.
+Fast where there is nothing: a file without one of a few words is not looked at twice. Elsewhere
+only the surroundings of those words are read. All that a file states holds at once (AND), but for
+choices that stand there as choices. Words about rights that no known licence explains make the
+licence of the file unknown, whatever else it states.
 """
 
 from __future__ import annotations
@@ -29,15 +31,22 @@ HINTS = Needles((
     b"\xe8\x91\x97\xe4\xbd\x9c\xe6\xa8\xa9", b"\xe8\xae\xb8\xe5\x8f\xaf", b"\xe7\x89\x88\xe6\x9d\x83", b"\xe7\x89\x88\xe6\xac\x8a",
     b"\xe8\xa8\xb1\xe5\x8f\xaf", b"\xd0\xbb\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd", b"\xd0\x9b\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
 ))  # fmt: skip
-_REACH = 400  # bytes around a hint
-_SOME_PERMISSIVE = "LicenseRef-scancode-other-permissive"  # of a rule that is a piece of many texts
-_SHORT = 120  # bytes of a file that is read without a hint: it may be an address of a licence, and no more
+# Bytes around a hint.
+_REACH = 400
+# Of a rule that is a piece of many texts.
+_SOME_PERMISSIVE = "LicenseRef-scancode-other-permissive"
+# Bytes of a file that is read without a hint: it may be an address of a licence, and no more.
+_SHORT = 120
 # Without one of these no licence is written out.
 _TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
-_CONTEXT = 60  # bytes before a name in which it is granted
-_STRETCH = 12  # words in a row that are explained are a licence
-_LONG, _MOST = 30, 0.9  # words in a row that name their licence, and the share of them that it must have
-_NEAR = 16  # words between a licence and what belongs to it
+# Bytes before a name in which it is granted.
+_CONTEXT = 60
+# Words in a row that are explained are a licence.
+_STRETCH = 12
+# Words in a row that name their licence, and the share of them that it must have.
+_LONG, _MOST = 30, 0.9
+# Words between a licence and what belongs to it.
+_NEAR = 16
 
 _GRANT = re.compile(
     rb"licen[sc]e|licen[sc]ing|released|distribut\w+|terms|subject to|available|covered by|governed by|provided|published|copying"
@@ -80,11 +89,12 @@ class _Statement:
 
 
 def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
-    """SPDX expressions that a file's own bytes state, and how: ("", no evidence) when it states none.
+    """Return SPDX expressions that a file's own bytes state, and how: ("", no evidence) when it states none.
 
     Returns:
-        Expressions that all hold (a file that offers a choice gives one `OR` expression), and the evidence. One of them is
-        `LicenseRef-unrecognised` when the file speaks of rights in words that no known licence explains.
+        Expressions that all hold (a file that offers a choice gives one `OR` expression), and the
+        evidence. One of them is `LicenseRef-unrecognised` when the file speaks of rights in words
+        that no known licence explains.
     """
     windows = HINTS.windows(data, _REACH) if len(data) > _SHORT else [(0, len(data))]
     if not windows:
@@ -123,7 +133,9 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
 
 
 def _counts(rule: RuleMatch, explained: Explained) -> bool:
-    """Whether a rule that was found speaks of this file: a name needs a grant, an address, or a file that says little else."""
+    """Return whether a rule that was found speaks of this file: a name needs a grant, an address, or
+    a file that says little else.
+    """
     n_words = rule.last - rule.first + 1
     before = explained.text(rule.first - 12, rule.first - 1)[-_CONTEXT:]
     if n_words <= 12 and before and DENIALS.search(before + b" "):
@@ -141,7 +153,7 @@ def _counts(rule: RuleMatch, explained: Explained) -> bool:
 
 
 def _noticed(plain: str, covered: Spans) -> list[_Statement]:
-    """What our own table of notices finds outside the words that are known rules."""
+    """Return what our own table of notices finds outside the words that are known rules."""
     spans = find_notice_spans(plain)
     if not spans:
         return []
@@ -156,7 +168,9 @@ def _noticed(plain: str, covered: Spans) -> list[_Statement]:
 
 
 def _composed(statements: list[_Statement], explained: Explained) -> list[str]:
-    """Expressions of statements: those that stand there as a choice are one, the others hold together."""
+    """Return the expressions of statements: those that stand there as a choice are one, the others
+    hold together.
+    """
     ordered = sorted(statements, key=lambda s: (s.first, -s.last))
     groups: list[list[_Statement]] = []
     for statement in ordered:
@@ -168,7 +182,7 @@ def _composed(statements: list[_Statement], explained: Explained) -> list[str]:
 
 
 def _choice(expressions: list[str]) -> str:
-    """One of several licences; one that nobody can tell need not be taken where there is another."""
+    """Return one of several licences; one that nobody can tell need not be taken where there is another."""
     known = [e for e in expressions if is_valid(e)] or expressions
     return " OR ".join(_in_brackets(e) for e in known) if len(known) > 1 else known[0]
 
@@ -198,7 +212,9 @@ def _is_choice(group: list[_Statement], after: _Statement, explained: Explained)
 
 
 def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
-    """Expressions without those that another tells better, and without an alternative that is named again behind the choice."""
+    """Return the expressions without those that another tells better, and without an alternative
+    that is named again behind the choice.
+    """
     kept: list[str] = []
     choices = [symbols(tag) for tag in tags if " OR " in tag]
     for expression in dict.fromkeys(found):
@@ -216,7 +232,7 @@ def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
 def _unexplained(
     explained: Explained, rules: list[RuleMatch], statements: list[_Statement], is_stated: bool
 ) -> str:
-    """The first words about rights that nothing explains; "" when there are none."""
+    """Return the first words about rights that nothing explains; "" when there are none."""
     opens = Spans([(s.first, s.first) for s in statements])
     names_gpl = any("GPL" in s.expression for s in statements)
     known = Spans([(s.first, s.last) for s in statements] + [(r.first, r.last) for r in rules])
@@ -270,13 +286,17 @@ def _unexplained(
 
 
 def _by_its_words(explained: Explained) -> list[str]:
-    """The licence whose words stand in a file that states none otherwise, as in a copy that was changed a little."""
+    """Return the licence whose words stand in a file that states none otherwise, as in a copy that
+    was changed a little.
+    """
     found = max(explained.stretches(_LONG), key=lambda span: (span[1] - span[0], -span[0]), default=None)
     owners = explained.owners(*found) if found else []
     return [owners[0][0]] if owners and owners[0][1] >= _MOST else []
 
 
 def _elsewhere(plain: str) -> str:
-    """The first words that send the reader to a licence that is not the package's: a file of another name; "" without any."""
+    """Return the first words that send the reader to a licence that is not the package's: a file of
+    another name; "" without any.
+    """
     match = _OTHER_FILE.search(plain) if "see " in plain else None
     return match[0] if match else ""

@@ -17,7 +17,8 @@ from sevenfold.core.log import escaped
 
 # On no list, so unknown: a licence is there, and nobody can tell which.
 UNRECOGNISED = "LicenseRef-unrecognised"
-MAX_EXPRESSION = 4096  # characters; nobody means a longer one
+# Characters; nobody means a longer one.
+MAX_EXPRESSION = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ def _library() -> tuple[Any, Any]:
 
 @lru_cache(maxsize=8192)
 def _parse(expression: str) -> Any | None:
-    """The parsed expression, or None when it is empty, malformed, too long or names an unknown licence."""
+    """Return the parsed expression, or None when it is empty, malformed, too long or names an
+    unknown licence.
+    """
     library, licensing = _library()
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -53,18 +56,20 @@ def _parse(expression: str) -> Any | None:
 
 
 def is_valid(expression: str) -> bool:
-    """Whether every part of an expression is on the SPDX list."""
+    """Return whether every part of an expression is on the SPDX list."""
     return _parse(expression) is not None
 
 
 def canonical(expression: str) -> str:
-    """The expression in the spelling of the SPDX list; as it is when it is not valid."""
+    """Return the expression in the spelling of the SPDX list; as it is when it is not valid."""
     parsed = _parse(expression)
     return expression if parsed is None else str(parsed)
 
 
 def symbols(expression: str) -> frozenset[str]:
-    """The licences that an expression names, without `-only` and `-or-later`; none if it is not valid."""
+    """Return the licences that an expression names, without `-only` and `-or-later`; none if it is
+    not valid.
+    """
     parsed = _parse(expression)
     if parsed is None:
         return frozenset()
@@ -73,13 +78,15 @@ def symbols(expression: str) -> frozenset[str]:
 
 
 def base_name(identifier: str) -> str:
-    """A licence without what it says about later versions: GPL-2.0-or-later -> GPL-2.0."""
+    """Return a licence without what it says about later versions: GPL-2.0-or-later -> GPL-2.0."""
     return identifier.removesuffix("-only").removesuffix("-or-later")
 
 
 @lru_cache(maxsize=8192)
 def combine(expressions: tuple[str, ...]) -> str:
-    """`AND` over expressions, simplified; one that is not valid stays as it is, and so makes the whole unknown."""
+    """Return `AND` over expressions, simplified; one that is not valid stays as it is, and so makes
+    the whole unknown.
+    """
     _, licensing = _library()
     distinct = tuple(dict.fromkeys(expressions))
     if len(distinct) == 1:
@@ -91,7 +98,7 @@ def combine(expressions: tuple[str, ...]) -> str:
 
 
 def _conjuncts(expression: str) -> list[str]:
-    """The parts of what `combine` gives for expressions of which some are not valid."""
+    """Return the parts of what `combine` gives for expressions of which some are not valid."""
     is_joined = expression.startswith("(") and expression.endswith(")") and ") AND (" in expression
     return expression[1:-1].split(") AND (") if is_joined else []
 

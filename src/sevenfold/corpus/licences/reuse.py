@@ -20,7 +20,7 @@ class Annotations:
     rows: tuple[tuple[tuple[re.Pattern[str], ...], tuple[str, ...]], ...]
 
     def licence_of(self, path: str) -> tuple[str, ...]:
-        """Expressions for a path relative to the folder of the file; all hold."""
+        """Return the expressions for a path relative to the folder of the file; all hold."""
         for patterns, expressions in reversed(self.rows):
             if any(pattern.fullmatch(path) for pattern in patterns):
                 return expressions
@@ -28,12 +28,12 @@ class Annotations:
 
 
 def is_reuse(path: str) -> bool:
-    """Whether a file is one of REUSE's that speak for others."""
+    """Return whether a file is one of REUSE's that speak for others."""
     return path.rpartition("/")[2] == "REUSE.toml" or path == ".reuse/dep5" or path.endswith("/.reuse/dep5")
 
 
 def read_annotations(data: bytes) -> Annotations:
-    """The tables of a REUSE.toml. Raises ValueError for one that cannot be understood."""
+    """Return the tables of a REUSE.toml. Raises ValueError for one that cannot be understood."""
     tables: Any = tomllib.loads(data.decode("utf-8-sig")).get("annotations", [])
     if not isinstance(tables, list):
         raise ValueError("annotations is no list of tables")
@@ -50,7 +50,7 @@ def read_annotations(data: bytes) -> Annotations:
 
 
 def read_dep5(data: bytes) -> DebianCopyright:
-    """The paragraphs of a `.reuse/dep5`. Raises ValueError for one that is none."""
+    """Return the paragraphs of a `.reuse/dep5`. Raises ValueError for one that is none."""
     found = parse_copyright(data)
     if found is None:
         raise ValueError("not in the machine-readable form")
@@ -65,7 +65,7 @@ def _strings(value: Any) -> list[str]:
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
-    """`*` is any characters but a slash, `**` any, a backslash takes their meaning."""
+    """Return `*` is any characters but a slash, `**` any, a backslash takes their meaning."""
     parts = re.split(r"(\\.|\*\*|\*)", glob)
     named = {"**": ".*", "*": "[^/]*"}
     text = "".join(

@@ -1,8 +1,9 @@
 """Licence notices, tags and texts that are known word for word.
 
-`rules.npz` holds the licence rules of scancode-toolkit (CC-BY-4.0) as hashes of their words, made by
-`scripts/licence_rules.py` from one commit, which the file names. A rule is found where all of its words stand one behind the other.
-Of rules that overlap, the one that is longer counts, so "MIT or GPL" is a choice and not the GPL.
+`rules.npz` holds the licence rules of scancode-toolkit (CC-BY-4.0) as hashes of their words, made
+by `scripts/licence_rules.py` from one commit, which the file names. A rule is found where all of
+its words stand one behind the other. Of rules that overlap, the one that is longer counts, so "MIT
+or GPL" is a choice and not the GPL.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from sevenfold.corpus.text.ngrams import RunHashes, Sorted, ngram_hashes
 
 DATA = Path(__file__).with_name("rules.npz")
 KINDS = ("text", "notice", "tag", "reference", "false")
-HEADS = (3, 4, 8)  # words of a rule that are looked up: as many as it has
-LEAST, MOST = 3, 20_000  # words of a rule
+# Words of a rule that are looked up: as many as it has.
+HEADS = (3, 4, 8)
+# Words of a rule.
+LEAST, MOST = 3, 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,18 @@ class RuleMatch:
 class _Rules:
     """Legend: N rules, ascending by `n_head` and `head`."""
 
-    n_words: np.ndarray  # i64[N]
-    whole: np.ndarray  # u32[N]: the highest bits of the hash of all words
-    expression: np.ndarray  # u16[N]
-    kind: np.ndarray  # u8[N]
-    stops: np.ndarray  # i64[N]: the rule, counted from the first of its range, behind those that begin alike
-    ranges: tuple[tuple[int, int, Sorted], ...]  # (words of the head, first rule, heads of all)
+    # i64[N].
+    n_words: np.ndarray
+    # u32[N]: the highest bits of the hash of all words.
+    whole: np.ndarray
+    # u16[N].
+    expression: np.ndarray
+    # u8[N].
+    kind: np.ndarray
+    # i64[N]: the rule, counted from the first of its range, behind those that begin alike.
+    stops: np.ndarray
+    # (words of the head, first rule, heads of all)
+    ranges: tuple[tuple[int, int, Sorted], ...]
     expressions: tuple[str, ...]
 
 
@@ -58,9 +67,10 @@ def _rules() -> _Rules:
 
 
 def find_rules(words: np.ndarray) -> list[RuleMatch]:
-    """Rules in a text, none within another, in order. `words`: u64[W], hashes of its words."""
+    """Return the rules in a text, none within another, in order. `words`: u64[W], hashes of its words."""
     table, whole = _rules(), RunHashes(words)
-    found: list[tuple[int, int, int]] = []  # (first word, word behind, rule)
+    # (first word, word behind, rule)
+    found: list[tuple[int, int, int]] = []
     for n, low, heads in table.ranges:
         firsts, starts = heads.find(ngram_hashes(words, n))
         for first, start in zip(firsts.tolist(), (starts + low).tolist(), strict=True):

@@ -1,7 +1,8 @@
 """Words in which people speak of rights: what they say must be explained by a licence that is known.
 
-A text that grants, forbids or reserves something in words of no known licence is under unknown terms. The words are a table,
-`phrases.toml`. Each phrase holds a literal, and only around the literals of a text are its patterns tried.
+A text that grants, forbids or reserves something in words of no known licence is under unknown
+terms. The words are a table, `phrases.toml`. Each phrase holds a literal, and only around the
+literals of a text are its patterns tried.
 
     STERN  takes away what permissive licences give: "for non-commercial use only"; only a notice known as a whole explains it
     HARD   must be explained: "licensed under", "may not be redistributed"
@@ -22,8 +23,10 @@ from sevenfold.corpus.native import Needles
 
 TABLE = Path(__file__).with_name("phrases.toml")
 _LEVELS = STERN, HARD, SOFT, NEAR = "stern", "hard", "soft", "near"
-_REACH = 160  # bytes on both sides of a literal in which its phrase is looked for
-_A_SET = 60  # literals that are looked for in one pass
+# Bytes on both sides of a literal in which its phrase is looked for.
+_REACH = 160
+# Literals that are looked for in one pass.
+_A_SET = 60
 
 _PHRASES = tomllib.loads(TABLE.read_text())
 # Words that send the reader to the package's own licence file, and so add nothing.
@@ -62,7 +65,7 @@ class Phrase:
 
 
 def _places(words: bytes) -> Iterator[tuple[int, bytes]]:
-    """(place, literal) of every literal in a text."""
+    """Yield (place, literal) of every literal in a text."""
     for number, needles in enumerate(_SETS):
         bits = needles.bits(words)
         while bits:
@@ -75,11 +78,12 @@ def _places(words: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def find_phrases(words: bytes, is_explained: Callable[[int], bool]) -> list[Phrase]:
-    """What a text says about rights, in the order of the places.
+    """Return what a text says about rights, in the order of the places.
 
     Args:
         words: lower case, one space between each two.
-        is_explained: whether what stands around a place is explained already, and need not be read for more than stern words.
+        is_explained: whether what stands around a place is explained already, and need not be read
+            for more than stern words.
     """
     found: dict[tuple[int, int], str] = {}
     for place, literal in _places(words):
@@ -113,12 +117,12 @@ class Spans:
         return len(self._spans)
 
     def hold(self, first: int, last: int) -> bool:
-        """Whether one of them holds words `first` to `last`."""
+        """Return whether one of them holds words `first` to `last`."""
         behind = bisect_right(self._firsts, first)
         return any(end >= last for _, end in self._spans[:behind])
 
     def are_near(self, first: int, last: int, reach: int) -> bool:
-        """Whether one of them lies within `reach` words of words `first` to `last`."""
+        """Return whether one of them lies within `reach` words of words `first` to `last`."""
         n_begun = bisect_right(self._firsts, last + reach)
         n_over = bisect_left(self._lasts, first - reach)
         return n_begun > n_over

@@ -1,9 +1,11 @@
-"""The licence of each file of a package: metadata, licence files by folder, Debian's copyright, and the file itself.
+"""The licence of each file of a package: metadata, licence files by folder, Debian's copyright, and
+the file itself.
 
-Two looks at a package. The first gives `add` every file that `wants` asks for, then what `unread` still names; the second asks
-`licence_of` each document. A folder with metadata or licence texts of its own (vendored code) adds them to what holds above it,
-and a file that states a licence adds that: all must be allowed, so the strictest wins. A licence text that the
-package's own expression already names adds nothing: the two files of "MIT OR Apache-2.0" do not make an AND.
+Two looks at a package. The first gives `add` every file that `wants` asks for, then what `unread`
+still names; the second asks `licence_of` each document. A folder with metadata or licence texts of
+its own (vendored code) adds them to what holds above it, and a file that states a licence adds
+that: all must be allowed, so the strictest wins. A licence text that the package's own expression
+already names adds nothing: the two files of "MIT OR Apache-2.0" do not make an AND.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ from sevenfold.corpus.licences.policy import base_name, combine, symbols
 from sevenfold.corpus.licences.texts import find_texts
 
 MAX_LICENCE_BYTES = 1 << 20
-MAX_LINKS = 8  # one behind the other
-MAX_POINTER_BYTES = 300  # of a licence file that says no more than where the licences are
+# One behind the other.
+MAX_LINKS = 8
+# Of a licence file that says no more than where the licences are.
+MAX_POINTER_BYTES = 300
 _OTHER_FILE = re.compile(r"\b(?:LICEN[SC]E|COPYING)(?:[-.]\w+)+")
 # Directories of a Debian binary package below which a source tree stands as it was.
 _SOURCE_TREES = (
@@ -53,8 +57,8 @@ class Survey:
 
     Args:
         declared: what stands for the package when it says nothing itself, and why.
-        concluded: what a person decided about the package as a whole; its own words about itself then count no
-            more, those of its folders and files still do.
+        concluded: what a person decided about the package as a whole; its own words about itself
+            then count no more, those of its folders and files still do.
         binary: a Debian binary package, whose paths are not those of its source.
     """
 
@@ -72,7 +76,7 @@ class Survey:
 
     @staticmethod
     def wants(path: str) -> bool:
-        """Whether `add` has a use for the bytes of this file."""
+        """Return whether `add` has a use for the bytes of this file."""
         return (
             is_metadata(PurePosixPath(path).name)
             or bool(_DEBIAN_COPYRIGHT.fullmatch(path))
@@ -92,7 +96,9 @@ class Survey:
         self._read.add(path)
 
     def add_link(self, path: str, target: str) -> None:
-        """A file that is a link: it says what its target says; one that leaves the package or ends nowhere is unknown."""
+        """Add a link: it says what its target says. One that leaves the package or ends nowhere is
+        unknown.
+        """
         place = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         waiting = [*self._wanted.pop(path, []), *([(path, 0)] if self.wants(path) else [])]
         if (
@@ -106,11 +112,13 @@ class Survey:
         self._wanted.setdefault(place, []).extend((alias, depth + 1) for alias, depth in waiting)
 
     def unread(self) -> frozenset[str]:
-        """Paths that links and metadata point to; each is to be given to `add`, or `missing` is told."""
+        """Return the paths that links and metadata point to; each is to be given to `add`, or
+        `missing` is told.
+        """
         return frozenset(self._wanted)
 
     def missing(self) -> None:
-        """None of `unread` is in the package: what pointed there is unknown."""
+        """Mark what pointed to files that the package lacks as unknown."""
         for waiting in list(self._wanted.values()):
             for alias, _ in waiting:
                 self._add(alias, None)
@@ -188,7 +196,9 @@ class Survey:
                 folder.points_to[name] = set(_OTHER_FILE.findall(decoded(data)))
 
     def licence_of(self, path: str, data: bytes | None) -> Licence:
-        """Licence of a file with these bytes (None: not read, so only what holds for its folder)."""
+        """Return the licence of a file with these bytes (None: not read, so only what holds for its
+        folder).
+        """
         parts = [*self._package(path), *self._above(path), *self._files.get(path, ()), *self._annotated(path)]
         if data is not None:
             own, how = licences_in(data)
@@ -199,7 +209,7 @@ class Survey:
         return Licence(expression, "; ".join(dict.fromkeys(how for _, how in parts)))
 
     def licence_of_package(self) -> Licence:
-        """What the package says of itself as a whole."""
+        """Return what the package says of itself as a whole."""
         if self._debian is not None:
             return Licence(*self._debian.of_all())
         return self.licence_of("", None)
@@ -229,7 +239,7 @@ class Survey:
         return self._debian.of_all()
 
     def _above(self, path: str) -> list[tuple[str, str]]:
-        """What the folders on the way to a file say, the root aside."""
+        """Return what the folders on the way to a file say, the root aside."""
         parts: list[tuple[str, str]] = []
         is_inherited = "" in self._folders and bool(self._folders[""].declared)
         for parent in reversed(PurePosixPath(path).parents):
@@ -254,11 +264,14 @@ class Survey:
         return parts
 
 
-_POINTED = "\0"  # begins no path: a file that metadata points to, then the folder and the file's name
+# Begins no path: a file that metadata points to, then the folder and the file's name.
+_POINTED = "\0"
 
 
 def decoded(data: bytes) -> str:
-    """The text of a licence file: UTF-8, or UTF-16 by its mark or by every other byte being NUL; "" for binary data."""
+    """Return the text of a licence file: UTF-8, or UTF-16 by its mark or by every other byte being
+    NUL; "" for binary data.
+    """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     if len(data) > 3 and not data[1::2].strip(b"\0"):
@@ -269,12 +282,14 @@ def decoded(data: bytes) -> str:
 
 
 def _is_template(data: bytes) -> bool:
-    """Whether a file is R's list of holders, which says nothing of a licence."""
+    """Return whether a file is R's list of holders, which says nothing of a licence."""
     return bool(re.fullmatch(rb"\s*(?:(?:YEAR|COPYRIGHT HOLDER|ORGANIZATION)\s*:[^\n]*\s*)+", data))
 
 
 def licences_in_text(text: str) -> list[str]:
-    """Licences of a file that is a licence by its name: whole texts, tags, notices, or the bare name of one."""
+    """Return the licences of a file that is a licence by its name: whole texts, tags, notices, or
+    the bare name of one.
+    """
     plain = normalise(text)
     texts = list(find_texts(plain))
     if len(text) < 200 and (named := spelled(text.strip())):

@@ -1,4 +1,5 @@
-"""Licences that a file states in a field: SPDX tags, `@license`, `__license__`, `MODULE_LICENSE`, `"license": "..."`.
+"""Licences that a file states in a field: SPDX tags, `@license`, `__license__`, `MODULE_LICENSE`,
+`"license": "..."`.
 
 A field is taken out of the text when it is read, so that nothing in it is read again as a notice.
 """
@@ -83,10 +84,10 @@ _NAME = re.compile(
 
 
 def take_tags(text: str) -> tuple[list[str], str]:
-    """SPDX expressions of the fields in a text, and the text without them.
+    """Return SPDX expressions of the fields in a text, and the text without them.
 
-    An SPDX tag that is no expression gives `LicenseRef-unrecognised`. Another field that names a licence in words stays as a grant
-    of it, to be judged as all other words.
+    An SPDX tag that is no expression gives `LicenseRef-unrecognised`. Another field that names a
+    licence in words stays as a grant of it, to be judged as all other words.
     """
     found: list[str] = []
     cuts: list[tuple[int, int, str]] = []
@@ -117,7 +118,9 @@ def take_tags(text: str) -> tuple[list[str], str]:
 
 
 def _spdx(rest: str, *, is_alone: bool) -> tuple[str, int]:
-    """The expression behind an SPDX tag ("" when what stands there is code), and how many characters it took."""
+    """Return the expression behind an SPDX tag ("" when what stands there is code), and how many
+    characters it took.
+    """
     whole = _END.sub("", rest).strip()
     if is_valid(whole):
         return whole, len(rest)
@@ -175,7 +178,7 @@ def _field(value: str, pattern: re.Pattern[str]) -> str:
 
 
 def _plus(value: str) -> str:
-    """GPL-2.0+ and the like, which the SPDX list has as -or-later."""
+    """Return GPL-2.0+ and the like, which the SPDX list has as -or-later."""
     match = re.fullmatch(
         r"(?:GNU )?([AL]?GPL)[- ]?v?(\d)(?:\.(\d))?(\+| or later|-or-later| only|-only)?",
         value,

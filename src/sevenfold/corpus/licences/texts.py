@@ -1,9 +1,9 @@
 """Licence texts within a text: which licences of the library's list are written out in it, and how far.
 
-The texts are those of `identify` (choosealicense.com's list). Its own matcher answers for a whole file that is one
-licence; a copy in a comment, or one of several in a file, is found here by the share of the licence's
-word 6-grams that the text holds. A licence whose 6-grams another, better one explains (BSD-2-Clause in
-BSD-3-Clause) is not counted again.
+The texts are those of `identify` (choosealicense.com's list). Its own matcher answers for a whole
+file that is one licence; a copy in a comment, or one of several in a file, is found here by the
+share of the licence's word 6-grams that the text holds. A licence whose 6-grams another, better one
+explains (BSD-2-Clause in BSD-3-Clause) is not counted again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
 WORDS_IN_A_GRAM = 6
 MIN_SHARE = 0.75
-MIN_NEW = 0.25  # of its 6-grams that no better licence explains
+# Of its 6-grams that no better licence explains.
+MIN_NEW = 0.25
 
 # How `identify` names the GNU licences says nothing of later versions; a bare text allows none.
 _ONLY = {"GPL-2.0", "GPL-3.0", "LGPL-2.1", "LGPL-3.0", "AGPL-3.0"}
 
 
 def grams(text: str) -> np.ndarray:
-    """u64[G], ascending: hashes of the word 6-grams of a text, case and punctuation aside.
+    """Return u64[G], ascending: hashes of the word 6-grams of a text, case and punctuation aside.
 
-    Words are runs of ASCII letters and digits: what separates words here and not in `shingles` is taken out first.
+    Words are runs of ASCII letters and digits: what separates words here and not in `shingles` is
+    taken out first.
     """
     separated = text.lower().encode("ascii", "replace").replace(b"_", b" ")
     return unique(ngram_hashes(word_hashes(separated), WORDS_IN_A_GRAM))
@@ -39,7 +41,8 @@ class _Library:
     """Legend: K known 6-grams, L licences."""
 
     names: tuple[str, ...]
-    sizes: tuple[int, ...]  # 6-grams of each licence
+    # 6-grams of each licence.
+    sizes: tuple[int, ...]
     grams_K: np.ndarray  # u64, ascending  # noqa: N815 - shape suffix
     owners_KL: np.ndarray  # bool: which licences hold it  # noqa: N815 - shape suffix
 
@@ -61,13 +64,14 @@ def _library() -> _Library:
 
 @lru_cache(maxsize=256)
 def find_texts(text: str) -> tuple[str, ...]:
-    """SPDX identifiers of the licences that are written out in `text`, best match first."""
+    """Return SPDX identifiers of the licences that are written out in `text`, best match first."""
     known, held = _library(), grams(text)
     places = np.searchsorted(known.grams_K, held)
     places = places[known.grams_K[np.minimum(places, len(known.grams_K) - 1)] == held]
     if len(places) < MIN_SHARE * min(known.sizes):
         return ()
-    owners = known.owners_KL[places]  # of the 6-grams that no better licence explains so far
+    # Of the 6-grams that no better licence explains so far.
+    owners = known.owners_KL[places]
     shares = [int(n) / size for n, size in zip(owners.sum(axis=0), known.sizes, strict=True)]
     found: list[str] = []
     for i in sorted(range(len(shares)), key=lambda i: (-shares[i], -known.sizes[i], known.names[i])):

@@ -1,8 +1,10 @@
 """Where documents come from. A source yields every document that it sees, in one canonical order.
 
-It judges nothing but what only the reader can know: that a file cannot be read, or is longer than the limit.
-Canonical order: sources as the recipe lists them; within a source by path, compared as bytes (records: by file and line;
-packages: as the lock lists them, and as the archive holds its files). The order in which a file system lists a
+It judges nothing but what only the reader can know: that a file cannot be read, or is longer than
+the limit. Canonical order: sources as the recipe lists them; within a source by path, compared as
+bytes (records: by file and line;
+packages: as the lock lists them, and as the archive holds its files). The order in which a file
+system lists a
 directory is never seen outside. Memory: one document, and the names of one package.
 """
 
@@ -13,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sevenfold.corpus.document import LANGUAGES, Found, Origin, Problem, is_pointer
+from sevenfold.corpus.document import LANGUAGES, Origin, Problem, SourceDocument, is_pointer
 from sevenfold.corpus.sources.dataset import read_dataset
 from sevenfold.corpus.sources.directory import read_directory
 from sevenfold.corpus.sources.git import read_git
@@ -27,7 +29,7 @@ from sevenfold.recipe.schema import Source
 __all__ = ["LANGUAGES", "READERS", "Found", "Origin", "Problem", "read_source"]
 
 # kind of a source -> its reader: (source, directory of the recipe, max_bytes) -> documents
-READERS: Mapping[str, Callable[[Any, Path, int], Iterator[Found]]] = {
+READERS: Mapping[str, Callable[[Any, Path, int], Iterator[SourceDocument]]] = {
     "stdlib": read_stdlib,
     "directory": read_directory,
     "jsonl": read_jsonl,
@@ -39,8 +41,8 @@ READERS: Mapping[str, Callable[[Any, Path, int], Iterator[Found]]] = {
 }
 
 
-def read_source(source: Source, base: Path, max_bytes: int) -> Iterator[Found]:
-    """Every document of a source, in canonical order.
+def read_source(source: Source, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield every document of a source, in canonical order.
 
     Args:
         source: one entry of `corpus.sources`.

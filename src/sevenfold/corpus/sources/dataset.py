@@ -1,4 +1,5 @@
-"""Data sets in Parquet or JSON lines, one file or a directory as hubs lay it out (`data/train-00000-of-00005.parquet`).
+"""Data sets in Parquet or JSON lines, one file or a directory as hubs lay it out
+(`data/train-00000-of-00005.parquet`).
 
 Parquet streams in batches of rows out of one row group at a time; only the columns that are named are read.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 from sevenfold.core.documents import pyarrow_library
 from sevenfold.core.errors import StorageError, storage
-from sevenfold.corpus.document import Found, Origin
+from sevenfold.corpus.document import Origin, SourceDocument
 from sevenfold.corpus.globs import chooser, walk_tree
 from sevenfold.corpus.sources.jsonl import read_lines
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
@@ -22,8 +23,10 @@ _LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json
 _DEFAULT = tuple(f"**/*{ending}" for ending in (".parquet", *_LINES))
 
 
-def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[Found]:
-    """Records of a data set, its files in order of their paths. Raises StorageError and RecipeError as `read_source` does."""
+def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the records of a data set, its files in order of their paths. Raises StorageError and
+    RecipeError as `read_source` does.
+    """
     keys = keys_of(source)
     origin, root = origin_of(source, keys), base / source.path
     if root.is_dir():
@@ -38,7 +41,9 @@ def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[
             yield from read_lines(file, name, keys, origin, max_bytes)
 
 
-def _read_parquet(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int) -> Iterator[Found]:
+def _read_parquet(
+    file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int
+) -> Iterator[SourceDocument]:
     arrow = pyarrow_library()
     number = 0
     with storage(file):
@@ -75,8 +80,8 @@ def _require_unique_columns(names: list[str], keys: Keys, file: Path) -> None:
         )
 
 
-def _row(keys: Keys, origin: Origin, place: str, record: dict[str, Any], max_bytes: int) -> Found:
+def _row(keys: Keys, origin: Origin, place: str, record: dict[str, Any], max_bytes: int) -> SourceDocument:
     try:
         return found_record(keys, origin, place, record, max_bytes)
     except (KeyError, TypeError):
-        return Found(origin, place, 0, "", None, "unreadable")
+        return SourceDocument(origin, place, 0, "", None, "unreadable")

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sevenfold.corpus.document import Found, Origin, read_file
+from sevenfold.corpus.document import Origin, SourceDocument, read_file
 from sevenfold.corpus.globs import glob_matches, glob_parts, walk_tree
 from sevenfold.recipe.schema import DirectorySource
 
 
-def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Iterator[Found]:
-    """Documents of a directory. Raises StorageError and RecipeError as `read_source` does."""
+def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the documents of a directory. Raises StorageError and RecipeError as `read_source` does."""
     patterns = [glob_parts(text) for text in source.include]
     origin = Origin(
         source=f"directory:{source.path}",
@@ -30,8 +30,8 @@ def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Itera
         yield with_own_licence(read_file(origin, path, file, max_bytes))
 
 
-def with_own_licence(found: Found) -> Found:
-    """The document under what it states itself, too."""
+def with_own_licence(found: SourceDocument) -> SourceDocument:
+    """Return the document under what it states itself, too."""
     if found.data is None:
         return found
     origin = found.origin.with_own(found.data)

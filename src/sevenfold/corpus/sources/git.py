@@ -1,7 +1,8 @@
-"""A git repository at one commit, read from its objects: `ls-tree` and `cat-file`, no work tree, no hooks, no network.
+"""A git repository at one commit, read from its objects: `ls-tree` and `cat-file`, no work tree, no
+hooks, no network.
 
-A commit names its bytes, and every object is hashed (`git_objects`). So nothing of the machine enters: no attributes, no
-replacements, no filters, no configuration.
+A commit names its bytes, and every object is hashed (`git_objects`). So nothing of the machine
+enters: no attributes, no replacements, no filters, no configuration.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
-from sevenfold.corpus.document import Found, Origin, found_entry
+from sevenfold.corpus.document import Origin, SourceDocument, entry_document
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
@@ -19,8 +20,8 @@ from sevenfold.corpus.sources.git_objects import Objects, TreeEntry, open_object
 from sevenfold.recipe.schema import GitSource
 
 
-def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[Found]:
-    """Documents of a repository at a commit, by path compared as bytes.
+def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the documents of a repository at a commit, by path compared as bytes.
 
     Raises:
         StorageError: no such repository, no such commit, or an object is missing or damaged.
@@ -42,14 +43,14 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[Found]:
         for entry in entries:
             path = safe_path(entry.name)
             if path is None:
-                yield found_entry(origin, faulty(entry.name, "unsafe_path"))
+                yield entry_document(origin, faulty(entry.name, "unsafe_path"))
             elif not wants(shown(path)):
                 continue
             elif not entry.is_file:
-                yield found_entry(origin, faulty(path, "link"))
+                yield entry_document(origin, faulty(path, "link"))
             else:
                 found = objects.read(entry.object, shown(path), max_bytes)
-                yield found_entry(origin.under(survey.licence_of(path, found.data)), found)
+                yield entry_document(origin.under(survey.licence_of(path, found.data)), found)
 
 
 def _look_through(survey: Survey, entries: list[TreeEntry], objects: Objects) -> None:

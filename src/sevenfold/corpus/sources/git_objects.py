@@ -1,7 +1,9 @@
-"""Objects of a git repository, each held to the hash that is its name: commits, trees and blobs, loose or packed.
+"""Objects of a git repository, each held to the hash that is its name: commits, trees and blobs,
+loose or packed.
 
-git itself believes the name of a loose object, and hashes it only when it is asked to check a repository. Here nothing is taken
-whose bytes do not hash to the name under which they were asked for, so a commit binds every byte below it.
+git itself believes the name of a loose object, and hashes it only when it is asked to check a
+repository. Here nothing is taken whose bytes do not hash to the name under which they were asked
+for, so a commit binds every byte below it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ MAX_DEPTH = 200
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A path of a commit: `name` as the repository has it, `object` in hexadecimal. Links are blobs and no files."""
+    """A path of a commit: `name` as the repository has it, `object` in hexadecimal. Links are blobs
+    and no files.
+    """
 
     name: str
     object: str
@@ -65,7 +69,7 @@ class Objects:
         self._repository = repository
 
     def tree(self, commit: str) -> list[TreeEntry]:
-        """All paths of a commit, compared as bytes.
+        """Return all paths of a commit, compared as bytes.
 
         Raises:
             StorageError: no such commit, an object is missing, or one is not what its name says.
@@ -105,7 +109,7 @@ class Objects:
             raise self._missing(identifier, path) from None
 
     def _entries(self, data: bytes, identifier: str, path: str) -> Iterator[tuple[bytes, bytes, str]]:
-        """(mode, name, object) of a tree: `mode SP name NUL hash` again and again."""
+        """Yield (mode, name, object) of a tree: `mode SP name NUL hash` again and again."""
         n_hash, place = len(identifier) // 2, 0
         while place < len(data):
             end = data.find(b"\0", place)
@@ -116,7 +120,7 @@ class Objects:
             yield mode, name, data[end + 1 : place].hex()
 
     def read(self, identifier: str, path: str, max_bytes: int) -> Entry:
-        """One blob; a longer one is hashed and counted, never held.
+        """Return one blob; a longer one is hashed and counted, never held.
 
         Raises:
             StorageError: it is missing, or is not what its name says.
@@ -166,7 +170,7 @@ class Objects:
         return n_bytes
 
     def _last_word(self) -> str:
-        """What git said before it ended."""
+        """Return what git said before it ended."""
         error = self._process.stderr
         said = error.read().decode("utf-8", "replace").strip().splitlines() if error else []
         return said[-1] if said else "no reason given"
@@ -194,7 +198,7 @@ class _Missing(Exception):  # noqa: N818  (an outcome that the caller names)
 
 @contextmanager
 def open_objects(repository: Path) -> Iterator[Objects]:
-    """The objects of a repository.
+    """Yield the objects of a repository.
 
     Raises:
         StorageError: no such directory.

@@ -1,4 +1,6 @@
-"""Python packages as they are installed: the files that each one's own record lists, under the licences that it declares."""
+"""Python packages as they are installed: the files that each one's own record lists, under the
+licences that it declares.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,16 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
-from sevenfold.corpus.document import Found, Origin, found_entry, read_file
+from sevenfold.corpus.document import Origin, SourceDocument, entry_document, read_file
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
 from sevenfold.recipe.schema import InstalledSource
 
 
-def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iterator[Found]:
-    """Documents of installed packages, in the recipe's order; within one by path, compared as bytes.
+def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the documents of installed packages, in the recipe's order; within one by path, compared
+    as bytes.
 
     Raises:
         StorageError: a package is not installed, or does not record its files.
@@ -41,7 +44,7 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
                 is_empty = False
                 document = read_file(origin, path, file, max_bytes)
                 licence = survey.licence_of(path, document.data)
-                yield Found(
+                yield SourceDocument(
                     origin.under(licence),
                     path,
                     document.n_bytes,
@@ -50,11 +53,13 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
                     document.problem,
                 )
         if is_empty:
-            yield found_entry(origin, faulty(name, "no_documents"))
+            yield entry_document(origin, faulty(name, "no_documents"))
 
 
 def _look_through(survey: Survey, files: dict[str, Path]) -> None:
-    """Give a survey what it wants; a link that ends inside the installation is its target, another is unknown."""
+    """Give a survey what it wants; a link that ends inside the installation is its target, another
+    is unknown.
+    """
     for path, file in files.items():
         if survey.wants(path) and (file.is_symlink() or file.exists()):
             survey.add(path, _head(file))
@@ -75,7 +80,7 @@ def _distribution(name: str) -> Distribution:
 
 
 def _files(name: str, found: Distribution) -> list[tuple[str, Path]]:
-    """(path, file) of what the record lists inside the installation, in canonical order."""
+    """Return (path, file) of what the record lists inside the installation, in canonical order."""
     if found.files is None:
         raise StorageError(
             f"the package {name!r} does not record its files",

@@ -1,4 +1,6 @@
-"""JSON lines, plain or compressed (.gz, .zst, .bz2, .xz: told by the first bytes). No line is held beyond a limit."""
+"""JSON lines, plain or compressed (.gz, .zst, .bz2, .xz: told by the first bytes). No line is held
+beyond a limit.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,20 @@ from sevenfold.core.files import DuplicateKeyError, unique_keys
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.archives.entry import DAMAGE
 from sevenfold.corpus.archives.streams import decompressed
-from sevenfold.corpus.document import BLOCK, Found, Origin
+from sevenfold.corpus.document import BLOCK, Origin, SourceDocument
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
 from sevenfold.recipe.schema import JsonlSource
 
 
-def read_jsonl(source: JsonlSource, base: Path, max_bytes: int) -> Iterator[Found]:
-    """Records of one file. Raises StorageError and RecipeError as `read_source` does."""
+def read_jsonl(source: JsonlSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the records of one file. Raises StorageError and RecipeError as `read_source` does."""
     keys = keys_of(source)
     name = PurePosixPath(source.path).name
     yield from read_lines(base / source.path, name, keys, origin_of(source, keys), max_bytes)
 
 
-def read_lines(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int) -> Iterator[Found]:
-    """Records of a file of JSON lines, each at `name`:line.
+def read_lines(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the records of a file of JSON lines, each at `name`:line.
 
     Raises:
         StorageError: the file cannot be read, or its compression is damaged.
@@ -45,13 +47,15 @@ def read_lines(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int
                 ) from error
             path = f"{name}:{number}"
             if n_bytes > limit:
-                yield Found(origin, path, n_bytes, "", None, "too_large")
+                yield SourceDocument(origin, path, n_bytes, "", None, "too_large")
             elif line.strip():
                 yield _parse_record(keys, origin, path, line, max_bytes)
 
 
 def _lines(handle: IO[bytes], limit: int) -> Iterator[tuple[int, bytes, int]]:
-    """(number from 1, at most `limit` + 1 bytes of the line, its length); a longer line is never held."""
+    """Yield (number from 1, at most `limit` + 1 bytes of the line, its length); a longer line is
+    never held.
+    """
     number = 0
     while line := handle.readline(limit + 1):
         number += 1
@@ -62,13 +66,13 @@ def _lines(handle: IO[bytes], limit: int) -> Iterator[tuple[int, bytes, int]]:
         yield number, line, n_bytes
 
 
-def _parse_record(keys: Keys, origin: Origin, path: str, line: bytes, max_bytes: int) -> Found:
+def _parse_record(keys: Keys, origin: Origin, path: str, line: bytes, max_bytes: int) -> SourceDocument:
     try:
         record = json.loads(line, object_pairs_hook=unique_keys)
         if not isinstance(record, dict):
             raise TypeError(path)
         return found_record(keys, origin, path, record, max_bytes)
     except DuplicateKeyError:
-        return Found(origin, path, len(line), sha256(line).hex(), None, "duplicate_key")
+        return SourceDocument(origin, path, len(line), sha256(line).hex(), None, "duplicate_key")
     except (ValueError, TypeError, KeyError, RecursionError):
-        return Found(origin, path, len(line), sha256(line).hex(), None, "unreadable")
+        return SourceDocument(origin, path, len(line), sha256(line).hex(), None, "unreadable")

@@ -1,7 +1,8 @@
-"""Pinned packages: archives from the store that `s7 corpus fetch` fills, read in memory, each file under its own licence.
+"""Pinned packages: archives from the store that `s7 corpus fetch` fills, read in memory, each file
+under its own licence.
 
-A package is looked through twice: once for what it says about licences, once for its documents. Its hash is checked
-before that, so what is read is what was pinned.
+A package is looked through twice: once for what it says about licences, once for its documents. Its
+hash is checked before that, so what is read is what was pinned.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.corpus.archives import Entry, read_archive
 from sevenfold.corpus.archives.entry import DAMAGE, faulty
-from sevenfold.corpus.document import Found, Origin, found_entry
+from sevenfold.corpus.document import Origin, SourceDocument, entry_document
 from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, archive_name, file_digest, store_directory
@@ -30,11 +31,13 @@ _SOURCE_TARBALL = re.compile(r".*?\.(?:orig(?:-(?P<component>[a-z0-9-]+))?\.)?ta
 _NAMED_AT_MOST = 5
 
 
-def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[Found]:
-    """Documents of the packages of a lock, in its order; within a package in the archive's own order.
+def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the documents of the packages of a lock, in its order; within a package in the archive's
+    own order.
 
     Raises:
-        StorageError: the lock is missing, or a package is not fetched or damaged; the remedy is the command to run.
+        StorageError: the lock is missing, or a package is not fetched or damaged; the remedy is the
+            command to run.
     """
     wants = chooser(source.include, source.exclude)
     store = PackageStore(store_directory())
@@ -45,7 +48,9 @@ def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[Fo
 
 
 def selected_pins(source: PinnedSource, base: Path) -> list[Pin]:
-    """The packages that a source takes of its lock, in the lock's order. Raises StorageError, RecipeError."""
+    """Return the packages that a source takes of its lock, in the lock's order. Raises StorageError,
+    RecipeError.
+    """
     path = base / source.path
     if not path.is_file():
         raise StorageError(
@@ -58,7 +63,8 @@ def selected_pins(source: PinnedSource, base: Path) -> list[Pin]:
 
 
 def pinned_identity(source: PinnedSource, base: Path) -> list[str]:
-    """What decides the documents of a source beside the recipe: its pins, with every archive hashed again.
+    """Return what decides the documents of a source beside the recipe: its pins, with every archive
+    hashed again.
 
     Raises:
         StorageError: as `read_pinned` does.
@@ -101,24 +107,25 @@ class _Archive:
 
 def read_package(
     store: PackageStore, pin: Pin, wants: Wanted, domain: str, max_bytes: int
-) -> Iterator[Found]:
-    """Documents of one package whose path `wants` accepts, each under its licence."""
+) -> Iterator[SourceDocument]:
+    """Yield the documents of one package whose path `wants` accepts, each under its licence."""
     files = _require_pinned_bytes(store, pin)
     survey, archives = survey_package(pin, files)
     origin = Origin(source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain)
     is_empty = True
     for archive in archives:
         if pin.kind == "dsc" and re.search(r"\.debian\.tar\.\w+$", archive.name):
-            continue  # the packaging: it says what the licences are, and is no part of the work
+            # The packaging: it says what the licences are, and is no part of the work.
+            continue
         for entry in _entries(archive, wants, max_bytes):
             is_empty = False
-            yield found_entry(origin.under(survey.licence_of(entry.path, entry.data)), entry)
+            yield entry_document(origin.under(survey.licence_of(entry.path, entry.data)), entry)
     if is_empty:
-        yield found_entry(origin, faulty(archive_name(pin), "no_documents"))
+        yield entry_document(origin, faulty(archive_name(pin), "no_documents"))
 
 
 def _require_pinned_bytes(store: PackageStore, pin: Pin) -> list[tuple[str, Path]]:
-    """(name, path) of the archives of a package, each hashed. Raises StorageError."""
+    """Return (name, path) of the archives of a package, each hashed. Raises StorageError."""
     files = store.files(pin) or []
     for _, path in [("", store.pinned(pin)), *files]:
         algorithm, _, digest = path.name.partition("-")
@@ -132,7 +139,7 @@ def _require_pinned_bytes(store: PackageStore, pin: Pin) -> list[tuple[str, Path
 
 
 def survey_package(pin: Pin, files: list[tuple[str, Path]]) -> tuple[Survey, list[_Archive]]:
-    """What a package says about licences, and its archives as they are to be read."""
+    """Return what a package says about licences, and its archives as they are to be read."""
     said = " AND ".join(pin.licence)
     declared = Licence(said, "as the lock states it") if len(pin.licence) == 1 and is_valid(said) else None
     survey = Survey(declared, pin.concluded, binary=pin.kind == "deb")
@@ -170,7 +177,9 @@ def _entries(archive: _Archive, wants: Wanted, max_bytes: int) -> Iterator[Entry
 
 
 def _survey(survey: Survey, archive: _Archive) -> _Archive:
-    """Give the survey what it wants, and see whether a source tarball has the one directory that unpacking would take off."""
+    """Give the survey what it wants, and see whether a source tarball has the one directory that
+    unpacking would take off.
+    """
     tops: set[str] = set()
 
     def wants(path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
-from sevenfold.corpus.document import Found, Origin, found_text, language_of
+from sevenfold.corpus.document import Origin, SourceDocument, language_of, text_document
 from sevenfold.corpus.licences import combine, is_valid
 from sevenfold.corpus.licences.metadata import spelled
 from sevenfold.corpus.sources.directory import with_own_licence
@@ -27,7 +27,7 @@ class Keys:
     group: str | None = None
 
     def columns(self) -> list[str]:
-        """Every column that is named."""
+        """Return every column that is named."""
         return [name for name in (getattr(self, field.name) for field in fields(self)) if name]
 
 
@@ -47,7 +47,7 @@ LAYOUTS: Mapping[str, Keys] = {
 
 
 def keys_of(source: JsonlSource | DatasetSource) -> Keys:
-    """The columns that a source's settings mean.
+    """Return the columns that a source's settings mean.
 
     Raises:
         RecipeError: not exactly one of `licence` and `licence_key` (the layout's own, if neither is given).
@@ -76,7 +76,7 @@ def keys_of(source: JsonlSource | DatasetSource) -> Keys:
 
 
 def origin_of(source: JsonlSource | DatasetSource, keys: Keys) -> Origin:
-    """What the records of a source share."""
+    """Return what the records of a source share."""
     return Origin(
         source=f"{source.kind}:{source.path}",
         version="",
@@ -88,8 +88,10 @@ def origin_of(source: JsonlSource | DatasetSource, keys: Keys) -> Origin:
     )
 
 
-def found_record(keys: Keys, origin: Origin, place: str, record: Mapping[str, Json], max_bytes: int) -> Found:
-    """A record as a document; `place` is where it stands (file and number).
+def found_record(
+    keys: Keys, origin: Origin, place: str, record: Mapping[str, Json], max_bytes: int
+) -> SourceDocument:
+    """Return a record as a document; `place` is where it stands (file and number).
 
     Raises:
         KeyError, TypeError: there is no text under the key.
@@ -102,10 +104,11 @@ def found_record(keys: Keys, origin: Origin, place: str, record: Mapping[str, Js
     path, language, group = (
         _text(record.get(key) if key else None) for key in (keys.path, keys.language, keys.group)
     )
-    # Data sets have their own names for languages; ours are lower case, and an extension is surer than "C/C++".
+    # Data sets have their own names for languages; ours are lower case, and an extension is surer
+    # than "C/C++".
     known = language_of(path) if PurePosixPath(path).suffix else "unknown"
     stated = known if known != "unknown" else re.sub(r"[^a-z0-9+#]+", "-", language.lower())[:40]
-    return with_own_licence(found_text(origin, place, text, max_bytes, group, stated))
+    return with_own_licence(text_document(origin, place, text, max_bytes, group, stated))
 
 
 def _text(value: Json) -> str:
@@ -113,7 +116,9 @@ def _text(value: Json) -> str:
 
 
 def _licence(value: Json) -> str | None:
-    """One licence, or a list of which all hold (a data set that lists what was detected does not offer a choice)."""
+    """Return one licence, or a list of which all hold (a data set that lists what was detected does
+    not offer a choice).
+    """
     if isinstance(value, str):
         return value if is_valid(value) else spelled(value) or value
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):

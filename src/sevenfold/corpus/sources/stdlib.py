@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from sevenfold.core.hashing import sha256
-from sevenfold.corpus.document import Found, Origin, read_file
+from sevenfold.corpus.document import Origin, SourceDocument, read_file
 from sevenfold.corpus.globs import walk_tree
 from sevenfold.recipe.schema import StdlibSource
 
@@ -24,8 +24,8 @@ STDLIB_LICENCE = "PSF-2.0"
 _PSF_TITLE = b"PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2"
 
 
-def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[Found]:
-    """Documents of the standard library. One licence covers it, so headers are not read."""
+def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[SourceDocument]:
+    """Yield the documents of the standard library. One licence covers it, so headers are not read."""
     root = Path(sysconfig.get_path("stdlib"))
     licence, evidence = stdlib_licence(root)
     origin = Origin(
@@ -45,7 +45,9 @@ def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[F
 
 
 def stdlib_licence(root: Path) -> tuple[str | None, str]:
-    """Licence of the standard library under `root`, and how it is known; None when it cannot be told."""
+    """Return the licence of the standard library under `root`, and how it is known; None when it
+    cannot be told.
+    """
     about = f"{platform.python_implementation()} {platform.python_version()}"
     if platform.python_implementation() != "CPython":
         return None, f"{about}: only CPython's own library is known to be {STDLIB_LICENCE}"

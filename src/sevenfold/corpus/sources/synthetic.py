@@ -1,4 +1,6 @@
-"""Source kind `synthetic`: samples of this project's generators as documents under its own licence (specs/synthetic.md)."""
+"""Source kind `synthetic`: samples of this project's generators as documents under its own licence
+(specs/synthetic.md).
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,22 @@ from pathlib import Path
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
 from sevenfold.core.log import Progress
-from sevenfold.corpus.document import Found, Origin
+from sevenfold.corpus.document import Origin, SourceDocument
 from sevenfold.recipe.schema import SyntheticSource
 from sevenfold.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
-from sevenfold.synthetic.generate import Order
+from sevenfold.synthetic.generate import GenerationRequest
 from sevenfold.synthetic.table import made_with
 
 
 def make_samples(source: SyntheticSource, progress: Progress) -> None:
-    """Make the samples that are not in the cache, which takes minutes, where somebody listens. Raises as `read_synthetic` does."""
+    """Make the samples that are not in the cache, which takes minutes, where somebody listens.
+    Raises as `read_synthetic` does.
+    """
     cached(_order(source), progress)
 
 
-def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[Found]:  # noqa: ARG001  (a reader's signature)
-    """Samples of a source as documents, generator by generator.
+def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:  # noqa: ARG001  (a reader's signature)
+    """Yield the samples of a source as documents, generator by generator.
 
     Raises:
         SevenfoldError: as `generate` does; StorageError when the cache cannot be written.
@@ -37,7 +41,7 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
     for record in chain.from_iterable(map(read_samples, cached(_order(source)))):
         data = record["text"].encode()
         fits = len(data) <= max_bytes
-        yield Found(
+        yield SourceDocument(
             origin,
             record["path"],
             len(data),
@@ -48,10 +52,13 @@ def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Itera
 
 
 def synthetic_identity(source: SyntheticSource) -> list[str]:
-    """What decides the samples of a source beside the recipe: the generators' version, and the interpreter's. Makes none."""
-    _order(source)  # an unknown generator is refused before hours of work
+    """Return what decides the samples of a source beside the recipe: the generators' version, and
+    the interpreter's. Makes none.
+    """
+    # An unknown generator is refused before hours of work.
+    _order(source)
     return [made_with()]
 
 
-def _order(source: SyntheticSource) -> Order:
-    return Order(source.generators, source.seed, source.max_per_shape)
+def _order(source: SyntheticSource) -> GenerationRequest:
+    return GenerationRequest(source.generators, source.seed, source.max_per_shape)

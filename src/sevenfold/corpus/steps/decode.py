@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 
 
-def decode(text: Text, settings: Settings) -> Reason | None:
+def decode(text: WorkingDocument, settings: Settings) -> Reason | None:
     """Refuse what is empty, too small, not UTF-8, or holds control characters."""
     data = text.data
     if not data.strip():

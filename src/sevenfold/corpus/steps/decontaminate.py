@@ -1,7 +1,8 @@
 """Step `benchmark`: text and functions of evaluation sets stay out of the training data (C14).
 
-A 13-gram of words finds copies in any layout; the hash of a function up to names finds those whose variables have other
-names. Documents that collide leave; the findings say with which set and how often.
+A 13-gram of words finds copies in any layout; the hash of a function up to names finds those whose
+variables have other names. Documents that collide leave; the findings say with which set and how
+often.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Set
 import numpy as np
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 from sevenfold.corpus.text import disguise, functions
-from sevenfold.corpus.text.contamination_index import NGRAM, EvalHashes, is_in
+from sevenfold.corpus.text.contamination_index import NGRAM, ContaminationIndex, is_in
 from sevenfold.corpus.text.grammars import parser, reader
 from sevenfold.corpus.text.ngrams import unique, word_hashes
 
 
-def benchmark(text: Text, settings: Settings) -> Reason | None:
-    """Refuse a document with `corpus.steps.decontaminate.hits` 13-grams of the sets, or with one function of theirs."""
+def benchmark(text: WorkingDocument, settings: Settings) -> Reason | None:
+    """Refuse a document with `corpus.steps.decontaminate.hits` 13-grams of the sets, or with one
+    function of theirs.
+    """
     known, wanted = settings.eval_hashes, settings.spec.decontaminate
     if known is None or wanted is None:
         return None
@@ -40,8 +43,10 @@ def benchmark(text: Text, settings: Settings) -> Reason | None:
     return "benchmark" if found or len(grams) >= wanted.hits else None
 
 
-def _disguised_functions(text: Text, plain: str, known: EvalHashes) -> set[int]:
-    """Functions of the sets that stand in a document as methods, in fences, cells, doctests or strings."""
+def _disguised_functions(text: WorkingDocument, plain: str, known: ContaminationIndex) -> set[int]:
+    """Return the functions of the sets that stand in a document as methods, in fences, cells,
+    doctests or strings.
+    """
     shapes, whole = known.function_hashes
     if "def " not in plain or not whole:
         return set()
@@ -58,7 +63,7 @@ def _disguised_functions(text: Text, plain: str, known: EvalHashes) -> set[int]:
 
 
 def _functions_of(program: str, shapes: Set[int]) -> set[int]:
-    """Hashes of the Python functions in a text whose shape is one of `shapes`.
+    """Return the hashes of the Python functions in a text whose shape is one of `shapes`.
 
     A text that is no clean program is read function by function. Repairing it as a whole takes the
     parser ten times as long, and what stands between the functions does not matter.
@@ -78,10 +83,15 @@ def _functions_of_one(data: bytes, shapes: Set[int]) -> set[int]:
     if found is not None:
         return found
     nodes = functions.functions(parser("python").parse(data), "python")
-    return {hashed for node in nodes if functions.shape(node) in shapes for hashed in functions.forms(node)}
+    return {
+        hashed
+        for node in nodes
+        if functions.statement_signature(node) in shapes
+        for hashed in functions.forms(node)
+    }
 
 
-def _common_functions(text: Text, known: EvalHashes) -> set[int]:
+def _common_functions(text: WorkingDocument, known: ContaminationIndex) -> set[int]:
     shapes, whole = known.function_hashes
     if text.language not in functions.QUERIES or not whole:
         return set()
@@ -89,5 +99,10 @@ def _common_functions(text: Text, known: EvalHashes) -> set[int]:
     if found is not None:
         return found & whole
     nodes = functions.functions(text.tree(text.language), text.language)
-    found = {hashed for node in nodes if functions.shape(node) in shapes for hashed in functions.forms(node)}
+    found = {
+        hashed
+        for node in nodes
+        if functions.statement_signature(node) in shapes
+        for hashed in functions.forms(node)
+    }
     return found & whole

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 
 from sevenfold.corpus.globs import glob_matches
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 
 
-def domains(text: Text, settings: Settings) -> Reason | None:
+def domains(text: WorkingDocument, settings: Settings) -> Reason | None:
     """Give the document the domain of the first rule that fits; it never leaves here."""
     for rule in settings.spec.domains:
         if rule.of is not None and rule.of != text.found.origin.domain:

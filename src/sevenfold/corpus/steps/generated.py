@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from sevenfold.corpus.document import name_of
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 
 HEAD_BYTES = 2000
 GENERATED_MARKERS = re.compile(
@@ -22,7 +22,8 @@ GENERATED_MARKERS = re.compile(
     rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
     re.IGNORECASE,
 )
-_GENERATED_WORDS = (b"generated", b"do not edit", b"do not modify")  # no marker is without one, case aside
+# No marker is without one, case aside.
+_GENERATED_WORDS = (b"generated", b"do not edit", b"do not modify")
 GENERATED_NAMES = re.compile(
     r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|poetry|Cargo)\.lock$"
     r"|^moc_.*\.cpp$|^qrc_.*\.cpp$|\.designer\.cs$|^parsetab\.py$|^_sysconfigdata"
@@ -39,8 +40,8 @@ VENDORED_FOLDERS = frozenset(
 )  # fmt: skip
 
 
-def generated(text: Text, settings: Settings) -> Reason | None:
-    """The kinds that `corpus.steps.drop` names."""
+def generated(text: WorkingDocument, settings: Settings) -> Reason | None:
+    """Return the kinds that `corpus.steps.drop` names."""
     wanted = settings.spec.drop
     name = name_of(text.found.path)
     if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(PurePosixPath(text.found.path).parts[:-1]):
@@ -57,7 +58,7 @@ def _says_generated(head: bytes) -> bool:
     return any(word in lowered for word in _GENERATED_WORDS) and bool(GENERATED_MARKERS.search(head))
 
 
-def _is_minified(text: Text, name: str) -> bool:
+def _is_minified(text: WorkingDocument, name: str) -> bool:
     if MINIFIED_NAMES.search(name):
         return True
     if text.language not in MINIFIED_LANGUAGES:

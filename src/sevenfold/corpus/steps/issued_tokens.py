@@ -1,7 +1,8 @@
 """Keys and tokens that their issuers mark: a fixed prefix, and the letters and lengths that follow.
 
-The formats are those of the rules of gitleaks (github.com/gitleaks/gitleaks, config/gitleaks.toml, MIT licence, copyright 2019
-Zachary Rice) and of the issuers' own documentation. Lengths are bounded, so that no text makes the search slow.
+The formats are those of the rules of gitleaks (github.com/gitleaks/gitleaks, config/gitleaks.toml,
+MIT licence, copyright 2019 Zachary Rice) and of the issuers' own documentation. Lengths are
+bounded, so that no text makes the search slow.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Step `language`: what a document is written in. Programs by name, first line and parser; prose by a model.
 
-The model is py3langid's (99 languages, naive Bayes over byte n-grams, its data inside the package). It sees a sample: a
-kilobyte of prose settles the question. Its automaton runs in C++ where the library is built; the numbers that come out are the
-same, and what is done with them is py3langid's own.
+The model is py3langid's (99 languages, naive Bayes over byte n-grams, its data inside the package).
+It sees a sample: a kilobyte of prose settles the question. Its automaton runs in C++ where the
+library is built; the numbers that come out are the same, and what is done with them is py3langid's
+own.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy as np
 from sevenfold.core.modules import require_module
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Automaton, library
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 
 SAMPLE_BYTES = 1024
-MIN_SAMPLE = 64  # fewer letters than these settle nothing: the document stays
+# Fewer letters than these settle nothing: the document stays.
+MIN_SAMPLE = 64
 SHEBANGS = {
     "python": "python", "sh": "bash", "bash": "bash", "dash": "bash", "zsh": "bash", "node": "javascript",
 }  # fmt: skip
@@ -30,8 +32,10 @@ _NOT_PROSE = re.compile(
 )
 
 
-def language(text: Text, settings: Settings) -> Reason | None:
-    """Name the language of a script without an extension; refuse prose in languages that the recipe does not list."""
+def language(text: WorkingDocument, settings: Settings) -> Reason | None:
+    """Name the language of a script without an extension; refuse prose in languages that the recipe
+    does not list.
+    """
     if text.language == "unknown" and text.data.startswith(b"#!"):
         match = _SHEBANG.match(text.data[:200])
         text.language = SHEBANGS.get(match[1].decode(), "unknown") if match else "unknown"
@@ -49,13 +53,13 @@ def language(text: Text, settings: Settings) -> Reason | None:
 
 
 def prose_sample(data: bytes) -> bytes:
-    """At most SAMPLE_BYTES of running text out of a document."""
+    """Return at most SAMPLE_BYTES of running text out of a document."""
     return _NOT_PROSE.sub(b" ", data[: 4 * SAMPLE_BYTES])[:SAMPLE_BYTES].strip()
 
 
 @cache
 def _model() -> Any:
-    """py3langid's identifier."""
+    """Return py3langid's identifier."""
     langid, fast = require_module("py3langid.langid"), library()
     if fast is None:
         return langid

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 
 
-def lines(text: Text, settings: Settings) -> Reason | None:
-    """Limits of `corpus.steps.lines`: longest and mean line in bytes, number of lines, share of letters.
+def lines(text: WorkingDocument, settings: Settings) -> Reason | None:
+    """Return the limits of `corpus.steps.lines`: longest and mean line in bytes, number of lines,
+    share of letters.
 
     A line of prose may be a paragraph: the first two bind programs and data only.
     """

@@ -1,9 +1,11 @@
-"""Step `perplexity`: how unlike the rest a document is, by byte trigrams counted on the other half of the corpus, in integers.
+"""Step `perplexity`: how unlike the rest a document is, by byte trigrams counted on the other half
+of the corpus, in integers.
 
     p(b | a1 a2) = (n(a1 a2 b) + 4 p(b | a2)) / (n(a1 a2) + 4),     p(b | a2) = (256 n(a2 b) + 1) / (256 n(a2) + 256)
 
-in fixed point with 16 bits; a cost is -log2 p in units of 1/256 bit, by an exact table of logarithms. So the same documents
-give the same decision on every machine. Memory: 224 MB, whatever the corpus. Counting 100 to 200 MB/s, scoring about 100 MB/s.
+in fixed point with 16 bits; a cost is -log2 p in units of 1/256 bit, by an exact table of
+logarithms. So the same documents give the same decision on every machine. Memory: 224 MB, whatever
+the corpus. Counting 100 to 200 MB/s, scoring about 100 MB/s.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-UNITS = 256  # of a bit
+# Of a bit.
+UNITS = 256
 _WEIGHT = 4
 _BITS = 16
 _TABLE_BITS = 12
@@ -20,14 +23,15 @@ _BATCH_BYTES = 16 << 20
 
 
 def _log2_table() -> np.ndarray:
-    """int64[4096]: floor(256 * log2(4096 + i)), by integers: the length of the 256th power."""
+    """Return int64[4096]: floor(256 * log2(4096 + i)), by integers: the length of the 256th power."""
     size = 1 << _TABLE_BITS
     return np.array([((size + i) ** UNITS).bit_length() - 1 for i in range(size)], np.int64)
 
 
 def log2_units(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """int64: floor of 256 * log2 of positive integers below 2**62, from their 13 highest bits."""
-    # The exponent of the float is exact or one too high (rounding up to a power of two); the second line mends that.
+    """Return int64: floor of 256 * log2 of positive integers below 2**62, from their 13 highest bits."""
+    # The exponent of the float is exact or one too high (rounding up to a power of two); the second
+    # line mends that.
     exponents = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1
     exponents -= values < (np.int64(1) << exponents)
     shift = exponents - _TABLE_BITS
@@ -37,7 +41,7 @@ def log2_units(values: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def _codes(data: bytes) -> np.ndarray:
-    """int32[len - 2]: each trigram as a number below 2**24."""
+    """Return int32[len - 2]: each trigram as a number below 2**24."""
     b = np.frombuffer(data, np.uint8).astype(np.int32)
     return (b[:-2] << 16) | (b[1:-1] << 8) | b[2:]
 
@@ -59,22 +63,24 @@ class Trigrams:
         self._cost = _costs(counts.reshape(256, 256, 256))
 
     def bits_per_byte(self, data: bytes) -> float:
-        """Mean cost of the bytes from the third on, in bits; 0 for fewer than three bytes."""
+        """Return the mean cost of the bytes from the third on, in bits; 0 for fewer than three bytes."""
         if len(data) < 3:
             return 0.0
         return int(self._cost[_codes(data)].sum(dtype=np.int64)) / (UNITS * (len(data) - 2))
 
 
 def _costs(counts: np.ndarray) -> np.ndarray:
-    """u16[2**24]: cost of each trigram in 1/256 bits. counts: int64[256, 256, 256]."""
+    """Return u16[2**24]: cost of each trigram in 1/256 bits. counts: int64[256, 256, 256]."""
     table = _log2_table()
-    pairs = counts.sum(axis=0)  # n(a2 b); counted over the last two bytes of trigrams
+    # n(a2 b); counted over the last two bytes of trigrams.
+    pairs = counts.sum(axis=0)
     singles = pairs.sum(axis=1)
     lower = ((pairs * 256 + 1) << _BITS) // (singles * 256 + 256)[:, None]
     np.maximum(lower, 1, out=lower)
     costs = np.empty((256, 256, 256), np.uint16)
     for first in range(256):
-        plane = counts[first]  # [a2, b]
+        # [a2, b].
+        plane = counts[first]
         top = (plane << _BITS) + _WEIGHT * lower
         bottom = (plane.sum(axis=1) + _WEIGHT) << _BITS
         costs[first] = np.maximum(log2_units(bottom, table)[:, None] - log2_units(top, table), 0)

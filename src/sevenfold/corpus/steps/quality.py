@@ -1,7 +1,9 @@
-"""Step `quality`: rules as data. A rule bounds one measure of the text; the first that is broken is the finding.
+"""Step `quality`: rules as data. A rule bounds one measure of the text; the first that is broken is
+the finding.
 
-The measures are those of Gopher (Rae et al., 2021, table A1) that need no word list, and their counterparts for programs.
-Every bound is a share or a length, so a rule means the same for a short document and for a long one.
+The measures are those of Gopher (Rae et al., 2021, table A1) that need no word list, and their
+counterparts for programs. Every bound is a share or a length, so a rule means the same for a short
+document and for a long one.
 """
 
 from __future__ import annotations
@@ -12,49 +14,53 @@ from dataclasses import dataclass
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import distinct_lines
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 from sevenfold.corpus.text.ngrams import unique
 
-MIN_LINES = 10  # below, repeated lines are no sign of anything
-MIN_WORDS = 200  # below, neither is a small vocabulary
+# Below, repeated lines are no sign of anything.
+MIN_LINES = 10
+# Below, neither is a small vocabulary.
+MIN_WORDS = 200
 
 
-def n_words(text: Text) -> float:
-    """Words."""
+def n_words(text: WorkingDocument) -> float:
+    """Return the words."""
     return len(text.words_W)
 
 
-def mean_word(text: Text) -> float:
-    """Letters for each word."""
+def mean_word(text: WorkingDocument) -> float:
+    """Return the letters for each word."""
     return text.measures.n_letters / max(1, len(text.words_W))
 
 
-def letters(text: Text) -> float:
-    """Share of letters."""
+def letters(text: WorkingDocument) -> float:
+    """Return the share of letters."""
     return text.measures.n_letters / len(text.data)
 
 
-def digits(text: Text) -> float:
-    """Share of decimal digits."""
+def digits(text: WorkingDocument) -> float:
+    """Return the share of decimal digits."""
     return 1 - (len(text.data) - text.measures.n_digits) / len(text.data)
 
 
-def repeated_lines(text: Text) -> float:
-    """Share of the bytes in lines that stood above already."""
+def repeated_lines(text: WorkingDocument) -> float:
+    """Return the share of the bytes in lines that stood above already."""
     n_ends = len(text.data) - text.n_in_lines
     if n_ends + 1 < MIN_LINES:
         return 0.0
     return 1 - distinct_lines(text.data) / max(1, text.n_in_lines)
 
 
-def vocabulary(text: Text) -> float:
-    """Different words among the first MIN_WORDS * 5, as a share of MIN_WORDS; 1 for a short text."""
+def vocabulary(text: WorkingDocument) -> float:
+    """Return the different words among the first MIN_WORDS * 5, as a share of MIN_WORDS; 1 for a
+    short text.
+    """
     words = text.words_W[: MIN_WORDS * 5]
     return len(unique(words)) / MIN_WORDS if len(words) >= MIN_WORDS else 1.0
 
 
-def longest_word(text: Text) -> float:
-    """Longest run of bytes without a space, tab or line end."""
+def longest_word(text: WorkingDocument) -> float:
+    """Return the longest run of bytes without a space, tab or line end."""
     return text.measures.longest_word
 
 
@@ -62,7 +68,7 @@ def longest_word(text: Text) -> float:
 class Rule:
     """The measure must be within both bounds."""
 
-    measure: Callable[[Text], float]
+    measure: Callable[[WorkingDocument], float]
     least: float = 0.0
     most: float = float("inf")
 
@@ -83,9 +89,10 @@ CODE_RULES = (
 )
 
 
-def quality(text: Text, _settings: Settings) -> Reason | None:
-    """Refuse a text that breaks one of the rules for its kind. They are about what was found: our own samples are proved in
-    other ways (specs/synthetic.md), and rows of figures would break them."""
+def quality(text: WorkingDocument, _settings: Settings) -> Reason | None:
+    """Refuse a text that breaks one of the rules for its kind. They are about what was found: our
+    own samples are proved in other ways (specs/synthetic.md), and rows of figures would break them.
+    """
     if text.found.origin.source == SYNTHETIC:
         return None
     for rule in PROSE_RULES if text.is_prose else CODE_RULES:

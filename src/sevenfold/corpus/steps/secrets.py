@@ -1,8 +1,10 @@
-"""Steps `secrets` and `personal`: keys, passwords, addresses and numbers of people; redacted or dropped by the recipe.
+"""Steps `secrets` and `personal`: keys, passwords, addresses and numbers of people; redacted or
+dropped by the recipe.
 
-Own matching, because detect-secrets is too slow for a corpus (dev/LOG.md). The formats of issuers are those that gitleaks
-knows (`issued_tokens`); beside them a check digit, or a name beside a value that looks like no word. The placeholder is a word
-of its own that keeps the syntax of strings and comments. Every repetition is bounded, so a text costs what its length says.
+Own matching, because detect-secrets is too slow for a corpus (dev/LOG.md). The formats of issuers
+are those that gitleaks knows (`issued_tokens`); beside them a check digit, or a name beside a value
+that looks like no word. The placeholder is a word of its own that keeps the syntax of strings and
+comments. Every repetition is bounded, so a text costs what its length says.
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ from dataclasses import dataclass
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
 from sevenfold.corpus.steps.issued_tokens import ISSUED
-from sevenfold.corpus.steps.working_document import Settings, Text
+from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
-    """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group `value` of `before`.
+    """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group
+    `value` of `before`.
 
-    `before` has to match the bytes that end where the match starts. `check` confirms the value. The pattern cannot match, nor
-    `before`, where a text has none of `hints` (`native.hints`) or none of `needles`; 0 and (): they say nothing.
+    `before` has to match the bytes that end where the match starts. `check` confirms the value. The
+    pattern cannot match, nor `before`, where a text has none of `hints` (`native.hints`) or none of
+    `needles`; 0 and (): they say nothing.
     """
 
     kind: str
@@ -37,7 +41,7 @@ class Pattern:
 
 
 def entropy(value: bytes) -> float:
-    """Shannon entropy, bits per byte."""
+    """Return the shannon entropy, bits per byte."""
     counts = Counter(value).values()
     return math.log2(len(value)) - sum(n * math.log2(n) for n in counts) / len(value)
 
@@ -48,13 +52,17 @@ def _is_random(value: bytes) -> bool:
 
 
 def _is_aws_secret(value: bytes) -> bool:
-    """Whether 40 characters are mixed as only a random value is: a hash or a path has not all three kinds."""
+    """Return whether 40 characters are mixed as only a random value is: a hash or a path has not all
+    three kinds.
+    """
     kinds = (rb"[0-9]", rb"[a-z]", rb"[A-Z]")
     return all(re.search(kind, value) for kind in kinds) and entropy(value) >= 4.2
 
 
 def _is_bare_secret(value: bytes) -> bool:
-    """Whether a value without quotes is random: code has names, numbers, paths and calls in its place."""
+    """Return whether a value without quotes is random: code has names, numbers, paths and calls in
+    its place.
+    """
     if _PLACEHOLDER.search(value) or _BARE_NAME.fullmatch(value) or not _is_random(value):
         return False
     # Names with numbers have their digits in a row; random values change between letters and digits.
@@ -63,7 +71,9 @@ def _is_bare_secret(value: bytes) -> bool:
 
 
 def _is_password(value: bytes) -> bool:
-    """Whether a quoted value or one in an address is a password that somebody chose, and no placeholder."""
+    """Return whether a quoted value or one in an address is a password that somebody chose, and no
+    placeholder.
+    """
     if _PLACEHOLDER.search(value) or len(set(value)) < 5:
         return False
     kinds = (rb"[0-9]", rb"[a-z]", rb"[A-Z]", rb"[^0-9A-Za-z_.-]")
@@ -72,14 +82,14 @@ def _is_password(value: bytes) -> bool:
 
 
 def luhn(value: bytes) -> bool:
-    """Whether the check digit of a card number is right, and it is not one digit all over."""
+    """Return whether the check digit of a card number is right, and it is not one digit all over."""
     digits = [byte - ord("0") for byte in value if byte in b"0123456789"]
     doubled = [d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(reversed(digits))]
     return sum(doubled) % 10 == 0 and len(set(digits)) > 2
 
 
 def iban(value: bytes) -> bool:
-    """Whether the check digits of an account number are right (ISO 13616: modulo 97)."""
+    """Return whether the check digits of an account number are right (ISO 13616: modulo 97)."""
     text = value.replace(b" ", b"").decode()
     return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
 
@@ -105,8 +115,9 @@ _BARE_NAME = re.compile(
 _ROLES = frozenset(
     (b"git", b"noreply", b"no-reply", b"user", b"username", b"name", b"you", b"me", b"foo", b"test")
 )
-# Reserved for examples (RFC 2606, RFC 6761), or the tail of a file name that is no domain. Endings that are countries too
-# (.rs, .py, .md, .sh, .pl) are domains behind an @, unless a single letter stands before them.
+# Reserved for examples (RFC 2606, RFC 6761), or the tail of a file name that is no domain. Endings
+# that are countries too (.rs, .py, .md, .sh, .pl) are domains behind an @, unless a single letter
+# stands before them.
 _SHORT_FILE = re.compile(rb"[^.]\.(?:rs|py|md|sh|pl|so|cc|ml|mk|ps|am)")
 _NO_DOMAIN = re.compile(
     rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|localdomain|internal|lan|js|ts|tsx|jsx|c|h|cc|hpp|cpp|go|"
@@ -116,7 +127,7 @@ _NO_DOMAIN = re.compile(
 
 
 def _issued(kind: str, prefix: str, body: str) -> Pattern:
-    """A pattern of a row of `ISSUED`: its prefix is what the text is searched for."""
+    """Return a pattern of a row of `ISSUED`: its prefix is what the text is searched for."""
     fixed = re.escape(prefix).encode()
     behind = rb"(?<![A-Za-z0-9_]" + b"." * len(prefix) + b")"
     return Pattern(kind, re.compile(fixed + behind + body.encode()), needles=(prefix.lower().encode(),))
@@ -149,9 +160,11 @@ _SECRET_NEEDLES = (
     *(word + gap + b"key" for word in _TWO_WORDS for gap in (b"", b"_", b"-")),
 )
 
-# A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets `re` skip through a text.
+# A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets
+# `re` skip through a text.
 SECRETS = (
-    # Whatever stands between its lines: headers of an encrypted key, a checksum, quotes and line ends of a program's strings.
+    # Whatever stands between its lines: headers of an encrypted key, a checksum, quotes and line
+    # ends of a program's strings.
     Pattern("private_key", re.compile(
         rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----(?P<value>(?:[^-]|-(?!----)){40,65536})"
         rb"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY"), needles=(b"-----begin ",)),
@@ -214,7 +227,8 @@ PERSONAL = (
         before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE),
         needles=(b"ssn", b"social security")),
 )  # fmt: skip
-CONTEXT_BYTES = 64  # before a match, for patterns with a condition on it
+# Before a match, for patterns with a condition on it.
+CONTEXT_BYTES = 64
 _ALL = (*SECRETS, *MORE_SECRETS, *PERSONAL)
 _NEEDLES_AT_ONCE = 64
 _ALL_NEEDLES = tuple(dict.fromkeys(needle for pattern in _ALL for needle in pattern.needles))
@@ -222,8 +236,10 @@ _NEEDLES = tuple(
     Needles(_ALL_NEEDLES[first : first + _NEEDLES_AT_ONCE])
     for first in range(0, len(_ALL_NEEDLES), _NEEDLES_AT_ONCE)
 )
-_HINT_BITS = 8  # below those of needles
-_REACH = 160  # bytes around the name of a secret in which its value is looked for
+# Below those of needles.
+_HINT_BITS = 8
+# Bytes around the name of a secret in which its value is looked for.
+_REACH = 160
 _NAMES = Needles((*_SECRET_NEEDLES, b"pwd"))
 
 
@@ -236,7 +252,7 @@ class _Likely:
 
     @staticmethod
     def _masks_of(pattern: Pattern) -> tuple[int, int]:
-        """One bit of each mask has to be there; -1 stands for a pattern that asks for none."""
+        """Return one bit of each mask has to be there; -1 stands for a pattern that asks for none."""
         mask = 0
         for number, needles in enumerate(_NEEDLES):
             ours = [needle for needle in pattern.needles if needle in needles.all]
@@ -244,7 +260,7 @@ class _Likely:
         return pattern.hints or -1, mask or -1
 
     def of(self, text: bytes, patterns: tuple[Pattern, ...]) -> list[Pattern]:
-        """Those of the patterns that may match, in their order."""
+        """Return those of the patterns that may match, in their order."""
         if text is not self._text:
             # The highest bit is in every mask of -1 and in no other.
             had = 1 << (_HINT_BITS + len(_NEEDLES) * _NEEDLES_AT_ONCE) | hints(text)
@@ -259,18 +275,20 @@ _likely = _Likely()
 _SECRETS = (*SECRETS, *MORE_SECRETS)
 
 
-def secrets(text: Text, settings: Settings) -> Reason | None:
-    """Keys and passwords, as `corpus.steps.secrets` wants."""
+def secrets(text: WorkingDocument, settings: Settings) -> Reason | None:
+    """Return the keys and passwords, as `corpus.steps.secrets` wants."""
     return _apply(text, "secrets", _SECRETS, settings.spec.secrets, "secret")
 
 
-def personal(text: Text, settings: Settings) -> Reason | None:
-    """Personal data, as `corpus.steps.personal` wants."""
+def personal(text: WorkingDocument, settings: Settings) -> Reason | None:
+    """Return the personal data, as `corpus.steps.personal` wants."""
     return _apply(text, "personal", PERSONAL, settings.spec.personal, "personal_data")
 
 
 def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str]]:
-    """(start, end, kind) of everything that has to go, in order, without overlaps (the earlier pattern wins)."""
+    """Return (start, end, kind) of everything that has to go, in order, without overlaps (the
+    earlier pattern wins).
+    """
     taken: list[tuple[int, int, str]] = []
     for pattern in _likely.of(data, patterns):
         new: list[tuple[int, int, str]] = []
@@ -288,7 +306,7 @@ def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str
 
 
 def _matches(pattern: Pattern, data: bytes) -> Iterator[tuple[int, int]]:
-    """(start, end) of the values of a pattern, ascending."""
+    """Yield (start, end) of the values of a pattern, ascending."""
     spans = _NAMES.windows(data, _REACH) if pattern in ASSIGNED else [(0, len(data))]
     for first, last in spans:
         for match in pattern.regex.finditer(data, first, last):
@@ -302,12 +320,12 @@ def _matches(pattern: Pattern, data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def placeholder(kind: str) -> bytes:
-    """What stands in the text instead."""
+    """Return what stands in the text instead."""
     return f"REDACTED_{kind.upper()}".encode()
 
 
 def _apply(
-    text: Text, step: str, patterns: tuple[Pattern, ...], action: str, reason: Reason
+    text: WorkingDocument, step: str, patterns: tuple[Pattern, ...], action: str, reason: Reason
 ) -> Reason | None:
     spans = find(text.data, patterns)
     if not spans:

@@ -1,8 +1,9 @@
-"""The steps between a source and the corpus, as a table: name, function, reasons, version. In the order in which they are tried.
+"""The steps between a source and the corpus, as a table: name, function, reasons, version. In the
+order in which they are tried.
 
-A step sees one document and the recipe, nothing else: no clock, no order, no neighbour. So parts of a corpus can be made by
-any process, in any order, twice, and are the same. What needs all documents (duplicates, perplexity, the split) is in
-`sevenfold.corpus.global_steps`.
+A step sees one document and the recipe, nothing else: no clock, no order, no neighbour. So parts of
+a corpus can be made by any process, in any order, twice, and are the same. What needs all documents
+(duplicates, perplexity, the split) is in `sevenfold.corpus.global_steps`.
 """
 
 from __future__ import annotations
@@ -20,81 +21,87 @@ from sevenfold.corpus.steps.lines import lines
 from sevenfold.corpus.steps.quality import quality
 from sevenfold.corpus.steps.secrets import personal, secrets
 from sevenfold.corpus.steps.syntax import syntax
-from sevenfold.corpus.steps.working_document import Settings, Step, Text
+from sevenfold.corpus.steps.working_document import CorpusStep, Settings, WorkingDocument
 from sevenfold.corpus.text.grammars import GRAMMARS
 from sevenfold.recipe.schema import StepsSpec
 
 _GRAMMAR_TOOLS = ("tree-sitter", *(grammar.module.replace("_", "-") for grammar in GRAMMARS.values()))
 
 STEPS = (
-    Step(
+    CorpusStep(
         name="decode",
         function=decode,
         reasons=("empty", "too_small", "not_utf8", "forbidden_control"),
     ),
-    Step(
+    CorpusStep(
         name="generated",
         function=generated,
         reasons=("vendored", "minified", "generated"),
         is_on=lambda spec: bool(spec.drop),
     ),
-    Step(
+    CorpusStep(
         name="lines",
         function=lines,
         reasons=("long_lines", "too_many_lines", "not_alphabetic"),
         is_on=lambda spec: spec.lines is not None,
     ),
-    Step(
+    CorpusStep(
         name="language",
         function=language,
         reasons=("language_not_wanted",),
         is_on=lambda spec: bool(spec.prose_languages or spec.syntax or spec.domains),
         tools=("py3langid",),
-        version=2,  # an indented line ends itself, not the sample; a kilobyte
+        # An indented line ends itself, not the sample; a kilobyte.
+        version=2,
     ),
-    Step(
+    CorpusStep(
         name="syntax",
         function=syntax,
         reasons=("syntax_error",),
         is_on=lambda spec: bool(spec.syntax),
         tools=_GRAMMAR_TOOLS,
-        version=2,  # a header with marks of C++ is C++ when it can be read as both
+        # A header with marks of C++ is C++ when it can be read as both.
+        version=2,
     ),
-    Step(
+    CorpusStep(
         name="quality",
         function=quality,
         reasons=("low_quality_prose", "low_quality_code"),
         is_on=lambda spec: spec.quality,
-        version=2,  # not for samples that our generators made
+        # Not for samples that our generators made.
+        version=2,
     ),
-    Step(
+    CorpusStep(
         name="secrets",
         function=secrets,
         reasons=("secret",),
         is_on=lambda spec: spec.secrets != "keep",
-        version=2,  # formats of issuers, values without quotes
+        # Formats of issuers, values without quotes.
+        version=2,
     ),
-    Step(
+    CorpusStep(
         name="personal",
         function=personal,
         reasons=("personal_data",),
         is_on=lambda spec: spec.personal != "keep",
-        version=2,  # countries whose domains are endings of files
+        # Countries whose domains are endings of files.
+        version=2,
     ),
-    Step(
+    CorpusStep(
         name="benchmark",
         function=benchmark,
         reasons=("benchmark",),
         is_on=lambda spec: spec.decontaminate is not None,
         tools=("tree-sitter", "tree-sitter-python"),
-        version=2,  # methods, fences, notebooks, other characters
+        # Methods, fences, notebooks, other characters.
+        version=2,
     ),
-    Step(name="domains", function=domains, reasons=(), is_on=lambda spec: bool(spec.domains)),
+    CorpusStep(name="domains", function=domains, reasons=(), is_on=lambda spec: bool(spec.domains)),
 )
 
 
-def switched_on(spec: StepsSpec) -> tuple[Step, ...]:
-    """The steps that a recipe has, in order.
+def switched_on(spec: StepsSpec) -> tuple[CorpusStep, ...]:
+    """Return the steps that a recipe has, in order.
 
     Raises:
         UsageError: it names a language without a grammar.
@@ -108,8 +115,10 @@ def switched_on(spec: StepsSpec) -> tuple[Step, ...]:
     return tuple(step for step in STEPS if step.is_on(spec))
 
 
-def apply(text: Text, steps: tuple[Step, ...], settings: Settings) -> Reason | None:
-    """Take a document through the steps; the reason under which it leaves, or None. What is left may not be empty."""
+def apply(text: WorkingDocument, steps: tuple[CorpusStep, ...], settings: Settings) -> Reason | None:
+    """Take a document through the steps; the reason under which it leaves, or None. What is left
+    may not be empty.
+    """
     for step in steps:
         if reason := step.function(text, settings):
             return reason
@@ -117,7 +126,7 @@ def apply(text: Text, steps: tuple[Step, ...], settings: Settings) -> Reason | N
 
 
 def tool_versions(spec: StepsSpec) -> dict[str, str]:
-    """Distributions that decide what the steps of a recipe do, with their versions."""
+    """Return the distributions that decide what the steps of a recipe do, with their versions."""
     names = {tool for step in switched_on(spec) for tool in step.tools}
     names |= {"rensa", "numpy"} if spec.near_duplicates else set()
     return {name: version(name) for name in sorted(names)}

@@ -11,13 +11,13 @@ import numpy as np
 
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Measures
-from sevenfold.corpus.sources import Found
+from sevenfold.corpus.sources import SourceDocument
 from sevenfold.corpus.text.measures import measure
 from sevenfold.corpus.text.ngrams import word_hashes
 from sevenfold.recipe.schema import StepsSpec
 
 if TYPE_CHECKING:
-    from sevenfold.corpus.text.contamination_index import EvalHashes
+    from sevenfold.corpus.text.contamination_index import ContaminationIndex
 
 # Languages of people; every other known language is one of programs or data.
 PROSE = frozenset(("text", "markdown", "restructuredtext", "html"))
@@ -34,10 +34,12 @@ class Finding:
 
 
 @dataclass
-class Text:
-    """A document between its source and the corpus. Steps may replace `data`, `language` and `domain`, nothing else."""
+class WorkingDocument:
+    """A document between its source and the corpus. Steps may replace `data`, `language` and
+    `domain`, nothing else.
+    """
 
-    found: Found
+    found: SourceDocument
     data: bytes
     language: str
     domain: str
@@ -46,26 +48,26 @@ class Text:
 
     @property
     def is_prose(self) -> bool:
-        """Whether people are meant to read it, rather than programs."""
+        """Return whether people are meant to read it, rather than programs."""
         return self.language in PROSE
 
     @cached_property
     def measures(self) -> Measures:
-        """Counts and lengths of its bytes."""
+        """Return the counts and lengths of its bytes."""
         return measure(self.data)
 
     @property
     def n_in_lines(self) -> int:
-        """Bytes of all lines without their ends."""
+        """Return the bytes of all lines without their ends."""
         return len(self.data) - self.measures.n_lines + (not self.data.endswith(b"\n"))
 
     @cached_property
     def words_W(self) -> np.ndarray:  # noqa: N802 - shape suffix: W words
-        """u64[W]: hash of each word."""
+        """Return u64[W]: hash of each word."""
         return word_hashes(self.data)
 
     def tree(self, language: str) -> Any:
-        """Syntax tree of the text as `language`, parsed once."""
+        """Return the syntax tree of the text as `language`, parsed once."""
         from sevenfold.corpus.text.grammars import parser
 
         if self._tree is None or self._tree[0] != language:
@@ -90,20 +92,21 @@ class Settings:
 
     spec: StepsSpec
     min_bytes: int
-    eval_hashes: EvalHashes | None = None
+    eval_hashes: ContaminationIndex | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class CorpusStep:
     """One row of the table of steps.
 
-    `function` gives the reason under which the document leaves, or None. Raise `version` when a change of code
-    changes what it decides: parts of an unfinished run are then made anew.
+    `function` gives the reason under which the document leaves, or None. Raise `version` when a
+    change of code changes what it decides: parts of an unfinished run are then made anew.
     """
 
     name: str
-    function: Callable[[Text, Settings], Reason | None]
+    function: Callable[[WorkingDocument, Settings], Reason | None]
     reasons: tuple[Reason, ...]
     is_on: Callable[[StepsSpec], bool] = lambda _: True
-    tools: tuple[str, ...] = ()  # distributions that decide what it does
+    # Distributions that decide what it does.
+    tools: tuple[str, ...] = ()
     version: int = 1

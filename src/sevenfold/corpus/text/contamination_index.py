@@ -1,7 +1,9 @@
-"""The hash file of evaluation sets: 13-grams of words, and functions up to names (C14). It holds no text of a set.
+"""The hash file of evaluation sets: 13-grams of words, and functions up to names (C14). It holds no
+text of a set.
 
-`build` reads the sets below a directory; `read` gives what the step `benchmark` compares with. A recipe names the file's
-SHA-256, so its digest binds what was looked for. The same sets give the same bytes. Format: specs/dataset.md.
+`build` reads the sets below a directory; `read` gives what the step `benchmark` compares with. A
+recipe names the file's SHA-256, so its digest binds what was looked for. The same sets give the
+same bytes. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -30,15 +32,17 @@ from sevenfold.corpus.text.ngrams import Filter, ngram_hashes, unique, word_hash
 
 MAGIC, VERSION = b"S7EH", 1
 NGRAM = 13
-MIN_DISTINCT = 6  # words of a 13-gram; fewer are rows of numbers, or a rule of dashes
-MIN_NAMES = 2  # words of it that are no numbers; numbers that ascend are everybody's
+# Words of a 13-gram; fewer are rows of numbers, or a rule of dashes.
+MIN_DISTINCT = 6
+# Words of it that are no numbers; numbers that ascend are everybody's.
+MIN_NAMES = 2
 KINDS = ("ngrams", "functions", "shapes")
 _HEADER = struct.Struct("<4sHHI")
 _NUMBER = re.compile(rb"(?<![\w\x80-\xff])[0-9]+(?![\w\x80-\xff])")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EvaluationItem:
     """One task: texts that are looked for as they are, and a program whose functions are looked for."""
 
     texts: tuple[str, ...]
@@ -49,40 +53,40 @@ def _lines(data: bytes) -> Iterator[Json]:
     yield from (json.loads(line) for line in data.splitlines() if line.strip())
 
 
-def _human_eval(data: bytes) -> Iterator[Item]:
+def _human_eval(data: bytes) -> Iterator[EvaluationItem]:
     for row in _lines(gzip.decompress(data)):
         program = row["prompt"] + row["canonical_solution"] + row.get("suffix", "")
-        yield Item((program, row["test"]), program)
+        yield EvaluationItem((program, row["test"]), program)
 
 
-def _mbpp(data: bytes) -> Iterator[Item]:
+def _mbpp(data: bytes) -> Iterator[EvaluationItem]:
     for row in _lines(data):
-        yield Item((row["text"], row["code"], "\n".join(row["test_list"])), row["code"])
+        yield EvaluationItem((row["text"], row["code"], "\n".join(row["test_list"])), row["code"])
 
 
-def _rows(*keys: str) -> Callable[[bytes], Iterator[Item]]:
-    def read(data: bytes) -> Iterator[Item]:
+def _rows(*keys: str) -> Callable[[bytes], Iterator[EvaluationItem]]:
+    def read(data: bytes) -> Iterator[EvaluationItem]:
         for row in _lines(data):
-            yield Item(tuple(row[key] for key in keys))
+            yield EvaluationItem(tuple(row[key] for key in keys))
 
     return read
 
 
-def _mmlu(data: bytes) -> Iterator[Item]:
+def _mmlu(data: bytes) -> Iterator[EvaluationItem]:
     for row in csv.reader(io.StringIO(data.decode("utf-8"))):
-        yield Item((" ".join(row[:-1]),))
+        yield EvaluationItem((" ".join(row[:-1]),))
 
 
-def _hellaswag(data: bytes) -> Iterator[Item]:
+def _hellaswag(data: bytes) -> Iterator[EvaluationItem]:
     lines = bz2.decompress(data).decode("utf-8").splitlines()
     for start in range(0, len(lines) - 5, 6):
         context, label, *endings = lines[start : start + 6]
         # The right ending is the text as it was; the wrong ones were written for the test.
-        yield Item((f"{context} {endings[int(label)]}", *endings))
+        yield EvaluationItem((f"{context} {endings[int(label)]}", *endings))
 
 
 # Name -> (glob below the directory, reader). The training part of GSM8K may be trained on.
-SETS: dict[str, tuple[str, Callable[[bytes], Iterator[Item]]]] = {
+SETS: dict[str, tuple[str, Callable[[bytes], Iterator[EvaluationItem]]]] = {
     "gsm8k": ("gsm8k/test.jsonl", _rows("question", "answer")),
     "hellaswag": ("hellaswag/*.txt.bz2", _hellaswag),
     "humaneval": ("humaneval/*.jsonl.gz", _human_eval),
@@ -95,7 +99,9 @@ SETS: dict[str, tuple[str, Callable[[bytes], Iterator[Item]]]] = {
 
 
 def ngrams(data: bytes) -> np.ndarray:
-    """u64, ascending: 13-grams of a text with at least MIN_DISTINCT different words, MIN_NAMES of all being no numbers."""
+    """Return u64, ascending: 13-grams of a text with at least MIN_DISTINCT different words,
+    MIN_NAMES of all being no numbers.
+    """
     words = word_hashes(data)
     if len(words) < NGRAM:
         return np.empty(0, np.uint64)
@@ -118,7 +124,7 @@ def build(directory: Path, path: Path) -> Json:
         files = sorted(directory.glob(glob))
         if not files:
             continue
-        items: list[Item] = []
+        items: list[EvaluationItem] = []
         for file in files:
             try:
                 items += reader(read_bytes(file))
@@ -140,7 +146,7 @@ def build(directory: Path, path: Path) -> Json:
     return {"sets": summary, "sha256": sha256(data).hex(), "n_bytes": len(data)}
 
 
-def _hash_set(name: str, items: list[Item]) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
+def _hash_set(name: str, items: list[EvaluationItem]) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
     grams = [np.concatenate([ngrams(text.encode()) for text in item.texts]) for item in items]
     nodes = [
         node
@@ -148,7 +154,7 @@ def _hash_set(name: str, items: list[Item]) -> tuple[dict[str, Json], dict[str, 
         if item.program
         for node in functions.functions(parser("python").parse(item.program.encode()), "python")
     ]
-    known = {functions.whole(node): functions.shape(node) for node in nodes}
+    known = {functions.function_fingerprint(node): functions.statement_signature(node) for node in nodes}
     known.pop(None, None)
     hashes = {
         "ngrams": unique(np.concatenate(grams)),
@@ -161,36 +167,36 @@ def _hash_set(name: str, items: list[Item]) -> tuple[dict[str, Json], dict[str, 
 
 
 @dataclass(frozen=True)
-class EvalHashes:
+class ContaminationIndex:
     """Hashes of each set, ascending: u64 arrays by set and kind."""
 
     sets: dict[str, dict[str, np.ndarray]]
     sha256: str
 
     def all(self, kind: str) -> np.ndarray:
-        """Hashes of one kind of all sets, ascending."""
+        """Return the hashes of one kind of all sets, ascending."""
         return unique(np.concatenate([hashes[kind] for hashes in self.sets.values()]))
 
     @cached_property
     def _ngrams(self) -> tuple[np.ndarray, Filter]:
-        """All 13-grams, and what says quickly where none is."""
+        """Return all 13-grams, and what says quickly where none is."""
         hashes = self.all("ngrams")
         return hashes, Filter(hashes)
 
     @cached_property
     def function_hashes(self) -> tuple[frozenset[int], frozenset[int]]:
-        """All shapes, and all whole functions."""
+        """Return all shapes, and all whole functions."""
         return frozenset(self.all("shapes").tolist()), frozenset(self.all("functions").tolist())
 
     def common_ngrams(self, words: np.ndarray) -> np.ndarray:
-        """u64, each once: 13-grams of the words (their hashes) that a set has."""
+        """Return u64, each once: 13-grams of the words (their hashes) that a set has."""
         hashes, known = self._ngrams
         likely = known.likely(words, NGRAM)
         return likely[is_in(likely, hashes)]
 
 
 def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """bool for each value: whether the ascending `hashes` have it."""
+    """Return bool for each value: whether the ascending `hashes` have it."""
     if not len(hashes) or not len(values):
         return np.zeros(len(values), bool)
     places = np.minimum(np.searchsorted(hashes, values), len(hashes) - 1)
@@ -198,7 +204,7 @@ def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     return found
 
 
-def read(path: Path, expected: str) -> EvalHashes:
+def read(path: Path, expected: str) -> ContaminationIndex:
     """Read a hash file. Raises StorageError: missing, damaged, or not the one whose SHA-256 the recipe names."""
     data = read_bytes(path)
     if (found := sha256(data).hex()) != expected:
@@ -222,4 +228,4 @@ def read(path: Path, expected: str) -> EvalHashes:
                 array = np.frombuffer(data, "<u8", row[f"n_{kind}"], place).astype(np.uint64)
                 sets[row["name"]][kind] = array
                 place += array.nbytes
-    return EvalHashes(sets, expected)
+    return ContaminationIndex(sets, expected)

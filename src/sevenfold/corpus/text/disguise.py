@@ -1,7 +1,9 @@
-"""What a copy of a benchmark's solution may be written as, undone: other characters, another place, other parameters.
+"""What a copy of a benchmark's solution may be written as, undone: other characters, another place,
+other parameters.
 
-The hashes of the sets are of functions as their authors wrote them. So a document is looked at as it is, and again as `plain`
-text, as the programs that stand inside it, and with its functions' parameters as a plain function would have them.
+The hashes of the sets are of functions as their authors wrote them. So a document is looked at as
+it is, and again as `plain` text, as the programs that stand inside it, and with its functions'
+parameters as a plain function would have them.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ _LOOKALIKES = str.maketrans(
 # What is not ASCII, with the character before it, because a mark may combine with that one.
 _FOREIGN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
 _FENCE_MARK = re.compile(r"^[ \t>]{0,12}(?P<mark>```+|~~~+)(?P<rest>[^\n]*)", re.MULTILINE)
-_FENCE_LENGTHS = range(10, 2, -1)  # characters of a mark that count
-_INFO_LENGTH = 200  # characters behind the mark that opens a block
+# Characters of a mark that count.
+_FENCE_LENGTHS = range(10, 2, -1)
+# Characters behind the mark that opens a block.
+_INFO_LENGTH = 200
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
 _DOCTEST_DEFINITION = re.compile(r"(?:>>>|\.\.\.) +(?:def|async|class|@)")
 # Where a function may start: in a line that has only marks before `def`.
@@ -43,7 +47,9 @@ _MIN_LENGTH = 40
 
 
 class _Marks(dict[int, int | None]):
-    """A table for `str.translate` that takes out characters which change what a text is and not what it shows."""
+    """A table for `str.translate` that takes out characters which change what a text is and not
+    what it shows.
+    """
 
     def __missing__(self, code: int) -> int | None:
         # Format marks and combining marks.
@@ -56,7 +62,9 @@ _INVISIBLE = _Marks()
 
 
 def plain(text: str) -> str:
-    """Return a text in the characters of programs: compatibility forms, look-alikes and invisible marks undone."""
+    """Return a text in the characters of programs: compatibility forms, look-alikes and invisible
+    marks undone.
+    """
     if text.isascii():
         return text
     return _FOREIGN.sub(lambda run: _plain_run(run[0]), text)
@@ -81,13 +89,13 @@ def definitions(text: str) -> Iterator[str]:
 
 
 def _is_inside(line: str, margin: int) -> bool:
-    """Whether a line belongs to the block that a line with this margin opened."""
+    """Return whether a line belongs to the block that a line with this margin opened."""
     body = line.lstrip(" \t")
     return not body.strip() or len(line) - len(body) > margin or body.startswith((")", "]", "}"))
 
 
 def _cells(text: str) -> Iterator[str]:
-    """Sources of the cells of a notebook."""
+    """Yield the sources of the cells of a notebook."""
     try:
         cells = json.loads(text).get("cells", [])
         for cell in cells:
@@ -98,14 +106,15 @@ def _cells(text: str) -> Iterator[str]:
 
 
 def may_define(text: str) -> bool:
-    """Whether a function may start in a text; fast, and never wrong when it says no."""
+    """Return whether a function may start in a text; fast, and never wrong when it says no."""
     return "def " in text and _START.search(text) is not None
 
 
 def fences(text: str) -> Iterator[str]:
     """Yield what stands in each fenced block of Markdown, from the left.
 
-    A block ends at the next mark of the same character that is as long. Where none follows, a shorter one ends it.
+    A block ends at the next mark of the same character that is as long. Where none follows, a
+    shorter one ends it.
     """
     marks = list(_FENCE_MARK.finditer(text))
     last = {
@@ -152,7 +161,7 @@ def long_strings(text: str) -> Iterator[str]:
 
 
 def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator[str]:
-    """What may be a program inside a text: cells of a notebook, fenced blocks, doctests, long strings.
+    """Yield what may be a program inside a text: cells of a notebook, fenced blocks, doctests, long strings.
 
     Args:
         text: a document, `plain`.
@@ -180,7 +189,9 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
 
 
 def as_function(text: str) -> str:
-    """A program whose methods are written as functions: without `self` or `cls`, and without default arguments."""
+    """Return a program whose methods are written as functions: without `self` or `cls`, and without
+    default arguments.
+    """
 
     def rewritten(match: re.Match[str]) -> str:
         parameters = _DEFAULT.sub("", _RECEIVER.sub("", match["parameters"]))

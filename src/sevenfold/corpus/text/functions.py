@@ -1,8 +1,9 @@
 """Functions of a program up to names, layout, comments, documentation strings, annotations and brackets.
 
-A function's hash is taken of its syntax tree: the kinds of its nodes, operators and literals as they are, and every
-identifier as the number of its first occurrence. Few functions of a corpus can be one of an evaluation set: most leave by
-their size, or by the kinds of their statements, before the whole tree is walked.
+A function's hash is taken of its syntax tree: the kinds of its nodes, operators and literals as
+they are, and every identifier as the number of its first occurrence. Few functions of a corpus can
+be one of an evaluation set: most leave by their size, or by the kinds of their statements, before
+the whole tree is walked.
 """
 
 from __future__ import annotations
@@ -43,20 +44,21 @@ _ROLES = (
 
 @cache
 def _query(language: str) -> Any:
-    parser(language)  # says what is missing
+    # Says what is missing.
+    parser(language)
     library, grammar = require_module("tree_sitter"), require_module(f"tree_sitter_{language}")
     return library.Query(library.Language(grammar.language()), QUERIES[language])
 
 
 def functions(tree: Any, language: str) -> list[Any]:
-    """Nodes of all functions that are large enough, nested ones too, in order."""
+    """Return the nodes of all functions that are large enough, nested ones too, in order."""
     cursor = require_module("tree_sitter").QueryCursor(_query(language))
     found: list[Any] = cursor.captures(tree.root_node).get("function", [])
     return [node for node in found if node.descendant_count >= MIN_NODES]
 
 
 def _children(node: Any) -> Iterator[Any]:
-    """What stands below a node: without what is skipped, and through what is transparent."""
+    """Yield what stands below a node: without what is skipped, and through what is transparent."""
     for child in node.children:
         kind = child.type
         if kind in _SKIPPED or (kind == "expression_statement" and _is_documentation(child)):
@@ -68,7 +70,7 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def _is_documentation(statement: Any) -> bool:
-    """Whether a statement is a string and nothing else."""
+    """Return whether a statement is a string and nothing else."""
     return bool(statement.named_child_count == 1 and statement.named_child(0).type in _OPAQUE)
 
 
@@ -80,8 +82,8 @@ def _number(hexadecimal: str) -> int:
     return int(hexadecimal[:16], 16)
 
 
-def shape(node: Any) -> int:
-    """Hash of the kinds of a function's statements: cheap, and different for most functions."""
+def statement_signature(node: Any) -> int:
+    """Return the hash of the kinds of a function's statements: cheap, and different for most functions."""
     kinds = []
     for child in node.child_by_field_name("body").named_children:
         kind = child.type
@@ -94,8 +96,8 @@ def shape(node: Any) -> int:
     return _hash(kinds)
 
 
-def whole(node: Any) -> int | None:
-    """64-bit hash of a function's parameters and body; None when it has fewer than MIN_PARTS."""
+def function_fingerprint(node: Any) -> int | None:
+    """Return 64-bit hash of a function's parameters and body; None when it has fewer than MIN_PARTS."""
     parts = _parts_of(node)
     return _hash(parts) if len(parts) >= MIN_PARTS else None
 
@@ -135,9 +137,10 @@ def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
 
 
 def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
-    """Hashes of the functions in a text whose shape is one of `shapes`, without its tree; None where only that can tell.
+    """Return the hashes of the functions in a text whose shape is one of `shapes`, without its tree;
+    None where only that can tell.
 
-    Says what `forms` says of the nodes that `functions` finds and `shape` chooses.
+    Says what `forms` says of the nodes that `functions` finds and `statement_signature` chooses.
     """
     fast = reader(language)
     if fast is None or not fast.is_clean(data):
@@ -158,7 +161,9 @@ _DEFAULT = (17).to_bytes(8, "big") + b"default_parameter"
 
 
 def _as_functions(parts: bytes) -> Iterator[int]:
-    """Hashes of a function as it would be without a first parameter that it does not use, and without plain defaults."""
+    """Yield the hashes of a function as it would be without a first parameter that it does not use,
+    and without plain defaults.
+    """
     bare = _without_defaults(parts) if _DEFAULT in parts else parts
     forms = [bare] if len(bare) < len(parts) else []
     for form in (parts, bare):
@@ -180,7 +185,7 @@ def _split(parts: bytes, place: int = 0) -> Iterator[bytes]:
 
 
 def _without_defaults(parts: bytes) -> bytes:
-    """Parts without defaults of one part, or of an empty list, tuple or dictionary."""
+    """Return the parts without defaults of one part, or of an empty list, tuple or dictionary."""
     kept, behind = list[bytes](), 0
     place = parts.find(_DEFAULT)
     while place >= 0:
@@ -201,7 +206,7 @@ def _shape(kinds: bytes) -> int:
 
 @cache
 def _roles(language: str) -> bytes:
-    """A byte for each symbol of the grammar: the place of its kind in _ROLES, 0 when it has none."""
+    """Return a byte for each symbol of the grammar: the place of its kind in _ROLES, 0 when it has none."""
     grammar = parser(language).language
     roles = {kind: role for role, kinds in enumerate(_ROLES, 1) for kind in kinds}
     return bytes(roles.get(grammar.node_kind_for_id(i), 0) for i in range(grammar.node_kind_count))

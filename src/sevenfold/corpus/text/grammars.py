@@ -33,14 +33,15 @@ GRAMMARS = {
     "rust": Grammar("tree_sitter_rust"),
     "typescript": Grammar("tree_sitter_typescript", "language_typescript"),
 }
-# A file of the first may turn out to be one of the second: `.h` is C and C++. Where the third is found, the second is tried first:
-# repairing C++ as if it were C takes ten times as long as reading it.
+# A file of the first may turn out to be one of the second: `.h` is C and C++. Where the third is
+# found, the second is tried first: repairing C++ as if it were C takes ten times as long as reading
+# it.
 OTHERWISE = {"c": ("cpp", re.compile(rb"^[ \t]*(?:namespace|class|template[ \t]*<)", re.MULTILINE))}
 
 
 @cache
 def parser(language: str) -> Any:
-    """tree-sitter's parser of a language in GRAMMARS."""
+    """Return tree-sitter's parser of a language in GRAMMARS."""
     library = require_module("tree_sitter")
     return library.Parser(library.Language(_capsule(language)))
 
@@ -52,13 +53,13 @@ def _capsule(language: str) -> object:
 
 @cache
 def reader(language: str) -> Reader | None:
-    """The fast way through a language in GRAMMARS, None where its library is not built."""
+    """Return the fast way through a language in GRAMMARS, None where its library is not built."""
     found = native.library()
     return None if found is None else native.Reader(found, _capsule(language))
 
 
 def available(language: str) -> bool:
-    """Whether a grammar for the language is known and installed."""
+    """Return whether a grammar for the language is known and installed."""
     try:
         importlib.import_module(GRAMMARS[language].module)
     except (KeyError, ImportError):

@@ -1,4 +1,6 @@
-"""What the rules about lines and quality ask of a text: counts and lengths of its bytes, in one pass where the library is built."""
+"""What the rules about lines and quality ask of a text: counts and lengths of its bytes, in one
+pass where the library is built.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ _CONTROLS = bytes(code for code in range(32) if chr(code) not in ALLOWED_CONTROL
 
 
 def measure(data: bytes) -> Measures:
-    """Letters (ASCII, and all bytes of others), digits, forbidden controls; the longest run without space, tab or line end; lines,
-    the longest.
+    """Return the letters (ASCII, and all bytes of others), digits, forbidden controls; the longest
+    run without space, tab or line end; lines, the longest.
 
     Lines are without their ends; a last line without an end counts.
     """
@@ -26,7 +28,7 @@ def measure(data: bytes) -> Measures:
 
 
 def measure_in_numpy(data: bytes) -> Measures:
-    """What `measure` gives, where the library is not built."""
+    """Return what `measure` gives, where the library is not built."""
     codes = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(codes == ord("\n"))
     if not data.endswith(b"\n"):

@@ -1,8 +1,10 @@
-"""Words and shingles of a text as 64-bit hashes: in NumPy about 100 MB/s on one core, in C++ (native/corpus) five times that.
+"""Words and shingles of a text as 64-bit hashes: in NumPy about 100 MB/s on one core, in C++
+(native/corpus) five times that.
 
-A word is a run of ASCII letters, digits, underscores and bytes above 0x7f, ASCII letters as lower case; all else
-separates. So neither layout nor punctuation changes a shingle, a run of n words. Two sets of hashes are taken for the
-two sets of shingles: among a million shingles two meet by chance with a probability of 3e-8.
+A word is a run of ASCII letters, digits, underscores and bytes above 0x7f, ASCII letters as lower
+case; all else separates. So neither layout nor punctuation changes a shingle, a run of n words. Two
+sets of hashes are taken for the two sets of shingles: among a million shingles two meet by chance
+with a probability of 3e-8.
 
     word hash   mix(sum of byte[i] * P**i  *  P**-start)   modulo 2**64, P odd: one running sum serves all words
     shingle     mix(sum of word[j] * Q**j)
@@ -17,7 +19,8 @@ import numpy as np
 from sevenfold.corpus.native import library
 
 _P, _Q = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95
-_BLOCK = 1 << 16  # bytes hashed at a time; powers are tables of this length
+# Bytes hashed at a time; powers are tables of this length.
+_BLOCK = 1 << 16
 _MASK = (1 << 64) - 1
 
 
@@ -31,7 +34,7 @@ def _powers(base: int) -> np.ndarray:
 
 @cache
 def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """is_word bool[256], value u64[256] by byte; P**i and P**-i, u64[_BLOCK]."""
+    """Return is_word bool[256], value u64[256] by byte; P**i and P**-i, u64[_BLOCK]."""
     codes = np.arange(256)
     letters = (codes >= ord("a")) & (codes <= ord("z")) | (codes >= ord("A")) & (codes <= ord("Z"))
     is_word = letters | (codes >= ord("0")) & (codes <= ord("9")) | (codes == ord("_")) | (codes >= 128)
@@ -50,7 +53,7 @@ def mix(hashes: np.ndarray) -> np.ndarray:
 
 
 def word_hashes(data: bytes) -> np.ndarray:
-    """u64[W]: hash of each word of UTF-8 bytes, in order."""
+    """Return u64[W]: hash of each word of UTF-8 bytes, in order."""
     fast = library()
     if fast is None:
         return word_hashes_in_numpy(data)
@@ -59,7 +62,7 @@ def word_hashes(data: bytes) -> np.ndarray:
 
 
 def word_hashes_in_numpy(data: bytes) -> np.ndarray:
-    """What `word_hashes` gives, where the library is not built."""
+    """Return what `word_hashes` gives, where the library is not built."""
     blocks = []
     start = 0
     while start < len(data):
@@ -72,7 +75,9 @@ def word_hashes_in_numpy(data: bytes) -> np.ndarray:
 
 
 def _word_end(data: bytes, start: int, stop: int) -> int:
-    """A place to cut at or below `stop`: behind a separator. A word as long as a block is cut where the block ends."""
+    """Return a place to cut at or below `stop`: behind a separator. A word as long as a block is cut
+    where the block ends.
+    """
     is_word = _tables()[0]
     for place in range(stop, start, -1):
         if not is_word[data[place - 1]]:
@@ -94,7 +99,7 @@ def _block_hashes(codes: np.ndarray) -> np.ndarray:
 
 
 def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
-    """u64[max(W - n + 1, 0)]: hash of every run of n words, in order; repeats stay."""
+    """Return u64[max(W - n + 1, 0)]: hash of every run of n words, in order; repeats stay."""
     n_runs = len(words) - n + 1
     if n_runs <= 0:
         return np.empty(0, np.uint64)
@@ -107,7 +112,7 @@ def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
 
 
 def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
-    """What `ngram_hashes` gives for n words or more, where the library is not built."""
+    """Return what `ngram_hashes` gives for n words or more, where the library is not built."""
     n_runs = len(words) - n + 1
     sums = np.zeros(n_runs, np.uint64)
     for j in range(n):
@@ -129,7 +134,7 @@ class RunHashes:
         np.cumsum(words * inverses[: len(words)], out=self._sums[1:])
 
     def hashes(self, first: int, ends: np.ndarray) -> np.ndarray:
-        """u64[R]: of words `first` to behind each of `ends` (i64[R])."""
+        """Return u64[R]: of words `first` to behind each of `ends` (i64[R])."""
         return mix((self._sums[ends] - self._sums[first]) * self._powers[ends - 1])
 
 
@@ -161,7 +166,9 @@ class Sorted:
         self._marks[hashes >> self._shift] = True
 
     def find(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(i64[F], i64[F]): which of the hashes asked for are in the set, ascending, and the first place of each."""
+        """Return (i64[F], i64[F]): which of the hashes asked for are in the set, ascending, and the
+        first place of each.
+        """
         likely = np.flatnonzero(self._marks[asked >> self._shift])
         values = asked[likely]
         places = np.searchsorted(self.hashes, values)
@@ -170,7 +177,9 @@ class Sorted:
 
 
 class Filter:
-    """Which hashes a set may have, by two numbers of BITS bits of each: few bytes to look at for one that it does not have."""
+    """Which hashes a set may have, by two numbers of BITS bits of each: few bytes to look at for
+    one that it does not have.
+    """
 
     BITS = 24
 
@@ -181,12 +190,12 @@ class Filter:
         self._bits = np.packbits(marks, axis=1, bitorder="little").tobytes()
 
     def _places(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The highest bits, and those below them."""
+        """Return the highest bits, and those below them."""
         shift, kept = np.uint64(64 - self.BITS), np.uint64(self.BITS)
         return hashes >> shift, hashes << kept >> shift
 
     def likely(self, words: np.ndarray, n: int) -> np.ndarray:
-        """u64, ascending, each once: runs of n words that the set may have."""
+        """Return u64, ascending, each once: runs of n words that the set may have."""
         fast = library()
         if fast is None or len(words) < n:
             return unique(self._likely_in_numpy(ngram_hashes(words, n)))
@@ -207,7 +216,7 @@ class Filter:
 
 
 def unique(hashes: np.ndarray) -> np.ndarray:
-    """Ascending, each once. (np.unique hashes again, and takes 100 times as long.)"""
+    """Return the ascending, each once. (np.unique hashes again, and takes 100 times as long.)"""
     ordered = np.sort(hashes)
     first = np.ones(len(ordered), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
@@ -215,13 +224,15 @@ def unique(hashes: np.ndarray) -> np.ndarray:
 
 
 def shingle_set(data: bytes, n: int) -> np.ndarray:
-    """u64[S], ascending: the set of n-word shingles. A text of fewer words is one shingle, of all it has."""
+    """Return u64[S], ascending: the set of n-word shingles. A text of fewer words is one shingle, of
+    all it has.
+    """
     words = word_hashes(data)
     return unique(ngram_hashes(words, max(1, min(n, len(words)))))
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Size of the intersection over size of the union of two sets; two empty sets are equal."""
+    """Return the size of the intersection over size of the union of two sets; two empty sets are equal."""
     if not len(a) and not len(b):
         return 1.0
     both = np.sort(np.concatenate((a, b)))

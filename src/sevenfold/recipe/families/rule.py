@@ -65,49 +65,49 @@ class Rule:
 
 
 def number(n: float) -> str:
-    """A count as a person reads it."""
+    """Return a count as a person reads it."""
     return f"{n:,.0f}"
 
 
 def check_rope(recipe: Recipe) -> str | None:
-    """Rotary positions."""
+    """Return the rotary positions."""
     return None if recipe.model.position == "rope" else f"model.position is {recipe.model.position!r}"
 
 
 def check_causal(recipe: Recipe) -> str | None:
-    """Full causal attention."""
+    """Return the full causal attention."""
     return None if recipe.model.attention == "causal" else "model.attention is hybrid"
 
 
 def check_tied(recipe: Recipe) -> str | None:
-    """Head tied to the embedding."""
+    """Return the head tied to the embedding."""
     return None if recipe.model.tied else "model.tied is false"
 
 
 def check_dense(recipe: Recipe) -> str | None:
-    """No experts."""
+    """Return no experts."""
     return None if recipe.model.moe is None else f"model.moe is {recipe.model.moe.kind}"
 
 
 def check_order(recipe: Recipe) -> str | None:
-    """Fixed order of the data."""
+    """Return the fixed order of the data."""
     return "train.shuffle is true" if recipe.train.shuffle else None
 
 
 def check_noise(recipe: Recipe) -> str | None:
-    """No noise on gradients."""
+    """Return no noise on gradients."""
     noise = recipe.train.gradient_noise
     return f"train.gradient_noise is {noise}" if noise else None
 
 
 def check_licences(recipe: Recipe) -> str | None:
-    """Permissive licences only."""
+    """Return the permissive licences only."""
     odd = [licence for licence in recipe.corpus.licences if licence not in PERMISSIVE]
     return f"corpus.licences has {show(', '.join(odd))}" if odd else None
 
 
 def check_checkpointing(recipe: Recipe) -> str | None:
-    """Activation checkpointing."""
+    """Return the activation checkpointing."""
     return None if recipe.train.activation_checkpointing else "train.activation_checkpointing is false"
 
 
@@ -130,7 +130,7 @@ def warmup_between(low: float, high: float) -> Check:
 
 
 def precision_in(*allowed: str) -> Check:
-    """Training precision."""
+    """Return the training precision."""
 
     def check(recipe: Recipe) -> str | None:
         return None if recipe.train.precision in allowed else f"train.precision is {recipe.train.precision}"
@@ -139,7 +139,7 @@ def precision_in(*allowed: str) -> Check:
 
 
 def budget(bounds: Mapping[str, tuple[float, float]]) -> Check:
-    """Parameters inside the bounds of the recipe's tier; tiers without bounds are not bound."""
+    """Return the parameters inside the bounds of the recipe's tier; tiers without bounds are not bound."""
 
     def check(recipe: Recipe) -> str | None:
         if recipe.tier not in bounds:
@@ -154,12 +154,12 @@ def budget(bounds: Mapping[str, tuple[float, float]]) -> Check:
 
 
 def around(target: float, tolerance: float) -> tuple[float, float]:
-    """Bounds of `tolerance` (a ratio) around a target."""
+    """Return the bounds of `tolerance` (a ratio) around a target."""
     return target * (1 - tolerance), target * (1 + tolerance)
 
 
 def mix_is(expected: Mapping[str, float], binds: Callable[[Recipe], bool]) -> Check:
-    """The corpus mix of a document, for the recipes it binds."""
+    """Return the corpus mix of a document, for the recipes it binds."""
 
     def check(recipe: Recipe) -> str | None:
         mix = recipe.corpus.mix
@@ -172,10 +172,10 @@ def mix_is(expected: Mapping[str, float], binds: Callable[[Recipe], bool]) -> Ch
 
 
 def shares(mix: Mapping[str, float]) -> str:
-    """A mix in per cent."""
+    """Return a mix in per cent."""
     return show(" / ".join(f"{key} {100 * value:g} %" for key, value in mix.items())) if mix else "empty"
 
 
 def missing_from(present: Sequence[str], wanted: Sequence[str]) -> str:
-    """Items of `wanted` that `present` lacks, as text."""
+    """Return the items of `wanted` that `present` lacks, as text."""
     return " ".join(item for item in wanted if item not in present)

@@ -1,9 +1,10 @@
 """The context curriculum (C5): how long a sequence is at which step, as data.
 
-Without a `context` block a run has one stage. With one it starts at `train.sequence`, positions not scaled, and after the share
-`extend_at_tokens` of its steps goes on at `target_stage1` with `model.rope_scaling`. A step has the same number of tokens in both,
-so steps, tokens and learning rate do not know of stages. The cursor of the data stays the step number: each stage
-cuts the stream into windows of its own and counts its batches from its first step.
+Without a `context` block a run has one stage. With one it starts at `train.sequence`, positions not
+scaled, and after the share `extend_at_tokens` of its steps goes on at `target_stage1` with
+`model.rope_scaling`. A step has the same number of tokens in both, so steps, tokens and learning
+rate do not know of stages. The cursor of the data stays the step number: each stage cuts the stream
+into windows of its own and counts its batches from its first step.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.recipe.schema import Recipe, RopeScaling
-from sevenfold.train.data.windows import Source
+from sevenfold.train.data.windows import BatchSource
 from sevenfold.train.schedule import n_steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextStage:
-    """Steps from `first_step` on: rows of `sequence` tokens, `batch_sequences` of them, turned by `rope_scaling`."""
+    """Steps from `first_step` on: rows of `sequence` tokens, `batch_sequences` of them, turned by
+    `rope_scaling`.
+    """
 
     first_step: int
     sequence: int
@@ -33,7 +36,7 @@ class ContextStage:
 
 
 def context_stages(recipe: Recipe) -> tuple[ContextStage, ...]:
-    """The stages of a recipe, in order.
+    """Return the stages of a recipe, in order.
 
     Raises:
         RecipeError: the context block does not fit the run.
@@ -93,53 +96,53 @@ def _check(recipe: Recipe, switch: int) -> None:
 
 
 def stage_at(stages: Sequence[ContextStage], step: int) -> ContextStage:
-    """The stage that step 0, 1, ... belongs to."""
+    """Return the stage that step 0, 1, ... belongs to."""
     return stages[bisect.bisect_right([stage.first_step for stage in stages], step) - 1]
 
 
 class StagedBatches:
     """The batches of a curriculum; each stage is read from a source of its own."""
 
-    def __init__(self, stages: Sequence[ContextStage], source: Callable[[ContextStage], Source]) -> None:
+    def __init__(self, stages: Sequence[ContextStage], source: Callable[[ContextStage], BatchSource]) -> None:
         self.stages = tuple(stages)
         self.sources = {stage: source(stage) for stage in self.stages}
 
-    def _at(self, step: int) -> tuple[Source, int]:
+    def _at(self, step: int) -> tuple[BatchSource, int]:
         stage = stage_at(self.stages, step)
         return self.sources[stage], step - stage.first_step
 
     @property
     def sequence(self) -> int:
-        """Tokens of a row of the first stage."""
+        """Return the tokens of a row of the first stage."""
         return self.stages[0].sequence
 
     @property
     def batch_sequences(self) -> int:
-        """Rows of a step of the first stage."""
+        """Return the rows of a step of the first stage."""
         return self.stages[0].batch_sequences
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1] of the stage of the step."""
+        """Return int64 [batch_sequences, sequence + 1] of the stage of the step."""
         source, own = self._at(step)
         return source.batch(own)
 
     def domains(self, step: int) -> list[str]:
-        """Domain of each row."""
+        """Return the domain of each row."""
         source, own = self._at(step)
         return source.domains(own)
 
     def counted(self, step: int) -> NDArray[np.float32] | None:
-        """Which targets count; None when all do."""
+        """Return which targets count; None when all do."""
         source, own = self._at(step)
         return source.counted(own)
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """Domain, first token and end of each window."""
+        """Return the domain, first token and end of each window."""
         source, own = self._at(step)
         return source.spans(own)
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """How often a run of `n_steps` steps goes through each domain, all stages together."""
+        """Return how often a run of `n_steps` steps goes through each domain, all stages together."""
         ends = [*(stage.first_step for stage in self.stages[1:]), n_steps]
         total: Counter[str] = Counter()
         for stage, end in zip(self.stages, ends, strict=True):

@@ -17,30 +17,32 @@ from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 from sevenfold.train.data.curriculum import StagedBatches, context_stages
-from sevenfold.train.data.indexed_tokens import Split
+from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
 from sevenfold.train.data.packing import SampleBatches
-from sevenfold.train.data.windows import Batches, Source, evaluation_starts
+from sevenfold.train.data.windows import Batches, BatchSource, evaluation_starts
 from sevenfold.train.evaluate import windows
-from sevenfold.train.objectives import NEXT, Term
-from sevenfold.train.phases import Part
+from sevenfold.train.objectives import NEXT, Objective
+from sevenfold.train.phases import TrainingPhase
 
 
 def load_tokenizer(job: Job) -> Tokenizer:
-    """The run's own tokenizer. Raises StorageError."""
+    """Return the run's own tokenizer. Raises StorageError."""
     data = read_bytes(job.directory("tokenizer") / "tokenizer.json")
     return Tokenizer.from_json(data, Roles.of(job.recipe.tokenizer.roles))
 
 
 def read_router(job: Job) -> torch.Tensor | None:
-    """Expert of each token id, int64 [V], of a recipe with experts. Raises StorageError."""
+    """Return the expert of each token id, int64 [V], of a recipe with experts. Raises StorageError."""
     if job.recipe.model.moe is None:
         return None
     return torch.tensor(json.loads(read_bytes(job.directory("tokenizer") / "router.json")), dtype=torch.int64)
 
 
 def leads(job: Job) -> dict[str, int]:
-    """Token that every window of a domain begins with: for expert stacks, whose first id chooses the stack."""
+    """Return the token that every window of a domain begins with: for expert stacks, whose first id
+    chooses the stack.
+    """
     moe = job.recipe.model.moe
     if not isinstance(moe, ExpertStacks):
         return {}
@@ -52,15 +54,15 @@ def leads(job: Job) -> dict[str, int]:
 class TrainingData:
     """The terms of a part's loss, with their rows."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[Objective, ...]
 
     @property
-    def batches(self) -> Source:
-        """Rows of the next-token term."""
+    def batches(self) -> BatchSource:
+        """Return the rows of the next-token term."""
         return self.terms[0].source
 
     def blame(self, step: int) -> list[Json]:
-        """The documents of each row of a step."""
+        """Return the documents of each row of a step."""
         return [
             {
                 "objective": term.name,
@@ -73,20 +75,21 @@ class TrainingData:
         ]
 
 
-def _split(job: Job, name: str) -> Split:
-    return Split(path=job.directory("tokenizer") / f"{name}.tokens")
+def _split(job: Job, name: str) -> IndexedTokens:
+    return IndexedTokens(path=job.directory("tokenizer") / f"{name}.tokens")
 
 
-def open_data(job: Job, part: Part) -> TrainingData:
-    """The training data of a part.
+def open_data(job: Job, part: TrainingPhase) -> TrainingData:
+    """Return the training data of a part.
 
-    An objective of weight w has w rows for each row of next tokens, one at least, so that a token weighs about the same in each.
+    An objective of weight w has w rows for each row of next tokens, one at least, so that a token
+    weighs about the same in each.
 
     Raises:
         StorageError: a file is missing, or a domain has less than a window.
     """
     split, spec = _split(job, "train"), part.spec
-    terms = [Term(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
+    terms = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
     for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
         if weight:
             samples = _split(job, name)
@@ -96,12 +99,12 @@ def open_data(job: Job, part: Part) -> TrainingData:
                 batch_sequences=max(1, round(weight * spec.batch_sequences)),
                 end=load_tokenizer(job).eot_id,
             )
-            terms.append(Term(name=name, weight=weight, source=source, split=samples))
+            terms.append(Objective(name=name, weight=weight, source=source, split=samples))
     return TrainingData(terms=tuple(terms))
 
 
-def _windows(job: Job, split: Split, part: Part) -> Source:
-    """The windows of a part; each stage of a curriculum cuts its own."""
+def _windows(job: Job, split: IndexedTokens, part: TrainingPhase) -> BatchSource:
+    """Return the windows of a part; each stage of a curriculum cuts its own."""
     spec = part.spec
     if job.recipe.context is None:
         return _cut(job, split, part, spec.sequence, spec.batch_sequences)
@@ -111,7 +114,9 @@ def _windows(job: Job, split: Split, part: Part) -> Source:
     )
 
 
-def _cut(job: Job, split: Split, part: Part, sequence: int, batch_sequences: int) -> Batches | MixedBatches:
+def _cut(
+    job: Job, split: IndexedTokens, part: TrainingPhase, sequence: int, batch_sequences: int
+) -> Batches | MixedBatches:
     first = leads(job)
     if not part.mix:
         return Batches(tokens=split.file, sequence=sequence, batch_sequences=batch_sequences)
@@ -139,10 +144,12 @@ class HeldOut:
 
 
 def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
-    """Windows of the held-out split: all, or `n_windows` evenly spaced ones; by domain where the recipe has a mix.
+    """Return the windows of the held-out split: all, or `n_windows` evenly spaced ones; by domain
+    where the recipe has a mix.
 
-    With expert stacks each window begins with its domain's token, as in training. A domain whose held-out text is shorter than a
-    window is left out. Raises StorageError: there is no window at all.
+    With expert stacks each window begins with its domain's token, as in training. A domain whose
+    held-out text is shorter than a window is left out. Raises StorageError: there is no window at
+    all.
     """
     recipe, sequence = job.recipe, context_stages(job.recipe)[-1].sequence
     split = _split(job, "heldout")
@@ -171,6 +178,6 @@ def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
 
 
 def stack_of(recipe: Recipe, domain: str) -> int | None:
-    """The expert stack of a domain; None without stacks."""
+    """Return the expert stack of a domain; None without stacks."""
     moe = recipe.model.moe
     return moe.experts.index(domain) if isinstance(moe, ExpertStacks) else None

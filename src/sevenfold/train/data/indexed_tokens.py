@@ -14,27 +14,29 @@ from sevenfold.train.data.interleave import DomainTokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Split:
+class IndexedTokens:
     """A token file and its index."""
 
     path: Path
 
     @cached_property
     def file(self) -> TokenFile:
-        """The tokens, mapped."""
+        """Return the tokens, mapped."""
         return open_tokens(self.path)
 
     @cached_property
     def index(self) -> DocumentIndex:
-        """Domain and id of each document."""
+        """Return the domain and id of each document."""
         return open_index(self.path, self.file.n_documents)
 
     def domain(self, name: str) -> DomainTokens:
-        """The stream of a domain."""
+        """Return the stream of a domain."""
         return DomainTokens(self.file, self.index, name)
 
     def documents(self, domain: str, start: int, stop: int) -> list[str]:
-        """Ids of the documents that tokens [start, stop) come from, of a domain's stream or of all ("")."""
+        """Return the ids of the documents that tokens [start, stop) come from, of a domain's stream
+        or of all ("").
+        """
         if domain:
             numbers = self.domain(domain).documents(start, stop)
         else:

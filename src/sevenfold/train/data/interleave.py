@@ -1,10 +1,11 @@
 """Domains in a fixed interleave that realises `corpus.mix` exactly, without a shuffle (A2, A4).
 
-Shares become whole weights w_d (35 % and 65 %: 7 and 13), and the windows of a run repeat one pattern of sum(w) places. Place i
-goes to the domain that is furthest behind its share: the largest (i + 1) * w_d - sum(w) * (places it has), the first by name
-when two are. So each period holds exactly w_d windows of d, and no domain waits long. Within a domain the order is that of
-`batches`; a domain with too few windows for its share starts over, which is counted as epochs. A window never crosses from one
-domain into another.
+Shares become whole weights w_d (35 % and 65 %: 7 and 13), and the windows of a run repeat one
+pattern of sum(w) places. Place i goes to the domain that is furthest behind its share: the largest
+(i + 1) * w_d - sum(w) * (places it has), the first by name when two are. So each period holds
+exactly w_d windows of d, and no domain waits long. Within a domain the order is that of `batches`;
+a domain with too few windows for its share starts over, which is counted as epochs. A window never
+crosses from one domain into another.
 
 The window of a place follows from its number alone: the data cursor stays the step.
 """
@@ -26,13 +27,15 @@ from sevenfold.tokenizer.token_file import TokenFile
 from sevenfold.train.data.windows import Batches
 
 MAX_PERIOD = 1_000_000
-BLOCK = 1024  # documents
+# Documents.
+BLOCK = 1024
 
 
 class DomainTokens:
     """The documents of one domain, one behind the other, as one stream.
 
-    Memory: 8 bytes for BLOCK documents of the file, of whatever domain; within a block they are counted when it is read.
+    Memory: 8 bytes for BLOCK documents of the file, of whatever domain; within a block they are
+        counted when it is read.
     """
 
     def __init__(self, file: TokenFile, index: DocumentIndex, domain: str) -> None:
@@ -43,23 +46,23 @@ class DomainTokens:
         self._ends = np.cumsum(np.concatenate((np.zeros(0, np.int64), *totals)))
 
     def _lengths(self, first: int, stop: int) -> NDArray[np.int64]:
-        """Tokens of documents [first, stop); 0 of those of another domain."""
+        """Return the tokens of documents [first, stop); 0 of those of another domain."""
         mine = self._index.domain_of[first:stop] == self._number
         return np.diff(self._file.offsets[first : stop + 1]).astype(np.int64) * mine
 
     def _totals(self, first: int) -> NDArray[np.int64]:
-        """Tokens of the domain in each of up to BLOCK blocks."""
+        """Return the tokens of the domain in each of up to BLOCK blocks."""
         lengths = self._lengths(first, min(first + BLOCK * BLOCK, self._file.n_documents))
         self._file.mapped.release()
         self._index.mapped.release()
         return np.add.reduceat(lengths, range(0, len(lengths), BLOCK))
 
     def __len__(self) -> int:
-        """Tokens of the domain."""
+        """Return the tokens of the domain."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, part: slice) -> NDArray[np.integer]:
-        """The tokens of a slice without a step, from as many documents as it touches."""
+        """Return the tokens of a slice without a step, from as many documents as it touches."""
         start, stop, _ = part.indices(len(self))
         pieces = [
             self._file.document(document)[max(0, start - begin) : stop - begin]
@@ -68,7 +71,9 @@ class DomainTokens:
         return np.concatenate(pieces) if pieces else self._file.tokens[:0]
 
     def _places(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Number, and first token in this stream, of each document that tokens [start, stop) come from."""
+        """Yield the number, and first token in this stream, of each document that tokens [start,
+        stop) come from.
+        """
         if stop <= start:
             return
         first, last = (int(b) for b in np.searchsorted(self._ends, (start, stop - 1), side="right"))
@@ -82,12 +87,13 @@ class DomainTokens:
                 yield number + int(place), int(ends[place] - lengths[place])
 
     def documents(self, start: int, stop: int) -> list[int]:
-        """Numbers of the documents that tokens [start, stop) come from."""
+        """Return the numbers of the documents that tokens [start, stop) come from."""
         return [document for document, _ in self._places(start, stop)]
 
 
 def weights(mix: Mapping[str, float]) -> dict[str, int]:
-    """Whole weights in the ratio of the shares as the recipe writes them; domains without a share left out.
+    """Return the whole weights in the ratio of the shares as the recipe writes them; domains without
+    a share left out.
 
     Raises:
         RecipeError: the shares have so many digits that a period would exceed MAX_PERIOD windows.
@@ -106,8 +112,8 @@ def weights(mix: Mapping[str, float]) -> dict[str, int]:
     return found
 
 
-def pattern(weight: Mapping[str, int]) -> list[str]:
-    """Domain of each place of one period."""
+def interleave_pattern(weight: Mapping[str, int]) -> list[str]:
+    """Return the domain of each place of one period."""
     total, names = sum(weight.values()), sorted(weight)
     behind, places = dict.fromkeys(names, 0), []
     for _ in range(total):
@@ -130,16 +136,18 @@ class MixedBatches:
 
     @cached_property
     def _period(self) -> tuple[list[str], list[int], dict[str, int]]:
-        """Domain of each place, how many of its domain stand before it, and the weights."""
+        """Return the domain of each place, how many of its domain stand before it, and the weights."""
         weight = weights(self.mix)
-        places, seen, before = pattern(weight), dict.fromkeys(weight, 0), []
+        places, seen, before = interleave_pattern(weight), dict.fromkeys(weight, 0), []
         for name in places:
             before.append(seen[name])
             seen[name] += 1
         return places, before, weight
 
     def place(self, window: int) -> tuple[str, int]:
-        """Domain of window `window` of the run, and its number among the windows of that domain."""
+        """Return the domain of window `window` of the run, and its number among the windows of that
+        domain.
+        """
         places, before, weight = self._period
         period, place = divmod(window, len(places))
         name = places[place]
@@ -150,25 +158,25 @@ class MixedBatches:
         return [self.place(first + b) for b in range(self.batch_sequences)]
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
+        """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
         return np.stack([self.streams[name].row(number) for name, number in self._places(step)])
 
     def domains(self, step: int) -> list[str]:
-        """Domain of each row."""
+        """Return the domain of each row."""
         return [name for name, _ in self._places(step)]
 
     def counted(self, _step: int) -> None:
         """Every target counts."""
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """Domain, first token and end of each window in its domain's stream."""
+        """Return the domain, first token and end of each window in its domain's stream."""
         rows = ((name, self.streams[name], number) for name, number in self._places(step))
         return [
             (name, stream.start(number), stream.start(number) + stream.width) for name, stream, number in rows
         ]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """How often a run of `n_steps` steps goes through each domain."""
+        """Return how often a run of `n_steps` steps goes through each domain."""
         places, _, weight = self._period
         periods, rest = divmod(n_steps * self.batch_sequences, len(places))
         return {

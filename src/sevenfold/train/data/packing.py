@@ -1,7 +1,9 @@
-"""Rows of an objective: samples packed whole into rows, in the order of `batches`, with the targets that count.
+"""Rows of an objective: samples packed whole into rows, in the order of `batches`, with the targets
+that count.
 
-A row is <|endoftext|>, then as many samples as fit, each with its own end of text, then ends of text that do not count. A
-sample is never cut, so a middle always sees its prefix and suffix. The row of a step follows from the step alone.
+A row is <|endoftext|>, then as many samples as fit, each with its own end of text, then ends of
+text that do not count. A sample is never cut, so a middle always sees its prefix and suffix. The
+row of a step follows from the step alone.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class SampleBatches:
 
     @cached_property
     def _rows(self) -> NDArray[np.int64]:
-        """First sample of each row, and the number of samples behind the last. Memory: 8 bytes a row."""
+        """Return the first sample of each row, and the number of samples behind the last. Memory: 8
+        bytes a row.
+        """
         offsets, n_samples = self.file.offsets, self.file.n_documents // 2
         bounds = array("q", [0])
         while (first := bounds[-1]) < n_samples:
@@ -42,7 +46,7 @@ class SampleBatches:
 
     @property
     def n_rows(self) -> int:
-        """Rows of one pass."""
+        """Return the rows of one pass."""
         return len(self._rows) - 1
 
     def _numbers(self, step: int) -> list[int]:
@@ -50,7 +54,7 @@ class SampleBatches:
         return [(first + b) * stride % self.n_rows for b in range(self.batch_sequences)]
 
     def _filled(self, fill: int, value: Callable[[int], NDArray[np.int64]], row: int) -> NDArray[np.int64]:
-        """[sequence + 1]: `fill`, the values of each document of the row, `fill` to the end."""
+        """Return [sequence + 1]: `fill`, the values of each document of the row, `fill` to the end."""
         documents = range(2 * int(self._rows[row]), 2 * int(self._rows[row + 1]))
         out = np.full(self.sequence + 1, fill, np.int64)
         joined = np.concatenate([value(document) for document in documents])
@@ -58,7 +62,7 @@ class SampleBatches:
         return out
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1]."""
+        """Return int64 [batch_sequences, sequence + 1]."""
 
         def ids(document: int) -> NDArray[np.int64]:
             return self.file.document(document).astype(np.int64)
@@ -66,7 +70,7 @@ class SampleBatches:
         return np.stack([self._filled(self.end, ids, row) for row in self._numbers(step)])
 
     def counted(self, step: int) -> NDArray[np.float32]:
-        """float32 [batch_sequences, sequence]: 1 for the targets of samples."""
+        """Return float32 [batch_sequences, sequence]: 1 for the targets of samples."""
 
         def is_target(document: int) -> NDArray[np.int64]:
             return np.full(len(self.file.document(document)), document % 2, np.int64)
@@ -75,16 +79,16 @@ class SampleBatches:
         return np.stack(rows).astype(np.float32)
 
     def domains(self, _step: int) -> list[str]:
-        """Rows of an objective are not told apart by domain."""
+        """Return the rows of an objective are not told apart by domain."""
         return [""] * self.batch_sequences
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """First token and end of each row's samples in the file."""
+        """Return the first token and end of each row's samples in the file."""
         offsets, rows = self.file.offsets, self._rows
         return [
             ("", int(offsets[2 * rows[row]]), int(offsets[2 * rows[row + 1]])) for row in self._numbers(step)
         ]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """How often a run of `n_steps` steps goes through the samples."""
+        """Return how often a run of `n_steps` steps goes through the samples."""
         return {"": n_steps * self.batch_sequences / self.n_rows}

@@ -1,9 +1,10 @@
 """The fixed order of training data: no shuffle, no randomness, and still every batch mixes the corpus (A4).
 
-The token stream is cut into windows of `sequence` tokens. Window i of the run is (i * stride) mod n_windows, with the stride next
-to the golden section of n_windows and coprime to it: each pass visits every window once, and neighbours in time lie
-far apart in the corpus. Consecutive windows would put one file into a whole batch, which at this size does not
-learn at all (dev/LOG.md). The data cursor is the step number alone. A mix of domains is `train.mix`, over one such order for each.
+The token stream is cut into windows of `sequence` tokens. Window i of the run is (i * stride) mod
+n_windows, with the stride next to the golden section of n_windows and coprime to it: each pass
+visits every window once, and neighbours in time lie far apart in the corpus. Consecutive windows
+would put one file into a whole batch, which at this size does not learn at all (dev/LOG.md). The
+data cursor is the step number alone. A mix of domains is `train.mix`, over one such order for each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ GOLDEN_NUMERATOR, GOLDEN_DENOMINATOR = 618_033_989, 1_000_000_000
 
 
 def golden_stride(n_windows: int) -> int:
-    """Smallest number from 0.618 * n_windows upwards that shares no factor with n_windows."""
+    """Return the smallest number from 0.618 * n_windows upwards that shares no factor with n_windows."""
     stride = max(1, n_windows * GOLDEN_NUMERATOR // GOLDEN_DENOMINATOR)
     while math.gcd(stride, n_windows) != 1:
         stride += 1
@@ -32,39 +33,44 @@ class Tokens(Protocol):
     """A stream of token ids: an array, mapped or not, or the documents of a domain one behind the other."""
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
 
     def __getitem__(self, part: Any, /) -> NDArray[np.integer]:
-        """The tokens of a slice."""
+        """Return the tokens of a slice."""
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """Batches by step: what a run trains on."""
 
     batch_sequences: int
     sequence: int
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
+        """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
 
     def domains(self, step: int) -> list[str]:
-        """Domain of each row; "" where a run does not tell domains apart."""
+        """Return the domain of each row; "" where a run does not tell domains apart."""
 
     def counted(self, step: int) -> NDArray[np.float32] | None:
-        """float32 [batch_sequences, sequence]: 1 where a target counts, 0 where not; None when all do."""
+        """Return float32 [batch_sequences, sequence]: 1 where a target counts, 0 where not; None
+        when all do.
+        """
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """Of each row: domain, first token and end of its window in that domain's stream."""
+        """Return of each row: domain, first token and end of its window in that domain's stream."""
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """How often a run of `n_steps` steps goes through each domain; "" where it does not tell domains apart."""
+        """Return how often a run of `n_steps` steps goes through each domain; "" where it does not
+        tell domains apart.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
     """Random access to batches by step, in the order of the module docstring.
 
-    `lead`: a token put before every window (the domain's token of expert stacks), so that all tokens of a window are targets.
+    `lead`: a token put before every window (the domain's token of expert stacks), so that all
+        tokens of a window are targets.
     """
 
     tokens: Tokens
@@ -84,20 +90,20 @@ class Batches:
 
     @property
     def width(self) -> int:
-        """Tokens of the stream that one row holds."""
+        """Return the tokens of the stream that one row holds."""
         return self.sequence + (self.lead is None)
 
     @property
     def n_windows(self) -> int:
-        """Windows with a next token for each position."""
+        """Return the windows with a next token for each position."""
         return (len(self.tokens) - self.width) // self.sequence + 1
 
     def start(self, window: int) -> int:
-        """Offset in the stream of window `window` of the run."""
+        """Return the offset in the stream of window `window` of the run."""
         return window * golden_stride(self.n_windows) % self.n_windows * self.sequence
 
     def row(self, window: int) -> NDArray[np.int64]:
-        """int64 [sequence + 1]."""
+        """Return int64 [sequence + 1]."""
         start = self.start(window)
         row = np.asarray(self.tokens[start : start + self.width]).astype(np.int64)
         return row if self.lead is None else np.concatenate((np.array([self.lead], np.int64), row))
@@ -106,31 +112,32 @@ class Batches:
         return range(step * self.batch_sequences, (step + 1) * self.batch_sequences)
 
     def starts(self, step: int) -> list[int]:
-        """Offset in the stream of each window of a step."""
+        """Return the offset in the stream of each window of a step."""
         return [self.start(window) for window in self._windows(step)]
 
     def batch(self, step: int) -> NDArray[np.int64]:
-        """int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
+        """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
         return np.stack([self.row(window) for window in self._windows(step)])
 
     def domains(self, step: int) -> list[str]:
-        """The one domain, for each row."""
+        """Return the one domain, for each row."""
         return [self.domain for _ in self._windows(step)]
 
     def counted(self, _step: int) -> None:
         """Every target counts."""
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """Domain, first token and end of each window."""
+        """Return the domain, first token and end of each window."""
         return [(self.domain, start, start + self.width) for start in self.starts(step)]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """How often a run of `n_steps` steps goes through the stream."""
+        """Return how often a run of `n_steps` steps goes through the stream."""
         return {self.domain: n_steps * self.batch_sequences / self.n_windows}
 
 
 def evaluation_starts(n_tokens: int, sequence: int, n_windows: int | None = None) -> list[int]:
-    """Offsets of non-overlapping windows of a held-out stream: all, or `n_windows` evenly spaced ones.
+    """Return the offsets of non-overlapping windows of a held-out stream: all, or `n_windows` evenly
+    spaced ones.
 
     Raises:
         StorageError: the stream is shorter than one window.

@@ -1,12 +1,14 @@
 """The processes that train one model together: who they are, and how they meet.
 
-`torchrun` starts them and says in the environment who each is; a process alone is a group of one and never touches
-`torch.distributed`. There are two groups. Weights and gradients travel over the one of `mesh` (NCCL between GPUs, gloo between
-CPUs), where a silence of SILENCE seconds is a lost rank: what every rank does there takes about as long on each. Work that the
-first rank does alone (hashing, writing) is waited for over `control`, which is patient. A rank that dies closes its connections,
-and is found at once.
+`torchrun` starts them and says in the environment who each is; a process alone is a group of one
+and never touches `torch.distributed`. There are two groups. Weights and gradients travel over the
+one of `mesh` (NCCL between GPUs, gloo between CPUs), where a silence of `S7_RANK_TIMEOUT` seconds is a lost
+rank: what every rank does there takes about as long on each. Work that the first rank does alone
+(hashing, writing) is waited for over `control`, which is patient. A rank that dies closes its
+connections, and is found at once.
 
-The first rank runs the stage, reads and writes its files and announces each part that it trains; the others follow.
+The first rank runs the stage, reads and writes its files and announces each part that it trains;
+the others follow.
 """
 
 from __future__ import annotations
@@ -28,15 +30,17 @@ from sevenfold.core.errors import TrainingError, UsageError
 from sevenfold.recipe.schema import TrainSpec
 
 T = TypeVar("T")
-SILENCE = "S7_RANK_TIMEOUT"  # seconds that a collective may take; with torchrun's own, the default finds a lost rank within 30
+# Seconds that a collective may take; with torchrun's own, the default finds a lost rank within 30.
+COLLECTIVE_TIMEOUT = "S7_RANK_TIMEOUT"
 DEFAULT_SILENCE = 25
-PATIENCE = timedelta(hours=1)
-DEVICE = "S7_DEVICE"  # cpu or cuda; CUDA where it is, if not set
+CONTROL_TIMEOUT = timedelta(hours=1)
+# Cpu or cuda; CUDA where it is, if not set.
+DEVICE = "S7_DEVICE"
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection|[Tt]imed? ?out|peer|TCPStore|Broken pipe")
 
 
 def local_device() -> torch.device:
-    """Where this process computes. Raises UsageError for a device that is not here."""
+    """Return where this process computes. Raises UsageError for a device that is not here."""
     asked = os.environ.get(DEVICE, "")
     if asked not in ("", "cpu", "cuda") or (asked == "cuda" and not torch.cuda.is_available()):
         raise UsageError(
@@ -51,53 +55,58 @@ def local_device() -> torch.device:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those that train together; alone, unless `joined` says otherwise."""
+    """This process among those that train together; alone, unless `process_group` says otherwise."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
-    mesh: DeviceMesh | None = None  # of one dimension, the group that computes
+    # Of one dimension, the group that computes.
+    mesh: DeviceMesh | None = None
     control: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
-        """Whether this process runs the stage and owns its files."""
+        """Return whether this process runs the stage and owns its files."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is nobody to talk to."""
+        """Return whether there is nobody to talk to."""
         return self.size == 1
 
     def rows(self, n_rows: int) -> slice:
-        """Rows of a tensor with `n_rows` that this rank holds (torch.chunk's rule, which FSDP2 follows)."""
+        """Return the rows of a tensor with `n_rows` that this rank holds (torch.chunk's rule, which
+        FSDP2 follows).
+        """
         each = -(-n_rows // self.size)
         return slice(min(self.rank * each, n_rows), min((self.rank + 1) * each, n_rows))
 
-    def merged(self, values: Tensor) -> Tensor:
-        """Values of which each was filled in by one rank and is zero on all others: whole, on every rank. Exact."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Return the values of which each was filled in by one rank and is zero on all others:
+        whole, on every rank. Exact.
+        """
         if not self.is_alone:
             dist.all_reduce(values, group=None if self.mesh is None else self.mesh.get_group())
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether one rank says so."""
-        return bool(self.merged(torch.tensor([float(flag)], device=self.device)).item())
+        """Return whether one rank says so."""
+        return bool(self.all_reduce_sum(torch.tensor([float(flag)], device=self.device)).item())
 
     def wait(self) -> None:
-        """Until every rank is here, however long the first one works."""
+        """Wait until every rank is here, however long the first one works."""
         if not self.is_alone:
             dist.barrier(group=self.control)
 
-    def told(self, value: T | None) -> T:
-        """What the first rank says; the others' `value` is not looked at."""
+    def broadcast_object(self, value: T | None) -> T:
+        """Return what the first rank says; the others' `value` is not looked at."""
         box = [value]
         if not self.is_alone:
             dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]  # type: ignore[return-value]  # the first rank's is a T
 
-    def everyones(self, value: T) -> list[T]:
-        """What each rank says, in the order of ranks."""
+    def all_gather_object(self, value: T) -> list[T]:
+        """Return what each rank says, in the order of ranks."""
         if self.is_alone:
             return [value]
         found: list[T | None] = [None] * self.size
@@ -106,7 +115,7 @@ class Ranks:
 
 
 def ranks_recorded(spec: TrainSpec, ranks: Ranks) -> dict[str, int]:
-    """What manifests and checkpoints say of the number of ranks: nothing where it decides no bit."""
+    """Return what manifests and checkpoints say of the number of ranks: nothing where it decides no bit."""
     return {"n_ranks": ranks.size} if spec.reduction == "fast" else {}
 
 
@@ -114,31 +123,33 @@ _joined: Ranks | None = None
 
 
 def here() -> Ranks:
-    """This process's group."""
+    """Return this process's group."""
     return _joined or Ranks(device=local_device())
 
 
 def dismiss() -> None:
-    """Said by the first rank: nothing more is trained, the others may go. From here on it is alone."""
+    """Let the other ranks go, as the first rank: nothing more is trained, and it is alone from here on."""
     global _joined
     if _joined is not None:
         if _joined.is_first:
-            _joined.told(None)  # a follower is here because it was told so
+            # A follower is here because it was told so.
+            _joined.broadcast_object(None)
         _joined.wait()
         dist.destroy_process_group()
         _joined = None
 
 
 def _silence() -> float:
-    text = os.environ.get(SILENCE, str(DEFAULT_SILENCE))
+    text = os.environ.get(COLLECTIVE_TIMEOUT, str(DEFAULT_SILENCE))
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{SILENCE}={text}", remedy="a whole number of seconds")
+        raise UsageError(f"{COLLECTIVE_TIMEOUT}={text}", remedy="a whole number of seconds")
     return int(text)
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """Within this block the processes that torchrun started are one group; without torchrun, this process alone.
+def process_group() -> Iterator[Ranks]:
+    """Within this block the processes that torchrun started are one group; without torchrun, this
+    process alone.
 
     Raises:
         TrainingError: another rank is gone.
@@ -152,7 +163,7 @@ def joined() -> Iterator[Ranks]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        dist.init_process_group("gloo", timeout=CONTROL_TIMEOUT)
         backend = "nccl" if device.type == "cuda" else "gloo"
         group = dist.new_group(backend=backend, timeout=timedelta(seconds=_silence()))
         _joined = Ranks(

@@ -1,8 +1,10 @@
 """A checkpoint that several ranks write together: a directory, complete or absent.
 
-Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and hashes its files; the first writes
-manifest.json with those hashes last, and renames the directory to its name. Any number of ranks reads it, also one without a
-group: each asks for its own rows. A directory whose files do not have their hashes is damaged, and so is one whose manifest
+Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and
+hashes its files; the first writes manifest.json with those hashes last, and renames the directory
+to its name. Any number of ranks reads it, also one without a
+group: each asks for its own rows. A directory whose files do not have their hashes is damaged, and
+so is one whose manifest
 does not have the digest that stands in it.
 """
 
@@ -26,11 +28,12 @@ from sevenfold.train.distributed.shards import local
 
 MANIFEST = "manifest.json"
 VERSION = 2
-_WHOLE = "rng.state"  # of no parameter: every rank has all of it
+# Of no parameter: every rank has all of it.
+_WHOLE = "rng.state"
 
 
 def path_of(directory: Path, step: int) -> Path:
-    """Where the shards of a step stand."""
+    """Return where the shards of a step stand."""
     return directory / f"checkpoint-{step:08d}.sharded"
 
 
@@ -43,7 +46,9 @@ def remove_partials(directory: Path) -> None:
 def write(
     directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks
 ) -> None:
-    """Write the shards of all ranks; a collective. `tensors`: the same names on every rank. Raises StorageError."""
+    """Write the shards of all ranks; a collective. `tensors`: the same names on every rank. Raises
+    StorageError.
+    """
     final = path_of(directory, step)
     partial = final.with_name(f".{final.name}{PARTIAL_SUFFIX}")
     if ranks.is_first:
@@ -59,7 +64,7 @@ def write(
         )
         # Shard files are named after their rank, counted from 1.
         own = {path.name: sha256_file(path) for path in sorted(partial.glob(f"shard-{ranks.rank + 1:05d}-*"))}
-    hashes = {name: value for part in ranks.everyones(own) for name, value in part.items()}
+    hashes = {name: value for part in ranks.all_gather_object(own) for name, value in part.items()}
     if ranks.is_first:
         said = {"version": VERSION, "meta": meta, "files": hashes}
         write_json(partial / MANIFEST, said | {"sha256": _digest(said)})
@@ -76,7 +81,9 @@ def _digest(said: dict[str, Json]) -> str:
 
 
 def checked(path: Path) -> dict[str, Json]:
-    """The meta of a directory whose files are whole. Raises ValueError, KeyError or TypeError when they are not."""
+    """Return the meta of a directory whose files are whole. Raises ValueError, KeyError or TypeError
+    when they are not.
+    """
     try:
         manifest = read_json(path / MANIFEST)
         if manifest["version"] != VERSION:
@@ -96,7 +103,9 @@ def checked(path: Path) -> dict[str, Json]:
 
 
 def _place(name: str, shape: torch.Size, dtype: torch.dtype, ranks: Ranks | None) -> Tensor:
-    """Memory for a tensor, laid out as the ranks want it. On the CPU: it is moved when it is used."""
+    """Return the memory for a tensor, laid out as the ranks want it. On the CPU: it is moved when it
+    is used.
+    """
     if ranks is None or ranks.is_alone or not shape or name == _WHOLE:
         return torch.empty(shape, dtype=dtype)
     rows = ranks.rows(shape[0])
@@ -106,7 +115,8 @@ def _place(name: str, shape: torch.Size, dtype: torch.dtype, ranks: Ranks | None
 
 
 def read(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:
-    """Meta, and this rank's rows of each tensor. A rank alone checks the hashes; of several, the first has done so.
+    """Return the meta, and this rank's rows of each tensor. A rank alone checks the hashes; of
+    several, the first has done so.
 
     Raises:
         ValueError, KeyError: it is damaged.

@@ -1,14 +1,15 @@
 """A model over ranks: FSDP2 shards of rows, and gradients that are added in the order of the micro-batches.
 
-The law of accumulation (`loop`) does not say who computes a micro-batch. So they are dealt: of each round of as many
-micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a round in an order of its own and then add the
-rounds, which rounds differently on another number of ranks. `OrderedSum` takes its place: an all-to-all brings every rank its
-rows of each gradient of the round (as many bytes as the reduce-scatter), and they are added to the sum of the rounds before one by
-one. Then the shards hold the rows of the gradient that one rank would have, bit for bit. Adam goes element by element, and the norm
-adds row by row, so the weights are the same, too.
+The law of accumulation (`loop`) does not say who computes a micro-batch. So they are dealt: of each
+round of as many micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a
+round in an order of its own and then add the rounds, which rounds differently on another number of
+ranks. `OrderedSum` takes its place: an all-to-all brings every rank its rows of each gradient of
+the round (as many bytes as the reduce-scatter), and they are added to the sum of the rounds before
+one by one. Then the shards hold the rows of the gradient that one rank would have, bit for bit.
+Adam goes element by element, and the norm adds row by row, so the weights are the same, too.
 
-`train.reduction: fast` leaves the reduction to the backend, once a step: fewer bytes travel, and the bits depend on the number of
-ranks.
+`train.reduction: fast` leaves the reduction to the backend, once a step: fewer bytes travel, and
+the bits depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Round:
 
 
 class OrderedSum(ReduceScatter):
-    """The reduction of one FSDP2 group of parameters: sums of a step so far, plus this round's gradients in order."""
+    """The reduction of one FSDP2 group of parameters: sums of a step so far, plus this round's
+    gradients in order.
+    """
 
     def __init__(self, current: Round) -> None:
         self.current = current
@@ -47,11 +50,13 @@ class OrderedSum(ReduceScatter):
     def allocate(
         self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """Fresh memory."""
+        """Return the fresh memory."""
         return torch.empty(*size, dtype=dtype, device=device)
 
     def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, **_more: Any) -> None:
-        """input [size * n]: this rank's gradient, cut by the rank that holds the rows; output [n]: the sum of those held here."""
+        """input [size * n]: this rank's gradient, cut by the rank that holds the rows; output [n]:
+        the sum of those held here.
+        """
         received = torch.empty_like(input_tensor)
         dist.all_to_all_single(received, input_tensor, group=group)
         parts = received.view(dist.get_world_size(group), -1)[: self.current.n_counted]
@@ -66,10 +71,11 @@ class OrderedSum(ReduceScatter):
                 operators.add(output_tensor, part, output_tensor)
             else:
                 output_tensor.add_(part)
-        self.total = output_tensor  # FSDP2 makes the gradient a view of it, and this reduction its next value
+        # FSDP2 makes the gradient a view of it, and this reduction its next value.
+        self.total = output_tensor
 
 
-class Shards:
+class ModelShards:
     """How one model lies over the ranks; on one rank, whole."""
 
     def __init__(self, model: Transformer, ranks: Ranks, reduction: str) -> None:
@@ -82,7 +88,8 @@ class Shards:
             return
         for block in [module for module in model.modules() if isinstance(module, Block)]:
             self.groups.append(fully_shard(block, mesh=ranks.mesh))
-        # The head reads the tied embedding behind the last layer, so the root's weights stay until backward is done.
+        # The head reads the tied embedding behind the last layer, so the root's weights stay until
+        # backward is done.
         self.groups.append(fully_shard(model, mesh=ranks.mesh, reshard_after_forward=False))
         register_fsdp_forward_method(model, "hidden")
         register_fsdp_forward_method(model, "states")
@@ -94,13 +101,14 @@ class Shards:
                 group.set_custom_reduce_scatter(OrderedSum(self.round))
 
     def begin_round(self, number: int, n_counted: int, is_last: bool) -> None:
-        """Before the forward pass of a round."""
+        """Prepare for the forward pass of a round."""
         if self.ranks.is_alone:
             return
         self.round.n_counted, self.round.is_first = n_counted, number == 0
         if self.ordered:
             for parameter in self.model.parameters():
-                parameter.grad = None  # `OrderedSum` holds it
+                # `OrderedSum` holds it.
+                parameter.grad = None
         else:
             self.model.set_requires_gradient_sync(is_last)
 
@@ -111,17 +119,19 @@ class Shards:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's rows."""
+    """Return this rank's rows."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All rows, on every rank; a collective of all ranks."""
+    """Return all rows, on every rank; a collective of all ranks."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(parameter: Tensor, rows: Tensor) -> Tensor:
-    """This rank's rows of a tensor of the parameter's shape, laid out as the parameter is; a scalar as it is."""
+    """Return this rank's rows of a tensor of the parameter's shape, laid out as the parameter is; a
+    scalar as it is.
+    """
     rows = rows.to(parameter.device)
     if rows.dim() == 0 or not isinstance(parameter, DTensor):
         return rows
@@ -142,7 +152,9 @@ def _squares(rows: Tensor) -> Tensor:
 
 
 def row_squares(parameters: Sequence[nn.Parameter], ranks: Ranks) -> Tensor:
-    """Sum of squares of each row of each gradient (of each element of a vector), in the order of parameters and rows."""
+    """Return the sum of squares of each row of each gradient (of each element of a vector), in the
+    order of parameters and rows.
+    """
     lengths = [parameter.shape[0] for parameter in parameters]
     squares = torch.zeros(sum(lengths), device=ranks.device)
     start = 0
@@ -151,4 +163,4 @@ def row_squares(parameters: Sequence[nn.Parameter], ranks: Ranks) -> Tensor:
         rows = ranks.rows(length)
         squares[start + rows.start : start + rows.stop] = _squares(own)
         start += length
-    return ranks.merged(squares)
+    return ranks.all_reduce_sum(squares)
