@@ -292,8 +292,8 @@ def test_a_killed_run_goes_on_behind_its_finished_blocks(
     killed, kept = tmp_path / "killed", blocks.directory_of(tmp_path / "killed")
     script = (
         "import sys; from pathlib import Path; from sevenfold.synthetic.files import write_samples; "
-        "from sevenfold.synthetic.generate import Order; "
-        f"write_samples(Path(sys.argv[1]), Order({dict(order.counts)!r}, 3, 24), workers=1)"
+        "from sevenfold.synthetic.generate import GenerationRequest; "
+        f"write_samples(Path(sys.argv[1]), GenerationRequest({dict(order.counts)!r}, 3, 24), workers=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, killed])
     # A file with a suffix is being written.

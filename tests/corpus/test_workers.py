@@ -130,12 +130,12 @@ def test_killed_in_the_middle_and_resumed(tmp_path: Path, make_job: MakeJob, n_w
     assert len(made) >= 3
     assert not (job.directory("corpus") / "train.parquet").exists()
     # The second run takes up those parts: it is stopped before it removes them.
-    texts = min(made).with_suffix(".texts")
-    texts.rename(tmp_path / "taken")
+    obstacle = job.directory("corpus") / "train.parquet"
+    obstacle.mkdir()
     resumed = start(job, tmp_path, 1, 5000)
-    assert texts.name in resumed.communicate(timeout=120)[1]
+    assert obstacle.name in resumed.communicate(timeout=120)[1]
     assert {path: path.stat().st_mtime_ns for path in made} == made
-    (tmp_path / "taken").rename(texts)
+    obstacle.rmdir()
     # What is left of a file that was being written.
     (job.directory("corpus") / ".train.parquet.x.partial").write_bytes(b"half")
     output, errors = start(job, tmp_path, n_workers, 5000).communicate(timeout=120)

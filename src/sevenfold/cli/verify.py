@@ -62,9 +62,7 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules V0 to V7 of a sealed model, or only a part of it, or a stream;
-    and its signature when asked.
-    """
+    """Check hashes, root and rules of a sealed model, a part or a stream; and its signature."""
     _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
     from sevenfold.cli import partial
 
