@@ -27,7 +27,10 @@ def test_recipes_are_found_wherever_the_package_is(kind: str, tmp_path: Path) ->
     if kind == "zip":
         place = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", package.parent))
         shutil.rmtree(package)
+    # The finder of an editable installation stands before every path, so it is taken out first.
     program = (
+        "import sys; sys.meta_path[:] = "
+        "[f for f in sys.meta_path if not type(f).__module__.startswith('_editable')];"
         "import json, sevenfold; from sevenfold.recipe import list_shipped, load_recipe, resolve_recipe_path;"
         "print(json.dumps([sevenfold.__file__, [s.name for s in list_shipped()],"
         "str(resolve_recipe_path('demo-1m')), load_recipe(resolve_recipe_path('demo-1m')).digest]))"
