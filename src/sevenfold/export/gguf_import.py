@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.export import gguf, rope_factors, vocabulary
+from sevenfold.export import gguf, gguf_tokens, rope_factors
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, sound
 from sevenfold.export.gguf_keys import Keys
 from sevenfold.export.names import foreign_names
@@ -41,7 +41,7 @@ def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
     n_tokens = stored.vocab_size - _n_unused(values)
     cut = Cut.of(stored.vocab_size, n_tokens, cut_padding, str(path))
     names = foreign_names(stored, "gguf")
-    data = _tokenizer(values, cut.n_rows, path)
+    data = gguf_tokens.read_tokenizer(values, cut.n_rows, str(path))
     return ExportSource(
         path=path,
         spec=agreeing(
@@ -98,21 +98,6 @@ def _n_unused(values: dict[str, Json]) -> int:
     return count
 
 
-def _tokenizer(values: dict[str, Json], n_tokens: int, path: Path) -> bytes:
-    model, pre = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
-    pieces = values.get(vocabulary.PIECES_KEY) or {vocabulary.PRE: "llama3"}.get(str(pre), str(pre))
-    tokens, types, merges = (
-        values.get(f"tokenizer.ggml.{name}") for name in ("tokens", "token_type", "merges")
-    )
-    if model != "gpt2" or not tokens or not types or merges is None or len(tokens) != len(types):
-        raise StorageError(
-            f"its tokenizer is {model!r} ({pre}), not a byte-level BPE with tokens, types and merges",
-            where=str(path),
-            remedy="import the Hugging Face directory, or a file with a gpt2 tokenizer",
-        )
-    return vocabulary.build(tokens[:n_tokens], types[:n_tokens], merges, pieces)
-
-
 def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles | None:
     """Return what begins and ends a text, as llama.cpp reads it; None when the vocabulary's names
     say the same.
@@ -138,7 +123,7 @@ def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles |
 
     bos, ends = ident("bos"), [ident(name) for name in ("eos", "eot", "eom")]
     # What llama.cpp does with a file that is silent depends on how it cuts text.
-    begins = flag("add_bos_token", values.get("tokenizer.ggml.pre") == vocabulary.PRE)
+    begins = flag("add_bos_token", gguf_tokens.adds_bos(values))
     if flag("add_eos_token", False) or flag("add_sep_token", False):
         raise UsageError(
             "it puts a token behind every text (add_eos_token, add_sep_token)",
