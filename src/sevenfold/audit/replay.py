@@ -54,8 +54,9 @@ from sevenfold.train.experts import base_of, part_directory
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, METRICS, weights_digest
+from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.stage import check_supported, training_run
+from sevenfold.train.stage import check_supported
 
 ALLOWED = "allowed: --steps A..B, from 1, A not after B, like 101..200"
 _RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")

@@ -100,8 +100,8 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    sys.stdout = _Stream(sys.stdout, is_output=True)  # type: ignore[assignment]  # all that a text stream has
-    sys.stderr = _Stream(sys.stderr, is_output=False)  # type: ignore[assignment]  # as above
+    sys.stdout = _Stream(sys.stdout, is_output=True)
+    sys.stderr = _Stream(sys.stderr, is_output=False)
 
 
 def restore() -> None:

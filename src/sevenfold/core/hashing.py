@@ -40,7 +40,7 @@ def digest(tag: str, *parts: bytes | str) -> str:
     return digest_of(tag, parts)
 
 
-def digest_of(tag: str, parts: Iterable[bytes | str]) -> str:
+def digest_of(tag: str, parts: Iterable[bytes | memoryview | str]) -> str:
     """Return `digest` of parts that are made one at a time."""
     hasher = hashlib.sha256()
     for part in chain((tag,), parts):

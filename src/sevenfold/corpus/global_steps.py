@@ -64,7 +64,7 @@ class Decisions:
 
     def reason(self, document: int) -> Reason | None:
         """Return why the document is dropped, or None."""
-        return _OUTCOMES[self.outcome_N[document]]
+        return _OUTCOMES[int(self.outcome_N[document])]
 
     def split(self, document: int) -> Split:
         """Return the split of a document that stays."""

@@ -46,6 +46,12 @@ _MEASURES = ("n_letters", "n_digits", "n_controls", "longest_word", "n_lines", "
 class Measures(ctypes.Structure):
     """s7_measures of native/corpus/s7corpus.h."""
 
+    n_letters: int
+    n_digits: int
+    n_controls: int
+    longest_word: int
+    n_lines: int
+    longest_line: int
     _fields_ = [(name, c_uint64) for name in _MEASURES]
 
 

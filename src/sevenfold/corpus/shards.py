@@ -33,9 +33,9 @@ from sevenfold.core.errors import storage
 from sevenfold.core.files import atomic_writer, read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256, sha256_file
 from sevenfold.corpus import minhash
+from sevenfold.corpus.document import SourceDocument
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
-from sevenfold.corpus.sources import SourceDocument
 from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
 from sevenfold.corpus.steps.working_document import Finding, Settings, WorkingDocument
 from sevenfold.corpus.text.contamination_index import ContaminationIndex, read
@@ -247,7 +247,8 @@ class _Part:
     """Files of a part, while they grow."""
 
     def __init__(self) -> None:
-        self._texts, self._n_bytes = [], 0
+        self._texts: list[bytes] = []
+        self._n_bytes = 0
         self._index: list[tuple[Any, ...]] = []
         self._rows: list[LedgerRow] = []
         self._names: dict[str, dict[str, int]] = {"sources": {}, "domains": {}}

@@ -31,6 +31,7 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_json, remove_partials
 from sevenfold.core.hashing import Json, digest
 from sevenfold.corpus import shards
+from sevenfold.corpus.document import SourceDocument
 from sevenfold.corpus.global_steps import Decisions, Split, decide, documents
 from sevenfold.corpus.ledger import (
     LEDGER_COLUMNS,
@@ -45,7 +46,7 @@ from sevenfold.corpus.ledger import (
 )
 from sevenfold.corpus.licences import Judgement, LicencePolicy
 from sevenfold.corpus.shard_store import ShardStore
-from sevenfold.corpus.sources import SourceDocument, read_source
+from sevenfold.corpus.sources import read_source
 from sevenfold.corpus.sources.packages import pinned_identity
 from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
@@ -96,7 +97,8 @@ def run(job: Job) -> StageResult:
         _refuse_empty(settled, arrivals, spec)
         written: dict[str, Count] = defaultdict(Count)
         job.progress.start("corpus: writing", None, "files")
-        for split, name in (("train", TRAIN), ("heldout", HELDOUT)):
+        files: dict[Split, str] = {"train": TRAIN, "heldout": HELDOUT}
+        for split, name in files.items():
             texts = documents(store, decisions, split, job.progress)
             write_documents(directory / name, _counted(texts, written[split]))
         write_rows(directory / LEDGER, LEDGER_COLUMNS, settled.rows())
@@ -110,7 +112,7 @@ def run(job: Job) -> StageResult:
         facts = _facts(directory, spec, written, ledger) | decisions.facts(spec)
     finally:
         store.close()
-    for split in ("train", "heldout"):
+    for split in files:
         # The ledger has the bytes of what was found, before anything was redacted.
         written[split].n_bytes += int(store.index_N["n_redacted"][decisions.chosen(split)].sum())
     reconcile(arrivals.seen, ledger, written)

@@ -205,7 +205,7 @@ class Arithmetic:
         n_out = weights.row_m_N.shape[0]
         acc_RN = self.product(codes_RI, weights.codes_NI)[:, :n_out]
         y_RN = shifted_by_one_more(acc_RN * weights.row_m_N, weights.row_s_N)
-        return tuple(torch.split(y_RN, weights.outputs, dim=-1))
+        return tuple(torch.split(y_RN, list(weights.outputs), dim=-1))
 
     def rms_norm(self, x_RD: Tensor, gain_D: Tensor, norm: Norm) -> tuple[Tensor, TScale]:
         """Return RMS_NORM: codes and the token's scale."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedWriter
 from pathlib import Path
+from typing import cast
 
 import gguf
 import numpy as np
@@ -114,7 +116,7 @@ def write_gguf(
         if factors is not None:
             writer.add_tensor_info(rope_factors.NAME, factors.shape, factors.dtype, factors.nbytes)
         # The library opens files by path; this one is ours, so that it appears whole or not at all.
-        writer.fout, writer.state = [file], gguf.gguf_writer.WriterState.EMPTY
+        writer.fout, writer.state = [cast(BufferedWriter, file)], gguf.gguf_writer.WriterState.EMPTY
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -140,8 +142,10 @@ def _stored(
 
 
 def _raw(kind: Quant) -> gguf.GGMLQuantizationType:
+    if kind.maker != "sevenfold":
+        return gguf.GGMLQuantizationType(kind.type_id)
     # The library's table has no I2_S; a number is all that the header needs.
-    return gguf.GGMLQuantizationType(kind.type_id) if kind.maker != "sevenfold" else kind.type_id
+    return cast(gguf.GGMLQuantizationType, kind.type_id)
 
 
 def _add_keys(writer: gguf.GGUFWriter, source: ExportSource, quant: Quant) -> None:
@@ -188,7 +192,7 @@ class StoredTensor:
         return stored_bytes(BY_ID[self.type_id], self.shape)
 
 
-class _Header(gguf.GGUFReader):  # type: ignore[misc]  # (the library has no type information)
+class _Header(gguf.GGUFReader):
     """The library's reader of a header, which leaves the tensors where they are and takes any type number."""
 
     def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:

@@ -66,11 +66,12 @@ class Attention(nn.Module):
             y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, x_BTD)
         elif self._takes_documents(q_BHTE):
             rope = self._rope[0]
-            turned = (functions.rotated(t, *rope.tables(t), segments) for t in (q_BHTE, k_BKTE))
-            y_BHTE = causal_attention(*turned, v_BKTE, segments)
+            q, k = (functions.rotated(t, *rope.tables(t), segments) for t in (q_BHTE, k_BKTE))
+            y_BHTE = causal_attention(q, k, v_BKTE, segments)
         else:
             y_BHTE = self._by_document(q_BHTE, k_BKTE, v_BKTE, x_BTD, segments)
-        return self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))
+        y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))
+        return y_BTD
 
     def _takes_documents(self, q_BHTE: Tensor) -> bool:
         """Return whether all documents are one call: autograd then adds no slopes of overlapping views."""

@@ -156,7 +156,8 @@ class _Projections(torch.autograd.Function):
         joined = torch.cat([weight.to(BF16) for weight in weights])
         ctx.save_for_backward(low, joined)
         ctx.sizes, ctx.dtype = [len(weight) for weight in weights], x.dtype
-        return F.linear(low, joined).split(ctx.sizes, dim=-1)
+        parts: tuple[Tensor, ...] = F.linear(low, joined).split(ctx.sizes, dim=-1)
+        return parts
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
@@ -170,8 +171,8 @@ def projections(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
     """Return what each of the layers gives for x, in BF16 by one product; gradients of x are added
     inside of the products.
     """
-    if all(type(layer) is Linear for layer in layers):
-        weights = [layer.weight for layer in layers]
+    weights = [layer.weight for layer in layers if type(layer) is Linear]
+    if len(weights) == len(layers):
         if is_taken(x):
             found: tuple[Tensor, ...] = _Projections.apply(x, *weights)
             return found
@@ -197,7 +198,7 @@ class _SwiGLU(torch.autograd.Function):
         gate, up = ctx.saved_tensors
         width = gate.shape[-1]
         both = torch.empty((*gate.shape[:-1], 2 * width), dtype=BF16)
-        out = both.split(width, dim=-1)
+        out: tuple[Tensor, ...] = both.split(width, dim=-1)
         _call_rows(
             "s7_bf16_swiglu_backward", gate, ctx.stride, gate, up, grads[0].contiguous(), 2 * width, *out
         )

@@ -26,8 +26,11 @@ class FeedForward(nn.Module):
         """Return [..., D] -> [..., D]; every token takes the same network."""
         gate, up = bf16.projections(x, self.gate_proj, self.up_proj)
         if bf16.is_taken(x):
-            return self.down_proj(bf16.swiglu(gate, up))
-        return self.down_proj(functions.gated(gate, up) if operators.is_taken(gate) else F.silu(gate) * up)
+            hidden = bf16.swiglu(gate, up)
+        else:
+            hidden = functions.gated(gate, up) if operators.is_taken(gate) else F.silu(gate) * up
+        y: Tensor = self.down_proj(hidden)
+        return y
 
 
 class RoutedFeedForward(nn.Module):

@@ -10,6 +10,7 @@ Shape suffixes: as in `model.operators`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -89,7 +90,8 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
-        return operators.gate_slope(*ctx.saved_tensors, grads[0].contiguous())
+        gate, up = ctx.saved_tensors
+        return operators.gate_slope(gate, up, grads[0].contiguous())
 
 
 def gated(gate: Tensor, up: Tensor) -> Tensor:
@@ -177,6 +179,16 @@ def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     return y
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    row: int
+    start: int
+    length: int
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        return tensor[self.row : self.row + 1, :, self.start : self.start + self.length]
+
+
 def documents(segments: Segments | None) -> Iterator[Callable[[Tensor], Tensor]]:
     """Yield the views of each document of any [B, H, T, E] tensor, in order; of the whole without
     segments.
@@ -187,7 +199,7 @@ def documents(segments: Segments | None) -> Iterator[Callable[[Tensor], Tensor]]
     for row, lengths in enumerate(segments):
         start = 0
         for length in lengths:
-            yield lambda t, row=row, start=start, length=length: t[row : row + 1, :, start : start + length]
+            yield _Part(row, start, length)
             start += length
 
 
@@ -204,13 +216,13 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
-        (grad,), tables = grads, ctx.saved_tensors
+        (grad,), (cos, sin) = grads, ctx.saved_tensors
         grad = grad if grad.stride(-1) == 1 else grad.contiguous()
         n_batch, n_heads, length, head_dim = grad.shape
         # Laid out as the projections gave x, so that their products read it as it is.
         to = torch.empty(n_batch, length, n_heads, head_dim).transpose(1, 2)
         for part in documents(ctx.segments):
-            operators.rotate(part(grad), *tables, part(to), back=True)
+            operators.rotate(part(grad), cos, sin, part(to), back=True)
         return to, None, None, None
 
 

@@ -48,7 +48,8 @@ class Reach:
 
 def _blocks(x_BHTE: Tensor, size: int) -> Tensor:
     """Pad the sequence to whole blocks. [B, H, T, E] -> [B, H, N, size, E]."""
-    return F.pad(x_BHTE, (0, 0, 0, -x_BHTE.shape[2] % size)).unflatten(2, (-1, size))
+    blocks: Tensor = F.pad(x_BHTE, (0, 0, 0, -x_BHTE.shape[2] % size)).unflatten(2, (-1, size))
+    return blocks
 
 
 def _pairs(x_BHNWE: Tensor) -> Tensor:
@@ -154,8 +155,8 @@ def hybrid_attention(
     ring = max(1, min(reach.ring, k_sum.shape[2]))
 
     def queries(x: Tensor) -> Tensor:
-        blocks = _blocks(x, window)
-        return blocks.unflatten(1, (n_kv, group)).transpose(2, 3).flatten(3, 4)
+        blocks: Tensor = _blocks(x, window).unflatten(1, (n_kv, group))
+        return blocks.transpose(2, 3).flatten(3, 4)
 
     q, turned = queries(q), queries(turned)
     n_blocks = q.shape[2]
@@ -163,15 +164,16 @@ def hybrid_attention(
     k_sum, v_sum = (_runs(x, n_blocks, reach.strides, ring) for x in (k_sum, v_sum))
     n_keys = k.shape[-2] + k_sum.shape[-2]
     step = max(1, TILE // (n_batch * n_heads * window * n_keys))
+    whole = {"q": q, "turned": turned, "k": k, "v": v, "k_sum": k_sum, "v_sum": v_sum}
     tiles = [
         _tile(
-            *(x[:, :, i : i + step] for x in (q, turned, k, v, k_sum, v_sum)),
-            _visible(i, min(step, n_blocks - i), reach, ring, q.device),
+            visible=_visible(i, min(step, n_blocks - i), reach, ring, q.device),
+            **{name: x[:, :, i : i + step] for name, x in whole.items()},
         )
         for i in range(0, n_blocks, step)
     ]
-    y = torch.cat(tiles, dim=2).unflatten(3, (group, window)).transpose(2, 3)
-    return y.reshape(n_batch, n_heads, n_blocks * window, width)[:, :, :length]
+    y: Tensor = torch.cat(tiles, dim=2).unflatten(3, (group, window))
+    return y.transpose(2, 3).reshape(n_batch, n_heads, n_blocks * window, width)[:, :, :length]
 
 
 class HybridAttention(Attention):

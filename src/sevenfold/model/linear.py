@@ -41,7 +41,8 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     if operators.is_taken(x):
         return operators.project(x, weight)
     if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return y
     return F.linear(x, weight)
 
 
@@ -80,5 +81,6 @@ class Linear(nn.Module):
         if operators.is_taken(x):
             return functions.project(x, self.weight)[0]
         if x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None:
-            return _Linear.apply(x, self.weight)
+            y: Tensor = _Linear.apply(x, self.weight)
+            return y
         return F.linear(x, self.weight)

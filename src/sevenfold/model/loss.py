@@ -101,7 +101,8 @@ def backward(
             trained=weight_VD.requires_grad,
         )
     ends = [(x_BTD, grad_x.view_as(x_BTD)), (weight_VD, grad_weight)]
-    torch.autograd.backward(*zip(*(end for end in ends if end[0].requires_grad), strict=True))
+    trained = [end for end in ends if end[0].requires_grad]
+    torch.autograd.backward([end for end, _ in trained], [grad for _, grad in trained])
     return operators.nats(loss_N.view(target_BT.shape), counted_BT)
 
 
@@ -163,7 +164,7 @@ def sequence_losses(
         counted_BT: float32, 1 where a token counts and 0 where it does not; None when all do.
     """
     counted_N = None if counted_BT is None else counted_BT.flatten()
-    loss_N = _HeadLoss.apply(x_BTD.flatten(0, 1), weight_VD, target_BT.flatten(), counted_N)
+    loss_N: Tensor = _HeadLoss.apply(x_BTD.flatten(0, 1), weight_VD, target_BT.flatten(), counted_N)
     return loss_N.view(target_BT.shape).sum(1)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sevenfold.model.attention import Segments
+from sevenfold.model.functions import Segments
 
 
 def recomputed(
@@ -20,5 +20,7 @@ def recomputed(
 ) -> Tensor:
     """Return block(x, experts, segments) without what backward would need. [B, T, D] -> [B, T, D]."""
     if not torch.is_grad_enabled():
-        return block(x_BTD, experts_BT, segments)
-    return checkpoint(block, x_BTD, experts_BT, segments, use_reentrant=False)
+        y_BTD: Tensor = block(x_BTD, experts_BT, segments)
+    else:
+        y_BTD = checkpoint(block, x_BTD, experts_BT, segments, use_reentrant=False)
+    return y_BTD

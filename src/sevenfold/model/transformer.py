@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sevenfold.model import bf16, functions, operators
-from sevenfold.model.attention import Attention, Segments, document_segments
+from sevenfold.model.attention import Attention, document_segments
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
+from sevenfold.model.functions import Segments
 from sevenfold.model.hybrid import HybridAttention
 from sevenfold.model.linear import Linear, product
 from sevenfold.model.norm import RMSNorm
@@ -148,7 +150,7 @@ class Transformer(nn.Module):
         x_BTD, head_VD = self._embedded(ids_BT)
         blocks = list(self.layers.values())
         if stack is not None:
-            blocks += list(self.experts[stack].layers.values())
+            blocks += cast("_Stack", self.experts[stack]).layers.values()
         for block in blocks:
             inputs = (x_BTD, experts_BT, segments)
             x_BTD = recomputed(block, *inputs) if self.recompute else block(*inputs)

@@ -6,7 +6,8 @@ sealed file and writes what people read. The names below are what other rooms us
 
 from sevenfold.pipeline.make import make, run_part, run_stage, take_over
 from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, find_stage, stage_module
-from sevenfold.runs.lock import LOCK, exclusive
+from sevenfold.runs.files import LOCK
+from sevenfold.runs.lock import exclusive
 
 __all__ = [
     "LOCK",

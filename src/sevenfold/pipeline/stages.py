@@ -99,7 +99,7 @@ def find_stage(name: str) -> Stage:
 
 def stage_module(stage: Stage) -> StageModule:
     """Import the module of a stage, with the libraries it needs, and return it."""
-    module: StageModule = importlib.import_module(stage.module)  # type: ignore[assignment]  # checked below
+    module: StageModule = importlib.import_module(stage.module)
     return module
 
 

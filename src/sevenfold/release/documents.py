@@ -165,11 +165,11 @@ def notice(value: Mapping[str, Json]) -> bytes:
     ]
     for group in kept_sources(value):
         evidence = group.get("licence_evidence")
-        named = " ".join(shown(group[n], 400) for n in ("source", "version") if group.get(n))
+        described = " ".join(shown(group[n], 400) for n in ("source", "version") if group.get(n))
         trained, held = count(group, "train"), count(group, "heldout")
         lines += [
             "",
-            f"Source: {named}",
+            f"Source: {described}",
             f"SPDX-License-Identifier: {shown(group.get('licence') or UNKNOWN, 400)}",
             f"SPDX-FileCopyrightText: {UNKNOWN}",
             *(f"Licence evidence: {shown(e, 400)}" for e in (evidence if isinstance(evidence, list) else [])),

@@ -104,7 +104,7 @@ def sign(file: Path, out: Path, key: Path | None = None) -> None:
         else:
             read_bytes(key)
             with _usable(key, "private"):
-                config.use_elliptic_key_signer(private_key=key, password=_password())
+                config.use_elliptic_key_signer(private_key=key, password=_password())  # type: ignore[arg-type]  # it says str and needs bytes
         bundle = Path(name) / "bundle"
         with storage(file):
             config.sign(_target(file), bundle)

@@ -146,10 +146,10 @@ def _sources(groups: Sequence[Mapping[str, Json]]) -> Markup:
         for reason, count in row["dropped"].items():
             lost[source][reason] += count["n_bytes"]
     ordered = sorted(seen, key=lambda name: (-seen[name], name))
-    rows = [[name, seen[name], kept[name], lost[name]] for name in ordered[:MAX_SOURCES]]
+    rows = [(name, seen[name], kept[name], lost[name]) for name in ordered[:MAX_SOURCES]]
     if rest := ordered[MAX_SOURCES:]:
         together = sum((lost[name] for name in rest), Counter[str]())
-        rows.append([f"{len(rest)} more", sum(map(seen.get, rest)), sum(map(kept.get, rest)), together])
+        rows.append((f"{len(rest)} more", sum(seen[n] for n in rest), sum(kept[n] for n in rest), together))
     cells = [
         [name, size(n_seen), size(n_kept), percent(n_kept / max(1, n_seen), 1), _reasons(reasons, n_seen)]
         for name, n_seen, n_kept, reasons in rows

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json
@@ -130,7 +130,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
         left, target = 0.0, 100 * mix.get(domain, 0.0)
         for made in (False, True):
             share = 100 * kept[made][domain] / total
-            style = {"hatch": "////", "edgecolor": "white", "linewidth": 0} if made else {}
+            style: dict[str, Any] = {"hatch": "////", "edgecolor": "white", "linewidth": 0} if made else {}
             axes.barh(place - 0.2, share, left=left, height=0.36, color=colours[domain], **style)
             left += share
         axes.barh(place + 0.2, target, height=0.32, color="none", edgecolor=colours[domain], linewidth=1.4)

@@ -223,7 +223,7 @@ def _tensor_rows(rows: Sequence[Mapping[str, Json]]) -> list[list[str]]:
 
 def diff_tables(value: Mapping[str, Json]) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
     """Return the title, columns and rows of each part that differs."""
-    tables = []
+    tables: list[tuple[str, tuple[str, ...], list[list[str]]]] = []
     for part in (
         "header",
         "identity",

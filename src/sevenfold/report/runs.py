@@ -94,9 +94,9 @@ def compare(a: Path, b: Path) -> dict[str, Json]:
     points = []
     for i in range(1, POINTS + 1):
         tokens = most * i // POINTS
-        pair = (_at(rows_a, smooth_a, tokens), _at(rows_b, smooth_b, tokens))
-        if None not in pair:
-            points.append({"tokens": tokens, "a": pair[0], "b": pair[1], "difference": pair[1] - pair[0]})
+        loss_a, loss_b = _at(rows_a, smooth_a, tokens), _at(rows_b, smooth_b, tokens)
+        if loss_a is not None and loss_b is not None:
+            points.append({"tokens": tokens, "a": loss_a, "b": loss_b, "difference": loss_b - loss_a})
     return {
         "a": describe(a),
         "b": describe(b),

@@ -102,7 +102,7 @@ def _package(extra: str, name: str) -> Finding:
 
 def _sandbox() -> Finding:
     try:
-        import pyseccomp  # type: ignore[import-untyped]  # it ships no types
+        import pyseccomp
 
         ok, detail = bool(pyseccomp.SyscallFilter), "executes samples behind a filter of system calls"
     except (ImportError, OSError, RuntimeError) as error:

@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.sandbox.request import ERROR_MARK, ExecutionRequest, Outcome
@@ -201,7 +201,7 @@ def _read(descriptor: int, n_bytes: int, deadline: float) -> bytes | None:
     return bytes(data)
 
 
-def _is_outcome(reply: Any, job: ExecutionRequest) -> bool:
+def _is_outcome(reply: object, job: ExecutionRequest) -> TypeGuard[Outcome]:
     return (
         isinstance(reply, dict)
         and reply.keys() == job.sources.keys()

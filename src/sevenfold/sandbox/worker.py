@@ -16,6 +16,8 @@ has ended: no source was ever in a process that had it, or in one that had the p
 A reply is nonce, length, JSON.
 """
 
+from __future__ import annotations
+
 import bisect
 import collections
 import contextlib
@@ -35,6 +37,9 @@ import string
 import struct
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, NoReturn
 
 # What sources may import; loaded now, because nothing can be opened later.
 LIBRARY = (bisect, collections, functools, heapq, itertools, math, re, string)
@@ -77,7 +82,8 @@ def confine(memory: int, cpu: int) -> None:
             rules.add_rule(pyseccomp.ALLOW, name)
     rules.load()
     # Closed on purpose: the proof that the filter holds, before anything is run.
-    for attempt in (lambda: os.open("/", os.O_RDONLY), os.fork):
+    attempts: tuple[Callable[[], int], ...] = (lambda: os.open("/", os.O_RDONLY), os.fork)
+    for attempt in attempts:
         try:
             attempt()
         except OSError:
@@ -85,14 +91,14 @@ def confine(memory: int, cpu: int) -> None:
         raise RuntimeError("the filter of system calls does not hold")
 
 
-def out_of_time(signum, frame):  # noqa: ARG001  (the signature of a handler)
+def out_of_time(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  (the signature of a handler)
     """End the source that is running."""
     raise OutOfTime
 
 
-def run(source, entry, inputs, seconds):
+def run(source: str, entry: str, inputs: Sequence[str], seconds: float) -> list[str]:
     """What each call gave: its repr, or `!` and the name of what was raised."""
-    names = {"__name__": "sample"}
+    names: dict[str, Any] = {"__name__": "sample"}
     # Armed inside the block that catches, so that the alarm cannot ring outside of it.
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
@@ -115,7 +121,7 @@ class Gone(Exception):
     """Raised when the side outside has closed its end."""
 
 
-def read_exactly(n_bytes):
+def read_exactly(n_bytes: int) -> bytes:
     """So many bytes of the requests."""
     data = bytearray()
     while len(data) < n_bytes:
@@ -126,20 +132,20 @@ def read_exactly(n_bytes):
     return bytes(data)
 
 
-def write_all(descriptor, data):
+def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`: a pipe may take less at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
-def framed(head, value):
+def framed(head: bytes, value: object) -> bytes:
     """`head`, the length of `value` as JSON, and that."""
     text = json.dumps(value).encode()
     return head + LENGTH.pack(len(text)) + text
 
 
-def unframed(data, head):
+def unframed(data: bytes, head: bytes) -> object:
     """The value that a child sent in one frame; None when there is anything else."""
     start = len(head) + LENGTH.size
     if len(data) < start or data[: len(head)] != head:
@@ -155,27 +161,27 @@ def unframed(data, head):
 class Children:
     """Starts a confined process for each job and takes its answer."""
 
-    def __init__(self, memory, cpu, seconds, silent):
+    def __init__(self, memory: int, cpu: int, seconds: float, silent: float) -> None:
         self._memory, self._cpu, self._seconds, self._silent = memory, cpu, seconds, silent
         self._silence, self._never_written = os.pipe()
 
-    def run(self, job):
+    def run(self, job: Mapping[str, Any]) -> object:
         """What each call of each source gave; None when the child did not say it in one frame."""
         sources, entry, inputs = job["sources"], job["entry"], job["inputs"]
         n_bytes = len(sources) * (len(inputs) * MAX_VALUE_BYTES + SMALL) + len(json.dumps(list(sources)))
         silent = self._silent * max(1, len(sources))
 
-        def work():
+        def work() -> object:
             return {key: run(source, entry, inputs, self._seconds) for key, source in sources.items()}
 
         return self._ask(work, n_bytes, self._cpu * max(1, len(sources)), silent)
 
-    def why_not(self):
+    def why_not(self) -> object:
         """Why a child cannot be confined; "" when it can."""
         found = self._ask(lambda: "", MAX_VALUE_BYTES, self._cpu, self._silent)
         return "it did not answer" if found is None else found
 
-    def _ask(self, work, limit, cpu, silent):
+    def _ask(self, work: Callable[[], object], limit: int, cpu: int, silent: float) -> object:
         token = os.urandom(N_NONCE)
         ours, theirs = os.pipe()
         child = os.fork()
@@ -188,7 +194,7 @@ class Children:
             os.close(ours)
         return None if data is None else unframed(data, token)
 
-    def _be_child(self, theirs, token, work, cpu):
+    def _be_child(self, theirs: int, token: bytes, work: Callable[[], object], cpu: int) -> NoReturn:
         try:
             os.dup2(self._silence, 0)
             os.dup2(theirs, 1)
@@ -197,7 +203,7 @@ class Children:
             try:
                 confine(self._memory, cpu)
             except BaseException as error:
-                value = f"{type(error).__name__}: {error}"[:MAX_REPR]
+                value: object = f"{type(error).__name__}: {error}"[:MAX_REPR]
             else:
                 value = work()
             write_all(1, framed(token, value))
@@ -205,7 +211,7 @@ class Children:
         finally:
             os._exit(1)
 
-    def _take(self, child, ours, limit, silent):
+    def _take(self, child: int, ours: int, limit: int, silent: float) -> bytes | None:
         """All that the child wrote until it ended well; None when it wrote more, was silent or
         ended otherwise.
         """
@@ -239,7 +245,7 @@ class Children:
                 os.waitpid(child, 0)
 
 
-def serve(children):
+def serve(children: Children) -> NoReturn:
     """Answer requests until the other side closes."""
     while True:
         request = json.loads(read_exactly(LENGTH.unpack(read_exactly(LENGTH.size))[0]))
@@ -250,7 +256,7 @@ def serve(children):
         write_all(1, framed(read_exactly(N_NONCE), reply))
 
 
-def main():
+def main() -> None:
     """Serve requests until the other side closes."""
     memory, cpu, seconds, silent = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
     # Loaded before the first child, which cannot open a file.

@@ -79,9 +79,11 @@ def program(dice: SeededChoices) -> Program:
     fold = dice.pick(tuple(fold for fold in FOLDS if now in fold.kinds))
     first, second, letter = numbers(dice, fold.a, (0, 0))
     fold = Fold(
-        *(fill(text, first, second, letter) for text in (fold.words, fold.code, fold.start)),
-        tuple(fill(line, first, second, letter) for line in fold.update),
-        fill(fold.result, first, second, letter),
+        words=fill(fold.words, first, second, letter),
+        code=fill(fold.code, first, second, letter),
+        start=fill(fold.start, first, second, letter),
+        update=tuple(fill(line, first, second, letter) for line in fold.update),
+        result=fill(fold.result, first, second, letter),
         verb=fold.verb,
     )
     adjective = dice.pick(("", "", "selected_", "chosen_", "clean_", "final_", "valid_", "daily_"))

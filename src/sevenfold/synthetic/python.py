@@ -57,8 +57,8 @@ def _drawn(dice: SeededChoices) -> PythonTask:
     made = program(dice)
     words, (first, second) = in_words(made, dice), dice.some(styles(made), 2)
     hints = dice.chance(0.4)
-    sources = (render(made, style, hints=hints) for style in (first, second))
-    return PythonTask(made.name, words, *sources, second, inputs(made, dice))
+    source, other = (render(made, style, hints=hints) for style in (first, second))
+    return PythonTask(made.name, words, source, other, second, inputs(made, dice))
 
 
 def _algorithm(dice: SeededChoices) -> PythonTask:

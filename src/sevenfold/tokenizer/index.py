@@ -49,7 +49,7 @@ class DocumentIndex:
 
     def id(self, document: int) -> str:
         """Return the id of a document: hex SHA-256 of its text."""
-        return self.ids[document].tobytes().hex()
+        return bytes(self.ids[document]).hex()
 
 
 def write_index(path: Path, documents: Sequence[tuple[str, str]]) -> None:
@@ -100,7 +100,8 @@ def read_index(path: Path) -> DocumentIndex:
 
 
 def _names(path: Path, data: bytes, count: int) -> tuple[str, ...]:
-    names, place = [], 0
+    names: list[str] = []
+    place = 0
     for _ in range(count):
         end = place + 1 + (data[place] if place < len(data) else 0)
         name = data[place + 1 : end]

@@ -16,7 +16,7 @@ from ctypes import POINTER, c_double, c_int32, c_int64, c_uint8, c_uint32, c_voi
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.hashing import Json
@@ -96,7 +96,7 @@ class Encoder:
         """Return where each piece of UTF-8 text ends, in bytes."""
         return self._numbers("s7_tokens_cut", text, c_int64, "q")
 
-    def _numbers(self, call: str, text: bytes, kind: Any, code: str) -> list[int]:
+    def _numbers(self, call: str, text: bytes, kind: Any, code: Literal["i", "q"]) -> list[int]:
         found = (kind * len(text))()
         n = getattr(self._calls, call)(self._handle, text, len(text), found)
         if n < 0:

@@ -148,7 +148,7 @@ def _digest(tensors: Mapping[str, Tensor], meta: bytes) -> str:
     at a time.
     """
 
-    def parts() -> Iterator[bytes | str]:
+    def parts() -> Iterator[bytes | memoryview | str]:
         yield meta
         for name in sorted(tensors):
             tensor = tensors[name]
@@ -165,7 +165,8 @@ class _Stored(Mapping[str, Tensor]):
         self._file, self._names = file, tuple(file.keys())
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._file.get_tensor(name)
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -215,7 +216,8 @@ def _read_file(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[s
 def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
     part = file.get_slice(name)
     shape = part.get_shape()
-    return part[ranks.rows(shape[0])] if shape and name != _RNG else file.get_tensor(name)
+    own: Tensor = part[ranks.rows(shape[0])] if shape and name != _RNG else file.get_tensor(name)
+    return own
 
 
 def verified_meta(path: Path) -> dict[str, Json]:

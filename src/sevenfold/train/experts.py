@@ -32,7 +32,7 @@ from sevenfold.core.manifest import (
 from sevenfold.model.transformer import Transformer
 from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import open_data
-from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
+from sevenfold.train.distributed.ranks import Ranks, dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools
 from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
@@ -99,13 +99,18 @@ def train_part(job: Job, part: TrainingPhase) -> Manifest:
     return manifest
 
 
+def _next_part(ranks: Ranks) -> str | None:
+    # `dismiss` says None.
+    return ranks.broadcast_object("")
+
+
 def follow(job: Job) -> None:
     """Train, as any rank but the first, each phase that the first one names, until it names no more.
 
     Raises as `train_part` does.
     """
     ranks = here()
-    while (name := ranks.broadcast_object("")) is not None:
+    while (name := _next_part(ranks)) is not None:
         part = next(part for part in training_phases(job.recipe) if part.name == name)
         base, base_root = base_of(job, part)
         run = training_run(job, part_directory(job, part), part, base=base, base_root=base_root)

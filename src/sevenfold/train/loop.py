@@ -43,7 +43,7 @@ from sevenfold.train.checkpoint import (
 )
 from sevenfold.train.data.curriculum import ContextStage, stage_at
 from sevenfold.train.distributed.ranks import Ranks, here, ranks_recorded
-from sevenfold.train.distributed.shards import ModelShards, local, row_squares, whole
+from sevenfold.train.distributed.shards import ModelShards, gradient, local, row_squares, whole
 from sevenfold.train.environment import differences, environment
 from sevenfold.train.gradient_step import GradientStep, check_share, micro_batches
 from sevenfold.train.meters import LossGuard, ThroughputMeter
@@ -85,7 +85,7 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks
     norm = math.sqrt(float(ordered_sum(row_squares(parameters, ranks or here()))))
     if norm > max_norm:
         for p in parameters:
-            own = local(p.grad)
+            own = gradient(p)
             if operators.is_taken(own) and own.is_contiguous():
                 operators.scale(own, max_norm / norm, own)
             else:
@@ -98,7 +98,8 @@ def use_deterministic_kernels() -> None:
     decides nothing here).
     """
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # PyTorch makes this an attribute when it is imported, which its types do not tell.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (as said)
 
 
 @contextmanager

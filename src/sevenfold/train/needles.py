@@ -120,7 +120,8 @@ def start_mimetic(model: Transformer) -> None:
             group, width = module.n_heads // module.n_kv_heads, module.head_dim
 
             def repeated(weight: Tensor, group: int = group, width: int = width) -> Tensor:
-                return weight.unflatten(0, (-1, width)).repeat_interleave(group, 0).flatten(0, 1)
+                heads: Tensor = weight.unflatten(0, (-1, width))
+                return heads.repeat_interleave(group, 0).flatten(0, 1)
 
             module.q_proj.weight.copy_(repeated(module.k_proj.weight))
             module.o_proj.weight.copy_(repeated(module.v_proj.weight).t())

@@ -22,7 +22,7 @@ from sevenfold.model.operators import LAW, AdamScalars
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.arithmetic import Powers
 from sevenfold.train.checkpoint import optimizer_tensors, restore_optimizer
-from sevenfold.train.distributed.shards import like, local
+from sevenfold.train.distributed.shards import gradient, like, local
 
 # FP32 numbers of the widest vector.
 LANES = 16
@@ -74,7 +74,7 @@ class ExactUpdate:
         self.n_steps += 1
         scalars = {is_matrix: self._scalars(rate, is_matrix=is_matrix) for is_matrix in (True, False)}
         for name, parameter in self.parameters.items():
-            own, grad = self._own(name), local(parameter.grad).contiguous()
+            own, grad = self._own(name), gradient(parameter).contiguous()
             operators.adam(own, self.means[name], self.squares[name], grad, scalars[parameter.dim() > 1])
 
     def tensors(self) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ class Optimizer:
         for name, own in copies.items():
             self.flat[name][: len(own)] = own
         for name, parameter in self.parameters.items():
-            self.flat[name].grad = _filled(local(parameter.grad).reshape(-1))
+            self.flat[name].grad = _filled(gradient(parameter).reshape(-1))
         self._adam.step()
         for name, own in copies.items():
             own.copy_(self.flat[name][: len(own)])

@@ -174,7 +174,7 @@ def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget
     with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
             # The library would keep them all.
-            archive.members.clear()
+            archive.members.clear()  # type: ignore[attr-defined]  # typeshed leaves the list out
             n_members += 1
             if member.isdir():
                 continue
@@ -184,8 +184,8 @@ def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget
             if path is None:
                 continue
             if not member.isfile() or member.issparse():
-                fault: Fault = "link" if not member.isfile() else "corrupt"
-                yield faulty(path, fault, member.size, _tar_target(member, path))
+                kind: Fault = "link" if not member.isfile() else "corrupt"
+                yield faulty(path, kind, member.size, _tar_target(member, path))
                 continue
             source = archive.extractfile(member)
             if source is None:

@@ -124,7 +124,8 @@ def _spdx(rest: str, *, is_alone: bool) -> tuple[str, int]:
     whole = _END.sub("", rest).strip()
     if is_valid(whole):
         return whole, len(rest)
-    tokens, place = [], 0
+    tokens: list[tuple[str, int]] = []
+    place = 0
     while len(tokens) < 40 and (token := _TOKEN.match(rest, place)):
         tokens.append((token[1], token.end()))
         place = token.end()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sevenfold.corpus.document import SourceDocument
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Measures
-from sevenfold.corpus.sources import SourceDocument
 from sevenfold.corpus.text.measures import measure
 from sevenfold.corpus.text.ngrams import word_hashes
 from sevenfold.recipe.schema import StepsSpec

@@ -192,7 +192,8 @@ class ContaminationIndex:
         """Return u64, each once: 13-grams of the words (their hashes) that a set has."""
         hashes, known = self._ngrams
         likely = known.likely(words, NGRAM)
-        return likely[is_in(likely, hashes)]
+        found: np.ndarray = likely[is_in(likely, hashes)]
+        return found
 
 
 def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
@@ -221,7 +222,8 @@ def read(path: Path, expected: str) -> ContaminationIndex:
                 where=str(path),
                 remedy="make it again with `s7 eval-hashes`",
             )
-        place, sets = _HEADER.size + n_head, {}
+        place: int = _HEADER.size + n_head
+        sets: dict[str, dict[str, np.ndarray]] = {}
         for row in json.loads(data[_HEADER.size : place])["sets"]:
             sets[row["name"]] = {}
             for kind in KINDS:

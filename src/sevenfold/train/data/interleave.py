@@ -48,7 +48,8 @@ class DomainTokens:
     def _lengths(self, first: int, stop: int) -> NDArray[np.int64]:
         """Return the tokens of documents [first, stop); 0 of those of another domain."""
         mine = self._index.domain_of[first:stop] == self._number
-        return np.diff(self._file.offsets[first : stop + 1]).astype(np.int64) * mine
+        lengths: NDArray[np.int64] = np.diff(self._file.offsets[first : stop + 1]).astype(np.int64) * mine
+        return lengths
 
     def _totals(self, first: int) -> NDArray[np.int64]:
         """Return the tokens of the domain in each of up to BLOCK blocks."""

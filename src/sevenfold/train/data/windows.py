@@ -42,8 +42,13 @@ class Tokens(Protocol):
 class BatchSource(Protocol):
     """Batches by step: what a run trains on."""
 
-    batch_sequences: int
-    sequence: int
+    @property
+    def batch_sequences(self) -> int:
+        """Rows of a batch."""
+
+    @property
+    def sequence(self) -> int:
+        """Tokens in a row, without the target of the last."""
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""

@@ -15,9 +15,11 @@ import warnings
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.distributed.tensor import DTensor, Shard
 
 from sevenfold.core.errors import StorageError, storage
@@ -57,7 +59,7 @@ def write(
             partial.mkdir(parents=True)
     ranks.wait()
     with storage(partial):
-        dcp.save(
+        save_shards(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
             storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
             process_group=ranks.control,
@@ -127,8 +129,12 @@ def read(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Te
     with storage(path), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         found = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-        tensors = {n: _place(n, torch.Size(m.size), m.properties.dtype, ranks) for n, m in found.items()}
-        dcp.load(
+        tensors = {
+            name: _place(name, torch.Size(m.size), m.properties.dtype, ranks)
+            for name, m in found.items()
+            if isinstance(m, TensorStorageMetadata)
+        }
+        load_shards(
             tensors,
             storage_reader=HuggingFaceStorageReader(str(path)),
             process_group=None if ranks is None else ranks.control,

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -53,7 +52,14 @@ class OrderedSum(ReduceScatter):
         """Return the fresh memory."""
         return torch.empty(*size, dtype=dtype, device=device)
 
-    def __call__(self, output_tensor: Tensor, input_tensor: Tensor, group: Any, **_more: Any) -> None:
+    def __call__(
+        self,
+        output_tensor: Tensor,
+        input_tensor: Tensor,
+        group: dist.ProcessGroup,
+        op: object = None,  # noqa: ARG002  (the signature of PyTorch)
+        async_op: bool = False,  # noqa: ARG002  (as above)
+    ) -> None:
         """input [size * n]: this rank's gradient, cut by the rank that holds the rows; output [n]:
         the sum of those held here.
         """
@@ -110,7 +116,8 @@ class ModelShards:
                 # `OrderedSum` holds it.
                 parameter.grad = None
         else:
-            self.model.set_requires_gradient_sync(is_last)
+            # The group of the root, which is last, leads all others.
+            self.groups[-1].set_requires_gradient_sync(is_last)
 
     def put(self, parameter: Tensor, value: Tensor) -> None:
         """Set this rank's rows of a parameter from a whole value."""
@@ -121,6 +128,13 @@ class ModelShards:
 def local(tensor: Tensor) -> Tensor:
     """Return this rank's rows."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    """This rank's rows of a parameter's gradient. Raises ValueError: nothing has given it one."""
+    if parameter.grad is None:
+        raise ValueError("a parameter without a gradient")
+    return local(parameter.grad)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -159,7 +173,7 @@ def row_squares(parameters: Sequence[nn.Parameter], ranks: Ranks) -> Tensor:
     squares = torch.zeros(sum(lengths), device=ranks.device)
     start = 0
     for parameter, length in zip(parameters, lengths, strict=True):
-        own = local(parameter.grad)
+        own = gradient(parameter)
         rows = ranks.rows(length)
         squares[start + rows.start : start + rows.stop] = _squares(own)
         start += length
