@@ -7,6 +7,7 @@ import fnmatch
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_ignores_carry_a_reason() -> None:
             if found and not re.search(r"(\s{2}\(|\s-\s|\s{2}#)", found.group()):
                 bare.append(f"{relative(path)}:{number}: {found.group()}")
     assert not bare, f"an ignore without a reason beside it: {bare}"
+
+
+def test_every_room_has_strict_types() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert settings["packages"] == ["sevenfold"]
+    assert settings["strict"]
+    loosened = [one for one in settings["overrides"] if one.keys() != {"module", "ignore_missing_imports"}]
+    assert not loosened, "an override may only name libraries without type information"
+    assert not [name for one in settings["overrides"] for name in one["module"] if "sevenfold" in name]
 
 
 def test_import_layers() -> None:

@@ -164,11 +164,15 @@ def hybrid_attention(
     k_sum, v_sum = (_runs(x, n_blocks, reach.strides, ring) for x in (k_sum, v_sum))
     n_keys = k.shape[-2] + k_sum.shape[-2]
     step = max(1, TILE // (n_batch * n_heads * window * n_keys))
-    whole = {"q": q, "turned": turned, "k": k, "v": v, "k_sum": k_sum, "v_sum": v_sum}
     tiles = [
         _tile(
-            visible=_visible(i, min(step, n_blocks - i), reach, ring, q.device),
-            **{name: x[:, :, i : i + step] for name, x in whole.items()},
+            q[:, :, i : i + step],
+            turned[:, :, i : i + step],
+            k[:, :, i : i + step],
+            v[:, :, i : i + step],
+            k_sum[:, :, i : i + step],
+            v_sum[:, :, i : i + step],
+            _visible(i, min(step, n_blocks - i), reach, ring, q.device),
         )
         for i in range(0, n_blocks, step)
     ]
