@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sevenfold.corpus.licences.explained import Explained, plain_words
 from sevenfold.corpus.licences.notices import find_notice_spans, normalise, said_better
@@ -39,6 +40,8 @@ _SOME_PERMISSIVE = "LicenseRef-scancode-other-permissive"
 _SHORT = 120
 # Without one of these no licence is written out.
 _TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
+# Characters of a text whose judgement is kept.
+_REMEMBERED = 4096
 # Bytes before a name in which it is granted.
 _CONTEXT = 60
 # Words in a row that are explained are a licence.
@@ -100,6 +103,11 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
     if not windows:
         return (), ""
     text = "\n\n".join(data[start:end].decode("utf-8", "replace") for start, end in windows)
+    return _remembered(text) if len(text) <= _REMEMBERED else _judged(text)
+
+
+def _judged(text: str) -> tuple[tuple[str, ...], str]:
+    """What `licences_in` gives of a text that has a hint."""
     lowered = text.lower()
     tags: list[str] = []
     if any(word in lowered for word in TAG_WORDS):
@@ -130,6 +138,10 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
         said.append(UNRECOGNISED)
         evidence.append(f"no known licence explains {strange!r} in the file")
     return tuple(dict.fromkeys(said)), ", ".join(evidence)
+
+
+# The files of a package mostly begin alike.
+_remembered = lru_cache(maxsize=4096)(_judged)
 
 
 def _counts(rule: RuleMatch, explained: Explained) -> bool:

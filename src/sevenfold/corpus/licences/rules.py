@@ -72,15 +72,18 @@ def find_rules(words: np.ndarray) -> list[RuleMatch]:
     # (first word, word behind, rule)
     found: list[tuple[int, int, int]] = []
     for n, low, heads in table.ranges:
-        firsts, starts = heads.find(ngram_hashes(words, n))
-        for first, start in zip(firsts.tolist(), (starts + low).tolist(), strict=True):
-            # Rules that begin alike stand one behind the other.
-            ends = first + table.n_words[start : low + int(table.stops[start])]
-            held = ends <= len(words)
-            if held.any():
-                rules = np.flatnonzero(held) + start
-                same = whole.hashes(first, ends[held]) >> np.uint64(32) == table.whole[rules]
-                found += [(first, first + int(table.n_words[rule]), rule) for rule in rules[same].tolist()]
+        places, starts = heads.find(ngram_hashes(words, n))
+        starts = starts + low
+        # Rules that begin alike stand one behind the other: each of them at each place, in order.
+        n_alike = low + table.stops[starts] - starts
+        owners = np.repeat(np.arange(len(places)), n_alike)
+        rules = np.arange(len(owners)) + (starts - np.cumsum(n_alike) + n_alike)[owners]
+        firsts = places[owners]
+        ends = firsts + table.n_words[rules]
+        held = ends <= len(words)
+        firsts, ends, rules = firsts[held], ends[held], rules[held]
+        same = whole.hashes(firsts, ends) >> np.uint64(32) == table.whole[rules]
+        found += zip(firsts[same].tolist(), ends[same].tolist(), rules[same].tolist(), strict=True)
     return [
         RuleMatch(first, end - 1, table.expressions[table.expression[rule]], KINDS[table.kind[rule]])
         for first, end, rule in _outermost(found)

@@ -133,8 +133,8 @@ class RunHashes:
         self._sums = np.zeros(len(words) + 1, np.uint64)
         np.cumsum(words * inverses[: len(words)], out=self._sums[1:])
 
-    def hashes(self, first: int, ends: np.ndarray) -> np.ndarray:
-        """Return u64[R]: of words `first` to behind each of `ends` (i64[R])."""
+    def hashes(self, first: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return u64[R]: of words from each of `first` to behind each of `ends` (i64[R] both)."""
         return mix((self._sums[ends] - self._sums[first]) * self._powers[ends - 1])
 
 
