@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
@@ -152,8 +153,7 @@ _SECRET_NAME = (
 _TWO_WORDS = (b"api", b"access", b"private", b"auth", b"client")
 _SECRET_NEEDLES = (
     b"secret",
-    b"passwd",
-    b"password",
+    b"passw",
     b"passphrase",
     b"token",
     b"credential",
@@ -184,10 +184,10 @@ SECRETS = (
         rb"eyJ(?<![\w-]...)[A-Za-z0-9_-]{10,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}"), needles=(b".eyj",)),
     Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"), _is_random,
         before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=ASSIGNED_KEY,
-        needles=(b"secret", b"passwd", b"password", b"apikey", b"api_key", b"token")),
+        needles=(b"secret", b"passw", b"apikey", b"api_key", b"token")),
 )  # fmt: skip
-# Looked for near the names of secrets alone.
-ASSIGNED = (
+# Start with the name of a secret, and are tried at such names alone.
+NAMED = (
     Pattern("bare_secret", re.compile(
         _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}"
         rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,200})(?=[\s,;]|\\n|\Z)"),
@@ -199,6 +199,9 @@ ASSIGNED = (
     Pattern("password", re.compile(
         rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}[\"'`]"
         rb"(?P<value>[^\s\"'`<>{}()]{8,100})[\"'`]"), _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+)  # fmt: skip
+# Looked for near the names of secrets alone.
+ASSIGNED = (
     Pattern("password", re.compile(
         rb"(?m:^)[ \t]{0,8}(?:export )?\w{0,40}(?i:passw(?:or)?d|passphrase|secret|pwd)\w{0,20}="
         rb"(?P<value>[^\s\"'`<>{}()$]{8,100})(?=\s|\Z)"),
@@ -210,6 +213,7 @@ MORE_SECRETS = (
         before=re.compile(rb"(?<![0-9])(?P<value>[0-9]{8,10})\Z"), needles=(b":aa",)),
     Pattern("address_password", re.compile(
         rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s:/@\"'`<>{}$\[\]()]{6,100})@[A-Za-z0-9\[]"), _is_password, needles=(b"://",)),
+    *NAMED,
     *ASSIGNED,
 )  # fmt: skip
 PERSONAL = (
@@ -267,8 +271,11 @@ class _Likely:
             for number, needles in enumerate(_NEEDLES):
                 had |= needles.bits(text) << _HINT_BITS + number * _NEEDLES_AT_ONCE
             self._text, self._had = text, had
-        had = self._had
-        return [p for p in patterns if had & self._masks[p][0] and had & self._masks[p][1]]
+        return self._among(self._had, patterns)
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - there is one of its kind, as long as the process
+    def _among(self, had: int, patterns: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
+        return tuple(p for p in patterns if had & self._masks[p][0] and had & self._masks[p][1])
 
 
 _likely = _Likely()
@@ -307,16 +314,36 @@ def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str
 
 def _matches(pattern: Pattern, data: bytes) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of the values of a pattern, ascending."""
-    spans = _NAMES.windows(data, _REACH) if pattern in ASSIGNED else [(0, len(data))]
-    for first, last in spans:
-        for match in pattern.regex.finditer(data, first, last):
-            start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
-            if pattern.before:
-                context = pattern.before.search(data[max(0, match.start() - CONTEXT_BYTES) : match.start()])
-                if not context:
-                    continue
-                start -= len(context["value"]) if "value" in pattern.before.groupindex else 0
-            yield start, end
+    for match in _raw_matches(pattern, data):
+        start, end = match.span("value" if "value" in pattern.regex.groupindex else 0)
+        if pattern.before:
+            context = pattern.before.search(data[max(0, match.start() - CONTEXT_BYTES) : match.start()])
+            if not context:
+                continue
+            start -= len(context["value"]) if "value" in pattern.before.groupindex else 0
+        yield start, end
+
+
+@lru_cache(maxsize=2)
+def _names(data: bytes, reach: int) -> list[tuple[int, int]]:
+    """Return where the names of secrets stand: several patterns ask about one text."""
+    return _NAMES.windows(data, reach)
+
+
+def _raw_matches(pattern: Pattern, data: bytes) -> Iterator[re.Match[bytes]]:
+    """Yield what `finditer` gives, from the places alone where the pattern can match."""
+    if pattern in NAMED:
+        behind = 0
+        for first, last in _names(data, 1):
+            for place in range(first, last):
+                if place >= behind and (match := pattern.regex.match(data, place)):
+                    yield match
+                    behind = match.end()
+    elif pattern in ASSIGNED:
+        for first, last in _names(data, _REACH):
+            yield from pattern.regex.finditer(data, first, last)
+    else:
+        yield from pattern.regex.finditer(data)
 
 
 def placeholder(kind: str) -> bytes:
