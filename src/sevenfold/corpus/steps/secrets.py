@@ -271,7 +271,7 @@ class _Likely:
             for number, needles in enumerate(_NEEDLES):
                 had |= needles.bits(text) << _HINT_BITS + number * _NEEDLES_AT_ONCE
             self._text, self._had = text, had
-        return self._among(self._had, patterns)
+        return list(self._among(self._had, patterns))
 
     @lru_cache(maxsize=4096)  # noqa: B019 - there is one of its kind, as long as the process
     def _among(self, had: int, patterns: tuple[Pattern, ...]) -> tuple[Pattern, ...]:

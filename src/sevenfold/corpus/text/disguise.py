@@ -30,18 +30,21 @@ _FENCE_LENGTHS = range(10, 2, -1)
 _INFO_LENGTH = 200
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
 _DOCTEST_DEFINITION = re.compile(r"(?:>>>|\.\.\.) +(?:def|async|class|@)")
-# Where a function may start: in a line that has only marks before `def`.
-_ENDS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
-_START = re.compile(rf"(?:^|[{_ENDS}])[^\w{_ENDS}]*(?:async[^\w{_ENDS}]+)?def ")
+# What may stand in a line before a function: marks. More than newlines end a line.
+_ENDS = r"\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+_MARGIN = re.compile(rf"(?:.*[{_ENDS}])?\W*(?:async\W+)?")
+# Characters of a line that are looked at.
+_MARGIN_LENGTH = 200
 _QUOTES = ('"""', "'''")
 _DEFINITION = re.compile(
-    r"(?P<head>\bdef[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
+    r"(?P<head>def(?<!\w...)[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
 )
 _RECEIVER = re.compile(r"^\s*(?:self|cls)\b[^,]*(?:,\s*|$)")
 _DEFAULT = re.compile(
     r"(?<!\s)\s*=\s*(?:\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^,()\[\]{}\"']+)"
 )
-_MEMBER = re.compile(r"\b(?:self|cls)\.(?=\w+\()")
+# What starts with a letter and looks behind itself is found faster than what starts with `\b`.
+_MEMBER = re.compile(r"(?:self(?<!\w.{4})|cls(?<!\w.{3}))\.(?=\w+\()", re.DOTALL)
 _MARK = re.compile(r"^[ \t]*>(?!>) ?|^[ \t]*(?:>>>|\.\.\.) ?", re.MULTILINE)
 _MIN_LENGTH = 40
 
@@ -107,7 +110,14 @@ def _cells(text: str) -> Iterator[str]:
 
 def may_define(text: str) -> bool:
     """Return whether a function may start in a text; fast, and never wrong when it says no."""
-    return "def " in text and _START.search(text) is not None
+    place = text.find("def ")
+    while place >= 0:
+        low = max(0, place - _MARGIN_LENGTH)
+        start = text.rfind("\n", low, place) + 1
+        if (low and not start) or _MARGIN.fullmatch(text, start, place):
+            return True
+        place = text.find("def ", place + 4)
+    return False
 
 
 def fences(text: str) -> Iterator[str]:
@@ -183,7 +193,8 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
         pieces += [match[0] for match in _DOCTEST.finditer(text)]
     for piece in pieces:
         if len(piece) >= _MIN_LENGTH and may_define(piece):
-            yield textwrap.dedent(_MARK.sub("", piece))
+            has_mark = ">" in piece or "..." in piece
+            yield textwrap.dedent(_MARK.sub("", piece) if has_mark else piece)
     if is_prose and not pieces and may_define(text):
         yield text
 
