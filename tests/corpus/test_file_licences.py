@@ -8,6 +8,7 @@ from identify.vendor.licenses import LICENSES
 from test_licence_cases import ALLOWED, CODE, GPL2_HEADER, NOT, UNKNOWN, commented
 
 from sevenfold.corpus.licences import LicencePolicy, explained, rules
+from sevenfold.corpus.licences.own import _judged as judge_anew
 from sevenfold.corpus.licences.own import licences_in
 from sevenfold.corpus.licences.policy import combine
 from sevenfold.corpus.text.ngrams import word_hashes
@@ -201,4 +202,6 @@ def test_canary_without_the_words_about_rights_a_restriction_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sevenfold.corpus.licences.own.find_phrases", lambda *_: [])
+    # No judgement of another test is taken, and none of this one is kept.
+    monkeypatch.setattr("sevenfold.corpus.licences.own._remembered", judge_anew)
     assert judged(NOT_KNOWN["trade secret"])[1] is None

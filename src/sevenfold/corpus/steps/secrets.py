@@ -190,11 +190,11 @@ SECRETS = (
 NAMED = (
     Pattern("bare_secret", re.compile(
         _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}"
-        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,200})(?=[\s,;]|\\n|\Z)"),
+        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,1024}+)(?=[\s,;]|\\n|\Z)"),
         _is_bare_secret, needles=_SECRET_NEEDLES),
     Pattern("bare_secret", re.compile(
         _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=,])\s{0,3}[\"'`]"
-        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,200})[\"'`]"),
+        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,1024}+)[\"'`]"),
         _is_bare_secret, needles=_SECRET_NEEDLES),
     Pattern("password", re.compile(
         rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}[\"'`]"
