@@ -190,11 +190,11 @@ SECRETS = (
 NAMED = (
     Pattern("bare_secret", re.compile(
         _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}"
-        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,1024}+)(?=[\s,;]|\\n|\Z)"),
+        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,200})(?=[\s,;]|\\n|\Z)"),
         _is_bare_secret, needles=_SECRET_NEEDLES),
     Pattern("bare_secret", re.compile(
         _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=,])\s{0,3}[\"'`]"
-        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,1024}+)[\"'`]"),
+        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,200})[\"'`]"),
         _is_bare_secret, needles=_SECRET_NEEDLES),
     Pattern("password", re.compile(
         rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}[\"'`]"
@@ -333,10 +333,13 @@ def _names(data: bytes, reach: int) -> list[tuple[int, int]]:
 def _raw_matches(pattern: Pattern, data: bytes) -> Iterator[re.Match[bytes]]:
     """Yield what `finditer` gives, from the places alone where the pattern can match."""
     if pattern in NAMED:
-        behind = 0
+        behind, wide = 0, iter(_names(data, _REACH))
+        stop = -1
         for first, last in _names(data, 1):
+            while stop < last:
+                _, stop = next(wide)
             for place in range(first, last):
-                if place >= behind and (match := pattern.regex.match(data, place)):
+                if place >= behind and (match := pattern.regex.match(data, place, stop)):
                     yield match
                     behind = match.end()
     elif pattern in ASSIGNED:
