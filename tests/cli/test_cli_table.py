@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +80,18 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(monkeypatch: pytest.Monk
 def test_an_unknown_processor_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.Path, "read_text", lambda *_, **__: "nothing: known\n")
     assert machine.inventory()["instruction sets"] == "unknown"
+
+
+def test_a_handled_interrupt_while_a_module_loads_leaves_the_exit_code(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "try: exec('raise KeyboardInterrupt')\n"
+        "except KeyboardInterrupt: pass\n"
+        "sys.argv = ['s7', '--version']\n"
+        "from sevenfold.cli import main\n"
+        "main()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (0, "s7 0.2.0\n"), done.stderr

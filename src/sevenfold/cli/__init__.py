@@ -44,6 +44,10 @@ def main() -> None:
         streams.silence(sys.stdout)
         code = fail(storage_error(error, "standard output")).exit_code
     streams.restore()
+    # CPython remembers a Ctrl-C that passed through the evaluation of a string, although it was
+    # handled (dataclasses evaluate strings while modules load). `python -m sevenfold` would then end
+    # by SIGINT and not with our exit code. Evaluating a string anew makes it forget.
+    eval("None")
     sys.exit(code)
 
 
