@@ -49,13 +49,14 @@ check-optimised: $(READY) ## the tests of the rooms that read input, under pytho
 	PYTHONOPTIMIZE=1 $(BIN)/python -m pytest -W ignore::pytest.PytestConfigWarning $(FAST) \
 		tests/artifact tests/attacks tests/core tests/recipe tests/engine tests/tokenizer tests/cli tests/signing
 
-lint: $(READY) ## ruff, mypy, import contracts, documentation
+lint: $(READY) ## ruff, mypy, import contracts, documentation, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --exclude "*.md" .
 	$(BIN)/mypy
 	$(BIN)/mypy --config-file benchmarks/mypy.ini
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.c')
 
 test-slow: $(SLOW_READY) interop ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow

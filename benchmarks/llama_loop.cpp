@@ -1,5 +1,6 @@
-// llama.cpp's own calls in a native loop, so that no Python stands between its tokens. Built by peers.sh, called by
-// adapter_llama.py. Greedy by a plain argmax, which is cheaper than its sampler chain.
+// llama.cpp's own calls in a native loop, so that no Python stands between its tokens. Built by
+// peers.sh, called by adapter_llama.py. Greedy by a plain argmax, which is cheaper than its sampler
+// chain.
 #include <algorithm>
 #include <cstdint>
 #include <vector>
@@ -23,8 +24,8 @@ int32_t choose(const Loop &loop) {
 
 extern "C" {
 
-// A model and a context of n_ctx positions on so many threads; null when it cannot be loaded. Flash attention, which is 10 to 40 %
-// faster here on every line.
+// A model and a context of n_ctx positions on so many threads; null when it cannot be loaded. Flash
+// attention, which is 10 to 40 % faster here on every line.
 void *loop_open(const char *path, int32_t n_threads, int32_t n_ctx) {
     llama_log_set([](ggml_log_level, const char *, void *) {}, nullptr);
     llama_backend_init();

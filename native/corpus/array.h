@@ -8,21 +8,20 @@
 
 namespace s7corpus {
 
-template <typename T>
-class Array {
+template <typename T> class Array {
     static_assert(std::is_trivially_copyable_v<T>);
 
   public:
     Array() = default;
     ~Array() { std::free(first_); }
-    Array(const Array&) = delete;
-    Array& operator=(const Array&) = delete;
+    Array(const Array &) = delete;
+    Array &operator=(const Array &) = delete;
 
     uint32_t size() const { return size_; }
-    T& operator[](size_t i) { return first_[i]; }
-    const T& operator[](size_t i) const { return first_[i]; }
+    T &operator[](size_t i) { return first_[i]; }
+    const T &operator[](size_t i) const { return first_[i]; }
     // `n` more, one behind the other.
-    T* add(uint32_t n = 1) {
+    T *add(uint32_t n = 1) {
         if (capacity_ - size_ < n) grow(n);
         size_ += n;
         return first_ + size_ - n;
@@ -34,12 +33,12 @@ class Array {
         const uint64_t wanted = uint64_t{capacity_} * 2 + n + 64, most = UINT32_MAX;
         if (uint64_t{size_} + n > most) throw std::bad_alloc();
         const uint64_t capacity = wanted < most ? wanted : most;
-        void* moved = std::realloc(first_, capacity * sizeof(T));
+        void *moved = std::realloc(first_, capacity * sizeof(T));
         if (!moved) throw std::bad_alloc();
-        first_ = static_cast<T*>(moved), capacity_ = static_cast<uint32_t>(capacity);
+        first_ = static_cast<T *>(moved), capacity_ = static_cast<uint32_t>(capacity);
     }
 
-    T* first_ = nullptr;
+    T *first_ = nullptr;
     uint32_t size_ = 0, capacity_ = 0;
 };
 

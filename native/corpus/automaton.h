@@ -1,8 +1,9 @@
 // A generated lexer as a table, made by asking it.
 //
-// tree-sitter generates lexers as functions: a switch over states, a call through a pointer for each byte. They are finite automata, and
-// each of their states can be entered from outside, so which state follows on a byte is found by what it does with further bytes. The
-// table has the states that differ in what they do with ASCII; text with other bytes is left to the function.
+// tree-sitter generates lexers as functions: a switch over states, a call through a pointer for
+// each byte. They are finite automata, and each of their states can be entered from outside, so
+// which state follows on a byte is found by what it does with further bytes. The table has the
+// states that differ in what they do with ASCII; text with other bytes is left to the function.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -14,15 +15,21 @@ namespace s7corpus {
 
 class Automaton {
   public:
-    using Function = bool (*)(Lexer*, uint16_t);
+    using Function = bool (*)(Lexer *, uint16_t);
     static constexpr uint32_t N_CODES = 128;
 
     // Nothing is tabulated where the function is null or does not behave as such lexers do.
     explicit Automaton(Function lex);
 
-    enum Answer : uint8_t { NO_TOKEN, TOKEN, ASK_IT };  // ask it: other bytes than ASCII, or the end, were met
-    // What the function finds from `place` on when it is called with `state`: a token, behind what is skipped.
-    Answer find(uint16_t state, const uint8_t* text, uint32_t place, uint32_t n_bytes, uint16_t& symbol, uint32_t& start, uint32_t& end) const {
+    enum Answer : uint8_t {
+        NO_TOKEN,
+        TOKEN,
+        ASK_IT
+    };  // ask it: other bytes than ASCII, or the end, were met
+    // What the function finds from `place` on when it is called with `state`: a token, behind what
+    // is skipped.
+    Answer find(uint16_t state, const uint8_t *text, uint32_t place, uint32_t n_bytes,
+                uint16_t &symbol, uint32_t &start, uint32_t &end) const {
         if (state >= rows_.size()) return ASK_IT;
         uint32_t from = place, accepted = NONE, cell = rows_[state];
         for (;; ++place) {
@@ -40,8 +47,9 @@ class Automaton {
         return TOKEN;
     }
 
-    // Whether `find` says the same of a word, whatever stands behind it that is ASCII and no part of a word.
-    bool is_settled(uint16_t state, const uint8_t* word, uint32_t n_bytes) const {
+    // Whether `find` says the same of a word, whatever stands behind it that is ASCII and no part
+    // of a word.
+    bool is_settled(uint16_t state, const uint8_t *word, uint32_t n_bytes) const {
         if (state >= rows_.size()) return false;
         uint32_t cell = rows_[state];
         for (uint32_t i = 0; i < n_bytes; ++i) {
@@ -56,7 +64,8 @@ class Automaton {
         return (cells_[row * N_CODES + ' '] & (STOP | SKIP | ROW)) == (SKIP | row);
     }
     static constexpr bool is_word(uint8_t code) {
-        return static_cast<uint8_t>((code | 0x20) - 'a') < 26 || static_cast<uint8_t>(code - '0') < 10 || code == '_';
+        return static_cast<uint8_t>((code | 0x20) - 'a') < 26 ||
+               static_cast<uint8_t>(code - '0') < 10 || code == '_';
     }
 
   private:
@@ -65,8 +74,9 @@ class Automaton {
 
     std::vector<uint16_t> rows_;     // of each state, with ACCEPT
     std::vector<uint16_t> symbols_;  // that the rows accept
-    std::vector<uint16_t> cells_;    // of each row and byte: the next row, with ACCEPT and SKIP; or STOP
-    std::vector<bool> ends_words_;   // whether the rows stop on every byte that is no part of a word
+    std::vector<uint16_t>
+        cells_;  // of each row and byte: the next row, with ACCEPT and SKIP; or STOP
+    std::vector<bool> ends_words_;  // whether the rows stop on every byte that is no part of a word
     friend class Questions;
 };
 

@@ -1,4 +1,5 @@
-// Text under a generated lexer: UTF-8 in memory, with the calls that lexers and external scanners make.
+// Text under a generated lexer: UTF-8 in memory, with the calls that lexers and external scanners
+// make.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -8,23 +9,25 @@
 namespace s7corpus {
 
 struct Cursor : Lexer {
-    const uint8_t* text;
+    const uint8_t *text;
     uint32_t n_bytes, place, width, token_start, token_end;
     bool has_end, met_end;  // met: where the text ends, or which column a place has, was of account
 
-    void open(const uint8_t* bytes, uint32_t n) {
+    void open(const uint8_t *bytes, uint32_t n) {
         text = bytes, n_bytes = n;
         lookahead = 0, result_symbol = 0, met_end = false;
-        advance = [](Lexer* self, bool skip) { static_cast<Cursor*>(self)->step(skip); };
-        mark_end = [](Lexer* self) { static_cast<Cursor*>(self)->mark(); };
-        get_column = [](Lexer* self) {
-            auto* cursor = static_cast<Cursor*>(self);
+        advance = [](Lexer *self, bool skip) { static_cast<Cursor *>(self)->step(skip); };
+        mark_end = [](Lexer *self) { static_cast<Cursor *>(self)->mark(); };
+        get_column = [](Lexer *self) {
+            auto *cursor = static_cast<Cursor *>(self);
             cursor->met_end = true;
             return cursor->column();
         };
-        is_at_included_range_start = [](const Lexer* self) { return !static_cast<const Cursor*>(self)->place; };
-        eof = [](const Lexer* self) {
-            const auto* cursor = static_cast<const Cursor*>(self);
+        is_at_included_range_start = [](const Lexer *self) {
+            return !static_cast<const Cursor *>(self)->place;
+        };
+        eof = [](const Lexer *self) {
+            const auto *cursor = static_cast<const Cursor *>(self);
             return cursor->place >= cursor->n_bytes;
         };
         log = ignore;
@@ -47,7 +50,7 @@ struct Cursor : Lexer {
     }
 
   private:
-    static void ignore(const Lexer*, const char*, ...) {}
+    static void ignore(const Lexer *, const char *, ...) {}
     void mark() { token_end = place, has_end = true; }
 
     void step(bool skip) {
@@ -75,15 +78,18 @@ struct Cursor : Lexer {
             is_valid = (text[place + i] & 0xc0) == 0x80;
             lookahead = lookahead << 6 | (text[place + i] & 0x3f);
         }
-        // Scanners look classes of characters up by their code: as in tree-sitter, what is none is -1 and one byte.
-        is_valid &= lookahead <= 0x10ffff && lookahead >> 11 != 0x1b && (width < 3 || lookahead >= (width == 3 ? 0x800 : 0x10000));
+        // Scanners look classes of characters up by their code: as in tree-sitter, what is none is
+        // -1 and one byte.
+        is_valid &= lookahead <= 0x10ffff && lookahead >> 11 != 0x1b &&
+                    (width < 3 || lookahead >= (width == 3 ? 0x800 : 0x10000));
         if (!is_valid) lookahead = -1, width = 1;
     }
 
     uint32_t column() const {
         uint32_t n = 0, at = place < n_bytes ? place : n_bytes;
         while (at && text[at - 1] != '\n') n += (text[--at] & 0xc0) != 0x80;
-        return n - (!at && n && n_bytes >= 3 && text[0] == 0xef && text[1] == 0xbb && text[2] == 0xbf);
+        return n -
+               (!at && n && n_bytes >= 3 && text[0] == 0xef && text[1] == 0xbb && text[2] == 0xbf);
     }
 };
 

@@ -1,31 +1,33 @@
-// functions.h: a walk over visible nodes, which looks through hidden ones and calls nodes by their aliases, as tree-sitter's does.
+// functions.h: a walk over visible nodes, which looks through hidden ones and calls nodes by their
+// aliases, as tree-sitter's does.
 #include "functions.h"
 
 #include <charconv>
 
 namespace s7corpus {
 
-uint32_t Functions::find(const Reader& reader, const uint8_t* roles, uint32_t min_nodes) {
+uint32_t Functions::find(const Reader &reader, const uint8_t *roles, uint32_t min_nodes) {
     reader_ = &reader, roles_ = roles;
     found_.clear(), bytes.clear(), ends.clear();
-    const Tree& tree = reader.tree();
+    const Tree &tree = reader.tree();
     std::vector<uint32_t> waiting{tree.root};
     while (!waiting.empty()) {
         const uint32_t at = waiting.back();
-        const Node& node = tree.nodes[at];
+        const Node &node = tree.nodes[at];
         waiting.pop_back();
         if (node.n_visible_below + 1 < min_nodes) continue;
         if (role(node.symbol) == FUNCTION && node.n_children) {
             found_.push_back(at);
             shape(at);
         }
-        for (uint32_t i = 0; i < node.n_children; ++i) waiting.push_back(tree.children[node.first_child + i]);
+        for (uint32_t i = 0; i < node.n_children; ++i)
+            waiting.push_back(tree.children[node.first_child + i]);
     }
     return static_cast<uint32_t>(found_.size());
 }
 
 // Kind of the first named node below a node, and how many are named.
-uint16_t Functions::first_named(uint32_t node, uint32_t& n_named) const {
+uint16_t Functions::first_named(uint32_t node, uint32_t &n_named) const {
     std::vector<Visible> items;
     reader_->tree().visible_below(node, items);
     uint16_t kind = 0;
@@ -38,15 +40,16 @@ uint16_t Functions::first_named(uint32_t node, uint32_t& n_named) const {
 }
 
 void Functions::put(std::string_view part) {
-    for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<uint8_t>(uint64_t{part.size()} >> shift));
+    for (int shift = 56; shift >= 0; shift -= 8)
+        bytes.push_back(static_cast<uint8_t>(uint64_t{part.size()} >> shift));
     bytes.insert(bytes.end(), part.begin(), part.end());
 }
 
 void Functions::shape(uint32_t function) {
-    const Language& is = reader_->grammar().is;
+    const Language &is = reader_->grammar().is;
     around_.clear(), waiting_.clear();
     reader_->tree().visible_below(function, around_);
-    for (const Visible& item : around_)
+    for (const Visible &item : around_)
         if (role(item.kind) == BLOCK) reader_->tree().visible_below(item.node, waiting_);
     for (size_t i = waiting_.size(); i-- > 0;) {
         uint16_t kind = waiting_[i].kind;
@@ -62,19 +65,19 @@ void Functions::shape(uint32_t function) {
 }
 
 uint32_t Functions::write(uint32_t i) {
-    const Language& is = reader_->grammar().is;
-    const Tree& tree = reader_->tree();
-    const char* text = reinterpret_cast<const char*>(reader_->text());
+    const Language &is = reader_->grammar().is;
+    const Tree &tree = reader_->tree();
+    const char *text = reinterpret_cast<const char *>(reader_->text());
     bytes.clear(), names_.clear(), around_.clear(), waiting_.clear();
     reader_->tree().visible_below(found_[i], around_);
     for (const Role wanted : {BLOCK, PARAMETERS})  // the stack gives the last first
-        for (const Visible& item : around_)
+        for (const Visible &item : around_)
             if (role(item.kind) == wanted) reader_->tree().visible_below(item.node, waiting_);
     uint32_t n_parts = 0;
     while (!waiting_.empty()) {
         const Visible item = waiting_.back();
         waiting_.pop_back();
-        const Node& node = tree.nodes[item.node];
+        const Node &node = tree.nodes[item.node];
         const Role its = role(item.kind);
         if (item.is_end) {
             put(")");
@@ -82,14 +85,18 @@ uint32_t Functions::write(uint32_t i) {
             continue;
         } else if (its == TRANSPARENT || its == BLOCK || its == STATEMENT) {
             uint32_t n_named = 0;
-            const bool is_documentation = its == STATEMENT && role(first_named(item.node, n_named)) == OPAQUE && n_named == 1;
+            const bool is_documentation =
+                its == STATEMENT && role(first_named(item.node, n_named)) == OPAQUE && n_named == 1;
             if (!is_documentation) reader_->tree().visible_below(item.node, waiting_);
             continue;
         } else if (its == IDENTIFIER) {
             const auto number = static_cast<uint32_t>(names_.size());
-            const uint32_t first = names_.try_emplace({text + node.start, node.end - node.start}, number).first->second;
+            const uint32_t first =
+                names_.try_emplace({text + node.start, node.end - node.start}, number)
+                    .first->second;
             char name[12] = "v";
-            put({name, static_cast<size_t>(std::to_chars(name + 1, name + sizeof name, first).ptr - name)});
+            put({name, static_cast<size_t>(std::to_chars(name + 1, name + sizeof name, first).ptr -
+                                           name)});
         } else if (its == OPAQUE) {
             put("S");
         } else if (node.has_visible_child) {
@@ -97,7 +104,9 @@ uint32_t Functions::write(uint32_t i) {
             waiting_.push_back({item.node, item.kind, true});
             reader_->tree().visible_below(item.node, waiting_);
         } else {
-            put(is.metadata[item.kind].named ? std::string_view{text + node.start, node.end - node.start} : is.symbol_names[item.kind]);
+            put(is.metadata[item.kind].named
+                    ? std::string_view{text + node.start, node.end - node.start}
+                    : is.symbol_names[item.kind]);
         }
         ++n_parts;
     }

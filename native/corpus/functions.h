@@ -1,4 +1,5 @@
-// Functions of a clean reading, written as the bytes that sevenfold.corpus.text.functions hashes: the same for the same tree.
+// Functions of a clean reading, written as the bytes that sevenfold.corpus.text.functions hashes:
+// the same for the same tree.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -11,26 +12,39 @@
 namespace s7corpus {
 
 // What a kind of node is, by its symbol; the caller's tables, see functions.py.
-enum Role : uint8_t { PLAIN, SKIPPED, TRANSPARENT, OPAQUE, IDENTIFIER, STATEMENT, FUNCTION, PARAMETERS, BLOCK };
+enum Role : uint8_t {
+    PLAIN,
+    SKIPPED,
+    TRANSPARENT,
+    OPAQUE,
+    IDENTIFIER,
+    STATEMENT,
+    FUNCTION,
+    PARAMETERS,
+    BLOCK
+};
 
 class Functions {
   public:
-    // Finds the functions of `min_nodes` nodes and more below the root, and writes their shapes. Returns how many.
-    uint32_t find(const Reader& reader, const uint8_t* roles, uint32_t min_nodes);
-    // Parts of function `i`, each behind its length (u64, big-endian), in `bytes`; returns their number.
+    // Finds the functions of `min_nodes` nodes and more below the root, and writes their shapes.
+    // Returns how many.
+    uint32_t find(const Reader &reader, const uint8_t *roles, uint32_t min_nodes);
+    // Parts of function `i`, each behind its length (u64, big-endian), in `bytes`; returns their
+    // number.
     uint32_t write(uint32_t i);
 
-    std::vector<uint8_t> bytes;  // of shapes, one behind the other; then of the function written last
+    std::vector<uint8_t>
+        bytes;  // of shapes, one behind the other; then of the function written last
     std::vector<uint32_t> ends;  // of the shapes
 
   private:
-    uint16_t first_named(uint32_t node, uint32_t& n_named) const;
+    uint16_t first_named(uint32_t node, uint32_t &n_named) const;
     void shape(uint32_t function);
     void put(std::string_view part);
     Role role(uint16_t kind) const { return static_cast<Role>(roles_[kind]); }
 
-    const Reader* reader_ = nullptr;
-    const uint8_t* roles_ = nullptr;
+    const Reader *reader_ = nullptr;
+    const uint8_t *roles_ = nullptr;
     std::vector<uint32_t> found_;
     std::vector<Visible> waiting_, around_;
     std::unordered_map<std::string_view, uint32_t> names_;

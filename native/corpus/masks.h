@@ -1,4 +1,5 @@
-// 64 bytes of a text at a time as masks of bits, the first byte the lowest: what classes of bytes are in it, and where.
+// 64 bytes of a text at a time as masks of bits, the first byte the lowest: what classes of bytes
+// are in it, and where.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -11,9 +12,9 @@ namespace s7corpus {
 
 // What lies behind the end of a text is in no mask.
 class Bytes64 {
-public:
-    Bytes64(const uint8_t* text, uint64_t n_bytes) {
-        const uint8_t* source = text;
+  public:
+    Bytes64(const uint8_t *text, uint64_t n_bytes) {
+        const uint8_t *source = text;
         if (n_bytes < 64) {
             std::memset(tail_, 0, sizeof tail_);
             std::memcpy(tail_, text, n_bytes);
@@ -21,12 +22,13 @@ public:
             inside_ = (1ull << n_bytes) - 1;
         }
 #ifdef __SSE2__
-        for (int i = 0; i < 4; ++i) lanes_[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(source) + i);
+        for (int i = 0; i < 4; ++i)
+            lanes_[i] = _mm_loadu_si128(reinterpret_cast<const __m128i *>(source) + i);
 #else
         bytes_ = source;
 #endif
     }
-    Bytes64(const Bytes64&) = delete;
+    Bytes64(const Bytes64 &) = delete;
 
     uint64_t between(uint8_t low, uint8_t high) const { return masked<0>(low, high); }
     uint64_t equal(uint8_t code) const { return masked<0>(code, code); }
@@ -34,10 +36,9 @@ public:
     uint64_t letters() const { return masked<0x20>('a', 'z'); }
     uint64_t inside() const { return inside_; }
 
-private:
+  private:
     // Bytes that lie between both with the bits of SET set.
-    template <uint8_t SET>
-    uint64_t masked(uint8_t low, uint8_t high) const {
+    template <uint8_t SET> uint64_t masked(uint8_t low, uint8_t high) const {
         uint64_t mask = 0;
 #ifdef __SSE2__
         const auto all = [](uint8_t code) { return _mm_set1_epi8(static_cast<char>(code)); };
@@ -59,15 +60,14 @@ private:
 #ifdef __SSE2__
     __m128i lanes_[4];
 #else
-    const uint8_t* bytes_;
+    const uint8_t *bytes_;
 #endif
     uint64_t inside_ = ~0ull;
     uint8_t tail_[64];
 };
 
 // Calls `take` with the place of every bit, ascending.
-template <typename Take>
-void each_bit(uint64_t mask, Take take) {
+template <typename Take> void each_bit(uint64_t mask, Take take) {
     for (; mask; mask &= mask - 1) take(static_cast<uint64_t>(__builtin_ctzll(mask)));
 }
 

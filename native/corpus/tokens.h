@@ -1,7 +1,9 @@
-// Tokens of a text, as tree-sitter's driver asks a grammar's lexer, its external scanner and its lexer of keywords for them.
+// Tokens of a text, as tree-sitter's driver asks a grammar's lexer, its external scanner and its
+// lexer of keywords for them.
 //
-// The lexers are tables (automaton.h). What the scanner says depends on nothing but which tokens are wanted, its memory and the bytes
-// that it looks at, so its answers are kept with those bytes: mostly that it has nothing to say here, or where a line's indentation leads.
+// The lexers are tables (automaton.h). What the scanner says depends on nothing but which tokens
+// are wanted, its memory and the bytes that it looks at, so its answers are kept with those bytes:
+// mostly that it has nothing to say here, or where a line's indentation leads.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -23,20 +25,25 @@ struct Token {
 
 class Tokens {
   public:
-    // `with_tables`: false: lexers and scanner are asked for every token, which is the oracle of the tests.
-    Tokens(const Grammar& grammar, bool with_tables);
+    // `with_tables`: false: lexers and scanner are asked for every token, which is the oracle of
+    // the tests.
+    Tokens(const Grammar &grammar, bool with_tables);
     ~Tokens();
-    Tokens(const Tokens&) = delete;
-    Tokens& operator=(const Tokens&) = delete;
+    Tokens(const Tokens &) = delete;
+    Tokens &operator=(const Tokens &) = delete;
 
-    void open(const uint8_t* text, uint32_t n_bytes);
-    // The token behind a place, for a state of the parser and what the scanner remembers there, until the next call. Null: what is there
-    // is none.
-    const Token* find(uint32_t place, uint32_t memory, uint16_t state);
-    const uint8_t* text() const { return cursor_.text; }
+    void open(const uint8_t *text, uint32_t n_bytes);
+    // The token behind a place, for a state of the parser and what the scanner remembers there,
+    // until the next call. Null: what is there is none.
+    const Token *find(uint32_t place, uint32_t memory, uint16_t state);
+    const uint8_t *text() const { return cursor_.text; }
 
   private:
-    enum Known : uint8_t { NOTHING, SAID, LONGER };  // LONGER: the scanner looks at more than these bytes
+    enum Known : uint8_t {
+        NOTHING,
+        SAID,
+        LONGER
+    };  // LONGER: the scanner looks at more than these bytes
     static constexpr uint32_t WINDOW = 32, N_ANSWERS = 1 << 11;
     struct alignas(64) Answer {  // a line of the processor's cache
         uint64_t bytes[WINDOW / 8], question;
@@ -46,7 +53,8 @@ class Tokens {
         Known known;
     };
 
-    // Bytes at which the scanner, asked one thing, says nothing at once; the second row: behind a space.
+    // Bytes at which the scanner, asked one thing, says nothing at once; the second row: behind a
+    // space.
     struct Silence {
         uint64_t question;
         uint64_t bits[2][4];
@@ -63,20 +71,20 @@ class Tokens {
     bool reusable(uint16_t state) const;
     bool lex(uint32_t place, uint32_t memory, uint16_t state);
     bool scan(uint32_t place, uint32_t memory, uint16_t state);
-    const Answer& answer(uint32_t place, uint32_t memory, uint16_t mode, Silence& silence);
-    Answer& look_up(uint32_t place, uint32_t n_bytes, uint64_t question);
-    void ask(uint32_t place, uint32_t memory, uint16_t mode, Answer& answer);
+    const Answer &answer(uint32_t place, uint32_t memory, uint16_t mode, Silence &silence);
+    Answer &look_up(uint32_t place, uint32_t n_bytes, uint64_t question);
+    void ask(uint32_t place, uint32_t memory, uint16_t mode, Answer &answer);
     bool find_word(uint32_t place, uint16_t mode, uint16_t state);
-    bool find_token(uint32_t place, uint16_t mode, uint16_t& keyword);
+    bool find_token(uint32_t place, uint16_t mode, uint16_t &keyword);
     void settle(uint16_t keyword, uint16_t state);
-    bool find_by(const Automaton& table, Automaton::Function function, uint16_t state, uint32_t place, uint16_t& symbol, uint32_t& start,
-                 uint32_t& end);
-    uint32_t remember(const char* bytes, uint32_t n);
+    bool find_by(const Automaton &table, Automaton::Function function, uint16_t state,
+                 uint32_t place, uint16_t &symbol, uint32_t &start, uint32_t &end);
+    uint32_t remember(const char *bytes, uint32_t n);
 
-    const Grammar& grammar_;
+    const Grammar &grammar_;
     const bool with_tables_;
     const Automaton words_, keywords_;
-    void* scanner_ = nullptr;
+    void *scanner_ = nullptr;
     Cursor cursor_;
     std::vector<Answer> answers_;
     std::vector<Silence> silences_;

@@ -1,12 +1,14 @@
-// tree.h: making, comparing and opening nodes; without recursion, since a text may nest as deep as it is long.
+// tree.h: making, comparing and opening nodes; without recursion, since a text may nest as deep as
+// it is long.
 #include "tree.h"
 
 #include <cassert>
 
 namespace s7corpus {
 
-// An alias makes a hidden child seen, so it has to be there. The child becomes another node, since other readings may have the old one.
-void Tree::unwrap(const uint16_t* aliases, uint32_t& first_child) {
+// An alias makes a hidden child seen, so it has to be there. The child becomes another node, since
+// other readings may have the old one.
+void Tree::unwrap(const uint16_t *aliases, uint32_t &first_child) {
     uint32_t place = 0;
     for (size_t i = first_child; i < children.size(); ++i) {
         Node inner = nodes[children[i]];
@@ -19,7 +21,8 @@ void Tree::unwrap(const uint16_t* aliases, uint32_t& first_child) {
         wrapper.first_child = first_child, wrapper.n_children = 1;
         inner.outer = Node::NOT_KNOWN;  // what lay between them is forgotten
         children.add();
-        for (uint32_t at = children.size() - 1; at > first_child; --at) children[at] = children[at - 1];
+        for (uint32_t at = children.size() - 1; at > first_child; --at)
+            children[at] = children[at - 1];
         children[first_child] = nodes.size();
         *nodes.add() = inner;
         ++first_child, ++i;
@@ -46,14 +49,14 @@ std::optional<int> Tree::compare(uint32_t a, uint32_t b) const {
     return 0;
 }
 
-void Tree::visible_below(uint32_t parent, std::vector<Visible>& out) const {
+void Tree::visible_below(uint32_t parent, std::vector<Visible> &out) const {
     // Hidden nodes are opened where they stand; a chain of repetitions may be as long as the text.
     waiting_.assign(1, {parent, 0});
     bool is_parent = true;
     while (!waiting_.empty()) {
         const auto [at, alias] = waiting_.back();
         waiting_.pop_back();
-        const Node& node = nodes[at];
+        const Node &node = nodes[at];
         if (!is_parent && (alias || is.metadata[node.symbol].visible)) {
             out.push_back({at, static_cast<uint16_t>(alias ? alias : node.symbol), false});
             continue;

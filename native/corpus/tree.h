@@ -12,11 +12,13 @@ namespace s7corpus {
 
 struct Node {
     uint16_t symbol, production;
-    uint32_t start, end;               // bytes, without what separates it from the node before
-    uint32_t first_child, n_children;  // in `Tree::children`; of a token: the scanner's memory behind it
+    uint32_t start, end;  // bytes, without what separates it from the node before
+    uint32_t first_child,
+        n_children;  // in `Tree::children`; of a token: the scanner's memory behind it
     uint32_t n_visible_below;
     int32_t precedence;
-    uint16_t outer;  // hidden nodes with this one as their only child are not made: symbol of the outermost of them, or its own
+    uint16_t outer;  // hidden nodes with this one as their only child are not made: symbol of the
+                     // outermost of them, or its own
     bool extra, has_visible_child;
 
     static constexpr uint16_t NOT_KNOWN = 0xffff;
@@ -31,29 +33,37 @@ struct Visible {
 };
 
 struct Tree {
-    explicit Tree(const Language& language) : is(language) {}
+    explicit Tree(const Language &language) : is(language) {}
 
-    // The alias that a node's production gives to its child at `place` among those that are not extra; 0: none.
-    uint16_t alias(const Node& node, uint32_t place) const {
-        return node.production ? is.alias_sequences[size_t{node.production} * is.max_alias_length + place] : uint16_t{0};
+    // The alias that a node's production gives to its child at `place` among those that are not
+    // extra; 0: none.
+    uint16_t alias(const Node &node, uint32_t place) const {
+        return node.production
+                   ? is.alias_sequences[size_t{node.production} * is.max_alias_length + place]
+                   : uint16_t{0};
     }
-    // Whether a node of one child need not be made, since nobody sees it: it may be noted in the child as `outer`.
+    // Whether a node of one child need not be made, since nobody sees it: it may be noted in the
+    // child as `outer`.
     bool is_idle(uint16_t symbol, uint16_t production) const {
-        return !is.metadata[symbol].visible && (!production || !is.alias_sequences[size_t{production} * is.max_alias_length]);
+        return !is.metadata[symbol].visible &&
+               (!production || !is.alias_sequences[size_t{production} * is.max_alias_length]);
     }
-    // Adds a node above the children from `first_child` on, which are the last there are; `end`: of the node if it has none.
+    // Adds a node above the children from `first_child` on, which are the last there are; `end`: of
+    // the node if it has none.
     uint32_t add(uint16_t symbol, uint16_t production, uint32_t first_child, uint32_t end) {
-        const uint16_t* aliases = production ? is.alias_sequences + size_t{production} * is.max_alias_length : nullptr;
+        const uint16_t *aliases =
+            production ? is.alias_sequences + size_t{production} * is.max_alias_length : nullptr;
         if (aliases) unwrap(aliases, first_child);
         const uint32_t n = children.size() - first_child, number = nodes.size();
         uint32_t n_visible_below = 0, place = 0;
         int32_t precedence = 0;
         bool has_visible_child = false;
-        Node& made = *nodes.add();
-        const uint32_t* its = n ? &children[first_child] : nullptr;
+        Node &made = *nodes.add();
+        const uint32_t *its = n ? &children[first_child] : nullptr;
         for (uint32_t i = 0; i < n; ++i) {
-            const Node& child = nodes[its[i]];
-            const bool visible = is.metadata[child.symbol].visible || (aliases && !child.extra && aliases[place]);
+            const Node &child = nodes[its[i]];
+            const bool visible =
+                is.metadata[child.symbol].visible || (aliases && !child.extra && aliases[place]);
             precedence += child.precedence;
             n_visible_below += child.n_visible_below + visible;
             has_visible_child |= visible | child.has_visible_child;
@@ -68,19 +78,19 @@ struct Tree {
         made.extra = false, made.has_visible_child = has_visible_child;
         return number;
     }
-    // tree-sitter's order of trees: by symbol, then by number of children, then by the first child that differs. Nothing where that is
-    // decided by nodes that were not made.
+    // tree-sitter's order of trees: by symbol, then by number of children, then by the first child
+    // that differs. Nothing where that is decided by nodes that were not made.
     std::optional<int> compare(uint32_t a, uint32_t b) const;
     // Adds the visible nodes below a node, the last first.
-    void visible_below(uint32_t parent, std::vector<Visible>& out) const;
+    void visible_below(uint32_t parent, std::vector<Visible> &out) const;
 
-    const Language& is;
+    const Language &is;
     Array<Node> nodes;
     Array<uint32_t> children;
     uint32_t root = 0;
 
   private:
-    void unwrap(const uint16_t* aliases, uint32_t& first_child);
+    void unwrap(const uint16_t *aliases, uint32_t &first_child);
 
     mutable std::vector<std::pair<uint32_t, uint32_t>> waiting_;
 };

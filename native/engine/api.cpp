@@ -1,4 +1,5 @@
-// The calls that run a team: what they refuse, how rows are laid out for the threads, greedy steps, and the roof.
+// The calls that run a team: what they refuse, how rows are laid out for the threads, greedy steps,
+// and the roof.
 #include <ctime>
 
 #include "team.h"
@@ -14,7 +15,8 @@ s7_status check(const s7_team &team, const s7_run *runs, i64 n_runs) {
     for (i64 i = 0; i < n_runs; ++i) {
         const s7_run &run = runs[i];
         if (run.session == nullptr || run.ids == nullptr) return S7_NULL;
-        if (run.n_logits < 0 || run.n_logits > run.n_ids || run.session->model != team.model) return S7_SHAPE;
+        if (run.n_logits < 0 || run.n_logits > run.n_ids || run.session->model != team.model)
+            return S7_SHAPE;
         if (run.n_logits > 0 && run.logits == nullptr) return S7_NULL;
         if (run.n_ids < 1) return S7_IDS;
         if (run.session->length + run.n_ids > team.model->shape.context) return S7_CONTEXT;
@@ -28,7 +30,8 @@ s7_status check(const s7_team &team, const s7_run *runs, i64 n_runs) {
     return S7_OK;
 }
 
-// The thread of the i-th tile: there and back, so that late tiles, which see more keys, are spread evenly.
+// The thread of the i-th tile: there and back, so that late tiles, which see more keys, are spread
+// evenly.
 i64 thread_of(i64 i, i64 n_threads) {
     const i64 at = i % (2 * n_threads);
     return at < n_threads ? at : 2 * n_threads - 1 - at;
@@ -57,7 +60,8 @@ void deal(s7_team &team, i64 n_rows) {
     team.by_rows = n_rows >= kOwnRows * n_threads || n_rows > s7::kRows;
     i64 row = 0;
     if (!team.by_rows) {
-        std::memcpy(static_cast<void *>(team.rows.get()), team.line.get(), static_cast<size_t>(n_rows) * sizeof(Row));
+        std::memcpy(static_cast<void *>(team.rows.get()), team.line.get(),
+                    static_cast<size_t>(n_rows) * sizeof(Row));
         for (i64 t = 0; t <= n_threads; ++t) team.first_row[t] = n_rows * t / n_threads;
     } else {
         s7::Tile *sorted = team.sorted.get();
@@ -68,25 +72,30 @@ void deal(s7_team &team, i64 n_rows) {
             for (i64 i = 0; i < n_tiles; ++i) {
                 if (thread_of(i, n_threads) != t) continue;
                 const s7::Tile from = team.tiles.get()[i];
-                for (i64 r = 0; r < from.n; ++r) team.rows.get()[row + r] = team.line.get()[from.first + r];
+                for (i64 r = 0; r < from.n; ++r)
+                    team.rows.get()[row + r] = team.line.get()[from.first + r];
                 sorted[tile++] = {row, from.n};
                 row += from.n;
             }
         }
         team.first_row[n_threads] = row;
         team.first_tile[n_threads] = tile;
-        std::memcpy(static_cast<void *>(team.tiles.get()), sorted, static_cast<size_t>(n_tiles) * sizeof(s7::Tile));
+        std::memcpy(static_cast<void *>(team.tiles.get()), sorted,
+                    static_cast<size_t>(n_tiles) * sizeof(s7::Tile));
     }
     team.n_wanted = 0;
     for (i64 r = 0; r < n_rows; ++r) {
-        if (team.rows.get()[r].logits != nullptr) team.wanted.get()[team.n_wanted++] = static_cast<i32>(r);
+        if (team.rows.get()[r].logits != nullptr)
+            team.wanted.get()[team.n_wanted++] = static_cast<i32>(r);
     }
 }
 
-// The runs whose sequences go through the stack of `expert`: all of them, where there are no stacks.
+// The runs whose sequences go through the stack of `expert`: all of them, where there are no
+// stacks.
 void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
     i64 n_left = 0;
-    for (i64 i = 0; i < n_runs; ++i) n_left += runs[i].session->expert == expert ? runs[i].n_ids : 0;
+    for (i64 i = 0; i < n_runs; ++i)
+        n_left += runs[i].session->expert == expert ? runs[i].n_ids : 0;
     const i64 most_rows = s7::kRows * team.n_threads;
     team.expert = expert;
     i64 run = 0, t = 0;
@@ -96,7 +105,8 @@ void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
             while (runs[run].session->expert != expert) ++run;
             const s7_run &from = runs[run];
             const i64 wanted = t - (i64{from.n_ids} - from.n_logits);
-            i32 *logits = wanted < 0 ? nullptr : from.logits + wanted * team.model->shape.vocab_size;
+            i32 *logits =
+                wanted < 0 ? nullptr : from.logits + wanted * team.model->shape.vocab_size;
             team.line.get()[r] = {from.session, logits, from.session->length + t, from.ids[t]};
             if (++t == from.n_ids) t = 0, ++run;
         }
@@ -110,7 +120,8 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
     const i64 n_stacks = team.model->shape.stack_layers > 0 ? team.model->shape.n_experts : 1;
     for (i64 i = 0; i < n_runs; ++i) {
         s7_session &session = *runs[i].session;
-        if (n_stacks > 1 && session.length == 0) session.expert = team.model->router.get()[runs[i].ids[0]];
+        if (n_stacks > 1 && session.length == 0)
+            session.expert = team.model->router.get()[runs[i].ids[0]];
     }
     for (i64 expert = 0; expert < n_stacks; ++expert) run_some(team, runs, n_runs, expert);
     for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
@@ -160,9 +171,10 @@ s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs) {
     return S7_OK;
 }
 
-s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t stop, int32_t *tokens, int32_t n_tokens,
-                    int32_t *n_made) {
-    if (team == nullptr || runs == nullptr || tokens == nullptr || n_made == nullptr) return S7_NULL;
+s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t stop,
+                    int32_t *tokens, int32_t n_tokens, int32_t *n_made) {
+    if (team == nullptr || runs == nullptr || tokens == nullptr || n_made == nullptr)
+        return S7_NULL;
     if (n_runs < 1) return S7_IDS;
     if (n_tokens < 1) return S7_SHAPE;
     const i64 vocab = team->model->shape.vocab_size;
@@ -177,7 +189,8 @@ s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t s
     if (const s7_status bad = check(*team, now.get(), n_runs)) return bad;
     for (i64 i = 0; i < n_runs; ++i) {  // what later steps need is there before the first
         const s7_run &run = runs[i];
-        if (run.session->length + run.n_ids + n_tokens - 1 > team->model->shape.context) return S7_CONTEXT;
+        if (run.session->length + run.n_ids + n_tokens - 1 > team->model->shape.context)
+            return S7_CONTEXT;
         if (!run.session->reserve(i64{run.n_ids} + n_tokens - 1)) return S7_NO_MEMORY;
         if (!team->make_scores(run.session->length + run.n_ids + n_tokens - 1)) return S7_NO_MEMORY;
         n_made[i] = 0;
@@ -199,7 +212,8 @@ s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t s
     }
     for (i64 i = 0; i < n_runs; ++i) {
         if (runs[i].logits == nullptr) continue;
-        std::memcpy(runs[i].logits, logits.get() + i * vocab, static_cast<size_t>(vocab) * sizeof(i32));
+        std::memcpy(runs[i].logits, logits.get() + i * vocab,
+                    static_cast<size_t>(vocab) * sizeof(i32));
     }
     return S7_OK;
 }
@@ -213,7 +227,8 @@ s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64
     i64 n_started = 1, sum = 0;
     for (i64 i = 0; i < n_threads; ++i) seats[i].kernels = s7::kernels_of(isa);
     for (; n_started < n_threads; ++n_started) {
-        if (pthread_create(&seats[n_started].handle, nullptr, roof_thread, &seats[n_started]) != 0) break;
+        if (pthread_create(&seats[n_started].handle, nullptr, roof_thread, &seats[n_started]) != 0)
+            break;
     }
     roof_thread(&seats[0]);
     for (i64 i = 1; i < n_started; ++i) pthread_join(seats[i].handle, nullptr);

@@ -1,5 +1,6 @@
-// AVX-512 with VNNI. vpdpbusd wants one factor unsigned: acts carry 128 more, and `start` takes 128 times an output's codes off
-// again; the limbs of P are unsigned by themselves. Sums wrap to the right value, for the exact result fits i32.
+// AVX-512 with VNNI. vpdpbusd wants one factor unsigned: acts carry 128 more, and `start` takes 128
+// times an output's codes off again; the limbs of P are unsigned by themselves. Sums wrap to the
+// right value, for the exact result fits i32.
 #include "kernels.h"
 
 #if defined(__AVX512VNNI__)
@@ -17,46 +18,49 @@ using s7::kPanel;
 
 constexpr i64 kPageGroups = kPage / kGroup, kPagePanel = kPageGroups * kCell;
 
-// f(0), .. f(N - 1), each index a constant of the text. A loop would do, but the compiler unrolls it after it has decided to keep a
-// tile of more than 16 sums in memory, which halves its speed.
-template <int I>
-struct Index {
+// f(0), .. f(N - 1), each index a constant of the text. A loop would do, but the compiler unrolls
+// it after it has decided to keep a tile of more than 16 sums in memory, which halves its speed.
+template <int I> struct Index {
     constexpr operator int() const { return I; }
 };
-template <int N, int I = 0, class F>
-[[gnu::always_inline]] inline void each(const F &f) {
+template <int N, int I = 0, class F> [[gnu::always_inline]] inline void each(const F &f) {
     if constexpr (I < N) {
         f(Index<I>{});
         each<N, I + 1>(f);
     }
 }
-// acc += the dots of four unsigned and four signed bytes. In the intrinsic's place: GCC 12 copies each sum before it adds to it.
+// acc += the dots of four unsigned and four signed bytes. In the intrinsic's place: GCC 12 copies
+// each sum before it adds to it.
 [[gnu::always_inline]] inline void add_dots(__m512i &acc, __m512i acts, __m512i codes) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(acts), "v"(codes));
 }
 
 #define S7_EACH(index) [&](auto index) __attribute__((always_inline))
 
-template <int MR, int NP>
-struct Tile {  // MR rows by NP panels of sums
+template <int MR, int NP> struct Tile {  // MR rows by NP panels of sums
     __m512i acc[MR][NP];
 
     [[gnu::always_inline]] void begin(const i32 *start) {
         each<NP>(S7_EACH(p) {
-            const __m512i from = start == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(start + p * kPanel);
+            const __m512i from =
+                start == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(start + p * kPanel);
             each<MR>(S7_EACH(t) { acc[t][p] = from; });
         });
     }
 
-    // `ahead`: ask for the panels that come next, which the processor does not foresee where one panel ends and another begins.
+    // `ahead`: ask for the panels that come next, which the processor does not foresee where one
+    // panel ends and another begins.
     template <bool ahead = false>
-    [[gnu::always_inline]] void add(const i8 *panels, i64 panel_bytes, i64 n_groups, const u8 *acts, i64 stride) {
+    [[gnu::always_inline]] void add(const i8 *panels, i64 panel_bytes, i64 n_groups, const u8 *acts,
+                                    i64 stride) {
         for (i64 g = 0; g < n_groups; ++g) {
             __m512i w[NP];
             each<NP>(S7_EACH(p) {
                 const i8 *cell = panels + p * panel_bytes + g * kCell;
                 w[p] = _mm512_load_si512(cell);
-                if (ahead) _mm_prefetch(reinterpret_cast<const char *>(cell + NP * panel_bytes), _MM_HINT_T1);
+                if (ahead)
+                    _mm_prefetch(reinterpret_cast<const char *>(cell + NP * panel_bytes),
+                                 _MM_HINT_T1);
             });
             each<MR>(S7_EACH(t) {
                 i32 four;
@@ -79,51 +83,76 @@ inline __m512i mulsh_lanes(__m512i a, __m512i m, __m512i s17) {
 inline __m512i mulsh_16_lanes(__m512i a, __m512i m) {
     const __m512i high = _mm512_mullo_epi32(_mm512_srai_epi32(a, 16), m);
     const __m512i low = _mm512_mullo_epi32(_mm512_and_si512(a, _mm512_set1_epi32(0xFFFF)), m);
-    return _mm512_add_epi32(high, _mm512_srli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(0x8000)), 16));
+    return _mm512_add_epi32(
+        high, _mm512_srli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(0x8000)), 16));
 }
 
-inline __m512i widen_u16(const void *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i *>(p))); }
-inline __m512i widen_i16(const void *p) { return _mm512_cvtepi16_epi32(_mm256_loadu_si256(static_cast<const __m256i *>(p))); }
-inline __mmask16 first_lanes(i64 n) { return static_cast<__mmask16>(n >= 16 ? 0xFFFF : n <= 0 ? 0 : (1 << n) - 1); }
+inline __m512i widen_u16(const void *p) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
+}
+inline __m512i widen_i16(const void *p) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
+}
+inline __mmask16 first_lanes(i64 n) {
+    return static_cast<__mmask16>(n >= 16 ? 0xFFFF : n <= 0 ? 0 : (1 << n) - 1);
+}
 
 // Sums of a tile, rescaled.
 template <int MR, int NP>
-[[gnu::always_inline]] inline void store_rescaled(const Tile<MR, NP> &tile, const s7::Projection &w, i64 panel, i32 *y, i64 y_stride) {
+[[gnu::always_inline]] inline void store_rescaled(const Tile<MR, NP> &tile, const s7::Projection &w,
+                                                  i64 panel, i32 *y, i64 y_stride) {
     const __m128i lift = _mm_cvtsi32_si128(w.lift);
     each<NP>(S7_EACH(p) {
         const i64 o = (panel + p) * kPanel;
         const __m512i m = widen_u16(w.m + o);
-        const __m512i s = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w.s + o)));
+        const __m512i s =
+            _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i *>(w.s + o)));
         each<MR>(S7_EACH(t) {
             const __m512i lifted = _mm512_sll_epi32(tile.acc[t][p], lift);
-            const __m512i narrow = mulsh_lanes(lifted, m, _mm512_sub_epi32(s, _mm512_set1_epi32(17)));
+            const __m512i narrow =
+                mulsh_lanes(lifted, m, _mm512_sub_epi32(s, _mm512_set1_epi32(17)));
             _mm512_storeu_si512(y + t * y_stride + o, w.narrow ? narrow : lifted);
         });
     });
 }
 
 template <int MR, int NP, bool ahead = true>
-void linear_tile(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i32 *y, i64 y_stride) {
+void linear_tile(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i32 *y,
+                 i64 y_stride) {
     const i64 panel_bytes = w.n_groups * kCell;
     Tile<MR, NP> tile;
     tile.begin(w.start + panel * kPanel);
-    tile.template add<ahead>(w.panels + panel * panel_bytes, panel_bytes, w.n_groups, acts, acts_stride);
+    tile.template add<ahead>(w.panels + panel * panel_bytes, panel_bytes, w.n_groups, acts,
+                             acts_stride);
     store_rescaled(tile, w, panel, y, y_stride);
 }
 
 template <int NP>
-void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i64 n, i32 *y, i64 y_stride) {
+void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i64 n,
+                   i32 *y, i64 y_stride) {
     constexpr i64 most_rows = 6;
     i64 left = n;
     for (i64 blocks = (n + most_rows - 1) / most_rows; blocks > 0; --blocks) {
         const i64 rows = (left + blocks - 1) / blocks;  // as even as can be
         switch (rows) {
-            case 1: linear_tile<1, NP>(w, panel, acts, acts_stride, y, y_stride); break;
-            case 2: linear_tile<2, NP>(w, panel, acts, acts_stride, y, y_stride); break;
-            case 3: linear_tile<3, NP>(w, panel, acts, acts_stride, y, y_stride); break;
-            case 4: linear_tile<4, NP>(w, panel, acts, acts_stride, y, y_stride); break;
-            case 5: linear_tile<5, NP>(w, panel, acts, acts_stride, y, y_stride); break;
-            default: linear_tile<6, NP>(w, panel, acts, acts_stride, y, y_stride); break;
+            case 1:
+                linear_tile<1, NP>(w, panel, acts, acts_stride, y, y_stride);
+                break;
+            case 2:
+                linear_tile<2, NP>(w, panel, acts, acts_stride, y, y_stride);
+                break;
+            case 3:
+                linear_tile<3, NP>(w, panel, acts, acts_stride, y, y_stride);
+                break;
+            case 4:
+                linear_tile<4, NP>(w, panel, acts, acts_stride, y, y_stride);
+                break;
+            case 5:
+                linear_tile<5, NP>(w, panel, acts, acts_stride, y, y_stride);
+                break;
+            default:
+                linear_tile<6, NP>(w, panel, acts, acts_stride, y, y_stride);
+                break;
         }
         left -= rows;
         acts += rows * acts_stride;
@@ -131,7 +160,8 @@ void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_
     }
 }
 
-void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y, i64 y_stride) {
+void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y,
+            i64 y_stride) {
     i64 p = p0;
     if (n == 1) {  // bound by memory: what it asks for ahead would only wait in the same line
         for (; p + 8 <= p1; p += 8) linear_tile<1, 8, false>(w, p, acts, acts_stride, y, y_stride);
@@ -147,8 +177,10 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
 
 // Scores of MR rows on the first NP panels of a page.
 template <int MR, int NP>
-[[gnu::always_inline]] inline void score_page(const s7::HeadLayout &at, const u8 *page, i64 first, i32 lift, const u8 *acts, i64 acts_stride,
-                s7::Query *queries, __m512i *largest, i32 *scores, i64 stride) {
+[[gnu::always_inline]] inline void score_page(const s7::HeadLayout &at, const u8 *page, i64 first,
+                                              i32 lift, const u8 *acts, i64 acts_stride,
+                                              s7::Query *queries, __m512i *largest, i32 *scores,
+                                              i64 stride) {
     Tile<MR, NP> tile;
     tile.begin(array<i32>(page, at.start));
     tile.add(array<i8>(page, at.k), at.k_groups * kCell, at.k_groups, acts, acts_stride);
@@ -164,13 +196,17 @@ template <int MR, int NP>
         const i32 base = queries[t].scale.e + lift - 32;
         const i64 seen = queries[t].n_keys - first;
         const bool narrow = least_e + base >= 17;
-        const __m512i m = _mm512_set1_epi32(queries[t].scale.m), base17 = _mm512_set1_epi32(base - 17);
+        const __m512i m = _mm512_set1_epi32(queries[t].scale.m),
+                      base17 = _mm512_set1_epi32(base - 17);
         i32 *row = scores + t * stride;
         each<NP>(S7_EACH(p) {
             const __m512i half = mulsh_16_lanes(_mm512_sll_epi32(tile.acc[t][p], up), k_m[p]);
-            const __m512i score = narrow ? mulsh_lanes(half, m, _mm512_add_epi32(k_e[p], base17)) : half;
+            const __m512i score =
+                narrow ? mulsh_lanes(half, m, _mm512_add_epi32(k_e[p], base17)) : half;
             _mm512_storeu_si512(row + p * kPanel, score);
-            if (narrow) largest[t] = _mm512_mask_max_epi32(largest[t], first_lanes(seen - p * kPanel), largest[t], score);
+            if (narrow)
+                largest[t] = _mm512_mask_max_epi32(largest[t], first_lanes(seen - p * kPanel),
+                                                   largest[t], score);
         });
         if (narrow) return;
         const i16 *e = array<i16>(page, at.k_e);  // rare: shifts that 32-bit lanes cannot do
@@ -184,7 +220,8 @@ template <int MR, int NP>
 }
 
 template <int MR>
-void score_rows(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7::Query *queries, i32 *scores, i64 stride) {
+void score_rows(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7::Query *queries,
+                i32 *scores, i64 stride) {
     __m512i largest[MR];
     i64 n_keys = 0;
     for (int t = 0; t < MR; ++t) {
@@ -194,7 +231,8 @@ void score_rows(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride,
     for (i64 first = 0; first < n_keys; first += kPage) {
         const u8 *page = head.page(first / kPage);
         const auto score = [&](auto n_panels) __attribute__((always_inline)) {
-            score_page<MR, n_panels>(*head.layout, page, first, lift, acts, acts_stride, queries, largest, scores + first, stride);
+            score_page<MR, n_panels>(*head.layout, page, first, lift, acts, acts_stride, queries,
+                                     largest, scores + first, stride);
         };
         if (MR == 1 && n_keys - first <= kPanel) {
             score(Index<1>{});
@@ -207,11 +245,18 @@ void score_rows(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride,
     for (int t = 0; t < MR; ++t) queries[t].largest = _mm512_reduce_max_epi32(largest[t]);
 }
 
-void scores(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7::Query *queries, i64 n, i32 *out, i64 stride) {
+void scores(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7::Query *queries,
+            i64 n, i32 *out, i64 stride) {
     i64 t = 0;
-    for (; t + 6 <= n; t += 6) score_rows<6>(head, lift, acts + t * acts_stride, acts_stride, queries + t, out + t * stride, stride);
-    for (; t + 2 <= n; t += 2) score_rows<2>(head, lift, acts + t * acts_stride, acts_stride, queries + t, out + t * stride, stride);
-    for (; t < n; ++t) score_rows<1>(head, lift, acts + t * acts_stride, acts_stride, queries + t, out + t * stride, stride);
+    for (; t + 6 <= n; t += 6)
+        score_rows<6>(head, lift, acts + t * acts_stride, acts_stride, queries + t,
+                      out + t * stride, stride);
+    for (; t + 2 <= n; t += 2)
+        score_rows<2>(head, lift, acts + t * acts_stride, acts_stride, queries + t,
+                      out + t * stride, stride);
+    for (; t < n; ++t)
+        score_rows<1>(head, lift, acts + t * acts_stride, acts_stride, queries + t,
+                      out + t * stride, stride);
 }
 
 // The table of EXP2 as two sets of 64 words: entries, and distances to the next.
@@ -220,20 +265,26 @@ struct Exp2Table {
 
     explicit Exp2Table(const u32 *steps) {
         for (int half = 0; half < 2; ++half) {
-            const __m512i a = _mm512_loadu_si512(steps + 32 * half), b = _mm512_loadu_si512(steps + 32 * half + 16);
-            entry[half] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
-            distance[half] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16))),
-                                                _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, 16)), 1);
+            const __m512i a = _mm512_loadu_si512(steps + 32 * half),
+                          b = _mm512_loadu_si512(steps + 32 * half + 16);
+            entry[half] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)),
+                                             _mm512_cvtepi32_epi16(b), 1);
+            distance[half] = _mm512_inserti64x4(
+                _mm512_castsi256_si512(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16))),
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, 16)), 1);
         }
     }
 
-    // EXP2 of 16 lanes. The lower word of a lane picks, by its last 6 bits; the upper one is cleared.
+    // EXP2 of 16 lanes. The lower word of a lane picks, by its last 6 bits; the upper one is
+    // cleared.
     __m512i operator()(__m512i d) const {
         const __m512i index = _mm512_srli_epi32(d, 10);
         const __m512i y0 = _mm512_maskz_permutex2var_epi16(0x55555555, entry[0], index, entry[1]);
-        const __m512i step = _mm512_maskz_permutex2var_epi16(0x55555555, distance[0], index, distance[1]);
+        const __m512i step =
+            _mm512_maskz_permutex2var_epi16(0x55555555, distance[0], index, distance[1]);
         const __m512i part = _mm512_madd_epi16(step, _mm512_and_si512(d, _mm512_set1_epi32(1023)));
-        const __m512i y = _mm512_sub_epi32(y0, _mm512_srai_epi32(_mm512_add_epi32(part, _mm512_set1_epi32(512)), 10));
+        const __m512i y = _mm512_sub_epi32(
+            y0, _mm512_srai_epi32(_mm512_add_epi32(part, _mm512_set1_epi32(512)), 10));
         const __m512i shifted = _mm512_srlv_epi32(_mm512_add_epi32(y, y), _mm512_srli_epi32(d, 16));
         return _mm512_srli_epi32(_mm512_add_epi32(shifted, _mm512_set1_epi32(1)), 1);
     }
@@ -242,7 +293,8 @@ struct Exp2Table {
 // A lane sums up 65536 keys at most, below 2^31; all of them do not fit.
 u64 total_of(__m512i sums) {
     const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(sums));
-    return static_cast<u64>(_mm512_reduce_add_epi64(_mm512_add_epi64(low, _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(sums, 1)))));
+    return static_cast<u64>(_mm512_reduce_add_epi64(
+        _mm512_add_epi64(low, _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(sums, 1)))));
 }
 
 // The smallest exponent of the first n values.
@@ -252,13 +304,16 @@ i32 least_value_exponent(const s7::Head &head, i64 n) {
         const i16 *e = array<i16>(head.page(first / kPage), head.layout->v_e);
         const u64 seen = n - first >= kPage ? ~u64{0} : (u64{1} << (n - first)) - 1;
         low = _mm512_mask_min_epi16(low, static_cast<__mmask32>(seen), low, _mm512_loadu_si512(e));
-        low = _mm512_mask_min_epi16(low, static_cast<__mmask32>(seen >> 32), low, _mm512_loadu_si512(e + 32));
+        low = _mm512_mask_min_epi16(low, static_cast<__mmask32>(seen >> 32), low,
+                                    _mm512_loadu_si512(e + 32));
     }
-    const __m512i even = _mm512_srai_epi32(_mm512_slli_epi32(low, 16), 16), odd = _mm512_srai_epi32(low, 16);
+    const __m512i even = _mm512_srai_epi32(_mm512_slli_epi32(low, 16), 16),
+                  odd = _mm512_srai_epi32(low, 16);
     return _mm512_reduce_min_epi32(_mm512_min_epi32(even, odd));
 }
 
-void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *high, u8 *low) {
+void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *high,
+             u8 *low) {
     const s7::HeadLayout &at = *head.layout;
     const Exp2Table exp2(steps);
     const i64 n = query.n_keys, last = (n - 1) / kPage;
@@ -278,44 +333,59 @@ void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *ste
         const i16 *v_e = array<i16>(head.page(i), at.v_e);
         for (i64 j = 0; j < kPage; j += kPanel) {
             const i64 to = i * kPage + j;
-            const __m512i product = _mm512_mullo_epi32(_mm512_loadu_si512(scores + to), widen_u16(v_m + j));
-            const __m512i shifted = _mm512_srlv_epi32(product, _mm512_add_epi32(widen_i16(v_e + j), base));
+            const __m512i product =
+                _mm512_mullo_epi32(_mm512_loadu_si512(scores + to), widen_u16(v_m + j));
+            const __m512i shifted =
+                _mm512_srlv_epi32(product, _mm512_add_epi32(widen_i16(v_e + j), base));
             const __m512i f = _mm512_srli_epi32(_mm512_add_epi32(shifted, _mm512_set1_epi32(1)), 1);
             _mm_storeu_si128(reinterpret_cast<__m128i *>(low + to), _mm512_cvtepi32_epi8(f));
-            _mm_storeu_si128(reinterpret_cast<__m128i *>(high + to), _mm512_cvtepi32_epi8(_mm512_srli_epi32(f, 8)));
+            _mm_storeu_si128(reinterpret_cast<__m128i *>(high + to),
+                             _mm512_cvtepi32_epi8(_mm512_srli_epi32(f, 8)));
         }
     }
 }
 
 // Sums of `MR / 2` rows over all pages, NP panels of dimensions.
 template <int MR, int NP>
-void value_tile(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i64 n_keys, i32 *o, i64 o_stride) {
+void value_tile(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i64 n_keys, i32 *o,
+                i64 o_stride) {
     Tile<MR, NP> tile;
     tile.begin(nullptr);
     for (i64 first = 0; first < n_keys; first += kPage) {
         const i8 *codes = array<i8>(head.page(first / kPage), head.layout->v) + panel * kPagePanel;
-        tile.add(codes, kPagePanel, s7::round_up(least(n_keys - first, kPage), kGroup) / kGroup, limbs + first, stride);
+        tile.add(codes, kPagePanel, s7::round_up(least(n_keys - first, kPage), kGroup) / kGroup,
+                 limbs + first, stride);
     }
     each<MR / 2>(S7_EACH(t) {
         each<NP>(S7_EACH(p) {
-            const __m512i sum = _mm512_add_epi32(_mm512_slli_epi32(tile.acc[2 * t][p], 8), tile.acc[2 * t + 1][p]);
+            const __m512i sum =
+                _mm512_add_epi32(_mm512_slli_epi32(tile.acc[2 * t][p], 8), tile.acc[2 * t + 1][p]);
             _mm512_storeu_si512(o + t * o_stride + (panel + p) * kPanel, sum);
         });
     });
 }
 
 template <int NP>
-void value_column(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o, i64 o_stride) {
+void value_column(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i64 n, i64 n_keys,
+                  i32 *o, i64 o_stride) {
     i64 t = 0;
-    for (; t + 3 <= n; t += 3) value_tile<6, NP>(head, panel, limbs + 2 * t * stride, stride, n_keys, o + t * o_stride, o_stride);
-    for (; t < n; ++t) value_tile<2, NP>(head, panel, limbs + 2 * t * stride, stride, n_keys, o + t * o_stride, o_stride);
+    for (; t + 3 <= n; t += 3)
+        value_tile<6, NP>(head, panel, limbs + 2 * t * stride, stride, n_keys, o + t * o_stride,
+                          o_stride);
+    for (; t < n; ++t)
+        value_tile<2, NP>(head, panel, limbs + 2 * t * stride, stride, n_keys, o + t * o_stride,
+                          o_stride);
 }
 
-void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o, i64 o_stride) {
+void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
+            i64 o_stride) {
     i64 p = 0;
-    for (; p + 4 <= head.layout->v_panels; p += 4) value_column<4>(head, p, limbs, stride, n, n_keys, o, o_stride);
-    for (; p + 2 <= head.layout->v_panels; p += 2) value_column<2>(head, p, limbs, stride, n, n_keys, o, o_stride);
-    for (; p < head.layout->v_panels; ++p) value_column<1>(head, p, limbs, stride, n, n_keys, o, o_stride);
+    for (; p + 4 <= head.layout->v_panels; p += 4)
+        value_column<4>(head, p, limbs, stride, n, n_keys, o, o_stride);
+    for (; p + 2 <= head.layout->v_panels; p += 2)
+        value_column<2>(head, p, limbs, stride, n, n_keys, o, o_stride);
+    for (; p < head.layout->v_panels; ++p)
+        value_column<1>(head, p, limbs, stride, n, n_keys, o, o_stride);
 }
 
 i64 roof() {
@@ -332,8 +402,9 @@ i64 roof() {
     return i64{rounds} * chains * 64;
 }
 
-constexpr s7::Kernels kTable = {kActXor,    linear,    units_row, rms_norm_row, quantize_row, rotate_row,
-                                swiglu_row, shift_row, scores,    weights,      values,       roof};
+constexpr s7::Kernels kTable = {kActXor,      linear,     units_row,  rms_norm_row,
+                                quantize_row, rotate_row, swiglu_row, shift_row,
+                                scores,       weights,    values,     roof};
 
 }  // namespace
 

@@ -29,10 +29,7 @@ i64 packed_at(i64 n_groups, i64 o, i64 i) {
     return o / kPanel * n_groups * kCell + (i / kGroup * kPanel + o % kPanel) * kGroup + i % kGroup;
 }
 
-template <class T>
-T *array(u8 *block, i64 offset) {
-    return reinterpret_cast<T *>(block + offset);
-}
+template <class T> T *array(u8 *block, i64 offset) { return reinterpret_cast<T *>(block + offset); }
 
 }  // namespace
 
@@ -73,7 +70,8 @@ void s7_session::put_key(i64 layer, i64 kv, i64 position, const u8 *acts, s7::Pa
         four ^= 0x01010101U * flip;
         std::memcpy(to + g * kCell, &four, kGroup);
     }
-    for (i64 i = dims / kGroup * kGroup; i < dims; ++i) to[i / kGroup * kCell + i % kGroup] = acts[i] ^ flip;
+    for (i64 i = dims / kGroup * kGroup; i < dims; ++i)
+        to[i / kGroup * kCell + i % kGroup] = acts[i] ^ flip;
     array<i32>(block, layout.start)[slot] = flip == 0 ? 0 : -128 * sum;
     array<u16>(block, layout.k_m)[slot] = static_cast<u16>(scale.m);
     array<i16>(block, layout.k_e)[slot] = static_cast<i16>(scale.e);
@@ -85,7 +83,8 @@ void s7_session::put_value(i64 layer, i64 kv, i64 position, const u8 *acts, s7::
     const u8 flip = model->kernels->act_xor;
     for (i64 p = 0; p * kPanel < dims; ++p) {
         u8 *to = block + layout.v + packed_at(kPage / kGroup, p * kPanel, slot);
-        for (i64 o = 0; o < least(kPanel, dims - p * kPanel); ++o) to[o * kGroup] = acts[p * kPanel + o] ^ flip;
+        for (i64 o = 0; o < least(kPanel, dims - p * kPanel); ++o)
+            to[o * kGroup] = acts[p * kPanel + o] ^ flip;
     }
     array<u16>(block, layout.v_m)[slot] = static_cast<u16>(scale.m);
     array<i16>(block, layout.v_e)[slot] = static_cast<i16>(scale.e);
@@ -139,13 +138,15 @@ int64_t s7_session_bytes(const s7_session *session) {
     return session == nullptr ? 0 : session->n_pages * session->page_bytes();
 }
 
-s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values, int8_t *codes, int64_t n_codes,
-                        int32_t *m, int32_t *e, int64_t n_scales) {
+s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values, int8_t *codes,
+                        int64_t n_codes, int32_t *m, int32_t *e, int64_t n_scales) {
     if (session == nullptr || codes == nullptr || m == nullptr || e == nullptr) return S7_NULL;
     const s7_shape &h = session->model->shape;
     const s7::HeadLayout &at = session->layout;
     if (layer < 0 || layer >= session->model->depth() || values < 0 || values > 1) return S7_SHAPE;
-    if (n_scales < session->length * h.n_kv_heads || n_codes < session->length * h.n_kv_heads * h.head_dim) return S7_SHAPE;
+    if (n_scales < session->length * h.n_kv_heads ||
+        n_codes < session->length * h.n_kv_heads * h.head_dim)
+        return S7_SHAPE;
     for (i64 position = 0; position < session->length; ++position) {
         const i64 slot = position % kPage;
         for (i64 kv = 0; kv < h.n_kv_heads; ++kv) {
@@ -154,7 +155,8 @@ s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values
             m[to] = array<u16>(block, values ? at.v_m : at.k_m)[slot];
             e[to] = array<i16>(block, values ? at.v_e : at.k_e)[slot];
             for (i64 i = 0; i < h.head_dim; ++i) {
-                const i64 byte = values ? at.v + packed_at(kPage / kGroup, i, slot) : at.k + packed_at(at.k_groups, slot, i);
+                const i64 byte = values ? at.v + packed_at(kPage / kGroup, i, slot)
+                                        : at.k + packed_at(at.k_groups, slot, i);
                 codes[to * h.head_dim + i] = static_cast<i8>(block[byte]);
             }
         }

@@ -1,4 +1,5 @@
-// The KV cache of a sequence: pages of 64 positions of every layer and head, shared between sequences by count.
+// The KV cache of a sequence: pages of 64 positions of every layer and head, shared between
+// sequences by count.
 #pragma once
 
 #include <atomic>
@@ -28,17 +29,23 @@ struct s7_session {
     s7_session &operator=(const s7_session &) = delete;
     ~s7_session() { keep(0); }
 
-    i64 head_offset(i64 layer, i64 kv) const { return (layer * model->shape.n_kv_heads + kv) * layout.n_bytes; }
+    i64 head_offset(i64 layer, i64 kv) const {
+        return (layer * model->shape.n_kv_heads + kv) * layout.n_bytes;
+    }
     i64 page_bytes() const { return head_offset(model->depth(), 0); }
-    s7::Head head(i64 layer, i64 kv) const { return {bytes.get(), head_offset(layer, kv), &layout}; }
+    s7::Head head(i64 layer, i64 kv) const {
+        return {bytes.get(), head_offset(layer, kv), &layout};
+    }
 
-    // Room to write positions length .. length + n - 1; false without memory (what is held stays valid).
+    // Room to write positions length .. length + n - 1; false without memory (what is held stays
+    // valid).
     [[nodiscard]] bool reserve(i64 n);
 
     // Drop pages from the `n`-th on.
     void keep(i64 n);
 
-    // Codes of one key (acts, before its turn into a page) at a position; value likewise. Scales as the law stores them.
+    // Codes of one key (acts, before its turn into a page) at a position; value likewise. Scales as
+    // the law stores them.
     void put_key(i64 layer, i64 kv, i64 position, const u8 *acts, s7::Pair scale);
     void put_value(i64 layer, i64 kv, i64 position, const u8 *acts, s7::Pair scale);
 };

@@ -1,7 +1,9 @@
-// Fixed point of specs/arithmetic.md, section 2: the mirror of src/sevenfold/core/fixed.py. Integers only.
+// Fixed point of specs/arithmetic.md, section 2: the mirror of src/sevenfold/core/fixed.py.
+// Integers only.
 //
-// Everything is in an unnamed namespace: each instruction set compiles its own copy, and the linker can never hand the copy of a
-// wider instruction set to code that runs on a narrower machine. For the same reason nothing of the C++ library is used here.
+// Everything is in an unnamed namespace: each instruction set compiles its own copy, and the linker
+// can never hand the copy of a wider instruction set to code that runs on a narrower machine. For
+// the same reason nothing of the C++ library is used here.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +25,9 @@ constexpr i64 kMax32 = 2147483647;
 constexpr i64 kMin32 = -kMax32 - 1;
 constexpr i64 kMaxShift = 62;
 
-template <class T>
-constexpr T least(T a, T b) {
-    return a < b ? a : b;
-}
+template <class T> constexpr T least(T a, T b) { return a < b ? a : b; }
 
-template <class T>
-constexpr T most(T a, T b) {
-    return a < b ? b : a;
-}
+template <class T> constexpr T most(T a, T b) { return a < b ? b : a; }
 
 // A scale m * 2^-e, 2^15 <= m < 2^16.
 struct Scale {
@@ -46,15 +42,18 @@ inline i64 sat32(i64 v) { return least(most(v, kMin32), kMax32); }
 // RSHIFT with 0 <= s <= 62. Callers clamp s where the value is known to vanish past 62.
 inline i64 rshift(i64 v, i64 s) { return (v + ((i64{1} << s) >> 1)) >> s; }
 
-// MULSH in 32-bit lanes (R2), for loops that a compiler vectorises: s >= 17, where nothing saturates; 0 from 48 on by itself.
+// MULSH in 32-bit lanes (R2), for loops that a compiler vectorises: s >= 17, where nothing
+// saturates; 0 from 48 on by itself.
 inline i32 mulsh_narrow(i32 a, u32 m, u32 s) {
-    const i32 t = (a >> 16) * static_cast<i32>(m) + static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m) >> 16);
+    const i32 t = (a >> 16) * static_cast<i32>(m) +
+                  static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m) >> 16);
     return ((t >> least(s - 17, u32{31})) + 1) >> 1;
 }
 
 // The same for s = 16.
 inline i32 mulsh_16(i32 a, u32 m) {
-    return (a >> 16) * static_cast<i32>(m) + static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m + 0x8000) >> 16);
+    return (a >> 16) * static_cast<i32>(m) +
+           static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m + 0x8000) >> 16);
 }
 
 // RSHIFT in 32-bit lanes, 1 <= s <= 32.
@@ -70,7 +69,8 @@ inline i32 add_saturated(i32 a, i32 b) {
     return ((a ^ sum) & (b ^ sum)) < 0 ? end : sum;
 }
 
-// The shift of MULSH as a left and a right part. Past 48 the result is 0 by itself, so 62 stands for all larger.
+// The shift of MULSH as a left and a right part. Past 48 the result is 0 by itself, so 62 stands
+// for all larger.
 inline i64 left_part(i64 s) { return least(most(-s, i64{0}), i64{16}); }
 inline i64 right_part(i64 s) { return least(most(s, i64{0}), kMaxShift); }
 
@@ -99,8 +99,9 @@ inline Scale rsqrt(i64 v, const i32 *table) {
     return {static_cast<i32>(r), 31 + h};
 }
 
-// Steps of a table: an entry in the lower half of a word, the signed distance to the next in the upper one (down, for EXP2). Which step
-// is looked up and what is done with it are apart, so that a compiler vectorises the second.
+// Steps of a table: an entry in the lower half of a word, the signed distance to the next in the
+// upper one (down, for EXP2). Which step is looked up and what is done with it are apart, so that a
+// compiler vectorises the second.
 
 // EXP2 for any u32.
 inline u32 exp2_index(u32 d) { return (d >> 10) & 63; }

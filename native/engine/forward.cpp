@@ -1,8 +1,10 @@
-// The forward pass of specs/arithmetic.md, section 3, over the rows of a team, as one of its threads does it.
+// The forward pass of specs/arithmetic.md, section 3, over the rows of a team, as one of its
+// threads does it.
 //
-// With many rows each thread takes its own through all layers and meets the others once a layer, when keys and values are written.
-// With few, each projection's outputs are split, and threads meet where one reads what another wrote. A single row's row operations
-// are done by every thread for itself: that is cheaper than to wait.
+// With many rows each thread takes its own through all layers and meets the others once a layer,
+// when keys and values are written. With few, each projection's outputs are split, and threads meet
+// where one reads what another wrote. A single row's row operations are done by every thread for
+// itself: that is cheaper than to wait.
 //
 // D d_model, H heads, K key/value heads, E head_dim, F d_ffn, V vocabulary.
 #include "team.h"
@@ -30,10 +32,13 @@ struct Worker {
     const s7_shape &shape = model.shape;
     const Kernels &kernels = *model.kernels;
     const bool by_rows = team.by_rows;
-    const bool alone = !by_rows && team.n_rows == 1;  // one row: its row operations are done by each thread
-    const Share mine = alone ? Share{0, 1} : Share{team.first_row[thread], team.first_row[thread + 1]};  // rows of row operations
-    const Share all = by_rows ? mine : Share{0, team.n_rows};                                            // rows of projections
-    u8 *const acts = alone ? own.acts.get() : team.acts.get();  // [n_rows, wide]
+    const bool alone =
+        !by_rows && team.n_rows == 1;  // one row: its row operations are done by each thread
+    const Share mine = alone ? Share{0, 1}
+                             : Share{team.first_row[thread],
+                                     team.first_row[thread + 1]};  // rows of row operations
+    const Share all = by_rows ? mine : Share{0, team.n_rows};      // rows of projections
+    u8 *const acts = alone ? own.acts.get() : team.acts.get();     // [n_rows, wide]
     u8 *const hidden = alone ? own.hidden.get() : team.hidden.get();
     Pair *const token = alone ? own.token.get() : team.token.get();  // scale of a row of acts
     Pair *const hidden_token = alone ? own.hidden_token.get() : team.hidden_token.get();
@@ -45,8 +50,12 @@ struct Worker {
         if (!by_rows && !alone) team.barrier();
     }
 
-    Share split(i64 n) const { return {n * thread / team.n_threads, n * (thread + 1) / team.n_threads}; }
-    Share panels_of(const Linear &w) const { return by_rows ? Share{0, w.n_panels} : split(w.n_panels); }
+    Share split(i64 n) const {
+        return {n * thread / team.n_threads, n * (thread + 1) / team.n_threads};
+    }
+    Share panels_of(const Linear &w) const {
+        return by_rows ? Share{0, w.n_panels} : split(w.n_panels);
+    }
 
     // LINEAR of rows first .. first + n - 1, this thread's outputs of them.
     void linear(const Linear &w, const u8 *from, i64 first, i64 n, i32 *y, i64 stride) const {
@@ -58,7 +67,8 @@ struct Worker {
     void norm(const s7::Norm &norm, i64 row, u8 *to, Pair &scale) const {
         const i64 d = shape.d_model;
         const i32 *x = team.x.get() + row * d;
-        const Pair own_scale = kernels.rms_norm(x, d, norm.gain.get(), norm.eps, model.rsqrt, own.row.get(), to);
+        const Pair own_scale =
+            kernels.rms_norm(x, d, norm.gain.get(), norm.eps, model.rsqrt, own.row.get(), to);
         scale = {own_scale.m, own_scale.e + norm.exponent};
     }
 
@@ -68,13 +78,15 @@ struct Worker {
         const i64 begin = p.begin * s7::kPanel, end = least(p.end * s7::kPanel, i64{shape.d_model});
         if (begin >= end) return;
         kernels.units(team.delta.get() + from * team.d_wide + begin, end - begin, scale.m,
-                      scale.e + w.exponent - shape.residual_exponent, true, team.x.get() + row * shape.d_model + begin);
+                      scale.e + w.exponent - shape.residual_exponent, true,
+                      team.x.get() + row * shape.d_model + begin);
     }
 
     void embed() const;
     void append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const;
     void append_all(const s7::Layer &layer, i64 index) const;
-    void attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head, i64 n_heads) const;
+    void attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head,
+                i64 n_heads) const;
     void join() const;
     void attention(const s7::Layer &layer, i64 index) const;
     void expert(const s7::FeedForward &f, const u8 *from, const i32 *picked, i64 n) const;
@@ -100,8 +112,9 @@ void Worker::append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const {
     const s7::Row &to = team.rows.get()[row];
     const i64 half = shape.head_dim / 2, at = row * team.kv_wide + kv * shape.head_dim;
     u8 *code = own.one.get();
-    const Pair key = kernels.rotate(team.k.get() + at, half, model.cosine.get() + to.position * half,
-                                    model.sine.get() + to.position * half, own.row.get(), code);
+    const Pair key =
+        kernels.rotate(team.k.get() + at, half, model.cosine.get() + to.position * half,
+                       model.sine.get() + to.position * half, own.row.get(), code);
     to.session->put_key(index, kv, to.position, code, times(key, token[row], layer.k.exponent));
     const Pair value = kernels.quantize(team.v.get() + at, shape.head_dim, code);
     to.session->put_value(index, kv, to.position, code, times(value, token[row], layer.v.exponent));
@@ -119,25 +132,32 @@ void Worker::append_all(const s7::Layer &layer, i64 index) const {
     team.barrier();
 }
 
-// The queries of a tile and of n_heads heads from `head` on, over the keys of head kv: o into `joined`.
-void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head, i64 n_heads) const {
-    const i64 dims = shape.head_dim, half = dims / 2, stride = s7::round_up(dims, 64), n = tile.n * n_heads;
+// The queries of a tile and of n_heads heads from `head` on, over the keys of head kv: o into
+// `joined`.
+void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head,
+                    i64 n_heads) const {
+    const i64 dims = shape.head_dim, half = dims / 2, stride = s7::round_up(dims, 64),
+              n = tile.n * n_heads;
     const s7::Row *rows = team.rows.get() + tile.first;
     s7_session &session = *rows[0].session;
     for (i64 r = 0; r < n; ++r) {
         const i64 row = tile.first + r % tile.n, position = rows[r % tile.n].position;
         const i32 *q = team.q.get() + row * team.q_wide + (head + r / tile.n) * dims;
-        const Pair turned = kernels.rotate(q, half, model.cosine.get() + position * half, model.sine.get() + position * half,
-                                           own.row.get(), own.query.get() + r * stride);
-        const Pair scale = times(times(turned, token[row], layer.q.exponent), {shape.score_m, shape.score_e}, 0);
+        const Pair turned = kernels.rotate(q, half, model.cosine.get() + position * half,
+                                           model.sine.get() + position * half, own.row.get(),
+                                           own.query.get() + r * stride);
+        const Pair scale =
+            times(times(turned, token[row], layer.q.exponent), {shape.score_m, shape.score_e}, 0);
         own.queries[r] = {scale, position + 1, 0, 0, 0};
     }
     const i64 n_keys = rows[tile.n - 1].position + 1, end = s7::round_up(n_keys, s7::kPage);
     const s7::Head keys = session.head(index, kv);
-    kernels.scores(keys, headroom(dims), own.query.get(), stride, own.queries, n, own.scores.get(), own.score_stride);
+    kernels.scores(keys, headroom(dims), own.query.get(), stride, own.queries, n, own.scores.get(),
+                   own.score_stride);
     for (i64 r = 0; r < n; ++r) {
         u8 *high = own.limbs.get() + 2 * r * own.score_stride, *low = high + own.score_stride;
-        kernels.weights(keys, own.queries[r], own.scores.get() + r * own.score_stride, model.exp2_steps, high, low);
+        kernels.weights(keys, own.queries[r], own.scores.get() + r * own.score_stride,
+                        model.exp2_steps, high, low);
         const i64 done = s7::round_up(own.queries[r].n_keys, s7::kPage);
         std::memset(high + done, 0, static_cast<size_t>(end - done));
         std::memset(low + done, 0, static_cast<size_t>(end - done));
@@ -148,8 +168,8 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
         const i32 length = bits(total);
         const i64 divisor = length < 16 ? i64{total} << (16 - length) : i64{total} >> (length - 16);
         const i64 row = tile.first + r % tile.n, which = head + r / tile.n;
-        kernels.units(own.o.get() + r * stride, dims, static_cast<i32>(kMax32 / divisor), length - 1, false,
-                      team.joined.get() + row * team.d_q + which * dims);
+        kernels.units(own.o.get() + r * stride, dims, static_cast<i32>(kMax32 / divisor),
+                      length - 1, false, team.joined.get() + row * team.d_q + which * dims);
         team.low.get()[row * shape.n_heads + which] = own.queries[r].low;
     }
 }
@@ -171,7 +191,8 @@ void Worker::join() const {
 }
 
 void Worker::attention(const s7::Layer &layer, i64 index) const {
-    for (i64 r = mine.begin; r < mine.end; ++r) norm(layer.attn_norm, r, acts + r * team.wide, token[r]);
+    for (i64 r = mine.begin; r < mine.end; ++r)
+        norm(layer.attn_norm, r, acts + r * team.wide, token[r]);
     meet_after_rows();
     const u8 *from = acts + all.begin * team.wide;
     const i64 n = all.end - all.begin;
@@ -181,12 +202,14 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     meet();
     append_all(layer, index);
     const i64 group = shape.n_heads / shape.n_kv_heads, step = least(group, s7::kQueries);
-    const Share tiles = by_rows ? Share{team.first_tile[thread], team.first_tile[thread + 1]} : Share{0, team.n_tiles};
+    const Share tiles = by_rows ? Share{team.first_tile[thread], team.first_tile[thread + 1]}
+                                : Share{0, team.n_tiles};
     for (i64 i = tiles.begin; i < tiles.end; ++i) {
         for (i64 kv = 0; kv < shape.n_kv_heads; ++kv) {
             if (!by_rows && (i * shape.n_kv_heads + kv) % team.n_threads != thread) continue;
             for (i64 head = kv * group; head < (kv + 1) * group; head += step) {
-                attend(layer, index, team.tiles.get()[i], kv, head, least(step, (kv + 1) * group - head));
+                attend(layer, index, team.tiles.get()[i], kv, head,
+                       least(step, (kv + 1) * group - head));
             }
         }
     }
@@ -197,7 +220,8 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     meet();
 }
 
-// One expert on n rows of acts; row j is row picked[j] of the pass. Results are at rows all.begin + j.
+// One expert on n rows of acts; row j is row picked[j] of the pass. Results are at rows all.begin +
+// j.
 void Worker::expert(const s7::FeedForward &f, const u8 *from, const i32 *picked, i64 n) const {
     linear(f.gate, from, all.begin, n, team.first.get(), team.out);
     linear(f.up, from, all.begin, n, team.second.get(), team.out);
@@ -207,32 +231,36 @@ void Worker::expert(const s7::FeedForward &f, const u8 *from, const i32 *picked,
     for (i64 j = part.begin; j < part.end; ++j) {
         const Pair t = token[picked[j]];
         const i64 at = (all.begin + j) * team.out;
-        const Pair own_scale = kernels.swiglu(team.first.get() + at, team.second.get() + at, f.gate.n_out, t.m,
-                                              t.e + f.gate.exponent - 11, model.sigmoid_steps, own.gate.get(), own.up.get(),
-                                              to + j * team.wide);
+        const Pair own_scale =
+            kernels.swiglu(team.first.get() + at, team.second.get() + at, f.gate.n_out, t.m,
+                           t.e + f.gate.exponent - 11, model.sigmoid_steps, own.gate.get(),
+                           own.up.get(), to + j * team.wide);
         hidden_token[picked[j]] = times(own_scale, t, f.up.exponent + 15);
     }
     meet_after_rows();
     linear(f.down, to, all.begin, n, team.delta.get(), team.d_wide);
-    for (i64 j = 0; j < n; ++j) add_delta(f.down, all.begin + j, picked[j], hidden_token[picked[j]]);
+    for (i64 j = 0; j < n; ++j)
+        add_delta(f.down, all.begin + j, picked[j], hidden_token[picked[j]]);
     meet();
 }
 
 void Worker::feed_forward(const s7::Layer &layer) const {
-    for (i64 r = mine.begin; r < mine.end; ++r) norm(layer.ffn_norm, r, acts + r * team.wide, token[r]);
+    for (i64 r = mine.begin; r < mine.end; ++r)
+        norm(layer.ffn_norm, r, acts + r * team.wide, token[r]);
     meet_after_rows();
     const i64 n_experts = model.experts_in_layer();
     for (i64 e = 0; e < n_experts; ++e) {
         i64 n = 0;
         for (i64 r = all.begin; r < all.end; ++r) {
-            if (n_experts == 1 || model.router.get()[team.rows.get()[r].id] == e) own.picked.get()[n++] = static_cast<i32>(r);
+            if (n_experts == 1 || model.router.get()[team.rows.get()[r].id] == e)
+                own.picked.get()[n++] = static_cast<i32>(r);
         }
         if (n == 0) continue;
         const u8 *from = acts + all.begin * team.wide;
         if (n < all.end - all.begin) {
             for (i64 j = 0; j < n; ++j) {
-                std::memcpy(own.routed.get() + j * team.wide, acts + own.picked.get()[j] * team.wide,
-                            static_cast<size_t>(team.wide));
+                std::memcpy(own.routed.get() + j * team.wide,
+                            acts + own.picked.get()[j] * team.wide, static_cast<size_t>(team.wide));
             }
             from = own.routed.get();
         }
@@ -245,18 +273,21 @@ void Worker::head() const {
     if (team.n_wanted == 0) return;
     const Share part = alone ? Share{0, 1} : split(team.n_wanted);
     if (by_rows) team.barrier();
-    for (i64 j = part.begin; j < part.end; ++j) norm(model.final_norm, team.wanted.get()[j], acts + j * team.wide, token[j]);
+    for (i64 j = part.begin; j < part.end; ++j)
+        norm(model.final_norm, team.wanted.get()[j], acts + j * team.wide, token[j]);
     if (!alone) team.barrier();
     const Share p = split(model.head.n_panels);
     const i64 begin = p.begin * s7::kPanel, end = least(p.end * s7::kPanel, i64{shape.vocab_size});
     if (begin >= end) return;
     for (i64 first = 0; first < team.n_wanted; first += s7::kHeadRows) {
         const i64 n = least(team.n_wanted - first, s7::kHeadRows);
-        kernels.linear(model.head.view(), p.begin, p.end, acts + first * team.wide, team.wide, n, team.logits.get(), team.v_wide);
+        kernels.linear(model.head.view(), p.begin, p.end, acts + first * team.wide, team.wide, n,
+                       team.logits.get(), team.v_wide);
         for (i64 j = 0; j < n; ++j) {
             const Pair scale = token[first + j];
-            kernels.units(team.logits.get() + j * team.v_wide + begin, end - begin, scale.m, scale.e + model.head.exponent - 16,
-                          false, team.rows.get()[team.wanted.get()[first + j]].logits + begin);
+            kernels.units(team.logits.get() + j * team.v_wide + begin, end - begin, scale.m,
+                          scale.e + model.head.exponent - 16, false,
+                          team.rows.get()[team.wanted.get()[first + j]].logits + begin);
         }
     }
 }

@@ -1,11 +1,14 @@
-// What every instruction set gives: the products of packed codes, and the row operations around them.
+// What every instruction set gives: the products of packed codes, and the row operations around
+// them.
 //
-// Packed codes: panels of 16 outputs. Panel p holds, for each group of 4 inputs, 16 outputs x 4 inputs, 64 bytes:
-// byte[(g * 16 + o) * 4 + i] is the code of output 16 p + o, input 4 g + i. Missing outputs and inputs are codes of 0.
-// Projections, the keys of a head (outputs: positions) and its values (inputs: positions) all have this form.
+// Packed codes: panels of 16 outputs. Panel p holds, for each group of 4 inputs, 16 outputs x 4
+// inputs, 64 bytes: byte[(g * 16 + o) * 4 + i] is the code of output 16 p + o, input 4 g + i.
+// Missing outputs and inputs are codes of 0. Projections, the keys of a head (outputs: positions)
+// and its values (inputs: positions) all have this form.
 //
-// Acts: the other factor, a byte for each input, an i8 xor `act_xor`. Where the multiply-add wants it unsigned, act_xor is 0x80,
-// which adds 128 times the sum of an output's codes: `start` takes it off again.
+// Acts: the other factor, a byte for each input, an i8 xor `act_xor`. Where the multiply-add wants
+// it unsigned, act_xor is 0x80, which adds 128 times the sum of an output's codes: `start` takes it
+// off again.
 #pragma once
 
 #include "fixed.h"
@@ -34,13 +37,20 @@ struct Projection {
 
 // Where things are in a head's block of a page, in bytes.
 struct HeadLayout {
-    i64 k_groups, v_panels;                           // groups of 4 dimensions, panels of 16
-    i64 k, v, start, k_m, v_m, k_e, v_e, n_bytes;  // k [4 panels], v [v_panels], start i32 [64], others 16 bits [64]
+    i64 k_groups, v_panels;  // groups of 4 dimensions, panels of 16
+    i64 k, v, start, k_m, v_m, k_e, v_e,
+        n_bytes;  // k [4 panels], v [v_panels], start i32 [64], others 16 bits [64]
 
     explicit HeadLayout(i64 head_dim)
-        : k_groups(round_up(head_dim, kGroup) / kGroup), v_panels(round_up(head_dim, kPanel) / kPanel), k(0),
-          v(kPage / kPanel * k_groups * kCell), start(v + v_panels * kPage / kGroup * kCell), k_m(start + 4 * kPage),
-          v_m(k_m + 2 * kPage), k_e(v_m + 2 * kPage), v_e(k_e + 2 * kPage),
+        : k_groups(round_up(head_dim, kGroup) / kGroup),
+          v_panels(round_up(head_dim, kPanel) / kPanel),
+          k(0),
+          v(kPage / kPanel * k_groups * kCell),
+          start(v + v_panels * kPage / kGroup * kCell),
+          k_m(start + 4 * kPage),
+          v_m(k_m + 2 * kPage),
+          k_e(v_m + 2 * kPage),
+          v_e(k_e + 2 * kPage),
           n_bytes(v_e + 2 * kPage) {}
 };
 
@@ -63,30 +73,42 @@ struct Query {
 
 struct Kernels {
     u8 act_xor;
-    // y[t, o] = MULSH(sum of acts * codes << lift, m[o], s[o]) for outputs 16 p0 .. 16 p1 - 1 and n rows.
-    void (*linear)(const Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y, i64 y_stride);
+    // y[t, o] = MULSH(sum of acts * codes << lift, m[o], s[o]) for outputs 16 p0 .. 16 p1 - 1 and n
+    // rows.
+    void (*linear)(const Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n,
+                   i32 *y, i64 y_stride);
     // out[i] = MULSH(y[i], m, s); for `add` out[i] = sat32(out[i] + that).
     void (*units)(const i32 *y, i64 n, i32 m, i32 s, bool add, i32 *out);
-    Pair (*rms_norm)(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *rsqrt_table, i32 *scratch,
+    Pair (*rms_norm)(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *rsqrt_table,
+                     i32 *scratch,
                      u8 *acts);  // without the norm's exponent
     Pair (*quantize)(const i32 *v, i64 n, u8 *acts);
-    Pair (*rotate)(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *scratch, u8 *acts);
-    // Acts of silu(gate) * up. The scale is without token, exponents and the constant 15. a and b are scratch rows.
-    Pair (*swiglu)(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *sigmoid_steps, i32 *a, i32 *b, u8 *acts);
+    Pair (*rotate)(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *scratch,
+                   u8 *acts);
+    // Acts of silu(gate) * up. The scale is without token, exponents and the constant 15. a and b
+    // are scratch rows.
+    Pair (*swiglu)(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *sigmoid_steps,
+                   i32 *a, i32 *b, u8 *acts);
     // out[i] = RSHIFT(o[i], s)
     void (*shift)(const i32 *o, i64 n, i32 s, i32 *out);
-    // Scores of n query rows (acts [n, acts_stride]) on their keys; fills `largest`. scores [n, stride].
-    void (*scores)(const Head &head, i32 lift, const u8 *acts, i64 acts_stride, Query *queries, i64 n, i32 *scores, i64 stride);
-    // A row of scores to P in place, and to limbs of P times V's scales, zeros up to a whole page; fills `total`
-    // and `low`.
-    void (*weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps, u8 *high, u8 *low);
-    // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows: high of row t at 2 t, low at 2 t + 1.
-    void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o, i64 o_stride);
+    // Scores of n query rows (acts [n, acts_stride]) on their keys; fills `largest`. scores [n,
+    // stride].
+    void (*scores)(const Head &head, i32 lift, const u8 *acts, i64 acts_stride, Query *queries,
+                   i64 n, i32 *scores, i64 stride);
+    // A row of scores to P in place, and to limbs of P times V's scales, zeros up to a whole page;
+    // fills `total` and `low`.
+    void (*weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps, u8 *high,
+                    u8 *low);
+    // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows: high of row t at
+    // 2 t, low at 2 t + 1.
+    void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
+                   i64 o_stride);
     // 2^12 rounds of multiply-adds in registers; gives how many it did.
     i64 (*roof)();
 };
 
-// Each gives nullptr where the build lacks it; whether the machine has it is asked by `s7_isa_supported`.
+// Each gives nullptr where the build lacks it; whether the machine has it is asked by
+// `s7_isa_supported`.
 const Kernels *scalar_kernels();
 const Kernels *avx2_kernels();
 const Kernels *avx512_kernels();

@@ -14,7 +14,8 @@ bool s7::Arena::make(i64 n_bytes) {
     end_ = n_bytes;
 #if defined(__linux__)
     // Advice: nothing is lost where it is not taken. The last, partly used page stays small.
-    (void)madvise(memory_.get() + offset_, static_cast<size_t>(n_bytes / large * large), MADV_HUGEPAGE);
+    (void)madvise(memory_.get() + offset_, static_cast<size_t>(n_bytes / large * large),
+                  MADV_HUGEPAGE);
 #endif
     return true;
 }
@@ -24,39 +25,48 @@ namespace {
 using s7::Linear;
 using s7::Norm;
 
-constexpr i32 kCodeMax = 127, kMaxLayers = 1 << 10, kMinRowShift = 16, kMaxExponent = 1024, kMaxInputs = 133144;
+constexpr i32 kCodeMax = 127, kMaxLayers = 1 << 10, kMinRowShift = 16, kMaxExponent = 1024,
+              kMaxInputs = 133144;
 
 bool within(i64 value, i64 low, i64 high) { return low <= value && value <= high; }
 bool is_exponent(i64 e) { return within(e, -kMaxExponent, kMaxExponent); }
 
 // The ranges of specs/arithmetic.md, section 4.
 bool good_shape(const s7_shape &s) {
-    return within(s.d_model, 1, 1 << 16) && within(s.n_layers, 1, kMaxLayers) && within(s.n_heads, 1, 1 << 10) &&
-           within(s.n_kv_heads, 1, 1 << 10) && within(s.head_dim, 1, 1 << 10) && within(s.d_ffn, 1, kMaxInputs) &&
-           within(s.vocab_size, 1, 1 << 20) && within(s.context, 1, 1 << 20) && within(s.n_experts, 1, 1 << 7) &&
-           s.n_heads % s.n_kv_heads == 0 && s.head_dim % 2 == 0 && i64{s.n_heads} * s.head_dim <= kMaxInputs &&
+    return within(s.d_model, 1, 1 << 16) && within(s.n_layers, 1, kMaxLayers) &&
+           within(s.n_heads, 1, 1 << 10) && within(s.n_kv_heads, 1, 1 << 10) &&
+           within(s.head_dim, 1, 1 << 10) && within(s.d_ffn, 1, kMaxInputs) &&
+           within(s.vocab_size, 1, 1 << 20) && within(s.context, 1, 1 << 20) &&
+           within(s.n_experts, 1, 1 << 7) && s.n_heads % s.n_kv_heads == 0 && s.head_dim % 2 == 0 &&
+           i64{s.n_heads} * s.head_dim <= kMaxInputs &&
            within(s.stack_layers, 0, s.n_experts > 1 ? kMaxLayers : 0) &&
-           within(s.stack_d_ffn, s.stack_layers > 0 ? 1 : 0, s.stack_layers > 0 ? kMaxInputs : 0) && is_exponent(s.residual_exponent) && within(s.score_m, 1 << 15, (1 << 16) - 1) && is_exponent(s.score_e);
+           within(s.stack_d_ffn, s.stack_layers > 0 ? 1 : 0, s.stack_layers > 0 ? kMaxInputs : 0) &&
+           is_exponent(s.residual_exponent) && within(s.score_m, 1 << 15, (1 << 16) - 1) &&
+           is_exponent(s.score_e);
 }
 
-// Entries and distances to the next in one word each, down (-1) or up; false where an entry is not in its range.
+// Entries and distances to the next in one word each, down (-1) or up; false where an entry is not
+// in its range.
 bool make_steps(const i32 *entries, i64 n, i32 sign, i32 largest, u32 *steps) {
     for (i64 i = 0; i <= n; ++i) {
         if (!within(entries[i], 0, largest)) return false;
     }
     for (i64 i = 0; i < n; ++i) {
-        steps[i] = static_cast<u32>(entries[i]) + (static_cast<u32>(sign * (entries[i + 1] - entries[i])) << 16);
+        steps[i] = static_cast<u32>(entries[i]) +
+                   (static_cast<u32>(sign * (entries[i + 1] - entries[i])) << 16);
     }
     return true;
 }
 
-// Wrong tables give wrong bits, which the self-test finds; here only what keeps every value in its width, and a sum of P from 0.
+// Wrong tables give wrong bits, which the self-test finds; here only what keeps every value in its
+// width, and a sum of P from 0.
 bool load_tables(const s7_tables &from, s7_model &to) {
     std::memcpy(to.rsqrt, from.rsqrt, sizeof to.rsqrt);
     for (const i32 entry : from.rsqrt) {
         if (!within(entry, 1 << 15, 65535)) return false;
     }
-    return from.exp2[0] >= 1 << 14 && make_steps(from.exp2, S7_EXP2_ENTRIES - 1, -1, 32512, to.exp2_steps) &&
+    return from.exp2[0] >= 1 << 14 &&
+           make_steps(from.exp2, S7_EXP2_ENTRIES - 1, -1, 32512, to.exp2_steps) &&
            make_steps(from.sigmoid, S7_SIGMOID_ENTRIES - 1, 1, 32768, to.sigmoid_steps);
 }
 
@@ -71,19 +81,23 @@ s7_status check_linear(const s7_linear &w, i64 n_out, i64 n_in) {
 
 // What pack_linear takes from the arena.
 i64 packed_bytes(i64 n_out, i64 n_in, u8 act_xor) {
-    const i64 padded = s7::round_up(n_out, s7::kPanel), groups = s7::round_up(n_in, s7::kGroup) / s7::kGroup;
-    return padded / s7::kPanel * groups * s7::kCell + s7::round_up(2 * padded, 64) + s7::round_up(padded, 64) +
-           (act_xor != 0 ? s7::round_up(4 * padded, 64) : 0);
+    const i64 padded = s7::round_up(n_out, s7::kPanel),
+              groups = s7::round_up(n_in, s7::kGroup) / s7::kGroup;
+    return padded / s7::kPanel * groups * s7::kCell + s7::round_up(2 * padded, 64) +
+           s7::round_up(padded, 64) + (act_xor != 0 ? s7::round_up(4 * padded, 64) : 0);
 }
 
 i64 packed_bytes_of(const s7_model &model) {
     const s7_shape &s = model.shape;
     const u8 flip = model.kernels->act_xor;
-    const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
+    const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim,
+              d_kv = i64{s.n_kv_heads} * s.head_dim;
     const auto ffn = [&](i64 f) { return 2 * packed_bytes(f, d, flip) + packed_bytes(d, f, flip); };
-    const i64 attention = packed_bytes(d_q, d, flip) + 2 * packed_bytes(d_kv, d, flip) + packed_bytes(d, d_q, flip);
+    const i64 attention =
+        packed_bytes(d_q, d, flip) + 2 * packed_bytes(d_kv, d, flip) + packed_bytes(d, d_q, flip);
     return s.n_layers * (attention + model.experts_in_layer() * ffn(s.d_ffn)) +
-           (model.n_layers() - s.n_layers) * (attention + ffn(s.stack_d_ffn)) + packed_bytes(s.vocab_size, d, flip);
+           (model.n_layers() - s.n_layers) * (attention + ffn(s.stack_d_ffn)) +
+           packed_bytes(s.vocab_size, d, flip);
 }
 
 // Row by row into panels; where acts are unsigned, sums start at -128 times an output's codes.
@@ -111,8 +125,10 @@ s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, s7_model &mode
         const i8 *codes = from.codes + o * n_in;
         i32 sum = 0;
         for (i64 i = 0; i < n_in; ++i) sum += codes[i];
-        for (i64 g = 0; g < n_in / s7::kGroup; ++g) std::memcpy(row + g * s7::kCell, codes + g * s7::kGroup, s7::kGroup);
-        for (i64 i = n_in / s7::kGroup * s7::kGroup; i < n_in; ++i) row[i / s7::kGroup * s7::kCell + i % s7::kGroup] = codes[i];
+        for (i64 g = 0; g < n_in / s7::kGroup; ++g)
+            std::memcpy(row + g * s7::kCell, codes + g * s7::kGroup, s7::kGroup);
+        for (i64 i = n_in / s7::kGroup * s7::kGroup; i < n_in; ++i)
+            row[i / s7::kGroup * s7::kCell + i % s7::kGroup] = codes[i];
         if (to.start != nullptr) to.start[o] = -128 * sum;
     }
     return S7_OK;
@@ -131,7 +147,8 @@ s7_status copy_norm(const s7_norm &from, i64 n, Norm &to) {
 
 s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer &to) {
     const s7_shape &s = model.shape;
-    const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim, d_kv = i64{s.n_kv_heads} * s.head_dim;
+    const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim,
+              d_kv = i64{s.n_kv_heads} * s.head_dim;
     if (from.experts == nullptr) return S7_NULL;
     if (const s7_status bad = copy_norm(from.attn_norm, d, to.attn_norm)) return bad;
     if (const s7_status bad = copy_norm(from.ffn_norm, d, to.ffn_norm)) return bad;
@@ -142,9 +159,15 @@ s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer
     to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(model.experts_in_layer())];
     if (to.experts == nullptr) return S7_NO_MEMORY;
     for (i64 e = 0; e < model.experts_in_layer(); ++e) {
-        if (const s7_status bad = pack_linear(from.experts[e].gate, d_ffn, d, model, to.experts[e].gate)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].up, d_ffn, d, model, to.experts[e].up)) return bad;
-        if (const s7_status bad = pack_linear(from.experts[e].down, d, d_ffn, model, to.experts[e].down)) return bad;
+        if (const s7_status bad =
+                pack_linear(from.experts[e].gate, d_ffn, d, model, to.experts[e].gate))
+            return bad;
+        if (const s7_status bad =
+                pack_linear(from.experts[e].up, d_ffn, d, model, to.experts[e].up))
+            return bad;
+        if (const s7_status bad =
+                pack_linear(from.experts[e].down, d, d_ffn, model, to.experts[e].down))
+            return bad;
     }
     return S7_OK;
 }
@@ -152,7 +175,8 @@ s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer
 s7_status load_embedding(const s7_shape &s, const s7_linear &from, s7_model &to) {
     const i64 n = i64{s.vocab_size} * s.d_model;
     if (const s7_status bad = check_linear(from, s.vocab_size, s.d_model)) return bad;
-    if (!to.embedding.make(n) || !to.embedding_m.make(s.vocab_size) || !to.embedding_s.make(s.vocab_size)) {
+    if (!to.embedding.make(n) || !to.embedding_m.make(s.vocab_size) ||
+        !to.embedding_s.make(s.vocab_size)) {
         return S7_NO_MEMORY;
     }
     std::memcpy(to.embedding.get(), from.codes, static_cast<size_t>(n));
@@ -165,7 +189,8 @@ s7_status load_rest(const s7_shape &s, const s7_weights &from, s7_model &to) {
     const i64 pairs = i64{s.context} * (s.head_dim / 2);
     if (from.cos_sin == nullptr || from.router == nullptr) return S7_NULL;
     if (from.n_cos_sin != 2 * pairs) return S7_SHAPE;
-    if (!to.cosine.make(pairs) || !to.sine.make(pairs) || !to.router.make(s.vocab_size)) return S7_NO_MEMORY;
+    if (!to.cosine.make(pairs) || !to.sine.make(pairs) || !to.router.make(s.vocab_size))
+        return S7_NO_MEMORY;
     for (i64 i = 0; i < pairs; ++i) {
         to.cosine.get()[i] = from.cos_sin[2 * i];
         to.sine.get()[i] = from.cos_sin[2 * i + 1];
@@ -187,16 +212,19 @@ s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
     for (i64 i = 0; i < to.n_layers(); ++i) {
         const bool trunk = i < s.n_layers;
         const s7_layer &layer = trunk ? from.layers[i] : from.stacks[i - s.n_layers];
-        if (const s7_status bad = load_layer(layer, trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i])) return bad;
+        if (const s7_status bad =
+                load_layer(layer, trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i]))
+            return bad;
     }
     return pack_linear(from.head, s.vocab_size, s.d_model, to, to.head);
 }
 
 }  // namespace
 
-s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const s7_weights *weights, s7_isa isa,
-                          s7_model **model) {
-    if (shape == nullptr || tables == nullptr || weights == nullptr || model == nullptr) return S7_NULL;
+s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const s7_weights *weights,
+                          s7_isa isa, s7_model **model) {
+    if (shape == nullptr || tables == nullptr || weights == nullptr || model == nullptr)
+        return S7_NULL;
     if (weights->layers == nullptr) return S7_NULL;
     if (!s7_isa_supported(isa)) return S7_ISA_ABSENT;
     if (!good_shape(*shape)) return S7_SHAPE;
@@ -204,7 +232,8 @@ s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const 
     if (made == nullptr) return S7_NO_MEMORY;
     made->shape = *shape;
     made->kernels = s7::kernels_of(isa);
-    const s7_status bad = load_tables(*tables, *made) ? load_model(*shape, *weights, *made) : S7_RANGE;
+    const s7_status bad =
+        load_tables(*tables, *made) ? load_model(*shape, *weights, *made) : S7_RANGE;
     if (bad != S7_OK) {
         delete made;
         return bad;
@@ -217,6 +246,7 @@ void s7_model_free(s7_model *model) { delete model; }
 
 int64_t s7_model_bytes(const s7_model *model) {
     if (model == nullptr) return 0;
-    return model->arena.n_bytes() + model->embedding.n_bytes() + model->embedding_m.n_bytes() + model->embedding_s.n_bytes() +
-           model->cosine.n_bytes() + model->sine.n_bytes() + model->router.n_bytes();
+    return model->arena.n_bytes() + model->embedding.n_bytes() + model->embedding_m.n_bytes() +
+           model->embedding_s.n_bytes() + model->cosine.n_bytes() + model->sine.n_bytes() +
+           model->router.n_bytes();
 }

@@ -9,21 +9,22 @@
 namespace s7 {
 
 // Zeroed memory on cache lines, freed with its owner. Allocation can fail: ask `make`.
-template <class T>
-class Buffer {
-public:
+template <class T> class Buffer {
+  public:
     Buffer() = default;
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
     ~Buffer() { std::free(raw_); }
 
-    // `n` elements, zeroed by the system where it can; 64 bytes more than asked for, so that whole vectors may be read at the end.
+    // `n` elements, zeroed by the system where it can; 64 bytes more than asked for, so that whole
+    // vectors may be read at the end.
     [[nodiscard]] bool make(i64 n) {
         std::free(raw_);
         raw_ = nullptr;
         data_ = nullptr;
         n_bytes_ = 0;
-        if (static_cast<u64>(n) > (SIZE_MAX / 2 - 128) / sizeof(T)) return false;  // an address of 32 bits is soon too short
+        if (static_cast<u64>(n) > (SIZE_MAX / 2 - 128) / sizeof(T))
+            return false;  // an address of 32 bits is soon too short
         const size_t bytes = static_cast<size_t>(n) * sizeof(T) + 128;
         raw_ = std::calloc(bytes, 1);
         if (raw_ == nullptr) return false;
@@ -36,21 +37,20 @@ public:
     const T *get() const { return data_; }
     i64 n_bytes() const { return n_bytes_; }
 
-private:
+  private:
     void *raw_ = nullptr;
     T *data_ = nullptr;
     i64 n_bytes_ = 0;
 };
 
-// One block of zeroed memory for all packed weights, in the order of their use. Whole large pages are asked for, where there are such:
-// a token reads all of it, and small pages cost a walk each.
+// One block of zeroed memory for all packed weights, in the order of their use. Whole large pages
+// are asked for, where there are such: a token reads all of it, and small pages cost a walk each.
 class Arena {
-public:
+  public:
     [[nodiscard]] bool make(i64 n_bytes);
 
     // The next n elements, on a cache line; nullptr past the end.
-    template <class T>
-    T *take(i64 n) {
+    template <class T> T *take(i64 n) {
         const i64 bytes = round_up(n * static_cast<i64>(sizeof(T)), 64);
         if (at_ + bytes > end_) return nullptr;
         u8 *here = memory_.get() + offset_ + at_;
@@ -59,7 +59,7 @@ public:
     }
     i64 n_bytes() const { return end_; }
 
-private:
+  private:
     Buffer<u8> memory_;
     i64 offset_ = 0, at_ = 0, end_ = 0;
 };
@@ -101,9 +101,10 @@ struct Layer {
 struct s7_model {
     s7_shape shape{};
     i32 rsqrt[S7_RSQRT_ENTRIES]{};
-    u32 exp2_steps[S7_EXP2_ENTRIES - 1]{}, sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance
+    u32 exp2_steps[S7_EXP2_ENTRIES - 1]{},
+        sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance
     const s7::Kernels *kernels = nullptr;
-    s7::Arena arena;  // of every Linear
+    s7::Arena arena;           // of every Linear
     s7::Buffer<i8> embedding;  // [V, D]
     s7::Buffer<u16> embedding_m, embedding_s;
     s7::Buffer<i16> cosine, sine;  // [C, E / 2]
@@ -119,7 +120,10 @@ struct s7_model {
 
     // Layers that a sequence goes through, and all that there are.
     i64 depth() const { return i64{shape.n_layers} + shape.stack_layers; }
-    i64 n_layers() const { return shape.n_layers + i64{shape.stack_layers} * (shape.stack_layers > 0 ? shape.n_experts : 0); }
+    i64 n_layers() const {
+        return shape.n_layers +
+               i64{shape.stack_layers} * (shape.stack_layers > 0 ? shape.n_experts : 0);
+    }
     i64 experts_in_layer() const { return shape.stack_layers > 0 ? 1 : shape.n_experts; }
 
     // The i-th layer of a sequence of an expert.

@@ -1,5 +1,6 @@
-// NEON: four outputs by four inputs are a register of codes. With dot products (SDOT) they are one instruction, which the processor
-// is asked for at run time; without, products of two groups are added up in 16 bits: 2 * 128 * 127 = 32512 saturates nothing.
+// NEON: four outputs by four inputs are a register of codes. With dot products (SDOT) they are one
+// instruction, which the processor is asked for at run time; without, products of two groups are
+// added up in 16 bits: 2 * 128 * 127 = 32512 saturates nothing.
 #include "kernels.h"
 
 #if defined(__aarch64__)
@@ -24,8 +25,8 @@ inline int8x16_t four_inputs(const i8 *acts) {
 
 // MR rows by NP panels.
 template <int MR, int NP>
-S7_DOT_PRODUCTS void dot_block(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *out,
-                               i64 out_stride) {
+S7_DOT_PRODUCTS void dot_block(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts,
+                               i64 acts_stride, i32 *out, i64 out_stride) {
     int32x4_t acc[MR][NP][kQuads];
     for (auto &row : acc) {
         for (auto &panel : row) {
@@ -44,23 +45,25 @@ S7_DOT_PRODUCTS void dot_block(const i8 *panels, i64 panel_bytes, i64 n_groups, 
     }
     for (int t = 0; t < MR; ++t) {
         for (int p = 0; p < NP; ++p) {
-            for (int i = 0; i < kQuads; ++i) vst1q_s32(out + t * out_stride + p * s7::kPanel + i * 4, acc[t][p][i]);
+            for (int i = 0; i < kQuads; ++i)
+                vst1q_s32(out + t * out_stride + p * s7::kPanel + i * 4, acc[t][p][i]);
         }
     }
 }
 
-// One row by a panel: sums[i][0] is of outputs 4 i and 4 i + 1, sums[i][1] of the next two, each in two halves.
+// One row by a panel: sums[i][0] is of outputs 4 i and 4 i + 1, sums[i][1] of the next two, each in
+// two halves.
 struct PairBlock {
     int32x4_t sums[kQuads][2];
 
-    template <int GROUPS>
-    void add(const i8 *cell, const i8 *acts) {
+    template <int GROUPS> void add(const i8 *cell, const i8 *acts) {
         for (int i = 0; i < kQuads; ++i) {
             int8x16_t w = vld1q_s8(cell + i * 16), x = four_inputs(acts);
             int16x8_t low = vmull_s8(vget_low_s8(w), vget_low_s8(x)), high = vmull_high_s8(w, x);
             if constexpr (GROUPS == 2) {
                 w = vld1q_s8(cell + s7::kCell + i * 16), x = four_inputs(acts + s7::kGroup);
-                low = vmlal_s8(low, vget_low_s8(w), vget_low_s8(x)), high = vmlal_high_s8(high, w, x);
+                low = vmlal_s8(low, vget_low_s8(w), vget_low_s8(x)),
+                high = vmlal_high_s8(high, w, x);
             }
             sums[i][0] = vpadalq_s16(sums[i][0], low);
             sums[i][1] = vpadalq_s16(sums[i][1], high);
@@ -68,46 +71,51 @@ struct PairBlock {
     }
 };
 
-void pair_dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n, i32 *out,
-              i64 out_stride) {
+void pair_dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts,
+              i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
     for (i64 p = 0; p < n_panels; ++p, panels += panel_bytes) {
         for (i64 t = 0; t < n; ++t) {
             const i8 *row = acts + t * acts_stride;
             PairBlock block;
             for (auto &quad : block.sums) quad[0] = quad[1] = vdupq_n_s32(0);
             i64 g = 0;
-            for (; g + 2 <= n_groups; g += 2) block.add<2>(panels + g * s7::kCell, row + g * s7::kGroup);
+            for (; g + 2 <= n_groups; g += 2)
+                block.add<2>(panels + g * s7::kCell, row + g * s7::kGroup);
             if (g < n_groups) block.add<1>(panels + g * s7::kCell, row + g * s7::kGroup);
             i32 *to = out + t * out_stride + p * s7::kPanel;
-            for (int i = 0; i < kQuads; ++i) vst1q_s32(to + i * 4, vpaddq_s32(block.sums[i][0], block.sums[i][1]));
+            for (int i = 0; i < kQuads; ++i)
+                vst1q_s32(to + i * 4, vpaddq_s32(block.sums[i][0], block.sums[i][1]));
         }
     }
 }
 
 template <int NP>
-S7_DOT_PRODUCTS void column(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n, i32 *out,
-                            i64 out_stride) {
+S7_DOT_PRODUCTS void column(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts,
+                            i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
     constexpr int most_rows = 4 / NP;  // 16 sums, and codes and acts beside them
     i64 t = 0;
     for (; t + most_rows <= n; t += most_rows) {
-        dot_block<most_rows, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride, out + t * out_stride,
-                                 out_stride);
+        dot_block<most_rows, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride,
+                                 out + t * out_stride, out_stride);
     }
     for (; t < n; ++t) {
-        dot_block<1, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride, out + t * out_stride, out_stride);
+        dot_block<1, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride,
+                         out + t * out_stride, out_stride);
     }
 }
 
-S7_DOT_PRODUCTS void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n,
-                         i32 *out, i64 out_stride) {
+S7_DOT_PRODUCTS void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups,
+                         const i8 *acts, i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
     i64 p = 0;
     if (n == 1) {  // one row: sums of four panels hide how long an instruction takes
         for (; p + 4 <= n_panels; p += 4) {
-            column<4>(panels + p * panel_bytes, panel_bytes, n_groups, acts, acts_stride, n, out + p * s7::kPanel, out_stride);
+            column<4>(panels + p * panel_bytes, panel_bytes, n_groups, acts, acts_stride, n,
+                      out + p * s7::kPanel, out_stride);
         }
     }
     for (; p < n_panels; ++p) {
-        column<1>(panels + p * panel_bytes, panel_bytes, n_groups, acts, acts_stride, n, out + p * s7::kPanel, out_stride);
+        column<1>(panels + p * panel_bytes, panel_bytes, n_groups, acts, acts_stride, n,
+                  out + p * s7::kPanel, out_stride);
     }
 }
 

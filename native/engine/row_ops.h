@@ -1,5 +1,6 @@
-// Row operations of specs/arithmetic.md, section 3, in portable C++ and, where it matters, in 32-bit lanes (section 5). Included once
-// by each instruction set's file, whose compiler flags decide how the loops are vectorised; the text, and so every bit, is the same.
+// Row operations of specs/arithmetic.md, section 3, in portable C++ and, where it matters, in
+// 32-bit lanes (section 5). Included once by each instruction set's file, whose compiler flags
+// decide how the loops are vectorised; the text, and so every bit, is the same.
 //
 // The including file defines S7_ACT_XOR first.
 #pragma once
@@ -51,11 +52,13 @@ void units_row(const i32 *y, i64 n, i32 m, i32 s, bool add, i32 *out) {
     } else if (s >= 17) {
         for (i64 i = 0; i < n; ++i) out[i] = mulsh_narrow(y[i], wide, shift);
     } else {
-        for (i64 i = 0; i < n; ++i) out[i] = add ? add_saturated(out[i], mulsh(y[i], m, s)) : mulsh(y[i], m, s);
+        for (i64 i = 0; i < n; ++i)
+            out[i] = add ? add_saturated(out[i], mulsh(y[i], m, s)) : mulsh(y[i], m, s);
     }
 }
 
-s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *table, i32 *scratch, u8 *acts) {
+s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *table, i32 *scratch,
+                      u8 *acts) {
     const i32 length = bits(peak_of(x, n)), down = most(length - 14, 0), up = 30 - length;
     u32 low = 0, high = 0;  // the sum of squares in two words (R5)
     for (i64 i = 0; i < n; ++i) {
@@ -67,7 +70,8 @@ s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *
     const i64 sum = (i64{high} << 16) + low + (eps >> (2 * down));
     const Scale root = rsqrt(most(sum, i64{1}), table);
     for (i64 i = 0; i < n; ++i) {
-        const i32 u = up >= 0 ? static_cast<i32>(static_cast<u32>(x[i]) << up) : rshift_narrow(x[i], -up);
+        const i32 u =
+            up >= 0 ? static_cast<i32>(static_cast<u32>(x[i]) << up) : rshift_narrow(x[i], -up);
         // The sign of a gain goes to u before the rounding.
         const i32 g = gain[i];
         scratch[i] = mulsh_narrow(g < 0 ? -u : u, static_cast<u32>(g < 0 ? -g : g), 17);
@@ -77,7 +81,8 @@ s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *
     return {scale.m, scale.e - 17 + up + down};
 }
 
-s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *u, u8 *acts) {
+s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *u,
+                    u8 *acts) {
     const i32 shift = normalize_row(head, 2 * half, 14, u);
     for (i64 i = 0; i < half; ++i) {
         const i32 a = u[i], b = u[i + half], c = cosine[i], s = sine[i];
@@ -90,7 +95,8 @@ s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sin
 
 // SiLU of a row with 11 fraction bits, in place; `found` is scratch.
 void silu_row(i32 *row, i64 n, const u32 *steps, i32 *found) {
-    for (i64 i = 0; i < n; ++i) found[i] = static_cast<i32>(sigmoid_index(least(most(row[i], -32767), 32767)));
+    for (i64 i = 0; i < n; ++i)
+        found[i] = static_cast<i32>(sigmoid_index(least(most(row[i], -32767), 32767)));
     for (i64 i = 0; i < n; ++i) found[i] = static_cast<i32>(steps[found[i]]);
     for (i64 i = 0; i < n; ++i) {
         const i32 g = row[i];
@@ -101,7 +107,8 @@ void silu_row(i32 *row, i64 n, const u32 *steps, i32 *found) {
     }
 }
 
-s7::Pair swiglu_row(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *steps, i32 *a, i32 *b, u8 *acts) {
+s7::Pair swiglu_row(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u32 *steps, i32 *a,
+                    i32 *b, u8 *acts) {
     units_row(gate, n, m, s, false, a);
     silu_row(a, n, steps, b);
     const i32 a_shift = normalize_row(a, n, 15, a), b_shift = normalize_row(up, n, 15, b);
@@ -114,8 +121,7 @@ void shift_row(const i32 *o, i64 n, i32 s, i32 *out) {
     for (i64 i = 0; i < n; ++i) out[i] = s == 0 ? o[i] : s > 32 ? 0 : rshift_narrow(o[i], s);
 }
 
-template <class T>
-const T *array(const u8 *page, i64 offset) {
+template <class T> const T *array(const u8 *page, i64 offset) {
     return reinterpret_cast<const T *>(page + offset);
 }
 

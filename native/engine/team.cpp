@@ -1,13 +1,13 @@
 // Threads that wait by spinning while a call is near, and asleep when it is not.
 #include "team.h"
 
-#include <new>
 #include <sched.h>
+#include <new>
 
 namespace {
 
-constexpr int kSpins = 2000;      // looks at a word before the processor is given away
-constexpr int kIdleSpins = 20000; // looks for the next pass before sleep: some 50 us
+constexpr int kSpins = 2000;       // looks at a word before the processor is given away
+constexpr int kIdleSpins = 20000;  // looks for the next pass before sleep: some 50 us
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
@@ -58,11 +58,13 @@ void *s7_team::work(void *argument) {
     const auto &seat = *static_cast<Seat *>(argument);
     s7_team &team = *seat.team;
     for (u32 seen = 0;;) {
-        for (int i = 0; i < kIdleSpins && team.epoch_.load(std::memory_order_acquire) == seen; ++i) pause_briefly();
+        for (int i = 0; i < kIdleSpins && team.epoch_.load(std::memory_order_acquire) == seen; ++i)
+            pause_briefly();
         if (team.epoch_.load(std::memory_order_acquire) == seen) {
             pthread_mutex_lock(&team.mutex_);
             team.n_asleep_.fetch_add(1, std::memory_order_seq_cst);
-            while (team.epoch_.load(std::memory_order_seq_cst) == seen) pthread_cond_wait(&team.wake_, &team.mutex_);
+            while (team.epoch_.load(std::memory_order_seq_cst) == seen)
+                pthread_cond_wait(&team.wake_, &team.mutex_);
             team.n_asleep_.fetch_sub(1, std::memory_order_seq_cst);
             pthread_mutex_unlock(&team.mutex_);
         }
@@ -96,7 +98,8 @@ s7_team::~s7_team() {
 
 bool s7_team::make_scratch() {
     const s7_shape &h = model->shape;
-    const i64 d_kv = i64{h.n_kv_heads} * h.head_dim, f = most(h.d_ffn, h.stack_d_ffn), d = h.d_model;
+    const i64 d_kv = i64{h.n_kv_heads} * h.head_dim, f = most(h.d_ffn, h.stack_d_ffn),
+              d = h.d_model;
     d_q = i64{h.n_heads} * h.head_dim;
     const i64 n = s7::kRows * n_threads, widest = s7::round_up(most(most(d, d_q), f), 64);
     wide = widest;
@@ -108,15 +111,18 @@ bool s7_team::make_scratch() {
     for (i64 i = 0; i < n_threads; ++i) {
         s7::Own &o = own[i];
         const i64 acts_of = s7::kQueries * s7::round_up(h.head_dim, 64);
-        if (!o.row.make(widest) || !o.gate.make(widest) || !o.up.make(widest) || !o.acts.make(widest) || !o.hidden.make(widest) ||
+        if (!o.row.make(widest) || !o.gate.make(widest) || !o.up.make(widest) ||
+            !o.acts.make(widest) || !o.hidden.make(widest) ||
             !o.routed.make(h.n_experts > 1 ? s7::kRows * widest : 0) || !o.query.make(acts_of) ||
-            !o.one.make(s7::round_up(h.head_dim, 64)) || !o.token.make(1) || !o.hidden_token.make(1) || !o.picked.make(n) ||
-            !o.o.make(acts_of)) {
+            !o.one.make(s7::round_up(h.head_dim, 64)) || !o.token.make(1) ||
+            !o.hidden_token.make(1) || !o.picked.make(n) || !o.o.make(acts_of)) {
             return false;
         }
     }
-    return rows.make(n) && line.make(n) && delta.make(n * d_wide) && tiles.make(n) && sorted.make(n) && wanted.make(n) && x.make(n * d) && q.make(n * q_wide) && k.make(n * kv_wide) &&
-           v.make(n * kv_wide) && first.make(n * out) && second.make(n * out) && joined.make(n * d_q) && low.make(n * h.n_heads) &&
+    return rows.make(n) && line.make(n) && delta.make(n * d_wide) && tiles.make(n) &&
+           sorted.make(n) && wanted.make(n) && x.make(n * d) && q.make(n * q_wide) &&
+           k.make(n * kv_wide) && v.make(n * kv_wide) && first.make(n * out) &&
+           second.make(n * out) && joined.make(n * d_q) && low.make(n * h.n_heads) &&
            logits.make(s7::kHeadRows * v_wide) && acts.make(n * wide) && hidden.make(n * wide) &&
            token.make(n) && hidden_token.make(n);
 }
@@ -126,9 +132,11 @@ bool s7_team::make_scores(i64 n_keys) {
     for (i64 i = 0; i < n_threads; ++i) {
         s7::Own &o = own[i];
         if (o.score_stride >= stride) continue;
-        const i64 room = least(s7::round_up(2 * stride, s7::kPage), s7::round_up(i64{model->shape.context}, s7::kPage));
+        const i64 room = least(s7::round_up(2 * stride, s7::kPage),
+                               s7::round_up(i64{model->shape.context}, s7::kPage));
         o.score_stride = 0;  // the buffers are gone if one of them cannot be had
-        if (!o.scores.make(s7::kQueries * room) || !o.limbs.make(2 * s7::kQueries * room)) return false;
+        if (!o.scores.make(s7::kQueries * room) || !o.limbs.make(2 * s7::kQueries * room))
+            return false;
         o.score_stride = room;
     }
     return true;

@@ -7,9 +7,9 @@
 
 namespace s7 {
 
-constexpr i64 kRows = 128;    // rows that a thread takes through the layers together
-constexpr i64 kQueries = 12;  // query rows that go over the keys together
-constexpr i64 kHeadRows = 24; // rows whose logits are computed together
+constexpr i64 kRows = 128;     // rows that a thread takes through the layers together
+constexpr i64 kQueries = 12;   // query rows that go over the keys together
+constexpr i64 kHeadRows = 24;  // rows whose logits are computed together
 
 // A token on its way through the layers.
 struct Row {
@@ -26,7 +26,7 @@ struct Tile {
 
 // What one thread writes alone.
 struct Own {
-    Buffer<i32> row, gate, up;   // a row of x, or of D_q; of F
+    Buffer<i32> row, gate, up;  // a row of x, or of D_q; of F
     Buffer<u8> acts, hidden, routed, query, one;
     Buffer<Pair> token, hidden_token;
     Buffer<i32> picked, scores, o;
@@ -51,7 +51,8 @@ struct s7_team {
     s7::Buffer<s7::Tile> tiles, sorted;
     s7::Buffer<i32> wanted;  // rows that want logits
 
-    // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole panels.
+    // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole
+    // panels.
     i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, d_wide = 0, v_wide = 0;
     s7::Buffer<i32> x, q, k, v, first, second, delta, joined, low, logits;
     s7::Buffer<u8> acts, hidden;
@@ -70,7 +71,7 @@ struct s7_team {
     void run();
     void barrier();
 
-private:
+  private:
     struct Seat {
         s7_team *team;
         i64 thread;

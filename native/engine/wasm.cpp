@@ -1,5 +1,6 @@
-// WebAssembly SIMD128: codes and acts widen to 16 bits, and i32x4.dot_i16x8_s multiplies and adds up pairs. Nothing of the relaxed
-// instructions is used: their results differ from one machine to another.
+// WebAssembly SIMD128: codes and acts widen to 16 bits, and i32x4.dot_i16x8_s multiplies and adds
+// up pairs. Nothing of the relaxed instructions is used: their results differ from one machine to
+// another.
 #include "kernels.h"
 
 #if defined(__wasm_simd128__)
@@ -11,7 +12,8 @@ namespace {
 
 // MR rows by half a panel: 8 outputs, whose sums are in two halves until the end.
 template <int MR>
-void block(const i8 *panel, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *out, i64 out_stride) {
+void block(const i8 *panel, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *out,
+           i64 out_stride) {
     constexpr int pairs = 4;  // of outputs
     v128_t acc[MR][pairs];
     for (auto &row : acc) {
@@ -22,8 +24,10 @@ void block(const i8 *panel, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *
         v128_t w[pairs];
         for (int i = 0; i < pairs; ++i) w[i] = wasm_i16x8_load8x8(cell + i * 8);
         for (int t = 0; t < MR; ++t) {
-            const v128_t x = wasm_i16x8_extend_low_i8x16(wasm_v128_load32_splat(acts + t * acts_stride + g * s7::kGroup));
-            for (int i = 0; i < pairs; ++i) acc[t][i] = wasm_i32x4_add(acc[t][i], wasm_i32x4_dot_i16x8(w[i], x));
+            const v128_t x = wasm_i16x8_extend_low_i8x16(
+                wasm_v128_load32_splat(acts + t * acts_stride + g * s7::kGroup));
+            for (int i = 0; i < pairs; ++i)
+                acc[t][i] = wasm_i32x4_add(acc[t][i], wasm_i32x4_dot_i16x8(w[i], x));
         }
     }
     for (int t = 0; t < MR; ++t) {
@@ -35,15 +39,19 @@ void block(const i8 *panel, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *
     }
 }
 
-void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts, i64 acts_stride, i64 n, i32 *out,
-         i64 out_stride) {
+void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, const i8 *acts,
+         i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
     constexpr i64 half = s7::kPanel / 2, half_bytes = s7::kCell / 2;
     for (i64 h = 0; h < 2 * n_panels; ++h) {
         const i8 *panel = panels + h / 2 * panel_bytes + h % 2 * half_bytes;
         i32 *to = out + h * half;
         i64 t = 0;
-        for (; t + 2 <= n; t += 2) block<2>(panel, n_groups, acts + t * acts_stride, acts_stride, to + t * out_stride, out_stride);
-        for (; t < n; ++t) block<1>(panel, n_groups, acts + t * acts_stride, acts_stride, to + t * out_stride, out_stride);
+        for (; t + 2 <= n; t += 2)
+            block<2>(panel, n_groups, acts + t * acts_stride, acts_stride, to + t * out_stride,
+                     out_stride);
+        for (; t < n; ++t)
+            block<1>(panel, n_groups, acts + t * acts_stride, acts_stride, to + t * out_stride,
+                     out_stride);
     }
 }
 

@@ -9,11 +9,13 @@ namespace s7tokens {
 namespace {
 
 constexpr std::uint64_t NONE = ~std::uint64_t{0};
-constexpr std::size_t SHORT = 48; // parts up to which looking at all of them beats a heap
+constexpr std::size_t SHORT = 48;  // parts up to which looking at all of them beats a heap
 
-std::uint64_t key_of(std::uint32_t left, std::uint32_t right) { return std::uint64_t{left} << 32 | right; }
+std::uint64_t key_of(std::uint32_t left, std::uint32_t right) {
+    return std::uint64_t{left} << 32 | right;
+}
 
-} // namespace
+}  // namespace
 
 Pairs::Pairs() : table_(16, Pair{NONE, 0, 0}), shift_(60) {}
 
@@ -48,7 +50,9 @@ void Bpe::add_entry(std::string_view bytes, Id id) {
     if (whole_) entries_[std::string(bytes)] = id;
 }
 
-bool Bpe::complete() const { return std::find(byte_ids_.begin(), byte_ids_.end(), -1) == byte_ids_.end(); }
+bool Bpe::complete() const {
+    return std::find(byte_ids_.begin(), byte_ids_.end(), -1) == byte_ids_.end();
+}
 
 std::size_t Bpe::encode(const Byte *piece, std::size_t n, Id *ids) {
     if (whole_) {
@@ -73,7 +77,8 @@ std::size_t Bpe::merge_short(std::size_t n, Id *ids) const {
     };
     for (std::size_t i = 0; i + 1 < n; ++i) ask(i);
     while (n > 1) {
-        const std::size_t at = std::min_element(ranks, ranks + n - 1) - ranks; // of equals the leftmost
+        const std::size_t at =
+            std::min_element(ranks, ranks + n - 1) - ranks;  // of equals the leftmost
         if (ranks[at] == NEVER) break;
         ids[at] = becomes[at];
         std::copy(ids + at + 2, ids + n, ids + at + 1);
@@ -103,7 +108,8 @@ std::size_t Bpe::merge_long(std::size_t n, Id *ids) {
             std::push_heap(heap_.begin(), heap_.end(), later);
         }
     };
-    for (std::uint32_t i = 0; i < n; ++i) parts_[i] = {ids[i], i ? i - 1 : END, i + 1 < n ? i + 1 : END};
+    for (std::uint32_t i = 0; i < n; ++i)
+        parts_[i] = {ids[i], i ? i - 1 : END, i + 1 < n ? i + 1 : END};
     for (std::uint32_t i = 0; i < n; ++i) ask(i);
     while (!heap_.empty()) {
         std::pop_heap(heap_.begin(), heap_.end(), later);
@@ -162,7 +168,8 @@ std::size_t Unigram::encode(const Byte *piece, std::size_t n, Id *ids) {
             if (entry.id < 0) continue;
             Best &best = best_[at + 1];
             const double score = entry.score + best_[from].score;
-            if (best.id < 0 || score > best.score) best = {score, static_cast<std::uint32_t>(from), entry.id};
+            if (best.id < 0 || score > best.score)
+                best = {score, static_cast<std::uint32_t>(from), entry.id};
         }
     }
     std::size_t n_ids = 0;
@@ -171,4 +178,4 @@ std::size_t Unigram::encode(const Byte *piece, std::size_t n, Id *ids) {
     return n_ids;
 }
 
-} // namespace s7tokens
+}  // namespace s7tokens

@@ -1,4 +1,5 @@
-/* Ids of one piece: BPE joins learnt pairs, the first learnt first and of those the leftmost; Unigram takes the likeliest cut. */
+/* Ids of one piece: BPE joins learnt pairs, the first learnt first and of those the leftmost;
+ * Unigram takes the likeliest cut. */
 #ifndef S7_TOKENS_MERGE_H
 #define S7_TOKENS_MERGE_H
 
@@ -12,14 +13,16 @@ namespace s7tokens {
 
 using Id = std::int32_t;
 
-/* Ids of one piece, appended at `ids`, which has room for one a byte; returns their number. Scratch memory is its own. */
+/* Ids of one piece, appended at `ids`, which has room for one a byte; returns their number. Scratch
+ * memory is its own. */
 class Pieces {
   public:
     virtual ~Pieces() = default;
     virtual std::size_t encode(const Byte *piece, std::size_t n_bytes, Id *ids) = 0;
 };
 
-/* What two numbers give: of neighbours, what they become and when; of a node and a byte, the next node. */
+/* What two numbers give: of neighbours, what they become and when; of a node and a byte, the next
+ * node. */
 struct Pair {
     std::uint64_t key; /* NONE: an empty place of the table */
     std::uint32_t rank;
@@ -48,7 +51,9 @@ class Bpe final : public Pieces {
   public:
     explicit Bpe(bool whole) : whole_(whole) { byte_ids_.fill(-1); }
     void add_entry(std::string_view bytes, Id id);
-    void add_merge(Id left, Id right, std::uint32_t rank, Id into) { merges_.add(left, right, rank, into); }
+    void add_merge(Id left, Id right, std::uint32_t rank, Id into) {
+        merges_.add(left, right, rank, into);
+    }
     /* Whether each of the 256 bytes is an entry. */
     bool complete() const;
     std::size_t encode(const Byte *piece, std::size_t n_bytes, Id *ids) override;
@@ -68,7 +73,7 @@ class Bpe final : public Pieces {
 
     Pairs merges_;
     bool whole_;
-    std::array<Id, 256> byte_ids_; /* -1: not an entry */
+    std::array<Id, 256> byte_ids_;                /* -1: not an entry */
     std::unordered_map<std::string, Id> entries_; /* only where pieces are taken whole */
     std::vector<Part> parts_;
     std::vector<Candidate> heap_;
@@ -97,5 +102,5 @@ class Unigram final : public Pieces {
     std::vector<Best> best_;
 };
 
-} // namespace s7tokens
+}  // namespace s7tokens
 #endif

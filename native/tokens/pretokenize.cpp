@@ -1,4 +1,5 @@
-// The rules of pretokenize.h. A rule is an ordered list of alternatives; each function takes the first that matches, as long as it goes.
+// The rules of pretokenize.h. A rule is an ordered list of alternatives; each function takes the
+// first that matches, as long as it goes.
 
 #include "pretokenize.h"
 
@@ -25,8 +26,9 @@ constexpr std::array<Byte, 128> ascii_classes() {
 constexpr auto ASCII = ascii_classes();
 
 template <std::size_t n> bool within(const Run (&runs)[n], std::uint32_t code_point) {
-    const Run *after = std::upper_bound(std::begin(runs), std::end(runs), code_point,
-                                        [](std::uint32_t value, const Run &run) { return value < run.first; });
+    const Run *after =
+        std::upper_bound(std::begin(runs), std::end(runs), code_point,
+                         [](std::uint32_t value, const Run &run) { return value < run.first; });
     return after != std::begin(runs) && code_point <= after[-1].last;
 }
 
@@ -101,11 +103,14 @@ const Byte *contraction(const Byte *p, const Byte *end) {
     return nullptr;
 }
 
-} // namespace
+}  // namespace
 
 Class class_of(std::uint32_t code_point) {
     if (code_point < 0x80) return static_cast<Class>(ASCII[code_point]);
-    return within(LETTERS, code_point) ? LETTER : within(NUMBERS, code_point) ? NUMBER : within(SPACES, code_point) ? SPACE : OTHER;
+    return within(LETTERS, code_point)   ? LETTER
+           : within(NUMBERS, code_point) ? NUMBER
+           : within(SPACES, code_point)  ? SPACE
+                                         : OTHER;
 }
 
 const Byte *code_piece(const Byte *p, const Byte *end) {
@@ -113,15 +118,15 @@ const Byte *code_piece(const Byte *p, const Byte *end) {
     if (const Byte *q = word_or_number(p, end, c)) return q;
     if (const Byte *q = marks(p, end, c)) return q;
     const Byte *q = p;
-    if (is_line_end(*p)) { // [\r\n]+[ \t]*
+    if (is_line_end(*p)) {  // [\r\n]+[ \t]*
         while (q < end && is_line_end(*q)) ++q;
         while (q < end && is_blank(*q)) ++q;
         return q;
     }
-    while (q < end && is_blank(*q)) ++q; // [ \t]+(?!\S)
+    while (q < end && is_blank(*q)) ++q;  // [ \t]+(?!\S)
     if (q > p && (q == end || at(q, end).kind == SPACE)) return q;
     if (q - p > 1) return q - 1;
-    return run(SPACE, p, end); // \s+
+    return run(SPACE, p, end);  // \s+
 }
 
 const Byte *llama3_piece(const Byte *p, const Byte *end) {
@@ -140,8 +145,8 @@ const Byte *llama3_piece(const Byte *p, const Byte *end) {
         q += next.n_bytes;
         if (is_line_end(*last)) after_line_end = q;
     }
-    if (after_line_end) return after_line_end; // \s*[\r\n]+
-    return q == end || last == p ? q : last;   // \s+(?!\S) | \s+
+    if (after_line_end) return after_line_end;  // \s*[\r\n]+
+    return q == end || last == p ? q : last;    // \s+(?!\S) | \s+
 }
 
 void Symbols::add(Symbol symbol) {
@@ -153,7 +158,8 @@ const Byte *Symbols::match(const Byte *p, const Byte *end, bool after_blank) con
     for (const Symbol &symbol : by_first_[*p]) {
         const std::size_t n = symbol.bytes.size();
         if (after_blank && !(symbol.flags & BLANK_BEFORE)) continue;
-        if (static_cast<std::size_t>(end - p) < n || std::memcmp(p, symbol.bytes.data(), n) != 0) continue;
+        if (static_cast<std::size_t>(end - p) < n || std::memcmp(p, symbol.bytes.data(), n) != 0)
+            continue;
         const Byte *q = p + n;
         if (q < end && symbol.flags & NO_WORD_AFTER) {
             const Byte kind = at(q, end).kind;
@@ -177,4 +183,4 @@ bool Symbols::find(const Byte *p, const Byte *end, const Byte *&first, const Byt
     return false;
 }
 
-} // namespace s7tokens
+}  // namespace s7tokens

@@ -1,4 +1,5 @@
-/* Pieces of text that no token crosses: the two rules of `sevenfold.tokenizer.pieces`, written out, and protected symbols. */
+/* Pieces of text that no token crosses: the two rules of `sevenfold.tokenizer.pieces`, written out,
+ * and protected symbols. */
 #ifndef S7_TOKENS_CUT_H
 #define S7_TOKENS_CUT_H
 
@@ -42,7 +43,8 @@ class Symbols {
 };
 
 /* `take(first, last)` for every piece, in order. */
-template <class Take> void cut(Rule rule, const Symbols &symbols, const Byte *text, const Byte *end, const Take &take) {
+template <class Take>
+void cut(Rule rule, const Symbols &symbols, const Byte *text, const Byte *end, const Take &take) {
     const auto pieces = [&](const Byte *p, const Byte *stop) {
         while (p < stop) {
             const Byte *next = rule(p, stop);
@@ -59,5 +61,5 @@ template <class Take> void cut(Rule rule, const Symbols &symbols, const Byte *te
     pieces(text, end);
 }
 
-} // namespace s7tokens
+}  // namespace s7tokens
 #endif

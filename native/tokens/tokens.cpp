@@ -14,9 +14,10 @@ namespace {
 using namespace s7tokens;
 
 constexpr std::size_t KEY_BYTES = 24, MAX_IDS = 9, CACHE_BITS = 16;
-constexpr std::int64_t MAX_BYTES = std::int64_t{1} << 31; // of one text: places are 32 bits wide
+constexpr std::int64_t MAX_BYTES = std::int64_t{1} << 31;  // of one text: places are 32 bits wide
 
-// A short piece, zeros, its length in the last byte; and its ids. 64 bytes: one line of the processor's cache.
+// A short piece, zeros, its length in the last byte; and its ids. 64 bytes: one line of the
+// processor's cache.
 struct alignas(64) Slot {
     std::uint64_t key[KEY_BYTES / 8];
     std::int32_t n_ids;
@@ -31,14 +32,15 @@ struct Key {
         reinterpret_cast<Byte *>(word)[KEY_BYTES - 1] = static_cast<Byte>(n);
     }
     std::size_t slot() const {
-        std::uint64_t mixed = word[0] * 0x9E3779B97F4A7C15u ^ word[1] * 0xC2B2AE3D27D4EB4Fu ^ word[2] * 0x165667B19E3779F9u;
+        std::uint64_t mixed = word[0] * 0x9E3779B97F4A7C15u ^ word[1] * 0xC2B2AE3D27D4EB4Fu ^
+                              word[2] * 0x165667B19E3779F9u;
         mixed ^= mixed >> 32;
         return mixed * 0x9E3779B97F4A7C15u >> (64 - CACHE_BITS);
     }
     bool is(const Slot &slot) const { return std::memcmp(word, slot.key, KEY_BYTES) == 0; }
 };
 
-} // namespace
+}  // namespace
 
 struct s7_tokens {
     Rule rule = nullptr;
@@ -106,9 +108,11 @@ std::unique_ptr<Pieces> bpe(const s7_tokens_file &file) {
 
 bool fill(s7_tokens &made, const s7_tokens_file &file) {
     const Rule rules[] = {code_piece, llama3_piece};
-    if (file.rule < 0 || file.rule > S7_TOKENS_LLAMA3 || file.n_entries < 0 || file.n_symbols < 0 || file.n_merges < 0)
+    if (file.rule < 0 || file.rule > S7_TOKENS_LLAMA3 || file.n_entries < 0 || file.n_symbols < 0 ||
+        file.n_merges < 0)
         return false;
-    if (!ascending(file.ends, file.n_entries) || !ascending(file.symbol_ends, file.n_symbols)) return false;
+    if (!ascending(file.ends, file.n_entries) || !ascending(file.symbol_ends, file.n_symbols))
+        return false;
     made.rule = rules[file.rule];
     for (std::int32_t i = 0; i < file.n_symbols; ++i) {
         const auto symbol = slice(file.symbols, file.symbol_ends, i);
@@ -119,7 +123,7 @@ bool fill(s7_tokens &made, const s7_tokens_file &file) {
     return made.pieces != nullptr;
 }
 
-} // namespace
+}  // namespace
 
 int32_t s7_tokens_abi(void) { return S7_TOKENS_ABI; }
 
@@ -149,8 +153,10 @@ int64_t s7_tokens_encode(s7_tokens *handle, const uint8_t *text, int64_t n_bytes
     }
 }
 
-int64_t s7_tokens_cut(const s7_tokens *handle, const uint8_t *text, int64_t n_bytes, int64_t *ends) {
+int64_t s7_tokens_cut(const s7_tokens *handle, const uint8_t *text, int64_t n_bytes,
+                      int64_t *ends) {
     int64_t *next = ends;
-    cut(handle->rule, handle->symbols, text, text + n_bytes, [&](const Byte *, const Byte *end) { *next++ = end - text; });
+    cut(handle->rule, handle->symbols, text, text + n_bytes,
+        [&](const Byte *, const Byte *end) { *next++ = end - text; });
     return next - ends;
 }

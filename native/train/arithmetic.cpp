@@ -1,4 +1,5 @@
-// The calls of arithmetic.h: checks, and work dealt to threads by outputs, never by the terms of a sum.
+// The calls of arithmetic.h: checks, and work dealt to threads by outputs, never by the terms of a
+// sum.
 
 #include "arithmetic.h"
 
@@ -13,18 +14,20 @@ namespace s7train {
 
 namespace {
 
-constexpr std::size_t kElements = 1 << 14;        // of a task
-constexpr std::size_t kPacked = 256 << 10;        // floats of B that are packed at once: small, or they leave the caches before use
-constexpr std::size_t kPackedRows = 32;           // rows of B that a task packs
-constexpr std::size_t kPanelsAtOnce = 128 << 10; // floats of B that a task goes through: they stay in its second-level cache
+constexpr std::size_t kElements = 1 << 14;  // of a task
+constexpr std::size_t kPacked =
+    256 << 10;  // floats of B that are packed at once: small, or they leave the caches before use
+constexpr std::size_t kPackedRows = 32;  // rows of B that a task packs
+constexpr std::size_t kPanelsAtOnce =
+    128 << 10;  // floats of B that a task goes through: they stay in its second-level cache
 
 bool here(const char *name) {
 #if defined(__x86_64__)
     if (!__builtin_cpu_supports("fma")) return false;
     if (!std::strcmp(name, "avx2")) return __builtin_cpu_supports("avx2");
     if (!std::strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512bw");
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
     return !std::strcmp(name, "scalar");
 #else
     return !std::strcmp(name, "neon") || !std::strcmp(name, "scalar");
@@ -73,7 +76,8 @@ template <class Work> int32_t deal(std::size_t n_tasks, int32_t n_threads, const
 }
 
 // `work(operators, span)` for `n` things, `size` of them a task.
-template <class Work> int32_t spans(int64_t n, std::size_t size, int32_t n_threads, bool is_sound, const Work &work) {
+template <class Work>
+int32_t spans(int64_t n, std::size_t size, int32_t n_threads, bool is_sound, const Work &work) {
     const Operators *all = operators();
     if (!all) return S7_TRAIN_NOT_HERE;
     if (!is_sound || n < 0 || !sound_threads(n_threads)) return S7_TRAIN_SHAPE;
@@ -83,11 +87,15 @@ template <class Work> int32_t spans(int64_t n, std::size_t size, int32_t n_threa
     });
 }
 
-std::size_t rows_of(int64_t n) { return std::max<std::size_t>(1, kElements / static_cast<std::size_t>(std::max<int64_t>(n, 1))); }
+std::size_t rows_of(int64_t n) {
+    return std::max<std::size_t>(1, kElements / static_cast<std::size_t>(std::max<int64_t>(n, 1)));
+}
 
 struct Memory {
     float *floats;
-    explicit Memory(std::size_t n) : floats(static_cast<float *>(std::aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64))) {}
+    explicit Memory(std::size_t n)
+        : floats(static_cast<float *>(std::aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64))) {
+    }
     ~Memory() { std::free(floats); }
     Memory(const Memory &) = delete;
     Memory &operator=(const Memory &) = delete;
@@ -99,33 +107,47 @@ void clear(const s7_product_of &p) {
 
 std::size_t parts_of(std::size_t n, std::size_t size) { return (n + size - 1) / size; }
 
-// Packs blocks of B, then deals blocks of outputs; blocks of the inner index come one after the other.
+// Packs blocks of B, then deals blocks of outputs; blocks of the inner index come one after the
+// other.
 int32_t multiply(const Operators &all, const s7_product_of &p) {
-    const auto m = static_cast<std::size_t>(p.m), n = static_cast<std::size_t>(p.n), k = static_cast<std::size_t>(p.k);
+    const auto m = static_cast<std::size_t>(p.m), n = static_cast<std::size_t>(p.n),
+               k = static_cast<std::size_t>(p.k);
     const std::size_t n_panels = parts_of(n, all.panel), width = n_panels * all.panel;
     const std::size_t n_blocks = parts_of(k, all.inner), block = parts_of(k, n_blocks);
-    const std::size_t at_once = std::min(n_blocks, std::max<std::size_t>(1, kPacked / (width * block)));
-    const std::size_t columns = std::max<std::size_t>(1, kPanelsAtOnce / (block * all.panel)) * all.panel;
+    const std::size_t at_once =
+        std::min(n_blocks, std::max<std::size_t>(1, kPacked / (width * block)));
+    const std::size_t columns =
+        std::max<std::size_t>(1, kPanelsAtOnce / (block * all.panel)) * all.panel;
     const std::size_t n_columns = parts_of(width, columns), n_slivers = parts_of(m, all.tile_rows);
-    // At least four tasks for each thread, or there is a wait at the end; many rows, or B is read too often.
-    const std::size_t wanted = parts_of(n_slivers * n_columns, 4 * static_cast<std::size_t>(p.n_threads));
-    const std::size_t rows = std::clamp<std::size_t>(wanted, 1, 12) * all.tile_rows, n_rows = parts_of(m, rows);
-    const Memory panels(at_once * block * width), scratch(all.sliver * static_cast<std::size_t>(p.n_threads));
+    // At least four tasks for each thread, or there is a wait at the end; many rows, or B is read
+    // too often.
+    const std::size_t wanted =
+        parts_of(n_slivers * n_columns, 4 * static_cast<std::size_t>(p.n_threads));
+    const std::size_t rows = std::clamp<std::size_t>(wanted, 1, 12) * all.tile_rows,
+                      n_rows = parts_of(m, rows);
+    const Memory panels(at_once * block * width),
+        scratch(all.sliver * static_cast<std::size_t>(p.n_threads));
     if (!panels.floats || !scratch.floats) return S7_TRAIN_MEMORY;
     for (std::size_t first = 0; first < n_blocks; first += at_once) {
         const std::size_t last = std::min(n_blocks, first + at_once), begin = first * block;
-        const auto inner = [&](std::size_t number) { return Span{number * block, std::min(k, (number + 1) * block)}; };
-        const auto place = [&](std::size_t number) { return panels.floats + (number * block - begin) * width; };
+        const auto inner = [&](std::size_t number) {
+            return Span{number * block, std::min(k, (number + 1) * block)};
+        };
+        const auto place = [&](std::size_t number) {
+            return panels.floats + (number * block - begin) * width;
+        };
         const bool by_rows = p.b_column == 1;
         const std::size_t n_parts = by_rows ? parts_of(block, kPackedRows) : n_panels;
         int32_t code = deal((last - first) * n_parts, p.n_threads, [&](std::size_t task) {
-            const std::size_t number = first + task / n_parts, part = task % n_parts, column = part * all.panel;
+            const std::size_t number = first + task / n_parts, part = task % n_parts,
+                              column = part * all.panel;
             const Span span = inner(number);
             const std::size_t start = span.begin + part * kPackedRows;
             if (!by_rows) {
                 all.pack_panel(p, column, span, place(number) + column * (span.end - span.begin));
             } else if (start < span.end) {
-                all.pack_rows(p, span, Span{start, std::min(span.end, start + kPackedRows)}, place(number));
+                all.pack_rows(p, span, Span{start, std::min(span.end, start + kPackedRows)},
+                              place(number));
             }
         });
         if (code) return code;
@@ -134,23 +156,25 @@ int32_t multiply(const Operators &all, const s7_product_of &p) {
             const FloatMode mode;
             if (!mode.is_set()) is_lost = true;
             const std::size_t row = task / n_columns * rows, column = task % n_columns * columns;
-            const Span own_rows{row, std::min(m, row + rows)}, own_columns{column, std::min(n, column + columns)};
+            const Span own_rows{row, std::min(m, row + rows)},
+                own_columns{column, std::min(n, column + columns)};
             for (std::size_t number = first; number < last; ++number)
-                all.multiply(p, own_rows, own_columns, inner(number), place(number), scratch.floats + thread * all.sliver);
+                all.multiply(p, own_rows, own_columns, inner(number), place(number),
+                             scratch.floats + thread * all.sliver);
         });
         if (is_lost) return S7_TRAIN_MODE;
     }
     return S7_TRAIN_OK;
 }
 
-} // namespace
+}  // namespace
 
 const Operators *operators() {
     const Named *named = chosen();
     return named ? named->operators : nullptr;
 }
 
-} // namespace s7train
+}  // namespace s7train
 
 using namespace s7train;
 
@@ -161,26 +185,31 @@ int32_t s7_arithmetic_isa(void) { return chosen() ? chosen()->number : 0; }
 int32_t s7_product(const s7_product_of *product) {
     const Operators *all = operators();
     if (!all) return S7_TRAIN_NOT_HERE;
-    if (!product || product->m < 0 || product->n < 0 || product->k < 0 || !sound_threads(product->n_threads)) return S7_TRAIN_SHAPE;
+    if (!product || product->m < 0 || product->n < 0 || product->k < 0 ||
+        !sound_threads(product->n_threads))
+        return S7_TRAIN_SHAPE;
     if (product->m == 0 || product->n == 0) return S7_TRAIN_OK;
     if (product->k > 0) return multiply(*all, *product);
     if (!product->is_added) clear(*product);
     return S7_TRAIN_OK;
 }
 
-int32_t s7_norm(const float *x, const float *gain, float eps, float *y, float *scale, int64_t n_rows, int64_t n, int32_t n_threads) {
+int32_t s7_norm(const float *x, const float *gain, float eps, float *y, float *scale,
+                int64_t n_rows, int64_t n, int32_t n_threads) {
     return spans(n_rows, rows_of(n), n_threads, n > 0, [&](const Operators &all, Span rows) {
         all.norm(x, gain, eps, y, scale, rows, static_cast<std::size_t>(n));
     });
 }
 
-int32_t s7_norm_slope(const float *x, const float *gain, const float *scale, const float *grad, const float *beside, float *grad_x,
-                      float *grad_gain, int64_t n_rows, int64_t n, int32_t n_threads) {
+int32_t s7_norm_slope(const float *x, const float *gain, const float *scale, const float *grad,
+                      const float *beside, float *grad_x, float *grad_gain, int64_t n_rows,
+                      int64_t n, int32_t n_threads) {
     const auto columns = static_cast<std::size_t>(n);
     if (grad_x) {
-        const int32_t code = spans(n_rows, rows_of(n), n_threads, n > 0, [&](const Operators &all, Span rows) {
-            all.norm_slope(x, gain, scale, grad, beside, grad_x, rows, columns);
-        });
+        const int32_t code =
+            spans(n_rows, rows_of(n), n_threads, n > 0, [&](const Operators &all, Span rows) {
+                all.norm_slope(x, gain, scale, grad, beside, grad_x, rows, columns);
+            });
         if (code) return code;
     }
     if (!grad_gain) return S7_TRAIN_OK;
@@ -190,59 +219,69 @@ int32_t s7_norm_slope(const float *x, const float *gain, const float *scale, con
 }
 
 int32_t s7_gate(const float *gate, const float *up, float *y, int64_t n, int32_t n_threads) {
-    return spans(n, kElements, n_threads, true, [&](const Operators &all, Span span) { all.gate(gate, up, y, span); });
+    return spans(n, kElements, n_threads, true,
+                 [&](const Operators &all, Span span) { all.gate(gate, up, y, span); });
 }
 
-int32_t s7_gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate, float *grad_up, int64_t n,
-                      int32_t n_threads) {
-    return spans(n, kElements, n_threads, true,
-                 [&](const Operators &all, Span span) { all.gate_slope(gate, up, grad, grad_gate, grad_up, span); });
+int32_t s7_gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate,
+                      float *grad_up, int64_t n, int32_t n_threads) {
+    return spans(n, kElements, n_threads, true, [&](const Operators &all, Span span) {
+        all.gate_slope(gate, up, grad, grad_gate, grad_up, span);
+    });
 }
 
 int32_t s7_rotate(const s7_turn *turn) {
     if (!turn) return S7_TRAIN_SHAPE;
-    const bool is_sound = turn->n_batch >= 0 && turn->n_heads > 0 && turn->length > 0 && turn->n_pairs > 0 &&
-                          (turn->direction == 1 || turn->direction == -1);
-    return spans(turn->n_batch * turn->n_heads * turn->length, rows_of(2 * turn->n_pairs), turn->n_threads, is_sound,
+    const bool is_sound = turn->n_batch >= 0 && turn->n_heads > 0 && turn->length > 0 &&
+                          turn->n_pairs > 0 && (turn->direction == 1 || turn->direction == -1);
+    return spans(turn->n_batch * turn->n_heads * turn->length, rows_of(2 * turn->n_pairs),
+                 turn->n_threads, is_sound,
                  [&](const Operators &all, Span rows) { all.turn(*turn, rows); });
 }
 
 int32_t s7_losses(const s7_losses_of *losses) {
     if (!losses) return S7_TRAIN_SHAPE;
     bool is_sound = losses->n > 0;
-    for (int64_t i = 0; is_sound && i < losses->n_rows; ++i) is_sound = losses->target[i] >= 0 && losses->target[i] < losses->n;
+    for (int64_t i = 0; is_sound && i < losses->n_rows; ++i)
+        is_sound = losses->target[i] >= 0 && losses->target[i] < losses->n;
     return spans(losses->n_rows, rows_of(losses->n), losses->n_threads, is_sound,
                  [&](const Operators &all, Span rows) { all.losses(*losses, rows); });
 }
 
-int32_t s7_scatter_add(const int64_t *ids, const float *grad, float *grad_table, int64_t n_ids, int64_t n_rows, int64_t n,
-                       int32_t n_threads) {
+int32_t s7_scatter_add(const int64_t *ids, const float *grad, float *grad_table, int64_t n_ids,
+                       int64_t n_rows, int64_t n, int32_t n_threads) {
     bool is_sound = n > 0 && n_ids >= 0 && n_rows >= 0;
     for (int64_t i = 0; is_sound && i < n_ids; ++i) is_sound = ids[i] >= 0 && ids[i] < n_rows;
-    const auto size = std::max<std::size_t>(1, static_cast<std::size_t>(std::max<int64_t>(n_rows, 0)) / 32);
+    const auto size =
+        std::max<std::size_t>(1, static_cast<std::size_t>(std::max<int64_t>(n_rows, 0)) / 32);
     return spans(n_rows, size, n_threads, is_sound, [&](const Operators &all, Span rows) {
         for (int64_t i = 0; i < n_ids; ++i) {
             const auto row = static_cast<std::size_t>(ids[i]);
             float *to = grad_table + ids[i] * n;
-            if (row >= rows.begin && row < rows.end) all.add(to, grad + i * n, to, Span{0, static_cast<std::size_t>(n)});
+            if (row >= rows.begin && row < rows.end)
+                all.add(to, grad + i * n, to, Span{0, static_cast<std::size_t>(n)});
         }
     });
 }
 
 int32_t s7_add(const float *x, const float *y, float *z, int64_t n, int32_t n_threads) {
-    return spans(n, kElements, n_threads, true, [&](const Operators &all, Span span) { all.add(x, y, z, span); });
+    return spans(n, kElements, n_threads, true,
+                 [&](const Operators &all, Span span) { all.add(x, y, z, span); });
 }
 
 int32_t s7_scale(const float *x, float factor, float *z, int64_t n, int32_t n_threads) {
-    return spans(n, kElements, n_threads, true, [&](const Operators &all, Span span) { all.scale(x, factor, z, span); });
+    return spans(n, kElements, n_threads, true,
+                 [&](const Operators &all, Span span) { all.scale(x, factor, z, span); });
 }
 
 int32_t s7_row_squares(const float *x, float *sums, int64_t n_rows, int64_t n, int32_t n_threads) {
-    return spans(n_rows, rows_of(n), n_threads, n > 0,
-                 [&](const Operators &all, Span rows) { all.squares(x, sums, rows, static_cast<std::size_t>(n)); });
+    return spans(n_rows, rows_of(n), n_threads, n > 0, [&](const Operators &all, Span rows) {
+        all.squares(x, sums, rows, static_cast<std::size_t>(n));
+    });
 }
 
 int32_t s7_adam(const s7_adam_of *adam) {
     if (!adam) return S7_TRAIN_SHAPE;
-    return spans(adam->n, kElements, adam->n_threads, true, [&](const Operators &all, Span span) { all.adam(*adam, span); });
+    return spans(adam->n, kElements, adam->n_threads, true,
+                 [&](const Operators &all, Span span) { all.adam(*adam, span); });
 }

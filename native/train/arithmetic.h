@@ -1,8 +1,10 @@
-/* The operators of a training step in FP32, as specs/training-arithmetic.md defines them: every bit of a result follows from the
- * page, and neither from the instruction set nor from the number of threads.
+/* The operators of a training step in FP32, as specs/training-arithmetic.md defines them: every bit
+ * of a result follows from the page, and neither from the instruction set nor from the number of
+ * threads.
  *
- * Arrays are dense rows unless a stride is told. Each call sets the floating-point mode of every thread that it uses (round to
- * nearest, subnormals kept), reads it back, and leaves the mode that it found. */
+ * Arrays are dense rows unless a stride is told. Each call sets the floating-point mode of every
+ * thread that it uses (round to nearest, subnormals kept), reads it back, and leaves the mode that
+ * it found. */
 #ifndef S7_TRAIN_ARITHMETIC_H
 #define S7_TRAIN_ARITHMETIC_H
 
@@ -15,12 +17,14 @@ extern "C" {
 /* Version of the page. */
 enum { S7_ARITHMETIC = 1 };
 
-/* 1 where this processor has one of the instruction sets, and the one that S7_ISA names, if it names one. */
+/* 1 where this processor has one of the instruction sets, and the one that S7_ISA names, if it
+ * names one. */
 S7_TRAIN_CALL s7_arithmetic_available(void);
 /* Which is used: 1 scalar, 2 AVX2, 3 AVX-512, 4 NEON; 0: none. */
 S7_TRAIN_CALL s7_arithmetic_isa(void);
 
-/* c[m, n] = a[m, k] b[k, n], or c + that. Element (i, j) of a is a[i * a_row + j * a_column], of b likewise; c is by rows. */
+/* c[m, n] = a[m, k] b[k, n], or c + that. Element (i, j) of a is a[i * a_row + j * a_column], of b
+ * likewise; c is by rows. */
 typedef struct {
     const float *a, *b;
     float *c;
@@ -29,20 +33,23 @@ typedef struct {
 } s7_product_of;
 S7_TRAIN_CALL s7_product(const s7_product_of *product);
 
-/* y = x * scale * gain, scale = 1 / sqrt(mean(x^2) + eps) of each row; x, y [n_rows, n], gain [n], scale [n_rows]. */
-S7_TRAIN_CALL s7_norm(const float *x, const float *gain, float eps, float *y, float *scale, int64_t n_rows, int64_t n,
-                      int32_t n_threads);
-/* From grad [n_rows, n]: grad_x [n_rows, n], with `beside` added where it is not null, and grad_gain [n]; each may be null. */
-S7_TRAIN_CALL s7_norm_slope(const float *x, const float *gain, const float *scale, const float *grad, const float *beside,
-                            float *grad_x, float *grad_gain, int64_t n_rows, int64_t n, int32_t n_threads);
+/* y = x * scale * gain, scale = 1 / sqrt(mean(x^2) + eps) of each row; x, y [n_rows, n], gain [n],
+ * scale [n_rows]. */
+S7_TRAIN_CALL s7_norm(const float *x, const float *gain, float eps, float *y, float *scale,
+                      int64_t n_rows, int64_t n, int32_t n_threads);
+/* From grad [n_rows, n]: grad_x [n_rows, n], with `beside` added where it is not null, and
+ * grad_gain [n]; each may be null. */
+S7_TRAIN_CALL s7_norm_slope(const float *x, const float *gain, const float *scale,
+                            const float *grad, const float *beside, float *grad_x, float *grad_gain,
+                            int64_t n_rows, int64_t n, int32_t n_threads);
 
 /* y = silu(gate) * up, element by element; and its two slopes. */
 S7_TRAIN_CALL s7_gate(const float *gate, const float *up, float *y, int64_t n, int32_t n_threads);
-S7_TRAIN_CALL s7_gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate, float *grad_up, int64_t n,
-                            int32_t n_threads);
+S7_TRAIN_CALL s7_gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate,
+                            float *grad_up, int64_t n, int32_t n_threads);
 
-/* Pairs (i, i + n_pairs) of each head's vector turned by its position; direction -1 turns back. Strides in floats, for batch, head
- * and position; cosine and sine are [length, n_pairs]. */
+/* Pairs (i, i + n_pairs) of each head's vector turned by its position; direction -1 turns back.
+ * Strides in floats, for batch, head and position; cosine and sine are [length, n_pairs]. */
 typedef struct {
     const float *x, *cosine, *sine;
     float *y;
@@ -52,11 +59,11 @@ typedef struct {
 } s7_turn;
 S7_TRAIN_CALL s7_rotate(const s7_turn *turn);
 /* cosine and sine [length, n_pairs] of position * frequency, times temperature. */
-S7_TRAIN_CALL s7_rotation_tables(const double *frequency, double temperature, float *cosine, float *sine, int64_t length,
-                                 int64_t n_pairs);
+S7_TRAIN_CALL s7_rotation_tables(const double *frequency, double temperature, float *cosine,
+                                 float *sine, int64_t length, int64_t n_pairs);
 
-/* Losses [n_rows] (nats) of the logits [n_rows, n]. With `factor` [n_rows] the logits become their slopes times it; without it
- * they are left as they are. */
+/* Losses [n_rows] (nats) of the logits [n_rows, n]. With `factor` [n_rows] the logits become their
+ * slopes times it; without it they are left as they are. */
 typedef struct {
     float *logits;
     const int64_t *target;
@@ -68,33 +75,39 @@ typedef struct {
 S7_TRAIN_CALL s7_losses(const s7_losses_of *losses);
 
 /* grad_table[ids[i]] += grad[i], i ascending; grad [n_ids, n], ids below n_rows. */
-S7_TRAIN_CALL s7_scatter_add(const int64_t *ids, const float *grad, float *grad_table, int64_t n_ids, int64_t n_rows, int64_t n,
-                             int32_t n_threads);
+S7_TRAIN_CALL s7_scatter_add(const int64_t *ids, const float *grad, float *grad_table,
+                             int64_t n_ids, int64_t n_rows, int64_t n, int32_t n_threads);
 
 /* z = x + y; z = x * factor. z may be x. */
 S7_TRAIN_CALL s7_add(const float *x, const float *y, float *z, int64_t n, int32_t n_threads);
 S7_TRAIN_CALL s7_scale(const float *x, float factor, float *z, int64_t n, int32_t n_threads);
 
 /* Sum of the squares of each row of x [n_rows, n] to sums [n_rows]. */
-S7_TRAIN_CALL s7_row_squares(const float *x, float *sums, int64_t n_rows, int64_t n, int32_t n_threads);
+S7_TRAIN_CALL s7_row_squares(const float *x, float *sums, int64_t n_rows, int64_t n,
+                             int32_t n_threads);
 /* Sum of x [n], in binary64, in ascending order. */
 S7_TRAIN_CALL s7_sum(const float *x, int64_t n, double *sum);
 
-/* One update of n elements. decay 1: no decoupled decay; added_decay 0: no decay in the gradient. */
+/* One update of n elements. decay 1: no decoupled decay; added_decay 0: no decay in the gradient.
+ */
 typedef struct {
     float *weight, *mean, *square;
     const float *grad;
     int64_t n;
-    float beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root_correction, eps, decay, added_decay;
+    float beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, root_correction, eps, decay,
+        added_decay;
     int32_t n_threads;
 } s7_adam_of;
 S7_TRAIN_CALL s7_adam(const s7_adam_of *adam);
 
-/* Normal deviates with standard deviation std: element i of stream `stream` under `key`, i from `first` on. */
-S7_TRAIN_CALL s7_normal(uint64_t key, uint64_t stream, uint64_t first, double std, float *to, int64_t n, int32_t n_threads);
-/* y = x * factor where the draw of an element is not below `threshold`, else 0; the same call gives the slope. */
-S7_TRAIN_CALL s7_dropout(uint64_t key, uint64_t stream, uint32_t threshold, float factor, const float *x, float *y, int64_t n,
-                         int32_t n_threads);
+/* Normal deviates with standard deviation std: element i of stream `stream` under `key`, i from
+ * `first` on. */
+S7_TRAIN_CALL s7_normal(uint64_t key, uint64_t stream, uint64_t first, double std, float *to,
+                        int64_t n, int32_t n_threads);
+/* y = x * factor where the draw of an element is not below `threshold`, else 0; the same call gives
+ * the slope. */
+S7_TRAIN_CALL s7_dropout(uint64_t key, uint64_t stream, uint32_t threshold, float factor,
+                         const float *x, float *y, int64_t n, int32_t n_threads);
 
 #ifdef __cplusplus
 }

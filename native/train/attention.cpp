@@ -13,10 +13,11 @@
 namespace s7train {
 
 bool sound(const s7_attention_shape *shape) {
-    return shape && shape->n_batch > 0 && shape->n_kv_heads > 0 && shape->n_heads > 0 && shape->n_heads % shape->n_kv_heads == 0 &&
-           shape->length > 0 && shape->length <= 1 << 20 && shape->head_dim > 0 && shape->head_dim <= 256 &&
-           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64 && shape->scaled_dim > 0 &&
-           shape->scaled_dim <= shape->head_dim;
+    return shape && shape->n_batch > 0 && shape->n_kv_heads > 0 && shape->n_heads > 0 &&
+           shape->n_heads % shape->n_kv_heads == 0 && shape->length > 0 &&
+           shape->length <= 1 << 20 && shape->head_dim > 0 && shape->head_dim <= 256 &&
+           shape->head_dim % 16 == 0 && shape->n_threads > 0 && shape->n_threads <= 64 &&
+           shape->scaled_dim > 0 && shape->scaled_dim <= shape->head_dim;
 }
 
 bool wide_allowed() {
@@ -36,16 +37,18 @@ template <class Work> int32_t each_head(const s7_attention_shape &shape, const W
     const std::size_t n_heads = static_cast<std::size_t>(shape.n_batch) * shape.n_kv_heads;
     const std::size_t n_bytes = scratch_floats(shape.length, shape.head_dim) * sizeof(float);
     std::atomic<bool> is_lost{false};
-    const bool done = each_with_scratch(n_heads, shape.n_threads, n_bytes, [&](std::size_t head, char *scratch) {
-        const FloatMode mode;
-        if (!mode.is_set()) is_lost = true;
-        work(head, reinterpret_cast<float *>(scratch));
-    });
+    const bool done =
+        each_with_scratch(n_heads, shape.n_threads, n_bytes, [&](std::size_t head, char *scratch) {
+            const FloatMode mode;
+            if (!mode.is_set()) is_lost = true;
+            work(head, reinterpret_cast<float *>(scratch));
+        });
     if (is_lost) return S7_TRAIN_MODE;
     return done ? S7_TRAIN_OK : S7_TRAIN_MEMORY;
 }
 
-Head head_at(const s7_attention_shape &shape, std::size_t index, const float *q, const float *k, const float *v) {
+Head head_at(const s7_attention_shape &shape, std::size_t index, const float *q, const float *k,
+             const float *v) {
     Head head{};
     head.length = shape.length;
     head.head_dim = shape.head_dim;
@@ -58,8 +61,8 @@ Head head_at(const s7_attention_shape &shape, std::size_t index, const float *q,
     return head;
 }
 
-} // namespace
-} // namespace s7train
+}  // namespace
+}  // namespace s7train
 
 using namespace s7train;
 
@@ -67,8 +70,8 @@ int32_t s7_train_abi(void) { return S7_TRAIN_ABI; }
 
 int32_t s7_train_available(void) { return operators() != nullptr; }
 
-int32_t s7_attention_forward(const s7_attention_shape *shape, const float *q, const float *k, const float *v, float *y,
-                             float *log_sum) {
+int32_t s7_attention_forward(const s7_attention_shape *shape, const float *q, const float *k,
+                             const float *v, float *y, float *log_sum) {
     const Operators *all = operators();
     if (!all) return S7_TRAIN_NOT_HERE;
     if (!sound(shape)) return S7_TRAIN_SHAPE;
@@ -80,8 +83,9 @@ int32_t s7_attention_forward(const s7_attention_shape *shape, const float *q, co
     });
 }
 
-int32_t s7_attention_backward(const s7_attention_shape *shape, const float *q, const float *k, const float *v, const float *y,
-                              const float *log_sum, const float *grad_y, float *grad_q, float *grad_k, float *grad_v) {
+int32_t s7_attention_backward(const s7_attention_shape *shape, const float *q, const float *k,
+                              const float *v, const float *y, const float *log_sum,
+                              const float *grad_y, float *grad_q, float *grad_k, float *grad_v) {
     const Operators *all = operators();
     if (!all) return S7_TRAIN_NOT_HERE;
     if (!sound(shape)) return S7_TRAIN_SHAPE;

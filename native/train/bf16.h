@@ -1,7 +1,9 @@
-/* BF16 training on the processor: attention, and what stands between the products of a block. Needs AVX512-BF16.
+/* BF16 training on the processor: attention, and what stands between the products of a block. Needs
+ * AVX512-BF16.
  *
- * Elements are BF16 (the upper half of a float32) where the type is uint16_t. Products of pairs are summed in float32, softmax, norm
- * and loss are float32; every sum has one order, so the bits do not depend on the number of threads. */
+ * Elements are BF16 (the upper half of a float32) where the type is uint16_t. Products of pairs are
+ * summed in float32, softmax, norm and loss are float32; every sum has one order, so the bits do
+ * not depend on the number of threads. */
 #ifndef S7_TRAIN_BF16_H
 #define S7_TRAIN_BF16_H
 
@@ -17,7 +19,8 @@ typedef struct {
     int64_t batch, token, head;
 } s7_bf16_heads;
 
-/* n_rows rows of n_columns; a matrix that is given with a stride has it from row to row. n_threads from 1 to 64. */
+/* n_rows rows of n_columns; a matrix that is given with a stride has it from row to row. n_threads
+ * from 1 to 64. */
 typedef struct {
     int64_t n_rows, n_columns;
     int32_t n_threads;
@@ -26,32 +29,40 @@ typedef struct {
 /* 1 where this processor has the instructions and S7_ISA does not forbid them. */
 S7_TRAIN_CALL s7_bf16_available(void);
 
-/* Attention as in attention.h. Queries and keys are turned by `cosine` and `sine` [length, head_dim / 2] (pairs i, i + head_dim / 2)
- * as they are read, and their gradients back; both null: not turned. */
-S7_TRAIN_CALL s7_bf16_attention_forward(const s7_attention_shape *shape, const s7_bf16_heads *q, const s7_bf16_heads *k,
-                                        const s7_bf16_heads *v, const float *cosine, const float *sine, const s7_bf16_heads *y,
-                                        float *log_sum);
-S7_TRAIN_CALL s7_bf16_attention_backward(const s7_attention_shape *shape, const s7_bf16_heads *q, const s7_bf16_heads *k,
-                                         const s7_bf16_heads *v, const float *cosine, const float *sine, const s7_bf16_heads *y,
-                                         const float *log_sum, const s7_bf16_heads *grad_y, const s7_bf16_heads *grad_q,
+/* Attention as in attention.h. Queries and keys are turned by `cosine` and `sine` [length, head_dim
+ * / 2] (pairs i, i + head_dim / 2) as they are read, and their gradients back; both null: not
+ * turned. */
+S7_TRAIN_CALL s7_bf16_attention_forward(const s7_attention_shape *shape, const s7_bf16_heads *q,
+                                        const s7_bf16_heads *k, const s7_bf16_heads *v,
+                                        const float *cosine, const float *sine,
+                                        const s7_bf16_heads *y, float *log_sum);
+S7_TRAIN_CALL s7_bf16_attention_backward(const s7_attention_shape *shape, const s7_bf16_heads *q,
+                                         const s7_bf16_heads *k, const s7_bf16_heads *v,
+                                         const float *cosine, const float *sine,
+                                         const s7_bf16_heads *y, const float *log_sum,
+                                         const s7_bf16_heads *grad_y, const s7_bf16_heads *grad_q,
                                          const s7_bf16_heads *grad_k, const s7_bf16_heads *grad_v);
 
 /* RMSNorm: y = x * inverse * weight, inverse [n_rows] = 1 / sqrt(mean(x^2) + eps). */
-S7_TRAIN_CALL s7_bf16_norm_forward(const s7_bf16_rows *rows, const float *x, const float *weight, float eps, uint16_t *y,
-                                   float *inverse);
+S7_TRAIN_CALL s7_bf16_norm_forward(const s7_bf16_rows *rows, const float *x, const float *weight,
+                                   float eps, uint16_t *y, float *inverse);
 /* grad_x = beside + the gradient through y; grad_weight [n_columns]. */
-S7_TRAIN_CALL s7_bf16_norm_backward(const s7_bf16_rows *rows, const float *x, const float *weight, const float *inverse,
-                                    const uint16_t *grad_y, const float *beside, float *grad_x, float *grad_weight);
+S7_TRAIN_CALL s7_bf16_norm_backward(const s7_bf16_rows *rows, const float *x, const float *weight,
+                                    const float *inverse, const uint16_t *grad_y,
+                                    const float *beside, float *grad_x, float *grad_weight);
 
 /* y = silu(gate) * up; gate and up (and their gradients) have `stride`. */
-S7_TRAIN_CALL s7_bf16_swiglu_forward(const s7_bf16_rows *rows, int64_t stride, const uint16_t *gate, const uint16_t *up, uint16_t *y);
-S7_TRAIN_CALL s7_bf16_swiglu_backward(const s7_bf16_rows *rows, int64_t stride, const uint16_t *gate, const uint16_t *up,
-                                      const uint16_t *grad_y, int64_t grad_stride, uint16_t *grad_gate, uint16_t *grad_up);
+S7_TRAIN_CALL s7_bf16_swiglu_forward(const s7_bf16_rows *rows, int64_t stride, const uint16_t *gate,
+                                     const uint16_t *up, uint16_t *y);
+S7_TRAIN_CALL s7_bf16_swiglu_backward(const s7_bf16_rows *rows, int64_t stride,
+                                      const uint16_t *gate, const uint16_t *up,
+                                      const uint16_t *grad_y, int64_t grad_stride,
+                                      uint16_t *grad_gate, uint16_t *grad_up);
 
-/* Logits in place to their slopes (softmax minus the target, times `counted`), and the loss of each row (nats) times `counted`,
- * which may be null. S7_TRAIN_SHAPE: a target outside the columns. */
-S7_TRAIN_CALL s7_bf16_cross_entropy(const s7_bf16_rows *rows, uint16_t *logits, const int64_t *target, const float *counted,
-                                    float *loss);
+/* Logits in place to their slopes (softmax minus the target, times `counted`), and the loss of each
+ * row (nats) times `counted`, which may be null. S7_TRAIN_SHAPE: a target outside the columns. */
+S7_TRAIN_CALL s7_bf16_cross_entropy(const s7_bf16_rows *rows, uint16_t *logits,
+                                    const int64_t *target, const float *counted, float *loss);
 
 /* sum = x + y, dense; sum may be x. */
 S7_TRAIN_CALL s7_bf16_add(const s7_bf16_rows *rows, const float *x, const uint16_t *y, float *sum);

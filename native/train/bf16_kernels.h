@@ -11,7 +11,9 @@ namespace s7train::bf16 {
 struct Vectors {
     std::uint16_t *data;
     std::size_t token, head;
-    std::uint16_t *at(std::size_t query, std::size_t position) const { return data + query * head + position * token; }
+    std::uint16_t *at(std::size_t query, std::size_t position) const {
+        return data + query * head + position * token;
+    }
 };
 
 struct Head {
@@ -31,16 +33,20 @@ struct Range {
     std::size_t begin, end, n;
 };
 
-void norm_forward(Range, const float *x, const float *weight, float eps, std::uint16_t *y, float *inverse);
+void norm_forward(Range, const float *x, const float *weight, float eps, std::uint16_t *y,
+                  float *inverse);
 /* `partial` [n]: the gradient of the weight over these rows. */
-void norm_backward(Range, const float *x, const float *weight, const float *inverse, const std::uint16_t *grad_y,
-                   const float *beside, float *grad_x, float *partial);
-void swiglu_forward(Range, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up, std::uint16_t *y);
-void swiglu_backward(Range, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up, const std::uint16_t *grad_y,
-                     std::size_t grad_stride, std::uint16_t *grad_gate, std::uint16_t *grad_up);
+void norm_backward(Range, const float *x, const float *weight, const float *inverse,
+                   const std::uint16_t *grad_y, const float *beside, float *grad_x, float *partial);
+void swiglu_forward(Range, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up,
+                    std::uint16_t *y);
+void swiglu_backward(Range, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up,
+                     const std::uint16_t *grad_y, std::size_t grad_stride, std::uint16_t *grad_gate,
+                     std::uint16_t *grad_up);
 /* `row` holds n floats. */
-void cross_entropy(Range, std::uint16_t *logits, const std::int64_t *target, const float *counted, float *loss, float *row);
+void cross_entropy(Range, std::uint16_t *logits, const std::int64_t *target, const float *counted,
+                   float *loss, float *row);
 void add(Range, const float *x, const std::uint16_t *y, float *sum);
 
-} // namespace s7train::bf16
+}  // namespace s7train::bf16
 #endif

@@ -1,4 +1,5 @@
-// Row operations of a BF16 block: norm, gate, loss, residual. A sum over a row is 16 chains (column modulo 16) added in pairs.
+// Row operations of a BF16 block: norm, gate, loss, residual. A sum over a row is 16 chains (column
+// modulo 16) added in pairs.
 
 #include "bf16_kernels.h"
 #include "bf16_wide.h"
@@ -18,9 +19,10 @@ template <class Step> inline void columns(std::size_t n, const Step &step) {
     for (std::size_t j = 0; j < n; j += kLanes) step(j, lanes(n - j));
 }
 
-} // namespace
+}  // namespace
 
-void norm_forward(Range rows, const float *x, const float *weight, float eps, std::uint16_t *y, float *inverse) {
+void norm_forward(Range rows, const float *x, const float *weight, float eps, std::uint16_t *y,
+                  float *inverse) {
     for (std::size_t r = rows.begin; r < rows.end; ++r) {
         const float *in = x + r * rows.n;
         std::uint16_t *out = y + r * rows.n;
@@ -36,8 +38,9 @@ void norm_forward(Range rows, const float *x, const float *weight, float eps, st
     }
 }
 
-void norm_backward(Range rows, const float *x, const float *weight, const float *inverse, const std::uint16_t *grad_y,
-                   const float *beside, float *grad_x, float *partial) {
+void norm_backward(Range rows, const float *x, const float *weight, const float *inverse,
+                   const std::uint16_t *grad_y, const float *beside, float *grad_x,
+                   float *partial) {
     std::fill(partial, partial + rows.n, 0.0f);
     for (std::size_t r = rows.begin; r < rows.end; ++r) {
         const float *in = x + r * rows.n;
@@ -53,13 +56,15 @@ void norm_backward(Range rows, const float *x, const float *weight, const float 
         });
         const float mean = total(both) / static_cast<float>(rows.n);
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
-            const Wide slope = get(grad + j, mask) * get(weight + j, mask), unit = get(in + j, mask) * scale;
+            const Wide slope = get(grad + j, mask) * get(weight + j, mask),
+                       unit = get(in + j, mask) * scale;
             put(out + j, mask, get(other + j, mask) + (slope - unit * mean) * scale);
         });
     }
 }
 
-void swiglu_forward(Range rows, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up, std::uint16_t *y) {
+void swiglu_forward(Range rows, std::size_t stride, const std::uint16_t *gate,
+                    const std::uint16_t *up, std::uint16_t *y) {
     for (std::size_t r = rows.begin; r < rows.end; ++r)
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
             const Wide g = get(gate + r * stride + j, mask);
@@ -67,11 +72,13 @@ void swiglu_forward(Range rows, std::size_t stride, const std::uint16_t *gate, c
         });
 }
 
-void swiglu_backward(Range rows, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up, const std::uint16_t *grad_y,
-                     std::size_t grad_stride, std::uint16_t *grad_gate, std::uint16_t *grad_up) {
+void swiglu_backward(Range rows, std::size_t stride, const std::uint16_t *gate,
+                     const std::uint16_t *up, const std::uint16_t *grad_y, std::size_t grad_stride,
+                     std::uint16_t *grad_gate, std::uint16_t *grad_up) {
     for (std::size_t r = rows.begin; r < rows.end; ++r)
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
-            const Wide g = get(gate + r * stride + j, mask), slope = get(grad_y + r * rows.n + j, mask);
+            const Wide g = get(gate + r * stride + j, mask),
+                       slope = get(grad_y + r * rows.n + j, mask);
             const Wide share = sigmoid(g), silu = g * share;
             put(grad_up + r * grad_stride + j, mask, slope * silu);
             put(grad_gate + r * grad_stride + j, mask,
@@ -79,7 +86,8 @@ void swiglu_backward(Range rows, std::size_t stride, const std::uint16_t *gate, 
         });
 }
 
-void cross_entropy(Range rows, std::uint16_t *logits, const std::int64_t *target, const float *counted, float *loss, float *row) {
+void cross_entropy(Range rows, std::uint16_t *logits, const std::int64_t *target,
+                   const float *counted, float *loss, float *row) {
     for (std::size_t r = rows.begin; r < rows.end; ++r) {
         std::uint16_t *own = logits + r * rows.n;
         const auto at = static_cast<std::size_t>(target[r]);
@@ -91,14 +99,17 @@ void cross_entropy(Range rows, std::uint16_t *logits, const std::int64_t *target
         const float highest = _mm512_reduce_max_ps(most), wanted = get(own + at, 1)[0];
         Wide sum{};
         columns(rows.n, [&](std::size_t j, __mmask16 mask) {
-            const Wide e = (Wide)_mm512_maskz_mov_ps(mask, (__m512)two_to((get(own + j, mask) - highest) * kLog2E));
+            const Wide e = (Wide)_mm512_maskz_mov_ps(
+                mask, (__m512)two_to((get(own + j, mask) - highest) * kLog2E));
             put(row + j, mask, e);
             sum += e;
         });
         const float whole = total(sum), scale = 1.0f / whole;
         loss[r] = (std::log(whole) + highest - wanted) * share;
         row[at] -= whole;
-        columns(rows.n, [&](std::size_t j, __mmask16 mask) { put(own + j, mask, get(row + j, mask) * scale * share); });
+        columns(rows.n, [&](std::size_t j, __mmask16 mask) {
+            put(own + j, mask, get(row + j, mask) * scale * share);
+        });
     }
 }
 
@@ -109,4 +120,4 @@ void add(Range rows, const float *x, const std::uint16_t *y, float *sum) {
     });
 }
 
-} // namespace s7train::bf16
+}  // namespace s7train::bf16

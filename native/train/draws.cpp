@@ -1,6 +1,8 @@
-// Draws and tables of specs/training-arithmetic.md: a counter-based generator, normal deviates, dropout, the turns of RoPE.
+// Draws and tables of specs/training-arithmetic.md: a counter-based generator, normal deviates,
+// dropout, the turns of RoPE.
 //
-// Element by element in binary64, so one text serves every instruction set; `std::fma` is one instruction here.
+// Element by element in binary64, so one text serves every instruction set; `std::fma` is one
+// instruction here.
 
 #include "arithmetic.h"
 #include "logarithm.h"
@@ -14,7 +16,7 @@
 namespace s7train {
 namespace {
 
-constexpr std::size_t kBlocks = 1 << 12; // of a task, of four words each
+constexpr std::size_t kBlocks = 1 << 12;  // of a task, of four words each
 
 // Which numbers a call draws.
 struct Draws {
@@ -27,12 +29,15 @@ struct Words {
 
 // Philox4x32-10 (Salmon et al. 2011): the counter is (block, stream), the key is `key`.
 Words philox(std::uint64_t key, std::uint64_t stream, std::uint64_t block) {
-    std::uint32_t c0 = static_cast<std::uint32_t>(block), c1 = static_cast<std::uint32_t>(block >> 32);
-    std::uint32_t c2 = static_cast<std::uint32_t>(stream), c3 = static_cast<std::uint32_t>(stream >> 32);
+    std::uint32_t c0 = static_cast<std::uint32_t>(block),
+                  c1 = static_cast<std::uint32_t>(block >> 32);
+    std::uint32_t c2 = static_cast<std::uint32_t>(stream),
+                  c3 = static_cast<std::uint32_t>(stream >> 32);
     std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
         const std::uint64_t p0 = 0xD2511F53ULL * c0, p1 = 0xCD9E8D57ULL * c2;
-        const std::uint32_t n0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ k0, n2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ k1;
+        const std::uint32_t n0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ k0,
+                            n2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ k1;
         c1 = static_cast<std::uint32_t>(p1);
         c3 = static_cast<std::uint32_t>(p0);
         c0 = n0;
@@ -69,20 +74,26 @@ struct Turn {
 Turn turn_of(double r, std::int64_t quarters) {
     const double z = r * r;
     double s = -1.0 / kFactorial[15], c = 1.0 / kFactorial[16];
-    for (int odd = 13; odd >= 3; odd -= 2) s = std::fma(s, z, (odd % 4 == 1 ? 1.0 : -1.0) / kFactorial[odd]);
-    for (int even = 14; even >= 2; even -= 2) c = std::fma(c, z, (even % 4 == 0 ? 1.0 : -1.0) / kFactorial[even]);
+    for (int odd = 13; odd >= 3; odd -= 2)
+        s = std::fma(s, z, (odd % 4 == 1 ? 1.0 : -1.0) / kFactorial[odd]);
+    for (int even = 14; even >= 2; even -= 2)
+        c = std::fma(c, z, (even % 4 == 0 ? 1.0 : -1.0) / kFactorial[even]);
     s = std::fma(s * z, r, r);
     c = std::fma(c, z, 1.0);
     switch (quarters & 3) {
-    case 0: return {c, s};
-    case 1: return {-s, c};
-    case 2: return {-c, -s};
-    default: return {s, -c};
+        case 0:
+            return {c, s};
+        case 1:
+            return {-s, c};
+        case 2:
+            return {-c, -s};
+        default:
+            return {s, -c};
     }
 }
 
 Turn turn_of_angle(double angle) {
-    const double magic = 6755399441055744.0; // 1.5 * 2^52: adding it rounds to a whole number
+    const double magic = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number
     const double n = std::fma(angle, 0.6366197723675814, magic) - magic;
     double r = std::fma(n, -1.5707963267948966, angle);
     r = std::fma(n, -6.123233995736766e-17, r);
@@ -91,53 +102,67 @@ Turn turn_of_angle(double angle) {
 
 // Two normal deviates of two words (Box and Muller 1958).
 Turn normals(std::uint32_t radius, std::uint32_t angle) {
-    const double u = (static_cast<double>(radius) + 1.0) * 0x1p-32; // (0, 1]
+    const double u = (static_cast<double>(radius) + 1.0) * 0x1p-32;  // (0, 1]
     const double length = std::sqrt(-2.0 * logarithm(u));
-    const double r = static_cast<double>(static_cast<std::int32_t>(angle << 2)) * (1.5707963267948966 * 0x1p-32);
+    const double r =
+        static_cast<double>(static_cast<std::int32_t>(angle << 2)) * (1.5707963267948966 * 0x1p-32);
     const Turn turn = turn_of(r, angle >> 30);
     return {length * turn.cosine, length * turn.sine};
 }
 
-// `work(words, element, count)`: the words of `n` elements from `first` on, a block of four at a time and each once.
-template <class Work> int32_t each_block(std::uint64_t first, int64_t n, int32_t n_threads, const Draws &draws, const Work &work) {
+// `work(words, element, count)`: the words of `n` elements from `first` on, a block of four at a
+// time and each once.
+template <class Work>
+int32_t each_block(std::uint64_t first, int64_t n, int32_t n_threads, const Draws &draws,
+                   const Work &work) {
     if (!operators()) return S7_TRAIN_NOT_HERE;
     if (n < 0 || n_threads < 1 || n_threads > 64) return S7_TRAIN_SHAPE;
-    const std::uint64_t end = first + static_cast<std::uint64_t>(n), begin_block = first / 4, end_block = (end + 3) / 4;
-    const auto n_tasks = static_cast<std::size_t>((end_block - begin_block + kBlocks - 1) / kBlocks);
+    const std::uint64_t end = first + static_cast<std::uint64_t>(n), begin_block = first / 4,
+                        end_block = (end + 3) / 4;
+    const auto n_tasks =
+        static_cast<std::size_t>((end_block - begin_block + kBlocks - 1) / kBlocks);
     std::atomic<bool> is_lost{false};
     each(n ? n_tasks : 0, n_threads, [&](std::size_t task, std::size_t) {
         const FloatMode mode;
         if (!mode.is_set()) is_lost = true;
-        const std::uint64_t from = begin_block + task * kBlocks, to = std::min(end_block, from + kBlocks);
+        const std::uint64_t from = begin_block + task * kBlocks,
+                            to = std::min(end_block, from + kBlocks);
         for (std::uint64_t block = from; block < to; ++block) {
             const Words words = philox(draws.key, draws.stream, block);
-            for (std::uint64_t i = std::max(first, 4 * block); i < std::min(end, 4 * block + 4); ++i) work(words, i, i - first);
+            for (std::uint64_t i = std::max(first, 4 * block); i < std::min(end, 4 * block + 4);
+                 ++i)
+                work(words, i, i - first);
         }
     });
     return is_lost ? S7_TRAIN_MODE : S7_TRAIN_OK;
 }
 
-} // namespace
-} // namespace s7train
+}  // namespace
+}  // namespace s7train
 
 using namespace s7train;
 
-int32_t s7_normal(uint64_t key, uint64_t stream, uint64_t first, double std, float *to, int64_t n, int32_t n_threads) {
-    return each_block(first, n, n_threads, {key, stream}, [&](const Words &words, std::uint64_t element, std::uint64_t place) {
-        const std::size_t pair = element & 2;
-        const Turn both = normals(words.of[pair], words.of[pair + 1]);
-        to[place] = static_cast<float>((element & 1 ? both.sine : both.cosine) * std);
-    });
+int32_t s7_normal(uint64_t key, uint64_t stream, uint64_t first, double std, float *to, int64_t n,
+                  int32_t n_threads) {
+    return each_block(first, n, n_threads, {key, stream},
+                      [&](const Words &words, std::uint64_t element, std::uint64_t place) {
+                          const std::size_t pair = element & 2;
+                          const Turn both = normals(words.of[pair], words.of[pair + 1]);
+                          to[place] =
+                              static_cast<float>((element & 1 ? both.sine : both.cosine) * std);
+                      });
 }
 
-int32_t s7_dropout(uint64_t key, uint64_t stream, uint32_t threshold, float factor, const float *x, float *y, int64_t n,
-                   int32_t n_threads) {
-    return each_block(0, n, n_threads, {key, stream}, [&](const Words &words, std::uint64_t element, std::uint64_t place) {
-        y[place] = words.of[element & 3] < threshold ? 0.0f : x[place] * factor;
-    });
+int32_t s7_dropout(uint64_t key, uint64_t stream, uint32_t threshold, float factor, const float *x,
+                   float *y, int64_t n, int32_t n_threads) {
+    return each_block(0, n, n_threads, {key, stream},
+                      [&](const Words &words, std::uint64_t element, std::uint64_t place) {
+                          y[place] = words.of[element & 3] < threshold ? 0.0f : x[place] * factor;
+                      });
 }
 
-int32_t s7_rotation_tables(const double *frequency, double temperature, float *cosine, float *sine, int64_t length, int64_t n_pairs) {
+int32_t s7_rotation_tables(const double *frequency, double temperature, float *cosine, float *sine,
+                           int64_t length, int64_t n_pairs) {
     if (!operators()) return S7_TRAIN_NOT_HERE;
     if (length < 0 || length > 1 << 24 || n_pairs < 1) return S7_TRAIN_SHAPE;
     const FloatMode mode;

@@ -8,7 +8,8 @@
 
 namespace s7train {
 
-/* One key/value head and the query heads that share it; pointers as in attention.h, at this head's place. */
+/* One key/value head and the query heads that share it; pointers as in attention.h, at this head's
+ * place. */
 struct Head {
     const float *q, *k, *v, *grad_y;
     const float *y_in, *log_sum_in;
@@ -20,11 +21,12 @@ struct Head {
 /* Whether a shape is within the bounds of attention.h. */
 bool sound(const s7_attention_shape *shape);
 
-/* Whether S7_ISA, which forces an instruction set as it does for the inference engine, leaves AVX-512. */
+/* Whether S7_ISA, which forces an instruction set as it does for the inference engine, leaves
+ * AVX-512. */
 bool wide_allowed();
 
 /* Floats of scratch for either loop; aligned to 64 bytes. */
 std::size_t scratch_floats(std::size_t length, std::size_t head_dim);
 
-} // namespace s7train
+}  // namespace s7train
 #endif

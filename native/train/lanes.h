@@ -1,8 +1,10 @@
-/* Lanes of floats for the operators of specs/training-arithmetic.md: one text, compiled once for each instruction set.
+/* Lanes of floats for the operators of specs/training-arithmetic.md: one text, compiled once for
+ * each instruction set.
  *
- * S7_SET names the set and S7_WIDTH says how many floats its registers hold. A fused multiply-add is written out wherever the law
- * has one, and nowhere else: these files are compiled without contraction. A `Wide` is sixteen floats, whatever the registers
- * hold, so that a sum over a row is the same sixteen chains everywhere. */
+ * S7_SET names the set and S7_WIDTH says how many floats its registers hold. A fused multiply-add
+ * is written out wherever the law has one, and nowhere else: these files are compiled without
+ * contraction. A `Wide` is sixteen floats, whatever the registers hold, so that a sum over a row is
+ * the same sixteen chains everywhere. */
 #ifndef S7_TRAIN_LANES_H
 #define S7_TRAIN_LANES_H
 
@@ -19,7 +21,8 @@
 #endif
 
 namespace s7train {
-namespace { /* a copy for each instruction set: one that the linker merged could hold instructions that are not there */
+namespace { /* a copy for each instruction set: one that the linker merged could hold instructions
+               that are not there */
 
 constexpr std::size_t kWide = 16, kParts = kWide / S7_WIDTH;
 
@@ -71,7 +74,8 @@ inline Register exponential(Register x) {
     p = fused(p, r * r, r) + spread(1.0f);
     RegisterInt bits;
     std::memcpy(&bits, &shifted, sizeof bits);
-    const RegisterInt power = (bits + 127) << 23; /* the low bits of `shifted` are n, in two's complement */
+    const RegisterInt power = (bits + 127)
+                              << 23; /* the low bits of `shifted` are n, in two's complement */
     Register scale;
     std::memcpy(&scale, &power, sizeof scale);
     return tiny ? spread(0.0f) : p * scale;
@@ -86,7 +90,9 @@ struct Wide {
 /* A Wide from f(0), f(1), ...: indexes are constants, or GCC keeps the parts in memory. */
 template <class F> inline Wide parts(const F &f) {
     Wide w;
-    [&]<std::size_t... I>(std::index_sequence<I...>) { ((w.part[I] = f(I)), ...); }(std::make_index_sequence<kParts>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+        ((w.part[I] = f(I)), ...);
+    }(std::make_index_sequence<kParts>{});
     return w;
 }
 
@@ -94,7 +100,9 @@ inline Wide load(const float *p) {
     return parts([&](std::size_t i) { return get(p + i * S7_WIDTH); });
 }
 inline void store(float *p, const Wide &v) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) { (put(p + I * S7_WIDTH, v.part[I]), ...); }(std::make_index_sequence<kParts>{});
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (put(p + I * S7_WIDTH, v.part[I]), ...);
+    }(std::make_index_sequence<kParts>{});
 }
 inline Wide wide(float v) {
     return parts([&](std::size_t) { return spread(v); });
@@ -155,6 +163,6 @@ inline float highest(const Wide &v) {
     return s[0];
 }
 
-} // namespace
-} // namespace s7train
+}  // namespace
+}  // namespace s7train
 #endif

@@ -9,7 +9,8 @@
 namespace s7train {
 namespace { /* a copy for each instruction set */
 
-/* ln(x) for a positive normal x: x = m 2^e with m in [0.7071, 1.4142), s = (m - 1) / (m + 1), ln m = 2 (s + s^3 / 3 + ...). */
+/* ln(x) for a positive normal x: x = m 2^e with m in [0.7071, 1.4142), s = (m - 1) / (m + 1), ln m
+ * = 2 (s + s^3 / 3 + ...). */
 inline double logarithm(double x) {
     std::uint64_t bits;
     std::memcpy(&bits, &x, sizeof bits);
@@ -29,6 +30,6 @@ inline double logarithm(double x) {
     return std::fma(e, 0.6931471805598903, twice + small);
 }
 
-} // namespace
-} // namespace s7train
+}  // namespace
+}  // namespace s7train
 #endif

@@ -1,4 +1,5 @@
-/* The floating-point mode of a thread: round to nearest even, subnormals kept, nothing trapped. Any library may have changed it. */
+/* The floating-point mode of a thread: round to nearest even, subnormals kept, nothing trapped. Any
+ * library may have changed it. */
 #ifndef S7_TRAIN_MODE_H
 #define S7_TRAIN_MODE_H
 
@@ -9,7 +10,8 @@
 
 namespace s7train {
 
-/* Sets the mode and reads it back; `is_set` says whether it holds. Puts the found mode back at the end. */
+/* Sets the mode and reads it back; `is_set` says whether it holds. Puts the found mode back at the
+ * end. */
 class FloatMode {
   public:
     FloatMode() : found_(read()) {
@@ -23,11 +25,15 @@ class FloatMode {
 
   private:
 #if defined(__x86_64__)
-    static constexpr std::uint64_t kPlain = 0x1F80, kDecides = 0xFFC0; /* the low six bits record what has happened */
+    static constexpr std::uint64_t kPlain = 0x1F80,
+                                   kDecides =
+                                       0xFFC0; /* the low six bits record what has happened */
     static std::uint64_t read() { return _mm_getcsr(); }
     static void write(std::uint64_t value) { _mm_setcsr(static_cast<unsigned>(value)); }
 #elif defined(__aarch64__)
-    static constexpr std::uint64_t kPlain = 0, kDecides = 0x07FF9F07; /* AHP, DN, FZ, RMode, Stride, FZ16, Len, traps, NEP, AH, FIZ */
+    static constexpr std::uint64_t
+        kPlain = 0,
+        kDecides = 0x07FF9F07; /* AHP, DN, FZ, RMode, Stride, FZ16, Len, traps, NEP, AH, FIZ */
     static std::uint64_t read() {
         std::uint64_t value;
         asm volatile("mrs %0, fpcr" : "=r"(value));
@@ -41,5 +47,5 @@ class FloatMode {
     bool is_set_ = false;
 };
 
-} // namespace s7train
+}  // namespace s7train
 #endif

@@ -1,4 +1,5 @@
-/* What each instruction set brings for the calls of arithmetic.h; a range of rows, elements or tasks at a time. */
+/* What each instruction set brings for the calls of arithmetic.h; a range of rows, elements or
+ * tasks at a time. */
 #ifndef S7_TRAIN_OPERATORS_H
 #define S7_TRAIN_OPERATORS_H
 
@@ -16,19 +17,23 @@ struct Span {
 };
 
 struct Operators {
-    /* Columns of a panel of packed B, rows of a tile, inner indices of a block, floats of a packed sliver of A. */
+    /* Columns of a panel of packed B, rows of a tile, inner indices of a block, floats of a packed
+     * sliver of A. */
     std::size_t panel, tile_rows, inner, sliver;
     void (*pack_panel)(const s7_product_of &p, std::size_t first, Span inner, float *to);
     /* All panels of a part of a block's inner indices, where B is by rows. */
     void (*pack_rows)(const s7_product_of &p, Span inner, Span part, float *to);
-    void (*multiply)(const s7_product_of &p, Span rows, Span columns, Span inner, const float *panels, float *scratch);
-    void (*norm)(const float *x, const float *gain, float eps, float *y, float *scale, Span rows, std::size_t n);
-    void (*norm_slope)(const float *x, const float *gain, const float *scale, const float *grad, const float *beside, float *grad_x,
-                       Span rows, std::size_t n);
-    void (*norm_gain)(const float *x, const float *scale, const float *grad, float *grad_gain, std::size_t n_rows, Span columns,
-                      std::size_t n);
+    void (*multiply)(const s7_product_of &p, Span rows, Span columns, Span inner,
+                     const float *panels, float *scratch);
+    void (*norm)(const float *x, const float *gain, float eps, float *y, float *scale, Span rows,
+                 std::size_t n);
+    void (*norm_slope)(const float *x, const float *gain, const float *scale, const float *grad,
+                       const float *beside, float *grad_x, Span rows, std::size_t n);
+    void (*norm_gain)(const float *x, const float *scale, const float *grad, float *grad_gain,
+                      std::size_t n_rows, Span columns, std::size_t n);
     void (*gate)(const float *gate, const float *up, float *y, Span elements);
-    void (*gate_slope)(const float *gate, const float *up, const float *grad, float *grad_gate, float *grad_up, Span elements);
+    void (*gate_slope)(const float *gate, const float *up, const float *grad, float *grad_gate,
+                       float *grad_up, Span elements);
     void (*turn)(const s7_turn &t, Span rows);
     void (*losses)(const s7_losses_of &l, Span rows);
     void (*add)(const float *x, const float *y, float *z, Span elements);
@@ -44,5 +49,5 @@ extern const Operators scalar_operators, avx2_operators, avx512_operators, neon_
 /* The widest that this processor has, or the one that S7_ISA names; null: none. */
 const Operators *operators();
 
-} // namespace s7train
+}  // namespace s7train
 #endif

@@ -1,4 +1,5 @@
-/* The functions of one instruction set, which stand in three files. For those files alone; S7_SET is the namespace. */
+/* The functions of one instruction set, which stand in three files. For those files alone; S7_SET
+ * is the namespace. */
 #ifndef S7_TRAIN_OPERATORS_SET_H
 #define S7_TRAIN_OPERATORS_SET_H
 
@@ -11,11 +12,12 @@ namespace s7train::S7_SET {
 extern const std::size_t panel_columns, tile_rows, inner_block, sliver_floats;
 void pack_panel(const s7_product_of &p, std::size_t first, Span inner, float *to);
 void pack_rows(const s7_product_of &p, Span inner, Span part, float *to);
-void multiply(const s7_product_of &p, Span rows, Span columns, Span inner, const float *panels, float *scratch);
+void multiply(const s7_product_of &p, Span rows, Span columns, Span inner, const float *panels,
+              float *scratch);
 
 /* attention_head.cpp */
 void attend(const Head &head, float *scratch);
 void attend_slope(const Head &head, float *scratch);
 
-} // namespace s7train::S7_SET
+}  // namespace s7train::S7_SET
 #endif

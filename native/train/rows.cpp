@@ -1,6 +1,8 @@
-// Row and element operators of specs/training-arithmetic.md. Compiled once for each instruction set.
+// Row and element operators of specs/training-arithmetic.md. Compiled once for each instruction
+// set.
 //
-// Where a row ends within sixteen lanes, the lanes behind it hold zeros (in a softmax: minus infinity), which add nothing.
+// Where a row ends within sixteen lanes, the lanes behind it hold zeros (in a softmax: minus
+// infinity), which add nothing.
 
 #include "lanes.h"
 #include "logarithm.h"
@@ -20,11 +22,14 @@ template <class Work> inline void each_wide(Span span, const Work &work) {
 
 float sum_of_products(const float *x, const float *y, std::size_t n) {
     Wide sum = wide(0.0f);
-    each_wide({0, n}, [&](std::size_t i, std::size_t size) { sum = fused(load_some(x + i, size), load_some(y + i, size), sum); });
+    each_wide({0, n}, [&](std::size_t i, std::size_t size) {
+        sum = fused(load_some(x + i, size), load_some(y + i, size), sum);
+    });
     return total(sum);
 }
 
-void norm(const float *x, const float *gain, float eps, float *y, float *scale, Span rows, std::size_t n) {
+void norm(const float *x, const float *gain, float eps, float *y, float *scale, Span rows,
+          std::size_t n) {
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
         const float *from = x + row * n;
         float *to = y + row * n;
@@ -32,21 +37,24 @@ void norm(const float *x, const float *gain, float eps, float *y, float *scale, 
         scale[row] = 1.0f / std::sqrt(mean + eps);
         const Wide factor = wide(scale[row]);
         each_wide({0, n}, [&](std::size_t i, std::size_t size) {
-            store_some(to + i, (load_some(from + i, size) * factor) * load_some(gain + i, size), size);
+            store_some(to + i, (load_some(from + i, size) * factor) * load_some(gain + i, size),
+                       size);
         });
     }
 }
 
-void norm_slope(const float *x, const float *gain, const float *scale, const float *grad, const float *beside, float *grad_x, Span rows,
-                std::size_t n) {
+void norm_slope(const float *x, const float *gain, const float *scale, const float *grad,
+                const float *beside, float *grad_x, Span rows, std::size_t n) {
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
         const std::size_t at = row * n;
         Wide sum = wide(0.0f);
         each_wide({0, n}, [&](std::size_t i, std::size_t size) {
-            sum = fused(load_some(grad + at + i, size) * load_some(gain + i, size), load_some(x + at + i, size), sum);
+            sum = fused(load_some(grad + at + i, size) * load_some(gain + i, size),
+                        load_some(x + at + i, size), sum);
         });
         const Wide factor = wide(scale[row]);
-        const Wide share = wide(((total(sum) * scale[row]) * scale[row]) / static_cast<float>(n) * -1.0f);
+        const Wide share =
+            wide(((total(sum) * scale[row]) * scale[row]) / static_cast<float>(n) * -1.0f);
         each_wide({0, n}, [&](std::size_t i, std::size_t size) {
             const Wide slope = load_some(grad + at + i, size) * load_some(gain + i, size);
             Wide result = fused(load_some(x + at + i, size), share, slope) * factor;
@@ -56,13 +64,14 @@ void norm_slope(const float *x, const float *gain, const float *scale, const flo
     }
 }
 
-void norm_gain(const float *x, const float *scale, const float *grad, float *grad_gain, std::size_t n_rows, Span columns,
-               std::size_t n) {
+void norm_gain(const float *x, const float *scale, const float *grad, float *grad_gain,
+               std::size_t n_rows, Span columns, std::size_t n) {
     each_wide(columns, [&](std::size_t i, std::size_t size) {
         Wide sum = wide(0.0f);
         for (std::size_t row = 0; row < n_rows; ++row) {
             const std::size_t at = row * n + i;
-            sum = fused(load_some(grad + at, size), load_some(x + at, size) * wide(scale[row]), sum);
+            sum =
+                fused(load_some(grad + at, size), load_some(x + at, size) * wide(scale[row]), sum);
         }
         store_some(grad_gain + i, sum, size);
     });
@@ -70,7 +79,8 @@ void norm_gain(const float *x, const float *scale, const float *grad, float *gra
 
 // 1 / (1 + e^-x), from an exponential that does not overflow.
 inline Register sigmoid(Register x) {
-    const Register zero = spread(0.0f), e = exponential(x < zero ? x : zero - x), q = spread(1.0f) / (spread(1.0f) + e);
+    const Register zero = spread(0.0f), e = exponential(x < zero ? x : zero - x),
+                   q = spread(1.0f) / (spread(1.0f) + e);
     return x < zero ? e * q : q;
 }
 inline Wide sigmoid(const Wide &x) {
@@ -84,9 +94,11 @@ void gate(const float *gate, const float *up, float *y, Span elements) {
     });
 }
 
-void gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate, float *grad_up, Span elements) {
+void gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate,
+                float *grad_up, Span elements) {
     each_wide(elements, [&](std::size_t i, std::size_t size) {
-        const Wide x = load_some(gate + i, size), share = sigmoid(x), silu = x * share, slope = load_some(grad + i, size);
+        const Wide x = load_some(gate + i, size), share = sigmoid(x), silu = x * share,
+                   slope = load_some(grad + i, size);
         const Wide turned = share + silu * (wide(1.0f) - share);
         store_some(grad_gate + i, (slope * load_some(up + i, size)) * turned, size);
         store_some(grad_up + i, slope * silu, size);
@@ -94,13 +106,16 @@ void gate_slope(const float *gate, const float *up, const float *grad, float *gr
 }
 
 void turn(const s7_turn &t, Span rows) {
-    const Wide sign = wide(static_cast<float>(t.direction)), other = wide(static_cast<float>(-t.direction));
+    const Wide sign = wide(static_cast<float>(t.direction)),
+               other = wide(static_cast<float>(-t.direction));
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
         const auto number = static_cast<int64_t>(row);
-        const int64_t position = number % t.length, head = number / t.length % t.n_heads, batch = number / t.length / t.n_heads;
+        const int64_t position = number % t.length, head = number / t.length % t.n_heads,
+                      batch = number / t.length / t.n_heads;
         const float *x = t.x + batch * t.x_batch + head * t.x_head + position * t.x_position;
         float *y = t.y + batch * t.y_batch + head * t.y_head + position * t.y_position;
-        const float *cosine = t.cosine + position * t.n_pairs, *sine = t.sine + position * t.n_pairs;
+        const float *cosine = t.cosine + position * t.n_pairs,
+                    *sine = t.sine + position * t.n_pairs;
         each_wide({0, static_cast<std::size_t>(t.n_pairs)}, [&](std::size_t i, std::size_t size) {
             const Wide a = load_some(x + i, size), b = load_some(x + t.n_pairs + i, size);
             const Wide c = load_some(cosine + i, size), s = load_some(sine + i, size);
@@ -123,7 +138,9 @@ void losses(const s7_losses_of &l, Span rows) {
     for (std::size_t row = rows.begin; row < rows.end; ++row) {
         float *logits = l.logits + row * n;
         Wide most = wide(-INFINITY), sum = wide(0.0f);
-        each_wide({0, n}, [&](std::size_t i, std::size_t size) { most = largest(most, load_logits(logits + i, size)); });
+        each_wide({0, n}, [&](std::size_t i, std::size_t size) {
+            most = largest(most, load_logits(logits + i, size));
+        });
         const float top = highest(most), wanted = logits[l.target[row]];
         const Wide shift = wide(top);
         each_wide({0, n}, [&](std::size_t i, std::size_t size) {
@@ -150,7 +167,9 @@ void add(const float *x, const float *y, float *z, Span elements) {
 }
 
 void scale(const float *x, float factor, float *z, Span elements) {
-    each_wide(elements, [&](std::size_t i, std::size_t size) { store_some(z + i, load_some(x + i, size) * wide(factor), size); });
+    each_wide(elements, [&](std::size_t i, std::size_t size) {
+        store_some(z + i, load_some(x + i, size) * wide(factor), size);
+    });
 }
 
 void squares(const float *x, float *sums, Span rows, std::size_t n) {
@@ -168,11 +187,13 @@ void adam(const s7_adam_of &a, Span elements) {
         const Wide width = root(square) / wide(a.root_correction) + wide(a.eps);
         store_some(a.mean + i, mean, size);
         store_some(a.square + i, square, size);
-        store_some(a.weight + i, fused(wide(a.step_size) * wide(-1.0f), mean / width, weight * wide(a.decay)), size);
+        store_some(a.weight + i,
+                   fused(wide(a.step_size) * wide(-1.0f), mean / width, weight * wide(a.decay)),
+                   size);
     });
 }
 
-} // namespace
+}  // namespace
 
 #define S7_JOINED(set) set##_operators
 #define S7_TABLE(set) S7_JOINED(set)
@@ -199,4 +220,4 @@ const Operators S7_TABLE(S7_SET) = {S7_SET::panel_columns,
                                     S7_SET::attend,
                                     S7_SET::attend_slope};
 
-} // namespace s7train
+}  // namespace s7train

@@ -1,6 +1,7 @@
 // Threads: those of the OpenMP library that is loaded already (PyTorch brings one), else new ones.
 //
-// PyTorch's threads wait for their next work by spinning. Threads of our own would share the cores with them.
+// PyTorch's threads wait for their next work by spinning. Threads of our own would share the cores
+// with them.
 
 #include "threads.h"
 
@@ -8,8 +9,10 @@
 #include <thread>
 #include <vector>
 
-// The entry of GCC's and LLVM's OpenMP libraries behind `#pragma omp parallel`; null where neither is loaded.
-extern "C" void GOMP_parallel(void (*work)(void *), void *data, unsigned n_threads, unsigned flags) __attribute__((weak));
+// The entry of GCC's and LLVM's OpenMP libraries behind `#pragma omp parallel`; null where neither
+// is loaded.
+extern "C" void GOMP_parallel(void (*work)(void *), void *data, unsigned n_threads, unsigned flags)
+    __attribute__((weak));
 
 namespace s7train {
 
@@ -21,11 +24,11 @@ void on_threads(std::size_t n_threads, void (*work)(void *), void *data) {
         try {
             others.emplace_back(work, data);
         } catch (const std::system_error &) {
-            break; // no more threads: those that are there do the work
+            break;  // no more threads: those that are there do the work
         }
     }
     work(data);
     for (auto &thread : others) thread.join();
 }
 
-} // namespace s7train
+}  // namespace s7train

@@ -1,4 +1,5 @@
-/* Sixteen floats at a time: what the kernels of every instruction set share. Each file that includes it has its own copy. */
+/* Sixteen floats at a time: what the kernels of every instruction set share. Each file that
+ * includes it has its own copy. */
 #ifndef S7_TRAIN_WIDE_H
 #define S7_TRAIN_WIDE_H
 
@@ -9,7 +10,8 @@
 #include <cstring>
 
 namespace s7train {
-namespace { /* a copy for each instruction set: one that the linker merged could hold instructions that are not there */
+namespace { /* a copy for each instruction set: one that the linker merged could hold instructions
+               that are not there */
 
 constexpr std::size_t kLanes = 16;
 typedef float Wide __attribute__((vector_size(64), aligned(4), may_alias));
@@ -34,7 +36,8 @@ inline Wide exponential(Wide x) {
     p = p * r * r + r + 1.0f;
     WideInt bits;
     std::memcpy(&bits, &shifted, sizeof bits);
-    const WideInt power = (bits + 127) << 23; // the low bits of `shifted` are n, in two's complement
+    const WideInt power = (bits + 127)
+                          << 23;  // the low bits of `shifted` are n, in two's complement
     Wide scale;
     std::memcpy(&scale, &power, sizeof scale);
     return tiny ? Wide{} : p * scale;
@@ -56,6 +59,6 @@ inline void hide_future(float *row, std::size_t position, std::size_t n_columns)
     std::fill(row + position + 1, row + n_columns, -INFINITY);
 }
 
-} // namespace
-} // namespace s7train
+}  // namespace
+}  // namespace s7train
 #endif

@@ -1,4 +1,5 @@
-// A case file (case_file.py): a model, ids, and what the reference makes of them. Arrays, each a count of 4 bytes and its elements.
+// A case file (case_file.py): a model, ids, and what the reference makes of them. Arrays, each a
+// count of 4 bytes and its elements.
 #pragma once
 
 #include <cstdio>
@@ -22,11 +23,10 @@ struct Case {
         const int8_t *codes;
         const int32_t *m, *e;
     };
-    std::vector<Cached> cached;  // keys and values of each layer
+    std::vector<Cached> cached;        // keys and values of each layer
     bool good = true, at_end = false;  // at_end: there was no case left
 
-    template <class T>
-    const T *array(FILE *from, int64_t n_expected, int64_t *n_found = nullptr) {
+    template <class T> const T *array(FILE *from, int64_t n_expected, int64_t *n_found = nullptr) {
         uint32_t n = 0;
         if (!good) return nullptr;
         if (const size_t n_read = std::fread(&n, 1, 4, from); n_read != 4) {
@@ -35,7 +35,8 @@ struct Case {
             return nullptr;
         }
         kept.emplace_back(n * sizeof(T));
-        good = std::fread(kept.back().data(), sizeof(T), n, from) == n && (n_expected < 0 || n == n_expected);
+        good = std::fread(kept.back().data(), sizeof(T), n, from) == n &&
+               (n_expected < 0 || n == n_expected);
         if (n_found != nullptr) *n_found = n;
         return reinterpret_cast<const T *>(kept.back().data());
     }
@@ -45,7 +46,8 @@ struct Case {
         w.codes = array<int8_t>(from, -1);
         w.row_m = array<uint16_t>(from, -1);
         w.row_s = array<uint16_t>(from, -1);
-        if (const auto *sizes = array<int32_t>(from, 3); good) w.n_out = sizes[0], w.n_in = sizes[1], w.exponent = sizes[2];
+        if (const auto *sizes = array<int32_t>(from, 3); good)
+            w.n_out = sizes[0], w.n_in = sizes[1], w.exponent = sizes[2];
         return w;
     }
 
@@ -54,7 +56,8 @@ struct Case {
         int64_t n = 0;
         made.gain = array<int16_t>(from, -1, &n);
         made.n = static_cast<int32_t>(n);
-        if (const auto *rest = array<int64_t>(from, 2); good) made.eps = rest[0], made.exponent = static_cast<int32_t>(rest[1]);
+        if (const auto *rest = array<int64_t>(from, 2); good)
+            made.eps = rest[0], made.exponent = static_cast<int32_t>(rest[1]);
         return made;
     }
 
@@ -67,11 +70,13 @@ struct Case {
         weights.embedding = linear(from);
         weights.cos_sin = array<int16_t>(from, -1, &weights.n_cos_sin);
         weights.router = array<uint8_t>(from, shape.vocab_size);
-        const int32_t n_behind = shape.stack_layers * shape.n_experts, n_here = shape.stack_layers > 0 ? 1 : shape.n_experts;
+        const int32_t n_behind = shape.stack_layers * shape.n_experts,
+                      n_here = shape.stack_layers > 0 ? 1 : shape.n_experts;
         for (int32_t i = 0; good && i < shape.n_layers + n_behind; ++i) {
             s7_layer layer{};
             layer.attn_norm = norm(from), layer.ffn_norm = norm(from);
-            layer.q = linear(from), layer.k = linear(from), layer.v = linear(from), layer.o = linear(from);
+            layer.q = linear(from), layer.k = linear(from), layer.v = linear(from),
+            layer.o = linear(from);
             auto &mine = experts.emplace_back();
             for (int32_t e = 0; good && e < n_here; ++e) {
                 s7_ffn ffn{};

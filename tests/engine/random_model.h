@@ -1,4 +1,5 @@
-// Random numbers, from bytes as long as there are any, and models of random integers in memory of exactly their size.
+// Random numbers, from bytes as long as there are any, and models of random integers in memory of
+// exactly their size.
 #pragma once
 
 #include <deque>
@@ -20,8 +21,7 @@ struct Random {
         return low + static_cast<int64_t>((state >> 33) % static_cast<uint64_t>(high - low + 1));
     }
 
-    template <class T, size_t N>
-    T one_of(const T (&values)[N]) {
+    template <class T, size_t N> T one_of(const T (&values)[N]) {
         return values[between(0, static_cast<int64_t>(N) - 1)];
     }
 };
@@ -50,7 +50,8 @@ struct RandomModel {
         codes.push_back(numbers<int8_t>(r, int64_t{n_out} * n_in, -127, 127));
         rows.push_back(numbers<uint16_t>(r, n_out, 0, 65535));
         rows.push_back(numbers<uint16_t>(r, n_out, 16, 70));
-        return {codes.back().data(), rows[rows.size() - 2].data(), rows.back().data(), n_out, n_in, 25};
+        return {
+            codes.back().data(), rows[rows.size() - 2].data(), rows.back().data(), n_out, n_in, 25};
     }
 
     s7_norm norm(Random &r, int32_t n) {
@@ -62,7 +63,8 @@ struct RandomModel {
         for (int i = 0; i < S7_EXP2_ENTRIES; ++i) tables.exp2[i] = 32512 - i * 254;
         for (int i = 0; i < S7_SIGMOID_ENTRIES; ++i) tables.sigmoid[i] = 16384 + i * 32;
         for (int i = 0; i < S7_RSQRT_ENTRIES; ++i) tables.rsqrt[i] = 65281 - i * 170;
-        const int32_t d = shape.d_model, q = shape.n_heads * shape.head_dim, kv = shape.n_kv_heads * shape.head_dim;
+        const int32_t d = shape.d_model, q = shape.n_heads * shape.head_dim,
+                      kv = shape.n_kv_heads * shape.head_dim;
         const int32_t n_behind = shape.stack_layers * shape.n_experts;
         for (int32_t i = 0; i < shape.n_layers + n_behind; ++i) {
             const int32_t f = i < shape.n_layers ? shape.d_ffn : shape.stack_d_ffn;
@@ -70,13 +72,21 @@ struct RandomModel {
             for (int32_t e = 0; e < (n_behind > 0 ? 1 : shape.n_experts); ++e) {
                 mine.push_back({linear(random, f, d), linear(random, f, d), linear(random, d, f)});
             }
-            layers.push_back({norm(random, d), norm(random, d), linear(random, q, d), linear(random, kv, d), linear(random, kv, d),
-                              linear(random, d, q), mine.data()});
+            layers.push_back({norm(random, d), norm(random, d), linear(random, q, d),
+                              linear(random, kv, d), linear(random, kv, d), linear(random, d, q),
+                              mine.data()});
         }
-        halves.push_back(numbers<int16_t>(random, int64_t{shape.context} * shape.head_dim, -32768, 32767));
+        halves.push_back(
+            numbers<int16_t>(random, int64_t{shape.context} * shape.head_dim, -32768, 32767));
         const auto &rope = halves.back();
         router = numbers<uint8_t>(random, shape.vocab_size, 0, shape.n_experts - 1);
-        weights = {linear(random, shape.vocab_size, d), rope.data(), static_cast<int64_t>(rope.size()), router.data(),
-                   layers.data(), n_behind > 0 ? layers.data() + shape.n_layers : nullptr, norm(random, d), linear(random, shape.vocab_size, d)};
+        weights = {linear(random, shape.vocab_size, d),
+                   rope.data(),
+                   static_cast<int64_t>(rope.size()),
+                   router.data(),
+                   layers.data(),
+                   n_behind > 0 ? layers.data() + shape.n_layers : nullptr,
+                   norm(random, d),
+                   linear(random, shape.vocab_size, d)};
     }
 };

@@ -1,4 +1,5 @@
-// Every call of native/train/arithmetic.h on numbers that follow from whole ones, and one hash of all results.
+// Every call of native/train/arithmetic.h on numbers that follow from whole ones, and one hash of
+// all results.
 
 #include "arithmetic.h"
 
@@ -24,7 +25,8 @@ std::vector<float> numbers(std::size_t n) {
 
 template <class T> void told(const std::vector<T> &values) {
     const auto *bytes = reinterpret_cast<const unsigned char *>(values.data());
-    for (std::size_t i = 0; i < values.size() * sizeof(T); ++i) hash = (hash ^ bytes[i]) * 1099511628211ULL;
+    for (std::size_t i = 0; i < values.size() * sizeof(T); ++i)
+        hash = (hash ^ bytes[i]) * 1099511628211ULL;
 }
 
 void check(std::int32_t code) {
@@ -54,7 +56,8 @@ void rows() {
     std::vector<float> y(n_rows * n), z(n_rows * n), scale(n_rows), sums(n);
     check(s7_norm(x.data(), gain.data(), 1e-5f, y.data(), scale.data(), n_rows, n, 2));
     told(y);
-    check(s7_norm_slope(x.data(), gain.data(), scale.data(), grad.data(), x.data(), y.data(), sums.data(), n_rows, n, 2));
+    check(s7_norm_slope(x.data(), gain.data(), scale.data(), grad.data(), x.data(), y.data(),
+                        sums.data(), n_rows, n, 2));
     told(y), told(sums);
     check(s7_gate(x.data(), grad.data(), y.data(), n_rows * n, 2));
     told(y);
@@ -66,7 +69,10 @@ void rows() {
     s7_losses_of losses{y.data(), target.data(), gain.data(), scale.data(), n_rows, n, 2};
     check(s7_losses(&losses));
     told(y), told(scale);
-    check(s7_scatter_add(target.data(), grad.data(), y.data(), n_rows, n_rows, 1, 2) == S7_TRAIN_SHAPE ? 0 : 9);
+    check(s7_scatter_add(target.data(), grad.data(), y.data(), n_rows, n_rows, 1, 2) ==
+                  S7_TRAIN_SHAPE
+              ? 0
+              : 9);
     for (auto &id : target) id %= 4;
     check(s7_scatter_add(target.data(), grad.data(), y.data(), n_rows, n_rows, n, 2));
     check(s7_add(x.data(), y.data(), y.data(), n_rows * n, 2));
@@ -76,8 +82,9 @@ void rows() {
     told(scale);
     std::vector<float> weight = x, mean = numbers(n_rows * n), square = grad;
     for (float &value : square) value *= value;
-    s7_adam_of adam{weight.data(), mean.data(), square.data(), grad.data(), n_rows * n, 0.9f, 0.1f, 0.95f, 0.05f, 1e-3f, 0.2f,
-                    1e-8f, 0.99f, 0.0f, 2};
+    s7_adam_of adam{weight.data(), mean.data(), square.data(), grad.data(), n_rows * n,
+                    0.9f,          0.1f,        0.95f,         0.05f,       1e-3f,
+                    0.2f,          1e-8f,       0.99f,         0.0f,        2};
     check(s7_adam(&adam));
     told(weight), told(mean), told(square);
     std::vector<float> tiny(40, 0x1p-140f);
@@ -88,11 +95,12 @@ void rows() {
 void attention() {
     const s7_attention_shape shape{2, 4, 2, 61, 32, 2, 24};
     const std::size_t one = 61 * 32;
-    const auto q = numbers(8 * one), k = numbers(4 * one), v = numbers(4 * one), grad = numbers(8 * one);
+    const auto q = numbers(8 * one), k = numbers(4 * one), v = numbers(4 * one),
+               grad = numbers(8 * one);
     std::vector<float> y(8 * one), sums(8 * 61), grad_q(8 * one), grad_k(4 * one), grad_v(4 * one);
     check(s7_attention_forward(&shape, q.data(), k.data(), v.data(), y.data(), sums.data()));
-    check(s7_attention_backward(&shape, q.data(), k.data(), v.data(), y.data(), sums.data(), grad.data(), grad_q.data(),
-                                grad_k.data(), grad_v.data()));
+    check(s7_attention_backward(&shape, q.data(), k.data(), v.data(), y.data(), sums.data(),
+                                grad.data(), grad_q.data(), grad_k.data(), grad_v.data()));
     told(y), told(sums), told(grad_q), told(grad_k), told(grad_v);
 }
 
@@ -104,7 +112,8 @@ void draws() {
     check(s7_normal(0x0123456789ABCDEFULL, 5, 3, 0.02, x.data(), 777, 2));
     check(s7_dropout(7, 1, 1u << 30, 1.5f, x.data(), y.data(), 777, 2));
     told(x), told(y);
-    const s7_turn turn{x.data(), cosine.data(), sine.data(), y.data(), 1, 2, 60, 3, 0, 360, 6, 0, 6, 12, -1, 2};
+    const s7_turn turn{x.data(), cosine.data(), sine.data(), y.data(), 1, 2,  60, 3,
+                       0,        360,           6,           0,        6, 12, -1, 2};
     check(s7_rotate(&turn));
     told(y);
     double sum = 0;
@@ -112,7 +121,7 @@ void draws() {
     told(std::vector<double>{sum});
 }
 
-} // namespace
+}  // namespace
 
 int main() {
     if (!s7_arithmetic_available()) return std::puts("not here"), 1;
