@@ -1,0 +1,228 @@
+"""The sampling law: from integer logits to a token, in integers (specs/sampling.md).
+
+One order: temperature, top-k, min-p, top-p, then the largest perturbed score (Gumbel-max). A draw
+depends on the logits of its own row, the law, the seed, the position and the number of the sample.
+It depends on nothing else, so any batch, thread count and backend gives the same tokens. Greedy is
+temperature 0 and draws nothing.
+
+Shape suffixes: V vocabulary, N tokens that are looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from fractions import Fraction
+from functools import cache, cached_property
+
+import numpy as np
+
+from sevenfold.core.errors import UsageError
+from sevenfold.core.fixed import INT32_MAX, Ints, as_ints, bit_length, mulsh, rshift
+from sevenfold.engine.ops import LOGIT_FRACTION
+from sevenfold.engine.philox import WORD, words_of_tokens
+from sevenfold.engine.reference import argmax
+
+LAW_VERSION = 1
+# Fraction bits of scores, in log2 units.
+SCORE_BITS = 20
+# Weight of the most likely token: 2^WEIGHT_BITS.
+WEIGHT_BITS = 24
+TABLE_BITS = 8
+# A distance past this is 1,024 halvings; no draw reaches it.
+MAX_DISTANCE = 1 << 30
+MAX_TERM = (1 << 16) - 1
+MAX_SEED = (1 << 64) - 1
+_CONTEXT = Context(prec=50)
+_NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5})?", re.ASCII)
+
+
+def _entries(n: int, value: str) -> Ints:
+    """Return the `n` entries of a table of section 3: `value` is its name there."""
+    with localcontext(_CONTEXT):
+        ln2 = Decimal(2).ln()
+
+        def exact(i: int) -> Decimal:
+            x = Decimal(i) / (1 << TABLE_BITS)
+            if value == "log2":
+                return (1 << SCORE_BITS) * (1 + x).ln() / ln2
+            if value == "exp2":
+                return (1 << WEIGHT_BITS) * (-x * ln2).exp()
+            # The ratio of -log2(1 - e) to e, for e = x / 2; its limit at 0 is log2(e).
+            ratio = -(1 - x / 2).ln() / ln2 / (x / 2) if i else 1 / ln2
+            return (1 << SCORE_BITS) * ratio.ln() / ln2
+
+        return as_ints([int(exact(i).to_integral_value(ROUND_HALF_UP)) for i in range(n)])
+
+
+@cache
+def table(name: str) -> Ints:
+    """Return a table of the law, 257 entries: `log2`, `exp2` or `ratio`."""
+    return _entries((1 << TABLE_BITS) + 1, name)
+
+
+def _between(name: str, index: Ints, rest: Ints, bits: int) -> Ints:
+    """Return a table's value at `index` and `rest` of 2^bits parts of the way to the next entry."""
+    entries = table(name)
+    low = entries[index]
+    return low + rshift((entries[index + 1] - low) * rest, bits)
+
+
+def log2(n: Ints) -> Ints:
+    """Return LOG2(n), the binary logarithm of 1 <= n < 2^33, with SCORE_BITS fraction bits."""
+    k = bit_length(n) - 1
+    fraction = ((n << (33 - k)) >> 9) & 0xFFFFFF
+    return (k << SCORE_BITS) + _between("log2", fraction >> 16, fraction & 0xFFFF, 16)
+
+
+def weights(distance: Ints) -> Ints:
+    """Return 2^(WEIGHT_BITS - distance) for a distance >= 0 in score units."""
+    fraction = distance & ((1 << SCORE_BITS) - 1)
+    value = _between("exp2", fraction >> 12, fraction & 0xFFF, 12)
+    return rshift(value, np.minimum(distance >> SCORE_BITS, 31))
+
+
+def gumbel(words: Ints) -> Ints:
+    """Return Gumbel variates of random words, in score units: -log2(-log2(u)), u = (2 word + 1) / 2^33.
+
+    Above one half the logarithm of u is the distance to 1 times a smooth ratio, so that no
+    precision is lost near 1.
+    """
+    is_high = words >> 31 == 1
+    rest = np.where(is_high, WORD - words, 0)
+    below = np.where(is_high, 0, words)
+    inner = (33 << SCORE_BITS) - log2(2 * below + 1)
+    low = log2(np.maximum(inner, 1)) - (SCORE_BITS << SCORE_BITS)
+    high = log2(2 * rest + 1) - (33 << SCORE_BITS) + _between("ratio", rest >> 23, (rest >> 7) & 0xFFFF, 16)
+    return -np.where(is_high, high, low)
+
+
+def _ratio(text: str, what: str, most: int) -> tuple[int, int]:
+    """Return a decimal number as a fraction in lowest terms, of terms below 2^16. Raises UsageError."""
+    if not _NUMBER.fullmatch(text):
+        raise UsageError(f"{what} {text[:40]!r} is not a number", remedy="use a number such as 0.8")
+    value = Fraction(text)
+    if not 0 <= value <= most or max(value.numerator, value.denominator) > MAX_TERM:
+        raise UsageError(
+            f"{what} {text}: outside 0 to {most}, or not a fraction of two numbers up to {MAX_TERM}",
+            remedy="use fewer decimal places",
+        )
+    return value.numerator, value.denominator
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingLaw:
+    """How a token is chosen: fractions of integers, a seed, and nothing that rounds.
+
+    The default is greedy. `top_k` 0, `min_p` 0 and `top_p` 1 cut nothing.
+    """
+
+    temperature: tuple[int, int] = (0, 1)
+    top_k: int = 0
+    min_p: tuple[int, int] = (0, 1)
+    top_p: tuple[int, int] = (1, 1)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for what, (a, b) in {
+            "temperature": self.temperature,
+            "min-p": self.min_p,
+            "top-p": self.top_p,
+        }.items():
+            if not (0 <= a <= MAX_TERM and 1 <= b <= MAX_TERM) or (what != "temperature" and a > b):
+                raise UsageError(f"{what} {a}/{b}", remedy="use a fraction of the law (specs/sampling.md)")
+        if self.top_p[0] == 0 or self.top_k < 0 or not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(
+                f"top-p {self.top_p[0]}/{self.top_p[1]}, top-k {self.top_k}, seed {self.seed}",
+                remedy="top-p is above 0, top-k 0 or more, the seed 0 to 2^64 - 1",
+            )
+
+    @classmethod
+    def parse(
+        cls, temperature: str = "0", top_k: int = 0, min_p: str = "0", top_p: str = "1", seed: int = 0
+    ) -> DecodingLaw:
+        """Return a law from decimal texts, which are taken exactly ("0.8" is 4/5). Raises UsageError."""
+        return cls(
+            temperature=_ratio(temperature, "temperature", MAX_TERM),
+            top_k=top_k,
+            min_p=_ratio(min_p, "min-p", 1),
+            top_p=_ratio(top_p, "top-p", 1),
+            seed=seed,
+        )
+
+    @property
+    def is_greedy(self) -> bool:
+        """Return whether the most likely token is taken, and nothing is drawn."""
+        return self.temperature[0] == 0
+
+    def facts(self) -> dict[str, object]:
+        """Return the law as JSON: what a cache key and a sealed run hold."""
+        if self.is_greedy:
+            return {"law": LAW_VERSION, "kind": "greedy"}
+        return {
+            "law": LAW_VERSION,
+            "kind": "gumbel-max",
+            "temperature": list(self.temperature),
+            "top_k": self.top_k,
+            "min_p": list(self.min_p),
+            "top_p": list(self.top_p),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def multiplier(self) -> tuple[int, int]:
+        """Return (m, s), m in [2^15, 2^16): m / 2^s score units for each unit of a logit, over the temperature."""
+        with localcontext(_CONTEXT):
+            one = Decimal(1 << (SCORE_BITS - LOGIT_FRACTION)) / Decimal(2).ln()
+            exact = one * self.temperature[1] / self.temperature[0]
+            s = 0
+            while exact * 2**s < 1 << 15:
+                s += 1
+            while exact * Decimal(2) ** s >= 1 << 16:
+                s -= 1
+            m = int((exact * Decimal(2) ** s).to_integral_value(ROUND_HALF_UP))
+        return (m >> 1, s - 1) if m == 1 << 16 else (m, s)
+
+    def kept(self, logits_V: Ints) -> tuple[Ints, Ints]:
+        """Return the token ids that may be drawn, and the distance of each from the most likely one.
+
+        Returns:
+            (ids_N, distance_N): score units; ids ascend.
+        """
+        gap_V = np.minimum(np.max(logits_V) - logits_V, INT32_MAX)
+        distance_V = np.minimum(mulsh(gap_V, *self.multiplier), MAX_DISTANCE)
+        ids = np.arange(len(logits_V))
+        if self.top_k or self.top_p[0] < self.top_p[1]:
+            # Most likely first, the lower id before its equals.
+            ids = np.argsort(gap_V, kind="stable")
+        if self.top_k:
+            ids = ids[: self.top_k]
+        if self.min_p[0]:
+            a, b = self.min_p
+            ids = ids[weights(distance_V[ids]) * b >= a << WEIGHT_BITS]
+        if self.top_p[0] < self.top_p[1]:
+            a, b = self.top_p
+            sums = np.cumsum(weights(distance_V[ids]))
+            # The first token with which the share is reached is the last that stays.
+            ids = ids[: int(np.argmax(sums * b >= sums[-1] * a)) + 1]
+        ids = np.sort(ids)
+        return as_ints(ids), distance_V[ids]
+
+    def choose(self, logits_V: Ints, *, position: int, sample: int = 0) -> int:
+        """Return the next token.
+
+        Args:
+            logits_V: int32 values with 16 fraction bits, in natural units.
+            position: ids before this token, those of the prompt included.
+            sample: number of the sample, when one prompt has several.
+        """
+        if self.is_greedy:
+            return argmax(logits_V)
+        ids, distance = self.kept(logits_V)
+        words = words_of_tokens(ids, position=position, sample=sample, seed=self.seed)
+        # argmax gives the first of equals, which has the lowest id.
+        return int(ids[np.argmax(gumbel(words) - distance)])
+
+
+GREEDY = DecodingLaw()
