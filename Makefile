@@ -12,7 +12,7 @@ INTEROP := .interop
 # One process for each core. A file's tests stay together, because they share what they trained.
 FAST := -n auto --dist loadfile -m "not slow"
 
-.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint docs wheels interop \
+.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint tidy docs wheels interop \
 	bench bench-peers bench-corpus durations clean
 
 help:
@@ -58,8 +58,11 @@ lint: $(READY) ## ruff, mypy, import contracts, documentation, clang-format
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.c')
 
-test-slow: $(SLOW_READY) interop ## the suites that take minutes
+test-slow: $(SLOW_READY) interop tidy ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow
+
+tidy: $(SLOW_READY) ## clang-tidy over native/ (three minutes)
+	scripts/tidy.sh $(BIN)/clang-tidy
 
 durations: $(READY) ## the slowest hundred tests
 	$(BIN)/python -m pytest $(FAST) --durations 100

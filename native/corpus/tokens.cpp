@@ -226,7 +226,7 @@ Tokens::Answer &Tokens::look_up(uint32_t place, uint32_t n_bytes, uint64_t quest
         hash ^= hash >> 32;
     }
     Answer &line = answers_[hash % N_ANSWERS];
-    if (line.question != question || std::memcmp(line.bytes, words, sizeof words)) {
+    if (line.question != question || std::memcmp(line.bytes, words, sizeof words) != 0) {
         std::memcpy(line.bytes, words, sizeof words);
         line.question = question, line.known = NOTHING;
     }
@@ -247,7 +247,7 @@ void Tokens::ask(uint32_t place, uint32_t memory, uint16_t mode, Answer &answer)
     cursor_.finish();
     char bytes[MEMORY_BYTES];
     const uint32_t n = scanner.serialize(scanner_, bytes);
-    const bool changed = n != was.size() || (n && std::memcmp(bytes, was.data(), n));
+    const bool changed = n != was.size() || (n != 0 && std::memcmp(bytes, was.data(), n) != 0);
     answer.symbol = scanner.symbols[cursor_.result_symbol],
     answer.memory = changed ? remember(bytes, n) : memory;
     answer.is_empty = cursor_.token_end <= place && !changed;

@@ -35,6 +35,8 @@ template <int N, int I = 0, class F> [[gnu::always_inline]] inline void each(con
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(acts), "v"(codes));
 }
 
+// The argument names a parameter.
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define S7_EACH(index) [&](auto index) __attribute__((always_inline))
 
 template <int MR, int NP> struct Tile {  // MR rows by NP panels of sums

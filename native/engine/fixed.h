@@ -40,6 +40,7 @@ inline i32 bits(u64 v) { return v == 0 ? 0 : 64 - __builtin_clzll(v); }
 inline i64 sat32(i64 v) { return least(most(v, kMin32), kMax32); }
 
 // RSHIFT with 0 <= s <= 62. Callers clamp s where the value is known to vanish past 62.
+// NOLINTNEXTLINE(clang-analyzer-core.BitwiseShift)
 inline i64 rshift(i64 v, i64 s) { return (v + ((i64{1} << s) >> 1)) >> s; }
 
 // MULSH in 32-bit lanes (R2), for loops that a compiler vectorises: s >= 17, where nothing
