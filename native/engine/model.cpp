@@ -159,15 +159,15 @@ s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer
     to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(model.experts_in_layer())];
     if (to.experts == nullptr) return S7_NO_MEMORY;
     for (i64 e = 0; e < model.experts_in_layer(); ++e) {
-        if (const s7_status bad =
-                pack_linear(from.experts[e].gate, d_ffn, d, model, to.experts[e].gate))
-            return bad;
         // The array has experts_in_layer() entries.
         // NOLINTBEGIN(clang-analyzer-security.ArrayBound)
         if (const s7_status bad =
-                pack_linear(from.experts[e].up, d_ffn, d, model, to.experts[e].up))
+                pack_linear(from.experts[e].gate, d_ffn, d, model, to.experts[e].gate))
             return bad;
         // NOLINTEND(clang-analyzer-security.ArrayBound)
+        if (const s7_status bad =
+                pack_linear(from.experts[e].up, d_ffn, d, model, to.experts[e].up))
+            return bad;
         if (const s7_status bad =
                 pack_linear(from.experts[e].down, d, d_ffn, model, to.experts[e].down))
             return bad;
