@@ -110,10 +110,10 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         honest = (
             "import json, os, struct, time\ndef ask():\n    def read(n):\n        data = b''\n        while len(data) < n:\n"
             "            data += os.read(0, n - len(data)) or os._exit(0)\n        return data\n"
-            "    text = read(struct.unpack('>I', read(4))[0])\n    return json.loads(text), read(16)\n"
+            "    text = read(struct.unpack('>II', read(8))[0])\n    return text, read(16)\n"
             "def put(nonce, value):\n    data = json.dumps(value).encode()\n"
             "    os.write(1, nonce + struct.pack('>I', len(data)) + data)\n"
-            "request, nonce = ask()\nput(nonce, {'refused': ''})\n"
+            "request, nonce = ask()\nput(nonce, '')\n"
         )
         (tmp_path / "worker.py").write_text(honest + body)
         monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
@@ -123,16 +123,17 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 WRONG = {
-    "early": "time.sleep(0.5)\nput(bytes(16), {'found': {'a': ['7']}})\nrequest, nonce = ask()\n"
-    "put(nonce, {'found': {'a': ['1']}})\ntime.sleep(99)",
-    "twice": "request, nonce = ask()\nd = json.dumps({'found': {'a': ['7']}}).encode()\n"
+    "early": "time.sleep(0.5)\nput(bytes(16), ['7'])\nrequest, nonce = ask()\n"
+    "put(nonce, ['1'])\ntime.sleep(99)",
+    "twice": "request, nonce = ask()\nd = json.dumps(['7']).encode()\n"
     "os.write(1, (nonce + struct.pack('>I', len(d)) + d) * 2)\ntime.sleep(99)",
     "too long": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 1 << 31))\ntime.sleep(99)",
     "half": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 99) + b'{')\ntime.sleep(99)",
     "endless": "request, nonce = ask()\nwhile True:\n    os.write(1, b'x' * 4096)",
     "no reader": "time.sleep(99)",
-    "other values": "request, nonce = ask()\nput(nonce, {'found': {'a': [7]}})\ntime.sleep(99)",
-    "other keys": "request, nonce = ask()\nput(nonce, {'found': {'b': ['7']}})\ntime.sleep(99)",
+    "other values": "request, nonce = ask()\nput(nonce, [7])\ntime.sleep(99)",
+    "other keys": "request, nonce = ask()\nput(nonce, {'a': ['7']})\ntime.sleep(99)",
+    "other counts": "request, nonce = ask()\nput(nonce, ['7', '7'])\ntime.sleep(99)",
     "noise": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 3) + b'\\xff{]')\ntime.sleep(99)",
     "a child that keeps the pipe": "request, nonce = ask()\nif os.fork():\n    os._exit(0)\ntime.sleep(99)",
 }
@@ -163,9 +164,9 @@ def test_closing_ends_the_process_of_a_program_too(monkeypatch: pytest.MonkeyPat
         assert one.run(ExecutionRequest({"a": "import os\ndef f():\n    return os.getpid"}, "f", ("()",)))
         process = one._process
         assert process is not None
-        text = json.dumps({"sources": {"a": HOSTILE["no answer"]}, "entry": "f", "inputs": ["()"]}).encode()
+        text = json.dumps({"source": HOSTILE["no answer"], "entry": "f", "inputs": ["()"]}).encode()
         assert process.stdin is not None
-        os.write(process.stdin.fileno(), struct.pack(">I", len(text)) + text + bytes(16))
+        os.write(process.stdin.fileno(), struct.pack(">II", len(text), 1) + text + bytes(16))
         while not (children := _children(process.pid)):
             time.sleep(0.01)
     while any(Path(f"/proc/{child}/stat").exists() and not _is_zombie(child) for child in children):
@@ -187,3 +188,42 @@ def test_bounds_of_both_sides_agree() -> None:
     assert worker.MAX_VALUE_BYTES < sandbox.MAX_VALUE_BYTES
     widest = json.dumps("\U0001f600" * worker.MAX_REPR).encode()
     assert len(widest) <= worker.MAX_VALUE_BYTES
+
+
+# Looks for a text in all objects that its process can reach.
+_SEARCH = """
+import gc
+WANTED = "".join(["MARK", "_OF_", "ANOTHER"])
+def f():
+    found, todo, seen = [], gc.get_objects(), set()
+    while todo:
+        one = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, (str, bytes)) and one is not WANTED:
+            text = one if isinstance(one, str) else one.decode("latin-1")
+            if WANTED in text:
+                found.append(text)
+        todo += gc.get_referents(one)
+    return found or len(seen) > 1000
+"""
+
+
+def test_a_program_has_nothing_of_another_in_its_process(box: Sandbox) -> None:
+    other = "def f():\n    return 'MARK_OF_ANOTHER'"
+    job = ExecutionRequest({"b": other, "a": _SEARCH, "c": other + "#" * 999}, "f", ("()",))
+    for _ in range(2):
+        outcome = box.run(job)
+        assert outcome["b"] == outcome["c"] == ["'MARK_OF_ANOTHER'"]
+        assert outcome["a"] == ["True"]
+
+
+def test_a_program_that_poisons_its_process_changes_no_other_answer(box: Sandbox) -> None:
+    poison = (
+        "import builtins, gc\nbuiltins.repr = lambda value: 'forged'\n"
+        "for one in gc.get_objects():\n    if isinstance(one, list) and one == ['()']:\n        one[:] = ['(1,)']\n"
+        "def f():\n    return 1"
+    )
+    job = ExecutionRequest({"a": poison, "b": "def f():\n    return 2"}, "f", ("()",))
+    assert box.run(job)["b"] == ["2"]

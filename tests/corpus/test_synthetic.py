@@ -25,7 +25,7 @@ from sevenfold.synthetic import generate as generating
 from sevenfold.synthetic.arithmetic import Worked, holds, value_of, written
 from sevenfold.synthetic.files import LICENCE, cached, read_samples, write_samples
 from sevenfold.synthetic.generate import GenerationReport, GenerationRequest, attempt, generate, spread
-from sevenfold.synthetic.mutate import bugs
+from sevenfold.synthetic.mutate import Bug, bugs
 from sevenfold.synthetic.programs import inputs, program, render, styles
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, Sample
@@ -143,6 +143,30 @@ def test_a_pair_that_disagrees_is_dropped(box: Sandbox, monkeypatch: pytest.Monk
     monkeypatch.setattr(python, "_drawn", lambda dice: wrong)
     for name in ("python-function", "python-tests", "python-refactor"):
         assert attempt(name, 0, 0, box) is None
+
+
+# Functions that would pass any test in whose process they run.
+FORGED = {
+    "equal to everything": "class Same:\n    def __eq__(self, other):\n        return True\n\ndef f(x):\n    return Same()\n",
+    "shown as a call": "class Shown:\n    def __eq__(self, other):\n        return True\n    def __repr__(self):\n"
+    '        return \'type("Same", (), {"__eq__": lambda *a: True})()\'\n\ndef f(x):\n    return Shown()\n',
+    "an end": "import os\n\ndef f(x):\n    os._exit(0)\n",
+}
+
+
+@pytest.mark.parametrize("source", FORGED.values(), ids=FORGED)
+def test_unit_tests_are_judged_outside_the_function(
+    source: str, box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = "def f(x):\n    return 2 * x\n"
+    task = python.PythonTask("f", "", right, right, "other", tuple(f"({i},)" for i in range(1, 9)))
+    monkeypatch.setattr(python, "_drawn", lambda dice: task)
+    # The only bug known is one that forges: the sample is kept because its tests fail on it.
+    monkeypatch.setattr(python, "bugs", lambda _: [Bug(source, 1, "", "", "", "")])
+    assert attempt("python-tests", 0, 0, box) is not None
+    # Canary: a bug that no test shows drops the sample.
+    monkeypatch.setattr(python, "bugs", lambda _: [Bug("def f(x):\n    return x + x\n", 1, "", "", "", "")])
+    assert attempt("python-tests", 0, 0, box) is None
 
 
 def test_bugs_are_bugs(box: Sandbox) -> None:

@@ -1,10 +1,11 @@
 """A long-lived worker that executes samples, and can reach nothing: the side outside.
 
 Without the kernel's filter nothing is executed (`SandboxError`), never with less protection. The
-worker starts a process for each job. It holds no file, no network and no right to start another
-(seccomp; proved by itself before the first source), 512 MiB of address space, and two seconds of
-processor time for a source. So a hostile program can spoil the answer of its own job and no
-other's: what it returns is its own word in any case.
+worker starts a process for each source. It holds no file, no network and no right to start another
+(seccomp; proved by itself before the source), 512 MiB of address space, and two seconds of
+processor time. It holds its own source and inputs, and neither another source of the job nor a
+result that is expected of it. So a hostile program can spoil its own answer and no other's. What it
+answers is its own word: a verdict has to be made outside of it, from the answers.
 
 A reply is bound to its request: it starts with a nonce of 16 bytes that the worker reads after that
 process has ended. It is a frame of bounded length, and it is waited for in bounded time. A process
@@ -27,7 +28,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.sandbox.request import ERROR_MARK, ExecutionRequest, Outcome
@@ -46,6 +47,8 @@ JOBS_PER_WORKER = 20_000
 MAX_VALUE_BYTES = 1 << 15
 MAX_REPLY_BYTES = 64 << 20
 _N_NONCE = 16
+# Of a request: bytes of JSON, calls. Of a reply: bytes of JSON.
+_REQUEST = struct.Struct(">II")
 _LENGTH = struct.Struct(">I")
 
 
@@ -91,19 +94,27 @@ class Sandbox:
         if self._process is None or self._n_jobs >= JOBS_PER_WORKER or self._has_said_more():
             self.close()
             self._start()
-        request = {"sources": dict(job.sources), "entry": job.entry, "inputs": list(job.inputs)}
         self._n_jobs += 1
-        limit = 1024 + len(job.sources) * (1024 + len(job.inputs) * MAX_VALUE_BYTES)
-        seconds = GRACE_SECONDS + self._silent_seconds * len(job.sources)
-        reply = self._ask(request, min(limit, MAX_REPLY_BYTES), seconds)
-        if not isinstance(reply, dict) or reply.keys() != {"found"}:
+        outcome, n_calls, is_lost = {}, len(job.inputs), False
+        for key, source in job.sources.items():
+            if self._process is None:
+                self._start()
+            found = self._answer({"source": source, "entry": job.entry, "inputs": list(job.inputs)}, n_calls)
+            is_lost = is_lost or found is None
+            outcome[key] = [f"{ERROR_MARK}Lost"] * n_calls if found is None else found
+        self.n_lost += is_lost
+        return outcome
+
+    def _answer(self, request: Mapping[str, object], n_calls: int) -> list[str] | None:
+        """Return what each call of one source gave; None when it was lost. A worker that gave a malformed
+        reply is ended.
+        """
+        limit = min(1024 + n_calls * MAX_VALUE_BYTES, MAX_REPLY_BYTES)
+        reply = self._ask(request, n_calls, limit, GRACE_SECONDS + self._silent_seconds)
+        if reply is None:
             self.close()
-            reply = {"found": None}
-        found = reply["found"]
-        if not _is_outcome(found, job):
-            self.n_lost += 1
-            return {key: [f"{ERROR_MARK}Lost"] * len(job.inputs) for key in job.sources}
-        return found
+        found = _decoded(reply)
+        return found if _is_answer(found, n_calls) else None
 
     def _has_said_more(self) -> bool:
         """Return whether the worker wrote what answers no request, or ended."""
@@ -137,26 +148,27 @@ class Sandbox:
             if pipe is not None:
                 os.set_blocking(pipe.fileno(), False)
         self._n_jobs = 0
-        greeting = self._ask({}, 1 << 16, START_SECONDS)
-        if greeting != {"refused": ""}:
+        greeting = _decoded(self._ask(None, 0, 1 << 16, START_SECONDS))
+        if greeting != "":
             self.close()
-            told = greeting.get("refused") if isinstance(greeting, dict) else None
             raise SandboxError(
-                f"the worker cannot be confined: {told or 'it did not start'}",
+                f"the worker cannot be confined: {greeting or 'it did not start'}",
                 where="synthetic samples",
                 remedy="a Linux kernel with seccomp and the library libseccomp2 are needed; samples are not executed without",
             )
 
-    def _ask(self, request: Mapping[str, object], limit: int, seconds: float) -> Any:
-        """Return the worker's reply to a request, of at most `limit` bytes of JSON; None when it is
-        lost or malformed.
+    def _ask(
+        self, request: Mapping[str, object] | None, n_calls: int, limit: int, seconds: float
+    ) -> bytes | None:
+        """Return what the child said, of at most `limit` bytes; None when the worker's frame is lost or
+        malformed. No request is a trial of the confinement.
         """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return None
-        nonce, text = secrets.token_bytes(_N_NONCE), json.dumps(request).encode()
+        nonce, text = secrets.token_bytes(_N_NONCE), json.dumps(request).encode() if request else b""
         deadline = time.monotonic() + seconds
-        sent = _write(process.stdin.fileno(), _LENGTH.pack(len(text)) + text + nonce, deadline)
+        sent = _write(process.stdin.fileno(), _REQUEST.pack(len(text), n_calls) + text + nonce, deadline)
         answer = process.stdout.fileno()
         head = _read(answer, _N_NONCE + _LENGTH.size, deadline) if sent else None
         if head is None or head[:_N_NONCE] != nonce:
@@ -166,10 +178,15 @@ class Sandbox:
         if data is None or select.select([answer], [], [], 0)[0]:
             # What stands behind a reply answers no request.
             return None
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            return None
+        return data
+
+
+def _decoded(reply: bytes | None) -> object:
+    """Return the JSON value of a reply; None when it has none."""
+    try:
+        return json.loads(reply) if reply else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _write(descriptor: int, data: bytes, deadline: float) -> bool:
@@ -201,14 +218,7 @@ def _read(descriptor: int, n_bytes: int, deadline: float) -> bytes | None:
     return bytes(data)
 
 
-def _is_outcome(reply: object, job: ExecutionRequest) -> TypeGuard[Outcome]:
+def _is_answer(reply: object, n_calls: int) -> TypeGuard[list[str]]:
     return (
-        isinstance(reply, dict)
-        and reply.keys() == job.sources.keys()
-        and all(
-            isinstance(found, list)
-            and len(found) == len(job.inputs)
-            and all(isinstance(value, str) for value in found)
-            for found in reply.values()
-        )
+        isinstance(reply, list) and len(reply) == n_calls and all(isinstance(value, str) for value in reply)
     )

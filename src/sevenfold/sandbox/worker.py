@@ -1,23 +1,29 @@
-"""The program inside the sandbox: runs the sources of a job in a process of its own, and says what
-their calls returned.
+"""The program inside the sandbox: runs each source in a process of its own, and says what its calls
+returned.
 
 Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project.
-It runs no source itself. It forks a child for each job, and the child gives up everything but its
-memory and two pipes before a source starts: afterwards the kernel refuses to open, connect, fork,
-execute and signal (seccomp, default: no), and memory and processor time are bounded.
+It runs no source itself, and never reads one: it forks a child for each request, and the child reads
+the request. Answers pass through a buffer that is overwritten with zeros, and are not decoded here. So
+the memory of a child has its own source and inputs, and nothing of another source or its answers.
+The child gives up everything but its memory and two pipes before the source starts: afterwards the
+kernel refuses to open, connect, fork, execute and signal (seccomp, default: no), and memory and
+processor time are bounded.
 
-The child's descriptor 0 is a pipe into which nobody writes, and 1 is a pipe that ends here, so a
-job can spoil its own answer and no other's. That answer is one frame: a token, a length of four
+The child's descriptor 0 is then a pipe into which nobody writes, and 1 is a pipe that ends here, so
+a source can spoil its own answer and no other's. That answer is one frame: a token, a length of four
 bytes, JSON. More than that, less, another token, too many bytes, or an end with another status, and
-the job is lost.
+the answer is lost.
 
-Requests come as frames (length, JSON). Behind each stands its nonce, which is read when the child
-has ended: no source was ever in a process that had it, or in one that had the pipe of the replies.
-A reply is nonce, length, JSON.
+Requests come as frames: bytes of JSON, number of calls, JSON; no JSON is a trial. Behind each stands
+its nonce, which is read when the child has ended: no source was ever in a process that had it, or in
+one that had the pipe of the replies. A child that ended before it had read its request leaves bytes
+that are not the nonce, so the side outside ends this worker. A reply is nonce, length, and the
+child's JSON; no JSON when the answer is lost.
 """
 
 from __future__ import annotations
 
+import ast
 import bisect
 import collections
 import contextlib
@@ -37,12 +43,12 @@ import string
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
 # What sources may import; loaded now, because nothing can be opened later.
-LIBRARY = (bisect, collections, functools, heapq, itertools, math, re, string)
+LIBRARY = (ast, bisect, collections, functools, heapq, itertools, math, re, string)
 SYSCALLS = (
     "read", "write", "close", "lseek", "brk", "mmap", "munmap", "mremap", "madvise", "mprotect", "futex", "exit", "exit_group",
     "rt_sigreturn", "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "clock_gettime", "gettimeofday", "getrandom",
@@ -52,6 +58,7 @@ MAX_REPR = 2000
 # JSON writes at most twelve bytes for a character (a surrogate pair), and a few around a value.
 MAX_VALUE_BYTES = 12 * MAX_REPR + 16
 N_NONCE = 16
+REQUEST = struct.Struct(">II")
 LENGTH = struct.Struct(">I")
 # Of a frame, beside its values.
 SMALL = 256
@@ -132,7 +139,7 @@ def read_exactly(n_bytes: int) -> bytes:
     return bytes(data)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data`: a pipe may take less at a time."""
     view = memoryview(data)
     while view:
@@ -145,92 +152,71 @@ def framed(head: bytes, value: object) -> bytes:
     return head + LENGTH.pack(len(text)) + text
 
 
-def unframed(data: bytes, head: bytes) -> object:
-    """The value that a child sent in one frame; None when there is anything else."""
-    start = len(head) + LENGTH.size
-    if len(data) < start or data[: len(head)] != head:
-        return None
-    if len(data) - start != LENGTH.unpack_from(data, len(head))[0]:
-        return None
-    try:
-        return json.loads(data[start:])
-    except (ValueError, RecursionError):
-        return None
-
-
 class Children:
-    """Starts a confined process for each job and takes its answer."""
+    """Starts a confined process for each request and takes its answer."""
 
     def __init__(self, memory: int, cpu: int, seconds: float, silent: float) -> None:
         self._memory, self._cpu, self._seconds, self._silent = memory, cpu, seconds, silent
         self._silence, self._never_written = os.pipe()
 
-    def run(self, job: Mapping[str, Any]) -> object:
-        """What each call of each source gave; None when the child did not say it in one frame."""
-        sources, entry, inputs = job["sources"], job["entry"], job["inputs"]
-        n_bytes = len(sources) * (len(inputs) * MAX_VALUE_BYTES + SMALL) + len(json.dumps(list(sources)))
-        silent = self._silent * max(1, len(sources))
-
-        def work() -> object:
-            return {key: run(source, entry, inputs, self._seconds) for key, source in sources.items()}
-
-        return self._ask(work, n_bytes, self._cpu * max(1, len(sources)), silent)
-
-    def why_not(self) -> object:
-        """Why a child cannot be confined; "" when it can."""
-        found = self._ask(lambda: "", MAX_VALUE_BYTES, self._cpu, self._silent)
-        return "it did not answer" if found is None else found
-
-    def _ask(self, work: Callable[[], object], limit: int, cpu: int, silent: float) -> object:
+    def answer(self, n_bytes: int, n_calls: int) -> tuple[bytearray, int, int]:
+        """What a child said, and where its JSON starts and ends: what each call gave, "" for a trial, or
+        why it cannot be confined. Nothing when the child did not say it in one frame.
+        """
         token = os.urandom(N_NONCE)
+        data = bytearray((n_calls + 1) * MAX_VALUE_BYTES + SMALL)
         ours, theirs = os.pipe()
         child = os.fork()
         if child == 0:
-            self._be_child(theirs, token, work, cpu)
+            self._be_child(theirs, token, n_bytes)
         os.close(theirs)
         try:
-            data = self._take(child, ours, limit + SMALL, silent)
+            end, start = self._take(child, ours, data), N_NONCE + LENGTH.size
         finally:
             os.close(ours)
-        return None if data is None else unframed(data, token)
+        is_frame = end >= start and data[:N_NONCE] == token
+        if not is_frame or end - start != LENGTH.unpack_from(data, N_NONCE)[0]:
+            start = end
+        return data, start, end
 
-    def _be_child(self, theirs: int, token: bytes, work: Callable[[], object], cpu: int) -> NoReturn:
+    def _be_child(self, theirs: int, token: bytes, n_bytes: int) -> NoReturn:
         try:
+            request = json.loads(read_exactly(n_bytes)) if n_bytes else None
             os.dup2(self._silence, 0)
             os.dup2(theirs, 1)
             os.closerange(2, 64)
             sys.stdout = sys.stderr = io.StringIO()
             try:
-                confine(self._memory, cpu)
+                confine(self._memory, self._cpu)
             except BaseException as error:
                 value: object = f"{type(error).__name__}: {error}"[:MAX_REPR]
             else:
-                value = work()
+                value = run(**request, seconds=self._seconds) if request else ""
             write_all(1, framed(token, value))
             os._exit(0)
         finally:
             os._exit(1)
 
-    def _take(self, child: int, ours: int, limit: int, silent: float) -> bytes | None:
-        """All that the child wrote until it ended well; None when it wrote more, was silent or
+    def _take(self, child: int, ours: int, data: bytearray) -> int:
+        """Bytes that the child wrote into `data` until it ended well; 0 when it filled it, was silent or
         ended otherwise.
         """
-        data, is_open, status = bytearray(), True, None
-        deadline = time.monotonic() + silent
+        end, is_open, status = 0, True, None
+        deadline = time.monotonic() + self._silent
         poll = select.poll()
         poll.register(ours, select.POLLIN)
         # Tells of its other end being closed, and of nothing else.
         poll.register(0, 0)
         try:
-            while time.monotonic() < deadline and len(data) <= limit:
+            while time.monotonic() < deadline and end < len(data):
                 if is_open:
                     ready = dict(poll.poll(1000 * _POLL_SECONDS))
                     if 0 in ready:
                         raise Gone
                     if ours in ready:
-                        block = os.read(ours, 1 << 16)
-                        data += block
-                        is_open = bool(block)
+                        n_read = os.readv(ours, [memoryview(data)[end:]])
+                        end += n_read
+                        is_open = n_read > 0
                         continue
                 ended, found = os.waitpid(child, os.WNOHANG)
                 if ended:
@@ -238,7 +224,7 @@ class Children:
                     break
                 if not is_open:
                     time.sleep(_PAUSE_SECONDS)
-            return bytes(data) if status == 0 and len(data) <= limit else None
+            return end if status == 0 and end < len(data) else 0
         finally:
             if status is None:
                 os.kill(child, signal.SIGKILL)
@@ -248,12 +234,11 @@ class Children:
 def serve(children: Children) -> NoReturn:
     """Answer requests until the other side closes."""
     while True:
-        request = json.loads(read_exactly(LENGTH.unpack(read_exactly(LENGTH.size))[0]))
-        if "sources" in request:
-            reply = {"found": children.run(request)}
-        else:
-            reply = {"refused": children.why_not()}
-        write_all(1, framed(read_exactly(N_NONCE), reply))
+        n_bytes, n_calls = REQUEST.unpack(read_exactly(REQUEST.size))
+        data, start, end = children.answer(n_bytes, n_calls)
+        write_all(1, read_exactly(N_NONCE) + LENGTH.pack(end - start))
+        write_all(1, memoryview(data)[start:end])
+        data[:] = bytes(len(data))
 
 
 def main() -> None:

@@ -20,7 +20,23 @@ from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Sample, failed, fenced
 from sevenfold.synthetic.variety import code_shape
 
-_CHECK_ALL = """
+# A program that judges a function by what its calls gave in another process; the function is not in
+# it. {given}: pairs of arguments and the answer of the sandbox.
+_JUDGE = """
+import ast
+
+_GIVEN = {given}
+
+
+def {name}(*arguments):
+    for known, shown in _GIVEN:
+        if repr(known) == repr(arguments):
+            return ast.literal_eval(shown)
+    raise LookupError(arguments)
+
+
+{tests}
+
 
 def check_all():
     for name, value in list(globals().items()):
@@ -28,6 +44,7 @@ def check_all():
             value()
     return "passed"
 """
+_PASSED = ["'passed'"]
 # Results that a task must have, so that its tests say something.
 MIN_DIFFERENT = 3
 N_CANDIDATES = 3
@@ -131,13 +148,13 @@ def unit_tests(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Samp
     tests = _test_module(task, sorted(chosen), style)
     known = [] if "while" in task.source else bugs(task.source)
     broken = {str(i): bug.source for i, bug in enumerate(dice.some(known, min(N_CANDIDATES, len(known))))}
-    check = f"\n\n{tests}\n{_CHECK_ALL}"
-    outcome = yield ExecutionRequest(
-        {key: source + check for key, source in {**broken, "right": task.source}.items()},
-        "check_all",
-        ("()",),
-    )
-    if outcome["right"] != ["'passed'"] or (broken and all(outcome[key] == ["'passed'"] for key in broken)):
+    calls = tuple(task.calls[index] for index in chosen)
+    gave = {"right": [task.results[index] for index in chosen]}
+    if broken:
+        gave |= yield ExecutionRequest(broken, task.name, calls)
+    judges = {key: _judge(task.name, tests, calls, results) for key, results in gave.items()}
+    verdict = yield ExecutionRequest(judges, "check_all", ("()",))
+    if verdict["right"] != _PASSED or (broken and all(verdict[key] == _PASSED for key in broken)):
         return None
     opening = dice.pick(
         (
@@ -153,6 +170,14 @@ def unit_tests(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Samp
         "python",
         f"{style}{len(chosen)} {code_shape(task.source, 'python')}",
     )
+
+
+def _judge(name: str, tests: str, calls: tuple[str, ...], results: list[str]) -> str:
+    """Return the program that runs the tests on what the calls of a function gave: values as literals,
+    anything else is no value and fails the test that asks for it.
+    """
+    given = "".join(f"    ({call}, {shown!r}),\n" for call, shown in zip(calls, results, strict=True))
+    return _JUDGE.format(given=f"[\n{given}]", name=name, tests=tests)
 
 
 def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
