@@ -156,6 +156,15 @@ def test_no_two_test_modules_share_a_name() -> None:
     assert [name for name, n in names.items() if n > 1] == []
 
 
+def test_prose_of_pages_is_wrapped() -> None:
+    found = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "wrap_markdown.py"), "--check"],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_specs_named_by_the_design_exist() -> None:
     for page in ("artifact", "arithmetic", "control", "verification", "dataset", "recipe"):
         assert (ROOT / "specs" / f"{page}.md").stat().st_size > 1000, page

@@ -1,4 +1,6 @@
-"""specs/recipe.md against the code: every section and key with its default and unit, every rule, every unit, every block."""
+"""specs/recipe.md against the code: every section and key with its default and unit, every
+rule, every unit, every block.
+"""
 
 import json
 import re
@@ -7,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.recipe import schema
+from sevenfold.recipe import corpus_schema, schema
+from sevenfold.recipe.fields import Section
 from sevenfold.recipe.fragments import BLOCKS
 from sevenfold.recipe.loader import MAX_EXTENDS
 from sevenfold.recipe.policy import RULES
-from sevenfold.recipe.schema import Section
 from sevenfold.recipe.units import Unit
 from sevenfold.recipe.validate import options, unwrap
 from sevenfold.recipe.yamltree import MAX_BYTES, MAX_DEPTH, MAX_DIGITS
@@ -19,7 +21,8 @@ from sevenfold.recipe.yamltree import MAX_BYTES, MAX_DEPTH, MAX_DIGITS
 PAGE = (Path(__file__).parents[2] / "specs" / "recipe.md").read_text()
 SECTIONS = {
     name: item
-    for name, item in vars(schema).items()
+    for module in (schema, corpus_schema)
+    for name, item in vars(module).items()
     if isinstance(item, type) and issubclass(item, Section) and item is not Section
 }
 
@@ -126,7 +129,8 @@ def test_units_and_blocks_are_documented():
 
 
 def test_limits_are_documented():
-    assert f"at most {MAX_BYTES:,} bytes" in PAGE
-    assert f"nested at most {MAX_DEPTH} deep" in PAGE
-    assert f"at most {MAX_DIGITS} characters" in PAGE
-    assert f"at most {MAX_EXTENDS} bases" in PAGE
+    prose = " ".join(PAGE.split())
+    assert f"at most {MAX_BYTES:,} bytes" in prose
+    assert f"nested at most {MAX_DEPTH} deep" in prose
+    assert f"at most {MAX_DIGITS} characters" in prose
+    assert f"at most {MAX_EXTENDS} bases" in prose
