@@ -1,8 +1,10 @@
-"""What each choice of a recipe is worth: held-out bits per byte of short runs that differ in one choice, at equal processor time.
+"""What each choice of a recipe is worth: held-out bits per byte of short runs that differ in one
+choice, at equal processor time.
 
-A variant that changes the cost of a step (shape, vocabulary, batch) gets as many steps as the base's processor time buys; the time
-of a step is measured once and kept, so runs may share the machine, be stopped and go on. The spread of the base over its seeds says
-what a difference must exceed to mean anything.
+A variant that changes the cost of a step (shape, vocabulary, batch) gets as many steps as the
+base's processor time buys; the time of a step is measured once and kept, so runs may share the
+machine, be stopped and go on. The spread of the base over its seeds says what a difference
+must exceed to mean anything.
 
     python benchmarks/ablations.py --recipe s7/demo-1m --steps 300 --out out/ablations
     python benchmarks/ablations.py --recipe s7/stdlib-8m --steps 150 --seeds 7 --only base rate --out out/ablations
@@ -33,7 +35,8 @@ from sevenfold.train.run_builder import training_run
 RESULTS = Path(__file__).parent / "results" / "ablations.json"
 TIMED_STEPS, TIMED_TURNS = 4, 5
 
-# Dotted recipe keys by variant; a number behind "x" multiplies what the recipe says. The first word is the choice, for --only.
+# Dotted recipe keys by variant; a number behind "x" multiplies what the recipe says. The first word
+# is the choice, for --only.
 ANY: dict[str, dict[str, Any]] = {
     "base": {},
     "rate x0.5": {"train.learning_rate": "x0.5"},
@@ -70,7 +73,10 @@ SHAPED: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The recipe with other values at some dotted keys. Raises pydantic.ValidationError where a value cannot be."""
+    """The recipe with other values at some dotted keys.
+
+    Raises pydantic.ValidationError where a value cannot be.
+    """
     tree = recipe.resolved()
     for key, value in changes.items():
         section, name = key.split(".")
@@ -148,7 +154,8 @@ def measure(args: argparse.Namespace) -> None:
             entry["bits_per_byte"][str(seed)] = score
             write_bytes(RESULTS, json.dumps(known, indent=2).encode() + b"\n")
             print(
-                f"{args.recipe} {name:18} seed {seed}: {score:.4f} bits per byte, {n_steps} steps of {seconds:.2f} s",
+                f"{args.recipe} {name:18} seed {seed}: {score:.4f} bits per byte, {n_steps} steps of"
+                f" {seconds:.2f} s",
                 flush=True,
             )
 

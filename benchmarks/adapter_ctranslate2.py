@@ -1,4 +1,6 @@
-"""CTranslate2 in int8 for worker.py: the model is made with its own specification classes, generation is its own loop."""
+"""CTranslate2 in int8 for worker.py: the model is made with its own specification
+classes, generation is its own loop.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ class CTranslate2:
         return self._generate(ids, 1)
 
     def decode(self, ids: list[int], steps: int) -> tuple[float, list[int]]:
-        """Its loop takes prompt and steps together, so the prompt's time, measured just before, is taken off."""
+        """Its loop takes prompt and steps together, so the prompt's time,
+        measured just before, is taken off.
+        """
         alone, _ = self._generate(ids, 1)
         seconds, tokens = self._generate(ids, 1 + steps)
         return seconds - alone, tokens[:steps]

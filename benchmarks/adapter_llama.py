@@ -1,4 +1,6 @@
-"""llama.cpp in Q8_0 for worker.py: the model is written with its own `gguf` package, the loop is native (llama_loop.cpp)."""
+"""llama.cpp in Q8_0 for worker.py: the model is written with its own `gguf` package, the
+loop is native (llama_loop.cpp).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ def tensor_name(name: str) -> str:
 
 
 def write_model(shape: Shape, directory: Path) -> Path:
-    """The shape's random weights in Q8_0, unless they are there. Without `output.weight` the head is the embedding."""
+    """The shape's random weights in Q8_0, unless they are there.
+
+    Without `output.weight` the head is the embedding.
+    """
     path = directory / f"{shape.name}.q8_0.gguf"
     if path.exists():
         return path

@@ -1,4 +1,7 @@
-"""Sevenfold's native engine for worker.py. The only place of the comparison that knows its Python interface."""
+"""Sevenfold's native engine for worker.py.
+
+The only place of the comparison that knows its Python interface.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""Opening and verifying a sealed model of 228M parameters, beside what readers of safetensors and GGUF do with the same weights.
+"""Opening and verifying a sealed model of 228M parameters, beside what readers of safetensors and
+GGUF do with the same weights.
 
-Random INT8 codes in 96 tensors, the same in every format. `open` gives names and shapes; `load` gives every tensor and touches all
-its bytes; `verify` proves them: here lanes, root, chunks, parts and rules V0 to V7, there the SHA-256 of the file by hand, for
-the formats hold no hash. Rounds alternate between the formats, so a slow moment hits all; medians. Wall time, and CPU time too,
-because a busy machine stretches the first and not the second. The memory roof is one core adding up 8-byte words.
+Random INT8 codes in 96 tensors, the same in every format. `open` gives names and shapes; `load`
+gives every tensor and touches all its bytes; `verify` proves them: here lanes, root, chunks,
+parts and rules V0 to V7, there the SHA-256 of the file by hand, for the formats hold no hash.
+Rounds alternate between the formats, so a slow moment hits all; medians. Wall time, and CPU
+time too, because a busy machine stretches the first and not the second. The memory roof is one
+core adding up 8-byte words.
 
     python benchmarks/artifact.py [--parameters 228000000] [--rounds 5] [--out benchmarks/results/artifact.json]
 """
@@ -151,7 +154,9 @@ def measure(table: dict[str, Work], rounds: int) -> dict[str, dict[str, float]]:
 
 
 def roofs(rounds: int) -> dict[str, float]:
-    """Bytes a CPU-second: memory read by one core, SHA-256 of one buffer and of chunks on every core."""
+    """Bytes a CPU-second: memory read by one core, SHA-256 of one buffer
+    and of chunks on every core.
+    """
     data = np.random.default_rng(2).integers(0, 1 << 63, 1 << 24, np.uint64)
     view = memoryview(data).cast("B")
     rates = {}
@@ -204,11 +209,13 @@ def main() -> None:
     for label, row in rows.items():
         rate = n_bytes / row["cpu_s"] / 1e9
         print(
-            f"{label:20} {row['wall_s'] * 1e3:10.2f} ms wall {row['cpu_s'] * 1e3:10.2f} ms CPU {rate:8.2f} GB/s"
+            f"{label:20} {row['wall_s'] * 1e3:10.2f} ms wall {row['cpu_s'] * 1e3:10.2f} ms CPU {rate:8.2f}"
+            " GB/s"
         )
     for label, rate in rates.items():
         print(
-            f"{label:20} {rate / 1e9:8.2f} GB a CPU-second, {rate / rates['memory read']:.0%} of the memory roof"
+            f"{label:20} {rate / 1e9:8.2f} GB a CPU-second, {rate / rates['memory read']:.0%} of the memory"
+            " roof"
         )
     if args.out:
         result = {

@@ -1,8 +1,10 @@
-"""Cost of one attention layer by length: hybrid (the shape of slm/proxy-10m) and causal, forward, one thread.
+"""Cost of one attention layer by length: hybrid (the shape of slm/proxy-10m) and
+causal, forward, one thread.
 
     python benchmarks/attention.py --out benchmarks/results/attention.json
 
-Processor time, the least of a few rounds, and the scores that the rule of specs/attention.md counts.
+Processor time, the least of a few rounds, and the scores that the rule
+of specs/attention.md counts.
 """
 
 from __future__ import annotations

@@ -1,15 +1,18 @@
-"""MB/s of raw source through the corpus stage on one core, beside datatrove on the same documents in the same run.
+"""MB/s of raw source through the corpus stage on one core, beside datatrove on the
+same documents in the same run.
 
-Documents are the text files below the directories given (default: this interpreter's library and site-packages), a few times over
-with every copy's words changed when there are too few. Each engine runs in a process of its own, pinned to one core; the
-figure is CPU time (user and system, without imports), because the machine may be shared; wall time stands beside it.
+Documents are the text files below the directories given (default: this interpreter's library and
+site-packages), a few times over with every copy's words changed when there are too few. Each engine
+runs in a process of its own, pinned to one core; the figure is CPU time (user and system, without
+imports), because the machine may be shared; wall time stands beside it.
 
     equivalent     quality rules, personal data redacted, exact and near duplicates: what datatrove is asked for, too
     without trees  all steps but syntax, decontamination (both need syntax trees) and perplexity
     all            all steps but perplexity; decontamination when $SEVENFOLD_DATA has the sets
 
-datatrove's own tokenizer takes an hour of a core for 1,000 MB, so it is left out above `--default-limit`, and the table says so.
-Figures are written as they come; with `--work DIR` they are kept there, and a run that was stopped goes on behind them.
+datatrove's own tokenizer takes an hour of a core for 1,000 MB, so it is left out above
+`--default-limit`, and the table says so. Figures are written as they come; with `--work DIR` they
+are kept there, and a run that was stopped goes on behind them.
 
     python benchmarks/corpus.py [--sizes 10 100 1000] [--peers build/corpus-peers] [--work DIR] [--out benchmarks/results/corpus]
 """
@@ -70,7 +73,9 @@ LINES = {
 
 @cache
 def reserved() -> frozenset[bytes]:
-    """Words that mean something to the grammars of LANGUAGES: with other names programs would not be programs."""
+    """Words that mean something to the grammars of LANGUAGES: with other names
+    programs would not be programs.
+    """
     from tree_sitter import Language
 
     from sevenfold.corpus.text.grammars import parser
@@ -81,7 +86,9 @@ def reserved() -> frozenset[bytes]:
 
 
 def renamed(data: bytes, round_: int) -> bytes:
-    """Another document of the same kind: its words have other names, but for its head, which says whose it is and who made it."""
+    """Another document of the same kind: its words have other names, but for its head, which says
+    whose it is and who made it.
+    """
 
     def rename(match: re.Match[bytes]) -> bytes:
         word = match[0]
@@ -153,16 +160,21 @@ def ours(where: Path, steps: dict[str, Any]) -> None:
 
 
 def _import_all(where: Path, steps: dict[str, Any]) -> None:
-    """Load libraries and models, which are loaded when first used, by taking one document of each kind through the steps."""
+    """Load libraries and models, which are loaded when first used, by taking one document of
+    each kind through the steps.
+    """
     import pyarrow.parquet  # noqa: F401 - loaded, not used
 
     from sevenfold.corpus.licences import Judgement
     from sevenfold.corpus.licences.own import licences_in
     from sevenfold.corpus.shards import ShardTask, make_shard
     from sevenfold.corpus.sources import Origin, SourceDocument
-    from sevenfold.recipe.schema import CorpusSpec
+    from sevenfold.recipe.corpus_schema import CorpusSpec
 
-    text = b"# The names of all files that are found below a path, in the order in which somebody would read them.\n"
+    text = (
+        b"# The names of all files that are found below a path, in the order in which somebody would read"
+        b" them.\n"
+    )
     text += b"".join(b"def listing(path%d):\n    return sorted(path%d.names)\n" % (n, n) for n in range(9))
     origin = Origin(source="", version="", licence="MIT", licence_evidence="", domain="code")
     found = [
@@ -235,7 +247,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def as_table(rows: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
-    head = "| MB | line | MB per CPU second | MB per second of wall | peak memory, MB |\n| --- | --- | --- | --- | --- |\n"
+    head = (
+        "| MB | line | MB per CPU second | MB per second of wall | peak memory, MB |\n| --- | --- | --- | ---"
+        " | --- |\n"
+    )
     return head + "".join(
         f"| {row['n_bytes'] / MB:.0f} | {row['line']} | "
         + (

@@ -1,9 +1,10 @@
-"""datatrove on the same documents: quality rules, personal data redacted, near duplicates by MinHash. One process, one task.
+"""datatrove on the same documents: quality rules, personal data redacted, near duplicates by
+MinHash. One process, one task.
 
     python corpus_datatrove.py INPUT.jsonl WORK default|regex      ->  one JSON line on standard output
 
-`default` is datatrove's own English tokenizer (spaCy); `regex` gives it a far cheaper one, so that nobody has to believe that
-the tokenizer is the difference.
+`default` is datatrove's own English tokenizer (spaCy); `regex` gives it a far cheaper one, so that
+nobody has to believe that the tokenizer is the difference.
 """
 
 import json

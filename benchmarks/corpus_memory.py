@@ -1,13 +1,16 @@
 """Peak memory of the corpus stage over the size of its input: 20 GB have to stream within 2 GB.
 
-Documents are made as they are read (12 kB each, words without order, so that none is like another) and go through quality rules,
-near duplicates and the split by cluster. Each size runs in a process of its own; the figure is the peak of resident memory,
-libraries included. What grows is the index, so many bytes a document; when 20 GB are not among the sizes, the last row is a
-forecast by the slope between the two largest, and says so. Documents as small as 4 kB would make the index three times as large.
+Documents are made as they are read (12 kB each, words without order, so that none is like
+another) and go through quality rules, near duplicates and the split by cluster. Each size runs in
+a process of its own; the figure is the peak of resident memory, libraries included. What grows is
+the index, so many bytes a document; when 20 GB are not among the sizes, the last row is a
+forecast by the slope between the two largest, and says so. Documents as small as 4 kB would make
+the index three times as large.
 
-The input is never on the disk, but the parts hold its texts until the corpus is written: about twice the input at the peak
-(measured, too). With `--work` a run that was stopped or killed goes on behind its last part, and sizes that are done are not
-run again: peak memory is then the largest of all attempts, processor time their sum.
+The input is never on the disk, but the parts hold its texts until the corpus is written: about
+twice the input at the peak (measured, too). With `--work` a run that was stopped or killed goes on
+behind its last part, and sizes that are done are not run again: peak memory is then the largest of
+all attempts, processor time their sum.
 
     python benchmarks/corpus_memory.py [--sizes 0.2 1 2 20] [--work DIR] [--out benchmarks/results/corpus_memory]
 """
@@ -38,7 +41,9 @@ LOOK_SECONDS = 5.0
 
 
 class Watch(threading.Thread):
-    """Writes down every few seconds what this process has taken at most, on top of what attempts before it took."""
+    """Writes down every few seconds what this process has taken at most, on top of
+    what attempts before it took.
+    """
 
     def __init__(self, where: Path) -> None:
         super().__init__(daemon=True)
@@ -59,7 +64,9 @@ class Watch(threading.Thread):
         }
 
     def run(self) -> None:
-        """Look until the process ends, which it does with the one that started it: the next attempt is to find nobody here."""
+        """Look until the process ends, which it does with the one that started it: the next
+        attempt is to find nobody here.
+        """
         parent = os.getppid()
         while not self._done.wait(LOOK_SECONDS):
             self._write()
@@ -186,7 +193,10 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def as_table(rows: list[dict[str, Any]]) -> str:
     """The figures as Markdown."""
-    head = "| input, GB | documents | peak memory, MB | peak on the disk, GB | CPU seconds |\n| --- | --- | --- | --- | --- |\n"
+    head = (
+        "| input, GB | documents | peak memory, MB | peak on the disk, GB | CPU seconds |\n| --- | --- | ---"
+        " | --- | --- |\n"
+    )
     return head + "".join(
         f"| {r['n_bytes'] / GB:g} | {r['n_documents']:,} | {r['rss'] / 1e6:.0f} | "
         + (

@@ -1,12 +1,15 @@
-"""Encoding speed on real text, one core: ours beside the library, tiktoken over rustbpe's merges, and SentencePiece.
+"""Encoding speed on real text, one core: ours beside the library, tiktoken over
+rustbpe's merges, and SentencePiece.
 
     python benchmarks/encoding.py [--megabytes 24] [--entries 4096] [--text NAME=FILE.jsonl ...] [--out FILE.json]
 
-Text: Python of the running interpreter and its packages, and whatever `--text` names (JSON lines with a key `text`). Every second
-file is held out; vocabularies are trained on the others. Processor time, not time of the clock, so that other work on the machine
-does not count. `first` is a fresh tokenizer over all held-out text once, which is what the tokenizer stage does; `again` is the
-same text with everything seen; `without` is `first` where native/tokens was not built. The library is asked for the first 3 MB;
-there all ids must be equal. Peers that are not installed are left out. Beside FILE.json stands a picture, FILE.png.
+Text: Python of the running interpreter and its packages, and whatever `--text` names (JSON lines
+with a key `text`). Every second file is held out; vocabularies are trained on the others. Processor
+time, not time of the clock, so that other work on the machine does not count. `first` is a fresh
+tokenizer over all held-out text once, which is what the tokenizer stage does; `again` is the same
+text with everything seen; `without` is `first` where native/tokens was not built. The library is
+asked for the first 3 MB; there all ids must be equal. Peers that are not installed are left out.
+Beside FILE.json stands a picture, FILE.png.
 """
 
 from __future__ import annotations
@@ -70,7 +73,9 @@ def named_text(file: Path, n_bytes: int) -> list[str]:
 
 
 def ours(data: bytes, held: list[str]) -> Json:
-    """MB/s of ours, fresh and with everything seen, of ours without native code, and of the library, on the same file."""
+    """MB/s of ours, fresh and with everything seen, of ours without native code, and of
+    the library, on the same file.
+    """
     tokenizer = Tokenizer.from_json(data)
     # Opened: tables are built.
     tokenizer.encode("")
@@ -162,7 +167,8 @@ def write_picture(path: Path, found: dict[str, Json]) -> None:
     labels = {
         ("ours, bpe", "first"): "ours, BPE, first sight", ("ours, sentencepiece_unigram", "first"): "ours, Unigram, first sight",
         ("ours, bpe", "without"): "ours, BPE, without native code", ("tiktoken over rustbpe", "first"): "tiktoken over rustbpe",
-        ("sentencepiece, bpe", "first"): "SentencePiece, BPE", ("ours, bpe", "library"): "tokenizers (the library), BPE",
+        ("sentencepiece, bpe", "first"): "SentencePiece, BPE", ("ours, bpe", "library"): "tokenizers (the "
+            "library), BPE",
     }  # fmt: skip
     labels = {
         key: label for key, label in labels.items() if any(key[0] in one["rows"] for one in found.values())

@@ -1,17 +1,20 @@
-"""Tokens per second: Sevenfold, llama.cpp Q8_0 and CTranslate2 int8, in one run on the same weights and prompts.
+"""Tokens per second: Sevenfold, llama.cpp Q8_0 and CTranslate2 int8, in one run on
+the same weights and prompts.
 
-Each engine runs in a process of its own for each thread count (worker.py), loaded once. A round asks every one of them for
-every line, after a pause in which the threads of the one before stop spinning, and the next round begins with another one, so that
-a slow moment of the machine hits all. Medians and quartiles
-over the rounds; an engine counts with the thread count at which its median is best, and we are divided by the best peer.
+Each engine runs in a process of its own for each thread count (worker.py), loaded once. A round
+asks every one of them for every line, after a pause in which the threads of the one before stop
+spinning, and the next round begins with another one, so that a slow moment of the machine hits all.
+Medians and quartiles over the rounds; an engine counts with the thread count at which its median is
+best, and we are divided by the best peer.
 
     prefill 512       a prompt of 512 ids, until its last logits are there
     decode 16+128     128 greedy tokens after a prompt of 16; the prompt's time is not in it
     decode 512+128    the same after a prompt of 512
     batch 8           8 sequences of ours decoding together, against one
 
-The peers' environment is made by `make bench-peers`; without it, or with one that fails, the others run. Every engine must give
-as many tokens as were asked for, inside the vocabulary; how many of the first agree with ours is in the JSON.
+The peers' environment is made by `make bench-peers`; without it, or with one that fails, the others
+run. Every engine must give as many tokens as were asked for, inside the vocabulary; how many of the
+first agree with ours is in the JSON.
 
     python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] [--out benchmarks/results/engine]
 """
@@ -70,7 +73,10 @@ class Worker:
         self.error, self.version = said.get("error", ""), said.get("version", "")
 
     def ask(self, request: dict[str, Any]) -> tuple[float, list[int]]:
-        """Tokens per second, and the tokens. Raises SystemExit when the engine gives other than what was asked for."""
+        """Tokens per second, and the tokens.
+
+        Raises SystemExit when the engine gives other than what was asked for.
+        """
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -98,7 +104,9 @@ def common(a: list[int], b: list[int]) -> int:
 
 
 def measure(shape: str, args: argparse.Namespace, samples: Samples) -> dict[str, Any]:
-    """All rounds of one shape, into `samples`; what ran, and how far the greedy tokens agree with ours."""
+    """All rounds of one shape, into `samples`; what ran, and how far the
+    greedy tokens agree with ours.
+    """
     wanted = [(engine, threads) for engine in (US, *PEERS) for threads in args.threads]
     workers = [Worker(engine, shape, threads, args) for engine, threads in wanted]
     facts: dict[str, Any] = {"versions": {}, "missing": {}, "agree": {}}
@@ -167,7 +175,10 @@ def cell(row: dict[str, Any] | None) -> str:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown."""
-    header = f"| shape | line | {US} | {' | '.join(PEERS)} | us / best peer |\n| --- | --- | --- | --- | --- | --- |\n"
+    header = (
+        f"| shape | line | {US} | {' | '.join(PEERS)} | us / best peer |\n| --- | --- | --- | --- | --- |"
+        " --- |\n"
+    )
     text = ""
     for line in lines:
         cells = [cell(line["engines"].get(name)) for name in (US, *PEERS)]

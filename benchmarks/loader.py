@@ -2,10 +2,11 @@
 
     python benchmarks/loader.py [--gigabytes 100] [--step-ms 1011] [--out benchmarks/results/loader.json]
 
-The dataset is as large as said and takes no disk: files of the real format whose tokens are a hole (every id 0), with documents of
-700 tokens in four domains. Opened as training opens it, digest and every id checked (--no-verify leaves that out: it reads all
-bytes twice), then batches of 8 x 512 all over it, by file order and by a mix. Memory is what the process holds resident; times are
-of processor time, medians of a batch. --step-ms: of a step of the 8M recipe (benchmarks/train.py).
+The dataset is as large as said and takes no disk: files of the real format whose tokens are a hole
+(every id 0), with documents of 700 tokens in four domains. Opened as training opens it, digest and
+every id checked (--no-verify leaves that out: it reads all bytes twice), then batches of 8 x 512
+all over it, by file order and by a mix. Memory is what the process holds resident; times are of
+processor time, medians of a batch. --step-ms: of a step of the 8M recipe (benchmarks/train.py).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def resident() -> int:
 def write_with_hole(
     path: Path, header: bytes, before: bytes, n_zeros: int, tail: NDArray[Any], *, digest: bool
 ) -> None:
-    """header, SHA-256 of (all that follows, then the header), `before`, zeros that take no disk, `tail`."""
+    """header, SHA-256 of (all that follows, then the header), `before`,
+    zeros that take no disk, `tail`.
+    """
     hasher = hashlib.sha256(before)
     for start in range(0, n_zeros if digest else 0, len(HOLE)):
         hasher.update(HOLE[: n_zeros - start])
@@ -55,7 +58,9 @@ def write_with_hole(
 
 
 def write_dataset(path: Path, n_bytes: int, *, digest: bool) -> int:
-    """A token file of `n_bytes` of tokens, all of them a hole, and its index, whose ids are one; the number of documents."""
+    """A token file of `n_bytes` of tokens, all of them a hole, and its index, whose ids are
+    one; the number of documents.
+    """
     n_documents = max(4, n_bytes // 2 // DOCUMENT)
     n_tokens = n_documents * DOCUMENT
     header = token_file._HEADER.pack(

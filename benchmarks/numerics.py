@@ -1,13 +1,15 @@
-"""What each choice of the integer law costs on our models, and whether it holds past them: the study behind specs/arithmetic.md.
+"""What each choice of the integer law costs on our models, and whether it holds past them: the
+study behind specs/arithmetic.md.
 
     python benchmarks/numerics.py choices RUN [--windows 16]     one choice at a time, on a finished run (`s7 make`)
     python benchmarks/numerics.py massive RUN [--windows 16]     activations a thousand times too large, on single tokens
     python benchmarks/numerics.py shapes --work DIR              grouped heads, routed experts, context 2048, trained briefly
     python benchmarks/numerics.py heads                          weights and values of one head, contexts up to 2^20
 
-Figures go to benchmarks/results/numerics.json, one entry a row; a row that is there is not measured again (--again does).
-`change` is bits per byte against FP32 on the same held-out windows, +- its paired standard error over windows; `agree` is
-the share of tokens where both choose the same next token. Seeds are fixed.
+Figures go to benchmarks/results/numerics.json, one entry a row; a row that is there is not
+measured again (--again does). `change` is bits per byte against FP32 on the same held-out windows,
++- its paired standard error over windows; `agree` is the share of tokens where both choose the
+same next token. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -168,7 +170,8 @@ def measure(spec: ModelSpec, state: State, job: Job, n_windows: int, patches: tu
     }
 
 
-# Activations that are huge on single tokens, as large models have them; no rescaling of channels removes these.
+# Activations that are huge on single tokens, as large models have them; no rescaling
+# of channels removes these.
 
 CHANNELS, MASSIVE = (5, 77), (0, 30, 300, 3000)
 
@@ -176,8 +179,9 @@ CHANNELS, MASSIVE = (5, 77), (0, 30, 300, 3000)
 def with_massive_tokens(state: State, ids: list[int], size: float) -> State:
     """The same model with `size` added to two channels of these tokens' embeddings.
 
-    Norm gains of these channels are divided alike, as training does it, so that the model still works; the head keeps the old
-    embedding. FP32 of the result is what its integers are compared with.
+    Norm gains of these channels are divided alike, as training does it, so that the
+    model still works; the head keeps the old embedding. FP32 of the result is what
+    its integers are compared with.
     """
     changed = {name: tensor.clone() for name, tensor in state.items()}
     changed["lm_head.weight"] = state["embedding.weight"].clone()
@@ -190,7 +194,8 @@ def with_massive_tokens(state: State, ids: list[int], size: float) -> State:
     return changed
 
 
-# Shapes that the study before did not have, trained for long enough that they have learnt something.
+# Shapes that the study before did not have, trained for long enough that
+# they have learnt something.
 
 SHAPES: dict[str, dict[str, Any]] = {
     "4 heads of 32 on 1": {"model": {"n_heads": 4, "n_kv_heads": 1, "head_dim": 32}},
@@ -213,11 +218,15 @@ def short_recipe(changes: dict[str, Any], tokens: int) -> Recipe:
     return Recipe.model_validate_json(json.dumps(value))
 
 
-# One head by itself: weights from random scores, values of 8 bits, the law against exact arithmetic on the same codes.
+# One head by itself: weights from random scores, values of 8 bits, the law against exact
+# arithmetic on the same codes.
 
 
 def head_error(sigma: float, n_keys: int, outlier_bits: int, bits: int | None, seed: int) -> float:
-    """Relative L2 error of a head's output. `outlier_bits`: how much larger one value's scale is than all others."""
+    """Relative L2 error of a head's output.
+
+    `outlier_bits`: how much larger one value's scale is than all others.
+    """
     rng = np.random.default_rng(seed)
     nats = rng.normal(0.0, sigma, n_keys)
     scores = np.floor(nats / math.log(2) * 65536 + 0.5).astype(np.int64)[None]
@@ -249,7 +258,10 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Row
     if arguments.part == "heads":
         for sigma, n_keys in HEADS:
             for outlier, bits in ((0, None), (0, 20), (6, None), (12, None)):
-                key = f"sigma {sigma}, {n_keys} keys, one V scale x 2^{outlier}, sum of {bits or 'the law'} bits"
+                key = (
+                    f"sigma {sigma}, {n_keys} keys, one V scale x 2^{outlier}, sum of {bits or 'the law'}"
+                    " bits"
+                )
                 yield key, lambda s=sigma, k=n_keys, o=outlier, b=bits: head_row(s, k, o, b)
     elif arguments.part == "shapes":
         for name, changes in SHAPES.items():

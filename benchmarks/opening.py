@@ -1,11 +1,14 @@
-"""What happens before and around the tokens: the seal, the first token, the memory. On a sealed file of the 8M shape.
+"""What happens before and around the tokens: the seal, the first token, the memory.
+
+On a sealed file of the 8M shape.
 
     verification      read a sealed file and check every hash: bytes a second of one core
     first token       `s7 run FILE "def " --max-tokens 1` from the shell, and the call in a process that has it open
     memory            resident bytes of a process that opened the file and filled its context, over weights and KV cache, for each
                       shape: what Python and its libraries take is the same for all, so it is counted apart
 
-Files are made once (random weights, a tokenizer trained on this Python's standard library) under build/bench.
+Files are made once (random weights, a tokenizer trained on this Python's
+standard library) under build/bench.
 
     python benchmarks/opening.py [--rounds 9] [--out benchmarks/results/opening.json]
 """
@@ -44,7 +47,8 @@ from sevenfold.tokenizer.train import train_tokenizer
 from shapes import SHAPES, Shape
 
 PROMPT = "def "
-# In a process of its own: resident bytes before, with the file open and its context filled, and what must be held.
+# In a process of its own: resident bytes before, with the file open and its context
+# filled, and what must be held.
 MEMORY = """
 import json, sys
 import numpy as np
@@ -172,9 +176,10 @@ def main() -> None:
     print(f"{'verification':20} {value['verified_bytes_per_second'] / 1e9:9.2f} GB/s of {n_bytes:,} bytes")
     for name, held in value["memory"].items():
         print(
-            f"{'memory ' + name:20} {held['resident'] / 1e6:9.1f} MB, of which {held['interpreter'] / 1e6:.1f} before opening;"
-            f" weights {held['weights'] / 1e6:.1f}, KV {held['kv'] / 1e6:.1f}: {held['ratio']:.2f} of them,"
-            f" {held['ratio_without_interpreter']:.2f} without the interpreter"
+            f"{'memory ' + name:20} {held['resident'] / 1e6:9.1f} MB, of which"
+            f" {held['interpreter'] / 1e6:.1f} before opening; weights {held['weights'] / 1e6:.1f}, KV"
+            f" {held['kv'] / 1e6:.1f}: {held['ratio']:.2f} of them, {held['ratio_without_interpreter']:.2f}"
+            " without the interpreter"
         )
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,14 @@
-"""FP32 products of training on one core, beside PyTorch's own and the roof of fused multiply-adds, in turns.
+"""FP32 products of training on one core, beside PyTorch's own and the roof of
+fused multiply-adds, in turns.
 
-Processor time of one thread, so that other work on the machine is not counted; the best of the rounds of each. The roof is a loop
-on registers alone, compiled here and run between two products. x86-64 with a g++.
+Processor time of one thread, so that other work on the machine is not counted; the best of the
+rounds of each. The roof is a loop on registers alone, compiled here and run between two
+products. x86-64 with a g++.
 
     python benchmarks/products.py [--isa avx2] [--rounds 7] [--out FILE]
 
-Shapes are rows x inner x outputs of demo-1m, 8M and 30M: forward (a weight by rows of outputs), slope of the input, slope of the
-weight (the inner index is the token).
+Shapes are rows x inner x outputs of demo-1m, 8M and 30M: forward (a weight by rows of outputs),
+slope of the input, slope of the weight (the inner index is the token).
 """
 
 from __future__ import annotations

@@ -1,16 +1,18 @@
-"""Held-out bits per byte of a recipe and of nanoGPT at equal wall time, on the same tokens: is our training good, not only fast?
+"""Held-out bits per byte of a recipe and of nanoGPT at equal wall time, on the same tokens: is our
+training good, not only fast?
 
-Both get the recipe's own token files, vocabulary, batch and context. nanoGPT's model has about as many parameters as ours (SHAPES)
-and the settings its repository gives for small networks (PEER), compiled, FP32 as its loop does on a CPU. First both are timed in
-turns on this machine, which should do nothing else for that minute; from then on time is counted in steps of those lengths, so that
-the runs themselves may share the machine, be stopped and go on, and give the same figure.
+Both get the recipe's own token files, vocabulary, batch and context. nanoGPT's model has about as
+many parameters as ours (SHAPES) and the settings its repository gives for small networks (PEER),
+compiled, FP32 as its loop does on a CPU. First both are timed in turns on this machine, which
+should do nothing else for that minute; from then on time is counted in steps of those lengths, so
+that the runs themselves may share the machine, be stopped and go on, and give the same figure.
 
     python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/demo-1m --seeds 7 8 9 --out out/quality
     python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/stdlib-8m --minutes 20 --seeds 7 --out out/quality
 
-CHECKOUT holds nanoGPT's `model.py`. `--minutes` gives our run that length instead of the recipe's own tokens; `--peer-rate` gives
-nanoGPT another learning rate than its own, to see how much of the difference that is.
-Results are merged into benchmarks/results/quality.json, and drawn beside it.
+CHECKOUT holds nanoGPT's `model.py`. `--minutes` gives our run that length instead of the recipe's
+own tokens; `--peer-rate` gives nanoGPT another learning rate than its own, to see how much of the
+difference that is. Results are merged into benchmarks/results/quality.json, and drawn beside it.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ def prepare(recipe: str, out: Path) -> None:
 
 
 def our_job(recipe: str, out: Path, seed: int, steps: int | None) -> Job:
-    """The recipe with another seed and, where `steps` says so, another length; token files are those of `out`/data."""
+    """The recipe with another seed and, where `steps` says so, another length; token
+    files are those of `out`/data.
+    """
     path = resolve_recipe_path(recipe)
     loaded = load_recipe(path)
     tokens = loaded.train.tokens
@@ -158,7 +162,9 @@ class Peer:
 
 
 def calibrate(args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
-    """Quartiles of seconds a step of ours (the trainer's own loop, records and all) and of nanoGPT, in turns; kept in a file."""
+    """Quartiles of seconds a step of ours (the trainer's own loop, records and all) and of
+    nanoGPT, in turns; kept in a file.
+    """
     path = out / "steps.json"
     if path.exists():
         found: dict[str, list[float]] = json.loads(path.read_text())
@@ -287,7 +293,8 @@ def show(results: dict[str, Any]) -> None:
             values = list(entry[name].values())
             spread = f"{min(values):.4f} .. {max(values):.4f}"
             print(
-                f"{recipe:32} {name:8} {statistics.mean(values):.4f} bits per byte  [{spread}], {len(values)} seeds"
+                f"{recipe:32} {name:8} {statistics.mean(values):.4f} bits per byte  [{spread}], {len(values)}"
+                " seeds"
             )
             axis.plot([place] * len(values), values, "o", color=("#0b6e4f", "#8d6a9f")[place], alpha=0.7)
         axis.set_xticks([0, 1], ["Sevenfold", "nanoGPT"])

@@ -1,7 +1,9 @@
-"""What a shipped recipe's corpus costs, from a filled store to token files: processor time, wall time and memory of each part.
+"""What a shipped recipe's corpus costs, from a filled store to token files: processor time, wall
+time and memory of each part.
 
-Runs the stages `corpus` and `tokenizer` as `s7 corpus build` and `s7 make --until tokenizer` do. Processor time is this process's
-and its ended children's; half of it is what two free cores would take (an estimate, and called so: the machine may be shared).
+Runs the stages `corpus` and `tokenizer` as `s7 corpus build` and `s7 make --until tokenizer` do.
+Processor time is this process's and its ended children's; half of it is what two free cores would
+take (an estimate, and called so: the machine may be shared).
 
     python benchmarks/real_corpus.py s7/code-8m --run out/code-8m [--workers 2] [--again out/again] [--out FILE]
 
@@ -79,7 +81,9 @@ class Clock:
 
 
 class Memory(threading.Thread):
-    """Peak of the memory that this process and its children hold at once (proportional set size), looked at twice a second."""
+    """Peak of the memory that this process and its children hold at once (proportional set
+    size), looked at twice a second.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -191,7 +195,10 @@ def main() -> None:
     job, took = build(given.recipe, given.run, given.workers, tuple(given.stages))
     result = {
         "recipe": given.recipe,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; shared with other work",
+        "machine": (
+            f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; shared with"
+            " other work"
+        ),
         "workers": given.workers,
         "took": took,
         **figures(job),

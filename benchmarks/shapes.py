@@ -1,4 +1,6 @@
-"""The shapes that every engine of a comparison runs, and their random weights. NumPy only: the peers' environment imports this.
+"""The shapes that every engine of a comparison runs, and their random weights.
+
+NumPy only: the peers' environment imports this.
 
 Llama-shaped: RMSNorm, rotary pairs (i, i + E/2), SwiGLU, no biases, the head tied to the embedding.
 """

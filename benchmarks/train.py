@@ -1,16 +1,19 @@
-"""Training speed: our step and nanoGPT's model and loop, compiled, on the same shape, data, precision and batch.
+"""Training speed: our step and nanoGPT's model and loop, compiled, on the same
+shape, data, precision and batch.
 
-A step is what each trainer does between two batches: forward, backward, gradient clipping, Adam. Both get the same random ids, take
-turns in one process, and are compared by model FLOP/s (6 N + 12 L H Q T a token, the formula of nanoGPT, for both), because their
-blocks differ: ours is gated and smaller. "ours, not deterministic" is our step without `use_deterministic_algorithms`; "ours,
-compiled" (GPU) is the model through torch.compile, so its share is told. Hashes of gradients and weights, as every 100th step
-writes them, are timed apart.
+A step is what each trainer does between two batches: forward, backward, gradient clipping, Adam.
+Both get the same random ids, take turns in one process, and are compared by model FLOP/s (6 N + 12
+L H Q T a token, the formula of nanoGPT, for both), because their blocks differ: ours is gated and
+smaller. "ours, not deterministic" is our step without `use_deterministic_algorithms`; "ours,
+compiled" (GPU) is the model through torch.compile, so its share is told. Hashes of gradients and
+weights, as every 100th step writes them, are timed apart.
 
     python benchmarks/train.py --nanogpt CHECKOUT [--shape 8M] [--precision fp32] [--threads 2] [--out FILE]
     python benchmarks/train.py --device cuda --gpu-peak 989e12 --shape 228M --precision bf16 --batch 32   # one GPU; also fp8
 
-CHECKOUT holds nanoGPT's `model.py`; without it the peer is left out, and said so. FP8 needs torchao and a GPU that has it.
---gpu-peak is the device's dense peak in the precision, for MFU. The GPU's part has not been run: no GPU was at hand.
+CHECKOUT holds nanoGPT's `model.py`; without it the peer is left out, and said so. FP8 needs torchao
+and a GPU that has it. --gpu-peak is the device's dense peak in the precision, for MFU. The GPU's
+part has not been run: no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -109,7 +112,10 @@ def ours(case: Case, *, compiled: bool = False) -> tuple[Step, Transformer]:
 
 
 def in_fp8(model: nn.Module, device: torch.device) -> None:
-    """The trainer's own FP8 projections. Ends the program where there are none: a figure of BF16 would be taken for one of FP8."""
+    """The trainer's own FP8 projections.
+
+    Ends the program where there are none: a figure of BF16 would be taken for one of FP8.
+    """
     obstacle, convert = getattr(rules, "fp8_obstacle", None), getattr(rules, "convert", None)
     if obstacle is None or convert is None:
         raise SystemExit("--precision fp8: this version of the trainer computes fp8 in bf16")

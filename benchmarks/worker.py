@@ -1,4 +1,5 @@
-"""One engine, one shape, one thread count, in a process of its own: answers one JSON line for each line it reads.
+"""One engine, one shape, one thread count, in a process of its own: answers one JSON
+line for each line it reads.
 
     worker.py ENGINE SHAPE THREADS DIRECTORY      ENGINE: sevenfold, llama.cpp, ctranslate2
 
@@ -6,9 +7,10 @@
 {"do": "decode", "prompt": 16, "steps": 128, "seed": 3}      -> {"seconds": of the steps alone, "tokens": [...]}
 {"do": "batch", "sequences": 8, ...as decode}                -> the same, for all sequences together (sevenfold only)
 
-The first line that it writes says what runs: {"version": ...} or {"error": why it cannot}. An engine is a class of an
-adapter module: (shape, threads, directory), `version`, `prefill(ids)`, `decode(ids, steps)` -> (seconds, tokens).
-Run by the Python of the engine's own environment; standard output is the protocol's, libraries write to stderr.
+The first line that it writes says what runs: {"version": ...} or {"error": why it cannot}. An
+engine is a class of an adapter module: (shape, threads, directory), `version`, `prefill(ids)`,
+`decode(ids, steps)` -> (seconds, tokens). Run by the Python of the engine's own environment;
+standard output is the protocol's, libraries write to stderr.
 """
 
 from __future__ import annotations

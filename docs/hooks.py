@@ -104,7 +104,7 @@ def recipe_page() -> str:
 
 def sections_in(annotation: Any) -> list[Any]:
     """Return the schema sections inside a type."""
-    from sevenfold.recipe.schema import Section
+    from sevenfold.recipe.fields import Section
 
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]

@@ -1,7 +1,7 @@
 """Export, ask every runtime, and keep what they said: parity_table.py SOURCE TARGET:TYPE...
 
-Results go to interop/results.json, one entry for each model, target and type; the table in interop/README.md is made of them
-(`--render` makes it again without exporting anything).
+Results go to interop/results.json, one entry for each model, target and type; the table in
+interop/README.md is made of them (`--render` makes it again without exporting anything).
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE / "README.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
-HEAD = "| model | target | type | MB | re-read | transformers | llama.cpp | Go | perplexity | change | KL, nats |"
+HEAD = (
+    "| model | target | type | MB | re-read | transformers | llama.cpp | Go | perplexity | change | KL,"
+    " nats |"
+)
 
 
 def cell(checks: list[dict[str, Any]], runtime: str) -> str:
-    """What one runtime said: pass (how many prompts, how many at a tie), measured, or why it was not asked."""
+    """What one runtime said: pass (how many prompts, how many at a tie),
+    measured, or why it was not asked.
+    """
     mine = [check for check in checks if check["runtime"] == runtime]
     if not mine:
         return ""

@@ -1,7 +1,9 @@
-"""A model of a recipe's shape with random weights, for parity that needs no training: random_model.py RECIPE OUT
+"""A model of a recipe's shape with random weights, for parity that needs no
+training: random_model.py RECIPE OUT
 
-Written like an import (origin.json, model.safetensors, tokenizer.json), one tensor at a time. The vocabulary is a byte-level BPE of
-the recipe's size over the interpreter's library, cut as llama.cpp cuts (`llama3`), whatever the recipe asks of its tokenizer.
+Written like an import (origin.json, model.safetensors, tokenizer.json), one tensor at a time. The
+vocabulary is a byte-level BPE of the recipe's size over the interpreter's library, cut as llama.cpp
+cuts (`llama3`), whatever the recipe asks of its tokenizer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Print the test directories of the rooms that changed since a commit (default: origin/main, else HEAD~1)."""
+"""Print the test directories of the rooms that changed since a commit
+(default: origin/main, else HEAD~1).
+"""
 
 from __future__ import annotations
 

@@ -17,11 +17,13 @@ from sevenfold.core.log import Silent
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 
-# No test asserts a time: a busy machine is not a defect. In CI hypothesis loads its own profile (no deadline, the same examples).
+# No test asserts a time: a busy machine is not a defect. In CI hypothesis loads its own profile (no
+# deadline, the same examples).
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if not os.environ.get("CI"):
     settings.load_profile("house")
-# A shell's background jobs ignore Ctrl-C, and so would every program that a test starts and interrupts.
+# A shell's background jobs ignore Ctrl-C, and so would every program that a
+# test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

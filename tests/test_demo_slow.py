@@ -1,4 +1,6 @@
-"""demo-1m itself: the quality it promises, and the same root after kills and on one thread, at its real shape. Minutes each."""
+"""demo-1m itself: the quality it promises, and the same root after kills and on one thread, at
+its real shape. Minutes each.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""llama/tiny-30m the whole way (E7): its real shape, its 32,000-piece tokenizer, from text to a sealed file that runs.
+"""llama/tiny-30m the whole way (E7): its real shape, its 32,000-piece tokenizer, from
+text to a sealed file that runs.
 
-Cut: the standard library and NumPy's sources instead of the pinned corpus, and 24 short steps. `s7 make` of the recipe does the
-same at full length.
+Cut: the standard library and NumPy's sources instead of the pinned corpus, and 24 short steps.
+`s7 make` of the recipe does the same at full length.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ STEPS, BATCH, SEQUENCE = 24, 2, 256
 
 
 def cut(recipe: Recipe) -> Recipe:
-    """The recipe with a small corpus and few steps; model, tokenizer, precision and optimiser are its own."""
+    """The recipe with a small corpus and few steps; model, tokenizer,
+    precision and optimiser are its own.
+    """
     values: dict[str, Any] = json.loads(json.dumps(recipe.resolved()))
     # The standard library alone gives 31,184 pieces.
     more = {

@@ -1,4 +1,6 @@
-"""A wheel holds the native engine and the recipes, for every Python; without a compiler it is made without the engine."""
+"""A wheel holds the native engine and the recipes, for every Python; without a compiler
+it is made without the engine.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def install(made: Path, out: Path) -> Callable[..., str]:
     python = out / "bin" / "python"
     command = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "-q", made]
     subprocess.run(command, check=True)
-    # The .pth files of a directory that is named by one are not read, so an editable sevenfold stays out.
+    # The .pth files of a directory that is named by one are not read, so an
+    # editable sevenfold stays out.
     packages = next(out.glob("lib/python*/site-packages"))
     paths = [p for p in sys.path if "site-packages" in p] or [sysconfig.get_path("purelib")]
     (packages / "behind.pth").write_text("\n".join(paths))

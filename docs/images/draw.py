@@ -1,7 +1,7 @@
 """Draw the picture of the front page from measured data.
 
-`python docs/images/draw.py RUN` reads a finished run, computes the golden logits on every backend and
-instruction set of this machine, and writes `chain.json`. Without RUN it draws `chain.svg` and
+`python docs/images/draw.py RUN` reads a finished run, computes the golden logits on every backend
+and instruction set of this machine, and writes `chain.json`. Without RUN it draws `chain.svg` and
 `chain.png` from `chain.json`. The drawing is a pure function of that file.
 """
 

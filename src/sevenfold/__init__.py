@@ -1,7 +1,7 @@
 """Sevenfold: small language models that can be proved.
 
-`sevenfold.Model.open(path)` verifies and opens a sealed model. The names in `__all__` are the public
-interface (docs/reference/python.md). Importing this package loads nothing else.
+`sevenfold.Model.open(path)` verifies and opens a sealed model. The names in `__all__` are the
+public interface (docs/reference/python.md). Importing this package loads nothing else.
 
     >>> import sevenfold
     >>> model = sevenfold.Model.open("model.s7l")  # doctest: +SKIP

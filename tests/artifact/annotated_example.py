@@ -21,7 +21,9 @@ BEGIN, END = "<!-- example: begin -->\n```\n", "```\n<!-- example: end -->"
 
 
 def example_bytes() -> bytes:
-    """DICT and one FIELD lane of two tensors in the published form, version 2: the least that holds weights."""
+    """DICT and one FIELD lane of two tensors in the published form, version 2:
+    the least that holds weights.
+    """
     records = [
         pack_record(b"embedding.weight", [1, 2], 0.5, b"\x01\xff", padded=True),
         pack_record(b"lm_head.weight", [1, 2], 0.25, b"\x7f\x81", padded=True),

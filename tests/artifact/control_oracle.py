@@ -1,4 +1,5 @@
-"""A second CM-1 machine, made from the tables of specs/control.md: it reads them and does what the cells say.
+"""A second CM-1 machine, made from the tables of specs/control.md: it reads them
+and does what the cells say.
 
 It takes whole streams, one character at a time, and knows nothing of the package.
 """
@@ -24,7 +25,9 @@ LONGEST_HEADER = 1024
 
 
 def rows(first: str) -> list[list[str]]:
-    """The table of the page whose header line starts with these cells: its lines as cells, the header first."""
+    """The table of the page whose header line starts with these cells: its
+    lines as cells, the header first.
+    """
     lines = PAGE.read_text(encoding="ascii").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {first} |"))
     table = []

@@ -1,9 +1,10 @@
-"""Writes an artifact again and again, with one system call gone wrong each time (faults.cpp, preloaded); prints what was left.
+"""Writes an artifact again and again, with one system call gone wrong each time (faults.cpp,
+preloaded); prints what was left.
 
     LD_PRELOAD=faults.so python tests/artifact/fault_driver.py faults.so DIRECTORY
 
-One JSON line for each run: mode, whether an old file was there, the call that went wrong, how the writer ended, the state of
-the path (none, old, new or torn) and what else lies beside it.
+One JSON line for each run: mode, whether an old file was there, the call that went wrong, how the
+writer ended, the state of the path (none, old, new or torn) and what else lies beside it.
 """
 
 from __future__ import annotations

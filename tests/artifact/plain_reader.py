@@ -1,4 +1,5 @@
-"""A second reader of `.s7l`, written from specs/artifact.md alone: standard library only, nothing of the package.
+"""A second reader of `.s7l`, written from specs/artifact.md alone: standard library
+only, nothing of the package.
 
     python plain_reader.py FILE     prints what the file holds
 

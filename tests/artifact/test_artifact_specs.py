@@ -104,7 +104,8 @@ def test_error_table_names_every_cause() -> None:
 
 
 def test_hashes_of_format_and_rules_are_those_on_the_pages() -> None:
-    # A change here is a change of format or rules: it asks for a new version, and new hashes on the pages.
+    # A change here is a change of format or rules: it asks for a new version,
+    # and new hashes on the pages.
     assert layout.VERSION == 3
     assert re.findall(r"`([0-9a-f]{64})`", page("artifact.md")) == [layout.abi_hash()]
     assert re.findall(r"`([0-9a-f]{64})`", page("control.md")) == [layout.policy_hash()]

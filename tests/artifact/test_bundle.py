@@ -1,4 +1,6 @@
-"""Bundles: written from a sealed file, made into it again byte for byte, and refused for any change."""
+"""Bundles: written from a sealed file, made into it again byte for
+byte, and refused for any change.
+"""
 
 from __future__ import annotations
 

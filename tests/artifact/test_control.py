@@ -1,4 +1,6 @@
-"""CM-1: the parser is total, the gate is open between STX and ETX only, and forbidden characters are named."""
+"""CM-1: the parser is total, the gate is open between STX and ETX only, and
+forbidden characters are named.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ def test_every_call_went_wrong_once(runs: list[dict[str, Any]]) -> None:
     for mode in fault_driver.MODES:
         for old in (False, True):
             calls = [run["call"] for run in runs if (run["mode"], run["old"]) == (mode, old)]
-            # open, write, fsync, chmod, publish, and the directory's open and fsync are the least there can be.
+            # open, write, fsync, chmod, publish, and the directory's open and fsync
+            # are the least there can be.
             assert calls == list(range(1, len(calls) + 1))
             assert len(calls) >= 7
     killed = [run for run in runs if run["mode"].startswith("killed")]

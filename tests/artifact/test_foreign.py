@@ -1,4 +1,6 @@
-"""Files of other writers: every version, class and packing, lanes that are empty, and sizes that are claimed."""
+"""Files of other writers: every version, class and packing, lanes that are
+empty, and sizes that are claimed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The verifier is total over JSON that means nothing: any payload, with every digest, the seal and the root right."""
+"""The verifier is total over JSON that means nothing: any payload, with every digest,
+the seal and the root right.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A hostile file costs at most three times its size, or 12 MiB below 4 MiB: files at each cap of the reader, their map counted."""
+"""A hostile file costs at most three times its size, or 12 MiB below 4 MiB: files at each cap of
+the reader, their map counted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files of the published contract, by an independent writer: versions 1 and 2, `mini.s7l`, and 0 to 5 lanes by its root."""
+"""Files of the published contract, by an independent writer: versions 1 and 2, `mini.s7l`,
+and 0 to 5 lanes by its root.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,9 @@ def published(version: int, lanes: list[tuple[int, bytes]]) -> bytes:
 
 
 def five(version: int) -> list[tuple[int, bytes]]:
-    """The lanes of the published packers: version 1 has empty ones behind, version 2 text and bytes that are no JSON."""
+    """The lanes of the published packers: version 1 has empty ones behind, version 2
+    text and bytes that are no JSON.
+    """
     if version == 1:
         return [(1, b'{"<unk>": 0, "\xc3\xa9": 1}'), (2, tensors(False)), (3, b""), (4, b""), (5, b"")]
     dictionary = b"".join(struct.pack(">H", 1) + c + struct.pack(">I", i) for i, c in enumerate((b"a", b"b")))

@@ -1,4 +1,6 @@
-"""`s7 verify`, `s7 inspect` and `s7 run` on files of the published contract, and on sealed files that pretend to be one."""
+"""`s7 verify`, `s7 inspect` and `s7 run` on files of the published contract, and on sealed
+files that pretend to be one.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ MINI = b"S7LM\0\1\1\1" + bytes(32)
 
 
 def published(version: int) -> bytes:
-    """A file of the published contract with three lanes, of which the last node is paired with itself."""
+    """A file of the published contract with three lanes, of which the
+    last node is paired with itself.
+    """
     tensors = b"".join(
         pack_record(name, [2, 2], 0.5, b"\1\2\3\4", padded=version == 2)
         for name in (b"embedding.weight", b"lm_head.weight")

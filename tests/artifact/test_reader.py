@@ -1,4 +1,6 @@
-"""The reader is total: every changed byte is named, every truncation refused, one error class per cause."""
+"""The reader is total: every changed byte is named, every truncation
+refused, one error class per cause.
+"""
 
 from __future__ import annotations
 

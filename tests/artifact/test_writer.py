@@ -1,4 +1,6 @@
-"""The writer: golden bytes, both packings, an independent reader, atomicity, modes, and what it refuses."""
+"""The writer: golden bytes, both packings, an independent reader,
+atomicity, modes, and what it refuses.
+"""
 
 from __future__ import annotations
 

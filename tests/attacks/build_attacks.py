@@ -1,7 +1,9 @@
-"""Hostile artifacts with valid digests and a valid root: the check itself and not a hash has to catch them.
+"""Hostile artifacts with valid digests and a valid root: the check itself and
+not a hash has to catch them.
 
-`Parts` is a model taken apart; `pack` puts it together by `packing`, whatever it holds. `ATTACKS` is the
-table: name -> (the one check it breaks, what it changes). Run this file to write them all into a directory.
+`Parts` is a model taken apart; `pack` puts it together by `packing`, whatever it holds.
+`ATTACKS` is the table: name -> (the one check it breaks, what it changes). Run this file to
+write them all into a directory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Hostile artifacts that the reader itself refuses: under the root in their header, each of them is right.
+"""Hostile artifacts that the reader itself refuses: under the root in their
+header, each of them is right.
 
-The published root covers digests of payloads alone, so these files keep the root of a sealed model (or give one that is valid) and
-change what only the seal binds. `REFUSED` is the table: name -> (what the refusal says, its builder). Run this file to write them.
+The published root covers digests of payloads alone, so these files keep the root of a sealed model
+(or give one that is valid) and change what only the seal binds. `REFUSED` is the table: name ->
+(what the refusal says, its builder). Run this file to write them.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def doubled_pair() -> bytes:
 
 
 def node_for_lanes() -> bytes:
-    """One lane whose payload is the two digests below the root: a node passes for a leaf, and no seal is left."""
+    """One lane whose payload is the two digests below the root: a node passes for
+    a leaf, and no seal is left.
+    """
     data, lanes = sample()
     digests = [sha(payload) for _, payload in lanes]
     forged = [(DICT, paired(digests[:4]) + paired(digests[4:]))]
@@ -80,7 +84,9 @@ def need_same_root(lanes: Lanes, data: bytes) -> None:
 
 
 def swapped_twins() -> bytes:
-    """Two lanes of one payload change places: digests and root stay, what the bytes are taken for does not."""
+    """Two lanes of one payload change places: digests and root stay, what the
+    bytes are taken for does not.
+    """
     data = pack_sealed([(DICT, b""), (FIELD, two_tensors()), (LANE, b""), (BATCH, b"")])
     seal = (EDGE, seal_of(data))
     return with_lanes(data, [seal, (DICT, b""), (FIELD, two_tensors()), (BATCH, b""), (LANE, b"")])

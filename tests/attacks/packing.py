@@ -1,4 +1,6 @@
-"""Packing of artifacts by hand (struct, hashlib): every digest and the root right, whatever the parts are."""
+"""Packing of artifacts by hand (struct, hashlib): every digest and the root
+right, whatever the parts are.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def merkle(leaves: Sequence[bytes]) -> bytes:
 
 
 def paired(digests: Sequence[bytes]) -> bytes:
-    """The published root, by its recursive definition: left half over right half, an odd level filled up with its last node."""
+    """The published root, by its recursive definition: left half over right half, an odd level
+    filled up with its last node.
+    """
     if not digests:
         return bytes(32)
     if len(digests) == 1:
@@ -75,7 +79,10 @@ def pack_sealed(
     records: bool = True,
     **changes: Any,
 ) -> bytes:
-    """A file of version 3: the lanes behind a seal that lists them, FIELD by records. `changes` replace keys of the seal."""
+    """A file of version 3: the lanes behind a seal that lists them, FIELD by records.
+
+    `changes` replace keys of the seal.
+    """
     head = b"S7LM" + struct.pack(">HBB", version, class_, flags)
     seal: dict[str, Any] = {
         "kind": "seal",

@@ -1,4 +1,6 @@
-"""Each attack breaks exactly its check, or is refused by every reader: all digests and the root are valid."""
+"""Each attack breaks exactly its check, or is refused by every reader: all
+digests and the root are valid.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,8 @@ def test_the_root_alone_would_have_taken_them() -> None:
 
 
 def test_a_sealed_file_cannot_pass_for_a_published_one_and_hold_a_rule() -> None:
-    # Without its seal it is a file of the published contract under another root: said so, and never proved.
+    # Without its seal it is a file of the published contract under another root:
+    # said so, and never proved.
     sealed = parse_artifact(sample()[0])
     bare = parse_artifact(stripped(1)())
     assert bare.root != sealed.root

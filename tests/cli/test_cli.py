@@ -78,7 +78,8 @@ def artifact(dense_run: Job) -> Path:
 
 
 def test_flags_are_frozen() -> None:
-    # A contract: scripts of users break when a flag goes. Adding one is a change of this file, in review.
+    # A contract: scripts of users break when a flag goes. Adding one is a
+    # change of this file, in review.
     assert flags() == json.loads(SNAPSHOT.read_text())
 
 
@@ -317,7 +318,8 @@ def test_an_unwritable_place(recipe_file: Path, tmp_path: Path) -> None:
 
 
 def _small_files_only() -> None:
-    # Every write past 20 kB fails, as on a full disk; SIGXFSZ must not kill before the error is seen.
+    # Every write past 20 kB fails, as on a full disk; SIGXFSZ must not
+    # kill before the error is seen.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 

@@ -1,4 +1,6 @@
-"""`s7 audit`, `s7 lineage` and `s7 diff` as a user meets them: streams, exit codes, one line per mistake."""
+"""`s7 audit`, `s7 lineage` and `s7 diff` as a user meets them: streams, exit
+codes, one line per mistake.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ def test_steps_are_the_same(dense_run: Job) -> None:
     done = s7("audit", dense_run.out, "--steps", "24..30")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "from train/checkpoint-00000020.safetensors: steps 21..30 executed, 10 steps and 1 trace points the same",
+        (
+            "from train/checkpoint-00000020.safetensors: steps 21..30 executed, 10 steps and 1 trace points"
+            " the same"
+        ),
         "same bytes: steps 24..30",
     ]
     value = json.loads(s7("audit", dense_run.out, "--steps", "1..2", "--json").stdout)

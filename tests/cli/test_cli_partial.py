@@ -1,4 +1,6 @@
-"""`s7 verify` on parts, ranges, streams, roots and bundles; `s7 inspect` and `s7 run` on files that are no sealed model."""
+"""`s7 verify` on parts, ranges, streams, roots and bundles; `s7 inspect` and `s7 run` on
+files that are no sealed model.
+"""
 
 from __future__ import annotations
 

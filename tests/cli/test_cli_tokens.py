@@ -1,4 +1,6 @@
-"""`s7 tokenizer-report`: figures, the table and picture of two, and files that are not what they should be."""
+"""`s7 tokenizer-report`: figures, the table and picture of two, and files that
+are not what they should be.
+"""
 
 from __future__ import annotations
 

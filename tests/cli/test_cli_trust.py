@@ -1,4 +1,6 @@
-"""`s7 keygen`, `s7 sign`, `s7 verify --key` and `s7 papers` as a user meets them: one line per mistake, the documented code."""
+"""`s7 keygen`, `s7 sign`, `s7 verify --key` and `s7 papers` as a user meets them: one line per
+mistake, the documented code.
+"""
 
 from __future__ import annotations
 

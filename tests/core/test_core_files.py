@@ -158,7 +158,8 @@ def test_partial_files_are_removed_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_only_a_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # SIGKILL runs no clean-up: the file under its temporary name is all that stays, and its name is recognised.
+    # SIGKILL runs no clean-up: the file under its temporary name is all that stays,
+    # and its name is recognised.
     path = tmp_path / "file"
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     with pytest.raises(ZeroDivisionError):

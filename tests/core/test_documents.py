@@ -1,4 +1,6 @@
-"""Documents in Parquet: the same rows give the same bytes, rows stream both ways, and a bad file is refused."""
+"""Documents in Parquet: the same rows give the same bytes, rows stream both
+ways, and a bad file is refused.
+"""
 
 from __future__ import annotations
 

@@ -187,7 +187,8 @@ def test_rsqrt_at_every_leading_half() -> None:
 def test_exp2_negative() -> None:
     d = np.arange(0, 17 * 65536, 7)
     got = fixed.exp2_negative(d)
-    # Half a unit each from the table, the line and the shift, and what a line departs from the curve (0.5 here).
+    # Half a unit each from the table, the line and the shift, and what a line departs
+    # from the curve (0.5 here).
     assert np.abs(got - 32512 * np.exp2(-d / 65536.0)).max() < 2.0
     assert (np.diff(got) <= 0).all()
     assert fixed.exp2_negative(array(0, 65536, 15 * 65536, 16 * 65536, 2**32 - 1)).tolist() == [

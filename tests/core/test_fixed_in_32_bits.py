@@ -1,7 +1,8 @@
 """The recipes of specs/arithmetic.md in 32-bit arithmetic give the same bits as `core.fixed` in 64.
 
-Everything here is int32 and uint32 with wrap-around, as on hardware without 64-bit integers (WGSL). A result that came
-out of an overflow would differ from the reference; shift amounts are kept in 0 .. 31, as WGSL asks.
+Everything here is int32 and uint32 with wrap-around, as on hardware without 64-bit integers
+(WGSL). A result that came out of an overflow would differ from the reference; shift amounts are
+kept in 0 .. 31, as WGSL asks.
 """
 
 from __future__ import annotations

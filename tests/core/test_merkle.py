@@ -1,4 +1,6 @@
-"""Merkle roots against RFC 6962 (its definition, written recursively, and published roots); the plain pairing, written out."""
+"""Merkle roots against RFC 6962 (its definition, written recursively, and published roots);
+the plain pairing, written out.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from sevenfold.core.merkle import merkle_root, paired_root
 
-# Leaves and roots of the Certificate Transparency test suite (the tree over the first 1 .. 8 of these leaves).
+# Leaves and roots of the Certificate Transparency test suite (the tree over the
+# first 1 .. 8 of these leaves).
 LEAVES = [
     bytes.fromhex(h)
     for h in (

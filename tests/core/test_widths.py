@@ -1,7 +1,9 @@
-"""The worst case of every intermediate, by interval arithmetic over all files that the loader accepts.
+"""The worst case of every intermediate, by interval arithmetic over all
+files that the loader accepts.
 
-Each step of specs/arithmetic.md, section 3, is done on ranges instead of numbers; data-dependent shifts take every value
-they can have. What comes out must fit the type that the table of section 5 names, row by row.
+Each step of specs/arithmetic.md, section 3, is done on ranges instead of numbers;
+data-dependent shifts take every value they can have. What comes out must fit the type that the
+table of section 5 names, row by row.
 """
 
 from __future__ import annotations
@@ -213,7 +215,8 @@ def test_every_intermediate_fits(sizes: str) -> None:
 
 
 def test_quant_takes_what_it_is_given() -> None:
-    # Domain: values below 2^31 in magnitude. What QUANT shifts left stays an i32, and no code leaves 127.
+    # Domain: values below 2^31 in magnitude. What QUANT shifts left stays an
+    # i32, and no code leaves 127.
     found = walk(LIMITS)
     for name in ("y of LINEAR", "y of RMS_NORM", "silu, a * b of SwiGLU", "o"):
         assert found[name].size < 2**31

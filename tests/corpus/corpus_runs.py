@@ -63,7 +63,9 @@ def program(rng: random.Random, n: int = 12) -> str:
 
 
 def plant(base: Path, n: int = 60, seed: int = 5) -> None:
-    """Two sources with programs, near copies across them, exact copies, prose, secrets, and things to drop."""
+    """Two sources with programs, near copies across them, exact copies, prose,
+    secrets, and things to drop.
+    """
     rng = random.Random(seed)
     for number in range(n):
         text = program(rng)
@@ -91,7 +93,8 @@ def root_of(job: Job) -> str:
 def with_and_without_library(
     make: Callable[[str], Job], forget: Sequence[Any], patch: pytest.MonkeyPatch
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Root and facts of `make("with")`, and of `make("without")` where native/corpus is not to be found.
+    """Root and facts of `make("with")`, and of `make("without")` where
+    native/corpus is not to be found.
 
     `forget`: cached functions that remember what they had from the library.
     """

@@ -1,4 +1,6 @@
-"""Archives are read in memory: honest ones whole, hostile ones by the name of what is wrong, and never a crash."""
+"""Archives are read in memory: honest ones whole, hostile ones by the name of what
+is wrong, and never a crash.
+"""
 
 from __future__ import annotations
 

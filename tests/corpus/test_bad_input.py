@@ -1,7 +1,9 @@
-"""Bad input as a user meets it: named, skipped or stopped as fits, nothing lost, and the same command goes on.
+"""Bad input as a user meets it: named, skipped or stopped as fits, nothing lost,
+and the same command goes on.
 
-What belongs to one reader is tested beside it (archives, sources, fetch); here it goes through the stage, with the real thing where
-there is one: a file system that is full, two gigabytes in one line under a bound on memory, clients without a network.
+What belongs to one reader is tested beside it (archives, sources, fetch); here it goes through the
+stage, with the real thing where there is one: a file system that is full, two gigabytes in one line
+under a bound on memory, clients without a network.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ LOCKED: list[dict[str, Any]] = [{"kind": "lock", "path": "x.lock.json"}]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """small_disk("200k") -> a file system of that size; called again, the same one with another size."""
+    """small_disk("200k") -> a file system of that size; called again,
+    the same one with another size.
+    """
     place = tmp_path / "disk"
 
     def sized(size: str) -> Path:

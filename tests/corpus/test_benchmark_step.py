@@ -1,4 +1,6 @@
-"""Decontamination: planted copies (plain, reformatted, renamed) leave, the hash file is sealed, and ordinary code stays."""
+"""Decontamination: planted copies (plain, reformatted, renamed) leave, the hash file is
+sealed, and ordinary code stays.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
 from sevenfold.corpus.text import contamination_index, functions
 from sevenfold.corpus.text.grammars import parser
 from sevenfold.corpus.text.ngrams import ngram_hashes, word_hashes
-from sevenfold.recipe.schema import Decontamination, StepsSpec
+from sevenfold.recipe.corpus_schema import Decontamination, StepsSpec
 
 PROMPT = (
-    "def close_pairs(numbers: list, threshold: float) -> bool:\n"
-    '    """Tell whether any two of the numbers given here stand closer to each other than the threshold."""\n'
+    'def close_pairs(numbers: list, threshold: float) -> bool:\n    """Tell whether any two of the numbers'
+    ' given here stand closer to each other than the threshold."""\n'
 )
 SOLUTION = (
     "    for i, a in enumerate(numbers):\n        for j, b in enumerate(numbers):\n            if i != j:\n"
@@ -30,15 +32,21 @@ SOLUTION = (
     "                    return True\n    return False\n"
 )
 TEST = "def check(candidate):\n    assert candidate([1.0, 2.0], 0.5) == False\n"
-QUESTION = "Janet has sixteen ducks that lay one egg a day each; she eats three and sells the others for two dollars."
-# The same function: other names, no annotations, no documentation, brackets and line ends elsewhere, a comment.
+QUESTION = (
+    "Janet has sixteen ducks that lay one egg a day each; she eats three and sells the others for two"
+    " dollars."
+)
+# The same function: other names, no annotations, no documentation, brackets and line
+# ends elsewhere, a comment.
 RENAMED = (
-    "def near(xs, eps):\n  for p, x in enumerate(xs):\n    for q, y in enumerate(xs):\n      # not itself\n      if (p != q):\n"
-    "        gap = abs(\n            x - y)\n        if gap < eps:\n          return True\n  return False\n"
+    "def near(xs, eps):\n  for p, x in enumerate(xs):\n    for q, y in enumerate(xs):\n      # not itself\n  "
+    "    if (p != q):\n        gap = abs(\n            x - y)\n        if gap < eps:\n          return True\n"
+    "  return False\n"
 )
 OTHER = (
-    "def far(xs, eps):\n    for p, x in enumerate(xs):\n        for q, y in enumerate(xs):\n            if p != q:\n"
-    "                gap = abs(x + y)\n                if gap > eps:\n                    return True\n    return False\n"
+    "def far(xs, eps):\n    for p, x in enumerate(xs):\n        for q, y in enumerate(xs):\n            if p"
+    " != q:\n                gap = abs(x + y)\n                if gap > eps:\n                    return"
+    " True\n    return False\n"
 )
 
 
@@ -53,7 +61,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "gsm8k/train.jsonl": json.dumps({"question": "x " * 50, "answer": ""}).encode(),
         "mmlu/test/a.csv": b"question,choice0,answer\nshort,a,0\n",
         "hellaswag/val.txt.bz2": bz2.compress(
-            b"A man sits on a roof.\n1\nfirst ending\nhe pulls up tiles one after the other all day\nthird\nfourth\n"
+            b"A man sits on a roof.\n1\nfirst ending\nhe pulls up tiles one after the other all day\nthird\n"
+            b"fourth\n"
         ),
     }  # fmt: skip
     for name, data in files.items():

@@ -1,4 +1,6 @@
-"""The stage: planted documents leave under their names, the rest comes out in content-hash order, the same each time."""
+"""The stage: planted documents leave under their names, the rest comes out in
+content-hash order, the same each time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Solutions of benchmarks are found in what people make of them: methods, fences, notebooks, other characters."""
+"""Solutions of benchmarks are found in what people make of them: methods, fences,
+notebooks, other characters.
+"""
 
 from __future__ import annotations
 

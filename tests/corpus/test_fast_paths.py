@@ -1,4 +1,6 @@
-"""What is found fast is what is found slowly: fences, functions and names of secrets against plain patterns over all of a text."""
+"""What is found fast is what is found slowly: fences, functions and names of secrets against plain
+patterns over all of a text.
+"""
 
 import re
 
@@ -16,7 +18,8 @@ FENCE = re.compile(
     r"^[ \t>]{0,12}(`{3,10}|~{3,10})[^\n]{0,200}\n(.*?)^[ \t>]{0,12}\1", re.MULTILINE | re.DOTALL
 )
 START = re.compile(
-    r"(?:^|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])[^\w\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*(?:async\W+)?def "
+    r"(?:^|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])[^\w\n"
+    r"\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]*(?:async\W+)?def "
 )
 MARKS = [
     *("`" * n for n in range(1, 13)),

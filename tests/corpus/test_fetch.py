@@ -1,4 +1,6 @@
-"""Fetching: a lock is checked, packages arrive by hash, every failure has a name, and the same command goes on."""
+"""Fetching: a lock is checked, packages arrive by hash, every failure has a name,
+and the same command goes on.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +149,10 @@ def test_the_version_of_a_source_is_that_of_the_pinned_file() -> None:
 
 
 def test_files_that_a_dsc_names() -> None:
-    text = f"Checksums-Sha1:\n aa 1 no\nChecksums-Sha256:\n {HASH} 1 s.orig.tar.xz\n {HASH} 1 ../../etc\nFiles:\n bb 1 no\n"
+    text = (
+        f"Checksums-Sha1:\n aa 1 no\nChecksums-Sha256:\n {HASH} 1 s.orig.tar.xz\n {HASH} 1"
+        " ../../etc\nFiles:\n bb 1 no\n"
+    )
     assert source_files(text.encode()) == [("s.orig.tar.xz", HASH)]
 
 
@@ -290,7 +295,8 @@ def test_what_a_killed_fetch_left_is_cleared(tmp_path: Path, registry: Registry)
 def test_what_an_interrupt_ended_is_not_tried_again(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Ctrl-C reaches the clients as well: p1's ends with it, just before this program knows of its own.
+    # Ctrl-C reaches the clients as well: p1's ends with it, just before
+    # this program knows of its own.
     def end_with_it() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         raise FetchFailure("failed", "ended by signal 2")
@@ -337,7 +343,9 @@ SETUP = (
 def test_pip_and_npm_bring_packages_and_run_nothing_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real clients, on packages of this test: a wheel and a source distribution from a local directory or index."""
+    """The real clients, on packages of this test: a wheel and a source distribution
+    from a local directory or index.
+    """
     import tarfile
 
     links, marker = tmp_path / "simple" / "evil", tmp_path / "ran"

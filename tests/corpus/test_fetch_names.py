@@ -1,4 +1,6 @@
-"""No client is given a name or a version that it could read as anything else; and relative folders mean what the user meant."""
+"""No client is given a name or a version that it could read as anything else; and relative
+folders mean what the user meant.
+"""
 
 from __future__ import annotations
 
@@ -270,7 +272,9 @@ PIN = Pin(
 
 
 def _pip(command: list[str], directory: Path) -> str:
-    """What pip does with its arguments, a relative path being one below the directory in which it runs."""
+    """What pip does with its arguments, a relative path being one below
+    the directory in which it runs.
+    """
     assert (directory / command[command.index("-r") + 1]).read_text().startswith("a==1.0")
     target = directory / command[command.index("-d") + 1]
     target.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""What the corpus stage has in C++ says what NumPy and tree-sitter say: over real files, damaged ones, and without the library."""
+"""What the corpus stage has in C++ says what NumPy and tree-sitter say: over real files, damaged
+ones, and without the library.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ FORGET = (native.library, grammars.reader, functions._roles)
 SNIPPETS = {
     "typescript": (
         "import { a } from './b';\n"
-        "export class C<T> { private x: number = 1; f(y?: string): T[] { return this.x > 1 ? [] : null!; } }\n"
+        "export class C<T> { private x: number = 1; f(y?: string): T[] { return this.x > 1 ? [] : null!; } "
+        "}\n"
     ),
     "java": (
         "package a;\n"
@@ -160,7 +163,10 @@ def test_what_is_clean_has_no_error_and_the_same_nodes() -> None:
     ["a((b)) as p, a(c) as s", "(a()) as p, a() as s", "\n    z.Z(B(r)) as e,\n    z.Z(B(x)) as f,\n"],
 )
 def test_clean_though_two_readings_open_one_hidden_node(items: str) -> None:
-    """A list of items, or one that is a tuple: both give the same hidden node another name. Such a text killed a worker."""
+    """A list of items, or one that is a tuple: both give the same hidden node another name.
+
+    Such a text killed a worker.
+    """
     text = f"with ({items}):\n    pass\n".encode()
     reader = grammars.reader("python")
     assert reader is not None
@@ -197,7 +203,8 @@ def test_tables_say_what_lexers_say(n_rounds: int) -> None:
     rng, said = random.Random(n_rounds), Counter()
     plain = {language: asks_lexers(language) for language in grammars.GRAMMARS}
     texts = [*own_texts(), *(("python", text[:9000]) for text in standard_library(500_000))]
-    # What a table has no room for: letters beyond ASCII, words longer than a look-up, deep indentation, the last bytes.
+    # What a table has no room for: letters beyond ASCII, words longer than a look-up, deep
+    # indentation, the last bytes.
     odd = (
         f"{'x' * 40} = '\u00e9' if \u00e9t\u00e9 else [1]\n"
         + "".join(f"{' ' * n}if x:\n" for n in range(60))
@@ -294,8 +301,8 @@ def test_the_same_root_without_the_library(
 ) -> None:
     (tmp_path / "sets" / "mbpp").mkdir(parents=True)
     program = (
-        "def f(a, b):\n    c = []\n    for x in a:\n        if x in b and x * 2 > 7:\n            c.append(x + 1)\n"
-        "        else:\n            b = b - x\n    return sorted(c), b\n"
+        "def f(a, b):\n    c = []\n    for x in a:\n        if x in b and x * 2 > 7:\n            c.append(x"
+        " + 1)\n        else:\n            b = b - x\n    return sorted(c), b\n"
     )
     (tmp_path / "sets" / "mbpp" / "mbpp.jsonl").write_text(
         json.dumps({"text": "t", "test_list": [], "code": program})
@@ -338,7 +345,9 @@ sys.exit(pytest.main([*sys.argv[2:], "-q", "-m", "not slow", "-k", chosen]))
 @pytest.mark.slow
 @needs_library
 def test_under_sanitizers(tmp_path: Path) -> None:
-    """Texts are hostile and the grammars' tables are read by offset: no access out of bounds, no undefined behaviour."""
+    """Texts are hostile and the grammars' tables are read by offset: no access out of
+    bounds, no undefined behaviour.
+    """
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-UNDEBUG"]
     subprocess.run([ROOT / "native/corpus/build.sh", tmp_path, *flags], check=True)
     asan = subprocess.run(["g++", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)

@@ -1,4 +1,6 @@
-"""What the corpus stage looks for in texts in C++ is found where Python, `re` and the libraries find it, and nowhere else."""
+"""What the corpus stage looks for in texts in C++ is found where Python, `re` and the
+libraries find it, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def test_a_pattern_without_its_hints_and_needles_cannot_match(
     pattern: secrets.Pattern, data: Any, before: bytes, after: bytes
 ) -> None:
     context = data.draw(st.from_regex(pattern.before)) if pattern.before else b""
-    # The generator of matches knows nothing of what is asked of a match's neighbours; those here leave it alone.
+    # The generator of matches knows nothing of what is asked of a match's neighbours;
+    # those here leave it alone.
     alone = re.compile(re.sub(rb"\(\?<?[=!](?:[^()\[]|\[[^]]*\])*\)", b"", pattern.regex.pattern))
     text = before + b" " + context + data.draw(st.from_regex(alone, fullmatch=True)) + b" " + after
     found = [
@@ -235,7 +238,8 @@ def test_the_language_is_that_of_the_library() -> None:
     assert isinstance(model, langid.LanguageIdentifier)
     greetings = [
         "Der schnelle braune Fuchs springt \u00fcber den faulen Hund.",
-        "\u0411\u044b\u0441\u0442\u0440\u0430\u044f \u043b\u0438\u0441\u0430 \u0438 \u0441\u043e\u0431\u0430\u043a\u0430",
+        "\u0411\u044b\u0441\u0442\u0440\u0430\u044f \u043b\u0438\u0441\u0430 \u0438 "
+        "\u0441\u043e\u0431\u0430\u043a\u0430",
         "\u6211\u4eec\u5728\u8fd9\u91cc\u5b66\u4e60\u8bed\u8a00",
         "Le vif renard brun saute par-dessus le chien paresseux.", "LOUD TEXT", "e\u0301", "", " ", "\x00", "\ud800",
     ]  # fmt: skip
@@ -279,8 +283,14 @@ def test_an_automaton_that_leads_out_of_itself_is_refused(next_: list[int], rows
 
 # All together
 
-ENGLISH = "The quick brown fox jumps over the lazy dog, and nobody who lives in this old house has ever asked it why. "
-GERMAN = "Der schnelle braune Fuchs springt am Morgen \u00fcber den faulen Hund, und niemand im alten Haus fragt ihn, warum. "
+ENGLISH = (
+    "The quick brown fox jumps over the lazy dog, and nobody who lives in this old house has ever asked it"
+    " why. "
+)
+GERMAN = (
+    "Der schnelle braune Fuchs springt am Morgen \u00fcber den faulen Hund, und niemand im alten Haus fragt"
+    " ihn, warum. "
+)
 MIT_HEADER = (
     "# Permission is hereby granted, free of charge, to any person obtaining a copy of this software and\n"
     "# associated documentation files. \u00a9 Jos\u00e9\n"
@@ -289,8 +299,10 @@ FILES = {
     "english.md": ENGLISH * 4 + "Write to jane.doe@corp.io or call +49 30 1234 5678 now.\n",
     "german.md": GERMAN * 4,
     "keys.py": 'aws = "AKIA' + "ABCDEFGH" * 2 + '"\npassword = "a1b2c3d4e5f6g7h8i9j0k1l2"\n',
-    "people.py": "# 4012 8888 8888 1881, DE89 3704 0044 0532 0130 00, SSN 123-45-6789\n"
-    + "print('a customer', 'and an account')\n" * 5,
+    "people.py": (
+        "# 4012 8888 8888 1881, DE89 3704 0044 0532 0130 00, SSN 123-45-6789\n"
+        + "print('a customer', 'and an account')\n" * 5
+    ),
     "mit.py": MIT_HEADER + "print(1)\n",
     "gpl.py": "# Licensed under the GNU General Public License, version 2 or later.\nprint(2)\n",
     "tagged.c": "/* SPDX-License-Identifier: MIT */\nint x;\n",

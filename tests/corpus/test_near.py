@@ -109,7 +109,8 @@ def test_candidates_that_are_not_similar_stay_apart(monkeypatch: pytest.MonkeyPa
 
 
 def test_signatures_are_the_pinned_librarys() -> None:
-    # Another version of rensa could give other candidates: its first band keys are written down here.
+    # Another version of rensa could give other candidates: its first band
+    # keys are written down here.
     keys = minhash.bands([ngrams.shingle_set(b"the quick brown fox jumps over the lazy dog", 5)])
     assert keys.shape == (minhash.N_BANDS, 1)
     assert keys[:2, 0].tolist() == GOLDEN_BANDS

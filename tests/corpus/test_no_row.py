@@ -23,7 +23,13 @@ from sevenfold.corpus.document import SourceDocument, is_pointer
 from sevenfold.corpus.fetch import PackageStore, read_lock
 from sevenfold.corpus.fetch.pin import lock_of
 from sevenfold.corpus.sources import read_source
-from sevenfold.recipe.schema import DatasetSource, DirectorySource, GitSource, JsonlSource, PinnedSource
+from sevenfold.recipe.corpus_schema import (
+    DatasetSource,
+    DirectorySource,
+    GitSource,
+    JsonlSource,
+    PinnedSource,
+)
 
 ONE, TWO = {"a.py": b"a = 1\n"}, {"b.py": b"b = 2\n"}
 
@@ -154,7 +160,8 @@ def test_a_pointer_is_named(data: bytes, tmp_path: Path) -> None:
 
 
 TWICE = (
-    '{"text": "one", "text": "two"}', '{"l": "GPL-3.0-only", "text": "x", "l": "MIT"}', '{"text": "x", "m": {"a": 1, "a": 1}}',
+    '{"text": "one", "text": "two"}', '{"l": "GPL-3.0-only", "text": "x", "l": "MIT"}', '{"text": "x", "m": '
+        '{"a": 1, "a": 1}}',
     '{"te\\u0078t": "one", "text": "two"}', '{"text": "x", "m": [{"a": 1, "a": 2}]}',
 )  # fmt: skip
 

@@ -24,7 +24,7 @@ from sevenfold.corpus.licences import is_valid
 from sevenfold.corpus.missing_packages import fetch_missing
 from sevenfold.corpus.stage import fingerprint, run
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.schema import PinnedSource
+from sevenfold.recipe.corpus_schema import PinnedSource
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.runs.job import Job
 

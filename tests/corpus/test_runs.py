@@ -1,4 +1,7 @@
-"""Same pins, same bytes: in any order, over a full disk; and memory that does not grow. Who makes them: test_workers.py."""
+"""Same pins, same bytes: in any order, over a full disk; and memory that does not grow.
+
+Who makes them: test_workers.py.
+"""
 
 from __future__ import annotations
 
@@ -301,7 +304,8 @@ def test_bad_input_is_named_and_the_rest_goes_on(tmp_path: Path, make_job: MakeJ
     assert set(facts["dropped"]) <= set(REASONS)
 
 
-# `python -c MEMORY recipe.yaml out megabytes`: documents are made as they are read, under a bound on memory.
+# `python -c MEMORY recipe.yaml out megabytes`: documents are made as they are
+# read, under a bound on memory.
 MEMORY = """
 import random, resource, sys
 from pathlib import Path
@@ -330,7 +334,8 @@ print(facts["n_seen"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 @pytest.mark.slow
 def test_memory_grows_by_the_index_alone(tmp_path: Path, make_job: MakeJob) -> None:
-    # 20 GB within 2 GB, a hundredth of it: 200 MB within 400 MB of data, of which the libraries take most.
+    # 20 GB within 2 GB, a hundredth of it: 200 MB within 400 MB of data, of
+    # which the libraries take most.
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         yaml.safe_dump(make_job(SOURCES, steps={"near_duplicates": {}, "split": "cluster"}).recipe.resolved())

@@ -23,7 +23,7 @@ from sevenfold.corpus.fetch.pin import lock_of
 from sevenfold.corpus.query import ledger_path, query, summary_sql
 from sevenfold.corpus.sources import SourceDocument, dataset, read_source, records
 from sevenfold.corpus.stage import run
-from sevenfold.recipe.schema import (
+from sevenfold.recipe.corpus_schema import (
     DatasetSource,
     DirectorySource,
     GitSource,
@@ -65,7 +65,8 @@ def test_installed_packages_are_read_by_their_own_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = b"\n".join(f"{n},,".encode() for n in ("tiny/b.py", "tiny/a.py", "tiny/gpl.py", "tiny/lib.so", "../../../etc/x.py",
-                                                    "tiny-1.2.dist-info/METADATA", "tiny/gone.py"))  # fmt: skip
+                                                    "tiny-1.2.dist-info/METADATA",
+                                                    "tiny/gone.py"))  # fmt: skip
     install(tmp_path, monkeypatch, {
         "tiny/a.py": b"a = 1\n", "tiny/b.py": b"b = 2\n", "tiny/gpl.py": GPL, "tiny/lib.so": b"\x7fELF", "tiny/unlisted.py": b"c\n",
         "tiny-1.2.dist-info/METADATA": b"Name: tiny\nVersion: 1.2\nLicense-Expression: MIT\n", "tiny-1.2.dist-info/RECORD": record,

@@ -14,7 +14,7 @@ from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.corpus.globs import glob_matches
 from sevenfold.corpus.sources import SourceDocument, jsonl, read_source
 from sevenfold.corpus.sources.stdlib import stdlib_licence
-from sevenfold.recipe.schema import DirectorySource, JsonlSource, PinnedSource, StdlibSource
+from sevenfold.recipe.corpus_schema import DirectorySource, JsonlSource, PinnedSource, StdlibSource
 
 
 def read_directory(

@@ -16,7 +16,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.corpus.sources import read_source
 from sevenfold.corpus.sources.synthetic import make_samples
-from sevenfold.recipe.schema import SyntheticSource
+from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.sandbox import executor
 from sevenfold.sandbox.executor import Sandbox, SandboxError
 from sevenfold.sandbox.request import ExecutionRequest

@@ -1,4 +1,6 @@
-"""Who makes the parts: one process, eight, Ray; ended in the middle, at any moment: the same root, and nobody is left."""
+"""Who makes the parts: one process, eight, Ray; ended in the middle, at any moment: the
+same root, and nobody is left.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def test_processes_give_the_same_root(tmp_path: Path, make_job: MakeJob, n_worke
     assert output.strip() == first, errors
 
 
-# Puts off the start of Ray's agents, as a busy machine does: `sitecustomize.py` of every Python that they run.
+# Puts off the start of Ray's agents, as a busy machine does: `sitecustomize.py` of
+# every Python that they run.
 SLOW_AGENTS = """
 import sys, time
 if any("agent" in word and word.endswith(".py") for word in sys.orig_argv):

@@ -1,4 +1,6 @@
-"""The documentation against the code: commands, snippets, codes of requirements, pictures, examples."""
+"""The documentation against the code: commands, snippets, codes of
+requirements, pictures, examples.
+"""
 
 from __future__ import annotations
 

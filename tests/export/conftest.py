@@ -17,7 +17,9 @@ LLAMA = {"tokenizer": {"pieces": "llama3"}, "model": {"n_kv_heads": 1}}
 
 @pytest.fixture(scope="session")
 def llama_run(tmp_path_factory: pytest.TempPathFactory, make_job: Callable[..., Job]) -> Path:
-    """A trained dense run with grouped queries whose text other runtimes cut the same way; not sealed."""
+    """A trained dense run with grouped queries whose text other runtimes
+    cut the same way; not sealed.
+    """
     job = make_job(tmp_path_factory.mktemp("run") / "llama", **LLAMA)
     pipeline.make(job, until="train")
     return job.out

@@ -39,7 +39,9 @@ SHAPE: dict[str, Any] = {
 
 
 def vocabulary(size: int = VOCAB, pieces: str = "llama3") -> bytes:
-    """A tokenizer.json of our form with several special tokens; not all merges are there, so ids are dense."""
+    """A tokenizer.json of our form with several special tokens; not all merges
+    are there, so ids are dense.
+    """
     spec = TokenizerSpec(vocab_size=size, special_tokens=SPECIALS, pieces=pieces)
     return train_tokenizer(iter(_many()), spec)
 
@@ -61,7 +63,9 @@ def template(name: str, ident: int) -> dict[str, Any]:
 
 
 def make(directory: Path, *, begin: str | None = None, **changes: Any) -> Path:
-    """A Llama that never saw our code, with our form of a tokenizer; weights drawn so that logits differ."""
+    """A Llama that never saw our code, with our form of a tokenizer; weights
+    drawn so that logits differ.
+    """
     import transformers
 
     config = transformers.LlamaConfig(**(SHAPE | changes))

@@ -1,4 +1,6 @@
-"""GGUF files: keys, types and tensors as the `gguf` library reads them back; I2_S against its definition."""
+"""GGUF files: keys, types and tensors as the `gguf` library reads them back;
+I2_S against its definition.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +104,9 @@ def test_every_fallback_ends(llama_run: Path) -> None:
 
 
 def scalar_i2_s(weight: list[float]) -> bytes:
-    """The definition, value by value (specs/export.md, section 5), for weights that are ternary already."""
+    """The definition, value by value (specs/export.md, section 5), for
+    weights that are ternary already.
+    """
     scale = max(abs(w) for w in weight)
     out = bytearray(len(weight) // 4)
     for i, w in enumerate(weight):

@@ -1,4 +1,6 @@
-"""Bringing a model in: the same bytes out again, its origin in the recipe, and families that refuse it."""
+"""Bringing a model in: the same bytes out again, its origin in the recipe,
+and families that refuse it.
+"""
 
 from __future__ import annotations
 

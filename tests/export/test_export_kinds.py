@@ -1,4 +1,6 @@
-"""Kinds of tokenizers that no other runtime reads as we do are refused by name; padding is never the end of a text."""
+"""Kinds of tokenizers that no other runtime reads as we do are refused by name;
+padding is never the end of a text.
+"""
 
 import inspect
 from pathlib import Path

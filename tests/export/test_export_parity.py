@@ -1,4 +1,6 @@
-"""The reference of the harness: read layer by layer it is the same model, and holds no more than a layer."""
+"""The reference of the harness: read layer by layer it is the same model,
+and holds no more than a layer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The whole harness on real runtimes, llama.cpp and our Go program; skipped, and said, where `make interop` has not built them."""
+"""The whole harness on real runtimes, llama.cpp and our Go program; skipped, and said, where
+`make interop` has not built them.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ OTHERS = [
 
 @pytest.fixture(scope="module")
 def wide(llama_run: Path) -> ExportSource:
-    """Random weights in rows of 256 and 512, so that no type falls back; the vocabulary of a trained run."""
+    """Random weights in rows of 256 and 512, so that no type falls back; the
+    vocabulary of a trained run.
+    """
     trained = open_source(llama_run)
     shape = {"d_model": 256, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 64, "d_ffn": 512}
     spec = ModelSpec(**shape, vocab_size=400, context=64)
@@ -73,7 +77,8 @@ def test_llama_cpp_reads_every_type_that_its_quantiser_made(
         )
         assert plan.n_fallback == 0
         llama.open(tmp_path / "x.gguf", 64)
-        # Ours is the dequantisation of the `gguf` library: what llama.cpp computes must be near it, and it from the weights.
+        # Ours is the dequantisation of the `gguf` library: what llama.cpp computes must be near
+        # it, and it from the weights.
         stored = Reference(wide.spec, stored_reader(tmp_path / "x.gguf", wide.spec))
         theirs, ours = llama.logits([int(i) for i in rows[0]]), stored.logits(rows[0])
     spread = float(np.std(ours))
@@ -116,7 +121,8 @@ def test_go_cuts_code_pieces_too_and_llama_cpp_is_counted(dense_run: Job, tmp_pa
 def test_a_wrong_file_fails_the_export(
     llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
 ) -> None:
-    # The canary: half-split rows under the name of neighbours is the classic mistake, and loads without complaint.
+    # The canary: half-split rows under the name of neighbours is the classic mistake,
+    # and loads without complaint.
     monkeypatch.setattr("sevenfold.export.gguf.interleave", lambda weight, heads: weight, raising=False)
     monkeypatch.setattr("sevenfold.export.names.interleave", lambda weight, heads: weight)
     monkeypatch.setattr("sevenfold.export.gguf.deinterleave", lambda weight, heads: weight)

@@ -14,8 +14,8 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.export.hf_config import DEFAULTS, HARMLESS, WANTED, Config
 from sevenfold.export.importer import import_model
 
-# Absolute. The weights are four times the usual ones, so that what is read wrongly shows: the largest logit is 7, and
-# float32 differs by 3e-6 of it.
+# Absolute. The weights are four times the usual ones, so that what is read wrongly shows: the
+# largest logit is 7, and float32 differs by 3e-6 of it.
 TOLERANCE = 4e-5
 LLAMA3 = {
     "rope_type": "llama3",
@@ -256,7 +256,9 @@ INNER = ("rope_type", "type", "factor", "rope_theta", *LLAMA3)
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_value_of_any_type_is_read_or_is_one_line(plain: Path, key: str) -> None:
-    """Every key with every type: read with a finite, positive shape, or refused in one line; never a traceback."""
+    """Every key with every type: read with a finite, positive shape, or refused in
+    one line; never a traceback.
+    """
     known = json.loads((plain / "config.json").read_text())
     for value in VALUES:
         check(known | {key: value}, plain)

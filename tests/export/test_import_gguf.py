@@ -1,4 +1,6 @@
-"""A foreign GGUF file: each key is read or refused by name, every byte has its place, and the answer is llama.cpp's."""
+"""A foreign GGUF file: each key is read or refused by name, every byte has its place,
+and the answer is llama.cpp's.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ Change = Callable[["Maker"], object]
 
 
 class Maker:
-    """A GGUF file as a converter would write it, with what a test changes: keys, tensors, vocabulary."""
+    """A GGUF file as a converter would write it, with what a test
+    changes: keys, tensors, vocabulary.
+    """
 
     def __init__(self, source: ExportSource) -> None:
         spec, names = source.spec, foreign_names(source.spec, "gguf")

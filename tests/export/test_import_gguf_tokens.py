@@ -1,4 +1,6 @@
-"""The vocabulary of a foreign GGUF file: every key and every type of token is obeyed or refused by name."""
+"""The vocabulary of a foreign GGUF file: every key and every type of token
+is obeyed or refused by name.
+"""
 
 from __future__ import annotations
 

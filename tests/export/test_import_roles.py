@@ -1,4 +1,6 @@
-"""What begins, ends and pads a text: the files of an import decide, in import, run and every export."""
+"""What begins, ends and pads a text: the files of an import decide, in
+import, run and every export.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What becomes of an import when it is sealed: scaled rotations as integers, and weights that no model computes with."""
+"""What becomes of an import when it is sealed: scaled rotations as integers, and weights
+that no model computes with.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Weights of a foreign directory: which file counts, which tensors, which numbers; and what a directory is that is no model."""
+"""Weights of a foreign directory: which file counts, which tensors, which numbers; and what a
+directory is that is no model.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ def test_nothing_that_is_there_is_touched(
 
 @pytest.mark.parametrize("is_directory", [True, False])
 def test_two_writers_to_one_name_do_not_meet(tmp_path: Path, is_directory: bool) -> None:
-    """Both write at once; the first that ends has the name, the other says so, and neither loses its work to the other."""
+    """Both write at once; the first that ends has the name, the other says so, and neither
+    loses its work to the other.
+    """
     barrier, outcome = threading.Barrier(2), {}
 
     def write(name: str) -> None:

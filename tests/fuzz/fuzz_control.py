@@ -1,4 +1,5 @@
-"""Coverage-guided fuzzing of the CM-1 machine: any bytes are one frame or a `GateError`, and what it takes it gives back.
+"""Coverage-guided fuzzing of the CM-1 machine: any bytes are one frame or a `GateError`, and
+what it takes it gives back.
 
 python tests/fuzz/fuzz_control.py -max_total_time=60 CORPUS_DIR     (libFuzzer flags; needs atheris)
 """

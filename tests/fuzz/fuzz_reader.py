@@ -2,8 +2,9 @@
 
     python tests/fuzz/fuzz_reader.py -max_total_time=60 CORPUS_DIR     (libFuzzer flags; needs atheris)
 
-Any bytes are an `Artifact` or an `ArtifactError`. Because a random change never survives a digest, every input is also read a
-second time with its digests, its seal and its root put right, so that the code behind them is reached.
+Any bytes are an `Artifact` or an `ArtifactError`. Because a random change never survives a digest,
+every input is also read a second time with its digests, its seal and its root put right, so that
+the code behind them is reached.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def streams(data: bytes) -> bool:
 
 
 def read(data: bytes) -> None:
-    """Everything that takes a hostile file; what holds by one way of reading must hold by the other."""
+    """Everything that takes a hostile file; what holds by one way of
+    reading must hold by the other.
+    """
     streamed = streams(data)
     try:
         artifact = parse_artifact(data)

@@ -1,4 +1,7 @@
-"""A minute of coverage-guided fuzzing for each target (make test-slow). Longer runs: the targets' own command lines."""
+"""A minute of coverage-guided fuzzing for each target (make test-slow).
+
+Longer runs: the targets' own command lines.
+"""
 
 from __future__ import annotations
 

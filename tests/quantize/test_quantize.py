@@ -1,4 +1,6 @@
-"""From floats to integers: codes, multipliers, the gate, and the integer model against the float model."""
+"""From floats to integers: codes, multipliers, the gate, and the integer
+model against the float model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every kind of error in a recipe file: exactly the file and line at fault, the key, and what is allowed."""
+"""Every kind of error in a recipe file: exactly the file and line at fault,
+the key, and what is allowed.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 from sevenfold.core.errors import PolicyError, RecipeError, StorageError
 from sevenfold.recipe import load_recipe, load_spec_block
 
-# (id, line of the base to replace, replacement with HERE on the line at fault, texts that the message must have)
+# (id, line of the base to replace, replacement with HERE on the line at fault, texts
+# that the message must have)
 CASES = [
     (
         "unknown top key",

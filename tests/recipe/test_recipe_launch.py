@@ -154,8 +154,8 @@ def test_slurm_jobs_wait_for_the_jobs_they_need() -> None:
     # A stand-in for sbatch numbers the jobs and tells what each was to wait for.
     script = scripts()["s7/moe-140m 1x4 slurm"]
     stand_in = (
-        "n=100; sbatch() { n=$((RANDOM + 1000)); cat > /dev/null; "
-        'for word in "$@"; do case $word in --job-name=*|--dependency=*) echo "$word" >&2;; esac; done; echo $n; }\n'
+        'n=100; sbatch() { n=$((RANDOM + 1000)); cat > /dev/null; for word in "$@"; do case $word in'
+        ' --job-name=*|--dependency=*) echo "$word" >&2;; esac; done; echo $n; }\n'
     )
     done = subprocess.run(["bash", "-c", stand_in + script], capture_output=True, text=True, check=True)
     jobs = dict(line.split(": job ") for line in done.stdout.splitlines())

@@ -1,4 +1,6 @@
-"""Loading: scalars, quantities, extends and include, one canonical form, spec blocks as they stand (C21)."""
+"""Loading: scalars, quantities, extends and include, one canonical form,
+spec blocks as they stand (C21).
+"""
 
 import json
 import os
@@ -255,8 +257,8 @@ _SCALARS = st.one_of(
 
 def test_importing_the_package_is_light():
     script = (
-        "import sys, sevenfold.recipe; "
-        "heavy = {'yaml', 'pydantic', 'numpy', 'torch', 'rich'} & set(sys.modules); sys.exit(f'{heavy}' if heavy else 0)"
+        "import sys, sevenfold.recipe; heavy = {'yaml', 'pydantic', 'numpy', 'torch', 'rich'} &"
+        " set(sys.modules); sys.exit(f'{heavy}' if heavy else 0)"
     )
     path = os.pathsep.join(entry for entry in sys.path if entry)
     done = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, check=False)

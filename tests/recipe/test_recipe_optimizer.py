@@ -37,6 +37,7 @@ def test_weight_decay_takes_a_share_of_each_matrix_apart_from_the_gradient():
     for parameter in (matrix, vector):
         parameter.grad = torch.zeros_like(parameter)
     update.step(0.5)
-    # A zero gradient moves nothing but the decay: 2 * (1 - 0.5 * 0.1). An L2 term would take a whole step of 0.5.
+    # A zero gradient moves nothing but the decay: 2 * (1 - 0.5 * 0.1). An L2 term
+    # would take a whole step of 0.5.
     assert torch.allclose(matrix.detach(), torch.full((4, 16), 1.9))
     assert torch.equal(vector.detach(), torch.full((64,), 2.0))

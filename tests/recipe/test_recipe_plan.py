@@ -1,4 +1,6 @@
-"""The sizing calculator: figures by hand for small cases, laws for all recipes, and the document's own table."""
+"""The sizing calculator: figures by hand for small cases, laws for all recipes,
+and the document's own table.
+"""
 
 import json
 import math

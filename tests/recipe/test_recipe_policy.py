@@ -1,4 +1,6 @@
-"""Every rule of every family: a recipe that breaks exactly that rule is refused by that rule's id and text."""
+"""Every rule of every family: a recipe that breaks exactly that rule is
+refused by that rule's id and text.
+"""
 
 import copy
 import json
@@ -35,7 +37,8 @@ PHASE = {"name": "one", "tokens": 4096, "batch_sequences": 8, "sequence": 512}
 RETRIEVAL = {"name": "retrieval", "k": 4, "chunk_tokens": [6, 12], "multihop": 1}
 WEB = {"name": "web", "allow_domains": ["docs"], "rate_limit_qpm": 6, "post_fetch_verifier": True}
 
-# Rule id -> recipes that break it and no other rule: (a recipe that ships, key path -> value). [] appends to a list.
+# Rule id -> recipes that break it and no other rule: (a recipe that ships, key path ->
+# value). [] appends to a list.
 BROKEN: dict[str, list[tuple[str, dict]]] = {
     "G.heads": [("s7/demo-1m", {"model.n_heads": 3})],
     "G.vocabulary": [("s7/demo-1m", {"tokenizer.vocab_size": 4097})],

@@ -1,4 +1,6 @@
-"""Every recipe that ships: it loads, keeps its family's policy, and hits its budget exactly as the issue freezes it."""
+"""Every recipe that ships: it loads, keeps its family's policy, and hits its budget
+exactly as the issue freezes it.
+"""
 
 import pytest
 

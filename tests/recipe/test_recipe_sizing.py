@@ -1,4 +1,6 @@
-"""Counts and FLOPs against closed forms written by hand here, and the memory of attention against brute force."""
+"""Counts and FLOPs against closed forms written by hand here, and the memory of
+attention against brute force.
+"""
 
 import math
 
@@ -191,6 +193,8 @@ def test_key_value_cache():
 
 @pytest.mark.parametrize("name", list(recipe_paths()))
 def test_matrices_fill_32_byte_records(name):
-    """B7: no tensor of a recipe that ships leaves a tail, so padded and exact records have the same data bytes."""
+    """B7: no tensor of a recipe that ships leaves a tail, so padded and exact
+    records have the same data bytes.
+    """
     for shape in tensors(load_recipe(recipe_paths()[name]).model).values():
         assert math.prod(shape) % 32 == 0

@@ -1,4 +1,6 @@
-"""The live view in a pseudo-terminal: at any width every figure is there, whole; without a cursor to move, plain lines."""
+"""The live view in a pseudo-terminal: at any width every figure is there, whole; without a
+cursor to move, plain lines.
+"""
 
 from __future__ import annotations
 

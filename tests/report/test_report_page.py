@@ -1,4 +1,6 @@
-"""The report: whole from manifests and logs alone, honest about what is missing, and closed to what its content says."""
+"""The report: whole from manifests and logs alone, honest about what is missing, and
+closed to what its content says.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ def out(tmp_path: Path) -> Path:
 
 
 class Checker(HTMLParser):
-    """Collects visible text and every attribute that a browser would load; refuses elements that do not nest."""
+    """Collects visible text and every attribute that a browser would load;
+    refuses elements that do not nest.
+    """
 
     VOID = frozenset({"meta"})
 

@@ -1,4 +1,6 @@
-"""A plan as tables: every recipe that ships is drawn, at any width, with the figures that a person looks for."""
+"""A plan as tables: every recipe that ships is drawn, at any width, with the
+figures that a person looks for.
+"""
 
 import io
 

@@ -1,4 +1,6 @@
-"""Runs beside each other: a list, an overlay, and a forecast that refuses what cannot fit and names the setting that would."""
+"""Runs beside each other: a list, an overlay, and a forecast that refuses what cannot fit and
+names the setting that would.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Documents of the standard library, a tokenizer trained on them once, and a job over a small corpus."""
+"""Documents of the standard library, a tokenizer trained on them once,
+and a job over a small corpus.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def tokenizer(tokenizer_json: bytes) -> Tokenizer:
 
 @pytest.fixture
 def make_job(tmp_path: Path, texts: list[str]) -> Callable[..., Job]:
-    """make_job(out="out", model={...}, tokenizer={...}, train=[...], heldout=[...]) -> Job with a corpus in place."""
+    """make_job(out="out", model={...}, tokenizer={...}, train=[...], heldout=[...])
+    -> Job with a corpus in place.
+    """
 
     def make(
         *,

@@ -1,4 +1,6 @@
-"""The native encoder: the ids of the library for every text, classes of every code point, sanitizers; and what is without it."""
+"""The native encoder: the ids of the library for every text, classes of every code point,
+sanitizers; and what is without it.
+"""
 
 from __future__ import annotations
 

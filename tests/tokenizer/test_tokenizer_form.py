@@ -1,4 +1,6 @@
-"""Every field of tokenizer.json is obeyed or refused by name; the encoders agree on what is accepted."""
+"""Every field of tokenizer.json is obeyed or refused by name; the
+encoders agree on what is accepted.
+"""
 
 from __future__ import annotations
 

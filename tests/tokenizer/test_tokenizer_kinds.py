@@ -1,4 +1,6 @@
-"""Every kind of vocabulary: exact both ways, the same bytes every time, protected symbols whole, the cache equal to the library."""
+"""Every kind of vocabulary: exact both ways, the same bytes every time, protected symbols whole,
+the cache equal to the library.
+"""
 
 import hashlib
 import json

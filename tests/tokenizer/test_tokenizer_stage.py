@@ -1,4 +1,6 @@
-"""The stage: corpus files in, vocabulary and token files out; the held-out text comes back byte for byte."""
+"""The stage: corpus files in, vocabulary and token files out; the held-out
+text comes back byte for byte.
+"""
 
 from __future__ import annotations
 

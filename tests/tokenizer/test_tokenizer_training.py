@@ -1,4 +1,6 @@
-"""Training gives the same bytes twice, on any number of threads, and refuses what it would otherwise ignore."""
+"""Training gives the same bytes twice, on any number of threads, and refuses
+what it would otherwise ignore.
+"""
 
 from __future__ import annotations
 

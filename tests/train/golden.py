@@ -1,7 +1,9 @@
-"""Short runs on synthetic tokens, one for each thing that a recipe can ask of a step, and what they have to give.
+"""Short runs on synthetic tokens, one for each thing that a recipe can ask of a
+step, and what they have to give.
 
-`golden.json` beside it holds the digests: whoever runs the suite recomputes them. After a change of
-specs/training-arithmetic.md, whose version then rises, `python tests/train/golden.py` writes them anew.
+`golden.json` beside it holds the digests: whoever runs the suite recomputes them. After a
+change of specs/training-arithmetic.md, whose version then rises,
+`python tests/train/golden.py` writes them anew.
 """
 
 from __future__ import annotations

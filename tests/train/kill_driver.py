@@ -1,9 +1,11 @@
-"""Trains a recipe in processes that are killed (SIGKILL) at given moments, one after another in one directory, then lets it end.
+"""Trains a recipe in processes that are killed (SIGKILL) at given moments, one after another in one
+directory, then lets it end.
 
     python kill_driver.py FAMILY SOURCE OUT MOMENT...
 
-A moment is a number of events: each step, each record, each part of a checkpoint's write (half of its bytes, fsync, rename, prune).
-One interpreter loads PyTorch; each attempt is a fork of it that has computed nothing yet. Prints the events of each attempt.
+A moment is a number of events: each step, each record, each part of a checkpoint's write (half of
+its bytes, fsync, rename, prune). One interpreter loads PyTorch; each attempt is a fork of it that
+has computed nothing yet. Prints the events of each attempt.
 """
 
 from __future__ import annotations

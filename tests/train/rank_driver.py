@@ -1,8 +1,10 @@
-"""Train a tiny family on several ranks, attempt by attempt, as torchrun would start them; some attempts lose a rank.
+"""Train a tiny family on several ranks, attempt by attempt, as torchrun would start
+them; some attempts lose a rank.
 
-An attempt is N (that many ranks), N:R@S (rank R is killed behind S steps), N:R!S (it falls silent there: SIGSTOP) or N:R+S
-(rank R is asked to stop behind S steps). One interpreter loads PyTorch; each rank of each attempt is a fork of it. Prints one JSON
-object for each attempt: exit codes, and the seconds from the loss to the end of the last rank.
+An attempt is N (that many ranks), N:R@S (rank R is killed behind S steps), N:R!S (it falls silent
+there: SIGSTOP) or N:R+S (rank R is asked to stop behind S steps). One interpreter loads PyTorch;
+each rank of each attempt is a fork of it. Prints one JSON object for each attempt: exit codes, and
+the seconds from the loss to the end of the last rank.
 """
 
 from __future__ import annotations

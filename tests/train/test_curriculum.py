@@ -1,4 +1,6 @@
-"""The context curriculum, packing and checkpointing in whole runs: the rows of each step, resumed, and what is refused."""
+"""The context curriculum, packing and checkpointing in whole runs: the rows of each step,
+resumed, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,15 @@ LONG: dict[str, Any] = {
     },
 }  # fmt: skip
 CONTEXT = {
-    "train_base": 32, "extend_at_tokens": 0.5, "target_stage1": 128, "target_stage2": 256, "latency_slo_tokens": 100,
+    "train_base": 32, "extend_at_tokens": 0.5, "target_stage1": 128, "target_stage2": 256, "latency_slo_token"
+        "s": 100,
 }  # fmt: skip
 
 
 def long_job(make_job: MakeJob, out: Path, context: dict[str, Any] | None = None, **train: Any) -> Job:
-    """A run with every mechanism of requirement C5: hybrid attention, YaRN, a curriculum, packing, checkpointing."""
+    """A run with every mechanism of requirement C5: hybrid attention, YaRN, a
+    curriculum, packing, checkpointing.
+    """
     changes = {**LONG, "train": LONG["train"] | train}
     job = make_job(out, **changes)
     values = job.recipe.resolved() | {"context": CONTEXT | (context or {})}

@@ -1,4 +1,6 @@
-"""What a resumed run reads back is verified: damaged, it is passed over, made again or refused by name."""
+"""What a resumed run reads back is verified: damaged, it is passed over,
+made again or refused by name.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Notes(Silent):
 
 @pytest.fixture
 def stopped(dense_run: Job, tmp_path: Path) -> tuple[Job, Notes]:
-    """A copy of a finished run whose train stage has no manifest, so that it goes on; checkpoints of steps 20 and 30."""
+    """A copy of a finished run whose train stage has no manifest, so that it goes on;
+    checkpoints of steps 20 and 30.
+    """
     out, notes = tmp_path / "run", Notes()
     shutil.copytree(dense_run.out, out)
     (out / "train" / "manifest.json").unlink()

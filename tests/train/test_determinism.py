@@ -1,4 +1,6 @@
-"""The same bytes: twice, killed, on one thread or two, in BF16, with recomputed activations; what is not promised is named."""
+"""The same bytes: twice, killed, on one thread or two, in BF16, with recomputed activations;
+what is not promised is named.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,8 @@ def killed_run(family: str, source: Path, out: Path, moments: list[int]) -> tupl
 def test_killed_at_a_step_in_a_record_and_in_a_checkpoints_write(
     objective_run: Job, domain_dir: Path, tmp_path: Path
 ) -> None:
-    # A step is three events, opening the records six. Killed in half of the first checkpoint, in step 8, in the next rename.
+    # A step is three events, opening the records six. Killed in half of the first checkpoint, in
+    # step 8, in the next rename.
     found, said = killed_run("objective", domain_dir, tmp_path, [25, 37, 27])
     assert found == outputs(objective_run)
     assert "killed at half" in said
@@ -158,7 +161,8 @@ def gradients(run: TrainingRun, rows: torch.Tensor, n_tokens: int) -> list[torch
 
 
 def test_a_step_is_the_ordered_sum_of_its_micro_batches(domain_dir: Path, tmp_path: Path) -> None:
-    # The law of accumulation: whoever computes a micro-batch, and when, the sum in order has the bits of the step.
+    # The law of accumulation: whoever computes a micro-batch, and when, the sum in
+    # order has the bits of the step.
     job = job_of(mixed_values(), domain_dir, tmp_path, train={"micro_batch_sequences": 1})
     pipeline.make(job, until="tokenizer")
     run = training_run(job, tmp_path)

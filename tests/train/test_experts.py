@@ -1,4 +1,6 @@
-"""Expert stacks: parts are independent jobs with the same bytes in any order; joined, sealed and run they route by the first id."""
+"""Expert stacks: parts are independent jobs with the same bytes in any order; joined, sealed and
+run they route by the first id.
+"""
 
 from __future__ import annotations
 

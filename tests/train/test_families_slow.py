@@ -1,5 +1,6 @@
-"""The real shapes take real steps on this machine (`make test-slow`): the 8M recipes, S7-MOE-140M in its phases,
-tiny-30m, the 10M proxy (hybrid attention) and M31R-60M."""
+"""The real shapes take real steps on this machine (`make test-slow`): the 8M recipes, S7-MOE-140M
+in its phases, tiny-30m, the 10M proxy (hybrid attention) and M31R-60M.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Domain mixes: the interleave is exact, windows stay inside their domain, scarce domains repeat and are counted."""
+"""Domain mixes: the interleave is exact, windows stay inside their domain, scarce
+domains repeat and are counted.
+"""
 
 from __future__ import annotations
 

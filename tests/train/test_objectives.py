@@ -1,4 +1,6 @@
-"""Fill-in-middle and chain of thought: samples give the text back, only targets count, losses add up and are logged apart."""
+"""Fill-in-middle and chain of thought: samples give the text back, only targets count, losses
+add up and are logged apart.
+"""
 
 from __future__ import annotations
 

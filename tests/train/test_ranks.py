@@ -1,4 +1,6 @@
-"""Any number of ranks gives the bytes of one: dealt, killed, resumed by another number, in every family."""
+"""Any number of ranks gives the bytes of one: dealt, killed, resumed by
+another number, in every family.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def attempts(family: str, source: Path, out: Path, *texts: str, **train: Any) ->
     """Exit codes and seconds of each attempt (`rank_driver`)."""
     driver, changes = Path(__file__).parent / "rank_driver.py", json.dumps({"train": ONE_ROW | train})
     command = [sys.executable, str(driver), family, changes, str(source), str(out), *texts]
-    # On a machine that is busy with other work a rank may wait longer for its turn than a lost one is given.
+    # On a machine that is busy with other work a rank may wait longer for its
+    # turn than a lost one is given.
     patience = {} if any("!" in text for text in texts) else {ranks_module.COLLECTIVE_TIMEOUT: "200"}
     done = subprocess.run(
         command, env=os.environ | patience, capture_output=True, text=True, check=False, timeout=540
@@ -73,8 +76,9 @@ def test_a_silent_rank_is_found_within_30_seconds(domain_dir: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_killed_and_resumed_by_other_numbers_of_ranks(alone: Path, domain_dir: Path, tmp_path: Path) -> None:
-    # Two ranks lose the second in step 8; three lose the first in step 14; two are asked to stop after step 14; one is
-    # killed in step 18; two end it. Objectives and dropout: a random stream belongs to a micro-batch, not to a rank.
+    # Two ranks lose the second in step 8; three lose the first in step 14; two are asked to stop
+    # after step 14; one is killed in step 18; two end it. Objectives and dropout: a random stream
+    # belongs to a micro-batch, not to a rank.
     done = attempts("objective", domain_dir, tmp_path, "2:1@7", "3:0@13", "2:0+14", "1:0@17", "2")
     codes = [item["codes"] for item in done]
     assert codes[0][1] == codes[1][0] == codes[3][0] == -9
@@ -119,7 +123,9 @@ def test_a_fast_reduction_is_recorded(domain_dir: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def killed(domain_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two ranks that was killed in step 12: checkpoints of steps 5 and 10 are shards; read only."""
+    """A run of two ranks that was killed in step 12: checkpoints of steps 5
+    and 10 are shards; read only.
+    """
     out = tmp_path_factory.mktemp("ranks") / "killed"
     attempts("mixed", domain_dir, out, "2:1@11")
     return out / "train"

@@ -1,4 +1,6 @@
-"""The forecast is of the trainer's own step: its shapes, its kernels, and what is cut where a step is too long."""
+"""The forecast is of the trainer's own step: its shapes, its kernels, and what is
+cut where a step is too long.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What `s7 launch` writes, executed: torchrun with gloo, pools side by side, and a rank that is killed while it trains."""
+"""What `s7 launch` writes, executed: torchrun with gloo, pools side by side, and a rank
+that is killed while it trains.
+"""
 
 from __future__ import annotations
 

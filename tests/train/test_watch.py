@@ -1,4 +1,6 @@
-"""What a person sees of a run: figures, event files; and the precisions that are used, replaced or refused."""
+"""What a person sees of a run: figures, event files; and the precisions that
+are used, replaced or refused.
+"""
 
 from __future__ import annotations
 

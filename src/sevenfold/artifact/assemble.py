@@ -1,8 +1,8 @@
 """From what a model is to what its file holds: control records, data hashes and provenance.
 
-The caller brings the tensors, the graph and where the model comes from; everything that rules V2 to V7 ask
-for beside them is computed here, so that there is one place that knows how.
-Cost: one SHA-256 pass over the tensors.
+The caller brings the tensors, the graph and where the model comes from; everything that rules V2 to
+V7 ask for beside them is computed here, so that there is one place that knows how. Cost: one
+SHA-256 pass over the tensors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from sevenfold.core.merkle import merkle_root
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Where the model comes from (D6). Digests are 64 hex digits; `facts` is free: sources, licences."""
+    """Where the model comes from (D6).
+
+    Digests are 64 hex digits; `facts` is free: sources, licences.
+    """
 
     recipe_name: str
     recipe_digest: str
@@ -53,7 +56,8 @@ class Golden:
         ids: its token ids.
         n_steps: greedy steps taken.
         tokens: the n_steps token ids that came out.
-        logits_sha256: hex SHA-256 over the integer logits of these steps (layout: specs/arithmetic.md).
+        logits_sha256: hex SHA-256 over the integer logits of these steps
+            (layout: specs/arithmetic.md).
         domain: whose expert stack ran ("" for a model without stacks).
     """
 

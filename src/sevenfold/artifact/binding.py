@@ -21,18 +21,26 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.merkle import merkle_root, paired_root
 
 ROOT_PLACE = "header, root field at offset 8"
-NO_SEAL = f"format version {layout.VERSION} has a seal among its lanes, this file has none: header and lanes are not bound"
+NO_SEAL = (
+    f"format version {layout.VERSION} has a seal among its lanes, this file has none: header and lanes are"
+    " not bound"
+)
 NOT_BOUND = (
     "the header: format version, class and flags",
     "of each lane its id, so what its bytes are taken for",
-    "how many lanes there are: a last lane may stand twice, and a payload of 64 bytes may stand for two lanes",
+    (
+        "how many lanes there are: a last lane may stand twice, and a payload of 64 bytes may stand for two"
+        " lanes"
+    ),
     "where the model comes from, and what it answers: no identity, no control records, no golden logits",
 )
 """What the root of a published file leaves open, for people."""
 
 
 def seal_value(payload: bytes | memoryview, where: str, n_bytes: int) -> dict[str, Json]:
-    """Return a payload that calls itself a seal; {} for any other. Its shape is `parse_seal`'s to judge.
+    """Return a payload that calls itself a seal; {} for any other.
+
+    Its shape is `parse_seal`'s to judge.
 
     Args:
         payload: of any lane, whatever id it claims.
@@ -66,7 +74,8 @@ def refuse_disguised(lane: Lane, payload: bytes | memoryview, header: Header, n_
 def check_binding(
     view: memoryview, header: Header, lanes: Sequence[Lane]
 ) -> tuple[dict[int, dict[str, Json]], Seal | None]:
-    """Refuse a file whose root is not that of its lanes, or whose header and lanes are not those of its seal.
+    """Refuse a file whose root is not that of its lanes, or whose header and
+    lanes are not those of its seal.
 
     Returns:
         The seal as JSON under the index of its lane, and the seal itself; ({}, None) for a file
@@ -99,8 +108,8 @@ def _refuse_earlier_form(view: memoryview, header: Header, lanes: Sequence[Lane]
     head = bytes(view[: layout.ROOT_OFFSET])
     if header.published and merkle_root([head, *(lane.leaf for lane in lanes)]) == header.root:
         raise EarlierFormError(
-            f"the root is that of the form which sevenfold wrote as version {header.version} before version 3, "
-            "not that of the published contract",
+            f"the root is that of the form which sevenfold wrote as version {header.version} before version"
+            " 3, not that of the published contract",
             where=ROOT_PLACE,
             remedy=SEAL_AGAIN,
         )
@@ -135,12 +144,16 @@ def _changed_place(
 ) -> tuple[str, str]:
     """Return which part of a file was changed, by the seal.
 
-    Every payload matches its own digest here: left are the header, ids, and lanes added, cut or swapped.
+    Every payload matches its own digest here: left are the header, ids, and
+    lanes added, cut or swapped.
     """
     if not seals:
-        return ROOT_PLACE, (
-            f"the {len(lanes)} lanes found do not give the root in the header: "
-            "lanes are missing (truncated), or the root was changed"
+        return (
+            ROOT_PLACE,
+            (
+                f"the {len(lanes)} lanes found do not give the root in the header: "
+                "lanes are missing (truncated), or the root was changed"
+            ),
         )
     own = lanes[min(seals)]
     seal = seals[own.index]
@@ -162,8 +175,12 @@ def _changed_place(
                 f"its payload has {lane.n_bytes} bytes, the seal lists {_show(entry, 'n_bytes')}",
             )
     if len(others) < len(listed):
-        return f"lane {len(lanes)} at offset {len(view)}", (
-            f"the lane is missing (truncated): the seal lists {len(listed)} lanes, the file has {len(others)}"
+        return (
+            f"lane {len(lanes)} at offset {len(view)}",
+            (
+                f"the lane is missing (truncated): the seal lists {len(listed)} lanes, the file has"
+                f" {len(others)}"
+            ),
         )
     if len(others) > len(listed):
         return others[len(listed)].where, f"the lane is not in the seal, which lists {len(listed)} lanes"

@@ -52,7 +52,8 @@ AGAIN = "get the bundle again from its source, or write it again from the sealed
 
 
 def write_bundle(sealed: Path, out: Path) -> Path:
-    """Write the sealed file `sealed` as the directory `out`, which must not exist yet; files have mode 0444.
+    """Write the sealed file `sealed` as the directory `out`, which must not
+    exist yet; files have mode 0444.
 
     Raises:
         ArtifactError: the file is refused, or a rule does not hold.
@@ -149,7 +150,8 @@ def open_bundle(directory: Path, *, allow_anonymous: bool = False) -> Artifact:
     metadata = {} if anonymous else _json(directory / METADATA)
     if not anonymous and metadata.get("format_version") != layout.VERSION:
         raise BundleError(
-            f"format_version {shown(repr(metadata.get('format_version')))} in {METADATA}, this one reads {layout.VERSION}",
+            f"format_version {shown(repr(metadata.get('format_version')))} in {METADATA}, this one reads"
+            f" {layout.VERSION}",
             where=str(directory),
             remedy=f"{SEAL_AGAIN}; then write the bundle again",
         )

@@ -1,4 +1,5 @@
-"""The CM-1 gate: a total state machine over bytes that decides whether inference may run (specs/control.md).
+"""The CM-1 gate: a total state machine over bytes that decides whether
+inference may run (specs/control.md).
 
     START -SOH-> HEADER -STX-> BODY -ETX-> CLOSED -EOT-> ENDED          anything else -> REFUSED
                                BODY -SO-> SHIFTED -SI-> BODY            to a set depth, balanced
@@ -81,7 +82,9 @@ _CAPS = {State.HEADER: layout.MAX_HEADER_BYTES, State.BODY: layout.MAX_BODY_BYTE
 
 @dataclass(frozen=True)
 class Frame:
-    """What one frame carried: the header line, and the body without SO and SI, its literals in place."""
+    """What one frame carried: the header line, and the body without SO
+    and SI, its literals in place.
+    """
 
     header: str
     body: str
@@ -222,7 +225,8 @@ class Gate:
         """Take the next bytes of the stream.
 
         Raises:
-            GateError: the bytes are not the continuation of a frame; the gate is REFUSED from then on.
+            GateError: the bytes are not the continuation of a frame; the
+                gate is REFUSED from then on.
         """
         try:
             self._feed(data)
@@ -310,7 +314,8 @@ class Gate:
             raise self._not_utf8(self.offset - held)
 
     def _check_characters(self, text: str, offset: int) -> None:
-        # Controls left at this point: C1 (two bytes each in UTF-8), and in the header the white space.
+        # Controls left at this point: C1 (two bytes each in UTF-8), and in
+        # the header the white space.
         pattern = _ANY_CONTROL if self.state is State.HEADER else _CONTROL_CHARACTER
         found = pattern.search(text)
         if found:

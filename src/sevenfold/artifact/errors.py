@@ -1,7 +1,7 @@
 """One error class per cause of refusal. Each message names the lane (or the header) and the offset.
 
-All derive from `ArtifactError` (exit code 3) but `ExistingArtifactError`, which is about the place and not
-the file (exit code 4).
+All derive from `ArtifactError` (exit code 3) but `ExistingArtifactError`, which is about the place
+and not the file (exit code 4).
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class DuplicateLaneError(ArtifactError):
 
 
 class RootError(ArtifactError):
-    """The root in the header is not the root of the lanes; says what was changed where the seal allows it."""
+    """The root in the header is not the root of the lanes; says what was
+    changed where the seal allows it.
+    """
 
 
 class RecordError(ArtifactError):
@@ -114,7 +116,9 @@ class SealError(JsonError):
 
 
 class ChunkError(ArtifactError):
-    """A chunk that does not hash to what the seal lists: the place of a change, without reading the rest."""
+    """A chunk that does not hash to what the seal lists: the place of a
+    change, without reading the rest.
+    """
 
 
 class AnonymousError(ArtifactError):

@@ -1,8 +1,8 @@
 """What made a sealed file, told beside it and not in it (specs/artifact.md, "Evidence").
 
-A root follows from recipe, data, laws and formats. Versions of libraries and kinds of machines decide
-none of its bytes where a law says so, so they stand in a file of their own, which names the root.
-Nothing binds that file: it is a statement of whoever wrote it.
+A root follows from recipe, data, laws and formats. Versions of libraries and kinds of machines
+decide none of its bytes where a law says so, so they stand in a file of their own, which names the
+root. Nothing binds that file: it is a statement of whoever wrote it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def write_evidence(artifact: Path, root: str, tools: Mapping[str, Mapping[str, s
 
 
 def recorded_tools(artifact: Path, root: str) -> dict[str, dict[str, str]]:
-    """Return the tools that made the file, by stage; nothing where no evidence of this root is beside it.
+    """Return the tools that made the file, by stage; nothing where no
+    evidence of this root is beside it.
 
     A file that is not evidence is passed over: it is no part of what is proved.
     """

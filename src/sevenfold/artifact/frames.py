@@ -42,15 +42,17 @@ class Header:
 
     @property
     def padded(self) -> bool:
-        """Return whether FIELD data is padded to 32 bytes: the version says so, from version 3 on a flag."""
+        """Return whether FIELD data is padded to 32 bytes: the version says
+        so, from version 3 on a flag.
+        """
         if self.published:
             return self.version == layout.PUBLISHED_PADDED
         return bool(self.flags & layout.Flag.PADDED)
 
     @property
     def published(self) -> bool:
-        """Return whether it is a header of the published contract (version 1 or 2), so that the file
-        has no seal.
+        """Return whether it is a header of the published contract (version 1 or 2),
+        so that the file has no seal.
         """
         return self.version < layout.VERSION
 
@@ -132,7 +134,8 @@ def _check_class(version: int, class_: int) -> None:
         )
     if version == layout.PUBLISHED_PADDED and class_ != layout.ModelClass.MOE:
         raise ClassError(
-            f"class {class_:#04x} dense, format version {version} of the published contract is MoE (0x02) only",
+            f"class {class_:#04x} dense, format version {version} of the published contract is MoE (0x02)"
+            " only",
             where=where,
             remedy=f"{AGAIN}; or, if an earlier sevenfold wrote it, {SEAL_AGAIN}",
         )
@@ -146,7 +149,8 @@ def _check_flags(version: int, class_: int, flags: int) -> None:
         if flags >> bit & 1 and 1 << bit not in known:
             names = ", ".join(f"bit {flag.bit_length() - 1} {flag.name}" for flag in sorted(known))
             raise FlagError(
-                f"flags {flags:#04x}: bit {bit} has no meaning in format version {version}, known are {names}",
+                f"flags {flags:#04x}: bit {bit} has no meaning in format version {version}, known are"
+                f" {names}",
                 where=where,
                 remedy="install a reader that knows the flag; or, if a byte was changed, " + AGAIN,
             )
@@ -159,15 +163,16 @@ def _check_flags(version: int, class_: int, flags: int) -> None:
         )
     if version == layout.VERSION and (not flags & layout.Flag.INT8 or bool(flags & layout.Flag.MOE) != moe):
         raise FlagError(
-            f"flags {flags:#04x}: format version {version} has bit 0 INT8 set, and bit 2 MoE for class 0x02 alone",
+            f"flags {flags:#04x}: format version {version} has bit 0 INT8 set, and bit 2 MoE for class 0x02"
+            " alone",
             where=where,
             remedy=AGAIN,
         )
 
 
 def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:
-    """Return a lane from its first five bytes, the digest still empty; `raw` may be short at the end
-    of the file.
+    """Return a lane from its first five bytes, the digest still empty; `raw` may be
+    short at the end of the file.
 
     Raises:
         TruncatedError, LaneIdError, LimitError: the file ends, an unknown id, a payload past its
@@ -178,7 +183,8 @@ def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:
         raise LimitError(f"more than {layout.MAX_LANES} lanes", where=where)
     if len(raw) < layout.LANE_HEADER.size:
         raise TruncatedError(
-            f"the file ends at offset {offset + len(raw)}, inside the lane's first {layout.LANE_HEADER.size} bytes",
+            f"the file ends at offset {offset + len(raw)}, inside the lane's first {layout.LANE_HEADER.size}"
+            " bytes",
             where=where,
             remedy=AGAIN,
         )

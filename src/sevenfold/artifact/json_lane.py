@@ -1,6 +1,7 @@
 """Payloads of the EDGE, LANE and BATCH lanes: JSON objects with a `kind`, read without trust.
 
-The reader takes any JSON object inside the caps; that its bytes are the canonical ones is rule V0's to say.
+The reader takes any JSON object inside the caps; that its bytes are the
+canonical ones is rule V0's to say.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class JsonBudget:
         )
 
     def decode(self, payload: bytes | memoryview, where: str) -> str:
-        """Return the text of a payload, taken from the budget. Raises UnicodeDecodeError, LimitError."""
+        """Return the text of a payload, taken from the budget.
+
+        Raises UnicodeDecodeError, LimitError.
+        """
         self.n_bytes -= len(payload)
         self._check(self.n_bytes, "JSON", where)
         try:
@@ -144,7 +148,10 @@ def kind_of(value: dict[str, Json], allowed: tuple[str, ...], where: str) -> str
 
 
 def encode_json(value: Json, where: str) -> bytes:
-    """Return the canonical bytes of a payload. Raises ContentsError when it has none, or is past the caps."""
+    """Return the canonical bytes of a payload.
+
+    Raises ContentsError when it has none, or is past the caps.
+    """
     try:
         payload = canonical_json(value)
     except (TypeError, ValueError, RecursionError) as error:

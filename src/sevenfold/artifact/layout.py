@@ -1,7 +1,9 @@
-"""Every constant of the `.s7l` format and of its rules, as data (specs/artifact.md, specs/control.md).
+"""Every constant of the `.s7l` format and of its rules, as data
+(specs/artifact.md, specs/control.md).
 
-Invariant: `ABI` and `POLICY` describe what is stored and what is enforced; their digests are sealed into
-each file (rule V7), so an edit here changes the digests and MUST come with a higher format version.
+Invariant: `ABI` and `POLICY` describe what is stored and what is enforced; their digests
+are sealed into each file (rule V7), so an edit here changes the digests and MUST come
+with a higher format version.
 """
 
 from __future__ import annotations
@@ -82,8 +84,8 @@ PAD_TO = 32
 TRAINING_PREFIX = "training."
 REQUIRED_TENSORS = ("embedding.weight", "lm_head.weight")
 
-# The seal: every piece (a FIELD record, or the payload of another lane) is hashed in chunks of one size.
-# What the writer takes, doubled while the table would not fit its lane.
+# The seal: every piece (a FIELD record, or the payload of another lane) is hashed in chunks of one
+# size. What the writer takes, doubled while the table would not fit its lane.
 CHUNK_BYTES = 64 << 10
 MIN_CHUNK_BYTES = 4 << 10
 MAX_CHUNK_BYTES = 16 << 20
@@ -127,7 +129,8 @@ def max_tensors(n_bytes: int) -> int:
     return min(MAX_TENSORS, FREE_TENSORS + n_bytes // BYTES_PER_TENSOR)
 
 
-# What the payload of an EDGE lane may be (their `kind`, sorted). The seal is the first lane of the file.
+# What the payload of an EDGE lane may be (their `kind`, sorted). The seal is
+# the first lane of the file.
 EDGE_KINDS = ("control", "graph", "provenance", "seal")
 SEAL_KIND = "seal"
 TRACE_KIND = "trace"
@@ -244,7 +247,8 @@ def operation_change(index: int, name: str) -> str:
 
 
 def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """Return every state change a file must hold a control record for (rule V2), with the fold it belongs to.
+    """Return every state change a file must hold a control record for (rule V2),
+    with the fold it belongs to.
 
     Args:
         lanes: names of the lanes in the file that are not empty.

@@ -1,4 +1,5 @@
-"""Partial trust: one part of a model, one tensor or a range of bytes, proved without reading the rest.
+"""Partial trust: one part of a model, one tensor or a range of bytes,
+proved without reading the rest.
 
 Opening a file proves its seal; the seal lists the hash of every chunk. What is asked for is hashed
 chunk by chunk, and nothing else of FIELD is read. Cost: one pass of SHA-256 over the chunks that

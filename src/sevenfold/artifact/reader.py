@@ -1,4 +1,5 @@
-"""The total reader of `.s7l` files: any bytes give an `Artifact` or an `ArtifactError`, nothing else.
+"""The total reader of `.s7l` files: any bytes give an `Artifact` or an
+`ArtifactError`, nothing else.
 
 `open_artifact` maps the file and proves everything but the FIELD payloads: header, frames, root
 (from the digests stored), seal and JSON. `Artifact.prove` hashes the rest; `tensors` does it first,
@@ -39,7 +40,9 @@ from sevenfold.core.hashing import Json, sha256
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A file whose structure, root and JSON are right. What its contents promise is `verify`'s to check.
+    """A file whose structure, root and JSON are right.
+
+    What its contents promise is `verify`'s to check.
 
     `json` holds the JSON payloads by kind, `seal` the seal. A file of the published contract
     (version 1 or 2) has neither: its payloads are opaque bytes (see `payload`), and its root leaves
@@ -137,7 +140,9 @@ class Artifact:
 
     @property
     def published(self) -> bool:
-        """Return whether it is a file of the published contract: read by its rule, and bound by no seal."""
+        """Return whether it is a file of the published contract: read by
+        its rule, and bound by no seal.
+        """
         return self.header.published
 
     @property
@@ -147,8 +152,8 @@ class Artifact:
 
     @cached_property
     def records(self) -> Mapping[str, Record]:
-        """Return the names, shapes and places of the tensors, in file order: the structure of FIELD,
-        its data not read.
+        """Return the names, shapes and places of the tensors, in file order: the structure
+        of FIELD, its data not read.
 
         Raises:
             ArtifactError: a record that is malformed, or a required tensor that is not there.
@@ -198,8 +203,8 @@ class Artifact:
         return self
 
     def payload(self, lane: Lane) -> memoryview:
-        """Return the bytes of a lane, without a copy; those of FIELD are what the file holds, proved
-        or not.
+        """Return the bytes of a lane, without a copy; those of FIELD are what
+        the file holds, proved or not.
         """
         return self._buffer[lane.payload_offset : lane.payload_offset + lane.n_bytes]
 
@@ -244,7 +249,10 @@ def read_artifact(path: Path | str) -> Artifact:
 
 
 def parse_artifact(buffer: bytes, path: Path | str = Path("memory")) -> Artifact:
-    """Read and prove an artifact from bytes that do not change. `path` is only kept. Raises ArtifactError."""
+    """Read and prove an artifact from bytes that do not change.
+
+    `path` is only kept. Raises ArtifactError.
+    """
     return _parse(buffer, Path(path)).prove()
 
 
@@ -295,8 +303,9 @@ def _payload(view: memoryview, lane: Lane) -> memoryview:
 
 
 def _lanes(view: memoryview) -> tuple[Lane, ...]:
-    """Return the frames of all lanes, contiguous to the last byte. Digests are checked but for FIELD
-    (see `prove`).
+    """Return the frames of all lanes, contiguous to the last byte.
+
+    Digests are checked but for FIELD (see `prove`).
     """
     lanes: list[Lane] = []
     offset = layout.HEADER_BYTES
@@ -315,7 +324,8 @@ def _lane(view: memoryview, index: int, offset: int) -> Lane:
     lane = parse_lane_head(bytes(view[offset : offset + layout.LANE_HEADER.size]), index, offset)
     if lane.end > len(view):
         raise TruncatedError(
-            f"it claims {lane.n_bytes} bytes, the file ends {len(view) - offset} bytes after the lane's start",
+            f"it claims {lane.n_bytes} bytes, the file ends {len(view) - offset} bytes after the lane's"
+            " start",
             where=lane.where,
             remedy=AGAIN,
         )
@@ -352,8 +362,8 @@ _KINDS = {
 def _json_values(
     view: memoryview, lanes: Sequence[Lane], read: Mapping[int, dict[str, Json]]
 ) -> tuple[tuple[Lane, ...], dict[str, dict[str, Json]]]:
-    """Return the lanes with their kinds, and the JSON payloads by kind; `read` holds those that were
-    read before, by lane.
+    """Return the lanes with their kinds, and the JSON payloads by kind; `read` holds those
+    that were read before, by lane.
     """
     values: dict[str, dict[str, Json]] = {}
     known: list[Lane] = []

@@ -1,7 +1,7 @@
 """FIELD records: tensors of INT8 as bytes, exact (A10) or padded to 32 bytes (B7).
 
-Packing copies only the header of each record; parsing copies nothing: the arrays are read-only views of the
-file. Cost: time O(records), memory O(records).
+Packing copies only the header of each record; parsing copies nothing: the arrays are read-only
+views of the file. Cost: time O(records), memory O(records).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from sevenfold.artifact.errors import (
     TruncatedRecordError,
 )
 
-# Printable ASCII without path separators: a name is safe to print, to sort and to use as a file name.
+# Printable ASCII without path separators: a name is safe to print, to sort
+# and to use as a file name.
 _NAME = re.compile(rb"[!-.0-\[\]-~]{1,%d}" % layout.MAX_NAME_BYTES)
 
 
@@ -83,7 +84,10 @@ def training_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
 
 
 def training_values(tensor: Tensor) -> NDArray[np.float32]:
-    """Return the inverse of `training_tensor`. Raises RankError for a record that carries no binary32."""
+    """Return the inverse of `training_tensor`.
+
+    Raises RankError for a record that carries no binary32.
+    """
     if tensor.dims[-1] != 4:
         raise RankError(f"dims {tensor.dims} of {tensor.name!r} are not those of binary32 values")
     raw = np.ascontiguousarray(tensor.data).reshape(-1).view(">u4")
@@ -99,7 +103,8 @@ def check_tensor(tensor: Tensor) -> None:
     """Refuse what no record can hold.
 
     Raises:
-        ContentsError: a bad name, rank, dimension, dtype or scale, or data whose length is not product(dims).
+        ContentsError: a bad name, rank, dimension, dtype or scale, or data whose
+            length is not product(dims).
     """
     where = f"tensor {tensor.name!r}"
     if not tensor.name.isascii() or not valid_name(tensor.name.encode()):
@@ -121,7 +126,10 @@ def check_tensor(tensor: Tensor) -> None:
 
 
 def canonical_order(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return the tensors by name, bytewise (rule V0). Raises ContentsError for a name that is there twice."""
+    """Return the tensors by name, bytewise (rule V0).
+
+    Raises ContentsError for a name that is there twice.
+    """
     ordered = sorted(tensors, key=lambda tensor: tensor.name.encode())
     for left, right in pairwise(ordered):
         if left.name == right.name:
@@ -148,7 +156,10 @@ def record_chunks(tensor: Tensor, padded: bool) -> list[bytes | memoryview]:
 
 @dataclass
 class _Cursor:
-    """A position in one FIELD lane that can never leave it. Offsets count from the start of the file."""
+    """A position in one FIELD lane that can never leave it.
+
+    Offsets count from the start of the file.
+    """
 
     # The payload.
     view: memoryview

@@ -133,8 +133,8 @@ def part_roots(pieces: Iterable[Piece]) -> dict[str, str]:
 
 
 def chunk_size(n_bytes: int) -> int:
-    """Return the writer's choice: 64 KiB, doubled until the hex of all digests takes at most half of
-    a JSON lane.
+    """Return the writer's choice: 64 KiB, doubled until the hex of all digests takes
+    at most half of a JSON lane.
     """
     size = layout.CHUNK_BYTES
     while n_bytes // size * 2 * layout.DIGEST_BYTES > layout.MAX_JSON_BYTES // 2:

@@ -68,7 +68,8 @@ class StreamVerifier:
         """Take the next bytes of the file.
 
         Raises:
-            ArtifactError: the first bad chunk, digest, frame or root; the bytes behind it are not looked at.
+            ArtifactError: the first bad chunk, digest, frame or root; the bytes
+                behind it are not looked at.
         """
         self._pending += data
         taken = 0
@@ -193,7 +194,9 @@ class StreamVerifier:
         return lane
 
     def _listed(self, lane: Lane) -> SealedLane | None:
-        """Return what the seal says of a lane; a lane that it does not list is refused at its first byte."""
+        """Return what the seal says of a lane; a lane that it does not list
+        is refused at its first byte.
+        """
         if self.seal is None:
             return None
         listed = next(islice(self.seal.lanes, lane.index - 1, None), None)
@@ -203,7 +206,8 @@ class StreamVerifier:
 
 
 def check_wanted(header: Header, published: bool, where: str) -> None:
-    """Refuse a file of the published contract that was not asked for as one, and a sealed file that was.
+    """Refuse a file of the published contract that was not asked for as
+    one, and a sealed file that was.
 
     Raises:
         PublishedError: version 1 or 2, where a sealed file was asked for.
@@ -211,9 +215,13 @@ def check_wanted(header: Header, published: bool, where: str) -> None:
     """
     if header.published and not published:
         raise PublishedError(
-            f"format version {header.version} of the published contract: no seal binds its header and its lanes",
+            f"format version {header.version} of the published contract: no seal binds its header and its"
+            " lanes",
             where=where,
-            remedy="--published proves its lanes and its root by the published rule, and says what they leave open",
+            remedy=(
+                "--published proves its lanes and its root by the published rule, and says what they leave"
+                " open"
+            ),
         )
     if published and not header.published:
         raise UsageError(

@@ -1,9 +1,10 @@
 """The checks V0 to V7 over a file that the reader took (specs/verification.md).
 
-The reader has proved bytes, digests and root; these say whether what the bytes mean is what the rules ask
-for. A file with valid hashes can fail each of them. Every check is a function `check(artifact, replay) ->
-detail` that raises `_Failed` or `_Skipped`, and is total over hostile JSON. Cost: V6 hashes the file once
-more, on every core, and runs the golden prompts when it is given `replay`; the others are O(JSON + tensors).
+The reader has proved bytes, digests and root; these say whether what the bytes mean is what the
+rules ask for. A file with valid hashes can fail each of them. Every check is a function
+`check(artifact, replay) -> detail` that raises `_Failed` or `_Skipped`, and is total over hostile
+JSON. Cost: V6 hashes the file once more, on every core, and runs the golden prompts when it is
+given `replay`; the others are O(JSON + tensors).
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ MAX_DETAIL = 400
 
 @dataclass(frozen=True)
 class ReplayRow:
-    """One golden prompt run again: what was sealed and what came out (texts, equal when the runs are)."""
+    """One golden prompt run again: what was sealed and what came out
+    (texts, equal when the runs are).
+    """
 
     name: str
     expected: str
@@ -258,7 +261,9 @@ def _mode_note(path: Path) -> str:
 
 
 def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
-    """Lanes are bound to folds by the fixed map, and an operation writes only lanes of its own fold."""
+    """Lanes are bound to folds by the fixed map, and an operation
+    writes only lanes of its own fold.
+    """
     bindings = artifact.control.get("bindings")
     _need(
         bindings == dict(layout.LANE_FOLDS),
@@ -288,7 +293,9 @@ def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
-    """Return the same bytes give the same chunks, parts and root, and the golden prompts the same logits."""
+    """Return the same bytes give the same chunks, parts and root, and the
+    golden prompts the same logits.
+    """
     try:
         again = check_everything(artifact)
     except ArtifactError as error:
@@ -405,7 +412,8 @@ def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) ->
             check.id,
             check.title,
             "fail",
-            f"a version {artifact.version} file of the published contract: it has no seal, so nothing binds what this rule reads",
+            f"a version {artifact.version} file of the published contract: it has no seal, so nothing binds"
+            " what this rule reads",
         )
     try:
         status, detail = "pass", check.run(artifact, replay)
@@ -421,7 +429,10 @@ def published_notes(version: int, n_lanes: int) -> list[str]:
     leaves open.
     """
     holds = "the digest of every lane holds, and so does the root over them"
-    said = f"published contract, version {version}: {holds if n_lanes else 'no lanes, and the root is that of none'}"
+    said = (
+        f"published contract, version {version}:"
+        f" {holds if n_lanes else 'no lanes, and the root is that of none'}"
+    )
     return [said, *(f"not bound: {text}" for text in NOT_BOUND)]
 
 

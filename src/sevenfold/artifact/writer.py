@@ -1,4 +1,5 @@
-"""The writer of `.s7l` files: one byte form for given contents, and a file that appears whole or not at all.
+"""The writer of `.s7l` files: one byte form for given contents, and a file that
+appears whole or not at all.
 
 Tensors are sorted, JSON is canonical, and the lanes stand in ascending order of id (EDGE by kind)
 behind the seal, which lists header, lanes and chunks, so that a changed byte can be named. Cost:
@@ -27,7 +28,10 @@ SEALED_MODE = 0o444
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What goes into a file. JSON values are objects; the writer sets `kind`. Empty parts get no lane."""
+    """What goes into a file.
+
+    JSON values are objects; the writer sets `kind`. Empty parts get no lane.
+    """
 
     class_: int
     padded: bool
@@ -96,9 +100,9 @@ def plan_lane(lane_id: int, pieces: Sequence[tuple[str, Buffers]], kind: str = "
 def plan_fields(
     tensors: Sequence[Tensor], *, padded: bool, limit: int = layout.MAX_LANE_BYTES
 ) -> list[LanePlan]:
-    """Return FIELD lanes for the tensors, in canonical order; a new lane begins where one would pass
-    `limit` bytes, and where the training weights begin, so that the lanes before them are the
-    same with and without.
+    """Return FIELD lanes for the tensors, in canonical order; a new lane begins where one
+    would pass `limit` bytes, and where the training weights begin, so that the lanes before
+    them are the same with and without.
 
     Raises:
         ContentsError: a tensor that no record holds, a name twice, or a required tensor missing.
@@ -127,7 +131,10 @@ def plan_fields(
 
 
 def plan_json(lane_id: int, kind: str, value: Json) -> list[LanePlan]:
-    """Return the lane of one JSON object, its `kind` set; no lane for an empty one. Raises ContentsError."""
+    """Return the lane of one JSON object, its `kind` set; no lane for an empty one.
+
+    Raises ContentsError.
+    """
     if not value:
         return []
     if not isinstance(value, dict):
@@ -212,7 +219,8 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     Args:
         path: where to; its directory is made.
         contents: what to seal.
-        replace: whether a sealed file with another root may be replaced. A file that is no artifact never is.
+        replace: whether a sealed file with another root may be replaced. A file
+            that is no artifact never is.
 
     Raises:
         ContentsError: the contents cannot be sealed.

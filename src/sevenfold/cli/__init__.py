@@ -1,9 +1,11 @@
-"""The command line: a table of verbs over the rooms. It parses, prints and exits; the work is elsewhere.
+"""The command line: a table of verbs over the rooms.
+
+It parses, prints and exits; the work is elsewhere.
 
 There is one module for each kind of verb; `table` names them and `lazy` imports them when they are
-used. `base` is what they share. Imports of rooms stand inside functions, so that `s7 --help` answers
-at once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit codes are those of
-`core.errors.EXIT_CODES`; `s7 --help` prints them.
+used. `base` is what they share. Imports of rooms stand inside functions, so that `s7 --help`
+answers at once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit codes are
+those of `core.errors.EXIT_CODES`; `s7 --help` prints them.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ def main() -> None:
         code = fail(storage_error(error, "standard output")).exit_code
     streams.restore()
     # CPython remembers a Ctrl-C that passed through the evaluation of a string, although it was
-    # handled (dataclasses evaluate strings while modules load). `python -m sevenfold` would then end
-    # by SIGINT and not with our exit code. Evaluating a string anew makes it forget.
+    # handled (dataclasses evaluate strings while modules load). `python -m sevenfold` would then
+    # end by SIGINT and not with our exit code. Evaluating a string anew makes it forget.
     eval("None")
     sys.exit(code)
 

@@ -31,7 +31,10 @@ _EPILOG = "Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_COD
 app = typer.Typer(
     name="s7",
     cls=LazyGroup,
-    help="Small language models that can be proved: recipe to sealed INT8 model, verified and run with integers only.",
+    help=(
+        "Small language models that can be proved: recipe to sealed INT8 model, verified and run with"
+        " integers only."
+    ),
     epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=True,

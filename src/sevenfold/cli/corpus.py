@@ -38,7 +38,9 @@ class _StageByDefault(TyperGroup):
 
 corpus_app = typer.Typer(
     cls=_StageByDefault,
-    help="Stage 1: documents, licences, held-out split (`s7 corpus RECIPE --out DIR`); and what goes into it.",
+    help=(
+        "Stage 1: documents, licences, held-out split (`s7 corpus RECIPE --out DIR`); and what goes into it."
+    ),
     no_args_is_help=False,
     rich_markup_mode=None,
 )
@@ -78,7 +80,9 @@ def build(
         ),
     ] = None,
 ) -> None:
-    """Stage 1: fetch what its locks pin, then documents, licences, held-out split, with a page about them."""
+    """Stage 1: fetch what its locks pin, then documents, licences, held-out
+    split, with a page about them.
+    """
     from sevenfold.corpus.missing_packages import fetch_missing
     from sevenfold.report.console import close_progress
     from sevenfold.report.corpus import write_corpus_report
@@ -265,7 +269,9 @@ def licences(
 def notice(
     run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run directory.")],
 ) -> None:
-    """Print the notice of the sources of a corpus: what was kept, under which licence, and how that is known."""
+    """Print the notice of the sources of a corpus: what was kept, under which
+    licence, and how that is known.
+    """
     from sevenfold.core.manifest import read_manifest
     from sevenfold.release.documents import notice as notice_of
 

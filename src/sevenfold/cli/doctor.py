@@ -18,7 +18,9 @@ def doctor(
     as_json: JsonOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 when anything is missing.")] = False,
 ) -> None:
-    """Show what is installed here, which backends run, what is missing, and the command that brings it."""
+    """Show what is installed here, which backends run, what is missing,
+    and the command that brings it.
+    """
     from sevenfold.core.errors import StorageError
     from sevenfold.engine.session import backend_states
     from sevenfold.runs.machine import examine, inventory

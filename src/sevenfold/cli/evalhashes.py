@@ -21,7 +21,9 @@ def eval_hashes(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Hash evaluation sets, so that a corpus can leave out what they hold (corpus.steps.decontaminate)."""
+    """Hash evaluation sets, so that a corpus can leave out what they hold
+    (corpus.steps.decontaminate).
+    """
     from sevenfold.corpus.text.contamination_index import build
     from sevenfold.report.console import print_table
 

@@ -92,5 +92,6 @@ def import_(
         for note in report["notes"]:
             print(f"note: {note}", file=sys.stderr)
         print(
-            f"{out / 'recipe.yaml'}: {report['name']}, {report['n_parameters']:,} parameters, marked {report['pretrained']}"
+            f"{out / 'recipe.yaml'}: {report['name']}, {report['n_parameters']:,} parameters, marked"
+            f" {report['pretrained']}"
         )

@@ -22,7 +22,9 @@ def launch(
     slurm: Annotated[bool, typer.Option("--slurm", help="Jobs of Slurm that wait for one another.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a script that trains with torchrun or Slurm: phases, pools, memory and hours from `s7 plan`."""
+    """Write a script that trains with torchrun or Slurm: phases, pools,
+    memory and hours from `s7 plan`.
+    """
     from sevenfold.plan.launch import as_json as steps_as_json
     from sevenfold.plan.launch import launch as steps_of
     from sevenfold.plan.launch_script import bash_script, slurm_script

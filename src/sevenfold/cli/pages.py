@@ -1,4 +1,6 @@
-"""The command tree as data, for the documentation, the manual page and the tests of the documentation."""
+"""The command tree as data, for the documentation, the manual page and
+the tests of the documentation.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from sevenfold.cli import app
 
 @dataclass(frozen=True)
 class CommandPage:
-    """One verb: `path` as it is typed, its help, its usage line, and (names, help) of its parameters."""
+    """One verb: `path` as it is typed, its help, its usage line, and
+    (names, help) of its parameters.
+    """
 
     path: str
     help: str

@@ -53,7 +53,8 @@ def verify_partly(artifact: Artifact, part: str | None, byte_range: str | None, 
         print_json({**value, "what": proved.what, "n_bytes": proved.n_bytes, "n_chunks": proved.n_chunks})
     else:
         print(
-            f"{proved.what}: {proved.n_bytes} bytes, {proved.n_chunks} chunks, as sealed under {artifact.root}"
+            f"{proved.what}: {proved.n_bytes} bytes, {proved.n_chunks} chunks, as sealed under"
+            f" {artifact.root}"
         )
 
 
@@ -81,7 +82,10 @@ def verify_published(artifact: Artifact, signed: dict[str, Json], as_json: bool)
 
 
 def verify_stream(root: str | None, published: bool, as_json: bool) -> None:
-    """Prove what comes on standard input, block by block; stops at the first bad chunk. Raises ArtifactError."""
+    """Prove what comes on standard input, block by block; stops at the first bad chunk.
+
+    Raises ArtifactError.
+    """
     verifier, progress, total = StreamVerifier(root, published=published), make_progress(), None
     try:
         while block := sys.stdin.buffer.read(STREAM_BLOCK):

@@ -67,7 +67,9 @@ def papers(
         typer.Option("--out", metavar="DIR", readable=False, help="Where they go; default: beside the file."),
     ] = None,
 ) -> None:
-    """Write model card, bill of materials (CycloneDX) and notice of sources, from the sealed file alone."""
+    """Write model card, bill of materials (CycloneDX) and notice of
+    sources, from the sealed file alone.
+    """
     from sevenfold.release.papers import papers as write_papers
     from sevenfold.release.target import sealed_file
 

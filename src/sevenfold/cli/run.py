@@ -19,13 +19,15 @@ MAX_PROMPT_BYTES = 16 << 20
 
 
 def read_prompt(prompt: str) -> str:
-    """Return the prompt that an argument means: itself, or for - all of standard input, byte for byte.
+    """Return the prompt that an argument means: itself, or for - all of
+    standard input, byte for byte.
 
     Raises:
         GateError: standard input is empty or has more than 16 MiB, or the prompt is not UTF-8.
     """
     if prompt != "-":
-        # Bytes of an argument that the locale cannot decode come as surrogates, which stand for them.
+        # Bytes of an argument that the locale cannot decode come as
+        # surrogates, which stand for them.
         data, where = prompt.encode(errors="surrogateescape"), "prompt"
     else:
         data, where = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1), "standard input"

@@ -27,7 +27,10 @@ class ReaderGoneError(SevenfoldError):
 
 
 class _Stream:
-    """A text stream whose failures are those of this program. What it does not define is the stream's own."""
+    """A text stream whose failures are those of this program.
+
+    What it does not define is the stream's own.
+    """
 
     def __init__(self, stream: Any, *, is_output: bool) -> None:
         self._stream, self._is_output = stream, is_output
@@ -55,7 +58,10 @@ class _Stream:
             self.write(line)
 
     def flush(self) -> None:
-        """Bring what was written to the reader. Raises as `write` does, also for a write that failed before."""
+        """Bring what was written to the reader.
+
+        Raises as `write` does, also for a write that failed before.
+        """
         if self._failure is not None:
             raise self._failure
         try:
@@ -105,7 +111,9 @@ def prepare() -> None:
 
 
 def restore() -> None:
-    """Give the streams back as they were, so that the interpreter's own last flush meets no failure again."""
+    """Give the streams back as they were, so that the interpreter's own last
+    flush meets no failure again.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, _Stream):

@@ -1,7 +1,7 @@
 """The table of verbs: where each is defined, its group in `s7 --help`, and its line there.
 
-The table is all that `s7 --help` reads, so it answers at once. The module of a verb is imported when
-the verb is used. A test compares the table with what the modules define.
+The table is all that `s7 --help` reads, so it answers at once. The module of a verb is imported
+when the verb is used. A test compares the table with what the modules define.
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ def _print(value: dict[str, Json]) -> None:
         identifiers = one["identifiers"]
         print_table(f"{path}, {one['vocab_size']:,} entries", ("documents", *columns), rows)
         print(
-            f"an identifier is {identifiers['mean_tokens']:.3f} tokens; {identifiers['share_whole']:.1%} are one"
+            f"an identifier is {identifiers['mean_tokens']:.3f} tokens; {identifiers['share_whole']:.1%}"
+            " are one"
         )
     if value["comparison"] is not None:
         first, second = value["figures"]

@@ -1,1 +1,4 @@
-"""Foundations that every room uses: errors, hashing, files, manifests, fixed point. Imports nothing of ours."""
+"""Foundations that every room uses: errors, hashing, files, manifests, fixed point.
+
+Imports nothing of ours.
+"""

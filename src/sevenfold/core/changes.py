@@ -22,7 +22,9 @@ def flatten(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
 
 
 def changes(a: Json, b: Json) -> list[dict[str, Json]]:
-    """Return the leaves that are not the same in both, by path; what one side lacks is {"absent": true}."""
+    """Return the leaves that are not the same in both, by path; what one
+    side lacks is {"absent": true}.
+    """
     left, right = dict(flatten(a)), dict(flatten(b))
     rows = []
     for key in sorted(left.keys() | right.keys()):

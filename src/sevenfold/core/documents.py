@@ -1,9 +1,10 @@
 """Documents and ledgers in Parquet: the same rows give the same bytes, and rows stream both ways.
 
-What would vary between two writings is fixed or left out here: row groups of a set number of rows, one codec
-at one level, dictionaries only for the columns named, no statistics, no embedded Arrow or pandas schema, no
-clock. The bytes still belong to one version of pyarrow, which a stage therefore records among its tools.
-Memory: one row group. Needs `sevenfold[train]`; importing this module does not. Format: specs/dataset.md.
+What would vary between two writings is fixed or left out here: row groups of a set number of rows,
+one codec at one level, dictionaries only for the columns named, no statistics, no embedded Arrow or
+pandas schema, no clock. The bytes still belong to one version of pyarrow, which a stage therefore
+records among its tools. Memory: one row group. Needs `sevenfold[train]`; importing this module does
+not. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ STEP_MARKERS = ("<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text as it was found. `id`: hex SHA-256 of its UTF-8 bytes. `path`: relative to its source."""
+    """One text as it was found.
+
+    `id`: hex SHA-256 of its UTF-8 bytes. `path`: relative to its source.
+    """
 
     id: str
     text: str
@@ -82,7 +86,8 @@ def _schema(columns: Columns) -> Any:
 
 
 def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...]]) -> int:
-    """Write rows (values in the order of `columns`) as a Parquet file, atomically; returns how many.
+    """Write rows (values in the order of `columns`) as a Parquet file,
+    atomically; returns how many.
 
     Raises:
         StorageError: the file cannot be written, or a text is not Unicode.
@@ -179,8 +184,9 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 
 def count_rows(path: Path) -> int:
-    """Return the number of rows, from the footer alone. Raises StorageError when the file is missing
-    or not Parquet.
+    """Return the number of rows, from the footer alone.
+
+    Raises StorageError when the file is missing or not Parquet.
     """
     arrow = pyarrow_library()
     with storage(path):

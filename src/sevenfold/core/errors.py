@@ -1,8 +1,8 @@
 """The one error root, and the exit codes of the command line.
 
-Every error a user can cause derives from `SevenfoldError` and says three things: what is wrong, where,
-and what to do about it. The command line prints that one line and exits with the class's code;
-anything else that escapes is a defect of ours and exits with 1.
+Every error a user can cause derives from `SevenfoldError` and says three things: what is wrong,
+where, and what to do about it. The command line prints that one line and exits with the class's
+code; anything else that escapes is a defect of ours and exits with 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ EXIT_CODES: dict[int, str] = {
     0: "success",
     1: "a defect of Sevenfold itself; please report it",
     2: "bad usage, or a recipe that is refused",
-    3: "an artifact that is refused: corrupt, truncated, newer than this reader, not verified, or found different by audit",
+    3: (
+        "an artifact that is refused: corrupt, truncated, newer than this reader, not verified, or found"
+        " different by audit"
+    ),
     4: "input or output failed: a missing file, no permission, a full disk, an empty corpus",
     5: "a prompt or a call that the CM-1 gate or the context refuses",
     6: "the model is not good enough: the loss is not finite, or the quality gate is not met",

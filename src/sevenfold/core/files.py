@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all: written beside, fsynced, renamed; the directory fsynced too.
+"""Files that appear whole or not at all: written beside, fsynced,
+renamed; the directory fsynced too.
 
 A reader never sees half a file; a kill or a full disk leaves the old file, or none.
 """
@@ -24,10 +25,12 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def atomic_writer(path: Path, mode: int = 0o644, *, exclusive: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a binary file that becomes `path` when the block ends well, and vanishes when it does not.
+    """Yield a binary file that becomes `path` when the block ends well,
+    and vanishes when it does not.
 
     Args:
-        exclusive: `path` must not be there when the block ends; nothing is replaced, whoever else is writing.
+        exclusive: `path` must not be there when the block ends; nothing is
+            replaced, whoever else is writing.
 
     Raises:
         StorageError: the directory cannot be written, the disk is full, or (its cause is
@@ -85,7 +88,10 @@ def write_json(path: Path, value: Json) -> None:
 
 
 def write_pretty_json(path: Path, value: Json) -> None:
-    """Write JSON that people read and compare: indented, keys sorted, one final newline. Raises StorageError."""
+    """Write JSON that people read and compare: indented, keys sorted, one final newline.
+
+    Raises StorageError.
+    """
     write_bytes(
         path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False).encode() + b"\n"
     )
@@ -114,8 +120,8 @@ class DuplicateKeyError(ValueError):
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Return an object for `json.loads(object_pairs_hook=)`, which by itself keeps the last of equal
-    keys in silence.
+    """Return an object for `json.loads(object_pairs_hook=)`, which by itself keeps the
+    last of equal keys in silence.
 
     Raises:
         DuplicateKeyError: a key stands there twice.

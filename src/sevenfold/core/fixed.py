@@ -1,4 +1,5 @@
-"""Integer arithmetic of the law (specs/arithmetic.md, section 2): the only places where a value is rounded.
+"""Integer arithmetic of the law (specs/arithmetic.md, section 2): the only
+places where a value is rounded.
 
 Everything here takes and gives NumPy integer arrays and rounds half up: floor((v + 2^(s-1)) / 2^s).
 The reference computes in int64, where no operation below can wrap for operands inside the stated
@@ -34,7 +35,10 @@ class Scale(NamedTuple):
 
 
 def as_ints(values: Any) -> Ints:
-    """Return int64 view or copy of integers. Raises TypeError on anything that is not an integer array."""
+    """Return int64 view or copy of integers.
+
+    Raises TypeError on anything that is not an integer array.
+    """
     array = np.asanyarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"integers expected, got {array.dtype} (law 1: integers only)")
@@ -100,10 +104,12 @@ def normalize(v: Ints, bits: int) -> tuple[Ints, Ints]:
 
 
 def quantize(v: Ints) -> tuple[Ints, Scale]:
-    """Return QUANT: dynamic int8 codes of each row (last axis), from values below 2^31 in magnitude.
+    """Return QUANT: dynamic int8 codes of each row (last axis), from
+    values below 2^31 in magnitude.
 
-    The largest magnitude A becomes +-127 and no code leaves [-127, 127]. Only the top 16 bits of A enter, so
-    0.2 % of the codes differ from exact division, by one, where the quotient is within 0.004 of a half.
+    The largest magnitude A becomes +-127 and no code leaves [-127, 127]. Only the top 16
+    bits of A enter, so 0.2 % of the codes differ from exact division, by one, where the
+    quotient is within 0.004 of a half.
 
     Returns:
         (codes, scale): v ~ codes * scale / 127, scale without the last axis. The 1/127 is folded
@@ -144,7 +150,9 @@ def exp2_negative(d: Ints) -> Ints:
 
 
 def sigmoid(g: Ints) -> Ints:
-    """Return sigmoid(g) in Q15 for g in Q11, |g| < 16 (2^15): 512 linear pieces, and 1 - s for negative g."""
+    """Return sigmoid(g) in Q15 for g in Q11, |g| < 16 (2^15): 512 linear
+    pieces, and 1 - s for negative g.
+    """
     table = sigmoid_table()
     magnitude = np.abs(g)
     index = magnitude >> 6

@@ -64,7 +64,8 @@ def _refuse_non_finite(value: Json, path: str) -> None:
 
 
 def canonical_json(value: Json) -> bytes:
-    """Return the one byte form of a JSON value: keys sorted, no spaces, ASCII, finite numbers only (rule V0).
+    """Return the one byte form of a JSON value: keys sorted, no spaces, ASCII,
+    finite numbers only (rule V0).
 
     Raises:
         ValueError: a NaN, an infinity or a key that is not a string.

@@ -16,7 +16,9 @@ class Progress(Protocol):
         """Begin a stage, or a part of one, of `total` units where that is known."""
 
     def advance(self, done: int, **fields: float | str) -> None:
-        """Report that `done` units are done; `fields` are figures to show (loss, tokens_per_second)."""
+        """Report that `done` units are done; `fields` are figures to
+        show (loss, tokens_per_second).
+        """
 
     def note(self, text: str) -> None:
         """Report one line that is worth keeping."""

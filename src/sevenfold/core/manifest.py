@@ -1,9 +1,9 @@
 """The manifest that ends a stage: what went in, what came out, and by which tools.
 
-A stage writes its outputs into its directory and this file last; a directory without it holds nothing
-complete. `key` decides whether the stage has to run again: it covers the part of the recipe that the
-stage reads, the roots of its inputs and the stage's own version. The file ends with a digest of all that
-it says, so one whose bytes changed is damaged and is never believed.
+A stage writes its outputs into its directory and this file last; a directory without it holds
+nothing complete. `key` decides whether the stage has to run again: it covers the part of the recipe
+that the stage reads, the roots of its inputs and the stage's own version. The file ends with a
+digest of all that it says, so one whose bytes changed is damaged and is never believed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a finished stage says about itself. `facts` holds its own figures, for reports and for the seal."""
+    """What a finished stage says about itself.
+
+    `facts` holds its own figures, for reports and for the seal.
+    """
 
     stage: str
     key: str

@@ -28,8 +28,8 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
 
 
 def paired_root(digests: Sequence[bytes]) -> bytes:
-    """Return 32-byte plain root of 32-byte digests: SHA-256(left || right), an odd node with itself,
-    32 zeros for none.
+    """Return 32-byte plain root of 32-byte digests: SHA-256(left || right), an odd node
+    with itself, 32 zeros for none.
     """
     level = list(digests)
     while len(level) > 1:
@@ -39,7 +39,8 @@ def paired_root(digests: Sequence[bytes]) -> bytes:
 
 
 def _fold(level: list[bytes]) -> bytes:
-    # Pairing neighbours and carrying an odd last node upwards is the RFC's split, without recursion.
+    # Pairing neighbours and carrying an odd last node upwards is the
+    # RFC's split, without recursion.
     while len(level) > 1:
         paired = [sha256(b"\x01" + level[i] + level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = paired + (level[-1:] if len(level) % 2 else [])

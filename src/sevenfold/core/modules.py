@@ -9,7 +9,10 @@ from sevenfold.core.errors import UsageError
 
 
 def require_module(module: str) -> Any:
-    """Import a library of the `train` extra. Raises UsageError, with the remedy, when it is missing."""
+    """Import a library of the `train` extra.
+
+    Raises UsageError, with the remedy, when it is missing.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

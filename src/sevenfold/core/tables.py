@@ -59,7 +59,9 @@ def sigmoid() -> NDArray[np.int64]:
 
 
 def rsqrt() -> NDArray[np.int64]:
-    """Return min(65535, round(2^16 / sqrt((i + 64.5) / 64))), i = 0..191: the middle of each interval."""
+    """Return min(65535, round(2^16 / sqrt((i + 64.5) / 64))), i = 0..191:
+    the middle of each interval.
+    """
     with localcontext(_CONTEXT):
         entries = [_round(65536 / ((Decimal(i) + Decimal("64.5")) / 64).sqrt()) for i in range(192)]
         return np.minimum(np.array(entries, np.int64), 65535)
@@ -128,7 +130,9 @@ def yarn_frequencies(head_dim: int, theta: float, factor: float, trained: float)
 
 
 def yarn_temperature(factor: float) -> float:
-    """Return what YaRN multiplies queries and keys by: 0.1 * ln(factor) + 1 (the paper's sqrt(1 / t))."""
+    """Return what YaRN multiplies queries and keys by: 0.1 * ln(factor) +
+    1 (the paper's sqrt(1 / t)).
+    """
     with localcontext(_CONTEXT):
         return float(1 + Decimal(factor).ln() / 10)
 

@@ -42,7 +42,10 @@ def language_of(path: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where documents come from, and on what terms. `licence` is as declared, None when nothing declares one."""
+    """Where documents come from, and on what terms.
+
+    `licence` is as declared, None when nothing declares one.
+    """
 
     source: str
     version: str
@@ -116,7 +119,8 @@ def text_document(
     origin: Origin, path: str, text: str, max_bytes: int, group: str = "", language: str = ""
 ) -> SourceDocument:
     """Return a text of a record as a document."""
-    # Half of a surrogate pair, written as an escape, becomes bytes that are not UTF-8: dropped as such later.
+    # Half of a surrogate pair, written as an escape, becomes bytes that are not
+    # UTF-8: dropped as such later.
     data = text.encode("utf-8", "surrogatepass")
     kept, problem = (data, None) if len(data) <= max_bytes else (None, "too_large")
     return SourceDocument(

@@ -23,7 +23,7 @@ from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.shard_store import ShardStore
 from sevenfold.corpus.steps.perplexity import Trigrams
 from sevenfold.corpus.text.ngrams import shingle_set
-from sevenfold.recipe.schema import CorpusSpec
+from sevenfold.recipe.corpus_schema import CorpusSpec
 
 Split = Literal["train", "heldout"]
 _REPORT_EVERY = 1000
@@ -95,12 +95,17 @@ class Decisions:
 
 
 def split_of(document_id: str, holdout: int) -> Split:
-    """Return the split that an id stands for: held out when its first 32 bits are a multiple of `holdout`."""
+    """Return the split that an id stands for: held out when its first 32 bits
+    are a multiple of `holdout`.
+    """
     return "heldout" if int(document_id[:8], 16) % holdout == 0 else "train"
 
 
 def decide(store: ShardStore, spec: CorpusSpec, progress: Progress = _SILENT) -> Decisions:
-    """Run the global steps of a recipe in their order. Raises StorageError when a text cannot be read."""
+    """Run the global steps of a recipe in their order.
+
+    Raises StorageError when a text cannot be read.
+    """
     progress.start("corpus: duplicates", None, "files")
     decisions = drop_duplicates(store)
     find_clusters(store, spec, decisions)
@@ -179,7 +184,9 @@ def score(store: ShardStore, spec: CorpusSpec, decisions: Decisions, progress: P
 
 
 def divide(store: ShardStore, spec: CorpusSpec, decisions: Decisions) -> None:
-    """Choose the held-out documents: by document, by cluster, or by source with the clusters it shares."""
+    """Choose the held-out documents: by document, by cluster, or by source
+    with the clusters it shares.
+    """
     ids, by_id_U = store.index_N["id"], decisions.by_id_U
     if spec.steps.split == "source":
         keys_U = _source_keys(store, decisions)

@@ -48,8 +48,8 @@ def chooser(include: tuple[str, ...], exclude: tuple[str, ...] = ()) -> Callable
 def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Return whether a relative path matches a glob, both split at slashes.
 
-    `*`, `?` and `[...]` stay within a name, `**` stands for any number of directories (at the end: and a
-    name). As in a shell, a wildcard does not match a name that starts with a dot.
+    `*`, `?` and `[...]` stay within a name, `**` stands for any number of directories (at the end:
+    and a name). As in a shell, a wildcard does not match a name that starts with a dot.
     """
     if not pattern:
         return not names
@@ -66,7 +66,8 @@ def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 def walk_tree(
     root: Path, wanted: Callable[[str], bool], excluded: frozenset[str]
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the regular files under `root` as (path for the ledger, file), by path compared as bytes.
+    """Yield the regular files under `root` as (path for the ledger,
+    file), by path compared as bytes.
 
     A link to a directory is not entered; a link to a file counts only when it ends inside `root`.
     `wanted` is asked of paths below it.

@@ -1,8 +1,8 @@
 """The ledger: one row for every document seen, and the reasons for which one leaves.
 
-In = kept + every named drop, per source and licence. `reconcile` compares what the sources yielded with what
-was decided and with what was written, so that no document can vanish between two of these without a word.
-Format: specs/dataset.md.
+In = kept + every named drop, per source and licence. `reconcile` compares what the sources yielded
+with what was decided and with what was written, so that no document can vanish between two of these
+without a word. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ REASONS: Mapping[Reason, str] = {
     "unreadable": "the file cannot be opened, or the record is not an object with a text",
     "corrupt": "an archive, or a file of one, that is damaged or of an unknown form",
     "bomb": "an archive that unfolds to more than its size allows, or has too many entries",
-    "trailing_data": "bytes of an archive that belong to none of its entries, as of a second archive behind the first",
+    "trailing_data": (
+        "bytes of an archive that belong to none of its entries, as of a second archive behind the first"
+    ),
     "no_documents": "a package in which no file is asked for",
     "unsafe_path": "an archive names a path that is absolute, leaves it, or is none",
     "duplicate_name": "an archive names the same path a second time",
@@ -87,7 +89,10 @@ REASONS: Mapping[Reason, str] = {
     "personal_data": "data of a person, and corpus.steps.personal is drop",
     "benchmark": "text or a function of an evaluation set",
     "duplicate": "the same bytes as a document kept earlier in canonical order",
-    "near_duplicate": "in the cluster of a kept document: verified Jaccard similarity of corpus.steps.near_duplicates or more",
+    "near_duplicate": (
+        "in the cluster of a kept document: verified Jaccard similarity of corpus.steps.near_duplicates or"
+        " more"
+    ),
     "perplexity": "bits per byte outside of corpus.steps.perplexity",
 }
 
@@ -182,7 +187,10 @@ def summarise(rows: Condensed) -> list[Json]:
 
 
 def tally(rows: Condensed) -> list[Json]:
-    """Return the documents and bytes per (domain, language, licence): kept, and dropped by reason. Sorted."""
+    """Return the documents and bytes per (domain, language, licence): kept, and dropped by reason.
+
+    Sorted.
+    """
     groups: dict[tuple[str, str, str], dict[str, Count]] = defaultdict(lambda: defaultdict(Count))
     for row, count in rows:
         groups[row.domain, row.language, row.licence][row.reason].add(count.n_bytes, count.n_documents)
@@ -197,7 +205,8 @@ def tally(rows: Condensed) -> list[Json]:
 
 
 def reconcile(seen: Mapping[tuple[str, str], Count], rows: Condensed, written: Mapping[str, Count]) -> None:
-    """Check that in = kept + every named drop, per source and licence, and that what was kept was written.
+    """Check that in = kept + every named drop, per source and licence, and
+    that what was kept was written.
 
     Args:
         seen: documents and bytes per (source, licence) as the sources yielded them.

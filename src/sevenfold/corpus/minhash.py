@@ -86,7 +86,9 @@ def runs(keys: np.ndarray) -> Iterator[np.ndarray]:
 
 
 class Verifier:
-    """Exact similarity of two documents, with the sets of recent ones kept (at most CACHE_BYTES, and two)."""
+    """Exact similarity of two documents, with the sets of recent ones kept
+    (at most CACHE_BYTES, and two).
+    """
 
     def __init__(self, shingles_of: Callable[[int], np.ndarray], threshold: float) -> None:
         self._shingles_of, self._threshold = shingles_of, threshold

@@ -9,7 +9,7 @@ from sevenfold.core.log import Progress
 from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, store_directory
 from sevenfold.corpus.sources.packages import selected_pins
-from sevenfold.recipe.schema import CorpusSpec, PinnedSource
+from sevenfold.recipe.corpus_schema import CorpusSpec, PinnedSource
 
 _NAMED_AT_MOST = 5
 

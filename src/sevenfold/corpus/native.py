@@ -113,8 +113,8 @@ class Reader:
         self._library.s7_reader_delete(self._handle)
 
     def is_clean(self, text: bytes) -> bool:
-        """Return whether tree-sitter finds no error in a text (UTF-8) for sure; if not, it has to be
-        asked.
+        """Return whether tree-sitter finds no error in a text (UTF-8) for
+        sure; if not, it has to be asked.
         """
         if text is not self._text and self._handle:
             self._is_clean = bool(_checked(self._library.s7_read(self._handle, text, len(text))))
@@ -136,7 +136,9 @@ class Reader:
         return [data[start:end] for start, end in pairwise(starts)]
 
     def write_function(self, i: int) -> tuple[int, bytes]:
-        """Return how many parts function `i` of those found has, and the parts as `hashed` takes them."""
+        """Return how many parts function `i` of those found has, and the
+        parts as `hashed` takes them.
+        """
         found = self._library.s7_write_function(self._handle, i)
         return _checked(found.n), ctypes.string_at(found.bytes, found.n_bytes)
 
@@ -159,7 +161,8 @@ ALL_HINTS = CARD, ACCOUNT, ASSIGNED_KEY, ADDRESS, PLUS_DIGIT = 1, 2, 4, 8, 16
 
 
 def hints(text: bytes) -> int:
-    """Return the bits of ALL_HINTS: what a text has, in one pass; all of them where the library is not built.
+    """Return the bits of ALL_HINTS: what a text has, in one pass; all of them
+    where the library is not built.
 
     CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all,
         or none. ACCOUNT: two capitals,
@@ -260,7 +263,8 @@ class Needles:
         """Return (start, end) of their surroundings, `reach` bytes before and behind, in order;
         those that meet are one.
 
-        The last may end behind the text. Behind a needle the next is looked for: none may start in another.
+        The last may end behind the text. Behind a needle the next is looked
+        for: none may start in another.
         """
         fast = library()
         if fast is None:

@@ -1,4 +1,6 @@
-"""Questions to a ledger, in SQL: DuckDB over the Parquet file, in memory, with nothing else in reach."""
+"""Questions to a ledger, in SQL: DuckDB over the Parquet file, in
+memory, with nothing else in reach.
+"""
 
 from __future__ import annotations
 

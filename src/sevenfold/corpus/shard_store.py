@@ -26,7 +26,8 @@ class ShardStore:
     """The documents of all shards, by number.
 
     Attributes:
-        index_N: one INDEX record for each document. `source` and `domain` are places in the names below.
+        index_N: one INDEX record for each document. `source` and `domain`
+            are places in the names below.
         sources, domains: names, in the order in which the shards first hold them.
 
     Raises:

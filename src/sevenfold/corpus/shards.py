@@ -40,7 +40,7 @@ from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
 from sevenfold.corpus.steps.working_document import Finding, Settings, WorkingDocument
 from sevenfold.corpus.text.contamination_index import ContaminationIndex, read
 from sevenfold.corpus.text.ngrams import ngram_hashes, unique
-from sevenfold.recipe.schema import CorpusSpec
+from sevenfold.recipe.corpus_schema import CorpusSpec
 
 PART_BYTES = 16 << 20
 PART_DOCUMENTS = 4096
@@ -96,8 +96,8 @@ def shard_stem(directory: Path, number: int) -> Path:
 def cut(
     documents: Iterable[tuple[SourceDocument, Judgement]], spec: CorpusSpec, base: Path, directory: Path
 ) -> Iterator[ShardTask]:
-    """Yield the documents in canonical order, cut into tasks of at most PART_BYTES (or one document)
-    and PART_DOCUMENTS.
+    """Yield the documents in canonical order, cut into tasks of at most PART_BYTES (or one
+    document) and PART_DOCUMENTS.
     """
     settled = _settled(spec)
     number, n_bytes = 0, 0
@@ -121,7 +121,9 @@ def cut(
 
 
 def _settled(spec: CorpusSpec) -> bytes:
-    """Return what decides about every document: the recipe's rules, the steps' versions, the libraries'."""
+    """Return what decides about every document: the recipe's rules, the
+    steps' versions, the libraries'.
+    """
     decided_later = {
         "sources",
         "mix",
@@ -140,8 +142,8 @@ def _identity(found: SourceDocument, judgement: Judgement) -> tuple[str, ...]:
 
 
 def is_made(task: ShardTask, note: Callable[[str], None] = lambda _text: None) -> bool:
-    """Return whether a run before has made this part and all of its bytes are still there; `note` is
-    told when they are not.
+    """Return whether a run before has made this part and all of its bytes are still there;
+    `note` is told when they are not.
     """
     path = task.stem.with_suffix(".json")
     if not path.is_file():
@@ -301,7 +303,9 @@ class _Part:
 
 
 def ledger_row(text: WorkingDocument, judgement: Judgement, reason: Reason | None) -> LedgerRow:
-    """Return the row of a document as far as its own bytes decide; `split` is "train" until it is known."""
+    """Return the row of a document as far as its own bytes decide; `split`
+    is "train" until it is known.
+    """
     found, origin = text.found, text.found.origin
     return LedgerRow(
         source=origin.source,

@@ -1,10 +1,10 @@
 """Stage `corpus`: from sources to licensed, distinct documents, split, with a ledger of all seen.
 
-The outputs depend on the bytes of the documents and on the recipe. They do not depend on the order
-of a directory, the clock, the machine or the number of workers. Documents go through numbered shards
-on disk (`corpus.shards`), which a killed run leaves for the next run. `corpus.global_steps` decides
-what needs all documents. Memory: a few shards, and about 120 bytes a document. Formats and rules:
-specs/dataset.md.
+The outputs depend on the bytes of the documents and on the recipe. They do not depend on the
+order of a directory, the clock, the machine or the number of workers. Documents go through
+numbered shards on disk (`corpus.shards`), which a killed run leaves for the next run.
+`corpus.global_steps` decides what needs all documents. Memory: a few shards, and about 120 bytes
+a document. Formats and rules: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from sevenfold.corpus.sources.packages import pinned_identity
 from sevenfold.corpus.sources.synthetic import make_samples, synthetic_identity
 from sevenfold.corpus.steps.table import switched_on, tool_versions
 from sevenfold.corpus.workers import make_shards
-from sevenfold.recipe.schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
+from sevenfold.recipe.corpus_schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
 from sevenfold.runs.job import Job, StageResult
 
 TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
@@ -77,7 +77,8 @@ def run(job: Job) -> StageResult:
     """Build the corpus.
 
     Raises:
-        StorageError: a source is missing, nothing usable is in it, or a file cannot be written or read.
+        StorageError: a source is missing, nothing usable is in it, or a
+            file cannot be written or read.
         RecipeError: the recipe's sources or licences cannot be understood.
         UsageError: a library is missing.
     """
@@ -130,7 +131,8 @@ def run(job: Job) -> StageResult:
 
 
 def fingerprint(job: Job) -> str:
-    """Return the hex digest over the content of everything outside the recipe that `run` would read.
+    """Return the hex digest over the content of everything outside the
+    recipe that `run` would read.
 
     Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no
     package is unpacked and no sample is made: a package's hash, and the generators' version, bind
@@ -153,7 +155,8 @@ def fingerprint(job: Job) -> str:
 
 
 def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
-    """Return 8 * (bytes of all documents, one behind the other, under gzip -9) / (bytes of the documents).
+    """Return 8 * (bytes of all documents, one behind the other, under gzip
+    -9) / (bytes of the documents).
 
     One stream is the stronger opponent: each document helps to compress the next (5 % here).
     """
@@ -179,7 +182,9 @@ def _found(spec: CorpusSpec, base: Path) -> Iterator[SourceDocument]:
 
 @dataclass
 class _Arrivals:
-    """What the sources yield, counted on arrival, apart from the ledger: both are compared at the end."""
+    """What the sources yield, counted on arrival, apart from the ledger:
+    both are compared at the end.
+    """
 
     policy: LicencePolicy
     seen: dict[tuple[str, str], Count] = field(default_factory=lambda: defaultdict(Count))

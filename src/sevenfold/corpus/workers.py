@@ -1,4 +1,6 @@
-"""Who makes the parts: this process, some processes of this machine, or Ray. The parts are the same.
+"""Who makes the parts: this process, some processes of this machine, or Ray.
+
+The parts are the same.
 
 At most two tasks a worker are under way, so memory does not grow with the corpus. With Ray the part
 directory and the recipe's must be seen by all machines under one path.
@@ -125,8 +127,10 @@ def _ray_node(progress: Progress) -> Iterator[None]:
                 raise StorageError(
                     f"Ray {ray.__version__} did not start in {_RAY_ATTEMPTS} attempts: {error}",
                     where="workers: ray",
-                    remedy="name a running cluster in RAY_ADDRESS, or use --workers N; on a busy machine, where agents"
-                    f" start slowly, {_RAY_INSTALL}",
+                    remedy=(
+                        "name a running cluster in RAY_ADDRESS, or use --workers N; on a busy machine, where"
+                        f" agents start slowly, {_RAY_INSTALL}"
+                    ),
                 ) from error
             time.sleep(_RAY_PAUSE * attempt)
     try:
@@ -136,7 +140,9 @@ def _ray_node(progress: Progress) -> Iterator[None]:
 
 
 def _ray_make(row: dict[str, bytes]) -> dict[str, bytes]:
-    """Make a part; an error of ours as a value, because Ray wraps what a task raises in a class of its own."""
+    """Make a part; an error of ours as a value, because Ray wraps what a task
+    raises in a class of its own.
+    """
     try:
         outcome: object = _make(pickle.loads(row["task"]))
     except SevenfoldError as error:

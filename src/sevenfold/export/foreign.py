@@ -19,7 +19,8 @@ from sevenfold.export.store import Floats
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
 
-# Past it the sums of squares that a norm takes leave float32: no model that computes has such a weight.
+# Past it the sums of squares that a norm takes leave float32: no model that
+# computes has such a weight.
 MAX_WEIGHT = 2.0**40
 ROWS = ("embedding.weight", "lm_head.weight")
 

@@ -1,4 +1,5 @@
-"""GGUF of architecture `llama`, written with the `gguf` library one tensor at a time; and read back whole.
+"""GGUF of architecture `llama`, written with the `gguf` library one tensor at
+a time; and read back whole.
 
 Memory is the largest tensor and its packed form. Keys: specs/export.md, section 4. Pairs of q and k
 are put side by side, as `llama` turns them.
@@ -34,7 +35,9 @@ PROVENANCE, ROOT, MODEL = f"{KEY}.provenance", f"{KEY}.root", f"{KEY}.model"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Type of each tensor by our names, and how many were stored in another type than was asked for."""
+    """Type of each tensor by our names, and how many were stored in
+    another type than was asked for.
+    """
 
     types: dict[str, Quant]
     n_fallback: int
@@ -193,7 +196,9 @@ class StoredTensor:
 
 
 class _Header(gguf.GGUFReader):
-    """The library's reader of a header, which leaves the tensors where they are and takes any type number."""
+    """The library's reader of a header, which leaves the tensors where they
+    are and takes any type number.
+    """
 
     def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
         self.places: dict[str, StoredTensor] = {}

@@ -1,4 +1,6 @@
-"""A GGUF file of architecture `llama` as a `ExportSource`: every `llama.*` key is read, or refused by name."""
+"""A GGUF file of architecture `llama` as a `ExportSource`: every `llama.*` key
+is read, or refused by name.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,8 @@ def _scaled(spec: ModelSpec, path: Path, place: gguf.StoredTensor) -> ModelSpec:
         )
     if place.shape != (spec.head_dim // 2,):
         raise UsageError(
-            f"tensor {rope_factors.NAME!r} is {place.shape}, heads of {spec.head_dim} have {spec.head_dim // 2} pairs",
+            f"tensor {rope_factors.NAME!r} is {place.shape}, heads of {spec.head_dim} have"
+            f" {spec.head_dim // 2} pairs",
             where=str(path),
         )
     found = gguf.read_stored(path, rope_factors.NAME, place)

@@ -161,7 +161,8 @@ class Keys:
         n_tokens = len(tokens) if isinstance(tokens, list) else 0
         if self.get("vocab_size") not in (None, n_tokens):
             raise StorageError(
-                f"{_PREFIX}vocab_size is {shown(self.get('vocab_size'))}, its tokenizer has {n_tokens} entries",
+                f"{_PREFIX}vocab_size is {shown(self.get('vocab_size'))}, its tokenizer has {n_tokens}"
+                " entries",
                 where=self.where,
                 remedy="get the file again",
             )

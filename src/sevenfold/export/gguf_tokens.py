@@ -64,7 +64,8 @@ def read_tokenizer(values: dict[str, Json], n_tokens: int, where: str) -> bytes:
         _check_key(key, values[key], where)
     if values.get("tokenizer.ggml.model") != "gpt2":
         raise StorageError(
-            f"tokenizer.ggml.model is {shown(values.get('tokenizer.ggml.model'))}, not gpt2: no byte-level BPE",
+            f"tokenizer.ggml.model is {shown(values.get('tokenizer.ggml.model'))}, not gpt2: no"
+            " byte-level BPE",
             where=where,
             remedy="import the Hugging Face directory, or a file with a gpt2 tokenizer",
         )
@@ -79,8 +80,8 @@ def read_tokenizer(values: dict[str, Json], n_tokens: int, where: str) -> bytes:
     for token_id, kind in enumerate(types):
         if kind not in _NORMAL_OR_CONTROL:
             raise UsageError(
-                f"tokenizer.ggml.token_type[{token_id}] is {_TYPES.get(kind, kind)} ({shown(tokens[token_id])}), "
-                "not NORMAL or CONTROL",
+                f"tokenizer.ggml.token_type[{token_id}] is {_TYPES.get(kind, kind)}"
+                f" ({shown(tokens[token_id])}), not NORMAL or CONTROL",
                 where=where,
                 remedy=_HF_DIRECTORY,
             )
@@ -120,11 +121,15 @@ def _check_key(key: str, value: Json, where: str) -> None:
 
 
 def _list(values: dict[str, Json], name: str, where: str) -> list[Json]:
-    """Return one list of the vocabulary. Raises StorageError when it is missing, or of another type."""
+    """Return one list of the vocabulary.
+
+    Raises StorageError when it is missing, or of another type.
+    """
     value, kind = values.get(_PREFIX + name), int if name == "token_type" else str
     if not isinstance(value, list) or (not value and name != "merges"):
         raise StorageError(
-            f"{_PREFIX}{name} is {'missing' if value is None else shown(value)}, not a list of its vocabulary",
+            f"{_PREFIX}{name} is {'missing' if value is None else shown(value)}, not a list of its"
+            " vocabulary",
             where=where,
             remedy="get the file again",
         )
@@ -147,7 +152,8 @@ def _pieces(values: dict[str, Json], where: str) -> str:
         return "llama3"
     key, value = ("tokenizer.ggml.pre", pre) if ours is None else (vocabulary.PIECES_KEY, ours)
     raise UsageError(
-        f"{key} is {'missing' if value is None else shown(value)}: text is cut by a rule that is not known here",
+        f"{key} is {'missing' if value is None else shown(value)}: text is cut by a rule that is not known"
+        " here",
         where=where,
         remedy=f"only {', '.join(sorted(LLAMA3_NAMES))} can be imported",
     )

@@ -80,7 +80,9 @@ def _ids(roles: Roles) -> dict[str, Json]:
 
 
 def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
-    """Return our tokenizer.json with the token that begins a document before every text, where one does."""
+    """Return our tokenizer.json with the token that begins a document
+    before every text, where one does.
+    """
     value, begin = json.loads(data), tokenizer.roles.begin
     if begin is None:
         return canonical_json(value)
@@ -130,8 +132,9 @@ def write_hf(source: ExportSource, out: Path, dtype: str) -> None:
 
 
 def _token_names(tokenizer: Tokenizer) -> dict[str, Json]:
-    """Return `bos_token`, `eos_token`, `pad_token`. An ordinary token has none: named there it would
-    be found in a text.
+    """Return `bos_token`, `eos_token`, `pad_token`.
+
+    An ordinary token has none: named there it would be found in a text.
     """
     roles, names = tokenizer.roles, tokenizer.special_tokens
     end = roles.ends[0] if roles.ends else None

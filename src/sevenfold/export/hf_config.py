@@ -62,7 +62,8 @@ WANTED: dict[str, Json] = {
     "num_beams": 1,
     "num_beam_groups": 1,
 }
-# Keys that decide no logit of a Llama, with the types that their values may have (null is always one).
+# Keys that decide no logit of a Llama, with the types that their values may
+# have (null is always one).
 _NUMBER = (int, float)
 HARMLESS: dict[str, type | tuple[type, ...]] = {
     "model_type": str,

@@ -67,7 +67,10 @@ def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
 
 
 def check_directory(path: Path) -> None:
-    """Name a directory that is no model, or more than one, as what it is. Raises StorageError, UsageError."""
+    """Name a directory that is no model, or more than one, as what it is.
+
+    Raises StorageError, UsageError.
+    """
     if not path.is_dir():
         raise StorageError("no such directory", where=str(path), remedy="name a directory with config.json")
     if (path / ADAPTER).is_file():
@@ -76,8 +79,10 @@ def check_directory(path: Path) -> None:
         raise UsageError(
             f"{ADAPTER}: an adapter of {shown(base)}, {beside}",
             where=str(path),
-            remedy="merge the adapter into its base (PEFT: merge_and_unload) and import the result, "
-            "or import the base without it",
+            remedy=(
+                "merge the adapter into its base (PEFT: merge_and_unload) and import the result, "
+                "or import the base without it"
+            ),
         )
     if not (path / CONFIG).is_file():
         raise StorageError(f"no {CONFIG} in it", where=str(path), remedy="a Hugging Face directory has one")
@@ -85,9 +90,12 @@ def check_directory(path: Path) -> None:
         pickled = sorted(f.name for f in path.iterdir() if f.suffix in (".bin", ".pt", ".pth"))
         if pickled:
             raise StorageError(
-                f"its weights are {pickled[0]}, a pickle that runs code when it is read; there is no {WEIGHTS}",
+                f"its weights are {pickled[0]}, a pickle that runs code when it is read; there is no"
+                f" {WEIGHTS}",
                 where=str(path),
-                remedy="load it where you trust it and save it as safetensors (transformers: save_pretrained)",
+                remedy=(
+                    "load it where you trust it and save it as safetensors (transformers: save_pretrained)"
+                ),
             )
         raise StorageError(f"neither {WEIGHTS} nor {INDEX} is in it", where=str(path))
 
@@ -108,7 +116,10 @@ class _Weights:
 
     @classmethod
     def open(cls, path: Path, spec: ModelSpec) -> _Weights:
-        """Find the files and check every tensor's name, shape and type. Raises StorageError, UsageError."""
+        """Find the files and check every tensor's name, shape and type.
+
+        Raises StorageError, UsageError.
+        """
         files = tensor_files(path)
         names = foreign_names(spec, "hf")
         found = {name for name in files if not _COMPUTED.search(name)}
@@ -141,8 +152,8 @@ class _Weights:
         return self.files[theirs].read(theirs)
 
     def is_tied(self, spec: ModelSpec) -> bool:
-        """Return whether the embedding is the head: by the config, unless the file holds a head that
-        differs from it.
+        """Return whether the embedding is the head: by the config, unless the file holds
+        a head that differs from it.
         """
         if not spec.tied or HEAD not in self.files or EMBEDDING not in self.files:
             return spec.tied
@@ -153,8 +164,9 @@ class _Weights:
 
 
 def tensor_files(path: Path) -> dict[str, TensorFile]:
-    """Return which file holds each tensor: one file, else as the weight map of an index says. Raises
-    StorageError.
+    """Return which file holds each tensor: one file, else as the weight map of an index says.
+
+    Raises StorageError.
     """
     if (path / WEIGHTS).is_file():
         # transformers looks for it first; an index beside it is left from another saving.
@@ -180,6 +192,7 @@ def tensor_files(path: Path) -> dict[str, TensorFile]:
             raise StorageError(
                 f"the index places tensor {tensor!r} in {name}, which does not hold it", where=str(index)
             )
-    # A tensor of the shards that the map does not place is one too many, and is refused by its name later.
+    # A tensor of the shards that the map does not place is one too many, and is
+    # refused by its name later.
     stray = {tensor: file for file in opened.values() for tensor in file.places if tensor not in placed}
     return stray | {tensor: opened[name] for tensor, name in placed.items()}

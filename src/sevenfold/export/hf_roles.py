@@ -116,8 +116,9 @@ def _vocabulary(raw: dict[str, Json]) -> dict[str, int]:
 
 
 def _token_names(path: Path) -> dict[str, str]:
-    """Return `bos_token`, `eos_token`, `pad_token` by name. The map counts where the settings do not
-    list the added tokens.
+    """Return `bos_token`, `eos_token`, `pad_token` by name.
+
+    The map counts where the settings do not list the added tokens.
     """
     settings = _object(path / SETTINGS)
     merged = settings if "added_tokens_decoder" in settings else settings | _object(path / MAP)

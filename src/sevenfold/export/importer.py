@@ -1,4 +1,5 @@
-"""A dense Llama from elsewhere, as a directory that the spine takes on: weights, vocabulary, origin, recipe.
+"""A dense Llama from elsewhere, as a directory that the spine takes on:
+weights, vocabulary, origin, recipe.
 
 The recipe names the weights by their digest (`model.pretrained`), so a family whose policy forbids
 external weights refuses it by its rule, whatever the file says of itself. What the file says stays
@@ -29,7 +30,8 @@ from sevenfold.runs.pretrained import pretrained_digest
 
 RECIPE = "recipe.yaml"
 WINDOW = 512
-# What an import without a recipe of its own is measured and calibrated on: the interpreter's library.
+# What an import without a recipe of its own is measured and calibrated on:
+# the interpreter's library.
 BASE: dict[str, Json] = {
     "recipe": 1,
     "family": "s7",
@@ -60,7 +62,8 @@ def import_model(
         foreign = _read(kind, path, cut_padding)
         check_expressible(foreign.spec)
         check_vocabulary(foreign)
-        # Rules first: what they forbid is not even copied. The digest stands in once the weights are there.
+        # Rules first: what they forbid is not even copied. The digest stands in
+        # once the weights are there.
         recipe = _recipe(foreign, base, "sha256:" + "0" * 64)
         check_policies(Recipe.model_validate_json(canonical_json(recipe)))
         origin: dict[str, Json] = {

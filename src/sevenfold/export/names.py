@@ -1,4 +1,5 @@
-"""What each tensor is called, here and elsewhere, as one table; and what other formats can hold at all.
+"""What each tensor is called, here and elsewhere, as one table; and what
+other formats can hold at all.
 
 Hugging Face turns half-split pairs as we do. GGUF's `llama` turns neighbours, so rows of q and k
 are stored in another order there (`interleave`); the angles are the same.
@@ -52,7 +53,9 @@ def foreign_names(spec: ModelSpec, kind: str) -> dict[str, str]:
 
 
 def n_rotated(name: str, spec: ModelSpec) -> int:
-    """Return the heads whose rows GGUF stores in another order; 0 for a tensor that it stores as it is."""
+    """Return the heads whose rows GGUF stores in another order; 0 for a
+    tensor that it stores as it is.
+    """
     if name.endswith("attn.q_proj.weight"):
         return spec.n_heads
     return spec.n_kv_heads if name.endswith("attn.k_proj.weight") else 0
@@ -81,13 +84,22 @@ def reader(read: Callable[[str], Floats], spec: ModelSpec) -> Callable[[str], Fl
 
 
 def check_expressible(spec: ModelSpec) -> None:
-    """Refuse what a Llama cannot express, with the reason and the nearest choice. Raises UsageError."""
+    """Refuse what a Llama cannot express, with the reason and the nearest choice.
+
+    Raises UsageError.
+    """
     scaling = spec.rope_scaling.kind
     reasons = (
         (
             isinstance(spec.moe, TokenRouted),
-            "token-routed experts: the token's own text picks the expert, and no other runtime has that router",
-            "export the sealed file with --to bundle; the nearest model that leaves is the dense recipe of its size",
+            (
+                "token-routed experts: the token's own text picks the expert, and no other runtime has that"
+                " router"
+            ),
+            (
+                "export the sealed file with --to bundle; the nearest model that leaves is the dense recipe"
+                " of its size"
+            ),
         ),
         (
             isinstance(spec.moe, ExpertStacks),
@@ -111,7 +123,9 @@ def check_expressible(spec: ModelSpec) -> None:
 
 
 def outlook(recipe: Recipe) -> str:
-    """To which targets a model of this recipe will leave: known before it is trained, and said there."""
+    """To which targets a model of this recipe will leave: known before
+    it is trained, and said there.
+    """
     try:
         check_expressible(recipe.model)
     except UsageError as error:
@@ -120,6 +134,6 @@ def outlook(recipe: Recipe) -> str:
     if pieces == "llama3":
         return "exports: gguf, hf, safetensors, bundle"
     return (
-        f"exports: hf, safetensors, bundle; gguf for ids only, because llama.cpp has no name for tokenizer.pieces: {pieces} "
-        "(llama3 leaves whole, at 2.5 % more tokens)"
+        "exports: hf, safetensors, bundle; gguf for ids only, because llama.cpp has no name for"
+        f" tokenizer.pieces: {pieces} (llama3 leaves whole, at 2.5 % more tokens)"
     )

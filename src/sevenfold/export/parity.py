@@ -76,7 +76,9 @@ class ParityError(SevenfoldError):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question to one runtime. status: pass, fail, measured (nothing to compare with), skipped (and why)."""
+    """One question to one runtime. status: pass, fail, measured (nothing to
+    compare with), skipped (and why).
+    """
 
     runtime: str
     name: str

@@ -38,8 +38,12 @@ ODD = (
     "\u4f60\u597d\u4e16\u754c \u3053\u3093\u306b\u3061\u306f \uc548\ub155",
     "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u0928\u092e\u0938\u094d\u0924\u0947",
     "\u0661\u0662\u0663 \u00bd\u2153 \u2160\u216b \u00b2\u00b3 \u2460 \U0001d7d8\U0001d7d9",
-    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd \U0001f1e9\U0001f1ea \u2764\ufe0f \u00a9\ufe0e",
-    "\u00a0nbsp\u00a0\u00a0x\u2003em\u3000ideographic\u2028line\u2029par\u0085nel\u1680ogham\u200bzero\ufeffbom",
+    (
+        "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467\U0001f3fd \U0001f1e9\U0001f1ea \u2764\ufe0f"
+        " \u00a9\ufe0e"
+    ),
+    "\u00a0nbsp\u00a0\u00a0x\u2003em\u3000ideographic\u2028line\u2029par\u0085nel\u1680ogham\u200bzero\ufeffb"
+    "om",
     "\x0b\x0c\x1c\x1d\x1e\x1f \x7f\x80\x9f",
     "\ufffd\ufffe\uffff\U0010ffff\U000e0001\ue000\U000f0000",
     "\u202eRTL\u202c \u0300\u0301\u0302 combining a\u0300\u0301",

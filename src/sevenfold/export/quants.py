@@ -1,4 +1,5 @@
-"""The types of a GGUF file as a table, and the packers of those that the `gguf` library cannot write.
+"""The types of a GGUF file as a table, and the packers of those that the
+`gguf` library cannot write.
 
 F32, F16, BF16, Q8_0 and the ternary TQ are the library's. The K and IQ families are llama.cpp's own
 quantiser, in the interop environment. I2_S is ours: specs/export.md, section 5, defines it to the

@@ -68,7 +68,8 @@ def _candidates(real: np.ndarray, head_dim: int, theta: float) -> Iterator[tuple
         yield (*_USUAL, 1 << exponent)
     for exponent in range(14, 21):
         yield (*_USUAL, 1 << exponent)
-    # 1 / divisor is linear in a pair's turns: it is 1 / factor up to `low` turns, and 1 from `high` on.
+    # 1 / divisor is linear in a pair's turns: it is 1 / factor up to `low`
+    # turns, and 1 from `high` on.
     rates = np.array([float(f) for f in rope_frequencies(head_dim, theta)]) / (2 * math.pi)
     kept, full = real <= 1 + _SAME, real >= real.max() * (1 - _SAME)
     mixed = ~kept & ~full

@@ -1,4 +1,6 @@
-"""One export from start to end: write beside, ask the runtimes, and only then let it appear under its name."""
+"""One export from start to end: write beside, ask the runtimes, and only then
+let it appear under its name.
+"""
 
 from __future__ import annotations
 
@@ -156,8 +158,8 @@ def _exact_type(request: Request) -> str | None:
 
 
 def _read_back(source: ExportSource, read: Callable[[str], Floats], dtype: str | None, gains: str) -> Check:
-    """Return every tensor of the written file against the model: equal to the bit in F32, F16, BF16,
-    measured else.
+    """Return every tensor of the written file against the model: equal to the bit in
+    F32, F16, BF16, measured else.
     """
     from sevenfold.export.parity import Check
 
@@ -182,7 +184,9 @@ def _read_back(source: ExportSource, read: Callable[[str], Floats], dtype: str |
 
 @dataclass(frozen=True, kw_only=True)
 class _Questions:
-    """What one runtime is asked: prompts and windows of ids, and how many greedy tokens after each prompt."""
+    """What one runtime is asked: prompts and windows of ids, and how many
+    greedy tokens after each prompt.
+    """
 
     prompts: list[list[int]]
     rows: NDArray[np.int64]
@@ -251,7 +255,8 @@ def _ask(
         asked = _questions(source, name)
         runtime.open(path, min(source.spec.context, CONTEXT))
         checks.append(parity.compare_ids(runtime, tokenizer, lines, exact=exact_text or name == "go"))
-        # Our program multiplies the stored floats; llama.cpp rounds activations to suit any type but F32.
+        # Our program multiplies the stored floats; llama.cpp rounds
+        # activations to suit any type but F32.
         full = name == "go" or request.quant == "f32"
         if full or is_float:
             tolerance = parity.LOGIT_TOLERANCE * 10 if full else HALF_TOLERANCE

@@ -70,7 +70,10 @@ class Process:
         self.folder = Path(self._scratch.name)
 
     def ask(self, op: str, **request: Any) -> Any:
-        """Send one request; its answer. Raises StorageError when the program refuses it, or is gone."""
+        """Send one request; its answer.
+
+        Raises StorageError when the program refuses it, or is gone.
+        """
         process = self._process
         try:
             if process.stdin is None or process.stdout is None:

@@ -1,4 +1,5 @@
-"""What is exported: a run's float weights, an import's, or those that a sealed file's integers stand for.
+"""What is exported: a run's float weights, an import's, or those that a
+sealed file's integers stand for.
 
 Weights are read when asked for, one tensor at a time. `provenance` says where they come from and
 leaves with them, whatever the format; an import keeps what its file said (specs/export.md, section
@@ -83,7 +84,8 @@ def _checked(source: ExportSource, shapes: dict[str, tuple[int, ...]]) -> Export
     for name in sorted(expected.keys() | shapes.keys()):
         if shapes.get(name) != expected.get(name):
             raise StorageError(
-                f"tensor {name!r} is {shapes.get(name, 'missing')}, the shape of the model asks for {expected.get(name, 'none')}",
+                f"tensor {name!r} is {shapes.get(name, 'missing')}, the shape of the model asks for"
+                f" {expected.get(name, 'none')}",
                 where=str(source.path),
                 remedy="export what one recipe trained",
             )

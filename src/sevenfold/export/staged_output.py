@@ -23,10 +23,12 @@ def beside(out: Path) -> Iterator[Path]:
     """Yield a path beside `out`, of this writer alone, that becomes `out` when the block ends well
     and vanishes when it does not.
 
-    Two writers to one `out` do not meet: each has its own path, and the first that ends takes the name.
+    Two writers to one `out` do not meet: each has its own path, and the
+    first that ends takes the name.
 
     Raises:
-        StorageError: something is at `out`, before the block or when it ends, or `out` cannot be made.
+        StorageError: something is at `out`, before the block or when it
+            ends, or `out` cannot be made.
     """
     _refuse_existing(out)
     with storage(out):

@@ -26,7 +26,8 @@ Bytes = NDArray[np.uint8]
 # The format's own cap.
 MAX_HEADER_BYTES = 100_000_000
 ALIGNMENT = 8
-# Format's name of a type -> how its bytes lie in memory, little-endian. BF16 is the upper half of an FP32.
+# Format's name of a type -> how its bytes lie in memory, little-endian. BF16 is
+# the upper half of an FP32.
 TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 # Bytes of a value of every other type that the format has: a file that holds one is whole, and its
 # tensor is not read.
@@ -78,8 +79,9 @@ def widen(raw: NDArray[np.generic], dtype: str) -> Floats:
 
 
 def narrow(values: Floats, dtype: str, where: str) -> NDArray[np.generic]:
-    """Return the stored values of float32, rounded to nearest even. Raises StorageError when a value
-    leaves the range of F16.
+    """Return the stored values of float32, rounded to nearest even.
+
+    Raises StorageError when a value leaves the range of F16.
     """
     if dtype == "F32":
         return values.astype("<f4", copy=False)
@@ -101,7 +103,8 @@ def open_tensors(path: Path) -> TensorFile:
     """Read the header and check that it accounts for every byte.
 
     Raises:
-        StorageError: missing, cut, altered, or of a type that the format does not have; it says which.
+        StorageError: missing, cut, altered, or of a type that the format
+            does not have; it says which.
     """
     with storage(path), path.open("rb") as file:
         size = path.stat().st_size

@@ -24,7 +24,10 @@ class Transformers:
 
     @classmethod
     def load(cls, directory: Path) -> Transformers | None:
-        """Load it, or None when `transformers` is not installed. Nothing is looked for on a network."""
+        """Load it, or None when `transformers` is not installed.
+
+        Nothing is looked for on a network.
+        """
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         try:
             import transformers

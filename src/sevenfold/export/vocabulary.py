@@ -30,7 +30,10 @@ def _form(tokenizer: bytes) -> Json:
 
 
 def pieces_of(tokenizer: bytes) -> str:
-    """Return which of `PIECES` a tokenizer file cuts by. Raises StorageError when it is none of them."""
+    """Return which of `PIECES` a tokenizer file cuts by.
+
+    Raises StorageError when it is none of them.
+    """
     value = _form(tokenizer)
     steps = value["pre_tokenizer"]["pretokenizers"]
     if value["model"]["type"] != "BPE" or len(steps) != len(("Split", "ByteLevel")):
@@ -105,7 +108,8 @@ def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
 
 
 def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -> bytes:
-    """Return the tokenizer file of these lists: the bytes that this project's trainer writes for them.
+    """Return the tokenizer file of these lists: the bytes that this
+    project's trainer writes for them.
 
     Raises:
         StorageError: they are no byte-level BPE of the form that this version reads.
@@ -154,8 +158,8 @@ def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -
 
 
 def stray_tokens(tokenizer: bytes) -> list[int]:
-    """Return the ids whose own text, alone, does not encode to them: llama.cpp takes a piece that is
-    a token whole, we merge.
+    """Return the ids whose own text, alone, does not encode to them: llama.cpp takes a piece
+    that is a token whole, we merge.
 
     Empty for every vocabulary that was seen; an export with strays would answer differently, so it
     is refused.

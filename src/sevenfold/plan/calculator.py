@@ -1,7 +1,9 @@
-"""The sizing calculator (B3): a recipe in, every figure a person needs before paying for a run out, as JSON.
+"""The sizing calculator (B3): a recipe in, every figure a person needs before
+paying for a run out, as JSON.
 
-`plan` is arithmetic over the recipe, so the same recipe gives the same figures, except under the key `cpu`:
-what this machine is expected to do is an estimate from a quick measurement, and is labelled so.
+`plan` is arithmetic over the recipe, so the same recipe gives the same figures, except
+under the key `cpu`: what this machine is expected to do is an estimate from a quick
+measurement, and is labelled so.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ class Cpu:
 
 
 def measure_cpu(seconds: float = 0.05) -> Cpu:
-    """Time a 512 x 512 FP32 product and a 32 MB copy for about `seconds` each, with NumPy's own threads."""
+    """Time a 512 x 512 FP32 product and a 32 MB copy for about `seconds`
+    each, with NumPy's own threads.
+    """
     import numpy as np
 
     matrix, block = np.ones((512, 512), dtype=np.float32), np.ones(1 << 23, dtype=np.float32)
@@ -218,8 +222,8 @@ def _inference(model: ModelSpec) -> Json:
 
 
 def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
-    """Return the tokens of a phase per second on a CPU; rows of further objectives take time and are
-    not counted.
+    """Return the tokens of a phase per second on a CPU; rows of further objectives
+    take time and are not counted.
     """
     phase, objectives = cost.phase, recipe.train.objectives
     return cpu.training_tokens_per_second(
@@ -230,8 +234,8 @@ def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
 
 
 def _cpu(recipe: Recipe, phases: list[PhaseCost], cpu: Cpu) -> Json:
-    """Return the estimates: training is bound by arithmetic; a decoded token also reads every active
-    weight once.
+    """Return the estimates: training is bound by arithmetic; a decoded token also
+    reads every active weight once.
     """
     rates = [training_rate(recipe, cost, cpu) for cost in phases]
     speed = cpu.matmul_flops * cpu.efficiency
@@ -256,8 +260,14 @@ def _cpu(recipe: Recipe, phases: list[PhaseCost], cpu: Cpu) -> Json:
 
 def _assumptions(recipe: Recipe) -> list[str]:
     lines = [
-        "forward FLOPs per token = 2 x active matrix elements + 4 x layers x heads x head_dim x mean attended positions",
-        "training = 3 x forward; time = FLOPs / (peak x MFU); recomputation by checkpointing is part of the MFU",
+        (
+            "forward FLOPs per token = 2 x active matrix elements + 4 x layers x heads x head_dim x mean"
+            " attended positions"
+        ),
+        (
+            "training = 3 x forward; time = FLOPs / (peak x MFU); recomputation by checkpointing is part of"
+            " the MFU"
+        ),
         "training memory: FP32 gradients and Adam moments; working copy beside FP32 weights below FP32",
         f"activations with fused attention; logits of at most {LOSS_CHUNK} tokens at a time",
         "key/value cache: INT8, or the bits of the hybrid attention block",
@@ -269,7 +279,9 @@ def _assumptions(recipe: Recipe) -> list[str]:
 
 
 def _figure(figure: Figure, value: dict[str, Json]) -> Json:
-    """Return a row of the document's table: its figure, its own arithmetic, ours, and whether they agree."""
+    """Return a row of the document's table: its figure, its own arithmetic,
+    ours, and whether they agree.
+    """
     ours = _lookup(value, figure.ours) if figure.ours else None
     adds_up = (
         None if figure.own is None else abs(figure.own - figure.stated) <= figure.tolerance * figure.stated

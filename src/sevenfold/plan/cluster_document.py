@@ -1,9 +1,9 @@
-"""The figures that the sizing document of S7-MOE-140M states, as data, beside what they come to (requirement
-B3).
+"""The figures that the sizing document of S7-MOE-140M states, as data, beside what
+they come to (requirement B3).
 
-`own` is the same quantity reckoned from the document's other figures; `how` says from which. `ours` is the
-key path of the quantity in our plan. A figure does not add up when `stated` and `own` are further apart than
-its rounding explains.
+`own` is the same quantity reckoned from the document's other figures; `how` says from which. `ours`
+is the key path of the quantity in our plan. A figure does not add up when `stated` and `own` are
+further apart than its rounding explains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ EXACT = 0.002
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of the document. `unit` is one of: parameters, bytes, GPU-hours, hours, GPUs, USD, tokens."""
+    """One figure of the document.
+
+    `unit` is one of: parameters, bytes, GPU-hours, hours, GPUs, USD, tokens.
+    """
 
     section: str
     quantity: str

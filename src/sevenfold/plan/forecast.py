@@ -77,7 +77,8 @@ def forecast(recipe: Recipe, available: int | None = None, cpu: Cpu | None = Non
         cpu: what it computes; None measures.
 
     Raises:
-        RecipeError: a phase does not fit; the remedy names the setting with which it would, if there is one.
+        RecipeError: a phase does not fit; the remedy names the setting with
+            which it would, if there is one.
     """
     room = physical_memory() if available is None else available
     rate = cpu or measure_cpu()

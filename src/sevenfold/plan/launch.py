@@ -118,8 +118,8 @@ def _check(recipe: Recipe, shares: list[tuple[Phase, int]]) -> None:
         need, rows = needed(recipe, train, phase, ranks), train.micro_batch_sequences or phase.batch_sequences
         if need > hardware.gpu_memory:
             what = (
-                f"phase {phase.name} does not fit: {need / _GB:.1f} GB on each of {ranks} GPUs with {rows} rows at a "
-                f"time, {hardware.gpu} has {hardware.gpu_memory / _GB:.1f} GB"
+                f"phase {phase.name} does not fit: {need / _GB:.1f} GB on each of {ranks} GPUs with {rows}"
+                f" rows at a time, {hardware.gpu} has {hardware.gpu_memory / _GB:.1f} GB"
             )
         else:
             n_micros = math.ceil(phase.batch_sequences / rows)

@@ -100,7 +100,10 @@ def bash_script(steps: list[LaunchStep], *, nodes: int) -> str:
     return "\n".join(
         [
             *head,
-            ': "${S7_HEAD:?name of the first node}" "${S7_NODE:?0 on the first node, another number on the others}"',
+            (
+                ': "${S7_HEAD:?name of the first node}" "${S7_NODE:?0 on the first node, another number on'
+                ' the others}"'
+            ),
             'if [ "$S7_NODE" = 0 ]; then',
             f"  {torchrun(first)}",
             "fi",
@@ -153,8 +156,8 @@ def _slurm_job(step: LaunchStep, jobs: dict[str, str]) -> list[str]:
 
 
 def slurm_script(steps: list[LaunchStep]) -> str:
-    """Return a script that submits one Slurm job for each step; each starts when those that it needs
-    have ended well.
+    """Return a script that submits one Slurm job for each step; each starts when those
+    that it needs have ended well.
     """
     jobs = {step.name: f"job_{number}" for number, step in enumerate(steps)}
     lines = [line for step in steps for line in _slurm_job(step, jobs)]

@@ -28,7 +28,8 @@ def from_s7(path: Path | str, spec: ModelSpec) -> IntegerModel:
 
     Args:
         path: the file.
-        spec: the architecture that a header-only file boots as zeros; a file with FIELD brings its own.
+        spec: the architecture that a header-only file boots as zeros; a
+            file with FIELD brings its own.
 
     Raises:
         ArtifactError: the file is refused, or holds no model that the engine knows.

@@ -39,7 +39,10 @@ RESIDUAL_BITS = 27
 
 @dataclass(frozen=True, kw_only=True)
 class IntTensor:
-    """One record of the FIELD lane. `scale` is the nominal scale for readers that know nothing of rows."""
+    """One record of the FIELD lane.
+
+    `scale` is the nominal scale for readers that know nothing of rows.
+    """
 
     name: str
     dims: tuple[int, ...]
@@ -48,7 +51,9 @@ class IntTensor:
 
 
 def mantissa(value: float) -> tuple[int, int]:
-    """Return (m, s) with value ~ m * 2^-s, m in [2^15, 2^16); (0, 62) when value is zero or below 2^-47."""
+    """Return (m, s) with value ~ m * 2^-s, m in [2^15, 2^16); (0, 62) when
+    value is zero or below 2^-47.
+    """
     if value <= 0.0:
         return 0, MAX_ROW_SHIFT
     fraction, exponent = math.frexp(value)
@@ -67,7 +72,9 @@ def quantize_rows(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def pack16(values: NDArray[np.int64], kind: str) -> NDArray[np.int8]:
-    """Return 16-bit integers as big-endian byte pairs along a new last axis, merged into the one before."""
+    """Return 16-bit integers as big-endian byte pairs along a new last
+    axis, merged into the one before.
+    """
     return np.ascontiguousarray(values).astype(kind).view(np.int8).reshape(*values.shape, 2)
 
 
@@ -93,7 +100,9 @@ class Converter:
         self._rows(EMBEDDING, [math.ldexp(float(s), residual_exponent) for s in scale])
 
     def linear(self, name: str, weight: Floats, input_folds: int = 1) -> None:
-        """Add a projection whose input codes carry `input_folds` factors of 1/127 still to be applied."""
+        """Add a projection whose input codes carry `input_folds` factors
+        of 1/127 still to be applied.
+        """
         codes, scale = quantize_rows(weight)
         self.add(name, codes, float(scale.max()))
         real = scale / CODE_MAX**input_folds

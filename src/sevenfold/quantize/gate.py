@@ -66,17 +66,24 @@ def pass_gate(quality: Mapping[str, Json], *, accept: bool) -> str:
     increase, agreement = quality["bpb_increase"], quality["top1_agreement"]
     if not increase <= MAX_BPB_INCREASE:
         raise QualityError(
-            f"integer inference costs {increase:.2%} bits per byte; no recipe may cost more than {MAX_BPB_INCREASE:.0%}",
+            f"integer inference costs {increase:.2%} bits per byte; no recipe may cost more than"
+            f" {MAX_BPB_INCREASE:.0%}",
             where="quantize",
             remedy="train longer, or look for outliers in the weights",
         )
     if accept:
         return ACCEPTED
     if not cheap:
-        what = f"integer inference costs {increase:.2%} bits per byte, the recipe allows {limits['max_bpb_increase']:.2%}"
+        what = (
+            f"integer inference costs {increase:.2%} bits per byte, the recipe allows"
+            f" {limits['max_bpb_increase']:.2%}"
+        )
         where = "quantize.max_bpb_increase"
     else:
-        what = f"integers choose the token of FP32 in {agreement:.2%}, the recipe asks for {limits['min_top1_agreement']:.2%}"
+        what = (
+            f"integers choose the token of FP32 in {agreement:.2%}, the recipe asks for"
+            f" {limits['min_top1_agreement']:.2%}"
+        )
         where = "quantize.min_top1_agreement"
     raise QualityError(
         what, where=where, remedy="train longer, or accept it with --accept-quality: the seal says so"

@@ -1,8 +1,8 @@
 """Stage `seal`: everything a run knows about its model, into one file (B5, D6, law 4).
 
-Writes ../model.s7l (mode 0444) beside the stage directories, and beside the file its evidence: which
-tools computed it. Golden logits are computed here by the reference engine and travel with the model;
-so do the FP32 training weights, when the job asks for it.
+Writes ../model.s7l (mode 0444) beside the stage directories, and beside the file its evidence:
+which tools computed it. Golden logits are computed here by the reference engine and travel with the
+model; so do the FP32 training weights, when the job asks for it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def identity(job: Job) -> Identity:
     corpus, tokenizer = job.manifest("corpus"), job.manifest("tokenizer")
     train, quantize = job.manifest("train"), job.manifest("quantize")
     digests = {output.path: output.sha256 for output in tokenizer.outputs}
-    # The gzip figure is a yardstick, not an input: with it the root would change with the machine's zlib.
+    # The gzip figure is a yardstick, not an input: with it the root would
+    # change with the machine's zlib.
     facts = {name: value for name, value in corpus.facts.items() if name != "heldout_gzip_bpb"}
     stages = (corpus, tokenizer, train, quantize)
     return Identity(
@@ -100,7 +101,8 @@ def check_job(job: Job) -> None:
         made_by = "unknown"
     if made_by != job.recipe.digest:
         raise ExistingArtifactError(
-            f"the path holds a model of another recipe ({made_by[:16]}; this one is {job.recipe.digest[:16]})",
+            f"the path holds a model of another recipe ({made_by[:16]}; this one is"
+            f" {job.recipe.digest[:16]})",
             where=str(path),
             remedy="--replace gives it up; or choose another --out",
         )
@@ -120,8 +122,8 @@ def training_tensors(job: Job) -> list[Tensor]:
 
 
 def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[Golden]:
-    """Return the recipe's golden prompts, run on the reference; dealt over expert stacks in turn, so
-    that a replay runs each of them.
+    """Return the recipe's golden prompts, run on the reference; dealt over expert stacks in turn,
+    so that a replay runs each of them.
 
     Raises:
         StorageError: a prompt leaves no room for a step.

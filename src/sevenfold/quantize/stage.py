@@ -39,7 +39,10 @@ CALIBRATION_BATCHES = 4
 
 
 def check_supported(recipe: Recipe) -> None:
-    """Refuse what the integer law does not define, by name, before any work is done. Raises RecipeError."""
+    """Refuse what the integer law does not define, by name, before any work is done.
+
+    Raises RecipeError.
+    """
     spec = recipe.model
     undefined = [
         (spec.attention != "causal", "model.attention hybrid"),
@@ -131,7 +134,8 @@ def run(job: Job) -> StageResult:
     """Quantise, measure against FP32 on the same held-out windows, and pass the gate or stop.
 
     Raises:
-        QualityError: the gate is not met, and the job does not accept that; the figures stay in quality.json.
+        QualityError: the gate is not met, and the job does not accept that; the
+            figures stay in quality.json.
         StorageError: an input is missing or an output cannot be written.
     """
     directory, spec = job.directory(STAGE), job.recipe.quantize

@@ -1,7 +1,9 @@
-"""Recipes: one YAML file decides one model. Schema, loader, family policies, sizing (specs/recipe.md).
+"""Recipes: one YAML file decides one model.
 
-Importing this package costs nothing: each name is loaded from its module when it is first used, so that the
-command line can answer `--help` without pydantic or PyYAML.
+Schema, loader, family policies, sizing (specs/recipe.md).
+
+Importing this package costs nothing: each name is loaded from its module when it is first used, so
+that the command line can answer `--help` without pydantic or PyYAML.
 """
 
 from __future__ import annotations

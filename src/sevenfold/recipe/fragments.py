@@ -1,7 +1,8 @@
-"""The four spec blocks of the SLM programme as files of their own (C21), and where each goes in a recipe.
+"""The four spec blocks of the SLM programme as files of their own (C21), and
+where each goes in a recipe.
 
-A block file is a mapping with exactly one key, the block's name; YAML or JSON. A recipe takes blocks in with
-`include:`.
+A block file is a mapping with exactly one key, the block's name; YAML or JSON. A recipe
+takes blocks in with `include:`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
-from sevenfold.recipe.schema import ContextSpec, HybridAttention, Section, TokenizerSpec, Tool
+from sevenfold.recipe.fields import Section
+from sevenfold.recipe.schema import ContextSpec, HybridAttention, TokenizerSpec, Tool
 from sevenfold.recipe.validate import build, nearest
 from sevenfold.recipe.yamltree import Node, read_tree, show
 
@@ -51,7 +53,9 @@ BLOCKS: dict[str, tuple[type[Section], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class SpecBlock:
-    """A block that was read and checked: its name, its place in a recipe, its value, its marked tree."""
+    """A block that was read and checked: its name, its place in a
+    recipe, its value, its marked tree.
+    """
 
     name: str
     target: tuple[str, ...]

@@ -1,8 +1,8 @@
 """From a recipe file to a checked recipe: `extends:`, `include:`, schema, family policies.
 
-A file's value is its base (`extends:`), overlaid with its blocks (`include:`, in order), overlaid with its
-own keys. Mappings merge key by key; lists and scalars are replaced. Every value keeps the mark of the file in
-which it stands, so an error in a base is shown in the base.
+A file's value is its base (`extends:`), overlaid with its blocks (`include:`, in order), overlaid
+with its own keys. Mappings merge key by key; lists and scalars are replaced. Every value keeps the
+mark of the file in which it stands, so an error in a base is shown in the base.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def load_tree(path: Path) -> Node:
-    """Return the marked tree of a recipe after `extends:` and `include:`, unchecked against the schema."""
+    """Return the marked tree of a recipe after `extends:` and `include:`,
+    unchecked against the schema.
+    """
     return _resolve(Path(path), ())
 
 

@@ -1,8 +1,8 @@
 """Family policies: the table of all rules, and its application to a recipe.
 
-A family has no code path of its own; what differs is the data of its recipes and these rules. The first rule
-broken, in the order of the table, is the error; the general rules come first, so a family's rules see a
-recipe that agrees with itself.
+A family has no code path of its own; what differs is the data of its recipes and these rules. The
+first rule broken, in the order of the table, is the error; the general rules come first, so a
+family's rules see a recipe that agrees with itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def check_policies(recipe: Recipe, place: Callable[[str], str] | None = None) ->
     """Refuse a recipe that breaks a rule of its family; `place` turns a key path into file:line.
 
     Raises:
-        PolicyError: with the first rule's id and text, what breaks it, and how many more are broken.
+        PolicyError: with the first rule's id and text, what breaks it,
+            and how many more are broken.
     """
     broken = violations(recipe)
     if not broken:
@@ -63,7 +64,8 @@ def check_optimizer(recipe: Recipe, place: Callable[[str], str] | None = None) -
     train = recipe.train
     if train.optimizer == "adam" and train.weight_decay:
         raise RecipeError(
-            f"train.weight_decay is {train.weight_decay:g} with optimizer adam, which has no decoupled weight decay",
+            f"train.weight_decay is {train.weight_decay:g} with optimizer adam, which has no decoupled weight"
+            " decay",
             where=place("train.weight_decay") if place else recipe.name,
             remedy="set train.optimizer: adamw, or train.weight_decay: 0",
         )

@@ -1,53 +1,40 @@
 """The recipe: one YAML file that decides one model, as strict, frozen data (specs/recipe.md).
 
-Every field is typed and bounded here; what a family forbids is in `policy`, how many parameters come out is
-in `sizing`, and reading YAML with line numbers is in `loader`. A resolved recipe has one canonical form and
-one digest.
+Every field is typed and bounded here; what a family forbids is in `policy`, how many parameters
+come out is in `sizing`, and reading YAML with line numbers is in `loader`. A resolved recipe has
+one canonical form and one digest.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from sevenfold.core.hashing import Json, canonical_json, digest
+from sevenfold.recipe.corpus_schema import CorpusSpec
+from sevenfold.recipe.fields import Bytes, Name, Positive, Ratio, Section, Tokens, is_none
 from sevenfold.recipe.units import Unit
 
 Family = Literal["s7", "m31r", "llama", "slm"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 MAX_BPB_INCREASE = 0.02  # what integers may cost at most, whatever the recipe (B4)
-MOST = 1 << 53  # every JSON reader holds integers up to here exactly
-Positive = Annotated[int, Field(gt=0, le=MOST)]
 Width = Annotated[int, Field(gt=0, le=1 << 20)]
 Layers = Annotated[int, Field(gt=0, le=100)]  # tensor names have two digits for a layer
-FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-Ratio = Annotated[float, Field(ge=0.0, le=1.0), Unit.RATIO]
-Tokens = Annotated[int, Field(gt=0, le=MOST), Unit.TOKENS]
-Bytes = Annotated[int, Field(gt=0, le=MOST), Unit.BYTES]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 Scaling = Literal["none", "linear", "ntk", "yarn"]
 
 
-def _is_none(value: object) -> bool:
-    """Keys that came later are left out where they are not set, so that the digest of a recipe without them stays."""
-    return value is None
-
-
-class Section(BaseModel):
-    """Base of every part of a recipe: no unknown keys, no coercion, no mutation."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
 class RopeScaling(Section):
-    """Position scaling beyond the trained context. The last three keys belong to `llama3`, and are left out without it."""
+    """Position scaling beyond the trained context.
+
+    The last three keys belong to `llama3`, and are left out without it.
+    """
 
     kind: Scaling | Literal["llama3"] = "none"
     factor: float = Field(default=1.0, ge=1.0)
-    low_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=_is_none)
-    high_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=_is_none)
-    original_context: Tokens | None = Field(default=None, exclude_if=_is_none)
+    low_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=is_none)
+    high_frequency: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=is_none)
+    original_context: Tokens | None = Field(default=None, exclude_if=is_none)
 
 
 class HybridAttention(Section):
@@ -68,7 +55,8 @@ class TokenRouted(Section):
 
     kind: Literal["token_routed"]
     experts: tuple[Name, ...] = Field(min_length=2, max_length=16)
-    # experts[0] takes a token whose text contains one of these; every other token goes to experts[1].
+    # experts[0] takes a token whose text contains one of these; every
+    # other token goes to experts[1].
     code_markers: tuple[str, ...] = Field(default=("{", "def", ";", "fn"), min_length=1)
 
 
@@ -109,9 +97,11 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 20)]
 
 
 class TokenRoles(Section):
-    """What the ids of an import's files do; `s7 import` writes it where the names of the vocabulary do not say it.
+    """What the ids of an import's files do; `s7 import` writes it where the names of
+    the vocabulary do not say it.
 
-    begin: put before a text, null for nothing; ends: each ends a text; bos, pad: called so by the files.
+    begin: put before a text, null for nothing; ends: each ends a text; bos,
+    pad: called so by the files.
     """
 
     begin: TokenId | None
@@ -133,188 +123,7 @@ class TokenizerSpec(Section):
     special_tokens: tuple[str, ...] = ("<|endoftext|>",)
     training_mix: dict[str, Ratio] = Field(default_factory=dict)
     eval_metrics: tuple[str, ...] = ()
-    roles: TokenRoles | None = Field(default=None, exclude_if=_is_none)
-
-
-class StdlibSource(Section):
-    """The running interpreter's own standard library, its test folders left out."""
-
-    kind: Literal["stdlib"]
-    domain: Name = "code"
-
-
-class DirectorySource(Section):
-    """A directory tree of text files under one declared licence."""
-
-    kind: Literal["directory"]
-    path: FilePath
-    licence: str
-    include: tuple[str, ...] = ("**/*",)
-    domain: Name = "code"
-
-
-class JsonlSource(Section):
-    """One JSON object a line; the licence is declared for all, or read from a key of each."""
-
-    kind: Literal["jsonl"]
-    path: FilePath
-    text_key: str = "text"
-    licence: str | None = None
-    licence_key: str | None = None
-    domain: Name = "code"
-
-
-Globs = Annotated[tuple[str, ...], Field(max_length=1000)]
-ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class PinnedSource(Section):
-    """Packages that a lock pins (specs/corpus-lock.md), from where `s7 corpus fetch` has put them.
-
-    `only`: kinds (pypi, npm, deb, dsc) or globs of names; none: all. `include`: globs of paths; none: every extension that is
-    in the table of languages.
-    """
-
-    kind: Literal["lock"]
-    path: FilePath
-    only: Globs = ()
-    include: Globs = ()
-    exclude: Globs = ()
-    domain: Name = "code"
-
-
-class InstalledSource(Section):
-    """Python packages as they are installed beside the running interpreter, by name."""
-
-    kind: Literal["installed"]
-    packages: Annotated[tuple[FilePath, ...], Field(min_length=1, max_length=1000)]
-    include: Globs = ()
-    exclude: Globs = ()
-    domain: Name = "code"
-
-
-class GitSource(Section):
-    """A git repository on this machine at one commit, read from its objects. `licence`: concluded for all of it."""
-
-    kind: Literal["git"]
-    path: FilePath
-    commit: Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
-    licence: str | None = None
-    include: Globs = ()
-    exclude: Globs = ()
-    domain: Name = "code"
-
-
-class DatasetSource(Section):
-    """Records in Parquet or JSON lines (plain, .gz, .zst): one file, or a directory as dataset hubs lay it out.
-
-    `layout` names the columns of a known data set; the other keys name them one by one, and win.
-    """
-
-    kind: Literal["dataset"]
-    path: FilePath
-    layout: Literal["plain", "the-stack", "the-stack-v2"] = "plain"
-    text_key: ColumnName | None = None
-    licence: str | None = None
-    licence_key: ColumnName | None = None
-    path_key: ColumnName | None = None
-    language_key: ColumnName | None = None
-    group_key: ColumnName | None = None
-    include: Globs = ()
-    domain: Name = "code"
-
-
-class SyntheticSource(Section):
-    """Samples that this project's generators make, each executed, evaluated or parsed before it is kept (specs/synthetic.md)."""
-
-    kind: Literal["synthetic"]
-    generators: dict[Name, Positive] = Field(min_length=1)
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
-    max_per_shape: Positive = 24
-    domain: Name = "instructions"
-
-
-Source = Annotated[
-    StdlibSource
-    | DirectorySource
-    | JsonlSource
-    | PinnedSource
-    | InstalledSource
-    | GitSource
-    | DatasetSource
-    | SyntheticSource,
-    Field(discriminator="kind"),
-]
-
-
-class LineLimits(Section):
-    """The shape of a text that people wrote: its lines, and the share of letters in it."""
-
-    max_line: Bytes = 1000
-    max_mean_line: Bytes = 100
-    max_lines: Positive = 100_000
-    min_alphabetic: Ratio = 0.25
-
-
-class Perplexity(Section):
-    """Bits per byte under a model of byte trigrams of the corpus's other half; outside of both a document leaves."""
-
-    min_bits: float = Field(default=0.5, ge=0.0, le=32.0)
-    max_bits: float = Field(default=4.5, ge=0.0, le=32.0)
-
-
-class NearDuplicates(Section):
-    """Documents whose sets of word shingles have at least this Jaccard similarity are one cluster."""
-
-    jaccard: Annotated[float, Field(ge=0.5, le=1.0), Unit.RATIO] = 0.8
-    shingle: Annotated[int, Field(ge=1, le=64)] = 5  # words
-    keep: bool = False  # all of a cluster stay, and share a split with `split: cluster`
-
-
-class Decontamination(Section):
-    """Hashes of evaluation sets (`s7 eval-hashes`); the digest binds them without the sets themselves."""
-
-    path: FilePath
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    hits: Positive = 1
-
-
-class DomainRule(Section):
-    """Documents of one of the languages, or under one of the globs, belong to `domain`; `of`: of those whose source has it."""
-
-    domain: Name
-    of: Name | None = None
-    languages: tuple[Name, ...] = ()
-    paths: tuple[str, ...] = ()
-
-
-class StepsSpec(Section):
-    """What is done to documents after they were read. By default nothing but decoding and exact duplicates."""
-
-    lines: LineLimits | None = None
-    drop: tuple[Literal["generated", "minified", "vendored"], ...] = ()
-    prose_languages: tuple[Name, ...] = ()
-    syntax: tuple[Name, ...] = ()
-    secrets: Literal["keep", "redact", "drop"] = "keep"
-    personal: Literal["keep", "redact", "drop"] = "keep"
-    quality: bool = False
-    decontaminate: Decontamination | None = None
-    near_duplicates: NearDuplicates | None = None
-    perplexity: Perplexity | None = None
-    domains: tuple[DomainRule, ...] = ()
-    split: Literal["document", "cluster", "source"] = "document"
-
-
-class CorpusSpec(Section):
-    """What the model reads. One document in `holdout` (by content hash) is never trained on."""
-
-    sources: tuple[Source, ...] = Field(min_length=1)
-    licences: tuple[str, ...] = Field(min_length=1)
-    holdout: Annotated[int, Field(ge=2, le=10000)] = 20
-    min_bytes: Bytes = 1
-    max_bytes: Bytes = 1 << 20
-    mix: dict[str, Ratio] = Field(default_factory=dict)
-    steps: StepsSpec = StepsSpec()
+    roles: TokenRoles | None = Field(default=None, exclude_if=is_none)
 
 
 FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -322,7 +131,10 @@ REASON_TOKENS = ("<|reason|>", "<|answer|>")
 
 
 class Objectives(Section):
-    """Weights of the losses: L_next + fim * L_fim + cot * L_cot (D3). `comment` begins a line of reasoning in a comment."""
+    """Weights of the losses: L_next + fim * L_fim + cot * L_cot (D3).
+
+    `comment` begins a line of reasoning in a comment.
+    """
 
     fim: float = Field(default=0.0, ge=0.0)
     cot: float = Field(default=0.0, ge=0.0)
@@ -356,7 +168,8 @@ class TrainSpec(Section):
     micro_batch_sequences: Positive | None = None
     packing: Literal["stream", "documents"] = "stream"  # documents: attention stays inside each
     precision: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
-    # How the gradients of several ranks are added; ordered: in the order of the micro-batches, the same bytes on any number.
+    # How the gradients of several ranks are added; ordered: in the order of the micro-batches,
+    # the same bytes on any number.
     reduction: Literal["ordered", "fast"] = "ordered"
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(gt=0.0, le=1.0)
@@ -370,7 +183,8 @@ class TrainSpec(Section):
     shuffle: bool = False
     gradient_noise: float = Field(default=0.0, ge=0.0)
     activation_checkpointing: bool = False
-    # Nats above the median loss of the 50 steps before at which the run stops; 0 stops for no finite loss.
+    # Nats above the median loss of the 50 steps before at which the run stops;
+    # 0 stops for no finite loss.
     spike: float = Field(default=0.0, ge=0.0)
     rl_alignment: bool = False
     external_services: tuple[str, ...] = ()
@@ -381,7 +195,9 @@ class TrainSpec(Section):
 
 
 class QuantizeSpec(Section):
-    """Integers from floats (B4): INT8 per row, and the gate that refuses a model that lost too much."""
+    """Integers from floats (B4): INT8 per row, and the gate that
+    refuses a model that lost too much.
+    """
 
     bits: Literal[4, 8] = 8
     max_bpb_increase: Annotated[float, Field(ge=0.0, le=MAX_BPB_INCREASE), Unit.RATIO] = MAX_BPB_INCREASE
@@ -390,7 +206,9 @@ class QuantizeSpec(Section):
 
 
 class SealSpec(Section):
-    """The artifact: record packing, golden prompts that travel with the model, sample prompts for people."""
+    """The artifact: record packing, golden prompts that travel with the
+    model, sample prompts for people.
+    """
 
     packing: Literal["exact", "padded"] = "exact"
     golden_prompts: tuple[str, ...] = ("def ", "import os\n", "class Node:\n    def __init__(self")
@@ -412,7 +230,8 @@ class Hardware(Section):
 class ContextSpec(Section):
     """Block `context.yaml` of the SLM programme, as it stands there (C21): the context curriculum.
 
-    `extend_at_tokens` is the share of the training tokens after which `train_base` grows to `target_stage1`.
+    `extend_at_tokens` is the share of the training tokens after which
+    `train_base` grows to `target_stage1`.
     """
 
     train_base: Tokens

@@ -35,7 +35,10 @@ class Shipped:
 
 
 def recipes_directory() -> Path:
-    """Return the directory of the recipes that ship. Raises StorageError when the installation lacks it."""
+    """Return the directory of the recipes that ship.
+
+    Raises StorageError when the installation lacks it.
+    """
     package = files("sevenfold")
     inside = package / PACKAGED
     if inside.is_dir():
@@ -83,7 +86,8 @@ def list_shipped() -> list[Shipped]:
 
 
 def resolve_recipe_path(text: str) -> Path:
-    """Return the recipe file that `text` means: a path, `family/name`, or a name that only one family has.
+    """Return the recipe file that `text` means: a path, `family/name`, or a
+    name that only one family has.
 
     Raises:
         StorageError: a path that does not exist.

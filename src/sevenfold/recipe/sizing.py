@@ -1,8 +1,8 @@
 """How large a model is, exactly, and what one token costs: from the shape alone, without PyTorch.
 
-`tensors` is the model: every stored tensor by name, with its shape. Counts, bytes and FLOPs are sums over it,
-so they cannot drift apart; a test compares it with the model built on PyTorch's meta device. Nothing is
-allocated.
+`tensors` is the model: every stored tensor by name, with its shape. Counts, bytes and FLOPs are
+sums over it, so they cannot drift apart; a test compares it with the model built on PyTorch's meta
+device. Nothing is allocated.
 
 FLOPs per token, forward (a multiply-add is two):
 
@@ -28,7 +28,10 @@ Part = Literal["embedding", "head", "attention", "ffn", "norm"]
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A part of a model as a table shows it. `int8_bytes`: one byte an element, no scales, no names."""
+    """A part of a model as a table shows it.
+
+    `int8_bytes`: one byte an element, no scales, no names.
+    """
 
     name: str
     parameters: int
@@ -135,7 +138,10 @@ def components(model: ModelSpec) -> list[Component]:
 
 
 def expert_parameters(model: ModelSpec) -> int:
-    """Return the parameters of one expert (all layers); 0 for a dense model. Experts are equal in size."""
+    """Return the parameters of one expert (all layers); 0 for a dense model.
+
+    Experts are equal in size.
+    """
     return sum(math.prod(shape) for name, shape in tensors(model).items() if expert_of(name) == 0)
 
 
@@ -184,9 +190,11 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
 
 
 def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
-    """Return the forward FLOPs of one token by part: `trunk` (shared layers), `expert` (one of them), `head`.
+    """Return the forward FLOPs of one token by part: `trunk` (shared layers),
+    `expert` (one of them), `head`.
 
-    The formula is in the module docstring; `sequence` is the length of the sequence the token stands in.
+    The formula is in the module docstring; `sequence` is the length of the
+    sequence the token stands in.
     """
     parts = {"trunk": 0.0, "expert": 0.0, "head": 2.0 * model.vocab_size * model.d_model}
     for name, shape in tensors(model).items():
@@ -205,7 +213,9 @@ def forward_flops(model: ModelSpec, sequence: int) -> float:
 
 
 def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
-    """Return the bytes of one entry of the cache: a key and a value of every layer and key/value head."""
+    """Return the bytes of one entry of the cache: a key and a value of
+    every layer and key/value head.
+    """
     if isinstance(model.attention, HybridAttention):
         bits = model.attention.kv_quant_bits
     return 2 * n_attention_layers(model) * model.n_kv_heads * model.head_dim * bits // 8

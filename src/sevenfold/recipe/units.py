@@ -1,9 +1,9 @@
-"""Quantities as people write them ("4.9M tokens", "40 GiB", "2 %") as exact numbers in one base unit per
-field.
+"""Quantities as people write them ("4.9M tokens", "40 GiB", "2 %") as exact
+numbers in one base unit per field.
 
-A field that carries a `Unit` accepts a plain number in the base unit, or text with one of the unit's own
-spellings; another unit is an error that names the ones allowed. Arithmetic is decimal, so 4.9M is 4900000 and
-never 4899999.
+A field that carries a `Unit` accepts a plain number in the base unit, or text with one of the
+unit's own spellings; another unit is an error that names the ones allowed. Arithmetic is decimal,
+so 4.9M is 4900000 and never 4899999.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A marked tree against the schema: the value, or one error that names file, line, key and what is allowed.
+"""A marked tree against the schema: the value, or one error that names file,
+line, key and what is allowed.
 
-Two passes. The first walks the tree along the schema's types: unknown keys are refused and quantities become
-numbers. The second lets pydantic check types and bounds, strictly, and translates its findings back to
-places.
+Two passes. The first walks the tree along the schema's types: unknown keys are refused and
+quantities become numbers. The second lets pydantic check types and bounds, strictly, and translates
+its findings back to places.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.recipe.schema import Section
+from sevenfold.recipe.fields import Section
 from sevenfold.recipe.units import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.yamltree import Mark, Node, show
 
@@ -28,7 +29,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.<-]{1,60}")
 
 
 def build(section: type[S], tree: Node, prefix: str = "") -> S:
-    """Return the section that `tree` describes; `prefix` is the key path under which it stands in the recipe.
+    """Return the section that `tree` describes; `prefix` is the key path under
+    which it stands in the recipe.
 
     Raises:
         RecipeError: with `where` = file:line of the key at fault.
@@ -41,7 +43,8 @@ def build(section: type[S], tree: Node, prefix: str = "") -> S:
 
 
 def locate(tree: Node, keys: Iterable[str | int]) -> tuple[Mark, Node, list[str | int]]:
-    """Follow `keys` as far as the tree has them: mark of the last key found, its node, the keys followed.
+    """Follow `keys` as far as the tree has them: mark of the last key found,
+    its node, the keys followed.
 
     Elements that the tree does not have (pydantic's union tags) are skipped.
     """
@@ -109,7 +112,9 @@ def tag_of(section: type[Section], sections: list[type[Section]]) -> tuple[str, 
 
 
 def _choose(node: Node, annotation: Any, path: str) -> type[Section] | None:
-    """Return the section that a mapping is meant to be; None when the schema expects no section here."""
+    """Return the section that a mapping is meant to be; None when the
+    schema expects no section here.
+    """
     sections = sections_of(annotation)
     if len(sections) < 2 or not isinstance(node.value, dict):
         return sections[0] if sections else None
@@ -131,8 +136,9 @@ def _choose(node: Node, annotation: Any, path: str) -> type[Section] | None:
 
 
 def _plain(node: Node, annotation: Any, unit: Unit | None, path: str) -> Json:
-    """Return the node's value with quantities as numbers. Raises RecipeError for an unknown key or a
-    wrong unit.
+    """Return the node's value with quantities as numbers.
+
+    Raises RecipeError for an unknown key or a wrong unit.
     """
     annotation, unit = unwrap(annotation, unit)
     if isinstance(node.value, dict):
@@ -158,7 +164,9 @@ def _plain(node: Node, annotation: Any, unit: Unit | None, path: str) -> Json:
 
 
 def _arguments(annotation: Any, container: type) -> tuple[Any, ...]:
-    """Return the type arguments of `tuple[...]` or `dict[...]` in a union; (Any,) when the union has none."""
+    """Return the type arguments of `tuple[...]` or `dict[...]` in a union;
+    (Any,) when the union has none.
+    """
     return next(
         (get_args(option) for option in options(annotation) if get_origin(option) is container), (Any,)
     )
@@ -229,7 +237,8 @@ def _problem(kind: str) -> str:
 def _translate(error: ValidationError, tree: Node, prefix: str) -> RecipeError:
     """Return the first finding, with the findings of the other branches of its union joined to it."""
     findings = [(locate(tree, item["loc"]), item) for item in error.errors(include_url=False)]
-    # What a union's scalar branch finds about a mapping says nothing: the mapping is meant for the other.
+    # What a union's scalar branch finds about a mapping says nothing: the
+    # mapping is meant for the other.
     useful = [
         (place, item)
         for place, item in findings

@@ -1,8 +1,9 @@
 """YAML text as a tree in which every value knows the file and line where it stands.
 
-A strict, small YAML: one document, no tags, no anchors, no aliases, no duplicate keys, text keys only. Plain
-scalars follow the JSON schema of YAML 1.2 (`no` is text, `1e-3` is a number, a bare key is null). Size, depth
-and the length of a number are capped, so hostile input costs at most one pass over MAX_BYTES bytes.
+A strict, small YAML: one document, no tags, no anchors, no aliases, no duplicate keys, text keys
+only. Plain scalars follow the JSON schema of YAML 1.2 (`no` is text, `1e-3` is a number, a bare
+key is null). Size, depth and the length of a number are capped, so hostile input costs at most
+one pass over MAX_BYTES bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its place: a scalar, a list of nodes, or a mapping of text to (mark of the key, node)."""
+    """A value and its place: a scalar, a list of nodes, or a mapping of
+    text to (mark of the key, node).
+    """
 
     value: Json | list[Node] | dict[str, tuple[Mark, Node]]
     mark: Mark

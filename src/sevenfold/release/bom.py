@@ -78,7 +78,9 @@ def _model_card(
             "approach": {"type": "self-supervised"},
             "task": "text generation",
             "architectureFamily": "transformer",
-            "modelArchitecture": f"decoder-only, {value['seal']['class']}, {layers} layers of width {width}, INT8",
+            "modelArchitecture": (
+                f"decoder-only, {value['seal']['class']}, {layers} layers of width {width}, INT8"
+            ),
             "datasets": [{"ref": ref} for ref in refs],
             "inputs": [{"format": "text"}],
             "outputs": [{"format": "text"}],

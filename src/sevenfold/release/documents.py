@@ -67,9 +67,14 @@ def limits(value: Mapping[str, Json]) -> list[str]:
     model = value["model"] if isinstance(value["model"], dict) else {}
     domains = sorted({shown(group.get("domain")) for group in kept_sources(value)})
     return [
-        f"A prompt and its answer share a context of {shown(model.get('context'))} tokens; a longer prompt is refused.",
-        f"It has seen {shown(value['training']['n_tokens'])} tokens, of the data above alone (domains:"
-        f" {', '.join(domains) or MISSING}): expect nothing elsewhere.",
+        (
+            f"A prompt and its answer share a context of {shown(model.get('context'))} tokens; a longer"
+            " prompt is refused."
+        ),
+        (
+            f"It has seen {shown(value['training']['n_tokens'])} tokens, of the data above alone (domains:"
+            f" {', '.join(domains) or MISSING}): expect nothing elsewhere."
+        ),
         "The scores are of held-out documents from the same sources; no other benchmark is recorded.",
         "No tuning on instructions or for safety, and no measurement of bias, is recorded.",
         "Like any language model it may state what is false, and may repeat text that it was trained on.",
@@ -112,8 +117,10 @@ def model_card(value: Mapping[str, Json]) -> bytes:
         "",
         "## Training",
         "",
-        f"{_cell(training['n_steps'])} steps, {_cell(training['n_tokens'])} tokens. The trace of the training and"
-        " the hashes of its gradients are in the file.",
+        (
+            f"{_cell(training['n_steps'])} steps, {_cell(training['n_tokens'])} tokens. The trace of the"
+            " training and the hashes of its gradients are in the file."
+        ),
         "",
         "## Measured",
         "",
@@ -161,7 +168,10 @@ def notice(value: Mapping[str, Json]) -> bytes:
         f"Sources of the data of {shown(value['recipe']['name'])}",
         *(f"{label}: {shown(root)}" for label, root in roots),
         "",
-        "From the corpus ledger. A licence is the SPDX expression that its source declares; NOASSERTION: nothing is recorded.",
+        (
+            "From the corpus ledger. A licence is the SPDX expression that its source declares; NOASSERTION:"
+            " nothing is recorded."
+        ),
     ]
     for group in kept_sources(value):
         evidence = group.get("licence_evidence")
@@ -200,8 +210,9 @@ def write_papers(directory: Path, stem: str, value: Mapping[str, Json]) -> list[
     bom = bill_of_materials(value, kept_sources(value), scores(value), limits(value))
     papers = {
         "card.md": model_card(value),
-        "cdx.json": json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
-        + b"\n",
+        "cdx.json": (
+            json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        ),
         "notice.txt": notice(value),
     }
     for ending in papers:

@@ -1,1 +1,4 @@
-"""Views for people: terminal tables, plots, the HTML report. Reads manifests and run logs; imports only core."""
+"""Views for people: terminal tables, plots, the HTML report.
+
+Reads manifests and run logs; imports only core.
+"""

@@ -1,4 +1,6 @@
-"""The outcome of an audit for people: what was done, what differs, and the verdict as the last line."""
+"""The outcome of an audit for people: what was done, what differs, and
+the verdict as the last line.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from sevenfold.report.lineage import shown
 
 def _difference(row: Mapping[str, Json]) -> str:
     step = f", step {row['step']}" if row["step"] is not None else ""
-    return f"{shown(row['where'])}{step}: {shown(row['field'])} expected {shown(row['expected'])}, actual {shown(row['actual'])}"
+    return (
+        f"{shown(row['where'])}{step}: {shown(row['field'])} expected {shown(row['expected'])}, actual"
+        f" {shown(row['actual'])}"
+    )
 
 
 def _steps_lines(value: Mapping[str, Json]) -> list[str]:

@@ -1,4 +1,5 @@
-"""What a person sees in the terminal: live progress on stderr, tables and the closing summary on stdout.
+"""What a person sees in the terminal: live progress on stderr, tables and
+the closing summary on stdout.
 
 On a terminal progress is one live line per stage; elsewhere (a pipe, a CI log) it is a plain line
 every few seconds.

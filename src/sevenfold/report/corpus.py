@@ -101,8 +101,8 @@ def _kinds(groups: Sequence[Mapping[str, Json]]) -> list[Markup]:
 
 
 def _mix(facts: Mapping[str, Json]) -> Markup:
-    """Return the target and reached shares, and how much text the target mix has before its scarcest
-    domain repeats.
+    """Return the target and reached shares, and how much text the target mix has before
+    its scarcest domain repeats.
     """
     mix, kept = facts.get("mix"), kept_by_kind(facts["groups"])
     if not mix:
@@ -172,8 +172,8 @@ def _duplicates(facts: Mapping[str, Json]) -> Markup:
     ]
     near = facts.get("near_duplicates")
     text = (
-        f"{number(near['n_clusters'])} clusters with {number(near['n_in_clusters'])} of {number(near['n_different'])} different "
-        f"documents; {number(near['n_verified'])} pairs verified."
+        f"{number(near['n_clusters'])} clusters with {number(near['n_in_clusters'])} of"
+        f" {number(near['n_different'])} different documents; {number(near['n_verified'])} pairs verified."
         if near
         else "Near duplicates were not looked for."
     )

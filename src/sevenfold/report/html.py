@@ -105,7 +105,8 @@ def render(run: RunRecord) -> bytes:
         _provenance(run),
         tag(
             "footer",
-            "Made by Sevenfold from the manifests and logs of this run. A view: it can be deleted and made again.",
+            "Made by Sevenfold from the manifests and logs of this run. A view: it can be deleted and made"
+            " again.",
         ),
     )
 
@@ -165,7 +166,10 @@ def _header(run: RunRecord, name: str) -> Markup:
 def _headline(run: RunRecord) -> Markup:
     parameters, artifact = run.fact("train", "n_parameters"), run.fact("seal", "n_bytes")
     smaller = f"FP32 weights alone are {size(parameters * FP32_BYTES)}" if isinstance(parameters, int) else ""
-    compared = f"on {number(run.fact('quantize', 'n_eval_tokens'))} tokens, {_increase(run)} against FP32 on the same"
+    compared = (
+        f"on {number(run.fact('quantize', 'n_eval_tokens'))} tokens, {_increase(run)} against FP32 on the"
+        " same"
+    )
     cards = (
         page.card(
             "Held-out bits per byte, FP32", number(run.fact("train", "heldout_bpb")), "all held-out files"
@@ -291,12 +295,15 @@ def _data(run: RunRecord) -> Markup:
         table(("Source", "Licence", "Reason", "#Documents", "#Bytes"), drops) if drops else "",
         tag(
             "p",
-            "Seen = train + held out + dropped, checked per source and licence. Every file: corpus/ledger.parquet.",
+            "Seen = train + held out + dropped, checked per source and licence. Every file:"
+            " corpus/ledger.parquet.",
             class_="note",
         ),
-        tag("p", tag("a", "By domain, language and licence", href="corpus.html"), class_="note")
-        if run.fact("corpus", "languages")
-        else "",
+        (
+            tag("p", tag("a", "By domain, language and licence", href="corpus.html"), class_="note")
+            if run.fact("corpus", "languages")
+            else ""
+        ),
     )
 
 

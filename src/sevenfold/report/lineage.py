@@ -1,6 +1,7 @@
 """Lineage and differences for people: rows for tables, and the chain as one self-contained SVG.
 
-Everything shown comes from a file that somebody else may have made, so every text is made printable here.
+Everything shown comes from a file that somebody else may have made, so every
+text is made printable here.
 """
 
 from __future__ import annotations
@@ -67,9 +68,14 @@ def _tools(tools: Json) -> str:
 def _training(training: Mapping[str, Json]) -> list[str]:
     trace, checkpoints = training["trace"], training["checkpoints"]
     lines = [
-        f"{shown(training['n_steps'])} steps, {shown(training['n_tokens'])} tokens,"
-        f" {shown(training['n_parameters'])} parameters, phases {len(training['phases']) or 1}",
-        f"final loss {shown(training['final_loss'])}, held-out bits per byte {shown(training['heldout_bpb'])}",
+        (
+            f"{shown(training['n_steps'])} steps, {shown(training['n_tokens'])} tokens,"
+            f" {shown(training['n_parameters'])} parameters, phases {len(training['phases']) or 1}"
+        ),
+        (
+            f"final loss {shown(training['final_loss'])}, held-out bits per byte"
+            f" {shown(training['heldout_bpb'])}"
+        ),
     ]
     for which in ("first", "last"):
         row = trace[which] if isinstance(trace[which], dict) else {}
@@ -95,9 +101,11 @@ def links(value: Mapping[str, Json]) -> list[tuple[str, list[str]]]:
             "corpus",
             [
                 f"root {shown(corpus['root'])}",
-                f"seen {shown(corpus['n_seen'])}, train {shown(corpus['n_train'])}"
-                f" ({shown(corpus['bytes_train'])} bytes), held out {shown(corpus['n_heldout'])}"
-                f" ({shown(corpus['bytes_heldout'])} bytes)",
+                (
+                    f"seen {shown(corpus['n_seen'])}, train {shown(corpus['n_train'])}"
+                    f" ({shown(corpus['bytes_train'])} bytes), held out {shown(corpus['n_heldout'])}"
+                    f" ({shown(corpus['bytes_heldout'])} bytes)"
+                ),
             ],
         ),
         (
@@ -214,7 +222,10 @@ def _tensor_rows(rows: Sequence[Mapping[str, Json]]) -> list[list[str]]:
     for row in rows:
         detail = " -> ".join("(absent)" if dims is None else "x".join(map(str, dims)) for dims in row["dims"])
         if row["status"] in ("codes", "scale", "floats"):
-            detail = f"{shown(row['n_different'])} of {shown(row['n_codes'])} values differ, by {row['largest']} at most"
+            detail = (
+                f"{shown(row['n_different'])} of {shown(row['n_codes'])} values differ, by {row['largest']}"
+                " at most"
+            )
             if row["scales"][0] != row["scales"][1]:
                 detail += f"; scale {shown(row['scales'][0])} -> {shown(row['scales'][1])}"
         result.append([row["name"], row["status"], detail])

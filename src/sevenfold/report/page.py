@@ -1,7 +1,8 @@
 """HTML that cannot be broken by its content: every string is escaped unless it is `Markup`, which
 only this room makes.
 
-The page is one UTF-8 file with its style inside and a policy that forbids the browser to load anything.
+The page is one UTF-8 file with its style inside and a policy that forbids
+the browser to load anything.
 """
 
 from __future__ import annotations

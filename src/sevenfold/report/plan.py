@@ -1,5 +1,6 @@
-"""A plan (the JSON of `s7 plan --json`) as tables for people. Reads values only; computes nothing but their
-spelling.
+"""A plan (the JSON of `s7 plan --json`) as tables for people.
+
+Reads values only; computes nothing but their spelling.
 """
 
 from __future__ import annotations

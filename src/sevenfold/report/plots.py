@@ -105,8 +105,9 @@ def training_curves(steps: Sequence[StepChart]) -> str:
 
 
 def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> bytes:
-    """Return PNG of several losses over tokens: (name, tokens, losses) of each. The same curves give
-    the same bytes.
+    """Return PNG of several losses over tokens: (name, tokens, losses) of each.
+
+    The same curves give the same bytes.
 
     Raises:
         ImportError: matplotlib is not installed.

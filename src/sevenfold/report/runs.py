@@ -52,7 +52,10 @@ def read_metrics(run: Path) -> list[dict[str, Json]]:
 
 
 def describe(run: Path) -> dict[str, Json]:
-    """Return one run: recipe, how far it is, its figures. Raises StorageError for a damaged manifest."""
+    """Return one run: recipe, how far it is, its figures.
+
+    Raises StorageError for a damaged manifest.
+    """
     recipe = read_json(run / RECIPE_NAME)
     done = [stage for stage in STAGES if read_manifest(run / stage) is not None]
     rows = read_metrics(run)
@@ -78,7 +81,8 @@ def _at(rows: Sequence[dict[str, Json]], losses: Sequence[float], tokens: float)
 
 
 def compare(a: Path, b: Path) -> dict[str, Json]:
-    """Return two runs: keys of the recipe that differ, and smoothed losses at the same numbers of tokens.
+    """Return two runs: keys of the recipe that differ, and smoothed losses
+    at the same numbers of tokens.
 
     Raises:
         UsageError: a run has no metrics yet.  StorageError: it is no run.
@@ -107,7 +111,9 @@ def compare(a: Path, b: Path) -> dict[str, Json]:
 
 
 def write_overlay(path: Path, a: Path, b: Path) -> None:
-    """Write the loss curves of both runs as a PNG. Raises StorageError; ImportError without matplotlib."""
+    """Write the loss curves of both runs as a PNG. Raises StorageError;
+    ImportError without matplotlib.
+    """
     curves = []
     for run in (a, b):
         rows = read_metrics(run)

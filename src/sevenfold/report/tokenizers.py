@@ -14,7 +14,10 @@ from sevenfold.core.ownership import SOFTWARE
 
 
 def write_plot(path: Path, figures: Mapping[str, Json]) -> None:
-    """Write the PNG of figures by tokenizer name. Raises ImportError without matplotlib, StorageError."""
+    """Write the PNG of figures by tokenizer name.
+
+    Raises ImportError without matplotlib, StorageError.
+    """
     from matplotlib.figure import Figure
 
     first = next(iter(figures.values()))

@@ -1,6 +1,7 @@
-"""What a stage is given and what it gives back. Stages meet in files: a stage reads `job.directory(other)`,
-writes `job.directory(itself)`, and returns what the manifest needs; `sevenfold.pipeline` writes that manifest
-last.
+"""What a stage is given and what it gives back.
+
+Stages meet in files: a stage reads `job.directory(other)`, writes `job.directory(itself)`, and
+returns what the manifest needs; `sevenfold.pipeline` writes that manifest last.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Job:
         return self.out / stage
 
     def manifest(self, stage: str) -> Manifest:
-        """Return the manifest of a stage that must have finished. Raises StorageError when it has not."""
+        """Return the manifest of a stage that must have finished.
+
+        Raises StorageError when it has not.
+        """
         manifest = read_manifest(self.directory(stage))
         if manifest is None:
             raise StorageError(
@@ -55,7 +59,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """Files written (paths relative to the stage directory), figures for reports, tools that decide bytes."""
+    """Files written (paths relative to the stage directory), figures for
+    reports, tools that decide bytes.
+    """
 
     outputs: list[str]
     facts: Mapping[str, Json] = field(default_factory=dict)

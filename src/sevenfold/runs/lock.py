@@ -25,8 +25,8 @@ def _refuse_foreign(out: Path) -> None:
     """Refuse a directory in which names of a run are taken by somebody else: stages replace their
     directories.
 
-    A run's directory is known by its lock, which comes first and stays. A copy without it is known by
-    its resolved recipe.
+    A run's directory is known by its lock, which comes first and stays. A copy without it is
+    known by its resolved recipe.
     """
     if (out / LOCK).is_file() or not out.is_dir() or _holds_resolved_recipe(out):
         return
@@ -41,7 +41,9 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _holds_resolved_recipe(out: Path) -> bool:
-    """Return whether `recipe.json` is what a run writes: canonical, and resolved to the last default."""
+    """Return whether `recipe.json` is what a run writes: canonical, and
+    resolved to the last default.
+    """
     path = out / RECIPE
     if not path.is_file():
         return False
@@ -57,8 +59,8 @@ def exclusive(out: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold the run directory: a second process in it is refused, unless both hold it `shared`.
 
     Raises:
-        StorageError: another process holds it, it cannot be written, or its names are taken by files
-            that no run made.
+        StorageError: another process holds it, it cannot be written, or its names are
+            taken by files that no run made.
     """
     with storage(out):
         _refuse_foreign(out)

@@ -69,7 +69,9 @@ def holds(response: str, answer: Fraction) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A question, a sentence on how to go about it, the steps, and the answer computed apart from them."""
+    """A question, a sentence on how to go about it, the steps, and the
+    answer computed apart from them.
+    """
 
     question: str
     plan: str

@@ -1,4 +1,5 @@
-"""An order of samples as a JSONL file: what the source kind `synthetic` reads, and `s7 synth` writes.
+"""An order of samples as a JSONL file: what the source kind `synthetic`
+reads, and `s7 synth` writes.
 
 Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order
 gave is kept in the user's cache, a file for each generator, named by a digest of all that decides
@@ -81,7 +82,10 @@ def write_samples(
 
 
 def read_samples(file: Path) -> Iterator[Json]:
-    """Yield the records of a file of samples. Raises StorageError when it is missing, cut off or altered."""
+    """Yield the records of a file of samples.
+
+    Raises StorageError when it is missing, cut off or altered.
+    """
     if not _is_whole(file):
         raise StorageError(
             "not a whole file of samples", where=str(file), remedy="make it again with `s7 synth`"

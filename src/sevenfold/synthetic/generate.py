@@ -80,7 +80,8 @@ def spread(count: int) -> dict[str, int]:
 def generate(
     order: GenerationRequest, report: GenerationReport, workers: int = 1, keep: Path | None = None
 ) -> Iterator[tuple[str, int, Sample]]:
-    """Yield the samples with their generator and number, generator by generator; `report` fills as they come.
+    """Yield the samples with their generator and number, generator by generator;
+    `report` fills as they come.
 
     Args:
         keep: a directory for finished blocks; those that are in it are taken as they are.
@@ -121,7 +122,9 @@ def _of_generator(
 
 
 class _Makers:
-    """Worker processes, each with a sandbox of its own; none and a sandbox here when `workers` is 1."""
+    """Worker processes, each with a sandbox of its own; none and a
+    sandbox here when `workers` is 1.
+    """
 
     def __init__(self, workers: int, keep: Path | None) -> None:
         self._workers, self._keep = workers, keep

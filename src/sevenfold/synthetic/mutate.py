@@ -1,4 +1,5 @@
-"""Bugs that people make, put into a correct function: one place changed, and in words what is wrong there.
+"""Bugs that people make, put into a correct function: one place changed, and
+in words what is wrong there.
 
 A mutation is found in the syntax tree and made in the text, so the rest of the source keeps its
 form. Whether it is a bug at all is decided by executing it: a change that no input shows is thrown

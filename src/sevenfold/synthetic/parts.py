@@ -45,7 +45,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What is returned: as one expression over a list, and as a start, an update for each value and a result."""
+    """What is returned: as one expression over a list, and as a start, an update
+    for each value and a result.
+    """
 
     words: str
     code: str
@@ -58,7 +60,9 @@ class Fold:
 
 
 def numbers(dice: SeededChoices, a: Range, b: Range) -> tuple[int, int, str]:
-    """Return two numbers in their ranges (the second below the first when it starts at 1), and a letter."""
+    """Return two numbers in their ranges (the second below the first when
+    it starts at 1), and a letter.
+    """
     first = dice.between(*a)
     second = dice.between(b[0], min(b[1], first - 1)) if b[0] == 1 and first > 1 else dice.between(*b)
     return first, second, dice.pick(LETTERS)
@@ -195,23 +199,151 @@ _NONE = "{a} if {acc} is None else {acc}"
 FOLDS: tuple[Fold, ...] = (
     Fold("the list of them", "list({v})", "[]", ("{acc}.append({x})",), verb="collect"),
     Fold("how many there are", "len(list({v}))", "0", ("{acc} += 1",), verb="count"),
-    Fold("the set of them, sorted", "sorted(set({v}))", "set()", ("{acc}.add({x})",), "sorted({acc})", verb="unique"),
-    Fold("a dictionary of how often each occurs", "dict(Counter({v}))", "{}", ("{acc}[{x}] = {acc}.get({x}, 0) + 1",), verb="tally"),
+    Fold(
+        "the set of them, sorted",
+        "sorted(set({v}))",
+        "set()",
+        ("{acc}.add({x})",),
+        "sorted({acc})",
+        verb="unique",
+    ),
+    Fold(
+        "a dictionary of how often each occurs",
+        "dict(Counter({v}))",
+        "{}",
+        ("{acc}[{x}] = {acc}.get({x}, 0) + 1",),
+        verb="tally",
+    ),
     Fold("their sum", "sum({v})", "0", ("{acc} += {x}",), kinds=("int",), verb="total"),
-    Fold("their sum modulo {a}", "sum({v}) % {a}", "0", ("{acc} = ({acc} + {x}) % {a}",), a=(7, 99), kinds=("int",), verb="checksum"),
-    Fold("{a} plus their sum", "sum({v}, {a})", "{a}", ("{acc} += {x}",), a=(5, 90), kinds=("int",), verb="add"),
-    Fold("the largest, or {a} if there is none", "max({v}, default={a})", "None", _MAX, _NONE, (-1, 0), ("int",), "largest"),
-    Fold("the smallest, or {a} if there is none", "min({v}, default={a})", "None", _MIN, _NONE, (-1, 0), ("int",), "smallest"),
-    Fold("their product modulo {a}", "reduce(lambda p, n: p * n % {a}, {v}, 1)", "1", ("{acc} = {acc} * {x} % {a}",), a=(7, 97), kinds=("int",), verb="product"),
-    Fold("the sum of their squares", "sum(n * n for n in {v})", "0", ("{acc} += {x} * {x}",), kinds=("int",), verb="energy"),
-    Fold("the exclusive or of them all", "reduce(lambda p, n: p ^ n, {v}, 0)", "0", ("{acc} ^= {x}",), kinds=("int",), verb="fold"),
-    Fold("the running totals", "list(accumulate({v}))", "[]", ("{acc}.append({x} + ({acc}[-1] if {acc} else 0))",), kinds=("int",), verb="running"),
-    Fold("the running maximum", "list(accumulate({v}, max))", "[]", ("{acc}.append(max({x}, {acc}[-1]) if {acc} else {x})",), kinds=("int",), verb="peaks"),
-    Fold("a dictionary of lists of them, by remainder modulo {a}", "{r: [n for n in {v} if n % {a} == r] for r in dict.fromkeys(m % {a} for m in {v})}", "{}", ("{acc}.setdefault({x} % {a}, []).append({x})",), a=(2, 5), kinds=("int",), verb="group"),
-    Fold("them joined by commas", '",".join({v})', '""', ('{acc} = {acc} + "," + {x} if {acc} else {x}',), kinds=("str",), verb="join"),
-    Fold("the longest, the first of equally long ones, or an empty text", 'max({v}, key=len, default="")', "None", ("if {acc} is None or len({x}) > len({acc}):", "    {acc} = {x}"), '"" if {acc} is None else {acc}', kinds=("str",), verb="longest"),
-    Fold("the number of characters in all", "sum(map(len, {v}))", "0", ("{acc} += len({x})",), kinds=("str",), verb="measure"),
-    Fold("a dictionary from each to its length", "{t: len(t) for t in {v}}", "{}", ("{acc}[{x}] = len({x})",), kinds=("str",), verb="index"),
-    Fold("their first letters in one text", '"".join(t[:1] for t in {v})', '""', ("{acc} += {x}[:1]",), kinds=("str",), verb="initials"),
-    Fold("a dictionary of how many have each length", "dict(Counter(map(len, {v})))", "{}", ("{acc}[len({x})] = {acc}.get(len({x}), 0) + 1",), kinds=("str",), verb="histogram"),
-)  # fmt: skip
+    Fold(
+        "their sum modulo {a}",
+        "sum({v}) % {a}",
+        "0",
+        ("{acc} = ({acc} + {x}) % {a}",),
+        a=(7, 99),
+        kinds=("int",),
+        verb="checksum",
+    ),
+    Fold(
+        "{a} plus their sum", "sum({v}, {a})", "{a}", ("{acc} += {x}",), a=(5, 90), kinds=("int",), verb="add"
+    ),
+    Fold(
+        "the largest, or {a} if there is none",
+        "max({v}, default={a})",
+        "None",
+        _MAX,
+        _NONE,
+        (-1, 0),
+        ("int",),
+        "largest",
+    ),
+    Fold(
+        "the smallest, or {a} if there is none",
+        "min({v}, default={a})",
+        "None",
+        _MIN,
+        _NONE,
+        (-1, 0),
+        ("int",),
+        "smallest",
+    ),
+    Fold(
+        "their product modulo {a}",
+        "reduce(lambda p, n: p * n % {a}, {v}, 1)",
+        "1",
+        ("{acc} = {acc} * {x} % {a}",),
+        a=(7, 97),
+        kinds=("int",),
+        verb="product",
+    ),
+    Fold(
+        "the sum of their squares",
+        "sum(n * n for n in {v})",
+        "0",
+        ("{acc} += {x} * {x}",),
+        kinds=("int",),
+        verb="energy",
+    ),
+    Fold(
+        "the exclusive or of them all",
+        "reduce(lambda p, n: p ^ n, {v}, 0)",
+        "0",
+        ("{acc} ^= {x}",),
+        kinds=("int",),
+        verb="fold",
+    ),
+    Fold(
+        "the running totals",
+        "list(accumulate({v}))",
+        "[]",
+        ("{acc}.append({x} + ({acc}[-1] if {acc} else 0))",),
+        kinds=("int",),
+        verb="running",
+    ),
+    Fold(
+        "the running maximum",
+        "list(accumulate({v}, max))",
+        "[]",
+        ("{acc}.append(max({x}, {acc}[-1]) if {acc} else {x})",),
+        kinds=("int",),
+        verb="peaks",
+    ),
+    Fold(
+        "a dictionary of lists of them, by remainder modulo {a}",
+        "{r: [n for n in {v} if n % {a} == r] for r in dict.fromkeys(m % {a} for m in {v})}",
+        "{}",
+        ("{acc}.setdefault({x} % {a}, []).append({x})",),
+        a=(2, 5),
+        kinds=("int",),
+        verb="group",
+    ),
+    Fold(
+        "them joined by commas",
+        '",".join({v})',
+        '""',
+        ('{acc} = {acc} + "," + {x} if {acc} else {x}',),
+        kinds=("str",),
+        verb="join",
+    ),
+    Fold(
+        "the longest, the first of equally long ones, or an empty text",
+        'max({v}, key=len, default="")',
+        "None",
+        ("if {acc} is None or len({x}) > len({acc}):", "    {acc} = {x}"),
+        '"" if {acc} is None else {acc}',
+        kinds=("str",),
+        verb="longest",
+    ),
+    Fold(
+        "the number of characters in all",
+        "sum(map(len, {v}))",
+        "0",
+        ("{acc} += len({x})",),
+        kinds=("str",),
+        verb="measure",
+    ),
+    Fold(
+        "a dictionary from each to its length",
+        "{t: len(t) for t in {v}}",
+        "{}",
+        ("{acc}[{x}] = len({x})",),
+        kinds=("str",),
+        verb="index",
+    ),
+    Fold(
+        "their first letters in one text",
+        '"".join(t[:1] for t in {v})',
+        '""',
+        ("{acc} += {x}[:1]",),
+        kinds=("str",),
+        verb="initials",
+    ),
+    Fold(
+        "a dictionary of how many have each length",
+        "dict(Counter(map(len, {v})))",
+        "{}",
+        ("{acc}[len({x})] = {acc}.get(len({x}), 0) + 1",),
+        kinds=("str",),
+        verb="histogram",
+    ),
+)

@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
+from sevenfold.synthetic.data_files import read_data
 from sevenfold.synthetic.parts import CHANGES, TESTS, part
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Maker, Sample, fenced
@@ -40,48 +41,45 @@ class Fold:
 FOLDS = {
     "sum": Fold("their sum", "0", "{acc} += {n};", ".reduce((sum, n) => sum + n, 0)", ".sum()"),
     "count": Fold("how many there are", "0", "{acc} += 1;", ".length", ".count() as i64"),
-    "max": Fold("the largest, or 0 if there is none", "0", "if ({n} > {acc}) { {acc} = {n}; }", ".reduce((m, n) => Math.max(m, n), 0)", ".max().unwrap_or(0)"),
-    "squares": Fold("the sum of their squares", "0", "{acc} += {n} * {n};", ".reduce((sum, n) => sum + n * n, 0)", ".map(|n| n * n).sum()"),
-    "xor": Fold("the exclusive or of them all", "0", "{acc} ^= {n};", ".reduce((bits, n) => bits ^ n, 0)", ".fold(0, |bits, n| bits ^ n)"),
-    "mod": Fold("their product modulo 97", "1", "{acc} = {acc} * {n} % 97;", ".reduce((p, n) => (p * n) % 97, 1)", ".fold(1, |p, n| p * n % 97)"),
-}  # fmt: skip
+    "max": Fold(
+        "the largest, or 0 if there is none",
+        "0",
+        "if ({n} > {acc}) { {acc} = {n}; }",
+        ".reduce((m, n) => Math.max(m, n), 0)",
+        ".max().unwrap_or(0)",
+    ),
+    "squares": Fold(
+        "the sum of their squares",
+        "0",
+        "{acc} += {n} * {n};",
+        ".reduce((sum, n) => sum + n * n, 0)",
+        ".map(|n| n * n).sum()",
+    ),
+    "xor": Fold(
+        "the exclusive or of them all",
+        "0",
+        "{acc} ^= {n};",
+        ".reduce((bits, n) => bits ^ n, 0)",
+        ".fold(0, |bits, n| bits ^ n)",
+    ),
+    "mod": Fold(
+        "their product modulo 97",
+        "1",
+        "{acc} = {acc} * {n} % 97;",
+        ".reduce((p, n) => (p * n) % 97, 1)",
+        ".fold(1, |p, n| p * n % 97)",
+    ),
+}
 
-# Writings with a loop: {u} is the fold's update.
-WRITINGS: Mapping[str, Mapping[str, str]] = {
-    "javascript": {
-        "method": "function {f}({v}) {\n  return {v}\n    .filter(({x}) => {t})\n    .map(({x}) => {c}){m};\n}",
-        "arrow": "const {f} = ({v}) =>\n  {v}.filter(({x}) => {t}).map(({x}) => {c}){m};",
-        "of": "function {f}({v}) {\n  let {acc} = {s};\n  for (const {x} of {v}) {\n    if ({t}) {\n      const {n} = {c};\n      {u}\n    }\n  }\n  return {acc};\n}",
-        "continue": "function {f}({v}) {\n  let {acc} = {s};\n  for (const {x} of {v}) {\n    if (!({t})) continue;\n    const {n} = {c};\n    {u}\n  }\n  return {acc};\n}",
-        "index": "function {f}({v}) {\n  let {acc} = {s};\n  for (let i = 0; i < {v}.length; i += 1) {\n    const {x} = {v}[i];\n    if ({t}) {\n      const {n} = {c};\n      {u}\n    }\n  }\n  return {acc};\n}",
-        "each": "export function {f}({v}) {\n  let {acc} = {s};\n  {v}.forEach(({x}) => {\n    if ({t}) {\n      const {n} = {c};\n      {u}\n    }\n  });\n  return {acc};\n}",
-    },
-    "c": {
-        "for": "long {f}(const long *{v}, int count) {\n    long {acc} = {s};\n    for (int i = 0; i < count; i++) {\n        long {x} = {v}[i];\n        if ({t}) {\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
-        "continue": "long {f}(const long *{v}, int count) {\n    long {acc} = {s};\n    for (int i = 0; i < count; i++) {\n        long {x} = {v}[i];\n        if (!({t})) {\n            continue;\n        }\n        long {n} = {c};\n        {u}\n    }\n    return {acc};\n}",
-        "while": "#include <stddef.h>\n\nlong {f}(const long *{v}, size_t count) {\n    long {acc} = {s};\n    size_t i = 0;\n    while (i < count) {\n        long {x} = {v}[i++];\n        if ({t}) {\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
-        "helper": "static int accepts(long {x}) {\n    return {t};\n}\n\nlong {f}(const long *{v}, int count) {\n    long {acc} = {s};\n    for (int i = 0; i < count; i++) {\n        if (accepts({v}[i])) {\n            long {x} = {v}[i];\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
-        "pointer": "long {f}(const long *{v}, int count) {\n    const long *end = {v} + count;\n    long {acc} = {s};\n    for (const long *p = {v}; p < end; p++) {\n        long {x} = *p;\n        if ({t}) {\n            long {n} = {c};\n            {u}\n        }\n    }\n    return {acc};\n}",
-    },
-    "rust": {
-        "iterator": "pub fn {f}({v}: &[i64]) -> i64 {\n    {v}\n        .iter()\n        .copied()\n        .filter(|&{x}| {t})\n        .map(|{x}| {c})\n        {m}\n}",
-        "staged": "pub fn {f}({v}: &[i64]) -> i64 {\n    let kept: Vec<i64> = {v}.iter().copied().filter(|&{x}| {t}).collect();\n    let changed = kept.into_iter().map(|{x}| {c});\n    changed{m}\n}",
-        "for": "pub fn {f}({v}: &[i64]) -> i64 {\n    let mut {acc} = {s};\n    for &{x} in {v} {\n        if {t} {\n            let {n} = {c};\n            {u}\n        }\n    }\n    {acc}\n}",
-        "continue": "pub fn {f}({v}: &[i64]) -> i64 {\n    let mut {acc}: i64 = {s};\n    for &{x} in {v}.iter() {\n        if !({t}) {\n            continue;\n        }\n        let {n} = {c};\n        {u}\n    }\n    {acc}\n}",
-        "generic": "pub fn {f}<I>({v}: I) -> i64\nwhere\n    I: IntoIterator<Item = i64>,\n{\n    {v}\n        .into_iter()\n        .filter(|&{x}| {t})\n        .map(|{x}| {c})\n        {m}\n}",
-        "closure": "pub fn {f}({v}: &[i64]) -> i64 {\n    let accepts = |{x}: i64| {t};\n    let change = |{x}: i64| {c};\n    {v}.iter().copied().filter(|&n| accepts(n)).map(change){m}\n}",
-    },
-    "bash": {
-        "for": '{f}() {\n  local {acc}={s} {x} {n}\n  for {x} in "$@"; do\n    if (( {t} )); then\n      (( {n} = {c} ))\n      {u}\n    fi\n  done\n  echo "${acc}"\n}',
-        "continue": '{f}() {\n  local {acc}={s} {x} {n}\n  for {x} in "$@"; do\n    (( {t} )) || continue\n    {n}=$(( {c} ))\n    {u}\n  done\n  printf \'%d\\n\' "${acc}"\n}',
-        "while": '{f}() {\n  local {acc}={s} {x} {n}\n  while (( $# > 0 )); do\n    {x}=$1\n    shift\n    if (( {t} )); then\n      {n}=$(( {c} ))\n      {u}\n    fi\n  done\n  echo "${acc}"\n}',
-        "script": '#!/usr/bin/env bash\nset -euo pipefail\n\n{acc}={s}\nwhile read -r {x}; do\n  if (( {t} )); then\n    (( {n} = {c} )) || true\n    {u}\n  fi\ndone\necho "${acc}"',
-    },
-}  # fmt: skip
+WRITINGS: Mapping[str, Mapping[str, str]] = read_data("portable.toml")
 _BASH_UPDATES = {
-    "sum": "(( {acc} += {n} )) || true", "count": "(( {acc} += 1 ))", "max": "if (( {n} > {acc} )); then {acc}=${n}; fi",
-    "squares": "{acc}=$(( {acc} + {n} * {n} ))", "xor": "{acc}=$(( {acc} ^ {n} ))", "mod": "{acc}=$(( {acc} * {n} % 97 ))",
-}  # fmt: skip
+    "sum": "(( {acc} += {n} )) || true",
+    "count": "(( {acc} += 1 ))",
+    "max": "if (( {n} > {acc} )); then {acc}=${n}; fi",
+    "squares": "{acc}=$(( {acc} + {n} * {n} ))",
+    "xor": "{acc}=$(( {acc} ^ {n} ))",
+    "mod": "{acc}=$(( {acc} * {n} % 97 ))",
+}
 _MISTAKES = (
     (" += ", " = ", "the result is overwritten instead of growing"),
     (" === ", " !== ", "the condition is inverted"),
@@ -134,9 +132,17 @@ def _task(dice: SeededChoices, language: str) -> PortableTask:
     if language == "rust":
         update = re.sub(r"if \((.*?)\) ", r"if \1 ", update)
     holes = {
-        "u": update, "t": test, "c": change, "m": method, "s": fold.start,
-        "f": name, "v": many, "acc": acc, "n": "value", "x": _named(one, language),
-    }  # fmt: skip
+        "u": update,
+        "t": test,
+        "c": change,
+        "m": method,
+        "s": fold.start,
+        "f": name,
+        "v": many,
+        "acc": acc,
+        "n": "value",
+        "x": _named(one, language),
+    }
     source = WRITINGS[language][writing]
     for hole, text in holes.items():
         source = source.replace(f"{{{hole}}}", text)
@@ -159,8 +165,14 @@ def _asked(task: PortableTask, language: str, dice: SeededChoices) -> str:
     else:
         subject = dice.pick(
             (
-                f"Write a {SPOKEN[language]} function `{task.name}`. Its input, {what}, holds integers of at least 0.",
-                f"Implement `{task.name}` in {SPOKEN[language]} for a list of non-negative integers ({what}).",
+                (
+                    f"Write a {SPOKEN[language]} function `{task.name}`. Its input, {what}, holds integers of"
+                    " at least 0."
+                ),
+                (
+                    f"Implement `{task.name}` in {SPOKEN[language]} for a list of non-negative integers"
+                    f" ({what})."
+                ),
                 f"In {SPOKEN[language]}, define `{task.name}` over non-negative integers, {what}.",
             )
         )
@@ -232,12 +244,14 @@ def rust_reasoning(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, 
     if dice.chance(0.5):
         lines = source.split("\n")
         source = "\n".join(
-            f"{line} // {dice.pick(('only these count', 'the condition'))}"
-            if ".filter(" in line
-            and "collect" not in line
-            and not line.endswith("{m}")
-            and ".map(" not in line
-            else line
+            (
+                f"{line} // {dice.pick(('only these count', 'the condition'))}"
+                if ".filter(" in line
+                and "collect" not in line
+                and not line.endswith("{m}")
+                and ".map(" not in line
+                else line
+            )
             for line in lines
         )
     if not parses(source, "rust"):

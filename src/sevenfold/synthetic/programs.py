@@ -123,7 +123,10 @@ def in_words(task: Program, dice: SeededChoices) -> str:
         (
             f"Write a Python function `{task.name}({task.many})`. `{task.many}` is a list of {what}.",
             f"Implement `{task.name}` in Python. It takes `{task.many}`, a list of {what}.",
-            f"I have a list of {what} called `{task.many}` and need a Python function `{task.name}({task.many})`.",
+            (
+                f"I have a list of {what} called `{task.many}` and need a Python function"
+                f" `{task.name}({task.many})`."
+            ),
             f"Define `{task.name}({task.many})` for a list of {what}.",
         )
     )

@@ -1,8 +1,8 @@
 """One sample of the curriculum: an instruction, a response, and what is known of it (A6).
 
 A maker is a coroutine. It yields an `ExecutionRequest` whenever programs have to be executed and
-receives what they returned. It ends with a `Sample`, or with None when a check does not hold. So the
-text of a sample may quote results, and no sample is kept unexecuted.
+receives what they returned. It ends with a `Sample`, or with None when a check does not hold. So
+the text of a sample may quote results, and no sample is kept unexecuted.
 """
 
 from __future__ import annotations

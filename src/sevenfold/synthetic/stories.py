@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sevenfold.synthetic.arithmetic import Worked
+from sevenfold.synthetic.data_files import read_data
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.words import CONTAINERS, PEOPLE, PLACES, TOPICS
 
@@ -41,38 +42,27 @@ class Event:
     b: tuple[int, int] = (0, 0)
 
 
-EVENTS: tuple[Event, ...] = (
-    Event(("{who} buys {a} more {things}.", "Then {who} gets {a} {things} from the {place}.", "{friend} gives {who} {a} {things}.", "{a} more {things} arrive."), "{q} + {a}", (2, 60)),
-    Event(("{who} gives {a} {things} to {friend}.", "{a} {things} are lost.", "{who} sells {a} {things} at the {place}.", "{friend} borrows {a} {things}."), "{q} - {a}", (2, 40)),
-    Event(("{who} buys {a} {boxes} with {b} {things} each.", "{a} {boxes} of {b} {things} are delivered.", "At the {place}, {who} finds {a} {boxes} with {b} {things} in each."), "{q} + {a} * {b}", (2, 9), (3, 12)),
-    Event(("{who} uses {b} {things} on each of {a} days.", "For {a} days, {b} {things} a day are used up.", "{who} gives {a} friends {b} {things} each."), "{q} - {a} * {b}", (2, 6), (1, 9)),
-    Event(("The number of {things} then doubles.", "{who} works until there are twice as many {things}."), "{q} * 2", (0, 0)),
-    Event(("In the end there are {a} times as many {things}.", "{who} makes {a} times as many {things} out of them."), "{q} * {a}", (3, 5)),
-    Event(("Half of the {things} are given away.", "{who} gives half of the {things} to {friend}.", "{who} sells half of them."), "{q} / 2", (0, 0)),
-    Event(("{who} shares the {things} equally among {a} people and keeps one share.", "The {things} are put into {a} equal piles; {who} takes one pile.", "{a} friends divide the {things} equally, {who} is one of them."), "{q} / {a}", (3, 8)),
-    Event(("One {a}th of the {things} break.", "{who} throws away one {a}th of the {things}."), "{q} - {q} / {a}", (4, 10)),
-    Event(("{a} percent of the {things} are sold.", "{who} gives {a} percent of the {things} to {friend}."), "{q} - {q} * {a} / 100", (1, 19)),
-    Event(("The {place} adds {a} percent more {things}.", "The number of {things} grows by {a} percent."), "{q} + {q} * {a} / 100", (1, 19)),
-    Event(("{who} trades {a} {things} for {b} others.", "{a} of the {things} are exchanged for {b} new ones."), "{q} - {a} + {b}", (2, 9), (3, 19)),
-)  # fmt: skip
-_STARTS = (
-    ("{who} has {q} {things}.", "{q}", (4, 90)),
-    ("There are {q} {things} at the {place}.", "{q}", (10, 150)),
-    ("{who} starts with {q} {things}.", "{q}", (5, 99)),
-    ("At the {place}, {who} counts {q} {things}.", "{q}", (6, 120)),
-    ("{friend} and {who} own {q} {things} together.", "{q}", (8, 80)),
+_TABLES = read_data("stories.toml")
+
+
+def _bounds(pair: list[int]) -> tuple[int, int]:
+    low, high = pair
+    return low, high
+
+
+EVENTS = tuple(
+    Event(tuple(row["sentences"]), row["formula"], _bounds(row["a"]), _bounds(row.get("b", [0, 0])))
+    for row in _TABLES["events"]
 )
-_QUESTIONS: tuple[str, ...] = (
-    "How many {things} are there now?", "How many {things} does {who} have in the end?", "How many {things} are left?",
-    "What is the number of {things} at the end?",
-)  # fmt: skip
-_LABELS = ("step {i}", "event {i}", "{things} after change {i}", "line {i}")
+_STARTS = tuple((row["sentence"], _bounds(row["q"])) for row in _TABLES["starts"])
+_QUESTIONS = tuple(_TABLES["questions"])
+_LABELS = tuple(_TABLES["labels"])
 
 
 def story(dice: SeededChoices) -> Worked:
     """Return one word problem, worked out event by event."""
     scene = _scene(dice)
-    opening, _, span = dice.pick(_STARTS)
+    opening, span = dice.pick(_STARTS)
     start = quantity = dice.between(*span)
     exact = Fraction(start)
     sentences, steps = [_told(opening, scene, quantity, 0, 0)], []
@@ -96,13 +86,24 @@ def story(dice: SeededChoices) -> Worked:
 
 
 def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
-    """Return the event on exact numbers, apart from the text of the step: what the step is compared with."""
+    """Return the event on exact numbers, apart from the text of the step:
+    what the step is compared with.
+    """
     percent = Fraction(a, 100)
     return {
-        "{q} + {a}": q + a, "{q} - {a}": q - a, "{q} + {a} * {b}": q + a * b, "{q} - {a} * {b}": q - a * b,
-        "{q} * 2": 2 * q, "{q} * {a}": q * a, "{q} / 2": q / 2, "{q} / {a}": q / max(a, 1), "{q} - {q} / {a}": q - q / max(a, 1),
-        "{q} - {q} * {a} / 100": q * (1 - percent), "{q} + {q} * {a} / 100": q * (1 + percent), "{q} - {a} + {b}": q - a + b,
-    }[formula]  # fmt: skip
+        "{q} + {a}": q + a,
+        "{q} - {a}": q - a,
+        "{q} + {a} * {b}": q + a * b,
+        "{q} - {a} * {b}": q - a * b,
+        "{q} * 2": 2 * q,
+        "{q} * {a}": q * a,
+        "{q} / 2": q / 2,
+        "{q} / {a}": q / max(a, 1),
+        "{q} - {q} / {a}": q - q / max(a, 1),
+        "{q} - {q} * {a} / 100": q * (1 - percent),
+        "{q} + {q} * {a} / 100": q * (1 + percent),
+        "{q} - {a} + {b}": q - a + b,
+    }[formula]
 
 
 def _event(dice: SeededChoices, quantity: int) -> tuple[Event, int, int]:

@@ -1,4 +1,6 @@
-"""The generators, one row each: what a recipe may name, the domain of its samples, and who makes them."""
+"""The generators, one row each: what a recipe may name, the domain of its
+samples, and who makes them.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ VERSION = 1
 
 
 def made_with() -> str:
-    """Return the version of a sample's origin: the generators', and the interpreter whose results it
-    quotes.
+    """Return the version of a sample's origin: the generators', and the
+    interpreter whose results it quotes.
     """
     return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 

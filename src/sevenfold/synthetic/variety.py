@@ -1,4 +1,5 @@
-"""How different samples are: shapes of programs and texts with names and numbers removed, entropy, repeats.
+"""How different samples are: shapes of programs and texts with names and
+numbers removed, entropy, repeats.
 
 The shape of a program is its syntax tree without names and constants; of a text, its words without
 digits, names and topic words. The cap of samples a shape (recipe key `max_per_shape`) is what keeps

@@ -106,8 +106,9 @@ TOPICS: Mapping[str, Topic] = {
 }  # fmt: skip
 
 _PEOPLE = """
-    Ada Ben Chloe Daniel Elif Farid Grace Hugo Ines Jonas Kavya Leo Mina Nora Omar Priya Quinn Rosa Sam Tara Uma Victor
-    Wanda Yusuf Zoe Amara Bjorn Carmen Dmitri Esther Felix Gita Hana Ivan Julia Kofi Lena Marco Nadia Olga Pablo Rania Sven Tomas
+    Ada Ben Chloe Daniel Elif Farid Grace Hugo Ines Jonas Kavya Leo Mina Nora Omar Priya Quinn
+    Rosa Sam Tara Uma Victor Wanda Yusuf Zoe Amara Bjorn Carmen Dmitri Esther Felix Gita Hana
+    Ivan Julia Kofi Lena Marco Nadia Olga Pablo Rania Sven Tomas
 """
 _PLACES = "shop market school library workshop museum station club studio farm bakery office"
 PEOPLE, PLACES = tuple(_PEOPLE.split()), tuple(_PLACES.split())

@@ -81,7 +81,8 @@ class Tokenizer:
         """Load a tokenizer from the bytes of `tokenizer.json` (or of a DICT lane).
 
         Args:
-            roles: what begins and ends a text, where an import's files decide it; default: the names do.
+            roles: what begins and ends a text, where an import's files
+                decide it; default: the names do.
 
         Raises:
             StorageError: the bytes are not a byte-level BPE of the form that this version writes,
@@ -129,7 +130,9 @@ class Tokenizer:
 
     @property
     def roles(self) -> Roles:
-        """Return what begins, ends and pads a text: as given, else `eot_id` in every role but padding."""
+        """Return what begins, ends and pads a text: as given, else
+        `eot_id` in every role but padding.
+        """
         if self._roles is not None:
             return self._roles
         return Roles(begin=self.eot_id, bos=self.eot_id, ends=(self.eot_id,), pad=self.pad_id)
@@ -143,7 +146,10 @@ class Tokenizer:
         return ids or [self.eot_id]
 
     def special_id(self, name: str) -> int:
-        """Return the id of a special token. Raises UsageError when the vocabulary does not reserve it."""
+        """Return the id of a special token.
+
+        Raises UsageError when the vocabulary does not reserve it.
+        """
         if name not in self._specials:
             raise UsageError(
                 f"the tokenizer has no special token {name}",
@@ -153,8 +159,9 @@ class Tokenizer:
         return self._specials.index(name)
 
     def domain_id(self, domain: str) -> int:
-        """Return the id of the token that a sequence of `domain` begins with (expert stacks). Raises
-        UsageError.
+        """Return the id of the token that a sequence of `domain` begins with (expert stacks).
+
+        Raises UsageError.
         """
         return self.special_id(f"<|{domain}|>")
 
@@ -172,7 +179,10 @@ class Tokenizer:
         return self._asked([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text; equal to `encode` of each. Raises UsageError as `encode` does."""
+        """Return the ids of each text; equal to `encode` of each.
+
+        Raises UsageError as `encode` does.
+        """
         if self._encoder is None and self._known is None:
             return self._asked(texts)
         return [self.encode(text) for text in texts]
@@ -184,8 +194,8 @@ class Tokenizer:
         return self.encode_marked if document.source == SYNTHETIC else self.encode
 
     def encode_marked(self, text: str) -> list[int]:
-        """Return the ids of a text whose markers are meant as such: each that is reserved is one id.
-        Raises UsageError as `encode` does.
+        """Return the ids of a text whose markers are meant as such: each that is reserved is one
+        id. Raises UsageError as `encode` does.
         """
         if self._marker is None:
             return self.encode(text)
@@ -240,14 +250,15 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of the ids, exactly; the bytes of a + b are those of a, then of b. Raises
-        UsageError.
+        """Return the bytes of the ids, exactly; the bytes of a + b are those of a, then of b.
+
+        Raises UsageError.
         """
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that a token stands for; a marker's name, none for another special token.
-        Raises UsageError for an unknown id.
+        """Return the bytes that a token stands for; a marker's name, none for another special
+        token. Raises UsageError for an unknown id.
         """
         if not 0 <= token_id < len(self._vocabulary):
             raise UsageError(f"token id {token_id} is outside 0 to {len(self._vocabulary) - 1}")

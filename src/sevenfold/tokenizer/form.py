@@ -105,8 +105,8 @@ def read_form(data: bytes) -> Json:
     Absent fields have their defaults, and merges are pairs of names.
 
     Raises:
-        ValueError: a field is unknown, missing, stands twice, or has a value that is not obeyed; the
-            message names the field.
+        ValueError: a field is unknown, missing, stands twice, or has a value that is not obeyed;
+            the message names the field.
     """
     value = _filled(json.loads(data, object_pairs_hook=_without_repeats), _TOP, "")
     for place, token in enumerate(value["added_tokens"]):

@@ -6,8 +6,8 @@
     64  names (u8 length, ASCII), ascending; zero bytes up to a multiple of 8
         ids, 32 bytes a document; u16 number of the domain, one a document; end of file
 
-Little-endian. With it training finds the documents of one domain, and names those of a batch that went wrong.
-The file, 34 bytes a document, is mapped: reading it holds none of it.
+Little-endian. With it training finds the documents of one domain, and names those of a batch that
+went wrong. The file, 34 bytes a document, is mapped: reading it holds none of it.
 """
 
 from __future__ import annotations
@@ -121,7 +121,10 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def open_index(tokens: Path, n_documents: int) -> DocumentIndex:
-    """Return the index that stands beside a token file of `n_documents` documents. Raises StorageError."""
+    """Return the index that stands beside a token file of `n_documents` documents.
+
+    Raises StorageError.
+    """
     path = index_path(tokens)
     index = read_index(path)
     if index.n_documents != n_documents:

@@ -1,4 +1,6 @@
-"""Training text in the shares of `tokenizer.training_mix`: as much of each domain as the scarcest one allows."""
+"""Training text in the shares of `tokenizer.training_mix`: as much of each
+domain as the scarcest one allows.
+"""
 
 from __future__ import annotations
 

@@ -108,8 +108,9 @@ class Encoder:
 
 
 def described(value: Json, entries: Sequence[bytes]) -> File | None:
-    """Return a tokenizer file as the library takes it; None when it lacks a rule of it. Arguments as
-    of `Encoder.open`.
+    """Return a tokenizer file as the library takes it; None when it lacks a rule of it.
+
+    Arguments as of `Encoder.open`.
     """
     rules = split_rules(value)
     symbols = protected_symbols(rules[0]) if len(rules) > 1 else ()

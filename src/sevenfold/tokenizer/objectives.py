@@ -34,7 +34,8 @@ from sevenfold.tokenizer.token_file import write_tokens
 REPORT_EVERY = 64
 FORMS = ("comment", "scratchpad", "hidden")
 _SECTIONS = re.compile(
-    r"\A### Instruction:\n(?P<instruction>.+?)\n### Reasoning:\n(?P<reasoning>.+?)\n### Response:\n(?P<response>.+)\Z",
+    r"\A### Instruction:\n(?P<instruction>.+?)\n### Reasoning:\n(?P<reasoning>.+?)\n###"
+    r" Response:\n(?P<response>.+)\Z",
     re.DOTALL,
 )
 
@@ -60,8 +61,8 @@ def _numbers(purpose: str, seed: int, *parts: str) -> tuple[int, int, int]:
 
 
 def split_piece(text: str, seed: int, name: str) -> tuple[str, str, str, bool]:
-    """Return the prefix, middle (a character at least) and suffix of a piece, and whether the prefix
-    comes first.
+    """Return the prefix, middle (a character at least) and suffix of a piece, and
+    whether the prefix comes first.
     """
     first, second, order = _numbers("fim", seed, name)
     low, high = sorted((first % (len(text) + 1), second % (len(text) + 1)))
@@ -125,7 +126,10 @@ class Sampler:
             raise StorageError(
                 f"no training document has reasoning that fits a row of {self.room} tokens",
                 where="train.objectives.cot",
-                remedy="add documents of the form ### Instruction: / ### Reasoning: / ### Response:, or set cot to 0",
+                remedy=(
+                    "add documents of the form ### Instruction: / ### Reasoning: / ### Response:, or set cot"
+                    " to 0"
+                ),
             )
 
     def _reasoned(self, document: Document, form: str, match: re.Match[str]) -> Sample:

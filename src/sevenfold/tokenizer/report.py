@@ -57,7 +57,8 @@ class Figures:
 
 
 def measure(tokenizer: Tokenizer, documents: Iterable[Document]) -> dict[str, Json]:
-    """Return the figures of a tokenizer on documents: in all, by domain, by extension, and of identifiers.
+    """Return the figures of a tokenizer on documents: in all, by domain, by
+    extension, and of identifiers.
 
     Raises:
         StorageError: there are no documents.
@@ -112,8 +113,8 @@ def _fragmentation(tokenizer: Tokenizer, identifiers: Mapping[str, int]) -> dict
 
 
 def targets(figures: Json, other: Json | None) -> list[dict[str, Json]]:
-    """Return C2's targets as rows {target, wanted, found, state, note}; state is "met", "not met" or
-    "not measured".
+    """Return C2's targets as rows {target, wanted, found, state, note}; state is "met",
+    "not met" or "not measured".
 
     `other`: the figures of the second tokenizer of the A/B plan, on the same documents.
     """

@@ -27,7 +27,9 @@ class Roles:
 
     @classmethod
     def read(cls, value: object) -> Roles:
-        """Return the roles from JSON. Raises ValueError when it is not of the form that `as_json` gives."""
+        """Return the roles from JSON. Raises ValueError when it is not of
+        the form that `as_json` gives.
+        """
         if not isinstance(value, Mapping) or {*value} != {"begin", "bos", "ends", "pad"}:
             raise ValueError("roles of tokens are begin, bos, ends and pad")
         ends = value["ends"]
@@ -42,8 +44,8 @@ class Roles:
 
     @classmethod
     def of(cls, written: Iterable[tuple[str, Any]] | None) -> Roles | None:
-        """Return the roles that a recipe writes out (`tokenizer.roles`), None where the names of its
-        vocabulary say them.
+        """Return the roles that a recipe writes out (`tokenizer.roles`), None where the
+        names of its vocabulary say them.
         """
         return None if written is None else cls(**dict(written))
 

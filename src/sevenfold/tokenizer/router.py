@@ -22,7 +22,9 @@ CODE_EXPERT, GENERAL_EXPERT = 0, 1
 
 
 def route(token: bytes, markers: tuple[bytes, ...]) -> int:
-    """Return the expert of one token: CODE_EXPERT when its bytes contain a marker, else GENERAL_EXPERT."""
+    """Return the expert of one token: CODE_EXPERT when its bytes contain a
+    marker, else GENERAL_EXPERT.
+    """
     return CODE_EXPERT if any(marker in token for marker in markers) else GENERAL_EXPERT
 
 

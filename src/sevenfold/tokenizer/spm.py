@@ -46,8 +46,8 @@ class PieceCounts:
 
 
 def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str) -> list[tuple[str, float]]:
-    """Return the entries with their scores (Unigram: log probabilities; BPE: minus the rank), `size`
-    of them, all letters among them.
+    """Return the entries with their scores (Unigram: log probabilities; BPE: minus the rank),
+    `size` of them, all letters among them.
 
     Args:
         counts: pieces in byte letters, with their counts, in a fixed order.
@@ -104,8 +104,8 @@ def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str)
 
 
 def _with_letters(found: Mapping[str, float], letters: str, size: int) -> list[tuple[str, float]]:
-    """Return the entries in the library's order, the letters that it left out at the end in place of
-    the last ones.
+    """Return the entries in the library's order, the letters that it left out at the
+    end in place of the last ones.
     """
     lacking = [letter for letter in letters if letter not in found]
     worst = min((score for score in found.values() if math.isfinite(score)), default=0.0)

@@ -107,8 +107,8 @@ def _tools(algo: str) -> dict[str, str]:
 
 
 def fingerprint(job: Job) -> str:
-    """Return what decides the samples of the objectives beside the sections that the stage reads; ""
-    without objectives.
+    """Return what decides the samples of the objectives beside the sections that the stage
+    reads; "" without objectives.
     """
     train = job.recipe.train
     if not train.objectives.special_tokens():
@@ -117,8 +117,8 @@ def fingerprint(job: Job) -> str:
 
 
 def _objectives(job: Job, tokenizer: Tokenizer, path: Path) -> tuple[list[str], dict[str, Json]]:
-    """Return the samples of each objective with weight, as token files with their indexes; names and
-    counts.
+    """Return the samples of each objective with weight, as token files with
+    their indexes; names and counts.
     """
     train, outputs = job.recipe.train, []
     sampler = Sampler(tokenizer=tokenizer, objectives=train.objectives, seed=train.seed, room=train.sequence)

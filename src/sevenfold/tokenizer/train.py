@@ -1,4 +1,5 @@
-"""Training of a vocabulary: the same texts give the same bytes, in memory that does not grow with the corpus.
+"""Training of a vocabulary: the same texts give the same bytes, in memory that
+does not grow with the corpus.
 
 `bpe` is learnt by the `tokenizers` library: it counts words in parallel and merges the most
 frequent pair, ties by id; neither depends on threads (a test holds that). `sentencepiece_unigram`
@@ -30,7 +31,8 @@ _FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": 
 
 
 def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
-    """Train on `texts`; returns the tokenizer file as canonical JSON, of exactly `spec.vocab_size` entries.
+    """Train on `texts`; returns the tokenizer file as canonical JSON, of
+    exactly `spec.vocab_size` entries.
 
     Raises:
         UsageError: the recipe asks for a setting that contradicts itself.
@@ -205,7 +207,8 @@ def _refuse_impossible(spec: TokenizerSpec) -> None:
     specials, where = spec.special_tokens, "tokenizer.special_tokens"
     if len(set(specials)) != len(specials) or not {*BEGINNINGS} & {*specials}:
         raise UsageError(
-            f"special tokens {list(specials)} must be distinct, and one of {', '.join(BEGINNINGS)} among them",
+            f"special tokens {list(specials)} must be distinct, and one of {', '.join(BEGINNINGS)} among"
+            " them",
             where=where,
         )
     needed = N_BYTES + len(specials) + len(protected_forms(spec.preserve))

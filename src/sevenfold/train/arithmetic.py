@@ -1,4 +1,5 @@
-"""Whether a run is under specs/training-arithmetic.md, and the numbers that its page takes from tables.
+"""Whether a run is under specs/training-arithmetic.md, and the numbers
+that its page takes from tables.
 
 Under the law the bits of a run follow from recipe and data alone: any processor of any machine that
 has the kernels gives the same.
@@ -36,8 +37,8 @@ def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
 
 
 def arithmetic(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
-    """Return what defines the floating-point results of a run: the law and its version, or PyTorch's
-    libraries.
+    """Return what defines the floating-point results of a run: the law and its
+    version, or PyTorch's libraries.
     """
     return OTHER if obstacle(model, train, device) else LAW
 

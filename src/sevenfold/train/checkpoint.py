@@ -55,7 +55,9 @@ class DamagedCheckpointError(StorageError):
 
 @contextmanager
 def _refusing_damage(path: Path) -> Iterator[None]:
-    """Within this block, what the libraries raise for damaged bytes leaves as DamagedCheckpointError."""
+    """Within this block, what the libraries raise for damaged bytes
+    leaves as DamagedCheckpointError.
+    """
     try:
         yield
     except _DAMAGE as error:
@@ -159,7 +161,9 @@ def _digest(tensors: Mapping[str, Tensor], meta: bytes) -> str:
 
 
 class _Stored(Mapping[str, Tensor]):
-    """Tensors of an open safetensors file, read as they are asked for, so that one is in memory at a time."""
+    """Tensors of an open safetensors file, read as they are asked for, so
+    that one is in memory at a time.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file, self._names = file, tuple(file.keys())
@@ -221,7 +225,8 @@ def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
 
 
 def verified_meta(path: Path) -> dict[str, Json]:
-    """Return the facts of a checkpoint, after all of its bytes were found to be those that were written.
+    """Return the facts of a checkpoint, after all of its bytes were found
+    to be those that were written.
 
     Raises:
         DamagedCheckpointError: they are not, or its name says another step.
@@ -295,10 +300,12 @@ def latest_checkpoint(
 
     Args:
         note: told of each that is passed over, and why.
-        damaged_record: of the records that a checkpoint binds, the name of one that is no longer what it was.
+        damaged_record: of the records that a checkpoint binds, the name of one
+            that is no longer what it was.
 
     Raises:
-        StorageError: one cannot be read; or none is left, but one is whole and only its records are damaged.
+        StorageError: one cannot be read; or none is left, but one is whole and
+            only its records are damaged.
     """
     if ranks is None or ranks.is_alone:
         path = _usable(directory, key, note, damaged_record)

@@ -1,4 +1,5 @@
-"""What decides the bits of a run beside the recipe and the data, and is not the same on every machine.
+"""What decides the bits of a run beside the recipe and the data, and is
+not the same on every machine.
 
 The same bytes are promised on the same values of these, whatever the number of threads. Under
 specs/training-arithmetic.md the name of the law is the one that decides, and the others are
@@ -77,7 +78,8 @@ def environment(device: torch.device = CPU, precision: str = "fp32", law: str = 
 
 
 def differences(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Return a line for each value that is not the recorded one; what was not recorded is not compared.
+    """Return a line for each value that is not the recorded one; what was
+    not recorded is not compared.
 
     Under one version of specs/training-arithmetic.md on both sides, what else there is decides no
     bit: there is no line.

@@ -105,7 +105,8 @@ def _next_part(ranks: Ranks) -> str | None:
 
 
 def follow(job: Job) -> None:
-    """Train, as any rank but the first, each phase that the first one names, until it names no more.
+    """Train, as any rank but the first, each phase that the first one
+    names, until it names no more.
 
     Raises as `train_part` does.
     """

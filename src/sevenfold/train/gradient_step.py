@@ -77,7 +77,8 @@ def check_share(terms: Sequence[Objective], spec: TrainSpec, ranks: Ranks) -> No
     n_micros = sum(math.ceil(t.source.batch_sequences / (size or t.source.batch_sequences)) for t in terms)
     if n_micros < ranks.size:
         raise RecipeError(
-            f"a step has {n_micros} micro-batches, so {ranks.size - n_micros} of {ranks.size} ranks have nothing to do",
+            f"a step has {n_micros} micro-batches, so {ranks.size - n_micros} of {ranks.size} ranks have"
+            " nothing to do",
             where="train.micro_batch_sequences",
             remedy=f"at most {max(1, spec.batch_sequences // ranks.size)}, or start fewer ranks",
         )
@@ -141,7 +142,8 @@ class GradientStep:
         return float(loss.detach()), nats_B.detach()
 
     def run(self, micros: Sequence[MicroBatch], terms: Sequence[Objective], step: int) -> list[ObjectiveLoss]:
-        """Return the gradients of all, added in order; the losses of each term, the same on every rank.
+        """Return the gradients of all, added in order; the losses of each
+        term, the same on every rank.
 
         A rank without a micro-batch in the last round computes that round's first once more, and it
         counts for nothing: weights are gathered in every pass, so every rank has to take part.

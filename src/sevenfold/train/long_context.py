@@ -55,7 +55,9 @@ class Buckets:
         self.nats[at : at + len(loss_BT)] = loss_BT.to(torch.float64).numpy()
 
     def table(self) -> dict[str, Json]:
-        """Return the bucket (first-last position) -> bits per byte; a bucket without bytes is left out."""
+        """Return the bucket (first-last position) -> bits per byte; a
+        bucket without bytes is left out.
+        """
         result: dict[str, Json] = {}
         for low, high in zip(self.edges[:-1], self.edges[1:], strict=True):
             inside = (self.where >= low) & (self.where < high)

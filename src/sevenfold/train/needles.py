@@ -1,4 +1,5 @@
-"""Needle probes (C5, C14): synthetic key-value recall, and how often a model is right at which distance.
+"""Needle probes (C5, C14): synthetic key-value recall, and how often a
+model is right at which distance.
 
 A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A
 needle is a slot [NEEDLE, key, value]; later a slot [QUESTION, key, value] asks for it, and the
@@ -69,7 +70,8 @@ def haystacks(
         n_windows: rows.
         sequence: tokens in a row.
         n_needles: needles in a row, at most N_KEYS; one that finds no room is left out.
-        distances: ranges in tokens (least, most); each needle draws one of them, then a distance in it.
+        distances: ranges in tokens (least, most); each needle draws one of
+            them, then a distance in it.
 
     Raises:
         ValueError: more needles than keys, or a distance that the window cannot hold.

@@ -1,4 +1,5 @@
-"""Adam over this rank's rows of each weight; an element's update does not depend on where the rows were cut.
+"""Adam over this rank's rows of each weight; an element's update does not
+depend on where the rows were cut.
 
 Under specs/training-arithmetic.md the kernel of `native/train` updates the rows where they are;
 elsewhere PyTorch does. Its fused kernel goes in steps of a vector's length and takes what is left

@@ -45,7 +45,10 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
             raise RecipeError(
                 "this version trains phases of expert stacks only",
                 where=f"{recipe.name}: train.phases",
-                remedy="leave the phases out (a `context` block makes sequences longer on the way), or plan with `s7 plan`",
+                remedy=(
+                    "leave the phases out (a `context` block makes sequences longer on the way), or plan with"
+                    " `s7 plan`"
+                ),
             )
         return (TrainingPhase(name="", spec=train, mix=recipe.corpus.mix),)
     if recipe.context is not None:
@@ -77,7 +80,8 @@ def _spec(train: TrainSpec, phase: Phase, tokens: int) -> TrainSpec:
     micro = train.micro_batch_sequences
     if micro is not None and phase.batch_sequences % micro:
         raise RecipeError(
-            f"micro batches of {micro} do not divide the batch of {phase.batch_sequences} of phase {phase.name}",
+            f"micro batches of {micro} do not divide the batch of {phase.batch_sequences} of phase"
+            f" {phase.name}",
             where="train.micro_batch_sequences",
             remedy="choose a number that divides the batch of every phase",
         )

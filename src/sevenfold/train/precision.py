@@ -37,7 +37,8 @@ def check_precision(precision: str) -> None:
     """Refuse what is not trained in. Raises RecipeError."""
     if precision not in PRECISIONS:
         raise RecipeError(
-            f"train.precision {precision} is planned but not trained: its range needs loss scaling, which no replay promises",
+            f"train.precision {precision} is planned but not trained: its range needs loss scaling, which no"
+            " replay promises",
             where="train.precision",
             remedy="use bf16: the same memory, the range of fp32",
         )
@@ -69,8 +70,8 @@ def fallback_notes(precision: str, device: torch.device) -> list[str]:
         )
     if bf16_kernels(precision, device) == "aten":
         notes.append(
-            "BF16 without our kernels (no AVX512-BF16 here, S7_ISA forbids it, or native/train was not built): "
-            "PyTorch computes it, slower and with other bits"
+            "BF16 without our kernels (no AVX512-BF16 here, S7_ISA forbids it, or native/train was not"
+            " built): PyTorch computes it, slower and with other bits"
         )
     return notes
 
@@ -85,7 +86,9 @@ def bf16_kernels(precision: str, device: torch.device) -> str:
 
 
 def law(precision: str) -> list[str]:
-    """Return what a precision adds to the key of a run: nothing in FP32, whose keys are as they were."""
+    """Return what a precision adds to the key of a run: nothing in FP32,
+    whose keys are as they were.
+    """
     return [] if PRECISIONS[precision] is None else [LAW_BF16]
 
 

@@ -43,8 +43,8 @@ def cut_back(path: Path, last_step: int) -> list[Json]:
 
 
 def record_digests(directory: Path) -> dict[str, Json]:
-    """Return the bytes and SHA-256 of the records as they are now, by name; what a checkpoint binds.
-    Raises StorageError.
+    """Return the bytes and SHA-256 of the records as they are now, by name; what a
+    checkpoint binds. Raises StorageError.
     """
     return {
         name: [(directory / name).stat().st_size, sha256_file(directory / name)]
@@ -54,8 +54,8 @@ def record_digests(directory: Path) -> dict[str, Json]:
 
 
 def damaged_record(directory: Path, bound: Mapping[str, Json]) -> str | None:
-    """Return the first record that no longer begins with the bytes that a checkpoint bound, or None.
-    Raises StorageError.
+    """Return the first record that no longer begins with the bytes that a checkpoint bound,
+    or None. Raises StorageError.
     """
     for name in (METRICS, TRACE):
         if name not in bound or not (directory / name).is_file():

@@ -74,7 +74,9 @@ class RandomTokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What is rehearsed: a shape, rows of a sequence, and the training FLOPs of one of their tokens."""
+    """What is rehearsed: a shape, rows of a sequence, and the training
+    FLOPs of one of their tokens.
+    """
 
     model: ModelSpec
     rows: int
@@ -159,8 +161,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def measure_training(recipe: Recipe, cpu: Cpu) -> Cpu:
-    """Return `cpu` with the speed of the recipe's own training step; as it is when the recipe is too
-    large to rehearse here.
+    """Return `cpu` with the speed of the recipe's own training step; as it is when the recipe
+    is too large to rehearse here.
 
     Raises:
         RecipeError: this version does not train such a recipe.

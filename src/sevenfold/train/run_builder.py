@@ -31,7 +31,9 @@ def build_model(job: Job) -> Transformer:
 
 
 def run_key(job: Job, part: TrainingPhase, base: str = "") -> str:
-    """Return what decides the bits of a part beside the code: recipe, data and the weights it starts from."""
+    """Return what decides the bits of a part beside the code: recipe, data
+    and the weights it starts from.
+    """
     recipe = job.recipe
     sections = [recipe.model.model_dump_json(), part.spec.model_dump_json()]
     if recipe.context is not None:

@@ -83,8 +83,9 @@ def _trained(job: Job, directory: Path) -> Transformer:
 
 
 def _imported(job: Job, directory: Path) -> Transformer:
-    """Return a model with the weights that `model.pretrained` names; its histories are empty. Raises
-    StorageError.
+    """Return a model with the weights that `model.pretrained` names; its histories are empty.
+
+    Raises StorageError.
     """
     model = build_model(job)
     state = load_tensors(read_bytes(pretrained_file(job, WEIGHTS)))
@@ -123,8 +124,8 @@ def _last_losses(path: Path, count: int = 50) -> float:
 
 
 def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
-    """Return FP32 score of all held-out windows; of each domain where there are several, by position
-    where there is a curriculum.
+    """Return FP32 score of all held-out windows; of each domain where there are several, by
+    position where there is a curriculum.
     """
     lengths, groups = token_lengths(load_tokenizer(job)), held_out(job)
     buckets = None

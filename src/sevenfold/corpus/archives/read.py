@@ -1,4 +1,5 @@
-"""Every file of an archive, in the archive's own order, with a named fault for each that cannot be had.
+"""Every file of an archive, in the archive's own order, with a named fault
+for each that cannot be had.
 
 Whole archives fail by name, too: one entry with the archive's name and `corrupt` or `bomb`, after
 what could be read. Nothing is written to disk. Memory: one file of `max_bytes`, and the names.
@@ -38,7 +39,8 @@ _MAX_TARGET = 4096
 # Members of a Debian package that hold no files of it; names with an underscore are free for other
 # tools (deb(5)).
 _OTHER_MEMBER = re.compile(r"(?:debian-binary|control\.tar(?:\.\w+)?|_.*)/?")
-# Behind a zip entry that was written as a stream: sizes of four or eight bytes, with or without a signature.
+# Behind a zip entry that was written as a stream: sizes of four or eight bytes,
+# with or without a signature.
 _ZIP_DESCRIPTORS = (0, 12, 16, 20, 24)
 _ZIP_LOCAL = struct.Struct("<26xHH")
 _ZIP_END = struct.Struct("<4s16xH")
@@ -82,7 +84,9 @@ class _Names:
         self._seen: set[str] = set()
 
     def judge(self, name: str) -> tuple[str | None, Entry | None]:
-        """Return (path to read, None), (None, entry that tells the fault), or (None, None): not wanted."""
+        """Return (path to read, None), (None, entry that tells the fault),
+        or (None, None): not wanted.
+        """
         self._budget.enter()
         path = safe_path(name)
         if path is None:
@@ -139,7 +143,9 @@ def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
 
 
 def _has_hidden_bytes(file: IO[bytes], archive: zipfile.ZipFile, n_stored: int) -> bool:
-    """Return whether bytes stand before, between or behind the entries that the directory of a zip names."""
+    """Return whether bytes stand before, between or behind the entries that
+    the directory of a zip names.
+    """
     place = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if not 0 <= info.header_offset - place <= (0 if not place else max(_ZIP_DESCRIPTORS)):

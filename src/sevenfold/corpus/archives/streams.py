@@ -1,4 +1,5 @@
-"""Compressed streams that are read forwards only: gzip, bzip2, xz, zstd, or none, told by their first bytes.
+"""Compressed streams that are read forwards only: gzip, bzip2, xz, zstd, or
+none, told by their first bytes.
 
 No read asks for more than it may hold, so a header that promises gigabytes costs nothing.
 """
@@ -97,7 +98,9 @@ def _zstd(file: IO[bytes]) -> IO[bytes]:
 
 
 class Forward:
-    """A file that only goes forwards, as `tarfile` needs it: tell, read, seek ahead; every byte is paid for."""
+    """A file that only goes forwards, as `tarfile` needs it: tell, read, seek
+    ahead; every byte is paid for.
+    """
 
     def __init__(self, file: IO[bytes], budget: Budget) -> None:
         self._file, self._budget, self._position = file, budget, 0
@@ -109,8 +112,9 @@ class Forward:
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Return exactly `size` bytes, or fewer at the end. Raises ValueError for a read that nobody
-        means.
+        """Return exactly `size` bytes, or fewer at the end.
+
+        Raises ValueError for a read that nobody means.
         """
         if not 0 <= size <= LARGEST_READ:
             raise ValueError(f"a header asks for {size} bytes at once")

@@ -43,7 +43,8 @@ VERSIONS: Mapping[Kind, re.Pattern[str]] = {
         r"(?:\+[a-z0-9]+(?:[-_.][a-z0-9]+)*)?",
         re.IGNORECASE | re.ASCII,
     ),
-    # Semantic Versioning 2.0.0, also with fewer than three numbers; the hash says which version it is
+    # Semantic Versioning 2.0.0, also with fewer than three numbers; the
+    # hash says which version it is
     "npm": re.compile(
         _NPM_ARCHIVE + rf"{_SEMVER_PART}(?:\.{_SEMVER_PART}){{0,2}}"
         rf"(?:-{_SEMVER_WORD}(?:\.{_SEMVER_WORD})*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?"
@@ -53,7 +54,8 @@ VERSIONS: Mapping[Kind, re.Pattern[str]] = {
     "dsc": re.compile(_DEBIAN_UPSTREAM),
 }
 _WHEEL = re.compile(
-    r"(?P<name>[A-Za-z0-9._]+)-(?P<version>[A-Za-z0-9.+!_]+)(?:-[0-9][A-Za-z0-9_.]*)?(?:-[A-Za-z0-9_.]+){3}\.whl"
+    r"(?P<name>[A-Za-z0-9._]+)-(?P<version>[A-Za-z0-9.+!_]+)(?:-[0-9][A-Za-z0-9_.]*)?(?:-[A-Za-z0-9_.]+){3}\."
+    r"whl"
 )
 _SDIST = re.compile(r"(?P<stem>[A-Za-z0-9][A-Za-z0-9.+!_-]*)\.(?:tar\.gz|tgz|tar\.bz2|tar\.xz|zip)")
 

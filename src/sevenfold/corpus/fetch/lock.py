@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.files import DuplicateKeyError, read_bytes, unique_keys
 from sevenfold.corpus.fetch.grammar import KINDS, MAX_LENGTH, Kind, fault
-from sevenfold.recipe.schema import Section
+from sevenfold.recipe.fields import Section
 
 MAX_LOCK_BYTES = 64 << 20
 
@@ -28,7 +28,8 @@ _Figures = dict[str, float] | None
 
 
 class _Entry(Section):
-    # What the author of the lock saw; `kept_MB`, `tests_MB`, `complete` and `note` inform and decide nothing.
+    # What the author of the lock saw; `kept_MB`, `tests_MB`, `complete` and `note`
+    # inform and decide nothing.
     licence: str | tuple[str, ...] | None = None
     concluded: str | None = None
     kept_MB: _Figures = None  # noqa: N815  (a name of the format)
@@ -74,7 +75,8 @@ class _Lock(Section):
 class Pin:
     """One package. `file`: name of a wheel, sdist or .dsc, "" where the name follows from the rest.
 
-    `licence`: what the author of the lock saw; `concluded`: what a person decided the package's licence is.
+    `licence`: what the author of the lock saw; `concluded`: what a person
+    decided the package's licence is.
     """
 
     kind: Kind
@@ -88,7 +90,10 @@ class Pin:
     concluded: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no exact name, version or file: no client is ever given it. Raises RecipeError."""
+        """Refuse what is no exact name, version or file: no client is ever given it.
+
+        Raises RecipeError.
+        """
         if wrong := fault(self.kind, self.name, self.version, self.file):
             raise RecipeError(
                 wrong,
@@ -219,7 +224,9 @@ _CHECKSUM = re.compile(r"^ ([0-9a-f]{64}) +([0-9]+) +([A-Za-z0-9][A-Za-z0-9.+~!_
 
 
 def source_files(dsc: bytes) -> list[tuple[str, str]]:
-    """Return (name, SHA-256) of every file that a Debian source control file (.dsc) names, in its order."""
+    """Return (name, SHA-256) of every file that a Debian source control
+    file (.dsc) names, in its order.
+    """
     found, inside = [], False
     for line in dsc.decode("utf-8", "replace").splitlines():
         if not line.startswith(" "):

@@ -34,14 +34,18 @@ _SAYINGS: tuple[tuple[Failure, str], ...] = (
     ("hash differs", r"DO NOT MATCH THE HASHES|EINTEGRITY|Hash Sum mismatch"),
     (
         "no network",
-        r"Temporary failure|Could not resolve|Name or service not known|ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH"
-        r"|EHOSTUNREACH|Connection (?:refused|broken|reset|timed)|Failed to establish|Network is unreachable|ProxyError"
+        r"Temporary failure|Could not resolve|Name or service not"
+        r" known|ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUNREACH"
+        r"|EHOSTUNREACH|Connection (?:refused|broken|reset|timed)|Failed to establish|Network is"
+        r" unreachable|ProxyError"
         r"|timed out|Cannot connect|NewConnectionError|Could not connect|Unable to connect",
     ),
     (
         "not found",
-        r"No matching distribution|Could not find a version|E404|ETARGET|notarget|Unable to locate|Unable to find"
-        r"|was not found|404 +Not Found|Can't find a source|no packages matching|No packages found|has no installation",
+        r"No matching distribution|Could not find a version|E404|ETARGET|notarget|Unable to locate|Unable to"
+        r" find"
+        r"|was not found|404 +Not Found|Can't find a source|no packages matching|No packages found|has no"
+        r" installation",
     ),
 )
 
@@ -153,14 +157,19 @@ def download_npm(pin: Pin, staging: Path) -> None:
 
 
 class Apt:
-    """apt-get with lists of its own under `directory`: what the machine's sources offer, sources included."""
+    """apt-get with lists of its own under `directory`: what the machine's
+    sources offer, sources included.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
         self._problem: FetchFailure | None = None
 
     def refresh(self) -> None:
-        """Copy the machine's sources and get their lists. What fails is told by the packages that need it."""
+        """Copy the machine's sources and get their lists.
+
+        What fails is told by the packages that need it.
+        """
         try:
             self._write_sources()
             # By itself `update` ends well without a network, and every package is then "not found".

@@ -1,4 +1,5 @@
-"""Fetch every package of a lock: what is here already stays, what fails is named, and the rest goes on.
+"""Fetch every package of a lock: what is here already stays, what fails is
+named, and the rest goes on.
 
 Killed or stopped, it loses at most what was under way; the same call again goes on. Packages come a
 few at a time, and are reported in the order of the lock.

@@ -76,7 +76,10 @@ def download_sdist(pin: Pin, staging: Path) -> None:
 
 
 def _require_scheme(address: str, index: str) -> None:
-    """Refuse an address by which a page of the network would reach into this machine. Raises FetchFailure."""
+    """Refuse an address by which a page of the network would reach into this machine.
+
+    Raises FetchFailure.
+    """
     wanted = ("file",) if urlparse(index).scheme == "file" else ("http", "https")
     if urlparse(address).scheme not in wanted:
         raise FetchFailure(

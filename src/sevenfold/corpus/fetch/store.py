@@ -1,6 +1,9 @@
-"""Where fetched packages are: one file for each hash, which is its name. A file there is whole, or not there.
+"""Where fetched packages are: one file for each hash, which is its name.
 
-`<directory>/<algorithm>-<hex>`; what is under way lies in `<directory>/staging`, and is worth nothing.
+A file there is whole, or not there.
+
+`<directory>/<algorithm>-<hex>`; what is under way lies in
+`<directory>/staging`, and is worth nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ class PackageStore:
     """Packages by hash."""
 
     def __init__(self, directory: Path) -> None:
-        # The clients run in directories of their own, so a relative path would mean another place to them.
+        # The clients run in directories of their own, so a relative path would
+        # mean another place to them.
         self.directory = directory.absolute()
 
     def path(self, algorithm: str, digest: str) -> Path:
@@ -54,8 +58,9 @@ class PackageStore:
         return self.path(pin.algorithm, pin.digest)
 
     def files(self, pin: Pin) -> list[tuple[str, Path]] | None:
-        """Return (name, path) of the archives of a package, or None when one is not here. Hashes are
-        not checked.
+        """Return (name, path) of the archives of a package, or None when one is not here.
+
+        Hashes are not checked.
         """
         path = self.pinned(pin)
         if not path.is_file():
@@ -113,7 +118,9 @@ class PackageStore:
             shutil.rmtree(directory, ignore_errors=True)
 
     def clear_staging(self) -> None:
-        """Remove what a killed fetch left behind, and nothing else that is in a directory of that name."""
+        """Remove what a killed fetch left behind, and nothing else that is
+        in a directory of that name.
+        """
         base = self.directory / "staging"
         for leftover in base.glob(_STAGED):
             shutil.rmtree(leftover, ignore_errors=True)

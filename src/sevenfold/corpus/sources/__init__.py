@@ -24,7 +24,7 @@ from sevenfold.corpus.sources.jsonl import read_jsonl
 from sevenfold.corpus.sources.packages import read_pinned
 from sevenfold.corpus.sources.stdlib import read_stdlib
 from sevenfold.corpus.sources.synthetic import read_synthetic
-from sevenfold.recipe.schema import Source
+from sevenfold.recipe.corpus_schema import Source
 
 __all__ = ["LANGUAGES", "READERS", "Found", "Origin", "Problem", "read_source"]
 
@@ -50,7 +50,8 @@ def read_source(source: Source, base: Path, max_bytes: int) -> Iterator[SourceDo
         max_bytes: a longer document is yielded without its bytes, as too_large.
 
     Raises:
-        StorageError: the source as a whole is missing or cannot be listed, or is pinned and not fetched.
+        StorageError: the source as a whole is missing or cannot be listed,
+            or is pinned and not fetched.
         RecipeError: the source's settings contradict each other.
         UsageError: a program or a library that the source needs is not installed.
     """

@@ -1,7 +1,8 @@
 """Data sets in Parquet or JSON lines, one file or a directory as hubs lay it out
 (`data/train-00000-of-00005.parquet`).
 
-Parquet streams in batches of rows out of one row group at a time; only the columns that are named are read.
+Parquet streams in batches of rows out of one row group at a time; only the
+columns that are named are read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sevenfold.corpus.document import Origin, SourceDocument
 from sevenfold.corpus.globs import chooser, walk_tree
 from sevenfold.corpus.sources.jsonl import read_lines
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
-from sevenfold.recipe.schema import DatasetSource
+from sevenfold.recipe.corpus_schema import DatasetSource
 
 ROWS_AT_ONCE = 64
 _LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".jsonl.bz2", ".jsonl.xz", ".json.gz", ".ndjson")

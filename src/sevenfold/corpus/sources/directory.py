@@ -1,4 +1,6 @@
-"""A directory tree under one licence that the recipe declares; a file that states another one is under both."""
+"""A directory tree under one licence that the recipe declares; a file that
+states another one is under both.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,14 @@ from pathlib import Path
 
 from sevenfold.corpus.document import Origin, SourceDocument, read_file
 from sevenfold.corpus.globs import glob_matches, glob_parts, walk_tree
-from sevenfold.recipe.schema import DirectorySource
+from sevenfold.recipe.corpus_schema import DirectorySource
 
 
 def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
-    """Yield the documents of a directory. Raises StorageError and RecipeError as `read_source` does."""
+    """Yield the documents of a directory.
+
+    Raises StorageError and RecipeError as `read_source` does.
+    """
     patterns = [glob_parts(text) for text in source.include]
     origin = Origin(
         source=f"directory:{source.path}",

@@ -17,7 +17,7 @@ from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
 from sevenfold.corpus.sources.git_objects import Objects, TreeEntry, open_objects
-from sevenfold.recipe.schema import GitSource
+from sevenfold.recipe.corpus_schema import GitSource
 
 
 def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:

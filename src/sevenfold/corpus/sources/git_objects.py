@@ -143,7 +143,9 @@ class Objects:
     def _stream(
         self, identifier: str, path: str, kind: bytes, max_bytes: int, content: hashlib._Hash, held: bytearray
     ) -> int:
-        """Read one object to its end, held up to `max_bytes`; its length, once its hash is its name."""
+        """Read one object to its end, held up to `max_bytes`; its
+        length, once its hash is its name.
+        """
         try:
             self._ask.write(identifier.encode("ascii", "replace") + b"\n")
             self._ask.flush()

@@ -15,12 +15,12 @@ from sevenfold.corpus.document import Origin, SourceDocument, entry_document, re
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Survey
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
-from sevenfold.recipe.schema import InstalledSource
+from sevenfold.recipe.corpus_schema import InstalledSource
 
 
 def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iterator[SourceDocument]:
-    """Yield the documents of installed packages, in the recipe's order; within one by path, compared
-    as bytes.
+    """Yield the documents of installed packages, in the recipe's order; within
+    one by path, compared as bytes.
 
     Raises:
         StorageError: a package is not installed, or does not record its files.

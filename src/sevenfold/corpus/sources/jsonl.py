@@ -16,7 +16,7 @@ from sevenfold.corpus.archives.entry import DAMAGE
 from sevenfold.corpus.archives.streams import decompressed
 from sevenfold.corpus.document import BLOCK, Origin, SourceDocument
 from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
-from sevenfold.recipe.schema import JsonlSource
+from sevenfold.recipe.corpus_schema import JsonlSource
 
 
 def read_jsonl(source: JsonlSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
@@ -32,7 +32,8 @@ def read_lines(file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int
     Raises:
         StorageError: the file cannot be read, or its compression is damaged.
     """
-    # JSON may spend six characters on one byte of text (\u0000); the rest is room for the other keys.
+    # JSON may spend six characters on one byte of text (\u0000); the rest
+    # is room for the other keys.
     limit = 6 * max_bytes + BLOCK
     with storage(file), file.open("rb") as stored:
         lines = _lines(decompressed(stored), limit)

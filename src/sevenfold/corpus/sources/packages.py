@@ -23,7 +23,7 @@ from sevenfold.corpus.fetch.store import PackageStore, archive_name, file_digest
 from sevenfold.corpus.globs import chooser, glob_matches
 from sevenfold.corpus.licences import Licence, Survey, is_valid
 from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
-from sevenfold.recipe.schema import PinnedSource
+from sevenfold.recipe.corpus_schema import PinnedSource
 
 Wanted = Callable[[str], bool]
 
@@ -32,8 +32,8 @@ _NAMED_AT_MOST = 5
 
 
 def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
-    """Yield the documents of the packages of a lock, in its order; within a package in the archive's
-    own order.
+    """Yield the documents of the packages of a lock, in its order; within a
+    package in the archive's own order.
 
     Raises:
         StorageError: the lock is missing, or a package is not fetched or damaged; the remedy is the
@@ -48,8 +48,9 @@ def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[So
 
 
 def selected_pins(source: PinnedSource, base: Path) -> list[Pin]:
-    """Return the packages that a source takes of its lock, in the lock's order. Raises StorageError,
-    RecipeError.
+    """Return the packages that a source takes of its lock, in the lock's order.
+
+    Raises StorageError, RecipeError.
     """
     path = base / source.path
     if not path.is_file():
@@ -221,7 +222,9 @@ def _tell(survey: Survey, archive: _Archive, entries: list[Entry], wants: Wanted
 
 
 def _survey_diff(survey: Survey, path: Path) -> None:
-    """`debian/copyright` out of the one patch that held Debian's changes before there was a debian.tar."""
+    """`debian/copyright` out of the one patch that held Debian's changes
+    before there was a debian.tar.
+    """
     lines: list[bytes] = []
     inside = False
     try:

@@ -13,7 +13,7 @@ from sevenfold.corpus.document import Origin, SourceDocument, language_of, text_
 from sevenfold.corpus.licences import combine, is_valid
 from sevenfold.corpus.licences.metadata import spelled
 from sevenfold.corpus.sources.directory import with_own_licence
-from sevenfold.recipe.schema import DatasetSource, JsonlSource
+from sevenfold.recipe.corpus_schema import DatasetSource, JsonlSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,8 @@ def keys_of(source: JsonlSource | DatasetSource) -> Keys:
     """Return the columns that a source's settings mean.
 
     Raises:
-        RecipeError: not exactly one of `licence` and `licence_key` (the layout's own, if neither is given).
+        RecipeError: not exactly one of `licence` and `licence_key` (the
+            layout's own, if neither is given).
     """
     if isinstance(source, JsonlSource):
         keys, given = Keys(text=source.text_key), {"licence": source.licence_key}

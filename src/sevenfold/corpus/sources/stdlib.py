@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.document import Origin, SourceDocument, read_file
 from sevenfold.corpus.globs import walk_tree
-from sevenfold.recipe.schema import StdlibSource
+from sevenfold.recipe.corpus_schema import StdlibSource
 
-# Test folders repeat themselves and hold broken text on purpose; the others are not the standard library.
+# Test folders repeat themselves and hold broken text on purpose; the others
+# are not the standard library.
 STDLIB_EXCLUDED_DIRECTORIES = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 )

@@ -12,7 +12,7 @@ from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
 from sevenfold.core.log import Progress
 from sevenfold.corpus.document import Origin, SourceDocument
-from sevenfold.recipe.schema import SyntheticSource
+from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
 from sevenfold.synthetic.generate import GenerationRequest
 from sevenfold.synthetic.table import made_with

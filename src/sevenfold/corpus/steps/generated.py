@@ -1,7 +1,8 @@
-"""Step `generated`: files that a program wrote, that a minifier pressed, or that belong to another project.
+"""Step `generated`: files that a program wrote, that a minifier pressed, or
+that belong to another project.
 
-Markers are looked for where their writers put them: in the first bytes. Names and folders are those that
-GitHub's linguist and packagers treat the same way.
+Markers are looked for where their writers put them: in the first bytes. Names and folders are those
+that GitHub's linguist and packagers treat the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ HEAD_BYTES = 2000
 GENERATED_MARKERS = re.compile(
     rb"@generated\b|\bauto-?generated (?:by|from|file|code|on)\b"
     rb"|\b(?:file|code) (?:is|was|has been) (?:auto(?:matically)?[- ]?)?generated\b"
-    rb"|\bgenerated (?:automatically|by (?:the )?(?:protocol buffer|swig|cython|bison|flex|cffi|yacc|lemon|ragel|thrift|openapi"
+    rb"|\bgenerated (?:automatically|by (?:the )?(?:protocol"
+    rb" buffer|swig|cython|bison|flex|cffi|yacc|lemon|ragel|thrift|openapi"
     rb"|antlr|autoconf|automake|pyuic|qt user interface))"
     rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
     re.IGNORECASE,
@@ -25,7 +27,8 @@ GENERATED_MARKERS = re.compile(
 # No marker is without one, case aside.
 _GENERATED_WORDS = (b"generated", b"do not edit", b"do not modify")
 GENERATED_NAMES = re.compile(
-    r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|poetry|Cargo)\.lock$"
+    r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|"
+    r"poetry|Cargo)\.lock$"
     r"|^moc_.*\.cpp$|^qrc_.*\.cpp$|\.designer\.cs$|^parsetab\.py$|^_sysconfigdata"
 )
 MINIFIED_NAMES = re.compile(r"[.-]min\.(?:js|css|mjs)$|\.bundle\.js$|\.map$")

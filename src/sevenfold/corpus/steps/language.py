@@ -1,4 +1,6 @@
-"""Step `language`: what a document is written in. Programs by name, first line and parser; prose by a model.
+"""Step `language`: what a document is written in.
+
+Programs by name, first line and parser; prose by a model.
 
 The model is py3langid's (99 languages, naive Bayes over byte n-grams, its data inside the package).
 It sees a sample: a kilobyte of prose settles the question. Its automaton runs in C++ where the

@@ -1,4 +1,7 @@
-"""Step `lines`: texts in the shape that people give them. Data in text form (tables, blobs, dumps) is not."""
+"""Step `lines`: texts in the shape that people give them.
+
+Data in text form (tables, blobs, dumps) is not.
+"""
 
 from __future__ import annotations
 

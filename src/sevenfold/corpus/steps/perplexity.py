@@ -29,7 +29,9 @@ def _log2_table() -> np.ndarray:
 
 
 def log2_units(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Return int64: floor of 256 * log2 of positive integers below 2**62, from their 13 highest bits."""
+    """Return int64: floor of 256 * log2 of positive integers below
+    2**62, from their 13 highest bits.
+    """
     # The exponent of the float is exact or one too high (rounding up to a power of two); the second
     # line mends that.
     exponents = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1
@@ -63,7 +65,9 @@ class Trigrams:
         self._cost = _costs(counts.reshape(256, 256, 256))
 
     def bits_per_byte(self, data: bytes) -> float:
-        """Return the mean cost of the bytes from the third on, in bits; 0 for fewer than three bytes."""
+        """Return the mean cost of the bytes from the third on, in bits;
+        0 for fewer than three bytes.
+        """
         if len(data) < 3:
             return 0.0
         return int(self._cost[_codes(data)].sum(dtype=np.int64)) / (UNITS * (len(data) - 2))

@@ -23,7 +23,7 @@ from sevenfold.corpus.steps.secrets import personal, secrets
 from sevenfold.corpus.steps.syntax import syntax
 from sevenfold.corpus.steps.working_document import CorpusStep, Settings, WorkingDocument
 from sevenfold.corpus.text.grammars import GRAMMARS
-from sevenfold.recipe.schema import StepsSpec
+from sevenfold.recipe.corpus_schema import StepsSpec
 
 _GRAMMAR_TOOLS = ("tree-sitter", *(grammar.module.replace("_", "-") for grammar in GRAMMARS.values()))
 

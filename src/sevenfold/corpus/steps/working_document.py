@@ -1,4 +1,6 @@
-"""What a step is given: one document on its way, with the little that several steps compute once for all."""
+"""What a step is given: one document on its way, with the little that
+several steps compute once for all.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Measures
 from sevenfold.corpus.text.measures import measure
 from sevenfold.corpus.text.ngrams import word_hashes
-from sevenfold.recipe.schema import StepsSpec
+from sevenfold.recipe.corpus_schema import StepsSpec
 
 if TYPE_CHECKING:
     from sevenfold.corpus.text.contamination_index import ContaminationIndex

@@ -43,7 +43,9 @@ _NUMBER = re.compile(rb"(?<![\w\x80-\xff])[0-9]+(?![\w\x80-\xff])")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationItem:
-    """One task: texts that are looked for as they are, and a program whose functions are looked for."""
+    """One task: texts that are looked for as they are, and a program
+    whose functions are looked for.
+    """
 
     texts: tuple[str, ...]
     program: str = ""
@@ -113,7 +115,8 @@ def ngrams(data: bytes) -> np.ndarray:
 
 
 def build(directory: Path, path: Path) -> Json:
-    """Hash the sets below `directory` into the file `path`; returns what it holds, with the file's SHA-256.
+    """Hash the sets below `directory` into the file `path`; returns what it
+    holds, with the file's SHA-256.
 
     Raises:
         StorageError: no set is there, one cannot be read, or the file cannot be written.
@@ -206,7 +209,10 @@ def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 
 
 def read(path: Path, expected: str) -> ContaminationIndex:
-    """Read a hash file. Raises StorageError: missing, damaged, or not the one whose SHA-256 the recipe names."""
+    """Read a hash file.
+
+    Raises StorageError: missing, damaged, or not the one whose SHA-256 the recipe names.
+    """
     data = read_bytes(path)
     if (found := sha256(data).hex()) != expected:
         raise StorageError(

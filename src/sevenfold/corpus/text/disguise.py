@@ -16,8 +16,10 @@ from collections.abc import Iterator
 
 # Letters of other alphabets that look like Latin ones (Unicode TR 39, those of Cyrillic and Greek).
 _LOOKALIKES = str.maketrans(
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u03bf\u03b1\u03c1\u03bd\u0251\u0261"
-    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0405\u0406\u0408\u0391\u0392\u0395\u0396\u0397\u0399\u039a"
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u03bf\u03b1\u03c1"
+    "\u03bd\u0251\u0261"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0405\u0406\u0408\u0391\u0392\u0395"
+    "\u0396\u0397\u0399\u039a"
     "\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
     "aeopcyxijshdqwoapvag" + "ABEKMHOPCTXSIJABEZHIK" + "MNOPTYX",
 )
@@ -37,7 +39,8 @@ _MARGIN = re.compile(rf"(?:.*[{_ENDS}])?\W*(?:async\W+)?")
 _MARGIN_LENGTH = 200
 _QUOTES = ('"""', "'''")
 _DEFINITION = re.compile(
-    r"(?P<head>def(?<!\w...)[ \t]+\w+[ \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
+    r"(?P<head>def(?<!\w...)[ \t]+\w+["
+    r" \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
 )
 _RECEIVER = re.compile(r"^\s*(?:self|cls)\b[^,]*(?:,\s*|$)")
 _DEFAULT = re.compile(
@@ -78,7 +81,9 @@ def _plain_run(run: str) -> str:
 
 
 def definitions(text: str) -> Iterator[str]:
-    """Yield each function of a program by its indentation, whatever stands around it, without its margin."""
+    """Yield each function of a program by its indentation, whatever stands
+    around it, without its margin.
+    """
     lines = text.splitlines(keepends=True)
     for start, line in enumerate(lines):
         stripped = line.lstrip(" \t")
@@ -171,12 +176,14 @@ def long_strings(text: str) -> Iterator[str]:
 
 
 def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator[str]:
-    """Yield what may be a program inside a text: cells of a notebook, fenced blocks, doctests, long strings.
+    """Yield what may be a program inside a text: cells of a notebook, fenced
+    blocks, doctests, long strings.
 
     Args:
         text: a document, `plain`.
         is_program: the text is one itself, and comes first.
-        is_prose: the text may be a program without any mark, where nothing inside it is marked as one.
+        is_prose: the text may be a program without any mark, where
+            nothing inside it is marked as one.
     """
     if is_program and may_define(text):
         yield text

@@ -1,4 +1,5 @@
-"""Functions of a program up to names, layout, comments, documentation strings, annotations and brackets.
+"""Functions of a program up to names, layout, comments, documentation
+strings, annotations and brackets.
 
 A function's hash is taken of its syntax tree: the kinds of its nodes, operators and literals as
 they are, and every identifier as the number of its first occurrence. Few functions of a corpus can
@@ -83,7 +84,9 @@ def _number(hexadecimal: str) -> int:
 
 
 def statement_signature(node: Any) -> int:
-    """Return the hash of the kinds of a function's statements: cheap, and different for most functions."""
+    """Return the hash of the kinds of a function's statements: cheap, and
+    different for most functions.
+    """
     kinds = []
     for child in node.child_by_field_name("body").named_children:
         kind = child.type
@@ -97,7 +100,9 @@ def statement_signature(node: Any) -> int:
 
 
 def function_fingerprint(node: Any) -> int | None:
-    """Return 64-bit hash of a function's parameters and body; None when it has fewer than MIN_PARTS."""
+    """Return 64-bit hash of a function's parameters and body; None when
+    it has fewer than MIN_PARTS.
+    """
     parts = _parts_of(node)
     return _hash(parts) if len(parts) >= MIN_PARTS else None
 
@@ -137,8 +142,8 @@ def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
 
 
 def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
-    """Return the hashes of the functions in a text whose shape is one of `shapes`, without its tree;
-    None where only that can tell.
+    """Return the hashes of the functions in a text whose shape is one of `shapes`, without its
+    tree; None where only that can tell.
 
     Says what `forms` says of the nodes that `functions` finds and `statement_signature` chooses.
     """
@@ -206,7 +211,9 @@ def _shape(kinds: bytes) -> int:
 
 @cache
 def _roles(language: str) -> bytes:
-    """Return a byte for each symbol of the grammar: the place of its kind in _ROLES, 0 when it has none."""
+    """Return a byte for each symbol of the grammar: the place of its kind
+    in _ROLES, 0 when it has none.
+    """
     grammar = parser(language).language
     roles = {kind: role for role, kinds in enumerate(_ROLES, 1) for kind in kinds}
     return bytes(roles.get(grammar.node_kind_for_id(i), 0) for i in range(grammar.node_kind_count))

@@ -11,7 +11,8 @@ from sevenfold.corpus.native import Measures, library
 _LETTERS = (
     bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
 )
-# A text file may hold these; any other C0 control marks binary data, or moves a terminal's cursor (CM-1).
+# A text file may hold these; any other C0 control marks binary data, or moves
+# a terminal's cursor (CM-1).
 ALLOWED_CONTROLS = "\t\n\f\r"
 _CONTROLS = bytes(code for code in range(32) if chr(code) not in ALLOWED_CONTROLS)
 

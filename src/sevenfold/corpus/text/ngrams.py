@@ -75,8 +75,9 @@ def word_hashes_in_numpy(data: bytes) -> np.ndarray:
 
 
 def _word_end(data: bytes, start: int, stop: int) -> int:
-    """Return a place to cut at or below `stop`: behind a separator. A word as long as a block is cut
-    where the block ends.
+    """Return a place to cut at or below `stop`: behind a separator.
+
+    A word as long as a block is cut where the block ends.
     """
     is_word = _tables()[0]
     for place in range(stop, start, -1):
@@ -122,7 +123,8 @@ def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
 
 
 class RunHashes:
-    """What `ngram_hashes` gives of any runs of a text's words, of any lengths, from sums that are taken once.
+    """What `ngram_hashes` gives of any runs of a text's words, of any lengths,
+    from sums that are taken once.
 
     Args:
         words: u64[W], hashes of the words.
@@ -151,7 +153,8 @@ def _powers_of(base: int, n: int) -> np.ndarray:
 
 
 class Sorted:
-    """A set of hashes, and a table of bits that tells of most others at once that they are none of it.
+    """A set of hashes, and a table of bits that tells of most others at
+    once that they are none of it.
 
     Args:
         hashes: u64[H], ascending; a hash may stand there more than once.
@@ -224,15 +227,18 @@ def unique(hashes: np.ndarray) -> np.ndarray:
 
 
 def shingle_set(data: bytes, n: int) -> np.ndarray:
-    """Return u64[S], ascending: the set of n-word shingles. A text of fewer words is one shingle, of
-    all it has.
+    """Return u64[S], ascending: the set of n-word shingles.
+
+    A text of fewer words is one shingle, of all it has.
     """
     words = word_hashes(data)
     return unique(ngram_hashes(words, max(1, min(n, len(words)))))
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the size of the intersection over size of the union of two sets; two empty sets are equal."""
+    """Return the size of the intersection over size of the union of two
+    sets; two empty sets are equal.
+    """
     if not len(a) and not len(b):
         return 1.0
     both = np.sort(np.concatenate((a, b)))

@@ -1,1 +1,4 @@
-"""What each family allows: tables of named rules, one module each. `sevenfold.recipe.policy` applies them."""
+"""What each family allows: tables of named rules, one module each.
+
+`sevenfold.recipe.policy` applies them.
+"""

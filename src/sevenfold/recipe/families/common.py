@@ -1,22 +1,14 @@
-"""Rules of every family: the parts of a recipe agree, and ask for nothing that the spine does not have."""
+"""Rules of every family: the parts of a recipe agree, and ask for nothing
+that the spine does not have.
+"""
 
 from __future__ import annotations
 
 import re
 
+from sevenfold.recipe.corpus_schema import DatasetSource, DirectorySource, GitSource, JsonlSource
 from sevenfold.recipe.families.rule import Rule, missing_from, number
-from sevenfold.recipe.schema import (
-    DatasetSource,
-    DirectorySource,
-    ExpertStacks,
-    Family,
-    GitSource,
-    HybridAttention,
-    JsonlSource,
-    Phase,
-    Recipe,
-    Retrieval,
-)
+from sevenfold.recipe.schema import ExpertStacks, Family, HybridAttention, Phase, Recipe, Retrieval
 from sevenfold.recipe.yamltree import show
 
 ALL: tuple[Family, ...] = ("s7", "m31r", "llama", "slm")
@@ -115,7 +107,10 @@ def _stacks(recipe: Recipe) -> str | None:
     if not isinstance(moe, ExpertStacks):
         return None
     if recipe.corpus.mix.keys() != set(moe.experts):
-        return f"the experts are {', '.join(moe.experts)}; corpus.mix has {show(', '.join(recipe.corpus.mix)) or 'none'}"
+        return (
+            f"the experts are {', '.join(moe.experts)}; corpus.mix has"
+            f" {show(', '.join(recipe.corpus.mix)) or 'none'}"
+        )
     lacking = missing_from(recipe.tokenizer.special_tokens, [f"<|{expert}|>" for expert in moe.experts])
     return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
 

@@ -1,7 +1,8 @@
 """The form of a rule, and the checks that several families share.
 
-A rule is data: an id (the requirement it comes from), the families it binds, its text, the key it is about
-and a check. A check returns what is wrong, or None; it never raises on a recipe that the schema accepts.
+A rule is data: an id (the requirement it comes from), the families it binds, its text, the
+key it is about and a check. A check returns what is wrong, or None; it never raises on a
+recipe that the schema accepts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from sevenfold.recipe.yamltree import show
 
 Check = Callable[[Recipe], str | None]
 
-# SPDX ids that ask for no more than a notice. A family that wants permissive data allows these, no others.
+# SPDX ids that ask for no more than a notice. A family that wants permissive
+# data allows these, no others.
 PERMISSIVE = frozenset(
     (
         "0BSD",
@@ -139,7 +141,9 @@ def precision_in(*allowed: str) -> Check:
 
 
 def budget(bounds: Mapping[str, tuple[float, float]]) -> Check:
-    """Return the parameters inside the bounds of the recipe's tier; tiers without bounds are not bound."""
+    """Return the parameters inside the bounds of the recipe's tier; tiers
+    without bounds are not bound.
+    """
 
     def check(recipe: Recipe) -> str | None:
         if recipe.tier not in bounds:

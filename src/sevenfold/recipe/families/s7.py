@@ -1,4 +1,6 @@
-"""Rules of the S7 family: requirements A (1M to 300M) and B (S7-MOE-140M, the recipes of tier 140M)."""
+"""Rules of the S7 family: requirements A (1M to 300M) and B
+(S7-MOE-140M, the recipes of tier 140M).
+"""
 
 from __future__ import annotations
 

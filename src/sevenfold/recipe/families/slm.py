@@ -1,4 +1,5 @@
-"""Rules of the SLM family (2B with 512k context, its 300M draft, and the 10M proxy of both): requirements C.
+"""Rules of the SLM family (2B with 512k context, its 300M draft, and the 10M
+proxy of both): requirements C.
 
 The proxy runs every mechanism on one core; what only full size can have (vocabulary, mix, FP8,
 ZeRO-3) is not asked of it.

@@ -1,4 +1,6 @@
-"""What a part of a run is trained on, opened from the files of stage `tokenizer` (formats: specs/dataset.md)."""
+"""What a part of a run is trained on, opened from the files of stage `tokenizer`
+(formats: specs/dataset.md).
+"""
 
 from __future__ import annotations
 

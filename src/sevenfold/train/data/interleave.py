@@ -93,8 +93,8 @@ class DomainTokens:
 
 
 def weights(mix: Mapping[str, float]) -> dict[str, int]:
-    """Return the whole weights in the ratio of the shares as the recipe writes them; domains without
-    a share left out.
+    """Return the whole weights in the ratio of the shares as the recipe writes them;
+    domains without a share left out.
 
     Raises:
         RecipeError: the shares have so many digits that a period would exceed MAX_PERIOD windows.

@@ -22,7 +22,10 @@ from sevenfold.train.data.windows import golden_stride
 
 @dataclass(frozen=True, kw_only=True)
 class SampleBatches:
-    """Rows by step. `file` holds samples as pairs of documents: context, targets (specs/dataset.md)."""
+    """Rows by step.
+
+    `file` holds samples as pairs of documents: context, targets (specs/dataset.md).
+    """
 
     file: TokenFile
     sequence: int
@@ -37,7 +40,8 @@ class SampleBatches:
         offsets, n_samples = self.file.offsets, self.file.n_documents // 2
         bounds = array("q", [0])
         while (first := bounds[-1]) < n_samples:
-            # A sample has 2 to `sequence` tokens, so a row holds one at least and `sequence` of them at most.
+            # A sample has 2 to `sequence` tokens, so a row holds one at least and
+            # `sequence` of them at most.
             ends = offsets[2 * first + 2 : 2 * (first + self.sequence) + 2 : 2]
             limit = int(offsets[2 * first]) + self.sequence
             bounds.append(first + int(np.searchsorted(ends, np.uint64(limit), side="right")))

@@ -1,4 +1,5 @@
-"""The fixed order of training data: no shuffle, no randomness, and still every batch mixes the corpus (A4).
+"""The fixed order of training data: no shuffle, no randomness, and still every
+batch mixes the corpus (A4).
 
 The token stream is cut into windows of `sequence` tokens. Window i of the run is (i * stride) mod
 n_windows, with the stride next to the golden section of n_windows and coprime to it: each pass
@@ -22,7 +23,9 @@ GOLDEN_NUMERATOR, GOLDEN_DENOMINATOR = 618_033_989, 1_000_000_000
 
 
 def golden_stride(n_windows: int) -> int:
-    """Return the smallest number from 0.618 * n_windows upwards that shares no factor with n_windows."""
+    """Return the smallest number from 0.618 * n_windows upwards that
+    shares no factor with n_windows.
+    """
     stride = max(1, n_windows * GOLDEN_NUMERATOR // GOLDEN_DENOMINATOR)
     while math.gcd(stride, n_windows) != 1:
         stride += 1
@@ -30,7 +33,9 @@ def golden_stride(n_windows: int) -> int:
 
 
 class Tokens(Protocol):
-    """A stream of token ids: an array, mapped or not, or the documents of a domain one behind the other."""
+    """A stream of token ids: an array, mapped or not, or the documents of a
+    domain one behind the other.
+    """
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -88,7 +93,8 @@ class Batches:
         if self.n_windows < 1:
             of_domain = f" of domain {self.domain}" if self.domain else ""
             raise StorageError(
-                f"the training stream{of_domain} has {len(self.tokens)} tokens, one window needs {self.width}",
+                f"the training stream{of_domain} has {len(self.tokens)} tokens, one window needs"
+                f" {self.width}",
                 where="tokenizer/train.tokens",
                 remedy="add documents to the corpus or shorten train.sequence",
             )
@@ -141,8 +147,8 @@ class Batches:
 
 
 def evaluation_starts(n_tokens: int, sequence: int, n_windows: int | None = None) -> list[int]:
-    """Return the offsets of non-overlapping windows of a held-out stream: all, or `n_windows` evenly
-    spaced ones.
+    """Return the offsets of non-overlapping windows of a held-out stream: all, or
+    `n_windows` evenly spaced ones.
 
     Raises:
         StorageError: the stream is shorter than one window.

@@ -2,10 +2,10 @@
 
 `torchrun` starts them and says in the environment who each is; a process alone is a group of one
 and never touches `torch.distributed`. There are two groups. Weights and gradients travel over the
-one of `mesh` (NCCL between GPUs, gloo between CPUs), where a silence of `S7_RANK_TIMEOUT` seconds is a lost
-rank: what every rank does there takes about as long on each. Work that the first rank does alone
-(hashing, writing) is waited for over `control`, which is patient. A rank that dies closes its
-connections, and is found at once.
+one of `mesh` (NCCL between GPUs, gloo between CPUs), where a silence of `S7_RANK_TIMEOUT` seconds
+is a lost rank: what every rank does there takes about as long on each. Work that the first rank
+does alone (hashing, writing) is waited for over `control`, which is patient. A rank that dies
+closes its connections, and is found at once.
 
 The first rank runs the stage, reads and writes its files and announces each part that it trains;
 the others follow.
@@ -115,7 +115,9 @@ class Ranks:
 
 
 def ranks_recorded(spec: TrainSpec, ranks: Ranks) -> dict[str, int]:
-    """Return what manifests and checkpoints say of the number of ranks: nothing where it decides no bit."""
+    """Return what manifests and checkpoints say of the number of ranks:
+    nothing where it decides no bit.
+    """
     return {"n_ranks": ranks.size} if spec.reduction == "fast" else {}
 
 
@@ -128,7 +130,9 @@ def here() -> Ranks:
 
 
 def dismiss() -> None:
-    """Let the other ranks go, as the first rank: nothing more is trained, and it is alone from here on."""
+    """Let the other ranks go, as the first rank: nothing more is trained,
+    and it is alone from here on.
+    """
     global _joined
     if _joined is not None:
         if _joined.is_first:
@@ -180,5 +184,8 @@ def process_group() -> Iterator[Ranks]:
             raise
         raise TrainingError(
             f"rank {os.environ.get('RANK', '?')} has lost another rank: {str(error).splitlines()[0]}",
-            remedy="torchrun --max-restarts N starts again from the last checkpoint; or run the same command again",
+            remedy=(
+                "torchrun --max-restarts N starts again from the last checkpoint; or run the same command"
+                " again"
+            ),
         ) from error

@@ -83,8 +83,9 @@ def _digest(said: dict[str, Json]) -> str:
 
 
 def checked(path: Path) -> dict[str, Json]:
-    """Return the meta of a directory whose files are whole. Raises ValueError, KeyError or TypeError
-    when they are not.
+    """Return the meta of a directory whose files are whole.
+
+    Raises ValueError, KeyError or TypeError when they are not.
     """
     try:
         manifest = read_json(path / MANIFEST)
@@ -105,8 +106,9 @@ def checked(path: Path) -> dict[str, Json]:
 
 
 def _place(name: str, shape: torch.Size, dtype: torch.dtype, ranks: Ranks | None) -> Tensor:
-    """Return the memory for a tensor, laid out as the ranks want it. On the CPU: it is moved when it
-    is used.
+    """Return the memory for a tensor, laid out as the ranks want it.
+
+    On the CPU: it is moved when it is used.
     """
     if ranks is None or ranks.is_alone or not shape or name == _WHOLE:
         return torch.empty(shape, dtype=dtype)

@@ -1,4 +1,5 @@
-"""A model over ranks: FSDP2 shards of rows, and gradients that are added in the order of the micro-batches.
+"""A model over ranks: FSDP2 shards of rows, and gradients that are added in
+the order of the micro-batches.
 
 The law of accumulation (`loop`) does not say who computes a micro-batch. So they are dealt: of each
 round of as many micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a
@@ -31,7 +32,9 @@ from sevenfold.train.distributed.ranks import Ranks
 
 @dataclass(kw_only=True)
 class Round:
-    """The micro-batches that are being computed: how many of them count, and whether they begin a step."""
+    """The micro-batches that are being computed: how many of them count,
+    and whether they begin a step.
+    """
 
     n_counted: int = 1
     is_first: bool = True
@@ -100,7 +103,8 @@ class ModelShards:
         register_fsdp_forward_method(model, "hidden")
         register_fsdp_forward_method(model, "states")
         for group in self.groups:
-            # Losses are divided by the tokens of the whole step, so gradients are added and not averaged.
+            # Losses are divided by the tokens of the whole step, so gradients
+            # are added and not averaged.
             group.set_gradient_divide_factor(1.0)
             group.set_force_sum_reduction_for_comms(True)
             if self.ordered:

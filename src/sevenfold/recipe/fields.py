@@ -1,0 +1,32 @@
+"""The base of every recipe section, and the types that more than one file of the schema uses."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sevenfold.recipe.units import Unit
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+MOST = 1 << 53  # every JSON reader holds integers up to here exactly
+Positive = Annotated[int, Field(gt=0, le=MOST)]
+FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+Ratio = Annotated[float, Field(ge=0.0, le=1.0), Unit.RATIO]
+Tokens = Annotated[int, Field(gt=0, le=MOST), Unit.TOKENS]
+Bytes = Annotated[int, Field(gt=0, le=MOST), Unit.BYTES]
+
+
+def is_none(value: object) -> bool:
+    """Return whether a key is not set.
+
+    A key that a later version added is left out of the digest where it is not set, so the digest
+    of an older recipe does not change.
+    """
+    return value is None
+
+
+class Section(BaseModel):
+    """Base of every part of a recipe: no unknown keys, no coercion, no mutation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
