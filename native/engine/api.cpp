@@ -129,6 +129,20 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
     for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
 }
 
+// Checks a call, and gets all that its ids and the n_tokens - 1 steps behind them will need.
+s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens) {
+    if (const s7_status bad = check(team, runs, n_runs)) return bad;
+    i64 n_keys = 0;
+    for (i64 i = 0; i < n_runs; ++i) {
+        n_keys = most(n_keys, runs[i].session->length + runs[i].n_ids + n_tokens - 1);
+        if (n_keys > team.model->shape.context) return S7_CONTEXT;
+    }
+    for (i64 i = 0; i < n_runs; ++i) {
+        if (!runs[i].session->reserve(runs[i].n_ids + n_tokens - 1)) return S7_NO_MEMORY;
+    }
+    return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
+}
+
 // The lowest id among those with the largest logit.
 i32 argmax(const i32 *logits, i64 n) {
     i32 largest = logits[0];
@@ -162,13 +176,7 @@ void *roof_thread(void *seat) {
 s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs) {
     if (team == nullptr || runs == nullptr) return S7_NULL;
     if (n_runs < 1) return S7_IDS;
-    if (const s7_status bad = check(*team, runs, n_runs)) return bad;
-    i64 n_keys = 0;
-    for (i64 i = 0; i < n_runs; ++i) {
-        if (!runs[i].session->reserve(runs[i].n_ids)) return S7_NO_MEMORY;
-        n_keys = most(n_keys, runs[i].session->length + runs[i].n_ids);
-    }
-    if (!team->make_scores(n_keys)) return S7_NO_MEMORY;
+    if (const s7_status bad = prepare(*team, runs, n_runs, 1)) return bad;
     run_all(*team, runs, n_runs);
     return S7_OK;
 }
@@ -188,17 +196,10 @@ s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t s
         run.n_logits = 1;
         run.logits = logits.get() + i * vocab;
     }
-    if (const s7_status bad = check(*team, now.get(), n_runs)) return bad;
-    for (i64 i = 0; i < n_runs; ++i) {  // what later steps need is there before the first
-        const s7_run &run = runs[i];
-        if (run.session->length + run.n_ids + n_tokens - 1 > team->model->shape.context)
-            return S7_CONTEXT;
-        if (!run.session->reserve(i64{run.n_ids} + n_tokens - 1)) return S7_NO_MEMORY;
-        if (!team->make_scores(run.session->length + run.n_ids + n_tokens - 1)) return S7_NO_MEMORY;
-        n_made[i] = 0;
-    }
+    if (const s7_status bad = prepare(*team, now.get(), n_runs, n_tokens)) return bad;
+    for (i64 i = 0; i < n_runs; ++i) n_made[i] = 0;
     for (i64 n_left = n_runs; n_left > 0;) {
-        if (const s7_status bad = s7_forward(team, now.get(), static_cast<i32>(n_left))) return bad;
+        run_all(*team, now.get(), n_left);
         i64 kept = 0;
         for (i64 j = 0; j < n_left; ++j) {
             s7_run run = now.get()[j];
@@ -216,6 +217,30 @@ s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t s
         if (runs[i].logits == nullptr) continue;
         std::memcpy(runs[i].logits, logits.get() + i * vocab,
                     static_cast<size_t>(vocab) * sizeof(i32));
+    }
+    return S7_OK;
+}
+
+s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, int32_t n_stops,
+                      int32_t *tokens, int32_t n_tokens, int32_t *n_made) {
+    if (team == nullptr || run == nullptr || tokens == nullptr || n_made == nullptr) return S7_NULL;
+    if (n_tokens < 1 || n_stops < 0) return S7_SHAPE;
+    if (n_stops > 0 && stops == nullptr) return S7_NULL;
+    const i64 vocab = team->model->shape.vocab_size, kept = run->logits == nullptr ? 0 : vocab;
+    s7::Buffer<i32> own;
+    if (kept == 0 && !own.make(vocab)) return S7_NO_MEMORY;
+    s7_run now = *run;
+    now.n_logits = 1;
+    if (kept == 0) now.logits = own.get();
+    if (const s7_status bad = prepare(*team, &now, 1, n_tokens)) return bad;
+    *n_made = 0;
+    for (bool ended = false; !ended && *n_made < n_tokens; now.logits += kept) {
+        run_all(*team, &now, 1);
+        i32 *token = tokens + (*n_made)++;
+        *token = argmax(now.logits, vocab);
+        for (i64 i = 0; i < n_stops; ++i) ended = ended || stops[i] == *token;
+        now.ids = token;
+        now.n_ids = 1;
     }
     return S7_OK;
 }

@@ -169,6 +169,13 @@ s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values
  * nanoseconds they took. */
 s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds);
 
+/* s7_greedy of one sequence, for a caller who reads on: it ends at any of `stops` [n_stops] (NULL
+ * with 0: none), and run->logits, where not NULL, is [n_tokens, vocab_size]: row i gets those that
+ * token i was taken from. Truncating the session to what it held before, and the ids and the first
+ * k tokens more, takes the later steps back. */
+s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, int32_t n_stops,
+                      int32_t *tokens, int32_t n_tokens, int32_t *n_made);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

@@ -68,7 +68,7 @@ template <class T> void damage(Random &r, std::vector<T> &array) {
 template <class T> void drop(const T *&pointer) { pointer = nullptr; }
 
 void damage_linear(Random &r, s7_linear &w) {
-    switch (r.between(0, 5)) {
+    switch (r.between(0, 6)) {
         case 0:
             drop(w.codes);
             break;
@@ -228,7 +228,7 @@ std::vector<int32_t> calls(const s7_model *model, const s7_shape &shape, Random 
         const auto n_ids = static_cast<int32_t>(ids.size());
         const auto n_logits = static_cast<int32_t>(r.between(0, n_ids < 3 ? n_ids : 3));
         std::fill(logits.begin(), logits.end(), 7);
-        switch (r.between(0, 5)) {
+        switch (r.between(0, 6)) {
             case 0: {
                 s7_session *fork = nullptr;
                 trace.push_back(s7_session_fork(session, any(s7_session_length(session)), &fork));
@@ -262,6 +262,23 @@ std::vector<int32_t> calls(const s7_model *model, const s7_shape &shape, Random 
                     {sessions[0], ids.data(), n_ids, n_logits, logits.data()},
                     {sessions[r.between(0, 7) ? 1 : 0], ids.data(), n_ids, 0, nullptr}};
                 trace.push_back(s7_forward(team, both, 2));
+                break;
+            }
+            case 4: {
+                const auto n = static_cast<int32_t>(r.between(-1, 4));
+                const int32_t stops[] = {any(shape.vocab_size), any(shape.vocab_size)};
+                const auto n_stops = static_cast<int32_t>(r.between(-1, 2));
+                std::vector<int32_t> tokens(static_cast<size_t>(n > 0 ? n : 1)), rows;
+                if (r.between(0, 1))
+                    rows.resize(tokens.size() * static_cast<size_t>(shape.vocab_size));
+                int32_t made = 0;
+                const s7_run run{session, ids.data(), n_ids, 0,
+                                 rows.empty() ? nullptr : rows.data()};
+                trace.push_back(s7_generate(team, &run, n_stops > 0 ? stops : nullptr, n_stops,
+                                            tokens.data(), n, &made));
+                trace.insert(trace.end(), tokens.begin(), tokens.end());
+                trace.insert(trace.end(), rows.begin(), rows.end());
+                trace.push_back(made);
                 break;
             }
             default: {

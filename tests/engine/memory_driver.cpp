@@ -96,6 +96,7 @@ struct Scenario {
         const int64_t vocab = from.shape.vocab_size;
         int32_t tokens[kTokens], made = 0;
         s7_run last{nullptr, ids.data(), 1, 0, logits.data() + 2 * vocab};
+        s7_run beside{nullptr, ids.data(), 1, 0, nullptr};
         const auto none = [](auto *&handle) { return [&handle] { return handle == nullptr; }; };
         const bool good =
             twice(
@@ -108,11 +109,14 @@ struct Scenario {
             forward(team, session, 0, 10, logits.data()) &&
             twice([&] { return s7_session_fork(session, 7, &fork); }, none(fork)) &&
             forward(team, session, 10, 12, logits.data() + vocab) &&
-            ((last.session = session) != nullptr) &&
+            ((last.session = session) != nullptr) && ((beside.session = fork) != nullptr) &&
             (n_threads > 1 ||  // passes of many threads are slow on a busy machine, and allocate
                                // nothing that others do not
              (twice([&] { return s7_greedy(team, &last, 1, -1, tokens, kTokens, &made); },
                     [&] { return s7_session_length(session) == 12 && made == 0; }) &&
+              twice([&] { return s7_generate(team, &beside, nullptr, 0, tokens, 1, &made); },
+                    [&] { return s7_session_length(fork) == 7 && made == kTokens; }) &&
+              s7_session_truncate(fork, 7) == S7_OK &&
               forward(team, fork, 7, kIds, logits.data() + 3 * vocab)));
         s7_session_free(session);
         s7_session_free(fork);

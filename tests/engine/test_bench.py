@@ -16,6 +16,7 @@ from sevenfold.cli.bench import thread_counts
 from sevenfold.core.errors import GateError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.engine import bench, native
+from sevenfold.engine.session import Model
 
 REASON = native.unavailable()
 PROMPT, STEPS = CONTEXT * 3 // 4, CONTEXT - CONTEXT * 3 // 4
@@ -55,7 +56,7 @@ def test_the_native_engine_has_both_roofs(path) -> None:
     assert (value["backend"], value["rounds"], value["path"]) == ("native", 2, str(path))
     assert re.fullmatch("[0-9a-f]{64}", value["root"])
     assert [(row["threads"], row["phase"]) for row in value["rows"]] == [
-        (2, "prompt"), (2, "decode"), (1, "prompt"), (1, "decode"),
+        (2, "prompt"), (2, "generate"), (2, "decode"), (1, "prompt"), (1, "generate"), (1, "decode"),
     ]  # fmt: skip
     for row in value["rows"]:
         low, high = row["quartiles"]
@@ -76,13 +77,21 @@ def test_the_reference_has_one_thread_and_one_roof(path, monkeypatch: pytest.Mon
     assert [(row["threads"], row["share_of_roof"] is None) for row in value["rows"]] == [
         (1, True),
         (1, False),
+        (1, False),
     ]
 
 
 def test_the_table_says_what_the_roofs_are(path) -> None:
     done = CliRunner().invoke(app, ["bench", str(path), "--rounds", "1", "--threads", "1"])
     assert done.exit_code == 0, done.output
-    for text in (f"prompt of {PROMPT}", f"{STEPS} tokens after it", "of the roof", "roof of a step", "GB/s"):
+    for text in (
+        f"prompt of {PROMPT}",
+        f"{STEPS} tokens after it (generate)",
+        "(engine)",
+        "of the roof",
+        "roof of a step",
+        "GB/s",
+    ):
         assert text in done.stdout, text
     lines = done.stdout.splitlines()
     assert sum(line.startswith("roof of the prompt, 1 thread: ") for line in lines) == 1
@@ -113,6 +122,16 @@ def test_thread_counts(monkeypatch: pytest.MonkeyPatch) -> None:
         assert thread_counts(None) == expected
     with pytest.raises(UsageError):
         thread_counts("1;2")
+
+
+def test_the_prompt_of_the_user_passes_the_gate(path) -> None:
+    model = Model.open(path)
+    chosen = bench.readable_ids(model, 3 * model.weights.shape.vocab_size)
+    assert len(set(chosen)) > 80, "spread over the vocabulary"
+    with model.session() as session:
+        for at in range(0, len(chosen), 9):
+            session.gate.feed(model.tokenizer.decode_bytes(chosen[at : at + 9]))
+    assert model.on(model.engine).tokenizer is model.tokenizer
 
 
 def test_a_file_that_is_none(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import threading
 from dataclasses import replace
@@ -202,7 +203,30 @@ def test_the_library_checks_what_python_checks(model: Tiny) -> None:
     assert call([1, 2], 3) == call([1, 2], -1) == call([1], 1, copies=2) == 2
     with engine.team() as team:
         assert library.s7_forward(None, None, 1) == library.s7_forward(team, None, 1) == 1
-    assert session.length == 0
+    ids_, tokens, made = np.array([1], np.int32), np.empty(4, np.int32), ctypes.c_int32(-1)
+    run = abi.NativeRun(session.handle, ids_.ctypes.data, 1, 0, None)
+
+    def generate(n_tokens: int, n_stops: int = 0, **missing: None) -> int:
+        given = {"run": ctypes.byref(run), "tokens": tokens.ctypes.data, "made": ctypes.byref(made)} | missing
+        with engine.team() as team:
+            arguments = (
+                missing.get("team", team),
+                given["run"],
+                None,
+                n_stops,
+                given["tokens"],
+                n_tokens,
+                given["made"],
+            )
+            return int(library.s7_generate(*arguments))
+
+    assert all(generate(4, **{name: None}) == 1 for name in ("team", "run", "tokens", "made"))
+    assert generate(4, n_stops=1) == 1, "stops that are counted and not there"
+    assert generate(0) == generate(4, n_stops=-1) == 2
+    assert generate(25) == 7
+    assert (made.value, session.length) == (-1, 0)
+    assert generate(4) == 0
+    assert (made.value, session.length) == (4, 4)
 
 
 def test_a_closed_session_is_refused(model: Tiny) -> None:

@@ -46,7 +46,11 @@ def _print(value: dict[str, Json]) -> None:
     from sevenfold.report.console import print_table
 
     work = value["work"]
-    names = {"prompt": f"prompt of {work['prompt']}", "decode": f"{work['steps']} tokens after it"}
+    names = {
+        "prompt": f"prompt of {work['prompt']}",
+        "generate": f"{work['steps']} tokens after it (generate)",
+        "decode": f"{work['steps']} tokens after it (engine)",
+    }
     rows = [
         [
             str(row["threads"]),
@@ -99,7 +103,7 @@ def bench(
     model = Model.open(file)
     progress = make_progress()
     try:
-        value = measure(model.weights, model.backend, counts, rounds, progress)
+        value = measure(model.weights, model.backend, counts, rounds, progress, model)
     finally:
         close_progress(progress)
     value |= {"path": str(file), "root": model.artifact.root, "backend": model.backend, "rounds": rounds}

@@ -5,6 +5,9 @@ multiply-adds a second the instruction set does in registers alone (`native.roof
 decoding reads every weight and key once: its roof is how fast NumPy reads a block of that many
 bytes again and again, from whichever memory holds it. A share near 1 cannot be beaten on the
 machine; rounds alternate between thread counts, medians and quartiles are given.
+
+Decoding is measured twice: through `Session.generate`, which is what `s7 run` and the Python API
+call ("generate"), and by the engine's own loop without text ("decode").
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.engine import native, reference
 from sevenfold.engine.backends import Engine, make_engine
+from sevenfold.engine.session import Model
 from sevenfold.engine.weights import FeedForward, IntegerModel
 
 # Tokens, where the context has room for them.
@@ -120,6 +124,31 @@ def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
     return prompt, decode
 
 
+def _generated(user: Model, engine: Engine, ids: Sequence[int], steps: int) -> float:
+    """Return the seconds of `steps` tokens after the first, as text, through a session of the model."""
+    with user.on(engine).session() as session:
+        session.prefill(ids)
+        session.step()
+        began = time.perf_counter()
+        while len(session.tokens) <= steps:
+            # An end-of-text token ends one call: the text behind it costs the same.
+            for _ in session.generate(steps + 1 - len(session.tokens)):
+                pass
+        return time.perf_counter() - began
+
+
+def readable_ids(user: Model, n: int) -> list[int]:
+    """Return `n` ids spread over the vocabulary whose text passes the gate."""
+    vocab = user.weights.shape.vocab_size
+    good = [i for i in range(vocab) if not _holds_control(user.tokenizer.token_bytes(i))]
+    return [good[i * 7919 % len(good)] for i in range(n)]
+
+
+def _holds_control(text: bytes) -> bool:
+    """Return whether a byte is none that a prompt may hold: a control character, or above ASCII."""
+    return any(byte < 0x20 or byte > 0x7E for byte in text)
+
+
 def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, roof: float | None) -> Json:
     """Return the median, quartiles, and the share of the roof; `per_token` is what a token costs in
     the roof's unit.
@@ -136,13 +165,19 @@ def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, roof
 
 
 def measure(
-    model: IntegerModel, backend: str, threads: Sequence[int], rounds: int, progress: Progress
+    model: IntegerModel,
+    backend: str,
+    threads: Sequence[int],
+    rounds: int,
+    progress: Progress,
+    user: Model | None = None,
 ) -> dict[str, Json]:
     """Measure a model on a backend.
 
     Args:
         threads: thread counts to compare; the reference has one thread, whatever is asked for.
         rounds: at least 1.
+        user: the same model with its tokenizer; with it, decoding through its sessions is measured too.
 
     Returns:
         `work`, `roofs` (one for each thread count) and `rows` (thread count and phase): JSON
@@ -157,6 +192,8 @@ def measure(
     # Ids spread over the vocabulary, so that every expert has its share.
     ids = np.arange(work.prompt, dtype=np.int64) * 7919 % model.shape.vocab_size
     times: dict[int, list[tuple[float, float]]] = {n: [] for n in counts}
+    generated: dict[int, list[float]] = {n: [] for n in counts}
+    text = readable_ids(user, work.prompt) if user else []
     progress.start("measure", rounds * len(counts), "rounds")
     for number in range(rounds):
         for n_threads, engine in engines.items():
@@ -164,6 +201,8 @@ def measure(
                 # Warm.
                 _round(engine, ids, 1)
             times[n_threads].append(_round(engine, ids, work.steps))
+            if user and work.steps > 1:
+                generated[n_threads].append(_generated(user, engine, text, work.steps - 1))
             progress.advance(sum(len(t) for t in times.values()))
     rows: list[Json] = []
     roofs: list[Json] = []
@@ -173,10 +212,13 @@ def measure(
         n_bytes = read_rate(work.n_bytes, n_threads)
         roofs.append({"threads": n_threads, "isa": isa, "macs_per_second": macs, "bytes_per_second": n_bytes})
         prompt, decode = zip(*times[n_threads], strict=True)
-        rows += [
-            _row(n_threads, "prompt", [work.prompt / s for s in prompt], work.macs / work.prompt, macs),
-            _row(n_threads, "decode", [work.steps / s for s in decode], work.n_bytes, n_bytes),
-        ]
+        rows.append(
+            _row(n_threads, "prompt", [work.prompt / s for s in prompt], work.macs / work.prompt, macs)
+        )
+        if seen := generated[n_threads]:
+            speeds = [(work.steps - 1) / s for s in seen]
+            rows.append(_row(n_threads, "generate", speeds, work.n_bytes, n_bytes))
+        rows.append(_row(n_threads, "decode", [work.steps / s for s in decode], work.n_bytes, n_bytes))
     return {
         "work": {"prompt": work.prompt, "steps": work.steps, "macs": work.macs, "bytes": work.n_bytes},
         "roofs": roofs,

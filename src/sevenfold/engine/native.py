@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import byref, c_int64, c_void_p
+from ctypes import byref, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -352,6 +352,35 @@ class NativeSession:
     def greedy(self, ids: Ints, n_tokens: int, *, stop: int | None = None) -> list[int]:
         """Return `Engine.greedy_batch` of this sequence alone."""
         return self.engine.greedy_batch([(self, ids)], n_tokens, stop=stop)[0]
+
+    def generate(
+        self, ids: Ints, n_tokens: int, stops: Sequence[int] = ()
+    ) -> tuple[list[int], NDArray[np.int32]]:
+        """Append ids, then take up to `n_tokens` greedy steps without a return to Python between them.
+
+        Ties go to the lowest id. The last token is not appended. A token among `stops` ends the
+        steps, and is given.
+
+        Returns:
+            the tokens, one at least, and the logits that each was taken from, [tokens, V].
+
+        Raises:
+            GateError: as `greedy_batch`.
+        """
+        engine = self.engine
+        rows = np.empty((n_tokens, engine.model.shape.vocab_size), np.int32)
+        tokens, n_made = (c_int32 * n_tokens)(), c_int32()
+        ends = (c_int32 * len(stops))(*stops)
+        with self.lock, engine.team() as team:
+            narrow = engine._checked(self, ids, n_tokens - 1)
+            run = abi.NativeRun(
+                self.handle, narrow.ctypes.data, narrow.size, n_tokens, rows.ctypes.data
+            )  # fmt: skip
+            status = self._library.s7_generate(
+                team, byref(run), ends, len(ends), tokens, n_tokens, byref(n_made)
+            )
+            _check(self._library, status, "run these ids")
+        return tokens[: n_made.value], rows[: n_made.value]
 
     def fork(self, length: int | None = None) -> NativeSession:
         """Return a second sequence with the first `length` positions (all, if None); whole pages are

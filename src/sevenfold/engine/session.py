@@ -11,6 +11,7 @@ it closes raise GateError.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from sevenfold.engine.backends import (
     make_engine,
     self_test,
 )
+from sevenfold.engine.decoding import Decoder
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.tokenizer.codec import Tokenizer
@@ -270,6 +272,12 @@ class Model:
         artifact.release()
         return model
 
+    def on(self, engine: Engine) -> Model:
+        """Return the same model, its sessions on another engine that holds its weights."""
+        other = copy.copy(self)
+        other.engine = engine
+        return other
+
     @property
     def context(self) -> int:
         """Return the positions a session has, prompt and answer together."""
@@ -330,8 +338,7 @@ class Session:
     """One gate, one KV cache. Greedy (A8: top-k = 1). Calls before the gate opens, or after it
     shut, raise GateError.
 
-    `logits` are those of the next token, [V] int64 holding int32 values (natural-log units with 16
-    fraction bits); None before the first prefill. `tokens` are the ids that `step` gave.
+    Tokens are computed several at a time where the engine can (`decoding`).
     """
 
     def __init__(
@@ -342,13 +349,8 @@ class Session:
         self.gate = Gate()
         self._prompt = prompt
         self._max_tokens = max_tokens
-        self._cache = model.engine.session()
+        self._decoder = Decoder(model.engine, model.tokenizer.roles.ends)
         self._stack = ExitStack()
-        # A token that was given but not yet appended.
-        self._pending: list[int] = []
-        self._n_held = 0
-        self.logits: Ints | None = None
-        self.tokens: list[int] = []
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
@@ -363,12 +365,24 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        self._cache.close()
+        self._decoder.close()
+
+    @property
+    def logits(self) -> Ints | None:
+        """Return the logits of the next token, or those that `step` took the last one from: [V] int64
+        holding int32 values (natural-log units with 16 fraction bits); None before the first prefill.
+        """
+        return self._decoder.logits
+
+    @property
+    def tokens(self) -> list[int]:
+        """Return the ids that were generated."""
+        return self._decoder.tokens
 
     @property
     def room(self) -> int:
         """Return the tokens of the context behind what was read and generated."""
-        return self.model.context - self._n_held - len(self._pending)
+        return self.model.context - self._decoder.n_used
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Append token ids to the body, after what was read and generated; `logits` are those after
@@ -383,26 +397,23 @@ class Session:
                 character also shuts the gate.
         """
         self.gate.require_open("prefill")
-        check_ids(self.model.weights, np.array(ids, np.int64), self._n_held + len(self._pending))
+        check_ids(self.model.weights, np.array(ids, np.int64), self._decoder.n_used)
         tokenizer = self.model.tokenizer
         self.gate.feed(tokenizer.decode_bytes(ids))
         self._append("prefill", ids)
 
     def _append(self, call: str, ids: Sequence[int]) -> None:
         self.gate.require_open(call)
-        new = [*self._pending, *ids]
-        needed, context = self._n_held + len(new) + self._max_tokens - len(self.tokens), self.model.context
-        if needed > context and call == "prefill":
-            n_prompt = self._n_held + len(new)
+        n_prompt = self._decoder.n_used + len(ids)
+        needed, context = n_prompt + self._max_tokens - len(self.tokens), self.model.context
+        if needed > context:
             most = f" to {context - n_prompt} at most" if n_prompt < context else ""
             raise GateError(
                 f"the prompt has {n_prompt} tokens and {self._max_tokens} are to follow; the context has {context}",
                 where="prompt",
                 remedy=f"shorten the prompt or lower --max-tokens{most}",
             )
-        self.logits = self._cache.forward(np.array(new, np.int64), last_only=True)[0]
-        self._n_held += len(new)
-        self._pending = []
+        self._decoder.append(ids)
 
     def step(self) -> int:
         """Return the next token id, greedy; ties go to the lowest id.
@@ -411,29 +422,24 @@ class Session:
             GateError: the gate is shut, or the context is full.
         """
         self.gate.require_open("step")
-        if self.logits is None:
-            raise GateError(
-                "a step before a prompt was read", remedy="give `session` a prompt, or call `prefill`"
-            )
-        if self._pending:
-            self._append("step", ())
-        self._pending = [reference.argmax(self.logits)]
-        self.tokens += self._pending
-        return self._pending[0]
+        return self._decoder.step()
 
     def generate(self, max_tokens: int) -> Iterator[str]:
         """Yield the text as it comes, up to `max_tokens` tokens or the end-of-text token. Pieces are
-        whole characters.
+        whole characters, of one token or of several that came at once.
 
         Raises:
             GateError: the gate is shut, or the context is full.
         """
         stream, ends = self.model.tokenizer.stream(), self.model.tokenizer.roles.ends
-        for _ in range(max_tokens):
-            token = self.step()
-            if token in ends:
-                break
-            if piece := stream.feed(token):
+        n_left, is_ended = max_tokens, False
+        while n_left > 0 and not is_ended:
+            self.gate.require_open("step")
+            tokens = self._decoder.take(n_left)
+            n_left -= len(tokens)
+            # Nothing is computed behind an end, so it can only be the last.
+            is_ended = tokens[-1] in ends
+            if piece := stream.feed_all(tokens[:-1] if is_ended else tokens):
                 yield piece
         if rest := stream.close():
             yield rest

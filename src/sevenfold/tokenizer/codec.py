@@ -280,6 +280,10 @@ class TextStream:
         """Return the characters that this token completes. Raises UsageError for an unknown id."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))
 
+    def feed_all(self, token_ids: Iterable[int]) -> str:
+        """Return the characters that these tokens complete. Raises UsageError for an unknown id."""
+        return self._decoder.decode(self._tokenizer.decode_bytes(token_ids))
+
     def close(self) -> str:
         """Return what is left: U+FFFD when the last character was not complete, else nothing."""
         return self._decoder.decode(b"", final=True)
