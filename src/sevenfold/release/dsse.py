@@ -1,0 +1,175 @@
+"""Statements in a DSSE envelope (in-toto): written, signed with a key of `s7 keygen`, read strictly.
+
+A payload is canonical JSON, so two writers of one statement write the same bytes. An envelope may be
+without a signature: then it says what was computed, and nobody answers for it. Source: DSSE 1.0.2,
+in-toto Statement 1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sevenfold.core.errors import ArtifactError, UsageError
+from sevenfold.core.files import read_bytes
+from sevenfold.core.hashing import Json, canonical_json, sha256
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+MAX_BYTES = 64 << 20
+_REMEDY = "get it again from whoever wrote it"
+
+
+def statement(
+    subject: str, sha256_hex: str, predicate_type: str, predicate: Mapping[str, Json]
+) -> dict[str, Json]:
+    """Return a statement about one subject."""
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": subject, "digest": {"sha256": sha256_hex}}],
+        "predicateType": predicate_type,
+        "predicate": dict(predicate),
+    }
+
+
+def _signed_bytes(payload: bytes) -> bytes:
+    """Return what is signed: the type and the payload, each behind its length."""
+    kind = PAYLOAD_TYPE.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def key_id(public: Any) -> str:
+    """Return the name of a public key: SHA-256 of its DER."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    der = public.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
+    return sha256(der).hex()
+
+
+def load_private_key(path: Path, password: bytes | None = None) -> Any:
+    """Return a private key. Raises StorageError, or UsageError when it is none of P-256."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    try:
+        key = form.load_pem_private_key(read_bytes(path), password)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            f"no private key, or another password: {error}",
+            where=str(path),
+            remedy="use a key of `s7 keygen`, its password in S7_KEY_PASSWORD",
+        ) from error
+    return _curve(key, path)
+
+
+def load_public_key(path: Path) -> Any:
+    """Return a public key. Raises StorageError, or UsageError when it is none of P-256."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    try:
+        key = form.load_pem_public_key(read_bytes(path))
+    except ValueError as error:
+        raise UsageError(
+            f"no public key: {error}", where=str(path), remedy="use the .pub of `s7 keygen`"
+        ) from error
+    return _curve(key, path)
+
+
+def _curve(key: Any, path: Path) -> Any:
+    if getattr(getattr(key, "curve", None), "name", "") != "secp256r1":
+        raise UsageError("the key is not of P-256", where=str(path), remedy="use a key of `s7 keygen`")
+    return key
+
+
+def envelope(value: Mapping[str, Json], key: Any = None) -> dict[str, Json]:
+    """Return the envelope of a statement, signed when a private key is given."""
+    payload = canonical_json(dict(value))
+    signatures: list[Json] = []
+    if key is not None:
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        sig = key.sign(_signed_bytes(payload), ec.ECDSA(hashes.SHA256()))
+        signatures = [{"keyid": key_id(key.public_key()), "sig": base64.b64encode(sig).decode()}]
+    return {
+        "payloadType": PAYLOAD_TYPE,
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": signatures,
+    }
+
+
+def _refusal(what: str, where: str) -> ArtifactError:
+    return ArtifactError(f"no statement that this version reads: {what}", where=where, remedy=_REMEDY)
+
+
+def _decoded(value: object, what: str, where: str) -> bytes:
+    if not isinstance(value, str):
+        raise _refusal(f"{what} is no text", where)
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _refusal(f"{what} is not base64", where) from error
+
+
+def read_envelope(value: object, where: str = "") -> dict[str, Json]:
+    """Return the statement in an envelope. Raises ArtifactError unless it is canonical and of our form."""
+    if not isinstance(value, dict) or {*value} != {"payloadType", "payload", "signatures"}:
+        raise _refusal("an envelope has payloadType, payload and signatures", where)
+    if value["payloadType"] != PAYLOAD_TYPE or not isinstance(value["signatures"], list):
+        raise _refusal("another type of payload, or signatures that are no list", where)
+    payload = _decoded(value["payload"], "the payload", where)
+    try:
+        read = json.loads(payload.decode("utf-8"))
+        is_canonical = canonical_json(read) == payload
+    except (ValueError, RecursionError, TypeError) as error:
+        raise _refusal(f"the payload is not JSON: {error}", where) from error
+    if not is_canonical:
+        raise _refusal("the payload is not canonical JSON", where)
+    if not isinstance(read, dict) or {*read} != {"_type", "subject", "predicateType", "predicate"}:
+        raise _refusal("a statement has _type, subject, predicateType and predicate", where)
+    if read["_type"] != STATEMENT_TYPE or not isinstance(read["predicate"], dict):
+        raise _refusal("another type of statement", where)
+    return read
+
+
+def subject_digest(read: Mapping[str, Any], where: str = "") -> str:
+    """Return the SHA-256 of the one subject of a statement. Raises ArtifactError."""
+    subject = read["subject"]
+    if isinstance(subject, list) and len(subject) == 1 and isinstance(subject[0], dict):
+        digests = subject[0].get("digest")
+        if isinstance(digests, dict) and isinstance(digests.get("sha256"), str):
+            return str(digests["sha256"])
+    raise _refusal("it has no single subject with a SHA-256", where)
+
+
+def signers(value: Mapping[str, Any], public: Any, where: str = "") -> list[str]:
+    """Return the names of the keys whose signature was checked and holds, with one public key.
+
+    Raises:
+        ArtifactError: the envelope names the key and its signature does not hold, or is damaged.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    payload, name, good = _decoded(value["payload"], "the payload", where), key_id(public), []
+    for entry in value["signatures"]:
+        if not isinstance(entry, dict) or not isinstance(entry.get("keyid"), str):
+            raise _refusal("a signature without a key", where)
+        if entry["keyid"] != name:
+            continue
+        try:
+            public.verify(
+                _decoded(entry.get("sig"), "a signature", where),
+                _signed_bytes(payload),
+                ec.ECDSA(hashes.SHA256()),
+            )
+        except InvalidSignature as error:
+            raise ArtifactError(
+                f"the signature of key {name[:16]} does not hold", where=where, remedy=_REMEDY
+            ) from error
+        good.append(name)
+    return good
