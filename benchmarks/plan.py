@@ -43,10 +43,10 @@ def measured(recipe: Recipe, n_steps: int) -> float:
     )
     with tempfile.TemporaryDirectory() as name:
         run = rehearsal(recipe, part, sample, Path(name), spec.micro_batch_sequences)
-        run._step(Unrecorded())
+        run.advance(Unrecorded())
         began = time.perf_counter()
         for _ in range(n_steps):
-            run._step(Unrecorded())
+            run.advance(Unrecorded())
         return n_steps * spec.batch_sequences * spec.sequence / (time.perf_counter() - began)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sevenfold.runs.job import Job
+
+# The golden runs of tests/train: a recipe of every kind on synthetic tokens.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 
 @pytest.fixture

@@ -164,3 +164,32 @@ def test_killed_the_same_command_goes_on(dense_run: Job, recipe_file: Path, tmp_
     assert "tokenizer: up to date" in done.stderr
     assert "resuming at step" in done.stderr or "train: up to date" in done.stderr
     assert list((tmp_path / "sevenfold").iterdir()) == []
+
+
+def test_a_step_in_one_file(dense_run: Job, tmp_path: Path) -> None:
+    out = tmp_path / "step.s7step"
+    done = s7("audit", dense_run.out, "--export-step", "21", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"written: {out}"
+    done = s7("audit", "--check", out)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "yes: step 21 gives what the bundle says")
+    data = bytearray(out.read_bytes())
+    data[-5] ^= 1
+    out.write_bytes(data)
+    refused(s7("audit", "--check", out), 3, "its bytes do not have its digest")
+    out.write_bytes(data[:-1])
+    refused(s7("audit", "--check", out, "--json"), 3, "a damaged step bundle")
+    refused(s7("audit", "--check", tmp_path / "none"), 4, "no such file")
+    refused(s7("audit", "--check", dense_run.out / "model.s7l"), 3, "a damaged step bundle")
+
+
+def test_one_thing_at_a_time(dense_run: Job, tmp_path: Path) -> None:
+    out = dense_run.out
+    refused(s7("audit", out), 2, "one thing at a time")
+    refused(s7("audit", out, "--full", "--steps", "1..2"), 2, "one thing at a time")
+    refused(s7("audit", out, "--check", tmp_path), 2, "--check takes no RUN")
+    refused(s7("audit", "--full"), 2, "--check takes no RUN")
+    refused(s7("audit", "--check", tmp_path, "--recipe", "s7/demo-1m"), 2, "--check takes no --recipe")
+    refused(s7("audit", out, "--export-step", "0", tmp_path / "x"), 2, "--export-step 0")
+    (tmp_path / "x").write_text("mine")
+    refused(s7("audit", out, "--export-step", "3", tmp_path / "x"), 4, "no step bundle of s7")

@@ -62,7 +62,7 @@ def test_no_number_of_a_step_comes_from_another_library(name: str, tmp_path: Pat
         run.start()
         run.model.train()
         for _ in range(2):
-            run._step(Unrecorded())
+            run.advance(Unrecorded())
     assert watch.computed
     assert sorted(set(watch.computed) - EXACT) == []
 

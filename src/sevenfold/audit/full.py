@@ -20,7 +20,7 @@ from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.audit.diff import diff
 from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.records import Difference, RecordSource, read_rows, run_sources, sealed_sources
-from sevenfold.audit.replay import Findings
+from sevenfold.audit.subject import Findings
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.files import read_bytes, write_json
 from sevenfold.core.hashing import Json

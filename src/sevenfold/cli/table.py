@@ -39,7 +39,7 @@ VERBS = tuple(
         ("inspect", "verify", "Inspect", "Show what a sealed model holds."),
         ("verify", "verify", "Inspect", "Check a sealed model: V0 to V7, signature, golden logits."),
         ("lineage", "verify", "Inspect", "Show the chain from the sources to the root."),
-        ("audit", "verify", "Inspect", "Train steps, or everything, again and compare the bytes."),
+        ("audit", "audit", "Inspect", "Train steps, or everything, again and compare the bytes."),
         ("diff", "verify", "Inspect", "Show what differs between two models."),
         ("runs", "runs", "Inspect", "List runs, and how far they are."),
         ("compare", "runs", "Inspect", "Compare the loss of two runs."),

@@ -1,4 +1,4 @@
-"""Verbs that look at what was made: verify, inspect, audit, lineage, diff."""
+"""Verbs that look at what was made: verify, inspect, lineage, diff."""
 
 from __future__ import annotations
 
@@ -216,59 +216,6 @@ def inspect(file: FileArg, as_json: JsonOption = False) -> None:
     from sevenfold.report.console import print_inspection
 
     print_inspection(value)
-
-
-@app.command()
-@guarded
-def audit(
-    path: RunArg,
-    steps: Annotated[
-        str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Make the whole model again.")] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one."),
-    ] = None,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            "--work",
-            metavar="DIR",
-            readable=False,
-            help="With --full: where to work; kept, and gone on with.",
-        ),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Replay a training run and compare it with what was recorded; exit code 3 when it differs."""
-    if full == (steps is not None):
-        raise UsageError("audit takes one of --steps and --full", remedy="allowed: --steps A..B, or --full")
-    if work is not None and not full:
-        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
-    from sevenfold.audit.full import audit_full
-    from sevenfold.audit.replay import audit_steps, parse_steps
-    from sevenfold.recipe import load_recipe, resolve_recipe_path
-    from sevenfold.report.audit import audit_lines
-    from sevenfold.report.console import close_progress, make_progress
-
-    first, last = parse_steps(steps) if steps is not None else (0, 0)
-    file = resolve_recipe_path(recipe) if recipe is not None else None
-    given = load_recipe(file) if file is not None else None
-    progress = make_progress()
-    try:
-        if full:
-            value = audit_full(path, given, file.parent if file is not None else None, progress, work)
-        else:
-            value = audit_steps(path, first, last, given, progress)
-    finally:
-        close_progress(progress)
-    if as_json:
-        print_json(value)
-    else:
-        print("\n".join(audit_lines(value)))
-    if not value["same"]:
-        raise typer.Exit(3)
 
 
 @app.command()

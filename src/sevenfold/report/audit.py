@@ -4,7 +4,7 @@ the verdict as the last line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sevenfold.core.hashing import Json
 from sevenfold.report.lineage import shown
@@ -18,6 +18,10 @@ def _difference(row: Mapping[str, Json]) -> str:
     )
 
 
+def _full_lines(value: Mapping[str, Json]) -> list[str]:
+    return [f"stages done again: {', '.join(value['stages']) or 'none'}"]
+
+
 def _steps_lines(value: Mapping[str, Json]) -> list[str]:
     if value["executed"] is None:
         return ["nothing was executed"] if value["started_from"] is None else []
@@ -29,8 +33,35 @@ def _steps_lines(value: Mapping[str, Json]) -> list[str]:
     ]
 
 
+def _export_lines(value: Mapping[str, Json]) -> list[str]:
+    if value["out"] is None:
+        return ["nothing was written"]
+    return [
+        f"from {shown(value['started_from'])}: step {value['step']} in {value['n_bytes']} bytes,"
+        f" from state {value['claims']['states'][-1][:16]} to {value['claims']['state_after'][:16]}"
+    ]
+
+
+def _check_lines(value: Mapping[str, Json]) -> list[str]:
+    origin, part = value["origin"], f" of {shown(value['part'])}" if value["part"] else ""
+    sealed = f", sealed as {origin['sealed_root']}" if origin["sealed_root"] else ""
+    return [
+        f"step {value['step']}{part}, said to be of {shown(origin['recipe_name'])}, recipe"
+        f" {origin['recipe_digest'][:16]}{sealed}",
+        f"from state {value['state_before']} to {value['claims']['state_after']}",
+    ]
+
+
 def _verdict(value: Mapping[str, Json]) -> str:
-    full = value["audit"] == "full"
+    kind = value["audit"]
+    if value["same"] and kind == "export-step":
+        return f"written: {value['out']}"
+    if value["same"] and kind == "check":
+        return f"yes: step {value['step']} gives what the bundle says"
+    if kind == "check":
+        fields = ", ".join(row["field"] for row in value["differences"])
+        return f"no: step {value['step']} does not give what the bundle says: {fields}"
+    full = kind == "full"
     if value["same"]:
         if full:
             return f"same bytes: root {value['actual_root']}"
@@ -44,10 +75,15 @@ def _verdict(value: Mapping[str, Json]) -> str:
     return f"differs: {where}{step}"
 
 
+_HEADS: Mapping[str, Callable[[Mapping[str, Json]], list[str]]] = {
+    "full": _full_lines,
+    "steps": _steps_lines,
+    "export-step": _export_lines,
+    "check": _check_lines,
+}
+
+
 def audit_lines(value: Mapping[str, Json]) -> list[str]:
     """Return the lines for the terminal."""
-    if value["audit"] == "full":
-        lines = [f"stages done again: {', '.join(value['stages']) or 'none'}"]
-    else:
-        lines = _steps_lines(value)
+    lines = _HEADS[value["audit"]](value)
     return [*lines, *map(_difference, value["differences"]), _verdict(value)]

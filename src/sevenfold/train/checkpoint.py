@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,31 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import remove_partials, write_bytes
-from sevenfold.core.hashing import Json, canonical_json, digest_of
+from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.train.distributed import sharded_checkpoint
 from sevenfold.train.distributed.ranks import Ranks
+from sevenfold.train.tensor_digest import DAMAGE, StoredTensors, tensors_digest
 
 KEPT = 2
 _META, _DIGEST = "sevenfold", "sevenfold.sha256"
 _META_FIELDS = ("key", "step", "chain", "seed", "losses", "environment", "records")
 _RNG = "rng.state"
 _NAME = re.compile(r"checkpoint-(\d{8,})\.(safetensors|sharded)")
-# What the libraries raise for damaged bytes.
-_DAMAGE = (
-    SafetensorError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    struct.error,
-)
 
 
 class DamagedCheckpointError(StorageError):
@@ -60,7 +50,7 @@ def _refusing_damage(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DamagedCheckpointError(
             f"a damaged checkpoint: {' '.join(str(error).split())[:200] or type(error).__name__}",
             where=str(path),
@@ -146,37 +136,16 @@ def _meta(checkpoint: Checkpoint) -> dict[str, Json]:
 
 
 def _digest(tensors: Mapping[str, Tensor], meta: bytes) -> str:
-    """Return the hex digest of facts, names, dtypes, shapes and bytes. `tensors` may read them one
-    at a time.
+    return tensors_digest("sevenfold/checkpoint/1", tensors, meta)
+
+
+def state_root(step: int, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> str:
+    """Return the hex digest of what a step begins from: its number, weights and moments, each with
+    name, dtype and shape. The optimiser's own counts of steps are left out: the number says them.
     """
-
-    def parts() -> Iterator[bytes | memoryview | str]:
-        yield meta
-        for name in sorted(tensors):
-            tensor = tensors[name]
-            yield from (name, str(tensor.dtype), str(list(tensor.shape)))
-            yield tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-    return digest_of("sevenfold/checkpoint/1", parts())
-
-
-class _Stored(Mapping[str, Tensor]):
-    """Tensors of an open safetensors file, read as they are asked for, so
-    that one is in memory at a time.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._names = file, tuple(file.keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._file.get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    tensors = {f"model.{name}": tensor for name, tensor in model.items()}
+    tensors |= {f"optimizer.{n}": t for n, t in optimizer.items() if not n.endswith(".step")}
+    return tensors_digest("sevenfold/state/1", tensors, str(step).encode())
 
 
 def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0) -> Path:
@@ -245,7 +214,7 @@ def _checked_file(path: Path) -> dict[str, Json]:
         said = file.metadata() or {}
         if _DIGEST not in said:
             raise ValueError("it has no digest")
-        if _digest(_Stored(file), said[_META].encode()) != said[_DIGEST]:
+        if _digest(StoredTensors(file), said[_META].encode()) != said[_DIGEST]:
             raise ValueError("its bytes do not have its digest")
         meta: dict[str, Json] = json.loads(said[_META])
         return meta

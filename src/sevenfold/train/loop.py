@@ -186,6 +186,10 @@ class TrainingRun:
         """
         return self._gathered(self._state())
 
+    def moments(self) -> dict[str, Tensor]:
+        """Return the whole state of the optimiser, as `weights` does."""
+        return self._gathered(self.optimizer.tensors())
+
     def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts = ((name, whole(tensor)) for name, tensor in tensors.items())
         return {name: tensor.cpu() for name, tensor in parts if self.ranks.is_first}
@@ -208,11 +212,11 @@ class TrainingRun:
     def _damaged_record(self, bound: Mapping[str, Json]) -> str | None:
         return damaged_record(self.directory, bound) if self.is_recorded else None
 
-    def start(self) -> None:
-        """Initialise from the seed, or go on from the newest checkpoint of this run."""
-        checkpoint = latest_checkpoint(
-            self.directory, self.key, self.ranks, note=self.progress.note, damaged_record=self._damaged_record
-        )
+    def take(self, checkpoint: Checkpoint | None) -> None:
+        """Take weights, moments and step of a checkpoint; without one, initialise from the seed.
+
+        Frozen weights are initialised, or taken from `base`, in both cases.
+        """
         if checkpoint is None or self.trained is not None:
             self._initialize()
         if checkpoint is None:
@@ -221,8 +225,17 @@ class TrainingRun:
             for name, rows in checkpoint.model.items():
                 local(self.model.get_parameter(name)).copy_(rows)
         self.optimizer.restore(checkpoint.optimizer)
-        torch.set_rng_state(checkpoint.rng)
         self.step, self.chain = checkpoint.step, checkpoint.chain
+
+    def start(self) -> None:
+        """Initialise from the seed, or go on from the newest checkpoint of this run."""
+        checkpoint = latest_checkpoint(
+            self.directory, self.key, self.ranks, note=self.progress.note, damaged_record=self._damaged_record
+        )
+        self.take(checkpoint)
+        if checkpoint is None:
+            return
+        torch.set_rng_state(checkpoint.rng)
         self.guard.losses[:] = checkpoint.losses
         self.progress.note(f"resuming at step {self.step} of {n_steps(self.spec)}")
         for line in differences(checkpoint.environment, self.environment()):
@@ -290,7 +303,13 @@ class TrainingRun:
         )
         return work.run(micros, self.terms, self.step)
 
-    def _step(self, records: Recorder) -> Json:
+    def advance(self, records: Recorder) -> Json:
+        """Do one step and record it; its row of metrics. A collective.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite, or the loss jumped.
+            SevenfoldError: what the recorder raises.
+        """
         stage = self._enter_stage()
         rate = learning_rate(self.spec, self.step)
         parts = self._gradients()
@@ -353,7 +372,7 @@ class TrainingRun:
         try:
             with stop_requests() as stop:
                 while self.step < total:
-                    self.gauge.report(self.progress, self._step(records))
+                    self.gauge.report(self.progress, self.advance(records))
                     is_stopped = self.ranks.any(stop.is_set())
                     if is_stopped or self.step == total or self._is_checkpoint():
                         records.flush()

@@ -1,0 +1,177 @@
+"""`s7 audit --check BUNDLE`: the step of a bundle computed again, and held against what the bundle says
+of it. No corpus, no tokenizer and no run is needed.
+
+Cost: one step, and two hashes of weights and moments.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sevenfold.audit.records import Difference
+from sevenfold.audit.step_bundle import Batch, StepBundle, read_bundle
+from sevenfold.core.errors import TrainingError, storage
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress, Silent
+from sevenfold.model.transformer import Transformer
+from sevenfold.train.checkpoint import Checkpoint, state_root
+from sevenfold.train.data.curriculum import ContextStage
+from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.loop import TrainingRun, use_deterministic_kernels
+from sevenfold.train.objectives import Objective
+from sevenfold.train.records import Unrecorded, trace_row
+
+CLAIMED = ("loss", "learning_rate", "grad_norm", "gradient", "weights", "chain", "state_after")
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """The rows of one step, whatever step is asked for."""
+
+    rows: Batch
+
+    @property
+    def batch_sequences(self) -> int:
+        """Return the number of rows."""
+        return self.rows.ids.shape[0]
+
+    @property
+    def sequence(self) -> int:
+        """Return the tokens of a row, without the target of the last."""
+        return self.rows.ids.shape[1] - 1
+
+    def batch(self, _step: int) -> NDArray[np.int64]:
+        """Return int64 [rows, T + 1]."""
+        ids: NDArray[np.int64] = self.rows.ids.numpy()
+        return ids
+
+    def counted(self, _step: int) -> NDArray[np.float32] | None:
+        """Return float32 [rows, T], or None when all targets count."""
+        counted: NDArray[np.float32] | None = None if self.rows.counted is None else self.rows.counted.numpy()
+        return counted
+
+    def domains(self, _step: int) -> list[str]:
+        """Return no domain: they take no part in a step."""
+        return [""] * self.batch_sequences
+
+    def spans(self, _step: int) -> list[tuple[str, int, int]]:
+        """Return nothing: a bundle does not say where its rows were cut from."""
+        return []
+
+    def epochs(self, _n_steps: int) -> dict[str, float]:
+        """Return nothing: a bundle holds no corpus."""
+        return {}
+
+
+def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
+    """Return the run of a bundle, standing before its step. Nothing is written to `directory`."""
+    facts = bundle.facts
+    model = Transformer(facts.model)
+    model.expert_of_token, model.document_start = bundle.router, facts.document_start
+    terms = tuple(
+        Objective(
+            name=term.name,
+            weight=term.weight,
+            source=GivenRows(rows),
+            split=IndexedTokens(path=directory / "none"),
+        )
+        for term, rows in zip(facts.terms, bundle.batch, strict=True)
+    )
+    stage = ContextStage(
+        first_step=0,
+        sequence=facts.train.sequence,
+        batch_sequences=facts.train.batch_sequences,
+        rope_scaling=facts.rope_scaling,
+    )
+    run = TrainingRun(
+        # Losses of earlier steps are not here, so a jump of the loss is not judged.
+        spec=facts.train.model_copy(update={"spike": 0.0}),
+        model=model,
+        terms=terms,
+        directory=directory,
+        key="",
+        progress=Silent(),
+        stages=(stage,) if facts.is_curriculum else (),
+        trained=None if facts.trains == "all" else frozenset(bundle.model),
+        stack=facts.stack,
+        base=bundle.base,
+        purpose=f"/{facts.part}" if facts.part else "",
+        is_recorded=False,
+    )
+    use_deterministic_kernels()
+    run.take(
+        Checkpoint(
+            key="",
+            step=facts.step - 1,
+            chain=facts.chain,
+            model=dict(bundle.model),
+            optimizer=dict(bundle.optimizer),
+            rng=torch.get_rng_state(),
+            seed=facts.train.seed,
+        )
+    )
+    model.rope.use(facts.rope_scaling)
+    model.train()
+    return run
+
+
+def computed_claims(run: TrainingRun) -> dict[str, Json]:
+    """Do the next step of a run; everything that a bundle claims of it. Raises TrainingError."""
+    step, chain = run.step + 1, run.chain
+    row: dict[str, Json] = run.advance(Unrecorded())
+    link = trace_row({name: parameter for parameter, name in run.names.items()}, step, chain)
+    return row | link | {"state_after": state_root(run.step, run.weights(), run.moments())}
+
+
+def differences_of(bundle: StepBundle, actual: dict[str, Json], where: str) -> list[Difference]:
+    """Return each claim of a bundle that is not what was computed."""
+    claims, step = bundle.facts.claims, bundle.facts.step
+    return [
+        Difference(where=where, step=step, field=name, expected=getattr(claims, name), actual=actual[name])
+        for name in CLAIMED
+        if repr(getattr(claims, name)) != repr(actual[name])
+    ]
+
+
+def check_step(path: Path, progress: Progress) -> dict[str, Json]:
+    """Compute the step of the bundle at `path` again.
+
+    Returns:
+        The outcome: `same`, and each claim that does not hold.
+
+    Raises:
+        StepBundleError: the bundle is refused.
+        StorageError: it cannot be read.
+    """
+    progress.note(f"audit: reads {path}")
+    bundle = read_bundle(path)
+    facts = bundle.facts
+    progress.note(f"audit: computes step {facts.step} of {facts.part or 'the run'} again")
+    with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
+        try:
+            actual = computed_claims(run_of(bundle, Path(name)))
+            differences = differences_of(bundle, actual, path.name)
+        except TrainingError as error:
+            loss = facts.claims.loss
+            differences = [
+                Difference(where=path.name, step=facts.step, field="loss", expected=loss, actual=error.what)
+            ]
+    return {
+        "audit": "check",
+        "path": str(path),
+        "same": not differences,
+        "step": facts.step,
+        "part": facts.part,
+        "origin": facts.origin.model_dump(mode="json"),
+        "state_before": facts.claims.states[-1],
+        "claims": facts.claims.model_dump(mode="json", exclude={"states"}),
+        "differences": [difference.as_json() for difference in differences],
+        "first_step": facts.step if differences else None,
+        "warnings": [],
+    }

@@ -1,0 +1,276 @@
+"""`s7 audit RUN --export-step N`: the step of a run as a bundle, after the steps before it were done
+again and gave what the run recorded.
+
+Cost: the steps from the newest checkpoint before N, and for each a hash of weights and moments.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sevenfold.audit.records import Comparison, StepDiffersError
+from sevenfold.audit.replay import check_range, sources_of
+from sevenfold.audit.step_bundle import (
+    Batch,
+    Claims,
+    Origin,
+    StepBundle,
+    StepFacts,
+    Term,
+    begins_bundle,
+    write_bundle,
+)
+from sevenfold.audit.subject import (
+    Findings,
+    Stretch,
+    base_for,
+    check_checkpoint,
+    check_files,
+    find_checkpoint,
+    stretches,
+    subject_of,
+)
+from sevenfold.core.errors import TrainingError, UsageError, storage
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+from sevenfold.core.manifest import read_manifest
+from sevenfold.core.memory import keep_freed_memory
+from sevenfold.core.ownership import refuse_foreign
+from sevenfold.model.operators import LAW
+from sevenfold.recipe.schema import Recipe, TokenRouted
+from sevenfold.recipe.sizing import expert_of
+from sevenfold.runs.job import Job
+from sevenfold.train.arithmetic import obstacle
+from sevenfold.train.checkpoint import Checkpoint, checkpoint_path, state_root
+from sevenfold.train.data.curriculum import stage_at
+from sevenfold.train.loop import TrainingRun, use_deterministic_kernels
+from sevenfold.train.records import Recorder, trace_row
+from sevenfold.train.run_builder import training_run
+from sevenfold.train.stage import check_supported
+
+
+@dataclass(kw_only=True)
+class Rerun:
+    """A run that is done again, step by step. `states` are the roots of the states that it went
+    through, from the one that it began at.
+    """
+
+    run: TrainingRun
+    about: Origin
+    started_from: str
+    records: Recorder
+    states: list[str] = field(default_factory=list)
+
+    def state(self) -> str:
+        """Return the root of the present state."""
+        return state_root(self.run.step, self.run.weights(), self.run.moments())
+
+    def go_to(self, step: int, watch: Callable[[int, Json], None] = lambda _step, _row: None) -> None:
+        """Do steps until `step` of them are done; `watch` is told of each with its metrics row.
+
+        Raises:
+            StepDiffersError: a step gives something else than what the run recorded.
+        """
+        self.run.progress.start("audit: steps done again", step, "steps")
+        while self.run.step < step:
+            row = self.run.advance(self.records)
+            self.states.append(self.state())
+            self.run.progress.advance(self.run.step)
+            watch(self.run.step, row)
+
+
+def require_law(recipe: Recipe, what: str) -> None:
+    """Refuse a run whose bits are not defined by the law. Raises UsageError."""
+    why = obstacle(recipe.model, recipe.train, torch.device("cpu"))
+    if why:
+        raise UsageError(
+            f"{what} needs a run under {LAW}: {why}",
+            remedy="use --steps or --full, on the machine and with the libraries that made the run",
+        )
+
+
+def begin(
+    job: Job,
+    stretch: Stretch,
+    records: Comparison,
+    findings: Findings,
+    scratch: Path,
+    sealed_root: str | None = None,
+) -> Rerun | None:
+    """Return the run of a part, standing at the newest usable checkpoint before the stretch, or at
+    its seed; None when what it begins from is not what was recorded (see `findings`).
+    """
+    base = base_for(job, stretch.part, findings)
+    if base is None:
+        return None
+    run = training_run(job, scratch, stretch.part, base=base[0], base_root=base[1])
+    checkpoint, origin = find_checkpoint(job.out, stretch, run, findings), "seed"
+    if checkpoint is not None:
+        path = checkpoint_path(job.out / stretch.directory, checkpoint.step)
+        origin = f"{stretch.directory}/{path.name}"
+        wrong = check_checkpoint(checkpoint, run, origin, records.traces)
+        if wrong:
+            findings.differences += wrong
+            return None
+    about = Origin(
+        recipe_name=job.recipe.name,
+        recipe_digest=job.recipe.digest,
+        tokens_root=job.manifest("tokenizer").root,
+        sealed_root=sealed_root,
+    )
+    return standing(run, checkpoint, about, records, origin)
+
+
+def standing(
+    run: TrainingRun, checkpoint: Checkpoint | None, about: Origin, records: Recorder, origin: str = "seed"
+) -> Rerun:
+    """Return a run that stands at a checkpoint, or at its seed."""
+    use_deterministic_kernels()
+    keep_freed_memory()
+    run.take(checkpoint)
+    if checkpoint is not None:
+        run.guard.losses[:] = checkpoint.losses
+    run.model.train()
+    rerun = Rerun(run=run, about=about, started_from=origin, records=records)
+    rerun.states.append(rerun.state())
+    return rerun
+
+
+def take_step(rerun: Rerun) -> StepBundle:
+    """Do the next step of a run and return it as a bundle. Raises StepDiffersError, TrainingError."""
+    run = rerun.run
+    step, chain = run.step + 1, run.chain
+    model = {name: tensor.clone() for name, tensor in run.weights().items()}
+    optimizer = {name: tensor.clone() for name, tensor in run.moments().items()}
+    batch = tuple(
+        Batch(
+            ids=torch.from_numpy(term.source.batch(run.step)),
+            counted=None if (counted := term.source.counted(run.step)) is None else torch.from_numpy(counted),
+        )
+        for term in run.terms
+    )
+    row = run.advance(rerun.records)
+    link = trace_row({name: parameter for parameter, name in run.names.items()}, step, chain)
+    claims = Claims(
+        states=tuple(rerun.states),
+        state_after=rerun.state(),
+        loss=row["loss"],
+        learning_rate=row["learning_rate"],
+        grad_norm=row["grad_norm"],
+        **{name: link[name] for name in ("gradient", "weights", "chain")},
+    )
+    rerun.states.append(claims.state_after)
+    return StepBundle(
+        facts=_facts(rerun, step, chain, claims),
+        model=model,
+        base=_frozen(run),
+        optimizer=optimizer,
+        batch=batch,
+        router=run.model.expert_of_token if isinstance(run.model.spec.moe, TokenRouted) else None,
+    )
+
+
+def _frozen(run: TrainingRun) -> dict[str, Tensor]:
+    """Return the weights that the step reads and does not change: the trunk's, behind which an expert
+    is trained.
+    """
+    if run.stack is None:
+        return {}
+    named = run.model.named_parameters()
+    return {name: parameter.detach() for name, parameter in named if expert_of(name) is None}
+
+
+def _facts(rerun: Rerun, step: int, chain: str, claims: Claims) -> StepFacts:
+    run = rerun.run
+    scaling = stage_at(run.stages, step - 1).rope_scaling if run.stages else run.model.spec.rope_scaling
+    return StepFacts(
+        step_bundle=1,
+        arithmetic=LAW,
+        origin=rerun.about,
+        part=run.purpose.removeprefix("/"),
+        trains="all" if run.trained is None else "trunk" if run.stack is None else "expert",
+        stack=run.stack,
+        step=step,
+        model=run.model.spec,
+        train=run.spec,
+        rope_scaling=scaling,
+        is_curriculum=bool(run.stages),
+        document_start=run.model.document_start,
+        chain=chain,
+        terms=tuple(Term(name=term.name, weight=term.weight) for term in run.terms),
+        claims=claims,
+    )
+
+
+def _outcome(path: Path, step: int, findings: Findings, **more: Json) -> dict[str, Json]:
+    return {
+        "audit": "export-step",
+        "path": str(path),
+        "step": step,
+        "same": not findings.differences,
+        "differences": [difference.as_json() for difference in findings.differences],
+        "first_step": step if findings.differences else None,
+        "warnings": findings.warnings,
+        "started_from": None,
+        "out": None,
+        "n_bytes": None,
+        "claims": None,
+        **more,
+    }
+
+
+def export_step(
+    path: Path, step: int, out: Path, given: Recipe | None, progress: Progress
+) -> dict[str, Json]:
+    """Do a run again up to step `step` and write that step as a bundle to `out`.
+
+    Args:
+        path: the run directory; never written to.
+        step: from 1; the steps of all parts of a run are counted one after another.
+        given: the recipe, when the run is not sealed; it must be the run's own.
+
+    Returns:
+        The outcome. Where a step is not as recorded, `same` is false and nothing is written.
+
+    Raises:
+        UsageError: no such step, or the run is not under the law.
+        StorageError: a file of the run is missing, or the bundle cannot be written.
+    """
+    if step < 1:
+        raise UsageError(f"--export-step {step}", remedy="steps are counted from 1")
+    refuse_foreign(out, begins_bundle, "step bundle")
+    findings = Findings(progress)
+    recipe, directory, artifact, facts = subject_of(path, given, findings)
+    check_supported(recipe)
+    require_law(recipe, "--export-step")
+    job = Job(recipe=recipe, out=directory, progress=progress)
+    finished = read_manifest(job.directory("train")) is not None
+    check_range(job, step, step, finished)
+    if not check_files(job, given is not None, artifact, facts, findings):
+        return _outcome(path, step, findings)
+    (stretch,) = stretches(recipe, step, step)
+    metrics, traces = sources_of(job, stretch, artifact, finished)
+    sealed_root = artifact.root if artifact else None
+    with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
+        rerun = begin(job, stretch, Comparison(metrics, traces), findings, Path(name), sealed_root)
+        if rerun is None:
+            return _outcome(path, step, findings)
+        try:
+            rerun.go_to(stretch.first - 1)
+            bundle = take_step(rerun)
+        except StepDiffersError as error:
+            findings.differences.append(error.difference)
+            return _outcome(path, step, findings, started_from=rerun.started_from)
+        except TrainingError as error:
+            raise UsageError(f"step {rerun.run.step + 1} stops: {error.what}") from error
+    n_bytes = write_bundle(out, bundle)
+    return _outcome(
+        path, step, findings, started_from=rerun.started_from, out=str(out), n_bytes=n_bytes,
+        claims=bundle.facts.claims.model_dump(mode="json"),
+    )  # fmt: skip

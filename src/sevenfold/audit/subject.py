@@ -1,0 +1,204 @@
+"""What an audit does steps of again: a run directory, the stretch of steps in each of its parts, the
+state that they begin from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from sevenfold import __version__
+from sevenfold.artifact import Artifact
+from sevenfold.audit.preconditions import (
+    manifest_differences,
+    recipe_difference,
+    sealed_recipe,
+    tool_warnings,
+)
+from sevenfold.audit.records import Difference, RecordSource
+from sevenfold.core.errors import UsageError
+from sevenfold.core.hashing import Json
+from sevenfold.core.log import Progress
+from sevenfold.core.manifest import read_manifest
+from sevenfold.recipe.schema import Recipe
+from sevenfold.release.lineage import at
+from sevenfold.release.target import find_target, identity_of
+from sevenfold.runs.job import Job
+from sevenfold.train.checkpoint import (
+    Checkpoint,
+    DamagedCheckpointError,
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+)
+from sevenfold.train.environment import tools_of
+from sevenfold.train.experts import base_of, part_directory
+from sevenfold.train.loop import TrainingRun
+from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
+from sevenfold.train.records import CHAIN_START, weights_digest
+from sevenfold.train.schedule import n_steps
+
+
+@dataclass
+class Findings:
+    """What was found so far; warnings are said at once."""
+
+    progress: Progress
+    warnings: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+    def warn(self, *lines: str) -> None:
+        """Keep and say."""
+        for line in lines:
+            self.warnings.append(line)
+            self.progress.note(f"warning: {line}")
+
+
+def subject_of(
+    path: Path, given: Recipe | None, findings: Findings
+) -> tuple[Recipe, Path, Artifact | None, Mapping[str, Json]]:
+    """Return the recipe, run directory, sealed file and sealed facts."""
+    subject = find_target(path)
+    if subject.out is None:
+        raise UsageError(
+            f"{path} is a file: steps are done again from a run directory",
+            remedy="name the directory that holds train/ and tokenizer/, or use --full",
+        )
+    facts = identity_of(subject.artifact)["facts"] if subject.artifact else {}
+    if given is not None:
+        return given, subject.out, subject.artifact, facts
+    if subject.artifact is None:
+        raise UsageError(
+            f"{path} holds no model.s7l, which would carry the recipe", remedy="give --recipe RECIPE"
+        )
+    recipe, warnings, differences = sealed_recipe(subject.artifact)
+    findings.warn(*warnings)
+    findings.differences += differences
+    return recipe, subject.out, subject.artifact, facts
+
+
+def check_files(
+    job: Job, given: bool, artifact: Artifact | None, facts: Mapping[str, Json], findings: Findings
+) -> bool:
+    """Hold recipe and files against the manifests and the seal; whether a replay can mean anything."""
+    tokenizer, train = job.manifest("tokenizer"), read_manifest(job.directory("train"))
+    recorded = train or tokenizer
+    if given:
+        findings.differences += recipe_difference(job.recipe, recorded.recipe_digest, artifact)
+    sealed = at(facts, "roots", "tokenizer")
+    findings.differences += manifest_differences(tokenizer, sealed, job.directory("tokenizer"))
+    if train is not None and train.inputs.get("tokenizer") != tokenizer.root:
+        findings.differences.append(
+            Difference(
+                where="train/manifest.json",
+                field="inputs.tokenizer",
+                expected=train.inputs.get("tokenizer"),
+                actual=tokenizer.root,
+            )
+        )
+    if findings.differences:
+        return False
+    if train is not None:
+        found = manifest_differences(train, at(facts, "roots", "train"), job.directory("train"))
+        findings.differences += found
+        here = {"sevenfold": __version__, **tools_of(job.recipe)}
+        findings.warn(*tool_warnings("train", dict(train.tools), here))
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Steps `first` to `last` of one part, by its own count. `before`: steps and tokens of the
+    parts before it.
+    """
+
+    part: TrainingPhase
+    before: tuple[int, int]
+    first: int
+    last: int
+
+    @property
+    def directory(self) -> str:
+        """Return where the part's files stand in a run."""
+        return f"train/{self.part.name}" if self.part.name else "train"
+
+
+def stretches(recipe: Recipe, first: int, last: int) -> list[Stretch]:
+    """Return the range, by part. Steps of all parts are counted one after another, in the order of
+    the recipe.
+    """
+    found, steps, tokens = [], 0, 0
+    for part in training_phases(recipe):
+        count = n_steps(part.spec)
+        begin, end = max(first - steps, 1), min(last - steps, count)
+        if begin <= end:
+            found.append(Stretch(part=part, before=(steps, tokens), first=begin, last=end))
+        steps, tokens = steps + count, tokens + count * part.spec.batch_sequences * part.spec.sequence
+    return found
+
+
+def _fits(checkpoint: Checkpoint, run: TrainingRun) -> bool:
+    """Return whether the state has the names and shapes of what this run trains."""
+    state = {name: parameter.shape for parameter, name in run.names.items()}
+    return {n: t.shape for n, t in checkpoint.model.items()} == state and all(
+        key.rpartition(".")[0] in state for key in checkpoint.optimizer
+    )
+
+
+def find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Findings) -> Checkpoint | None:
+    """Return the newest usable checkpoint of the part before the stretch."""
+    directory, before = out / stretch.directory, stretch.first - 1
+    for step in reversed([s for s in checkpoint_steps(directory) if 0 < s <= before]):
+        path = checkpoint_path(directory, step)
+        try:
+            checkpoint = read_checkpoint(path)
+        except DamagedCheckpointError as error:
+            findings.warn(f"{stretch.directory}/{path.name} is passed over, {error.what}")
+            continue
+        if checkpoint.step != step or not _fits(checkpoint, run):
+            findings.warn(f"{stretch.directory}/{path.name} is not of this run: passed over")
+            continue
+        if checkpoint.key != run.key:
+            findings.warn(
+                f"{stretch.directory}/{path.name} was written under another key: another version or an older recipe"
+            )
+        return checkpoint
+    return None
+
+
+def check_checkpoint(
+    checkpoint: Checkpoint, run: TrainingRun, where: str, traces: list[RecordSource]
+) -> list[Difference]:
+    """Return the checkpoint against the trace: its chain, and its weights when it stands at a trace point."""
+    step = checkpoint.step
+    for source in traces:
+        # Of all parts: its chain is another.
+        if source.before is not None:
+            continue
+        before = max((s for s in source.rows if s <= step), default=0)
+        row = source.rows.get(before, {"chain": CHAIN_START})
+        actual = {"chain": checkpoint.chain}
+        if before == step:
+            actual["weights"] = weights_digest({name: checkpoint.model[name] for name in run.names.values()})
+        for name, value in actual.items():
+            if row.get(name) != value:
+                return [Difference(where=where, step=step, field=name, expected=row.get(name), actual=value)]
+    return []
+
+
+def base_for(job: Job, part: TrainingPhase, findings: Findings) -> tuple[Mapping[str, Tensor], str] | None:
+    """Return the trunk behind which an expert is trained again; None when its files are not what its
+    manifest says.
+    """
+    if part.trains == EXPERTS:
+        trunk = training_phases(job.recipe)[0]
+        directory = part_directory(job, trunk)
+        manifest = read_manifest(directory)
+        wrong = manifest_differences(manifest, None, directory) if manifest else []
+        if wrong:
+            findings.differences += wrong
+            return None
+    return base_of(job, part)

@@ -1,0 +1,113 @@
+"""The verb `audit`: what a run says of itself, done again; and steps that others can do again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sevenfold.cli.base import JsonOption, app, guarded, print_json
+from sevenfold.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sevenfold.core.hashing import Json
+    from sevenfold.core.log import Progress
+    from sevenfold.recipe.schema import Recipe
+
+MODES = "allowed: RUN --steps A..B, RUN --full, RUN --export-step N OUT, --check BUNDLE"
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l)."),
+]
+StepsOption = Annotated[
+    str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
+]
+FullOption = Annotated[bool, typer.Option("--full", help="Make the whole model again.")]
+ExportOption = Annotated[
+    tuple[int, Path] | None,
+    typer.Option(
+        "--export-step", metavar="N OUT", help="Write step N as a file that others check without the corpus."
+    ),
+]
+CheckOption = Annotated[
+    Path | None,
+    typer.Option("--check", metavar="BUNDLE", readable=False, help="Compute the step of such a file again."),
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one.")
+]
+WorkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--work", metavar="DIR", readable=False, help="With --full: where to work; kept, and gone on with."
+    ),
+]
+
+
+@app.command()
+@guarded
+def audit(
+    path: RunArgument = None,
+    steps: StepsOption = None,
+    full: FullOption = False,
+    export: ExportOption = None,
+    bundle: CheckOption = None,
+    recipe: RecipeOption = None,
+    work: WorkOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Do training again and compare it with what was recorded; exit code 3 when it differs."""
+    if sum((steps is not None, full, export is not None, bundle is not None)) != 1:
+        raise UsageError("audit does one thing at a time", remedy=MODES)
+    if (path is None) != (bundle is not None):
+        raise UsageError("--check takes no RUN, and everything else does", remedy=MODES)
+    if work is not None and not full:
+        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
+    if bundle is not None and recipe is not None:
+        raise UsageError("--check takes no --recipe: the bundle says all of it", remedy=MODES)
+    run = path or Path()
+
+    def do(progress: Progress, given: Recipe | None, directory: Path | None) -> dict[str, Json]:
+        if bundle is not None:
+            from sevenfold.audit.step_check import check_step
+
+            return check_step(bundle, progress)
+        if export is not None:
+            from sevenfold.audit.step_export import export_step
+
+            return export_step(run, *export, given, progress)
+        if steps is not None:
+            from sevenfold.audit.replay import audit_steps, parse_steps
+
+            return audit_steps(run, *parse_steps(steps), given, progress)
+        from sevenfold.audit.full import audit_full
+
+        return audit_full(run, given, directory, progress, work)
+
+    _report(do, recipe, as_json)
+
+
+def _report(
+    do: Callable[[Progress, Recipe | None, Path | None], dict[str, Json]], recipe: str | None, as_json: bool
+) -> None:
+    """Do it, print the outcome, and exit with 3 when something differs."""
+    from sevenfold.recipe import load_recipe, resolve_recipe_path
+    from sevenfold.report.audit import audit_lines
+    from sevenfold.report.console import close_progress, make_progress
+
+    file = resolve_recipe_path(recipe) if recipe is not None else None
+    given = load_recipe(file) if file is not None else None
+    progress = make_progress()
+    try:
+        value = do(progress, given, file.parent if file is not None else None)
+    finally:
+        close_progress(progress)
+    if as_json:
+        print_json(value)
+    else:
+        print("\n".join(audit_lines(value)))
+    if not value["same"]:
+        raise typer.Exit(3)
