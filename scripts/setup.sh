@@ -64,6 +64,8 @@ if has "${cxx%% *}"; then
 else
     say "no C++ compiler: the native engine is left out, the reference runs"
 fi
+# What executes programs that nobody vouches for; without it `s7 eval` grades no program, and says so.
+[ "$(uname -s)" != Linux ] || has bwrap || (debian_install bubblewrap libseccomp2) || say "no bubblewrap: programs of samples are not executed"
 # What the slow tests take to build for other processors, and to run there; a test whose tool is missing is skipped, and says so.
 if [ -n "${SLOW_TOOLS:-}" ]; then
     say "installing the tools of the slow tests"

@@ -1,0 +1,194 @@
+"""Verdicts over programs: pass, fail, or none when the machine, not the program, is at fault.
+
+A Python task is two confined trees: the sample, and the judge with the tests. This process carries
+frames between them and reads none of the sample's. A task of another language is built and run once
+with the values that the tests ask for printed, and compared here with what a second program, built
+without the sample, prints for the expected values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevenfold.sandbox import toolchains
+from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, Limits, bubblewrap
+from sevenfold.sandbox.wire import LENGTH, MAX_FRAME_BYTES
+
+EXECUTOR_VERSION = 1
+PASS, FAIL, NONE = "pass", "fail", "none"
+MAX_CALLS = 100_000
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonTask:
+    """Tests of a Python sample.
+
+    `prelude` is what the task itself defines, `functions` are the sample's that the tests call, and
+    `check` names the one that is given to the tests' own `check`, "" where the tests are asserts.
+    """
+
+    source: str
+    prelude: str
+    tests: str
+    functions: tuple[str, ...]
+    check: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was decided, why, and the processor time of the sample."""
+
+    verdict: str
+    reason: str = ""
+    seconds: float = 0.0
+
+
+def executor_facts(limits: Limits, languages: Sequence[str] = ("python",)) -> dict[str, object]:
+    """Return what decides a verdict besides the sample: the executor's version, limits and tools."""
+    return {
+        "version": EXECUTOR_VERSION,
+        "limit": "processor time of the sample's tree",
+        "limits": limits.facts(),
+        "tools": {name: toolchains.version(name) for name in languages},
+    }
+
+
+def judge_python(task: PythonTask, limits: Limits) -> Verdict:
+    """Return the verdict over one sample.
+
+    Raises:
+        SandboxError: nothing can be confined here.
+    """
+    wire = (_HERE / "wire.py").read_bytes()
+    command = toolchains.LANGUAGES["python"].start
+    main = toolchains.LANGUAGES["python"].source
+    with (
+        Confined(
+            "python", command, {main: (_HERE / "judge.py").read_bytes(), "wire.py": wire}, limits
+        ) as judge,
+        Confined(
+            "python", command, {main: (_HERE / "sample.py").read_bytes(), "wire.py": wire}, limits
+        ) as sample,
+    ):
+        told = {
+            "prelude": task.prelude,
+            "tests": task.tests,
+            "functions": task.functions,
+            "check": task.check,
+        }
+        if not judge.send(_framed(told)):
+            return Verdict(verdict=NONE, reason="the judge did not start")
+        sample.send(_framed({"source": task.source}))
+        found = _converse(judge, sample)
+    return Verdict(verdict=found[0], reason=found[1], seconds=round(sample.seconds, 3))
+
+
+def _converse(judge: Confined, sample: Confined) -> tuple[str, str]:
+    """Carry calls and answers until the judge decides, or one of the two ends."""
+    reply = _frame_of(sample)
+    for _ in range(MAX_CALLS):
+        if reply is None:
+            return _ended(sample, "the sample ended")
+        if not judge.send(LENGTH.pack(len(reply)) + reply):
+            return _ended(judge, "the judge ended")
+        request = _frame_of(judge)
+        if request is None:
+            # Values of a sample, each of bounded size, were too much for the tests.
+            return _ended(judge, "the judge ended")
+        said = json.loads(request)
+        if "verdict" in said:
+            return str(said["verdict"]), str(said["reason"])
+        reply = _frame_of(sample) if sample.send(LENGTH.pack(len(request)) + request) else None
+    return FAIL, "too many calls"
+
+
+def _ended(tree: Confined, otherwise: str) -> tuple[str, str]:
+    if tree.ending is Ending.NONE:
+        return NONE, "the machine stopped it"
+    return FAIL, otherwise if tree.ending is Ending.EXIT else f"limit: {tree.ending.value}"
+
+
+def _frame_of(tree: Confined) -> bytes | None:
+    """Return the bytes of the next frame; None when the tree ended, or the frame is too large."""
+    head = tree.receive(LENGTH.size)
+    if head is None:
+        return None
+    (n_bytes,) = LENGTH.unpack(head)
+    if n_bytes > MAX_FRAME_BYTES:
+        tree.ending = Ending.OUTPUT
+        return None
+    return tree.receive(n_bytes)
+
+
+def _framed(value: object) -> bytes:
+    data = json.dumps(value).encode()
+    return LENGTH.pack(len(data)) + data
+
+
+def build(language: str, source: str) -> tuple[bytes | None, str]:
+    """Return a built program and "", or None and what the compiler said. Raises SandboxError, UsageError."""
+    tools = toolchains.LANGUAGES[language]
+    command = tools.build.format(tool=toolchains.place(language).tool)
+    files = {tools.source: source.encode("utf-8", "surrogatepass")}
+    with Confined(language, ["/bin/sh", "-c", command], files, BUILD_LIMITS, may_fork=True) as tree:
+        program, said = tree.run()
+        if tree.ending is Ending.NONE:
+            return None, "the machine stopped it"
+        is_built = tree.exit_code == 0 and tree.ending is Ending.EXIT
+    return (program, "") if is_built else (None, said.decode("utf-8", "replace")[-2000:] or tree.ending.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """What a program of any language wrote, and how it ended."""
+
+    out: bytes
+    error: str
+    ending: Ending
+    exit_code: int | None
+    seconds: float
+
+
+def run_program(language: str, source: str, limits: Limits, stdin: bytes = b"") -> Printed:
+    """Build a program where its language is built, run it once, and return what it wrote.
+
+    Raises:
+        SandboxError: nothing can be confined here.  UsageError: no such language, or no tool for it.
+    """
+    toolchains.tool_path(language)
+    tools = toolchains.LANGUAGES[language]
+    files = {tools.source: source.encode("utf-8", "surrogatepass")}
+    if tools.build:
+        program, said = build(language, source)
+        if program is None:
+            return Printed(out=b"", error=f"build: {said}", ending=Ending.EXIT, exit_code=1, seconds=0.0)
+        files = {"program": program}
+    with Confined(language, tools.start, files, limits) as tree:
+        out, error = tree.run(stdin)
+    return Printed(
+        out=out,
+        error=error.decode("utf-8", "replace"),
+        ending=tree.ending,
+        exit_code=tree.exit_code,
+        seconds=round(tree.seconds, 3),
+    )
+
+
+def judge_all(
+    tasks: Iterable[PythonTask], limits: Limits, n_workers: int, done: Callable[[int], None] = lambda _n: None
+) -> Iterator[Verdict]:
+    """Yield the verdicts over samples in their order, several at a time.
+
+    Raises:
+        SandboxError: nothing can be confined here.
+    """
+    bubblewrap()
+    with ThreadPoolExecutor(n_workers) as pool:
+        for index, verdict in enumerate(pool.map(lambda task: judge_python(task, limits), tasks)):
+            done(index + 1)
+            yield verdict

@@ -1,0 +1,53 @@
+"""The program around a sample: defines it, then answers calls of its functions, one frame for each.
+
+It runs confined, in a process tree of its own, and never sees the tests. What it answers is its word
+about its own functions, and nothing else: a forged frame is a wrong value, not a verdict.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+sys.path.insert(0, "/box")
+import wire  # type: ignore[import-not-found]
+
+
+def main() -> None:
+    """Serve calls until the judge is done."""
+    # The sample's own prints go nowhere; what it reads is empty.
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), io.StringIO(), io.StringIO()
+    kept: list[object] = []
+
+    def keep(value: object) -> int:
+        kept.append(value)
+        return len(kept) - 1
+
+    names: dict[str, Any] = {"__name__": "sample"}
+    source = wire.read_frame(requests)["source"]
+    try:
+        exec(compile(source, "sample", "exec"), names)
+    except BaseException as error:
+        wire.write_frame(replies, {"raised": type(error).__name__})
+        return
+    wire.write_frame(replies, {"names": sorted(name for name in names if isinstance(name, str))[:1000]})
+    while (request := wire.read_frame(requests)) is not None:
+        try:
+            arguments = [wire.unpack(value, lambda number, _: kept[number]) for value in request["arguments"]]
+            named = {
+                key: wire.unpack(value, lambda number, _: kept[number]) for key, value in request["named"]
+            }
+            reply = {"value": wire.pack(names[request["call"]](*arguments, **named), keep)}
+        except BaseException as error:
+            reply = {"raised": type(error).__name__}
+        wire.write_frame(replies, reply)
+
+
+if __name__ == "__main__":
+    main()
