@@ -94,8 +94,8 @@ def _converse(judge: Confined, sample: Confined) -> tuple[str, str]:
     for _ in range(MAX_CALLS):
         if reply is None:
             return _ended(sample, "the sample ended")
-        if not judge.send(LENGTH.pack(len(reply)) + reply):
-            return _ended(judge, "the judge ended")
+        # A judge that decided already reads no more; its verdict is in its stream.
+        judge.send(LENGTH.pack(len(reply)) + reply)
         request = _frame_of(judge)
         if request is None:
             # Values of a sample, each of bounded size, were too much for the tests.

@@ -18,7 +18,7 @@ import wire  # type: ignore[import-not-found]
 MAX_REASON = 200
 
 
-class SampleGoneError(BaseException):
+class SampleGone(BaseException):
     """Raised where the sample's process answers no more; no `except Exception` of a test eats it."""
 
 
@@ -44,9 +44,9 @@ class StandIn:
 
 
 def answer_of(reply: Any) -> object:
-    """Return the value of a reply, or raise what the sample raised. Raises SampleGoneError."""
+    """Return the value of a reply, or raise what the sample raised. Raises SampleGone."""
     if reply is None:
-        raise SampleGoneError("gone")
+        raise SampleGone("gone")
     if "raised" in reply:
         kind = getattr(builtins, str(reply["raised"]), RuntimeError)
         is_error = isinstance(kind, type) and issubclass(kind, Exception)

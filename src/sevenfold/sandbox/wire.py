@@ -31,15 +31,15 @@ class Reference:
         self.number, self.kind = number, kind
 
 
-class WireError(Exception):
+class Unsendable(Exception):
     """A value or a frame that the other side does not take."""
 
 
 def write_frame(descriptor: int, value: object) -> None:
-    """Write one frame. Raises WireError when it is too large."""
+    """Write one frame. Raises Unsendable when it is too large."""
     data = json.dumps(value).encode()
     if len(data) > MAX_FRAME_BYTES:
-        raise WireError("too large")
+        raise Unsendable("too large")
     view = memoryview(LENGTH.pack(len(data)) + data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -89,17 +89,17 @@ def pack(value: object, keep: Callable[[object], int], depth: int = 0) -> list[A
     A subclass of a container crosses as the container: a sample's own `__eq__` decides nothing.
 
     Raises:
-        WireError: nested too deeply, or too many items.
+        Unsendable: nested too deeply, or too many items.
     """
     if depth > MAX_DEPTH:
-        raise WireError("too deep")
+        raise Unsendable("too deep")
 
     def items(values: Any) -> list[Any]:
         packed = []
         for item in values:
             packed.append(pack(item, keep, depth + 1))
             if len(packed) > MAX_ITEMS:
-                raise WireError("too many items")
+                raise Unsendable("too many items")
         return packed
 
     for kind, make in _KINDS:
