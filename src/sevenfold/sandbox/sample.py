@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 sys.path.insert(0, "/box")
-import wire  # type: ignore[import-not-found]
+import wire  # type: ignore[import-not-found]  # it lies beside this file in the sandbox
 
 
 def main() -> None:
