@@ -81,7 +81,7 @@ def test_a_selection_of_a_lock_keeps_its_hashes_and_takes_the_conclusion(store: 
 
 def test_locks_that_ship_are_what_their_names_say() -> None:
     names = sorted(LOCKS.glob("*.names"))
-    assert {path.stem for path in names} == {"crates", "math", "permissive-code", "prose"}
+    assert {path.stem for path in names} == {"crates", "demo", "math", "permissive-code", "prose"}
     for path in names:
         wanted = [(p.kind, p.name, p.concluded) for p in read_names(path)]
         pins = read_lock(path.with_suffix(".lock.json"))

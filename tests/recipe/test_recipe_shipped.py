@@ -13,6 +13,7 @@ from sevenfold.recipe.sizing import count, expert_parameters, trunk_parameters
 # name -> (least, most, exact) parameters; the exact count freezes the shape.
 BUDGETS = {
     "s7/demo-1m": (0.5e6, 2e6, 1_082_496),
+    "s7/stdlib-1m": (0.5e6, 2e6, 1_082_496),
     "s7/stdlib-8m": (7e6, 9e6, 8_033_600),
     "s7/code-8m": (7e6, 9e6, 8_033_600),
     "s7/math-8m": (7e6, 9e6, 8_033_600),
@@ -63,11 +64,18 @@ def test_shapes_that_the_documents_fix():
     assert billions == {"code": 20, "math": 15, "reasoning": 12, "general": 12}
 
 
-@pytest.mark.parametrize("name", ["s7/demo-1m", "s7/stdlib-8m"])
-def test_proofs_read_the_standard_library_only(name):
+@pytest.mark.parametrize(
+    ("name", "kind", "licence"),
+    [
+        ("s7/demo-1m", "lock", "BSD-3-Clause"),
+        ("s7/stdlib-1m", "stdlib", "PSF-2.0"),
+        ("s7/stdlib-8m", "stdlib", "PSF-2.0"),
+    ],
+)
+def test_proofs_read_one_source(name, kind, licence):
     demo = load_recipe(recipe_paths()[name])
-    assert [source.kind for source in demo.corpus.sources] == ["stdlib"]
-    assert demo.corpus.licences == ("PSF-2.0",)
+    assert [source.kind for source in demo.corpus.sources] == [kind]
+    assert licence in demo.corpus.licences
     assert len(demo.seal.sample_prompts) == 3
     assert demo.quantize.max_bpb_increase == 0.002
     assert demo.quantize.min_top1_agreement >= 0.975

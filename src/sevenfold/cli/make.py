@@ -22,6 +22,7 @@ from sevenfold.cli.base import (
     make_job,
     print_json,
 )
+from sevenfold.core.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from sevenfold.plan.calculator import Cpu
@@ -127,12 +128,22 @@ def make(
     replace: ReplaceOption = False,
     with_training_weights: WeightsOption = False,
     workers: WorkersOption = "1",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no registry: what the locks pin has to be here.")
+    ] = False,
+    promise: Annotated[
+        bool,
+        typer.Option("--promise", help="Write the root beside the recipe: it is what the recipe promises."),
+    ] = False,
 ) -> None:
     """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
     from sevenfold import pipeline
+    from sevenfold.recipe import resolve_recipe_path
     from sevenfold.report.console import close_progress, print_summary, print_verification
 
     last = pipeline.find_stage(until)
+    if promise and last is not pipeline.STAGES[-1]:
+        raise UsageError("--promise needs the sealed root", remedy="leave --until out")
     job = make_job(
         recipe,
         out,
@@ -141,7 +152,9 @@ def make(
         with_training_weights=with_training_weights,
         workers=workers,
     )
+    path = resolve_recipe_path(recipe)
     try:
+        job, stands_in = _with_packages(job, path, offline=offline, is_needed=promise)
         with _showing_a_refusal(job):
             pipeline.make(job, until=last.name, force=force)
         if last.name == "quantize":
@@ -155,6 +168,55 @@ def make(
         close_progress(job.progress)
     print_verification(summary["verification"])
     print_summary(summary)
+    if promise:
+        print(f"the root is promised: {pipeline.write_promise(path, job.recipe, summary['root'])}")
+        return
+    _compare_with_promise(path, job.recipe, summary["root"], stands_in=stands_in)
+
+
+def _with_packages(job: Job, path: Path, *, offline: bool, is_needed: bool) -> tuple[Job, bool]:
+    """Bring what the recipe's locks pin. Return the job, and whether it is that of the recipe that
+    stands in where no registry can be asked. `is_needed`: the recipe's own root is wanted.
+    """
+    from dataclasses import replace
+
+    from sevenfold import pipeline
+    from sevenfold.corpus.missing_packages import UnreachableError, fetch_missing, require_offline
+    from sevenfold.recipe import load_recipe
+
+    try:
+        if offline:
+            require_offline(job.recipe.corpus, job.recipe_dir)
+        else:
+            fetch_missing(job.recipe.corpus, job.recipe_dir, job.progress)
+    except UnreachableError as error:
+        promised = pipeline.read_promise(path)
+        if is_needed or promised is None or not promised.without_network:
+            raise
+        other = load_recipe(pipeline.stand_in(path, promised))
+        job.progress.note(f"{error.what}: made from {other.name} instead, whose root is its own")
+        return replace(job, recipe=other), True
+    return job, False
+
+
+def _compare_with_promise(path: Path, recipe: Recipe, root: str, *, stands_in: bool) -> None:
+    """Print whether the root is the one that the recipe promises, where it promises one. Exits with
+    the code of a refused artifact when it is not.
+    """
+    from sevenfold import pipeline
+
+    promised = pipeline.read_promise(path)
+    if promised is None or not (stands_in or promised.applies_to(recipe)):
+        return
+    if stands_in:
+        print(
+            f"the root that the recipe promises: not compared, this is {recipe.name} and its root is its own"
+        )
+        return
+    verdict = promised.verdict(root)
+    print(f"the root that the recipe promises: {verdict}")
+    if verdict != pipeline.KEPT:
+        raise typer.Exit(ArtifactError.exit_code)
 
 
 def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) -> None:
@@ -238,7 +300,6 @@ def train(
     """Stage 3: a float checkpoint; resumes where it stopped."""
     from dataclasses import replace
 
-    from sevenfold.core.errors import UsageError
     from sevenfold.core.log import Silent
 
     if expert is not None and phase is None:

@@ -6,23 +6,39 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Progress
+from sevenfold.corpus.fetch.lock import Pin
 from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, store_directory
 from sevenfold.corpus.sources.packages import selected_pins
 from sevenfold.recipe.corpus_schema import CorpusSpec, PinnedSource
 
 _NAMED_AT_MOST = 5
+# Reasons of a failure that say nothing against the packages: nobody could be asked.
+_UNREACHABLE = {"no network", "no client", "not tried"}
 
 
-def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
-    """Bring the packages of a recipe's locks that the store lacks; how many came. Nothing is asked
-    for when all are here.
+class UnreachableError(StorageError):
+    """Packages are missing, and no registry could be asked for them."""
+
+
+def require_offline(spec: CorpusSpec, base: Path) -> None:
+    """Refuse to begin without the packages of a recipe's locks. Asks nobody.
 
     Raises:
-        StorageError: a lock is missing, or packages cannot be had: the first are named, what came stays.
+        UnreachableError: a package is not in the store.
+        StorageError: a lock is missing.
         RecipeError: a lock is none.
     """
     store = PackageStore(store_directory())
+    if pins := _missing(spec, base, store):
+        raise UnreachableError(
+            f"{len(pins)} packages are not fetched: {pins[0].label} is the first",
+            where=str(store.directory),
+            remedy="run the same command without --offline",
+        )
+
+
+def _missing(spec: CorpusSpec, base: Path, store: PackageStore) -> list[Pin]:
     wanted = [
         pin
         for source in spec.sources
@@ -30,14 +46,28 @@ def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
         for pin in selected_pins(source, base)
         if store.files(pin) is None
     ]
-    pins = list(dict.fromkeys(wanted))
+    return list(dict.fromkeys(wanted))
+
+
+def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
+    """Bring the packages of a recipe's locks that the store lacks; how many came. Nothing is asked
+    for when all are here.
+
+    Raises:
+        UnreachableError: packages are missing, and the only reason is that there is no network.
+        StorageError: a lock is missing, or packages cannot be had: the first are named, what came stays.
+        RecipeError: a lock is none.
+    """
+    store = PackageStore(store_directory())
+    pins = _missing(spec, base, store)
     if not pins:
         return 0
     failed = [o for o in fetch_all(pins, store.directory, progress) if o.status == "failed"]
     if failed:
         named = "; ".join(f"{o.pin.label}: {o.reason}" for o in failed[:_NAMED_AT_MOST])
         more = f" and {len(failed) - _NAMED_AT_MOST} more" if len(failed) > _NAMED_AT_MOST else ""
-        raise StorageError(
+        error = UnreachableError if {o.reason for o in failed} <= _UNREACHABLE else StorageError
+        raise error(
             f"{len(failed)} of {len(pins)} packages are missing: {named}{more}",
             where=str(store.directory),
             remedy="run the same command again to go on; what is not found has to be pinned again",

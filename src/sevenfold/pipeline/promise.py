@@ -1,0 +1,119 @@
+"""The root that a recipe promises: data beside the recipe, which the end of a run is compared with.
+
+`NAME.root.json` beside `NAME.yaml` says which root everyone gets who makes the recipe, by which
+versions of the stages, and which recipe stands in where the packages cannot be had. It decides no
+byte. Format: specs/recipe.md, "The promised root".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevenfold import __version__
+from sevenfold.core.errors import RecipeError, StorageError
+from sevenfold.core.files import read_json, write_pretty_json
+from sevenfold.core.hashing import Json
+from sevenfold.pipeline.stages import STAGES
+from sevenfold.recipe.schema import Recipe
+
+FORMAT = 1
+KEPT = "yes"
+SUFFIX = ".root.json"
+_KEYS = {"promise", "recipe", "root", "versions", "without_network"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """What a recipe promises.
+
+    `without_network` is the file name of the recipe that stands in, beside this one; "" is none.
+    """
+
+    recipe_digest: str
+    root: str
+    versions: Mapping[str, str]
+    without_network: str = ""
+
+    def applies_to(self, recipe: Recipe) -> bool:
+        """Return whether the promise was made for this very recipe."""
+        return self.recipe_digest == recipe.digest
+
+    def verdict(self, root: str) -> str:
+        """Return `KEPT`, or "no" and why."""
+        if root == self.root:
+            return KEPT
+        changed = sorted(name for name, value in versions().items() if self.versions.get(name) != value)
+        why = f"; other versions: {', '.join(changed)}" if changed else ""
+        return f"no, it promises {self.root}{why}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this program that decide the bytes of a run."""
+    return {"sevenfold": __version__, **{stage.name: str(stage.version) for stage in STAGES}}
+
+
+def promise_path(recipe_path: Path) -> Path:
+    """Return where the promise of a recipe stands, or would stand."""
+    return recipe_path.with_name(recipe_path.stem + SUFFIX)
+
+
+def read_promise(recipe_path: Path) -> Promise | None:
+    """Return what the recipe promises; None where it promises nothing. Raises RecipeError, StorageError."""
+    path = promise_path(recipe_path)
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if not _is_promise(found):
+        raise RecipeError(
+            f"not a promise of format {FORMAT}",
+            where=str(path),
+            remedy="make it again with `s7 make RECIPE --out DIR --promise`, or remove it",
+        )
+    return Promise(
+        recipe_digest=found["recipe"],
+        root=found["root"],
+        versions=found["versions"],
+        without_network=found["without_network"],
+    )
+
+
+def _is_promise(found: Json) -> bool:
+    if not isinstance(found, dict) or found.keys() != _KEYS or found["promise"] != FORMAT:
+        return False
+    texts = [found["recipe"], found["root"], found["without_network"]]
+    # A name beside the recipe, never a path to somewhere else.
+    is_name = isinstance(texts[2], str) and Path(texts[2]).name == texts[2]
+    return is_name and isinstance(found["versions"], dict) and all(isinstance(text, str) for text in texts)
+
+
+def write_promise(recipe_path: Path, recipe: Recipe, root: str) -> Path:
+    """Write that this recipe promises this root; the recipe that stands in stays. Raises StorageError."""
+    path = promise_path(recipe_path)
+    before = read_promise(recipe_path)
+    write_pretty_json(
+        path,
+        {
+            "promise": FORMAT,
+            "recipe": recipe.digest,
+            "root": root,
+            "versions": versions(),
+            "without_network": before.without_network if before else "",
+        },
+    )
+    return path
+
+
+def stand_in(recipe_path: Path, promise: Promise) -> Path:
+    """Return the recipe that is made where the packages cannot be had. Raises StorageError when it is
+    not there.
+    """
+    path = recipe_path.with_name(promise.without_network)
+    if not path.is_file():
+        raise StorageError(
+            "the recipe that stands in without a network is missing",
+            where=str(path),
+            remedy="install sevenfold again, or connect to a network",
+        )
+    return path
