@@ -7,7 +7,8 @@ machine, be stopped and go on. The spread of the base over its seeds says what a
 must exceed to mean anything.
 
     python benchmarks/ablations.py --recipe s7/demo-1m --steps 300 --out out/ablations
-    python benchmarks/ablations.py --recipe s7/stdlib-8m --steps 150 --seeds 7 --only base rate --out out/ablations
+    python benchmarks/ablations.py --recipe s7/stdlib-8m --steps 150 --seeds 7 \
+        --only base rate --out out/ablations
 
 Results are merged into benchmarks/results/ablations.json, and drawn beside it.
 """
@@ -58,15 +59,19 @@ SHAPED: dict[str, dict[str, dict[str, Any]]] = {
     "s7/demo-1m": {
         "heads 4 of 32": {"model.n_heads": 4, "model.n_kv_heads": 4, "model.head_dim": 32},
         "shape 8 x 96": {"model.n_layers": 8, "model.d_model": 96, "model.head_dim": 48, "model.d_ffn": 128},
-        "shape 2 x 160": {"model.n_layers": 2, "model.d_model": 160, "model.head_dim": 80, "model.d_ffn": 240},
+        "shape 2 x 160": {"model.n_layers": 2, "model.d_model": 160, "model.head_dim": 80,
+            "model.d_ffn": 240},
         "shape 3, ffn 320": {"model.n_layers": 3, "model.d_ffn": 320},
         "vocabulary 2048": {"model.vocab_size": 2048, "tokenizer.vocab_size": 2048, "model.n_layers": 6},
-        "vocabulary 8192": {"model.vocab_size": 8192, "tokenizer.vocab_size": 8192, "model.d_model": 96, "model.head_dim": 48},
+        "vocabulary 8192": {"model.vocab_size": 8192, "tokenizer.vocab_size": 8192, "model.d_model": 96,
+            "model.head_dim": 48},
     },
     # 8.03M.
     "s7/stdlib-8m": {
-        "shape 12 x 256": {"model.n_layers": 12, "model.d_model": 256, "model.n_heads": 4, "model.n_kv_heads": 4},
-        "shape 5 x 384": {"model.n_layers": 5, "model.d_model": 384, "model.n_heads": 6, "model.n_kv_heads": 6, "model.d_ffn": 560},
+        "shape 12 x 256": {"model.n_layers": 12, "model.d_model": 256, "model.n_heads": 4,
+            "model.n_kv_heads": 4},
+        "shape 5 x 384": {"model.n_layers": 5, "model.d_model": 384, "model.n_heads": 6,
+            "model.n_kv_heads": 6, "model.d_ffn": 560},
         "vocabulary 8192": {"model.vocab_size": 8192, "tokenizer.vocab_size": 8192, "model.n_layers": 6},
     },
 }  # fmt: skip

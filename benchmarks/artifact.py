@@ -8,7 +8,8 @@ Rounds alternate between the formats, so a slow moment hits all; medians. Wall t
 time too, because a busy machine stretches the first and not the second. The memory roof is one
 core adding up 8-byte words.
 
-    python benchmarks/artifact.py [--parameters 228000000] [--rounds 5] [--out benchmarks/results/artifact.json]
+    python benchmarks/artifact.py [--parameters 228000000] [--rounds 5] \
+        [--out benchmarks/results/artifact.json]
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ site-packages), a few times over with every copy's words changed when there are 
 runs in a process of its own, pinned to one core; the figure is CPU time (user and system, without
 imports), because the machine may be shared; wall time stands beside it.
 
-    equivalent     quality rules, personal data redacted, exact and near duplicates: what datatrove is asked for, too
+    equivalent     quality rules, personal data redacted, exact and near duplicates:
+                   what datatrove is asked for, too
     without trees  all steps but syntax, decontamination (both need syntax trees) and perplexity
     all            all steps but perplexity; decontamination when $SEVENFOLD_DATA has the sets
 
@@ -14,7 +15,8 @@ datatrove's own tokenizer takes an hour of a core for 1,000 MB, so it is left ou
 `--default-limit`, and the table says so. Figures are written as they come; with `--work DIR` they
 are kept there, and a run that was stopped goes on behind them.
 
-    python benchmarks/corpus.py [--sizes 10 100 1000] [--peers build/corpus-peers] [--work DIR] [--out benchmarks/results/corpus]
+    python benchmarks/corpus.py [--sizes 10 100 1000] [--peers build/corpus-peers] \
+        [--work DIR] [--out benchmarks/results/corpus]
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ HEAD = 2000
 EQUIVALENT: dict[str, Any] = {"quality": True, "personal": "redact", "near_duplicates": {}}
 WITHOUT_TREES = EQUIVALENT | {
     "lines": {}, "drop": ["generated", "minified"], "prose_languages": ["en"], "secrets": "redact",
-    "domains": [{"domain": "prose", "languages": ["markdown", "text", "restructuredtext"]}], "split": "cluster",
+    "domains": [{"domain": "prose", "languages": ["markdown", "text", "restructuredtext"]}],
+    "split": "cluster",
 }  # fmt: skip
 LANGUAGES = ["bash", "c", "cpp", "go", "java", "javascript", "python", "rust", "typescript"]
 LINES = {
@@ -80,7 +83,8 @@ def reserved() -> frozenset[bytes]:
 
     from sevenfold.corpus.text.grammars import parser
 
-    grammars: list[Language] = [parser(name).language for name in LANGUAGES]  # type: ignore[misc] # each has one
+    parsers = [parser(name) for name in LANGUAGES]
+    grammars: list[Language] = [one.language for one in parsers]  # type: ignore[misc] # each has one
     kinds = (g.node_kind_for_id(i) or "" for g in grammars for i in range(g.node_kind_count))
     return frozenset(word.encode() for kind in kinds for word in re.findall("[a-z]+", kind))
 

@@ -32,7 +32,8 @@ config = MinhashConfig(n_grams=5, num_buckets=25, hashes_per_bucket=5)
 folder, name = source.rsplit("/", 1)
 # Prose rules would drop most programs; the measures are taken all the same.
 gopher = GopherQualityFilter(
-    min_doc_words=1, max_doc_words=10**9, min_avg_word_length=0, max_avg_word_length=10**6, max_symbol_word_ratio=10**6,
+    min_doc_words=1, max_doc_words=10**9, min_avg_word_length=0, max_avg_word_length=10**6,
+    max_symbol_word_ratio=10**6,
     max_bullet_lines_ratio=1.1, max_ellipsis_lines_ratio=1.1, max_non_alpha_words_ratio=0.0, min_stop_words=0,
 )  # fmt: skip
 clean = f"{work}/clean"

@@ -12,7 +12,8 @@ twice the input at the peak (measured, too). With `--work` a run that was stoppe
 behind its last part, and sizes that are done are not run again: peak memory is then the largest of
 all attempts, processor time their sum.
 
-    python benchmarks/corpus_memory.py [--sizes 0.2 1 2 20] [--work DIR] [--out benchmarks/results/corpus_memory]
+    python benchmarks/corpus_memory.py [--sizes 0.2 1 2 20] [--work DIR] \
+        [--out benchmarks/results/corpus_memory]
 """
 
 from __future__ import annotations

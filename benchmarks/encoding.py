@@ -1,7 +1,8 @@
 """Encoding speed on real text, one core: ours beside the library, tiktoken over
 rustbpe's merges, and SentencePiece.
 
-    python benchmarks/encoding.py [--megabytes 24] [--entries 4096] [--text NAME=FILE.jsonl ...] [--out FILE.json]
+    python benchmarks/encoding.py [--megabytes 24] [--entries 4096] \
+        [--text NAME=FILE.jsonl ...] [--out FILE.json]
 
 Text: Python of the running interpreter and its packages, and whatever `--text` names (JSON lines
 with a key `text`). Every second file is held out; vocabularies are trained on the others. Processor
@@ -128,8 +129,10 @@ def sentencepiece(train: list[str], held: list[str], entries: int, kind: str) ->
     model = io.BytesIO()
     lines = (line for text in train for line in text.splitlines() if line)
     library.SentencePieceTrainer.train(
-        sentence_iterator=lines, model_writer=model, model_type=kind, vocab_size=entries, byte_fallback=True, num_threads=1,
-        normalization_rule_name="identity", remove_extra_whitespaces=False, input_sentence_size=200_000, minloglevel=2,
+        sentence_iterator=lines, model_writer=model, model_type=kind, vocab_size=entries, byte_fallback=True,
+        num_threads=1,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, input_sentence_size=200_000,
+        minloglevel=2,
     )  # fmt: skip
     processor = library.SentencePieceProcessor(model_proto=model.getvalue())
     seconds, ids = timed(lambda: [processor.encode(text) for text in held])
@@ -165,8 +168,10 @@ def write_picture(path: Path, found: dict[str, Json]) -> None:
     from matplotlib.figure import Figure
 
     labels = {
-        ("ours, bpe", "first"): "ours, BPE, first sight", ("ours, sentencepiece_unigram", "first"): "ours, Unigram, first sight",
-        ("ours, bpe", "without"): "ours, BPE, without native code", ("tiktoken over rustbpe", "first"): "tiktoken over rustbpe",
+        ("ours, bpe", "first"): "ours, BPE, first sight",
+        ("ours, sentencepiece_unigram", "first"): "ours, Unigram, first sight",
+        ("ours, bpe", "without"): "ours, BPE, without native code",
+        ("tiktoken over rustbpe", "first"): "tiktoken over rustbpe",
         ("sentencepiece, bpe", "first"): "SentencePiece, BPE", ("ours, bpe", "library"): "tokenizers (the "
             "library), BPE",
     }  # fmt: skip

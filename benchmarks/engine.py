@@ -16,7 +16,8 @@ The peers' environment is made by `make bench-peers`; without it, or with one th
 run. Every engine must give as many tokens as were asked for, inside the vocabulary; how many of the
 first agree with ours is in the JSON.
 
-    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] [--out benchmarks/results/engine]
+    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] \
+        [--out benchmarks/results/engine]
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ def rows_of(samples: Samples) -> list[dict[str, Any]]:
         several = len(speeds) > 1
         low, middle, high = statistics.quantiles(speeds, n=4, method="inclusive") if several else speeds * 3
         rows.append(
-            {"shape": shape, "line": line, "engine": engine, "threads": threads, "median": middle, "quartiles": [low, high]}
+            {"shape": shape, "line": line, "engine": engine, "threads": threads, "median": middle,
+                "quartiles": [low, high]}
         )  # fmt: skip
     return rows
 

@@ -1,15 +1,21 @@
-"""How well the licence of a file is told from its own text, on the data-driven test files of scancode-toolkit.
+"""How well the licence of a file is told from its own text, on the data-driven
+test files of scancode-toolkit.
 
-Each of the test files (at most 1 MiB) comes with the licence expressions that a person reviewed. Each is laid into a package that
-declares MIT, and judged as the corpus stage judges it, against the allow-list of the shipped recipes. Two figures count:
+Each of the test files (at most 1 MiB) comes with the licence expressions that a person reviewed.
+Each is laid into a package that declares MIT, and judged as the corpus stage judges it, against the
+allow-list of the shipped recipes. Two figures count:
 
-    recall      of the files that carry a copyleft, proprietary or otherwise restricted licence, how many are not kept
-    dropped     of the files whose expressions the allow-list satisfies, how many are dropped all the same
+    recall      of the files that carry a copyleft, proprietary or otherwise restricted licence,
+                how many are not kept
+    dropped     of the files whose expressions the allow-list satisfies, how many are dropped
+                all the same
 
-    git -C REPOSITORY archive HEAD tests/licensedcode/data/datadriven src/licensedcode/data/licenses | tar x -C DIR
+    git -C REPOSITORY archive HEAD tests/licensedcode/data/datadriven \
+        src/licensedcode/data/licenses | tar x -C DIR
     python benchmarks/licences.py DIR [--json] [--out benchmarks/results/licences]
 
-What remains wrong stands in `benchmarks/results/licences-judged.json`, each with the reason that a person gave.
+What remains wrong stands in `benchmarks/results/licences-judged.json`, each with
+the reason that a person gave.
 """
 
 from __future__ import annotations
@@ -35,7 +41,8 @@ TESTS, LICENCES = "tests/licensedcode/data/datadriven", "src/licensedcode/data/l
 MAX_BYTES = 1 << 20
 JUDGED = HERE / "results" / "licences-judged.json"
 ALLOWED = (
-    "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "Zlib", "0BSD", "Unlicense", "CC0-1.0",
+    "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "Zlib", "0BSD",
+    "Unlicense", "CC0-1.0",
     "BSL-1.0",
 )  # fmt: skip
 OPEN = ("Permissive", "Public Domain")
@@ -62,7 +69,9 @@ def licences(folder: Path) -> dict[str, Key]:
 
 
 def holds(expression: str, is_true: Callable[[str], bool]) -> bool:
-    """Whether a boolean expression over licence keys holds; a key WITH an exception holds when both do."""
+    """Whether a boolean expression over licence keys holds; a key WITH an
+    exception holds when both do.
+    """
     from license_expression import Licensing
 
     return _holds(Licensing().parse(expression), is_true)
@@ -80,8 +89,8 @@ def _holds(node: Any, is_true: Callable[[str], bool]) -> bool:
 def kind_of(expressions: list[str], keys: dict[str, Key]) -> str:
     """What the reviewed expressions of a file are, all of which hold at once.
 
-    allowed: the allow-list satisfies them; permissive: other permissive licences do; unstated: no licence is named;
-    restricted: all else.
+    allowed: the allow-list satisfies them; permissive: other permissive licences do; unstated: no
+    licence is named; restricted: all else.
     """
     if not expressions:
         return "none"
@@ -135,9 +144,14 @@ def summary(rows: list[dict[str, Any]], judged: dict[str, str]) -> dict[str, Any
 
 
 def as_table(found: dict[str, Any]) -> str:
-    """The figures as Markdown: the counts, the licences that are missed or dropped, the misses with their reasons."""
+    """The figures as Markdown: the counts, the licences that are missed or dropped,
+    the misses with their reasons.
+    """
     lines = [
-        f"{found['n_files']} files. Restricted ones not kept: {found['recall']:.2%}. Allowed ones dropped: {found['dropped']:.2%}.",
+        (
+            f"{found['n_files']} files. Restricted ones not kept: {found['recall']:.2%}. Allowed ones"
+            f" dropped: {found['dropped']:.2%}."
+        ),
         "",
         "| files | kept | licence_not_allowed | licence_unknown |",
         "| --- | --- | --- | --- |",

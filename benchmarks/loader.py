@@ -1,6 +1,7 @@
 """The loader: time to make a batch beside the time of a step, and memory over a dataset of 100 GB.
 
-    python benchmarks/loader.py [--gigabytes 100] [--step-ms 1011] [--out benchmarks/results/loader.json]
+    python benchmarks/loader.py \
+        [--gigabytes 100] [--step-ms 1011] [--out benchmarks/results/loader.json]
 
 The dataset is as large as said and takes no disk: files of the real format whose tokens are a hole
 (every id 0), with documents of 700 tokens in four domains. Opened as training opens it, digest and
@@ -113,7 +114,8 @@ def run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     for row in rows.values():
         row["share_of_step"] = row["ms_per_batch"] / args.step_ms
     return {
-        "gigabytes": args.gigabytes, "n_documents": n_documents, "verified": args.verify, "seconds_to_open": opened,
+        "gigabytes": args.gigabytes, "n_documents": n_documents, "verified": args.verify,
+        "seconds_to_open": opened,
         "resident_before_mib": before / 2**20, "step_ms": args.step_ms, "batches": args.batches, "rows": rows,
     }  # fmt: skip
 

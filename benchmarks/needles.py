@@ -1,10 +1,10 @@
 """Trains a hybrid model on needles and measures recall by distance, up to 16 times its window.
 
-    python benchmarks/needles.py --out out/needles                       # 120k parameters: some minutes on one core
+    python benchmarks/needles.py --out out/needles                       # 120k parameters
     python benchmarks/needles.py --out out/none --scores even            # an ablation
     python benchmarks/needles.py --out out/proxy --shape slm/proxy-10m   # the proxy's own shape
 
-A run that was stopped goes on.
+The first takes some minutes on one core. A run that was stopped goes on.
 
 Writes needles.json and needles.png beside the checkpoints. Same machine and PyTorch, same figures.
 """

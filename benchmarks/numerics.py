@@ -1,10 +1,14 @@
 """What each choice of the integer law costs on our models, and whether it holds past them: the
 study behind specs/arithmetic.md.
 
-    python benchmarks/numerics.py choices RUN [--windows 16]     one choice at a time, on a finished run (`s7 make`)
-    python benchmarks/numerics.py massive RUN [--windows 16]     activations a thousand times too large, on single tokens
-    python benchmarks/numerics.py shapes --work DIR              grouped heads, routed experts, context 2048, trained briefly
-    python benchmarks/numerics.py heads                          weights and values of one head, contexts up to 2^20
+    python benchmarks/numerics.py choices RUN [--windows 16]
+    python benchmarks/numerics.py massive RUN [--windows 16]
+    python benchmarks/numerics.py shapes --work DIR
+    python benchmarks/numerics.py heads
+
+`choices` changes one choice at a time on a finished run (`s7 make`). `massive` makes activations a
+thousand times too large on single tokens. `shapes` trains grouped heads, routed experts and a
+context of 2,048 briefly. `heads` takes the weights and values of one head with contexts up to 2^20.
 
 Figures go to benchmarks/results/numerics.json, one entry a row; a row that is there is not
 measured again (--again does). `change` is bits per byte against FP32 on the same held-out windows,
@@ -30,6 +34,7 @@ from sevenfold import pipeline
 from sevenfold.core import fixed
 from sevenfold.core.fixed import Ints, Scale, as_ints, bit_length, mulsh
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import WEIGHTS
 from sevenfold.engine import ops, reference
 from sevenfold.engine.weights import load_weights
 from sevenfold.model.transformer import Transformer
@@ -39,7 +44,7 @@ from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import ModelSpec, Recipe
 from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import held_out, load_tokenizer, read_router
-from sevenfold.train.stage import WEIGHTS, token_lengths
+from sevenfold.train.stage import token_lengths
 
 State = dict[str, torch.Tensor]
 Row = dict[str, Any]

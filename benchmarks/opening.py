@@ -3,9 +3,11 @@
 On a sealed file of the 8M shape.
 
     verification      read a sealed file and check every hash: bytes a second of one core
-    first token       `s7 run FILE "def " --max-tokens 1` from the shell, and the call in a process that has it open
-    memory            resident bytes of a process that opened the file and filled its context, over weights and KV cache, for each
-                      shape: what Python and its libraries take is the same for all, so it is counted apart
+    first token       `s7 run FILE "def " --max-tokens 1` from the shell, and the call in a process
+                      that has it open
+    memory            resident bytes of a process that opened the file and filled its context, over
+                      weights and KV cache, for each shape; what Python and its libraries take is
+                      the same for all, so it is counted apart
 
 Files are made once (random weights, a tokenizer trained on this Python's
 standard library) under build/bench.
@@ -64,7 +66,8 @@ session.forward(np.arange(model.context) % model.weights.shape.vocab_size, last_
 held = resident()
 needed = sum(t.data.nbytes for t in model.artifact.tensors.values())
 kv = getattr(session, "n_bytes", 0)
-print(json.dumps({"interpreter": before, "resident": held, "weights": needed, "kv": kv, "context": model.context}))
+print(json.dumps({"interpreter": before, "resident": held, "weights": needed, "kv": kv,
+                  "context": model.context}))
 """
 
 

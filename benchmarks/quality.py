@@ -8,7 +8,8 @@ should do nothing else for that minute; from then on time is counted in steps of
 that the runs themselves may share the machine, be stopped and go on, and give the same figure.
 
     python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/demo-1m --seeds 7 8 9 --out out/quality
-    python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/stdlib-8m --minutes 20 --seeds 7 --out out/quality
+    python benchmarks/quality.py --nanogpt CHECKOUT --recipe s7/stdlib-8m \
+        --minutes 20 --seeds 7 --out out/quality
 
 CHECKOUT holds nanoGPT's `model.py`. `--minutes` gives our run that length instead of the recipe's
 own tokens; `--peer-rate` gives nanoGPT another learning rate than its own, to see how much of the
@@ -194,7 +195,7 @@ def calibrate(args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
 def advance(run: TrainingRun, steps: int) -> None:
     """Go on for some steps, without the checkpoint that ends a run."""
     run.last = run.step + steps
-    run.start, run.save = (lambda: None), (lambda **_: None)  # type: ignore[method-assign] # a timing: nothing to resume
+    run.start, run.save = (lambda: None), (lambda **_: None)  # type: ignore[method-assign] # no resume
     run.train()
 
 

@@ -5,7 +5,8 @@ Runs the stages `corpus` and `tokenizer` as `s7 corpus build` and `s7 make --unt
 Processor time is this process's and its ended children's; half of it is what two free cores would
 take (an estimate, and called so: the machine may be shared).
 
-    python benchmarks/real_corpus.py s7/code-8m --run out/code-8m [--workers 2] [--again out/again] [--out FILE]
+    python benchmarks/real_corpus.py s7/code-8m --run out/code-8m [--workers 2] \
+        [--again out/again] [--out FILE]
 
 `--again` builds a second time into another directory, from the same store, and compares the roots.
 """
@@ -26,9 +27,10 @@ from typing import Any
 
 from sevenfold.cli.base import make_job
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import CORPUS_PLOT
 from sevenfold.corpus.missing_packages import fetch_missing
 from sevenfold.pipeline import find_stage, run_stage
-from sevenfold.report.corpus import CORPUS_PLOT, write_corpus_report
+from sevenfold.report.corpus import write_corpus_report
 from sevenfold.report.corpus_plot import dropped_bytes, kept_by_kind
 from sevenfold.runs.job import Job
 
@@ -58,7 +60,7 @@ class Clock:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def start(self, stage: str, total: int | None, unit: str) -> None:  # noqa: ARG002  (a listener's signature)
+    def start(self, stage: str, total: int | None, unit: str) -> None:  # noqa: ARG002  (a listener)
         """A part begins, and the one before ends."""
         self.close()
         self.rows.append({"part": stage, "cpu_s": cpu_seconds(), "wall_s": time.monotonic(), "open": True})

@@ -8,8 +8,10 @@ smaller. "ours, not deterministic" is our step without `use_deterministic_algori
 compiled" (GPU) is the model through torch.compile, so its share is told. Hashes of gradients and
 weights, as every 100th step writes them, are timed apart.
 
-    python benchmarks/train.py --nanogpt CHECKOUT [--shape 8M] [--precision fp32] [--threads 2] [--out FILE]
-    python benchmarks/train.py --device cuda --gpu-peak 989e12 --shape 228M --precision bf16 --batch 32   # one GPU; also fp8
+    python benchmarks/train.py --nanogpt CHECKOUT [--shape 8M] [--precision fp32] \
+        [--threads 2] [--out FILE]
+    python benchmarks/train.py --device cuda --gpu-peak 989e12 --shape 228M \
+        --precision bf16 --batch 32   # one GPU; also fp8
 
 CHECKOUT holds nanoGPT's `model.py`; without it the peer is left out, and said so. FP8 needs torchao
 and a GPU that has it. --gpu-peak is the device's dense peak in the precision, for MFU. The GPU's

@@ -3,9 +3,12 @@ line for each line it reads.
 
     worker.py ENGINE SHAPE THREADS DIRECTORY      ENGINE: sevenfold, llama.cpp, ctranslate2
 
-{"do": "prefill", "prompt": 512, "seed": 3}                  -> {"seconds": ..., "tokens": [the greedy token after it]}
-{"do": "decode", "prompt": 16, "steps": 128, "seed": 3}      -> {"seconds": of the steps alone, "tokens": [...]}
-{"do": "batch", "sequences": 8, ...as decode}                -> the same, for all sequences together (sevenfold only)
+{"do": "prefill", "prompt": 512, "seed": 3}
+    -> {"seconds": ..., "tokens": [the greedy token after it]}
+{"do": "decode", "prompt": 16, "steps": 128, "seed": 3}
+    -> {"seconds": of the steps alone, "tokens": [...]}
+{"do": "batch", "sequences": 8, ...as decode}
+    -> the same, for all sequences together (sevenfold only)
 
 The first line that it writes says what runs: {"version": ...} or {"error": why it cannot}. An
 engine is a class of an adapter module: (shape, threads, directory), `version`, `prefill(ids)`,

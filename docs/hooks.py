@@ -1,8 +1,8 @@
 """Pages of the documentation that are generated from the code, so that they cannot be stale.
 
 MkDocs calls `on_files` before it builds. The command line comes from the command tree, the recipe
-keys from the schema, the exit codes from `core.errors`, the file layout from `runs.files`, and the
-format pages from `specs/`.
+keys from the schema, the exit codes from `core.errors`, the file layout from `core.run_files`, and
+the format pages from `specs/`.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def exit_code_page() -> str:
 
 def run_directory_page() -> str:
     """Return the page of every file name of a run, from the module that defines them."""
-    source = (ROOT / "src" / "sevenfold" / "runs" / "files.py").read_text(encoding="utf-8")
+    source = (ROOT / "src" / "sevenfold" / "core" / "run_files.py").read_text(encoding="utf-8")
     lines = [
         "# The run directory",
         "",

@@ -25,7 +25,8 @@ def write_recipe(source: Path, licence: str, out: Path, tokens: int = 400_000) -
         },
         "tokenizer": {"vocab_size": 1024},
         "corpus": {
-            "sources": [{"kind": "directory", "path": str(source.resolve()), "licence": licence, "include": ["**/*.py"]}],
+            "sources": [{"kind": "directory", "path": str(source.resolve()), "licence": licence,
+                    "include": ["**/*.py"]}],
             "licences": [licence],
             "holdout": 5,
         },

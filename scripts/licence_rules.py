@@ -1,7 +1,8 @@
-"""Write the data of `sevenfold.corpus.licences.rules` and `.explained`: the licence rules of scancode-toolkit as hashes of words.
+"""Write the data of `sevenfold.corpus.licences.rules` and `.explained`: the licence rules of
+scancode-toolkit as hashes of words.
 
-The texts are the licences and rules of scancode-toolkit (CC-BY-4.0, nexB Inc. and others). No text is written: of each rule only
-hashes of its words, how many they are, and the licence expression.
+The texts are the licences and rules of scancode-toolkit (CC-BY-4.0, nexB Inc. and others). No text
+is written: of each rule only hashes of its words, how many they are, and the licence expression.
 
     git -C REPOSITORY archive HEAD src/licensedcode/data | tar x -C DIR
     python scripts/licence_rules.py DIR/src/licensedcode/data COMMIT
@@ -28,8 +29,10 @@ from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
 # Licences that people allow. The order is the order of the bits.
 LICENCES = (
-    "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "CC0-1.0", "Unlicense", "Zlib", "BSL-1.0",
-    "BlueOak-1.0.0", "PSF-2.0", "Python-2.0", "PostgreSQL", "HPND", "X11", "NCSA", "Unicode-DFS-2016", "Unicode-3.0",
+    "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "CC0-1.0", "Unlicense",
+    "Zlib", "BSL-1.0",
+    "BlueOak-1.0.0", "PSF-2.0", "Python-2.0", "PostgreSQL", "HPND", "X11", "NCSA", "Unicode-DFS-2016",
+    "Unicode-3.0",
     "BSD-1-Clause", "CC-BY-4.0", "WTFPL", "LLVM-exception",
 )  # fmt: skip
 # A dedication to the public domain, a disclaimer: explained, and no licence by themselves.
@@ -44,7 +47,8 @@ SILENT = (
 )
 # Addresses that programs show beside a map: they speak of the data of the map.
 OF_DATA = ("odbl-1.0", "reference")
-# A grant of patents that a licence's notice mentions: it gives more, and binds nobody who asks for no more.
+# A grant of patents that a licence's notice mentions: it gives more, and binds
+# nobody who asks for no more.
 MORE_RIGHTS = " AND google-patent-license-webm"
 # Some licence of that kind, and nobody can tell which.
 GENERIC = ("proprietary-license", "commercial-license", "other-copyleft", "free-unknown", "commercial-option")

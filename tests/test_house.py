@@ -116,6 +116,71 @@ def test_every_room_has_strict_types() -> None:
     assert not [name for one in settings["overrides"] for name in one["module"] if "sevenfold" in name]
 
 
+# A name of a run's file that is something else where it stands.
+OTHER_MEANINGS = {
+    # The published bundle has names of its own, which happen to be the same (specs/artifact.md).
+    ("src/sevenfold/artifact/bundle.py", "model.safetensors"),
+    ("src/sevenfold/artifact/bundle.py", "tokenizer.json"),
+    # A key of a recipe: section `train`, key `tokens`.
+    ("src/sevenfold/recipe/families/common.py", "train.tokens"),
+}
+
+
+def file_names_in(path: Path, names: frozenset[str]) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each string that is a run's file name, or a path
+    or pattern that ends in one.
+    """
+    module = tree(path)
+    prose = {
+        id(node.body[0].value)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and ast.get_docstring(node)
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            last = node.value.rsplit("/", 1)[-1]
+            if last in names:
+                yield node.lineno, last
+        # f"{split}.tokens" is a name of a run's file, too.
+        elif isinstance(node, ast.JoinedStr):
+            end = node.values[-1].value if isinstance(node.values[-1], ast.Constant) else None
+            if end in (".tokens", ".s7l"):
+                yield node.lineno, end
+
+
+def run_file_names() -> frozenset[str]:
+    from sevenfold.core import run_files
+
+    values = (value for name, value in vars(run_files).items() if name.isupper() and isinstance(value, str))
+    return frozenset(name for name in values if "." in name[1:])
+
+
+def test_every_file_name_of_a_run_has_one_home() -> None:
+    home = SOURCE / "core" / "run_files.py"
+    names = run_file_names()
+    assert {"model.s7l", "metrics.jsonl", "train.parquet", "heldout.tokens"} <= names
+    found = {
+        (relative(path), name): number
+        for path in SOURCES
+        if path != home
+        for number, name in file_names_in(path, names)
+    }
+    elsewhere = [f"{path}:{found[path, name]}: {name}" for path, name in found.keys() - OTHER_MEANINGS]
+    assert not elsewhere, f"import these from core/run_files.py: {sorted(elsewhere)}"
+    assert found.keys() >= OTHER_MEANINGS, "an exception that is needed no more"
+
+
+def test_a_file_name_elsewhere_is_found(tmp_path: Path) -> None:
+    module = tmp_path / "canary.py"
+    module.write_text(
+        '"""Reads model.s7l."""\npath = out / "model.s7l"\nwhere = "tokenizer/train.tokens"\n'
+        'pattern = "**/metrics.jsonl"\nsplit = f"{name}.tokens"\nsaid = "no model.s7l here"\n'
+    )
+    assert sorted(line for line, _ in file_names_in(module, run_file_names())) == [2, 3, 4, 5]
+
+
 def test_import_layers() -> None:
     # The tool reads the contracts in pyproject.toml; it fails when one is broken.
     script = Path(sys.executable).parent / "lint-imports"

@@ -1,6 +1,7 @@
 """The example file of specs/artifact.md, byte by byte, and the golden bytes of the writer.
 
-PYTHONPATH=src:tests/attacks python tests/artifact/annotated_example.py     writes both anew after a change of version
+PYTHONPATH=src:tests/attacks python tests/artifact/annotated_example.py
+writes both anew after a change of version
 """
 
 from __future__ import annotations

@@ -126,7 +126,8 @@ def test_a_named_directory_is_kept_and_no_audit_begins_with_finished_work(
     assert value["same"] is True
     assert (work / "model.s7l").read_bytes() == (dense_run.out / "model.s7l").read_bytes()
     assert not cache.exists()
-    # Finished work, the run itself, or a copy of it: to compare these with the seal would prove nothing.
+    # Finished work, the run itself, or a copy of it: to compare these with
+    # the seal would prove nothing.
     for other in (work, dense_run.out, Path(shutil.copytree(dense_run.out, tmp_path / "copy"))):
         before = sorted(other.rglob("*"))
         with pytest.raises(UsageError, match="--work"):

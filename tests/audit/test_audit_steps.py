@@ -1,4 +1,6 @@
-"""Steps done again: the same from a checkpoint and from the seed; each canary found at its file and its step."""
+"""Steps done again: the same from a checkpoint and from the seed; each canary
+found at its file and its step.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def tensors_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 def forge(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a checkpoint with other tensors under a digest that is right, as somebody would who wants to deceive."""
+    """Write a checkpoint with other tensors under a digest that is right, as
+    somebody would who wants to deceive.
+    """
     parts = {
         kind: {n.removeprefix(f"{kind}."): t for n, t in tensors.items() if n.startswith(f"{kind}.")}
         for kind in ("model", "optimizer")
@@ -287,7 +291,8 @@ def test_a_change_of_the_optimiser_shows_at_the_next_trace_point_at_the_latest(
     moment = tensors[next(name for name in sorted(tensors) if name.endswith(".exp_avg"))].view(-1)
     moment[moment.abs().argmax()] *= 1.01
     forge(path, tensors)
-    # A smaller change may be lost in the rounding of a loss, so figures alone are not called the same bytes.
+    # A smaller change may be lost in the rounding of a loss, so figures alone are
+    # not called the same bytes.
     figures = audit_lines(audit(dense_run.out, 21, 22))[-1]
     assert figures.startswith("same figures: steps 21..22; no trace point")
     found = only(audit(out, 21, 30))

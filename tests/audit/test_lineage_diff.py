@@ -18,6 +18,7 @@ from sevenfold.artifact import header_only, parse_artifact, read_artifact
 from sevenfold.audit.diff import diff
 from sevenfold.core.changes import changes
 from sevenfold.core.errors import ArtifactError, StorageError
+from sevenfold.core.run_files import TRACE
 from sevenfold.release.lineage import lineage
 from sevenfold.release.target import sealed_file
 from sevenfold.report.lineage import (
@@ -30,7 +31,6 @@ from sevenfold.report.lineage import (
     shown,
 )
 from sevenfold.runs.job import Job
-from sevenfold.train.records import TRACE
 
 LEAF = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2) | st.text(max_size=3)
 VALUE = st.recursive(LEAF, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text("ab", min_size=1), v))

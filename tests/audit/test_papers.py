@@ -1,4 +1,6 @@
-"""Papers: from the sealed file alone, the same bytes each time, valid, equal to the ledger, and total over hostile files."""
+"""Papers: from the sealed file alone, the same bytes each time, valid, equal to the ledger,
+and total over hostile files.
+"""
 
 from __future__ import annotations
 
@@ -162,8 +164,10 @@ def test_a_hostile_name_stays_text(told: Told, tmp_path: Path) -> None:
     require_valid(bom.encode())
 
 
-PARTS = ("sources", "corpus.root", "corpus.licences", "recipe.summary", "recipe.name", "recipe.seed", "recipe.code_version",
-         "model", "tools", "training.n_tokens", "training.heldout_bpb", "quantisation.figures", "tokenizer.digest")  # fmt: skip
+PARTS = ("sources", "corpus.root", "corpus.licences", "recipe.summary", "recipe.name", "recipe.seed",
+    "recipe.code_version",
+         "model", "tools", "training.n_tokens", "training.heldout_bpb", "quantisation.figures",
+         "tokenizer.digest")  # fmt: skip
 
 
 @settings(max_examples=100)

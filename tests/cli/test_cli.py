@@ -52,7 +52,7 @@ def flags() -> dict[str, list[str]]:
     group = typer.main.get_command(app)
     verbs: dict[str, Any] = {"": group}
     for verb in VERBS:
-        verbs[verb.name] = group.get_command(None, verb.name)  # type: ignore[attr-defined]  # a group
+        verbs[verb.name] = group.get_command(None, verb.name)  # type: ignore[attr-defined]  # group
     inner = {f"corpus {name}": command for name, command in verbs.pop("corpus").commands.items()}
     verbs |= {"corpus": inner["corpus build"]} | inner  # `s7 corpus RECIPE` is the stage
     return {
@@ -89,8 +89,11 @@ def test_a_file_that_may_not_be_read_is_an_input_error_for_every_flag() -> None:
     strict = [
         (name, p.name)
         for name, command in (
-            {verb.name: group.get_command(None, verb.name) for verb in VERBS}  # type: ignore[attr-defined]  # a group
-            | group.get_command(None, "corpus").commands  # type: ignore[attr-defined]  # a group
+            {
+                verb.name: group.get_command(None, verb.name)  # type: ignore[attr-defined]  # a group
+                for verb in VERBS
+            }
+            | group.get_command(None, "corpus").commands  # type: ignore[attr-defined]  # group
         ).items()
         for p in command.params
         if isinstance(p.type, TyperPath) and p.type.readable

@@ -71,8 +71,18 @@ def test_policy_errors_name_their_rule() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR, errno.EFBIG],
-)  # fmt: skip
+    [
+        errno.ENOENT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.EFBIG,
+    ],
+)
 def test_common_failures_have_a_remedy(code: int) -> None:
     error = storage_error(OSError(code, os.strerror(code)), Path("/some/file"))
     assert error.where == "/some/file"

@@ -11,7 +11,6 @@ import pytest
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.manifest import (
-    MANIFEST_NAME,
     Manifest,
     damaged_output,
     hash_outputs,
@@ -20,6 +19,7 @@ from sevenfold.core.manifest import (
     write_manifest,
 )
 from sevenfold.core.merkle import merkle_root
+from sevenfold.core.run_files import MANIFEST
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_an_output_that_is_not_there_cannot_be_hashed(tmp_path: Path) -> None:
     ],
 )
 def test_other_manifests_are_refused(stage: Manifest, tmp_path: Path, change: dict[str, object]) -> None:
-    path = tmp_path / MANIFEST_NAME
+    path = tmp_path / MANIFEST
     value = json.loads(path.read_bytes()) | change
     path.write_text(json.dumps({k: v for k, v in value.items() if v is not ...}))
     with pytest.raises(StorageError, match="not a stage manifest") as caught:
@@ -122,6 +122,6 @@ def test_other_manifests_are_refused(stage: Manifest, tmp_path: Path, change: di
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"7", b"{", b'"text"'])
 def test_files_that_are_no_manifest(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / MANIFEST_NAME).write_bytes(raw)
+    (tmp_path / MANIFEST).write_bytes(raw)
     with pytest.raises(StorageError):
         read_manifest(tmp_path)

@@ -33,8 +33,9 @@ STEPS: dict[str, Any] = {
     "domains": [{"domain": "prose", "languages": ["markdown"]}],
 }
 SOURCES = [
-    {"kind": "directory", "path": name, "licence": "MIT", "include": ["**/*.py", "**/*.md"]} for name in ("a", "b")
-]  # fmt: skip
+    {"kind": "directory", "path": name, "licence": "MIT", "include": ["**/*.py", "**/*.md"]}
+    for name in ("a", "b")
+]
 # What a job is in a process of its own: `python -c DRIVER recipe.yaml out workers part_bytes`.
 DRIVER = """
 import sys

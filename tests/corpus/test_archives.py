@@ -109,9 +109,13 @@ def test_a_name_with_a_nul_is_no_shorter_name() -> None:
 def test_links_devices_and_pipes_of_a_tar_are_named() -> None:
     extra = []
     for name, kind, target in (
-        ("link", tarfile.SYMTYPE, "/etc/passwd"), ("hard", tarfile.LNKTYPE, "ok"), ("pipe", tarfile.FIFOTYPE, ""),
-        ("dev", tarfile.CHRTYPE, ""), ("block", tarfile.BLKTYPE, ""), ("loop", tarfile.SYMTYPE, "loop"),
-    ):  # fmt: skip
+        ("link", tarfile.SYMTYPE, "/etc/passwd"),
+        ("hard", tarfile.LNKTYPE, "ok"),
+        ("pipe", tarfile.FIFOTYPE, ""),
+        ("dev", tarfile.CHRTYPE, ""),
+        ("block", tarfile.BLKTYPE, ""),
+        ("loop", tarfile.SYMTYPE, "loop"),
+    ):
         info = tarfile.TarInfo(name)
         info.type, info.linkname = kind, target
         extra.append(info)

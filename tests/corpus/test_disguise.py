@@ -34,14 +34,23 @@ def with_default(code: str) -> str:
 DISGUISES: dict[str, tuple[str, Callable[[str], str]]] = {
     "as it is": ("python", lambda code: code),
     "method": ("python", as_method),
-    "class method": ("python", lambda code: as_method(code).replace("(self", "(cls").replace("    def", "    @property\n    def")),
+    "class method": (
+        "python",
+        lambda code: as_method(code).replace("(self", "(cls").replace("    def", "    @property\n    def"),
+    ),
     "default argument": ("python", with_default),
     "method with default": ("python", lambda code: as_method(with_default(code))),
     "fence": ("markdown", lambda code: f"# Title\n\nText.\n\n```python\n{code}\n```\n\nMore.\n"),
     "tilde fence": ("markdown", lambda code: f"~~~~py\n{code}\n~~~~\n"),
-    "fence in a list": ("markdown", lambda code: "- item\n\n" + textwrap.indent(f"```\n{code}\n```", "    ") + "\n"),
+    "fence in a list": (
+        "markdown",
+        lambda code: "- item\n\n" + textwrap.indent(f"```\n{code}\n```", "    ") + "\n",
+    ),
     "method in a fence": ("markdown", lambda code: f"```\n{as_method(code)}\n```\n"),
-    "notebook": ("unknown", lambda code: json.dumps({"cells": [{"source": code.splitlines(True)}], "nbformat": 4})),
+    "notebook": (
+        "unknown",
+        lambda code: json.dumps({"cells": [{"source": code.splitlines(True)}], "nbformat": 4}),
+    ),
     "notebook text": ("json", lambda code: json.dumps({"cells": [{"source": f"```\n{code}\n```"}]})),
     "no-break spaces": ("python", lambda code: code.replace("    ", "\u00a0\u00a0\u00a0\u00a0")),
     "full width": ("python", lambda code: code.replace("(", "\uff08").replace(")", "\uff09")),
@@ -52,10 +61,13 @@ DISGUISES: dict[str, tuple[str, Callable[[str], str]]] = {
     "async": ("python", lambda code: code.replace("def ", "async def ")),
     "decorated": ("python", lambda code: "@cache\n" + code.replace("\ndef ", "\n@cache\ndef ")),
     "string": ("python", lambda code: f"SOURCE = '''\n{code}\n'''\n" if "'''" not in code else f"{code}"),
-    "doctest": ("restructuredtext", lambda code: "Text\n\n" + re.sub(r"(?m)^", "    ... ", code).replace("... ", ">>> ", 1) + "\n"),
+    "doctest": (
+        "restructuredtext",
+        lambda code: "Text\n\n" + re.sub(r"(?m)^", "    ... ", code).replace("... ", ">>> ", 1) + "\n",
+    ),
     "quoted": ("markdown", lambda code: re.sub(r"(?m)^", "> ", f"```\n{code}\n```") + "\n"),
     "comments": ("python", lambda code: re.sub(r"(?m)^([ \t]*)return", r"\1# a note\n\1return", code)),
-}  # fmt: skip
+}
 
 
 def data_directory() -> Path:

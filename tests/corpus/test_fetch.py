@@ -77,13 +77,29 @@ def changed(kind: str, **values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "lock",
     [
-        [], {}, 3, {"pip": []}, LOCK | {"lock": 2}, changed("pypi", sha256="0"), changed("pypi", sha256=HASH.upper()),
-        changed("pypi", name="-r"), changed("pypi", name="a b"), changed("pypi", name="--index-url=x"), changed("npm", name="../x"),
-        changed("npm", name="a b"), changed("npm", integrity="sha1-x"), changed("npm", version="1 --registry x"),
-        changed("deb", name="A"), changed("deb", version="1;x"), changed("dsc", dsc="../s_1.dsc"), changed("dsc", dsc="s.dsc"),
-        changed("pypi", file="../a.whl"), changed("pypi", hash="x"), changed("pypi", version=1),
+        [],
+        {},
+        3,
+        {"pip": []},
+        LOCK | {"lock": 2},
+        changed("pypi", sha256="0"),
+        changed("pypi", sha256=HASH.upper()),
+        changed("pypi", name="-r"),
+        changed("pypi", name="a b"),
+        changed("pypi", name="--index-url=x"),
+        changed("npm", name="../x"),
+        changed("npm", name="a b"),
+        changed("npm", integrity="sha1-x"),
+        changed("npm", version="1 --registry x"),
+        changed("deb", name="A"),
+        changed("deb", version="1;x"),
+        changed("dsc", dsc="../s_1.dsc"),
+        changed("dsc", dsc="s.dsc"),
+        changed("pypi", file="../a.whl"),
+        changed("pypi", hash="x"),
+        changed("pypi", version=1),
     ],
-)  # fmt: skip
+)
 def test_a_lock_that_is_none(tmp_path: Path, lock: Any) -> None:
     path = write_lock(tmp_path, lock)
     if lock == {}:

@@ -68,16 +68,24 @@ NOT_ALLOWED = {
     "GNU Public License": b"# This is under the GNU Public License version 2.\n" + CODE,
     "EUPL": b"// Licensed under the EUPL, Version 1.2\n" + JS,
     "OSL": b"// Licensed under the Open Software License version 3.0\n" + JS,
-    "CC-BY-SA": b"# This work is licensed under the Creative Commons Attribution-ShareAlike 4.0 International License.\n" + CODE,
+    "CC-BY-SA": b"# This work is licensed under the Creative Commons Attribution-ShareAlike 4.0 "
+    b"International License.\n" + CODE,
     "CC-BY-NC": b"# Licensed under CC BY-NC 4.0\n" + CODE,
-    "CC-BY-ND": b"# licensed under a Creative Commons Attribution-NoDerivatives 4.0 International License\n" + CODE,
+    "CC-BY-ND": b"# licensed under a Creative Commons Attribution-NoDerivatives 4.0 International License\n"
+    + CODE,
     "Ms-RL": b"// This source is subject to the Microsoft Reciprocal License (Ms-RL).\n" + JS,
     # composition
     "MIT and GPL": b"// Licensed under the MIT and the GPL v2 licenses, both apply.\n" + JS,
-    "GPL and its own option beside MIT": commented(MIT) + b"#\n# Parts of this file:\n#\n" + GPL2_HEADER + CODE,
-    "MIT and GPL, alternatively elsewhere": b"# Alternatively, call g.\n" + commented(MIT) + GPL2_HEADER + CODE,
+    "GPL and its own option beside MIT": commented(MIT)
+    + b"#\n# Parts of this file:\n#\n"
+    + GPL2_HEADER
+    + CODE,
+    "MIT and GPL, alternatively elsewhere": b"# Alternatively, call g.\n"
+    + commented(MIT)
+    + GPL2_HEADER
+    + CODE,
     "your choice of colours": b"# Draws in your choice of colours.\n" + commented(MIT) + GPL2_HEADER + CODE,
-}  # fmt: skip
+}
 NOT_KNOWN = {
     "CeCILL": b"# This software is governed by the CeCILL-B license under French law.\n" + CODE,
     "an SPDX tag of nobody": tag("# Copyright X, SPDX-License-Identifier: MyOwn-1.0"),
@@ -108,9 +116,12 @@ NOT_KNOWN = {
     "Portuguese": b"# Distribu\xc3\xaddo sob a licen\xc3\xa7a X.\n" + CODE,
     "Polish": b"# Udost\xc4\x99pniono na licencji X.\n" + CODE,
     "Russian": "# \u041b\u0438\u0446\u0435\u043d\u0437\u0438\u044f: X\n".encode() + CODE,
-    "Japanese": "# \u3053\u306e\u30d5\u30a1\u30a4\u30eb\u306e\u30e9\u30a4\u30bb\u30f3\u30b9\u306f X\n".encode() + CODE,
+    "Japanese": (
+        "# \u3053\u306e\u30d5\u30a1\u30a4\u30eb\u306e\u30e9\u30a4\u30bb\u30f3\u30b9\u306f X\n"
+    ).encode()
+    + CODE,
     "Chinese": "# \u8bb8\u53ef\u8bc1: X\n".encode() + CODE,
-}  # fmt: skip
+}
 KEPT = {
     "no word of it": CODE,
     "MIT": commented(MIT) + CODE,
@@ -120,30 +131,35 @@ KEPT = {
     "BSD-3": commented(TEXT["BSD-3-Clause"], b"// ") + JS,
     "ISC": commented(TEXT["ISC"]) + CODE,
     "Unlicense": commented(TEXT["Unlicense"]) + CODE,
-    "Go's header": b"// Copyright 2009 The Go Authors. All rights reserved.\n// Use of this source code is governed by a "
+    "Go's header": b"// Copyright 2009 The Go Authors. All rights reserved.\n"
+    b"// Use of this source code is governed by a "
     b"BSD-style\n// license that can be found in the LICENSE file.\npackage a\n",
-    "rights reserved, licence elsewhere":
-    b"# Copyright (c) Example. All rights reserved.\n# See the LICENSE file for details.\n" + CODE,
+    "rights reserved, licence elsewhere": b"# Copyright (c) Example. All rights reserved.\n"
+    b"# See the LICENSE file for details.\n" + CODE,
     "see COPYING": b"# See COPYING for details.\n" + CODE,
     "MIT or GPL": b"// Dual licensed under the MIT or GPL Version 2 licenses.\n" + JS,
     "MIT or GPL at your choice": b"# Licensed under the MIT license or the GPL, at your choice.\n" + CODE,
     "dual MIT and GPL": b"// Dual licensed under the MIT and GPL licenses.\n" + JS,
-    "MIT, alternatively GPL": commented(MIT) + b"#\n# Alternatively, this software may be distributed under the terms of the\n"
+    "MIT, alternatively GPL": commented(MIT) + b"#\n# Alternatively, this software may be distributed under "
+    b"the terms of the\n"
     b"# GNU General Public License version 2.\n" + CODE,
     "MODULE_LICENSE of a choice": b'MODULE_LICENSE("Dual MIT/GPL");\n',
     "tag of a choice": tag("# SPDX-License-Identifier: (GPL-2.0-only OR MIT)"),
     "__license__ = MIT": b'__license__ = "MIT"\n' + CODE,
     "License: MIT": b"# License: MIT (see LICENSE)\n" + CODE,
     "an identifier": b"#define S5PC_GPL0 1\n#define S5PC_GPL1 2\nint a;\n",
-    "variables": b"license_key = read()\nlicense = get_license(name)\nif not license:\n    raise ValueError('no license')\n",
+    "variables": b"license_key = read()\nlicense = get_license(name)\nif not license:\n"
+    b"    raise ValueError('no license')\n",
     "a prompt": b'license: str = Field(description="the license of a package")\n' + CODE,
-    "permissions": b"# The user needs permission to write to the directory; without permission it fails.\n" + CODE,
+    "permissions": b"# The user needs permission to write to the directory; without permission it fails.\n"
+    + CODE,
     "GPL-compatible": b"# It is GPL-compatible.\n" + CODE,
     "not the GPL": b"# This is not GPL: it is not licensed under the GPL.\n" + CODE,
-    "distribution": b"# Redistributes the data between workers, distributed under the normal distribution.\n" + CODE,
+    "distribution": b"# Redistributes the data between workers, distributed under the normal distribution.\n"
+    + CODE,
     "the code of tags": b'TAG = "SPDX-License-Identifier: "\nline = TAG + name\n',
     "a property": b"# This must not be used after free; may not be used twice.\n" + CODE,
-}  # fmt: skip
+}
 CASES = [
     (name, data, reason)
     for cases, reason in ((NOT_ALLOWED, NOT), (NOT_KNOWN, UNKNOWN), (KEPT, None))

@@ -1,4 +1,6 @@
-"""What metadata, licence files and folders say of the files under them: tiny trees, each with a known answer."""
+"""What metadata, licence files and folders say of the files under them: tiny
+trees, each with a known answer.
+"""
 
 from __future__ import annotations
 
@@ -77,19 +79,31 @@ METADATA: list[tuple[str, str, str | None]] = [
     ("pyproject.toml", '[project]\nlicense = "GPL-3.0-only"\n', NOT),
     ("pyproject.toml", '[project]\nlicense = {text = "GPLv3"}\n', NOT),
     ("pyproject.toml", '[project]\nlicense = {file = "away.txt"}\n', UNKNOWN),
-    ("pyproject.toml", '[project]\nlicense = 3\n', UNKNOWN),
-    ("pyproject.toml", '[project]\nclassifiers = ["License :: OSI Approved :: GNU General Public License v3 (GPLv3)"]\n', NOT),
+    ("pyproject.toml", "[project]\nlicense = 3\n", UNKNOWN),
+    (
+        "pyproject.toml",
+        '[project]\nclassifiers = ["License :: OSI Approved :: GNU General Public License v3 (GPLv3)"]\n',
+        NOT,
+    ),
     ("pyproject.toml", '[project]\nname = "x"\n', None),
     ("setup.cfg", "[metadata]\nlicense = GPLv3+\n", NOT),
-    ("setup.cfg",
-     "[metadata]\nlicense = MIT\nclassifiers =\n  License :: OSI Approved :: GNU General Public License v3 (GPLv3)\n",
-     NOT),
+    (
+        "setup.cfg",
+        "[metadata]\nlicense = MIT\nclassifiers =\n"
+        "  License :: OSI Approved :: GNU General Public License v3 "
+        "(GPLv3)\n",
+        NOT,
+    ),
     ("setup.cfg", "license\n", UNKNOWN),
     ("setup.py", setup_py("license='GPLv3'").decode(), NOT),
     ("setup.py", setup_py("license=NAME").decode(), NOT),
     ("setup.py", setup_py("license=open('x').read()").decode(), UNKNOWN),
     ("setup.py", setup_py("**{'license': 'GPLv3'}").decode(), NOT),
-    ("setup.py", setup_py("classifiers=['License :: OSI Approved :: GNU Affero General Public License v3']").decode(), NOT),
+    (
+        "setup.py",
+        setup_py("classifiers=['License :: OSI Approved :: GNU Affero General Public License v3']").decode(),
+        NOT,
+    ),
     ("setup.py", setup_py("license='MIT'").decode(), None),
     ("setup.py", "print 'x'\nsetup(license='GPL')\n", NOT),
     ("x.gemspec", 's.license = "GPL-3.0"\n', NOT),
@@ -102,8 +116,16 @@ METADATA: list[tuple[str, str, str | None]] = [
     ("pom.xml", POM.format("The Apache Software License, Version 2.0"), None),
     ("pom.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]>" + POM.format("MIT"), UNKNOWN),
     ("pom.xml", "<project><licenses>", UNKNOWN),
-    ("x.nuspec", '<package><metadata><license type="expression">GPL-3.0-only</license></metadata></package>', NOT),
-    ("x.nuspec", "<package><metadata><licenseUrl>https://my.org/terms</licenseUrl></metadata></package>", UNKNOWN),
+    (
+        "x.nuspec",
+        '<package><metadata><license type="expression">GPL-3.0-only</license></metadata></package>',
+        NOT,
+    ),
+    (
+        "x.nuspec",
+        "<package><metadata><licenseUrl>https://my.org/terms</licenseUrl></metadata></package>",
+        UNKNOWN,
+    ),
     ("DESCRIPTION", "Package: x\nLicense: GPL-2 | file LICENCE\n", NOT),
     ("DESCRIPTION", "Package: x\nLicense: GPL (>= 2)\n", NOT),
     ("DESCRIPTION", "Package: x\nLicense: MIT + file LICENSE\n", None),
@@ -122,7 +144,7 @@ METADATA: list[tuple[str, str, str | None]] = [
     ("x.spec", "Name: x\nLicense: GPLv2+\n", NOT),
     ("x.rockspec", 'license = "GPL-3.0"\n', NOT),
     ("meson.build", "project('x', 'c', license : 'GPL-3.0-only')\n", NOT),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -141,17 +163,22 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
     "MIT and a GPL classifier": (about("License: MIT", GPL_CLASSIFIER), "x/a.py", NOT),
     "an expression and a GPL classifier": (about("License-Expression: MIT", GPL_CLASSIFIER), "x/a.py", NOT),
     "GNU AFFERO and an MIT classifier": (about("License: GNU AFFERO", MIT_CLASSIFIER), "x/a.py", UNKNOWN),
-    "a choice with a classifier for each": (about("License: MIT OR GPL-3.0-only", MIT_CLASSIFIER, GPL_CLASSIFIER), "x/a.py", None),
-    "a classifier that names a family, and the text": (about(BSD_CLASSIFIER) | {"LICENSE": TEXT["BSD-3-Clause"]}, "x/a.py", None),
-    "a classifier that names a family, and another text": (about(BSD_CLASSIFIER) | {"LICENSE": MIT}, "x/a.py", UNKNOWN),
+    "a choice with a classifier for each": (about("License: MIT OR GPL-3.0-only", MIT_CLASSIFIER,
+            GPL_CLASSIFIER), "x/a.py", None),
+    "a classifier that names a family, and the text": (
+        about(BSD_CLASSIFIER) | {"LICENSE": TEXT["BSD-3-Clause"]}, "x/a.py", None),
+    "a classifier that names a family, and another text": (about(BSD_CLASSIFIER) | {"LICENSE": MIT}, "x/a.py",
+        UNKNOWN),
     "two classifiers, one of a family": (about(MIT_CLASSIFIER, BSD_CLASSIFIER), "x/a.py", UNKNOWN),
     "a classifier that is no licence": (
         about("License: MIT", "Classifier: License :: Other/Proprietary License"),
         "x/a.py", UNKNOWN),
     "UNKNOWN says nothing": (about("License: UNKNOWN", MIT_CLASSIFIER), "x/a.py", None),
-    "a whole text in the field": (about("License: " + GPL.decode().replace("\n", "\n        ")), "x/a.py", NOT),
+    "a whole text in the field": (about("License: " + GPL.decode().replace("\n", "\n        ")), "x/a.py",
+        NOT),
     "MIT and a text of ours": (NPM | {"LICENSE": b"You may use this on Tuesdays. " * 20}, "a.js", UNKNOWN),
-    "Commons Clause beside the licence": (NPM | {"LICENSE": MIT, "COMMONS-CLAUSE.md": b"You may not sell.\n"}, "a.js", UNKNOWN),
+    "Commons Clause beside the licence": (NPM | {"LICENSE": MIT, "COMMONS-CLAUSE.md": b"You may not sell.\n"},
+        "a.js", UNKNOWN),
     "License Agreement.txt": (NPM | {"License Agreement.txt": b"One copy a person.\n"}, "a.js", UNKNOWN),
     "LicenseAgreement.txt": (NPM | {"LicenseAgreement.txt": b"One copy a person.\n"}, "a.js", UNKNOWN),
     "LIZENZ.txt": (NPM | {"LIZENZ.txt": b"Nur mit Erlaubnis.\n"}, "a.js", UNKNOWN),
@@ -162,7 +189,8 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
     "licence.md": (NPM | {"licence.md": GPL}, "a.js", NOT),
     "LICENSE (GPL).txt": (NPM | {"LICENSE (GPL).txt": GPL}, "a.js", NOT),
     "COPYING.LESSER": (NPM | {"COPYING.LESSER": TEXT["LGPL-3.0"]}, "a.js", NOT),
-    "NOTICE of the GPL": (NPM | {"NOTICE": b"Licensed under the GNU General Public License v3.\n"}, "a.js", NOT),
+    "NOTICE of the GPL": (NPM | {"NOTICE": b"Licensed under the GNU General Public License v3.\n"}, "a.js",
+        NOT),
     "NOTICE of holders": (NPM | {"NOTICE": b"Copyright somebody\n"}, "a.js", None),
     "COPYRIGHT of holders": (NPM | {"COPYRIGHT": b"Copyright somebody\n"}, "a.js", None),
     "an empty licence": (NPM | {"LICENSE": b""}, "a.js", UNKNOWN),
@@ -177,43 +205,57 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
     "both texts of a choice": (
         {"package.json": b'{"license": "MIT OR GPL-3.0"}', "LICENSE-MIT": MIT, "LICENSE-GPL": GPL},
         "a.js", None),
-    "SEE LICENSE IN": ({"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}', "TERMS.dat": GPL}, "a.js", NOT),
-    "SEE LICENSE IN, allowed": ({"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}', "TERMS.dat": MIT}, "a.js", None),
-    "license-file": ({"Cargo.toml": b'[package]\nlicense-file = "terms.dat"\n', "terms.dat": GPL}, "a.rs", NOT),
-    "a file above": (NPM | {"x/pyproject.toml": b'[project]\nlicense = {file = "../T"}\n', "T": GPL}, "x/a.py", NOT),
+    "SEE LICENSE IN": ({"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}', "TERMS.dat": GPL}, "a.js",
+        NOT),
+    "SEE LICENSE IN, allowed": ({"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}',
+            "TERMS.dat": MIT}, "a.js", None),
+    "license-file": ({"Cargo.toml": b'[package]\nlicense-file = "terms.dat"\n', "terms.dat": GPL}, "a.rs",
+        NOT),
+    "a file above": (NPM | {"x/pyproject.toml": b'[project]\nlicense = {file = "../T"}\n', "T": GPL},
+        "x/a.py", NOT),
     "a workspace that is there": (
-        {"Cargo.toml": b'[workspace.package]\nlicense = "MIT"\n', "x/Cargo.toml": b"[package]\nlicense.workspace = true\n"},
+        {"Cargo.toml": b'[workspace.package]\nlicense = "MIT"\n',
+            "x/Cargo.toml": b"[package]\nlicense.workspace = true\n"},
         "x/a.rs", None),
-    "a workspace that is not": ({"x/Cargo.toml": b"[package]\nlicense.workspace = true\n"}, "x/a.rs", UNKNOWN),
+    "a workspace that is not": ({"x/Cargo.toml": b"[package]\nlicense.workspace = true\n"}, "x/a.rs",
+        UNKNOWN),
     "PEP 639 below src": (
         about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/src/x/_vendor/COPYING": GPL},
         "x/_vendor/a.py", NOT),
     "PEP 639, beside it": (
         about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/src/x/_vendor/COPYING": GPL},
         "x/a.py", None),
-    "PEP 639, a name of its own": (about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/THIRD.dat": GPL}, "x/a.py", NOT),
+    "PEP 639, a name of its own": (
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/THIRD.dat": GPL}, "x/a.py", NOT),
     "a sidecar": (NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"}, "g.py", NOT),
-    "beside a sidecar's file": (NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"}, "h.py", None),
+    "beside a sidecar's file": (NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"}, "h.py",
+        None),
     "a sidecar that says nothing known": (NPM | {"g.py.license": b"mine\n"}, "g.py", UNKNOWN),
     "a bundler's list": (NPM | {"b.js.LICENSE.txt": b"/*! licensed under the GPL v3 */\n"}, "b.js", NOT),
     "REUSE.toml": (
-        NPM | {"REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/**"\nSPDX-License-Identifier = "GPL-3.0-only"\n'},
+        NPM | {"REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/**"\n'
+            b'SPDX-License-Identifier = "GPL-3.0-only"\n'},
         "a/b/c.py", NOT),
     "REUSE.toml, elsewhere": (
-        NPM | {"REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/*"\nSPDX-License-Identifier = "GPL-3.0-only"\n'},
+        NPM | {"REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/*"\n'
+            b'SPDX-License-Identifier = "GPL-3.0-only"\n'},
         "a/b/c.py", None),
     "REUSE.toml of a folder": (
-        NPM | {"v/REUSE.toml": b'[[annotations]]\npath = ["x.py", "y.py"]\nSPDX-License-Identifier = ["MIT", "GPL-2.0-only"]\n'},
+        NPM | {"v/REUSE.toml": b'[[annotations]]\npath = ["x.py", "y.py"]\n'
+            b'SPDX-License-Identifier = ["MIT", "GPL-2.0-only"]\n'},
         "v/y.py", NOT),
     "a broken REUSE.toml": (NPM | {"REUSE.toml": b"[[annotations]]\npath = 7\n"}, "a.py", UNKNOWN),
-    "dep5": (NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\nLicense: GPL-3.0-only\n"}, "a/b.py", NOT),
-    "dep5, elsewhere": (NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\nLicense: GPL-3.0-only\n"}, "b.py", None),
+    "dep5": (NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\nLicense: GPL-3.0-only\n"},
+        "a/b.py", NOT),
+    "dep5, elsewhere": (NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\n"
+        b"License: GPL-3.0-only\n"}, "b.py", None),
     "a broken dep5": (NPM | {".reuse/dep5": b"nothing\n"}, "b.py", UNKNOWN),
     "LICENSES/ is for reference": (NPM | {"LICENSES/GPL-3.0-only.txt": GPL}, "a.py", None),
     "vendored with an unknown licence": (
         NPM | {"third_party/z/package.json": b'{"license": "Mine"}'},
         "third_party/z/a.js", UNKNOWN),
-    "node_modules with broken metadata": (NPM | {"node_modules/z/package.json": b"{"}, "node_modules/z/a.js", UNKNOWN),
+    "node_modules with broken metadata": (NPM | {"node_modules/z/package.json": b"{"}, "node_modules/z/a.js",
+        UNKNOWN),
     "a licence that names two others": (
         {
             "package.json": b'{"license": "MIT OR ISC"}',
@@ -224,9 +266,11 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
         "a.js",
         None,
     ),
-    "a licence that names one that is not there": (NPM | {"LICENSE": b"See LICENSE.MIT and LICENSE.GPL.\n"}, "a.js", UNKNOWN),
+    "a licence that names one that is not there": (NPM | {"LICENSE": b"See LICENSE.MIT and LICENSE.GPL.\n"},
+        "a.js", UNKNOWN),
     "a README listed as a licence": (
-        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/README.md": b"The data is for non-commercial use only.\n"},
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/README.md": b"The data is for "
+            b"non-commercial use only.\n"},
         "x/a.py",
         None,
     ),

@@ -337,7 +337,8 @@ import pytest
 from sevenfold.corpus import native
 native.LIBRARY = Path(sys.argv[1])
 assert native.library() is not None
-chosen = "damage or clean or functions or words or measures or hints or needles or lines or plain or visits or tables or noise"
+chosen = " or ".join(
+    "damage clean functions words measures hints needles lines plain visits tables noise".split())
 sys.exit(pytest.main([*sys.argv[2:], "-q", "-m", "not slow", "-k", chosen]))
 """
 

@@ -241,7 +241,8 @@ def test_the_language_is_that_of_the_library() -> None:
         "\u0411\u044b\u0441\u0442\u0440\u0430\u044f \u043b\u0438\u0441\u0430 \u0438 "
         "\u0441\u043e\u0431\u0430\u043a\u0430",
         "\u6211\u4eec\u5728\u8fd9\u91cc\u5b66\u4e60\u8bed\u8a00",
-        "Le vif renard brun saute par-dessus le chien paresseux.", "LOUD TEXT", "e\u0301", "", " ", "\x00", "\ud800",
+        "Le vif renard brun saute par-dessus le chien paresseux.", "LOUD TEXT", "e\u0301", "", " ", "\x00",
+        "\ud800",
     ]  # fmt: skip
     for sample in SAMPLES:
         start = rng.randrange(len(sample))
@@ -321,7 +322,8 @@ def test_the_same_root_without_the_library(
     for number, sample in enumerate(SAMPLES[:40]):
         (tmp_path / "a" / f"f{number}.py").write_bytes(sample)
     steps = {
-        "drop": ["generated", "minified"], "lines": {}, "prose_languages": ["en"], "quality": True, "secrets": "redact",
+        "drop": ["generated", "minified"], "lines": {}, "prose_languages": ["en"], "quality": True,
+        "secrets": "redact",
         "personal": "redact", "near_duplicates": {}, "split": "cluster",
     }  # fmt: skip
     source = {"kind": "directory", "path": "a", "licence": "PSF-2.0", "include": ["**/*"]}

@@ -1,4 +1,6 @@
-"""Hostile programs in the sandbox: each spoils its own answer, in bounded time and memory, and no neighbour's."""
+"""Hostile programs in the sandbox: each spoils its own answer, in bounded time
+and memory, and no neighbour's.
+"""
 
 import json
 import os
@@ -25,11 +27,15 @@ HOSTILE = {
     "a reply of its own": 'import os\ndef f():\n    os.write(1, b\'{"a": ["7"]}\\n\')',
     "many replies": 'import os\ndef f():\n    os.write(1, b\'{"a": ["7"]}\\n\' * 50)',
     "a reply and an end": 'import os\ndef f():\n    os.write(1, b\'{"a": ["7"]}\\n\')\n    os._exit(0)',
-    "a frame without the nonce": _FRAME
-    + "def f():\n    d = json.dumps({'a': ['7']}).encode()\n"
-    + "    os.write(1, bytes(16) + struct.pack('>I', len(d)) + d)\n    os._exit(0)",
+    "a frame without the nonce": (
+        _FRAME
+        + "def f():\n    d = json.dumps({'a': ['7']}).encode()\n"
+        + "    os.write(1, bytes(16) + struct.pack('>I', len(d)) + d)\n    os._exit(0)"
+    ),
     "half a frame": "import os\ndef f():\n    os.write(1, bytes(9))\n    os._exit(0)",
-    "a frame that promises more": "import os\ndef f():\n    os.write(1, bytes(16) + b'\\xff' * 4)\n    os._exit(0)",
+    "a frame that promises more": (
+        "import os\ndef f():\n    os.write(1, bytes(16) + b'\\xff' * 4)\n    os._exit(0)"
+    ),
     "noise": "import os\ndef f():\n    os.write(1, bytes(range(256)) * 9)\n    os._exit(0)",
     "an exit in the middle": "import os\ndef f():\n    os._exit(3)",
     "a crash": "import ctypes\ndef f():\n    ctypes.string_at(1)",
@@ -39,9 +45,13 @@ HOSTILE = {
     "writing while the module is loaded": "import os\nos.write(1, b'x' * 5)\ndef f():\n    return 7",
     "another exit": "import os\ndef f():\n    os._exit = lambda n: None\n    os.write = lambda *a: 0",
     "another encoder": "import json\ndef f():\n    json.dumps = lambda v: '{\"a\": [7]}'",
-    "too long a value": "import json\nold = json.dumps\ndef f():\n    json.dumps = lambda v: old('x' * 999999)",
+    "too long a value": (
+        "import json\nold = json.dumps\ndef f():\n    json.dumps = lambda v: old('x' * 999999)"
+    ),
     "a deep value": "import json\ndef f():\n    json.dumps = lambda v: '[' * 9000",
-    "no answer": "import threading\nlock = threading.Lock()\ndef f():\n    lock.acquire()\n    lock.acquire()",
+    "no answer": (
+        "import threading\nlock = threading.Lock()\ndef f():\n    lock.acquire()\n    lock.acquire()"
+    ),
 }
 
 
@@ -83,10 +93,11 @@ def test_no_program_is_in_a_process_that_has_the_nonce(box: Sandbox, monkeypatch
     monkeypatch.setattr(sandbox.secrets, "token_bytes", lambda n: next(left))
     # Looks through all memory of its process that can be written.
     search = (
-        "import gc, sys\ndef f():\n    seen, todo = set(), [gc.get_objects(), sys._getframe()]\n"
-        "    while todo:\n        one = todo.pop()\n        if id(one) in seen:\n            continue\n"
-        "        seen.add(id(one))\n        if isinstance(one, bytes) and len(one) == 16 and len(set(one)) == 1 and one[0] < 6:\n"
-        "            return one\n        todo += gc.get_referents(one)\n    return len(seen) > 1000"
+        "import gc, sys\ndef f():\n    seen, todo = set(), [gc.get_objects(), sys._getframe()]\n    while"
+        " todo:\n        one = todo.pop()\n        if id(one) in seen:\n            continue\n       "
+        " seen.add(id(one))\n        if isinstance(one, bytes) and len(one) == 16 and len(set(one)) == 1 and"
+        " one[0] < 6:\n            return one\n        todo += gc.get_referents(one)\n    return len(seen) >"
+        " 1000"
     )
     for _ in range(3):
         assert box.run(ExecutionRequest({"a": search}, "f", ("()",))) == {"a": ["True"]}
@@ -94,10 +105,10 @@ def test_no_program_is_in_a_process_that_has_the_nonce(box: Sandbox, monkeypatch
 
 def test_a_program_cannot_reach_the_pipes_of_the_worker(box: Sandbox) -> None:
     each = (
-        "import os\ndef f():\n    open_ = []\n    for n in range(2, 300):\n        try:\n            os.write(n, b'x')\n"
-        "            open_.append(n)\n        except OSError:\n            pass\n        try:\n            os.lseek(n, 0, 0)\n"
-        "            open_.append(n)\n        except OSError as error:\n"
-        "            if error.errno != 9:\n                open_.append(n)\n    return open_"
+        "import os\ndef f():\n    open_ = []\n    for n in range(2, 300):\n        try:\n           "
+        " os.write(n, b'x')\n            open_.append(n)\n        except OSError:\n            pass\n       "
+        " try:\n            os.lseek(n, 0, 0)\n            open_.append(n)\n        except OSError as"
+        " error:\n            if error.errno != 9:\n                open_.append(n)\n    return open_"
     )
     assert box.run(ExecutionRequest({"a": each}, "f", ("()",))) == {"a": ["[]"]}
 
@@ -108,12 +119,11 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def put(body: str) -> None:
         honest = (
-            "import json, os, struct, time\ndef ask():\n    def read(n):\n        data = b''\n        while len(data) < n:\n"
-            "            data += os.read(0, n - len(data)) or os._exit(0)\n        return data\n"
-            "    text = read(struct.unpack('>II', read(8))[0])\n    return text, read(16)\n"
-            "def put(nonce, value):\n    data = json.dumps(value).encode()\n"
-            "    os.write(1, nonce + struct.pack('>I', len(data)) + data)\n"
-            "request, nonce = ask()\nput(nonce, '')\n"
+            "import json, os, struct, time\ndef ask():\n    def read(n):\n        data = b''\n        while"
+            " len(data) < n:\n            data += os.read(0, n - len(data)) or os._exit(0)\n        return"
+            " data\n    text = read(struct.unpack('>II', read(8))[0])\n    return text, read(16)\ndef"
+            " put(nonce, value):\n    data = json.dumps(value).encode()\n    os.write(1, nonce +"
+            " struct.pack('>I', len(data)) + data)\nrequest, nonce = ask()\nput(nonce, '')\n"
         )
         (tmp_path / "worker.py").write_text(honest + body)
         monkeypatch.setattr(sandbox, "__file__", str(tmp_path / "sandbox.py"))
@@ -123,10 +133,13 @@ def other_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 WRONG = {
-    "early": "time.sleep(0.5)\nput(bytes(16), ['7'])\nrequest, nonce = ask()\n"
-    "put(nonce, ['1'])\ntime.sleep(99)",
-    "twice": "request, nonce = ask()\nd = json.dumps(['7']).encode()\n"
-    "os.write(1, (nonce + struct.pack('>I', len(d)) + d) * 2)\ntime.sleep(99)",
+    "early": (
+        "time.sleep(0.5)\nput(bytes(16), ['7'])\nrequest, nonce = ask()\nput(nonce, ['1'])\ntime.sleep(99)"
+    ),
+    "twice": (
+        "request, nonce = ask()\nd = json.dumps(['7']).encode()\n"
+        "os.write(1, (nonce + struct.pack('>I', len(d)) + d) * 2)\ntime.sleep(99)"
+    ),
     "too long": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 1 << 31))\ntime.sleep(99)",
     "half": "request, nonce = ask()\nos.write(1, nonce + struct.pack('>I', 99) + b'{')\ntime.sleep(99)",
     "endless": "request, nonce = ask()\nwhile True:\n    os.write(1, b'x' * 4096)",
@@ -221,9 +234,8 @@ def test_a_program_has_nothing_of_another_in_its_process(box: Sandbox) -> None:
 
 def test_a_program_that_poisons_its_process_changes_no_other_answer(box: Sandbox) -> None:
     poison = (
-        "import builtins, gc\nbuiltins.repr = lambda value: 'forged'\n"
-        "for one in gc.get_objects():\n    if isinstance(one, list) and one == ['()']:\n        one[:] = ['(1,)']\n"
-        "def f():\n    return 1"
+        "import builtins, gc\nbuiltins.repr = lambda value: 'forged'\nfor one in gc.get_objects():\n    if"
+        " isinstance(one, list) and one == ['()']:\n        one[:] = ['(1,)']\ndef f():\n    return 1"
     )
     job = ExecutionRequest({"a": poison, "b": "def f():\n    return 2"}, "f", ("()",))
     assert box.run(job)["b"] == ["2"]

@@ -1,4 +1,6 @@
-"""Common shapes of secrets and addresses are found, code that resembles them stays, and no text makes the search slow."""
+"""Common shapes of secrets and addresses are found, code that resembles them stays, and
+no text makes the search slow.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ SHAPES = {
     "anthropic": ("x-api-key %s", "sk-ant-api03-" + letters(93) + "AA"),
     "huggingface": ("login('%s')", "hf_" + letters(34)),
     "github": ("%s", "ghp_" + letters(36)),
-    "slack app": ("%s", f"xapp-1-A{letters(10, string.ascii_uppercase)}-{letters(13, string.digits)}-{letters(64, HEX)}"),
+    "slack app": ("%s",
+        f"xapp-1-A{letters(10, string.ascii_uppercase)}-{letters(13, string.digits)}-{letters(64, HEX)}"),
     "slack webhook": ("https://%s", f"hooks.slack.com/services/T{letters(8)}/B{letters(8)}/{letters(24)}"),
     "stripe test": ("%s", "sk_test_" + letters(24)),
     "sendgrid": ("%s", f"SG.{letters(22)}.{letters(43)}"),
@@ -80,15 +83,23 @@ KEYS = (
     f"PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 8\n{BODY}\nPrivate-MAC: x",
 )
 ADDRESSES = (
-    "ana.petrovic@firma.rs", "ion@primaria.md", "maria@empresa.com.py", "jan@firma.pl", "x.y@sub.domain.co.uk", "joe+news@mail.sh",
-    "someone@uni-bonn.de", "o'neil@firma.rs"[2:], "A_B%c@mail.museum",
-)  # fmt: skip
+    "ana.petrovic@firma.rs",
+    "ion@primaria.md",
+    "maria@empresa.com.py",
+    "jan@firma.pl",
+    "x.y@sub.domain.co.uk",
+    "joe+news@mail.sh",
+    "someone@uni-bonn.de",
+    "o'neil@firma.rs"[2:],
+    "A_B%c@mail.museum",
+)
 
 
 @pytest.mark.parametrize(("around", "value"), SHAPES.values(), ids=SHAPES)
 def test_a_secret_of_a_common_shape_is_found(around: str, value: str) -> None:
     text = (
-        f"before\n{around % value if around != '%s' or value != BODY else key('PGP PRIVATE KEY BLOCK')}\nafter\n"
+        f"before\n{around % value if around != '%s' or value != BODY else key('PGP PRIVATE KEY BLOCK')}\n"
+        f"after\n"
     ).encode()
     found = b" ".join(text[start:end] for start, end, _ in secrets.find(text, secrets._SECRETS))
     assert value.encode()[:60] in found
@@ -115,15 +126,32 @@ def test_an_address_in_any_country_is_found(address: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "token = get_token()", "password = os.environ['DB_PASSWORD']", "api_key=settings.API_KEY_2", "secret: str = field()",
-        "token = self.tokens[i+1]", "password: Optional[str] = None", "PASSWORD=changeme123", "API_KEY=your-api-key-here-123",
-        "token = 'test_user_token'", "task-0123456789abcdef0123456789abcdef0123", "a.sk-foo", "postgres://user:password@host/db",
-        "http://{user}:{password}@host", "sha1: da39a3ee5e6b4b0d3255bfef95601890afd80709", "icon@2x.png", "a@b.py",
+        "token = get_token()",
+        "password = os.environ['DB_PASSWORD']",
+        "api_key=settings.API_KEY_2",
+        "secret: str = field()",
+        "token = self.tokens[i+1]",
+        "password: Optional[str] = None",
+        "PASSWORD=changeme123",
+        "API_KEY=your-api-key-here-123",
+        "token = 'test_user_token'",
+        "task-0123456789abcdef0123456789abcdef0123",
+        "a.sk-foo",
+        "postgres://user:password@host/db",
+        "http://{user}:{password}@host",
+        "sha1: da39a3ee5e6b4b0d3255bfef95601890afd80709",
+        "icon@2x.png",
+        "a@b.py",
         "@pytest.fixture",
-        "key-frames", "secret_key_base64_of_the_module = 1", "tokens: list[int]", "-----BEGIN PUBLIC KEY-----",
-        f"commit {letters(40, HEX)}", "token = hashlib.sha256(b'').hexdigest()", "private_key=ed25519.Ed25519PrivateKey",
+        "key-frames",
+        "secret_key_base64_of_the_module = 1",
+        "tokens: list[int]",
+        "-----BEGIN PUBLIC KEY-----",
+        f"commit {letters(40, HEX)}",
+        "token = hashlib.sha256(b'').hexdigest()",
+        "private_key=ed25519.Ed25519PrivateKey",
     ],
-)  # fmt: skip
+)
 def test_code_that_resembles_a_secret_stays(text: str) -> None:
     assert secrets.find(f"x\n{text}\ny\n".encode(), (*secrets._SECRETS, *secrets.PERSONAL)) == []
 

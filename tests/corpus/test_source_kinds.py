@@ -64,12 +64,15 @@ def install(base: Path, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
 def test_installed_packages_are_read_by_their_own_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = b"\n".join(f"{n},,".encode() for n in ("tiny/b.py", "tiny/a.py", "tiny/gpl.py", "tiny/lib.so", "../../../etc/x.py",
+    record = b"\n".join(f"{n},,".encode() for n in ("tiny/b.py", "tiny/a.py", "tiny/gpl.py", "tiny/lib.so",
+            "../../../etc/x.py",
                                                     "tiny-1.2.dist-info/METADATA",
                                                     "tiny/gone.py"))  # fmt: skip
     install(tmp_path, monkeypatch, {
-        "tiny/a.py": b"a = 1\n", "tiny/b.py": b"b = 2\n", "tiny/gpl.py": GPL, "tiny/lib.so": b"\x7fELF", "tiny/unlisted.py": b"c\n",
-        "tiny-1.2.dist-info/METADATA": b"Name: tiny\nVersion: 1.2\nLicense-Expression: MIT\n", "tiny-1.2.dist-info/RECORD": record,
+        "tiny/a.py": b"a = 1\n", "tiny/b.py": b"b = 2\n", "tiny/gpl.py": GPL, "tiny/lib.so": b"\x7fELF",
+        "tiny/unlisted.py": b"c\n",
+        "tiny-1.2.dist-info/METADATA": b"Name: tiny\nVersion: 1.2\nLicense-Expression: MIT\n",
+        "tiny-1.2.dist-info/RECORD": record,
     })  # fmt: skip
     found = read(InstalledSource(kind="installed", packages=("tiny",)), tmp_path)
     assert [(f.path, f.origin.licence, f.problem) for f in found] == [
@@ -125,7 +128,8 @@ def test_pinned_packages_are_documents_with_source_version_and_licence(pinned: C
     found = read(PinnedSource(kind="lock", path="x.lock.json"), base)
     assert [(f.origin.source, f.origin.version, f.path, f.origin.licence, f.language) for f in found] == [
         ("npm:one", "1.0", "package.json", "MIT", "json"), ("npm:one", "1.0", "a.js", "MIT", "javascript"),
-        ("npm:one", "1.0", "lib/b.ts", "MIT", "typescript"), ("deb:two", "1.0", "usr/share/x/a.py", None, "python"),
+        ("npm:one", "1.0", "lib/b.ts", "MIT", "typescript"),
+        ("deb:two", "1.0", "usr/share/x/a.py", None, "python"),
     ]  # fmt: skip
     for only in (("npm",), ("on*",)):
         some = read(PinnedSource(kind="lock", path="x.lock.json", only=only, include=("**/*.js",)), base)
@@ -232,8 +236,13 @@ def test_the_ledger_answers_and_reaches_nothing_else(tmp_path: Path, make_job: C
     assert ledger_path(path) == path == ledger_path(job.directory("corpus"))
     for by in ("source", "language", "licence", "evidence", "reason", "domain"):
         assert query(path, summary_sql(by))[1][0][1:3] == (40, 40)
-    for bad in ("SELEC", "SELECT nothing FROM ledger", "SELECT * FROM read_csv('/etc/passwd')", "SET enable_external_access = true",
-                f"COPY ledger TO '{tmp_path / 'x'}'"):  # fmt: skip
+    for bad in (
+        "SELEC",
+        "SELECT nothing FROM ledger",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SET enable_external_access = true",
+        f"COPY ledger TO '{tmp_path / 'x'}'",
+    ):
         with pytest.raises(UsageError, match="the question is refused"):
             query(path, bad)
     assert not (tmp_path / "x").exists()
@@ -297,7 +306,8 @@ def test_a_repository_is_read_at_its_commit_whatever_the_work_tree_says(
         (tmp_path / "repo" / ".git" / "hooks" / hook).chmod(0o755)
     found = read(GitSource(kind="git", path="repo", commit=commit), tmp_path, max_bytes=4000)
     assert [(f.path, f.data, f.problem, f.origin.licence) for f in found] == [
-        ("a/x.py", b"x\n", None, "MIT"), ("b.py", b"b\r\n", None, "MIT"), ("big.py", None, "too_large", "MIT"),
+        ("a/x.py", b"x\n", None, "MIT"), ("b.py", b"b\r\n", None, "MIT"),
+        ("big.py", None, "too_large", "MIT"),
         ("link.py", None, "link", None), ("v/z.py", b"z\n", None, "GPL-3.0-only AND MIT"),
     ]  # fmt: skip
     assert {f.origin.version for f in found} == {commit}
@@ -359,7 +369,8 @@ def test_the_stack_layout(tmp_path: Path) -> None:
     parquet(tmp_path / "stack.parquet", [dict(zip(columns, row, strict=True)) for row in rows])
     found = read(DatasetSource(kind="dataset", path="stack.parquet", layout="the-stack"), tmp_path)
     assert [(f.origin.licence, f.language, f.group, f.problem) for f in found] == [
-        ("MIT", "python", "o/r", None), ("GPL-3.0-only AND MIT", "c++", "o/s", None), (None, "unknown", "", None),
+        ("MIT", "python", "o/r", None), ("GPL-3.0-only AND MIT", "c++", "o/s", None),
+        (None, "unknown", "", None),
         (None, "unknown", "", "unreadable"),
     ]  # fmt: skip
 

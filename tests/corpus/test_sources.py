@@ -220,9 +220,18 @@ def test_a_lock_that_is_not_there_is_one_line_with_the_command(tmp_path: Path) -
 def stdlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "stdlib"
     for name in (
-        "os.py", "json/decoder.py", "json/tests/test_a.py", "test/test_b.py", "site-packages/c.py",
-        "dist-packages/d.py", "idlelib/idle_test/e.py", "__pycache__/f.py", "_sysconfigdata__x.py", "g.txt", "testing.py",
-    ):  # fmt: skip
+        "os.py",
+        "json/decoder.py",
+        "json/tests/test_a.py",
+        "test/test_b.py",
+        "site-packages/c.py",
+        "dist-packages/d.py",
+        "idlelib/idle_test/e.py",
+        "__pycache__/f.py",
+        "_sysconfigdata__x.py",
+        "g.txt",
+        "testing.py",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(root))

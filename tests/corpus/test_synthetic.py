@@ -1,4 +1,6 @@
-"""Synthetic samples: every check can fail, the sandbox holds, and the same order gives the same bytes however it is made."""
+"""Synthetic samples: every check can fail, the sandbox holds, and the same order gives the
+same bytes however it is made.
+"""
 
 import json
 import os
@@ -63,7 +65,9 @@ ESCAPES = {
     "fork": "import os\ndef f():\n    return os.fork()",
     "signal the parent": "import os\ndef f():\n    return os.kill(os.getppid(), 9)",
     "list a directory": "import os\ndef f():\n    return os.listdir('/')",
-    "raise its limits": "import resource\ndef f():\n    return resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+    "raise its limits": (
+        "import resource\ndef f():\n    return resource.setrlimit(resource.RLIMIT_AS, (-1, -1))"
+    ),
 }
 
 
@@ -147,9 +151,13 @@ def test_a_pair_that_disagrees_is_dropped(box: Sandbox, monkeypatch: pytest.Monk
 
 # Functions that would pass any test in whose process they run.
 FORGED = {
-    "equal to everything": "class Same:\n    def __eq__(self, other):\n        return True\n\ndef f(x):\n    return Same()\n",
-    "shown as a call": "class Shown:\n    def __eq__(self, other):\n        return True\n    def __repr__(self):\n"
-    '        return \'type("Same", (), {"__eq__": lambda *a: True})()\'\n\ndef f(x):\n    return Shown()\n',
+    "equal to everything": (
+        "class Same:\n    def __eq__(self, other):\n        return True\n\ndef f(x):\n    return Same()\n"
+    ),
+    "shown as a call": (
+        "class Shown:\n    def __eq__(self, other):\n        return True\n    def __repr__(self):\n       "
+        ' return \'type("Same", (), {"__eq__": lambda *a: True})()\'\n\ndef f(x):\n    return Shown()\n'
+    ),
     "an end": "import os\n\ndef f(x):\n    os._exit(0)\n",
 }
 

@@ -1,4 +1,6 @@
-"""Case files: a model, ids, and what the reference makes of them, as bytes that a program on another machine reads (case.h)."""
+"""Case files: a model, ids, and what the reference makes of them, as bytes that a program on
+another machine reads (case.h).
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,12 @@ CASES: dict[str, tuple[str, dict[str, int], int]] = {  # shape, changes of it, t
     "moe": ("moe", {}, 21),
     "one": ("one", {}, 12),
     "stacks": ("stacks", {}, 20),
-    "gqa_odd_pages": ("gqa", {"context": 90, "d_model": 67, "d_ffn": 131, "vocab_size": 337, "head_dim": 18}, 80),
-    "moe_pages": ("moe", {"context": 140, "d_model": 64, "d_ffn": 128, "vocab_size": 64, "head_dim": 16}, 131),
-    "past_a_panel": ("dense", {"context": 70, "d_model": 17, "d_ffn": 33, "vocab_size": 65, "head_dim": 34}, 66),
+    "gqa_odd_pages": ("gqa", {"context": 90, "d_model": 67, "d_ffn": 131, "vocab_size": 337, "head_dim": 18},
+        80),
+    "moe_pages": ("moe", {"context": 140, "d_model": 64, "d_ffn": 128, "vocab_size": 64, "head_dim": 16},
+        131),
+    "past_a_panel": ("dense", {"context": 70, "d_model": 17, "d_ffn": 33, "vocab_size": 65, "head_dim": 34},
+        66),
 }  # fmt: skip
 SHORT = ("dense", "gqa_odd", "moe", "one", "stacks")
 
@@ -70,7 +75,10 @@ def results(model: IntegerModel, tokens: np.ndarray) -> Iterator[Part]:
 
 
 def pack(arrays: Iterator[Part], flip: tuple[str, int] | None = None) -> bytes:
-    """Each array as a count of 4 bytes and its elements. `flip`: a table and the entry of it whose bit 12 is turned."""
+    """Each array as a count of 4 bytes and its elements.
+
+    `flip`: a table and the entry of it whose bit 12 is turned.
+    """
     raw = []
     for index, (values, dtype) in enumerate(arrays):
         array = np.ascontiguousarray(values, np.int64)

@@ -1,7 +1,8 @@
-"""An engine written from specs/arithmetic.md alone: Python integers, one number at a time, no NumPy.
+"""An engine written from specs/arithmetic.md alone: Python integers,
+one number at a time, no NumPy.
 
-It shares no code with the engine under test, and checks on the way that every intermediate has the width which the
-page states. Slow by design: tiny models only. Tokens go through one at a time.
+It shares no code with the engine under test, and checks on the way that every intermediate has the
+width which the page states. Slow by design: tiny models only. Tokens go through one at a time.
 """
 
 from __future__ import annotations
@@ -202,7 +203,10 @@ def to_units(y: Row, token: Scale, exponent: int, fraction: int) -> Row:
 
 
 class Oracle:
-    """One model and one sequence. `records` maps a name to (dims, bytes); `graph` is the artifact's."""
+    """One model and one sequence.
+
+    `records` maps a name to (dims, bytes); `graph` is the artifact's.
+    """
 
     def __init__(
         self, records: Mapping[str, tuple[tuple[int, ...], bytes]], graph: Mapping[str, Any]

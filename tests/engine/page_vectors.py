@@ -1,4 +1,6 @@
-"""The three models of specs/arithmetic.md, section 7, built as the page says: no floats, no converter."""
+"""The three models of specs/arithmetic.md, section 7, built as the page
+says: no floats, no converter.
+"""
 
 from __future__ import annotations
 

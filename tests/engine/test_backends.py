@@ -36,7 +36,7 @@ def break_native(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_native
-def test_the_fastest_backend_runs_and_gives_the_golden_tokens(path, seal_input: SealInput) -> None:  # noqa: F811  # as above
+def test_the_fastest_backend_gives_golden_tokens(path, seal_input: SealInput) -> None:  # noqa: F811  # as above
     golden = seal_input.golden[0]
     for name in (None, "native", "reference"):
         model = Model.open(path, backend=name)

@@ -1,6 +1,8 @@
-"""NEON under qemu-user and WebAssembly under Node.js equal the reference bit for bit, and so do the scalar kernels there.
+"""NEON under qemu-user and WebAssembly under Node.js equal the reference bit for bit, and so
+do the scalar kernels there.
 
-`make slow-tools` installs what builds and runs them: zig (PyPI `ziglang`), qemu-user, Node.js and binutils for ARM.
+`make slow-tools` installs what builds and runs them: zig (PyPI `ziglang`), qemu-user,
+Node.js and binutils for ARM.
 """
 
 from __future__ import annotations
@@ -68,7 +70,9 @@ def zig(*arguments: object) -> None:
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Builds the driver for a triple, once: objects by native/engine/build.sh, in the directory of what it gives."""
+    """Builds the driver for a triple, once: objects by native/engine/build.sh, in
+    the directory of what it gives.
+    """
     done: dict[str, Path] = {}
 
     def build(triple: str) -> Path:

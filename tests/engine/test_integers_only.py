@@ -1,8 +1,8 @@
 """Law 1: no floating-point value between token ids and argmax.
 
-The whole forward runs on arrays of a class that refuses to hold, see or produce anything but integers and truth values,
-under a NumPy whose every function gives such arrays; and the source of the path holds no float literal, true division
-or call of a float function.
+The whole forward runs on arrays of a class that refuses to hold, see or produce anything but
+integers and truth values, under a NumPy whose every function gives such arrays; and the source of
+the path holds no float literal, true division or call of a float function.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def bare(value: Any) -> Any:
 
 
 def guarded(value: Any) -> Any:
-    """The same with guarded arrays inside; numbers that NumPy returns become arrays of no dimension."""
+    """The same with guarded arrays inside; numbers that NumPy returns
+    become arrays of no dimension.
+    """
     if isinstance(value, (np.ndarray, np.generic)):
         return np.asarray(value).view(Whole)
     if isinstance(value, (tuple, list)):
@@ -120,7 +122,9 @@ def guarded_cache(model: IntegerModel) -> Cache:
 
 
 class GuardedNumPy:
-    """NumPy, with functions that take whole numbers only and give guarded arrays (`asarray` would strip the guard)."""
+    """NumPy, with functions that take whole numbers only and give guarded arrays
+    (`asarray` would strip the guard).
+    """
 
     def __getattr__(self, name: str) -> Any:
         original = getattr(np, name)
@@ -255,7 +259,8 @@ def test_floats_do_not_enter_the_arithmetic() -> None:
 
 
 FLOAT_NAMES = {
-    "float", "float16", "float32", "float64", "double", "mean", "sqrt", "exp", "exp2", "log", "log2", "true_divide",
+    "float", "float16", "float32", "float64", "double", "mean", "sqrt", "exp", "exp2", "log", "log2",
+    "true_divide",
     "divide", "power", "linspace", "round", "tanh", "softmax", "average", "std", "var", "ldexp", "frexp",
 }  # fmt: skip
 

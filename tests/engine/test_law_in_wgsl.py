@@ -1,7 +1,8 @@
-"""The law in WGSL: every operation as a compute shader equals the reference bit for bit, alone and in a whole forward pass.
+"""The law in WGSL: every operation as a compute shader equals the reference bit for bit, alone
+and in a whole forward pass.
 
-On Mesa's lavapipe (`make test-slow` installs it) or any other WebGPU adapter. Without one these tests are skipped; in CI, where
-the driver is installed, that is a failure.
+On Mesa's lavapipe (`make test-slow` installs it) or any other WebGPU adapter. Without one these
+tests are skipped; in CI, where the driver is installed, that is a failure.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def gpu() -> Iterator[wgsl.Device]:
 
 
 def rows(seed: int, shape: tuple[int, ...], *, below_31_bits: bool = False) -> np.ndarray:
-    """Rows of random magnitudes: each row, and each value in it, of its own bit length; the first rows are extreme."""
+    """Rows of random magnitudes: each row, and each value in it, of its own bit
+    length; the first rows are extreme.
+    """
     rng = np.random.default_rng(seed)
     v = rng.integers(INT32_MIN, INT32_MAX, shape, endpoint=True)
     v = v >> rng.integers(0, 32, (*shape[:-1], 1)) >> rng.integers(0, 6, shape)
@@ -160,7 +163,8 @@ def test_exp2_and_sigmoid(gpu: wgsl.Device) -> None:
     assert np.array_equal(primitive(gpu, "sigmoid(a[i])", g), fixed.sigmoid(g))
 
 
-# Section 3, operation by operation; 37 fills no word and no workgroup, 130 more than two workgroups.
+# Section 3, operation by operation; 37 fills no word and no workgroup,
+# 130 more than two workgroups.
 
 
 @pytest.mark.parametrize("width", [1, 37, 64, 130])
@@ -300,7 +304,8 @@ def differs(gpu: wgsl.Device, shape: str, edit: str | None = None) -> bool:
         np.array_equal(got, mine[: tokens.size])
         for ((k, ks), (v, vs)), layer in zip(cache, held.layers, strict=True)
         for got, mine in (
-            (k, layer.k), (ks.m, layer.k_m), (ks.e, layer.k_e), (v, layer.v), (vs.m, layer.v_m), (vs.e, layer.v_e),
+            (k, layer.k), (ks.m, layer.k_m), (ks.e, layer.k_e), (v, layer.v), (vs.m, layer.v_m),
+            (vs.e, layer.v_e),
         )
     )  # fmt: skip
     choices = [reference.argmax(row) for row in expected]

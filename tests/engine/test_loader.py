@@ -1,4 +1,6 @@
-"""What the engine loads: every record and graph entry that is missing or out of range is refused, by name."""
+"""What the engine loads: every record and graph entry that is missing or out
+of range is refused, by name.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,8 @@ def test_stacks_are_loaded_whole_or_refused() -> None:
 
 
 def test_a_file_with_stacks_is_no_token_routed_file() -> None:
-    # An engine that knows no stacks ignores their keys; it must miss a record then, not run the trunk alone.
+    # An engine that knows no stacks ignores their keys; it must miss a record
+    # then, not run the trunk alone.
     def forget(records, graph):
         for key in STACK_LIMITS:
             del graph["model"][key]
@@ -183,7 +186,8 @@ def test_another_arithmetic_is_refused(law: Any) -> None:
 
 
 def test_an_embedding_of_any_size_keeps_its_shift() -> None:
-    # A row multiplier of 2^16 or more has no shift that u16 holds; the residual's exponent gives way instead.
+    # A row multiplier of 2^16 or more has no shift that u16 holds; the residual's
+    # exponent gives way instead.
     for factor in (1e2, 1e4, 1e6, 1e30):
 
         def grow(state, factor=factor):

@@ -15,9 +15,11 @@ from sevenfold.engine import native_ffi as abi
 ROOT = Path(__file__).resolve().parents[2]
 needs_library = pytest.mark.skipif(not native.LIBRARY.is_file(), reason="the native engine was not built")
 needs_objdump = pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump")
-# x86: arithmetic, conversion and comparison of floats. Moves, shuffles and blends of registers are no arithmetic.
+# x86: arithmetic, conversion and comparison of floats. Moves, shuffles and blends of
+# registers are no arithmetic.
 FLOAT = re.compile(
-    r"^v?(add|sub|mul|div|sqrt|min|max|rcp|rcp14|rsqrt|rsqrt14|round|rndscale|scalef|getexp|cmp\w*|ucom|u?comi?|dp|hadd|hsub|addsub)"
+    r"^v?(add|sub|mul|div|sqrt|min|max|rcp|rcp14|rsqrt|rsqrt14|round|rndscale|scalef|getexp|cmp\w*|ucom|"
+    r"u?comi?|dp|hadd|hsub|addsub)"
     r"(ss|sd|ps|pd)$|^v?cvt|^vf(n?m)(add|sub)|^f(add|sub|mul|div|ild|ist|ld|st|com|sqrt)"
 )
 

@@ -1,4 +1,6 @@
-"""Damaged records and graphs: what loads runs the same on every instruction set as on the reference; what does not is refused."""
+"""Damaged records and graphs: what loads runs the same on every instruction set as on the
+reference; what does not is refused.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def damage(rng: np.random.Generator) -> Change:
 
 
 def one(seed: int) -> bool:
-    """Whether the damaged model was taken; raises when two engines differ or an error is none of ours."""
+    """Whether the damaged model was taken; raises when two engines differ
+    or an error is none of ours.
+    """
     rng = np.random.default_rng(seed)
     built = tiny(str(rng.choice(sorted(SHAPES))))
     for _ in range(int(rng.integers(0, 4))):

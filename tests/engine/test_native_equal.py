@@ -1,4 +1,6 @@
-"""The native engine against the reference over batches, threads, forks and truncations in any order, and real code."""
+"""The native engine against the reference over batches, threads, forks and truncations
+in any order, and real code.
+"""
 
 from __future__ import annotations
 
@@ -197,7 +199,8 @@ def test_engines_of_several_kinds_at_once() -> None:
 
 
 DEMO = {
-    "d_model": 128, "n_layers": 4, "n_heads": 2, "n_kv_heads": 2, "head_dim": 64, "d_ffn": 192, "vocab_size": 1024,
+    "d_model": 128, "n_layers": 4, "n_heads": 2, "n_kv_heads": 2, "head_dim": 64, "d_ffn": 192,
+    "vocab_size": 1024,
     "context": 512, "tied": True,
 }  # fmt: skip
 N_WINDOWS = 40  # of 512 tokens: 20,480

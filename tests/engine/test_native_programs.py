@@ -1,4 +1,6 @@
-"""Programs in C++ around native/: sanitizers, a fuzz target, allocations that fail, and builds with a wrong constant."""
+"""Programs in C++ around native/: sanitizers, a fuzz target, allocations that fail, and
+builds with a wrong constant.
+"""
 
 from __future__ import annotations
 
@@ -69,12 +71,14 @@ def test_a_cut_case_fails(driver: Path) -> None:
         assert run([driver], cases)[0] == 1
 
 
-# Builds of a copy of native/ with one constant changed: file, text that is there once, what replaces it.
+# Builds of a copy of native/ with one constant changed: file, text that is
+# there once, what replaces it.
 WRONG = {
     "rounding of a rotation": ("row_ops.h", "u[i] = (a * c - b * s + 16384) >> 15;", "16384", "0"),
     "rounding of EXP2": ("fixed.h", "((part + 512) >> 10)", "512", "0"),
     "rounding of SIGMOID": ("fixed.h", "((part + 32) >> 6)", "32", "0"),
-    "rounding of a rescale": ("fixed.h", "return ((t >> least(s - 17, u32{31})) + 1) >> 1;", ") + 1)", ") + 0)"),
+    "rounding of a rescale": ("fixed.h", "return ((t >> least(s - 17, u32{31})) + 1) >> 1;", ") + 1)",
+        ") + 0)"),
     "table entry at its load": ("model.cpp", "std::memcpy(to.rsqrt, from.rsqrt, sizeof to.rsqrt);", ";",
                                 "; to.rsqrt[40] ^= 4096;"),
     "distance of a table's entries": ("model.cpp", "sign * (entries[i + 1] - entries[i])", "- entries[i]",

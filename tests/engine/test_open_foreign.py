@@ -1,4 +1,6 @@
-"""What `Model.open` takes beside a sealed file: bundles, and anonymous models when they are asked for by name."""
+"""What `Model.open` takes beside a sealed file: bundles, and anonymous models
+when they are asked for by name.
+"""
 
 from __future__ import annotations
 

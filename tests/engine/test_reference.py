@@ -1,4 +1,6 @@
-"""Laws of the reference engine: a token's result does not depend on how it came in; bad calls are refused."""
+"""Laws of the reference engine: a token's result does not depend on how it
+came in; bad calls are refused.
+"""
 
 from __future__ import annotations
 

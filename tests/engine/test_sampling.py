@@ -1,4 +1,6 @@
-"""The sampling law: published vectors of its generator, a second implementation, and what it must not depend on."""
+"""The sampling law: published vectors of its generator, a second implementation,
+and what it must not depend on.
+"""
 
 from __future__ import annotations
 

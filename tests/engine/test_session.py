@@ -1,4 +1,6 @@
-"""Opening a sealed file and running it: the self-test, the gate, the context, and text as it streams."""
+"""Opening a sealed file and running it: the self-test, the gate, the
+context, and text as it streams.
+"""
 
 from __future__ import annotations
 

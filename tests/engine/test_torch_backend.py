@@ -1,4 +1,6 @@
-"""The torch engine equals the reference bit for bit, logits and cache; batches, cuts, CUDA's padding; no float on the way."""
+"""The torch engine equals the reference bit for bit, logits and cache; batches, cuts, CUDA's
+padding; no float on the way.
+"""
 
 from __future__ import annotations
 
@@ -342,9 +344,23 @@ def test_the_forward_pass_sees_whole_numbers_only(shape: str) -> None:
     assert {g.dtype for g in got} == {np.dtype(np.int64)}
     # The guard was on the path where it matters.
     for name in (
-        "_int_mm", "mul", "add", "sub", "sum", "amax", "cummin", "bucketize", "index_select", "div", "clamp", "cat",
-        "bitwise_right_shift_", "bitwise_left_shift_", "constant_pad_nd", "_to_copy",
-    ):  # fmt: skip
+        "_int_mm",
+        "mul",
+        "add",
+        "sub",
+        "sum",
+        "amax",
+        "cummin",
+        "bucketize",
+        "index_select",
+        "div",
+        "clamp",
+        "cat",
+        "bitwise_right_shift_",
+        "bitwise_left_shift_",
+        "constant_pad_nd",
+        "_to_copy",
+    ):
         assert name in mode.seen, name
 
 

@@ -1,4 +1,7 @@
-"""Tiny models of every shape the engine runs, made from random float weights through the converter. No torch."""
+"""Tiny models of every shape the engine runs, made from random float weights through the converter.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -194,7 +197,9 @@ def same_cache(session: Any, cache: reference.Cache) -> None:
 
 
 def same_however_cut(engine: Any, weights: IntegerModel) -> None:
-    """A backend's logits and cache are the reference's wherever a prompt is cut, id by id, and for its last position alone."""
+    """A backend's logits and cache are the reference's wherever a prompt is cut, id by id, and
+    for its last position alone.
+    """
     tokens, cache = ids(24), reference.Cache(weights.shape)
     expected = reference.forward(weights, tokens, cache)
     cuts = [np.split(tokens, [cut]) for cut in range(1, 24)]

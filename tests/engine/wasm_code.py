@@ -1,7 +1,7 @@
 """Reads the instructions of a WebAssembly object, and says which of them are arithmetic on floats.
 
-Of the code section of a module or object (WebAssembly core 3.0, chapter 5, "Binary Format"), one by one; one that it does
-not know is an error, so nothing is passed over.
+Of the code section of a module or object (WebAssembly core 3.0, chapter 5, "Binary Format"), one by
+one; one that it does not know is an error, so nothing is passed over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ BLOCK, INDEX, TWO, MEMORY, LANE, TYPES, BR_TABLE = (
     "types",
     "br_table",
 )
-# Opcodes by prefix (0: none), and the immediates of those that have any: a kind, or a number of bytes.
+# Opcodes by prefix (0: none), and the immediates of those that have any: a
+# kind, or a number of bytes.
 KNOWN = {
     0x00: {*range(6), *range(0x0B, 0x12), 0x1A, 0x1B, 0x1C, *range(0x20, 0x27), *range(0x28, 0xC5)},
     0xFC: set(range(12)),
@@ -35,7 +36,8 @@ IMMEDIATES: dict[int, dict[int, str | int]] = {
     | dict.fromkeys(range(21, 35), 1)
     | dict.fromkeys(range(84, 92), LANE),
 }
-# Constants, comparisons, arithmetic and conversions of f32 and f64. Loads and stores of floats move bits and are no arithmetic.
+# Constants, comparisons, arithmetic and conversions of f32 and f64. Loads and stores of floats move
+# bits and are no arithmetic.
 FLOATS = {
     0x00: {0x43, 0x44, *range(0x5B, 0x67), *range(0x8B, 0xA7), *range(0xA8, 0xAC), *range(0xAE, 0xBC)},
     0xFC: set(range(8)),
@@ -95,7 +97,9 @@ def sections(raw: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def body(reader: Reader, end: int) -> Iterator[tuple[int, int]]:
-    """Prefix (0: none) and opcode of each instruction of a function; checks that blocks close where the function ends."""
+    """Prefix (0: none) and opcode of each instruction of a function; checks that blocks
+    close where the function ends.
+    """
     for _ in range(reader.number()):  # local variables
         reader.number(), reader.number()
     depth = 1

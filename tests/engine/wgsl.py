@@ -1,4 +1,6 @@
-"""The shaders of web/law on a WebGPU adapter, through `wgpu`: one call for an operation, and a whole forward pass of them."""
+"""The shaders of web/law on a WebGPU adapter, through `wgpu`: one call for an operation, and
+a whole forward pass of them.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,10 @@ class Device:
     def run(
         self, text: str, entry: str, groups: tuple[int, ...], sizes: list[int], *arrays: Array
     ) -> list[Array]:
-        """Dispatch; gives what the bindings hold that the shader writes. Outputs are passed as arrays of their shape."""
+        """Dispatch; gives what the bindings hold that the shader writes.
+
+        Outputs are passed as arrays of their shape.
+        """
         pipeline, layout, written = self.compile(text, entry)
         held = [self.tables, np.array(sizes, np.int64).astype(np.int32), *arrays]
         assert len(held) == len(written)
@@ -239,7 +244,9 @@ def _feed_forward(gpu: Device, layer: Layer, x_TD: Ints, experts_T: Ints, fracti
 
 
 def forward(gpu: Device, model: IntegerModel, ids: Ints) -> tuple[Ints, list[tuple[tuple[Ints, Scale], ...]]]:
-    """Logits [T, V] of a prompt at once, and the keys and values of each layer; shaders only between ids and logits."""
+    """Logits [T, V] of a prompt at once, and the keys and values of each layer; shaders
+    only between ids and logits.
+    """
     s, n = model.shape, ids.size
     x = gpu.embed(ids, model.embedding_VD.astype(np.int64), model.embedding_m_V, model.embedding_s_V)
     experts, layers, cache = model.router_V[ids], model.layers, []
@@ -250,8 +257,9 @@ def forward(gpu: Device, model: IntegerModel, ids: Ints) -> tuple[Ints, list[tup
         codes, token = gpu.rms_norm(x, layer.attn_norm)
 
         def cut(projection: Linear, heads: int, turn: bool, extra: Scale | None = None) -> tuple[Ints, Scale]:
-            y = gpu.linear(codes, projection).reshape(n, heads, s.head_dim)  # noqa: B023  (called in this turn)
-            return gpu.heads(y, model.rope_CP2, token, projection.exponent, 0, turn, extra)  # noqa: B023  (as above)
+            y = gpu.linear(codes, projection).reshape(n, heads, s.head_dim)  # noqa: B023  (called now)
+            exponent = projection.exponent
+            return gpu.heads(y, model.rope_CP2, token, exponent, 0, turn, extra)  # noqa: B023  (as above)
 
         q, k = cut(layer.q, s.n_heads, True, score), cut(layer.k, s.n_kv_heads, True)
         v = cut(layer.v, s.n_kv_heads, False)

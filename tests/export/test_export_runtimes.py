@@ -230,11 +230,13 @@ import numpy as np
 from sevenfold.export import gguf, quants, run, source, store
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
-spec = ModelSpec(d_model=512, n_layers=8, n_heads=8, n_kv_heads=8, head_dim=64, d_ffn=1024, vocab_size=400, context=64)
+spec = ModelSpec(d_model=512, n_layers=8, n_heads=8, n_kv_heads=8, head_dim=64, d_ffn=1024,
+                 vocab_size=400, context=64)
 shapes = tensors(spec)
 store.write_tensors(Path(sys.argv[1]), shapes, lambda n: np.ones(shapes[n], np.float32), "F32", {})
 file = store.open_tensors(Path(sys.argv[1]))
-model = source.Source(path=Path("x"), spec=spec, tokenizer=Path(sys.argv[2]).read_bytes(), provenance={}, read=file.read)
+model = source.ExportSource(path=Path("x"), spec=spec, tokenizer=Path(sys.argv[2]).read_bytes(),
+                            provenance={}, read=file.read)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 gguf.write_gguf(model, Path(sys.argv[1] + ".gguf"), quants.find_quant("f16"))
 read = gguf.stored_reader(Path(sys.argv[1] + ".gguf"), spec)

@@ -35,7 +35,7 @@ def test_the_library_reads_what_we_write_and_we_what_it_writes(
     wanted = {name: torch.from_numpy(values(name)).to(kind) for name in SHAPES}
     with safe_open(tmp_path / "ours", framework="pt") as file:
         assert file.metadata() == {"format": "pt", "k": "v"}
-        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118  - a file, not a dict
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118  - a file
             name: tensor.tolist() for name, tensor in wanted.items()
         }
     save_file(wanted, tmp_path / "theirs")

@@ -1,6 +1,8 @@
-"""specs/training-arithmetic.md in exact rational arithmetic: slow, plain, and without a line of the kernels.
+"""specs/training-arithmetic.md in exact rational arithmetic: slow, plain, and
+without a line of the kernels.
 
-A number is a Python float that holds a binary32 or a binary64; every operation computes with fractions and rounds once.
+A number is a Python float that holds a binary32 or a binary64; every operation computes
+with fractions and rounds once.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from fractions import Fraction
 
 
 def _rounded(x: Fraction, bits: int, lowest: int) -> float:
-    """The nearest number with `bits` of precision whose exponent is at least `lowest`; ties to even."""
+    """The nearest number with `bits` of precision whose exponent is at
+    least `lowest`; ties to even.
+    """
     if x == 0:
         return 0.0
     exponent = abs(x.numerator).bit_length() - x.denominator.bit_length()

@@ -1,4 +1,5 @@
-"""Other compilers and processors give the bits of specs/training-arithmetic.md, and a build that breaks it does not.
+"""Other compilers and processors give the bits of specs/training-arithmetic.md, and a
+build that breaks it does not.
 
 NEON runs under qemu-user; `make slow-tools` installs what builds and runs it.
 """
@@ -72,7 +73,8 @@ def test_arm(tmp_path: Path) -> None:
             assert said(driver, isa, QEMU, "-cpu", processor) == PROMISED
 
 
-# File, texts of it and what stands there instead, and the instruction set that then gives something else.
+# File, texts of it and what stands there instead, and the instruction set that
+# then gives something else.
 CANARIES: dict[str, tuple[str, dict[str, str], str]] = {
     "contraction": ("build.sh", {"-ffp-contract=off": "-ffp-contract=fast"}, "avx2"),
     "flushed subnormals": ("mode.h", {"kPlain = 0x1F80": "kPlain = 0x9FC0"}, "scalar"),

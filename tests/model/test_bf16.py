@@ -1,4 +1,6 @@
-"""The BF16 kernels of training: near the formula in float64, causal, the same bits on any threads and strides."""
+"""The BF16 kernels of training: near the formula in float64, causal, the same
+bits on any threads and strides.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +119,9 @@ def test_attention_is_the_formula(shape: Shape) -> None:
 
 @needs_kernels
 def test_attention_is_as_near_as_that_of_float32() -> None:
-    """Against the float32 kernel on the same turned, rounded numbers: what BF16 weights and slopes cost."""
+    """Against the float32 kernel on the same turned, rounded numbers: what
+    BF16 weights and slopes cost.
+    """
     *inputs, slope = heads((2, 4, 2, 200, 64))
     ones, zeros = torch.ones(200, 32), torch.zeros(200, 32)
     ours = with_gradients(lambda *t: bf16.attention(*t, ones, zeros), slope, *inputs)
@@ -385,7 +389,8 @@ int main() {
     for (const auto &n : shapes) {
         const s7_attention_shape shape = {n[0], n[1], n[2], n[3], n[4], n[5], n[4]};
         const int64_t width = n[4], row = (n[1] + 2 * n[2]) * width, q_row = n[1] * width;
-        std::vector<uint16_t> every(n[0] * n[3] * row, two), grads(every.size()), y(n[0] * n[3] * q_row), slope(y.size(), one);
+        std::vector<uint16_t> every(n[0] * n[3] * row, two), grads(every.size()), y(n[0] * n[3] * q_row),
+                slope(y.size(), one);
         std::vector<float> turn(n[3] * width / 2, .5f), sums(n[0] * n[1] * n[3]);
         const auto at = [&](std::vector<uint16_t> &v, int64_t head, int64_t step) {
             return s7_bf16_heads{v.data() + head * width, n[3] * step, step, width};
@@ -393,8 +398,10 @@ int main() {
         const auto q = at(every, 0, row), k = at(every, n[1], row), v = at(every, n[1] + n[2], row);
         const auto gq = at(grads, 0, row), gk = at(grads, n[1], row), gv = at(grads, n[1] + n[2], row);
         const auto out = at(y, 0, q_row), gy = at(slope, 0, q_row);
-        if (s7_bf16_attention_forward(&shape, &q, &k, &v, turn.data(), turn.data(), &out, sums.data())) return 1;
-        if (s7_bf16_attention_backward(&shape, &q, &k, &v, turn.data(), turn.data(), &out, sums.data(), &gy, &gq, &gk, &gv))
+        if (s7_bf16_attention_forward(&shape, &q, &k, &v, turn.data(), turn.data(), &out,
+                sums.data())) return 1;
+        if (s7_bf16_attention_backward(&shape, &q, &k, &v, turn.data(), turn.data(), &out, sums.data(),
+                &gy, &gq, &gk, &gv))
             return 2;
         if (s7_bf16_attention_forward(&shape, &q, &k, &v, nullptr, nullptr, &out, sums.data())) return 3;
         for (uint16_t value : y) if (value != two) return 4;
@@ -402,18 +409,22 @@ int main() {
     for (int64_t n : {1, 16, 77}) {
         const s7_bf16_rows rows = {150, n, 2};
         std::vector<uint16_t> low(150 * n, one), other(low), wide(300 * n, one), grads(300 * n);
-        std::vector<float> x(150 * n, 1.f), weight(n, 1.f), inverse(150), sum(150 * n), partial(n), loss(150), counted(150, 1.f);
+        std::vector<float> x(150 * n, 1.f), weight(n, 1.f), inverse(150), sum(150 * n), partial(n),
+                loss(150), counted(150, 1.f);
         std::vector<int64_t> target(150, n - 1);
         if (s7_bf16_norm_forward(&rows, x.data(), weight.data(), 1e-5f, low.data(), inverse.data())) return 5;
-        if (s7_bf16_norm_backward(&rows, x.data(), weight.data(), inverse.data(), low.data(), x.data(), sum.data(), partial.data()))
+        if (s7_bf16_norm_backward(&rows, x.data(), weight.data(), inverse.data(), low.data(), x.data(),
+                sum.data(), partial.data()))
             return 6;
         if (s7_bf16_swiglu_forward(&rows, 2 * n, wide.data(), wide.data() + n, low.data())) return 7;
-        if (s7_bf16_swiglu_backward(&rows, 2 * n, wide.data(), wide.data() + n, low.data(), 2 * n, grads.data(), grads.data() + n))
+        if (s7_bf16_swiglu_backward(&rows, 2 * n, wide.data(), wide.data() + n, low.data(), 2 * n,
+                grads.data(), grads.data() + n))
             return 8;
         if (s7_bf16_cross_entropy(&rows, other.data(), target.data(), counted.data(), loss.data())) return 9;
         if (s7_bf16_add(&rows, sum.data(), low.data(), sum.data())) return 10;
         target[149] = n;
-        if (s7_bf16_cross_entropy(&rows, other.data(), target.data(), nullptr, loss.data()) != S7_TRAIN_SHAPE) return 11;
+        if (s7_bf16_cross_entropy(&rows, other.data(), target.data(), nullptr,
+                loss.data()) != S7_TRAIN_SHAPE) return 11;
     }
     const s7_bf16_rows bad = {1, 0, 1};
     float x = 0;

@@ -1,4 +1,6 @@
-"""The attention kernel of training: equal to the formula in float64, causal, and the same bits on any threads and registers."""
+"""The attention kernel of training: equal to the formula in float64, causal, and the same bits
+on any threads and registers.
+"""
 
 from __future__ import annotations
 
@@ -104,11 +106,9 @@ def test_threads_decide_no_bit() -> None:
 @needs_kernel
 def test_registers_decide_no_bit() -> None:
     code = (
-        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); import test_causal as t\n"
-        "sha = hashlib.sha256()\n"
-        "for shape in t.SHAPES:\n"
-        "    for out in t.with_gradients(t.causal_attention, *t.inputs(shape)): sha.update(out.numpy().tobytes())\n"
-        "print(sha.hexdigest())"
+        "import sys, hashlib; sys.path.insert(0, sys.argv[1]); import test_causal as t\nsha ="
+        " hashlib.sha256()\nfor shape in t.SHAPES:\n    for out in t.with_gradients(t.causal_attention,"
+        " *t.inputs(shape)): sha.update(out.numpy().tobytes())\nprint(sha.hexdigest())"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     found = {
@@ -137,15 +137,17 @@ DRIVER = r"""
 #include <cstdio>
 #include <vector>
 int main() {
-    const int32_t shapes[][6] = {{1,1,1,1,16,1},{2,4,2,47,16,2},{1,2,1,48,64,3},{1,3,3,49,32,2},{1,1,1,97,80,1},{1,1,1,65,256,1}};
+    const int32_t shapes[][6] = {{1,1,1,1,16,1},{2,4,2,47,16,2},{1,2,1,48,64,3},
+                                 {1,3,3,49,32,2},{1,1,1,97,80,1},{1,1,1,65,256,1}};
     for (const auto &n : shapes) {
         const s7_attention_shape shape = {n[0], n[1], n[2], n[3], n[4], n[5], n[4]};
         const size_t one = size_t(n[3]) * n[4], q_size = n[0] * n[1] * one, k_size = n[0] * n[2] * one;
-        std::vector<float> q(q_size, .5f), k(k_size, .25f), v(k_size, 2.f), y(q_size), sums(n[0] * n[1] * n[3]);
+        std::vector<float> q(q_size, .5f), k(k_size, .25f), v(k_size, 2.f), y(q_size);
+        std::vector<float> sums(n[0] * n[1] * n[3]);
         std::vector<float> slope(q_size, 1.f), gq(q_size), gk(k_size), gv(k_size);
         if (s7_attention_forward(&shape, q.data(), k.data(), v.data(), y.data(), sums.data())) return 1;
-        if (s7_attention_backward(&shape, q.data(), k.data(), v.data(), y.data(), sums.data(), slope.data(), gq.data(), gk.data(),
-                                  gv.data())) return 2;
+        if (s7_attention_backward(&shape, q.data(), k.data(), v.data(), y.data(), sums.data(),
+                                  slope.data(), gq.data(), gk.data(), gv.data())) return 2;
         for (float value : y) if (value < 1.99f || value > 2.01f) return 3;
     }
     s7_attention_shape bad = {1, 3, 2, 8, 16, 1, 16};

@@ -1,4 +1,6 @@
-"""Hybrid attention against the rule of specs/attention.md, spelt out query by query; causality; linear cost; rotation."""
+"""Hybrid attention against the rule of specs/attention.md, spelt out query by query;
+causality; linear cost; rotation.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,15 @@ LENGTHS = [1, 2, 7, 8, 9, 16, 17, 31, 48, 101]
 
 def spec(**changes: object) -> ModelSpec:
     values: dict[str, object] = {
-        "d_model": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ffn": 20, "vocab_size": 300,
+        "d_model": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ffn": 20,
+        "vocab_size": 300,
         "context": 48,
         "attention": HybridAttention(
             scheme="hybrid", local_chunk=WINDOW, global_stride=STRIDE, global_tokens="learned_summaries",
             streaming_links="ring", rope_scaling="none", gqa=2, kv_quant_bits=8,
         ),
     }  # fmt: skip
-    return ModelSpec(**(values | changes))  # type: ignore[arg-type]  # values of many types, checked by the schema
+    return ModelSpec(**(values | changes))  # type: ignore[arg-type]  # the schema checks them
 
 
 def ready(model_spec: ModelSpec, std: float = 0.3) -> Transformer:
@@ -273,7 +276,8 @@ def test_scaled_rotations_are_the_formulas(scaling: RopeScaling, expected: objec
 
 
 def test_yarn_is_the_formula_of_the_paper() -> None:
-    # arXiv 2309.00071: gamma over r = L / lambda between alpha = 1 and beta = 32, and sqrt(1/t) = 0.1 ln(s) + 1.
+    # arXiv 2309.00071: gamma over r = L / lambda between alpha = 1 and beta = 32, and
+    # sqrt(1/t) = 0.1 ln(s) + 1.
     s, trained, d = 4.0, 128, 16
     rope = Transformer(
         spec(rope_scaling=RopeScaling(kind="yarn", factor=s), context=512, head_dim=d, attention="causal")
@@ -299,12 +303,14 @@ def test_yarn_is_the_formula_of_the_paper() -> None:
 
 def test_the_temperature_reaches_summaries_too() -> None:
     # Both kinds of keys stand under one softmax, so both scores grow by the same factor.
-    block = spec().attention.model_copy(update={"rope_scaling": "yarn"})  # type: ignore[union-attr]  # hybrid here
+    hybrid = spec().attention
+    block = hybrid.model_copy(update={"rope_scaling": "yarn"})  # type: ignore[union-attr]  # hybrid here
     scaled = ready(spec(attention=block, rope_scaling=RopeScaling(kind="yarn", factor=4.0))).layers["00"].attn
     plain = ready(spec()).layers["00"].attn
     temperature = 0.1 * math.log(4.0) + 1
     plain._rope[0].use(RopeScaling())
-    # With every frequency the same, queries of the plain model times the square of the temperature are the scaled model.
+    # With every frequency the same, queries of the plain model times the square of the
+    # temperature are the scaled model.
     scaled._rope[0].extend(60, torch.device("cpu"))
     plain._rope[0].cos = scaled._rope[0].cos / temperature
     plain._rope[0].sin = scaled._rope[0].sin / temperature

@@ -21,7 +21,7 @@ def small(**changes: object) -> ModelSpec:
         "d_model": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6,
         "d_ffn": 20, "vocab_size": 300, "context": 32,
     }  # fmt: skip
-    return ModelSpec(**(values | changes))  # type: ignore[arg-type]  # values of many types, checked by the schema
+    return ModelSpec(**(values | changes))  # type: ignore[arg-type]  # the schema checks them
 
 
 def ready(spec: ModelSpec) -> Transformer:

@@ -1,4 +1,6 @@
-"""Stages meet in files: up to date, forced, damaged, interrupted, two at once; and the same root every time."""
+"""Stages meet in files: up to date, forced, damaged, interrupted, two at once;
+and the same root every time.
+"""
 
 from __future__ import annotations
 

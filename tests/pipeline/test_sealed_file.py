@@ -1,4 +1,6 @@
-"""The file that a run seals: any flipped byte is refused and its place is named; any cut is one clear error."""
+"""The file that a run seals: any flipped byte is refused and its place is
+named; any cut is one clear error.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,8 @@ def test_any_cut_is_refused(position: int, sealed: Sealed) -> None:
 
 
 def test_the_header_alone_is_refused_for_its_root(sealed: Sealed) -> None:
-    # A header without lanes is a legal file (A11), but this one carries the root of lanes that are gone.
+    # A header without lanes is a legal file (A11), but this one carries the
+    # root of lanes that are gone.
     assert "root" in refusal(sealed.data[:HEADER_BYTES])
 
 

@@ -1,4 +1,6 @@
-"""A sealed file whose vocabulary SentencePiece learnt: the DICT lane carries it, and the file alone tokenises, runs and leaves."""
+"""A sealed file whose vocabulary SentencePiece learnt: the DICT lane carries it, and the file
+alone tokenises, runs and leaves.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""One corpus for several runs: taken where the recipes differ in what the stage passes on, refused by name where not."""
+"""One corpus for several runs: taken where the recipes differ in what the stage passes
+on, refused by name where not.
+"""
 
 from __future__ import annotations
 

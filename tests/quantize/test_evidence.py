@@ -17,6 +17,7 @@ from sevenfold.audit.diff import diff
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest, write_manifest
+from sevenfold.core.run_files import ARTIFACT
 from sevenfold.quantize import seal
 from sevenfold.release.lineage import lineage
 from sevenfold.runs.job import Job
@@ -27,8 +28,8 @@ STAGES = ("corpus", "tokenizer", "train", "quantize")
 def made_elsewhere(run: Job, out: Path) -> Job:
     """The same run, said to be made with other libraries on another machine; not sealed."""
     shutil.copytree(run.out, out)
-    (out / seal.ARTIFACT_NAME).chmod(0o644)
-    (out / seal.ARTIFACT_NAME).unlink()
+    (out / ARTIFACT).chmod(0o644)
+    (out / ARTIFACT).unlink()
     shutil.rmtree(out / "seal")
     for stage in STAGES:
         manifest = read_manifest(out / stage)
@@ -41,15 +42,15 @@ def made_elsewhere(run: Job, out: Path) -> Job:
 def test_another_machine_gives_the_same_root(dense_run: Job, tmp_path: Path) -> None:
     other = made_elsewhere(dense_run, tmp_path / "run")
     pipeline.run_stage(other, pipeline.find_stage("seal"))
-    a, b = (read_artifact(job.out / seal.ARTIFACT_NAME) for job in (dense_run, other))
+    a, b = (read_artifact(job.out / ARTIFACT) for job in (dense_run, other))
     assert a.root == b.root
-    assert (dense_run.out / seal.ARTIFACT_NAME).read_bytes() == (other.out / seal.ARTIFACT_NAME).read_bytes()
+    assert (dense_run.out / ARTIFACT).read_bytes() == (other.out / ARTIFACT).read_bytes()
     assert recorded_tools(b.path, b.root)["train"]["torch"] == "other"
     assert {row["key"] for row in diff(a, b)["tools"]} >= {"train.torch", "corpus.pyarrow"}
 
 
 def test_no_machine_and_no_library_is_in_the_seal(dense_run: Job) -> None:
-    facts = read_artifact(dense_run.out / seal.ARTIFACT_NAME).provenance["identity"]["facts"]
+    facts = read_artifact(dense_run.out / ARTIFACT).provenance["identity"]["facts"]
     assert "tools" not in facts
     assert facts["arithmetic"] == dense_run.manifest("train").tools["arithmetic"]
 
@@ -73,12 +74,12 @@ def test_no_machine_and_no_library_is_in_the_seal(dense_run: Job) -> None:
 
 
 def test_evidence_is_told_where_it_names_the_root(dense_run: Job, tmp_path: Path) -> None:
-    path = tmp_path / seal.ARTIFACT_NAME
-    shutil.copy(dense_run.out / seal.ARTIFACT_NAME, path)
+    path = tmp_path / ARTIFACT
+    shutil.copy(dense_run.out / ARTIFACT, path)
     artifact = read_artifact(path)
     assert lineage(artifact)["tools"] is None
     beside = evidence_path(path)
-    shutil.copy(evidence_path(dense_run.out / seal.ARTIFACT_NAME), beside)
+    shutil.copy(evidence_path(dense_run.out / ARTIFACT), beside)
     assert lineage(artifact)["tools"]["train"] == dense_run.manifest("train").tools
     value = json.loads(beside.read_bytes())
     for wrong in (value | {"root": "0" * 64}, value | {"evidence": 2}, value | {"tools": []}, [], "x"):
@@ -90,7 +91,7 @@ def test_evidence_is_told_where_it_names_the_root(dense_run: Job, tmp_path: Path
 
 def test_what_is_not_evidence_is_not_replaced(dense_run: Job, tmp_path: Path) -> None:
     other = made_elsewhere(dense_run, tmp_path / "run")
-    mine = evidence_path(other.out / seal.ARTIFACT_NAME)
+    mine = evidence_path(other.out / ARTIFACT)
     mine.write_text("notes of mine")
     with pytest.raises(StorageError, match="not evidence that s7 wrote"):
         seal.run(other)

@@ -24,10 +24,13 @@ ROWS = [
 GROUPS = [
     {
         "source": source, "version": "1", "licence": "MIT", "domain": domain, "licence_evidence": [],
-        "seen": {"n_documents": 4, "n_bytes": 2000 if kept else 1000}, "train": {"n_documents": 1, "n_bytes": kept},
-        "heldout": {"n_documents": 1, "n_bytes": 10}, "dropped": {"minified": {"n_documents": 2, "n_bytes": 990 - kept}},
+        "seen": {"n_documents": 4, "n_bytes": 2000 if kept else 1000},
+        "train": {"n_documents": 1, "n_bytes": kept},
+        "heldout": {"n_documents": 1, "n_bytes": 10},
+        "dropped": {"minified": {"n_documents": 2, "n_bytes": 990 - kept}},
     }
-    for source, domain, kept in [("npm:a", "code", 590), ("synthetic", "math", 190)] + [(f"deb:{n}", "code", 0) for n in range(50)]
+    for source, domain, kept in [("npm:a", "code", 590),
+        ("synthetic", "math", 190)] + [(f"deb:{n}", "code", 0) for n in range(50)]
 ]  # fmt: skip
 FACTS = {
     "n_seen": 40, "n_kept": 20, "n_train": 19, "n_heldout": 1, "bytes_train": 2000, "bytes_heldout": 190,

@@ -15,7 +15,8 @@ import termios
 
 import pytest
 
-FIGURES = {"loss": 3.14159, "tokens_per_second": 4052.3, "code": "3.567", "math": "3.783", "reasoning": "2.911",
+FIGURES = {"loss": 3.14159, "tokens_per_second": 4052.3, "code": "3.567", "math": "3.783",
+    "reasoning": "2.911",
            "prose": "3.648", "MFU": "31.4%", "memory": "0.83 GiB"}  # fmt: skip
 SHOWN = (
     "loss 3.142",

@@ -155,10 +155,35 @@ def test_all_figures_are_there(out: Path) -> None:
     assert write_report(out) == out / "report.html"
     text = text_of(out)
     for figure in (
-        "demo-1m", "verified with replay", "1.6123", "1.6001", "2.0084", "1,082,496", "1.87 MB", "ab" * 32, "99.12%",
-        "+0.007%", "40,960", "PSF-2.0", "733", "11.57 MB", "duplicate", "LICENSE.txt", "V0", "V7", "detail 7",
-        "def f(x):", "1,234,567", "FIELD", "cd" * 32, "seed 7", "of-quantize", "4f" * 32, "3.445", "2.3456",
-    ):  # fmt: skip
+        "demo-1m",
+        "verified with replay",
+        "1.6123",
+        "1.6001",
+        "2.0084",
+        "1,082,496",
+        "1.87 MB",
+        "ab" * 32,
+        "99.12%",
+        "+0.007%",
+        "40,960",
+        "PSF-2.0",
+        "733",
+        "11.57 MB",
+        "duplicate",
+        "LICENSE.txt",
+        "V0",
+        "V7",
+        "detail 7",
+        "def f(x):",
+        "1,234,567",
+        "FIELD",
+        "cd" * 32,
+        "seed 7",
+        "of-quantize",
+        "4f" * 32,
+        "3.445",
+        "2.3456",
+    ):
         assert figure in text, figure
     assert "not run" not in text
     assert "million tokens" in text

@@ -1,4 +1,6 @@
-"""Signatures: what was signed verifies, by the library alone too; any bit of file or signature that changes is found."""
+"""Signatures: what was signed verifies, by the library alone too; any bit of file or
+signature that changes is found.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def test_the_name_of_the_file_does_not_matter(signed: Path, tmp_path: Path) -> N
 
 
 def cached(signed: Path, directory: Path) -> Path:
-    """The file and its signature as the Hugging Face cache keeps them: relative links from a snapshot to blobs."""
+    """The file and its signature as the Hugging Face cache keeps them: relative
+    links from a snapshot to blobs.
+    """
     for name in ("blobs", "snapshots/abc"):
         (directory / name).mkdir(parents=True)
     for name in ("file", "file.sig"):
@@ -149,7 +153,8 @@ def test_a_flipped_bit_of_the_signature_is_found_wherever_it_is(signed: Path, tm
     data, path = (signed / "file.sig").read_bytes(), tmp_path / "sig"
     ends = {at for at, byte in enumerate(data) if byte in b'="'}
     bits = [8 * at + (at * 5) % 8 for at in range(len(data))]
-    # Base64 has bits that decode to nothing; they are in the last digits before a padding or a quote.
+    # Base64 has bits that decode to nothing; they are in the last digits
+    # before a padding or a quote.
     bits += [8 * at + bit for at in range(len(data)) if {at + 1, at + 2} & ends for bit in range(8)]
     for bit in bits:
         path.write_bytes(flipped(data, bit))

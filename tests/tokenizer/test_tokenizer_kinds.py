@@ -44,8 +44,10 @@ SPECS = {
 anything = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 code_like = st.lists(
     st.sampled_from(
-        ["fn ", "a", "::", "->", " =>", "&mut", "&mutable", "'a", "'a'", "<'a>", " ", "\n", "\r\n", "\t", "    ", "12345", "_x",
-         "..=", "\u00a0", "\u3000", "\u2028", "\x1c", "\x85", "\x0b", "\x0c", "\u2581", "\U0001f40d", "<bos>", "<|endoftext|>",
+        ["fn ", "a", "::", "->", " =>", "&mut", "&mutable", "'a", "'a'", "<'a>", " ", "\n", "\r\n", "\t",
+            "    ", "12345", "_x",
+         "..=", "\u00a0", "\u3000", "\u2028", "\x1c", "\x85", "\x0b", "\x0c", "\u2581", "\U0001f40d", "<bos>",
+         "<|endoftext|>",
          "#[", "{", ";", "()"]
     )
 ).map("".join)  # fmt: skip

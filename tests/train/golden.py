@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from sevenfold.core.hashing import sha256_file
 from sevenfold.core.log import Silent
+from sevenfold.core.run_files import METRICS, TRACE
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec, TokenRouted, TrainSpec
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.objectives import Objective
-from sevenfold.train.records import METRICS, TRACE, weights_digest
+from sevenfold.train.records import weights_digest
 
 FILE = Path(__file__).with_name("golden.json")
 VOCABULARY, SEQUENCE, ROWS = 261, 40, 4

@@ -52,7 +52,7 @@ def lose_within(step: int, number: signal.Signals) -> None:
         begin(self)
         killed.left = step - self.step  # type: ignore[attr-defined]
 
-    loop.TrainingRun.start, loop.row_squares = start, killed  # type: ignore[method-assign]  # this process is a test's own
+    loop.TrainingRun.start, loop.row_squares = start, killed  # type: ignore[method-assign]  # a test's own
 
 
 def ask_after(step: int) -> None:
@@ -88,7 +88,8 @@ def rank_of_attempt(job: Job, rank: int, size: int, port: int) -> None:
 
 
 def attempt(job: Job, text: str) -> dict[str, Any]:
-    size, _, victim, kind, step = re.fullmatch(r"(\d+)(:(\d+)([@!+])(\d+))?", text).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"(\d+)(:(\d+)([@!+])(\d+))?", text)
+    size, _, victim, kind, step = found.groups()  # type: ignore[union-attr]  # always matches
     children, port = [], free_port()
     for rank in range(int(size)):
         child = os.fork()

@@ -22,13 +22,14 @@ from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json
 from sevenfold.core.log import Silent
+from sevenfold.core.run_files import PHASE_WEIGHTS
 from sevenfold.engine.session import Model, prompt_ids, replay
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
 from sevenfold.train.data.dataset import held_out, leads, open_data, read_router
-from sevenfold.train.experts import PART_WEIGHTS, part_directory, train_part
+from sevenfold.train.experts import part_directory, train_part
 from sevenfold.train.phases import find_training_phase, training_phases
 from sevenfold.train.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, training_run
@@ -67,14 +68,14 @@ def test_any_order_and_at_once_the_same_bytes(prepared: Job, stack_run: Job) -> 
     for process in others:
         process.join()
         assert process.exitcode == 0
-    before = {part.name: (part_directory(prepared, part) / PART_WEIGHTS).stat().st_mtime_ns
+    before = {part.name: (part_directory(prepared, part) / PHASE_WEIGHTS).stat().st_mtime_ns
               for part in training_phases(prepared.recipe)}  # fmt: skip
     pipeline.make(prepared, until="train")
     assert outputs(prepared) == outputs(stack_run)
     for part in training_phases(prepared.recipe):
         mine, other = part_directory(prepared, part), part_directory(stack_run, part)
-        assert (mine / PART_WEIGHTS).stat().st_mtime_ns == before[part.name]  # taken over, not trained again
-        for name in (PART_WEIGHTS, "metrics.jsonl", "trace.jsonl"):
+        assert (mine / PHASE_WEIGHTS).stat().st_mtime_ns == before[part.name]  # taken over, not trained again
+        for name in (PHASE_WEIGHTS, "metrics.jsonl", "trace.jsonl"):
             assert (mine / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -86,7 +87,7 @@ def test_an_expert_trains_its_stack_alone(stack_run: Job) -> None:
     names = {name for name, _ in fresh.named_parameters()}
     seen: set[str] = set()
     for part in (trunk, *experts):
-        trained = load_file(part_directory(stack_run, part) / PART_WEIGHTS)
+        trained = load_file(part_directory(stack_run, part) / PHASE_WEIGHTS)
         assert set(trained) == part.trained(names)
         assert seen.isdisjoint(trained)
         seen |= set(trained)
@@ -182,7 +183,7 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
 ) -> None:
     trunk, first, *_ = training_phases(prepared.recipe)
     train_part(prepared, trunk)
-    run_base = load_file(part_directory(prepared, trunk) / PART_WEIGHTS)
+    run_base = load_file(part_directory(prepared, trunk) / PHASE_WEIGHTS)
     directory = part_directory(prepared, first)
     directory.mkdir(parents=True)
     root = train_part(prepared, trunk).root
@@ -192,7 +193,7 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     assert checkpoint_steps(directory) == [3]
     train_part(prepared, first)
     same = part_directory(stack_run, first)
-    assert (directory / PART_WEIGHTS).read_bytes() == (same / PART_WEIGHTS).read_bytes()
+    assert (directory / PHASE_WEIGHTS).read_bytes() == (same / PHASE_WEIGHTS).read_bytes()
     assert (directory / "metrics.jsonl").read_bytes() == (same / "metrics.jsonl").read_bytes()
     other = job_of(stack_values(), domain_dir, prepared.out, train={"seed": 4})
     with pytest.raises(StorageError, match="trunk that experts/code stands behind is not trained"):

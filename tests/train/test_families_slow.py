@@ -59,7 +59,8 @@ def steps(name: str, part_number: int, rows: int, directory: Path) -> dict[str, 
     )
     names = [n for n, _ in model.named_parameters()]
     run = TrainingRun(
-        model=model, spec=spec, terms=(term,), directory=directory, key="slow", progress=Silent(), stack=part.stack,
+        model=model, spec=spec, terms=(term,), directory=directory, key="slow", progress=Silent(),
+        stack=part.stack,
         trained=part.trained(names) if part.name else None, last=STEPS,
     )  # fmt: skip
     began, cpu = time.monotonic(), time.process_time()

@@ -18,7 +18,8 @@ def drawn(seed: int, **changes: object) -> needles.Needles:
         "n_needles": 8,
         "distances": [(20, 150)],
     }
-    return needles.haystacks(np.random.default_rng(seed), **(values | changes))  # type: ignore[arg-type]  # as its table
+    rng = np.random.default_rng(seed)
+    return needles.haystacks(rng, **(values | changes))  # type: ignore[arg-type]  # as its table
 
 
 @pytest.fixture

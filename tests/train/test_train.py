@@ -196,9 +196,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     ("section", "change", "named"),
     [
         ("train", {"precision": "fp16"}, "loss scaling"),
-        ("model", {"moe": {"kind": "expert_stacks", "experts": ("a", "b"), "n_layers": 1, "d_ffn": 8}}, "two phases"),
+        (
+            "model",
+            {"moe": {"kind": "expert_stacks", "experts": ("a", "b"), "n_layers": 1, "d_ffn": 8}},
+            "two phases",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_planned_only_is_refused_by_name(
     section: str, change: dict[str, object], named: str, tmp_path: Path, make_job: MakeJob
 ) -> None:

@@ -87,7 +87,7 @@ class Verification:
         } | ({"notes": list(self.notes)} if self.notes else {})
 
 
-class _Failed(Exception):  # noqa: N818 - control flow inside this module: the check's verdict, with its detail
+class _Failed(Exception):  # noqa: N818 - control flow: the verdict of a check, with its detail
     pass
 
 

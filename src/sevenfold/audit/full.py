@@ -26,16 +26,16 @@ from sevenfold.core.files import read_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, TRACE
 from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
-from sevenfold.release.target import ARTIFACT, find_target, identity_of, sealed_file
+from sevenfold.release.target import find_target, identity_of, sealed_file
 from sevenfold.runs.job import Job
 from sevenfold.train.environment import tools_of
 from sevenfold.train.stage import check_supported
 
 # Says of a work directory which audit it belongs to, while that audit is not finished.
-MARKER = "audit.json"
 
 
 def default_work(root: str) -> Path:
@@ -57,7 +57,7 @@ def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Ite
     Raises:
         UsageError: the directory is not empty, and not of this audit.  StorageError: another process works in it.
     """
-    marker = work / MARKER
+    marker = work / AUDIT
     found = {entry.name for entry in work.iterdir()} - {pipeline.LOCK} if work.is_dir() else set()
     if found and not _is_of(marker, audit):
         raise UsageError(
@@ -92,7 +92,7 @@ def _refuse_relative_sources(recipe: Recipe) -> None:
 
 def _sources(path: Path, artifact: Artifact) -> tuple[list[RecordSource], list[RecordSource]]:
     out = find_target(path).out
-    if out is not None and (out / "train" / "metrics.jsonl").is_file():
+    if out is not None and (out / "train" / METRICS).is_file():
         return run_sources(out, artifact)
     return sealed_sources(artifact)
 
@@ -102,7 +102,7 @@ def _first_step(path: Path, artifact: Artifact, job: Job) -> list[Difference]:
     metrics, traces = _sources(path, artifact)
     directory = job.directory("train")
     found = []
-    for sources, name in ((metrics, "metrics.jsonl"), (traces, "trace.jsonl")):
+    for sources, name in ((metrics, METRICS), (traces, TRACE)):
         rows = read_rows(directory / name)
         for source in sources:
             rows_in_order = (source.check(rows[step]) for step in sorted(rows))

@@ -15,6 +15,7 @@ from sevenfold.core.changes import changes
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.manifest import Manifest, output_root
+from sevenfold.core.run_files import MANIFEST
 from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.target import identity_of
@@ -23,8 +24,8 @@ ABSENT = "absent"
 
 
 def sealed_recipe(artifact: Artifact) -> tuple[Recipe, list[str], list[Difference]]:
-    """Return the recipe that the file carries, warnings, and a difference when its digest is not the
-    sealed one.
+    """Return the recipe that the file carries, warnings, and a difference when its
+    digest is not the sealed one.
 
     Raises:
         ArtifactError: the file carries none, or one that this version does not read.
@@ -95,17 +96,18 @@ def manifest_differences(manifest: Manifest, sealed: Json, directory: Path) -> l
     computed = output_root(manifest.outputs)
     if computed != manifest.root:
         found.append(
-            Difference(where=f"{stage}/manifest.json", field="root", expected=manifest.root, actual=computed)
+            Difference(where=f"{stage}/{MANIFEST}", field="root", expected=manifest.root, actual=computed)
         )
     if sealed is not None and sealed != manifest.root:
         found.append(
-            Difference(where=f"{stage}/manifest.json", field="root", expected=sealed, actual=manifest.root)
+            Difference(where=f"{stage}/{MANIFEST}", field="root", expected=sealed, actual=manifest.root)
         )
     return found
 
 
 def tool_warnings(stage: str, recorded: Json, here: Mapping[str, str]) -> list[str]:
-    """Return a line for each tool that is not the recorded one; what was not recorded is not compared.
+    """Return a line for each tool that is not the recorded one; what was
+    not recorded is not compared.
 
     Under specs/training-arithmetic.md on both sides only the version of this program decides a bit.
     """

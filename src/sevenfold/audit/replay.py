@@ -38,6 +38,7 @@ from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import METRICS
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
@@ -45,7 +46,6 @@ from sevenfold.train.checkpoint import (
 )
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.phases import training_phases
-from sevenfold.train.records import METRICS
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
 from sevenfold.train.stage import check_supported

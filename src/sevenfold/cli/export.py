@@ -81,6 +81,7 @@ def import_(
     """Bring in a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make`
     quantises and seals.
     """
+    from sevenfold.core.run_files import IMPORTED_RECIPE
     from sevenfold.export.importer import import_model
     from sevenfold.recipe import load_recipe, resolve_recipe_path
 
@@ -92,6 +93,6 @@ def import_(
         for note in report["notes"]:
             print(f"note: {note}", file=sys.stderr)
         print(
-            f"{out / 'recipe.yaml'}: {report['name']}, {report['n_parameters']:,} parameters, marked"
+            f"{out / IMPORTED_RECIPE}: {report['name']}, {report['n_parameters']:,} parameters, marked"
             f" {report['pretrained']}"
         )

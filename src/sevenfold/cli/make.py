@@ -39,10 +39,11 @@ AcceptOption = Annotated[
 def _show_quality(job: Job) -> None:
     """Print the table of the quantize stage, when it has measured."""
     from sevenfold.core.files import read_json
+    from sevenfold.core.run_files import QUALITY
     from sevenfold.quantize.gate import gate_rows
     from sevenfold.report.console import print_table
 
-    path = job.directory("quantize") / "quality.json"
+    path = job.directory("quantize") / QUALITY
     if path.is_file():
         print_table(
             "quality", ("held-out text", "FP32", "INT8", "change", "gate", ""), gate_rows(read_json(path))

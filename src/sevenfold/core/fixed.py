@@ -70,8 +70,10 @@ def mulsh(a: Ints, m: Ints | int, s: Ints | int) -> Ints:
     """Return MULSH: a * m / 2^s, rounded half up, saturated to int32.
 
     Args:
-        a: int32 range.  m: [0, 2^16).  s: any; above 62 the result is 0, below 0 the product is shifted left
-            (by 16 at most, where every product of a normalised m has saturated already).
+        a: int32 range.
+        m: [0, 2^16).
+        s: any; above 62 the result is 0. Below 0 the product is shifted left, by 16 at most, where
+            every product of a normalised m has saturated already.
     """
     product = a * as_ints(m)
     s = as_ints(s)

@@ -17,10 +17,8 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.merkle import merkle_root
+from sevenfold.core.run_files import MANIFEST
 
-MANIFEST_NAME = "manifest.json"
-# In the run directory: the resolved recipe of its manifests.
-RECIPE_NAME = "recipe.json"
 MANIFEST_FORMAT = 2
 _DIGEST = "sha256"
 
@@ -75,7 +73,7 @@ def output_root(outputs: tuple[Output, ...]) -> str:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the manifest; call it last. Raises StorageError."""
     said = asdict(manifest)
-    write_json(directory / MANIFEST_NAME, said | {_DIGEST: _digest(said)})
+    write_json(directory / MANIFEST, said | {_DIGEST: _digest(said)})
 
 
 def _digest(said: Json) -> str:
@@ -89,7 +87,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         ManifestError: the file is there and is not a manifest of this version, or it is damaged.
         StorageError: it cannot be read.
     """
-    path = directory / MANIFEST_NAME
+    path = directory / MANIFEST
     if not path.is_file():
         return None
     data = read_bytes(path)

@@ -18,7 +18,8 @@ BLOCK = 1 << 20
 Problem = Literal["unreadable"] | Fault
 
 _EXTENSIONS = {
-    "agda": "agda", "bash": "bash sh", "c": "c h", "cpp": "cc cpp hpp", "css": "css", "go": "go", "html": "html",
+    "agda": "agda", "bash": "bash sh", "c": "c h", "cpp": "cc cpp hpp", "css": "css", "go": "go",
+    "html": "html",
     "java": "java", "javascript": "js mjs", "json": "json", "markdown": "md", "python": "py pyi",
     "restructuredtext": "rst", "rust": "rs", "sql": "sql", "text": "txt", "toml": "toml",
     "typescript": "ts", "yaml": "yaml yml",

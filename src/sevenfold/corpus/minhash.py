@@ -123,7 +123,7 @@ class Verifier:
         return found
 
 
-def clusters(bands_N: Iterator[np.ndarray], n: int, verifier: Verifier) -> np.ndarray:  # noqa: N803 - shape suffix
+def clusters(bands_N: Iterator[np.ndarray], n: int, verifier: Verifier) -> np.ndarray:  # noqa: N803 - shape
     """Return int64[N]: cluster of each document; documents are numbered in an order that does not
     depend on their files'.
 

@@ -11,6 +11,7 @@ from typing import Any
 from sevenfold.core.documents import read_rows
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
+from sevenfold.core.run_files import LEDGER
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
 
 # `--by` -> the column that is grouped by.
@@ -37,7 +38,7 @@ def ledger_path(run: Path) -> Path:
     Raises:
         StorageError: there is none.
     """
-    for path in (run, run / "ledger.parquet", run / "corpus" / "ledger.parquet"):
+    for path in (run, run / LEDGER, run / "corpus" / LEDGER):
         if path.is_file():
             return path
     raise StorageError("no ledger here", where=str(run), remedy="run `s7 corpus RECIPE --out RUN` first")

@@ -30,6 +30,7 @@ from sevenfold.core.documents import (
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_json, remove_partials
 from sevenfold.core.hashing import Json, digest
+from sevenfold.core.run_files import FINDINGS, HELDOUT_DOCUMENTS, LEDGER, SHARDS, TRAIN_DOCUMENTS
 from sevenfold.corpus import shards
 from sevenfold.corpus.document import SourceDocument
 from sevenfold.corpus.global_steps import Decisions, Split, decide, documents
@@ -54,9 +55,7 @@ from sevenfold.corpus.workers import make_shards
 from sevenfold.recipe.corpus_schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
 from sevenfold.runs.job import Job, StageResult
 
-TRAIN, HELDOUT, LEDGER, FINDINGS = "train.parquet", "heldout.parquet", "ledger.parquet", "findings.parquet"
 # Removed when the stage ends well.
-WORK = "parts"
 FINDING_COLUMNS: Columns = {
     "source": "string",
     "path": "string",
@@ -84,7 +83,7 @@ def run(job: Job) -> StageResult:
     """
     spec = job.recipe.corpus
     directory = job.directory("corpus")
-    work = directory / WORK
+    work = directory / SHARDS
     for source in spec.sources:
         if isinstance(source, SyntheticSource):
             make_samples(source, job.progress)
@@ -98,12 +97,12 @@ def run(job: Job) -> StageResult:
         _refuse_empty(settled, arrivals, spec)
         written: dict[str, Count] = defaultdict(Count)
         job.progress.start("corpus: writing", None, "files")
-        files: dict[Split, str] = {"train": TRAIN, "heldout": HELDOUT}
+        files: dict[Split, str] = {"train": TRAIN_DOCUMENTS, "heldout": HELDOUT_DOCUMENTS}
         for split, name in files.items():
             texts = documents(store, decisions, split, job.progress)
             write_documents(directory / name, _counted(texts, written[split]))
         write_rows(directory / LEDGER, LEDGER_COLUMNS, settled.rows())
-        outputs = [TRAIN, HELDOUT, LEDGER]
+        outputs = [TRAIN_DOCUMENTS, HELDOUT_DOCUMENTS, LEDGER]
         (directory / FINDINGS).unlink(missing_ok=True)
         if spec.steps != StepsSpec():
             write_rows(directory / FINDINGS, FINDING_COLUMNS, settled.findings())
@@ -315,7 +314,7 @@ def _facts(
         "dropped": {reason: reasons[reason] for reason in REASONS if reasons[reason]},
         "groups": summarise(ledger),
         "languages": tally(ledger),
-        "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT)),
+        "heldout_gzip_bpb": gzip_bits_per_byte(read_documents(directory / HELDOUT_DOCUMENTS)),
         "steps": [step.name for step in switched_on(spec.steps)],
         "mix": dict(spec.mix),
     }

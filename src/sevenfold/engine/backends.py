@@ -1,4 +1,6 @@
-"""The backends of the engine: a table, fastest first, and the self-test that proves one without a file."""
+"""The backends of the engine: a table, fastest first, and the self-test
+that proves one without a file.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Log-probabilities of tokens from integer logits, in integers (specs/likelihood.md).
 
-A value is in natural-log units with 32 fraction bits. It depends on the logits of its own row alone,
-and sums are of integers, so a score is the same for any batch, backend and processor. Floating-point
-exponentials differ by processor in their last bits; none is used.
+A value is in natural-log units with 32 fraction bits. It depends on the logits of its own row
+alone, and sums are of integers, so a score is the same for any batch, backend and processor.
+Floating-point exponentials differ by processor in their last bits; none is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def _rounded(value: Decimal) -> int:
 
 @cache
 def _law() -> tuple[int, int, Ints]:
-    """Return log2(e) with 40 fraction bits, ln(2) with 32, and 2^40 * 2^(-i/1024) for i in 0 .. 1023."""
+    """Return log2(e) with 40 fraction bits, ln(2) with 32, and 2^40 *
+    2^(-i/1024) for i in 0 .. 1023.
+    """
     with localcontext(_CONTEXT):
         ln2 = Decimal(2).ln()
         log2_e = _rounded(Decimal(1 << 40) / ln2)

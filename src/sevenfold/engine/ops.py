@@ -1,8 +1,9 @@
-"""Integer operations of the forward pass (specs/arithmetic.md, section 3), one function per operation.
+"""Integer operations of the forward pass (specs/arithmetic.md, section
+3), one function per operation.
 
-Everything is exact integer arithmetic on int64 arrays; matrix products run in int32, which their proven
-bounds fit. Rows are independent: a token's result depends on its own row and on the cache only, so a prompt
-computed at once, split anywhere, or one token at a time gives the same bits.
+Everything is exact integer arithmetic on int64 arrays; matrix products run in int32, which their
+proven bounds fit. Rows are independent: a token's result depends on its own row and on the cache
+only, so a prompt computed at once, split anywhere, or one token at a time gives the same bits.
 
 Shape suffixes: T tokens of this call, S tokens visible (cache and call), D d_model, H heads, K
 key/value heads, G query heads per key/value head, E head_dim, F d_ffn, V vocabulary, O outputs, I
@@ -94,20 +95,24 @@ class Norm:
 
 
 def headroom(n_inputs: int) -> int:
-    """Return the left shift that brings an accumulator of `n_inputs` products of codes to 30 bits; 0
-    when it needs 31.
+    """Return the left shift that brings an accumulator of `n_inputs` products of codes to
+    30 bits; 0 when it needs 31.
     """
     return max(30 - (CODE_MAX * CODE_MAX * n_inputs).bit_length(), 0)
 
 
 def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
-    """Return the exact int32 product of codes. |result| <= 127^2 * I, below 2^31 for I <= MAX_INPUTS."""
+    """Return the exact int32 product of codes. |result| <= 127^2 * I,
+    below 2^31 for I <= MAX_INPUTS.
+    """
     # einsum's integer loop is an order of magnitude faster than `@`, which has no BLAS to call.
     return as_ints(np.einsum("ti,io->to", codes_TI.astype(np.int32), weight_IO))
 
 
 def linear(x: Quantized, layer: Linear) -> Ints:
-    """Row-rescaled projection, int32 [T, O]; below 2^31 in magnitude, for row shifts are 16 at least."""
+    """Row-rescaled projection, int32 [T, O]; below 2^31 in magnitude,
+    for row shifts are 16 at least.
+    """
     acc_TO = matmul(x.codes, layer.weight_IO)
     return mulsh(acc_TO << headroom(layer.codes_OI.shape[1]), layer.row_m_O, layer.row_s_O)
 
@@ -118,7 +123,9 @@ def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:
 
 
 def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
-    """RMSNorm with its quantisation: the codes depend on x * gain alone, the root enters the scale only."""
+    """RMSNorm with its quantisation: the codes depend on x * gain alone,
+    the root enters the scale only.
+    """
     down = np.maximum(bit_length(np.max(np.abs(x_TD), axis=-1)) - NORM_INPUT_BITS, 0)
     small_TD = rshift(x_TD, down[:, None])
     square_T = np.sum(small_TD * small_TD, axis=-1) + (np.int64(norm.eps) >> np.minimum(2 * down, 62))
@@ -151,8 +158,9 @@ def scaled(scale: Scale, exponent: int, token: Scale) -> Scale:
 
 
 def attention_scores(q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale) -> Ints:
-    """Return the scores of one head in log2 units, Q16, [T, S]. `q_scale` carries log2(e) / (sqrt(E)
-    * 127^2).
+    """Return the scores of one head in log2 units, Q16, [T, S].
+
+    `q_scale` carries log2(e) / (sqrt(E) * 127^2).
     """
     lift = headroom(q_TE.shape[-1])
     acc_TS = as_ints(np.einsum("te,se->ts", q_TE.astype(np.int32), k_SE.astype(np.int32)))
@@ -191,7 +199,9 @@ def attention_head(
 
 
 def join_heads(o_HTE: Ints, exponent_HT: Ints) -> Quantized:
-    """Bring the heads of a token to the largest of their units, side by side, and quantise: [T, H * E]."""
+    """Bring the heads of a token to the largest of their units, side by
+    side, and quantise: [T, H * E].
+    """
     lowest_T = np.min(exponent_HT, axis=0)
     o_HTE = rshift(o_HTE, (exponent_HT - lowest_T)[..., None])
     n_heads, n_tokens, head_dim = o_HTE.shape
@@ -216,7 +226,9 @@ def swiglu(gate_TF: Ints, up_TF: Ints, token: Scale, gate_exponent: int, up_expo
 
 
 def to_units(y_TO: Ints, token: Scale, exponent: int, fraction: int) -> Ints:
-    """Return a projection's output in fixed point with `fraction` fraction bits, saturated to int32."""
+    """Return a projection's output in fixed point with `fraction`
+    fraction bits, saturated to int32.
+    """
     return mulsh(y_TO, token.m[:, None], token.e[:, None] + exponent - fraction)
 
 

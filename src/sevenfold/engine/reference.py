@@ -1,9 +1,9 @@
 """The reference engine: the law itself, in NumPy integers (specs/arithmetic.md). Every other
 backend equals it bit for bit.
 
-`Cache` holds int8 keys and values with their scales; `forward` appends to it. No floating-point value exists
-between token ids and logits; a test runs the whole path on arrays that refuse one.
-Legend: as in `ops`.
+`Cache` holds int8 keys and values with their scales; `forward` appends to it. No
+floating-point value exists between token ids and logits; a test runs the whole path on arrays
+that refuse one. Legend: as in `ops`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ NAME = "reference"
 
 @dataclass(kw_only=True)
 class LayerCache:
-    """Keys and values of one layer: codes [C, K, E], scales [C, K]. Rows from `Cache.length` on mean nothing."""
+    """Keys and values of one layer: codes [C, K, E], scales [C, K].
+
+    Rows from `Cache.length` on mean nothing.
+    """
 
     k: Ints
     k_m: Ints

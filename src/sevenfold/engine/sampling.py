@@ -84,7 +84,8 @@ def weights(distance: Ints) -> Ints:
 
 
 def gumbel(words: Ints) -> Ints:
-    """Return Gumbel variates of random words, in score units: -log2(-log2(u)), u = (2 word + 1) / 2^33.
+    """Return Gumbel variates of random words, in score units:
+    -log2(-log2(u)), u = (2 word + 1) / 2^33.
 
     Above one half the logarithm of u is the distance to 1 times a smooth ratio, so that no
     precision is lost near 1.
@@ -99,7 +100,10 @@ def gumbel(words: Ints) -> Ints:
 
 
 def _ratio(text: str, what: str, most: int) -> tuple[int, int]:
-    """Return a decimal number as a fraction in lowest terms, of terms below 2^16. Raises UsageError."""
+    """Return a decimal number as a fraction in lowest terms, of terms below 2^16.
+
+    Raises UsageError.
+    """
     if not _NUMBER.fullmatch(text):
         raise UsageError(f"{what} {text[:40]!r} is not a number", remedy="use a number such as 0.8")
     value = Fraction(text)
@@ -142,7 +146,10 @@ class DecodingLaw:
     def parse(
         cls, temperature: str = "0", top_k: int = 0, min_p: str = "0", top_p: str = "1", seed: int = 0
     ) -> DecodingLaw:
-        """Return a law from decimal texts, which are taken exactly ("0.8" is 4/5). Raises UsageError."""
+        """Return a law from decimal texts, which are taken exactly ("0.8" is 4/5).
+
+        Raises UsageError.
+        """
         return cls(
             temperature=_ratio(temperature, "temperature", MAX_TERM),
             top_k=top_k,
@@ -172,7 +179,9 @@ class DecodingLaw:
 
     @cached_property
     def multiplier(self) -> tuple[int, int]:
-        """Return (m, s), m in [2^15, 2^16): m / 2^s score units for each unit of a logit, over the temperature."""
+        """Return (m, s), m in [2^15, 2^16): m / 2^s score units for each unit of a
+        logit, over the temperature.
+        """
         with localcontext(_CONTEXT):
             one = Decimal(1 << (SCORE_BITS - LOGIT_FRACTION)) / Decimal(2).ln()
             exact = one * self.temperature[1] / self.temperature[0]
@@ -185,7 +194,8 @@ class DecodingLaw:
         return (m >> 1, s - 1) if m == 1 << 16 else (m, s)
 
     def kept(self, logits_V: Ints) -> tuple[Ints, Ints]:
-        """Return the token ids that may be drawn, and the distance of each from the most likely one.
+        """Return the token ids that may be drawn, and the distance of
+        each from the most likely one.
 
         Returns:
             (ids_N, distance_N): score units; ids ascend.

@@ -254,6 +254,14 @@ class Model:
         if backend:
             find_backend(backend)
         artifact = open_model(path, allow_anonymous=allow_anonymous)
+        return cls.of(artifact, backend=backend, n_threads=n_threads)
+
+    @classmethod
+    def of(cls, artifact: Artifact, *, backend: str | None = None, n_threads: int | None = None) -> Model:
+        """Return the model of an artifact whose hashes and rules were checked before.
+
+        The arguments are those of `open`. Raises as `open` does.
+        """
         model = cls(artifact)
         names = [backend] if backend else available(model.weights)
         model.engine = make_engine(names[0], model.weights, n_threads)

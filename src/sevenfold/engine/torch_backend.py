@@ -1,4 +1,5 @@
-"""The torch engine: batches of independent sequences in integer tensors, on the CPU or on a CUDA device.
+"""The torch engine: batches of independent sequences in integer tensors, on
+the CPU or on a CUDA device.
 
 For evaluation of many windows, and for machines whose integer speed is in a GPU. Equal bit for bit
 to the reference. With its operations in `torch_ops` the only part of the engine that imports
@@ -269,7 +270,9 @@ class TorchEngine:
         return torch.cat(outputs), torch.cat(lows)
 
     def _feed_forward(self, layer: _Layer, x_RD: Tensor, experts_R: Tensor) -> Tensor:
-        """Feed-forward block's contribution to the residual, [R, D]; each token through its one expert."""
+        """Feed-forward block's contribution to the residual, [R, D]; each
+        token through its one expert.
+        """
         codes, token = self.law.rms_norm(x_RD, layer.ffn_gain_D, layer.law.ffn_norm)
         if len(layer.experts) == 1:
             return self._expert(layer.experts[0], codes, token)
@@ -398,7 +401,10 @@ class TorchSession:
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 
     def truncate(self, length: int) -> None:
-        """Keep the first `length` positions. Raises GateError: more than are held, or a closed session."""
+        """Keep the first `length` positions.
+
+        Raises GateError: more than are held, or a closed session.
+        """
         with self.engine.lock:
             held = self.cache.length
             if not 0 <= length <= held:
@@ -406,7 +412,9 @@ class TorchSession:
             self.cache.length = length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
-        """Return the keys and values of one layer, as the law stores them: codes [S, K, E], scales [S, K]."""
+        """Return the keys and values of one layer, as the law stores them:
+        codes [S, K, E], scales [S, K].
+        """
         with self.engine.lock:
             cache, width = self.cache, self.engine.model.shape.head_dim
             held = slice(0, cache.length)

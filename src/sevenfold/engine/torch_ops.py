@@ -103,7 +103,10 @@ def shifted_by_one_more(v: Tensor, less: Tensor | int) -> Tensor:
 
 
 def mulsh(a: Tensor, m: Tensor, s: Tensor) -> Tensor:
-    """MULSH(a, m, s) for any s. Products are below 2^47, so that a shift of 62 gives 0 as a longer one does."""
+    """MULSH(a, m, s) for any s.
+
+    Products are below 2^47, so that a shift of 62 gives 0 as a longer one does.
+    """
     product = (a * m).bitwise_left_shift_((-s).clamp(0, 16))
     return shifted(product, s.clamp(0, MAX_SHIFT)).clamp_(INT32_MIN, INT32_MAX)
 
@@ -115,7 +118,9 @@ def peak_of(v: Tensor) -> Tensor:
 
 
 def looked_up(table: Tensor, at: Tensor) -> Tensor:
-    """Return table[at]; an index array of several dimensions is four to ten times slower on the CPU."""
+    """Return table[at]; an index array of several dimensions is four to
+    ten times slower on the CPU.
+    """
     return table.index_select(0, at.flatten()).view(at.shape)
 
 

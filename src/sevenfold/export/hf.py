@@ -12,9 +12,12 @@ from pathlib import Path
 
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.run_files import TOKENIZER, WEIGHTS
 from sevenfold.core.tables import rope_base
+from sevenfold.export.hf_config import CONFIG
+from sevenfold.export.hf_roles import GENERATION, SETTINGS
 from sevenfold.export.names import foreign_names
-from sevenfold.export.source import KEY, WEIGHTS, ExportSource
+from sevenfold.export.source import KEY, ExportSource
 from sevenfold.export.store import write_tensors
 from sevenfold.recipe.schema import ModelSpec, RopeScaling
 from sevenfold.recipe.sizing import tensors
@@ -114,9 +117,9 @@ def write_hf(source: ExportSource, out: Path, dtype: str) -> None:
     metadata = {"format": "pt", KEY: canonical_json(source.provenance).decode()}
     write_tensors(out / WEIGHTS, shapes, lambda theirs: source.read(ours[theirs]), stored, metadata)
     roles = tokenizer.roles
-    write_bytes(out / "tokenizer.json", tokenizer_file(source.tokenizer, tokenizer))
+    write_bytes(out / TOKENIZER, tokenizer_file(source.tokenizer, tokenizer))
     write_json(
-        out / "tokenizer_config.json",
+        out / SETTINGS,
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
             **_token_names(tokenizer),
@@ -126,9 +129,9 @@ def write_hf(source: ExportSource, out: Path, dtype: str) -> None:
         },
     )
     generation = {**_ids(roles), "do_sample": False, "max_length": spec.context}
-    write_json(out / "generation_config.json", generation)
+    write_json(out / GENERATION, generation)
     # Last, because a directory with a config.json is a model to those who look.
-    write_json(out / "config.json", config(spec, roles, name, source.provenance))
+    write_json(out / CONFIG, config(spec, roles, name, source.provenance))
 
 
 def _token_names(tokenizer: Tokenizer) -> dict[str, Json]:

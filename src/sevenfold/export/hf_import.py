@@ -12,11 +12,12 @@ import numpy as np
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.run_files import TOKENIZER, WEIGHTS
 from sevenfold.export import hf_roles, vocabulary
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, read_foreign_json, sound
 from sevenfold.export.hf_config import CONFIG, Config, shown
 from sevenfold.export.names import foreign_names
-from sevenfold.export.source import KEY, TOKENIZER, WEIGHTS, ExportSource
+from sevenfold.export.source import KEY, ExportSource
 from sevenfold.export.store import TYPES, Floats, TensorFile, open_tensors
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
+from sevenfold.core.run_files import TOKENIZER
 from sevenfold.export.foreign import read_foreign_json
-from sevenfold.export.hf_config import DEFAULTS, Config, shown
+from sevenfold.export.hf_config import CONFIG, DEFAULTS, Config, shown
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import MAX_ENDS, Roles
 
@@ -58,7 +59,7 @@ def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Toke
     def of(role: str) -> tuple[Json, str]:
         """Return the value of a role, and the file that says it."""
         key = f"{role}_token_id"
-        for values, file in ((generation, GENERATION), (config.value, "config.json")):
+        for values, file in ((generation, GENERATION), (config.value, CONFIG)):
             if values.get(key) is not None:
                 return values[key], file
         name = names.get(f"{role}_token")
@@ -186,6 +187,6 @@ def _leading(raw: dict[str, Json], ids: dict[str, int], path: Path) -> int | Non
 def _unread(path: Path, what: str) -> UsageError:
     return UsageError(
         f"it has {what}",
-        where=str(path / "tokenizer.json"),
+        where=str(path / TOKENIZER),
         remedy="one token before a text, or none, is what this version runs",
     )

@@ -16,10 +16,11 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.run_files import IMPORTED_RECIPE, ORIGIN, TOKENIZER, WEIGHTS
 from sevenfold.export import vocabulary
 from sevenfold.export.foreign import object_of
 from sevenfold.export.names import check_expressible
-from sevenfold.export.source import ORIGIN, TOKENIZER, WEIGHTS, ExportSource, check_vocabulary
+from sevenfold.export.source import ExportSource, check_vocabulary
 from sevenfold.export.staged_output import beside
 from sevenfold.export.store import write_tensors
 from sevenfold.recipe.loader import load_recipe
@@ -28,7 +29,6 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.sizing import count, tensors
 from sevenfold.runs.pretrained import pretrained_digest
 
-RECIPE = "recipe.yaml"
 WINDOW = 512
 # What an import without a recipe of its own is measured and calibrated on:
 # the interpreter's library.
@@ -80,8 +80,8 @@ def import_model(
         write_json(
             work / ORIGIN, origin | {"pretrained": pretrained, "model": foreign.spec.model_dump(mode="json")}
         )
-        write_json(work / RECIPE, _recipe(foreign, base, pretrained))
-        load_recipe(work / RECIPE)
+        write_json(work / IMPORTED_RECIPE, _recipe(foreign, base, pretrained))
+        load_recipe(work / IMPORTED_RECIPE)
     return {
         "name": recipe["name"],
         "n_parameters": count(foreign.spec),

@@ -4,11 +4,14 @@ nothing of ours.
 The `xllamacpp` wheel exports llama.cpp's C interface from its own library; ctypes calls it.
 Requests (stdin), each answered by one line {"ok": ...} or {"error": text}:
 
-    {"op": "open", "path", "context", "threads"}        -> {"vocab", "description"}
-    {"op": "tokenize", "texts": [text]}                  -> [[id]]      no special token added, none parsed
-    {"op": "logits", "ids", "out"}                       -> true        float32 [T, V] in the .npy file `out`
-    {"op": "greedy", "ids", "steps"}                     -> [id]
-    {"op": "quantize", "type", "source", "weights", "out"} -> n_bytes   float32 [rows, columns] .npy to rows of that type
+    {"op": "open", "path", "context", "threads"} -> {"vocab", "description"}
+    {"op": "tokenize", "texts": [text]} -> [[id]]
+        No special token is added, and none is parsed.
+    {"op": "logits", "ids", "out"} -> true
+        Writes float32 [T, V] to the .npy file `out`.
+    {"op": "greedy", "ids", "steps"} -> [id]
+    {"op": "quantize", "type", "source", "weights", "out"} -> n_bytes
+        Reads float32 [rows, columns] from the .npy file `source`, writes rows of that type.
 """
 
 from __future__ import annotations

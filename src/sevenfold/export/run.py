@@ -17,10 +17,11 @@ from sevenfold.artifact.bundle import write_bundle
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
+from sevenfold.core.run_files import ARTIFACT, TOKENS, WEIGHTS
 from sevenfold.export import gguf, hf, parity_corpus, runtimes, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
-from sevenfold.export.source import ARTIFACT, WEIGHTS, ExportSource, open_source
+from sevenfold.export.source import ExportSource, open_source
 from sevenfold.export.staged_output import beside
 from sevenfold.export.store import Floats, narrow, open_tensors, widen
 from sevenfold.recipe.sizing import count, tensors
@@ -118,7 +119,7 @@ def _windows(source: ExportSource, split: str, n: int) -> NDArray[np.int64]:
     the interpreter's library.
     """
     length = min(WINDOW, source.spec.context - 1)
-    path = source.path / "tokenizer" / f"{split}.tokens"
+    path = source.path / "tokenizer" / TOKENS[split]
     if path.is_file():
         tokens: NDArray[np.integer] = open_tokens(path, verify=False).tokens
     else:

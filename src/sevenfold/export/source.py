@@ -23,8 +23,8 @@ from sevenfold.artifact import read_artifact
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.files import read_bytes, read_json
 from sevenfold.core.hashing import Json
-from sevenfold.core.manifest import RECIPE_NAME as RECIPE
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import ORIGIN, RECIPE, TOKENIZER, WEIGHTS
 from sevenfold.export.names import check_expressible
 from sevenfold.export.store import Floats, open_tensors
 from sevenfold.recipe.schema import ModelSpec, Recipe
@@ -35,7 +35,6 @@ from sevenfold.tokenizer.roles import Roles
 if TYPE_CHECKING:
     from sevenfold.artifact import Artifact
 
-WEIGHTS, TOKENIZER, ORIGIN, ARTIFACT = "model.safetensors", "tokenizer.json", "origin.json", "model.s7l"
 # Of our metadata in other formats.
 KEY = "sevenfold"
 

@@ -1,4 +1,5 @@
-"""Causal grouped-query attention (arXiv 2305.13245) with RoPE, over a window or over each document in it.
+"""Causal grouped-query attention (arXiv 2305.13245) with RoPE, over a window
+or over each document in it.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, E head_dim.
 """
@@ -74,7 +75,9 @@ class Attention(nn.Module):
         return y_BTD
 
     def _takes_documents(self, q_BHTE: Tensor) -> bool:
-        """Return whether all documents are one call: autograd then adds no slopes of overlapping views."""
+        """Return whether all documents are one call: autograd then adds no
+        slopes of overlapping views.
+        """
         return type(self) is Attention and operators.is_taken(q_BHTE) and causal.is_taken(q_BHTE)
 
     def _by_document(self, q: Tensor, k: Tensor, v: Tensor, x: Tensor, segments: Segments) -> Tensor:

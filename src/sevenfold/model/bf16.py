@@ -46,8 +46,8 @@ class _Rows(ctypes.Structure):
 
 @cache
 def is_available() -> bool:
-    """Return whether the kernels were built and this processor has what they need; they decide bits,
-    so manifests record it.
+    """Return whether the kernels were built and this processor has what they need; they decide
+    bits, so manifests record it.
     """
     return native.is_available("s7_bf16_available")
 
@@ -259,7 +259,8 @@ def attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cos_TP: Tensor, si
     `causal.causal_attention` is the same in float32.
 
     Args:
-        q_BHTE, k_BKTE, v_BKTE: BF16, as the projections gave them; strided views are read as they are.
+        q_BHTE, k_BKTE, v_BKTE: BF16, as the projections gave them;
+            strided views are read as they are.
         cos_TP, sin_TP: float32, dense, as `Rope` makes them.
 
     Raises:
@@ -270,8 +271,8 @@ def attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cos_TP: Tensor, si
 
 
 def cross_entropy(logits_NV: Tensor, target_N: Tensor, counted_N: Tensor | None) -> Tensor:
-    """Return the losses in nats, [N] float32, and in place of the logits (BF16, dense) their slopes;
-    both times `counted`.
+    """Return the losses in nats, [N] float32, and in place of the logits (BF16, dense) their
+    slopes; both times `counted`.
     """
     loss_N = torch.empty(len(logits_NV))
     _call_rows("s7_bf16_cross_entropy", logits_NV, logits_NV, target_N, counted_N, loss_N)

@@ -111,8 +111,8 @@ def is_taken(q_BHTE: Tensor) -> bool:
 def causal_attention(
     q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, segments: Segments | None = None
 ) -> Tensor:
-    """Return softmax(q k^T / sqrt(E), causal) v, [B, H, T, E]; under autocast on the CPU in FP32 all
-    the same: it is faster.
+    """Return softmax(q k^T / sqrt(E), causal) v, [B, H, T, E]; under autocast on the CPU in
+    FP32 all the same: it is faster.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: K divides H, and query head h uses key/value head h * K // H.

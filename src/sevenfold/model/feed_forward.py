@@ -1,4 +1,5 @@
-"""SwiGLU feed-forward (arXiv 2002.05202), alone or one per expert with the token's own text as router (A3).
+"""SwiGLU feed-forward (arXiv 2002.05202), alone or one per expert with the
+token's own text as router (A3).
 
 Shape suffixes: B batch, T sequence, D d_model, N tokens (B * T flattened).
 """
@@ -34,14 +35,19 @@ class FeedForward(nn.Module):
 
 
 class RoutedFeedForward(nn.Module):
-    """One network per expert; each token goes through exactly one, without gates, noise or capacity."""
+    """One network per expert; each token goes through exactly one,
+    without gates, noise or capacity.
+    """
 
     def __init__(self, d_model: int, d_ffn: int, n_experts: int) -> None:
         super().__init__()
         self.experts = nn.ModuleList(FeedForward(d_model, d_ffn) for _ in range(n_experts))
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None = None) -> Tensor:
-        """Return x [B, T, D], experts [B, T] int64 -> [B, T, D]. Raises ValueError without `experts_BT`."""
+        """Return x [B, T, D], experts [B, T] int64 -> [B, T, D].
+
+        Raises ValueError without `experts_BT`.
+        """
         if experts_BT is None:
             raise ValueError("a routed feed-forward needs the expert of each token")
         x_ND, expert_N = x_BTD.flatten(0, 1), experts_BT.flatten()
@@ -50,8 +56,9 @@ class RoutedFeedForward(nn.Module):
         out_ND = torch.zeros_like(x_ND)
         for index, expert in enumerate(self.experts):
             rows = torch.nonzero(expert_N == index).squeeze(1)
-            # Rows are unique, so neither the gather's backward nor the copy adds in an order that could vary.
-            # Under autocast an expert gives BF16; the sum with the residual is FP32 anyway.
+            # Rows are unique, so neither the gather's backward nor the copy adds in an
+            # order that could vary. Under autocast an expert gives BF16; the sum with
+            # the residual is FP32 anyway.
             out_ND = out_ND.index_copy(0, rows, expert(x_ND.index_select(0, rows)).to(out_ND.dtype))
         return out_ND.view_as(x_BTD)
 

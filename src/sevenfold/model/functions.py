@@ -128,8 +128,8 @@ class _Dropout(torch.autograd.Function):
 
 
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
-    """Return x with a share of its elements zero, drawn by key, stream and place; the others divided
-    by what is left.
+    """Return x with a share of its elements zero, drawn by key, stream and place; the
+    others divided by what is left.
     """
     y: Tensor = _Dropout.apply(x, share, key, stream)
     return y
@@ -227,6 +227,8 @@ class _Rotate(torch.autograd.Function):
 
 
 def rotated(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, segments: Segments | None = None) -> Tensor:
-    """Return each head's vectors turned by their position, in each document from 0. -> dense [B, H, T, E]."""
+    """Return each head's vectors turned by their position, in each document
+    from 0. -> dense [B, H, T, E].
+    """
     y: Tensor = _Rotate.apply(x_BHTE, cos_TP, sin_TP, segments)
     return y

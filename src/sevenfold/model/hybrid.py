@@ -122,8 +122,9 @@ def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.d
 def _tile(
     q: Tensor, turned: Tensor, k: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, visible: Tensor
 ) -> Tensor:
-    """Return one softmax over the local keys and the summaries of some blocks. Queries [B, K, N, G *
-    W, E] -> the same.
+    """Return one softmax over the local keys and the summaries of some blocks.
+
+    Queries [B, K, N, G * W, E] -> the same.
     """
     scores = torch.cat([turned @ k.transpose(-1, -2), q @ k_sum.transpose(-1, -2)], dim=-1)
     window, n_keys = visible.shape[1:]
@@ -181,7 +182,9 @@ def hybrid_attention(
 
 
 class HybridAttention(Attention):
-    """Grouped-query attention whose far keys are summaries: two learned scores a position and key/value head."""
+    """Grouped-query attention whose far keys are summaries: two learned scores a
+    position and key/value head.
+    """
 
     def __init__(self, spec: ModelSpec, rope: Rope) -> None:
         super().__init__(spec, rope)

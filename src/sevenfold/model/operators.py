@@ -1,4 +1,5 @@
-"""The operators of specs/training-arithmetic.md on tensors: kernels of `native/train`, without autograd.
+"""The operators of specs/training-arithmetic.md on tensors: kernels of
+`native/train`, without autograd.
 
 All are FP32 on the CPU. What a result is follows from the page, bit for bit: no library's sum,
 product or function is in it, and neither threads nor the processor's instruction set decide a bit.
@@ -68,7 +69,9 @@ class _Adam(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamScalars:
-    """The numbers of one update, rounded to FP32 by the call (s7_adam_of of native/train/arithmetic.h)."""
+    """The numbers of one update, rounded to FP32 by the call (s7_adam_of
+    of native/train/arithmetic.h).
+    """
 
     beta1: float
     one_minus_beta1: float
@@ -89,7 +92,9 @@ def is_available() -> bool:
 
 
 def is_taken(x: Tensor) -> bool:
-    """Return whether these operators compute what comes next on x: FP32 on the CPU, outside autocast."""
+    """Return whether these operators compute what comes next on x: FP32
+    on the CPU, outside autocast.
+    """
     return x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None and is_available()
 
 
@@ -130,7 +135,9 @@ def project(x: Tensor, weight_OI: Tensor) -> Tensor:
 def input_slope(
     grad: Tensor, weight_OI: Tensor, into: Tensor | None = None, *, is_added: bool = True
 ) -> Tensor:
-    """Return grad @ weight, [..., O] -> [..., I]; added to dense `into`, where it is given, or put there."""
+    """Return grad @ weight, [..., O] -> [..., I]; added to dense `into`,
+    where it is given, or put there.
+    """
     grad_NO = _rows(grad)
     shape = (*grad.shape[:-1], weight_OI.shape[1])
     to = grad.new_empty(shape) if into is None else into
@@ -242,7 +249,9 @@ def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
 
 
 def row_squares(x: Tensor) -> Tensor:
-    """Return the sum of the squares of each row of dense x, [N]; of a vector, each element's square."""
+    """Return the sum of the squares of each row of dense x, [N]; of a
+    vector, each element's square.
+    """
     sums, width = x.new_empty(len(x)), x[0].numel() if len(x) else 1
     native.call(
         "s7_row_squares", _at(x), _at(sums), c_int64(len(x)), c_int64(max(1, width)), native.n_threads()
@@ -277,8 +286,8 @@ def normal(shape: torch.Size, key: int, stream: int, std: float) -> Tensor:
 
 
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
-    """Return x with a share of its elements zero and the others divided by what is left; of a slope,
-    the same elements. x dense.
+    """Return x with a share of its elements zero and the others divided by what is left; of a
+    slope, the same elements. x dense.
     """
     y = torch.empty_like(x)
     native.call(
@@ -289,8 +298,8 @@ def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
 
 
 def nats(losses: Tensor, counted: Tensor | None) -> list[float]:
-    """Return the sum of each row of token losses [B, T] over the tokens that count, in binary64, one
-    after the other.
+    """Return the sum of each row of token losses [B, T] over the tokens that count, in
+    binary64, one after the other.
     """
     rows = losses.numpy().astype(np.float64)
     if counted is not None:

@@ -1,4 +1,5 @@
-"""Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i + head_dim / 2), plain or scaled.
+"""Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i +
+head_dim / 2), plain or scaled.
 
 Frequencies come from `core.tables`, the same numbers that the integer engine rounds, so float and
 integer model turn alike.

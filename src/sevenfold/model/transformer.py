@@ -104,7 +104,8 @@ class Transformer(nn.Module):
         self.final_norm = RMSNorm(spec.d_model, spec.norm_eps)
         if not spec.tied:
             self.lm_head = Linear(spec.d_model, spec.vocab_size)
-        # Expert of each token id; not a weight. Set from the tokenizer's router table before the first call.
+        # Expert of each token id; not a weight. Set from the tokenizer's router
+        # table before the first call.
         self.expert_of_token: Tensor | None = None
         # Token id that each document starts with: attention then stays inside documents. None: a
         # window is one stream.
@@ -130,13 +131,16 @@ class Transformer(nn.Module):
         return x_BTD, same if self.spec.tied else self.head_weight
 
     def states(self, ids_BT: Tensor, stack: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the normalised states before the head [B, T, D], and the head [V, D] that they are for.
+        """Return the normalised states before the head [B, T, D], and the
+        head [V, D] that they are for.
 
-        The embedding's slope is the head's, too, when tied: through this head it is one sum, in one order.
+        The embedding's slope is the head's, too, when tied: through this head
+        it is one sum, in one order.
 
         Args:
             ids_BT: int64 token ids.
-            stack: which domain's layers follow the trunk (expert stacks only); None runs the trunk alone.
+            stack: which domain's layers follow the trunk (expert stacks
+                only); None runs the trunk alone.
         """
         routed = isinstance(self.spec.moe, TokenRouted)
         if routed and self.expert_of_token is None:

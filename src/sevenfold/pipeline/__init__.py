@@ -4,10 +4,10 @@
 sealed file and writes what people read. The names below are what other rooms use.
 """
 
+from sevenfold.core.run_files import LOCK
 from sevenfold.pipeline.make import make, run_part, run_stage, take_over
 from sevenfold.pipeline.promise import KEPT, Promise, read_promise, stand_in, write_promise
 from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, find_stage, stage_module
-from sevenfold.runs.files import LOCK
 from sevenfold.runs.lock import exclusive
 
 __all__ = [

@@ -1,7 +1,8 @@
-"""What ends a run: the artifact verified with replay, sample prompts completed, papers and report
-written, one summary for people.
+"""The end of a run: verify the sealed file with replay, complete the sample prompts, write the
+release documents and the report, and return one summary for people.
 
-Everything here is a view of files that the stages wrote (rule V4): it can be deleted and made again.
+Everything here is a view of files that the stages wrote (rule V4): it
+can be deleted and made again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from sevenfold.artifact import Artifact, Verification, read_artifact, verify, vi
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
+from sevenfold.core.run_files import ARTIFACT, COMPLETIONS, VERIFICATION
 from sevenfold.engine.session import Model, replay
 from sevenfold.release.papers import papers
 from sevenfold.report.corpus import write_corpus_report
@@ -17,7 +19,6 @@ from sevenfold.report.html import write_report
 from sevenfold.runs.job import Job
 
 COMPLETION_TOKENS = 48
-VERIFICATION, COMPLETIONS = "verification.json", "completions.json"
 
 
 def verify_with_replay(artifact: Artifact) -> Verification:
@@ -38,12 +39,15 @@ def complete(model: Model, prompts: tuple[str, ...], max_tokens: int = COMPLETIO
 
 
 def finish(job: Job) -> dict[str, Json]:
-    """Verify, complete, write papers and report; returns the summary.
+    """Verify the sealed file of a run, complete the sample prompts, write the
+    views, and return the summary.
+
+    The file is opened once: what was verified is what is completed and described.
 
     Raises:
         ArtifactError: a rule does not hold; the table is in verification.json.
     """
-    path = job.out / "model.s7l"
+    path = job.out / ARTIFACT
     job.progress.note("verify: V0 to V7, with replay")
     artifact = read_artifact(path)
     verification = verify_with_replay(artifact)
@@ -55,9 +59,9 @@ def finish(job: Job) -> dict[str, Json]:
             where=str(path),
             remedy="run `s7 make` with --force seal; if it stays, report it",
         )
-    completions = complete(Model.open(path), job.recipe.seal.sample_prompts)
-    write_json(job.out / COMPLETIONS, completions)
     papers(artifact)
+    completions = complete(Model.of(artifact), job.recipe.seal.sample_prompts)
+    write_json(job.out / COMPLETIONS, completions)
     write_corpus_report(job.out)
     report = write_report(job.out)
     corpus, train = job.manifest("corpus").facts, job.manifest("train").facts

@@ -18,8 +18,6 @@ from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import link_or_copy, read_bytes, write_json
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.core.manifest import (
-    MANIFEST_NAME,
-    RECIPE_NAME,
     Manifest,
     ManifestError,
     damaged_output,
@@ -28,6 +26,7 @@ from sevenfold.core.manifest import (
     read_manifest,
     write_manifest,
 )
+from sevenfold.core.run_files import MANIFEST, RECIPE
 from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, StageModule, find_stage, stage_module
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
@@ -57,12 +56,15 @@ def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
 
 
 def up_to_date(job: Job, stage: Stage, key: str) -> bool:
-    """Return whether the stage's outputs are there, whole, and made from this key. Says what is damaged."""
+    """Return whether the stage's outputs are there, whole, and made from this key.
+
+    Says what is damaged.
+    """
     directory = job.directory(stage.name)
     try:
         manifest = read_manifest(directory)
     except ManifestError as error:
-        job.progress.note(f"{stage.name}: {MANIFEST_NAME} is of no use: {error.what}")
+        job.progress.note(f"{stage.name}: {MANIFEST} is of no use: {error.what}")
         return False
     if manifest is None or manifest.key != key:
         return False
@@ -94,7 +96,7 @@ def require_whole_inputs(job: Job, stage: Stage) -> None:
 def _prepare(job: Job, stage: Stage, *, force: bool) -> Path:
     directory = job.directory(stage.name)
     with storage(directory):
-        (directory / MANIFEST_NAME).unlink(missing_ok=True)
+        (directory / MANIFEST).unlink(missing_ok=True)
         if directory.is_dir() and (force or not stage.keeps):
             shutil.rmtree(directory)
         directory.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
     """
     module = stage_module(stage)
     key = stage_key(job, stage, module)
-    write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+    write_json(job.out / RECIPE, job.recipe.resolved())
     if not force and up_to_date(job, stage, key):
         job.progress.note(f"{stage.name}: up to date")
         return False
@@ -136,9 +138,11 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
 
 
 def take_over(job: Job, stage: Stage, other: Path) -> None:
-    """Take a stage's outputs from another run, whose recipe says the same about it but for what it passes on.
+    """Take a stage's outputs from another run, whose recipe says the same about
+    it but for what it passes on.
 
-    Files are linked where the file system can, else copied; what is there of this run's own is replaced.
+    Files are linked where the file system can, else copied; what is there
+    of this run's own is replaced.
 
     Raises:
         StorageError: nothing finished and undamaged is there, or its sources or this program have
@@ -170,7 +174,7 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
     directory = _prepare(job, stage, force=True)
     for output in manifest.outputs:
         link_or_copy(other / section / output.path, directory / output.path)
-    write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+    write_json(job.out / RECIPE, job.recipe.resolved())
     taken = replace(
         manifest,
         key=key,
@@ -185,7 +189,7 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
 
 def _recipe_of(run: Path) -> Recipe:
     """Return the resolved recipe of another run. Raises StorageError when it cannot be read as one."""
-    path = run / RECIPE_NAME
+    path = run / RECIPE
     try:
         return Recipe.model_validate_json(read_bytes(path))
     except (ValueError, RecursionError) as error:
@@ -197,10 +201,12 @@ def _recipe_of(run: Path) -> Recipe:
 
 
 def _finished(run: Path, section: str) -> Manifest:
-    """Return the manifest of a stage that has finished in another run's directory, its outputs whole."""
+    """Return the manifest of a stage that has finished in another run's
+    directory, its outputs whole.
+    """
     manifest = read_manifest(run / section)
     damaged = damaged_output(run / section, manifest) if manifest else None
-    if manifest is None or damaged or not (run / RECIPE_NAME).is_file():
+    if manifest is None or damaged or not (run / RECIPE).is_file():
         what = f"{damaged} is damaged" if damaged else f"no finished {section} is there"
         raise StorageError(what, where=str(run), remedy="run the stage there first, or here without --from")
     return manifest
@@ -238,5 +244,5 @@ def run_part(job: Job, phase: str, expert: str | None) -> None:
     part = find_training_phase(job.recipe, phase, expert)
     require_whole_inputs(job, stage)
     with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
-        write_json(job.out / RECIPE_NAME, job.recipe.resolved())
+        write_json(job.out / RECIPE, job.recipe.resolved())
         train_part(job, part)

@@ -110,7 +110,8 @@ if TYPE_CHECKING:
     import sevenfold.tokenizer.stage as tokenizer_stage
     import sevenfold.train.stage as train_stage
 
-    # The type checker compares each module with the protocol; nothing is imported when the program runs.
+    # The type checker compares each module with the protocol; nothing is
+    # imported when the program runs.
     _MODULES: tuple[StageModule, ...] = (
         corpus_stage,
         tokenizer_stage,

@@ -12,15 +12,14 @@ import shlex
 from itertools import groupby
 
 from sevenfold.core.errors import UsageError
+from sevenfold.core.run_files import MANIFEST
 from sevenfold.plan.launch import LaunchStep
 
 MAX_RESTARTS = 3
 _PORT = 29400
-_TIME_FACTOR, _TIME_MORE = (
-    1.5,
-    0.5,
-    # Of the estimate, and hours to start; a job that needs more is submitted again.
-)
+# The time that a job asks for is this factor of the estimate, and these hours to start. A job that
+# needs more is submitted again.
+_TIME_FACTOR, _TIME_MORE = 1.5, 0.5
 _GB = 1e9
 _BEGIN = ("#!/usr/bin/env bash", "set -euo pipefail")
 # PyTorch 2.13 keeps one store for all attempts unless told not to: ranks that start again then find
@@ -95,15 +94,13 @@ def bash_script(steps: list[LaunchStep], *, nodes: int) -> str:
             "phases on several nodes wait for one another", remedy="add --slurm, or use --nodes 1"
         )
     (step,) = trained
-    ready = shlex.quote(f"{step.arguments[step.arguments.index('--out') + 1]}/tokenizer/manifest.json")
+    ready = shlex.quote(f"{step.arguments[step.arguments.index('--out') + 1]}/tokenizer/{MANIFEST}")
     rendezvous = (f"--nnodes={nodes}", "--rdzv-backend=c10d", f'--rdzv-endpoint="$S7_HEAD:{_PORT}"')
     return "\n".join(
         [
             *head,
-            (
-                ': "${S7_HEAD:?name of the first node}" "${S7_NODE:?0 on the first node, another number on'
-                ' the others}"'
-            ),
+            ': "${S7_HEAD:?name of the first node}" '
+            '"${S7_NODE:?0 on the first node, another number on the others}"',
             'if [ "$S7_NODE" = 0 ]; then',
             f"  {torchrun(first)}",
             "fi",

@@ -29,6 +29,7 @@ from sevenfold.artifact.evidence import write_evidence
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
+from sevenfold.core.run_files import ARTIFACT, METRICS, TOKENIZER, TRACE, WEIGHTS
 from sevenfold.engine.session import GOLDEN_STEPS, TOKENS, greedy_run, prompt_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.stage import read_records
@@ -36,11 +37,8 @@ from sevenfold.recipe.schema import ExpertStacks
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
-from sevenfold.train.records import METRICS, TRACE
-from sevenfold.train.stage import WEIGHTS
 
 STAGE = "seal"
-ARTIFACT_NAME = "model.s7l"
 # Rows of the loss curve that travel with the model, evenly spaced.
 TRACE_ROWS = 200
 
@@ -70,7 +68,7 @@ def identity(job: Job) -> Identity:
         recipe_name=job.recipe.name,
         recipe_digest=job.recipe.digest,
         dataset_root=corpus.root,
-        tokenizer_digest=digests["tokenizer.json"],
+        tokenizer_digest=digests[TOKENIZER],
         training_seed=job.recipe.train.seed,
         code_version=__version__,
         facts={
@@ -92,7 +90,7 @@ def check_job(job: Job) -> None:
     Raises:
         ExistingArtifactError: the run directory holds one.
     """
-    path = job.out / ARTIFACT_NAME
+    path = job.out / ARTIFACT
     if job.replace or not path.exists():
         return
     try:
@@ -165,7 +163,7 @@ def run(job: Job) -> StageResult:
     """
     recipe = job.recipe
     records, graph = read_records(job.directory("quantize"))
-    dictionary = read_bytes(job.directory("tokenizer") / "tokenizer.json")
+    dictionary = read_bytes(job.directory("tokenizer") / TOKENIZER)
     roles = Roles.of(recipe.tokenizer.roles)
     tokenizer = Tokenizer.from_json(dictionary, roles)
     if roles is not None:
@@ -187,14 +185,14 @@ def run(job: Job) -> StageResult:
             golden=golden,
         )
     )
-    path = job.out / ARTIFACT_NAME
+    path = job.out / ARTIFACT
     remove_partials(job.out)
     sealed = write_artifact(path, contents, replace=job.replace)
     stages = (job.manifest(name) for name in ("corpus", "tokenizer", "train", "quantize"))
     write_evidence(path, sealed.root, {manifest.stage: manifest.tools for manifest in stages})
     job.progress.note(f"sealed {path}, root {sealed.root}")
     return StageResult(
-        outputs=[f"../{ARTIFACT_NAME}"],
+        outputs=[f"../{ARTIFACT}"],
         facts={
             "root": sealed.root,
             "n_bytes": sealed.n_bytes,

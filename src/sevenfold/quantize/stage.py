@@ -19,6 +19,7 @@ from safetensors.torch import load as load_tensors
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
+from sevenfold.core.run_files import GRAPH, QUALITY, RECORDS, SCALES, WEIGHTS
 from sevenfold.core.tables import LAW_VERSION
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.model.transformer import Block, Transformer
@@ -31,10 +32,9 @@ from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluate import Score, float_score
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import build_model
-from sevenfold.train.stage import WEIGHTS, token_lengths
+from sevenfold.train.stage import token_lengths
 
 STAGE = "quantize"
-RECORDS, SCALES, GRAPH, QUALITY = "records.safetensors", "scales.json", "graph.json", "quality.json"
 CALIBRATION_BATCHES = 4
 
 

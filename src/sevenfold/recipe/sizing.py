@@ -6,7 +6,8 @@ device. Nothing is allocated.
 
 FLOPs per token, forward (a multiply-add is two):
 
-    2 x (elements of the matrices a token passes, the head included) + 4 x n_layers x n_heads x head_dim x L
+    2 x (elements of the matrices a token passes, the head included)
+    + 4 x n_layers x n_heads x head_dim x L
 
 where L is the mean number of keys attended to: (S + 1) / 2 for causal attention over S tokens.
 Hybrid attention sees its local window and one summary per stride of what lies before, the ring's

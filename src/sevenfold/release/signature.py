@@ -104,7 +104,8 @@ def sign(file: Path, out: Path, key: Path | None = None) -> None:
         else:
             read_bytes(key)
             with _usable(key, "private"):
-                config.use_elliptic_key_signer(private_key=key, password=_password())  # type: ignore[arg-type]  # it says str and needs bytes
+                password: Any = _password()  # it says str and needs bytes
+                config.use_elliptic_key_signer(private_key=key, password=password)
         bundle = Path(name) / "bundle"
         with storage(file):
             config.sign(_target(file), bundle)
@@ -176,7 +177,9 @@ def _read_bundle(signature: Path) -> bytes:
 
 
 def _require_canonical(bundle: bytes) -> None:
-    """Refuse base64 with stray bits, which decodes to the same bytes: of a signature no bit is free."""
+    """Refuse base64 with stray bits, which decodes to the same bytes:
+    of a signature no bit is free.
+    """
     envelope: Any = json.loads(bundle)["dsseEnvelope"]
     for text in (envelope["payload"], envelope["signatures"][0]["sig"]):
         if base64.b64encode(base64.b64decode(text, validate=True)).decode() != text:

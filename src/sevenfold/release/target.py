@@ -8,8 +8,7 @@ from pathlib import Path
 from sevenfold.artifact import Artifact, read_artifact
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.hashing import Json
-
-ARTIFACT = "model.s7l"
+from sevenfold.core.run_files import ARTIFACT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import Manifest, read_manifest
+from sevenfold.core.run_files import CORPUS_PAGE, CORPUS_PLOT
 from sevenfold.report import corpus_plot, page
 from sevenfold.report.corpus_plot import DROPPED, SIDES, bars, kept_by_kind
 from sevenfold.report.html import number, percent, size
 from sevenfold.report.page import Markup, section, table, tag
 
-CORPUS_PAGE, CORPUS_PLOT = "corpus.html", "corpus.png"
 # Rows of the table of sources; the rest are one row together.
 MAX_SOURCES = 40
 

@@ -16,11 +16,10 @@ from pathlib import Path
 from sevenfold.core.files import read_bytes, read_json, write_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import Manifest, read_manifest
+from sevenfold.core.run_files import ARTIFACT, COMPLETIONS, CORPUS_PAGE, METRICS, REPORT, STAGES, VERIFICATION
 from sevenfold.report import page, plots
 from sevenfold.report.page import Markup, section, table, tag
 
-REPORT = "report.html"
-STAGES = ("corpus", "tokenizer", "train", "quantize", "seal")
 MISSING = "-"
 FP32_BYTES = 4
 
@@ -54,13 +53,13 @@ def write_report(out: Path) -> Path:
 def read_run(out: Path) -> RunRecord:
     """Read a run directory. Raises StorageError for a file that is there and cannot be understood."""
     manifests = {stage: read_manifest(out / stage) for stage in STAGES}
-    verification = _optional_json(out / "verification.json", {"rows": []})
-    metrics, notes = _read_metrics(out / "train" / "metrics.jsonl")
+    verification = _optional_json(out / VERIFICATION, {"rows": []})
+    metrics, notes = _read_metrics(out / "train" / METRICS)
     return RunRecord(
         manifests={stage: manifest for stage, manifest in manifests.items() if manifest is not None},
         metrics=metrics,
         verification=verification.get("rows", []) if isinstance(verification, dict) else verification,
-        completions=_optional_json(out / "completions.json", []),
+        completions=_optional_json(out / COMPLETIONS, []),
         notes=notes,
     )
 
@@ -185,7 +184,7 @@ def _headline(run: RunRecord) -> Markup:
             "bits per byte, all of them in one stream",
         ),
         page.card("Parameters", number(parameters), smaller),
-        page.card("Sealed model", size(artifact), "model.s7l"),
+        page.card("Sealed model", size(artifact), ARTIFACT),
         page.card(
             "Greedy agreement",
             percent(run.fact("quantize", "top1_agreement"), 2),
@@ -300,7 +299,7 @@ def _data(run: RunRecord) -> Markup:
             class_="note",
         ),
         (
-            tag("p", tag("a", "By domain, language and licence", href="corpus.html"), class_="note")
+            tag("p", tag("a", "By domain, language and licence", href=CORPUS_PAGE), class_="note")
             if run.fact("corpus", "languages")
             else ""
         ),

@@ -9,51 +9,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
+from importlib import resources
 
 # What a page cannot hold: C0 controls become their pictures, C1 controls and halves of surrogate
 # pairs U+FFFD.
 UNPRINTABLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "\u2421"}
 UNPRINTABLE |= dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c2024; --muted: #60646c; --line: #d9dde3; --paper: #ffffff; --panel: #f6f7f9;
-  --accent: #2563c9; --second: #b4570e; --good: #14713d; --bad: #b42318; --warn: #8a5a00;
-  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-  --mono: ui-monospace, "SF Mono", Menlo, Consolas, "Liberation Mono", monospace; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --muted: #a0a6b0; --line: #363b44; --paper: #14161a;
-  --panel: #1d2026; --accent: #7db0ff; --second: #f0a35e; --good: #6fd09a; --bad: #ff8f84; --warn: #e8b64c; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.55 var(--sans); }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-header { border-bottom: 1px solid var(--line); padding-bottom: 1.25rem; margin-bottom: 1.75rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; }
-h2 { font-size: 1.2rem; margin: 2.6rem 0 .7rem; }
-p { margin: .4rem 0; max-width: 46rem; }
-.muted, .note { color: var(--muted); }
-.note { font-size: .88rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: .8rem; }
-.card { background: var(--panel); border: 1px solid var(--line); border-radius: .6rem; padding: .85rem 1rem; }
-.card .name { color: var(--muted); font-size: .84rem; }
-.card .value { font-size: 1.55rem; font-weight: 650; letter-spacing: -.01em; font-variant-numeric: tabular-nums; }
-.card .about { color: var(--muted); font-size: .82rem; line-height: 1.35; }
-code, .hash { font-family: var(--mono); font-size: .86em; overflow-wrap: anywhere; }
-.root { background: var(--panel); border: 1px solid var(--line); border-radius: .6rem; padding: .7rem 1rem;
-  margin: .8rem 0 1.4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .42rem .8rem .42rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--muted); font-weight: 500; font-size: .84rem; white-space: nowrap; }
-th.number, td.number { text-align: right; white-space: nowrap; }
-.pill { display: inline-block; border-radius: 1rem; padding: .02rem .6rem; font-size: .82rem; font-weight: 600;
-  border: 1px solid currentColor; white-space: nowrap; }
-.pass { color: var(--good); } .fail { color: var(--bad); } .skipped { color: var(--warn); }
-svg { display: block; width: 100%; height: auto; font-family: var(--sans); stroke-linejoin: round; }
-pre { background: var(--panel); border: 1px solid var(--line); border-radius: .6rem; padding: .9rem 1rem; overflow-x: auto;
-  font: .86rem/1.5 var(--mono); white-space: pre-wrap; overflow-wrap: anywhere; }
-pre .prompt { color: var(--muted); } pre .text { color: var(--ink); }
-footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 1rem; color: var(--muted); font-size: .88rem; }
-@media print { body { font-size: 11px; } main { max-width: none; padding: 0; } }
-"""
+STYLE = "\n" + resources.files("sevenfold.report").joinpath("page.css").read_text("utf-8")
 
 
 class Markup(str):

@@ -12,10 +12,10 @@ from sevenfold.core.changes import changes
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.files import read_bytes, read_json, write_bytes
 from sevenfold.core.hashing import Json
-from sevenfold.core.manifest import RECIPE_NAME, read_manifest
+from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import METRICS, RECIPE, STAGES
 from sevenfold.report.plots import overlay, smooth
 
-STAGES = ("corpus", "tokenizer", "train", "quantize", "seal")
 POINTS = 20
 _DEPTH = 2
 
@@ -29,7 +29,7 @@ def find_runs(directory: Path) -> list[Path]:
     found = {
         path.parent
         for depth in range(_DEPTH + 1)
-        for path in directory.glob("/".join(["*"] * depth + [RECIPE_NAME]))
+        for path in directory.glob("/".join(["*"] * depth + [RECIPE]))
     }
     return sorted(found)
 
@@ -38,8 +38,8 @@ def read_metrics(run: Path) -> list[dict[str, Json]]:
     """Return the rows of a run's metrics, of the whole run or of its parts in the order of their
     names; a torn last line is left out.
     """
-    whole = run / "train" / "metrics.jsonl"
-    paths = [whole] if whole.is_file() else sorted((run / "train").glob("**/metrics.jsonl"))
+    whole = run / "train" / METRICS
+    paths = [whole] if whole.is_file() else sorted((run / "train").glob(f"**/{METRICS}"))
     rows = []
     for path in paths:
         for line in read_bytes(path).splitlines():
@@ -56,7 +56,7 @@ def describe(run: Path) -> dict[str, Json]:
 
     Raises StorageError for a damaged manifest.
     """
-    recipe = read_json(run / RECIPE_NAME)
+    recipe = read_json(run / RECIPE)
     done = [stage for stage in STAGES if read_manifest(run / stage) is not None]
     rows = read_metrics(run)
     train, quantize = read_manifest(run / "train"), read_manifest(run / "quantize")
@@ -92,7 +92,7 @@ def compare(a: Path, b: Path) -> dict[str, Json]:
         rows = read_metrics(path)
         if not rows:
             raise UsageError(f"{path} has no training metrics yet", remedy="train it first")
-        runs.append((path, read_json(path / RECIPE_NAME), rows, smooth([row["loss"] for row in rows])))
+        runs.append((path, read_json(path / RECIPE), rows, smooth([row["loss"] for row in rows])))
     (_, recipe_a, rows_a, smooth_a), (_, recipe_b, rows_b, smooth_b) = runs
     most = min(rows_a[-1]["tokens"], rows_b[-1]["tokens"])
     points = []

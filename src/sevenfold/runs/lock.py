@@ -11,13 +11,22 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import canonical_json
+from sevenfold.core.run_files import (
+    COMPLETIONS,
+    CORPUS_PAGE,
+    CORPUS_PLOT,
+    LOCK,
+    RECIPE,
+    REPORT,
+    STAGES,
+    VERIFICATION,
+)
 from sevenfold.recipe.schema import Recipe
-from sevenfold.runs.files import COMPLETIONS, LOCK, RECIPE, REPORT, VERIFICATION
 
 # What a run writes beside `recipe.json`: its stages' directories, and what ends it.
 NAMES = (
-    *("corpus", "tokenizer", "train", "quantize", "seal"),
-    *(VERIFICATION, COMPLETIONS, REPORT, "corpus.html", "corpus.png"),
+    *STAGES,
+    *(VERIFICATION, COMPLETIONS, REPORT, CORPUS_PAGE, CORPUS_PLOT),
 )
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import digest, sha256_file
+from sevenfold.core.run_files import TOKENIZER, WEIGHTS
 from sevenfold.runs.job import Job
-
-WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 
 
 def pretrained_digest(directory: Path) -> str:

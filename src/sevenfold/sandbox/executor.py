@@ -86,7 +86,9 @@ class Sandbox:
                         pipe.close()
 
     def run(self, job: ExecutionRequest) -> Outcome:
-        """Execute a job. A source that breaks its limits has `!Lost` or `!OutOfTime` for every call.
+        """Execute a job.
+
+        A source that breaks its limits has `!Lost` or `!OutOfTime` for every call.
 
         Raises:
             SandboxError: no worker can be confined on this machine.
@@ -106,8 +108,9 @@ class Sandbox:
         return outcome
 
     def _answer(self, request: Mapping[str, object], n_calls: int) -> list[str] | None:
-        """Return what each call of one source gave; None when it was lost. A worker that gave a malformed
-        reply is ended.
+        """Return what each call of one source gave; None when it was lost.
+
+        A worker that gave a malformed reply is ended.
         """
         limit = min(1024 + n_calls * MAX_VALUE_BYTES, MAX_REPLY_BYTES)
         reply = self._ask(request, n_calls, limit, GRACE_SECONDS + self._silent_seconds)
@@ -129,9 +132,13 @@ class Sandbox:
                 where="synthetic samples",
                 remedy="pip install 'sevenfold[train]', on Linux",
             )
-        # -I -S: no environment, no site packages. The library's own directory is the one thing that is added.
+        # -I -S: no environment, no site packages. The library's own directory is
+        # the one thing that is added.
         library, worker = str(Path(found.origin).parent), str(Path(__file__).with_name("worker.py"))
-        start = f"import sys, runpy; sys.path.append({library!r}); runpy.run_path({worker!r}, run_name='__main__')"
+        start = (
+            f"import sys, runpy; sys.path.append({library!r}); runpy.run_path({worker!r},"
+            " run_name='__main__')"
+        )
         limits = [MEMORY_BYTES, math.ceil(STUCK_SECONDS), SAMPLE_SECONDS, self._silent_seconds]
         # A session of its own: the worker and its children are ended together.
         self._process = subprocess.Popen(
@@ -154,14 +161,17 @@ class Sandbox:
             raise SandboxError(
                 f"the worker cannot be confined: {greeting or 'it did not start'}",
                 where="synthetic samples",
-                remedy="a Linux kernel with seccomp and the library libseccomp2 are needed; samples are not executed without",
+                remedy=(
+                    "a Linux kernel with seccomp and the library libseccomp2 are needed; samples are not"
+                    " executed without"
+                ),
             )
 
     def _ask(
         self, request: Mapping[str, object] | None, n_calls: int, limit: int, seconds: float
     ) -> bytes | None:
-        """Return what the child said, of at most `limit` bytes; None when the worker's frame is lost or
-        malformed. No request is a trial of the confinement.
+        """Return what the child said, of at most `limit` bytes; None when the worker's frame is
+        lost or malformed. No request is a trial of the confinement.
         """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:

@@ -11,8 +11,8 @@ ERROR_MARK = "!"
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
-    """Programs to execute: each of `sources` is run in a process of its own, then `entry` is called with
-    every tuple of arguments (Python literals).
+    """Programs to execute: each of `sources` is run in a process of its own, then `entry` is called
+    with every tuple of arguments (Python literals).
     """
 
     sources: Mapping[str, str]

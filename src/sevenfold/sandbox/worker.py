@@ -2,23 +2,23 @@
 returned.
 
 Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project.
-It runs no source itself, and never reads one: it forks a child for each request, and the child reads
-the request. Answers pass through a buffer that is overwritten with zeros, and are not decoded here. So
-the memory of a child has its own source and inputs, and nothing of another source or its answers.
-The child gives up everything but its memory and two pipes before the source starts: afterwards the
-kernel refuses to open, connect, fork, execute and signal (seccomp, default: no), and memory and
-processor time are bounded.
+It runs no source itself, and never reads one: it forks a child for each request, and the child
+reads the request. Answers pass through a buffer that is overwritten with zeros, and are not decoded
+here. So the memory of a child has its own source and inputs, and nothing of another source or its
+answers. The child gives up everything but its memory and two pipes before the source starts:
+afterwards the kernel refuses to open, connect, fork, execute and signal (seccomp, default: no), and
+memory and processor time are bounded.
 
 The child's descriptor 0 is then a pipe into which nobody writes, and 1 is a pipe that ends here, so
-a source can spoil its own answer and no other's. That answer is one frame: a token, a length of four
-bytes, JSON. More than that, less, another token, too many bytes, or an end with another status, and
-the answer is lost.
+a source can spoil its own answer and no other's. That answer is one frame: a token, a length of
+four bytes, JSON. More than that, less, another token, too many bytes, or an end with another
+status, and the answer is lost.
 
-Requests come as frames: bytes of JSON, number of calls, JSON; no JSON is a trial. Behind each stands
-its nonce, which is read when the child has ended: no source was ever in a process that had it, or in
-one that had the pipe of the replies. A child that ended before it had read its request leaves bytes
-that are not the nonce, so the side outside ends this worker. A reply is nonce, length, and the
-child's JSON; no JSON when the answer is lost.
+Requests come as frames: bytes of JSON, number of calls, JSON; no JSON is a trial. Behind each
+stands its nonce, which is read when the child has ended: no source was ever in a process that had
+it, or in one that had the pipe of the replies. A child that ended before it had read its request
+leaves bytes that are not the nonce, so the side outside ends this worker. A reply is nonce, length,
+and the child's JSON; no JSON when the answer is lost.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ from typing import Any, NoReturn
 # What sources may import; loaded now, because nothing can be opened later.
 LIBRARY = (ast, bisect, collections, functools, heapq, itertools, math, re, string)
 SYSCALLS = (
-    "read", "write", "close", "lseek", "brk", "mmap", "munmap", "mremap", "madvise", "mprotect", "futex", "exit", "exit_group",
-    "rt_sigreturn", "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "clock_gettime", "gettimeofday", "getrandom",
+    "read", "write", "close", "lseek", "brk", "mmap", "munmap", "mremap", "madvise", "mprotect", "futex",
+    "exit", "exit_group",
+    "rt_sigreturn", "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "clock_gettime",
+    "gettimeofday", "getrandom",
     "sched_yield", "restart_syscall",
 )  # fmt: skip
 MAX_REPR = 2000
@@ -76,7 +78,8 @@ def confine(memory: int, cpu: int) -> None:
     """Give up what is not needed, for good; an exception when the kernel cannot promise it."""
     import pyseccomp
 
-    # This interpreter's allocator takes address space in pieces; the rest of the room is for sources.
+    # This interpreter's allocator takes address space in pieces; the rest
+    # of the room is for sources.
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
@@ -98,7 +101,7 @@ def confine(memory: int, cpu: int) -> None:
         raise RuntimeError("the filter of system calls does not hold")
 
 
-def out_of_time(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  (the signature of a handler)
+def out_of_time(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  (a handler)
     """End the source that is running."""
     raise OutOfTime
 
@@ -160,8 +163,8 @@ class Children:
         self._silence, self._never_written = os.pipe()
 
     def answer(self, n_bytes: int, n_calls: int) -> tuple[bytearray, int, int]:
-        """What a child said, and where its JSON starts and ends: what each call gave, "" for a trial, or
-        why it cannot be confined. Nothing when the child did not say it in one frame.
+        """What a child said, and where its JSON starts and ends: what each call gave, "" for a
+        trial, or why it cannot be confined. Nothing when the child did not say it in one frame.
         """
         token = os.urandom(N_NONCE)
         data = bytearray((n_calls + 1) * MAX_VALUE_BYTES + SMALL)
@@ -198,8 +201,8 @@ class Children:
             os._exit(1)
 
     def _take(self, child: int, ours: int, data: bytearray) -> int:
-        """Bytes that the child wrote into `data` until it ended well; 0 when it filled it, was silent or
-        ended otherwise.
+        """Bytes that the child wrote into `data` until it ended well; 0 when it filled it,
+        was silent or ended otherwise.
         """
         end, is_open, status = 0, True, None
         deadline = time.monotonic() + self._silent

@@ -105,7 +105,6 @@ def maker(
 
 
 # --- expressions
-# -----------------------------------------------------------------------------------------------------
 Tree = int | tuple[str, "Tree", "Tree"]
 
 
@@ -179,7 +178,6 @@ def expression(dice: SeededChoices) -> Worked:
 
 
 # --- methods
-# ---------------------------------------------------------------------------------------------------------
 def columns(dice: SeededChoices) -> Worked:
     """Return the addition or multiplication by place value."""
     a, b = dice.between(112, 9899), dice.between(12, 98)

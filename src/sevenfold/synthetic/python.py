@@ -91,7 +91,9 @@ def _algorithm(dice: SeededChoices) -> PythonTask:
 
 
 def _solved(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
-    """Yield a task whose two ways agree, with its results; None when they do not, or tell too little."""
+    """Yield a task whose two ways agree, with its results; None when
+    they do not, or tell too little.
+    """
     task = _drawn(dice)
     outcome = yield ExecutionRequest({"source": task.source, "other": task.other}, task.name, task.calls)
     results = outcome["source"]
@@ -173,8 +175,8 @@ def unit_tests(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Samp
 
 
 def _judge(name: str, tests: str, calls: tuple[str, ...], results: list[str]) -> str:
-    """Return the program that runs the tests on what the calls of a function gave: values as literals,
-    anything else is no value and fails the test that asks for it.
+    """Return the program that runs the tests on what the calls of a function gave: values as
+    literals, anything else is no value and fails the test that asks for it.
     """
     given = "".join(f"    ({call}, {shown!r}),\n" for call, shown in zip(calls, results, strict=True))
     return _JUDGE.format(given=f"[\n{given}]", name=name, tests=tests)
@@ -269,8 +271,8 @@ def unified(old: str, new: str) -> str:
 
 
 def apply(old: str, diff: str) -> str:
-    """Return `old` with a unified diff applied; ValueError when a line of context or of the old text
-    is not there.
+    """Return `old` with a unified diff applied; ValueError when a line of context or
+    of the old text is not there.
     """
     lines, result, at = old.splitlines(True), [], 0
     for line in diff.splitlines(True)[2:]:

@@ -123,7 +123,8 @@ def described(value: Json, entries: Sequence[bytes]) -> File | None:
     return File(
         RULES[rules[-1]], len(entries), len(encoded), bool(model.get("ignore_merges")), len(merges) // 3,
         _numbers(c_uint32, accumulate(map(len, entries))), _bytes(b"".join(entries)),
-        None if is_bpe else _numbers(c_double, (as_read(score) for _, score in model["vocab"])), _numbers(c_int32, merges),
+        None if is_bpe else _numbers(c_double, (as_read(score) for _, score in model["vocab"])),
+        _numbers(c_int32, merges),
         _numbers(c_uint32, accumulate(map(len, encoded))), _bytes(b"".join(encoded)),
         _numbers(c_uint8, map(_flags, symbols)),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from sevenfold.core.documents import Document, count_rows, read_documents
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.run_files import DOCUMENTS, ROUTER, TOKENIZER, TOKENS
 from sevenfold.recipe.schema import ExpertStacks, TokenRouted
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.runs.pretrained import pretrained_file
@@ -31,8 +32,6 @@ from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
 from sevenfold.tokenizer.token_file import write_tokens
 from sevenfold.tokenizer.train import train_tokenizer
 
-TOKENIZER, ROUTER = "tokenizer.json", "router.json"
-SPLITS = {"train": "train.tokens", "heldout": "heldout.tokens"}
 BATCH_DOCUMENTS = 64
 
 
@@ -57,7 +56,7 @@ def run(job: Job) -> StageResult:
     """
     check_job(job)
     recipe, directory = job.recipe, job.directory("tokenizer")
-    paths = {split: job.directory("corpus") / f"{split}.parquet" for split in SPLITS}
+    paths = {split: job.directory("corpus") / name for split, name in DOCUMENTS.items()}
     n_documents = {split: count_rows(path) for split, path in paths.items()}
     for split, path in paths.items():
         if n_documents[split] == 0:
@@ -74,7 +73,8 @@ def run(job: Job) -> StageResult:
     facts: dict[str, Json] = {"vocab_size": tokenizer.vocab_size}
     job.progress.start("tokenizer", sum(n_documents.values()), "documents")
     counts: dict[str, _Count] = {}
-    for split, name in SPLITS.items():
+    for split in DOCUMENTS:
+        name = TOKENS[split]
         done = sum(count.n_documents for count in counts.values())
         counts[split] = count = _Count()
         write_tokens(
@@ -127,7 +127,7 @@ def _objectives(job: Job, tokenizer: Tokenizer, path: Path) -> tuple[list[str], 
         ("cot", train.objectives.cot, sampler.cot),
     ):
         if weight:
-            target = job.directory("tokenizer") / f"{name}.tokens"
+            target = job.directory("tokenizer") / TOKENS[name]
             job.progress.start(f"tokenizer {name}", None, "samples")
             write_samples(target, cut(read_documents(path)), tokenizer.vocab_size, job.progress)
             outputs += [target.name, index_path(target).name]

@@ -5,7 +5,8 @@ Format: specs/dataset.md.
     0   magic "S7TK"       4   u16 version      6   u8 width (2 or 4)   7   u8 zero
     8   u32 vocab_size     12  u32 zero         16  u64 n_tokens        24  u64 n_documents
     32  SHA-256 of (all bytes from 64 to the end, then bytes 0 to 31)
-    64  tokens, n_tokens * width; zero bytes up to a multiple of 8; u64 offsets [n_documents + 1]; end of file
+    64  tokens, n_tokens * width; zero bytes up to a multiple of 8;
+        u64 offsets [n_documents + 1]; end of file
 
 Little-endian. The writer streams: memory is the offsets. The reader is total: it accepts a file
 whose every byte it can account for, and names what is wrong with any other.

@@ -140,7 +140,8 @@ def _merges(entries: list[tuple[str, float]], spec: TokenizerSpec, n_symbols: in
             if entry[:at] in learnt and entry[at:] in learnt:
                 merges.append([entry[:at], entry[at:]])
     return {
-        "byte_fallback": False, "continuing_subword_prefix": None, "dropout": None, "end_of_word_suffix": None, "fuse_unk": False,
+        "byte_fallback": False, "continuing_subword_prefix": None, "dropout": None,
+        "end_of_word_suffix": None, "fuse_unk": False,
         "ignore_merges": bool(n_symbols), "merges": merges, "type": "BPE", "unk_token": None,
         "vocab": {name: i for i, name in enumerate(names)},
     }  # fmt: skip

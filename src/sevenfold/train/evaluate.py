@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.log import Progress, Silent
+from sevenfold.core.run_files import WEIGHTS
 from sevenfold.model import operators
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.data.windows import Tokens
@@ -98,7 +99,7 @@ def float_score(
     if not math.isfinite(nats):
         raise StorageError(
             f"the loss of the float model on held-out text is {nats}",
-            where="model.safetensors",
+            where=WEIGHTS,
             remedy="its weights leave the range of float32: train or import another model",
         )
     score = Score(

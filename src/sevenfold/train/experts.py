@@ -20,7 +20,6 @@ from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.manifest import (
-    MANIFEST_NAME,
     Manifest,
     ManifestError,
     damaged_output,
@@ -29,17 +28,16 @@ from sevenfold.core.manifest import (
     read_manifest,
     write_manifest,
 )
+from sevenfold.core.run_files import MANIFEST, METRICS, PHASE_WEIGHTS, TRACE
 from sevenfold.model.transformer import Transformer
 from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.distributed.ranks import Ranks, dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools
 from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
-from sevenfold.train.records import CHAIN_START, METRICS, TRACE, trace_link
+from sevenfold.train.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, run_key, training_run
 from sevenfold.train.schedule import n_steps
-
-PART_WEIGHTS = "weights.safetensors"
 
 
 def part_directory(job: Job, part: TrainingPhase) -> Path:
@@ -53,7 +51,7 @@ def finished(job: Job, part: TrainingPhase, base_root: str) -> Manifest | None:
     try:
         manifest = read_manifest(directory)
     except ManifestError as error:
-        job.progress.note(f"train/{part.name}: {MANIFEST_NAME} is of no use: {error.what}")
+        job.progress.note(f"train/{part.name}: {MANIFEST} is of no use: {error.what}")
         return None
     if manifest is None or manifest.key != run_key(job, part, base_root):
         return None
@@ -77,11 +75,13 @@ def train_part(job: Job, part: TrainingPhase) -> Manifest:
     directory = part_directory(job, part)
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / MANIFEST_NAME).unlink(missing_ok=True)
+        (directory / MANIFEST).unlink(missing_ok=True)
     run = training_run(job, directory, part, base=base, base_root=base_root)
     run.train()
-    write_bytes(directory / PART_WEIGHTS, save_tensors({n: t.contiguous() for n, t in run.weights().items()}))
-    outputs = hash_outputs(directory, [PART_WEIGHTS, METRICS, TRACE])
+    write_bytes(
+        directory / PHASE_WEIGHTS, save_tensors({n: t.contiguous() for n, t in run.weights().items()})
+    )
+    outputs = hash_outputs(directory, [PHASE_WEIGHTS, METRICS, TRACE])
     manifest = Manifest(
         stage=f"train/{part.name}",
         key=run.key,
@@ -137,7 +137,7 @@ def base_of(job: Job, part: TrainingPhase) -> tuple[dict[str, Tensor], str]:
             where=str(part_directory(job, trunk)),
             remedy=f"run `s7 train RECIPE --out {job.out} --phase {trunk.name}` first",
         )
-    return load_tensors(read_bytes(part_directory(job, trunk) / PART_WEIGHTS)), manifest.root
+    return load_tensors(read_bytes(part_directory(job, trunk) / PHASE_WEIGHTS)), manifest.root
 
 
 def train_parts(job: Job, directory: Path) -> Transformer:
@@ -148,7 +148,7 @@ def train_parts(job: Job, directory: Path) -> Transformer:
     state: dict[str, Tensor] = {}
     for part in parts:
         train_part(job, part)
-        state |= load_tensors(read_bytes(part_directory(job, part) / PART_WEIGHTS))
+        state |= load_tensors(read_bytes(part_directory(job, part) / PHASE_WEIGHTS))
     model.load_state_dict(state)
     _join_records(job, parts, directory)
     return model

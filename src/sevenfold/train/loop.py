@@ -30,6 +30,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.memory import keep_freed_memory
 from sevenfold.core.rng import derive_seed
+from sevenfold.core.run_files import STOPPED
 from sevenfold.model import operators
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
@@ -63,7 +64,6 @@ from sevenfold.train.records import (
 from sevenfold.train.schedule import learning_rate, n_steps
 
 _LEAF = 1024
-STOPPED = "stopped.json"
 
 
 def ordered_sum(values: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ import torch
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json, digest, digest_of, sha256, sha256_file
+from sevenfold.core.run_files import METRICS, TENSORBOARD, TRACE
 from sevenfold.train.distributed.shards import whole
 
-METRICS, TRACE, EVENTS = "metrics.jsonl", "trace.jsonl", "tensorboard"
 TRACE_EVERY = 100
 CHAIN_START = "0" * 64
 
@@ -114,11 +114,11 @@ class Records:
             )
         self._metrics = self._open(METRICS)
         self._trace = self._open(TRACE)
-        shutil.rmtree(directory / EVENTS, ignore_errors=True)
+        shutil.rmtree(directory / TENSORBOARD, ignore_errors=True)
         # Imported here: it takes a second, and only a run that trains needs it.
         from torch.utils.tensorboard import SummaryWriter
 
-        self._events: Any = SummaryWriter(str(directory / EVENTS))
+        self._events: Any = SummaryWriter(str(directory / TENSORBOARD))
         for row in rows:
             self._event(row)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sevenfold.core.hashing import canonical_json, digest
+from sevenfold.core.run_files import TRAIN_TOKENS
 from sevenfold.model.transformer import Transformer
 from sevenfold.plan.cost import STEP_COST
 from sevenfold.recipe.sizing import flops_parts
@@ -40,7 +41,7 @@ def run_key(job: Job, part: TrainingPhase, base: str = "") -> str:
         sections.append(recipe.context.model_dump_json())
     more = [part.name, base, canonical_json(dict(part.mix)).decode()] if part.name or part.mix else []
     more += law(part.spec.precision)
-    return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, "train.tokens", *more)
+    return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, TRAIN_TOKENS, *more)
 
 
 def training_run(

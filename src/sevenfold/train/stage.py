@@ -19,6 +19,7 @@ from safetensors.torch import save as save_tensors
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.core.run_files import METRICS, TRACE, WEIGHTS
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.policy import check_optimizer
 from sevenfold.recipe.schema import Recipe
@@ -34,12 +35,10 @@ from sevenfold.train.experts import epochs, train_parts
 from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.phases import training_phases
 from sevenfold.train.precision import check_precision, law, used
-from sevenfold.train.records import METRICS, TRACE
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
 
 STAGE = "train"
-WEIGHTS = "model.safetensors"
 
 
 def check_supported(recipe: Recipe) -> None:

@@ -1,4 +1,5 @@
-"""Licences of Debian packages: `debian/copyright` in the machine-readable form (DEP-5), per file by glob.
+"""Licences of Debian packages: `debian/copyright` in the machine-readable
+form (DEP-5), per file by glob.
 
 Debian's short names become SPDX expressions; what has no SPDX counterpart ("public-domain",
 "permissive") is unknown. A binary package holds files under other paths than the source that the
@@ -19,11 +20,15 @@ from sevenfold.corpus.licences.policy import UNRECOGNISED, canonical, combine, i
 _NAMES = {
     "expat": "MIT", "mit": "MIT", "mit/x11": "MIT", "x11": "X11",
     "psf": "PSF-2.0", "psf-2": "PSF-2.0", "python": "Python-2.0",
-    "bsd-2": "BSD-2-Clause", "bsd-3": "BSD-3-Clause", "bsd-4": "BSD-4-Clause", "zlib/libpng": "Zlib", "boost-1.0": "BSL-1.0",
-    "boost": "BSL-1.0", "bsl-1": "BSL-1.0", "cc0": "CC0-1.0", "apache-2": "Apache-2.0", "apache2": "Apache-2.0",
+    "bsd-2": "BSD-2-Clause", "bsd-3": "BSD-3-Clause", "bsd-4": "BSD-4-Clause", "zlib/libpng": "Zlib",
+    "boost-1.0": "BSL-1.0",
+    "boost": "BSL-1.0", "bsl-1": "BSL-1.0", "cc0": "CC0-1.0", "apache-2": "Apache-2.0",
+    "apache2": "Apache-2.0",
     "asl-2": "Apache-2.0",
-    "artistic": "Artistic-1.0-Perl", "artistic-2": "Artistic-2.0", "perl": "Artistic-1.0-Perl OR GPL-1.0-or-later",
-    "mpl-2": "MPL-2.0", "unicode": "Unicode-DFS-2016", "openssl": "OpenSSL", "wtfpl-2": "WTFPL", "fsfap": "FSFAP",
+    "artistic": "Artistic-1.0-Perl", "artistic-2": "Artistic-2.0",
+    "perl": "Artistic-1.0-Perl OR GPL-1.0-or-later",
+    "mpl-2": "MPL-2.0", "unicode": "Unicode-DFS-2016", "openssl": "OpenSSL", "wtfpl-2": "WTFPL",
+    "fsfap": "FSFAP",
     "bsd-3-clause-google": "BSD-3-Clause", "postgresql": "PostgreSQL",
 }  # fmt: skip
 _EXCEPTIONS = {
@@ -38,8 +43,8 @@ _GNU = re.compile(
 
 
 def to_spdx(name: str) -> str:
-    """Return one of Debian's short licence expressions as SPDX; a name without counterpart makes the
-    whole unknown.
+    """Return one of Debian's short licence expressions as SPDX; a name without
+    counterpart makes the whole unknown.
     """
     words = re.sub(r"[,()]", " ", name.strip()).split()
     lowered = [word.lower() for word in words]
@@ -83,7 +88,9 @@ class Stanza:
 
 @lru_cache(maxsize=4096)
 def _pattern(glob: str) -> re.Pattern[str]:
-    """Return DEP-5: `*` is any characters, slashes included, `?` is one; a backslash takes their meaning."""
+    """Return DEP-5: `*` is any characters, slashes included, `?` is one; a
+    backslash takes their meaning.
+    """
     parts = re.split(r"(\\[*?\\]|[*?])", glob)
     named = {"*": ".*", "?": "."}
     text = "".join(
@@ -93,7 +100,10 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 class DebianCopyright:
-    """A machine-readable copyright file. `stanzas` in its order; the last that matches a file holds."""
+    """A machine-readable copyright file.
+
+    `stanzas` in its order; the last that matches a file holds.
+    """
 
     def __init__(self, stanzas: list[Stanza]) -> None:
         self.stanzas = stanzas

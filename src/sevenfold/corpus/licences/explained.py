@@ -28,7 +28,10 @@ _SEPARATORS = bytes(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Legend: G known 4-grams. Bit i of an owner is licence i; further bits are explained and name none."""
+    """Legend: G known 4-grams.
+
+    Bit i of an owner is licence i; further bits are explained and name none.
+    """
 
     licences: tuple[str, ...]
     # u64[G].

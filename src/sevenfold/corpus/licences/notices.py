@@ -19,19 +19,24 @@ RESTRICTED = "LicenseRef-restricted"
 # All of what follows is looked for in normalised text: lower case, comment marks gone, one space
 # between words.
 _GRANT = re.compile(
-    r"licen[sc]ed|released (?:under|with)|distribut\w+ (?:\w+ ){0,3}under|under the terms|subject to|available under"
-    r"|covered by|governed by|(?:provided|published|used) under|modif\w+ (?:it )?under|licen[sc]e ?:|licen[sc]ing ?:"
-    r"|this (?:file|program|software|library|work|code|module|script) (?:is|are) under|copying policy ?:|part of .{0,40} under"
+    r"licen[sc]ed|released (?:under|with)|distribut\w+ (?:\w+ ){0,3}under|under the terms|subject"
+    r" to|available under"
+    r"|covered by|governed by|(?:provided|published|used) under|modif\w+ (?:it )?under|licen[sc]e"
+    r" ?:|licen[sc]ing ?:"
+    r"|this (?:file|program|software|library|work|code|module|script) (?:is|are) under|copying policy ?:|part"
+    r" of .{0,40} under"
 )
 # Characters before the licence's name.
 _GRANT_REACH = 120
 _GNU = re.compile(
-    r"(?P<name>(?:lesser |library |affero )?general public licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
+    r"(?P<name>(?:lesser |library |affero )?general public"
+    r" licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
 )
 # Neither of both patterns matches without one.
 _GNU_WORDS = (b"general public licen", b"gpl")
 _GNU_TITLE = re.compile(
-    r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),? \d* ?\w+ \d{4}"
+    r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),?"
+    r" \d* ?\w+ \d{4}"
     r"|common-licenses/(?P<short>[al]?gpl)(?:-(?P<number>[\d.]+))?"
 )
 _VERSION = re.compile(
@@ -44,13 +49,15 @@ _LATER = re.compile(
 # "it is not under the GPL" tells of no grant.
 _DENIAL = re.compile(
     r"\b(?:not|never|unlike|without|\w+n't)[ ,]+(?:[\w']+[ ,]+){0,5}$"
-    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the )?$|\bpreviously\W+$"
+    r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the"
+    r" )?$|\bpreviously\W+$"
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Notice:
-    """A pattern, the licence that it means, and whether it is only a name, which a grant must stand before.
+    """A pattern, the licence that it means, and whether it is only a name,
+    which a grant must stand before.
 
     No text without one of `words` matches: they are looked for first, because that takes a
     hundredth of the time.
@@ -70,8 +77,10 @@ NOTICES = _notices(
     True,
     (r"apache (?:software )?licen[sc]e,? ?(?:version |v)?2|apache-2\.0", "Apache-2.0", (b"apache",)),
     (r"\bmit(?:-style)? licen[sc]e", "MIT", (b"mit licen", b"mit-style licen")),
-    (r"(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause", "BSD-3-Clause", (b" bsd", b"bsd-3", b"bsd 3")),
-    (r"(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause", "BSD-2-Clause", (b" bsd", b"bsd-2", b"bsd 2")),
+    (r"(?:new|modified|3-clause|three-clause|revised) bsd|bsd[- ]3[- ]clause", "BSD-3-Clause",
+        (b" bsd", b"bsd-3", b"bsd 3")),
+    (r"(?:simplified|2-clause|two-clause) bsd|bsd[- ]2[- ]clause", "BSD-2-Clause",
+        (b" bsd", b"bsd-2", b"bsd 2")),
     (r"\b(?:psf|python software foundation) licen[sc]e", "PSF-2.0", (b"psf licen", b"foundation licen")),
     (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?2", "MPL-2.0", (b"mozilla public",)),
     (r"mozilla public licen[sc]e,? ?(?:version |v\W? ?)?1\.1", "MPL-1.1", (b"mozilla public",)),
@@ -92,12 +101,14 @@ NOTICES = _notices(
         (b"permission is hereby granted",),
     ),
     (
-        r"redistribution and use in source and binary forms(?!.{200,1400}?(?:neither the name|advertising materials))",
+        r"redistribution and use in source and binary forms(?!.{200,1400}?(?:neither the name|advertising "
+        r"materials))",
         "BSD-2-Clause",
         (b"redistribution and use",),
     ),
     (
-        r"redistribution and use in source and binary forms(?!.{200,1400}?advertising materials).{200,1400}?neither the name",
+        r"redistribution and use in source and binary forms(?!.{200,1400}?advertising "
+        r"materials).{200,1400}?neither the name",
         "BSD-3-Clause",
         (b"redistribution and use",),
     ),
@@ -106,18 +117,24 @@ NOTICES = _notices(
         "BSD-4-Clause",
         (b"redistribution and use",),
     ),
-    (r"permission to use, copy, modify, and(?:/or)? distribute this software for any purpose with or without fee"
+    (r"permission to use, copy, modify, and(?:/or)? distribute this software for any purpose with or without "
+        r"fee"
      r" is hereby granted, provided", "ISC", (b"permission to use",)),
     (r"distributed under the boost software licen[sc]e", "BSL-1.0", (b"boost software",)),
     (r"python software foundation licen[sc]e version 2", "PSF-2.0", (b"foundation licen",)),
     (r"gnu free documentation licen[sc]e", "GFDL-1.1-or-later", (b"gnu free",)),
-    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED, (b"creative", b"by-nc", b"by nc")),
-    (r"creative ?commons attribution-share ?alike|\bcc[- ]by[- ]sa[- ]4", "CC-BY-SA-4.0", (b"creative", b"by-sa", b"by sa")),
+    (r"creative ?commons.{0,40}non-?commercial|\bcc[- ]by[- ]nc\b", RESTRICTED,
+        (b"creative", b"by-nc", b"by nc")),
+    (r"creative ?commons attribution-share ?alike|\bcc[- ]by[- ]sa[- ]4", "CC-BY-SA-4.0",
+        (b"creative", b"by-sa", b"by sa")),
     (r"commons clause (?:licen[sc]e )?condition", RESTRICTED, (b"commons clause",)),
-    (r"(?:non-?commercial|academic|evaluation|research) (?:use|purposes) only", RESTRICTED, (b"use only", b"purposes only")),
-    (r"proprietary and confidential|confidential and proprietary|unauthori[sz]ed (?:copying|distribution) of this", RESTRICTED,
+    (r"(?:non-?commercial|academic|evaluation|research) (?:use|purposes) only", RESTRICTED,
+        (b"use only", b"purposes only")),
+    (r"proprietary and confidential|confidential and proprietary|unauthori[sz]ed (?:copying|distribution) of "
+        r"this", RESTRICTED,
      (b"and confidential", b"and proprietary", b"unauthori")),
-    (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED, (b"may not be",)),
+    (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED,
+        (b"may not be",)),
 )  # fmt: skip
 _WORDS = Needles(dict.fromkeys(word for notice in NOTICES for word in (*notice.words, *_GNU_WORDS)))
 _MASKS = {notice: _WORDS.mask(notice.words) for notice in NOTICES}
@@ -128,8 +145,8 @@ _BLANK = re.compile(r"[\s\"`_*]+")
 
 
 def find_tags(text: str) -> list[str]:
-    """Return SPDX expressions of the fields in a text; `LicenseRef-unrecognised` for one that is not
-    an expression.
+    """Return SPDX expressions of the fields in a text; `LicenseRef-unrecognised` for
+    one that is not an expression.
     """
     return take_tags(text)[0]
 

@@ -1,8 +1,9 @@
-"""Licences as SPDX expressions, evaluated against the recipe's allow-list by `license-expression` (A5).
+"""Licences as SPDX expressions, evaluated against the recipe's allow-list
+by `license-expression` (A5).
 
-`A OR B` is allowed when either is (the user may choose), `A AND B` when both are. `A WITH exception` is
-allowed only when that pair is on the list, even where A alone is: it is another licence. What cannot be
-parsed is unknown.
+`A OR B` is allowed when either is (the user may choose), `A AND B` when both are.
+`A WITH exception` is allowed only when that pair is on the list, even where A alone is: it is
+another licence. What cannot be parsed is unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ MAX_EXPRESSION = 4096
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`spdx`: the expression in canonical spelling (as found when unknown). `reason`: None if allowed."""
+    """`spdx`: the expression in canonical spelling (as found when unknown).
+
+    `reason`: None if allowed.
+    """
 
     spdx: str
     reason: Literal["licence_unknown", "licence_not_allowed"] | None

@@ -26,7 +26,10 @@ LEAST, MOST = 3, 20_000
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """A rule that stands at words `first` to `last` (counted both). `expression`: "" tells of no licence."""
+    """A rule that stands at words `first` to `last` (counted both).
+
+    `expression`: "" tells of no licence.
+    """
 
     first: int
     last: int
@@ -67,7 +70,10 @@ def _rules() -> _Rules:
 
 
 def find_rules(words: np.ndarray) -> list[RuleMatch]:
-    """Return the rules in a text, none within another, in order. `words`: u64[W], hashes of its words."""
+    """Return the rules in a text, none within another, in order.
+
+    `words`: u64[W], hashes of its words.
+    """
     table, whole = _rules(), RunHashes(words)
     # (first word, word behind, rule)
     found: list[tuple[int, int, int]] = []

@@ -1,13 +1,17 @@
-"""Words in which people speak of rights: what they say must be explained by a licence that is known.
+"""Words in which people speak of rights: what they say must be
+explained by a licence that is known.
 
 A text that grants, forbids or reserves something in words of no known licence is under unknown
 terms. The words are a table, `phrases.toml`. Each phrase holds a literal, and only around the
 literals of a text are its patterns tried.
 
-    STERN  takes away what permissive licences give: "for non-commercial use only"; only a notice known as a whole explains it
+    STERN  takes away what permissive licences give: "for non-commercial use only"; only a notice
+           known as a whole explains it
     HARD   must be explained: "licensed under", "may not be redistributed"
-    SOFT   says little by itself, and is explained by any licence that the file names: "all rights reserved"
-    NEAR   means something only within a licence or beside one: "shall be used", "following conditions"
+    SOFT   says little by itself, and is explained by any licence that the file names:
+           "all rights reserved"
+    NEAR   means something only within a licence or beside one: "shall be used",
+           "following conditions"
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ _PHRASES = tomllib.loads(TABLE.read_text())
 REFERENCES = re.compile("|".join(_PHRASES["references"]["patterns"]).encode())
 # "It is not under the GPL", "unlike the GPL", "GPL-compatible": nobody is bound by that.
 DENIALS = re.compile(
-    rb"(?:\bnot|never|unlike|without|n t|rather than|instead of|neither|nor|no|compatible with|compatibility with"
+    rb"(?:\bnot|never|unlike|without|n t|rather than|instead of|neither|nor|no|compatible with|compatibility"
+    rb" with"
     rb"|incompatible with|previously|formerly|used to be|was once) (?:[a-z]+ ){0,5}$"
 )
 

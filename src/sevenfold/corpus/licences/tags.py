@@ -13,7 +13,8 @@ from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza")
 
-# Python names it SPDX-License-Identifier everywhere; some write it with blanks, or as Britons spell it.
+# Python names it SPDX-License-Identifier everywhere; some write it with
+# blanks, or as Britons spell it.
 _SPDX = re.compile(r"SPDX[-_ ]Licen[sc]e[-_ ]Identi?fi?er[ \t]*[:=][ \t]*", re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*")
 _END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|%>|\?>|\]\]|\\n|\\r|[\"'`,;\\|}<>].*)?\s*$")
@@ -34,7 +35,8 @@ _KEY = re.compile(
     r"(?<![\w-])(?:[\"'])?licen[sc]es?(?:[\"'])?\s*(?:=>|[:=])\s*\[?\s*" + _QUOTED, re.IGNORECASE
 )
 _LABEL = re.compile(
-    r"^[^\w\r\n]{0,12}(?:licen[sc]es?|licen[sc]ing|lizenz|licencia|licenza|licen[sc]e type|copying policy)\**[ \t]*[:=]"
+    r"^[^\w\r\n]{0,12}(?:licen[sc]es?|licen[sc]ing|lizenz|licencia|licenza|licen[sc]e type|copying"
+    r" policy)\**[ \t]*[:=]"
     r"[ \t]*\**(?P<value>[^\r\n\"'{}()\[\]=;]{2,100})",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -64,21 +66,28 @@ _KERNEL = {
 }
 # As people shorten them; what is said in the file itself is taken as it is meant there.
 _SHORT = {
-    "bsd": "BSD-3-Clause", "bsd-style": "BSD-3-Clause", "bsd3": "BSD-3-Clause", "bsd2": "BSD-2-Clause", "apache": "Apache-2.0",
-    "apache2": "Apache-2.0", "apache 2": "Apache-2.0", "apache v2": "Apache-2.0", "apache-2": "Apache-2.0", "asl 2.0": "Apache-2.0",
-    "apache2.0": "Apache-2.0", "python": "PSF-2.0", "mit/x11": "MIT", "mit-style": "MIT", "boost": "BSL-1.0", "zlib/libpng": "Zlib",
-    "apache license, version 2.0": "Apache-2.0", "apache license version 2.0": "Apache-2.0", "apache license 2.0": "Apache-2.0",
+    "bsd": "BSD-3-Clause", "bsd-style": "BSD-3-Clause", "bsd3": "BSD-3-Clause", "bsd2": "BSD-2-Clause",
+    "apache": "Apache-2.0",
+    "apache2": "Apache-2.0", "apache 2": "Apache-2.0", "apache v2": "Apache-2.0", "apache-2": "Apache-2.0",
+    "asl 2.0": "Apache-2.0",
+    "apache2.0": "Apache-2.0", "python": "PSF-2.0", "mit/x11": "MIT", "mit-style": "MIT", "boost": "BSL-1.0",
+    "zlib/libpng": "Zlib",
+    "apache license, version 2.0": "Apache-2.0", "apache license version 2.0": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
     "expat": "MIT", "mit license (mit)": "MIT", "bsd license": "BSD-3-Clause", "mit/expat": "MIT",
 }  # fmt: skip
 _ELSEWHERE = re.compile(
-    r"^(?:see\b|read\b|refer\b|file\b|https?://|www\.|\.{0,2}/|licen[sc]e(?:\.\w+)?$|copying|none$|unknown$|n/a$|\W*$)",
+    r"^(?:see\b|read\b|refer\b|file\b|https?://|www\.|\.{0,2}/|licen[sc]e(?:\.\w+)?$|copying|none$|unknown$|"
+    r"n/a$|\W*$)",
     re.IGNORECASE,
 )
 # What is no name of a licence: code, a sentence.
 _NAME = re.compile(
-    r"licen[sc]|\b[al]?gpl|public|proprietar|commercial|copyright|rights|freeware|shareware|domain|\bcc\b|\bcc-"
+    r"licen[sc]|\b[al]?gpl|public|proprietar|commercial|copyright|rights|freeware|shareware|domain|\bcc\b|"
+    r"\bcc-"
     r"|\b(?:mpl|epl|osl|afl|cddl|eupl|cpl|ipl|lppl"
-    r"|artistic|sspl|busl|bsl|qpl|ofl|cecill|ms-[rp]l|ruby|perl|wtfpl|nasa|elastic|custom|other|open source|internal)\b",
+    r"|artistic|sspl|busl|bsl|qpl|ofl|cecill|ms-[rp]l|ruby|perl|wtfpl|nasa|elastic|custom|other|open"
+    r" source|internal)\b",
     re.IGNORECASE,
 )
 

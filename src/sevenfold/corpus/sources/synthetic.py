@@ -25,7 +25,11 @@ def make_samples(source: SyntheticSource, progress: Progress) -> None:
     cached(_order(source), progress)
 
 
-def read_synthetic(source: SyntheticSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:  # noqa: ARG001  (a reader's signature)
+def read_synthetic(
+    source: SyntheticSource,
+    base: Path,  # noqa: ARG001  (a reader's signature)
+    max_bytes: int,
+) -> Iterator[SourceDocument]:
     """Yield the samples of a source as documents, generator by generator.
 
     Raises:

@@ -37,8 +37,10 @@ MINIFIED_LANGUAGES = frozenset(("javascript", "css", "html", "typescript"))
 MINIFIED_MEAN_LINE = 200
 VENDORED_FOLDERS = frozenset(
     (
-        "node_modules", "bower_components", "vendor", "vendors", "vendored", "_vendor", "_vendored", "third_party",
-        "third-party", "thirdparty", "3rdparty", "site-packages", "dist-packages", "Godeps", "extern", "externals",
+        "node_modules", "bower_components", "vendor", "vendors", "vendored", "_vendor", "_vendored",
+        "third_party",
+        "third-party", "thirdparty", "3rdparty", "site-packages", "dist-packages", "Godeps", "extern",
+        "externals",
     )
 )  # fmt: skip
 

@@ -27,7 +27,8 @@ ISSUED: tuple[tuple[str, str, str], ...] = (
     ("github_token", "github_pat_", r"[A-Za-z0-9_]{50,255}\b"),
     *(
         ("gitlab_token", prefix, r"[A-Za-z0-9_.-]{20,300}")
-        for prefix in ("glpat-", "gldt-", "glft-", "glrt-", "glcbt-", "glptt-", "glimt-", "gloas-", "glsoat-", "glffct-")
+        for prefix in ("glpat-", "gldt-", "glft-", "glrt-", "glcbt-", "glptt-", "glimt-", "gloas-", "glsoat-",
+            "glffct-")
     ),
     *(
         ("gitlab_token", prefix, r"[A-Za-z0-9_.-]{20,300}")
@@ -38,7 +39,8 @@ ISSUED: tuple[tuple[str, str, str], ...] = (
     ("slack_token", "xapp-", r"[0-9]-[A-Z0-9]{5,20}-[0-9]{5,20}-[a-z0-9]{20,100}"),
     ("slack_webhook", "hooks.slack.com/", r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{30,80}"),
     ("discord_webhook", "discord.com/api/webhooks/", r"[0-9]{15,22}/[A-Za-z0-9_-]{50,100}"),
-    *(("stripe_key", f"{kind}_{mode}_", _WORD + r"{10,200}\b") for kind in ("sk", "rk") for mode in ("live", "test", "prod")),
+    *(("stripe_key", f"{kind}_{mode}_", _WORD + r"{10,200}\b") for kind in ("sk", "rk") for mode in ("live",
+            "test", "prod")),
     ("stripe_key", "whsec_", r"[A-Za-z0-9+/=]{30,80}"),
     ("google_key", "AIza", r"[A-Za-z0-9_-]{35}(?![\w-])"),
     ("google_secret", "GOCSPX-", _NAME + "{28}"),
@@ -64,7 +66,8 @@ ISSUED: tuple[tuple[str, str, str], ...] = (
     ("vault_token", "hvb.", _NAME + "{90,300}"),
     ("sentry_token", "sntryu_", r"[a-f0-9]{64}\b"),
     ("sentry_token", "sntrys_", r"[A-Za-z0-9+/=_]{60,500}"),
-    *(("planetscale_token", prefix, r"[\w=.-]{32,64}") for prefix in ("pscale_tkn_", "pscale_oauth_", "pscale_pw_")),
+    *(("planetscale_token", prefix, r"[\w=.-]{32,64}") for prefix in ("pscale_tkn_", "pscale_oauth_",
+            "pscale_pw_")),
     ("atlassian_token", "ATATT3", r"[A-Za-z0-9_=-]{60,250}"),
     ("atlassian_token", "ATCTT3", r"[A-Za-z0-9_=-]{60,250}"),
     ("artifactory_key", "AKCp", _WORD + r"{60,80}\b"),

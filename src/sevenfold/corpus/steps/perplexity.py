@@ -1,7 +1,8 @@
 """Step `perplexity`: how unlike the rest a document is, by byte trigrams counted on the other half
 of the corpus, in integers.
 
-    p(b | a1 a2) = (n(a1 a2 b) + 4 p(b | a2)) / (n(a1 a2) + 4),     p(b | a2) = (256 n(a2 b) + 1) / (256 n(a2) + 256)
+    p(b | a1 a2) = (n(a1 a2 b) + 4 p(b | a2)) / (n(a1 a2) + 4),
+    p(b | a2) = (256 n(a2 b) + 1) / (256 n(a2) + 256)
 
 in fixed point with 16 bits; a cost is -log2 p in units of 1/256 bit, by an exact table of
 logarithms. So the same documents give the same decision on every machine. Memory: 224 MB, whatever

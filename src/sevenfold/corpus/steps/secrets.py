@@ -53,8 +53,8 @@ def _is_random(value: bytes) -> bool:
 
 
 def _is_aws_secret(value: bytes) -> bool:
-    """Return whether 40 characters are mixed as only a random value is: a hash or a path has not all
-    three kinds.
+    """Return whether 40 characters are mixed as only a random value is: a hash or a
+    path has not all three kinds.
     """
     kinds = (rb"[0-9]", rb"[a-z]", rb"[A-Z]")
     return all(re.search(kind, value) for kind in kinds) and entropy(value) >= 4.2
@@ -66,7 +66,8 @@ def _is_bare_secret(value: bytes) -> bool:
     """
     if _PLACEHOLDER.search(value) or _BARE_NAME.fullmatch(value) or not _is_random(value):
         return False
-    # Names with numbers have their digits in a row; random values change between letters and digits.
+    # Names with numbers have their digits in a row; random values change
+    # between letters and digits.
     n_changes = len(re.findall(rb"(?<=[A-Za-z])[0-9]|(?<=[0-9])[A-Za-z]", value))
     return n_changes >= 3 or (len(value) >= 24 and n_changes >= 2)
 
@@ -104,7 +105,8 @@ def _is_person(value: bytes) -> bool:
 
 MIN_ENTROPY = 3.5
 _PLACEHOLDER = re.compile(
-    rb"example|changeme|change_me|placeholder|your|xxxx|dummy|sample|redacted|insert|<|>|\$\{|\{\{|%\(|\.\.\.|\*\*\*|"
+    rb"example|changeme|change_me|placeholder|your|xxxx|dummy|sample|redacted|insert|<|>|\$\{|\{\{|%\(|"
+    rb"\.\.\.|\*\*\*|"
     rb"abcdef|012345|123456789",
     re.IGNORECASE,
 )
@@ -121,8 +123,10 @@ _ROLES = frozenset(
 # stands before them.
 _SHORT_FILE = re.compile(rb"[^.]\.(?:rs|py|md|sh|pl|so|cc|ml|mk|ps|am)")
 _NO_DOMAIN = re.compile(
-    rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|localdomain|internal|lan|js|ts|tsx|jsx|c|h|cc|hpp|cpp|go|"
-    rb"png|svg|jpg|jpeg|gif|webp|ico|txt|json|yml|yaml|toml|html|css|scss|xml|lock|cfg|conf|ini|log|java|rb|php|cs|whl|tar|gz)$"
+    rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|localdomain|internal|lan|js|"
+    rb"ts|tsx|jsx|c|h|cc|hpp|cpp|go|"
+    rb"png|svg|jpg|jpeg|gif|webp|ico|txt|json|yml|yaml|toml|html|css|scss|xml|lock|cfg|conf|ini|log|java|rb|"
+    rb"php|cs|whl|tar|gz)$"
     rb"|^[0-9]+x\."
 )
 
@@ -166,24 +170,31 @@ SECRETS = (
     # Whatever stands between its lines: headers of an encrypted key, a checksum, quotes and line
     # ends of a program's strings.
     Pattern("private_key", re.compile(
-        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----(?P<value>(?:[^-]|-(?!----)){40,65536})"
+        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: "
+        rb"BLOCK)?-----(?P<value>(?:[^-]|-(?!----)){40,65536})"
         rb"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY"), needles=(b"-----begin ",)),
     # One that is cut off.
     Pattern("private_key", re.compile(
-        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----(?P<value>[A-Za-z0-9+/=\s\\\"',:.-]{60,65536})"),
+        rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: "
+        rb"BLOCK)?-----(?P<value>[A-Za-z0-9+/=\s\\\"',:.-]{60,65536})"),
         needles=(b"-----begin ",)),
     Pattern("private_key", re.compile(
-        rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----(?P<value>(?:[^-]|-(?!---)){40,65536})"), needles=(b"---- begin ",)),
-    Pattern("private_key", re.compile(rb"Private-Lines: [0-9]{1,3}\r?\n(?P<value>(?:[A-Za-z0-9+/=]{1,80}\r?\n){1,200})"),
+        rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----(?P<value>(?:[^-]|-(?!---)){40,65536})"),
+        needles=(b"---- begin ",)),
+    Pattern("private_key",
+        re.compile(rb"Private-Lines: [0-9]{1,3}\r?\n(?P<value>(?:[A-Za-z0-9+/=]{1,80}\r?\n){1,200})"),
         needles=(b"private-lines: ",)),
     *(pattern for pattern in _ISSUED if pattern.kind in _OF_ISSUERS),
     Pattern("aws_key", re.compile(
         rb"A(?:KIA|SIA)[A-Z2-7]{16}[\s\S]{1,200}?(?<![A-Za-z0-9/+])"
         rb"(?P<value>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])"), _is_aws_secret, needles=(b"akia", b"asia")),
     Pattern("jwt", re.compile(
-        rb"eyJ(?<![\w-]...)[A-Za-z0-9_-]{10,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}"), needles=(b".eyj",)),
-    Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"), _is_random,
-        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE), hints=ASSIGNED_KEY,
+        rb"eyJ(?<![\w-]...)[A-Za-z0-9_-]{10,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}"),
+        needles=(b".eyj",)),
+    Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"),
+        _is_random,
+        before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE),
+        hints=ASSIGNED_KEY,
         needles=(b"secret", b"passw", b"apikey", b"api_key", b"token")),
 )  # fmt: skip
 # Start with the name of a secret, and are tried at such names alone.
@@ -197,7 +208,8 @@ NAMED = (
         rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,200})[\"'`]"),
         _is_bare_secret, needles=_SECRET_NEEDLES),
     Pattern("password", re.compile(
-        rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}[\"'`]"
+        rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ "
+        rb"\t]{0,3}[\"'`]"
         rb"(?P<value>[^\s\"'`<>{}()]{8,100})[\"'`]"), _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
 )  # fmt: skip
 # Looked for near the names of secrets alone.
@@ -212,20 +224,25 @@ MORE_SECRETS = (
     Pattern("telegram_token", re.compile(rb":AA(?<=[0-9]:AA)[A-Za-z0-9_-]{33}(?![\w-])"),
         before=re.compile(rb"(?<![0-9])(?P<value>[0-9]{8,10})\Z"), needles=(b":aa",)),
     Pattern("address_password", re.compile(
-        rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s:/@\"'`<>{}$\[\]()]{6,100})@[A-Za-z0-9\[]"), _is_password, needles=(b"://",)),
+        rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s:/@\"'`<>{}$\[\]()]{6,100})@[A-Za-z0-9\[]"), _is_password,
+        needles=(b"://",)),
     *NAMED,
     *ASSIGNED,
 )  # fmt: skip
 PERSONAL = (
     Pattern("email", re.compile(
-        rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,7}\.[A-Za-z]{2,18}\b"), _is_person,
+        rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,7}\.[A-Za-z]{2,18}\b"),
+        _is_person,
         before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z"), hints=ADDRESS),
-    Pattern("phone", re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])"),
+    Pattern("phone",
+        re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])"),
         hints=PLUS_DIGIT),
     Pattern("card", re.compile(
-        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn, hints=CARD),
+        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn,
+        hints=CARD),
     Pattern("iban", re.compile(
-        rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"), iban,
+        rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"),
+        iban,
         hints=ACCOUNT),
     Pattern("us_social_security", re.compile(rb"-(?<=[0-8][0-9]{2}-)[0-9]{2}-[0-9]{4}\b"),
         before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE),

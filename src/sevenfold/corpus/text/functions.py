@@ -38,7 +38,8 @@ _OPAQUE = {"string": "S", "concatenated_string": "S"}
 _TAG = "sevenfold/function/1"
 # What native/corpus/functions.h calls them; a later row replaces an earlier one.
 _ROLES = (
-    _SKIPPED, _TRANSPARENT, frozenset(_OPAQUE), frozenset(("identifier",)), frozenset(("expression_statement",)),
+    _SKIPPED, _TRANSPARENT, frozenset(_OPAQUE), frozenset(("identifier",)),
+    frozenset(("expression_statement",)),
     frozenset(("function_definition",)), frozenset(("parameters",)), frozenset(("block",)),
 )  # fmt: skip
 

@@ -6,7 +6,8 @@ case; all else separates. So neither layout nor punctuation changes a shingle, a
 sets of hashes are taken for the two sets of shingles: among a million shingles two meet by chance
 with a probability of 3e-8.
 
-    word hash   mix(sum of byte[i] * P**i  *  P**-start)   modulo 2**64, P odd: one running sum serves all words
+    word hash   mix(sum of byte[i] * P**i  *  P**-start)   modulo 2**64, P odd:
+                one running sum serves all words
     shingle     mix(sum of word[j] * Q**j)
 """
 

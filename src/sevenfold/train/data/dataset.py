@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
+from sevenfold.core.run_files import HELDOUT_TOKENS, ROUTER, TOKENIZER, TOKENS
 from sevenfold.recipe.schema import ExpertStacks, Recipe
 from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
@@ -30,7 +31,7 @@ from sevenfold.train.phases import TrainingPhase
 
 def load_tokenizer(job: Job) -> Tokenizer:
     """Return the run's own tokenizer. Raises StorageError."""
-    data = read_bytes(job.directory("tokenizer") / "tokenizer.json")
+    data = read_bytes(job.directory("tokenizer") / TOKENIZER)
     return Tokenizer.from_json(data, Roles.of(job.recipe.tokenizer.roles))
 
 
@@ -38,7 +39,7 @@ def read_router(job: Job) -> torch.Tensor | None:
     """Return the expert of each token id, int64 [V], of a recipe with experts. Raises StorageError."""
     if job.recipe.model.moe is None:
         return None
-    return torch.tensor(json.loads(read_bytes(job.directory("tokenizer") / "router.json")), dtype=torch.int64)
+    return torch.tensor(json.loads(read_bytes(job.directory("tokenizer") / ROUTER)), dtype=torch.int64)
 
 
 def leads(job: Job) -> dict[str, int]:
@@ -78,7 +79,7 @@ class TrainingData:
 
 
 def _split(job: Job, name: str) -> IndexedTokens:
-    return IndexedTokens(path=job.directory("tokenizer") / f"{name}.tokens")
+    return IndexedTokens(path=job.directory("tokenizer") / TOKENS[name])
 
 
 def open_data(job: Job, part: TrainingPhase) -> TrainingData:
@@ -173,7 +174,7 @@ def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
     if not found:
         raise StorageError(
             f"no domain has {sequence + 1} held-out tokens, which one window needs",
-            where="tokenizer/heldout.tokens",
+            where=f"tokenizer/{HELDOUT_TOKENS}",
             remedy="lower corpus.holdout (one document in N is held out) or add documents",
         )
     return found

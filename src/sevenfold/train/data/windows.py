@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import StorageError
+from sevenfold.core.run_files import HELDOUT_TOKENS, TRAIN_TOKENS
 
 GOLDEN_NUMERATOR, GOLDEN_DENOMINATOR = 618_033_989, 1_000_000_000
 
@@ -95,7 +96,7 @@ class Batches:
             raise StorageError(
                 f"the training stream{of_domain} has {len(self.tokens)} tokens, one window needs"
                 f" {self.width}",
-                where="tokenizer/train.tokens",
+                where=f"tokenizer/{TRAIN_TOKENS}",
                 remedy="add documents to the corpus or shorten train.sequence",
             )
 
@@ -157,7 +158,7 @@ def evaluation_starts(n_tokens: int, sequence: int, n_windows: int | None = None
     if available < 1:
         raise StorageError(
             f"the held-out stream has {n_tokens} tokens, one window needs {sequence + 1}",
-            where="tokenizer/heldout.tokens",
+            where=f"tokenizer/{HELDOUT_TOKENS}",
             remedy="lower corpus.holdout (one document in N is held out) or add documents",
         )
     chosen = min(available, n_windows or available)

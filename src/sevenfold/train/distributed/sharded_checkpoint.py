@@ -25,10 +25,10 @@ from torch.distributed.tensor import DTensor, Shard
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import PARTIAL_SUFFIX, read_json, sync_directory, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
+from sevenfold.core.run_files import MANIFEST
 from sevenfold.train.distributed.ranks import Ranks
 from sevenfold.train.distributed.shards import local
 
-MANIFEST = "manifest.json"
 VERSION = 2
 # Of no parameter: every rank has all of it.
 _WHOLE = "rng.state"

@@ -1,0 +1,67 @@
+"""The name of every file in a run directory, once.
+
+A run directory holds `recipe.json`, one directory for each stage, and what ends the run. The names
+are part of what users and scripts rely on: they do not change. A test finds a name that is written
+anywhere else.
+"""
+
+from __future__ import annotations
+
+# In the run directory itself.
+RECIPE = "recipe.json"
+ARTIFACT = "model.s7l"
+LOCK = ".lock"
+VERIFICATION = "verification.json"
+COMPLETIONS = "completions.json"
+REPORT = "report.html"
+CORPUS_PAGE = "corpus.html"
+CORPUS_PLOT = "corpus.png"
+
+# In the directory of every stage and of every phase: written last.
+MANIFEST = "manifest.json"
+
+# corpus/
+TRAIN_DOCUMENTS = "train.parquet"
+HELDOUT_DOCUMENTS = "heldout.parquet"
+LEDGER = "ledger.parquet"
+FINDINGS = "findings.parquet"
+# The shards of an unfinished corpus; removed when the stage ends well.
+SHARDS = "parts"
+
+# tokenizer/
+TOKENIZER = "tokenizer.json"
+ROUTER = "router.json"
+TRAIN_TOKENS = "train.tokens"
+HELDOUT_TOKENS = "heldout.tokens"
+# The samples of the objectives `fim` and `cot`.
+FIM_TOKENS = "fim.tokens"
+COT_TOKENS = "cot.tokens"
+
+# train/
+WEIGHTS = "model.safetensors"
+# In the directory of a phase.
+PHASE_WEIGHTS = "weights.safetensors"
+METRICS = "metrics.jsonl"
+TRACE = "trace.jsonl"
+TENSORBOARD = "tensorboard"
+# What the rows of a step were made from, when a loss stopped the run.
+STOPPED = "stopped.json"
+
+# quantize/
+RECORDS = "records.safetensors"
+SCALES = "scales.json"
+GRAPH = "graph.json"
+QUALITY = "quality.json"
+
+# In the directory of an imported model, beside its weights and its tokenizer.
+ORIGIN = "origin.json"
+IMPORTED_RECIPE = "recipe.yaml"
+
+# In the directory where an audit works.
+AUDIT = "audit.json"
+
+# The stages in their order: each has a directory of its name.
+STAGES = ("corpus", "tokenizer", "train", "quantize", "seal")
+# By split or objective, for code that goes through them.
+DOCUMENTS = {"train": TRAIN_DOCUMENTS, "heldout": HELDOUT_DOCUMENTS}
+TOKENS = {"train": TRAIN_TOKENS, "heldout": HELDOUT_TOKENS, "fim": FIM_TOKENS, "cot": COT_TOKENS}
