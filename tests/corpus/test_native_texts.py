@@ -202,14 +202,30 @@ def spelled_grams(text: str) -> set[str]:
     return {" ".join(words[i : i + 6]) for i in range(len(words) - 5)}
 
 
-@given(
-    st.lists(st.sampled_from(("a", "b", "C", "1", "_", "-", "\u00e9", "\u212a", " ", "\n")), max_size=40).map(
-        "".join
-    )
-)
+FEW_WORDS = st.lists(
+    st.sampled_from(("a", "b", "C", "1", "_", "-", "\u00e9", "\u212a", " ", "\n")), max_size=40
+).map("".join)
+
+
+@given(FEW_WORDS, FEW_WORDS)
 @settings(max_examples=300, deadline=None)
-def test_hashes_of_grams_are_as_many_as_grams(text: str) -> None:
-    assert len(texts.grams(text)) == len(spelled_grams(text))
+def test_texts_share_hashes_where_they_share_grams(one: str, other: str) -> None:
+    # Grams have other hashes than one another, in one text and in two.
+    hashes, grams = (
+        (set(texts.grams(one)), set(texts.grams(other))),
+        (spelled_grams(one), spelled_grams(other)),
+    )
+    assert [len(found) for found in hashes] == [len(found) for found in grams]
+    assert len(hashes[0] & hashes[1]) == len(grams[0] & grams[1])
+
+
+def test_a_gram_has_its_hash_wherever_it_stands() -> None:
+    one = "permission is hereby granted free of charge"
+    hashes = set(texts.grams(f"Copyright Somebody: {one}, to any person obtaining a copy"))
+    assert len(texts.grams(one)) == 2
+    assert set(texts.grams(one)) <= hashes
+    changed = set(texts.grams("permission is hereby granted free of fees"))
+    assert len(changed & hashes) == 1
 
 
 def test_licences_of_the_library_are_found_in_their_own_texts() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from sevenfold.model.linear import Linear, product
-from sevenfold.model.loss import BLOCK, head_loss
+from sevenfold.model.loss import BLOCK, sequence_losses
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe import list_shipped, load_recipe
 from sevenfold.recipe.schema import ModelSpec, TokenRouted
@@ -53,12 +53,12 @@ def test_linear_gradients_equal_autograd() -> None:
 
 
 @pytest.mark.parametrize("length", [7, BLOCK // 2, BLOCK + 3])
-def test_head_loss_equals_cross_entropy(length: int) -> None:
+def test_the_loss_of_the_head_equals_cross_entropy(length: int) -> None:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(2, length, 16, generator=generator, requires_grad=True)
     w = torch.randn(50, 16, generator=generator, requires_grad=True)
     y = torch.randint(0, 50, (2, length), generator=generator)
-    loss = head_loss(x, w, y, 2 * length)
+    loss = (sequence_losses(x, w, y) / (2 * length)).sum()
     loss.backward()
     x2, w2 = x.detach().clone().requires_grad_(), w.detach().clone().requires_grad_()
     plain = F.cross_entropy((x2 @ w2.t()).flatten(0, 1), y.flatten())
@@ -71,7 +71,8 @@ def test_head_loss_equals_cross_entropy(length: int) -> None:
 def test_every_weight_of_a_model_gets_the_gradient_autograd_says() -> None:
     model = ready(small())
     ids = torch.randint(0, 300, (2, 20), generator=torch.Generator().manual_seed(3))
-    head_loss(model.hidden(ids[:, :-1]), model.head_weight, ids[:, 1:], 38).backward()
+    losses = sequence_losses(model.hidden(ids[:, :-1]), model.head_weight, ids[:, 1:])
+    (losses / 38).sum().backward()
     ours = {n: p.grad.clone() for n, p in model.named_parameters()}
     model.zero_grad()
     F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()

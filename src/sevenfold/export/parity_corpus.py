@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import random
 import sysconfig
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -76,15 +75,6 @@ def random_texts() -> tuple[str, ...]:
     """
     rng = random.Random(7)
     return tuple("".join(rng.choices(_ALPHABET, k=rng.randrange(1, 24))) for _ in range(_RANDOM_TEXTS))
-
-
-def code_points() -> Iterator[str]:
-    """Yield every Unicode character between two letters, 4096 to a text: do two libraries put it in
-    the same class?
-    """
-    points = [chr(point) for point in range(0x110000) if not 0xD800 <= point <= 0xDFFF]
-    for start in range(0, len(points), 4096):
-        yield " ".join(f"a{c}b {c}{c}" for c in points[start : start + 4096])
 
 
 def long_line(length: int) -> str:

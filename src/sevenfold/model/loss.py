@@ -166,12 +166,3 @@ def sequence_losses(
     counted_N = None if counted_BT is None else counted_BT.flatten()
     loss_N: Tensor = _HeadLoss.apply(x_BTD.flatten(0, 1), weight_VD, target_BT.flatten(), counted_N)
     return loss_N.view(target_BT.shape).sum(1)
-
-
-def head_loss(x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, n_tokens: int) -> Tensor:
-    """Return the sum of the token losses (nats) over `n_tokens`: the mean when the batch has that
-    many tokens.
-
-    `n_tokens` are the tokens of the whole step, so that micro-batches add up to its mean.
-    """
-    return (sequence_losses(x_BTD, weight_VD, target_BT) / n_tokens).sum()
