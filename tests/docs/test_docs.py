@@ -1,6 +1,4 @@
-"""The documentation against the code: commands, snippets, codes of
-requirements, pictures, examples.
-"""
+"""The documentation against the code: commands, snippets, requirements, native names, pictures."""
 
 from __future__ import annotations
 
@@ -66,6 +64,101 @@ def test_every_command_of_the_documentation_parses(page: str, line: str) -> None
         context = command.context_class(command, info_name=name, parent=context)
     # Parsing checks names of options and the number of arguments; nothing runs.
     command.make_context(command.name, list(rest), parent=context.parent)
+
+
+# What people read besides the site; its commands stand in the text.
+PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "specs").glob("*.md"))]
+INLINE = re.compile(r"`((?:s7|make) [^`]+)`")
+
+
+def inline_commands(start: str) -> list[tuple[str, str]]:
+    """Return (page, text) of the code spans in prose that begin with a program's name."""
+    found = set()
+    for page in PROSE:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for span in INLINE.findall(prose):
+            if span.startswith(f"{start} "):
+                found.add((str(page.relative_to(ROOT)), " ".join(span.split())))
+    return sorted(found)
+
+
+def flags_of(words: list[str]) -> tuple[str, set[str]]:
+    """Return the verb that words begin with, and the names of all its options."""
+    root = root_command()
+    command, rest = root, list(words)
+    context = root.context_class(root, info_name="s7")
+    path = "s7"
+    while hasattr(command, "resolve_command") and rest and not rest[0].startswith("-"):
+        name, command, rest = command.resolve_command(context, rest)
+        context = command.context_class(command, info_name=name, parent=context)
+        path += f" {name}"
+    return path, {name for parameter in command.params for name in parameter.opts + parameter.secondary_opts}
+
+
+def test_verbs_and_flags_in_prose_are_known() -> None:
+    found = inline_commands("s7")
+    assert len(found) > 40
+    wrong = []
+    for page, text in found:
+        words = [word.strip("[]()").rstrip(".,;:") for word in text.split()[1:]]
+        # An upper-case word is a placeholder, also for a verb.
+        if not words or words[0].isupper() or words[0] in ("...", "--help"):
+            continue
+        verb, known = flags_of(words)
+        flags = {word.split("=")[0] for word in words if word.startswith("--")} - {"--help"}
+        wrong += [f"{page}: {verb} has no {flag} (`{text}`)" for flag in sorted(flags - known)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_flag_that_is_gone_would_be_found() -> None:
+    verb, known = flags_of(["verify", "FILE", "--key", "KEY"])
+    assert verb == "s7 verify"
+    assert "--key" in known
+    assert "--keys" not in known
+
+
+def test_make_targets_in_prose_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    words = {text.split()[1] for _, text in inline_commands("make")}
+    words |= {
+        line.split()[1] for _, text in blocks("sh") for line in text.splitlines() if line.startswith("make ")
+    }
+    assert {"demo", "test", "docs"} <= words
+    assert words <= targets, words - targets
+
+
+def test_every_format_page_is_on_the_site() -> None:
+    listed = set(
+        re.findall(r"reference/formats/([\w-]+\.md)", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    )
+    assert listed == {path.name for path in (ROOT / "specs").glob("*.md")}
+
+
+def test_the_page_of_native_names_is_true() -> None:
+    page = (ROOT / "docs" / "reference" / "kernel-names.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in page.splitlines()
+        if line[:3] == "| `"
+    ]
+    folders = [row for row in rows if row[0].startswith("`native/")]
+    built = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "native").glob("*/build.sh")}
+    assert {row[0].strip("`") for row in folders} == built
+    for folder, library, room, headers, _ in folders:
+        directory = ROOT / folder.strip("`")
+        script = (directory / "build.sh").read_text(encoding="utf-8")
+        assert library.strip("`") in script, library
+        assert (ROOT / "src" / "sevenfold" / room.strip("`") / "native.py").is_file()
+        named = set(re.findall(r"`([^`]+)`", headers))
+        c_headers = {p.name for p in directory.glob("*.h") if 'extern "C"' in p.read_text(encoding="utf-8")}
+        assert named == c_headers, folder
+    sources = "".join(
+        p.read_text(encoding="utf-8") for p in (ROOT / "native").glob("*/*") if p.suffix in (".h", ".cpp")
+    )
+    for row in rows:
+        for example in re.findall(r"`([^`]+)`", row[-1]) if row not in folders else []:
+            assert (ROOT / example).is_file() if "/" in example else f"{example}(" in sources, example
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))
