@@ -67,10 +67,8 @@ def _tensor_change(a: Tensor | None, b: Tensor | None) -> dict[str, Json] | None
 
 def _float_change(a: Tensor, b: Tensor, row: dict[str, Json]) -> dict[str, Json] | None:
     left, right = training_values(a), training_values(b)
-    n_different = int(
-        np.count_nonzero(left.view(np.uint32) != right.view(np.uint32))
-        # Bits: NaN equals itself.
-    )
+    # Bits are compared, so NaN equals itself.
+    n_different = int(np.count_nonzero(left.view(np.uint32) != right.view(np.uint32)))
     if not n_different:
         return None
     with np.errstate(invalid="ignore", over="ignore"):

@@ -124,12 +124,8 @@ def _settled(spec: CorpusSpec) -> bytes:
     """Return what decides about every document: the recipe's rules, the
     steps' versions, the libraries'.
     """
-    decided_later = {
-        "sources",
-        "mix",
-        "holdout",
-        # What documents, who trains on them, how all of them are split.
-    }
+    # Which documents, who trains on them, how all of them are split.
+    decided_later = {"sources", "mix", "holdout"}
     rules = {name: value for name, value in spec.model_dump(mode="json").items() if name not in decided_later}
     steps = [f"{step.name}/{step.version}" for step in switched_on(spec.steps)]
     return canonical_json([FORMAT, rules, steps, tool_versions(spec.steps)])

@@ -38,10 +38,8 @@ class Stage:
     sections: tuple[str, ...]
     # Leftovers of an unfinished run are its own checkpoints.
     keeps: bool = False
-    passes_on: tuple[
-        str, ...
-        # Keys of its section that are facts for later stages, and decide no output.
-    ] = ()
+    # Keys of its section that are facts for later stages, and decide no output.
+    passes_on: tuple[str, ...] = ()
     version: int = 1
 
 

@@ -196,11 +196,8 @@ def parse_tree(text: bytes, path: str) -> Node:
         where = f"{path}:{mark.line + 1}" if mark is not None else path
         problem = " ".join(part for part in (error.context, error.problem) if part)
         raise RecipeError(f"not YAML: {problem}", where=where, remedy="check indents and quotes") from None
-    except (
-        ValueError,
-        OverflowError,
-        # An escape or a directive with a number that PyYAML cannot hold.
-    ) as error:
+    # An escape or a directive with a number that PyYAML cannot hold.
+    except (ValueError, OverflowError) as error:
         raise RecipeError(f"not YAML: {error}", where=path, remedy="check escapes and directives") from None
 
 
