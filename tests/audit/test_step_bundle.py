@@ -1,4 +1,6 @@
-"""A step in one file: every kind of step gives what its bundle says, and every bundle that was touched is refused."""
+"""A step in one file: every kind of step gives what its bundle says, and every bundle
+that was touched is refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tokens computed ahead are those of single steps, wherever the caller stops, reads logits or goes on with other ids."""
+"""Tokens computed ahead are those of single steps, wherever the caller stops, reads
+logits or goes on with other ids.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,8 @@ ENGINES = {"reference": reference.ReferenceEngine(MODEL)} | {
     isa: native.NativeEngine(MODEL, isa, 1 + (isa == HERE[-1])) for isa in HERE
 }
 ACTIONS = st.one_of(
-    st.just(("step", 1)), st.tuples(st.just("take"), st.integers(1, 40)), st.tuples(st.just("append"), st.integers(1, 5))
+    st.just(("step", 1)), st.tuples(st.just("take"), st.integers(1, 40)),
+    st.tuples(st.just("append"), st.integers(1, 5))
 )  # fmt: skip
 
 

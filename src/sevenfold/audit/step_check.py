@@ -1,5 +1,5 @@
-"""`s7 audit --check BUNDLE`: the step of a bundle computed again, and held against what the bundle says
-of it. No corpus, no tokenizer and no run is needed.
+"""`s7 audit --check BUNDLE`: the step of a bundle computed again, and held against what the bundle
+says of it. No corpus, no tokenizer and no run is needed.
 
 Cost: one step, and two hashes of weights and moments.
 """

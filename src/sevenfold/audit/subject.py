@@ -1,5 +1,5 @@
-"""What an audit does steps of again: a run directory, the stretch of steps in each of its parts, the
-state that they begin from.
+"""What an audit does steps of again: a run directory, the stretch of steps in each of its parts,
+the state that they begin from.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import MANIFEST
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import find_target, identity_of
@@ -93,7 +94,7 @@ def check_files(
     if train is not None and train.inputs.get("tokenizer") != tokenizer.root:
         findings.differences.append(
             Difference(
-                where="train/manifest.json",
+                where=f"train/{MANIFEST}",
                 field="inputs.tokenizer",
                 expected=train.inputs.get("tokenizer"),
                 actual=tokenizer.root,
@@ -163,7 +164,8 @@ def find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Fin
             continue
         if checkpoint.key != run.key:
             findings.warn(
-                f"{stretch.directory}/{path.name} was written under another key: another version or an older recipe"
+                f"{stretch.directory}/{path.name} was written under another key: another version or an older"
+                " recipe"
             )
         return checkpoint
     return None
@@ -172,7 +174,9 @@ def find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Fin
 def check_checkpoint(
     checkpoint: Checkpoint, run: TrainingRun, where: str, traces: list[RecordSource]
 ) -> list[Difference]:
-    """Return the checkpoint against the trace: its chain, and its weights when it stands at a trace point."""
+    """Return the checkpoint against the trace: its chain, and its weights
+    when it stands at a trace point.
+    """
     step = checkpoint.step
     for source in traces:
         # Of all parts: its chain is another.
@@ -190,8 +194,8 @@ def check_checkpoint(
 
 
 def base_for(job: Job, part: TrainingPhase, findings: Findings) -> tuple[Mapping[str, Tensor], str] | None:
-    """Return the trunk behind which an expert is trained again; None when its files are not what its
-    manifest says.
+    """Return the trunk behind which an expert is trained again; None when its files
+    are not what its manifest says.
     """
     if part.trains == EXPERTS:
         trunk = training_phases(job.recipe)[0]

@@ -1,8 +1,9 @@
-"""Statements in a DSSE envelope (in-toto): written, signed with a key of `s7 keygen`, read strictly.
+"""Statements in a DSSE envelope (in-toto): written, signed with a key
+of `s7 keygen`, read strictly.
 
-A payload is canonical JSON, so two writers of one statement write the same bytes. An envelope may be
-without a signature: then it says what was computed, and nobody answers for it. Source: DSSE 1.0.2,
-in-toto Statement 1.
+A payload is canonical JSON, so two writers of one statement write the same bytes. An envelope
+may be without a signature: then it says what was computed, and nobody answers for it. Source:
+DSSE 1.0.2, in-toto Statement 1.
 """
 
 from __future__ import annotations
@@ -115,7 +116,10 @@ def _decoded(value: object, what: str, where: str) -> bytes:
 
 
 def read_envelope(value: object, where: str = "") -> dict[str, Json]:
-    """Return the statement in an envelope. Raises ArtifactError unless it is canonical and of our form."""
+    """Return the statement in an envelope.
+
+    Raises ArtifactError unless it is canonical and of our form.
+    """
     if not isinstance(value, dict) or {*value} != {"payloadType", "payload", "signatures"}:
         raise _refusal("an envelope has payloadType, payload and signatures", where)
     if value["payloadType"] != PAYLOAD_TYPE or not isinstance(value["signatures"], list):

@@ -25,7 +25,9 @@ DAMAGE = (
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """Tensors of an open safetensors file, read as they are asked for, so that one is in memory at a time."""
+    """Tensors of an open safetensors file, read as they are asked for, so
+    that one is in memory at a time.
+    """
 
     def __init__(self, file: Any) -> None:
         self._file, self._names = file, tuple(file.keys())
@@ -49,7 +51,8 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def tensors_digest(tag: str, tensors: Mapping[str, Tensor], meta: bytes) -> str:
-    """Return the hex digest of `meta`, and of names, dtypes, shapes and bytes in the order of the names.
+    """Return the hex digest of `meta`, and of names, dtypes, shapes and
+    bytes in the order of the names.
 
     `tensors` may read them one at a time.
     """
