@@ -41,7 +41,7 @@ from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluate import float_score, predicted_bytes
-from sevenfold.train.loop import TrainingRun
+from sevenfold.train.loop import Recording, TrainingRun
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
@@ -106,7 +106,9 @@ class Peer:
         )
         self.optimizer = self.plain.configure_optimizers(PEER["decay"], self.peak, PEER["betas"], "cpu")
         self.model = torch.compile(self.plain)
-        self.tokens = np.asarray(open_data(job, training_phases(job.recipe)[0]).terms[0].split.file.tokens)
+        self.tokens = np.asarray(
+            open_data(job, training_phases(job.recipe)[0]).objectives[0].split.file.tokens
+        )
         self.draws = torch.Generator().manual_seed(seed)
 
     def rate(self) -> float:
@@ -194,7 +196,7 @@ def calibrate(args: argparse.Namespace, out: Path) -> dict[str, list[float]]:
 
 def advance(run: TrainingRun, steps: int) -> None:
     """Go on for some steps, without the checkpoint that ends a run."""
-    run.last = run.step + steps
+    run.recording = Recording(last=run.step + steps)
     run.start, run.save = (lambda: None), (lambda **_: None)  # type: ignore[method-assign] # no resume
     run.train()
 

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from nanogpt import load_nanogpt
 from sevenfold.core.memory import keep_freed_memory
-from sevenfold.model.loss import head_loss
+from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.train import precision as rules
@@ -104,7 +104,8 @@ def ours(case: Case, *, compiled: bool = False) -> tuple[Step, Transformer]:
         optimizer.zero_grad()
         with case.autocast():
             hidden = states(batch[:, :-1])
-            loss = head_loss(hidden, model.head_weight, batch[:, 1:], case.batch * case.sequence)
+            losses = sequence_losses(hidden, model.head_weight, batch[:, 1:])
+            loss = (losses / (case.batch * case.sequence)).sum()
         loss.backward()
         float(loss.detach())
         clip_gradients(parameters, CLIP)

@@ -25,9 +25,11 @@ from sevenfold.core.run_files import METRICS, TRACE
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec, TokenRouted, TrainSpec
+from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.objectives import Objective
+from sevenfold.train.phases import EXPERTS, TrainingPhase
 from sevenfold.train.records import weights_digest
 
 FILE = Path(__file__).with_name("golden.json")
@@ -103,7 +105,7 @@ def run_of(case: Case, directory: Path) -> TrainingRun:
     if isinstance(spec.moe, TokenRouted):
         model.expert_of_token = torch.arange(VOCABULARY) % len(spec.moe.experts)
     model.document_start = START if case.documents else None
-    terms = tuple(
+    objectives = tuple(
         Objective(
             name=f"term{i}",
             weight=weight,
@@ -112,13 +114,21 @@ def run_of(case: Case, directory: Path) -> TrainingRun:
         )
         for i, weight in enumerate(case.terms)
     )
-    trained = None
-    if case.stack is not None:
-        trained = frozenset(n for n, _ in model.named_parameters() if n.startswith(f"experts.{case.stack}."))
+    phase = TrainingPhase(
+        name="",
+        spec=TrainSpec.model_validate(values | case.train),
+        mix={},
+        trains="all" if case.stack is None else EXPERTS,
+        stack=case.stack,
+    )
     return TrainingRun(
-        model=model, spec=TrainSpec.model_validate(values | case.train), terms=terms, directory=directory,
-        key="golden", progress=Silent(), stack=case.stack, trained=trained,
-    )  # fmt: skip
+        model=model,
+        phase=phase,
+        data=TrainingData(objectives=objectives),
+        directory=directory,
+        key="golden",
+        progress=Silent(),
+    )
 
 
 def digests(name: str, directory: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ import torch
 
 from sevenfold import pipeline
 from sevenfold.core import files
-from sevenfold.train import checkpoint, loop, records
+from sevenfold.train import checkpoint, gradient_step, loop, records
 
 
 class Events:
@@ -73,8 +73,8 @@ def attempt(family: str, source: Path, out: Path, moment: int | None) -> None:
 
     loop.TrainingRun.start = armed  # type: ignore[method-assign]  # this process is a test's own
     for place, name in (
-        (loop.TrainingRun, "_step"),
-        (loop.TrainingRun, "_gradients"),
+        (loop.TrainingRun, "advance"),
+        (gradient_step.GradientStep, "run"),
         (records.Records, "metric"),
         (records.Records, "flush"),
         (files, "sync_directory"),

@@ -57,7 +57,7 @@ def lose_within(step: int, number: signal.Signals) -> None:
 
 def ask_after(step: int) -> None:
     """Ask this process to stop after a step."""
-    original = loop.TrainingRun._step
+    original = loop.TrainingRun.advance
 
     def asked(self: loop.TrainingRun, records: Any) -> Any:
         row = original(self, records)
@@ -65,7 +65,7 @@ def ask_after(step: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return row
 
-    loop.TrainingRun._step = asked  # type: ignore[method-assign]
+    loop.TrainingRun.advance = asked  # type: ignore[method-assign]
 
 
 def rank_of_attempt(job: Job, rank: int, size: int, port: int) -> None:

@@ -114,7 +114,7 @@ def test_stopped_around_the_switch_and_resumed(
     stop_after: int, straight: Job, tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = long_job(make_job, tmp_path)
-    original = loop.TrainingRun._step
+    original = loop.TrainingRun.advance
 
     def step(self: loop.TrainingRun, records: Any) -> float:
         loss = original(self, records)
@@ -122,10 +122,10 @@ def test_stopped_around_the_switch_and_resumed(
             raise KeyboardInterrupt
         return loss
 
-    monkeypatch.setattr(loop.TrainingRun, "_step", step)
+    monkeypatch.setattr(loop.TrainingRun, "advance", step)
     with pytest.raises(KeyboardInterrupt):
         pipeline.make(job, until="train")
-    monkeypatch.setattr(loop.TrainingRun, "_step", original)
+    monkeypatch.setattr(loop.TrainingRun, "advance", original)
     pipeline.make(job, until="train")
     assert outputs(job) == outputs(straight)
 

@@ -41,7 +41,8 @@ from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.environment import CPU, differences, environment
-from sevenfold.train.loop import TrainingRun, ordered_sum
+from sevenfold.train.gradient_step import GradientStep
+from sevenfold.train.loop import Recording, TrainingRun, ordered_sum
 from sevenfold.train.meters import WINDOW, LossGuard
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
@@ -169,11 +170,11 @@ def test_a_step_is_the_ordered_sum_of_its_micro_batches(domain_dir: Path, tmp_pa
     loop.use_deterministic_kernels()
     run.start()
     run.model.train()
-    batch = torch.from_numpy(run.terms[0].source.batch(0))
+    batch = torch.from_numpy(run.data.objectives[0].source.batch(0))
     apart = [gradients(run, batch[i : i + 1], 4 * 64) for i in (3, 1, 0, 2)]
     in_order = [apart[2], apart[1], apart[3], apart[0]]
     expected = [torch.stack(parts) for parts in zip(*in_order, strict=True)]
-    run._gradients()
+    run.gradients.run(run.step)
     for parameter, parts in zip(run.parameters, expected, strict=True):
         total = parts[0]
         for part in parts[1:]:
@@ -213,7 +214,7 @@ def test_another_environment_is_named_on_resume(law: str, domain_dir: Path, tmp_
     directory = job.directory("train")
     directory.mkdir()
     run = training_run(job, directory)
-    run.last = 5
+    run.recording = Recording(last=5)
     run.train()
     checkpoint = read_checkpoint(checkpoint_path(directory, 5))
     here = checkpoint.environment["arithmetic"]
@@ -242,16 +243,16 @@ def test_a_spike_stops_before_the_step_and_names_documents(
     values = mixed_values()
     values["train"] |= {"spike": 1.0, "tokens": 60 * 4 * 64, "checkpoint_every": 50}
     job = job_of(values, domain_dir, tmp_path)
-    original, state = TrainingRun._gradients, {"spiked": 0}
+    original, state = GradientStep.run, {"spiked": 0}
 
-    def poisoned(self: TrainingRun) -> list[Any]:
-        parts = original(self)
-        if self.step in (20, 55):
+    def poisoned(self: GradientStep, step: int) -> list[Any]:
+        parts = original(self, step)
+        if step in (20, 55):
             state["spiked"] += 1
             parts[0] = replace(parts[0], loss=parts[0].loss + 5.0)
         return parts
 
-    monkeypatch.setattr(TrainingRun, "_gradients", poisoned)
+    monkeypatch.setattr(GradientStep, "run", poisoned)
     with pytest.raises(TrainingError, match=r"above the median of 50 steps, at step 55") as caught:
         pipeline.make(job, until="train")
     assert state["spiked"] == 2  # step 20 comes before there are 50 losses to hold it against
@@ -262,7 +263,7 @@ def test_a_spike_stops_before_the_step_and_names_documents(
         TrainingError, match="at step 55"
     ):  # resumed from step 50: the losses came with the checkpoint
         pipeline.make(job, until="train")
-    monkeypatch.setattr(TrainingRun, "_gradients", original)
+    monkeypatch.setattr(GradientStep, "run", original)
     pipeline.make(job, until="train")
 
 
@@ -273,15 +274,15 @@ def test_a_loss_that_is_no_number_stops_every_kind_of_run(
     job = job_of(VALUES[family](), domain_dir, tmp_path)
     part = training_phases(job.recipe)[-1]  # of stacks, the last expert: 4 steps behind the trunk
     bad = 3 if part.name else 12
-    original = TrainingRun._gradients
+    original = GradientStep.run
 
-    def poisoned(self: TrainingRun) -> list[Any]:
-        parts = original(self)
-        if self.purpose == (f"/{part.name}" if part.name else "") and self.step == bad:
+    def poisoned(self: GradientStep, step: int) -> list[Any]:
+        parts = original(self, step)
+        if self.phase.name == part.name and step == bad:
             parts[-1] = replace(parts[-1], loss=float("nan"))
         return parts
 
-    monkeypatch.setattr(TrainingRun, "_gradients", poisoned)
+    monkeypatch.setattr(GradientStep, "run", poisoned)
     with pytest.raises(TrainingError, match=f"loss nan.* at step {bad}") as caught:
         pipeline.make(job, until="train")
     directory = job.directory("train") / part.name
@@ -293,7 +294,7 @@ def test_a_loss_that_is_no_number_stops_every_kind_of_run(
     assert {row["domain"] for row in rows} <= ({"math", "prose", "code", "reasoning"} if part.mix else {""})
     if part.stack is not None:
         assert {row["domain"] for row in rows} == {"prose"}
-    split = open_data(job, part).terms[0].split
+    split = open_data(job, part).objectives[0].split
     known = {split.index.id(number): number for number in range(split.file.n_documents)}
     for row in rows:
         assert row["documents"]
@@ -302,7 +303,7 @@ def test_a_loss_that_is_no_number_stops_every_kind_of_run(
     assert report["rows"][0]["documents"][0] in caught.value.where
     saved = bad // job.recipe.train.checkpoint_every * job.recipe.train.checkpoint_every
     assert checkpoint_steps(directory)[-1] == saved
-    monkeypatch.setattr(TrainingRun, "_gradients", original)
+    monkeypatch.setattr(GradientStep, "run", original)
     pipeline.make(job, until="train")  # the last good checkpoint is one
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from sevenfold.plan.forecast import needed
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe, TokenRouted
 from sevenfold.recipe.shipped import recipe_paths
+from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
 from sevenfold.train.data.windows import Batches
-from sevenfold.train.loop import TrainingRun
+from sevenfold.train.loop import Recording, TrainingRun
 from sevenfold.train.meters import peak_memory
 from sevenfold.train.objectives import Objective
 from sevenfold.train.phases import TrainingPhase, training_phases
@@ -54,15 +56,18 @@ def steps(name: str, part_number: int, rows: int, directory: Path) -> dict[str, 
     model = Transformer(recipe.model)
     if isinstance(recipe.model.moe, TokenRouted):
         model.expert_of_token = torch.arange(recipe.model.vocab_size) % 2
-    term = Objective(
+    objective = Objective(
         name="next", weight=1.0, source=windows(recipe, part, rows), split=IndexedTokens(path=directory)
     )
-    names = [n for n, _ in model.named_parameters()]
     run = TrainingRun(
-        model=model, spec=spec, terms=(term,), directory=directory, key="slow", progress=Silent(),
-        stack=part.stack,
-        trained=part.trained(names) if part.name else None, last=STEPS,
-    )  # fmt: skip
+        model=model,
+        phase=replace(part, spec=spec),
+        data=TrainingData(objectives=(objective,)),
+        directory=directory,
+        key="slow",
+        progress=Silent(),
+        recording=Recording(last=STEPS),
+    )
     began, cpu = time.monotonic(), time.process_time()
     run.train()
     rows_written = [json.loads(line) for line in (directory / "metrics.jsonl").read_bytes().splitlines()]

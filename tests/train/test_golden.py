@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from sevenfold.model import operators
 from sevenfold.model.operators import ISAS, LAW
 from sevenfold.recipe.schema import HybridAttention
-from sevenfold.train import loop
+from sevenfold.train import gradient_step, loop
 from sevenfold.train.arithmetic import obstacle
 from sevenfold.train.environment import CPU
 from sevenfold.train.records import Unrecorded
@@ -73,7 +73,7 @@ def test_the_watch_sees_what_a_library_computes(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(operators, "is_taken", lambda _x: False)
     with Watch() as watch:
         run.start()
-        run._gradients()
+        run.gradients.run(run.step)
     assert {"mul", "addmm", "mm", "_fused_rms_norm", "rsqrt", "exp_", "silu"} & (set(watch.computed) - EXACT)
 
 
@@ -117,8 +117,8 @@ def test_a_process_that_flushes_subnormals_gives_the_same(tmp_path: Path) -> Non
 
 @needs_kernels
 def test_swapped_micro_batches_give_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original: Callable[..., list[Any]] = loop.micro_batches
-    monkeypatch.setattr(loop, "micro_batches", lambda *args: original(*args)[::-1])
+    original: Callable[..., list[Any]] = gradient_step.micro_batches
+    monkeypatch.setattr(gradient_step, "micro_batches", lambda *args: original(*args)[::-1])
     assert digests("objectives", tmp_path)["weights"] != promised()["objectives"]["weights"]
 
 

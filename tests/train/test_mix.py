@@ -165,10 +165,10 @@ def test_a_run_trains_on_the_mix_and_logs_each_domain(mixed_run: Job) -> None:
     assert set(facts["heldout_domains"]) <= set(MIX)
 
 
-def test_blame_names_documents_of_the_windows_domain(mixed_run: Job) -> None:
+def test_reports_name_documents_of_the_windows_domain(mixed_run: Job) -> None:
     data = open_data(mixed_run, training_phases(mixed_run.recipe)[0])
     domain_of = {d.id: d.domain for d in read_documents(mixed_run.directory("corpus") / "train.parquet")}
-    for row in data.blame(3):
+    for row in data.documents_of(3):
         assert row["documents"]
         assert {domain_of[document] for document in row["documents"]} == {row["domain"]}
 

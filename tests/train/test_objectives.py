@@ -138,12 +138,12 @@ def test_losses_add_up_and_stand_apart(objective_run: Job) -> None:
     for name in ("next", "fim", "cot"):
         assert rows[-1]["objectives"][name] < rows[0]["objectives"][name] - 0.3, name
     data = open_data(objective_run, training_phases(objective_run.recipe)[0])
-    assert [(term.name, term.source.batch_sequences) for term in data.terms] == [
+    assert [(term.name, term.source.batch_sequences) for term in data.objectives] == [
         ("next", 4),
         ("fim", 1),
         ("cot", 1),
     ]
-    blamed = data.blame(2)
+    blamed = data.documents_of(2)
     known = {d.id for d in read_documents(objective_run.directory("corpus") / "train.parquet")}
     assert {row["objective"] for row in blamed} == {"next", "fim", "cot"}
     assert all(row["documents"] and set(row["documents"]) <= known for row in blamed)

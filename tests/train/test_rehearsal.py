@@ -87,7 +87,7 @@ def test_the_step_that_is_timed_changes_the_weights_of_a_run_of_the_recipe(tmp_p
     assert sample.rows == 2
     run = rehearsal.rehearsal(recipe, part, sample, tmp_path)
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    run._gradients()
+    run.gradients.run(run.step)
     run.optimizer.step(0.01)
     assert all(not torch.equal(p, before[name]) for name, p in run.model.named_parameters())
     assert list(tmp_path.iterdir()) == []
@@ -101,4 +101,4 @@ def test_experts_by_token_are_rehearsed(tmp_path: Path) -> None:
     part = training_phases(recipe)[0]
     sample = sample_of(recipe, part)
     assert sample is not None
-    rehearsal.rehearsal(recipe, part, sample, tmp_path)._gradients()
+    rehearsal.rehearsal(recipe, part, sample, tmp_path).gradients.run(0)

@@ -114,7 +114,7 @@ def test_stopped_and_resumed_equals_straight(
     stop_after: int, tmp_path: Path, make_job: MakeJob, dense_run: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path / "stopped")
-    original = loop.TrainingRun._step
+    original = loop.TrainingRun.advance
 
     def step(self: loop.TrainingRun, records: object) -> float:
         loss = original(self, records)  # type: ignore[arg-type]  # the real object passes through
@@ -122,11 +122,11 @@ def test_stopped_and_resumed_equals_straight(
             raise KeyboardInterrupt  # as abrupt as a kill: no checkpoint is written for this step
         return loss
 
-    monkeypatch.setattr(loop.TrainingRun, "_step", step)
+    monkeypatch.setattr(loop.TrainingRun, "advance", step)
     with pytest.raises(KeyboardInterrupt):
         pipeline.make(job, until="train")
     assert read_manifest(job.directory("train")) is None
-    monkeypatch.setattr(loop.TrainingRun, "_step", original)
+    monkeypatch.setattr(loop.TrainingRun, "advance", original)
     pipeline.make(job, until="train")
     assert train_outputs(job) == train_outputs(dense_run)
 
@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     tmp_path: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path / "nan")
-    original = gradient_step.GradientStep._one
+    original = gradient_step.GradientStep._backward
     calls = [0]
 
     def poisoned(
@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
         loss, nats = original(self, micro, share)
         return (float("nan"), nats) if calls[0] == 15 else (loss, nats)
 
-    monkeypatch.setattr(gradient_step.GradientStep, "_one", poisoned)
+    monkeypatch.setattr(gradient_step.GradientStep, "_backward", poisoned)
     with pytest.raises(TrainingError, match="step 14") as caught:
         pipeline.make(job, until="train")
     report = json.loads((job.directory("train") / "stopped.json").read_bytes())

@@ -44,7 +44,7 @@ from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
     checkpoint_path,
 )
-from sevenfold.train.loop import TrainingRun
+from sevenfold.train.loop import Recording, TrainingRun
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
@@ -93,7 +93,7 @@ def check_range(job: Job, first: int, last: int, finished: bool) -> None:
 
 def _replay(run: TrainingRun, last: int, comparison: Comparison, n_before: int) -> Difference | None:
     """Return the first difference of the part's steps up to `last`, under the count of all parts."""
-    run.recorder, run.last, run.is_recorded = (lambda _directory, _step: comparison), last, False
+    run.recording = Recording(recorder=lambda _directory, _step: comparison, is_bound=False, last=last)
     try:
         run.train()
     except StepDiffersError as error:

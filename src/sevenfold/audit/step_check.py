@@ -22,9 +22,11 @@ from sevenfold.core.log import Progress, Silent
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.checkpoint import Checkpoint, state_root
 from sevenfold.train.data.curriculum import ContextStage
+from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
-from sevenfold.train.loop import TrainingRun, use_deterministic_kernels
+from sevenfold.train.loop import Recording, TrainingRun, use_deterministic_kernels
 from sevenfold.train.objectives import Objective
+from sevenfold.train.phases import EXPERTS, TrainingPhase
 from sevenfold.train.records import Unrecorded, trace_row
 
 CLAIMED = ("loss", "learning_rate", "grad_norm", "gradient", "weights", "chain", "state_after")
@@ -74,7 +76,7 @@ def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
     facts = bundle.facts
     model = Transformer(facts.model)
     model.expert_of_token, model.document_start = bundle.router, facts.document_start
-    terms = tuple(
+    objectives = tuple(
         Objective(
             name=term.name,
             weight=term.weight,
@@ -89,20 +91,24 @@ def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
         batch_sequences=facts.train.batch_sequences,
         rope_scaling=facts.rope_scaling,
     )
-    run = TrainingRun(
+    phase = TrainingPhase(
+        name=facts.part,
         # Losses of earlier steps are not here, so a jump of the loss is not judged.
         spec=facts.train.model_copy(update={"spike": 0.0}),
+        mix={},
+        trains=EXPERTS if facts.trains == "expert" else facts.trains,
+        stack=facts.stack,
+    )
+    run = TrainingRun(
         model=model,
-        terms=terms,
+        phase=phase,
+        data=TrainingData(objectives=objectives),
         directory=directory,
         key="",
         progress=Silent(),
         stages=(stage,) if facts.is_curriculum else (),
-        trained=None if facts.trains == "all" else frozenset(bundle.model),
-        stack=facts.stack,
         base=bundle.base,
-        purpose=f"/{facts.part}" if facts.part else "",
-        is_recorded=False,
+        recording=Recording(is_bound=False),
     )
     use_deterministic_kernels()
     run.take(

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -153,7 +154,7 @@ def take_step(rerun: Rerun) -> StepBundle:
             ids=torch.from_numpy(term.source.batch(run.step)),
             counted=None if (counted := term.source.counted(run.step)) is None else torch.from_numpy(counted),
         )
-        for term in run.terms
+        for term in run.data.objectives
     )
     row = run.advance(rerun.records)
     link = trace_row({name: parameter for parameter, name in run.names.items()}, step, chain)
@@ -180,10 +181,14 @@ def _frozen(run: TrainingRun) -> dict[str, Tensor]:
     """Return the weights that the step reads and does not change: the trunk's, behind which an expert
     is trained.
     """
-    if run.stack is None:
+    if run.phase.stack is None:
         return {}
     named = run.model.named_parameters()
     return {name: parameter.detach() for name, parameter in named if expert_of(name) is None}
+
+
+# What a phase trains, in the words of a bundle.
+_TRAINS: dict[str, Literal["all", "trunk", "expert"]] = {"all": "all", "trunk": "trunk", "experts": "expert"}
 
 
 def _facts(rerun: Rerun, step: int, chain: str, claims: Claims) -> StepFacts:
@@ -193,9 +198,9 @@ def _facts(rerun: Rerun, step: int, chain: str, claims: Claims) -> StepFacts:
         step_bundle=1,
         arithmetic=LAW,
         origin=rerun.about,
-        part=run.purpose.removeprefix("/"),
-        trains="all" if run.trained is None else "trunk" if run.stack is None else "expert",
-        stack=run.stack,
+        part=run.phase.name,
+        trains=_TRAINS[run.phase.trains],
+        stack=run.phase.stack,
         step=step,
         model=run.model.spec,
         train=run.spec,
@@ -203,7 +208,7 @@ def _facts(rerun: Rerun, step: int, chain: str, claims: Claims) -> StepFacts:
         is_curriculum=bool(run.stages),
         document_start=run.model.document_start,
         chain=chain,
-        terms=tuple(Term(name=term.name, weight=term.weight) for term in run.terms),
+        terms=tuple(Term(name=term.name, weight=term.weight) for term in run.data.objectives),
         claims=claims,
     )
 

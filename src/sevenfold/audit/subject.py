@@ -38,7 +38,7 @@ from sevenfold.train.checkpoint import (
 from sevenfold.train.environment import tools_of
 from sevenfold.train.experts import base_of, part_directory
 from sevenfold.train.loop import TrainingRun
-from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
+from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, weights_digest
 from sevenfold.train.schedule import n_steps
 
@@ -197,8 +197,8 @@ def base_for(job: Job, part: TrainingPhase, findings: Findings) -> tuple[Mapping
     """Return the trunk behind which an expert is trained again; None when its files
     are not what its manifest says.
     """
-    if part.trains == EXPERTS:
-        trunk = training_phases(job.recipe)[0]
+    trunk = part.base
+    if trunk is not None:
         directory = part_directory(job, trunk)
         manifest = read_manifest(directory)
         wrong = manifest_differences(manifest, None, directory) if manifest else []

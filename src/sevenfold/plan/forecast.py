@@ -32,7 +32,7 @@ def physical_memory() -> int:
 
 def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
     """Return the bytes that a phase holds at its fullest."""
-    rows = train.micro_batch_sequences or phase.batch_sequences
+    rows = train.micro_batch(phase.batch_sequences)
     # The trainer holds the whole model in FP32, and the stacks of other experts with it.
     idle = 4 * (count(recipe.model) - trained_parameters(recipe.model, phase)[0])
     return BASE_BYTES + idle + memory(recipe.model, train, phase, rows, 1).total
@@ -99,7 +99,7 @@ def forecast(recipe: Recipe, available: int | None = None, cpu: Cpu | None = Non
 
 def _row(recipe: Recipe, cost: PhaseCost, need: int, cpu: Cpu) -> dict[str, Json]:
     phase = cost.phase
-    micro = recipe.train.micro_batch_sequences or phase.batch_sequences
+    micro = recipe.train.micro_batch(phase.batch_sequences)
     rate = training_rate(recipe, cost, cpu)
     parts = memory(recipe.model, recipe.train, phase, micro, 1)
     return {

@@ -82,12 +82,12 @@ def needed(recipe: Recipe, train: TrainSpec, phase: Phase, ranks: int) -> int:
     all of it sharded.
     """
     idle = 4 * (count(recipe.model) - sum(trained_parameters(recipe.model, phase)))
-    rows = train.micro_batch_sequences or phase.batch_sequences
+    rows = train.micro_batch(phase.batch_sequences)
     return memory(recipe.model, train, phase, rows, ranks).total + math.ceil(idle / ranks)
 
 
 def _works(recipe: Recipe, train: TrainSpec, phase: Phase, ranks: int) -> bool:
-    rows = train.micro_batch_sequences or phase.batch_sequences
+    rows = train.micro_batch(phase.batch_sequences)
     return (
         needed(recipe, train, phase, ranks) <= recipe.hardware.gpu_memory
         and math.ceil(phase.batch_sequences / rows) >= ranks
@@ -115,7 +115,7 @@ def _check(recipe: Recipe, shares: list[tuple[Phase, int]]) -> None:
     for phase, ranks in shares:
         if _works(recipe, train, phase, ranks):
             continue
-        need, rows = needed(recipe, train, phase, ranks), train.micro_batch_sequences or phase.batch_sequences
+        need, rows = needed(recipe, train, phase, ranks), train.micro_batch(phase.batch_sequences)
         if need > hardware.gpu_memory:
             what = (
                 f"phase {phase.name} does not fit: {need / _GB:.1f} GB on each of {ranks} GPUs with {rows}"

@@ -193,6 +193,10 @@ class TrainSpec(Section):
     objectives: Objectives = Objectives()
     phases: tuple[Phase, ...] = ()
 
+    def micro_batch(self, batch_sequences: int) -> int:
+        """Return the rows of a micro-batch of a batch with so many rows."""
+        return self.micro_batch_sequences or batch_sequences
+
 
 class QuantizeSpec(Section):
     """Integers from floats (B4): INT8 per row, and the gate that

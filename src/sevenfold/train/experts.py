@@ -34,7 +34,7 @@ from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.distributed.ranks import Ranks, dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools
-from sevenfold.train.phases import EXPERTS, TrainingPhase, training_phases
+from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, run_key, training_run
 from sevenfold.train.schedule import n_steps
@@ -65,7 +65,7 @@ def train_part(job: Job, part: TrainingPhase) -> Manifest:
     """Train one part, or go on with it, unless it is done.
 
     Raises:
-        StorageError: an expert without its trunk, or see `loop.Run.train`.
+        StorageError: an expert without its trunk, or see `loop.TrainingRun.train`.
     """
     base, base_root = base_of(job, part)
     done = finished(job, part, base_root)
@@ -110,9 +110,9 @@ def follow(job: Job) -> None:
 
     Raises as `train_part` does.
     """
-    ranks = here()
+    ranks, phases = here(), {phase.name: phase for phase in training_phases(job.recipe)}
     while (name := _next_part(ranks)) is not None:
-        part = next(part for part in training_phases(job.recipe) if part.name == name)
+        part = phases[name]
         base, base_root = base_of(job, part)
         run = training_run(job, part_directory(job, part), part, base=base, base_root=base_root)
         run.train()
@@ -127,9 +127,9 @@ def base_of(job: Job, part: TrainingPhase) -> tuple[dict[str, Tensor], str]:
     Raises:
         StorageError: the trunk is not trained, or its files are damaged.
     """
-    if part.trains != EXPERTS:
+    trunk = part.base
+    if trunk is None:
         return {}, ""
-    trunk = training_phases(job.recipe)[0]
     manifest = finished(job, trunk, "")
     if manifest is None:
         raise StorageError(
@@ -140,11 +140,11 @@ def base_of(job: Job, part: TrainingPhase) -> tuple[dict[str, Tensor], str]:
     return load_tensors(read_bytes(part_directory(job, trunk) / PHASE_WEIGHTS)), manifest.root
 
 
-def train_parts(job: Job, directory: Path) -> Transformer:
+def train_parts(job: Job, parts: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
     """Return all parts, one after another, joined: the model; its records in `directory`. Raises as
     `train_part` does.
     """
-    model, parts = build_model(job), training_phases(job.recipe)
+    model = build_model(job)
     state: dict[str, Tensor] = {}
     for part in parts:
         train_part(job, part)
@@ -177,11 +177,11 @@ def _join_records(job: Job, parts: tuple[TrainingPhase, ...], directory: Path) -
         write_bytes(directory / name, b"".join(canonical_json(row) + b"\n" for row in rows))
 
 
-def epochs(job: Job) -> dict[str, Json]:
+def epochs(job: Job, phases: tuple[TrainingPhase, ...]) -> dict[str, Json]:
     """Return how often the run goes through each domain of its mix, by part; nothing without a mix."""
     if not job.recipe.corpus.mix:
         return {}
     found: dict[str, Mapping[str, float]] = {}
-    for part in training_phases(job.recipe):
+    for part in phases:
         found[part.name or "all"] = open_data(job, part).batches.epochs(n_steps(part.spec))
     return {"epochs": found}

@@ -23,6 +23,7 @@ from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.distributed.ranks import Ranks
 from sevenfold.train.distributed.shards import ModelShards
 from sevenfold.train.objectives import Objective, ObjectiveLoss
+from sevenfold.train.phases import TrainingPhase
 from sevenfold.train.precision import autocast
 
 
@@ -32,38 +33,37 @@ class MicroBatch:
     when all targets count.
     """
 
-    term: int
+    objective: int
     ids: Tensor
     counted: Tensor | None
     weight: float
-    # Of the whole step that count, in this term.
+    # Tokens of the whole step that count, in this objective.
     n_tokens: int
 
 
 def micro_batches(
-    terms: Sequence[Objective], step: int, sequences: int | None, tokens: int = 0
+    objectives: Sequence[Objective], step: int, spec: TrainSpec, tokens: int = 0
 ) -> list[MicroBatch]:
-    """Return the micro-batches of a step: terms in order, in each the rows in order.
+    """Return the micro-batches of a step: the objectives in order, in each the rows in order.
 
     Args:
-        sequences: rows of a micro-batch; None is all of a term.
-        tokens: of a row for which `sequences` was meant: micro-batches keep their tokens when rows
-            grow; 0: they do not.
+        tokens: the tokens of a row for which `spec.micro_batch_sequences` was meant. Micro-batches
+            keep their tokens when rows grow. 0: they keep their rows.
     """
     found = []
-    for number, term in enumerate(terms):
-        ids, counted = torch.from_numpy(term.source.batch(step)), term.source.counted(step)
+    for number, objective in enumerate(objectives):
+        ids, counted = torch.from_numpy(objective.source.batch(step)), objective.source.counted(step)
         n_tokens = ids.shape[0] * (ids.shape[1] - 1) if counted is None else int(counted.sum())
         masks = None if counted is None else torch.from_numpy(counted)
-        size = sequences or ids.shape[0]
+        size = spec.micro_batch(ids.shape[0])
         if tokens:
             size = max(1, size * tokens // (ids.shape[1] - 1))
         found += [
             MicroBatch(
-                term=number,
+                objective=number,
                 ids=ids[start : start + size],
                 counted=None if masks is None else masks[start : start + size],
-                weight=term.weight,
+                weight=objective.weight,
                 n_tokens=n_tokens,
             )
             for start in range(0, ids.shape[0], size)
@@ -71,10 +71,10 @@ def micro_batches(
     return found
 
 
-def check_share(terms: Sequence[Objective], spec: TrainSpec, ranks: Ranks) -> None:
+def check_share(objectives: Sequence[Objective], spec: TrainSpec, ranks: Ranks) -> None:
     """Refuse more ranks than a step has micro-batches. Raises RecipeError."""
-    size = spec.micro_batch_sequences
-    n_micros = sum(math.ceil(t.source.batch_sequences / (size or t.source.batch_sequences)) for t in terms)
+    rows = [objective.source.batch_sequences for objective in objectives]
+    n_micros = sum(math.ceil(n / spec.micro_batch(n)) for n in rows)
     if n_micros < ranks.size:
         raise RecipeError(
             f"a step has {n_micros} micro-batches, so {ranks.size - n_micros} of {ranks.size} ranks have"
@@ -114,23 +114,27 @@ class MicroSums:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientStep:
-    """Forward and backward of micro-batches. `seed` begins their random streams: one draws the same
-    wherever it is computed.
+    """Forward and backward of the micro-batches of one step.
+
+    A micro-batch draws the same random numbers wherever it is computed.
+
+    Attributes:
+        row_tokens: see `micro_batches`.
     """
 
     model: Transformer
     shards: ModelShards
-    precision: str
-    stack: int | None
-    seed: int
+    phase: TrainingPhase
+    objectives: tuple[Objective, ...]
+    row_tokens: int = 0
 
-    def _one(self, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
-        """Return the backward of one micro-batch. Its loss, and the nats of its rows."""
+    def _backward(self, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
+        """Add the gradients of one micro-batch; return its loss and the nats of its rows, [B]."""
         device = self.shards.ranks.device
         ids = micro.ids.to(device)
         counted = None if micro.counted is None else micro.counted.to(device)
-        with autocast(self.precision, device):
-            hidden, head_VD = self.model.states(ids[:, :-1], self.stack)
+        with autocast(self.phase.spec.precision, device):
+            hidden, head_VD = self.model.states(ids[:, :-1], self.phase.stack)
             if operators.is_taken(hidden):
                 factor = float(np.float32(micro.weight * share) / np.float32(micro.n_tokens))
                 nats = head.backward(hidden, head_VD, ids[:, 1:], counted, factor)
@@ -141,13 +145,18 @@ class GradientStep:
         (loss if weight == 1.0 else weight * loss).backward()
         return float(loss.detach()), nats_B.detach()
 
-    def run(self, micros: Sequence[MicroBatch], terms: Sequence[Objective], step: int) -> list[ObjectiveLoss]:
-        """Return the gradients of all, added in order; the losses of each
-        term, the same on every rank.
+    def run(self, step: int) -> list[ObjectiveLoss]:
+        """Compute the gradients of a step; return the loss of each objective, the same on every rank.
 
-        A rank without a micro-batch in the last round computes that round's first once more, and it
-        counts for nothing: weights are gathered in every pass, so every rank has to take part.
+        The gradients of the micro-batches are added in their order. A rank without a micro-batch in
+        the last round computes that round's first once more, and it counts for nothing: weights are
+        gathered in every pass, so every rank has to take part.
         """
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        spec = self.phase.spec
+        micros = micro_batches(self.objectives, step, spec, self.row_tokens)
+        seed = derive_seed(spec.seed, f"dropout{self.phase.path}")
         ranks, shards = self.shards.ranks, self.shards
         sizes = [len(micro.ids) for micro in micros]
         figures = torch.zeros(len(micros) + sum(sizes), dtype=torch.float64)
@@ -157,34 +166,30 @@ class GradientStep:
             is_idle = ranks.rank >= n_counted
             number = begin if is_idle else begin + ranks.rank
             shards.begin_round(begin, n_counted, begin + ranks.size >= len(micros))
-            torch.manual_seed(derive_seed(self.seed, f"{step}/{number}"))
+            torch.manual_seed(derive_seed(seed, f"{step}/{number}"))
             # `OrderedSum` leaves an idle rank's gradient out; a reduction of the backend adds it.
-            loss, nats_B = self._one(micros[number], 0.0 if is_idle and not shards.ordered else 1.0)
+            loss, nats_B = self._backward(micros[number], 0.0 if is_idle and not shards.ordered else 1.0)
             if not is_idle:
                 figures[number] = loss
                 row = len(micros) + sum(sizes[:number])
                 figures[row : row + len(nats_B)] = nats_B
         if sums is not None:
             sums.give()
-        torch.manual_seed(
-            derive_seed(self.seed, str(step))
-            # What a checkpoint records follows from the step.
-        )
-        return self._losses(micros, terms, ranks.all_reduce_sum(figures.to(ranks.device)).tolist())
+        # The state that a checkpoint records follows from the step.
+        torch.manual_seed(derive_seed(seed, str(step)))
+        return self._losses(micros, ranks.all_reduce_sum(figures.to(ranks.device)).tolist())
 
-    @staticmethod
-    def _losses(
-        micros: Sequence[MicroBatch], terms: Sequence[Objective], figures: list[float]
-    ) -> list[ObjectiveLoss]:
-        losses, row = [0.0 for _ in terms], len(micros)
-        rows: list[list[float]] = [[] for _ in terms]
-        tokens = [0 for _ in terms]
+    def _losses(self, micros: Sequence[MicroBatch], figures: list[float]) -> list[ObjectiveLoss]:
+        """Return the losses by objective. `figures`: of the micro-batches, then of the rows."""
+        losses, row = [0.0 for _ in self.objectives], len(micros)
+        rows: list[list[float]] = [[] for _ in self.objectives]
+        tokens = [0 for _ in self.objectives]
         for number, micro in enumerate(micros):
-            losses[micro.term] += figures[number]
-            rows[micro.term] += figures[row : row + len(micro.ids)]
-            tokens[micro.term] = micro.n_tokens
+            losses[micro.objective] += figures[number]
+            rows[micro.objective] += figures[row : row + len(micro.ids)]
+            tokens[micro.objective] = micro.n_tokens
             row += len(micro.ids)
         return [
-            ObjectiveLoss(term=term, loss=loss, rows=own, n_tokens=n)
-            for term, loss, own, n in zip(terms, losses, rows, tokens, strict=True)
+            ObjectiveLoss(objective=objective, loss=loss, rows=own, n_tokens=n)
+            for objective, loss, own, n in zip(self.objectives, losses, rows, tokens, strict=True)
         ]

@@ -3,7 +3,7 @@
 Every reduction that crosses rows goes through `ordered_sum`, because PyTorch splits a full-tensor
 `.sum()` by thread. With that, one thread and two give the same weights (tests/train).
 
-The law of accumulation: the gradient of a step is the sum over its terms in their order, and in
+The law of accumulation: the gradient of a step is the sum over its objectives in order, and in
 each over micro-batches of `micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A
 product over more rows rounds differently, so the micro-batch is part of the recipe and decides
 bits; who computes which micro-batch, and when, does not. So several ranks (`ranks`, `shards`) give
@@ -34,7 +34,6 @@ from sevenfold.core.run_files import STOPPED
 from sevenfold.model import operators
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer
-from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.checkpoint import (
     Checkpoint,
@@ -43,13 +42,15 @@ from sevenfold.train.checkpoint import (
     save_shards,
 )
 from sevenfold.train.data.curriculum import ContextStage, stage_at
+from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.distributed.ranks import Ranks, here, ranks_recorded
 from sevenfold.train.distributed.shards import ModelShards, gradient, local, row_squares, whole
 from sevenfold.train.environment import differences, environment
-from sevenfold.train.gradient_step import GradientStep, check_share, micro_batches
+from sevenfold.train.gradient_step import GradientStep, check_share
 from sevenfold.train.meters import LossGuard, ThroughputMeter
-from sevenfold.train.objectives import Objective, ObjectiveLoss, metric_fields
+from sevenfold.train.objectives import metric_fields
 from sevenfold.train.optimizer import update_of
+from sevenfold.train.phases import TrainingPhase
 from sevenfold.train.precision import convert
 from sevenfold.train.records import (
     CHAIN_START,
@@ -121,62 +122,78 @@ def stop_requests() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What a run writes down, and where it ends. The defaults are those of training.
+
+    An audit is the same run: its recorder compares, and it works in a directory without records.
+
+    Attributes:
+        recorder: takes the directory and the step that the run begins at.
+        is_bound: whether the directory holds the records that its checkpoints bind.
+        last: the last step; None is the end of the token budget.
+    """
+
+    recorder: Callable[[Path, int], Recorder] = Records
+    is_bound: bool = True
+    last: int | None = None
+
+
 @dataclass(kw_only=True)
 class TrainingRun:
-    """One training run in one directory. `key` names recipe and data; only checkpoints with this
-    key are resumed.
+    """The training of one phase in one directory.
 
-    An audit is the same run with another `recorder`, stopped after step `last`.
+    `step` counts the steps that are done, and `chain` is the last link of the trace.
 
-    Args:
-        terms: what the loss is made of; the first is the next token.
-        stages: of a context curriculum; one or none: nothing changes on the way.
-        trained: names of the parameters that this run trains; None is all. The others are frozen.
-        stack: the expert stack behind the trunk, if there is one.
-        base: weights that a frozen part has from the run before; the rest is initialised from the seed.
-        is_recorded: whether the directory holds the records that its checkpoints bind; not so where
-            an audit works.
-        blame: what the rows of a step were made from, for the report of a loss that stops the run.
+    Attributes:
+        data: the objectives, with their rows.
+        key: names recipe and data; only checkpoints with this key are resumed.
+        stages: of a context curriculum; with one or none, nothing changes on the way.
+        base: weights of the phase before, which this one leaves as they are; the rest is
+            initialised from the seed.
     """
 
     model: Transformer
-    spec: TrainSpec
-    terms: tuple[Objective, ...]
+    phase: TrainingPhase
+    data: TrainingData
     directory: Path
     key: str
     progress: Progress
     stages: tuple[ContextStage, ...] = ()
-    recorder: Callable[[Path, int], Recorder] = Records
-    trained: frozenset[str] | None = None
-    stack: int | None = None
     base: Mapping[str, Tensor] = field(default_factory=dict)
-    purpose: str = ""
-    is_recorded: bool = True
-    blame: Callable[[int], Json] = lambda _step: None
     ranks: Ranks = field(default_factory=here)
-    gauge: ThroughputMeter = field(default_factory=ThroughputMeter)
-    last: int | None = None
-    step: int = 0
-    chain: str = CHAIN_START
+    meter: ThroughputMeter = field(default_factory=ThroughputMeter)
+    recording: Recording = Recording()
+    step: int = field(default=0, init=False)
+    chain: str = field(default=CHAIN_START, init=False)
 
     def __post_init__(self) -> None:
+        spec = self.spec = self.phase.spec
+        trained = self.phase.trained(name for name, _ in self.model.named_parameters())
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(self.trained is None or name in self.trained)
-        check_share(self.terms, self.spec, self.ranks)
-        convert(self.model, self.spec.precision, self.ranks.device)
-        self.arithmetic = arithmetic(self.model.spec, self.spec, self.ranks.device)
-        self.shards = ModelShards(self.model, self.ranks, self.spec.reduction)
+            parameter.requires_grad_(name in trained)
+        check_share(self.data.objectives, spec, self.ranks)
+        convert(self.model, spec.precision, self.ranks.device)
+        self.arithmetic = arithmetic(self.model.spec, spec, self.ranks.device)
+        self.shards = ModelShards(self.model, self.ranks, spec.reduction)
         named = {n: p for n, p in sorted(self.model.named_parameters()) if p.requires_grad}
         self.parameters, self.names = list(named.values()), {p: n for n, p in named.items()}
-        self.model.recompute = self.spec.activation_checkpointing
-        self.optimizer = update_of(named, self.spec, self.arithmetic)
-        self.guard = LossGuard(spike=self.spec.spike)
+        self.model.recompute = spec.activation_checkpointing
+        self.gradients = GradientStep(
+            model=self.model,
+            shards=self.shards,
+            phase=self.phase,
+            objectives=self.data.objectives,
+            row_tokens=spec.sequence if self.stages else 0,
+        )
+        self.optimizer = update_of(named, spec, self.arithmetic)
+        self.guard = LossGuard(spike=spec.spike)
 
     def _state(self) -> dict[str, Tensor]:
         """Return the weights that belong to this run: those it trains, or all of the model; this
         rank's rows of each.
         """
-        if self.trained is not None:
+        if self.phase.is_partial:
             return {name: parameter.detach() for parameter, name in self.names.items()}
         return self.model.state_dict()
 
@@ -210,14 +227,14 @@ class TrainingRun:
             self.shards.put(self.model.get_parameter(name), self.base.get(name, value))
 
     def _damaged_record(self, bound: Mapping[str, Json]) -> str | None:
-        return damaged_record(self.directory, bound) if self.is_recorded else None
+        return damaged_record(self.directory, bound) if self.recording.is_bound else None
 
     def take(self, checkpoint: Checkpoint | None) -> None:
         """Take weights, moments and step of a checkpoint; without one, initialise from the seed.
 
         Frozen weights are initialised, or taken from `base`, in both cases.
         """
-        if checkpoint is None or self.trained is not None:
+        if checkpoint is None or self.phase.is_partial:
             self._initialize()
         if checkpoint is None:
             return
@@ -288,21 +305,6 @@ class TrainingRun:
             self.model.rope.use(scaling)
         return {"sequence": stage.sequence}
 
-    def _gradients(self) -> list[ObjectiveLoss]:
-        """Return the gradients of one step; the losses of its terms."""
-        self.optimizer.zero_grad()
-        spec = self.spec
-        tokens = spec.sequence if self.stages else 0
-        micros = micro_batches(self.terms, self.step, spec.micro_batch_sequences, tokens)
-        work = GradientStep(
-            model=self.model,
-            shards=self.shards,
-            precision=spec.precision,
-            stack=self.stack,
-            seed=derive_seed(spec.seed, f"dropout{self.purpose}"),
-        )
-        return work.run(micros, self.terms, self.step)
-
     def advance(self, records: Recorder) -> Json:
         """Do one step and record it; its row of metrics. A collective.
 
@@ -312,9 +314,9 @@ class TrainingRun:
         """
         stage = self._enter_stage()
         rate = learning_rate(self.spec, self.step)
-        parts = self._gradients()
+        parts = self.gradients.run(self.step)
         norm = clip_gradients(self.parameters, self.spec.clip_norm, self.ranks)
-        loss = sum(part.term.weight * part.loss for part in parts)
+        loss = sum(part.objective.weight * part.loss for part in parts)
         reason = self.guard.judge(loss, norm)
         if reason:
             self._stop(reason, loss, norm)
@@ -337,17 +339,18 @@ class TrainingRun:
         """Say which documents the step was made from, and stop; the weights and the last checkpoint
         are as before it.
         """
-        rows = self.blame(self.step)
+        rows = self.data.documents_of(self.step)
         path = self.directory / STOPPED
         report = {"step": self.step, "reason": reason, "loss": repr(loss), "grad_norm": repr(norm)}
         if self.ranks.is_first:
             write_json(path, report | {"rows": rows})
-        documents = list(dict.fromkeys(document for row in rows or () for document in row["documents"]))
+        documents = list(dict.fromkeys(document for row in rows for document in row["documents"]))
         more = f" and {len(documents) - 3} others" if len(documents) > 3 else ""
         raise TrainingError(
             f"{reason} at step {self.step}",
             where=f"documents {', '.join(documents[:3])}{more}" if documents else "train",
-            remedy=f"the last checkpoint is intact; {path} names all of the batch; lower train.learning_rate, or drop them",
+            remedy=f"the last checkpoint is intact; {path} names all of the batch;"
+            " lower train.learning_rate, or drop them",
         )
 
     def train(self) -> None:
@@ -363,16 +366,16 @@ class TrainingRun:
         keep_freed_memory()
         self.start()
         self.model.train()
-        total = self.last or n_steps(self.spec)
-        records = self.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
+        total = self.recording.last or n_steps(self.spec)
+        records = self.recording.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
         # Opening records takes the first rank a while.
         self.ranks.wait()
-        self.progress.start(f"train{self.purpose}", total, "steps")
-        self.gauge.begin(self.step)
+        self.progress.start(f"train{self.phase.path}", total, "steps")
+        self.meter.begin(self.step)
         try:
             with stop_requests() as stop:
                 while self.step < total:
-                    self.gauge.report(self.progress, self.advance(records))
+                    self.meter.report(self.progress, self.advance(records))
                     is_stopped = self.ranks.any(stop.is_set())
                     if is_stopped or self.step == total or self._is_checkpoint():
                         records.flush()

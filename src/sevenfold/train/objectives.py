@@ -1,4 +1,4 @@
-"""The terms of a loss, L_next + fim * L_fim + cot * L_cot (D3), and how each is logged apart."""
+"""The objectives of a loss, L_next + fim * L_fim + cot * L_cot (D3), and how each is logged apart."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ class Objective:
 class ObjectiveLoss:
     """What a step gave: the mean over the tokens that count, and the sum of each row, in nats."""
 
-    term: Objective
+    objective: Objective
     loss: float
     rows: Sequence[float]
     n_tokens: int
 
 
 def metric_fields(parts: Sequence[ObjectiveLoss], step: int) -> dict[str, Json]:
-    """Return `objectives`: loss of each term, when there are several; `domains`: of the next-token
-    rows, by domain, when they have one.
+    """Return the fields that a row of metrics has for more than one objective or domain.
 
-    A domain that has no row in this step is left out.
+    `objectives` is the loss of each objective, when there are several. `domains` is the mean loss of
+    the next-token rows of each domain, when rows have one; a domain without a row in this step is
+    left out.
     """
     fields: dict[str, Json] = {}
     if len(parts) > 1:
-        fields["objectives"] = {part.term.name: part.loss for part in parts}
+        fields["objectives"] = {part.objective.name: part.loss for part in parts}
     first = parts[0]
-    names = first.term.source.domains(step)
+    names = first.objective.source.domains(step)
     if any(names):
         fields["domains"] = {name: _mean(first, names, name) for name in sorted(set(names))}
     return fields

@@ -1,9 +1,9 @@
-"""Which jobs a training run consists of: one for most recipes; for expert stacks a trunk, then one
-for each expert (B1).
+"""The phases of a training run: one for most recipes; for expert stacks the trunk, then one for
+each expert (B1).
 
-A part is an independent job: its own directory, seed streams, checkpoints and records. The experts
-need the trunk's weights and nothing of each other, so they may run in any order, or at once in
-several processes, and give the same bytes.
+A phase is an independent job with its own directory, seed streams, checkpoints and records. The
+experts need the weights of the trunk and nothing of each other. They may run in any order, or at
+once in several processes, and give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,15 @@ TRUNK, EXPERTS = "trunk", "experts"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPhase:
-    """One job. `name` is its directory below train/, "" for a run of one part; `stack` is the
-    expert that it trains.
+    """One phase of a training run.
+
+    Attributes:
+        name: the directory of the phase below train/; "" for a run of one phase.
+        spec: section `train` of the recipe, with the tokens and the batch of this phase.
+        mix: the share of each domain in the training data.
+        trains: "all", "trunk" or "experts".
+        stack: the number of the expert stack that it trains, or None.
+        base: the phase whose weights this one needs: the trunk, for an expert.
     """
 
     name: str
@@ -29,16 +36,27 @@ class TrainingPhase:
     mix: Mapping[str, float]
     trains: str = "all"
     stack: int | None = None
+    base: TrainingPhase | None = None
+
+    @property
+    def path(self) -> str:
+        """Return the name of the phase behind a slash, or "" for a run of one phase."""
+        return f"/{self.name}" if self.name else ""
+
+    @property
+    def is_partial(self) -> bool:
+        """Return whether the phase leaves some parameters as they are."""
+        return self.trains != "all"
 
     def trained(self, names: Iterable[str]) -> frozenset[str]:
-        """Return of these parameters, those that this part trains; it holds the others frozen."""
-        if self.trains == "all":
+        """Return those of the parameters that this phase trains. The others are frozen."""
+        if not self.is_partial:
             return frozenset(names)
         return frozenset(name for name in names if expert_of(name) == self.stack)
 
 
 def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
-    """Return the parts of a run in order; the trunk comes before the experts. Raises RecipeError."""
+    """Return the phases of a run in order; the trunk comes before the experts. Raises RecipeError."""
     train, moe = recipe.train, recipe.model.moe
     if not isinstance(moe, ExpertStacks):
         if train.phases:
@@ -72,7 +90,9 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
     for stack, expert in enumerate(moe.experts):
         spec = _spec(train, experts, experts.tokens_per_expert[expert])
         name = f"{experts.name}/{expert}"
-        parts.append(TrainingPhase(name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack))
+        parts.append(
+            TrainingPhase(name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack, base=parts[0])
+        )
     return tuple(parts)
 
 

@@ -1,8 +1,8 @@
 """How fast this machine trains a recipe: its own step, on random tokens, for a few seconds.
 
-The kernels, the precision and the shapes are those of the run (`loop.Run`), so the forecast of `s7
-plan` is of the work that will be done. A step is too long for a forecast, so its two parts are
-timed apart: the gradient of some rows, which grows with the tokens, and the update, which grows
+The kernels, the precision and the shapes are those of the run (`loop.TrainingRun`), so the forecast
+of `s7 plan` is of the work that will be done. A step is too long for a forecast, so its two parts
+are timed apart: the gradient of some rows, which grows with the tokens, and the update, which grows
 with the parameters. Where one row is more than BUDGET, the row is cut, then the depth.
 """
 
@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +26,9 @@ from sevenfold.plan.calculator import Cpu
 from sevenfold.plan.cost import STEP_COST
 from sevenfold.recipe.schema import ModelSpec, Recipe, TokenRouted
 from sevenfold.recipe.sizing import count, flops_parts
+from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
-from sevenfold.train.loop import TrainingRun, clip_gradients, use_deterministic_kernels
+from sevenfold.train.loop import Recording, TrainingRun, clip_gradients, use_deterministic_kernels
 from sevenfold.train.objectives import NEXT, Objective
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.stage import check_supported
@@ -95,7 +96,7 @@ def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> Sa
     layers; else None.
     """
     sequence, model = part.spec.sequence, recipe.model
-    most = part.spec.micro_batch_sequences or part.spec.batch_sequences
+    most = part.spec.micro_batch(part.spec.batch_sequences)
     flops = step_flops(model, part, sequence)
     # A shorter row keeps what the layers and the head do; its FLOPs count the shorter attention.
     while flops * sequence > budget and sequence > SHORTEST:
@@ -134,12 +135,16 @@ def rehearsal(
     source = RandomTokens(
         vocab_size=sample.model.vocab_size, batch_sequences=sample.rows, sequence=sample.sequence
     )
-    term = Objective(name=NEXT, weight=1.0, source=source, split=IndexedTokens(path=directory / "none"))
-    names = part.trained(name for name, _ in model.named_parameters())
+    objective = Objective(name=NEXT, weight=1.0, source=source, split=IndexedTokens(path=directory / "none"))
     run = TrainingRun(
-        model=model, spec=spec, terms=(term,), directory=directory, key="", progress=Silent(),
-        trained=names if part.name else None, stack=part.stack, is_recorded=False,
-    )  # fmt: skip
+        model=model,
+        phase=replace(part, spec=spec),
+        data=TrainingData(objectives=(objective,)),
+        directory=directory,
+        key="",
+        progress=Silent(),
+        recording=Recording(is_bound=False),
+    )
     use_deterministic_kernels()
     keep_freed_memory()
     run.start()
@@ -174,7 +179,7 @@ def measure_training(recipe: Recipe, cpu: Cpu) -> Cpu:
         return cpu
     with tempfile.TemporaryDirectory(prefix="s7-plan-") as name:
         run = rehearsal(recipe, part, sample, Path(name))
-        gradient = _seconds(run._gradients)
+        gradient = _seconds(lambda: run.gradients.run(run.step))
 
         def update() -> None:
             clip_gradients(run.parameters, run.spec.clip_norm, run.ranks)

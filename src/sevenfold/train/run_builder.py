@@ -1,4 +1,4 @@
-"""A part of a recipe as a run in a directory: model, data, key and gauge put together."""
+"""Build the training run of one phase of a recipe: model, data, cache key, throughput meter."""
 
 from __future__ import annotations
 
@@ -31,65 +31,62 @@ def build_model(job: Job) -> Transformer:
     return model
 
 
-def run_key(job: Job, part: TrainingPhase, base: str = "") -> str:
-    """Return what decides the bits of a part beside the code: recipe, data
-    and the weights it starts from.
+def run_key(job: Job, phase: TrainingPhase, base: str = "") -> str:
+    """Return the digest of what decides the bits of a phase beside the code.
+
+    That is the recipe, the data, and `base`: the root of the weights that it starts from.
     """
     recipe = job.recipe
-    sections = [recipe.model.model_dump_json(), part.spec.model_dump_json()]
+    sections = [recipe.model.model_dump_json(), phase.spec.model_dump_json()]
     if recipe.context is not None:
         sections.append(recipe.context.model_dump_json())
-    more = [part.name, base, canonical_json(dict(part.mix)).decode()] if part.name or part.mix else []
-    more += law(part.spec.precision)
+    more = [phase.name, base, canonical_json(dict(phase.mix)).decode()] if phase.name or phase.mix else []
+    more += law(phase.spec.precision)
     return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, TRAIN_TOKENS, *more)
 
 
 def training_run(
     job: Job,
     directory: Path,
-    part: TrainingPhase | None = None,
+    phase: TrainingPhase | None = None,
     *,
     base: Mapping[str, Tensor] | None = None,
     base_root: str = "",
 ) -> TrainingRun:
-    """Return the run that a part of the recipe and the token files of `job` define, with its files
-    in `directory`.
+    """Return the run of one phase of the recipe over the token files of `job`. Its files stand in
+    `directory`.
 
     Args:
-        part: which; None is the one part of a recipe without phases.
-        base: weights of the part before, and `base_root`, the root of its files.
+        phase: None is the one phase of a recipe that lists none.
+        base: weights of the phase before.
+        base_root: the root of the files of the phase before.
 
     Raises:
         StorageError: a file is missing, or there is too little data.
     """
-    part, ranks = part or training_phases(job.recipe)[0], here()
+    phase, ranks = phase or training_phases(job.recipe)[0], here()
     if ranks.is_first:
         # The others build the same run (`experts.follow`)
-        ranks.broadcast_object(part.name)
-    data, model = open_data(job, part), build_model(job)
-    trained = part.trained(name for name, _ in model.named_parameters())
-    for note in fallback_notes(part.spec.precision, ranks.device):
+        ranks.broadcast_object(phase.name)
+    data, model = open_data(job, phase), build_model(job)
+    for note in fallback_notes(phase.spec.precision, ranks.device):
         job.progress.note(note)
     return TrainingRun(
         model=model,
-        spec=part.spec,
-        terms=data.terms,
+        phase=phase,
+        data=data,
         stages=context_stages(job.recipe) if job.recipe.context else (),
         directory=directory,
-        key=run_key(job, part, base_root),
+        key=run_key(job, phase, base_root),
         progress=job.progress,
-        trained=trained if part.name else None,
-        stack=part.stack,
         base=base or {},
-        purpose=f"/{part.name}" if part.name else "",
-        blame=data.blame,
-        gauge=_gauge(job, part),
+        meter=_meter(job, phase),
         ranks=ranks,
     )
 
 
-def _gauge(job: Job, part: TrainingPhase) -> ThroughputMeter:
-    hardware, parts = job.recipe.hardware, flops_parts(job.recipe.model, part.spec.sequence)
-    cost = dict(zip(("trunk", "expert", "head"), STEP_COST[part.trains], strict=True))
+def _meter(job: Job, phase: TrainingPhase) -> ThroughputMeter:
+    hardware, parts = job.recipe.hardware, flops_parts(job.recipe.model, phase.spec.sequence)
+    cost = dict(zip(("trunk", "expert", "head"), STEP_COST[phase.trains], strict=True))
     flops = sum(cost[name] * n for name, n in parts.items())
     return ThroughputMeter(flops_per_token=flops, peak_flops=hardware.peak_flops)

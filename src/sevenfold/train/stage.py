@@ -33,7 +33,7 @@ from sevenfold.train.environment import tools_of
 from sevenfold.train.evaluate import Score, float_score
 from sevenfold.train.experts import epochs, train_parts
 from sevenfold.train.long_context import Buckets, first_edge
-from sevenfold.train.phases import training_phases
+from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
@@ -67,10 +67,10 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
     return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
 
 
-def _trained(job: Job, directory: Path) -> Transformer:
-    if len(training_phases(job.recipe)) > 1:
-        return train_parts(job, directory)
-    training = training_run(job, directory)
+def _trained(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
+    if len(phases) > 1:
+        return train_parts(job, phases, directory)
+    training = training_run(job, directory, phases[0])
     training.train()
     weights = training.weights()
     if training.ranks.is_alone and used(training.spec.precision, training.ranks.device) != "fp8":
@@ -99,13 +99,13 @@ def _imported(job: Job, directory: Path) -> Transformer:
     return model
 
 
-def _history(job: Job, directory: Path, score: Score) -> dict[str, Json]:
+def _history(job: Job, phases: tuple[TrainingPhase, ...], directory: Path, score: Score) -> dict[str, Json]:
     """Return what the run did: steps, tokens, loss; of an import, where it comes from."""
     if job.recipe.model.pretrained:
         # There is no training loss; this is the held-out one.
         loss = score.nats / score.n_tokens
         return {"n_steps": 0, "n_tokens": 0, "final_loss": loss, "origin": job.recipe.model.pretrained}
-    specs = [part.spec for part in training_phases(job.recipe)]
+    specs = [phase.spec for phase in phases]
     facts: dict[str, Json] = {
         "n_steps": sum(n_steps(spec) for spec in specs),
         "n_tokens": sum(n_steps(spec) * spec.batch_sequences * spec.sequence for spec in specs),
@@ -114,7 +114,7 @@ def _history(job: Job, directory: Path, score: Score) -> dict[str, Json]:
     precision, device = job.recipe.train.precision, here().device
     if used(precision, device) != precision:
         facts["precision_used"] = used(precision, device)
-    return facts | epochs(job)
+    return facts | epochs(job, phases)
 
 
 def _last_losses(path: Path, count: int = 50) -> float:
@@ -151,11 +151,12 @@ def run(job: Job) -> StageResult:
 
     Raises:
         RecipeError: the recipe asks for what this trainer does not do.
-        TrainingError, StorageError, KeyboardInterrupt: see `loop.Run.train`.
+        TrainingError, StorageError, KeyboardInterrupt: see `loop.TrainingRun.train`.
     """
     check_supported(job.recipe)
-    directory, ranks = job.directory(STAGE), here()
-    model = _imported(job, directory) if job.recipe.model.pretrained else _trained(job, directory)
+    directory, ranks, phases = job.directory(STAGE), here(), training_phases(job.recipe)
+    is_import = bool(job.recipe.model.pretrained)
+    model = _imported(job, directory) if is_import else _trained(job, phases, directory)
     # What follows is the first rank's.
     dismiss()
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -165,7 +166,7 @@ def run(job: Job) -> StageResult:
         outputs=[WEIGHTS, METRICS, TRACE],
         facts={
             "n_parameters": count_parameters(model),
-            **_history(job, directory, score),
+            **_history(job, phases, directory, score),
             "heldout_bpb": score.bits_per_byte,
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,

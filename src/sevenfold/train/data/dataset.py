@@ -55,26 +55,26 @@ def leads(job: Job) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The terms of a part's loss, with their rows."""
+    """The objectives of a phase, with their rows. The first is the next token."""
 
-    terms: tuple[Objective, ...]
+    objectives: tuple[Objective, ...]
 
     @property
     def batches(self) -> BatchSource:
-        """Return the rows of the next-token term."""
-        return self.terms[0].source
+        """Return the rows of the next-token objective."""
+        return self.objectives[0].source
 
-    def blame(self, step: int) -> list[Json]:
+    def documents_of(self, step: int) -> list[Json]:
         """Return the documents of each row of a step."""
         return [
             {
-                "objective": term.name,
+                "objective": objective.name,
                 "row": row,
                 "domain": domain,
-                "documents": term.split.documents(domain, start, stop),
+                "documents": objective.split.documents(domain, start, stop),
             }
-            for term in self.terms
-            for row, (domain, start, stop) in enumerate(term.source.spans(step))
+            for objective in self.objectives
+            for row, (domain, start, stop) in enumerate(objective.source.spans(step))
         ]
 
 
@@ -92,7 +92,7 @@ def open_data(job: Job, part: TrainingPhase) -> TrainingData:
         StorageError: a file is missing, or a domain has less than a window.
     """
     split, spec = _split(job, "train"), part.spec
-    terms = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
+    objectives = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
     for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
         if weight:
             samples = _split(job, name)
@@ -102,8 +102,8 @@ def open_data(job: Job, part: TrainingPhase) -> TrainingData:
                 batch_sequences=max(1, round(weight * spec.batch_sequences)),
                 end=load_tokenizer(job).eot_id,
             )
-            terms.append(Objective(name=name, weight=weight, source=source, split=samples))
-    return TrainingData(terms=tuple(terms))
+            objectives.append(Objective(name=name, weight=weight, source=source, split=samples))
+    return TrainingData(objectives=tuple(objectives))
 
 
 def _windows(job: Job, split: IndexedTokens, part: TrainingPhase) -> BatchSource:
