@@ -24,7 +24,9 @@ LINE = "the root that the recipe promises:"
 
 @pytest.fixture
 def recipe(tmp_path: Path, dense_run: Job) -> Path:
-    """A recipe file whose run in `tmp_path / "run"` is finished, so that making it again takes no time."""
+    """A recipe file whose run in `tmp_path / "run"` is finished, so that
+    making it again takes no time.
+    """
     shutil.copytree(dense_run.out, tmp_path / "run")
     (tmp_path / "code").symlink_to(dense_run.recipe_dir / "code")
     path = tmp_path / "mine.yaml"

@@ -1,4 +1,7 @@
-"""What a hostile sample may try, as data. An attempt is contained when it raises, or gives a false value."""
+"""What a hostile sample may try, as data.
+
+An attempt is contained when it raises, or gives a false value.
+"""
 
 from __future__ import annotations
 
@@ -137,10 +140,16 @@ _FILES = {
     "link_out": "(__import__('os').symlink('/' + 'root', '/tmp/out'), __import__('os').listdir('/tmp/out'))",
     "dot_dot": "__import__('os').path.exists('/box/../../../../' + 'root/.bashrc')",
     "hard_link_library": "__import__('os').link('/usr/bin/env', '/tmp/env')",
-    "device_node": "(__import__('os').mknod('/tmp/d', 0o60666, __import__('os').makedev(8, 0)), open('/tmp/d', 'rb').read(1))",
+    "device_node": (
+        "(__import__('os').mknod('/tmp/d', 0o60666, __import__('os').makedev(8, 0)), open('/tmp/d',"
+        " 'rb').read(1))"
+    ),
     "set_uid_file": "__import__('os').system('/usr/bin/su -c id') == 0",
     "inherited_descriptors": "[n for n in range(3, 64) if is_open(n)]",
-    "environment": "set(__import__('os').environ) - {'PATH', 'LC_ALL', 'HOME', 'TMPDIR', 'PWD', 'PYTHONHASHSEED', 'LC_CTYPE'}",
+    "environment": (
+        "set(__import__('os').environ) - {'PATH', 'LC_ALL', 'HOME', 'TMPDIR', 'PWD', 'PYTHONHASHSEED',"
+        " 'LC_CTYPE'}"
+    ),
     "other_processes": "__import__('os').getppid() > 1",
     "subprocess": "__import__('subprocess').run(['/bin/true'])",
     "system": "__import__('os').system('/bin/true') == 0",
@@ -187,7 +196,8 @@ def program(names: list[str]) -> str:
 # name -> (program, how its tree has to end); "exit" is any end of its own.
 BOMBS = {
     "endless_loop": ("while True: pass", "processor time"),
-    "ignored_signal": ("import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", "processor time"),
+    "ignored_signal": ("import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        "processor time"),
     "native_loop": ("sum(range(10**12))", "processor time"),
     "threads_that_spin": (
         "import threading\ndef f():\n    while True: pass\n"
@@ -203,13 +213,16 @@ BOMBS = {
     "memory": ("x = []\nwhile True: x.append(bytearray(1 << 24))", "exit"),
     "recursion": ("import sys\nsys.setrecursionlimit(10**9)\ndef f(): f()\nf()", "any"),
     "disk": (
-        "import os\nfor i in range(64):\n    with open(f'/tmp/{i}', 'wb') as f:\n        f.write(b'x' * (8 << 20))",
+        "import os\nfor i in range(64):\n    with open(f'/tmp/{i}', 'wb') as f:\n"
+        "        f.write(b'x' * (8 << 20))",
         "exit",
     ),
-    "inodes": ("import os\ni = 0\nwhile True:\n    os.close(os.open(f'/tmp/{i}', os.O_CREAT))\n    i += 1", "processor time"),
+    "inodes": ("import os\ni = 0\nwhile True:\n    os.close(os.open(f'/tmp/{i}', os.O_CREAT))\n    i += 1",
+        "processor time"),
     "descriptors": ("x = [open('/dev/null') for _ in range(10**6)]", "exit"),
     "fork": ("import os\nwhile True: os.fork()", "exit"),
-    "exec_itself": ("import os\nos.execv('/opt/python/bin/python3' if os.path.exists('/opt/python') else '/usr/bin/python3', "
+    "exec_itself": ("import os\nos.execv('/opt/python/bin/python3' if os.path.exists('/opt/python') else "
+        "'/usr/bin/python3', "
                     "['python3', '-I', '-S', '/box/main.py'])", "any"),
     "abort": ("import os\nos.abort()", "exit"),
     "another_instruction_set": ("import ctypes\nctypes.CDLL(None).syscall(0x40000000 | 39)", "exit"),
@@ -224,30 +237,55 @@ FORGERIES = {
     "exit_at_import_hard": "import os\nos._exit(0)",
     "raises_system_exit": "def f(x): raise SystemExit(0)",
     "raises_keyboard_interrupt": "def f(x): raise KeyboardInterrupt",
-    "patches_unittest": "import unittest\nunittest.TestCase.assertEqual = lambda *a: None\ndef f(x): return 0",
-    "patches_builtins": "import builtins\nbuiltins.AssertionError = Warning\nbuiltins.all = lambda x: True\ndef f(x): return 0",
+    "patches_unittest": (
+        "import unittest\nunittest.TestCase.assertEqual = lambda *a: None\ndef f(x): return 0"
+    ),
+    "patches_builtins": (
+        "import builtins\nbuiltins.AssertionError = Warning\nbuiltins.all = lambda x: True\ndef f(x):"
+        " return 0"
+    ),
     "replaces_check": "def check(candidate): pass\ndef f(x): return 0",
     "replaces_check_in_main": "import __main__\n__main__.check = lambda c: None\ndef f(x): return 0",
-    "equal_to_everything": "class A:\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x): return A()",
-    "int_equal_to_everything": "class A(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef f(x): return A(0)",
-    "list_equal_to_everything": "class A(list):\n    def __eq__(self, other): return True\ndef f(x): return A()",
-    "string_equal_to_everything": "class A(str):\n    def __eq__(self, other): return True\ndef f(x): return A('x')",
+    "equal_to_everything": (
+        "class A:\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x): return A()"
+    ),
+    "int_equal_to_everything": (
+        "class A(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef f(x):"
+        " return A(0)"
+    ),
+    "list_equal_to_everything": (
+        "class A(list):\n    def __eq__(self, other): return True\ndef f(x): return A()"
+    ),
+    "string_equal_to_everything": (
+        "class A(str):\n    def __eq__(self, other): return True\ndef f(x): return A('x')"
+    ),
     "mock": "from unittest.mock import MagicMock, ANY\ndef f(x): return ANY",
-    "forged_verdict_frame": "import os, json, struct\ndata = json.dumps({'verdict': 'pass', 'reason': ''}).encode()\n"
-    "for n in range(64):\n    try: os.write(n, struct.pack('>I', len(data)) + data)\n    except OSError: pass\ndef f(x): return 0",
-    "forged_frame_in_a_call": "import os, json, struct\ndef f(x):\n"
-    "    data = json.dumps({'verdict': 'pass', 'reason': ''}).encode()\n"
-    "    for n in range(64):\n        try: os.write(n, struct.pack('>I', len(data)) + data)\n        except OSError: pass\n    return 0",
-    "garbage_on_every_descriptor": "import os\ndef f(x):\n    for n in range(64):\n"
-    "        try: os.write(n, b'\\xff' * 4096)\n        except OSError: pass\n    return x + 1",
+    "forged_verdict_frame": (
+        "import os, json, struct\ndata = json.dumps({'verdict': 'pass', 'reason': ''}).encode()\nfor n in"
+        " range(64):\n    try: os.write(n, struct.pack('>I', len(data)) + data)\n    except OSError:"
+        " pass\ndef f(x): return 0"
+    ),
+    "forged_frame_in_a_call": (
+        "import os, json, struct\ndef f(x):\n    data = json.dumps({'verdict': 'pass', 'reason':"
+        " ''}).encode()\n    for n in range(64):\n        try: os.write(n, struct.pack('>I', len(data)) +"
+        " data)\n        except OSError: pass\n    return 0"
+    ),
+    "garbage_on_every_descriptor": (
+        "import os\ndef f(x):\n    for n in range(64):\n"
+        "        try: os.write(n, b'\\xff' * 4096)\n        except OSError: pass\n    return x + 1"
+    ),
     "huge_frame": "def f(x): return 'x' * (8 << 20)",
-    "endless_frame": "import os\ndef f(x):\n    while True:\n        for n in range(3, 9):\n"
-    "            try: os.write(n, b'\\x00\\x00\\x00\\x02[]' * 9999)\n            except OSError: pass",
+    "endless_frame": (
+        "import os\ndef f(x):\n    while True:\n        for n in range(3, 9):\n"
+        "            try: os.write(n, b'\\x00\\x00\\x00\\x02[]' * 9999)\n            except OSError: pass"
+    ),
     "deep_value": "def f(x):\n    v = []\n    for _ in range(10**5): v = [v]\n    return v",
     "cyclic_value": "def f(x):\n    v = []\n    v.append(v)\n    return v",
     "endless_iterator": "import itertools\ndef f(x): return map(abs, itertools.count())",
     "number_of_a_million_digits": "def f(x): return 10 ** 10 ** 6",
-    "reads_the_tests": "import gc, sys\ndef f(x):\n    return next(o for o in gc.get_objects() if 'assert' in str(o))",
+    "reads_the_tests": (
+        "import gc, sys\ndef f(x):\n    return next(o for o in gc.get_objects() if 'assert' in str(o))"
+    ),
     "looks_for_the_judge": "import os\ndef f(x): return open('/proc/1/mem').read()",
     "removes_the_wire": "import sys\nsys.modules['wire'].pack = lambda *a: ['i', '0x1']\ndef f(x): return 0",
     "kills_the_parent": "import os\ntry: os.kill(os.getppid(), 9)\nexcept OSError: pass\ndef f(x): return 0",

@@ -111,7 +111,10 @@ def test_nothing_of_a_tree_is_left() -> None:
         for p in d.iterdir()
         if p.name.startswith(f"sevenfold-{os.getpid()}-")
     }
-    source = "import threading, time\nthreading.Thread(target=time.sleep, args=(999,)).start()\nprint(1, flush=True)\n"
+    source = (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(999,)).start()\nprint(1,"
+        " flush=True)\n"
+    )
     language = toolchains.LANGUAGES["python"]
     with Confined("python", language.start, {language.source: source.encode()}, LIMITS) as tree:
         assert tree.receive(2) == b"1\n"
@@ -138,8 +141,10 @@ def test_samples_in_parallel_keep_their_order() -> None:
 
 def test_values_of_every_kind_cross() -> None:
     values = [
-        "None", "True", "-5", "10 ** 5000", "1.5", "float('inf')", "2j", "'\\u00e9\\ud800'", "b'x'", "bytearray(b'y')", "[1, [2]]",
-        "(1, (2,))", "{1, 2}", "frozenset({3})", "{'a': {1: (2, 3)}}", "range(2, 9, 3)", "__import__('collections').deque([1])",
+        "None", "True", "-5", "10 ** 5000", "1.5", "float('inf')", "2j", "'\\u00e9\\ud800'", "b'x'",
+        "bytearray(b'y')", "[1, [2]]",
+        "(1, (2,))", "{1, 2}", "frozenset({3})", "{'a': {1: (2, 3)}}", "range(2, 9, 3)",
+        "__import__('collections').deque([1])",
     ]  # fmt: skip
     tests = "def check(c):\n" + "".join(
         f"    got = c({value})\n    assert type(got) is type({value}) and got == {value}\n"

@@ -60,7 +60,10 @@ def promise_path(recipe_path: Path) -> Path:
 
 
 def read_promise(recipe_path: Path) -> Promise | None:
-    """Return what the recipe promises; None where it promises nothing. Raises RecipeError, StorageError."""
+    """Return what the recipe promises; None where it promises nothing.
+
+    Raises RecipeError, StorageError.
+    """
     path = promise_path(recipe_path)
     if not path.is_file():
         return None
@@ -89,7 +92,10 @@ def _is_promise(found: Json) -> bool:
 
 
 def write_promise(recipe_path: Path, recipe: Recipe, root: str) -> Path:
-    """Write that this recipe promises this root; the recipe that stands in stays. Raises StorageError."""
+    """Write that this recipe promises this root; the recipe that stands in stays.
+
+    Raises StorageError.
+    """
     path = promise_path(recipe_path)
     before = read_promise(recipe_path)
     write_pretty_json(
@@ -106,8 +112,9 @@ def write_promise(recipe_path: Path, recipe: Recipe, root: str) -> Path:
 
 
 def stand_in(recipe_path: Path, promise: Promise) -> Path:
-    """Return the recipe that is made where the packages cannot be had. Raises StorageError when it is
-    not there.
+    """Return the recipe that is made where the packages cannot be had.
+
+    Raises StorageError when it is not there.
     """
     path = recipe_path.with_name(promise.without_network)
     if not path.is_file():

@@ -2,12 +2,13 @@
 calls, limits of the kernel, control groups.
 
 Inside there is no network, no home, no process of another tree, no /proc and no file that can be
-written but those of a small file system in memory, which ends with the tree. What cannot be confined
-is not started (`SandboxError`), never with less protection.
+written but those of a small file system in memory, which ends with the tree. What cannot be
+confined is not started (`SandboxError`), never with less protection.
 
-Limits are in processor time. The clock ends a program in one case: it has not used the processor for
-`IDLE_SECONDS` and no thread of it wanted to, so a busy machine cannot end it. Past `CEILING_SECONDS`
-of the clock nothing is said of the program at all: the machine failed it (`Ending.NONE`).
+Limits are in processor time. The clock ends a program in one case: it has not used the
+processor for `IDLE_SECONDS` and no thread of it wanted to, so a busy machine cannot end
+it. Past `CEILING_SECONDS` of the clock nothing is said of the program at all: the
+machine failed it (`Ending.NONE`).
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def bubblewrap() -> str:
         raise SandboxError(
             f"bubblewrap cannot confine a program here: {said[-1]}",
             where="sandbox",
-            remedy="allow user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
+            remedy=(
+                "allow user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)"
+            ),
         )
     return found
 
@@ -169,9 +172,11 @@ class Confined:
             arguments = [
                 bubblewrap(), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session",
                 "--uid", str(USER), "--gid", str(USER), "--hostname", "box", "--clearenv",
-                *variables, *seen.arguments, "--perms", "0755", "--dir", "/box", "--perms", "0755", "--dir", "/dev",
+                *variables, *seen.arguments, "--perms", "0755", "--dir", "/box", "--perms", "0755", "--dir",
+                "/dev",
                 "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom",
-                "--perms", "1777", "--size", str(self.limits.disk_bytes), "--tmpfs", "/tmp", *shown, "--chdir", "/tmp",
+                "--perms", "1777", "--size", str(self.limits.disk_bytes), "--tmpfs", "/tmp", *shown,
+                "--chdir", "/tmp",
                 "--remount-ro", "/",
                 "--seccomp", str(descriptors[0]), "--info-fd", str(tells), "--block-fd", str(waits),
             ]  # fmt: skip
@@ -212,7 +217,8 @@ class Confined:
             ) from error
         limits, seconds = self.limits, self.limits.processor_seconds
         for kind, soft, hard in (
-            # The soft limit ends a program that does not catch its signal, the hard one every program.
+            # The soft limit ends a program that does not catch its signal,
+            # the hard one every program.
             (resource.RLIMIT_CPU, seconds, seconds + 1),
             (resource.RLIMIT_AS, self._address_space, self._address_space),
             (resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes),
@@ -246,8 +252,8 @@ class Confined:
         if self.exit_code is not None:
             return
         if self.process.returncode is None:
-            # The first process of the namespace: the kernel ends the others with it, and bubblewrap, which
-            # waits for it, ends by itself.
+            # The first process of the namespace: the kernel ends the others with it, and
+            # bubblewrap, which waits for it, ends by itself.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid or self.process.pid, signal.SIGKILL)
             _, status, used = os.wait4(self.process.pid, 0)
@@ -275,7 +281,9 @@ class Confined:
             _pipe(self.process.stdin).close()
 
     def receive(self, n_bytes: int) -> bytes | None:
-        """Return exactly `n_bytes` of standard output; None when the tree ended, or was ended, before."""
+        """Return exactly `n_bytes` of standard output; None when the tree
+        ended, or was ended, before.
+        """
         pipe, data = _pipe(self.process.stdout), bytearray()
         while len(data) < n_bytes:
             if not self._wait([pipe], []):
@@ -404,7 +412,9 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _activity(root: int) -> tuple[int, bool]:
-    """Return the processor ticks of a tree of processes, and whether one of its threads wants the processor."""
+    """Return the processor ticks of a tree of processes, and whether one of its
+    threads wants the processor.
+    """
     ticks, wants, waiting = 0, False, [root]
     while waiting:
         pid = waiting.pop()

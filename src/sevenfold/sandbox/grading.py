@@ -131,7 +131,10 @@ def _framed(value: object) -> bytes:
 
 
 def build(language: str, source: str) -> tuple[bytes | None, str]:
-    """Return a built program and "", or None and what the compiler said. Raises SandboxError, UsageError."""
+    """Return a built program and "", or None and what the compiler said.
+
+    Raises SandboxError, UsageError.
+    """
     tools = toolchains.LANGUAGES[language]
     command = tools.build.format(tool=toolchains.place(language).tool)
     files = {tools.source: source.encode("utf-8", "surrogatepass")}

@@ -1,8 +1,8 @@
 """The system calls of a confined program: a table, and the kernel's filter made of it.
 
-What the table does not name does not exist for the program (ENOSYS): sockets of every family, ptrace,
-io_uring, keys, namespaces, mounts, kernel modules, performance events, other processes' memory and
-limits. Processes are started only while a compiler runs; threads are.
+What the table does not name does not exist for the program (ENOSYS): sockets of every family,
+ptrace, io_uring, keys, namespaces, mounts, kernel modules, performance events, other processes'
+memory and limits. Processes are started only while a compiler runs; threads are.
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from functools import cache
 from sevenfold.core.errors import SevenfoldError
 
 FILES = """
-read write readv writev pread64 pwrite64 preadv pwritev open openat close close_range lseek fstat stat lstat newfstatat
-statx access faccessat faccessat2 readlink readlinkat getdents getdents64 getcwd chdir fchdir mkdir mkdirat rmdir unlink
-unlinkat rename renameat renameat2 link linkat symlink symlinkat ftruncate truncate fallocate fsync fdatasync flock fcntl
-dup dup2 dup3 pipe pipe2 utimensat umask chmod fchmod fchmodat copy_file_range sendfile statfs fstatfs fadvise64 mknod mknodat
+read write readv writev pread64 pwrite64 preadv pwritev open openat close close_range lseek fstat
+stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents getdents64
+getcwd chdir fchdir mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat
+symlink symlinkat ftruncate truncate fallocate fsync fdatasync flock fcntl dup dup2 dup3 pipe pipe2
+utimensat umask chmod fchmod fchmodat copy_file_range sendfile statfs fstatfs fadvise64 mknod
+mknodat
 """
 MEMORY = "mmap munmap mremap mprotect madvise brk mincore msync membarrier"
 THREADS = """
-set_tid_address set_robust_list get_robust_list futex rseq exit exit_group gettid rt_sigaction rt_sigprocmask
-rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack sched_yield sched_getaffinity sched_getparam
-sched_getscheduler sched_get_priority_max sched_get_priority_min getpriority getcpu restart_syscall pause execve wait4 waitid
+set_tid_address set_robust_list get_robust_list futex rseq exit exit_group gettid rt_sigaction
+rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack sched_yield
+sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
+getpriority getcpu restart_syscall pause execve wait4 waitid
 """
 TIME = """
 clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times setitimer getitimer alarm
 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd eventfd2
 """
 FACTS = """
-uname getpid getppid getuid geteuid getgid getegid getgroups getresuid getresgid getpgrp getpgid getsid getrlimit getrusage
-sysinfo getrandom arch_prctl capget
+uname getpid getppid getuid geteuid getgid getegid getgroups getresuid getresgid getpgrp getpgid
+getsid getrlimit getrusage sysinfo getrandom arch_prctl capget
 """
 ALLOWED = tuple(f"{FILES} {MEMORY} {THREADS} {TIME} {FACTS}".split())
 # A compiler is several processes.
@@ -60,7 +63,8 @@ class FilterError(SevenfoldError):
 
 @cache
 def filter_program(*, may_fork: bool, more: tuple[str, ...] = ()) -> bytes:
-    """Return the filter as a BPF program of this machine's processor; `more` are calls besides the table.
+    """Return the filter as a BPF program of this machine's processor; `more`
+    are calls besides the table.
 
     Raises:
         FilterError: the library is missing.
@@ -82,9 +86,11 @@ def filter_program(*, may_fork: bool, more: tuple[str, ...] = ()) -> bytes:
     for name, argument, values in ALLOWED_WITH:
         for value in values:
             rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(argument, pyseccomp.EQ, value))
-    # A program that is killed was killed from outside: it cannot look like one that ran out of memory.
+    # A program that is killed was killed from outside: it cannot look like
+    # one that ran out of memory.
     rules.add_rule(pyseccomp.ALLOW, "tgkill", pyseccomp.Arg(2, pyseccomp.NE, SIGKILL))
-    # The flags of clone3 lie in memory, where no filter sees them: it does not exist, and the C library takes clone.
+    # The flags of clone3 lie in memory, where no filter sees them: it does not exist, and
+    # the C library takes clone.
     mask = CLONE_REFUSED | (0 if may_fork else CLONE_THREAD)
     expected = 0 if may_fork else CLONE_THREAD
     rules.add_rule(pyseccomp.ALLOW, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, mask, expected))

@@ -1,8 +1,8 @@
 """Frames and values between a judge and a sample: the two programs of a graded Python task.
 
-Both load this file by itself, so it imports nothing of the project. A frame is a length of four bytes
-and JSON. A value is a list that begins with the letter of its kind; what has no kind stays where it
-was made, and only its number crosses (`Reference`).
+Both load this file by itself, so it imports nothing of the project. A frame is a length of four
+bytes and JSON. A value is a list that begins with the letter of its kind; what has no kind stays
+where it was made, and only its number crosses (`Reference`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ MAX_FRAME_BYTES = 4 << 20
 MAX_DEPTH = 60
 MAX_ITEMS = 100_000
 _ITERATORS = (
-    "map", "filter", "zip", "generator", "range_iterator", "list_iterator", "reversed", "enumerate", "chain", "islice",
+    "map", "filter", "zip", "generator", "range_iterator", "list_iterator", "reversed", "enumerate", "chain",
+    "islice",
     "dict_keyiterator", "tuple_iterator", "set_iterator", "str_iterator", "list_reverseiterator",
 )  # fmt: skip
 
@@ -111,8 +112,9 @@ def pack(value: object, keep: Callable[[object], int], depth: int = 0) -> list[A
 
 
 def unpack(value: list[Any], found: Callable[[int, str], object]) -> object:
-    """Return the value that was packed; `found` gives what a number stands for. Raises any error of a
-    malformed value.
+    """Return the value that was packed; `found` gives what a number stands for.
+
+    Raises any error of a malformed value.
     """
     letter, *rest = value
 
