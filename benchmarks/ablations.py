@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from quality import advance, train_ours
+from quality import advance, share_tokens, train_ours
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.pipeline import make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
@@ -96,9 +96,7 @@ def job_of(recipe: Recipe, home: Path, base: Path) -> Job:
     """A job in `home` that reads the token files of the recipe's vocabulary, which are made once."""
     data = home.parent / f"data-{recipe.tokenizer.vocab_size}"
     make(Job(recipe=recipe, out=data, recipe_dir=base), until="tokenizer")
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "tokenizer").exists():
-        (home / "tokenizer").symlink_to(Path("..") / data.name / "tokenizer")
+    share_tokens(home, data)
     return Job(recipe=recipe, out=home, recipe_dir=base)
 
 

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sevenfold.runs.files import LOCK
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,6 +66,15 @@ def prepare(recipe: str, out: Path) -> None:
     make(Job(recipe=load_recipe(path), out=out / "data", recipe_dir=path.parent), until="tokenizer")
 
 
+def share_tokens(home: Path, data: Path) -> None:
+    """Make `home` a run's directory with the token files of another, `data`, beside it."""
+    home.mkdir(parents=True, exist_ok=True)
+    # A directory with names of a run is a run's only behind its lock.
+    (home / LOCK).touch()
+    if not (home / "tokenizer").exists():
+        (home / "tokenizer").symlink_to(Path("..") / data.name / "tokenizer")
+
+
 def our_job(recipe: str, out: Path, seed: int, steps: int | None) -> Job:
     """The recipe with another seed and, where `steps` says so, another length; token
     files are those of `out`/data.
@@ -76,9 +86,7 @@ def our_job(recipe: str, out: Path, seed: int, steps: int | None) -> Job:
         tokens = steps * loaded.train.batch_sequences * loaded.train.sequence
     train = loaded.train.model_copy(update={"seed": seed, "tokens": tokens})
     home = out / f"ours-{seed}-{tokens}"
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "tokenizer").exists():
-        (home / "tokenizer").symlink_to(Path("..") / "data" / "tokenizer")
+    share_tokens(home, out / "data")
     return Job(recipe=loaded.model_copy(update={"train": train}), out=home, recipe_dir=path.parent)
 
 

@@ -76,7 +76,13 @@ def test_bad_input(llama_run: Path, finished_run: Job, tmp_path: Path) -> None:
     ("recipe", "words"),
     [
         ("interop/tiny-15m.yaml", "exports: gguf, hf, safetensors, bundle"),
-        ("s7/demo-1m", "gguf for ids only"),
+        ("s7/demo-1m", "exports: gguf, hf, safetensors, bundle"),
+        ("slm/proxy-10m", "exports: bundle; nothing else"),
+        (
+            "m31r/60m",
+            "exports: hf, safetensors, bundle; no gguf, because llama.cpp has no name for protected symbols",
+        ),
+        ("llama/tiny-30m", "no gguf, because llama.cpp has no name for sentencepiece_unigram over bytes"),
         ("s7/moe-8m", "exports: bundle; nothing else, the model has token-routed experts"),
     ],
 )

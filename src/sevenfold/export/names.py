@@ -130,10 +130,13 @@ def outlook(recipe: Recipe) -> str:
         check_expressible(recipe.model)
     except UsageError as error:
         return f"exports: bundle; nothing else, {error.what}"
-    pieces = recipe.tokenizer.pieces
-    if pieces == "llama3":
+    spec = recipe.tokenizer
+    if spec.algo != "bpe" or spec.preserve:
+        kind = "protected symbols" if spec.algo == "bpe" else f"{spec.algo} over bytes"
+        return f"exports: hf, safetensors, bundle; no gguf, because llama.cpp has no name for {kind}"
+    if spec.pieces == "llama3":
         return "exports: gguf, hf, safetensors, bundle"
     return (
         "exports: hf, safetensors, bundle; gguf for ids only, because llama.cpp has no name for"
-        f" tokenizer.pieces: {pieces} (llama3 leaves whole, at 2.5 % more tokens)"
+        f" tokenizer.pieces: {spec.pieces} (llama3 leaves whole, at 2.5 % more tokens)"
     )
