@@ -1,0 +1,69 @@
+"""JSON of a request, read strictly: bounded depth, no duplicate key, no NaN, UTF-8 without a mark.
+
+The bound on depth comes first, in one pass over the bytes, so no parser recurses on what a stranger
+sent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from sevenfold.serve.errors import RequestError
+
+# A string, or one bracket: all that decides how deep a text is.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _check_depth(data: bytes, most: int) -> None:
+    depth = 0
+    for match in _TOKEN.finditer(data):
+        first = match.group()[:1]
+        if first in b"[{":
+            depth += 1
+            if depth > most:
+                raise RequestError(f"the JSON is nested deeper than {most}", remedy="send flat JSON")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise RequestError(f"the key {twice!r} is there twice", remedy="send each key once")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise RequestError(f"{name} is no number of JSON", remedy="leave it out")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise RequestError(f"the number {text[:40]} does not fit binary64", remedy="send a smaller number")
+    return value
+
+
+def read_object(data: bytes, most_depth: int) -> dict[str, Any]:
+    """Return the object that a body holds.
+
+    Raises:
+        RequestError: it is not one JSON object in UTF-8, or breaks a bound above.
+    """
+    _check_depth(data, most_depth)
+    try:
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_no_constant, parse_float=_finite
+        )
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8: byte {error.start}", remedy="send UTF-8") from error
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON: {error}", remedy="send one JSON object") from error
+    if not isinstance(value, dict):
+        raise RequestError(f"the body is a {type(value).__name__}", remedy="send one JSON object")
+    return value

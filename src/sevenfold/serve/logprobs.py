@@ -1,0 +1,96 @@
+"""Log-probabilities as the two forms of OpenAI's protocol write them.
+
+A value is the integer of specs/likelihood.md as binary64, so the value of a greedy token is the very
+number that stands among its alternatives, and a client that compares them sees them equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sevenfold.engine.likelihood import as_float
+from sevenfold.serve.request import TokenInfo
+from sevenfold.tokenizer.codec import Tokenizer
+
+# Protocols have no minus infinity; OpenAI writes this for what hardly happens.
+LEAST = -9999.0
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """Return how a token is shown: its characters, its name, or its bytes as `bytes:\\xNN`."""
+    if token < len(tokenizer.special_tokens):
+        return tokenizer.special_tokens[token]
+    data = tokenizer.token_bytes(token)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def value(logprob: int | None) -> float:
+    """Return a log-probability as the protocol holds it."""
+    return LEAST if logprob is None else max(LEAST, as_float(logprob))
+
+
+class Namer:
+    """Names tokens as text, or as `token_id:N` where a client asks for that."""
+
+    def __init__(self, tokenizer: Tokenizer, *, as_ids: bool = False) -> None:
+        self._tokenizer, self._as_ids = tokenizer, as_ids
+
+    def name(self, token: int) -> str:
+        """Return the name of a token."""
+        return f"token_id:{token}" if self._as_ids else token_text(self._tokenizer, token)
+
+    def completion(
+        self,
+        tokens: Sequence[TokenInfo],
+        prompt_ids: Sequence[int],
+        prompt: Sequence[TokenInfo],
+        n_top: int,
+        base: int,
+    ) -> dict[str, object]:
+        """Return `choices[].logprobs` of /v1/completions.
+
+        Args:
+            tokens: those of the answer.
+            prompt_ids: all ids of the prompt, when it is echoed; its first has no log-probability.
+            prompt: the prompt behind its first token.
+            base: where the answer's text begins: offsets count from the start of prompt and text.
+        """
+        names = [self.name(i) for i in prompt_ids] + [self.name(t.id) for t in tokens]
+        values: list[float | None] = [None] * min(1, len(prompt_ids))
+        values += [value(t.logprob) for t in prompt] + [value(t.logprob) for t in tokens]
+        tops: list[dict[str, float] | None] = [None] * min(1, len(prompt_ids))
+        tops += [self._top(t, n_top) for t in [*prompt, *tokens]]
+        offsets, at = [], 0
+        for i in prompt_ids:
+            offsets.append(at)
+            at += len(self._tokenizer.decode([i]))
+        offsets += [base + t.offset for t in tokens]
+        return {"tokens": names, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+
+    def _top(self, token: TokenInfo, n_top: int) -> dict[str, float]:
+        """Return the alternatives by name, the token itself among them."""
+        found: dict[str, float] = {}
+        for i, logprob in [*token.top[:n_top], (token.id, token.logprob)]:
+            # Two tokens may have one name; the likelier one has it.
+            found[self.name(i)] = max(value(logprob), found.get(self.name(i), LEAST))
+        return found
+
+    def chat(self, tokens: Sequence[TokenInfo], n_top: int) -> dict[str, object]:
+        """Return `choices[].logprobs` of /v1/chat/completions."""
+        return {
+            "content": [self._entry(t.id, t.logprob) | self._alternatives(t, n_top) for t in tokens],
+            "refusal": None,
+        }
+
+    def _alternatives(self, token: TokenInfo, n_top: int) -> dict[str, object]:
+        return {"top_logprobs": [self._entry(i, p) for i, p in token.top[:n_top]]}
+
+    def _entry(self, token: int, logprob: int | None) -> dict[str, object]:
+        return {
+            "token": self.name(token),
+            "logprob": value(logprob),
+            "bytes": list(self._tokenizer.token_bytes(token)),
+        }

@@ -1,0 +1,118 @@
+"""/metrics in the text format of Prometheus: our names, and vLLM's, for which dashboards exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from sevenfold.serve.counters import Histogram
+from sevenfold.serve.registry import Registry, Served
+
+# Our name, vLLM's name, help, and where the number is.
+COUNTERS = (
+    ("sevenfold_prompt_tokens", "vllm:prompt_tokens", "Tokens of prompts that were read"),
+    ("sevenfold_generated_tokens", "vllm:generation_tokens", "Tokens that were generated"),
+    ("sevenfold_steps", "", "Steps of the engine"),
+    ("sevenfold_refused", "", "Requests refused because the queue was full"),
+    ("sevenfold_prefix_cache_queries", "vllm:prefix_cache_queries", "Prompts looked up in the prefix cache"),
+    ("sevenfold_prefix_cache_hits", "vllm:prefix_cache_hits", "Prompts whose beginning was found"),
+    ("sevenfold_prefix_cache_tokens", "", "Tokens that were not read again"),
+)
+GAUGES = (
+    ("sevenfold_running", "vllm:num_requests_running", "Sequences that run"),
+    ("sevenfold_waiting", "vllm:num_requests_waiting", "Requests that wait"),
+    ("sevenfold_prefix_cache_bytes", "", "Bytes of keys and values in the prefix cache"),
+    ("sevenfold_ready", "", "1 while every probe gave the sealed bits"),
+)
+HISTOGRAMS = (
+    ("sevenfold_first_token_seconds", "vllm:time_to_first_token_seconds", "Time to the first token"),
+    ("sevenfold_queue_seconds", "vllm:request_queue_time_seconds", "Time in the queue"),
+    ("sevenfold_request_seconds", "vllm:e2e_request_latency_seconds", "Time of a whole request"),
+)
+
+
+def _counts(served: Served) -> list[int]:
+    counters, cache = served.scheduler.counters, served.scheduler.cache
+    return [
+        counters.n_prompt,
+        counters.n_generated,
+        counters.n_steps,
+        counters.n_refused,
+        cache.n_queries,
+        cache.n_hits,
+        cache.n_tokens_saved,
+    ]
+
+
+def _levels(served: Served) -> list[int]:
+    scheduler = served.scheduler
+    return [scheduler.n_running, scheduler.n_waiting, scheduler.cache.n_bytes, 0 if served.fault else 1]
+
+
+def _histograms(served: Served) -> list[Histogram]:
+    counters = served.scheduler.counters
+    return [counters.first_token, counters.queued, counters.whole]
+
+
+class Collector:
+    """Reads the counters of every model when it is asked."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family."""
+        models = self._registry.all()
+        for place, (ours, theirs, text) in enumerate(COUNTERS):
+            for name in filter(None, (ours, theirs)):
+                family = CounterMetricFamily(name, text, labels=["model_name"])
+                for served in models:
+                    family.add_metric([served.name], _counts(served)[place])
+                yield family
+        for place, (ours, theirs, text) in enumerate(GAUGES):
+            for name in filter(None, (ours, theirs)):
+                gauge = GaugeMetricFamily(name, text, labels=["model_name"])
+                for served in models:
+                    gauge.add_metric([served.name], _levels(served)[place])
+                yield gauge
+        yield from self._reasons(models)
+        for place, (ours, theirs, text) in enumerate(HISTOGRAMS):
+            for name in (ours, theirs):
+                histogram = HistogramMetricFamily(name, text, labels=["model_name"])
+                for served in models:
+                    buckets, total = _buckets(_histograms(served)[place])
+                    histogram.add_metric([served.name], buckets, total)
+                yield histogram
+
+    @staticmethod
+    def _reasons(models: Iterable[Served]) -> Iterator[Metric]:
+        for name in ("sevenfold_finished", "vllm:request_success"):
+            family = CounterMetricFamily(
+                name, "Samples by why they ended", labels=["model_name", "finished_reason"]
+            )
+            for served in models:
+                for reason, n in sorted(served.scheduler.counters.by_reason.items()):
+                    family.add_metric([served.name, reason], n)
+            yield family
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    buckets, sum_ = [], 0
+    for bound, n in zip((*map(str, histogram.bounds), "+Inf"), list(histogram.counts), strict=True):
+        sum_ += n
+        buckets.append((bound, float(sum_)))
+    return buckets, histogram.total
+
+
+class Exposition:
+    """Writes the text of /metrics."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._prometheus = CollectorRegistry(auto_describe=False)
+        self._prometheus.register(Collector(registry))
+
+    def text(self) -> bytes:
+        """Return the text format, version 0.0.4."""
+        return bytes(generate_latest(self._prometheus))

@@ -1,0 +1,104 @@
+"""Keys and values of what was read before, so that a prompt that begins alike is not read again.
+
+An entry is a session of the engine and its ids. A prompt takes a fork of the entry with the longest
+common beginning; the law makes the bits those of a fresh reading (specs/arithmetic.md), so a hit
+changes nothing but time. Entries of one salt are never used by another, which closes the side
+channel through timing. The cap on bytes is hard: pages that entries share are counted for each.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sevenfold.core.errors import StorageError
+from sevenfold.engine.native import NativeSession
+
+# A shorter common beginning is not worth an entry.
+FEWEST = 16
+MOST_ENTRIES = 128
+
+
+@dataclass
+class _Entry:
+    salt: str
+    ids: NDArray[np.int32]
+    session: NativeSession
+    n_bytes: int
+
+
+class PrefixCache:
+    """Least recently used entries, up to `cap_bytes`. Used by one thread."""
+
+    def __init__(self, cap_bytes: int) -> None:
+        self.cap_bytes = cap_bytes
+        self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        self._next = 0
+        self.n_bytes = 0
+        self.n_queries = self.n_hits = self.n_tokens_saved = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, salt: str, ids: Sequence[int]) -> tuple[NativeSession, int] | None:
+        """Return a new session that holds the beginning of `ids`, and its length; None without one.
+
+        The last id is never part of it, because its logits are wanted.
+        """
+        self.n_queries += 1
+        wanted, best, length = np.array(ids[:-1], np.int32), -1, FEWEST - 1
+        for key, entry in self._entries.items():
+            n = min(len(entry.ids), len(wanted))
+            if entry.salt != salt or n <= length:
+                continue
+            differs = np.flatnonzero(entry.ids[:n] != wanted[:n])
+            common = int(differs[0]) if differs.size else n
+            if common > length:
+                best, length = key, common
+        if best < 0:
+            return None
+        self._entries.move_to_end(best)
+        try:
+            session = self._entries[best].session.fork(length)
+        except StorageError:
+            self.shrink(0)
+            return None
+        self.n_hits += 1
+        self.n_tokens_saved += length
+        return session, length
+
+    def keep(self, salt: str, ids: Sequence[int], session: NativeSession) -> None:
+        """Take over a session that holds `ids`; it is closed when it does not fit or is short."""
+        n_bytes = session.n_bytes
+        if len(ids) < FEWEST or n_bytes > self.cap_bytes:
+            session.close()
+            return
+        held = np.array(ids, np.int32)
+        # What the new entry holds, too, is not kept twice.
+        for key, entry in list(self._entries.items()):
+            if (
+                entry.salt == salt
+                and len(entry.ids) <= len(held)
+                and np.array_equal(entry.ids, held[: len(entry.ids)])
+            ):
+                self._drop(key)
+        self._entries[self._next] = _Entry(salt, held, session, n_bytes)
+        self._next += 1
+        self.n_bytes += n_bytes
+        self.shrink(self.cap_bytes)
+        while len(self._entries) > MOST_ENTRIES:
+            self._drop(next(iter(self._entries)))
+
+    def shrink(self, n_bytes: int) -> None:
+        """Drop entries, the least recently used first, until they hold `n_bytes` at most."""
+        while self.n_bytes > n_bytes:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: int) -> None:
+        entry = self._entries.pop(key)
+        self.n_bytes -= entry.n_bytes
+        entry.session.close()

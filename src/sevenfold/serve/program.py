@@ -1,0 +1,120 @@
+"""Starts the server: loads the models, listens, drains on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from sevenfold.core.errors import StorageError
+from sevenfold.serve.app import Server, make_app
+from sevenfold.serve.guard import LOOPBACK, Access
+from sevenfold.serve.limits import Limits
+from sevenfold.serve.registry import Registry
+
+MAX_HEADER_BYTES = 32 << 10
+KEEP_ALIVE_SECONDS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    files: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    keys: tuple[str, ...] = ()
+    admin_key: str = ""
+    host_names: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    threads: int | None = None
+    receipt_key: Path | None = None
+    password: bytes | None = None
+    drain_seconds: int = 30
+    limits: Limits = field(default_factory=Limits)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises StorageError when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(512)
+    except OSError as error:
+        bound.close()
+        raise StorageError(
+            f"cannot listen: {error.strerror or error}",
+            where=f"{host}:{port}",
+            remedy="choose another --port",
+        ) from error
+    return bound
+
+
+def make_server(options: Options) -> Server:
+    """Return the server with every model loaded and proved.
+
+    Raises:
+        ArtifactError, StorageError: a file is refused.  UsageError: the receipt key is none.
+    """
+    key: Any = None
+    if options.receipt_key is not None:
+        from sevenfold.release import dsse
+
+        key = dsse.load_private_key(options.receipt_key, options.password)
+    registry = Registry(options.limits, options.threads)
+    for path in options.files:
+        registry.load(path)
+    hosts = tuple({*LOOPBACK, options.host.lower(), *(name.lower() for name in options.host_names)})
+    access = Access(
+        keys=options.keys,
+        admin_key=options.admin_key,
+        hosts=hosts,
+        origins=options.origins,
+        limits=options.limits,
+    )
+    return Server(registry=registry, access=access, signing_key=key)
+
+
+def _protocol(seconds: int) -> type[H11Protocol]:
+    """Return the protocol of HTTP/1.1 that gives a client so long for its headers."""
+
+    class TimedProtocol(H11Protocol):
+        """Closes a connection whose first headers do not come."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._late = self.loop.call_later(seconds, self._check)
+
+        def _check(self) -> None:
+            # Without a cycle no request was complete yet; uvicorn's types do not say that it may be so.
+            if getattr(self, "cycle", None) is None and not self.transport.is_closing():
+                self.transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._late.cancel()
+            super().connection_lost(exc)
+
+    return TimedProtocol
+
+
+def run(options: Options, server: Server, bound: socket.socket) -> None:
+    """Answer until a signal comes; then take no more, and end what runs."""
+    config = uvicorn.Config(
+        make_app(server),
+        http=_protocol(options.limits.header_seconds),
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=options.drain_seconds,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))

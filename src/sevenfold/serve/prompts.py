@@ -1,0 +1,127 @@
+"""Ids of what a client sends: raw prompts, infill, chats. Who may name a special token is decided here.
+
+A raw prompt may: editors build fill-in-middle prompts themselves. The texts of an infill request, a
+suffix, and what people say in a chat may not: there the characters of a special token are text, so
+a file that holds `<|endoftext|>` cannot end its own context.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sevenfold.artifact.control import check_text
+from sevenfold.core.hashing import digest
+from sevenfold.serve.errors import NOT_IMPLEMENTED, RequestError
+from sevenfold.tokenizer.codec import Tokenizer
+
+FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+ROLES = ("system", "developer", "user", "assistant", "tool")
+HEADINGS = {
+    "system": "### System:",
+    "developer": "### System:",
+    "user": "### Instruction:",
+    "assistant": "### Response:",
+    "tool": "### Result:",
+}
+# What stands in receipts, so that another form of a chat is another name.
+TEMPLATE = "sevenfold/instruction/1"
+TEMPLATE_DIGEST = digest(TEMPLATE, *(f"{role} {heading}" for role, heading in HEADINGS.items()))
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Turns texts into ids of one vocabulary."""
+
+    tokenizer: Tokenizer
+
+    def plain(self, text: str, field: str) -> list[int]:
+        """Return the ids of a text; names of special tokens in it are text. Raises GateError."""
+        check_text(text, field)
+        return self.tokenizer.encode(text)
+
+    def parsed(self, text: str, field: str) -> list[int]:
+        """Return the ids of a text in which names of special tokens are those. Raises GateError."""
+        check_text(text, field)
+        names = sorted(self.tokenizer.special_tokens, key=len, reverse=True)
+        if not names:
+            return self.tokenizer.encode(text)
+        ids: list[int] = []
+        for i, part in enumerate(re.split(f"({'|'.join(map(re.escape, names))})", text)):
+            ids += [self.tokenizer.special_id(part)] if i % 2 else self.tokenizer.encode(part)
+        return ids
+
+    def raw(self, text: str, field: str = "prompt", *, specials: bool = True) -> list[int]:
+        """Return the ids of a raw prompt, with what begins a text before it, once."""
+        ids = self.parsed(text, field) if specials else self.plain(text, field)
+        begins = self.tokenizer.roles.begin
+        if ids and (ids[0] == begins or self._is_marked(ids[0])):
+            return ids
+        return self.tokenizer.begun(ids)
+
+    def _is_marked(self, token: int) -> bool:
+        names = self.tokenizer.special_tokens
+        return token < len(names) and names[token] in FIM
+
+    @property
+    def has_infill(self) -> bool:
+        """Return whether the vocabulary reserves the tokens of fill-in-middle."""
+        return all(name in self.tokenizer.special_tokens for name in FIM)
+
+    def infill(self, prefix: str, suffix: str, extra: Sequence[tuple[str, str]] = ()) -> list[int]:
+        """Return the ids of a fill-in-middle prompt: prefix, suffix, then the middle is to come.
+
+        Args:
+            extra: name and text of other files, put before the prefix.
+
+        Raises:
+            RequestError: the model was trained without it (501).  GateError: a control character.
+        """
+        if not self.has_infill:
+            raise RequestError(
+                "the vocabulary of this model has no tokens for fill-in-middle",
+                remedy="serve a model whose recipe sets train.objectives.fim",
+                status=NOT_IMPLEMENTED,
+            )
+        before = "".join(f"# {name}\n{text}\n" for name, text in extra if text)
+        marks = [self.tokenizer.special_id(name) for name in FIM]
+        ahead = self.plain(before + prefix, "input_prefix")
+        return [marks[0], *ahead, marks[1], *self.plain(suffix, "input_suffix"), marks[2]]
+
+    def chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]]:
+        """Return the text and the ids of a chat, up to where the next answer begins."""
+        lines = []
+        for place, message in enumerate(messages):
+            role = message.get("role") if isinstance(message, dict) else None
+            if role not in ROLES:
+                raise RequestError(
+                    f"the role {role!r:.40} is not known",
+                    where=f"messages[{place}]",
+                    remedy=f"use {', '.join(ROLES)}",
+                )
+            text = content_of(message, f"messages[{place}].content")
+            lines.append(f"{HEADINGS[role]}\n{text}\n")
+        text = "".join(lines) + HEADINGS["assistant"] + "\n"
+        return text, self.tokenizer.begun(self.plain(text, "messages"))
+
+
+def content_of(message: Mapping[str, Any], field: str) -> str:
+    """Return the text of a message: a string, or parts of type text. Raises RequestError."""
+    content = message.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = []
+        for part in content:
+            if not isinstance(part, dict) or part.get("type") not in ("text", "input_text"):
+                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+                raise RequestError(f"a part of type {kind!r:.40}", where=field, remedy="send text parts")
+            if not isinstance(part.get("text"), str):
+                raise RequestError("a text part without text", where=field, remedy="send a string")
+            parts.append(part["text"])
+        return "".join(parts)
+    raise RequestError(f"{type(content).__name__} as content", where=field, remedy="send a string")

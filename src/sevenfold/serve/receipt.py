@@ -1,0 +1,107 @@
+"""Receipts: a statement that proves an answer, and its check by one prefill (specs/receipt.md).
+
+A receipt names the model by its root, the prompt and the answer by digests of their ids, the law by
+which tokens were chosen, the rule that ended the answer, and one hash over the logits of every step.
+Batches, caches and threads do not appear in it: they cannot change a bit (specs/arithmetic.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sevenfold.core.hashing import Json, sha256
+from sevenfold.core.merkle import merkle_root
+from sevenfold.engine.sampling import LAW_VERSION, DecodingLaw
+from sevenfold.release import dsse
+from sevenfold.serve.request import BANNED, Finished, Generation
+
+PREDICATE_TYPE = "https://in-toto.io/attestation/sevenfold/answer/v1"
+ARITHMETIC_VERSION = 1
+FORMAT = 1
+KEYS = {"format", "model", "request", "sampling", "output", "trace"}
+
+
+def ids_digest(ids: Sequence[int], salt: bytes = b"") -> str:
+    """Return SHA-256 of a salt, the number of ids and the ids, each a big-endian u32."""
+    return sha256(salt + struct.pack(f">I{len(ids)}I", len(ids), *ids)).hex()
+
+
+def leaf(step: int, token: int, logits_sha256: bytes) -> bytes:
+    """Return the leaf of one step: what was chosen, and from which logits."""
+    return struct.pack(">II", step, token) + logits_sha256
+
+
+def trace_root(ids: Sequence[int], logits_sha256: Sequence[bytes]) -> str:
+    """Return the Merkle root over the steps of an answer."""
+    leaves = [leaf(step, *pair) for step, pair in enumerate(zip(ids, logits_sha256, strict=True))]
+    return merkle_root(leaves).hex() if leaves else sha256(b"").hex()
+
+
+def predicate(
+    root: str, generation: Generation, index: int, finished: Finished, salt: bytes = b""
+) -> dict[str, Json]:
+    """Return what a receipt says of one sample: strings and whole numbers only."""
+    law = generation.law
+    return {
+        "format": FORMAT,
+        "model": {"root": root, "arithmetic": ARITHMETIC_VERSION, "sampling": LAW_VERSION},
+        "request": {
+            "prompt_sha256": ids_digest(generation.ids, salt),
+            "is_salted": bool(salt),
+            "n_prompt": len(generation.ids),
+            "max_tokens": generation.max_tokens,
+            "stops": list(generation.stops),
+            "biases": [[token, None if bias == BANNED else bias] for token, bias in generation.biases],
+            "ignore_end": generation.ignore_end,
+            "is_constrained": generation.constraint is not None,
+        },
+        "sampling": {
+            "temperature": list(law.temperature),
+            "top_k": law.top_k,
+            "min_p": list(law.min_p),
+            "top_p": list(law.top_p),
+            # A text: JSON readers lose whole numbers above 2^53.
+            "seed": str(law.seed),
+            "sample": index,
+        },
+        "output": {
+            "ids_sha256": ids_digest(finished.ids),
+            "text_sha256": hashlib.sha256(finished.text.encode("utf-8", "replace")).hexdigest(),
+            "n_tokens": len(finished.ids),
+            "reason": finished.reason,
+            "rule": finished.rule,
+            "word": finished.word,
+        },
+        "trace": {"root": trace_root(finished.ids, finished.leaves), "n_steps": len(finished.leaves)},
+    }
+
+
+def make(
+    root: str, generation: Generation, index: int, finished: Finished, *, key: Any = None, salt: bytes = b""
+) -> dict[str, Json]:
+    """Return a receipt with what its check needs: the envelope, the ids, and the hash of each step."""
+    said = predicate(root, generation, index, finished, salt)
+    value = dsse.statement("answer", ids_digest(finished.ids), PREDICATE_TYPE, said)
+    return {
+        "envelope": dsse.envelope(value, key),
+        "prompt_ids": list(generation.ids),
+        "output_ids": list(finished.ids),
+        "salt": salt.hex(),
+        "steps": [step.hex() for step in finished.leaves],
+    }
+
+
+def law_from(said: Mapping[str, Any]) -> DecodingLaw:
+    """Return the law that a receipt names. Raises ValueError, or UsageError for one that is none."""
+    ratios = {}
+    for name in ("temperature", "min_p", "top_p"):
+        pair = said[name]
+        if not isinstance(pair, list) or len(pair) != 2 or not all(type(i) is int for i in pair):
+            raise ValueError(f"{name} is no fraction")
+        ratios[name] = (pair[0], pair[1])
+    if type(said["top_k"]) is not int or not isinstance(said["seed"], str) or not said["seed"].isdigit():
+        raise ValueError("top_k or seed is no number")
+    return DecodingLaw(**ratios, top_k=said["top_k"], seed=int(said["seed"]))
