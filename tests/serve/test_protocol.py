@@ -113,7 +113,8 @@ def test_an_editor_of_llama_cpp_is_answered(client: Client) -> None:
         "id_slot": 0, "input_prefix": "def f(x):\n    ", "input_suffix": "\n    return y\n", "prompt": "y",
         "input_extra": [{"text": "z = 1", "time": 1, "filename": "z.py"}], "n_predict": 8, "top_k": 40,
         "top_p": 0.99, "stream": False, "samplers": ["top_k", "top_p", "infill"], "cache_prompt": True,
-        "t_max_prompt_ms": 500, "t_max_predict_ms": 500, "n_cmpl": 3, "n_indent": 4, "lora": [{"id": 0, "scale": 0.5}],
+        "t_max_prompt_ms": 500, "t_max_predict_ms": 500, "n_cmpl": 3, "n_indent": 4,
+        "lora": [{"id": 0, "scale": 0.5}],
     }  # fmt: skip
     value = client.post("/infill", body).json
     assert isinstance(value, list)

@@ -153,8 +153,10 @@ FORGED: list[tuple[str, Change, str]] = [
     ("payload not canonical", lambda v, _: v["envelope"].update(
         payload=base64.b64encode(base64.b64decode(v["envelope"]["payload"]) + b" ").decode()), MALFORMED),
     ("another type of payload", lambda v, _: v["envelope"].update(payloadType="text/plain"), MALFORMED),
-    ("another predicate", lambda v, _: rewrite(v, lambda s: s.update(predicateType="x"), whole=True), MALFORMED),
-    ("two subjects", lambda v, _: rewrite(v, lambda s: s["subject"].append(s["subject"][0]), whole=True), MALFORMED),
+    ("another predicate", lambda v, _: rewrite(
+        v, lambda s: s.update(predicateType="x"), whole=True), MALFORMED),
+    ("two subjects", lambda v, _: rewrite(
+        v, lambda s: s["subject"].append(s["subject"][0]), whole=True), MALFORMED),
     ("subject of another", lambda v, _: rewrite(
         v, lambda s: s["subject"][0]["digest"].update(sha256="0" * 64), whole=True), MALFORMED),
     ("another format", lambda v, _: rewrite(v, lambda p: p.update(format=2)), MALFORMED),

@@ -1,4 +1,4 @@
-"""The scheduler: an answer is the same alone, in any batch, after any cache, in blocks and in chunks."""
+"""The scheduler: an answer is the same alone, in any batch, after any cache, in any chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in front of every route: Host, key, type and size of a body, time limits, one id per request.
+"""What stands in front of every route: Host, key, type and size of a body, time limits, an id.
 
 Safe by default: the server listens on loopback, answers only to names of its own (so a page that
 points a name of its own at this machine reaches nothing), reflects no Origin, and takes JSON alone,

@@ -93,7 +93,7 @@ def _protocol(seconds: int) -> type[H11Protocol]:
             self._late = self.loop.call_later(seconds, self._check)
 
         def _check(self) -> None:
-            # Without a cycle no request was complete yet; uvicorn's types do not say that it may be so.
+            # Without a cycle no request was complete yet; uvicorn's types do not say that.
             if getattr(self, "cycle", None) is None and not self.transport.is_closing():
                 self.transport.close()
 

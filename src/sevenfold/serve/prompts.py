@@ -1,4 +1,4 @@
-"""Ids of what a client sends: raw prompts, infill, chats. Who may name a special token is decided here.
+"""Ids of what a client sends: raw prompts, infill, chats; and who may name a special token.
 
 A raw prompt may: editors build fill-in-middle prompts themselves. The texts of an infill request, a
 suffix, and what people say in a chat may not: there the characters of a special token are text, so

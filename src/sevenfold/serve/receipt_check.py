@@ -1,4 +1,4 @@
-"""The check of a receipt: ACCEPT, REJECT (and the first step that differs), UNVERIFIABLE, MALFORMED."""
+"""The check of a receipt: ACCEPT, REJECT with the first step that differs, UNVERIFIABLE, MALFORMED."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from sevenfold.serve.sequence import Sequence
 
 
 class Scheduler:
-    """Runs jobs on a model. Every method but those of the thread itself may be called from any thread."""
+    """Runs jobs on a model. Public methods may be called from any thread."""
 
     def __init__(self, model: Model, limits: Limits) -> None:
         if not isinstance(model.engine, NativeEngine):

@@ -18,7 +18,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 
 
 def token_infos(logits_TV: Ints, ids: Items[int], n_top: int, offsets: Items[int]) -> tuple[TokenInfo, ...]:
-    """Return tokens with their log-probabilities and `n_top` alternatives, from the row before each."""
+    """Return tokens with log-probabilities and `n_top` alternatives, from the row before each."""
     ids_T1 = np.array(ids, np.int64)[:, None]
     own = log_probabilities(logits_TV, ids_T1)[:, 0].tolist()
     if not n_top:
