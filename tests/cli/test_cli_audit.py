@@ -187,9 +187,26 @@ def test_one_thing_at_a_time(dense_run: Job, tmp_path: Path) -> None:
     out = dense_run.out
     refused(s7("audit", out), 2, "one thing at a time")
     refused(s7("audit", out, "--full", "--steps", "1..2"), 2, "one thing at a time")
-    refused(s7("audit", out, "--check", tmp_path), 2, "--check takes no RUN")
-    refused(s7("audit", "--full"), 2, "--check takes no RUN")
+    refused(s7("audit", out, "--check", tmp_path), 2, "take no RUN")
+    refused(s7("audit", "--full"), 2, "take no RUN")
     refused(s7("audit", "--check", tmp_path, "--recipe", "s7/demo-1m"), 2, "--check takes no --recipe")
     refused(s7("audit", out, "--export-step", "0", tmp_path / "x"), 2, "--export-step 0")
     (tmp_path / "x").write_text("mine")
     refused(s7("audit", out, "--export-step", "3", tmp_path / "x"), 4, "no step bundle of s7")
+
+
+def test_a_dispute_on_the_command_line(dense_run: Job, tmp_path: Path) -> None:
+    done = s7("audit", "--dispute", dense_run.out, dense_run.out / "model.s7l")
+    assert (done.returncode, done.stdout.splitlines()[-1][:8]) == (0, "nothing:")
+    out = Path(shutil.copytree(dense_run.out, tmp_path / "copy"))
+    path = out / "train" / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    lines[22] = lines[22].replace('"loss":', '"loss":1')
+    path.write_text("".join(lines))
+    done = s7("audit", "--dispute", dense_run.out, out)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("step, step 23: from the state after step 20")
+    assert done.stdout.splitlines()[-1].endswith("a is upheld")
+    assert json.loads(s7("audit", "--dispute", dense_run.out, out, "--json").stdout)["wanted"]
+    refused(s7("audit", dense_run.out, "--dispute", out, out), 2, "take no RUN")
+    refused(s7("audit", dense_run.out, "--steps", "1..2", "--operators"), 2, "go with --export-step")

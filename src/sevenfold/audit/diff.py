@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from sevenfold.artifact import Artifact, Tensor, training_values
-from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.core.changes import changes
 from sevenfold.core.hashing import Json, finite
+from sevenfold.release.statements import recorded_tools
 
 HEADER = ("version", "class_", "flags", "n_bytes")
 FACT_SECTIONS = ("recipe", "corpus", "roots", "train", "quantize")

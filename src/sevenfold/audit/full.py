@@ -10,32 +10,39 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sevenfold import __version__, pipeline
 from sevenfold.artifact import Artifact, read_artifact
-from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.audit.diff import diff
 from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.records import Difference, RecordSource, read_rows, run_sources, sealed_sources
 from sevenfold.audit.subject import Findings
-from sevenfold.core.errors import UsageError, storage
-from sevenfold.core.files import read_bytes, write_json
+from sevenfold.core.errors import StorageError, UsageError, storage
+from sevenfold.core.files import link_or_copy, read_bytes, write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
-from sevenfold.core.manifest import read_manifest
-from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, TRACE
+from sevenfold.core.manifest import (
+    damaged_output,
+    output_root,
+    read_manifest,
+    write_manifest,
+)
+from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, RECIPE, TRACE
+from sevenfold.model.operators import LAW
 from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
+from sevenfold.release.statements import recorded_tools
 from sevenfold.release.target import find_target, identity_of, sealed_file
 from sevenfold.runs.job import Job
 from sevenfold.train.environment import tools_of
 from sevenfold.train.stage import check_supported
 
-# Says of a work directory which audit it belongs to, while that audit is not finished.
+# Stages whose files another run may give.
+TAKEN = ("corpus", "tokenizer")
 
 
 def default_work(root: str) -> Path:
@@ -175,28 +182,101 @@ def _result(
     }
 
 
+def take_inputs(job: Job, other: Path, facts: Mapping[str, Json]) -> list[str]:
+    """Take the finished corpus and token files of another run, which have to have the sealed roots;
+    the names of these stages.
+
+    Raises:
+        StorageError: they are missing or damaged.
+        UsageError: they are not those that the sealed file was made from.
+    """
+    for name in TAKEN:
+        manifest = read_manifest(other / name)
+        damaged = damaged_output(other / name, manifest) if manifest else None
+        if manifest is None or damaged is not None:
+            what = f"{damaged} is damaged" if damaged else f"no finished stage {name} is there"
+            raise StorageError(what, where=str(other), remedy="name a run directory that has it whole")
+        sealed = at(facts, "roots", name)
+        if manifest.root != sealed or output_root(manifest.outputs) != sealed:
+            raise UsageError(
+                f"its {name} has the root {manifest.root}, the sealed file was made from {sealed}",
+                where=str(other),
+                remedy="name the run directory that it was made from, or leave --from out",
+            )
+        here = read_manifest(job.directory(name))
+        if here is not None and here == manifest and damaged_output(job.directory(name), here) is None:
+            continue
+        for output in manifest.outputs:
+            target = job.directory(name) / output.path
+            with storage(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+            link_or_copy(other / name / output.path, target)
+        write_manifest(job.directory(name), manifest)
+    write_json(job.out / RECIPE, job.recipe.resolved())
+    job.progress.note(f"audit: {' and '.join(TAKEN)} taken from {other}")
+    return list(TAKEN)
+
+
 def _remake(
-    path: Path, job: Job, artifact: Artifact, facts: Mapping[str, Json], findings: Findings
+    path: Path, job: Job, artifact: Artifact, facts: Mapping[str, Json], findings: Findings, given: list[str]
 ) -> tuple[list[str], str | None]:
-    """Run the stages until one differs; those that ran, and the root of the file they made."""
+    """Run the stages until one differs, but those that are `given`; those that ran, and the root of
+    the file they made.
+    """
     done: list[str] = []
+    is_law = at(facts, "arithmetic") == LAW
     for stage in pipeline.STAGES:
-        pipeline.run_stage(job, stage)
-        done.append(stage.name)
+        if stage.name not in given:
+            pipeline.run_stage(job, stage)
+            done.append(stage.name)
         if stage.name != "train":
-            recorded = recorded_tools(path, artifact.root).get(stage.name)
-            findings.warn(*tool_warnings(stage.name, recorded, job.manifest(stage.name).tools))
+            recorded = recorded_tools(artifact.path, artifact.root).get(stage.name)
+            tools = job.manifest(stage.name).tools
+            findings.warn(*tool_warnings(stage.name, recorded, tools, is_law=is_law))
         findings.differences = _stage_differences(path, job, stage.name, artifact, facts)
         outcome = "differs from the sealed one" if findings.differences else "the same as sealed"
-        job.progress.note(f"audit: stage {len(done)} of {len(pipeline.STAGES)}, {stage.name}: {outcome}")
+        number = pipeline.STAGES.index(stage) + 1
+        job.progress.note(f"audit: stage {number} of {len(pipeline.STAGES)}, {stage.name}: {outcome}")
         if findings.differences:
             break
     sealed = job.out / ARTIFACT
     return done, read_artifact(sealed).root if sealed.is_file() else None
 
 
+def _checked_recipe(
+    artifact: Artifact, given: Recipe | None, findings: Findings, *, has_inputs: bool
+) -> Recipe:
+    """Return the recipe to run: the sealed one, or the given one, which has to be it."""
+    if given is None:
+        recipe, warnings, findings.differences = sealed_recipe(artifact)
+        findings.warn(*warnings)
+        if not has_inputs:
+            _refuse_relative_sources(recipe)
+        return recipe
+    digest = identity_of(artifact).get("recipe_digest")
+    findings.differences = recipe_difference(given, digest, artifact)
+    return given
+
+
+def _warn_of_training(artifact: Artifact, recipe: Recipe, findings: Findings) -> None:
+    """Say which tools of training are others than those that are recorded, where they decide bits."""
+    here = {"sevenfold": __version__, **tools_of(recipe)}
+    law = {"arithmetic": at(identity_of(artifact)["facts"], "arithmetic")}
+    made_by = recorded_tools(artifact.path, artifact.root).get("train", {})
+    is_law = law["arithmetic"] == here["arithmetic"] == LAW
+    findings.warn(*tool_warnings("train", law | made_by, here, is_law=is_law))
+
+
 def audit_full(
-    path: Path, given: Recipe | None, recipe_dir: Path | None, progress: Progress, work: Path | None = None
+    path: Path,
+    given: Recipe | None,
+    recipe_dir: Path | None,
+    progress: Progress,
+    work: Path | None = None,
+    *,
+    taken: Path | None = None,
+    finish: Callable[[Job, Artifact], None] | None = None,
 ) -> dict[str, Json]:
     """Make the model again and compare.
 
@@ -208,6 +288,9 @@ def audit_full(
         work: directory to work in, kept at the end; None is `default_work`, which is gone when the
             audit ends. Stopped or killed, an audit leaves it, and the next audit of the same file
             goes on from it.
+        taken: run directory whose corpus and token files are taken as they are, if they have the
+            sealed roots; None makes them, too.
+        finish: called with the run that was made, when it gave the same root.
 
     Returns:
         The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages done.
@@ -219,23 +302,15 @@ def audit_full(
     """
     findings = Findings(progress)
     artifact = sealed_file(path)
-    identity = identity_of(artifact)
-    facts = identity["facts"]
-    if given is None:
-        recipe, warnings, findings.differences = sealed_recipe(artifact)
-        findings.warn(*warnings)
-        _refuse_relative_sources(recipe)
-    else:
-        recipe = given
-        findings.differences = recipe_difference(recipe, identity.get("recipe_digest"), artifact)
+    facts = identity_of(artifact)["facts"]
+    recipe = _checked_recipe(artifact, given, findings, has_inputs=taken is not None)
     if findings.differences:
         return _result(path, artifact, findings, [], None)
     check_supported(recipe)
-    here = {"sevenfold": __version__, **tools_of(recipe)}
-    made_by = recorded_tools(artifact.path, artifact.root).get("train", {})
-    findings.warn(*tool_warnings("train", {"arithmetic": at(facts, "arithmetic"), **made_by}, here))
+    _warn_of_training(artifact, recipe, findings)
     directory = work or default_work(artifact.root)
-    audit = {"audit": "full", "root": artifact.root}
+    audit: dict[str, Json] = {"audit": "full", "root": artifact.root}
+    audit |= {"taken": str(taken.resolve())} if taken else {}
     with storage(), _work_directory(directory, audit, keep=work is not None) as goes_on:
         progress.note(f"audit: {'goes on' if goes_on else 'works'} in {directory}")
         job = Job(
@@ -246,5 +321,8 @@ def audit_full(
             accept_quality=at(facts, "quantize", "outcome") == ACCEPTED,
             with_training_weights=any(record.training for record in artifact.records.values()),
         )
-        done, root = _remake(path, job, artifact, facts, findings)
+        stages = take_inputs(job, taken, facts) if taken else []
+        done, root = _remake(path, job, artifact, facts, findings, stages)
+        if finish is not None and not findings.differences:
+            finish(job, artifact)
     return _result(path, artifact, findings, done, root)

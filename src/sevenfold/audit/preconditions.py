@@ -16,11 +16,12 @@ from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.manifest import Manifest, output_root
 from sevenfold.core.run_files import MANIFEST
-from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.target import identity_of
 
 ABSENT = "absent"
+# What decides no bit of a run under the training law.
+NEUTRAL = {"torch", "matmul", "attention", "cpu_capability", "machine"}
 
 
 def sealed_recipe(artifact: Artifact) -> tuple[Recipe, list[str], list[Difference]]:
@@ -105,15 +106,14 @@ def manifest_differences(manifest: Manifest, sealed: Json, directory: Path) -> l
     return found
 
 
-def tool_warnings(stage: str, recorded: Json, here: Mapping[str, str]) -> list[str]:
-    """Return a line for each tool that is not the recorded one; what was
-    not recorded is not compared.
+def tool_warnings(stage: str, recorded: Json, here: Mapping[str, str], *, is_law: bool) -> list[str]:
+    """Return a line for each tool that is not the recorded one; what was not recorded is not compared.
 
-    Under specs/training-arithmetic.md on both sides only the version of this program decides a bit.
+    Under specs/training-arithmetic.md on both sides (`is_law`) neither PyTorch nor the processor
+    decides a bit, so another one is nothing to warn of.
     """
     known = recorded if isinstance(recorded, dict) else {}
-    is_law = known.get("arithmetic") == here.get("arithmetic") == LAW
-    names = {"sevenfold"} if is_law else set(here)
+    names = set(here) - (NEUTRAL if is_law else set())
     return [
         f"{stage}: {name} is {here[name]} here, was {known[name]}"
         for name in sorted(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,12 +38,14 @@ from sevenfold.audit.subject import (
     stretches,
     subject_of,
 )
+from sevenfold.audit.transcript import Transcript
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
 from sevenfold.core.memory import keep_freed_memory
 from sevenfold.core.ownership import refuse_foreign
+from sevenfold.model.observe import observing
 from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe, TokenRouted
 from sevenfold.recipe.sizing import expert_of
@@ -143,8 +146,13 @@ def standing(
     return rerun
 
 
-def take_step(rerun: Rerun) -> StepBundle:
-    """Do the next step of a run and return it as a bundle. Raises StepDiffersError, TrainingError."""
+def take_step(rerun: Rerun, transcript: Transcript | None = None) -> StepBundle:
+    """Do the next step of a run and return it as a bundle, with this transcript of its operators.
+
+    Raises:
+        StepDiffersError: it gives something else than what the run recorded.
+        TrainingError: its loss or gradient is not finite.
+    """
     run = rerun.run
     step, chain = run.step + 1, run.chain
     model = {name: tensor.clone() for name, tensor in run.weights().items()}
@@ -156,7 +164,8 @@ def take_step(rerun: Rerun) -> StepBundle:
         )
         for term in run.data.objectives
     )
-    row = run.advance(rerun.records)
+    with observing(transcript) if transcript else nullcontext():
+        row = run.advance(rerun.records)
     link = trace_row({name: parameter for parameter, name in run.names.items()}, step, chain)
     claims = Claims(
         states=tuple(rerun.states),
@@ -174,6 +183,8 @@ def take_step(rerun: Rerun) -> StepBundle:
         optimizer=optimizer,
         batch=batch,
         router=run.model.expert_of_token if isinstance(run.model.spec.moe, TokenRouted) else None,
+        transcript=transcript.as_json() if transcript else None,
+        kept=transcript.kept_outputs() if transcript else {},
     )
 
 
@@ -230,8 +241,29 @@ def _outcome(path: Path, step: int, findings: Findings, **more: Json) -> dict[st
     }
 
 
+def _step_of(rerun: Rerun, step: int, transcript: Transcript | None, findings: Findings) -> StepBundle | None:
+    """Return the bundle of a step; None when the run does not give what it recorded. Raises
+    UsageError when a step stops.
+    """
+    try:
+        rerun.go_to(step - 1)
+        return take_step(rerun, transcript)
+    except StepDiffersError as error:
+        findings.differences.append(error.difference)
+        return None
+    except TrainingError as error:
+        raise UsageError(f"step {rerun.run.step + 1} stops: {error.what}") from error
+
+
 def export_step(
-    path: Path, step: int, out: Path, given: Recipe | None, progress: Progress
+    path: Path,
+    step: int,
+    out: Path,
+    given: Recipe | None,
+    progress: Progress,
+    *,
+    operators: bool = False,
+    keep: int | None = None,
 ) -> dict[str, Json]:
     """Do a run again up to step `step` and write that step as a bundle to `out`.
 
@@ -239,6 +271,8 @@ def export_step(
         path: the run directory; never written to.
         step: from 1; the steps of all parts of a run are counted one after another.
         given: the recipe, when the run is not sealed; it must be the run's own.
+        operators: with a transcript of the step's operators.
+        keep: number of the operator whose outputs the bundle holds, too.
 
     Returns:
         The outcome. Where a step is not as recorded, `same` is false and nothing is written.
@@ -262,18 +296,16 @@ def export_step(
     (stretch,) = stretches(recipe, step, step)
     metrics, traces = sources_of(job, stretch, artifact, finished)
     sealed_root = artifact.root if artifact else None
+    transcript = None
+    if operators or keep is not None:
+        transcript = Transcript(lambda number, _row: number == keep)
     with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
         rerun = begin(job, stretch, Comparison(metrics, traces), findings, Path(name), sealed_root)
         if rerun is None:
             return _outcome(path, step, findings)
-        try:
-            rerun.go_to(stretch.first - 1)
-            bundle = take_step(rerun)
-        except StepDiffersError as error:
-            findings.differences.append(error.difference)
-            return _outcome(path, step, findings, started_from=rerun.started_from)
-        except TrainingError as error:
-            raise UsageError(f"step {rerun.run.step + 1} stops: {error.what}") from error
+        bundle = _step_of(rerun, stretch.first, transcript, findings)
+    if bundle is None:
+        return _outcome(path, step, findings, started_from=rerun.started_from)
     n_bytes = write_bundle(out, bundle)
     return _outcome(
         path, step, findings, started_from=rerun.started_from, out=str(out), n_bytes=n_bytes,

@@ -24,6 +24,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
 from sevenfold.core.run_files import MANIFEST
+from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import find_target, identity_of
@@ -106,7 +107,8 @@ def check_files(
         found = manifest_differences(train, at(facts, "roots", "train"), job.directory("train"))
         findings.differences += found
         here = {"sevenfold": __version__, **tools_of(job.recipe)}
-        findings.warn(*tool_warnings("train", dict(train.tools), here))
+        is_law = train.tools.get("arithmetic") == here["arithmetic"] == LAW
+        findings.warn(*tool_warnings("train", dict(train.tools), here, is_law=is_law))
     return True
 
 

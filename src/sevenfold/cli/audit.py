@@ -1,9 +1,9 @@
-"""The verb `audit`: what a run says of itself, done again; and steps that others can do again."""
+"""Verbs that do again what a run or a file says of itself: audit, reproduce."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sevenfold.core.log import Progress
     from sevenfold.recipe.schema import Recipe
 
-MODES = "allowed: RUN --steps A..B, RUN --full, RUN --export-step N OUT, --check BUNDLE"
+MODES = "allowed: RUN --steps A..B, RUN --full, RUN --export-step N OUT, --check BUNDLE, --dispute A B"
 RunArgument = Annotated[
     Path | None,
     typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l)."),
@@ -35,6 +35,19 @@ ExportOption = Annotated[
 CheckOption = Annotated[
     Path | None,
     typer.Option("--check", metavar="BUNDLE", readable=False, help="Compute the step of such a file again."),
+]
+OperatorsOption = Annotated[
+    bool, typer.Option("--operators", help="With --export-step: what each operator was given and gave.")
+]
+OperatorOption = Annotated[
+    int | None,
+    typer.Option(
+        "--operator", metavar="K", min=0, help="The same, and the outputs of operator K as they are."
+    ),
+]
+DisputeOption = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option("--dispute", metavar="A B", help="Find where two runs part, down to one operator."),
 ]
 RecipeOption = Annotated[
     str | None, typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one.")
@@ -57,17 +70,14 @@ def audit(
     bundle: CheckOption = None,
     recipe: RecipeOption = None,
     work: WorkOption = None,
+    operators: OperatorsOption = False,
+    operator: OperatorOption = None,
+    dispute: DisputeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Do training again and compare it with what was recorded; exit code 3 when it differs."""
-    if sum((steps is not None, full, export is not None, bundle is not None)) != 1:
-        raise UsageError("audit does one thing at a time", remedy=MODES)
-    if (path is None) != (bundle is not None):
-        raise UsageError("--check takes no RUN, and everything else does", remedy=MODES)
-    if work is not None and not full:
-        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
-    if bundle is not None and recipe is not None:
-        raise UsageError("--check takes no --recipe: the bundle says all of it", remedy=MODES)
+    modes = (steps is not None, full, export is not None, bundle is not None, dispute is not None)
+    _check_modes(modes, path, recipe, work, is_detailed=operators or operator is not None)
     run = path or Path()
 
     def do(progress: Progress, given: Recipe | None, directory: Path | None) -> dict[str, Json]:
@@ -78,7 +88,11 @@ def audit(
         if export is not None:
             from sevenfold.audit.step_export import export_step
 
-            return export_step(run, *export, given, progress)
+            return export_step(run, *export, given, progress, operators=operators, keep=operator)
+        if dispute is not None:
+            from sevenfold.audit.dispute import settle
+
+            return settle(*dispute, given, progress)
         if steps is not None:
             from sevenfold.audit.replay import audit_steps, parse_steps
 
@@ -88,6 +102,74 @@ def audit(
         return audit_full(run, given, directory, progress, work)
 
     _report(do, recipe, as_json)
+
+
+def _check_modes(
+    modes: tuple[bool, ...], path: Path | None, recipe: str | None, work: Path | None, *, is_detailed: bool
+) -> None:
+    """Refuse what does not go together: steps, full, export, check and dispute in this order. Raises
+    UsageError.
+    """
+    _, full, export, check, dispute = modes
+    if sum(modes) != 1:
+        raise UsageError("audit does one thing at a time", remedy=MODES)
+    if (path is None) != (check or dispute):
+        raise UsageError("--check and --dispute take no RUN, and everything else does", remedy=MODES)
+    if work is not None and not full:
+        raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
+    if check and recipe is not None:
+        raise UsageError("--check takes no --recipe: the bundle says all of it", remedy=MODES)
+    if is_detailed and not export:
+        raise UsageError("--operators and --operator go with --export-step", remedy=MODES)
+
+
+@app.command()
+@guarded
+def reproduce(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", readable=False, help="A sealed model (.s7l), or its run.")
+    ],
+    recipe: RecipeOption = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="RUN", readable=False, help="Take corpus and token files of this run as given."
+        ),
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option("--work", metavar="DIR", readable=False, help="Where to work; kept, and gone on with."),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="KEY", readable=False, help="Sign the statement with this private key."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the recipe of a sealed model again; on the same root, say so beside the file."""
+    if source is not None and recipe is not None:
+        raise UsageError("--from and --recipe together", remedy="--from takes the sealed recipe")
+
+    def do(progress: Progress, given: Recipe | None, directory: Path | None) -> dict[str, Json]:
+        from sevenfold.audit.reproduce import reproduce as run_again
+
+        return run_again(file, given, directory, progress, work, taken=source, key=_private_key(key))
+
+    _report(do, recipe, as_json)
+
+
+def _private_key(path: Path | None) -> Any:
+    """Return the key that signs, before any work is done; None without one."""
+    if path is None:
+        return None
+    import os
+
+    from sevenfold.release.dsse import load_private_key
+    from sevenfold.release.signature import PASSWORD_VARIABLE
+
+    return load_private_key(path, os.environ.get(PASSWORD_VARIABLE, "").encode() or None)
 
 
 def _report(

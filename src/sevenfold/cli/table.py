@@ -40,6 +40,7 @@ VERBS = tuple(
         ("verify", "verify", "Inspect", "Check a sealed model: V0 to V7, signature, golden logits."),
         ("lineage", "verify", "Inspect", "Show the chain from the sources to the root."),
         ("audit", "audit", "Inspect", "Train steps, or everything, again and compare the bytes."),
+        ("reproduce", "audit", "Inspect", "Run a sealed recipe again, and state that the root is the same."),
         ("diff", "verify", "Inspect", "Show what differs between two models."),
         ("runs", "runs", "Inspect", "List runs, and how far they are."),
         ("compare", "runs", "Inspect", "Compare the loss of two runs."),

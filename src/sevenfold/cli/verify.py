@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
 
 
+PublishedOption = Annotated[
+    bool,
+    typer.Option("--published", help="A file of the published contract, which has no seal: by its own rule."),
+]
+StatementKeysOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--statement-key", metavar="PUB", readable=False, help="Check statements signed by this public key."
+    ),
+]
+StatementsOption = Annotated[
+    bool, typer.Option("--statements/--no-statements", help="Read the statements that lie beside the file.")
+]
+
+
 @app.command()
 @guarded
 def verify(
@@ -54,15 +69,12 @@ def verify(
         Path | None,
         typer.Option("--signature", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
     ] = None,
-    published: Annotated[
-        bool,
-        typer.Option(
-            "--published", help="A file of the published contract, which has no seal: by its own rule."
-        ),
-    ] = False,
+    published: PublishedOption = False,
+    statement_keys: StatementKeysOption = None,
+    statements: StatementsOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules of a sealed model, a part or a stream; and its signature."""
+    """Check hashes, root and rules of a sealed model, its signature and its statements."""
     _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
     from sevenfold.cli import partial
 
@@ -76,7 +88,8 @@ def verify(
     elif part is not None or byte_range is not None:
         partial.verify_partly(artifact, part, byte_range, as_json)
     else:
-        _check_rules(artifact, signed, replay=replay, as_json=as_json)
+        beside = _statements(artifact, statement_keys or []) if statements else {}
+        _check_rules(artifact, signed, beside, replay=replay, as_json=as_json)
 
 
 def _check_flags(
@@ -98,11 +111,29 @@ def _check_flags(
         )
 
 
-def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, as_json: bool) -> None:
-    """Print V0 to V7, and exit with 3 when one does not hold."""
+def _statements(artifact: Artifact, paths: list[Path]) -> dict[str, Json]:
+    """Return the statements beside the file, held against it and these public keys. Nothing for a
+    bundle, which is a directory.
+    """
+    from sevenfold.release import dsse
+    from sevenfold.release.statements import find_statements, shown
+
+    keys = [dsse.load_public_key(path) for path in paths]
+    if not artifact.path.is_file():
+        return {}
+    return shown(*find_statements(artifact.path, artifact.root, {dsse.key_id(key): key for key in keys}))
+
+
+def _check_rules(
+    artifact: Artifact, signed: dict[str, Json], beside: dict[str, Json], *, replay: bool, as_json: bool
+) -> None:
+    """Print V0 to V7 and the statements; exit with 3 when a rule does not hold, or a statement is
+    refused.
+    """
     from sevenfold.artifact import verify as verify_artifact
     from sevenfold.cli import partial
     from sevenfold.report.console import print_verification
+    from sevenfold.report.statements import print_statements
 
     engines = _engines() if replay else []
     if replay:
@@ -111,7 +142,7 @@ def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, a
         result = verify_artifact(artifact, run_golden_prompts)
     else:
         result = verify_artifact(artifact)
-    value = result.as_json() | ({"signature": signed} if signed else {})
+    value = result.as_json() | ({"signature": signed} if signed else {}) | beside
     if replay:
         value["replayed_on"] = engines
     if as_json:
@@ -122,7 +153,9 @@ def _check_rules(artifact: Artifact, signed: dict[str, Json], *, replay: bool, a
             print(f"replayed on {', '.join(engines)}")
         if signed:
             print(partial.signature_line(signed))
-    if not result.ok:
+        if beside:
+            print_statements(beside, is_verified=result.ok)
+    if not result.ok or beside.get("refused_statements"):
         raise typer.Exit(3)
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from sevenfold.model import native
 from sevenfold.model.functions import Segments, documents
 from sevenfold.model.native import reduced_dtype
+from sevenfold.model.observe import observed
 
 
 class AttentionShape(ctypes.Structure):
@@ -52,6 +53,23 @@ def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: 
     native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE, scaled_dim)), *pointers)
 
 
+@observed(out=("y", "log_sum"))
+def attend(q: Tensor, k: Tensor, v: Tensor, y: Tensor, log_sum: Tensor, scaled_dim: int) -> None:
+    """Write attention and the logarithms of its sums; vectors are whole lanes long, of which
+    `scaled_dim` channels are not filled up.
+    """
+    _call("s7_attention_forward", scaled_dim, q, k, v, y, log_sum)
+
+
+@observed(out=("grad_q", "grad_k", "grad_v"))
+def attend_slope(
+    q: Tensor, k: Tensor, v: Tensor, y: Tensor, log_sum: Tensor, grad: Tensor,
+    grad_q: Tensor, grad_k: Tensor, grad_v: Tensor, scaled_dim: int,
+) -> None:  # fmt: skip
+    """Write the slopes of `attend` where `grad` is that of y."""
+    _call("s7_attention_backward", scaled_dim, q, k, v, y, log_sum, grad, grad_q, grad_k, grad_v)
+
+
 def _filled(x_BHTE: Tensor) -> Tensor:
     """Return the dense, zeros behind the last axis up to whole lanes."""
     missing = -x_BHTE.shape[-1] % native.LANES
@@ -68,7 +86,7 @@ class _Causal(torch.autograd.Function):
         for part in documents(segments):
             q, k, v = (_filled(part(t)) for t in (q_BHTE, k_BKTE, v_BKTE))
             y, log_sum = torch.empty_like(q), q.new_empty(q.shape[:3])
-            _call("s7_attention_forward", q_BHTE.shape[3], q, k, v, y, log_sum)
+            attend(q, k, v, y, log_sum, q_BHTE.shape[3])
             if segments is None and y.shape == y_BHTE.shape:
                 y_BHTE = y
             else:
@@ -89,7 +107,7 @@ class _Causal(torch.autograd.Function):
         for part, log_sum in zip(documents(ctx.segments), log_sums, strict=True):
             q, k, v, y, grad = (_filled(part(t)) for t in (*saved, y_BHTE, grad_y))
             found = [torch.empty_like(t) for t in (q, k, v)]
-            _call("s7_attention_backward", width, q, k, v, y, log_sum, grad, *found)
+            attend_slope(q, k, v, y, log_sum, grad, found[0], found[1], found[2], width)
             if ctx.segments is None and q.shape == y_BHTE.shape:
                 out = found
             else:

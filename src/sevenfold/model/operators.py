@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sevenfold.model import native
 from sevenfold.model.native import reduced_dtype
+from sevenfold.model.observe import observed
 
 LAW = "training-arithmetic/1"
 ISAS = ("", "scalar", "avx2", "avx512", "neon")
@@ -113,6 +114,7 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1]).contiguous()
 
 
+@observed(out=("c",), unless="is_added")
 def matrix_product(a: Tensor, b: Tensor, c: Tensor, *, is_added: bool = False) -> Tensor:
     """Return c = a @ b, or c + a @ b; the chain of a sum then begins at c. Strided a [M, K] and b
     [K, N]; c [M, N] with dense rows.
@@ -152,6 +154,7 @@ def weight_slope(grad: Tensor, x: Tensor, into: Tensor | None = None) -> Tensor:
     return matrix_product(grad_NO.t(), x_NI, to, is_added=into is not None)
 
 
+@observed()
 def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """RMSNorm of dense x [..., D], and the scale of each row, which the slope needs."""
     y, scale = torch.empty_like(x), x.new_empty(x.shape[:-1])
@@ -162,6 +165,7 @@ def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return y, scale
 
 
+@observed()
 def norm_slope(
     x: Tensor, gain_D: Tensor, scale: Tensor, grad: Tensor, beside: Tensor | None, *, is_trained: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -174,6 +178,7 @@ def norm_slope(
     return grad_x, grad_gain
 
 
+@observed()
 def gate(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up, dense, of one shape."""
     y = torch.empty_like(gate)
@@ -181,6 +186,7 @@ def gate(gate: Tensor, up: Tensor) -> Tensor:
     return y
 
 
+@observed()
 def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Return the slopes of both factors of `gate`; all dense."""
     out = torch.empty_like(gate), torch.empty_like(up)
@@ -189,6 +195,7 @@ def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     return out
 
 
+@observed(out=("y_BHTE",))
 def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, back: bool = False) -> None:
     """Each head's vectors turned by their position, or back, into y. Last axes adjacent; other
     strides may be any.
@@ -213,6 +220,7 @@ def rotation_tables(frequencies: list[float], temperature: float, length: int) -
     return cos_TP, sin_TP
 
 
+@observed(changed=("logits_NV",))
 def losses(logits_NV: Tensor, target_N: Tensor, factor_N: Tensor | None) -> Tensor:
     """Return the cross entropies [N] (nats); with a factor the logits become their slopes times it.
     All dense.
@@ -226,6 +234,7 @@ def losses(logits_NV: Tensor, target_N: Tensor, factor_N: Tensor | None) -> Tens
     return loss_N
 
 
+@observed(changed=("table_VD",))
 def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
     """table[ids[i]] += grad[i], i ascending. ids int64 and grad [..., D] dense, table dense."""
     native.call(
@@ -234,6 +243,7 @@ def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
     )  # fmt: skip
 
 
+@observed(out=("out",))
 def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     """Return x + y, dense, of one shape; `out` may be x."""
     out = torch.empty_like(x) if out is None else out
@@ -241,6 +251,7 @@ def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     return out
 
 
+@observed(out=("out",))
 def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """Return x * factor, dense; `out` may be x. The factor is rounded to FP32."""
     out = torch.empty_like(x) if out is None else out
@@ -248,6 +259,7 @@ def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     return out
 
 
+@observed()
 def row_squares(x: Tensor) -> Tensor:
     """Return the sum of the squares of each row of dense x, [N]; of a
     vector, each element's square.
@@ -259,6 +271,7 @@ def row_squares(x: Tensor) -> Tensor:
     return sums
 
 
+@observed()
 def total(x: Tensor) -> float:
     """Return the sum of all elements of dense x in binary64, one after the other."""
     found = c_double()
@@ -266,6 +279,7 @@ def total(x: Tensor) -> float:
     return found.value
 
 
+@observed(changed=("weight", "mean", "square"))
 def adam(weight: Tensor, mean: Tensor, square: Tensor, grad: Tensor, scalars: AdamScalars) -> None:
     """Apply one update in place to four dense tensors of one shape."""
     call = _Adam(
@@ -285,6 +299,7 @@ def normal(shape: torch.Size, key: int, stream: int, std: float) -> Tensor:
     return to
 
 
+@observed()
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
     """Return x with a share of its elements zero and the others divided by what is left; of a
     slope, the same elements. x dense.
@@ -297,6 +312,7 @@ def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
     return y
 
 
+@observed()
 def nats(losses: Tensor, counted: Tensor | None) -> list[float]:
     """Return the sum of each row of token losses [B, T] over the tokens that count, in
     binary64, one after the other.

@@ -25,7 +25,6 @@ from sevenfold.artifact import (
     write_artifact,
 )
 from sevenfold.artifact.errors import ExistingArtifactError
-from sevenfold.artifact.evidence import write_evidence
 from sevenfold.core.errors import ArtifactError, StorageError
 from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
@@ -34,7 +33,9 @@ from sevenfold.engine.session import GOLDEN_STEPS, TOKENS, greedy_run, prompt_id
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.schema import ExpertStacks
+from sevenfold.release.statements import PROVENANCE, provenance, remove_outdated, write_statement
 from sevenfold.runs.job import Job, StageResult
+from sevenfold.runs.machine import inventory
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
@@ -152,6 +153,26 @@ def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[G
     return golden
 
 
+def state_provenance(job: Job, path: Path, root: str) -> None:
+    """Say beside the file which tools and inputs it was made with. Raises StorageError."""
+    manifests = [job.manifest(name) for name in ("corpus", "tokenizer", "train", "quantize")]
+    for old in remove_outdated(path, root):
+        job.progress.note(f"{old.name} was about another model, and is gone")
+    predicate = provenance(
+        recipe={
+            "recipe": job.recipe.name,
+            "recipeDigest": job.recipe.digest,
+            "acceptQuality": job.accept_quality,
+            "withTrainingWeights": job.with_training_weights,
+        },
+        stages={manifest.stage: manifest.root for manifest in manifests},
+        tools={manifest.stage: manifest.tools for manifest in manifests},
+        machine=inventory(),
+        law=manifests[2].tools.get("arithmetic", "unrecorded"),
+    )
+    write_statement(path, root, PROVENANCE, predicate)
+
+
 def run(job: Job) -> StageResult:
     """Assemble and write the artifact.
 
@@ -188,8 +209,7 @@ def run(job: Job) -> StageResult:
     path = job.out / ARTIFACT
     remove_partials(job.out)
     sealed = write_artifact(path, contents, replace=job.replace)
-    stages = (job.manifest(name) for name in ("corpus", "tokenizer", "train", "quantize"))
-    write_evidence(path, sealed.root, {manifest.stage: manifest.tools for manifest in stages})
+    state_provenance(job, path, sealed.root)
     job.progress.note(f"sealed {path}, root {sealed.root}")
     return StageResult(
         outputs=[f"../{ARTIFACT}"],

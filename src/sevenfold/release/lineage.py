@@ -7,8 +7,8 @@ opening the file costs.
 from __future__ import annotations
 
 from sevenfold.artifact import Artifact, layout
-from sevenfold.artifact.evidence import recorded_tools
 from sevenfold.core.hashing import Json, finite
+from sevenfold.release.statements import recorded_tools
 from sevenfold.release.target import identity_of
 
 _CORPUS_FIGURES = ("n_seen", "n_train", "n_heldout", "bytes_train", "bytes_heldout")

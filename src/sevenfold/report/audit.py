@@ -22,6 +22,40 @@ def _full_lines(value: Mapping[str, Json]) -> list[str]:
     return [f"stages done again: {', '.join(value['stages']) or 'none'}"]
 
 
+def _reproduce_lines(value: Mapping[str, Json]) -> list[str]:
+    given = [f"taken as given: {', '.join(value['given'])}"] if value["given"] else []
+    written = [f"statement: {value['statement']}"] if value["statement"] else []
+    return [*given, *_full_lines(value), *written]
+
+
+def _dispute_lines(value: Mapping[str, Json]) -> list[str]:
+    lines = []
+    if value["agreed_step"] is not None:
+        lines.append(f"both have the state after step {value['agreed_step']}")
+    operator, elements = value["operator"], value["elements"]
+    if operator is not None:
+        lines.append(f"operator {operator['name']}{_of(operator)}")
+        lines += [f"  input {shown(name)} {shown(hash_)}" for name, hash_ in operator["inputs"].items()]
+        for side, outputs in operator["outputs"].items():
+            rows = outputs.items() if isinstance(outputs, Mapping) else ()
+            lines += [f"  {side}: output {shown(name)} {shown(hash_)}" for name, hash_ in rows]
+    if elements is not None:
+        lines.append(
+            f"output {elements['output']}: {elements['n_different']} elements differ,"
+            f" {len(elements['checked'])} asked of the oracle"
+        )
+        lines += [
+            f"  element {row['index']}: here {row['here']}, {elements['told_by']} {row['told']},"
+            f" oracle {shown(row['oracle'])}"
+            for row in elements["checked"][:3]
+        ]
+    return [*lines, *(f"wanted of {shown(text)}" for text in value["wanted"])]
+
+
+def _of(operator: Mapping[str, Json]) -> str:
+    return f" of {shown(operator['parameter'])}" if "parameter" in operator else ""
+
+
 def _steps_lines(value: Mapping[str, Json]) -> list[str]:
     if value["executed"] is None:
         return ["nothing was executed"] if value["started_from"] is None else []
@@ -54,6 +88,11 @@ def _check_lines(value: Mapping[str, Json]) -> list[str]:
 
 def _verdict(value: Mapping[str, Json]) -> str:
     kind = value["audit"]
+    if kind == "dispute":
+        upheld = {None: "", "open": "", "neither": "; neither side is upheld"}
+        where = "" if value["step"] is None else f", step {value['step']}"
+        verdict = upheld.get(value["upheld"], f"; {value['upheld']} is upheld")
+        return f"{value['place']}{where}: {shown(value['reason'], 600)}{verdict}"
     if value["same"] and kind == "export-step":
         return f"written: {value['out']}"
     if value["same"] and kind == "check":
@@ -61,7 +100,7 @@ def _verdict(value: Mapping[str, Json]) -> str:
     if kind == "check":
         fields = ", ".join(row["field"] for row in value["differences"])
         return f"no: step {value['step']} does not give what the bundle says: {fields}"
-    full = kind == "full"
+    full = kind in ("full", "reproduce")
     if value["same"]:
         if full:
             return f"same bytes: root {value['actual_root']}"
@@ -80,10 +119,12 @@ _HEADS: Mapping[str, Callable[[Mapping[str, Json]], list[str]]] = {
     "steps": _steps_lines,
     "export-step": _export_lines,
     "check": _check_lines,
+    "reproduce": _reproduce_lines,
+    "dispute": _dispute_lines,
 }
 
 
 def audit_lines(value: Mapping[str, Json]) -> list[str]:
     """Return the lines for the terminal."""
     lines = _HEADS[value["audit"]](value)
-    return [*lines, *map(_difference, value["differences"]), _verdict(value)]
+    return [*lines, *map(_difference, value.get("differences", ())), _verdict(value)]

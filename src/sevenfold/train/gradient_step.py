@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.rng import derive_seed
 from sevenfold.model import loss as head
-from sevenfold.model import operators
+from sevenfold.model import observe, operators
 from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
@@ -128,9 +128,11 @@ class GradientStep:
     objectives: tuple[Objective, ...]
     row_tokens: int = 0
 
-    def _backward(self, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
+    def _backward(self, number: int, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
         """Add the gradients of one micro-batch; return its loss and the nats of its rows, [B]."""
         device = self.shards.ranks.device
+        rows = {"ids": micro.ids} | ({} if micro.counted is None else {"counted": micro.counted})
+        observe.note("micro_batch", rows, number=number, weight=micro.weight, n_tokens=micro.n_tokens)
         ids = micro.ids.to(device)
         counted = None if micro.counted is None else micro.counted.to(device)
         with autocast(self.phase.spec.precision, device):
@@ -168,7 +170,8 @@ class GradientStep:
             shards.begin_round(begin, n_counted, begin + ranks.size >= len(micros))
             torch.manual_seed(derive_seed(seed, f"{step}/{number}"))
             # `OrderedSum` leaves an idle rank's gradient out; a reduction of the backend adds it.
-            loss, nats_B = self._backward(micros[number], 0.0 if is_idle and not shards.ordered else 1.0)
+            share = 0.0 if is_idle and not shards.ordered else 1.0
+            loss, nats_B = self._backward(number, micros[number], share)
             if not is_idle:
                 figures[number] = loss
                 row = len(micros) + sum(sizes[:number])

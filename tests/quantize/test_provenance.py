@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from dataclasses import replace
@@ -12,7 +11,6 @@ import pytest
 
 from sevenfold import pipeline
 from sevenfold.artifact import read_artifact
-from sevenfold.artifact.evidence import evidence_path, recorded_tools
 from sevenfold.audit.diff import diff
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json
@@ -20,6 +18,7 @@ from sevenfold.core.manifest import read_manifest, write_manifest
 from sevenfold.core.run_files import ARTIFACT
 from sevenfold.quantize import seal
 from sevenfold.release.lineage import lineage
+from sevenfold.release.statements import recorded_tools, statement_paths
 from sevenfold.runs.job import Job
 
 STAGES = ("corpus", "tokenizer", "train", "quantize")
@@ -31,6 +30,8 @@ def made_elsewhere(run: Job, out: Path) -> Job:
     (out / ARTIFACT).chmod(0o644)
     (out / ARTIFACT).unlink()
     shutil.rmtree(out / "seal")
+    for statement in statement_paths(out / ARTIFACT):
+        statement.unlink()
     for stage in STAGES:
         manifest = read_manifest(out / stage)
         assert manifest is not None
@@ -73,26 +74,38 @@ def test_no_machine_and_no_library_is_in_the_seal(dense_run: Job) -> None:
     assert sorted(said & {platform.machine(), platform.python_version()}) == []
 
 
-def test_evidence_is_told_where_it_names_the_root(dense_run: Job, tmp_path: Path) -> None:
+def test_tools_are_told_where_a_statement_names_the_root(dense_run: Job, tmp_path: Path) -> None:
     path = tmp_path / ARTIFACT
     shutil.copy(dense_run.out / ARTIFACT, path)
     artifact = read_artifact(path)
     assert lineage(artifact)["tools"] is None
-    beside = evidence_path(path)
-    shutil.copy(evidence_path(dense_run.out / ARTIFACT), beside)
+    (told,) = statement_paths(dense_run.out / ARTIFACT)
+    beside = Path(shutil.copy(told, path.parent))
     assert lineage(artifact)["tools"]["train"] == dense_run.manifest("train").tools
-    value = json.loads(beside.read_bytes())
-    for wrong in (value | {"root": "0" * 64}, value | {"evidence": 2}, value | {"tools": []}, [], "x"):
-        beside.write_text(json.dumps(wrong))
+    assert recorded_tools(path, "0" * 64) == {}
+    for wrong in ("{", "[]", '"x"', "{}"):
+        beside.write_text(wrong)
         assert recorded_tools(path, artifact.root) == {}
-    beside.write_text("{")
-    assert recorded_tools(path, artifact.root) == {}
 
 
-def test_what_is_not_evidence_is_not_replaced(dense_run: Job, tmp_path: Path) -> None:
+def test_what_is_no_statement_of_ours_is_not_replaced(dense_run: Job, tmp_path: Path) -> None:
     other = made_elsewhere(dense_run, tmp_path / "run")
-    mine = evidence_path(other.out / ARTIFACT)
+    seal.run(other)
+    (mine,) = statement_paths(other.out / ARTIFACT)
     mine.write_text("notes of mine")
-    with pytest.raises(StorageError, match="not evidence that s7 wrote"):
+    with pytest.raises(StorageError, match="something else is there"):
         seal.run(other)
     assert mine.read_text() == "notes of mine"
+
+
+def test_a_model_that_takes_the_place_of_another_has_its_own_statement(
+    dense_run: Job, tmp_path: Path
+) -> None:
+    other = made_elsewhere(dense_run, tmp_path / "run")
+    seal.run(other)
+    path = other.out / ARTIFACT
+    (before,) = statement_paths(path)
+    seal.run(replace(other, with_training_weights=True, replace=True))
+    (after,) = statement_paths(path)
+    assert after != before
+    assert recorded_tools(path, read_artifact(path).root)["train"]["torch"] == "other"

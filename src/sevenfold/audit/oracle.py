@@ -1,0 +1,260 @@
+"""Single results of an operator by exact fractions (`audit.rational`), from the tensors that it was
+given.
+
+It decides a dispute about an operator, so it takes nothing from the kernels: what it knows of them is
+specs/training-arithmetic.md. It is slow, and meant for the elements in which two results differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sevenfold.audit import rational as law
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which element of which output of a call; `index` counts the output's elements row by row."""
+
+    inputs: Mapping[str, Tensor]
+    settings: Mapping[str, Any]
+    output: str
+    index: int
+
+    def rows(self, name: str) -> Tensor:
+        """Return an input as rows."""
+        tensor = self.inputs[name]
+        return tensor.reshape(-1, tensor.shape[-1])
+
+    def row(self, name: str, number: int) -> list[float]:
+        """Return a row of an input."""
+        values: list[float] = self.rows(name)[number].tolist()
+        return values
+
+    def one(self, name: str) -> float:
+        """Return the element of an input that stands where the asked one does."""
+        return float(self.inputs[name].reshape(-1)[self.index])
+
+    def number(self, name: str) -> float:
+        """Return a setting as binary32."""
+        return law.f32(float(self.settings[name]))
+
+
+def _product(q: Question) -> float:
+    a, b = q.inputs["a"], q.inputs["b"]
+    i, j = divmod(q.index, b.shape[1])
+    start = float(q.inputs["c"][i, j]) if "c" in q.inputs else 0.0
+    return law.chain(a[i].tolist(), b[:, j].tolist(), start)
+
+
+def _norm(q: Question) -> float:
+    width = q.inputs["x"].shape[-1]
+    row = q.index if q.output == "result.1" else q.index // width
+    values, scale = law.norm(q.row("x", row), q.inputs["gain_D"].tolist(), q.number("eps"))
+    return scale if q.output == "result.1" else values[q.index % width]
+
+
+def _norm_slope(q: Question) -> float:
+    width, scales = q.inputs["x"].shape[-1], q.inputs["scale"].reshape(-1).tolist()
+    if q.output == "result.1":
+        x, grad = (q.rows(name)[:, q.index].tolist() for name in ("x", "grad"))
+        return law.chain(grad, [law.mul(v, f) for v, f in zip(x, scales, strict=True)])
+    row = q.index // width
+    beside = q.row("beside", row) if "beside" in q.inputs else None
+    gain = q.inputs["gain_D"].tolist()
+    return law.norm_slope(q.row("x", row), gain, scales[row], q.row("grad", row), beside)[q.index % width]
+
+
+def _gate(q: Question) -> float:
+    gate = q.one("gate")
+    return law.mul(law.mul(gate, law.sigmoid(gate)), q.one("up"))
+
+
+def _gate_slope(q: Question) -> float:
+    gate, up, grad = q.one("gate"), q.one("up"), q.one("grad")
+    s = law.sigmoid(gate)
+    passed = law.mul(gate, s)
+    if q.output == "result.1":
+        return law.mul(grad, passed)
+    return law.mul(law.mul(grad, up), law.add(s, law.mul(passed, law.sub(1.0, s))))
+
+
+def _rotate(q: Question) -> float:
+    x, cos, sin = (q.inputs[name] for name in ("x_BHTE", "cos_TP", "sin_TP"))
+    n_pairs = cos.shape[1]
+    row, channel = divmod(q.index, x.shape[-1])
+    position, pair = row % x.shape[-2], channel % n_pairs
+    values = q.row("x_BHTE", row)
+    a, b = values[pair], values[pair + n_pairs]
+    c, s = float(cos[position, pair]), float(sin[position, pair])
+    s = law.mul(s, -1.0) if q.settings["back"] else s
+    if channel < n_pairs:
+        return law.fma(a, c, law.mul(b, law.mul(s, -1.0)))
+    return law.fma(b, c, law.mul(a, s))
+
+
+def _losses(q: Question) -> float:
+    width = q.inputs["logits_NV"].shape[-1]
+    row = q.index if q.output == "result.0" else q.index // width
+    factor = float(q.inputs["factor_N"][row]) if "factor_N" in q.inputs else 1.0
+    nats, slopes = law.loss(q.row("logits_NV", row), int(q.inputs["target_N"][row]), factor)
+    return nats if q.output == "result.0" else slopes[q.index % width]
+
+
+def _scatter_add(q: Question) -> float:
+    table = q.inputs["table_VD"]
+    entry, channel = divmod(q.index, table.shape[1])
+    total, grad = float(table[entry, channel]), q.rows("grad")
+    for row in torch.nonzero(q.inputs["ids"].reshape(-1) == entry).reshape(-1).tolist():
+        total = law.add(total, float(grad[row, channel]))
+    return total
+
+
+def _row_squares(q: Question) -> float:
+    tensor = q.inputs["x"]
+    row = tensor.reshape(len(tensor), -1)[q.index].tolist()
+    return law.row_sum_of_products(row, row)
+
+
+def _long_sum(values: list[float]) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
+def _nats(q: Question) -> float:
+    row = int(q.output.removeprefix("result."))
+    values = q.row("losses", row)
+    if "counted" in q.inputs:
+        counted = q.row("counted", row)
+        values = [v if c else 0.0 for v, c in zip(values, counted, strict=True)]
+    return _long_sum(values)
+
+
+def _adam(q: Question) -> float:
+    weight, mean, square, grad = (q.one(name) for name in ("weight", "mean", "square", "grad"))
+    scalars = q.settings["scalars"]
+    named = {name: getattr(scalars, name) for name in scalars.__dataclass_fields__}
+    return law.adam(weight, mean, square, grad, named)[("weight", "mean", "square").index(q.output)]
+
+
+def _dropout(q: Question) -> float:
+    share = float(q.settings["share"])
+    if law.word(q.settings["key"], q.settings["stream"], q.index) < int(share * 2.0**32):
+        return 0.0
+    return law.mul(q.one("x"), law.f32(1.0 / (1.0 - share)))
+
+
+class _Head:
+    """One query head of an attention and the key/value head that it reads."""
+
+    def __init__(self, q: Question, batch: int, head: int) -> None:
+        queries, keys = q.inputs["q"], q.inputs["k"]
+        kv_head = head * keys.shape[1] // queries.shape[1]
+        self.q, self.k = queries[batch, head].tolist(), keys[batch, kv_head].tolist()
+        self.v = q.inputs["v"][batch, kv_head].tolist()
+        self.scale = law.div(1.0, law.sqrt(float(q.settings["scaled_dim"])))
+        self.y, self.grad, self.log_sums = (
+            q.inputs[name][batch, head].tolist() if name in q.inputs else []
+            for name in ("y", "grad", "log_sum")
+        )
+
+    def forward(self, i: int) -> tuple[list[float], float, float]:
+        """Return the weights of a row, their sum, and what was taken from its scores."""
+        scores = [law.chain(self.q[i], self.k[j]) for j in range(i + 1)]
+        top = law.mul(max(scores), self.scale)
+        weights = [law.exp(law.sub(law.mul(s, self.scale), top)) for s in scores]
+        return weights, law.row_sum(weights), top
+
+    def weight(self, i: int, j: int) -> float:
+        """Return the weight of column j in row i, from the logarithm of the row's sum."""
+        score = law.mul(law.chain(self.q[i], self.k[j]), self.scale)
+        return law.exp(law.sub(score, self.log_sums[i]))
+
+    def slope(self, i: int, j: int) -> float:
+        """Return the slope of the score of column j in row i."""
+        d = law.row_sum_of_products(self.y[i], self.grad[i])
+        e = law.chain(self.grad[i], self.v[j])
+        return law.mul(law.mul(self.weight(i, j), law.sub(e, d)), self.scale)
+
+
+def _place(q: Question, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    rest, channel = divmod(q.index, shape[-1])
+    rest, row = divmod(rest, shape[-2])
+    batch, head = divmod(rest, shape[-3])
+    return batch, head, row, channel
+
+
+def _attend(q: Question) -> float:
+    shape = tuple(q.inputs["q"].shape)
+    batch, head, i, e = _place(q, shape if q.output == "y" else (*shape[:3], 1))
+    one = _Head(q, batch, head)
+    weights, total, top = one.forward(i)
+    if q.output == "log_sum":
+        return law.add(law.f32(law.ln(total)), top)
+    return law.div(law.chain(weights, [one.v[j][e] for j in range(i + 1)]), total)
+
+
+def _attend_slope(q: Question) -> float:
+    queries, keys = q.inputs["q"], q.inputs["k"]
+    if q.output == "grad_q":
+        batch, head, i, e = _place(q, tuple(queries.shape))
+        one = _Head(q, batch, head)
+        return law.chain([one.slope(i, j) for j in range(i + 1)], [one.k[j][e] for j in range(i + 1)])
+    batch, kv_head, j, e = _place(q, tuple(keys.shape))
+    group, total = queries.shape[1] // keys.shape[1], 0.0
+    for head in range(kv_head * group, (kv_head + 1) * group):
+        one = _Head(q, batch, head)
+        for i in range(j, queries.shape[2]):
+            if q.output == "grad_v":
+                total = law.fma(one.weight(i, j), one.grad[i][e], total)
+            else:
+                total = law.fma(one.slope(i, j), one.q[i][e], total)
+    return total
+
+
+OPERATORS: Mapping[str, Callable[[Question], float]] = {
+    "matrix_product": _product,
+    "norm": _norm,
+    "norm_slope": _norm_slope,
+    "gate": _gate,
+    "gate_slope": _gate_slope,
+    "rotate": _rotate,
+    "losses": _losses,
+    "scatter_add": _scatter_add,
+    "add": lambda q: law.add(q.one("x"), q.one("y")),
+    "scale": lambda q: law.mul(q.one("x"), q.number("factor")),
+    "row_squares": _row_squares,
+    "total": lambda q: _long_sum(q.inputs["x"].reshape(-1).tolist()),
+    "nats": _nats,
+    "adam": _adam,
+    "dropout": _dropout,
+    "attend": _attend,
+    "attend_slope": _attend_slope,
+}
+
+
+def element(operator: str, question: Question) -> float | None:
+    """Return what the law gives for an element of an output of a call; None for an operator that
+    reads and does not compute, or where a number is not finite.
+    """
+    ask = OPERATORS.get(operator)
+    try:
+        return None if ask is None else ask(question)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        # Fractions hold no infinity and no NaN.
+        return None
+
+
+def same(a: float, b: float) -> bool:
+    """Return whether two numbers have the same bits; a NaN has those of a NaN."""
+    if math.isnan(a) or math.isnan(b):
+        return math.isnan(a) and math.isnan(b)
+    return a == b and math.copysign(1.0, a) == math.copysign(1.0, b)

@@ -1,0 +1,173 @@
+"""The transcript of a step: what each operator was given and gave, by hash, in the order of the calls
+(specs/dispute.md).
+
+The order of independent calls is no claim: two transcripts are compared by what a call was given.
+Cost: a hash of every input and output of a step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sevenfold.core.errors import ArtifactError
+from sevenfold.core.hashing import Json, canonical_json, digest, digest_of
+from sevenfold.model.observe import OperatorCall
+from sevenfold.train.tensor_digest import tensor_bytes
+
+MOST_ROWS = 2_000_000
+_KEYS = {"operator", "settings", "inputs", "outputs"}
+
+
+def hash_of(value: Tensor | float) -> str:
+    """Return the hash of a tensor, by dtype, shape and bytes; of a number, by its bits."""
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    parts = (str(tensor.dtype), str(list(tensor.shape)), tensor_bytes(tensor))
+    return digest_of("sevenfold/operand/1", parts)
+
+
+def _plain(value: object) -> Json:
+    """Return a setting as JSON; a float as its hexadecimal digits, which lose no bit."""
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, str | int | None):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: _plain(v) for name, v in dataclasses.asdict(value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call: the operator, its settings, and hashes of what it was given and gave, by name."""
+
+    operator: str
+    settings: Mapping[str, Json]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """Return what decides the outputs, as one digest."""
+        given = canonical_json([dict(self.settings), dict(self.inputs)])
+        return digest("sevenfold/call/1", self.operator, given)
+
+    def as_json(self) -> dict[str, Json]:
+        """As JSON values."""
+        return {n: dict(v) if isinstance(v, Mapping) else v for n, v in dataclasses.asdict(self).items()}
+
+
+def rows_of(value: Iterable[Json]) -> list[Row]:
+    """Return the rows of a transcript that was read. Raises ArtifactError when it is none."""
+    rows: list[Row] = []
+    for row in value:
+        named = isinstance(row, dict) and row.keys() == _KEYS and isinstance(row["operator"], str)
+        if not named or not all(isinstance(row[k], dict) for k in ("settings", "inputs", "outputs")):
+            raise ArtifactError("a transcript with a row of another form")
+        hashes = (*row["inputs"].values(), *row["outputs"].values())
+        if not all(isinstance(v, str) for v in hashes) or len(rows) == MOST_ROWS:
+            raise ArtifactError("a transcript with a hash that is no text, or without end")
+        rows.append(Row(**row))
+    return rows
+
+
+@dataclass
+class Kept:
+    """The tensors of one call. Inputs are as they were before it."""
+
+    call: OperatorCall
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+@dataclass
+class Transcript:
+    """Observes a step (`model.observe`).
+
+    Args:
+        wanted: of the number and the row of a call, whether its tensors are kept. Rows that are
+            asked before the call have no outputs yet.
+    """
+
+    wanted: Callable[[int, Row], bool] = lambda _number, _row: False
+    rows: list[Row] = field(default_factory=list)
+    kept: dict[int, Kept] = field(default_factory=dict)
+    _before: Row | None = None
+
+    def begin(self, call: OperatorCall) -> None:
+        """Hash the inputs, before the operator may write over them."""
+        self._before = Row(
+            operator=call.operator,
+            settings={name: _plain(value) for name, value in call.settings.items()},
+            inputs={name: hash_of(tensor) for name, tensor in call.inputs.items()},
+            outputs={},
+        )
+        number = len(self.rows)
+        if self.wanted(number, self._before):
+            self.kept[number] = Kept(call, {n: _copy(t) for n, t in call.inputs.items()}, {})
+
+    def end(self, call: OperatorCall) -> None:
+        """Hash the outputs."""
+        number, before = len(self.rows), self._before
+        if before is None:
+            return
+        outputs = {name: hash_of(value) for name, value in call.outputs.items()}
+        self.rows.append(dataclasses.replace(before, outputs=outputs))
+        if number in self.kept:
+            self.kept[number].outputs |= {n: _copy(v) for n, v in call.outputs.items()}
+
+    def as_json(self) -> list[Json]:
+        """As JSON values."""
+        return [row.as_json() for row in self.rows]
+
+    def kept_outputs(self) -> dict[str, Tensor]:
+        """Return the outputs that were kept, by number of the call and name."""
+        return {
+            f"{number}.{name}": tensor
+            for number, kept in self.kept.items()
+            for name, tensor in kept.outputs.items()
+        }
+
+
+def _copy(value: Any) -> Tensor:
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parting:
+    """Where two transcripts part.
+
+    `kind`: `output` when both computed the same thing and got different results; `input` when a call
+    of A was given what no earlier call of B gave. `b` is the number of B's call; None for `input`.
+    """
+
+    kind: str
+    a: int
+    b: int | None
+
+
+def find_parting(a: list[Row], b: list[Row]) -> Parting | None:
+    """Return the first call of A in which B parts from it; None when each gave the same."""
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(b):
+        found.setdefault(row.key, []).append(number)
+    lost = None
+    for number, row in enumerate(a):
+        twins = found.get(row.key)
+        if twins is None:
+            lost = number if lost is None else lost
+            continue
+        for twin in twins:
+            if dict(b[twin].outputs) != dict(row.outputs):
+                return Parting(kind="output", a=number, b=twin)
+    if lost is not None:
+        return Parting(kind="input", a=lost, b=None)
+    return None
