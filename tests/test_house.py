@@ -121,6 +121,8 @@ OTHER_MEANINGS = {
     # The published bundle has names of its own, which happen to be the same (specs/artifact.md).
     ("src/sevenfold/artifact/bundle.py", "model.safetensors"),
     ("src/sevenfold/artifact/bundle.py", "tokenizer.json"),
+    # conda's metadata of a package.
+    ("src/sevenfold/corpus/licences/structured.py", "recipe.yaml"),
     # A key of a recipe: section `train`, key `tokens`.
     ("src/sevenfold/recipe/families/common.py", "train.tokens"),
 }

@@ -114,24 +114,36 @@ PLANTED = {
     "SPDX tag GPL-3.0": wheel("pack/a.py", b"# SPDX-License-Identifier: GPL-3.0-or-later\n" + CODE),
     "SPDX tag in a C comment": source("a.c", b"/* SPDX-License-Identifier: GPL-2.0-only */\nint a;\n"),
     "SPDX tag MIT AND GPL": wheel("pack/a.py", b"# SPDX-License-Identifier: MIT AND GPL-2.0-only\n" + CODE),
-    "SPDX tag LGPL after a docstring": wheel("pack/a.py",
-        b'"""About.\n\nSPDX-License-Identifier: LGPL-2.1-or-later\n"""\n' + CODE),
+    "SPDX tag LGPL after a docstring": wheel(
+        "pack/a.py", b'"""About.\n\nSPDX-License-Identifier: LGPL-2.1-or-later\n"""\n' + CODE
+    ),
     "SPDX tag in HTML": npm("a.html", b"<!-- SPDX-License-Identifier: AGPL-3.0-only -->\n<p>a</p>\n"),
     "licensed under the GPLv3": wheel("pack/a.py", b"# Copyright X. Licensed under the GPLv3.\n" + CODE),
     "released under the GPL, no version": wheel("pack/a.py", b"# Released under the GPL.\n" + CODE),
     "License: GPL in a docstring": wheel("pack/a.py", b'"""About.\n\nLicense: GPL v2 or later\n"""\n' + CODE),
-    "distributed under the terms of the LGPL": npm("a.js",
-        b"// distributed under the terms of the LGPL\nvar a;\n"),
+    "distributed under the terms of the LGPL": npm(
+        "a.js", b"// distributed under the terms of the LGPL\nvar a;\n"
+    ),
     "notice in the middle of a file": wheel("pack/a.py", CODE * 200 + GPL2_HEADER + CODE * 200),
     "notice broken over many lines": wheel(
-        "pack/a.py", b"# licensed\n# under\n# the\n# GNU\n# General\n# Public\n# License\n" + CODE),
+        "pack/a.py", b"# licensed\n# under\n# the\n# GNU\n# General\n# Public\n# License\n" + CODE
+    ),
     "notice in upper case": wheel("pack/a.py", GPL2_HEADER.upper() + CODE),
-    "CDDL notice": npm("a.java",
-        b"// subject to the terms of the Common Development and Distribution License\nint a;\n"),
+    "CDDL notice": npm(
+        "a.java", b"// subject to the terms of the Common Development and Distribution License\nint a;\n"
+    ),
     "SSPL notice": npm("a.js", b"// licensed under the Server Side Public License, version 1\nvar a;\n"),
-    "BSD-4-Clause": source("a.c", commented(TEXT["BSD-2-Clause"].replace(
-        b"THIS SOFTWARE",
-        b"3. All advertising materials mentioning features must display this.\n\nTHIS SOFTWARE", 1), b" * ")),
+    "BSD-4-Clause": source(
+        "a.c",
+        commented(
+            TEXT["BSD-2-Clause"].replace(
+                b"THIS SOFTWARE",
+                b"3. All advertising materials mentioning features must display this.\n\nTHIS SOFTWARE",
+                1,
+            ),
+            b" * ",
+        ),
+    ),
     # whole texts
     "GPL-3 in a comment": wheel("pack/a.py", commented(TEXT["GPL-3.0"]) + CODE),
     "GPL-2 in a C comment": source("a.c", b"/*\n" + commented(TEXT["GPL-2.0"], b" * ") + b" */\nint a;\n"),
@@ -140,50 +152,72 @@ PLANTED = {
     "LICENSE.GPL at the root of a wheel": wheel("pack/a.py", CODE, **{"LICENSE.GPL": TEXT["GPL-3.0"]}),
     "COPYING with GPL-2 at the root of an npm package": npm("a.js", b"var a;\n", COPYING=TEXT["GPL-2.0"]),
     "LICENSE is the GPL, metadata says MIT": npm("a.js", b"var a;\n", LICENSE=TEXT["GPL-3.0"]),
-    "MIT text with the GPL behind it": npm("a.js", b"var a;\n",
-        LICENSE=TEXT["MIT"] + b"\n\n----\n\n" + TEXT["GPL-2.0"]),
-    "licence file of the dist-info": wheel("pack/a.py", CODE,
-        **{"pack-1.0.dist-info__licenses__LICENSE": TEXT["AGPL-3.0"]}),
-    "LGPL text in the dist-info": wheel("pack/a.py", CODE,
-        **{"pack-1.0.dist-info__LICENSE": TEXT["LGPL-2.1"]}),
+    "MIT text with the GPL behind it": npm(
+        "a.js", b"var a;\n", LICENSE=TEXT["MIT"] + b"\n\n----\n\n" + TEXT["GPL-2.0"]
+    ),
+    "licence file of the dist-info": wheel(
+        "pack/a.py", CODE, **{"pack-1.0.dist-info__licenses__LICENSE": TEXT["AGPL-3.0"]}
+    ),
+    "LGPL text in the dist-info": wheel(
+        "pack/a.py", CODE, **{"pack-1.0.dist-info__LICENSE": TEXT["LGPL-2.1"]}
+    ),
     # vendored folders
-    "vendored folder with its own GPL": wheel("pack/_vendor/x/a.py", CODE,
-        pack___vendor__x__LICENSE=TEXT["GPL-3.0"]),
-    "deep below a vendored GPL folder": wheel("pack/_vendor/x/y/z/a.py", CODE,
-        pack___vendor__x__COPYING=TEXT["GPL-2.0"]),
+    "vendored folder with its own GPL": wheel(
+        "pack/_vendor/x/a.py", CODE, pack___vendor__x__LICENSE=TEXT["GPL-3.0"]
+    ),
+    "deep below a vendored GPL folder": wheel(
+        "pack/_vendor/x/y/z/a.py", CODE, pack___vendor__x__COPYING=TEXT["GPL-2.0"]
+    ),
     "vendored npm package under GPL": npm(
-        "node_modules/x/a.js", b"var a;\n", **{"node_modules__x__package.json": b'{"license": "GPL-3.0"}'}),
+        "node_modules/x/a.js", b"var a;\n", **{"node_modules__x__package.json": b'{"license": "GPL-3.0"}'}
+    ),
     "vendored crate under MPL": source(
-        "vendor/x/src/lib.rs", b"fn a() {}\n",
-        **{"vendor__x__Cargo.toml": b'[package]\nlicense = "MPL-2.0"\n'}),
+        "vendor/x/src/lib.rs",
+        b"fn a() {}\n",
+        **{"vendor__x__Cargo.toml": b'[package]\nlicense = "MPL-2.0"\n'},
+    ),
     "vendored folder named in the dist-info": wheel(
-        "pack/ext/a.py", CODE, **{"pack-1.0.dist-info__licenses__pack__ext__LICENSE": TEXT["LGPL-3.0"]}),
+        "pack/ext/a.py", CODE, **{"pack-1.0.dist-info__licenses__pack__ext__LICENSE": TEXT["LGPL-3.0"]}
+    ),
     # metadata
     "License-Expression GPL": wheel("pack/a.py", CODE, "License-Expression: GPL-3.0-or-later"),
-    "License-Expression MIT AND GPL": wheel("pack/a.py", CODE,
-        "License-Expression: MIT AND GPL-3.0-or-later"),
+    "License-Expression MIT AND GPL": wheel(
+        "pack/a.py", CODE, "License-Expression: MIT AND GPL-3.0-or-later"
+    ),
     "License field GPLv3+": wheel("pack/a.py", CODE, "License: GPLv3+"),
-    "classifier GPL": wheel("pack/a.py", CODE,
-        "Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)"),
+    "classifier GPL": wheel(
+        "pack/a.py", CODE, "Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)"
+    ),
     "two classifiers, one LGPL": wheel(
-        "pack/a.py", CODE, "Classifier: License :: OSI Approved :: MIT License",
-        "Classifier: License :: OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)"),
+        "pack/a.py",
+        CODE,
+        "Classifier: License :: OSI Approved :: MIT License",
+        "Classifier: License :: OSI Approved :: GNU Lesser General Public License v3 (LGPLv3)",
+    ),
     "npm AGPL": npm("a.js", b"var a;\n", '"AGPL-3.0-or-later"'),
     "WITH an exception that is not on the list": npm("a.js", b"var a;\n", '"Apache-2.0 WITH LLVM-exception"'),
     # Debian
     "DEP-5 glob": source("contrib/a.c", b"int a;\n", ("*", "Expat"), ("contrib/*", "GPL-2+")),
     "DEP-5, the last paragraph wins": source("a.c", b"int a;\n", ("*", "Expat"), ("*.c", "LGPL-2.1+")),
     "DEP-5 Expat and GPL": source("a.c", b"int a;\n", ("*", "Expat and GPL-3+")),
-    "binary package: any paragraph counts": deb("usr/share/pack/a.py", CODE, ("*", "Expat"),
-        ("tools/*", "GPL-3+")),
-    "crate: its own paragraph": deb(CRATE, b"fn a() {}\n", ("*", "MIT or Apache-2.0"),
-        ("src/lib.rs", "GPL-3")),
+    "binary package: any paragraph counts": deb(
+        "usr/share/pack/a.py", CODE, ("*", "Expat"), ("tools/*", "GPL-3+")
+    ),
+    "crate: its own paragraph": deb(
+        CRATE, b"fn a() {}\n", ("*", "MIT or Apache-2.0"), ("src/lib.rs", "GPL-3")
+    ),
     "header against DEP-5": source("a.py", GPL2_HEADER + CODE),
-    "free-form copyright of the GPL": ("dsc", "a.c", {
-        "debian/copyright": b"It is free software under the terms of the GNU General Public License,\n"
+    "free-form copyright of the GPL": (
+        "dsc",
+        "a.c",
+        {
+            "debian/copyright": b"It is free software under the terms of the GNU General Public License,\n"
             b"version 2; see"
-        b" /usr/share/common-licenses/GPL-2.\n", "a.c": b"int a;\n"}),
-}  # fmt: skip
+            b" /usr/share/common-licenses/GPL-2.\n",
+            "a.c": b"int a;\n",
+        },
+    ),
+}
 UNKNOWNS = {
     "nothing declares a licence": ("pypi", "pack/a.py", {"pack/a.py": CODE}),
     "License: BSD": wheel("pack/a.py", CODE, "License: BSD"),
@@ -191,58 +225,80 @@ UNKNOWNS = {
     "npm SEE LICENSE IN": npm("a.js", b"var a;\n", '"SEE LICENSE IN FILE"'),
     "npm UNLICENSED": npm("a.js", b"var a;\n", '"UNLICENSED"'),
     "an SPDX tag that is no licence": wheel("pack/a.py", b"# SPDX-License-Identifier: MyOwn-1.0\n" + CODE),
-    "vendored folder with an unknown text": wheel("pack/x/a.py", CODE,
-        pack__x__LICENSE=b"You may use this on Tuesdays.\n" * 20),
+    "vendored folder with an unknown text": wheel(
+        "pack/x/a.py", CODE, pack__x__LICENSE=b"You may use this on Tuesdays.\n" * 20
+    ),
     "not for commerce": npm("a.js", b"// Free for non-commercial use only; all licenses reserved\nvar a;\n"),
     "proprietary header": npm(
-        "a.js",
-        b"// Proprietary and confidential. Unauthorized copying of this file is forbidden.\nvar a;\n"),
-    "Commons Clause beside MIT": npm("a.js", b"var a;\n",
-        LICENSE=b'"Commons Clause" License Condition v1.0\n' + TEXT["MIT"]),
+        "a.js", b"// Proprietary and confidential. Unauthorized copying of this file is forbidden.\nvar a;\n"
+    ),
+    "Commons Clause beside MIT": npm(
+        "a.js", b"var a;\n", LICENSE=b'"Commons Clause" License Condition v1.0\n' + TEXT["MIT"]
+    ),
     "public-domain of Debian": source("a.c", b"int a;\n", ("*", "public-domain")),
     "DEP-5 without a paragraph for the file": source("a.c", b"int a;\n", ("src/*", "Expat")),
-}  # fmt: skip
+}
 KEPT = {
     "MIT metadata, no more": wheel("pack/a.py", CODE),
     "MIT with its text": npm("a.js", b"var a;\n", LICENSE=TEXT["MIT"]),
     "Apache header in an Apache package": wheel(
-        "pack/a.py", b'# Licensed under the Apache License, Version 2.0 (the "License");\n' + CODE,
-        "License-Expression: Apache-2.0"),
+        "pack/a.py",
+        b'# Licensed under the Apache License, Version 2.0 (the "License");\n' + CODE,
+        "License-Expression: Apache-2.0",
+    ),
     "BSD-3 text in a file": source("a.c", commented(TEXT["BSD-3-Clause"], b" * ") + b"int a;\n"),
-    "MIT text in a comment of an ISC package": npm("a.js", commented(TEXT["MIT"], b"// ") + b"var a;\n",
-        '"ISC"'),
+    "MIT text in a comment of an ISC package": npm(
+        "a.js", commented(TEXT["MIT"], b"// ") + b"var a;\n", '"ISC"'
+    ),
     "MIT OR GPL": npm("a.js", b"var a;\n", '"(MIT OR GPL-3.0-or-later)"'),
     "MIT OR GPL with both texts": npm(
-        "a.js", b"var a;\n", '"(MIT OR GPL-2.0)"',
-        **{"LICENSE-MIT": TEXT["MIT"], "LICENSE-GPL": TEXT["GPL-2.0"]}),
+        "a.js",
+        b"var a;\n",
+        '"(MIT OR GPL-2.0)"',
+        **{"LICENSE-MIT": TEXT["MIT"], "LICENSE-GPL": TEXT["GPL-2.0"]},
+    ),
     "MIT OR Apache crate with both texts": source(
-        "src/lib.rs", b"fn a() {}\n", ("*", "MIT or Apache-2.0"),
-        **{"LICENSE-MIT": TEXT["MIT"], "LICENSE-APACHE": TEXT["Apache-2.0"]}),
+        "src/lib.rs",
+        b"fn a() {}\n",
+        ("*", "MIT or Apache-2.0"),
+        **{"LICENSE-MIT": TEXT["MIT"], "LICENSE-APACHE": TEXT["Apache-2.0"]},
+    ),
     "SPDX tag MIT": wheel("pack/a.py", b"# SPDX-License-Identifier: MIT\n" + CODE),
     "SPDX tag OR": source("a.c", b"// SPDX-License-Identifier: GPL-2.0-only OR MIT\nint a;\n"),
-    "a tag where nothing else is": ("pypi", "pack/a.py",
-        {"pack/a.py": b"# SPDX-License-Identifier: MIT\n" + CODE}),
-    "text alone, no metadata field": wheel("pack/a.py", CODE, "Summary: x",
-        **{"pack-1.0.dist-info__LICENSE": TEXT["MIT"]}),
+    "a tag where nothing else is": (
+        "pypi",
+        "pack/a.py",
+        {"pack/a.py": b"# SPDX-License-Identifier: MIT\n" + CODE},
+    ),
+    "text alone, no metadata field": wheel(
+        "pack/a.py", CODE, "Summary: x", **{"pack-1.0.dist-info__LICENSE": TEXT["MIT"]}
+    ),
     "classifier BSD with the text that says which": wheel(
-        "pack/a.py", CODE, "Classifier: License :: OSI Approved :: BSD License",
-        **{"pack-1.0.dist-info__LICENSE": TEXT["BSD-3-Clause"]}),
+        "pack/a.py",
+        CODE,
+        "Classifier: License :: OSI Approved :: BSD License",
+        **{"pack-1.0.dist-info__LICENSE": TEXT["BSD-3-Clause"]},
+    ),
     "License: Apache 2.0": wheel("pack/a.py", CODE, "License: Apache 2.0"),
-    "a file beside a vendored GPL folder": wheel("pack/a.py", CODE,
-        pack___vendor__x__LICENSE=TEXT["GPL-3.0"]),
+    "a file beside a vendored GPL folder": wheel(
+        "pack/a.py", CODE, pack___vendor__x__LICENSE=TEXT["GPL-3.0"]
+    ),
     "the GPL in a neighbour's header only": wheel("pack/b.py", CODE, **{"pack__a.py": GPL2_HEADER + CODE}),
-    "it is said not to be under the GPL": wheel("pack/a.py",
-        b"# This is not licensed under the GPL.\n" + CODE),
+    "it is said not to be under the GPL": wheel(
+        "pack/a.py", b"# This is not licensed under the GPL.\n" + CODE
+    ),
     "the word gpl in code": wheel("pack/a.py", b"gpl = load('gpl')\nlicense = gpl.name\n" + CODE),
     "code about licences": wheel(
-        "pack/a.py", b"# Checks the license of a file, and whether it is compatible with the GPL.\n" + CODE),
+        "pack/a.py", b"# Checks the license of a file, and whether it is compatible with the GPL.\n" + CODE
+    ),
     "vendored MIT folder": wheel("pack/_vendor/x/a.py", CODE, pack___vendor__x__LICENSE=TEXT["MIT"]),
     "DEP-5 glob elsewhere": source("src/a.c", b"int a;\n", ("*", "Expat"), ("contrib/*", "GPL-2+")),
     "DEP-5 of the packaging": deb("usr/share/pack/a.py", CODE, ("*", "Expat"), ("debian/*", "GPL-3+")),
-    "crate: another file's paragraph": deb(CRATE, b"fn a() {}\n", ("*", "MIT or Apache-2.0"),
-        ("tests/gpl.rs", "GPL-3")),
+    "crate: another file's paragraph": deb(
+        CRATE, b"fn a() {}\n", ("*", "MIT or Apache-2.0"), ("tests/gpl.rs", "GPL-3")
+    ),
     "old npm licenses list": npm("a.js", b"var a;\n", 'null, "licenses": [{"type": "MIT"}]'),
-}  # fmt: skip
+}
 CASES = (
     [(name, case, NOT) for name, case in PLANTED.items()]
     + [(name, case, UNKNOWN) for name, case in UNKNOWNS.items()]

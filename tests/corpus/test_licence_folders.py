@@ -1,6 +1,4 @@
-"""What metadata, licence files and folders say of the files under them: tiny
-trees, each with a known answer.
-"""
+"""What metadata, licence files and folders say of the files under them: trees with known answers."""
 
 from __future__ import annotations
 
@@ -8,152 +6,20 @@ import gzip
 import hashlib
 import io
 import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
-from identify.vendor.licenses import LICENSES
+from licence_trees import GPL, MIT, NOT, NPM, POLICY, TEXT, UNKNOWN, reason
 from package_builders import store_in
 
 from sevenfold.corpus.fetch.lock import Kind, Pin
 from sevenfold.corpus.globs import chooser
-from sevenfold.corpus.licences import LicencePolicy, Survey
 from sevenfold.corpus.licences.metadata import declared_by
 from sevenfold.corpus.sources.packages import read_package
-
-TEXT = {name: text.encode() for name, text in LICENSES}
-POLICY = LicencePolicy(["MIT", "ISC", "Apache-2.0", "BSD-3-Clause", "BSD-2-Clause", "CC0-1.0"])
-NOT, UNKNOWN = "licence_not_allowed", "licence_unknown"
-MIT, GPL = TEXT["MIT"], TEXT["GPL-3.0"]
-NPM = {"package.json": b'{"license": "MIT"}'}
-
-
-def reason(files: dict[str, bytes | None], path: str) -> str | None:
-    survey = Survey()
-    for name, data in files.items():
-        if survey.wants(name):
-            survey.add(name, data)
-    for name in survey.unread() & files.keys():
-        survey.add(name, files[name])
-    survey.missing()
-    return POLICY.judge(survey.licence_of(path, None).expression).reason
 
 
 def about(*lines: str) -> dict[str, bytes]:
     return {"x-1.0.dist-info/METADATA": "\n".join(["Name: x", *lines, "", "about"]).encode()}
-
-
-def setup_py(arguments: str) -> bytes:
-    return f"from setuptools import setup\nNAME = 'GPLv3'\nsetup(name='x', {arguments})\n".encode()
-
-
-POM = "<project><licenses><license><name>{}</name></license></licenses></project>"
-# One metadata file in an inner folder of an MIT package -> the reason for a file beside it.
-METADATA: list[tuple[str, str, str | None]] = [
-    ("composer.json", '{"license": "GPL-3.0-or-later"}', NOT),
-    ("composer.json", '{"license": ["MIT", "GPL-3.0-or-later"]}', None),
-    ("composer.json", '{"license": "proprietary"}', UNKNOWN),
-    ("package.json", '{"license": ', UNKNOWN),
-    ("package.json", "[]", UNKNOWN),
-    ("package.json", '{"license": 7}', UNKNOWN),
-    ("package.json", '{"license": "MIT", "license": "GPL-3.0"}', UNKNOWN),
-    ("package.json", '{"license": {"type": "GPL-3.0"}}', NOT),
-    ("package.json", '{"licence": "GPL-3.0"}', NOT),
-    ("package.json", '{"license": "MIT", "licenses": [{"type": "GPL-3.0"}]}', NOT),
-    ("package.json", '{"licenses": [{"type": "MIT"}, {"type": "GPL-3.0"}]}', None),
-    ("package.json", '{"licenses": [{"type": "MIT"}, {"type": "Mine"}]}', UNKNOWN),
-    ("package.json", '{"license": "UNLICENSED"}', UNKNOWN),
-    ("package.json", '{"license": "SEE LICENSE IN TERMS.dat"}', UNKNOWN),
-    ("package.json", '{"type": "module"}', None),
-    ("bower.json", '{"license": "GPL-2.0"}', NOT),
-    ("haxelib.json", '{"license": "GPL"}', NOT),
-    ("META.json", '{"license": ["perl_5"]}', NOT),
-    ("META.yml", "license: gpl\n", NOT),
-    ("Cargo.toml", '[package]\nlicense = "GPL-3.0"\n', NOT),
-    ("Cargo.toml", '[package]\nlicense = "MIT/Apache-2.0"\n', None),
-    ("Cargo.toml", '[package]\nlicense-file = "LICENSE"\n', UNKNOWN),
-    ("Cargo.toml", "[package\n", UNKNOWN),
-    ("Cargo.toml", '[workspace.package]\nlicense = "GPL-3.0"\n', NOT),
-    ("pyproject.toml", '[tool.poetry]\nlicense = "GPL-3.0-only"\n', NOT),
-    ("pyproject.toml", '[tool.flit.metadata]\nlicense = "GPL-3.0-only"\n', NOT),
-    ("pyproject.toml", '[project]\nlicense = "GPL-3.0-only"\n', NOT),
-    ("pyproject.toml", '[project]\nlicense = {text = "GPLv3"}\n', NOT),
-    ("pyproject.toml", '[project]\nlicense = {file = "away.txt"}\n', UNKNOWN),
-    ("pyproject.toml", "[project]\nlicense = 3\n", UNKNOWN),
-    (
-        "pyproject.toml",
-        '[project]\nclassifiers = ["License :: OSI Approved :: GNU General Public License v3 (GPLv3)"]\n',
-        NOT,
-    ),
-    ("pyproject.toml", '[project]\nname = "x"\n', None),
-    ("setup.cfg", "[metadata]\nlicense = GPLv3+\n", NOT),
-    (
-        "setup.cfg",
-        "[metadata]\nlicense = MIT\nclassifiers =\n"
-        "  License :: OSI Approved :: GNU General Public License v3 "
-        "(GPLv3)\n",
-        NOT,
-    ),
-    ("setup.cfg", "license\n", UNKNOWN),
-    ("setup.py", setup_py("license='GPLv3'").decode(), NOT),
-    ("setup.py", setup_py("license=NAME").decode(), NOT),
-    ("setup.py", setup_py("license=open('x').read()").decode(), UNKNOWN),
-    ("setup.py", setup_py("**{'license': 'GPLv3'}").decode(), NOT),
-    (
-        "setup.py",
-        setup_py("classifiers=['License :: OSI Approved :: GNU Affero General Public License v3']").decode(),
-        NOT,
-    ),
-    ("setup.py", setup_py("license='MIT'").decode(), None),
-    ("setup.py", "print 'x'\nsetup(license='GPL')\n", NOT),
-    ("x.gemspec", 's.license = "GPL-3.0"\n', NOT),
-    ("x.gemspec", 's.licenses = ["MIT", "GPL-2.0"]\n', NOT),
-    ("x.gemspec", "s.licenses = %w[MIT GPL-2.0]\n", NOT),
-    ("x.gemspec", 's.license = "MIT".freeze\n', None),
-    ("x.gemspec", "s.license = LICENCE\n", UNKNOWN),
-    ("x.podspec", "s.license = { :type => 'GPL-3.0', :file => 'LICENSE' }\n", NOT),
-    ("pom.xml", POM.format("GNU General Public License, version 2"), NOT),
-    ("pom.xml", POM.format("The Apache Software License, Version 2.0"), None),
-    ("pom.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]>" + POM.format("MIT"), UNKNOWN),
-    ("pom.xml", "<project><licenses>", UNKNOWN),
-    (
-        "x.nuspec",
-        '<package><metadata><license type="expression">GPL-3.0-only</license></metadata></package>',
-        NOT,
-    ),
-    (
-        "x.nuspec",
-        "<package><metadata><licenseUrl>https://my.org/terms</licenseUrl></metadata></package>",
-        UNKNOWN,
-    ),
-    ("DESCRIPTION", "Package: x\nLicense: GPL-2 | file LICENCE\n", NOT),
-    ("DESCRIPTION", "Package: x\nLicense: GPL (>= 2)\n", NOT),
-    ("DESCRIPTION", "Package: x\nLicense: MIT + file LICENSE\n", None),
-    ("DESCRIPTION", "Package: x\nLicense: file LICENSE\n", UNKNOWN),
-    ("DESCRIPTION", "A thing that does things.\n", None),
-    ("x.cabal", "name: x\nlicense: GPL-3\n", NOT),
-    ("x.cabal", "name: x\nlicense: BSD3\n", None),
-    ("x.cabal", "name: x\nlicense: AllRightsReserved\n", UNKNOWN),
-    ("x.opam", 'license: "GPL-3.0-only"\n', NOT),
-    ("opam", 'license: ["MIT" "LGPL-2.1-only"]\n', NOT),
-    ("mix.exs", 'package: [licenses: ["GPL-3.0"]]\n', NOT),
-    ("build.gradle", "licenses {\n license {\n name = 'GPL-3.0'\n }\n}\n", NOT),
-    ("build.sbt", 'licenses := Seq("GPL-3.0" -> url("x"))\n', NOT),
-    ("meta.yaml", "package:\n  name: x\nabout:\n  license: GPL-3.0-only\n", NOT),
-    ("CITATION.cff", "license: GPL-3.0-only\n", NOT),
-    ("x.spec", "Name: x\nLicense: GPLv2+\n", NOT),
-    ("x.rockspec", 'license = "GPL-3.0"\n', NOT),
-    ("meson.build", "project('x', 'c', license : 'GPL-3.0-only')\n", NOT),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "wanted"), METADATA, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(METADATA)]
-)
-def test_metadata_of_a_folder(name: str, text: str, wanted: str | None) -> None:
-    files = NPM | {f"inner/{name}": text.encode()}
-    assert reason(files, "inner/src/a.c") == wanted
-    assert reason(files, "outer.c") is None
 
 
 GPL_CLASSIFIER = "Classifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)"
@@ -163,22 +29,39 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
     "MIT and a GPL classifier": (about("License: MIT", GPL_CLASSIFIER), "x/a.py", NOT),
     "an expression and a GPL classifier": (about("License-Expression: MIT", GPL_CLASSIFIER), "x/a.py", NOT),
     "GNU AFFERO and an MIT classifier": (about("License: GNU AFFERO", MIT_CLASSIFIER), "x/a.py", UNKNOWN),
-    "a choice with a classifier for each": (about("License: MIT OR GPL-3.0-only", MIT_CLASSIFIER,
-            GPL_CLASSIFIER), "x/a.py", None),
+    "a choice with a classifier for each": (
+        about("License: MIT OR GPL-3.0-only", MIT_CLASSIFIER, GPL_CLASSIFIER),
+        "x/a.py",
+        None,
+    ),
     "a classifier that names a family, and the text": (
-        about(BSD_CLASSIFIER) | {"LICENSE": TEXT["BSD-3-Clause"]}, "x/a.py", None),
-    "a classifier that names a family, and another text": (about(BSD_CLASSIFIER) | {"LICENSE": MIT}, "x/a.py",
-        UNKNOWN),
+        about(BSD_CLASSIFIER) | {"LICENSE": TEXT["BSD-3-Clause"]},
+        "x/a.py",
+        None,
+    ),
+    "a classifier that names a family, and another text": (
+        about(BSD_CLASSIFIER) | {"LICENSE": MIT},
+        "x/a.py",
+        UNKNOWN,
+    ),
     "two classifiers, one of a family": (about(MIT_CLASSIFIER, BSD_CLASSIFIER), "x/a.py", UNKNOWN),
     "a classifier that is no licence": (
         about("License: MIT", "Classifier: License :: Other/Proprietary License"),
-        "x/a.py", UNKNOWN),
+        "x/a.py",
+        UNKNOWN,
+    ),
     "UNKNOWN says nothing": (about("License: UNKNOWN", MIT_CLASSIFIER), "x/a.py", None),
-    "a whole text in the field": (about("License: " + GPL.decode().replace("\n", "\n        ")), "x/a.py",
-        NOT),
+    "a whole text in the field": (
+        about("License: " + GPL.decode().replace("\n", "\n        ")),
+        "x/a.py",
+        NOT,
+    ),
     "MIT and a text of ours": (NPM | {"LICENSE": b"You may use this on Tuesdays. " * 20}, "a.js", UNKNOWN),
-    "Commons Clause beside the licence": (NPM | {"LICENSE": MIT, "COMMONS-CLAUSE.md": b"You may not sell.\n"},
-        "a.js", UNKNOWN),
+    "Commons Clause beside the licence": (
+        NPM | {"LICENSE": MIT, "COMMONS-CLAUSE.md": b"You may not sell.\n"},
+        "a.js",
+        UNKNOWN,
+    ),
     "License Agreement.txt": (NPM | {"License Agreement.txt": b"One copy a person.\n"}, "a.js", UNKNOWN),
     "LicenseAgreement.txt": (NPM | {"LicenseAgreement.txt": b"One copy a person.\n"}, "a.js", UNKNOWN),
     "LIZENZ.txt": (NPM | {"LIZENZ.txt": b"Nur mit Erlaubnis.\n"}, "a.js", UNKNOWN),
@@ -189,8 +72,11 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
     "licence.md": (NPM | {"licence.md": GPL}, "a.js", NOT),
     "LICENSE (GPL).txt": (NPM | {"LICENSE (GPL).txt": GPL}, "a.js", NOT),
     "COPYING.LESSER": (NPM | {"COPYING.LESSER": TEXT["LGPL-3.0"]}, "a.js", NOT),
-    "NOTICE of the GPL": (NPM | {"NOTICE": b"Licensed under the GNU General Public License v3.\n"}, "a.js",
-        NOT),
+    "NOTICE of the GPL": (
+        NPM | {"NOTICE": b"Licensed under the GNU General Public License v3.\n"},
+        "a.js",
+        NOT,
+    ),
     "NOTICE of holders": (NPM | {"NOTICE": b"Copyright somebody\n"}, "a.js", None),
     "COPYRIGHT of holders": (NPM | {"COPYRIGHT": b"Copyright somebody\n"}, "a.js", None),
     "an empty licence": (NPM | {"LICENSE": b""}, "a.js", UNKNOWN),
@@ -201,61 +87,254 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
     "a Latin-1 licence": (NPM | {"LICENSE": b"\xa9 M\xfcller\n" + GPL}, "a.js", NOT),
     "R's template": (
         {"DESCRIPTION": b"License: MIT + file LICENSE\n", "LICENSE": b"YEAR: 2020\nCOPYRIGHT HOLDER: x\n"},
-        "a.R", None),
+        "a.R",
+        None,
+    ),
     "both texts of a choice": (
         {"package.json": b'{"license": "MIT OR GPL-3.0"}', "LICENSE-MIT": MIT, "LICENSE-GPL": GPL},
-        "a.js", None),
-    "SEE LICENSE IN": ({"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}', "TERMS.dat": GPL}, "a.js",
-        NOT),
-    "SEE LICENSE IN, allowed": ({"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}',
-            "TERMS.dat": MIT}, "a.js", None),
-    "license-file": ({"Cargo.toml": b'[package]\nlicense-file = "terms.dat"\n', "terms.dat": GPL}, "a.rs",
-        NOT),
-    "a file above": (NPM | {"x/pyproject.toml": b'[project]\nlicense = {file = "../T"}\n', "T": GPL},
-        "x/a.py", NOT),
+        "a.js",
+        None,
+    ),
+    "SEE LICENSE IN": (
+        {"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}', "TERMS.dat": GPL},
+        "a.js",
+        NOT,
+    ),
+    "SEE LICENSE IN, allowed": (
+        {"package.json": b'{"license": "SEE LICENSE IN TERMS.dat"}', "TERMS.dat": MIT},
+        "a.js",
+        None,
+    ),
+    "license-file": (
+        {"Cargo.toml": b'[package]\nlicense-file = "terms.dat"\n', "terms.dat": GPL},
+        "a.rs",
+        NOT,
+    ),
+    "a file above": (
+        NPM | {"x/pyproject.toml": b'[project]\nlicense = {file = "../T"}\n', "T": GPL},
+        "x/a.py",
+        NOT,
+    ),
     "a workspace that is there": (
-        {"Cargo.toml": b'[workspace.package]\nlicense = "MIT"\n',
-            "x/Cargo.toml": b"[package]\nlicense.workspace = true\n"},
-        "x/a.rs", None),
-    "a workspace that is not": ({"x/Cargo.toml": b"[package]\nlicense.workspace = true\n"}, "x/a.rs",
-        UNKNOWN),
+        {
+            "Cargo.toml": b'[workspace.package]\nlicense = "MIT"\n',
+            "x/Cargo.toml": b"[package]\nlicense.workspace = true\n",
+        },
+        "x/a.rs",
+        None,
+    ),
+    "a workspace that is not": (
+        {"x/Cargo.toml": b"[package]\nlicense.workspace = true\n"},
+        "x/a.rs",
+        UNKNOWN,
+    ),
     "PEP 639 below src": (
         about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/src/x/_vendor/COPYING": GPL},
-        "x/_vendor/a.py", NOT),
+        "x/_vendor/a.py",
+        NOT,
+    ),
     "PEP 639, beside it": (
         about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/src/x/_vendor/COPYING": GPL},
-        "x/a.py", None),
+        "x/a.py",
+        None,
+    ),
     "PEP 639, a name of its own": (
-        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/THIRD.dat": GPL}, "x/a.py", NOT),
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/THIRD.dat": GPL},
+        "x/a.py",
+        NOT,
+    ),
+    "PEP 639 below a folder of packages": (
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/packages/x/_vendor/COPYING": GPL},
+        "x/_vendor/a.py",
+        NOT,
+    ),
+    "PEP 639, a folder of licences": (
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/licenses/EVIL.txt": b"On Tuesdays.\n"},
+        "x/a.py",
+        UNKNOWN,
+    ),
+    "PEP 639, a name of its own that nobody knows": (
+        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/THIRD.dat": b"On Tuesdays.\n"},
+        "x/a.py",
+        UNKNOWN,
+    ),
+    "PEP 639, authors": (
+        about("License-Expression: MIT", "License-File: AUTHORS")
+        | {"x-1.0.dist-info/licenses/AUTHORS": b"Somebody\n"},
+        "x/a.py",
+        None,
+    ),
+    "PEP 639, no folder of licences": (
+        about("License-Expression: MIT", "License-File: LICENSE"),
+        "x/a.py",
+        UNKNOWN,
+    ),
+    "PEP 639, one file of two": (
+        about("License-Expression: MIT", "License-File: LICENSE", "License-File: MORE")
+        | {"x-1.0.dist-info/licenses/LICENSE": MIT},
+        "x/a.py",
+        UNKNOWN,
+    ),
+    "PEP 639, both files": (
+        about("License-Expression: MIT", "License-File: LICENSE", "License-File: MORE")
+        | {"x-1.0.dist-info/licenses/LICENSE": MIT, "x-1.0.dist-info/licenses/MORE": MIT},
+        "x/a.py",
+        None,
+    ),
+    "a licence file where tools put it before": (
+        about("License: MIT", "License-File: LICENSE") | {"x-1.0.dist-info/LICENSE": MIT},
+        "x/a.py",
+        None,
+    ),
+    "a licence file of a folder, put flat": (
+        about("License: MIT", "License-File: legal/TERMS") | {"x-1.0.dist-info/TERMS": GPL},
+        "x/a.py",
+        NOT,
+    ),
+    "a licence file of another name, put beside METADATA": (
+        about("License: MIT", "License-File: THIRD.dat") | {"x-1.0.dist-info/THIRD.dat": GPL},
+        "x/a.py",
+        NOT,
+    ),
+    "an expression of nobody": (about("License-Expression: Mine-1.0"), "x/a.py", UNKNOWN),
+    "an expression that is cut off": (about("License-Expression: MIT AND"), "x/a.py", UNKNOWN),
+    "an expression of a reference": (about("License-Expression: LicenseRef-Mine"), "x/a.py", UNKNOWN),
+    "two expressions": (about("License-Expression: MIT", "License-Expression: GPL-3.0-only"), "x/a.py", NOT),
+    "an expression and another text": (
+        about("License-Expression: MIT", "License-File: LICENSE") | {"x-1.0.dist-info/licenses/LICENSE": GPL},
+        "x/a.py",
+        NOT,
+    ),
+    "PKG-INFO of a source": (
+        {"PKG-INFO": b"Name: x\nLicense-Expression: MIT\nLicense-File: terms/T\n", "terms/T": MIT},
+        "x/a.py",
+        None,
+    ),
+    "PKG-INFO and no file": (
+        {"PKG-INFO": b"Name: x\nLicense-Expression: MIT\nLicense-File: terms/T\n"},
+        "x/a.py",
+        UNKNOWN,
+    ),
+    "PKG-INFO of an egg": (
+        {"src/x.egg-info/PKG-INFO": b"Name: x\nLicense: MIT\nLicense-File: LICENSE\n", "LICENSE": MIT},
+        "src/x/a.py",
+        None,
+    ),
+    "license-files": (
+        {
+            "pyproject.toml": b'[project]\nlicense = "MIT"\nlicense-files = ["legal/*.dat"]\n',
+            "legal/g.dat": GPL,
+        },
+        "a.py",
+        NOT,
+    ),
+    "a leftover of the build in a wheel": (
+        about("License-Expression: MIT")
+        | {
+            "x/pyproject.toml": b'[project]\nlicense = {file = "LICENSE"}\nlicense-files = ["legal/*"]\n',
+            "x-1.0.dist-info/licenses/LICENSE": MIT,
+            "x-1.0.dist-info/licenses/legal/T": MIT,
+        },
+        "x/a.py",
+        None,
+    ),
+    "a leftover, and no file of it": (
+        about("License-Expression: MIT") | {"x/pyproject.toml": b'[project]\nlicense = {file = "LICENSE"}\n'},
+        "x/a.py",
+        UNKNOWN,
+    ),
+    "license-files over folders": (
+        {"pyproject.toml": b'[project]\nlicense = "MIT"\nlicense-files = ["**/T"]\n', "a/b/T": GPL},
+        "a/b/c/a.py",
+        NOT,
+    ),
+    "license-files, elsewhere": (
+        {"pyproject.toml": b'[project]\nlicense = "MIT"\nlicense-files = ["**/T"]\n', "a/b/T": GPL},
+        "a/a.py",
+        None,
+    ),
+    "license-files of setuptools": (
+        {
+            "pyproject.toml": b'[project]\nlicense = "MIT"\n[tool.setuptools]\nlicense-files = ["T"]\n',
+            "T": GPL,
+        },
+        "a.py",
+        NOT,
+    ),
+    "license-files that nobody knows": (
+        {"pyproject.toml": b'[project]\nlicense = "MIT"\nlicense-files = ["T*"]\n', "T1": b"On Tuesdays.\n"},
+        "a.py",
+        UNKNOWN,
+    ),
+    "license_files of setup.cfg": (
+        {"setup.cfg": b"[metadata]\nlicense = MIT\nlicense_files =\n  T*\n  LICEN[CS]E*\n", "T1": GPL},
+        "a.py",
+        NOT,
+    ),
+    "license-files of a folder": (
+        {"x/pyproject.toml": b'[project]\nlicense = "MIT"\nlicense-files = ["T"]\n', "x/T": GPL, "T": MIT},
+        "x/a.py",
+        NOT,
+    ),
+    "TERMS of its own": (NPM | {"TERMS.txt": b"This software may not be sold.\n"}, "a.js", UNKNOWN),
     "a sidecar": (NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"}, "g.py", NOT),
-    "beside a sidecar's file": (NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"}, "h.py",
-        None),
+    "beside a sidecar's file": (
+        NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"},
+        "h.py",
+        None,
+    ),
     "a sidecar that says nothing known": (NPM | {"g.py.license": b"mine\n"}, "g.py", UNKNOWN),
     "a bundler's list": (NPM | {"b.js.LICENSE.txt": b"/*! licensed under the GPL v3 */\n"}, "b.js", NOT),
     "REUSE.toml": (
-        NPM | {"REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/**"\n'
-            b'SPDX-License-Identifier = "GPL-3.0-only"\n'},
-        "a/b/c.py", NOT),
+        NPM
+        | {
+            "REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/**"\n'
+            b'SPDX-License-Identifier = "GPL-3.0-only"\n'
+        },
+        "a/b/c.py",
+        NOT,
+    ),
     "REUSE.toml, elsewhere": (
-        NPM | {"REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/*"\n'
-            b'SPDX-License-Identifier = "GPL-3.0-only"\n'},
-        "a/b/c.py", None),
+        NPM
+        | {
+            "REUSE.toml": b'version = 1\n[[annotations]]\npath = "a/*"\n'
+            b'SPDX-License-Identifier = "GPL-3.0-only"\n'
+        },
+        "a/b/c.py",
+        None,
+    ),
     "REUSE.toml of a folder": (
-        NPM | {"v/REUSE.toml": b'[[annotations]]\npath = ["x.py", "y.py"]\n'
-            b'SPDX-License-Identifier = ["MIT", "GPL-2.0-only"]\n'},
-        "v/y.py", NOT),
+        NPM
+        | {
+            "v/REUSE.toml": b'[[annotations]]\npath = ["x.py", "y.py"]\n'
+            b'SPDX-License-Identifier = ["MIT", "GPL-2.0-only"]\n'
+        },
+        "v/y.py",
+        NOT,
+    ),
     "a broken REUSE.toml": (NPM | {"REUSE.toml": b"[[annotations]]\npath = 7\n"}, "a.py", UNKNOWN),
-    "dep5": (NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\nLicense: GPL-3.0-only\n"},
-        "a/b.py", NOT),
-    "dep5, elsewhere": (NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\n"
-        b"License: GPL-3.0-only\n"}, "b.py", None),
+    "dep5": (
+        NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\nLicense: GPL-3.0-only\n"},
+        "a/b.py",
+        NOT,
+    ),
+    "dep5, elsewhere": (
+        NPM | {".reuse/dep5": b"Format: x\n\nFiles: a/*\nCopyright: x\nLicense: GPL-3.0-only\n"},
+        "b.py",
+        None,
+    ),
     "a broken dep5": (NPM | {".reuse/dep5": b"nothing\n"}, "b.py", UNKNOWN),
     "LICENSES/ is for reference": (NPM | {"LICENSES/GPL-3.0-only.txt": GPL}, "a.py", None),
     "vendored with an unknown licence": (
         NPM | {"third_party/z/package.json": b'{"license": "Mine"}'},
-        "third_party/z/a.js", UNKNOWN),
-    "node_modules with broken metadata": (NPM | {"node_modules/z/package.json": b"{"}, "node_modules/z/a.js",
-        UNKNOWN),
+        "third_party/z/a.js",
+        UNKNOWN,
+    ),
+    "node_modules with broken metadata": (
+        NPM | {"node_modules/z/package.json": b"{"},
+        "node_modules/z/a.js",
+        UNKNOWN,
+    ),
     "a licence that names two others": (
         {
             "package.json": b'{"license": "MIT OR ISC"}',
@@ -266,16 +345,19 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
         "a.js",
         None,
     ),
-    "a licence that names one that is not there": (NPM | {"LICENSE": b"See LICENSE.MIT and LICENSE.GPL.\n"},
-        "a.js", UNKNOWN),
+    "a licence that names one that is not there": (
+        NPM | {"LICENSE": b"See LICENSE.MIT and LICENSE.GPL.\n"},
+        "a.js",
+        UNKNOWN,
+    ),
     "a README listed as a licence": (
-        about("License-Expression: MIT") | {"x-1.0.dist-info/licenses/README.md": b"The data is for "
-            b"non-commercial use only.\n"},
+        about("License-Expression: MIT")
+        | {"x-1.0.dist-info/licenses/README.md": b"The data is for non-commercial use only.\n"},
         "x/a.py",
         None,
     ),
     "META-INF": ({"META-INF/LICENSE": GPL}, "org/a.java", NOT),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("files", "path", "wanted"), TREES.values(), ids=TREES)
@@ -283,12 +365,12 @@ def test_trees(files: dict[str, bytes | None], path: str, wanted: str | None) ->
     assert reason(files, path) == wanted
 
 
-def tarball(files: dict[str, bytes], links: dict[str, tuple[bytes, str]]) -> bytes:
+def tarball(files: dict[str, bytes], hard_links: dict[str, str]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, (kind, target) in links.items():
+        for name, target in hard_links.items():
             info = tarfile.TarInfo(f"package/{name}")
-            info.type, info.linkname = kind, target
+            info.type, info.linkname = tarfile.LNKTYPE, target
             archive.addfile(info)
         for name, data in files.items():
             info = tarfile.TarInfo(f"package/{name}")
@@ -297,55 +379,8 @@ def tarball(files: dict[str, bytes], links: dict[str, tuple[bytes, str]]) -> byt
     return gzip.compress(buffer.getvalue())
 
 
-def wheel(files: dict[str, bytes], links: dict[str, tuple[bytes, str]]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-        for name, (_, target) in links.items():
-            info = zipfile.ZipInfo(name)
-            info.create_system, info.external_attr = 3, 0o120777 << 16
-            archive.writestr(info, target)
-    return buffer.getvalue()
-
-
-SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
-LINKS = {
-    "to a text": ({"vendor/LICENSE": (SYM, "../terms/gpl.dat")}, NOT),
-    "to an allowed text": ({"vendor/LICENSE": (SYM, "../terms/mit.dat")}, None),
-    "to a link to a text": (
-        {"vendor/LICENSE": (SYM, "LICENCE"), "vendor/LICENCE": (SYM, "../terms/gpl.dat")},
-        NOT,
-    ),
-    "out of the package": ({"vendor/LICENSE": (SYM, "../../../LICENSE")}, UNKNOWN),
-    "absolute": ({"vendor/LICENSE": (SYM, "/etc/hostname")}, UNKNOWN),
-    "to nothing": ({"vendor/LICENSE": (SYM, "gone")}, UNKNOWN),
-    "in a circle": ({"vendor/LICENSE": (SYM, "COPYING"), "vendor/COPYING": (SYM, "LICENSE")}, UNKNOWN),
-    "metadata": ({"vendor/package.json": (SYM, "../terms/gpl.json")}, NOT),
-    "a sidecar": ({"vendor/a.js.license": (SYM, "../terms/gpl.dat")}, NOT),
-}
-
-
-@pytest.mark.parametrize(("links", "wanted"), LINKS.values(), ids=LINKS)
-@pytest.mark.parametrize("kind", ["npm", "pypi"])
-def test_links_in_archives(
-    tmp_path: Path, kind: Kind, links: dict[str, tuple[bytes, str]], wanted: str | None
-) -> None:
-    files = NPM | {
-        "vendor/a.js": b"var a;\n",
-        "b.js": b"var b;\n",
-        "terms/gpl.dat": GPL,
-        "terms/mit.dat": MIT,
-    }
-    files |= {"terms/gpl.json": b'{"license": "GPL-3.0"}'}
-    assert judged(tmp_path, kind, (tarball if kind == "npm" else wheel)(files, links)) == {
-        "vendor/a.js": wanted,
-        "b.js": None,
-    }
-
-
 def test_a_hard_link_in_a_tarball(tmp_path: Path) -> None:
-    data = tarball(NPM | {"vendor/a.js": b"var a;\n", "t": GPL}, {"vendor/LICENSE": (HARD, "package/t")})
+    data = tarball(NPM | {"vendor/a.js": b"var a;\n", "t": GPL}, {"vendor/LICENSE": "package/t"})
     assert judged(tmp_path, "npm", data) == {"vendor/a.js": NOT}
 
 

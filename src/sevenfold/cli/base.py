@@ -15,6 +15,7 @@ from sevenfold import __version__
 from sevenfold.cli.lazy import LazyGroup
 from sevenfold.cli.streams import ReaderGoneError, silence
 from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, UsageError, storage_error
+from sevenfold.core.log import escaped
 
 if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
@@ -70,7 +71,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value i
 
 def fail(error: SevenfoldError) -> typer.Exit:
     """Say an error in one line; the exit to raise."""
-    print(f"s7: {error}".replace("\n", " "), file=sys.stderr)
+    print(escaped(f"s7: {error}".replace("\n", " ")), file=sys.stderr)
     return typer.Exit(error.exit_code)
 
 

@@ -228,13 +228,13 @@ def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
     """
     from dataclasses import replace
 
-    from sevenfold.core.log import escaped
+    from sevenfold.core.log import one_line
     from sevenfold.corpus.licences import is_valid
     from sevenfold.corpus.sources.packages import survey_package
 
     seen = survey_package(pin, packages.files(pin) or [])[0].licence_of_package().expression
     licence = pin.concluded or (seen if seen and is_valid(seen) else None)
-    print(f"{pin.label}  {escaped(licence or seen or 'no licence found')}")
+    print(f"{pin.label}  {one_line(licence or seen or 'no licence found')}")
     return replace(pin, licence=(licence,) if licence else ())
 
 

@@ -6,6 +6,7 @@ them. Nothing here decides a byte.
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Protocol
 
 
@@ -45,4 +46,18 @@ def escaped(text: str) -> str:
         return text
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def one_line(text: str) -> str:
+    """A foreign name as one line: control and format characters as `escaped` writes them, and line
+    ends, too; other blanks (U+3000) are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() or unicodedata.category(c) == "Zs"
+        else c.encode("unicode_escape").decode("ascii")
+        for c in text
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from sevenfold.core.errors import RecipeError, StorageError, storage_error
+from sevenfold.corpus.archives.entry import shown
 from sevenfold.corpus.document import LANGUAGES
 
 
@@ -63,6 +64,17 @@ def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return fnmatch.fnmatchcase(names[0], pattern[0]) and glob_matches(names[1:], pattern[1:])
 
 
+def require_directory(root: Path) -> Path:
+    """Return the directory of a source. Raises StorageError when there is none."""
+    if not root.is_dir():
+        raise StorageError(
+            "no such directory" if not root.exists() else "not a directory",
+            where=str(root),
+            remedy="check corpus.sources in the recipe; a relative path starts at the recipe's own directory",
+        )
+    return root
+
+
 def walk_tree(
     root: Path, wanted: Callable[[str], bool], excluded: frozenset[str]
 ) -> Iterator[tuple[str, Path]]:
@@ -72,12 +84,7 @@ def walk_tree(
     A link to a directory is not entered; a link to a file counts only when it ends inside `root`.
     `wanted` is asked of paths below it.
     """
-    if not root.is_dir():
-        raise StorageError(
-            "no such directory" if not root.exists() else "not a directory",
-            where=str(root),
-            remedy="check corpus.sources in the recipe; a relative path starts at the recipe's own directory",
-        )
+    require_directory(root)
 
     def refuse(error: OSError) -> None:
         # A directory that cannot be listed would take its documents out without a reason.
@@ -94,7 +101,7 @@ def walk_tree(
             if wanted(relative) and _is_inside(file, real_root):
                 files.append((os.fsencode(relative), file))
     for key, file in sorted(files):
-        yield key.decode("utf-8", "backslashreplace"), Path(file)
+        yield shown(os.fsdecode(key)), Path(file)
 
 
 def _is_inside(file: str, real_root: Path) -> bool:

@@ -52,7 +52,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=5,
+        version=6,
     ),
     Stage(
         name="tokenizer",

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from sevenfold.core.hashing import Json
+from sevenfold.core.log import one_line
 from sevenfold.report.lineage import MISSING, shown
 
 SPEC_VERSION = "1.6"
@@ -28,7 +29,10 @@ def _text(value: Json) -> str | None:
 
 def _properties(values: Mapping[str, Json]) -> list[Json]:
     return [
-        {"name": f"sevenfold:{name}", "value": str(value) if type(value) in (str, int) else shown(value)}
+        {
+            "name": f"sevenfold:{name}",
+            "value": one_line(str(value)) if type(value) in (str, int) else shown(value),
+        }
         for name, value in values.items()
         if value is not None
     ]

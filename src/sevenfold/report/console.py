@@ -86,7 +86,7 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(escaped(text), file=sys.stderr, flush=True)
 
 
 class LiveProgress:
@@ -140,7 +140,7 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """Print one line above the bars."""
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(escaped(text), highlight=False, markup=False)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

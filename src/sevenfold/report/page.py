@@ -15,6 +15,10 @@ from importlib import resources
 # pairs U+FFFD.
 UNPRINTABLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "\u2421"}
 UNPRINTABLE |= dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
+# Marks that turn a line around or end it.
+UNPRINTABLE |= dict.fromkeys(
+    (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), "\ufffd"
+)
 
 STYLE = "\n" + resources.files("sevenfold.report").joinpath("page.css").read_text("utf-8")
 

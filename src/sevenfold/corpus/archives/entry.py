@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from sevenfold.core.hashing import sha256
+from sevenfold.core.log import one_line
 
 # What a reader of a source can tell of what it does not read. Ours of no archive: `no_documents`,
 # `duplicate_key`, `pointer`.
@@ -98,7 +99,7 @@ def shown(name: str) -> str:
         if _fits(name)
         else ascii(name)[1:-1]
     )
-    return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    return one_line(text)
 
 
 def _fits(name: str) -> bool:

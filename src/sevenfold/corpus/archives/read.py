@@ -46,7 +46,9 @@ _ZIP_LOCAL = struct.Struct("<26xHH")
 _ZIP_END = struct.Struct("<4s16xH")
 
 
-def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> Iterator[Entry]:
+def read_archive(
+    file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, *, links: bool = False
+) -> Iterator[Entry]:
     """Yield the entries whose path `wanted` accepts; faults of names are told for every entry.
 
     Args:
@@ -55,19 +57,20 @@ def read_archive(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int) -> 
         name: what the archive is called when it fails as a whole.
         wanted: given a safe path, whether to read it.
         max_bytes: a longer file comes without its bytes.
+        links: tell every link, also one that is not wanted.
     """
     n_stored = file.seek(0, os.SEEK_END)
     file.seek(0)
-    budget = Budget(n_stored)
+    names = _Names(wanted, Budget(n_stored), links=links)
     try:
         head = file.read(8)
         file.seek(0)
         if head == _AR_MAGIC:
-            yield from _read_deb(file, name, n_stored, wanted, max_bytes, budget)
+            yield from _read_deb(file, name, n_stored, names, max_bytes)
         elif head.startswith(b"PK"):
-            yield from _read_zip(file, name, n_stored, wanted, max_bytes, budget)
+            yield from _read_zip(file, name, n_stored, names, max_bytes)
         else:
-            yield from _read_tar(file, name, wanted, max_bytes, budget)
+            yield from _read_tar(file, name, names, max_bytes)
     except Bomb:
         yield faulty(name, "bomb")
     except DAMAGE:
@@ -79,15 +82,16 @@ class _Names:
     read no second time.
     """
 
-    def __init__(self, wanted: Wanted, budget: Budget) -> None:
-        self._wanted, self._budget = wanted, budget
+    def __init__(self, wanted: Wanted, budget: Budget, *, links: bool) -> None:
+        self._wanted, self._links = wanted, links
+        self.budget = budget
         self._seen: set[str] = set()
 
-    def judge(self, name: str) -> tuple[str | None, Entry | None]:
+    def judge(self, name: str, *, is_link: bool) -> tuple[str | None, Entry | None]:
         """Return (path to read, None), (None, entry that tells the fault),
         or (None, None): not wanted.
         """
-        self._budget.enter()
+        self.budget.enter()
         path = safe_path(name)
         if path is None:
             return None, faulty(name, "unsafe_path")
@@ -95,13 +99,11 @@ class _Names:
         if path in self._seen:
             return None, faulty(name, "duplicate_name")
         self._seen.add(path)
-        return (path, None) if self._wanted(path) else (None, None)
+        is_wanted = self._wanted(path)
+        return (path, None) if is_wanted or (is_link and self._links) else (None, None)
 
 
-def _read_zip(
-    file: IO[bytes], name: str, n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
-) -> Iterator[Entry]:
-    names = _Names(wanted, budget)
+def _read_zip(file: IO[bytes], name: str, n_stored: int, names: _Names, max_bytes: int) -> Iterator[Entry]:
     with zipfile.ZipFile(file) as archive:
         if _has_hidden_bytes(file, archive, n_stored):
             yield faulty(name, "trailing_data")
@@ -109,18 +111,19 @@ def _read_zip(
             if info.is_dir():
                 continue
             # `filename` ends at a NUL; what the archive says is `orig_filename`.
-            path, fault = names.judge(info.orig_filename)
+            mode = info.external_attr >> 16
+            is_special = stat.S_IFMT(mode) not in (0, stat.S_IFREG)
+            path, fault = names.judge(info.orig_filename, is_link=is_special)
             if fault is not None:
                 yield fault
             if path is None:
                 continue
-            mode = info.external_attr >> 16
-            if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            if is_special:
                 yield faulty(path, "link", target=_zip_target(archive, info, mode))
             elif info.flag_bits & 1:
                 yield faulty(path, "encrypted", info.file_size)
             else:
-                yield _zip_entry(archive, info, path, max_bytes, budget)
+                yield _zip_entry(archive, info, path, max_bytes, names.budget)
 
 
 def _zip_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mode: int) -> str | None:
@@ -173,9 +176,8 @@ def _zip_entry(
         return faulty(path, "corrupt", info.file_size)
 
 
-def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget: Budget) -> Iterator[Entry]:
-    names = _Names(wanted, budget)
-    stream = Forward(decompressed(file), budget)
+def _read_tar(file: IO[bytes], name: str, names: _Names, max_bytes: int) -> Iterator[Entry]:
+    stream = Forward(decompressed(file), names.budget)
     n_members = 0
     with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:", errors="surrogateescape") as archive:
         while (member := archive.next()) is not None:
@@ -184,7 +186,7 @@ def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget
             n_members += 1
             if member.isdir():
                 continue
-            path, fault = names.judge(member.name)
+            path, fault = names.judge(member.name, is_link=not member.isfile())
             if fault is not None:
                 yield fault
             if path is None:
@@ -212,9 +214,7 @@ def _read_tar(file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, budget
         yield faulty(name, "trailing_data")
 
 
-def _read_deb(
-    file: IO[bytes], name: str, n_stored: int, wanted: Wanted, max_bytes: int, budget: Budget
-) -> Iterator[Entry]:
+def _read_deb(file: IO[bytes], name: str, n_stored: int, names: _Names, max_bytes: int) -> Iterator[Entry]:
     found, others = False, list[Entry]()
     for member, offset, size in _ar_members(file, n_stored):
         if re.fullmatch(r"data\.tar(?:\.\w+)?/?", member):
@@ -223,7 +223,7 @@ def _read_deb(
                 return
             found = True
             part = cast("IO[bytes]", Slice(file, offset, size))
-            yield from _read_tar(part, name, wanted, max_bytes, budget)
+            yield from _read_tar(part, name, names, max_bytes)
         elif not _OTHER_MEMBER.fullmatch(member):
             others.append(faulty(f"{name}/{member}", "trailing_data", size))
     if not found:

@@ -3,6 +3,18 @@ recipe allows it (A5).
 """
 
 from sevenfold.corpus.licences.policy import Judgement, LicencePolicy, combine, is_valid
-from sevenfold.corpus.licences.survey import Licence, Survey
+from sevenfold.corpus.licences.reading import Look, Seen
+from sevenfold.corpus.licences.survey import Licence, Survey, follow, read_through
 
-__all__ = ["Judgement", "Licence", "LicencePolicy", "Survey", "combine", "is_valid"]
+__all__ = [
+    "Judgement",
+    "Licence",
+    "LicencePolicy",
+    "Look",
+    "Seen",
+    "Survey",
+    "combine",
+    "follow",
+    "is_valid",
+    "read_through",
+]

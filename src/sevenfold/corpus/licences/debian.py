@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sevenfold.core.errors import UsageError
+from sevenfold.corpus.licences.path_patterns import debian_pattern
 from sevenfold.corpus.licences.policy import UNRECOGNISED, canonical, combine, is_valid
 
 _NAMES = {
@@ -83,20 +83,7 @@ class Stanza:
 
     def matches(self, path: str) -> bool:
         """Return whether a path of the source package is meant."""
-        return any(_pattern(glob).fullmatch(path) for glob in self.globs)
-
-
-@lru_cache(maxsize=4096)
-def _pattern(glob: str) -> re.Pattern[str]:
-    """Return DEP-5: `*` is any characters, slashes included, `?` is one; a
-    backslash takes their meaning.
-    """
-    parts = re.split(r"(\\[*?\\]|[*?])", glob)
-    named = {"*": ".*", "?": "."}
-    text = "".join(
-        named.get(part) or re.escape(part[1:] if part.startswith("\\") else part) for part in parts
-    )
-    return re.compile(text, re.DOTALL)
+        return any(debian_pattern(glob).matches(path) for glob in self.globs)
 
 
 class DebianCopyright:

@@ -1,8 +1,8 @@
-"""Licence fields of other ecosystems' metadata: R, Ruby, Java, .NET, Haskell, OCaml, Elixir, Perl,
-Gradle, conda and more.
+"""Licence fields of metadata that is a program or has a form of its own: R, Ruby, Haskell, OCaml,
+Elixir, Erlang, Perl, Lua, Gradle, Nix and more.
 
 The files are read as text, and never run. A field that is no literal comes as a value that no
-licence is spelled like.
+licence is spelled like, and so does a licence that stands in the file and was not read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
-_NO_LITERAL = "no literal"
+# What a field says that is computed, or of another type.
+NO_LITERAL = "no literal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,31 @@ def _quoted(text: str) -> list[str]:
     return [found for _, found in re.findall(r"""(["'])([^"'\n]*)\1""", part)]
 
 
-def _assigned(name: str) -> Callable[[str], Read]:
+# Something is set that is called a licence.
+_SET = re.compile(
+    r"""(?<![\w"'./-])(?:\w+\.)*[:"']?licen[sc]es?["']?[ \t]*(?:=>|\+=|\|\|=|<<|:=|[:=](?![:=]))"""
+)
+
+
+def _guarded(reader: Callable[[str], Read], comment: str = "#") -> Callable[[str], Read]:
+    """Return a reader that passes over whole lines of comment, and to which a licence that it cannot
+    read is no licence that is known.
+    """
+    comments = re.compile(rf"(?m)^[ \t]*(?:{comment})[^\n]*$")
+
+    def read(text: str) -> Read:
+        code = comments.sub("", text)
+        found = reader(code)
+        if not found.fields and not found.files and _SET.search(code):
+            return Read((NO_LITERAL,))
+        return found
+
+    return read
+
+
+def _assigned(name: str, comment: str = "#") -> Callable[[str], Read]:
     """Return a reader of `NAME <value>`, the value as `_quoted` reads it."""
-    pattern = re.compile(rf"(?m)^[^#\n]*?(?<![\w-]){name}[ \t]*(?P<rest>.*(?:\n[^\n]*){{0,8}})")
+    pattern = re.compile(rf"(?m)^[^\n]*?(?<![\w-]){name}[ \t]*(?=(?P<rest>.*(?:\n[^\n]*){{0,8}}))")
 
     def read(text: str) -> Read:
         fields: list[str] = []
@@ -47,12 +69,12 @@ def _assigned(name: str) -> Callable[[str], Read]:
                 file = re.search(r""":?file["']?\s*(?:=>|:)\s*["']([^"'\n]*)["']""", table[1])
                 fields += [kind[1]] if kind else []
                 files += [file[1]] if file else []
-                fields += [] if kind or file else [_NO_LITERAL]
+                fields += [] if kind or file else [NO_LITERAL]
             else:
-                fields += _quoted(rest) or [_NO_LITERAL]
+                fields += _quoted(rest) or [NO_LITERAL]
         return Read(tuple(fields), tuple(files))
 
-    return read
+    return _guarded(read, comment)
 
 
 def _headers(text: str) -> dict[str, str]:
@@ -76,9 +98,8 @@ def _r(text: str) -> Read:
     rest = re.sub(r"\s*[|+]\s*file\s+\S+", "", licence).strip()
     if re.fullmatch(r"file\s+\S+", rest):
         return Read(files=tuple(files))
-    names = {"Unlimited": _NO_LITERAL, "BSD_3_clause": "BSD-3-Clause", "BSD_2_clause": "BSD-2-Clause"}
-    is_template = bool(re.search(r"\+\s*file\b", licence))
-    return Read((names.get(rest, rest),) if rest else (), () if is_template else tuple(files))
+    names = {"Unlimited": NO_LITERAL, "BSD_3_clause": "BSD-3-Clause", "BSD_2_clause": "BSD-2-Clause"}
+    return Read((names.get(rest, rest),) if rest else (), tuple(files))
 
 
 def _cabal(text: str) -> Read:
@@ -88,12 +109,12 @@ def _cabal(text: str) -> Read:
     return Read((licence,) if licence else (), tuple(f for f in re.split(r"[,\s]+", file) if f))
 
 
-def _line(pattern: str) -> Callable[[str], Read]:
+def lines_of(pattern: str) -> Callable[[str], Read]:
     """Return a reader of `licence: value` lines of YAML and its like; a list below the line holds as
     a whole.
     """
     head = re.compile(
-        rf"(?m)^(?P<in>[ \t]*)(?:{pattern})[ \t]*(?P<value>[^\n]*)(?P<list>(?:\n[ \t]*-[ \t]+[^\n]*)*)"
+        rf"(?mi)^(?P<in>[ \t]*)(?:{pattern})[ \t]*(?P<value>[^\n]*)(?P<list>(?:\n[ \t]*-[ \t]+[^\n]*)*)"
     )
 
     def read(text: str) -> Read:
@@ -107,50 +128,7 @@ def _line(pattern: str) -> Callable[[str], Read]:
             fields += [item.strip(" \"'") for item in re.findall(r"\n[ \t]*-[ \t]+([^\n]*)", match["list"])]
         return Read(tuple(fields))
 
-    return read
-
-
-def _conda(text: str) -> Read:
-    if not re.search(r"(?m)^about:", text):
-        return Read()
-    return _line(r"license[ \t]*:")(text)
-
-
-def _elements(text: str) -> ElementTree.Element:
-    if re.search(r"<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
-        raise ValueError("a document type can hide what is said")
-    try:
-        # Entities cannot be declared without a document type, so that nothing unfolds.
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise ValueError(str(error)) from error
-
-
-def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
-
-
-def _maven(text: str) -> Read:
-    fields = []
-    for licences in (child for child in _elements(text) if _name(child) == "licenses"):
-        for licence in licences:
-            parts = {_name(part): (part.text or "").strip() for part in licence}
-            fields.append(parts.get("name") or parts.get("url") or _NO_LITERAL)
-    return Read(tuple(fields))
-
-
-def _nuspec(text: str) -> Read:
-    fields: list[str] = []
-    files: list[str] = []
-    for element in _elements(text).iter():
-        said = (element.text or "").strip()
-        if _name(element) == "license" and element.get("type") == "file":
-            files.append(said)
-        elif _name(element) == "license" or (
-            _name(element) == "licenseUrl" and not re.search(r"aka\.ms|nuget\.org", said)
-        ):
-            fields.append(said or _NO_LITERAL)
-    return Read(tuple(fields), tuple(files))
+    return _guarded(read)
 
 
 def _gradle(text: str) -> Read:
@@ -159,41 +137,91 @@ def _gradle(text: str) -> Read:
         names = re.findall(
             r"""\bname\s*(?:=|\.set\(|\s)\s*\(?["']([^"'\n]*)["']""", text[match.end() : match.end() + 1000]
         )
-        fields += names or [_NO_LITERAL]
+        fields += names or [NO_LITERAL]
     return Read(tuple(fields))
 
 
 def _sbt(text: str) -> Read:
     found = re.findall(r"\blicenses\s*(?::=|\+=|\+\+=)\s*([^\n]*)", text)
-    return Read(
-        tuple(name for rest in found for name in re.findall(r'"([^"]*)"\s*->', rest) or [_NO_LITERAL])
-    )
+    return Read(tuple(name for rest in found for name in re.findall(r'"([^"]*)"\s*->', rest) or [NO_LITERAL]))
 
 
 def _erlang(text: str) -> Read:
-    found = re.findall(r"\{\s*licenses\s*,\s*\[([^\]]*)\]", text)
-    return Read(tuple(name for rest in found for name in re.findall(r'"([^"]*)"', rest) or [_NO_LITERAL]))
+    found = re.findall(r"""\{\s*(?:<<")?licenses(?:">>)?\s*,\s*\[([^\]]{0,2000})\]""", text)
+    return Read(tuple(name for rest in found for name in re.findall(r'"([^"]*)"', rest) or [NO_LITERAL]))
 
 
 def _perl(text: str) -> Read:
-    found = re.findall(r"""\b(?:LICENSE|license)["']?\s*(?:=>|\()\s*(["']?)([\w.]+)\1""", text)
-    return Read(tuple(name for _, name in found))
+    # `LICENSE => 'perl'`, and `license 'perl';` of Module::Install.
+    found = re.findall(r"""\b(?:LICENSE|license)["']?(?:\s*(?:=>|\()\s*["']?|\s+["'])([\w.]+)""", text)
+    return Read(tuple(found))
 
 
 def _opam(text: str) -> Read:
-    found = re.findall(r"(?m)^license\s*:\s*(\[[^\]]*\]|\"[^\"]*\")", text)
+    found = re.findall(r"(?m)^license\s*:\s*(\[[^\]]{0,2000}\]|\"[^\"\n]*\")", text)
     return Read(tuple(name for rest in found for name in _quoted(rest)))
 
 
-_YAML = _line(r"licen[sc]es?[ \t]*:")
+def _dune(text: str) -> Read:
+    found = re.findall(r"\(\s*license\s+([^()]{0,2000})\)", re.sub(r";[^\n]*", "", text))
+    is_there = re.search(r"\(\s*license\b", text)
+    named = [name for rest in found for name in re.findall(r'"([^"]*)"|([^\s"]+)', rest)]
+    return Read(tuple(quoted or bare for quoted, bare in named) or ((NO_LITERAL,) if is_there else ()))
+
+
+def _leiningen(text: str) -> Read:
+    found = re.findall(
+        r":licenses?\s+(\[[^\]]{0,2000}\]|\{[^}]{0,2000}\}|\S{1,200})", re.sub(r";[^\n]*", "", text)
+    )
+    return Read(
+        tuple(name for rest in found for name in re.findall(r':name\s+"([^"]*)"', rest) or [NO_LITERAL])
+    )
+
+
+def _racket(text: str) -> Read:
+    found = re.findall(r"\(\s*define\s+license\s+'(?:\(([^()]{0,2000})\)|([^\s()]{1,200}))", text)
+    is_there = re.search(r"\(\s*define\s+license\b", text)
+    return Read(tuple(many or one for many, one in found) or ((NO_LITERAL,) if is_there else ()))
+
+
+# Names of `lib.licenses` that are not spelled as SPDX does.
+_NIX = {
+    "asl20": "Apache-2.0", "bsd2": "BSD-2-Clause", "bsd3": "BSD-3-Clause", "bsl11": "BUSL-1.1", "boost": "BSL-1.0",
+    "cc0": "CC0-1.0", "gpl2": "GPL-2.0-only", "gpl3": "GPL-3.0-only", "gpl2Only": "GPL-2.0-only", "gpl3Only": "GPL-3.0-only",
+    "gpl2Plus": "GPL-2.0-or-later", "gpl3Plus": "GPL-3.0-or-later", "lgpl21Only": "LGPL-2.1-only", "mpl20": "MPL-2.0",
+    "lgpl21Plus": "LGPL-2.1-or-later", "lgpl3Only": "LGPL-3.0-only", "lgpl3Plus": "LGPL-3.0-or-later", "psfl": "PSF-2.0",
+    "agpl3Only": "AGPL-3.0-only", "agpl3Plus": "AGPL-3.0-or-later", "mit0": "MIT-0", "bsd0": "0BSD", "epl20": "EPL-2.0",
+}  # fmt: skip
+
+
+def _nix(text: str) -> Read:
+    """Read `license = lib.licenses.mit;`, `license = with lib.licenses; [ mit asl20 ];` and texts."""
+    fields: list[str] = []
+    # Comments in `/*` count: the marks stand in texts, too, as in "src/*".
+    code = re.sub(r"(?m)^[ \t]*#[^\n]*$", "", text)
+    for value in re.findall(r"(?<![\w-])licen[sc]es?\s*=\s*((?:with\s+[\w.]+\s*;)?[^;]{0,2000});", code):
+        names = re.sub(r"with\s+[\w.]+\s*;|[\[\]()]", " ", value)
+        words = re.findall(r'"[^"]*"|[^\s"]+', names)
+        short = [
+            word.rpartition(".")[2].strip('"') if "icenses." in word else word.strip('"') for word in words
+        ]
+        fields += [_NIX.get(word, word) for word in short] or [NO_LITERAL]
+    # `licenses = lib.licenses;` names no licence.
+    return Read(tuple(field for field in fields if field not in ("licenses", "lib.licenses")))
+
+
 READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
-    ("DESCRIPTION", _r), ("*.cabal", _cabal), ("pom.xml", _maven), ("*.pom", _maven), ("*.nuspec", _nuspec),
-    ("*.gemspec", _assigned(r"\w+\.licenses?[ \t]*=")), ("*.podspec", _assigned(r"\w+\.license[ \t]*=")),
-    ("*.opam", _opam), ("opam", _opam), ("mix.exs", _assigned(r"licenses:")), ("build.gradle", _gradle),
-    ("build.gradle.kts", _gradle), ("build.sbt", _sbt), ("*.app.src", _erlang), ("meta.yaml", _conda),
-    ("meta.yml", _YAML), ("citation.cff", _YAML), ("shard.yml", _YAML), ("package.yaml", _YAML), ("galaxy.yml", _YAML),
-    ("*.spec", _line(r"License[ \t]*:")), ("makefile.pl", _perl), ("build.pl", _perl),
-    ("dist.ini", _line(r"license[ \t]*=")), ("*.rockspec", _assigned(r"license[ \t]*=")),
-    ("*.nimble", _assigned(r"license[ \t]*=")), ("meson.build", _assigned(r"license[ \t]*:")),
-    ("conanfile.py", _assigned(r"license[ \t]*=")), ("dub.sdl", _assigned(r"license\b")),
+    ("DESCRIPTION", _r), ("*.cabal", _cabal),
+    ("*.gemspec", _assigned(r"\w+\.licenses?[ \t]*(?:=|<<|\+=|\|\|=)")), ("*.podspec", _assigned(r"\w+\.license[ \t]*=")),
+    ("*.opam", _opam), ("opam", _opam), ("dune-project", _dune), ("mix.exs", _assigned(r"licenses:")),
+    ("build.gradle", _guarded(_gradle, "//")), ("build.gradle.kts", _guarded(_gradle, "//")),
+    ("build.sbt", _guarded(_sbt, "//")), ("*.app.src", _guarded(_erlang, "%")), ("*.app", _guarded(_erlang, "%")),
+    ("rebar.config", _guarded(_erlang, "%")), ("hex_metadata.config", _guarded(_erlang, "%")),
+    ("*.spec", lines_of(r"License[ \t]*:")), ("makefile.pl", _guarded(_perl)), ("build.pl", _guarded(_perl)),
+    ("dist.ini", lines_of(r"license[ \t]*=")), ("library.properties", lines_of(r"license[ \t]*=")),
+    ("*.rockspec", _assigned(r"license[ \t]*=", "--")), ("*.nimble", _assigned(r"license[ \t]*[=:]")),
+    ("meson.build", _assigned(r"license[ \t]*:")), ("conanfile.py", _assigned(r"license[ \t]*=")),
+    ("dub.sdl", _assigned(r"license\b", "//|#|--")), ("v.mod", _assigned(r"license[ \t]*:", "//")),
+    ("*.asd", _assigned(r":licen[sc]e\b", ";")), ("*.ipkg", _assigned(r"license[ \t]*=", "--")),
+    ("project.clj", _leiningen), ("info.rkt", _racket), ("*.nix", _nix),
 )  # fmt: skip

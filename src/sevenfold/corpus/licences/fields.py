@@ -15,6 +15,8 @@ from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 # The family of every licence: "OSI Approved", "see the file"
 ANY = "*"
+# The field of what a workspace says for its members.
+WORKSPACE = "workspace"
 # Characters; a longer value is a text, and is read as one.
 MAX_FIELD = 200
 
@@ -46,7 +48,8 @@ _SPELLINGS = {
     "mozilla public 2 0": "MPL-2.0", "mozilla public 2 0 mpl 2 0": "MPL-2.0", "mozilla public 1 1 mpl 1 1": "MPL-1.1",
     "eclipse public 1 0": "EPL-1.0", "eclipse public 2 0": "EPL-2.0", "eclipse public 1 0 epl 1 0": "EPL-1.0",
     "eclipse public 2 0 epl 2 0": "EPL-2.0", "perl 5": "Artistic-1.0-Perl OR GPL-1.0-or-later",
-    "perl": "Artistic-1.0-Perl OR GPL-1.0-or-later", "ruby": "Ruby", "wtfpl": "WTFPL", "artistic 2": "Artistic-2.0",
+    "perl": "Artistic-1.0-Perl OR GPL-1.0-or-later", "ruby": "Ruby", "wtfpl": "WTFPL",
+    "artistic 2": "Artistic-2.0", "artistic 2 0": "Artistic-2.0",
     "mozilla 1 1": "MPL-1.1", "mozilla 2 0": "MPL-2.0",
 }  # fmt: skip
 # Names of several licences -> (how their identifiers begin, what stands when nothing says which).
@@ -56,6 +59,9 @@ _FAMILIES = {
     "gpl": ("GPL-", "GPL-1.0-or-later"), "lgpl": ("LGPL-", "LGPL-2.0-or-later"), "agpl": ("AGPL-", "AGPL-3.0-or-later"),
     "osi approved": (ANY, UNRECOGNISED), "see file": (ANY, UNRECOGNISED), "file": (ANY, UNRECOGNISED),
     "see": (ANY, UNRECOGNISED), "txt": (ANY, UNRECOGNISED), "see txt": (ANY, UNRECOGNISED), "md": (ANY, UNRECOGNISED),
+    # Said to be none, or not yet said: nobody has granted anything.
+    "none": (ANY, UNRECOGNISED), "null": (ANY, UNRECOGNISED), "n a": (ANY, UNRECOGNISED), "tbd": (ANY, UNRECOGNISED),
+    "todo": (ANY, UNRECOGNISED), "noassertion": (ANY, UNRECOGNISED),
     "copying": (ANY, UNRECOGNISED), "see copying": (ANY, UNRECOGNISED),
 }  # fmt: skip
 _FILLERS = {"the", "license", "licence", "licensed", "under", "software", "version", "clauses"}
@@ -64,7 +70,7 @@ _GNU = re.compile(
     r"(?: [al]?gpl)?(?: ?v)?(?: ?(?P<n>[123])(?: (?P<minor>[01]))?)?(?P<later> or later| or newer| \+|\+|)"
     r"(?: ?[al]?gplv?(?P<n2>[123])?(?:(?: |\.)(?P<minor2>[01]))?(?P<later2>\+?))?"
 )
-_NOTHING = {"", "unknown", "none", "null", "n/a", "tbd"}
+_NOTHING = {"", "unknown"}
 _URLS = (
     (re.compile(r"https?://(?:www\.)?(?:opensource|spdx)\.org/licen[sc]es?/([\w.+-]+?)(?:\.php|\.html)?/?"), None),
     (re.compile(r"https?://(?:www\.)?apache\.org/licenses/LICENSE-2\.0(?:\.txt|\.html)?"), "Apache-2.0"),

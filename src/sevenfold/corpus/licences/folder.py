@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sevenfold.corpus.licences.fields import ANY, Said
+from sevenfold.corpus.licences.fields import ANY, WORKSPACE, Said
+from sevenfold.corpus.licences.notices import RESTRICTED
 from sevenfold.corpus.licences.policy import UNRECOGNISED, symbols
 
 
@@ -14,6 +15,21 @@ def covered(spdx: str, named: frozenset[str]) -> bool:
     return bool(found) and found <= named
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A file that is called a licence, or is pointed to as one, and says what nobody knows.
+
+    `restricts`: its name or its words take something away, so a person's judgement of the source
+    files explains it no more than anything else does. `names`: licence files beside it, for a file
+    that says no more than where they are.
+    """
+
+    file: str
+    why: str
+    restricts: bool = False
+    names: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Folder:
     """Legend: `declared` is (statements, file, whether it inherits), one for each metadata file
@@ -21,22 +37,20 @@ class Folder:
     """
 
     declared: list[tuple[tuple[Said, ...], str, bool]] = field(default_factory=list)
-    # (identifier, name of the licence file)
+    # (identifier, name of the licence file), of whole texts
     texts: list[tuple[str, str]] = field(default_factory=list)
-    unrecognised: list[str] = field(
-        default_factory=list
-        # Files that are called a licence, and are none that we know.
-    )
-
-    points_to: dict[str, set[str]] = field(
-        default_factory=dict
-        # A file -> the licence files that it only names.
-    )
+    # The same of what licence files state in words
+    words: list[tuple[str, str]] = field(default_factory=list)
+    unknowns: list[Unknown] = field(default_factory=list)
 
     def declare(self, file: str, said: tuple[Said, ...], *, inherits: bool = False) -> None:
         """Add what a metadata file says."""
         if said or inherits:
             self.declared.append((said, file, inherits))
+
+    def is_workspace(self) -> bool:
+        """Return whether metadata here declares a licence that members of a workspace take."""
+        return any(said.field == WORKSPACE for all_said, _, _ in self.declared for said in all_said)
 
     def parts(
         self, outside: frozenset[str] = frozenset(), *, explained: bool = False, inherited: bool = False
@@ -46,24 +60,27 @@ class Folder:
         Args:
             outside: licences that something else names for the package; they tell which member of a
                 family is meant.
-            explained: a person has judged the files; texts that are not recognised say nothing then.
-            inherited: a folder above declares a licence.
+            explained: a person has judged the files. What licence files say in words, and texts that
+                are not recognised, then say nothing, if they do not restrict.
+            inherited: a folder above declares a licence for the members of its workspace.
         """
         named = frozenset(n for said, _, _ in self.declared for s in said for n in symbols(s.expression))
-        known = named | outside | frozenset(n for spdx, _ in self.texts for n in symbols(spdx))
+        known = (
+            named | outside | frozenset(n for spdx, _ in (*self.texts, *self.words) for n in symbols(spdx))
+        )
         found: list[tuple[str, str]] = []
         for said, file, inherits in self.declared:
-            if inherits and not inherited:
+            if inherits and not (inherited or self.is_workspace()):
                 found.append((UNRECOGNISED, f"{file} takes its licence from a workspace that declares none"))
             found += _declared(said, file, known, explained)
-        found += [(spdx, f"text of {name}") for spdx, name in self.texts if not covered(spdx, named)]
-        if not explained:
-            recognised = {name for _, name in self.texts}
-            found += [
-                (UNRECOGNISED, f"{name} is no licence text that is known")
-                for name in self.unrecognised
-                if not (self.points_to.get(name, set()) and self.points_to[name] <= recognised)
-            ]
+        words = [(spdx, name) for spdx, name in self.words if spdx == RESTRICTED or not explained]
+        for how, stated in (("text of", self.texts), ("words of", words)):
+            found += [(spdx, f"{how} {name}") for spdx, name in stated if not covered(spdx, named)]
+        recognised = {name for _, name in (*self.texts, *self.words)}
+        for unknown in self.unknowns:
+            is_pointer = bool(unknown.names) and unknown.names <= recognised
+            if not is_pointer and (unknown.restricts or not explained):
+                found.append((UNRECOGNISED, f"{unknown.file} {unknown.why}"))
         return list(dict.fromkeys(found))
 
 

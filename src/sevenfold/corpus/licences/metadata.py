@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from email.parser import HeaderParser
 from typing import Any
 
-from sevenfold.corpus.licences import ecosystems
-from sevenfold.corpus.licences.fields import ANY, Said, read_classifiers, read_field, spelled
+from sevenfold.corpus.licences import ecosystems, structured
+from sevenfold.corpus.licences.fields import ANY, WORKSPACE, Said, read_classifiers, read_field, spelled
 from sevenfold.corpus.licences.policy import UNRECOGNISED
 
 __all__ = ["Declaration", "declared_by", "is_metadata", "spelled"]
@@ -29,12 +29,16 @@ _KEYS = ("license", "licence", "licenses", "licences")
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What one metadata file says. `files`: licence files that it points to. `inherits`: the
-    folders above say it.
+    """What one metadata file says. `inherits`: the folders above say it.
+
+    `files`: paths of files that say what a field leaves open. `listed`: licence files of the
+    distribution (`License-File`). `globs`: globs of its licence files, and whether each must match one.
     """
 
     said: tuple[Said, ...] = ()
     files: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
+    globs: tuple[tuple[str, bool], ...] = ()
     texts: tuple[str, ...] = ()
     inherits: bool = False
 
@@ -66,6 +70,8 @@ def _merged(parts: Iterable[Declaration]) -> Declaration:
     return Declaration(
         said=tuple(dict.fromkeys(said for part in parts for said in part.said)),
         files=tuple(dict.fromkeys(file for part in parts for file in part.files)),
+        listed=tuple(dict.fromkeys(file for part in parts for file in part.listed)),
+        globs=tuple(dict.fromkeys(glob for part in parts for glob in part.globs)),
         texts=tuple(text for part in parts for text in part.texts),
         inherits=any(part.inherits for part in parts),
     )
@@ -82,7 +88,8 @@ def python_metadata(text: str) -> Declaration:
         for value in headers.get_all(name) or ()
     ]
     classifiers = read_classifiers([str(c) for c in headers.get_all("Classifier") or ()])
-    return _merged([*found, _from("classifiers", Declaration(said=classifiers))])
+    listed = tuple(str(file).strip() for file in headers.get_all("License-File") or ())
+    return _merged([*found, _from("classifiers", Declaration(said=classifiers)), Declaration(listed=listed)])
 
 
 def _from(field: str, found: Declaration) -> Declaration:
@@ -113,6 +120,17 @@ def _choice(text: str, *, all_hold: bool = False) -> Declaration:
     return _merged(found)
 
 
+def _vcpkg(text: str) -> Declaration:
+    """Return the licence of a port; `null` is one that no expression says."""
+    if "license" in (value := _json(text)) and value["license"] is None:
+        return Declaration(said=(Said(UNRECOGNISED, ANY),))
+    return _choice(text)
+
+
+def _all_of(text: str) -> Declaration:
+    return _choice(text, all_hold=True)
+
+
 def _alternatives(value: Any, all_hold: bool) -> Declaration:
     if not isinstance(value, list):
         return _one(value)
@@ -128,7 +146,7 @@ def _alternatives(value: Any, all_hold: bool) -> Declaration:
 
 def _one(value: Any) -> Declaration:
     if isinstance(value, dict):
-        value = value.get("type", value.get("name", value.get("id", 0)))
+        value = next((value[name] for name in structured.NAMES if name in value), 0)
     return _field(value if isinstance(value, str) else 0)
 
 
@@ -149,9 +167,20 @@ def _pyproject(text: str) -> Declaration:
             found.append(_field(licence))
         found.append(Declaration(said=read_classifiers(_strings(table.get("classifiers")))))
         listed = table.get("license-files")
-        paths = [*_strings(listed), *(p for v in _object(listed).values() for p in _strings(v))]
-        found.append(Declaration(files=tuple(p for p in paths if not re.search(r"[*?\[]", p))))
-    return _merged(found)
+        # A glob of a table, as PEP 639 once had it, may match nothing; one of the list must not.
+        found.append(Declaration(globs=tuple((glob, True) for glob in _strings(listed))))
+        found += [
+            Declaration(globs=tuple((glob, kind != "globs") for glob in _strings(globs)))
+            for kind, globs in _object(listed).items()
+        ]
+        if listed is not None and not isinstance(listed, str | list | dict):
+            found.append(Declaration(said=(UNKNOWN,)))
+    listed = _strings(_object(tools.get("setuptools")).get("license-files"))
+    return _merged([*found, Declaration(globs=tuple((glob, _is_literal(glob)) for glob in listed))])
+
+
+def _is_literal(glob: str) -> bool:
+    return not re.search(r"[*?\[]", glob)
 
 
 def _setup_cfg(text: str) -> Declaration:
@@ -170,9 +199,14 @@ def _setup_cfg(text: str) -> Declaration:
         for name in ("license_file", "license-file", "license_files", "license-files")
         if name in table
     ]
-    paths = [path for value in files for path in re.split(r"[,\s]+", value) if path and "*" not in path]
+    globs = [glob for value in files for glob in re.split(r"[,\s]+", value) if glob]
     classifiers = read_classifiers(table.get("classifiers", table.get("classifier", "")).splitlines())
-    return _merged([*map(_field, fields), Declaration(said=classifiers, files=tuple(paths))])
+    return _merged(
+        [
+            *map(_field, fields),
+            Declaration(said=classifiers, globs=tuple((glob, _is_literal(glob)) for glob in globs)),
+        ]
+    )
 
 
 def _setup_py(text: str) -> Declaration:
@@ -226,18 +260,20 @@ def _literal(value: ast.expr, constants: Mapping[str, str]) -> Any:
 def _cargo(text: str) -> Declaration:
     value = tomllib.loads(text)
     found = []
-    for table in (_object(value.get("package")), _object(_object(value.get("workspace")).get("package"))):
+    tables = {"": value.get("package"), WORKSPACE: _object(value.get("workspace")).get("package")}
+    for field, table in ((field, _object(table)) for field, table in tables.items()):
         licence = table.get("license")
         if isinstance(licence, dict) and licence.get("workspace") is True:
             found.append(Declaration(inherits=True))
         else:
-            found.append(_field(licence))
+            found.append(_from(field, _field(licence)))
         file = table.get("license-file")
         if isinstance(file, dict) and file.get("workspace") is True:
             found.append(Declaration(inherits=True))
         elif file is not None:
             only = (Said(UNRECOGNISED, ANY),) if licence is None else ()
-            found.append(Declaration(said=only, files=(file,) if isinstance(file, str) else ()))
+            files = (file,) if isinstance(file, str) else ()
+            found.append(_from(field, Declaration(said=only if files else (UNKNOWN,), files=files)))
     return _merged(found)
 
 
@@ -255,12 +291,13 @@ def _fields_of(reader: Callable[[str], ecosystems.Read]) -> Callable[[str], Decl
 
 _READERS: tuple[tuple[str, Callable[[str], Declaration]], ...] = (
     ("METADATA", python_metadata), ("PKG-INFO", python_metadata),
-    ("package.json", _choice), ("composer.json", _choice), ("bower.json", _choice), ("component.json", _choice),
-    ("haxelib.json", _choice), ("deno.json", _choice), ("jsr.json", _choice), ("vcpkg.json", _choice),
-    ("dub.json", _choice), ("elm.json", _choice), ("*.podspec.json", _choice), (".zenodo.json", _choice),
-    ("META.json", lambda text: _choice(text, all_hold=True)),
+    ("package.json", _choice), ("composer.json", _choice), ("bower.json", _choice), (".bower.json", _choice),
+    ("haxelib.json", _choice), ("deno.json", _choice), ("jsr.json", _choice), ("component.json", _choice),
+    ("dub.json", _choice), ("elm.json", _choice), ("elm-package.json", _choice), ("library.json", _choice),
+    ("*.podspec.json", _choice), (".zenodo.json", _choice), ("vcpkg.json", _vcpkg),
+    ("codemeta.json", _all_of), ("meta.json", _all_of), ("meta6.json", _all_of),
     ("cargo.toml", _cargo), ("pyproject.toml", _pyproject), ("setup.cfg", _setup_cfg), ("setup.py", _setup_py),
-    *((name, _fields_of(reader)) for name, reader in ecosystems.READERS),
+    *((name, _fields_of(reader)) for name, reader in (*ecosystems.READERS, *structured.READERS)),
 )  # fmt: skip
 _EXACT = {name.lower(): reader for name, reader in _READERS if "*" not in name and not name.isupper()}
 _CASED = {name: reader for name, reader in _READERS if name.isupper()}
@@ -278,11 +315,13 @@ def is_metadata(name: str) -> bool:
     return _reader(name) is not None
 
 
-def declared_by(name: str, data: bytes) -> Declaration:
-    """Return what the metadata file `name` says; `UNRECOGNISED` when it cannot be read."""
+def declared_by(name: str, data: bytes | None) -> Declaration:
+    """Return what the metadata file `name` says; `UNRECOGNISED` when it cannot be read (None)."""
     reader = _reader(name)
     if reader is None:
         return Declaration()
+    if data is None:
+        return Declaration(said=(UNKNOWN,))
     try:
         if name in _CASED:
             return reader(data.decode("utf-8", "replace"))

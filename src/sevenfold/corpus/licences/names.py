@@ -4,6 +4,7 @@ package, or one file beside them.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
 from pathlib import PurePosixPath
@@ -11,6 +12,9 @@ from pathlib import PurePosixPath
 _NO_SUFFIXES = frozenset((
     ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".java",
     ".rb", ".sh", ".pl", ".php", ".json", ".yaml", ".yml", ".toml", ".xml", ".css", ".sql", ".svg", ".png", ".map", ".m4",
+    ".pyc", ".pyx", ".pxd", ".kt", ".scala", ".swift", ".cs", ".lua", ".dart", ".ex", ".exs", ".erl", ".hs", ".ml", ".clj",
+    ".jl", ".nim", ".zig", ".vue", ".svelte", ".ipynb", ".ini", ".cfg", ".csv", ".gif", ".jpg", ".jpeg", ".ico", ".webp",
+    ".scss", ".less", ".po", ".mo", ".patch", ".diff", ".bat", ".ps1", ".cmake", ".class", ".so", ".o", ".dll",
 ))  # fmt: skip
 # English, and the words of French, German, Spanish, Italian, Portuguese, Dutch, Polish and the
 # Nordic languages.
@@ -26,6 +30,7 @@ _WEAK = re.compile(
     r"(?:.*[-_. ])?(?:copyright|notices?|legal|terms|agreement|patents|[al]?gpl|mit)(?:[-_.,(\d ].*)?"
 )
 _PROSE = re.compile(r"(?:.*[-_. ])?(?:licensing|licensors?|licensees?|licenser)\b.*")
+_SOURCE_ROOTS = ("src", "lib", "python", "source")
 _SIDECAR = re.compile(r"(?P<file>.+)\.licen[sc]e(?:\.txt)?", re.IGNORECASE)
 
 
@@ -55,7 +60,26 @@ def sidecar_of(path: str) -> str | None:
     return str(PurePosixPath(path).parent / match["file"])
 
 
-_ABOUT = re.compile(r"(?P<above>(?:.*/)?)[^/]+\.dist-info/(?:(?P<listed>licenses?)/)?(?P<rest>.*)")
+_ABOUT = re.compile(
+    r"(?P<above>(?:.*/)?)[^/]+\.dist-info/(?:(?P<listed>licen[sc]es?|license_files)/)?(?P<rest>.*)"
+)
+_ABOUT_OTHERS = re.compile(
+    r"readme|authors|contribut|change|history|news|credits|code[-_ ]of|security|maintainers|thanks|acknowl|citation"
+)
+# Names of files that take away what a licence gives.
+_RESTRICTS = re.compile(
+    r".*(?:commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_. ]|agreement|addendum|additional|restrict).*"
+)
+
+
+def is_prose(name: str) -> bool:
+    """Return whether a file of this name speaks of much else, also where it is listed as a licence."""
+    return bool(_ABOUT_OTHERS.match(_folded(name)))
+
+
+def restricts(name: str) -> bool:
+    """Return whether a licence file of this name takes something away, whatever else is said."""
+    return bool(_RESTRICTS.fullmatch(_folded(name)))
 
 
 def listed_licence(path: str) -> bool:
@@ -63,10 +87,19 @@ def listed_licence(path: str) -> bool:
     speaks of much else.
     """
     about = _ABOUT.fullmatch(path)
-    is_prose = re.match(
-        r"readme|authors|contribut|change|history|news|credits", _folded(PurePosixPath(path).name)
-    )
-    return bool(about and about["listed"] and not is_prose)
+    return bool(about and about["listed"] and not is_prose(PurePosixPath(path).name))
+
+
+def places_of_listed(metadata: str, file: str) -> tuple[str, ...]:
+    """Return where the file may lie that a METADATA or PKG-INFO lists as `License-File`: by PEP 639,
+    and as tools did it before.
+    """
+    folder, name = posixpath.split(metadata)
+    places = [f"{folder}/licenses/{file}", f"{folder}/license_files/{file}", f"{folder}/{file}"]
+    places.append(f"{folder}/{posixpath.basename(file)}")
+    if name == "PKG-INFO":
+        places += [posixpath.join(scope, file) for scope in scopes(metadata)]
+    return tuple(dict.fromkeys(posixpath.normpath(place) for place in places))
 
 
 def scopes(path: str) -> tuple[str, ...]:
@@ -79,19 +112,34 @@ def scopes(path: str) -> tuple[str, ...]:
         above, rest = about["above"].rstrip("/"), PurePosixPath(about["rest"]).parent.parts
         if not rest:
             return (above,)
-        # A root of the sources is no folder of the wheel.
-        first = 1 if rest[0] in ("src", "lib", "python", "source") else 0
-        folders = {"/".join(rest), "/".join(rest[first:])}
+        # What stands before the package in its source (src, python, packages/x) is no folder of the wheel.
+        folders = {_uncollected("/".join(rest[first:])) for first in range(len(rest))}
+        folders |= {"/".join(rest[1:])} if rest[0] in _SOURCE_ROOTS else set()
         return tuple(sorted("/".join(part for part in (above, folder) if part) for folder in folders))
     parent = PurePosixPath(path).parent
     if parent.name.endswith(".egg-info"):
         parent = parent.parent
-        parent = parent.parent if parent.name in ("src", "lib", "python") else parent
+        parent = parent.parent if parent.name in _SOURCE_ROOTS else parent
     elif parent.name == "EGG-INFO":
         parent = parent.parent
     elif "META-INF" in parent.parts:
         parent = PurePosixPath(*parent.parts[: parent.parts.index("META-INF")])
     return ("" if str(parent) == "." else str(parent),)
+
+
+_COLLECTIONS = frozenset(("licenses", "licences", "license", "licence", "legal", "copying"))
+
+
+def scopes_of_listed(path: str) -> tuple[str, ...]:
+    """Return the folders that a file speaks for which metadata lists as a licence file: its own, and
+    the one above for a folder that only collects licences.
+    """
+    return tuple(dict.fromkeys(_uncollected(scope) for scope in scopes(path)))
+
+
+def _uncollected(scope: str) -> str:
+    above, _, name = scope.rpartition("/")
+    return above if name in _COLLECTIONS else scope
 
 
 def is_kept_for_reference(scope: str) -> bool:

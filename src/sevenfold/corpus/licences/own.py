@@ -106,8 +106,26 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
     return _remembered(text) if len(text) <= _REMEMBERED else _judged(text)
 
 
-def _judged(text: str) -> tuple[tuple[str, ...], str]:
-    """What `licences_in` gives of a text that has a hint."""
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a text says of licences. `tags` and `notices`: expressions that all hold. `strange`: the
+    first words about rights that nothing explains, "" for none; `level`: of these words.
+    """
+
+    tags: tuple[str, ...]
+    notices: tuple[str, ...]
+    strange: str
+    level: str
+
+
+def judge_words(text: str, *, is_licence: bool = False) -> Words:
+    """Return what a text says of licences.
+
+    Args:
+        text: of a file, or the surroundings of its hints.
+        is_licence: the file is a licence by its name. Soft words need no explanation in it, and all
+            that it says is said of the licence.
+    """
     lowered = text.lower()
     tags: list[str] = []
     if any(word in lowered for word in TAG_WORDS):
@@ -129,14 +147,25 @@ def _judged(text: str) -> tuple[tuple[str, ...], str]:
     notices = _without_repeats([*_composed(statements, explained), *texts], tags)
     if not tags and not notices:
         notices = _by_its_words(explained)
-    said = list(dict.fromkeys([*tags, *notices]))
-    strange = _unexplained(explained, rules, statements, bool(said)) or ("" if said else _elsewhere(plain))
+    is_said = bool(tags or notices)
+    strange, level = _unexplained(explained, rules, statements, is_said or is_licence, is_licence)
+    if not strange and not is_said:
+        strange, level = _elsewhere(plain), HARD
+    return Words(tuple(tags), tuple(notices), strange, level if strange else "")
+
+
+def _judged(text: str) -> tuple[tuple[str, ...], str]:
+    """Return what `licences_in` gives of a text that has a hint."""
+    found = judge_words(text)
+    said = [*found.tags, *found.notices]
     evidence = [
-        how for how, what in (("SPDX tag in the file", tags), ("notice in the file", notices)) if what
+        how
+        for how, what in (("SPDX tag in the file", found.tags), ("notice in the file", found.notices))
+        if what
     ]
-    if strange:
+    if found.strange:
         said.append(UNRECOGNISED)
-        evidence.append(f"no known licence explains {strange!r} in the file")
+        evidence.append(f"no known licence explains {found.strange!r} in the file")
     return tuple(dict.fromkeys(said)), ", ".join(evidence)
 
 
@@ -242,9 +271,9 @@ def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
 
 
 def _unexplained(
-    explained: Explained, rules: list[RuleMatch], statements: list[_Statement], is_stated: bool
-) -> str:
-    """Return the first words about rights that nothing explains; "" when there are none."""
+    explained: Explained, rules: list[RuleMatch], statements: list[_Statement], is_stated: bool, is_near: bool
+) -> tuple[str, str]:
+    """Return the first words about rights that nothing explains, and their level; "" when there are none."""
     opens = Spans([(s.first, s.first) for s in statements])
     names_gpl = any("GPL" in s.expression for s in statements)
     known = Spans([(s.first, s.last) for s in statements] + [(r.first, r.last) for r in rules])
@@ -255,7 +284,7 @@ def _unexplained(
 
     phrases = find_phrases(explained.words, is_explained)
     if not phrases:
-        return ""
+        return "", ""
     references = Spans([
         (explained.word_at(m.start()), explained.word_at(m.end() - 1)) for m in REFERENCES.finditer(explained.words)
     ])  # fmt: skip
@@ -290,11 +319,11 @@ def _unexplained(
     speaking = Spans([(first, last) for first, last, level in left if level != NEAR])
     for first, last, level in left:
         near = level == NEAR and (
-            within.are_near(first, last, _NEAR) or speaking.are_near(first, last, _NEAR)
+            is_near or within.are_near(first, last, _NEAR) or speaking.are_near(first, last, _NEAR)
         )
         if level in (STERN, HARD) or (level == SOFT and not is_stated) or (level == NEAR and near):
-            return explained.text(first, last).decode("utf-8", "replace")
-    return ""
+            return explained.text(first, last).decode("utf-8", "replace"), level
+    return "", ""
 
 
 def _by_its_words(explained: Explained) -> list[str]:

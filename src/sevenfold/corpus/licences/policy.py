@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.core.log import escaped
+from sevenfold.core.log import one_line
 
 # On no list, so unknown: a licence is there, and nobody can tell which.
 UNRECOGNISED = "LicenseRef-unrecognised"
@@ -140,7 +140,7 @@ class LicencePolicy:
             beside = [_parse(part) for part in _conjuncts(expression or "")]
             is_forbidden = any(part is not None and not self._satisfied(part) for part in beside)
             return Judgement(
-                escaped(expression or ""), "licence_not_allowed" if is_forbidden else "licence_unknown"
+                one_line(expression or ""), "licence_not_allowed" if is_forbidden else "licence_unknown"
             )
         return Judgement(str(parsed), None if self._satisfied(parsed) else "licence_not_allowed")
 

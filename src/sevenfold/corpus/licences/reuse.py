@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass
 from typing import Any
 
 from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
+from sevenfold.corpus.licences.path_patterns import PathPattern, reuse_pattern
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 NAMES = ("REUSE.toml", "dep5")
@@ -17,12 +17,12 @@ NAMES = ("REUSE.toml", "dep5")
 class Annotations:
     """Tables of one REUSE.toml: (patterns, expressions); the last that matches a file holds."""
 
-    rows: tuple[tuple[tuple[re.Pattern[str], ...], tuple[str, ...]], ...]
+    rows: tuple[tuple[tuple[PathPattern, ...], tuple[str, ...]], ...]
 
     def licence_of(self, path: str) -> tuple[str, ...]:
         """Return the expressions for a path relative to the folder of the file; all hold."""
         for patterns, expressions in reversed(self.rows):
-            if any(pattern.fullmatch(path) for pattern in patterns):
+            if any(pattern.matches(path) for pattern in patterns):
                 return expressions
         return ()
 
@@ -45,7 +45,7 @@ def read_annotations(data: bytes) -> Annotations:
         if not paths:
             raise ValueError("an annotation without a path")
         expressions = tuple(s if is_valid(s) else UNRECOGNISED for s in said)
-        rows.append((tuple(_pattern(path) for path in paths), expressions))
+        rows.append((tuple(reuse_pattern(path) for path in paths), expressions))
     return Annotations(tuple(rows))
 
 
@@ -62,13 +62,3 @@ def _strings(value: Any) -> list[str]:
     if not all(isinstance(item, str) for item in values):
         raise ValueError("not text")
     return values
-
-
-def _pattern(glob: str) -> re.Pattern[str]:
-    """Return `*` is any characters but a slash, `**` any, a backslash takes their meaning."""
-    parts = re.split(r"(\\.|\*\*|\*)", glob)
-    named = {"**": ".*", "*": "[^/]*"}
-    text = "".join(
-        named.get(part) or re.escape(part[1:] if part.startswith("\\") else part) for part in parts
-    )
-    return re.compile(text, re.DOTALL)

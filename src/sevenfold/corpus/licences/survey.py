@@ -1,41 +1,41 @@
 """The licence of each file of a package: metadata, licence files by folder, Debian's copyright, and
 the file itself.
 
-Two looks at a package. The first gives `add` every file that `wants` asks for, then what `unread`
-still names; the second asks `licence_of` each document. A folder with metadata or licence texts of
-its own (vendored code) adds them to what holds above it, and a file that states a licence adds
-that: all must be allowed, so the strictest wins. A licence text that the package's own expression
-already names adds nothing: the two files of "MIT OR Apache-2.0" do not make an AND.
+`read_through` gives a survey the files of a package that it wants (see `reading`); then
+`licence_of` judges each document. A folder with metadata or licence texts of its own (vendored code)
+adds them to what holds above it, and a file that states a licence adds that: all must be allowed,
+so the strictest wins. A licence text that the package's own expression already names adds nothing:
+the two files of "MIT OR Apache-2.0" do not make an AND.
 """
 
 from __future__ import annotations
 
-import posixpath
+import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
+from sevenfold.core.log import one_line
 from sevenfold.corpus.licences import names, reuse
 from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
-from sevenfold.corpus.licences.folder import Folder, covered
-from sevenfold.corpus.licences.metadata import declared_by, is_metadata, spelled
-from sevenfold.corpus.licences.notices import (
-    RESTRICTED,
-    UNRECOGNISED,
-    find_notices,
-    find_tags,
-    normalise,
+from sevenfold.corpus.licences.folder import Folder, Unknown, covered
+from sevenfold.corpus.licences.licence_text import (
+    MAX_LICENCE_BYTES,
+    decoded,
+    files_named,
+    is_template,
+    judge_licence,
 )
+from sevenfold.corpus.licences.links import Links
+from sevenfold.corpus.licences.metadata import Declaration, declared_by, is_metadata
 from sevenfold.corpus.licences.own import licences_in
-from sevenfold.corpus.licences.policy import base_name, combine, symbols
-from sevenfold.corpus.licences.texts import find_texts
+from sevenfold.corpus.licences.path_patterns import pep639_pattern
+from sevenfold.corpus.licences.policy import UNRECOGNISED, combine, symbols
+from sevenfold.corpus.licences.reading import MAX_ROUNDS, Look, Reader, Seen, Waiting
+from sevenfold.corpus.licences.speech import SOFT, STERN
 
-MAX_LICENCE_BYTES = 1 << 20
-# One behind the other.
-MAX_LINKS = 8
-# Of a licence file that says no more than where the licences are.
-MAX_POINTER_BYTES = 300
-_OTHER_FILE = re.compile(r"\b(?:LICEN[SC]E|COPYING)(?:[-.]\w+)+")
 # Directories of a Debian binary package below which a source tree stands as it was.
 _SOURCE_TREES = (
     re.compile(r"usr/share/cargo/registry/[^/]+/(?P<rest>.+)"),
@@ -52,6 +52,37 @@ class Licence:
     evidence: str
 
 
+def read_through(survey: Survey, look: Look) -> None:
+    """Give a survey all that it wants of a package."""
+    for seen in look(survey.wants):
+        survey.tell(seen)
+    follow(survey, look)
+
+
+def follow(survey: Survey, look: Look) -> None:
+    """Give a survey that has seen what it wants what links and metadata point to."""
+    for _ in range(MAX_ROUNDS):
+        if not survey.unread():
+            break
+        for seen in look(survey.asks_for):
+            survey.tell(seen)
+        survey.end_round()
+    survey.missing()
+
+
+@dataclass(slots=True, eq=False)
+class _Pointer:
+    """A licence file that metadata points to: from which file, for which folder, and whether it was found."""
+
+    metadata: str
+    scope: str
+    name: str
+    is_found: bool = False
+
+
+_Read = Callable[[_Pointer, str, bytes | None], None]
+
+
 class Survey:
     """What one package says about licences.
 
@@ -59,24 +90,35 @@ class Survey:
         declared: what stands for the package when it says nothing itself, and why.
         concluded: what a person decided about the package as a whole; its own words about itself
             then count no more, those of its folders and files still do.
+        stated: what holds for the whole beside all that it says itself, and why.
         binary: a Debian binary package, whose paths are not those of its source.
+        judged: `debian/copyright` is Debian's own: a person has judged each file.
+        link_at: gives what stands in the link at a path, for a source that does not tell all links.
     """
 
     def __init__(
-        self, declared: Licence | None = None, concluded: str | None = None, *, binary: bool = False
+        self,
+        declared: Licence | None = None,
+        concluded: str | None = None,
+        *,
+        stated: Licence | None = None,
+        binary: bool = False,
+        judged: bool = False,
+        link_at: Callable[[str], str | None] | None = None,
     ) -> None:
-        self._declared, self._concluded, self._binary = declared, concluded, binary
+        self._declared, self._concluded, self._stated = declared, concluded, stated
+        self._binary, self._judged = binary, judged or binary
         self._folders: dict[str, Folder] = {}
         self._files: dict[str, list[tuple[str, str]]] = {}
         self._annotations: dict[str, reuse.Annotations | DebianCopyright] = {}
-        # Path that is still to be read -> (path that it is read for, how many links lead there).
-        self._wanted: dict[str, list[tuple[str, int]]] = {}
+        self._waiting = Waiting(Links(link_at))
+        self._pointers: list[_Pointer] = []
         self._read: set[str] = set()
-        self._debian: DebianCopyright | None = None
+        self._debian: list[DebianCopyright] = []
 
     @staticmethod
     def wants(path: str) -> bool:
-        """Return whether `add` has a use for the bytes of this file."""
+        """Return whether the first round has a use for the bytes of this file."""
         return (
             is_metadata(PurePosixPath(path).name)
             or bool(_DEBIAN_COPYRIGHT.fullmatch(path))
@@ -86,85 +128,136 @@ class Survey:
             or names.listed_licence(path)
         )
 
-    def add(self, path: str, data: bytes | None) -> None:
-        """Read one file that `wants` or `unread` asked for: its bytes, or None when it cannot be read."""
-        waiting = self._wanted.pop(path, [])
-        for alias, _ in waiting:
-            self._add(alias, data)
-        if self.wants(path) and not (waiting and path in self._read):
-            self._add(path, data)
-        self._read.add(path)
+    def tell(self, seen: Seen) -> None:
+        """Take one file that was asked for, or a link."""
+        if seen.target is None:
+            self.add(seen.path, seen.data)
+        else:
+            self.add_link(seen.path, seen.target)
 
     def add_link(self, path: str, target: str) -> None:
         """Add a link: it says what its target says. One that leaves the package or ends nowhere is
         unknown.
         """
-        place = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        waiting = [*self._wanted.pop(path, []), *([(path, 0)] if self.wants(path) else [])]
-        if (
-            target.startswith("/")
-            or place.startswith("..")
-            or any(depth >= MAX_LINKS for _, depth in waiting)
-        ):
-            for alias, _ in waiting:
-                self._add(alias, None)
-            return
-        self._wanted.setdefault(place, []).extend((alias, depth + 1) for alias, depth in waiting)
+        if path not in self._waiting.links:
+            self._waiting.links.add(path, target)
+            if self.wants(path):
+                reader = Reader(lambda _, data: self._add(path, data), partial(self._add, path, None))
+                self._waiting.ask(path, reader)
+
+    def add(self, path: str, data: bytes | None) -> None:
+        """Read one file: its bytes, or None when it cannot be read."""
+        for reader in self._waiting.readers_of(path):
+            reader.read(path, data)
+        if path not in self._read and self.wants(path):
+            self._read.add(path)
+            self._add(path, data)
 
     def unread(self) -> frozenset[str]:
-        """Return the paths that links and metadata point to; each is to be given to `add`, or
-        `missing` is told.
-        """
-        return frozenset(self._wanted)
+        """Begin the next round: return the paths and globs of the files that are asked for in it."""
+        return self._waiting.start_round()
+
+    def asks_for(self, path: str) -> bool:
+        """Return whether `add` has a use for a file in this round."""
+        return self._waiting.asks_for(path)
+
+    def end_round(self) -> None:
+        """Take what was not told since `unread` as files that the package lacks."""
+        self._waiting.end_round()
 
     def missing(self) -> None:
-        """Mark what pointed to files that the package lacks as unknown."""
-        for waiting in list(self._wanted.values()):
-            for alias, _ in waiting:
-                self._add(alias, None)
-        self._wanted.clear()
+        """Mark what points to files that the package lacks as unknown."""
+        self._waiting.start_round()
+        self._waiting.end_round()
+        for pointer in self._pointers:
+            if not pointer.is_found:
+                why = f"is where {pointer.metadata} points to, and is not there"
+                self._folder(pointer.scope).unknowns.append(Unknown(pointer.name, why))
+        self._pointers.clear()
 
     def _add(self, path: str, data: bytes | None) -> None:
-        whole = data is not None and len(data) <= MAX_LICENCE_BYTES
+        whole = data if data is not None and len(data) <= MAX_LICENCE_BYTES else None
         name = PurePosixPath(path).name
-        if path.startswith(_POINTED):
-            _, scope, name = path.split("\0")
-            self._add_text(self._folder(scope), name, data, strong=True, pointed=True)
-        elif _DEBIAN_COPYRIGHT.fullmatch(path):
-            self._debian = parse_copyright(data or b"")
-            if self._debian is None:
-                self._add_text(self._folder(""), "debian/copyright", data, strong=data is None)
+        if _DEBIAN_COPYRIGHT.fullmatch(path):
+            found = parse_copyright(whole or b"")
+            if found is None:
+                self._add_text("", "debian/copyright", whole, is_strong=whole is None)
+            else:
+                self._debian.append(found)
         elif reuse.is_reuse(path):
-            self._add_reuse(path, data if whole else None)
+            self._add_reuse(path, whole)
         elif is_metadata(name):
-            self._add_metadata(path, name, data if whole else None)
+            self._add_metadata(path, name, whole)
         elif (file := names.sidecar_of(path)) is not None:
-            found = licences_in_text(decoded(data)) if data is not None else []
-            self._files.setdefault(file, []).extend(
-                (spdx, f"{name} beside the file") for spdx in found or [UNRECOGNISED]
-            )
+            self._add_sidecar(file, name, whole)
         else:
-            strong = names.licence_name(path) == "text"
+            is_strong = names.licence_name(path) == "text" or (
+                names.listed_licence(path) and names.licence_name(path) != "mention"
+            )
             for scope in names.scopes(path):
                 if not names.is_kept_for_reference(scope):
-                    self._add_text(self._folder(scope), name, data, strong=strong)
+                    self._add_text(scope, name, whole, is_strong=is_strong)
+
+    def _add_sidecar(self, file: str, name: str, data: bytes | None) -> None:
+        found = judge_licence(decoded(data or b""))
+        said = [*found.licences, *([UNRECOGNISED] if found.strange or not found.licences else [])]
+        self._files.setdefault(file, []).extend((spdx, f"{name} beside the file") for spdx in said)
 
     def _add_metadata(self, path: str, name: str, data: bytes | None) -> None:
+        found = declared_by(name, data)
         for scope in names.scopes(path):
-            folder = self._folder(scope)
-            if data is None:
-                folder.declare(name, ())
-                continue
-            found = declared_by(name, data)
-            folder.declare(name, found.said, inherits=found.inherits)
+            self._folder(scope).declare(name, found.said, inherits=found.inherits)
             for text in found.texts:
-                self._add_text(
-                    folder, f"the licence field of {name}", text.encode(), strong=True, pointed=True
-                )
-            for file in found.files:
-                place = posixpath.normpath(posixpath.join(scope, file.replace("\\", "/")))
-                if not place.startswith(("..", "/")):
-                    self._wanted.setdefault(place, []).append((f"{_POINTED}{scope}\0{place}", 0))
+                self._add_text(scope, f"the licence field of {name}", text.encode(), is_strong=True)
+            self._point(path, scope, found)
+
+    def _point(self, path: str, scope: str, found: Declaration) -> None:
+        """Ask for the files that a metadata file points to; one that the package lacks is unknown."""
+        name = PurePosixPath(path).name
+        for file in found.files:
+            pointer = _Pointer(name, scope, file)
+            self._ask(pointer, (f"{scope}/{file}" if scope else file,), is_strong=True)
+            self._ask_wheel(pointer, file, self._read_pointed)
+        for file in found.listed:
+            pointer = _Pointer(name, scope, file, is_found=names.is_prose(PurePosixPath(file).name))
+            self._ask(pointer, names.places_of_listed(path, file), is_strong=False)
+        for glob, is_required in found.globs:
+            pointer = _Pointer(name, scope, glob, is_found=not is_required)
+            self._pointers.append(pointer)
+            self._ask_all(pointer, f"{_literal(scope)}/{glob}" if scope else glob, self._read_listed)
+            self._ask_wheel(pointer, glob, self._read_listed)
+
+    def _ask(self, pointer: _Pointer, places: tuple[str, ...], *, is_strong: bool) -> None:
+        self._pointers.append(pointer)
+        read = self._read_pointed if is_strong else self._read_listed
+        for place in places:
+            self._waiting.ask(place, Reader(partial(read, pointer)))
+
+    def _ask_wheel(self, pointer: _Pointer, file: str, read: _Read) -> None:
+        """Look for a file where a wheel keeps it: the metadata that it was built from may lie in it
+        as a leftover, without its licence.
+        """
+        for folder in ("*.dist-info/licenses", "*.dist-info"):
+            self._ask_all(pointer, f"{folder}/{file}", read)
+
+    def _ask_all(self, pointer: _Pointer, glob: str, read: _Read) -> None:
+        with contextlib.suppress(ValueError):
+            self._waiting.ask_all(pep639_pattern(glob), Reader(partial(read, pointer)))
+
+    def _read_pointed(self, pointer: _Pointer, path: str, data: bytes | None) -> None:
+        """Read the file that says what a field leaves open: it speaks for the folder of the field."""
+        pointer.is_found = True
+        self._add_text(pointer.scope, PurePosixPath(path).name, _limited(data), is_strong=True)
+
+    def _read_listed(self, pointer: _Pointer, path: str, data: bytes | None) -> None:
+        """Read a file that is listed as a licence file: it speaks for its own folder."""
+        pointer.is_found = True
+        name = PurePosixPath(path).name
+        if self.wants(path) or names.is_prose(name):
+            return
+        for scope in names.scopes_of_listed(path):
+            if not names.is_kept_for_reference(scope):
+                self._add_text(scope, name, _limited(data), is_strong=True)
 
     def _add_reuse(self, path: str, data: bytes | None) -> None:
         scope = PurePosixPath(path.removesuffix("/.reuse/dep5") if path.endswith("/.reuse/dep5") else path)
@@ -177,77 +270,111 @@ class Survey:
                 reuse.read_dep5(data) if path.endswith("dep5") else reuse.read_annotations(data)
             )
         except (ValueError, TypeError, LookupError, RecursionError):
-            self._folder(folder).unrecognised.append(path)
+            self._folder(folder).unknowns.append(Unknown(path, "cannot be understood"))
 
     def _folder(self, scope: str) -> Folder:
         return self._folders.setdefault(scope, Folder())
 
-    @staticmethod
-    def _add_text(
-        folder: Folder, name: str, data: bytes | None, *, strong: bool, pointed: bool = False
-    ) -> None:
-        found = licences_in_text(decoded(data)) if data is not None else []
-        folder.texts += [(spdx, name) for spdx in found if (spdx, name) not in folder.texts]
-        if found or (pointed and data is None):
+    def _add_text(self, scope: str, name: str, data: bytes | None, *, is_strong: bool) -> None:
+        """Add a file that is a licence (`is_strong`), or may state some, to what a folder says."""
+        folder, restricts = self._folder(scope), names.restricts(name)
+        if data is None:
+            folder.unknowns.append(Unknown(name, "cannot be read", restricts))
             return
-        if (data is None or strong) and not _is_template(data or b""):
-            folder.unrecognised.append(name)
-            if data is not None and len(data) <= MAX_POINTER_BYTES:
-                folder.points_to[name] = set(_OTHER_FILE.findall(decoded(data)))
+        text = decoded(data)
+        found = judge_licence(text)
+        folder.texts += [(spdx, name) for spdx in found.texts if (spdx, name) not in folder.texts]
+        folder.words += [(spdx, name) for spdx in found.words if (spdx, name) not in folder.words]
+        named, is_all = files_named(text)
+        why = ""
+        if found.strange and (is_strong or found.level != SOFT):
+            why = f"says {found.strange!r}, which no licence in it explains"
+        elif is_strong and not found.licences and not is_template(text):
+            why = "is no licence text that is known"
+        elif is_strong and named:
+            # What it states is half of what holds; the other half stands there.
+            why, is_all = "names licence files that are not known", True
+        if why:
+            restricts = restricts or found.level == STERN
+            folder.unknowns.append(Unknown(name, why, restricts, named if is_all else frozenset()))
 
-    def licence_of(self, path: str, data: bytes | None) -> Licence:
-        """Return the licence of a file with these bytes (None: not read, so only what holds for its
-        folder).
+    def licence_of(self, path: str, data: bytes | None, *, itself: str | None = None) -> Licence:
+        """Return the licence of a file with these bytes.
+
+        Args:
+            path: of the file in the package.
+            data: None for a file that is not read: only what holds for its folder counts.
+            itself: the path of the file that a link at `path` leads to: what is said there holds, too.
         """
-        parts = [*self._package(path), *self._above(path), *self._files.get(path, ()), *self._annotated(path)]
+        parts = self._parts(path)
+        if itself is not None and itself != path:
+            parts += self._parts(itself)
         if data is not None:
             own, how = licences_in(data)
             parts += [(expression, how) for expression in own]
         if not parts:
             return self._declared or Licence(None, "nothing declares a licence")
         expression = combine(tuple(part for part, _ in parts))
-        return Licence(expression, "; ".join(dict.fromkeys(how for _, how in parts)))
+        return Licence(expression, one_line("; ".join(dict.fromkeys(how for _, how in parts))))
 
     def licence_of_package(self) -> Licence:
         """Return what the package says of itself as a whole."""
-        if self._debian is not None:
-            return Licence(*self._debian.of_all())
+        if self._debian:
+            spdx, how = self._all_of_debian()
+            return Licence(spdx, one_line(how))
         return self.licence_of("", None)
 
-    def _package(self, path: str) -> list[tuple[str, str]]:
+    def _parts(self, path: str) -> list[tuple[str, str]]:
+        by_debian, how = self._by_debian(path)
+        # Where Debian's paragraphs do not speak of a file, nobody has judged it.
+        explained = self._judged and by_debian is not None
+        return [
+            *self._package(by_debian, how, explained=explained),
+            *self._above(path, explained=explained),
+            *self._files.get(path, ()),
+            *self._annotated(path),
+        ]
+
+    def _package(self, by_debian: str | None, how: str, *, explained: bool) -> list[tuple[str, str]]:
         if self._concluded is not None:
             return [(self._concluded, "concluded by the lock")]
-        spdx, how = self._by_debian(path)
-        named = symbols(spdx) if spdx is not None else frozenset[str]()
-        parts = (
-            self._folders[""].parts(named, explained=self._debian is not None) if "" in self._folders else []
-        )
-        if spdx is not None:
-            return [(spdx, how), *(part for part in parts if not covered(part[0], named))]
+        beside = [(by_debian, how)] if by_debian is not None else []
+        if self._stated is not None and self._stated.expression:
+            beside = [(self._stated.expression, self._stated.evidence), *beside]
+        named = frozenset(name for spdx, _ in beside for name in symbols(spdx))
+        root = self._folders.get("")
+        parts = root.parts(named, explained=explained) if root is not None else []
+        if beside:
+            return [*beside, *(part for part in parts if not covered(part[0], named))]
         if not parts and self._declared and self._declared.expression:
             return [(self._declared.expression, self._declared.evidence)]
         return parts
 
     def _by_debian(self, path: str) -> tuple[str | None, str]:
-        if self._debian is None:
+        """Return what Debian's copyright files say of a file; where there are several, all hold."""
+        if not self._debian:
             return None, ""
-        if not self._binary:
-            return self._debian.licence_of(path)
-        for tree in _SOURCE_TREES:
-            if match := tree.fullmatch(path):
-                return self._debian.licence_of(match["rest"])
-        return self._debian.of_all()
+        if self._binary:
+            rest = next((match["rest"] for tree in _SOURCE_TREES if (match := tree.fullmatch(path))), None)
+            if rest is None or len(self._debian) > 1:
+                return self._all_of_debian()
+            return self._debian[0].licence_of(rest)
+        said = [found for copyright in self._debian if (found := copyright.licence_of(path))[0] is not None]
+        return _together(said)
 
-    def _above(self, path: str) -> list[tuple[str, str]]:
+    def _all_of_debian(self) -> tuple[str | None, str]:
+        return _together([found for c in self._debian if (found := c.of_all())[0] is not None])
+
+    def _above(self, path: str, *, explained: bool) -> list[tuple[str, str]]:
         """Return what the folders on the way to a file say, the root aside."""
         parts: list[tuple[str, str]] = []
-        is_inherited = "" in self._folders and bool(self._folders[""].declared)
+        is_inherited = "" in self._folders and self._folders[""].is_workspace()
         for parent in reversed(PurePosixPath(path).parents):
             folder = self._folders.get(str(parent)) if str(parent) != "." else None
             if folder is not None:
-                said = folder.parts(explained=self._debian is not None, inherited=is_inherited)
+                said = folder.parts(explained=explained, inherited=is_inherited)
                 parts += [(expression, f"{how} in {parent}") for expression, how in said]
-                is_inherited = is_inherited or bool(folder.declared)
+                is_inherited = is_inherited or folder.is_workspace()
         return parts
 
     def _annotated(self, path: str) -> list[tuple[str, str]]:
@@ -264,43 +391,17 @@ class Survey:
         return parts
 
 
-# Begins no path: a file that metadata points to, then the folder and the file's name.
-_POINTED = "\0"
+def _together(said: list[tuple[str | None, str]]) -> tuple[str | None, str]:
+    known = [(spdx, how) for spdx, how in said if spdx is not None]
+    if not known:
+        return None, ""
+    return combine(tuple(spdx for spdx, _ in known)), "; ".join(dict.fromkeys(how for _, how in known))
 
 
-def decoded(data: bytes) -> str:
-    """Return the text of a licence file: UTF-8, or UTF-16 by its mark or by every other byte being
-    NUL; "" for binary data.
-    """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
-    if len(data) > 3 and not data[1::2].strip(b"\0"):
-        return data.decode("utf-16-le", "replace")
-    if len(data) > 3 and not data[0::2].strip(b"\0"):
-        return data.decode("utf-16-be", "replace")
-    return "" if b"\0" in data else data.decode("utf-8", "replace")
+def _limited(data: bytes | None) -> bytes | None:
+    return data if data is not None and len(data) <= MAX_LICENCE_BYTES else None
 
 
-def _is_template(data: bytes) -> bool:
-    """Return whether a file is R's list of holders, which says nothing of a licence."""
-    return bool(re.fullmatch(rb"\s*(?:(?:YEAR|COPYRIGHT HOLDER|ORGANIZATION)\s*:[^\n]*\s*)+", data))
-
-
-def licences_in_text(text: str) -> list[str]:
-    """Return the licences of a file that is a licence by its name: whole texts, tags, notices, or
-    the bare name of one.
-    """
-    plain = normalise(text)
-    texts = list(find_texts(plain))
-    if len(text) < 200 and (named := spelled(text.strip())):
-        return [named]
-    bases = {base_name(spdx) for spdx in texts}
-    more = [spdx for spdx in (*find_tags(text), *find_notices(plain)) if base_name(spdx) not in bases]
-    if texts:
-        # A whole text speaks of itself and of others by name (MPL of the GPL): only grants of GNU licences
-        # and restrictions add to it.
-        whole = any(
-            spdx.endswith("-only") or spdx.startswith(("MPL", "EUPL", "EPL", "OSL")) for spdx in texts
-        )
-        more = [] if whole else [spdx for spdx in more if "GPL" in spdx or spdx == RESTRICTED]
-    return list(dict.fromkeys([*texts, *more]))
+def _literal(path: str) -> str:
+    """Return a path as a glob that matches it alone."""
+    return re.sub(r"([*?\[])", r"[\1]", path)

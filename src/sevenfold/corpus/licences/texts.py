@@ -9,12 +9,14 @@ explains (BSD-2-Clause in BSD-3-Clause) is not counted again.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
 
 from sevenfold.core.errors import UsageError
+from sevenfold.corpus.licences.policy import base_name
 from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
 WORDS_IN_A_GRAM = 6
@@ -89,3 +91,42 @@ def _exact(name: str, text: str) -> str:
     if name == "BSD-2-Clause" and re.search(r"neither\s+the\s+names?\s", text, re.IGNORECASE):
         return "BSD-3-Clause"
     return f"{name}-only" if name in _ONLY else name
+
+
+@cache
+def _texts_by_name() -> dict[str, str]:
+    _library()
+    from identify.vendor.licenses import LICENSES
+
+    return dict(LICENSES)
+
+
+def library_text(name: str) -> str:
+    """Return the text of a licence that `find_texts` names; "" for one that the library lacks."""
+    return _texts_by_name().get(base_name(name), "")
+
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@cache
+def _runs(name: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(_runs_of(_WORD.findall(library_text(name).lower())))
+
+
+def _runs_of(words: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(words[i : i + WORDS_IN_A_GRAM]) for i in range(len(words) - WORDS_IN_A_GRAM + 1)]
+
+
+def words_beyond(text: str, names: Iterable[str]) -> str:
+    """Return the words of `text` that stand in no run of six words of the named licences' texts; a
+    full stop is where one of those was.
+    """
+    known = [_runs(name) for name in names]
+    words = _WORD.findall(text.lower())
+    is_known = [False] * len(words)
+    for i, run in enumerate(_runs_of(words)):
+        if any(run in runs for runs in known):
+            is_known[i : i + WORDS_IN_A_GRAM] = [True] * WORDS_IN_A_GRAM
+    kept = [" . " if known else word for word, known in zip(words, is_known, strict=True)]
+    return re.sub(r"(?: \. )[\s.]*", " . ", " ".join(kept)).strip(" .")

@@ -1,15 +1,17 @@
-"""A directory tree under one licence that the recipe declares; a file that
-states another one is under both.
+"""A directory tree under one licence that the recipe declares. What its folders and files say of
+licences holds beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from sevenfold.corpus.document import Origin, SourceDocument, read_file
-from sevenfold.corpus.globs import glob_matches, glob_parts, walk_tree
+from sevenfold.corpus.globs import glob_matches, glob_parts, require_directory, walk_tree
+from sevenfold.corpus.licences import Licence, Look, Seen, Survey, read_through
+from sevenfold.corpus.sources.on_disk import path_itself, seen_on_disk, tree_paths
 from sevenfold.recipe.corpus_schema import DirectorySource
 
 
@@ -31,8 +33,26 @@ def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Itera
         parts = tuple(path.split("/"))
         return any(glob_matches(parts, pattern) for pattern in patterns)
 
-    for path, file in walk_tree(base / source.path, wanted, frozenset()):
-        yield with_own_licence(read_file(origin, path, file, max_bytes))
+    root = require_directory(base / source.path)
+    survey = Survey(stated=Licence(source.licence, origin.licence_evidence))
+    read_through(survey, _look_at(root))
+    real_root = root.resolve()
+    for path, file in walk_tree(root, wanted, frozenset()):
+        # A link to a file is read as the file, which may lie in a folder under another licence.
+        itself = path_itself(file, real_root) if file.is_symlink() else None
+        licence = survey.licence_of(path, None, itself=itself)
+        yield with_own_licence(read_file(origin.under(licence), path, file, max_bytes))
+
+
+def _look_at(root: Path) -> Look:
+    """Return how a survey sees a tree on the disk."""
+
+    def look(wanted: Callable[[str], bool]) -> Iterator[Seen]:
+        for path, file in tree_paths(root):
+            if seen := seen_on_disk(path, file, is_wanted=wanted(path)):
+                yield seen
+
+    return look
 
 
 def with_own_licence(found: SourceDocument) -> SourceDocument:

@@ -8,14 +8,14 @@ enters: no attributes, no replacements, no filters, no configuration.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
 from sevenfold.corpus.document import Origin, SourceDocument, entry_document
 from sevenfold.corpus.globs import chooser
-from sevenfold.corpus.licences import Survey
-from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
+from sevenfold.corpus.licences import Look, Seen, Survey, read_through
+from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
 from sevenfold.corpus.sources.git_objects import Objects, TreeEntry, open_objects
 from sevenfold.recipe.corpus_schema import GitSource
 
@@ -39,7 +39,7 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[SourceDo
     )
     with open_objects(repository) as objects:
         entries = objects.tree(source.commit)
-        _look_through(survey, entries, objects)
+        read_through(survey, _look_at(entries, objects))
         for entry in entries:
             path = safe_path(entry.name)
             if path is None:
@@ -53,19 +53,17 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[SourceDo
                 yield entry_document(origin.under(survey.licence_of(path, found.data)), found)
 
 
-def _look_through(survey: Survey, entries: list[TreeEntry], objects: Objects) -> None:
-    """Give a survey what it wants of a tree; links are followed within the tree."""
+def _look_at(entries: list[TreeEntry], objects: Objects) -> Look:
+    """Return how a survey sees a tree; links are blobs that hold a path."""
     by_path = {path: entry for entry in entries if (path := safe_path(entry.name))}
-    wanted = [path for path in by_path if survey.wants(path)]
-    for _ in range(MAX_LINKS + 1):
-        for path in wanted:
-            entry = by_path[path]
-            found = objects.read(entry.object, path, MAX_LICENCE_BYTES).data if entry.is_blob else None
-            if entry.is_file or found is None:
-                survey.add(path, found)
-            else:
-                survey.add_link(path, os.fsdecode(found))
-        wanted = [path for path in survey.unread() if path in by_path]
-        if not wanted:
-            break
-    survey.missing()
+
+    def look(wanted: Callable[[str], bool]) -> Iterator[Seen]:
+        for path, entry in by_path.items():
+            is_link = entry.is_blob and not entry.is_file
+            if not is_link and not wanted(path):
+                continue
+            data = objects.read(entry.object, path, MAX_LICENCE_BYTES).data if entry.is_blob else None
+            target = os.fsdecode(data) if is_link and data is not None else None
+            yield Seen(path, None, target) if target is not None else Seen(path, data)
+
+    return look

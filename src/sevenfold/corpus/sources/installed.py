@@ -5,16 +5,19 @@ licences that it declares.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
+from sevenfold.core.log import one_line
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
 from sevenfold.corpus.document import Origin, SourceDocument, entry_document, read_file
 from sevenfold.corpus.globs import chooser
-from sevenfold.corpus.licences import Survey
-from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES
+from sevenfold.corpus.licences import Look, Seen, Survey, read_through
+from sevenfold.corpus.sources.on_disk import link_on_disk, path_itself, seen_on_disk
 from sevenfold.recipe.corpus_schema import InstalledSource
 
 
@@ -28,44 +31,40 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
     wants = chooser(source.include, source.exclude)
     for name in source.packages:
         found = _distribution(name)
-        files = _files(name, found)
-        survey = Survey()
-        _look_through(survey, dict(files))
+        root = Path(str(found.locate_file("")))
+        files, real_root = _files(name, found), root.resolve()
+        # A record lists no folders, so the links among them are looked up.
+        survey = Survey(link_at=partial(link_on_disk, root))
+        read_through(survey, _look_at(files))
         origin = Origin(
             source=f"installed:{name}",
-            version=found.version,
+            version=one_line(found.version),
             licence=None,
             licence_evidence="",
             domain=source.domain,
         )
         is_empty = True
         for path, file in files:
-            if wants(path):
-                is_empty = False
-                document = read_file(origin, path, file, max_bytes)
-                licence = survey.licence_of(path, document.data)
-                yield SourceDocument(
-                    origin.under(licence),
-                    path,
-                    document.n_bytes,
-                    document.sha256,
-                    document.data,
-                    document.problem,
-                )
+            itself = path_itself(file, real_root)
+            if itself is None or not wants(path):
+                continue
+            is_empty = False
+            document = read_file(origin, path, file, max_bytes)
+            licence = survey.licence_of(path, document.data, itself=itself)
+            yield replace(document, origin=origin.under(licence))
         if is_empty:
             yield entry_document(origin, faulty(name, "no_documents"))
 
 
-def _look_through(survey: Survey, files: dict[str, Path]) -> None:
-    """Give a survey what it wants; a link that ends inside the installation is its target, another
-    is unknown.
-    """
-    for path, file in files.items():
-        if survey.wants(path) and (file.is_symlink() or file.exists()):
-            survey.add(path, _head(file))
-    for path in sorted(survey.unread() & files.keys()):
-        survey.add(path, _head(files[path]))
-    survey.missing()
+def _look_at(files: list[tuple[str, Path]]) -> Look:
+    """Return how a survey sees the files of a record."""
+
+    def look(wanted: Callable[[str], bool]) -> Iterator[Seen]:
+        for path, file in files:
+            if seen := seen_on_disk(path, os.fspath(file), is_wanted=wanted(path)):
+                yield seen
+
+    return look
 
 
 def _distribution(name: str) -> Distribution:
@@ -80,33 +79,16 @@ def _distribution(name: str) -> Distribution:
 
 
 def _files(name: str, found: Distribution) -> list[tuple[str, Path]]:
-    """Return (path, file) of what the record lists inside the installation, in canonical order."""
+    """Return (path, file) of what the record lists below the installation, in canonical order."""
     if found.files is None:
         raise StorageError(
             f"the package {name!r} does not record its files",
             where="corpus.sources",
             remedy="install it with pip",
         )
-    root = Path(str(found.locate_file(""))).resolve()
     listed = {}
     for entry in found.files:
         path = safe_path(str(entry))
-        file = Path(str(found.locate_file(entry)))
-        if path is not None and _is_inside(file, root):
-            listed[path] = file
+        if path is not None:
+            listed[path] = Path(str(found.locate_file(entry)))
     return [(shown(path), listed[path]) for path in sorted(listed, key=os.fsencode)]
-
-
-def _is_inside(file: Path, root: Path) -> bool:
-    try:
-        return file.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):
-        return False
-
-
-def _head(file: Path) -> bytes | None:
-    try:
-        with file.open("rb") as handle:
-            return handle.read(MAX_LICENCE_BYTES + 1)
-    except OSError:
-        return None

@@ -21,8 +21,8 @@ from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, archive_name, file_digest, store_directory
 from sevenfold.corpus.globs import chooser, glob_matches
-from sevenfold.corpus.licences import Licence, Survey, is_valid
-from sevenfold.corpus.licences.survey import MAX_LICENCE_BYTES, MAX_LINKS
+from sevenfold.corpus.licences import Licence, Seen, Survey, follow, is_valid
+from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
 from sevenfold.recipe.corpus_schema import PinnedSource
 
 Wanted = Callable[[str], bool]
@@ -143,11 +143,14 @@ def survey_package(pin: Pin, files: list[tuple[str, Path]]) -> tuple[Survey, lis
     """Return what a package says about licences, and its archives as they are to be read."""
     said = " AND ".join(pin.licence)
     declared = Licence(said, "as the lock states it") if len(pin.licence) == 1 and is_valid(said) else None
-    survey = Survey(declared, pin.concluded, binary=pin.kind == "deb")
+    is_debian = pin.kind in ("deb", "dsc")
+    survey = Survey(declared, pin.concluded, binary=pin.kind == "deb", judged=is_debian)
     for name, path in files:
         if name.endswith(".diff.gz"):
             _survey_diff(survey, path)
-    return survey, [_survey(survey, archive) for archive in _archives(pin, files)]
+    archives = [_survey(survey, archive) for archive in _archives(pin, files)]
+    follow(survey, lambda wanted: (seen for archive in archives for seen in _look_into(archive, wanted)))
+    return survey, archives
 
 
 def _archives(pin: Pin, files: list[tuple[str, Path]]) -> list[_Archive]:
@@ -190,35 +193,27 @@ def _survey(survey: Survey, archive: _Archive) -> _Archive:
     entries = _read(archive, wants)
     if archive.prefix is not None and (len(tops) != 1 or "" in tops):
         archive = replace(archive, prefix=None)
-    _tell(survey, archive, entries, survey.wants)
-    for _ in range(MAX_LINKS):
-        if not survey.unread():
-            break
-        _tell_rest(survey, archive, survey.unread())
-    survey.missing()
+    for seen in _seen(archive, entries, survey.wants):
+        survey.tell(seen)
     return archive
 
 
-def _tell_rest(survey: Survey, archive: _Archive, unread: frozenset[str]) -> None:
-    entries = _read(archive, lambda path: _renamed(path, archive.prefix) in unread)
-    _tell(survey, archive, entries, unread.__contains__)
+def _look_into(archive: _Archive, wanted: Wanted) -> Iterator[Seen]:
+    """Yield the files of an archive that a survey asks for, and all links."""
+    return _seen(archive, _read(archive, lambda path: wanted(_renamed(path, archive.prefix))), wanted)
 
 
-def _read(archive: _Archive, wants: Wanted) -> list[Entry]:
+def _read(archive: _Archive, wanted: Wanted) -> list[Entry]:
     with storage(archive.path), archive.path.open("rb") as file:
-        return list(read_archive(file, archive.name, wants, MAX_LICENCE_BYTES))
+        return list(read_archive(file, archive.name, wanted, MAX_LICENCE_BYTES, links=True))
 
 
-def _tell(survey: Survey, archive: _Archive, entries: list[Entry], wants: Wanted) -> None:
-    """Give a survey files, links, and what is there and cannot be read."""
+def _seen(archive: _Archive, entries: list[Entry], wanted: Wanted) -> Iterator[Seen]:
+    """Yield files, links, and what is there and cannot be read."""
     for entry in entries:
         path = _renamed(entry.path, archive.prefix)
-        if not wants(path):
-            continue
-        if entry.target is not None:
-            survey.add_link(path, entry.target)
-        else:
-            survey.add(path, entry.data)
+        if entry.target is not None or wanted(path):
+            yield Seen(path, entry.data, entry.target)
 
 
 def _survey_diff(survey: Survey, path: Path) -> None:

@@ -1,0 +1,260 @@
+"""What a file says that is a licence by its name: its text out of its form (UTF-16, HTML, RTF), and
+the licences in it.
+
+A licence file is judged as strictly as any other: words about rights that none of its licences
+explains make it unknown. "MIT, but not for evil" is not MIT.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from html.parser import HTMLParser
+
+from sevenfold.corpus.licences.fields import spelled
+from sevenfold.corpus.licences.notices import normalise
+from sevenfold.corpus.licences.own import Words, judge_words
+from sevenfold.corpus.licences.policy import UNRECOGNISED, base_name
+from sevenfold.corpus.licences.speech import HARD
+from sevenfold.corpus.licences.texts import find_texts, library_text, words_beyond
+
+MAX_LICENCE_BYTES = 1 << 20
+# Characters of a text whose judgement is kept.
+_REMEMBERED = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceText:
+    """The licences in a text, all of which hold: whole `texts`, and what `words` state beside them.
+
+    `strange`: the first words that no licence explains; `level`: of these words (see `speech`).
+    """
+
+    texts: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    strange: str = ""
+    level: str = ""
+
+    @property
+    def licences(self) -> tuple[str, ...]:
+        """Return all licences."""
+        return (*self.texts, *self.words)
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of a licence file: UTF-8, or UTF-16 by its mark or by every other byte being
+    NUL, out of HTML or RTF; "" for binary data.
+    """
+    text = _characters(data)
+    head = text[:1024].lstrip("\ufeff \t\r\n")
+    if head.startswith("{\\rtf"):
+        return _rtf_text(text)
+    return _html_text(text) if _HTML.search(head) else text
+
+
+def _characters(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    if len(data) > 3 and not data[1::2].strip(b"\0"):
+        return data.decode("utf-16-le", "replace")
+    if len(data) > 3 and not data[0::2].strip(b"\0"):
+        return data.decode("utf-16-be", "replace")
+    return "" if b"\0" in data else data.decode("utf-8", "replace")
+
+
+_HTML = re.compile(
+    r"<!doctype html|<\?xml|<(?:html|head|body|title|meta|p|h[1-6]|pre|div|br|center|table)\b[^>]*>", re.I
+)
+# Their content is no text that a reader sees.
+_UNSEEN = frozenset(("script", "style", "template"))
+_INLINE = frozenset((
+    "a", "abbr", "b", "big", "cite", "code", "em", "font", "i", "kbd", "mark", "q", "s", "small", "span", "strong",
+    "sub", "sup", "tt", "u", "var", "wbr",
+))  # fmt: skip
+
+
+class _HtmlText(HTMLParser):
+    """The text of a page; comments count, because they may be the only place that names a licence."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.addresses: list[str] = []
+        self._unseen = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value for name, value in attrs if name == "href" and value]
+        if tag in _UNSEEN:
+            self._unseen = tag
+        elif tag not in _INLINE:
+            self.parts.append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._unseen:
+            self._unseen = ""
+        elif tag not in _INLINE:
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self.parts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.parts.append(f"\n{data}\n")
+
+
+def _html_text(text: str) -> str:
+    parser = _HtmlText()
+    parser.feed(text)
+    parser.close()
+    # Behind the text, so that they stand in no sentence of a licence.
+    addresses = [
+        address for address in parser.addresses if re.search(r"licen|gpl|legal|commons", address, re.I)
+    ]
+    return "\n".join(("".join(parser.parts).replace("\xa0", " "), *addresses))
+
+
+_RTF = re.compile(
+    r"\\'(?P<byte>[0-9a-fA-F]{2})|\\u(?P<code>-?\d{1,6}) ?|\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?"
+    r"|\\(?P<symbol>[^a-zA-Z])|(?P<brace>[{}])|(?P<plain>[^\\{}\r\n]+)|[\r\n]+",
+    re.DOTALL,
+)
+# Groups whose text is none of the document.
+_RTF_UNSEEN = frozenset((
+    "fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "themedata", "colorschememapping", "latentstyles",
+    "datastore", "xmlnstbl", "listtable", "listoverridetable", "rsidtbl", "generator", "filetbl", "revtbl",
+))  # fmt: skip
+_RTF_WORDS = {
+    "par": "\n", "line": "\n", "page": "\n", "sect": "\n", "row": "\n", "cell": "\t", "tab": "\t", "emdash": "-",
+    "endash": "-", "lquote": "'", "rquote": "'", "ldblquote": '"', "rdblquote": '"', "bullet": "*",
+}  # fmt: skip
+
+
+def _rtf_text(text: str) -> str:
+    """Return the text of an RTF document. Text that is marked as hidden counts."""
+    parts: list[str] = []
+    # (whether the group is unseen, characters that stand in for a \\u one) of each open group.
+    groups = [(False, 1)]
+    n_skipped = 0
+    for match in _RTF.finditer(text):
+        kind, said = match.lastgroup, ""
+        is_unseen, n_fallback = groups[-1]
+        if match["brace"] == "{":
+            groups.append(groups[-1])
+        elif match["brace"] == "}":
+            groups = groups[:-1] if len(groups) > 1 else groups
+        elif match["byte"]:
+            said = bytes.fromhex(match["byte"]).decode("cp1252", "replace")
+        elif match["code"]:
+            code = int(match["code"]) % 65536
+            parts += [] if is_unseen else [chr(code) if not 0xD800 <= code < 0xE000 else "?"]
+            n_skipped = n_fallback
+            continue
+        elif word := match["word"]:
+            if word in _RTF_UNSEEN:
+                groups[-1] = (True, n_fallback)
+            elif word == "uc":
+                groups[-1] = (is_unseen, int(match["number"] or 1))
+            said = _RTF_WORDS.get(word, "")
+        elif match["symbol"]:
+            symbol = match["symbol"]
+            # `\\*` begins a group that a reader may pass over; some hold text, so only the known are.
+            said = {"~": " ", "_": "-", "-": "", "*": "", "\n": "\n", "\r": "\n"}.get(symbol, symbol)
+        elif kind == "plain":
+            said = match["plain"]
+        if n_skipped and said and kind in ("plain", "byte", "symbol"):
+            said, n_skipped = said[n_skipped:], max(0, n_skipped - len(said))
+        parts += [said] if said and not is_unseen else []
+    return "".join(parts)
+
+
+def judge_licence(text: str) -> LicenceText:
+    """Return the licences of a file that is a licence by its name: whole texts, tags, notices, or the
+    bare name of one.
+    """
+    return _remembered(text) if len(text) <= _REMEMBERED else _judged(text)
+
+
+def _judged(text: str) -> LicenceText:
+    if len(text) < 200 and (named := spelled(text.strip())):
+        return LicenceText(words=(named,))
+    plain = normalise(text)
+    texts = find_texts(plain)
+    own = judge_words(text, is_licence=True)
+    if not texts:
+        said = [*own.tags, *own.notices]
+        if "Python-2.0" in said and _is_psf_alone(plain):
+            said[said.index("Python-2.0")] = "PSF-2.0"
+        return _as_found((), tuple(said), own)
+    # Some licences speak of rights in words of their own, and of other licences by name: what stands
+    # in their texts word for word is theirs.
+    alone = [_alone(name) for name in texts]
+    theirs = {spdx for words in alone for spdx in (*words.tags, *words.notices)}
+    said = [spdx for spdx in (*own.tags, *own.notices) if spdx not in theirs]
+    if any(words.strange or words.notices for words in alone):
+        rest = judge_words(words_beyond(text, texts), is_licence=True)
+        said += [*rest.tags, *rest.notices]
+        own = rest if any(words.strange for words in alone) else own
+    bases = {base_name(spdx) for spdx in texts}
+    return _as_found(texts, tuple(spdx for spdx in said if base_name(spdx) not in bases), own)
+
+
+_remembered = lru_cache(maxsize=512)(_judged)
+
+
+@lru_cache(maxsize=256)
+def _alone(name: str) -> Words:
+    """Return what the verbatim text of a licence says by itself."""
+    return judge_words(library_text(name), is_licence=True)
+
+
+# The owner of what the compiler of protocol buffers writes is not its author.
+_ADDS_NOTHING = ("LicenseRef-scancode-protobuf",)
+
+
+def _is_psf_alone(plain: str) -> bool:
+    """Return whether the licence of Python stands there without those that were before it: that is
+    PSF-2.0, and all together are Python-2.0.
+    """
+    return "python software foundation license version 2" in plain and not re.search("beopen|cnri", plain)
+
+
+def _as_found(texts: tuple[str, ...], said: tuple[str, ...], words: Words) -> LicenceText:
+    known = tuple(dict.fromkeys(spdx for spdx in said if spdx not in (UNRECOGNISED, *_ADDS_NOTHING)))
+    if not words.strange and UNRECOGNISED in said:
+        return LicenceText(texts, known, "an SPDX tag that is no expression", HARD)
+    return LicenceText(texts, known, words.strange, words.level)
+
+
+_TEMPLATE = re.compile(r"\s*(?:(?:YEAR|COPYRIGHT HOLDER|ORGANIZATION)\s*:[^\n]*\s*)+")
+# Characters of a licence file that may say no more than where the licences are.
+_MAX_POINTER = 300
+_NAMED = re.compile(r"\b(?:LICEN[SC]E|COPYING)(?:[-._]\w+)+")
+# All other words of such a file; any that is not here may take something away.
+_POINTS = frozenset((
+    "a", "an", "and", "any", "apache", "are", "as", "at", "be", "below", "boost", "both", "bsd", "by",
+    "can", "choice", "choose", "chosen", "clause", "code", "copies", "copy", "detail", "details",
+    "directory", "distributed", "distribution", "dual", "either", "file", "files", "folder",
+    "following", "for", "found", "full", "here", "in", "information", "is", "isc", "it", "library",
+    "licence", "licenced", "licences", "license", "licensed", "licenses", "licensing", "located", "mit",
+    "more", "of", "on", "one", "option", "or", "our", "package", "please", "program", "project", "read",
+    "redistributed", "refer", "released", "repository", "root", "see", "software", "source", "terms",
+    "text", "texts", "that", "the", "their", "these", "this", "to", "two", "under", "unlicense", "use",
+    "version", "which", "with", "work", "you", "your", "zlib",
+))  # fmt: skip
+
+
+def is_template(text: str) -> bool:
+    """Return whether a file is R's list of holders, which says nothing of a licence."""
+    return bool(_TEMPLATE.fullmatch(text))
+
+
+def files_named(text: str) -> tuple[frozenset[str], bool]:
+    """Return the licence files beside it that a short licence file names, and whether it says no
+    more than that.
+    """
+    if len(text) > _MAX_POINTER:
+        return frozenset(), False
+    rest = re.findall(r"[^\W\d_]+", _NAMED.sub(" ", text).lower())
+    return frozenset(_NAMED.findall(text)), all(word in _POINTS for word in rest)

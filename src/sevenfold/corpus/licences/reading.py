@@ -1,0 +1,90 @@
+"""How a package is read for its licences: rounds over its files, and who waits for which of them.
+
+The first round gives what is metadata or a licence by its name, and every link. The rounds behind
+it give what links and metadata point to. Nothing is followed on a disk: a source only gives the
+files of its own that it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from sevenfold.corpus.licences.links import Links
+from sevenfold.corpus.licences.path_patterns import PathPattern
+
+# After the first: metadata behind a link may point to a file behind another.
+MAX_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file of a package: its bytes, None for one that cannot be read. Or a link, and what stands in it."""
+
+    path: str
+    data: bytes | None = None
+    target: str | None = None
+
+
+# Given which paths are wanted: gives those files, and all links.
+Look = Callable[[Callable[[str], bool]], Iterable[Seen]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reader:
+    """Who waits for a file. `read` takes the path of the file itself and its bytes; `absent` is
+    called when the package lacks it.
+    """
+
+    read: Callable[[str, bytes | None], None]
+    absent: Callable[[], None] = lambda: None
+
+
+@dataclass(slots=True)
+class Waiting:
+    """The files that are still to be read, and the links of the package."""
+
+    links: Links
+    # Paths that may lead over links.
+    _asked: list[tuple[str, Reader]] = field(default_factory=list)
+    # Paths of files themselves, of this round.
+    _wanted: dict[str, list[Reader]] = field(default_factory=dict)
+    _globs: list[tuple[PathPattern, Reader]] = field(default_factory=list)
+
+    def ask(self, path: str, reader: Reader) -> None:
+        """Ask for the file at a path from the top of the package, which links may be part of."""
+        self._asked.append((path, reader))
+
+    def ask_all(self, pattern: PathPattern, reader: Reader) -> None:
+        """Ask for all files whose path from the top of the package matches."""
+        self._globs.append((pattern, reader))
+
+    def readers_of(self, path: str) -> list[Reader]:
+        """Return who waits for a file that is there, and forget those who waited for it alone."""
+        matching = [reader for pattern, reader in self._globs if pattern.matches(path)]
+        return [*self._wanted.pop(path, []), *matching]
+
+    def start_round(self) -> frozenset[str]:
+        """Return the paths and globs that are asked for, links resolved."""
+        for pattern, reader in self._globs:
+            self._asked += [(path, reader) for path in self.links if pattern.matches(path)]
+        asked, self._asked = self._asked, []
+        for path, reader in asked:
+            place = self.links.resolve(path)
+            if place is None:
+                reader.absent()
+            else:
+                self._wanted.setdefault(place, []).append(reader)
+        return frozenset((*self._wanted, *(str(pattern) for pattern, _ in self._globs)))
+
+    def asks_for(self, path: str) -> bool:
+        """Return whether a file is asked for in this round."""
+        return path in self._wanted or any(glob.matches(path) for glob, _ in self._globs)
+
+    def end_round(self) -> None:
+        """Tell all who waited for files that the package lacks."""
+        absent = [reader for readers in self._wanted.values() for reader in readers]
+        self._wanted.clear()
+        self._globs.clear()
+        for reader in absent:
+            reader.absent()
