@@ -161,6 +161,16 @@ def test_an_object_of_the_sample_comes_back_to_it() -> None:
     assert judge_python(task, LIMITS).verdict == "pass"
 
 
+def test_what_a_test_sets_on_an_object_is_set_in_the_sample() -> None:
+    source = "class P: pass\ndef f(p): return p.a + p.b.a\n"
+    tests = "p = P()\np.a = 1\np.b = P()\n"
+    task = PythonTask(source=source, prelude="", tests=tests + "assert f(p) == 2", functions=("f", "P"))
+    assert judge_python(task, LIMITS).verdict == "fail"
+    tests += "q = P()\nq.a = 1\np.b = q\n"
+    task = PythonTask(source=source, prelude="", tests=tests + "assert f(p) == 2", functions=("f", "P"))
+    assert judge_python(task, LIMITS).verdict == "pass"
+
+
 def test_a_judge_that_cannot_run_gives_no_verdict() -> None:
     task = PythonTask(
         source="def f(x): return 1", prelude="import nothing_here", tests=TESTS, functions=("f",), check="f"

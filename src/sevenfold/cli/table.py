@@ -19,7 +19,7 @@ class Verb:
     help: str
 
 
-GROUPS = ("Make", "Corpus and tokenizer", "Inspect", "Run", "Share", "This machine")
+GROUPS = ("Make", "Corpus and tokenizer", "Inspect", "Run", "Evaluate", "Share", "This machine")
 
 VERBS = tuple(
     Verb(*row)
@@ -49,6 +49,7 @@ VERBS = tuple(
         ("serve", "serve", "Run", "Answer HTTP: unmodified clients, a receipt for each answer."),
         ("verify-answer", "serve", "Run", "Check the receipt of an answer with one prefill."),
         ("backends", "run", "Run", "List the engines of this machine, each proved."),
+        ("eval", "evaluate", "Evaluate", "Score a model under named protocols, sealed."),
         ("export", "export", "Share", "Write GGUF, Hugging Face or safetensors, proved by their runtimes."),
         ("import", "export", "Share", "Take in a dense Llama from elsewhere."),
         ("papers", "release", "Share", "Write model card, bill of materials and notice."),

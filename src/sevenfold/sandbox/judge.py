@@ -16,45 +16,63 @@ sys.path.insert(0, "/box")
 import wire  # type: ignore[import-not-found]  # it lies beside this file in the sandbox
 
 MAX_REASON = 200
+# Where frames are written.
+REPLIES: list[int] = []
 
 
 class SampleGone(BaseException):
     """Raised where the sample's process answers no more; no `except Exception` of a test eats it."""
 
 
+class Remote(wire.Reference):  # type: ignore[misc]  # its base lies beside this file
+    """An object of the sample: what a test reads of it or sets on it is read and set there."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            # What Python itself looks for is not there.
+            raise AttributeError(name)
+        return ask({"get": self.number, "name": name})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("number", "kind"):
+            object.__setattr__(self, name, value)
+        else:
+            ask({"set": self.number, "name": name, "value": wire.pack(value, number_of)})
+
+
 class StandIn:
     """A function of the sample: calls it there."""
 
-    def __init__(self, name: str, replies: int) -> None:
-        self._name, self._replies = name, replies
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __call__(self, *arguments: object, **named: object) -> object:
-        def reference(value: object) -> int:
-            if isinstance(value, wire.Reference):
-                return int(value.number)
-            raise TypeError(f"a test gave a {type(value).__name__}")
-
-        request = {
-            "call": self._name,
-            "arguments": [wire.pack(value, reference) for value in arguments],
-            "named": [[key, wire.pack(value, reference)] for key, value in named.items()],
-        }
-        wire.write_frame(self._replies, request)
-        return answer_of(wire.read_frame(0))
+        packed = [wire.pack(value, number_of) for value in arguments]
+        pairs = [[key, wire.pack(value, number_of)] for key, value in named.items()]
+        return ask({"call": self._name, "arguments": packed, "named": pairs})
 
 
-def answer_of(reply: Any) -> object:
-    """Return the value of a reply, or raise what the sample raised. Raises SampleGone."""
+def number_of(value: object) -> int:
+    """Return the number of an object of the sample. Raises TypeError for another object."""
+    if isinstance(value, wire.Reference):
+        return int(value.number)
+    raise TypeError(f"a test gave a {type(value).__name__}")
+
+
+def ask(request: dict[str, Any]) -> object:
+    """Return the sample's answer, or raise what the sample raised. Raises SampleGone."""
+    wire.write_frame(REPLIES[0], request)
+    reply = wire.read_frame(0)
     if reply is None:
         raise SampleGone("gone")
     if "raised" in reply:
         kind = getattr(builtins, str(reply["raised"]), RuntimeError)
         is_error = isinstance(kind, type) and issubclass(kind, Exception)
         raise (kind if is_error else RuntimeError)("raised by the sample")
-    return wire.unpack(reply["value"], wire.Reference)
+    return wire.unpack(reply["value"], Remote)
 
 
-def verdict_of(task: dict[str, Any], replies: int) -> dict[str, str]:
+def verdict_of(task: dict[str, Any]) -> dict[str, str]:
     """Run the tests of a task; return the verdict and its reason.
 
     The prelude (what the task itself defines) is executed first. Then each of the sample's functions
@@ -72,7 +90,7 @@ def verdict_of(task: dict[str, Any], replies: int) -> dict[str, str]:
             return {"verdict": "fail", "reason": f"import: {raised}"[:MAX_REASON]}
         for name in task["functions"]:
             if name in began["names"]:
-                names[name] = StandIn(name, replies)
+                names[name] = StandIn(name)
             elif name not in names:
                 return {"verdict": "fail", "reason": f"missing: {name}"[:MAX_REASON]}
         exec(compile(task["tests"], "tests", "exec"), names)
@@ -85,13 +103,12 @@ def verdict_of(task: dict[str, Any], replies: int) -> dict[str, str]:
 
 def main() -> None:
     """Judge one task: its frame comes first, then the sample's."""
-    replies = os.dup(1)
+    REPLIES.append(os.dup(1))
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (1, 2):
         os.dup2(null, descriptor)
     task = wire.read_frame(0)
-    found = verdict_of(task, replies)
-    wire.write_frame(replies, found)
+    wire.write_frame(REPLIES[0], verdict_of(task))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,15 @@ def main() -> None:
     wire.write_frame(replies, {"names": sorted(name for name in names if isinstance(name, str))[:1000]})
     while (request := wire.read_frame(requests)) is not None:
         try:
+            if "set" in request:
+                value = wire.unpack(request["value"], lambda number, _: kept[number])
+                setattr(kept[request["set"]], request["name"], value)
+                wire.write_frame(replies, {"value": ["n"]})
+                continue
+            if "get" in request:
+                value = getattr(kept[request["get"]], request["name"])
+                wire.write_frame(replies, {"value": wire.pack(value, keep)})
+                continue
             arguments = [wire.unpack(value, lambda number, _: kept[number]) for value in request["arguments"]]
             named = {
                 key: wire.unpack(value, lambda number, _: kept[number]) for key, value in request["named"]

@@ -1,0 +1,159 @@
+"""The verb that evaluates: eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sevenfold.cli.base import FileArg, JsonOption, app, guarded, print_json
+from sevenfold.core.errors import SevenfoldError, UsageError
+
+if TYPE_CHECKING:
+    from sevenfold.core.hashing import Json
+    from sevenfold.evals.cards import Card
+    from sevenfold.evals.decoding import Decoder
+    from sevenfold.evals.run import Settings
+
+
+SuiteOption = Annotated[str, typer.Option("--suite", metavar="NAME[,NAME]", help="Cards or suites to run.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", readable=False, help="Evaluation sets; else SEVENFOLD_DATA/eval."),
+]
+RunsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", readable=False, help="Directory of the runs; else eval/ beside FILE."
+    ),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="The first N items: a task of its own.")
+]
+TemperatureOption = Annotated[str, typer.Option("--temperature", help="0 is greedy. Decimal, taken exactly.")]
+TopKOption = Annotated[int, typer.Option("--top-k", min=0, help="Tokens that may be drawn; 0: all.")]
+MinPOption = Annotated[str, typer.Option("--min-p", help="Least share of the largest probability.")]
+TopPOption = Annotated[str, typer.Option("--top-p", help="Probability mass that stays.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]
+SamplesOption = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Answers for each item.")]
+KOption = Annotated[str, typer.Option("--k", metavar="K[,K]", help="The k of pass@k.")]
+RescoreOption = Annotated[
+    str, typer.Option("--rescore", metavar="RULE", help="Extract by another rule; the outputs stay.")
+]
+TruncateOption = Annotated[
+    str, typer.Option("--truncate", metavar="RULE", help="Of prompts past the context: none or left.")
+]
+BatchOption = Annotated[
+    int, typer.Option("--batch", metavar="N", min=1, help="Sequences in a call; changes no score.")
+]
+BackendOption = Annotated[
+    str | None, typer.Option("--backend", metavar="NAME", help="Engine; changes no score.")
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, max=64, help="Of the native engine; changes no score."),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option("--png", metavar="FILE", readable=False, help="Draw the scores as a picture."),
+]
+
+
+@app.command(name="eval")
+@guarded
+def evaluate(
+    file: FileArg,
+    suite: SuiteOption,
+    data: DataOption = None,
+    out: RunsOption = None,
+    limit: LimitOption = None,
+    temperature: TemperatureOption = "0",
+    top_k: TopKOption = 0,
+    min_p: MinPOption = "0",
+    top_p: TopPOption = "1",
+    seed: SeedOption = 0,
+    samples: SamplesOption = 1,
+    k: KOption = "1",
+    rescore: RescoreOption = "",
+    truncate: TruncateOption = "none",
+    batch: BatchOption = 16,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    png: PictureOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a sealed model under named protocols; each run is one sealed object."""
+    from sevenfold.core.ownership import is_picture, refuse_foreign
+    from sevenfold.engine.sampling import DecodingLaw
+    from sevenfold.engine.session import Model
+    from sevenfold.evals.cards import resolve
+    from sevenfold.evals.decoding import Decoder
+    from sevenfold.evals.run import Settings
+
+    law = DecodingLaw.parse(temperature, top_k, min_p, top_p, seed)
+    settings = Settings(law=law, n_samples=samples, ks=_numbers(k), rules=(rescore,) if rescore else ())
+    chosen = [(card, limit or n) for card, n in resolve([name for name in suite.split(",") if name])]
+    if not chosen:
+        raise UsageError("no suite is named", where="--suite")
+    if png is not None:
+        refuse_foreign(png, is_picture, "picture")
+    model = Model.open(file, backend=backend, n_threads=threads)
+    decoder = Decoder(model, batch=batch, truncation=truncate)
+    folder = out or file.parent / "eval"
+    runs, failed = _run_all(decoder, chosen, data, folder, settings)
+    _show(runs, folder, png, as_json=as_json)
+    if failed is not None:
+        raise failed
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise UsageError(f"{text!r} is no list of numbers", where="--k", remedy="use numbers, as in 1,10")
+    return tuple(map(int, parts))
+
+
+def _run_all(
+    decoder: Decoder,
+    chosen: list[tuple[Card, int | None]],
+    data: Path | None,
+    folder: Path,
+    settings: Settings,
+) -> tuple[list[Json], SevenfoldError | None]:
+    """Return the sealed runs, and the first that has no verdict."""
+    from sevenfold.evals.cards import make_task
+    from sevenfold.evals.data import data_directory
+    from sevenfold.evals.journal import exclusive
+    from sevenfold.evals.leaks import NOT_CHECKABLE
+    from sevenfold.evals.run import NoVerdictError, evaluate
+    from sevenfold.report.console import close_progress, make_progress
+
+    runs: list[Json] = []
+    failed: SevenfoldError | None = None
+    progress = make_progress()
+    try:
+        with exclusive(folder):
+            for card, n_first in chosen:
+                task = make_task(card, data_directory(data), n_first)
+                try:
+                    runs.append(evaluate(decoder, task, folder, settings, NOT_CHECKABLE, progress))
+                except NoVerdictError as error:
+                    failed = failed or error
+    finally:
+        close_progress(progress)
+    return runs, failed
+
+
+def _show(runs: list[Json], folder: Path, png: Path | None, *, as_json: bool) -> None:
+    from sevenfold.report.console import print_table
+    from sevenfold.report.evals import score_rows, write_page, write_plot
+
+    write_page(folder / "report.html", runs)
+    if png is not None:
+        write_plot(png, runs)
+    if as_json:
+        keys = ("name", "card", "task", "data", "model", "law", "key", "executor", "leaks", "scores", "root")
+        print_json([{key: run.get(key) for key in keys} for run in runs])
+        return
+    print_table("scores", ("suite", "metric", "value", "95 %", "n", "ties", "protocol"), score_rows(runs))

@@ -1,0 +1,141 @@
+"""Protocol cards, suites, and the items that a card makes of a set.
+
+A card says everything that decides a score besides the model. The root of a task binds the card, the
+digest of the data, and the prompt and choices of each item.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sevenfold.core.errors import UsageError
+from sevenfold.core.hashing import Json, canonical_json, digest, digest_of, sha256
+from sevenfold.evals.data import read_set, sets
+
+KINDS = ("generate", "choice")
+# name -> (card, first items). A subset has a root of its own, as every task has.
+QUICK = {"humaneval": 10, "mbpp-0shot": 10, "gsm8k": 5, "mmlu-cloze": 60, "hellaswag": 60}
+SUITES = {"quick": QUICK}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One protocol."""
+
+    name: str
+    set: str
+    protocol: str
+    kind: str
+    build: str
+    stops: tuple[str, ...] = ()
+    max_tokens: int = 0
+    extract: tuple[str, ...] = ()
+    grade: str = ""
+    metrics: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Json]:
+        """Return the card as JSON, without its name."""
+        return {
+            "set": self.set,
+            "protocol": self.protocol,
+            "kind": self.kind,
+            "build": self.build,
+            "stops": list(self.stops),
+            "max_tokens": self.max_tokens,
+            "extract": list(self.extract),
+            "grade": self.grade,
+            "metrics": list(self.metrics),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question. `choices` are continuations that are scored; `target` is what the grader takes."""
+
+    id: str
+    prompt: str
+    choices: tuple[str, ...] = ()
+    target: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A card and its items, with the root that binds them."""
+
+    card: Card
+    items: tuple[Item, ...]
+    n_in_set: int
+    root: str
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """Return the table of cards, by name."""
+    table = tomllib.loads(files(__package__).joinpath("cards.toml").read_text(encoding="utf-8"))
+    return {name: _card(name, row) for name, row in table["card"].items()}
+
+
+def _card(name: str, row: Mapping[str, Json]) -> Card:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
+    }
+    return Card(**{"name": name, **values})
+
+
+def resolve(names: Sequence[str]) -> list[tuple[Card, int | None]]:
+    """Return the cards that names of suites stand for, each with the number of its first items.
+
+    Raises:
+        UsageError: no such suite, or one of data that may not be redistributed.
+    """
+    found: list[tuple[Card, int | None]] = []
+    for name in names:
+        if name in SUITES:
+            found += [(cards()[card], n) for card, n in SUITES[name].items()]
+        elif name in cards():
+            found.append((cards()[name], None))
+        elif name in sets() and not sets()[name].is_given:
+            raise UsageError(f"suite {name!r} is skipped: its data {sets()[name].licence}", where="--suite")
+        else:
+            raise UsageError(
+                f"no suite {name!r}",
+                where="--suite",
+                remedy=f"use {', '.join([*cards(), *SUITES])}",
+            )
+    return found
+
+
+def make_task(card: Card, directory: Path, n_first: int | None = None) -> Task:
+    """Return the task of a card over its set, of the first `n_first` items if given.
+
+    Raises:
+        StorageError: the set is missing or altered.
+    """
+    from sevenfold.evals.builders import BUILDERS
+
+    items = tuple(BUILDERS[card.build](read_set(card.set, directory)))
+    chosen = items[:n_first]
+    return Task(card=card, items=chosen, n_in_set=len(items), root=task_root(card, chosen))
+
+
+def task_root(card: Card, items: Sequence[Item]) -> str:
+    """Return the digest of a card, the digest of its data and of every item."""
+    parts: list[bytes | str] = [
+        canonical_json(card.facts()),
+        sets()[card.set].digest if card.set in sets() else card.set,
+    ]
+    for item in items:
+        row = [item.id, sha256(item.prompt.encode()).hex(), list(item.choices)]
+        parts.append(canonical_json(row) + canonical_json(dict(item.target)))
+    return digest_of("sevenfold/eval-task/1", parts)
+
+
+def run_key(model_root: str, task: str, law: Json) -> str:
+    """Return the key of the outputs of a run: model root, task root and decoding law, nothing else."""
+    return digest("sevenfold/eval-key/1", model_root, task, canonical_json(law))

@@ -1,0 +1,335 @@
+"""Answers and log-likelihoods of a sealed model, in batches of the engine.
+
+Every result depends on its own prompt, the law and the model. Batches, prefixes that are shared and
+the backend change no bit (specs/arithmetic.md, specs/sampling.md, specs/likelihood.md). Each prompt
+passes the CM-1 gate, as any other call does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from sevenfold.artifact import Gate
+from sevenfold.core.errors import GateError, UsageError
+from sevenfold.core.fixed import Ints
+from sevenfold.core.hashing import digest
+from sevenfold.engine.likelihood import log_probabilities
+from sevenfold.engine.sampling import DecodingLaw
+from sevenfold.engine.session import Model, prompt_ids
+from sevenfold.evals.cards import Item
+
+TRUNCATIONS = ("none", "left")
+# Tokens between two looks at the stop texts.
+BLOCK_TOKENS = 16
+# Rows of logits that are held at once.
+MAX_ROWS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One continuation: its token ids, and why it ended ("stop", "end", "length" or "context")."""
+
+    ids: tuple[int, ...]
+    ended: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """Log-probability of a continuation, in units of 2^-32; whether greedy decoding would give it."""
+
+    total: int
+    n_tokens: int
+    is_greedy: bool
+
+
+@dataclass
+class _Running:
+    """A continuation on its way."""
+
+    number: int
+    session: Any
+    pending: list[int]
+    position: int
+    room: int
+    law: DecodingLaw
+    sample: int
+    ids: list[int] = field(default_factory=list)
+    ended: str = ""
+
+
+def item_seed(law: DecodingLaw, item_id: str) -> DecodingLaw:
+    """Return the law with a seed for this item, so that equal positions of two items share no draw."""
+    if law.is_greedy:
+        return law
+    seed = int(digest("sevenfold/eval-seed/1", str(law.seed), item_id)[:16], 16)
+    return replace(law, seed=seed)
+
+
+class Decoder:
+    """A model as the harness uses it.
+
+    Args:
+        batch: sequences in one call of the engine.
+        truncation: what is done with a prompt that the context does not hold: `none` refuses it,
+            `left` drops ids from its left.
+    """
+
+    def __init__(self, model: Model, *, batch: int = 16, truncation: str = "none") -> None:
+        if truncation not in TRUNCATIONS:
+            raise UsageError(f"truncation {truncation!r}", remedy=f"use {' or '.join(TRUNCATIONS)}")
+        if batch < 1:
+            raise UsageError(f"a batch of {batch}", where="--batch", remedy="use 1 or more")
+        self.model, self.batch, self.truncation = model, batch, truncation
+        self.tokenizer = model.tokenizer
+        self._can_fork = hasattr(model.engine.session(), "fork")
+
+    def facts(self, law: DecodingLaw, n_samples: int) -> dict[str, object]:
+        """Return the decoding law of a run as JSON: with the model's root and the task's, all that
+        decides its outputs.
+        """
+        return {**law.facts(), "samples": n_samples, "truncation": self.truncation}
+
+    def fitted(self, ids: list[int], needed: int, item: str) -> list[int]:
+        """Return the ids of a prompt that leave room for `needed` more.
+
+        Raises:
+            GateError: they do not, and nothing may be dropped.
+        """
+        most = self.model.context - needed
+        if len(ids) <= most:
+            return ids
+        if self.truncation == "none" or most < 2:
+            raise GateError(
+                f"the prompt has {len(ids)} tokens and {needed} are to follow; the context has {self.model.context}",
+                where=item,
+                remedy="use a model of a longer context, a suite of shorter prompts, or --truncate left",
+            )
+        # What begins a text stays.
+        return [ids[0], *ids[len(ids) - most + 1 :]]
+
+    def generate(
+        self,
+        items: Sequence[Item],
+        stops: Sequence[str],
+        max_tokens: int,
+        law: DecodingLaw,
+        n_samples: int = 1,
+    ) -> Iterator[tuple[Item, list[Answer]]]:
+        """Yield each item with its answers, in the order of the items.
+
+        An answer ends at a stop text, at a token that ends a text, after `max_tokens`, or where the
+        context ends.
+
+        Raises:
+            GateError: a prompt is refused, or does not fit.
+        """
+        per_batch = max(1, self.batch // n_samples)
+        waiting = iter(items)
+        while group := list(islice(waiting, per_batch)):
+            answers = self._generate_group(group, [s.encode() for s in stops], max_tokens, law, n_samples)
+            yield from zip(group, answers, strict=True)
+
+    def _generate_group(
+        self, group: Sequence[Item], stops: list[bytes], max_tokens: int, law: DecodingLaw, n_samples: int
+    ) -> list[list[Answer]]:
+        with ExitStack() as gates:
+            running: list[_Running] = []
+            for number, item in enumerate(group):
+                body = gates.enter_context(Gate().call(item.prompt))
+                ids = self.fitted(prompt_ids(self.tokenizer, body), 1, item.id)
+                session = self.model.engine.session()
+                room = min(max_tokens, self.model.context - len(ids))
+                first = session
+                if n_samples > 1 and len(ids) > 1 and self._can_fork:
+                    session.forward(np.array(ids[:-1], np.int64), last_only=True)
+                for sample in range(n_samples):
+                    if sample and self._can_fork and len(ids) > 1:
+                        own = first.fork()  # type: ignore[attr-defined]  # asked for with hasattr
+                    else:
+                        own = first if sample == 0 else self.model.engine.session()
+                    is_read = n_samples > 1 and len(ids) > 1 and self._can_fork
+                    running.append(
+                        _Running(
+                            number=number,
+                            session=own,
+                            pending=ids[-1:] if is_read else ids,
+                            position=len(ids),
+                            room=room,
+                            law=item_seed(law, item.id),
+                            sample=sample,
+                        )
+                    )
+            every = list(running)
+            while running:
+                self._advance(running)
+                for one in running:
+                    self._look(one, stops, max_tokens)
+                running = [one for one in running if not one.ended]
+            for one in every:
+                one.session.close()
+        found: list[list[Answer]] = [[] for _ in group]
+        for one in every:
+            found[one.number].append(Answer(ids=tuple(one.ids), ended=one.ended))
+        return found
+
+    def _advance(self, running: list[_Running]) -> None:
+        """Add up to BLOCK_TOKENS tokens to each."""
+        engine = self.model.engine
+        greedy = [one for one in running if one.law.is_greedy]
+        if greedy and hasattr(engine, "greedy_batch"):
+            n = min(BLOCK_TOKENS, min(one.room - len(one.ids) for one in greedy))
+            calls = [(one.session, np.array(one.pending, np.int64)) for one in greedy]
+            for one, tokens in zip(greedy, engine.greedy_batch(calls, n), strict=True):
+                one.ids += tokens
+                one.pending = tokens[-1:]
+                one.position += len(tokens)
+            return
+        for one, row in zip(running, self._rows(running), strict=True):
+            token = one.law.choose(row, position=one.position, sample=one.sample)
+            one.ids.append(token)
+            one.pending = [token]
+            one.position += 1
+
+    def _rows(self, running: list[_Running]) -> list[Ints]:
+        """Return the logits after what waits of each, and append it."""
+        calls = [(one.session, np.array(one.pending, np.int64)) for one in running]
+        engine = self.model.engine
+        if hasattr(engine, "forward_batch"):
+            return [rows[0] for rows in engine.forward_batch(calls, last_only=True)]
+        return [session.forward(ids, last_only=True)[0] for session, ids in calls]
+
+    def _look(self, one: _Running, stops: list[bytes], max_tokens: int) -> None:
+        """End a continuation at the first of what ends it."""
+        ends = self.tokenizer.roles.ends
+        for n, token in enumerate(one.ids):
+            if token in ends:
+                one.ids, one.ended = one.ids[:n], "end"
+                break
+        text, cut = self.tokenizer.decode_bytes(one.ids), len(one.ids)
+        if any(stop in text for stop in stops):
+            # Tokens up to the one that completes the first stop text: blocks of another size keep the same.
+            n_bytes = 0
+            for n, token in enumerate(one.ids):
+                n_bytes += len(self.tokenizer.token_bytes(token))
+                if any(stop in text[:n_bytes] for stop in stops):
+                    cut = n + 1
+                    break
+            one.ids, one.ended = one.ids[:cut], "stop"
+        elif not one.ended and len(one.ids) >= one.room:
+            one.ended = "length" if one.room == max_tokens else "context"
+
+    def pair_ids(self, context: str, continuation: str, item: str) -> tuple[list[int], list[int]]:
+        """Return the ids of a context and of its continuation, by the rule of lm-eval: spaces at the
+        context's end belong to the continuation, both are encoded as one text, and cut where the
+        context alone ends.
+
+        Raises:
+            UsageError: nothing is left of the continuation, because a token crosses the border.
+        """
+        n_spaces = len(context) - len(context.rstrip())
+        if n_spaces:
+            continuation = context[-n_spaces:] + continuation
+            context = context[:-n_spaces]
+        n_context = len(self.tokenizer.encode(context)) if context else 0
+        whole = self.tokenizer.encode(context + continuation)
+        if not whole[n_context:]:
+            raise UsageError(
+                f"nothing is left of the continuation {continuation[:40]!r}",
+                where=item,
+                remedy="leave the item out",
+            )
+        return self.tokenizer.begun(whole[:n_context]), whole[n_context:]
+
+    def likelihoods(self, items: Sequence[Item]) -> Iterator[tuple[Item, list[Likelihood]]]:
+        """Yield each item with the log-likelihood of each of its choices, in the order of the items.
+
+        Raises:
+            GateError: a prompt is refused, or does not fit.  UsageError: as `pair_ids`.
+        """
+        shared = _Prefix(self)
+        try:
+            for item in items:
+                yield item, self._score(item, shared)
+        finally:
+            shared.close()
+
+    def _score(self, item: Item, shared: _Prefix) -> list[Likelihood]:
+        with ExitStack() as gates:
+            gates.enter_context(Gate().call(item.prompt + "".join(item.choices)))
+            pairs = [self.pair_ids(item.prompt, choice, item.id) for choice in item.choices]
+            rows: list[tuple[list[int], list[int]]] = []
+            for context, choice in pairs:
+                if len(choice) > self.model.context - 1:
+                    raise GateError(
+                        f"a choice has {len(choice)} tokens; the context has {self.model.context}",
+                        where=item.id,
+                        remedy="use a model of a longer context",
+                    )
+                # The last id of a choice is never read.
+                rows.append((self.fitted(context, len(choice) - 1, item.id), choice))
+            found = []
+            for start in range(0, len(rows), self.batch):
+                found += self._likelihoods_of(rows[start : start + self.batch], shared)
+            return found
+
+    def _likelihoods_of(
+        self, rows: Sequence[tuple[list[int], list[int]]], shared: _Prefix
+    ) -> list[Likelihood]:
+        engine = self.model.engine
+        calls = []
+        for context, choice in rows:
+            session = shared.after(context[:-1])
+            calls.append((session, np.array([context[-1], *choice[:-1]], np.int64)))
+        if hasattr(engine, "forward_batch"):
+            logits = engine.forward_batch(calls, last_only=False)
+        else:
+            logits = [session.forward(ids) for session, ids in calls]
+        found = []
+        for (session, _), (_, choice), rows_of_logits in zip(calls, rows, logits, strict=True):
+            session.close()
+            wanted = np.array(choice, np.int64)
+            values = log_probabilities(rows_of_logits, wanted[:, None])
+            found.append(
+                Likelihood(
+                    total=int(values.sum()),
+                    n_tokens=len(choice),
+                    is_greedy=bool((np.argmax(rows_of_logits, axis=1) == wanted).all()),
+                )
+            )
+        return found
+
+
+class _Prefix:
+    """The ids that were read last, so that a context with the same beginning is not read again."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._engine, self._can_fork = decoder.model.engine, decoder._can_fork
+        self._session: Any = self._engine.session()
+        self._ids: list[int] = []
+
+    def close(self) -> None:
+        """Free the cache."""
+        self._session.close()
+
+    def after(self, ids: list[int]) -> Any:
+        """Return a session that has read `ids`, for the caller to close."""
+        if not self._can_fork:
+            session: Any = self._engine.session()
+            if ids:
+                session.forward(np.array(ids, np.int64), last_only=True)
+            return session
+        n = next((i for i, (a, b) in enumerate(zip(ids, self._ids, strict=False)) if a != b), None)
+        n = min(len(ids), len(self._ids)) if n is None else n
+        if n < len(self._ids):
+            self._session.truncate(n)
+            self._ids = self._ids[:n]
+        if rest := ids[n:]:
+            self._session.forward(np.array(rest, np.int64), last_only=True)
+            self._ids = list(ids)
+        return self._session.fork()

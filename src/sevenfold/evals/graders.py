@@ -1,0 +1,177 @@
+"""Extraction rules, and graders: from an answer's text to a verdict.
+
+A rule of extraction is pure and has a name in the card. Graders that compare texts decide here;
+graders of programs make a task for the sandbox.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from sevenfold.evals.cards import Card, Item
+from sevenfold.evals.programs import parsed
+from sevenfold.evals.rust import judge_rust
+from sevenfold.sandbox.confined import Limits
+from sevenfold.sandbox.grading import PythonTask, Verdict, judge_python
+
+PASS, FAIL = "pass", "fail"
+LIMITS = Limits()
+MAX_PARSE_LINES = 400
+_STRICT = re.compile(r"#### (-?[0-9.,]+)")
+_FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """Return a text up to the first of the stop texts."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else text
+
+
+def _completion(_item: Item, text: str) -> str:
+    return text
+
+
+def _parsing_prefix(item: Item, text: str) -> str:
+    """Return the longest prefix of lines with which the prompt is a program; the text if none is."""
+    lines = text.splitlines(keepends=True)[:MAX_PARSE_LINES]
+    for n in range(len(lines), 0, -1):
+        candidate = "".join(lines[:n])
+        try:
+            parsed(item.prompt + candidate)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        return candidate
+    return text
+
+
+def _number(match: re.Match[str] | None) -> str:
+    return "" if match is None else next((g for g in match.groups() if g), "")
+
+
+def _strict(_item: Item, text: str) -> str:
+    return _number(_STRICT.search(text))
+
+
+def _flexible(_item: Item, text: str) -> str:
+    found = list(_FLEXIBLE.finditer(text))
+    return _number(found[-1] if found else None)
+
+
+def boxed(text: str) -> str:
+    r"""Return what the last \boxed{...} of a text holds; else what follows the last "answer is"."""
+    start = text.rfind(r"\boxed{")
+    if start < 0:
+        _, found, rest = text.rpartition("answer is")
+        return rest.strip().split("\n")[0].rstrip(".") if found else ""
+    depth, begin = 0, start + len(r"\boxed{")
+    for place in range(begin - 1, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return text[begin:place]
+    return ""
+
+
+EXTRACTIONS: dict[str, Callable[[Item, str], str]] = {
+    "completion": _completion,
+    "parsing-prefix": _parsing_prefix,
+    "gsm8k-strict": _strict,
+    "gsm8k-flexible": _flexible,
+    "boxed": lambda _item, text: boxed(text),
+}
+
+
+def plain_number(text: str) -> str:
+    """Return a number as lm-eval compares it: without `,`, `$` and a final point."""
+    return re.sub(r"\.$", "", text.replace(",", "").replace("$", "")).strip().lower()
+
+
+def plain_math(text: str) -> str:
+    """Return a formula in the form that is compared: layout and units of no meaning are left out."""
+    for old, new in (
+        ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", ""), ("\\ ", ""), ("\\;", ""), ("$", ""), ("^\\circ", ""),
+        ("\\%", ""), ("%", ""), ("tfrac", "frac"), ("dfrac", "frac"), ("\\cdot", "*"), (" ", ""), ("\n", ""),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    text = re.sub(r"\\(?:text|mathrm|mbox|textbf)\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\frac([0-9a-z])([0-9a-z])", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"(?<![0-9])(-?)0?(\.[0-9]+)", r"\g<1>0\2", text)
+    text = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", text)
+    return re.sub(r"^[a-z]=", "", text).rstrip(".")
+
+
+def _grade_number(item: Item, found: str) -> Verdict:
+    expected = str(item.target["answer"]).rpartition("#### ")[2]
+    is_right = found != "" and plain_number(found) == plain_number(expected)
+    return Verdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
+
+
+def _grade_math(item: Item, found: str) -> Verdict:
+    is_right = found != "" and plain_math(found) == plain_math(str(item.target["answer"]))
+    return Verdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
+
+
+def _check(item: Item, source: str) -> PythonTask:
+    name = str(item.target["entry_point"])
+    # What the task defines itself: helpers above the function, and the function's own head.
+    prelude = str(item.target.get("prelude", item.target["prompt"])) + "    pass\n"
+    return PythonTask(
+        source=source, prelude=prelude, tests=str(item.target["test"]), functions=(name,), check=name
+    )
+
+
+def _grade_humaneval(item: Item, found: str) -> Verdict:
+    return judge_python(_check(item, item.prompt + found), LIMITS)
+
+
+def _grade_infilling(item: Item, found: str) -> Verdict:
+    target = item.target
+    source = f"{target['prompt']}{found}\n{target['suffix']}"
+    # The whole of the task's helpers stands before the entry point's own head.
+    head = str(target["prompt"])
+    place = head.rfind(f"def {target['entry_point']}(")
+    end = head.find('"""', head.find('"""', place) + 3)
+    end = head.find("'''", head.find("'''", place) + 3) if end < 0 else end
+    prelude = head[: end + 3] + "\n"
+    item = Item(id=item.id, prompt=item.prompt, target={**target, "prelude": prelude})
+    return judge_python(_check(item, source), LIMITS)
+
+
+def _grade_mbpp(item: Item, found: str) -> Verdict:
+    target = item.target
+    return judge_python(
+        PythonTask(
+            source=found.replace("\r", ""),
+            prelude="",
+            # The setup may use classes of the sample.
+            tests="\n".join([str(target["setup"]), *target["tests"]]),
+            functions=tuple(target["functions"]),
+        ),
+        LIMITS,
+    )
+
+
+def _grade_rust(item: Item, found: str) -> Verdict:
+    return judge_rust(str(item.target["prompt"]), found, str(item.target["tests"]))
+
+
+GRADERS: dict[str, Callable[[Item, str], Verdict]] = {
+    "number": _grade_number,
+    "math": _grade_math,
+    "humaneval": _grade_humaneval,
+    "infilling": _grade_infilling,
+    "mbpp": _grade_mbpp,
+    "rust": _grade_rust,
+}
+# Graders that execute programs, with the languages that they need.
+EXECUTES = {"humaneval": ("python",), "infilling": ("python",), "mbpp": ("python",), "rust": ("rust",)}
+
+
+def judge(card: Card, item: Item, text: str, rule: str) -> tuple[str, Verdict]:
+    """Return what a rule extracts of an answer's text, and the verdict over it.
+
+    Raises:
+        SandboxError: programs cannot be confined here.
+    """
+    found = EXTRACTIONS[rule](item, cut(text, card.stops))
+    return found, GRADERS[card.grade](item, found)

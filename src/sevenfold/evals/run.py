@@ -1,0 +1,279 @@
+"""A run of one task: outputs, verdicts, scores, sealed as one object.
+
+The outputs are kept under the key of model root, task root and decoding law, and nothing else, so
+they are never those of another model or prompt. An interrupted run goes on where it stopped. Verdicts
+are kept under the executor and the rule of extraction besides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
+from sevenfold.core.files import read_json, write_json
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256
+from sevenfold.core.log import Progress
+from sevenfold.engine.sampling import GREEDY, DecodingLaw
+from sevenfold.evals import graders, scores
+from sevenfold.evals.cards import Item, Task, run_key
+from sevenfold.evals.data import sets
+from sevenfold.evals.decoding import Decoder
+from sevenfold.evals.journal import Journal
+from sevenfold.evals.leaks import Leaks
+from sevenfold.sandbox.confined import bubblewrap
+from sevenfold.sandbox.grading import Verdict, executor_facts
+
+FORMAT = 1
+_ITEMS_PER_ROUND = 16
+
+
+class NoVerdictError(SevenfoldError):
+    """A run in which the machine failed a sample: it has no score."""
+
+    exit_code = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a run is made: the law decides its outputs, the rest does not.
+
+    `rules` replaces the card's rules of extraction; () keeps them.
+    """
+
+    law: DecodingLaw = GREEDY
+    n_samples: int = 1
+    ks: tuple[int, ...] = (1,)
+    rules: tuple[str, ...] = ()
+    n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 1 or (self.law.is_greedy and self.n_samples > 1):
+            raise UsageError(
+                f"{self.n_samples} samples at temperature 0",
+                where="--samples",
+                remedy="greedy samples are all the same: give --temperature, or ask for one",
+            )
+        if any(not 1 <= k <= self.n_samples for k in self.ks):
+            raise UsageError(
+                f"pass@{max(self.ks)} of {self.n_samples} samples does not exist",
+                where="--k",
+                remedy="draw more samples with --samples",
+            )
+        if unknown := [rule for rule in self.rules if rule not in graders.EXTRACTIONS]:
+            raise UsageError(
+                f"no rule of extraction {unknown[0]!r}",
+                where="--rescore",
+                remedy=f"use one of {', '.join(graders.EXTRACTIONS)}",
+            )
+
+
+def evaluate(
+    decoder: Decoder, task: Task, out: Path, settings: Settings, leaks: Leaks, progress: Progress
+) -> Json:
+    """Run a task, seal it as `OUT/NAME.eval.json`, and return the object.
+
+    Raises:
+        NoVerdictError: a sample has no verdict; the object is written without scores.
+        SandboxError: programs cannot be confined here.  GateError, StorageError: as below.
+    """
+    card = task.card
+    if card.kind == "generate" and card.grade in graders.EXECUTES:
+        # Nothing is generated for a grader that cannot run.
+        bubblewrap()
+    law = (
+        decoder.facts(settings.law, settings.n_samples)
+        if card.kind == "generate"
+        else decoder.facts(GREEDY, 1)
+    )
+    model_root = decoder.model.artifact.root
+    key = run_key(model_root, task.root, law)
+    items = [item for item in task.items if item.id not in leaks.dropped]
+    folder = out / f"{card.name}-{key[:16]}"
+    outputs = _outputs(decoder, task, items, folder / "outputs.jsonl", settings, progress)
+    body: dict[str, Json] = {
+        "eval": FORMAT,
+        "name": card.name,
+        "card": card.facts(),
+        "task": {"root": task.root, "n_items": len(task.items), "n_in_set": task.n_in_set},
+        "data": {"digest": sets()[card.set].digest, "licence": sets()[card.set].licence}
+        if card.set in sets()
+        else {},
+        "model": {"root": model_root},
+        "law": law,
+        "key": key,
+        "leaks": leaks.facts(),
+    }
+    evidence: Json = {"backend": decoder.model.engine.detail, "batch": decoder.batch}
+    if card.kind == "choice":
+        body["executor"] = None
+        body["items"] = [_choice_row(item, outputs[item.id]) for item in items]
+        body["scores"] = scores.choice_scores(card, items, outputs)
+        return _sealed(body, evidence, out / f"{card.name}.eval.json")
+    return _judged(body, evidence, task, items, outputs, folder, decoder, settings, progress, out)
+
+
+def _choice_row(item: Item, row: Json) -> Json:
+    return {"id": item.id, "prompt": sha256(item.prompt.encode()).hex(), "likelihoods": row["likelihoods"]}
+
+
+def _outputs(
+    decoder: Decoder, task: Task, items: Sequence[Item], path: Path, settings: Settings, progress: Progress
+) -> dict[str, Json]:
+    """Return the output row of each item, made now or before."""
+    journal = Journal(path)
+    try:
+        missing = [item for item in items if item.id not in journal.rows]
+        progress.start(f"eval {task.card.name}", len(items), "items")
+        done: list[Json] = []
+        for row in _made(decoder, task, missing, settings):
+            done.append(row)
+            if len(done) == _ITEMS_PER_ROUND:
+                journal.add(done)
+                done = []
+                progress.advance(len(journal.rows))
+        if done:
+            journal.add(done)
+        progress.advance(len(journal.rows))
+        return journal.rows
+    finally:
+        journal.close()
+
+
+def _made(decoder: Decoder, task: Task, items: Sequence[Item], settings: Settings) -> Iterator[Json]:
+    card = task.card
+    if card.kind == "choice":
+        for item, found in decoder.likelihoods(items):
+            yield {"item": item.id, "likelihoods": [[x.total, x.n_tokens, x.is_greedy] for x in found]}
+        return
+    for item, answers in decoder.generate(
+        items, card.stops, card.max_tokens, settings.law, settings.n_samples
+    ):
+        yield {"item": item.id, "answers": [{"ids": list(a.ids), "ended": a.ended} for a in answers]}
+
+
+def _judged(
+    body: dict[str, Json],
+    evidence: Json,
+    task: Task,
+    items: Sequence[Item],
+    outputs: dict[str, Json],
+    folder: Path,
+    decoder: Decoder,
+    settings: Settings,
+    progress: Progress,
+    out: Path,
+) -> Json:
+    card = task.card
+    rules = settings.rules or card.extract
+    needs = graders.EXECUTES.get(card.grade, ())
+    executor = executor_facts(graders.LIMITS, needs) if needs else None
+    texts = {
+        item.id: [decoder.tokenizer.decode(answer["ids"]) for answer in outputs[item.id]["answers"]]
+        for item in items
+    }
+    all_rules = list(dict.fromkeys((*card.extract, *rules))) if settings.rules else list(rules)
+    found: dict[str, dict[str, Json]] = {}
+    for rule in all_rules:
+        kept = digest("sevenfold/eval-verdicts/1", rule, canonical_json(executor))[:16]
+        path = folder / f"verdicts-{rule}-{kept}.jsonl"
+        found[rule] = _verdicts(task, items, texts, rule, path, settings, progress)
+    body["executor"] = executor
+    body["rescored"] = bool(settings.rules)
+    body["items"] = [
+        {
+            "id": item.id,
+            "prompt": item.prompt,
+            "answers": outputs[item.id]["answers"],
+            "verdicts": {rule: [list(v[:3]) for v in found[rule][item.id]] for rule in all_rules},
+        }
+        for item in items
+    ]
+    evidence["seconds"] = {
+        rule: {i: [v[3] for v in row] for i, row in found[rule].items()} for rule in all_rules
+    }
+    evidence["ended"] = dict(Counter(a["ended"] for item in items for a in outputs[item.id]["answers"]))
+    missing = [
+        item.id for item in items for rule in all_rules for v in found[rule][item.id] if v[1] == "none"
+    ]
+    path = out / f"{card.name}.eval.json"
+    if missing:
+        body["scores"] = []
+        _sealed(body, evidence, path)
+        raise NoVerdictError(
+            f"{len(missing)} samples have no verdict, {missing[0]} the first: the machine failed them, not the model",
+            where=str(path),
+            remedy="run the same command again; what has a verdict keeps it",
+        )
+    body["scores"] = [
+        row for rule in all_rules for row in scores.sample_scores(card, items, found[rule], rule, settings.ks)
+    ]
+    return _sealed(body, evidence, path)
+
+
+def _verdicts(
+    task: Task,
+    items: Sequence[Item],
+    texts: dict[str, list[str]],
+    rule: str,
+    path: Path,
+    settings: Settings,
+    progress: Progress,
+) -> dict[str, Json]:
+    """Return [extracted, verdict, reason, seconds] of each sample of each item."""
+    journal = Journal(path)
+    try:
+        # What the machine failed is tried again.
+        missing = [
+            item
+            for item in items
+            if item.id not in journal.rows or any(v[1] == "none" for v in journal.rows[item.id]["samples"])
+        ]
+        progress.start(f"grade {task.card.name} ({rule})", len(items), "items")
+        with ThreadPoolExecutor(settings.n_workers) as pool:
+
+            def grade(item: Item) -> Json:
+                judged = [graders.judge(task.card, item, text, rule) for text in texts[item.id]]
+                return {
+                    "item": item.id,
+                    "samples": [_row(extracted, verdict) for extracted, verdict in judged],
+                }
+
+            for row in pool.map(grade, missing):
+                journal.add([row])
+                progress.advance(len(journal.rows))
+        return {item_id: row["samples"] for item_id, row in journal.rows.items()}
+    finally:
+        journal.close()
+
+
+def _row(extracted: str, verdict: Verdict) -> list[Json]:
+    return [extracted, verdict.verdict, verdict.reason, verdict.seconds]
+
+
+def _sealed(body: dict[str, Json], evidence: Json, path: Path) -> Json:
+    root = digest("sevenfold/eval/1", canonical_json(body))
+    found = {**body, "root": root, "evidence": evidence}
+    write_json(path, found)
+    return found
+
+
+def read_run(path: Path) -> Json:
+    """Return a sealed run, its root proved.
+
+    Raises:
+        StorageError: it is no run, or its root is not that of its content.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("eval") != FORMAT:
+        raise StorageError("no run of `s7 eval`", where=str(path), remedy="name a file NAME.eval.json")
+    body = {key: value for key, value in found.items() if key not in ("root", "evidence")}
+    if digest("sevenfold/eval/1", canonical_json(body)) != found.get("root"):
+        raise StorageError(
+            "the run was altered: its root is not that of its content", where=str(path), remedy="run it again"
+        )
+    return found

@@ -1,0 +1,122 @@
+"""Rust samples, graded outside of their process.
+
+The tests of MultiPL-E are `assert_eq!(candidate(...), expected)` in a `main` beside the sample, where
+a sample could end the process with success. So the asserts are taken apart: a program with the
+sample prints the value of each call, a program without it prints each expected value, and the two
+outputs are compared here. A value is printed by a trait of ours, in one form for equal values.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from sevenfold.sandbox.confined import Ending, Limits
+from sevenfold.sandbox.grading import Verdict, run_program
+
+LIMITS = Limits()
+_SHOW = """
+trait S7Show { fn s7(&self) -> String; }
+macro_rules! s7_plain { ($($t:ty),*) => { $(impl S7Show for $t { fn s7(&self) -> String { format!("{:?}", self) } })* } }
+s7_plain!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char, String, str, ());
+impl S7Show for f64 { fn s7(&self) -> String { format!("{:?}", self + 0.0) } }
+impl S7Show for f32 { fn s7(&self) -> String { format!("{:?}", self + 0.0) } }
+impl<T: S7Show + ?Sized> S7Show for &T { fn s7(&self) -> String { (**self).s7() } }
+impl<T: S7Show> S7Show for Vec<T> { fn s7(&self) -> String {
+    format!("[{}]", self.iter().map(|v| v.s7()).collect::<Vec<_>>().join(", ")) } }
+impl<T: S7Show> S7Show for Option<T> { fn s7(&self) -> String {
+    match self { Some(v) => format!("Some({})", v.s7()), None => "None".to_string() } } }
+impl<T: S7Show, E: S7Show> S7Show for Result<T, E> { fn s7(&self) -> String {
+    match self { Ok(v) => format!("Ok({})", v.s7()), Err(e) => format!("Err({})", e.s7()) } } }
+impl<K: S7Show, V: S7Show> S7Show for std::collections::HashMap<K, V> { fn s7(&self) -> String {
+    let mut all: Vec<String> = self.iter().map(|(k, v)| format!("{}: {}", k.s7(), v.s7())).collect();
+    all.sort(); format!("{{{}}}", all.join(", ")) } }
+macro_rules! s7_tuple { ($($n:ident $i:tt),*) => { impl<$($n: S7Show),*> S7Show for ($($n,)*) {
+    fn s7(&self) -> String { let all = [$(self.$i.s7()),*]; format!("({})", all.join(", ")) } } } }
+s7_tuple!(A 0); s7_tuple!(A 0, B 1); s7_tuple!(A 0, B 1, C 2); s7_tuple!(A 0, B 1, C 2, D 3);
+"""
+_SIGNATURE = re.compile(r"^fn\s+(\w+)\s*\((?:.|\n)*?\)\s*(?:->\s*((?:.|\n)*?))?\s*\{\s*$", re.MULTILINE)
+_CALL = "assert_eq!(candidate("
+
+
+def asserts_of(tests: str) -> list[tuple[str, str]]:
+    """Return (arguments, expected) of each assert of a test program."""
+    found, place = [], 0
+    while (place := tests.find(_CALL, place)) >= 0:
+        begin = place + len(_CALL)
+        end = _closing(tests, begin)
+        last = _closing(tests, end + 1)
+        expected = tests[end + 1 : last].lstrip().removeprefix(",").strip()
+        found.append((tests[begin:end], expected))
+        place = last
+    return found
+
+
+def _closing(text: str, begin: int) -> int:
+    """Return the place of the bracket that closes the one before `begin`."""
+    depth, is_text, place = 0, False, begin
+    while place < len(text):
+        letter = text[place]
+        if is_text:
+            place += letter == "\\"
+            is_text = letter != '"'
+        elif letter == '"':
+            is_text = True
+        elif letter in "([{":
+            depth += 1
+        elif letter in ")]}":
+            if depth == 0:
+                return place
+            depth -= 1
+        place += 1
+    return len(text)
+
+
+def _imports(prompt: str) -> str:
+    return "".join(line for line in prompt.splitlines(keepends=True) if line.startswith("use "))
+
+
+@lru_cache(maxsize=512)
+def expected_values(prompt: str, tests: str) -> tuple[str, ...] | None:
+    """Return what the expected values of a task print as; None when the task's own text does not build.
+
+    Raises:
+        SandboxError, UsageError: it cannot be executed here.
+    """
+    signature = _SIGNATURE.search(prompt)
+    kind = (signature.group(2) if signature else None) or "()"
+    lines = "".join(
+        f'    {{ let e: {kind} = {expected}; println!("{{}}", e.s7()); }}\n'
+        for _, expected in asserts_of(tests)
+    )
+    found = run_program("rust", f"{_imports(prompt)}{_SHOW}fn main() {{\n{lines}}}\n", LIMITS)
+    if found.exit_code != 0 or found.ending is not Ending.EXIT:
+        return None
+    return tuple(found.out.decode("utf-8", "replace").splitlines())
+
+
+def judge_rust(prompt: str, completion: str, tests: str) -> Verdict:
+    """Return the verdict over a sample: each call gives the expected value.
+
+    Raises:
+        SandboxError, UsageError: it cannot be executed here.
+    """
+    expected = expected_values(prompt, tests)
+    if expected is None:
+        return Verdict(verdict="none", reason="the task's own values do not build")
+    named = re.search(r"let candidate = (\w+);", tests)
+    name = named.group(1) if named else ""
+    lines = "".join(
+        f'    println!("{{}}", {name}({arguments}).s7());\n' for arguments, _ in asserts_of(tests)
+    )
+    source = f"{prompt}{completion}\n}}\n{_SHOW}\nfn main() {{\n{lines}}}\n"
+    found = run_program("rust", source, LIMITS)
+    if found.ending is Ending.NONE:
+        return Verdict(verdict="none", reason="the machine stopped it", seconds=found.seconds)
+    if found.error.startswith("build:"):
+        return Verdict(verdict="fail", reason="build", seconds=found.seconds)
+    if found.ending is not Ending.EXIT:
+        return Verdict(verdict="fail", reason=f"limit: {found.ending.value}", seconds=found.seconds)
+    is_right = found.exit_code == 0 and tuple(found.out.decode("utf-8", "replace").splitlines()) == expected
+    reason = "" if is_right else ("values" if found.exit_code == 0 else "panic")
+    return Verdict(verdict="pass" if is_right else "fail", reason=reason, seconds=found.seconds)

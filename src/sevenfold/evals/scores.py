@@ -1,0 +1,81 @@
+"""From outputs and verdicts to scores: exact shares, intervals, ties as 1/n."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from sevenfold.core.hashing import Json
+from sevenfold.evals import statistics
+from sevenfold.evals.cards import Card, Item
+from sevenfold.evals.graders import EXECUTES, plain_number
+
+# Self-consistency is asked for up to this many samples.
+MAX_VOTERS = 5
+
+
+def share_of(values: Sequence[Fraction], answer: int) -> tuple[Fraction, bool]:
+    """Return the share of an item that its right choice gets, and whether the best was tied: 1/n of
+    n tied best choices, 0 when it is not among them.
+    """
+    best = max(values)
+    tied = [i for i, value in enumerate(values) if value == best]
+    return (Fraction(1, len(tied)) if answer in tied else Fraction(0)), len(tied) > 1
+
+
+def choice_scores(card: Card, items: Sequence[Item], rows: Mapping[str, Json]) -> list[Json]:
+    """Return acc, and acc_norm where the card asks for it (by characters, without the first space)."""
+    scores = []
+    for metric in card.metrics:
+        shares, n_tied = [], 0
+        for item in items:
+            totals = [Fraction(total) for total, _, _ in rows[item.id]["likelihoods"]]
+            if metric == "acc_norm":
+                lengths = [max(len(choice.removeprefix(" ")), 1) for choice in item.choices]
+                totals = [total / n for total, n in zip(totals, lengths, strict=True)]
+            share, is_tied = share_of(totals, int(item.target["answer"]))
+            shares.append(share)
+            n_tied += is_tied
+        figure = statistics.figure(statistics.mean(shares), len(items))
+        scores.append({"metric": metric, "n_ties": n_tied, **figure})
+    return scores
+
+
+def sample_scores(
+    card: Card, items: Sequence[Item], verdicts: Mapping[str, Json], rule: str, ks: Sequence[int]
+) -> list[Json]:
+    """Return pass@k for programs, exact_match for texts, and the vote of several samples.
+
+    `verdicts` has, for each item, the list of [extracted, verdict, ..] of its samples.
+
+    Raises:
+        UsageError: a k above the number of samples.
+    """
+    counts = [
+        (len(verdicts[item.id]), sum(1 for row in verdicts[item.id] if row[1] == "pass")) for item in items
+    ]
+    scores: list[Json] = []
+    for k in ks:
+        share = statistics.mean([statistics.pass_at_k(n, c, k) for n, c in counts])
+        name = f"pass@{k}" if card.grade in EXECUTES or k > 1 else "exact_match"
+        figure = statistics.figure(share, len(items))
+        scores.append({"metric": name, "extract": rule, **figure})
+    n_samples = max((n for n, _ in counts), default=0)
+    if card.grade == "number" and 2 <= n_samples <= MAX_VOTERS:
+        shares = [_vote(verdicts[item.id]) for item in items]
+        n_tied = sum(1 for _, is_tied in shares if is_tied)
+        figure = statistics.figure(statistics.mean([share for share, _ in shares]), len(items))
+        scores.append({"metric": f"maj@{n_samples}", "extract": rule, "n_ties": n_tied, **figure})
+    return scores
+
+
+def _vote(samples: Sequence[Sequence[Json]]) -> tuple[Fraction, bool]:
+    """Return the share of the most frequent answer that is right, 1/n of n tied ones."""
+    votes = Counter(plain_number(row[0]) for row in samples if row[0])
+    if not votes:
+        return Fraction(0), False
+    most = max(votes.values())
+    tied = [answer for answer, n in votes.items() if n == most]
+    right = {plain_number(row[0]) for row in samples if row[1] == "pass"}
+    return Fraction(sum(1 for answer in tied if answer in right), len(tied)), len(tied) > 1

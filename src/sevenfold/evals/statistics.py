@@ -1,0 +1,69 @@
+"""Intervals and unbiased estimates, exact until the last division."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from sevenfold.core.errors import UsageError
+
+# Of the normal distribution, for 95 % between both ends.
+Z_95 = 1.959963984540054
+DIGITS = 6
+
+
+def wilson(share: Fraction | float, n: int) -> tuple[float, float]:
+    """Return the Wilson interval of a share of `n` trials, 95 %, rounded to six digits.
+
+    Source: Wilson, "Probable inference, the law of succession" (1927). (0, 1) for n = 0.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = float(share), Z_95 * Z_95
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return round(max(centre - half, 0.0), DIGITS), round(min(centre + half, 1.0), DIGITS)
+
+
+def upper_bound(n: int) -> float:
+    """Return the upper 95 % bound of a share when none of `n` trials passed: 1 - 0.05^(1/n)."""
+    return 1.0 if n == 0 else round(1 - math.exp(math.log(0.05) / n), DIGITS)
+
+
+def pass_at_k(n: int, c: int, k: int) -> Fraction:
+    """Return the unbiased estimate of pass@k for `c` of `n` samples that pass: 1 - C(n-c, k) / C(n, k).
+
+    Source: Chen and others, "Evaluating Large Language Models Trained on Code" (2021).
+
+    Raises:
+        UsageError: fewer samples than k; the estimate does not exist then.
+    """
+    if not 1 <= k <= n:
+        raise UsageError(
+            f"pass@{k} of {n} samples does not exist", where="--k", remedy="draw more samples with --samples"
+        )
+    return 1 - Fraction(math.comb(n - c, k), math.comb(n, k))
+
+
+def mean(values: Sequence[Fraction | int]) -> Fraction:
+    """Return the exact mean; 0 of none."""
+    return Fraction(sum(values, Fraction(0)), len(values)) if values else Fraction(0)
+
+
+def figure(share: Fraction, n: int, n_units: int | None = None) -> dict[str, object]:
+    """Return a share as a score shows it: value, exact form, n, interval, and the bound when it is 0.
+
+    Args:
+        n_units: trials that are independent, when they are fewer than n (items, each sampled often).
+    """
+    units = n if n_units is None else n_units
+    low, high = wilson(share, units)
+    facts: dict[str, object] = {
+        "value": round(float(share), DIGITS),
+        "exact": f"{share.numerator}/{share.denominator}",
+        "n": n,
+        "low": low,
+        "high": high,
+    }
+    return facts | ({"upper_bound": upper_bound(units)} if share == 0 else {})
