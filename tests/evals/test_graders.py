@@ -129,7 +129,8 @@ def test_control_characters_leave_prompts() -> None:
 
 
 def test_asserts_of_rust_tests_are_taken_apart() -> None:
-    tests = 'assert_eq!(candidate(vec![(1, 2)], String::from("a)\\"(")), Some(vec![3]));\nassert_eq!(candidate(), ());'
+    tests = 'assert_eq!(candidate(vec![(1, 2)], String::from("a)\\"(")), Some(vec![3]));\n'
+    tests += "assert_eq!(candidate(), ());"
     assert asserts_of(tests) == [('vec![(1, 2)], String::from("a)\\"(")', "Some(vec![3])"), ("", "()")]
 
 

@@ -1,4 +1,4 @@
-"""Runs: the same outputs in any batch, thread count and backend; resumed, rescored, sealed, refused."""
+"""Runs: one output in any batch, thread count and backend; resumed, rescored, sealed, refused."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def model(dense_run: Job) -> Model:
 
 def generating(prompts: list[str] = PROMPTS, grade: str = "number") -> Task:
     card = Card(
-        name="made", set="gsm8k", protocol="a test", kind="generate", build="gsm8k", stops=("\n\n",), max_tokens=12,
-        extract=("gsm8k-flexible",), grade=grade,
+        name="made", set="gsm8k", protocol="a test", kind="generate", build="gsm8k", stops=("\n\n",),
+        max_tokens=12, extract=("gsm8k-flexible",), grade=grade,
     )  # fmt: skip
     items = tuple(Item(id=f"i{i}", prompt=p, target={"answer": "#### 1"}) for i, p in enumerate(prompts))
     return Task(card=card, items=items, n_in_set=len(items), root=task_root(card, items))
@@ -199,7 +199,8 @@ def test_a_killed_run_goes_on(dense_run: Job, tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1]); import test_runs_of_evaluation as t\n"
         "from pathlib import Path\n"
         "model = t.Model.open(sys.argv[2]); print('go', flush=True)\n"
-        "print(t.run(model, t.generating([f'{p}{i}' for p in t.PROMPTS for i in range(40)]), Path(sys.argv[3]))['root'])"
+        "task = t.generating([f'{p}{i}' for p in t.PROMPTS for i in range(40)])\n"
+        "print(t.run(model, task, Path(sys.argv[3]))['root'])"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(dense_run.out / "model.s7l")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -106,7 +106,8 @@ class Decoder:
             return ids
         if self.truncation == "none" or most < 2:
             raise GateError(
-                f"the prompt has {len(ids)} tokens and {needed} are to follow; the context has {self.model.context}",
+                f"the prompt has {len(ids)} tokens and {needed} are to follow; "
+                f"the context has {self.model.context}",
                 where=item,
                 remedy="use a model of a longer context, a suite of shorter prompts, or --truncate left",
             )
@@ -213,7 +214,7 @@ class Decoder:
                 break
         text, cut = self.tokenizer.decode_bytes(one.ids), len(one.ids)
         if any(stop in text for stop in stops):
-            # Tokens up to the one that completes the first stop text: blocks of another size keep the same.
+            # Tokens up to the one that completes the first stop text, whatever the size of the block.
             n_bytes = 0
             for n, token in enumerate(one.ids):
                 n_bytes += len(self.tokenizer.token_bytes(token))

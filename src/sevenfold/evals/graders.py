@@ -89,7 +89,8 @@ def plain_number(text: str) -> str:
 def plain_math(text: str) -> str:
     """Return a formula in the form that is compared: layout and units of no meaning are left out."""
     for old, new in (
-        ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", ""), ("\\ ", ""), ("\\;", ""), ("$", ""), ("^\\circ", ""),
+        ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", ""), ("\\ ", ""), ("\\;", ""), ("$", ""),
+        ("^\\circ", ""),
         ("\\%", ""), ("%", ""), ("tfrac", "frac"), ("dfrac", "frac"), ("\\cdot", "*"), (" ", ""), ("\n", ""),
     ):  # fmt: skip
         text = text.replace(old, new)

@@ -11,7 +11,10 @@ _LOCK = threading.Lock()
 
 
 def parsed(source: str) -> ast.Module:
-    """Return the syntax tree of a Python program. Raises SyntaxError, ValueError, RecursionError, MemoryError."""
+    """Return the syntax tree of a Python program.
+
+    Raises SyntaxError, ValueError, RecursionError or MemoryError where it is none.
+    """
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(source)

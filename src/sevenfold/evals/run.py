@@ -205,7 +205,8 @@ def _judged(
         body["scores"] = []
         _sealed(body, evidence, path)
         raise NoVerdictError(
-            f"{len(missing)} samples have no verdict, {missing[0]} the first: the machine failed them, not the model",
+            f"{len(missing)} samples have no verdict, {missing[0]} the first: "
+            "the machine failed them, not the model",
             where=str(path),
             remedy="run the same command again; what has a verdict keeps it",
         )

@@ -9,34 +9,20 @@ outputs are compared here. A value is printed by a trait of ours, in one form fo
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 
 from sevenfold.sandbox.confined import Ending, Limits
 from sevenfold.sandbox.grading import Verdict, run_program
 
 LIMITS = Limits()
-_SHOW = """
-trait S7Show { fn s7(&self) -> String; }
-macro_rules! s7_plain { ($($t:ty),*) => { $(impl S7Show for $t { fn s7(&self) -> String { format!("{:?}", self) } })* } }
-s7_plain!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char, String, str, ());
-impl S7Show for f64 { fn s7(&self) -> String { format!("{:?}", self + 0.0) } }
-impl S7Show for f32 { fn s7(&self) -> String { format!("{:?}", self + 0.0) } }
-impl<T: S7Show + ?Sized> S7Show for &T { fn s7(&self) -> String { (**self).s7() } }
-impl<T: S7Show> S7Show for Vec<T> { fn s7(&self) -> String {
-    format!("[{}]", self.iter().map(|v| v.s7()).collect::<Vec<_>>().join(", ")) } }
-impl<T: S7Show> S7Show for Option<T> { fn s7(&self) -> String {
-    match self { Some(v) => format!("Some({})", v.s7()), None => "None".to_string() } } }
-impl<T: S7Show, E: S7Show> S7Show for Result<T, E> { fn s7(&self) -> String {
-    match self { Ok(v) => format!("Ok({})", v.s7()), Err(e) => format!("Err({})", e.s7()) } } }
-impl<K: S7Show, V: S7Show> S7Show for std::collections::HashMap<K, V> { fn s7(&self) -> String {
-    let mut all: Vec<String> = self.iter().map(|(k, v)| format!("{}: {}", k.s7(), v.s7())).collect();
-    all.sort(); format!("{{{}}}", all.join(", ")) } }
-macro_rules! s7_tuple { ($($n:ident $i:tt),*) => { impl<$($n: S7Show),*> S7Show for ($($n,)*) {
-    fn s7(&self) -> String { let all = [$(self.$i.s7()),*]; format!("({})", all.join(", ")) } } } }
-s7_tuple!(A 0); s7_tuple!(A 0, B 1); s7_tuple!(A 0, B 1, C 2); s7_tuple!(A 0, B 1, C 2, D 3);
-"""
 _SIGNATURE = re.compile(r"^fn\s+(\w+)\s*\((?:.|\n)*?\)\s*(?:->\s*((?:.|\n)*?))?\s*\{\s*$", re.MULTILINE)
 _CALL = "assert_eq!(candidate("
+
+
+@cache
+def _show() -> str:
+    return files(__package__).joinpath("show.rs").read_text(encoding="utf-8")
 
 
 def asserts_of(tests: str) -> list[tuple[str, str]]:
@@ -78,7 +64,7 @@ def _imports(prompt: str) -> str:
 
 @lru_cache(maxsize=512)
 def expected_values(prompt: str, tests: str) -> tuple[str, ...] | None:
-    """Return what the expected values of a task print as; None when the task's own text does not build.
+    """Return what the expected values of a task print as; None when they do not build.
 
     Raises:
         SandboxError, UsageError: it cannot be executed here.
@@ -89,7 +75,7 @@ def expected_values(prompt: str, tests: str) -> tuple[str, ...] | None:
         f'    {{ let e: {kind} = {expected}; println!("{{}}", e.s7()); }}\n'
         for _, expected in asserts_of(tests)
     )
-    found = run_program("rust", f"{_imports(prompt)}{_SHOW}fn main() {{\n{lines}}}\n", LIMITS)
+    found = run_program("rust", f"{_imports(prompt)}{_show()}fn main() {{\n{lines}}}\n", LIMITS)
     if found.exit_code != 0 or found.ending is not Ending.EXIT:
         return None
     return tuple(found.out.decode("utf-8", "replace").splitlines())
@@ -109,7 +95,7 @@ def judge_rust(prompt: str, completion: str, tests: str) -> Verdict:
     lines = "".join(
         f'    println!("{{}}", {name}({arguments}).s7());\n' for arguments, _ in asserts_of(tests)
     )
-    source = f"{prompt}{completion}\n}}\n{_SHOW}\nfn main() {{\n{lines}}}\n"
+    source = f"{prompt}{completion}\n}}\n{_show()}\nfn main() {{\n{lines}}}\n"
     found = run_program("rust", source, LIMITS)
     if found.ending is Ending.NONE:
         return Verdict(verdict="none", reason="the machine stopped it", seconds=found.seconds)

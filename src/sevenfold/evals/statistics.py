@@ -32,7 +32,7 @@ def upper_bound(n: int) -> float:
 
 
 def pass_at_k(n: int, c: int, k: int) -> Fraction:
-    """Return the unbiased estimate of pass@k for `c` of `n` samples that pass: 1 - C(n-c, k) / C(n, k).
+    """Return the unbiased estimate of pass@k for `c` of `n` samples: 1 - C(n-c, k) / C(n, k).
 
     Source: Chen and others, "Evaluating Large Language Models Trained on Code" (2021).
 

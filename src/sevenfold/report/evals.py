@@ -1,4 +1,4 @@
-"""Scores of evaluation runs as rows, a page and a picture. It reads sealed runs, and changes nothing."""
+"""Scores of evaluation runs as rows, a page and a picture."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _samples(run: Json) -> object:
 
 
 def write_plot(path: Path, runs: Sequence[Json]) -> None:
-    """Write the scores with their intervals as a PNG. Raises ImportError without matplotlib, StorageError."""
+    """Write the scores with their intervals as a PNG. Raises ImportError, StorageError."""
     from matplotlib.figure import Figure
 
     rows = [(run, score) for run in runs for score in run["scores"]][::-1]
