@@ -292,8 +292,8 @@ def test_a_journal_takes_no_row_of_another(tmp_path: Path) -> None:
 
 def test_the_page_and_the_table_show_what_the_run_says(model: Model, tmp_path: Path) -> None:
     runs = [run(model, generating(["<script>alert(1)</script>"]), tmp_path), run(model, choosing(), tmp_path)]
-    write_page(tmp_path / "report.html", runs)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    write_page(tmp_path / "evaluation.html", runs)
+    page = (tmp_path / "evaluation.html").read_text(encoding="utf-8")
     assert "<script>" not in page
     for one in runs:
         assert one["root"] in page

@@ -149,7 +149,7 @@ def _show(runs: list[Json], folder: Path, png: Path | None, *, as_json: bool) ->
     from sevenfold.report.console import print_table
     from sevenfold.report.evals import score_rows, write_page, write_plot
 
-    write_page(folder / "report.html", runs)
+    write_page(folder / "evaluation.html", runs)
     if png is not None:
         write_plot(png, runs)
     if as_json:
