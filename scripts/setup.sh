@@ -76,6 +76,8 @@ if [ -n "${SLOW_TOOLS:-}" ]; then
     has qemu-aarch64-static aarch64-linux-gnu-objdump || (debian_install qemu-user-static binutils-aarch64-linux-gnu) || [ -z "${CI:-}" ]
     has shellcheck || (debian_install shellcheck) || [ -z "${CI:-}" ]
     has node || (debian_install nodejs) || [ -z "${CI:-}" ]
+    # The page of the server is looked at in a browser.
+    has chromium || (debian_install chromium) || [ -z "${CI:-}" ]
     # A GPU in software, for the shaders.
     [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || [ -z "${CI:-}" ]
     touch "$venv/.slow-ready"

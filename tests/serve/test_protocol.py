@@ -349,3 +349,30 @@ def test_answers_obey_a_grammar(client: Client, body: dict[str, Any], check: Any
     reply = client.post("/v1/completions", {"prompt": "x = ", "max_tokens": 30} | body)
     assert reply.status == 200
     assert check(reply.json["choices"][0]["text"])
+
+
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"enum": [{"a": 1}]}}}
+
+
+def test_a_tool_call_is_forced_by_its_schema(client: Client) -> None:
+    body = {"messages": CHAT, "max_tokens": 60, "tools": [TOOL], "tool_choice": "required"}
+    choice = client.post("/v1/chat/completions", body).json["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] is None
+    function = choice["message"]["tool_calls"][0]["function"]
+    assert function["name"] == "add"
+    assert json.loads(function["arguments"]) == {"a": 1}
+    events = client.post("/v1/chat/completions", body | {"stream": True}).events
+    calls = [c["delta"]["tool_calls"] for e in events for c in e["choices"] if "tool_calls" in c["delta"]]
+    assert calls[0][0]["function"] == function
+    assert events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_tools_that_may_be_left_alone_are_and_it_is_said(client: Client) -> None:
+    body = {"messages": CHAT, "max_tokens": 3, "tools": [TOOL]}
+    value = client.post("/v1/chat/completions", body).json
+    assert "tool_calls" not in value["choices"][0]["message"]
+    assert "tool_choice" in value["warnings"][0]
+    named = body | {"tool_choice": {"type": "function", "function": {"name": "none"}}}
+    assert client.post("/v1/chat/completions", named).status == 400
+    assert client.post("/v1/chat/completions", body | {"tools": [{}]}).status == 400

@@ -89,14 +89,20 @@ class Grammar:
         return bool(self._matcher.is_stopped())
 
 
-def constraint_of(fields: Fields, served: Served) -> Callable[[], Constraint] | None:
+def constraint_of(
+    fields: Fields, served: Served, call: dict[str, Any] | None = None
+) -> Callable[[], Constraint] | None:
     """Return what makes the constraint of each sample; None when the request has none.
+
+    Args:
+        call: the schema of a tool call that is forced.
 
     Raises:
         RequestError: a form that is not known, a grammar that does not compile, or a warning of it.
     """
     form, pattern, rules = fields.get("response_format"), fields.get("regex"), fields.get("grammar")
     schema = fields.get("json_schema")
+    schema = call or schema
     asked = [value for value in (form, pattern, rules, schema) if value not in (None, "")]
     if not asked or (isinstance(form, dict) and form.get("type") == "text" and len(asked) == 1):
         return None
@@ -133,7 +139,8 @@ def _compiled(library: Any, form: Any, pattern: Any, rules: Any, schema: Any) ->
         elif isinstance(form, dict) and form.get("type") == "json_object":
             schema = form.get("schema", {"type": "object"})
         if isinstance(schema, dict):
-            return str(matcher.grammar_from_json_schema(json.dumps(schema)))
+            # Without white space: a model that is not sure writes blanks until its limit.
+            return str(matcher.grammar_from_json_schema(json.dumps(schema), {"whitespace_flexible": False}))
     except ValueError as error:
         raise RequestError(f"the grammar does not compile: {error}", where="response_format") from error
     raise RequestError(

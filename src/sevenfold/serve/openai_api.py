@@ -18,6 +18,7 @@ from sevenfold.serve.logprobs import Namer
 from sevenfold.serve.openai_fields import biases_of, law_of, length_of, room_of, stops_of
 from sevenfold.serve.registry import Served
 from sevenfold.serve.request import Event, Finished, Generation, Piece
+from sevenfold.serve.tools import call_of, schema_of_call
 
 DEFAULT_TOKENS = 16
 COMPLETION, CHAT, FIM_CHAT = "text_completion", "chat.completion", "fim"
@@ -37,6 +38,8 @@ class Asked:
     n_top: int | None
     namer: Namer
     receipt: bool
+    # Whether the answer is a tool call.
+    is_call: bool
 
 
 def _prompts(fields: Fields, served: Served, limits: Limits) -> list[list[int]]:
@@ -146,7 +149,8 @@ def _asked(
     names = ("max_completion_tokens", "max_tokens", "n_predict")
     law, stops = law_of(fields, served), stops_of(fields, limits)
     n, receipt = fields.integer("n", 1, 1, limits.n), fields.flag("receipt")
-    biases, constraint = biases_of(fields, served, limits), constraint_of(fields, served)
+    call = schema_of_call(fields) if kind == CHAT else None
+    biases, constraint = biases_of(fields, served, limits), constraint_of(fields, served, call)
     ignore_end = fields.flag("ignore_eos")
     generations = [
         Generation(
@@ -179,6 +183,7 @@ def _asked(
         n_top=n_top,
         namer=Namer(served.model.tokenizer, as_ids=as_ids),
         receipt=receipt,
+        is_call=call is not None,
     )
     fields.leave(("model", "encoding_format"))
     return asked
@@ -236,6 +241,9 @@ class Writer:
         if asked.n_top is not None:
             choice["logprobs"] = asked.namer.chat(tokens, asked.n_top)
         choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        if asked.is_call and (calls := call_of(text)):
+            choice["message"] |= {"content": None, "tool_calls": calls}
+            choice["finish_reason"] = "tool_calls"
         return choice
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -262,6 +270,13 @@ class Writer:
             return []
         place = number * self.asked.generations[number].n + event.index
         n_told = self._n_told.get((number, event.index), 0)
+        if self.asked.is_call:
+            # A call is told whole: a part of it is nothing that a client can use.
+            if isinstance(event, Piece):
+                return []
+            calls = call_of(event.text)
+            delta = {"tool_calls": calls} if calls else {"content": event.text}
+            return [self._chunk(place, delta, None, "tool_calls" if calls else event.reason)]
         if isinstance(event, Piece):
             self._n_told[number, event.index] = n_told + len(event.text)
             return (

@@ -1,0 +1,74 @@
+"""Tool calls of a chat: forced by a grammar, so what a client parses is always of the tool's schema.
+
+A client that says which tool is to be called, or that one must be, gets a call. Where the choice is
+left to the model, it answers in text, and `warnings` says so: no model of ours was trained to choose.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from sevenfold.serve.errors import RequestError
+from sevenfold.serve.fields import Fields
+
+MAX_TOOLS = 64
+
+
+def _read(tool: Any, place: int) -> tuple[str, dict[str, Any]]:
+    function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, dict) else None
+    schema = function.get("parameters", {"type": "object"}) if isinstance(function, dict) else None
+    if not isinstance(name, str) or not 1 <= len(name) <= 64 or not isinstance(schema, dict):
+        raise RequestError(
+            "it is no function with a name and parameters",
+            where=f"tools[{place}]",
+            remedy="send type function",
+        )
+    return name, schema
+
+
+def schema_of_call(fields: Fields) -> dict[str, Any] | None:
+    """Return the JSON schema of the call that is forced; None where the answer is text.
+
+    Raises:
+        RequestError: a tool, or a choice, that is not of OpenAI's form.
+    """
+    tools, choice = fields.get("tools"), fields.get("tool_choice")
+    if tools in (None, []) or choice == "none":
+        return None
+    if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
+        raise RequestError(f"it is no list of at most {MAX_TOOLS} tools", where="tools")
+    read = dict(_read(tool, place) for place, tool in enumerate(tools))
+    if choice in (None, "auto"):
+        fields.warn("tools were offered, and the answer is text: set tool_choice to force a call")
+        return None
+    if choice != "required":
+        named = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+        if named not in read:
+            raise RequestError(
+                f"{choice!r:.80} names no tool", where="tool_choice", remedy="name one of tools"
+            )
+        read = {named: read[named]}
+    calls = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": name}, "arguments": schema},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for name, schema in read.items()
+    ]
+    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+
+
+def call_of(text: str) -> list[dict[str, Any]] | None:
+    """Return `tool_calls` of an answer; None when the answer ended before the call was complete."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    arguments = json.dumps(value["arguments"], separators=(",", ":"))
+    function = {"name": value["name"], "arguments": arguments}
+    return [{"index": 0, "id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}]
