@@ -376,3 +376,20 @@ def test_tools_that_may_be_left_alone_are_and_it_is_said(client: Client) -> None
     named = body | {"tool_choice": {"type": "function", "function": {"name": "none"}}}
     assert client.post("/v1/chat/completions", named).status == 400
     assert client.post("/v1/chat/completions", body | {"tools": [{}]}).status == 400
+
+
+def test_an_operator_switches_without_a_restart(locked: Client, model: Model) -> None:
+    admin, key = {"Authorization": "Bearer admin"}, {"Authorization": "Bearer one"}
+    body = {"prompt": "x = 1", "max_tokens": 8}
+    before = locked.post("/v1/completions", body, **key).json["choices"][0]["text"]
+    change = {"context": 40, "parallel": 1, "cache_mb": 0, "tools_off": ["add"]}
+    assert locked.post("/admin/switches", change, **admin).json["context"] == 40
+    assert locked.post("/v1/completions", body, **key).json["choices"][0]["text"] == before
+    assert locked.post("/v1/completions", {"prompt": "x", "max_tokens": 60}, **key).status == 400
+    assert locked.server.registry.find("").scheduler.cache.n_bytes == 0
+    chat = {"messages": CHAT, "max_tokens": 2, "tools": [TOOL], "tool_choice": "required"}
+    assert "switched off" in locked.post("/v1/chat/completions", chat, **key).json["warnings"][0]
+    assert locked.post("/admin/switches", {"context": 0}, **admin).json["parallel"] == 1
+    assert locked.post("/v1/completions", {"prompt": "x", "max_tokens": 60}, **key).status == 200
+    assert locked.post("/admin/switches", {"contxt": 0}, **admin).status == 400
+    assert locked.post("/admin/switches", {"tools_off": "add"}, **admin).status == 400

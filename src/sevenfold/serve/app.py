@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +314,26 @@ async def rollback(server: Server, request: Request) -> Response:
     return JSONResponse({"model": loaded.name, "root": loaded.root})
 
 
+async def switches(server: Server, request: Request) -> Response:
+    """POST /admin/switches {"context", "parallel", "cache_mb", "tools_off"}: without a restart."""
+    fields = Fields(read_object(await request.body(), server.access.limits.json_depth))
+    now, off = server.registry.switches, fields.get("tools_off")
+    context, parallel = (
+        fields.integer("context", now.context, 0, 1 << 31),
+        fields.integer("parallel", 0, 0, 1024),
+    )
+    cache_mb = fields.integer("cache_mb", -1, 0, 1 << 20)
+    if off is not None and not (isinstance(off, list) and all(isinstance(name, str) for name in off)):
+        raise RequestError("it is no list of names", where="tools_off", remedy="send names of tools")
+    if unknown := fields.said():
+        raise RequestError(unknown[0], remedy="use context, parallel, cache_mb, tools_off")
+    now.context = context
+    now.parallel = parallel or now.parallel
+    now.cache_bytes = cache_mb << 20 if cache_mb >= 0 else now.cache_bytes
+    now.tools_off = tuple(off) if off is not None else now.tools_off
+    return JSONResponse(asdict(now))
+
+
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/completions", completions),
     ("POST", "/v1/chat/completions", chat),
@@ -343,6 +363,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/page.css", page),
     ("POST", "/admin/reload", reload),
     ("POST", "/admin/rollback", rollback),
+    ("POST", "/admin/switches", switches),
 )
 
 

@@ -44,3 +44,17 @@ class Limits:
     def as_table(self) -> list[tuple[str, int]]:
         """Return name and value of each bound."""
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
+
+
+@dataclass
+class Switches:
+    """What an operator changes while the server runs (`POST /admin/switches`). Zero changes nothing.
+
+    A lower context refuses longer requests; the answers of the others keep their bits.
+    """
+
+    context: int = 0
+    parallel: int = 0
+    cache_bytes: int = -1
+    # Names of tools that are not called any more.
+    tools_off: tuple[str, ...] = ()

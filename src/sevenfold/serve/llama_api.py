@@ -43,7 +43,7 @@ def _fitting(fields: Fields, served: Served, n_wanted: int) -> tuple[list[int], 
     """
     prefix = fields.text("input_prefix") + fields.text("prompt")
     suffix, extra = fields.text("input_suffix"), _texts(fields)
-    room = max(1, served.model.context - n_wanted)
+    room = max(1, served.context - n_wanted)
     ids = served.prompts.infill(prefix, suffix, extra)
     is_cut = len(ids) > room
     while len(ids) > room and extra:
@@ -72,7 +72,7 @@ def read(
     n_wanted = fields.integer(name, DEFAULT_TOKENS if infill else -1, -2, 1 << 62)
     # As llama.cpp does, a context without room ends the answer early instead of refusing it.
     if infill:
-        ids, is_cut = _fitting(fields, served, min(max(n_wanted, 0), served.model.context // 2))
+        ids, is_cut = _fitting(fields, served, min(max(n_wanted, 0), served.context // 2))
     else:
         ids, is_cut = _completion_ids(fields, served), False
     room = room_of(served, len(ids))
@@ -111,7 +111,7 @@ def settings_of(generation: Generation, served: Served) -> dict[str, Any]:
     """Return `generation_settings` of an answer, and of /props."""
     law = generation.law
     return {
-        "n_ctx": served.model.context,
+        "n_ctx": served.context,
         "n_predict": generation.max_tokens,
         "temperature": law.temperature[0] / law.temperature[1],
         "top_k": law.top_k,
@@ -208,7 +208,7 @@ def props(served: Served, limits: Limits) -> dict[str, Any]:
     generation = Generation(ids=(0,), max_tokens=DEFAULT_TOKENS)
     settings = settings_of(generation, served)
     return {
-        "default_generation_settings": {"n_ctx": served.model.context, "params": settings},
+        "default_generation_settings": {"n_ctx": served.context, "params": settings},
         "total_slots": limits.parallel,
         "model_path": served.name,
         "model_alias": served.name,
@@ -243,7 +243,7 @@ def slots(served: Served, limits: Limits) -> list[dict[str, Any]]:
     return [
         {
             "id": index,
-            "n_ctx": served.model.context,
+            "n_ctx": served.context,
             "is_processing": index < n_running,
             "params": {},
             "next_token": {"has_next_token": index < n_running},
@@ -264,7 +264,7 @@ def tokenized(fields: Fields, served: Served) -> dict[str, Any]:
     tokens: list[Any] = list(ids)
     if fields.flag("with_pieces"):
         tokens = [{"id": i, "piece": token_text(served.model.tokenizer, i)} for i in ids]
-    return {"tokens": tokens, "count": len(ids), "max_model_len": served.model.context}
+    return {"tokens": tokens, "count": len(ids), "max_model_len": served.context}
 
 
 def detokenized(fields: Fields, served: Served) -> dict[str, Any]:
@@ -288,5 +288,5 @@ def tokenizer_info(served: Served) -> dict[str, Any]:
         "bos_token": _special(served, roles.bos),
         "pad_token": _special(served, roles.pad if roles.pad is not None else end),
         "chat_template": chat_template(),
-        "model_max_length": served.model.context,
+        "model_max_length": served.context,
     }

@@ -149,7 +149,7 @@ def _asked(
     names = ("max_completion_tokens", "max_tokens", "n_predict")
     law, stops = law_of(fields, served), stops_of(fields, limits)
     n, receipt = fields.integer("n", 1, 1, limits.n), fields.flag("receipt")
-    call = schema_of_call(fields) if kind == CHAT else None
+    call = schema_of_call(fields, served.scheduler.switches.tools_off) if kind == CHAT else None
     biases, constraint = biases_of(fields, served, limits), constraint_of(fields, served, call)
     ignore_end = fields.flag("ignore_eos")
     generations = [
@@ -324,7 +324,7 @@ def model_card(served: Served) -> dict[str, Any]:
         "created": served.loaded_at,
         "owned_by": "sevenfold",
         "root": served.root,
-        "max_model_len": served.model.context,
+        "max_model_len": served.context,
         "meta": {
             "n_vocab": shape.vocab_size,
             "n_ctx_train": shape.context,

@@ -123,10 +123,10 @@ def _ids_of(token: Any, served: Served) -> list[int]:
 
 def room_of(served: Served, n_prompt: int) -> int:
     """Return the tokens that may follow a prompt. Raises RequestError when there is no room."""
-    room = served.model.context - n_prompt
+    room = served.context - n_prompt
     if room < 0:
         raise RequestError(
-            f"the prompt has {n_prompt} tokens; the context has {served.model.context}",
+            f"the prompt has {n_prompt} tokens; the context has {served.context}",
             where="prompt",
             remedy="shorten the prompt",
         )

@@ -68,6 +68,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "/apply-template": {"messages": {"type": "array", "items": {"type": "object"}}},
     "/admin/reload": {"path": _TEXT, "model": _TEXT},
     "/admin/rollback": {"model": _TEXT},
+    "/admin/switches": {
+        "context": _INT,
+        "parallel": _INT,
+        "cache_mb": _INT,
+        "tools_off": {"type": "array", "items": _TEXT},
+    },
 }
 _ERRORS = ("400", "401", "403", "404", "413", "415", "429", "500", "501", "503")
 

@@ -11,7 +11,7 @@ from typing import Any
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.engine.session import Model
 from sevenfold.serve.errors import NOT_FOUND, UNAVAILABLE, RequestError
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import Limits, Switches
 from sevenfold.serve.prompts import Prompts
 from sevenfold.serve.scheduler import Scheduler
 
@@ -53,6 +53,11 @@ class Served:
         facts = _identity(self.model).get("facts")
         return isinstance(facts, dict) and facts.get("family") == "s7"
 
+    @property
+    def context(self) -> int:
+        """Return the positions of a request: the model's, or fewer where an operator said so."""
+        return min(self.model.context, self.scheduler.switches.context or self.model.context)
+
     def probe(self) -> None:
         """Replay the golden prompt; one wrong bit makes the model not ready."""
         try:
@@ -66,6 +71,7 @@ class Registry:
 
     def __init__(self, limits: Limits, n_threads: int | None = None) -> None:
         self.limits, self._n_threads = limits, n_threads
+        self.switches = Switches()
         self._models: dict[str, Served] = {}
         self._before: dict[str, Path] = {}
         self._lock = threading.Lock()
@@ -81,7 +87,7 @@ class Registry:
             name=name or _name_of(path, model),
             path=path,
             model=model,
-            scheduler=Scheduler(model, self.limits),
+            scheduler=Scheduler(model, self.limits, self.switches),
             prompts=Prompts(model.tokenizer),
         )
         with self._lock:

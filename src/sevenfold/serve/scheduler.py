@@ -22,7 +22,7 @@ from sevenfold.engine.native import NativeEngine, NativeSession
 from sevenfold.engine.session import Model
 from sevenfold.serve.counters import Counters
 from sevenfold.serve.errors import TOO_MANY, UNAVAILABLE, RequestError
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import Limits, Switches
 from sevenfold.serve.prefix_cache import PrefixCache
 from sevenfold.serve.request import Event, Job, Read, TokenInfo
 from sevenfold.serve.sequence import Sequence
@@ -31,13 +31,14 @@ from sevenfold.serve.sequence import Sequence
 class Scheduler:
     """Runs jobs on a model. Public methods may be called from any thread."""
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Model, limits: Limits, switches: Switches | None = None) -> None:
         if not isinstance(model.engine, NativeEngine):
             raise SevenfoldError(
                 f"the server needs the native engine; this machine runs {model.backend!r}",
                 remedy="build it with scripts/setup.sh, or use `s7 run`",
             )
         self.model, self.limits, self.counters = model, limits, Counters()
+        self.switches = switches or Switches()
         self.cache = PrefixCache(limits.cache_bytes)
         self._engine = model.engine
         self._waiting: deque[Job] = deque()
@@ -128,7 +129,10 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Begin waiting jobs while there is room."""
-        while len(self._running) < self.limits.parallel:
+        if self.switches.cache_bytes >= 0:
+            self.cache.cap_bytes = self.switches.cache_bytes
+            self.cache.shrink(self.cache.cap_bytes)
+        while len(self._running) < (self.switches.parallel or self.limits.parallel):
             with self._wake:
                 if not self._waiting:
                     return

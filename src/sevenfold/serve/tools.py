@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from sevenfold.serve.errors import RequestError
@@ -29,8 +30,11 @@ def _read(tool: Any, place: int) -> tuple[str, dict[str, Any]]:
     return name, schema
 
 
-def schema_of_call(fields: Fields) -> dict[str, Any] | None:
+def schema_of_call(fields: Fields, off: Sequence[str] = ()) -> dict[str, Any] | None:
     """Return the JSON schema of the call that is forced; None where the answer is text.
+
+    Args:
+        off: names of tools that an operator switched off.
 
     Raises:
         RequestError: a tool, or a choice, that is not of OpenAI's form.
@@ -41,6 +45,11 @@ def schema_of_call(fields: Fields) -> dict[str, Any] | None:
     if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
         raise RequestError(f"it is no list of at most {MAX_TOOLS} tools", where="tools")
     read = dict(_read(tool, place) for place, tool in enumerate(tools))
+    for name in sorted(read.keys() & {*off}):
+        del read[name]
+        fields.warn(f"the tool {name!r} is switched off on this server")
+    if not read:
+        return None
     if choice in (None, "auto"):
         fields.warn("tools were offered, and the answer is text: set tool_choice to force a call")
         return None
