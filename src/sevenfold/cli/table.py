@@ -46,6 +46,7 @@ VERBS = tuple(
         ("compare", "runs", "Inspect", "Compare the loss of two runs."),
         ("run", "run", "Run", "Complete a prompt."),
         ("bench", "bench", "Run", "Measure tokens/s, and the share of what the machine can do."),
+        ("chat", "chat", "Run", "Talk with a model in the terminal."),
         ("serve", "serve", "Run", "Answer HTTP: unmodified clients, a receipt for each answer."),
         ("verify-answer", "serve", "Run", "Check the receipt of an answer with one prefill."),
         ("backends", "run", "Run", "List the engines of this machine, each proved."),

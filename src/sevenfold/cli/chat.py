@@ -1,0 +1,74 @@
+"""The verb chat: a conversation in the terminal, greedy, in the form that the server uses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sevenfold.cli.base import FileArg, app, guarded
+
+if TYPE_CHECKING:
+    from sevenfold.engine.session import Model
+    from sevenfold.serve.prompts import Prompts
+
+ROOM_FOR_ANSWER = 256
+
+
+@app.command()
+@guarded
+def chat(
+    file: FileArg,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens of an answer, at most.")
+    ] = ROOM_FOR_ANSWER,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, max=64, help="Threads of the engine.")
+    ] = None,
+) -> None:
+    """Talk with a model in the terminal; an empty line or Ctrl-D ends it."""
+    from sevenfold.artifact import visible_text
+    from sevenfold.engine.session import Model
+    from sevenfold.serve.prompts import Prompts
+
+    model = Model.open(file, n_threads=threads)
+    prompts, messages = Prompts(model.tokenizer), list[dict[str, str]]()
+    for said in _lines():
+        messages.append({"role": "user", "content": said})
+        pieces = []
+        for piece in _answer(model, prompts, messages, max_tokens):
+            pieces.append(piece)
+            # The model may say control characters; a terminal must not obey them.
+            print(visible_text(piece), end="", flush=True)
+        print()
+        messages.append({"role": "assistant", "content": "".join(pieces)})
+
+
+def _lines() -> Iterator[str]:
+    """Yield what is typed, a line at a time, up to an empty one."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", flush=True)
+        line = sys.stdin.readline().rstrip("\n")
+        if not line:
+            return
+        yield line
+
+
+def _answer(model: Model, prompts: Prompts, messages: list[dict[str, str]], max_tokens: int) -> Iterator[str]:
+    """Yield the answer. The earliest messages are left out, aloud, where the context is too short.
+
+    Raises:
+        GateError: a control character, or a message that alone exceeds the context.
+    """
+    room = max(1, model.context - max_tokens)
+    _, ids = prompts.chat(messages)
+    while len(ids) > room and len(messages) > 1:
+        del messages[0]
+        _, ids = prompts.chat(messages)
+        print("s7: the earliest message was left out: the context is full", file=sys.stderr)
+    with model.session() as session:
+        session.prefill(ids)
+        yield from session.generate(min(max_tokens, session.room))
