@@ -314,11 +314,12 @@ i32 least_value_exponent(const s7::Head &head, i64 n) {
     return _mm512_reduce_min_epi32(_mm512_min_epi32(even, odd));
 }
 
-void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *high,
-             u8 *low) {
+void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *limbs,
+             i64 stride, i64 end) {
     const s7::HeadLayout &at = *head.layout;
     const Exp2Table exp2(steps);
     const i64 n = query.n_keys, last = (n - 1) / kPage;
+    u8 *high = limbs, *low = limbs + stride;
     const __m512i largest = _mm512_set1_epi32(query.largest);
     __m512i sums = _mm512_setzero_si512();
     for (i64 j = 0; j < (last + 1) * kPage; j += kPanel) {
@@ -344,6 +345,10 @@ void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *ste
             _mm_storeu_si128(reinterpret_cast<__m128i *>(high + to),
                              _mm512_cvtepi32_epi8(_mm512_srli_epi32(f, 8)));
         }
+    }
+    for (i64 j = (last + 1) * kPage; j < end; j += kPage) {
+        _mm512_storeu_si512(high + j, _mm512_setzero_si512());
+        _mm512_storeu_si512(low + j, _mm512_setzero_si512());
     }
 }
 

@@ -8,10 +8,11 @@ out=${1:?usage: build.sh DIRECTORY [flags]}
 shift
 cxx=${CXX:-g++}
 here=$(cd "$(dirname "$0")" && pwd)
-avx2="" avx512="" wasm=""
+avx2="" avxvnni="" avx512="" wasm=""
 case $($cxx -dumpmachine) in
 x86_64*)
     avx2="-mavx2"
+    avxvnni="-mavx2 -mavxvnni"
     # GCC 12 warns of its own headers' deliberately undefined vectors.
     avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
         -Wno-unknown-warning-option -Wno-maybe-uninitialized -Wno-uninitialized"
@@ -33,6 +34,7 @@ for name in scalar neon model dispatch cache team forward api; do
     compile "$name" "$@" & pids="$pids $!"
 done
 compile avx2 $avx2 "$@" & pids="$pids $!"
+compile avxvnni $avxvnni "$@" & pids="$pids $!"
 compile avx512 $avx512 "$@" & pids="$pids $!"
 compile wasm $wasm "$@" & pids="$pids $!"
 for pid in $pids; do wait "$pid"; done

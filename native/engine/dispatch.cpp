@@ -1,12 +1,18 @@
 // Which instruction sets this build and this machine have.
 #include "model.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 const s7::Kernels *s7::kernels_of(s7_isa isa) {
     switch (isa) {
         case S7_SCALAR:
             return scalar_kernels();
         case S7_AVX2:
             return avx2_kernels();
+        case S7_AVXVNNI:
+            return avxvnni_kernels();
         case S7_AVX512:
             return avx512_kernels();
         case S7_NEON:
@@ -51,6 +57,11 @@ int32_t s7_isa_supported(s7_isa isa) {
     // registers.
     __builtin_cpu_init();
     if (isa == S7_AVX2) return __builtin_cpu_supports("avx2") != 0;
+    if (isa == S7_AVXVNNI) {  // leaf 7, subleaf 1, EAX bit 4; compilers do not know its name yet
+        u32 a = 0, b = 0, c = 0, d = 0;
+        return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
+               (a & (1U << 4)) != 0;
+    }
     if (isa == S7_AVX512) {
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

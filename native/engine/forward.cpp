@@ -155,12 +155,9 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
     kernels.scores(keys, headroom(dims), own.query.get(), stride, own.queries, n, own.scores.get(),
                    own.score_stride);
     for (i64 r = 0; r < n; ++r) {
-        u8 *high = own.limbs.get() + 2 * r * own.score_stride, *low = high + own.score_stride;
         kernels.weights(keys, own.queries[r], own.scores.get() + r * own.score_stride,
-                        model.exp2_steps, high, low);
-        const i64 done = s7::round_up(own.queries[r].n_keys, s7::kPage);
-        std::memset(high + done, 0, static_cast<size_t>(end - done));
-        std::memset(low + done, 0, static_cast<size_t>(end - done));
+                        model.exp2_steps, own.limbs.get() + 2 * r * own.score_stride,
+                        own.score_stride, end);
     }
     kernels.values(keys, own.limbs.get(), own.score_stride, n, n_keys, own.o.get(), stride);
     for (i64 r = 0; r < n; ++r) {

@@ -71,10 +71,11 @@ void limbs_row(const i32 *p, const u16 *v_m, const i16 *v_e, i32 low_e, i64 n, u
     }
 }
 
-void weights_row(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *high,
-                 u8 *low) {
+void weights_row(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *limbs,
+                 i64 stride, i64 end) {
     const s7::HeadLayout &at = *head.layout;
-    const i64 n = query.n_keys, last = (n - 1) / s7::kPage, end = s7::round_up(n, s7::kPage);
+    const i64 n = query.n_keys, last = (n - 1) / s7::kPage;
+    u8 *high = limbs, *low = limbs + stride;
     u64 sum = 0;
     for (i64 first = 0; first < n; first += s7::kPage) {
         const i64 here = least(n - first, s7::kPage);

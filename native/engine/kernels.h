@@ -95,12 +95,12 @@ struct Kernels {
     // stride].
     void (*scores)(const Head &head, i32 lift, const u8 *acts, i64 acts_stride, Query *queries,
                    i64 n, i32 *scores, i64 stride);
-    // A row of scores to P in place, and to limbs of P times V's scales, zeros up to a whole page;
-    // fills `total` and `low`.
-    void (*weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps, u8 *high,
-                    u8 *low);
-    // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows: high of row t at
-    // 2 t, low at 2 t + 1.
+    // A row of scores to P in place, and to P times V's scales in the 2 * stride bytes of `limbs`,
+    // whose form is the instruction set's own (as a rule, high bytes and then low bytes); zeros
+    // from the last key up to `end`, a whole page. Fills `total` and `low`.
+    void (*weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps, u8 *limbs,
+                    i64 stride, i64 end);
+    // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows.
     void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
                    i64 o_stride);
     // 2^12 rounds of multiply-adds in registers; gives how many it did.
@@ -111,6 +111,7 @@ struct Kernels {
 // `s7_isa_supported`.
 const Kernels *scalar_kernels();
 const Kernels *avx2_kernels();
+const Kernels *avxvnni_kernels();
 const Kernels *avx512_kernels();
 const Kernels *neon_kernels();
 const Kernels *wasm_kernels();

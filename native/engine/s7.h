@@ -50,7 +50,8 @@ typedef enum {
     S7_AVX512 = 2,
     S7_NEON = 3,
     S7_WASM = 4,
-    S7_ISA_COUNT = 5
+    S7_AVXVNNI = 5, /* 256 bits, without AVX-512 */
+    S7_ISA_COUNT = 6
 } s7_isa;
 
 typedef struct {

@@ -5,7 +5,8 @@
 
 namespace {
 
-constexpr const char *kNames[S7_ISA_COUNT] = {"scalar", "avx2", "avx512", "neon", "wasm"};
+constexpr const char *kNames[S7_ISA_COUNT] = {"scalar", "avx2", "avx512",
+                                              "neon",   "wasm", "avxvnni"};
 
 struct Run {  // one model on one team
     const Case &from;

@@ -208,6 +208,11 @@ def test_float_arithmetic_in_webassembly_is_seen(source: str, tmp_path: Path) ->
 
 def test_the_widest_instruction_set_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(native.ISA_VARIABLE, raising=False)
-    for here in (["scalar", "neon"], ["scalar", "avx2", "avx512"], ["scalar", "avx2"], ["scalar", "wasm"]):
+    for here in (
+        ["scalar", "neon"],
+        ["scalar", "avx2", "avxvnni", "avx512"],
+        ["scalar", "avx2"],
+        ["scalar", "wasm"],
+    ):
         monkeypatch.setattr(native, "instruction_sets", lambda here=here: here)
         assert native.choose_isa() == here[-1]

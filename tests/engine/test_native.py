@@ -48,6 +48,7 @@ def model() -> Tiny:
 NEEDED = {
     "scalar": set(),
     "avx2": {"avx2"},
+    "avxvnni": {"avx2", "avx_vnni"},
     "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"},
 }
 

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from case_file import CASES, SHORT, case
 
@@ -99,6 +100,53 @@ def test_a_build_with_a_wrong_constant_fails(name: str, tmp_path: Path) -> None:
     code, said, _ = run([built], b"".join(map(case, SHORT)))
     assert code == 1
     assert said.splitlines()[-1].endswith(("logits", "logits of a batch", "keys and values"))
+
+
+# Products at the ends of their ranges. The kernels are inside the library, so the driver is linked with their objects.
+
+
+def products(out: Path, sources: Path = NATIVE) -> tuple[int, str, str]:
+    subprocess.run(
+        [sources / "build.sh", out, "-O1"],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"S7_OBJECTS": "1"},
+    )
+    driver, source = out / "products_driver", Path(__file__).with_name("products_driver.cpp")
+    command = [*CXX, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-O2", "-pthread", "-I", sources, source]
+    subprocess.run([*command, *sorted(out.glob("*.o")), "-o", driver], check=True)
+    return run([driver])
+
+
+def test_pairs_of_products_stay_below_saturation() -> None:
+    codes = np.arange(-127, 128)
+    pair = 2 * np.abs(codes[:, None] * codes).max()
+    assert pair == 32258 <= np.iinfo(np.int16).max
+
+
+@pytest.mark.slow
+def test_sums_of_products_at_the_ends_of_their_ranges(tmp_path: Path) -> None:
+    code, said, why = products(tmp_path)
+    assert (code, said.count(": equal\n")) == (0, len(native.instruction_sets())), said + why
+
+
+@pytest.mark.slow
+def test_codes_offset_by_128_would_saturate(tmp_path: Path) -> None:
+    """The canary: bytes of 8 bits beside signed ones are more than pairs of 16 bits hold."""
+    sources = tmp_path / "native"
+    shutil.copytree(NATIVE, sources)
+    text = (sources / "avx2.cpp").read_text()
+    kept, offset = "_mm256_maddubs_epi16(size, _mm256_sign_epi8(w[q], x))", "_mm256_set1_epi8(-128)"
+    # Right but for the saturation: 128 more on one side, and taken off again.
+    other = (
+        f"_mm256_sub_epi16(_mm256_maddubs_epi16(_mm256_xor_si256(x, {offset}), w[q]),"
+        f"_mm256_maddubs_epi16({offset}, w[q]))"
+    )
+    assert text.count(kept) == 1
+    (sources / "avx2.cpp").write_text(text.replace(kept, f"{other}; (void)size"))
+    code, said, _ = products(tmp_path / "out", sources)
+    assert code == 1
+    assert "1: other sums" in said
 
 
 # Sanitizers.

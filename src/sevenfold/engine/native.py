@@ -29,8 +29,8 @@ from sevenfold.engine.weights import IntegerModel, Layer
 
 NAME = "native"
 LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
-# In the order of s7_isa; the last that is here is chosen.
-ISAS = ("scalar", "avx2", "avx512", "neon", "wasm")
+# Instruction sets by their number in s7_isa, narrow before wide: the last that is here is chosen.
+ISAS = {"scalar": 0, "avx2": 1, "avxvnni": 5, "avx512": 2, "neon": 3, "wasm": 4}
 ISA_VARIABLE, THREADS_VARIABLE = "S7_ISA", "S7_THREADS"
 MAX_THREADS = 64
 _OK, _NO_MEMORY = 0, 4
@@ -79,7 +79,7 @@ def _library() -> ctypes.CDLL:
 def instruction_sets() -> list[str]:
     """Return the instruction sets that this machine and this build have, narrowest first."""
     library = _library()
-    return [name for index, name in enumerate(ISAS) if library.s7_isa_supported(index)]
+    return [name for name, number in ISAS.items() if library.s7_isa_supported(number)]
 
 
 def choose_isa() -> str:
@@ -124,7 +124,7 @@ def default_threads() -> int:
 def roof(isa: str, n_threads: int) -> float:
     """Return 8-bit multiply-adds a second that this machine does in registers alone: the roof of `isa`."""
     library, done, nanoseconds = _library(), c_int64(), c_int64()
-    status = library.s7_roof(ISAS.index(isa), n_threads, byref(done), byref(nanoseconds))
+    status = library.s7_roof(ISAS[isa], n_threads, byref(done), byref(nanoseconds))
     _check(library, status, f"measure {isa}")
     return done.value / nanoseconds.value * 1e9
 
@@ -161,7 +161,7 @@ class NativeEngine:
             byref(abi.NativeShape(**values)),
             byref(abi.tables()),
             byref(arrays.weights(model)),
-            ISAS.index(self.isa),
+            ISAS[self.isa],
             byref(handle),
         )
         _check(self._library, status, f"take this model on {self.isa}")
