@@ -52,17 +52,35 @@ i64 cut(s7_team &team, i64 n_rows) {
     return n;
 }
 
+// The same order of rows, where the outputs of a projection are what threads split. A thread
+// attends with the sessions of its own rows where each has all of one, and need not wait for the
+// others.
+void deal_in_order(s7_team &team, i64 n_rows) {
+    const i64 n_threads = team.n_threads;
+    const Row *rows = team.rows.get();
+    team.own_sessions = n_rows >= 2 * n_threads;
+    i64 tile = 0;
+    for (i64 t = 0; t <= n_threads; ++t) {
+        const i64 row = team.first_row[t] = n_rows * t / n_threads;
+        while (tile < team.n_tiles && team.tiles.get()[tile].first < row) ++tile;
+        team.first_tile[t] = tile;
+        if (row > 0 && row < n_rows && rows[row - 1].session == rows[row].session)
+            team.own_sessions = false;
+    }
+}
+
 // Rows in the order of the threads that do them.
 void deal(s7_team &team, i64 n_rows) {
     const i64 n_threads = team.n_threads, n_tiles = cut(team, n_rows);
     team.n_rows = n_rows;
     team.n_tiles = n_tiles;
+    team.own_sessions = false;
     team.by_rows = n_rows >= kOwnRows * n_threads || n_rows > s7::kRows;
     i64 row = 0;
     if (!team.by_rows) {
         std::memcpy(static_cast<void *>(team.rows.get()), team.line.get(),
                     static_cast<size_t>(n_rows) * sizeof(Row));
-        for (i64 t = 0; t <= n_threads; ++t) team.first_row[t] = n_rows * t / n_threads;
+        deal_in_order(team, n_rows);
     } else {
         s7::Tile *sorted = team.sorted.get();
         i64 tile = 0;
@@ -143,15 +161,6 @@ s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens) {
     return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
 }
 
-// The lowest id among those with the largest logit.
-i32 argmax(const i32 *logits, i64 n) {
-    i32 largest = logits[0];
-    for (i64 i = 1; i < n; ++i) largest = most(largest, logits[i]);
-    i64 at = 0;
-    while (logits[at] != largest) ++at;
-    return static_cast<i32>(at);
-}
-
 i64 now() {
     timespec t{};
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -205,7 +214,7 @@ s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t s
             s7_run run = now.get()[j];
             const i64 i = (run.logits - logits.get()) / vocab;
             i32 *token = tokens + i * n_tokens + n_made[i]++;
-            *token = argmax(run.logits, vocab);
+            *token = team->model->kernels->argmax(run.logits, vocab);
             if (*token == stop || n_made[i] == n_tokens) continue;
             run.ids = token;
             run.n_ids = 1;
@@ -237,7 +246,7 @@ s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, in
     for (bool ended = false; !ended && *n_made < n_tokens; now.logits += kept) {
         run_all(*team, &now, 1);
         i32 *token = tokens + (*n_made)++;
-        *token = argmax(now.logits, vocab);
+        *token = team->model->kernels->argmax(now.logits, vocab);
         for (i64 i = 0; i < n_stops; ++i) ended = ended || stops[i] == *token;
         now.ids = token;
         now.n_ids = 1;

@@ -7,6 +7,7 @@
 #include <immintrin.h>
 
 #define S7_ACT_XOR 0x80
+#define S7_OWN_QUANTIZE
 #include "row_ops.h"
 
 namespace {
@@ -97,6 +98,25 @@ inline __m512i widen_i16(const void *p) {
 }
 inline __mmask16 first_lanes(i64 n) {
     return static_cast<__mmask16>(n >= 16 ? 0xFFFF : n <= 0 ? 0 : (1 << n) - 1);
+}
+
+s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
+    __m512i peaks = _mm512_set1_epi32(1);
+    for (i64 i = 0; i < n; i += kPanel)
+        peaks = _mm512_max_epu32(
+            peaks, _mm512_abs_epi32(_mm512_maskz_loadu_epi32(first_lanes(n - i), v + i)));
+    const Quantizer quantizer(_mm512_reduce_max_epu32(peaks));
+    const __m512i reciprocal = _mm512_set1_epi32(static_cast<i32>(quantizer.reciprocal)),
+                  s17 = _mm512_set1_epi32(39 - 17);
+    const __m128i up = _mm_cvtsi32_si128(quantizer.zeros - 1),
+                  flip = _mm_set1_epi8(static_cast<char>(kActXor));
+    for (i64 i = 0; i < n; i += kPanel) {
+        const __mmask16 there = first_lanes(n - i);
+        const __m512i wide = _mm512_sll_epi32(_mm512_maskz_loadu_epi32(there, v + i), up);
+        const __m128i codes = _mm512_cvtepi32_epi8(mulsh_lanes(wide, reciprocal, s17));
+        _mm_mask_storeu_epi8(acts + i, there, _mm_xor_si128(codes, flip));
+    }
+    return quantizer.scale();
 }
 
 // Sums of a tile, rescaled.
@@ -409,9 +429,9 @@ i64 roof() {
     return i64{rounds} * chains * 64;
 }
 
-constexpr s7::Kernels kTable = {kActXor,      linear,     units_row,  rms_norm_row,
-                                quantize_row, rotate_row, swiglu_row, shift_row,
-                                scores,       weights,    values,     roof};
+constexpr s7::Kernels kTable = {kActXor,    linear,     units_row, rms_norm_row, quantize_row,
+                                rotate_row, swiglu_row, shift_row, argmax_row,   scores,
+                                weights,    values,     roof};
 
 }  // namespace
 

@@ -129,7 +129,7 @@ void Worker::append_all(const s7::Layer &layer, i64 index) const {
     for (i64 r = mine.begin; r < mine.end; ++r) {
         for (i64 kv = 0; kv < n_kv; ++kv) append(layer, index, r, kv);
     }
-    team.barrier();
+    if (!team.own_sessions) team.barrier();
 }
 
 // The queries of a tile and of n_heads heads from `head` on, over the keys of head kv: o into
@@ -201,18 +201,19 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     meet();
     append_all(layer, index);
     const i64 group = shape.n_heads / shape.n_kv_heads, step = least(group, s7::kQueries);
-    const Share tiles = by_rows ? Share{team.first_tile[thread], team.first_tile[thread + 1]}
-                                : Share{0, team.n_tiles};
+    const bool by_tiles = by_rows || team.own_sessions;
+    const Share tiles = by_tiles ? Share{team.first_tile[thread], team.first_tile[thread + 1]}
+                                 : Share{0, team.n_tiles};
     for (i64 i = tiles.begin; i < tiles.end; ++i) {
         for (i64 kv = 0; kv < shape.n_kv_heads; ++kv) {
-            if (!by_rows && (i * shape.n_kv_heads + kv) % team.n_threads != thread) continue;
+            if (!by_tiles && (i * shape.n_kv_heads + kv) % team.n_threads != thread) continue;
             for (i64 head = kv * group; head < (kv + 1) * group; head += step) {
                 attend(layer, index, team.tiles.get()[i], kv, head,
                        least(step, (kv + 1) * group - head));
             }
         }
     }
-    meet();
+    if (!team.own_sessions) meet();
     join();
     linear(layer.o, from, all.begin, n, team.delta.get(), team.d_wide);
     for (i64 r = all.begin; r < all.end; ++r) add_delta(layer.o, r, r, token[r]);

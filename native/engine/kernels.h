@@ -91,6 +91,8 @@ struct Kernels {
                    i32 *a, i32 *b, u8 *acts);
     // out[i] = RSHIFT(o[i], s)
     void (*shift)(const i32 *o, i64 n, i32 s, i32 *out);
+    // The lowest index of the largest of n >= 1.
+    i32 (*argmax)(const i32 *v, i64 n);
     // Scores of n query rows (acts [n, acts_stride]) on their keys; fills `largest`. scores [n,
     // stride].
     void (*scores)(const Head &head, i32 lift, const u8 *acts, i64 acts_stride, Query *queries,

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#define S7_OWN_QUANTIZE
 #include "row_ops.h"
 
 namespace {
@@ -74,6 +75,35 @@ inline __m256i mulsh_16_lanes(__m256i a, __m256i m) {
     const __m256i low = _mm256_mullo_epi32(_mm256_and_si256(a, _mm256_set1_epi32(0xFFFF)), m);
     return _mm256_add_epi32(
         high, _mm256_srli_epi32(_mm256_add_epi32(low, _mm256_set1_epi32(0x8000)), 16));
+}
+
+// The bytes of 16 lanes of -128 .. 127, in order.
+inline __m128i narrow_to_codes(__m256i first, __m256i second) {
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xD8);
+    return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
+s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
+    const i64 whole = n / kPanel * kPanel;
+    __m256i peaks = _mm256_set1_epi32(1);
+    for (i64 i = 0; i < whole; i += kLanes)
+        peaks = _mm256_max_epu32(peaks, _mm256_abs_epi32(load(v + i)));
+    // No magnitude reaches 2^31 (QUANT's domain), so the signed order is the unsigned one.
+    u32 peak = static_cast<u32>(largest_lane(peaks));
+    for (i64 i = whole; i < n; ++i) peak = most(peak, magnitude(v[i]));
+    const Quantizer quantizer(peak);
+    const __m256i reciprocal = _mm256_set1_epi32(static_cast<i32>(quantizer.reciprocal)),
+                  s17 = _mm256_set1_epi32(39 - 17);
+    const __m128i up = _mm_cvtsi32_si128(quantizer.zeros - 1),
+                  flip = _mm_set1_epi8(static_cast<char>(kActXor));
+    const auto codes = [&](const i32 *from) {
+        return mulsh_lanes(_mm256_sll_epi32(load(from), up), reciprocal, s17);
+    };
+    for (i64 i = 0; i < whole; i += kPanel)
+        _mm_storeu_si128(reinterpret_cast<__m128i *>(acts + i),
+                         _mm_xor_si128(narrow_to_codes(codes(v + i), codes(v + i + kLanes)), flip));
+    for (i64 i = whole; i < n; ++i) acts[i] = quantizer.act(v[i]);
+    return quantizer.scale();
 }
 
 }  // namespace

@@ -33,17 +33,31 @@ inline i32 normalize_row(const i32 *v, i64 n, i32 n_bits, i32 *u) {
     return shift;
 }
 
-s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
-    const u32 peak = peak_of(v, n);
-    const i32 zeros = 32 - bits(peak);
-    const u32 m = (peak << zeros) >> 16;
-    const u32 reciprocal = (u32{127} << 24) / m;
-    for (i64 i = 0; i < n; ++i) {
-        const i32 wide = static_cast<i32>(static_cast<u32>(v[i]) << (zeros - 1));
-        acts[i] = static_cast<u8>(static_cast<u8>(mulsh_narrow(wide, reciprocal, 39)) ^ kActXor);
+// QUANT from the largest magnitude of a row: what each value is shifted by and multiplied with.
+struct Quantizer {
+    i32 zeros;
+    u32 m, reciprocal;
+
+    explicit Quantizer(u32 peak)
+        : zeros(32 - bits(peak)), m((peak << zeros) >> 16), reciprocal((u32{127} << 24) / m) {}
+    u8 act(i32 v) const {
+        const i32 wide = static_cast<i32>(static_cast<u32>(v) << (zeros - 1));
+        return static_cast<u8>(static_cast<u8>(mulsh_narrow(wide, reciprocal, 39)) ^ kActXor);
     }
-    return {static_cast<i32>(m), zeros - 16};
+    s7::Pair scale() const { return {static_cast<i32>(m), zeros - 16}; }
+};
+
+// Instruction sets whose lanes are written out bring one of their own: the rows of heads are short,
+// and a compiler's loop spends as much on their ends.
+#if defined(S7_OWN_QUANTIZE)
+s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts);
+#else
+s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
+    const Quantizer quantizer(peak_of(v, n));
+    for (i64 i = 0; i < n; ++i) acts[i] = quantizer.act(v[i]);
+    return quantizer.scale();
 }
+#endif
 
 void units_row(const i32 *y, i64 n, i32 m, i32 s, bool add, i32 *out) {
     const u32 wide = static_cast<u32>(m), shift = static_cast<u32>(s);
@@ -115,6 +129,15 @@ s7::Pair swiglu_row(const i32 *gate, const i32 *up, i64 n, i32 m, i32 s, const u
     for (i64 i = 0; i < n; ++i) a[i] *= b[i];
     const s7::Pair scale = quantize_row(a, n, acts);
     return {scale.m, scale.e - a_shift - b_shift};
+}
+
+// ARGMAX: the lowest index of the largest.
+i32 argmax_row(const i32 *v, i64 n) {
+    i32 largest = v[0];
+    for (i64 i = 1; i < n; ++i) largest = most(largest, v[i]);
+    i64 at = 0;
+    while (v[at] != largest) ++at;
+    return static_cast<i32>(at);
 }
 
 void shift_row(const i32 *o, i64 n, i32 s, i32 *out) {

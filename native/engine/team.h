@@ -44,8 +44,9 @@ struct s7_team {
 
     // The pass at hand, written by the caller's thread between passes.
     i64 n_rows = 0, n_tiles = 0, n_wanted = 0;
-    i64 expert = 0;        // of the sequences in it, where experts have stacks
-    bool by_rows = false;  // threads split the rows; else the outputs of each projection
+    i64 expert = 0;             // of the sequences in it, where experts have stacks
+    bool by_rows = false;       // threads split the rows; else the outputs of each projection
+    bool own_sessions = false;  // not by_rows, and no session has rows of two threads
     i64 first_row[S7_MAX_THREADS + 1] = {}, first_tile[S7_MAX_THREADS + 1] = {};
     s7::Buffer<s7::Row> rows, line;  // line: in the order of the call
     s7::Buffer<s7::Tile> tiles, sorted;

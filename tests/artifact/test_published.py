@@ -25,7 +25,7 @@ from sevenfold.artifact import (
     verify_range,
     write_artifact,
 )
-from sevenfold.artifact.binding import NOT_BOUND
+from sevenfold.artifact.binding import NOT_BOUND, seal_value
 from sevenfold.artifact.bundle import write_bundle
 from sevenfold.artifact.writer import Contents, pack
 from sevenfold.audit.diff import diff
@@ -235,3 +235,18 @@ def test_the_writer_does_not_take_a_file_of_the_same_root_for_its_own(tmp_path: 
     path.unlink()
     write_artifact(path, contents)
     assert write_artifact(path, contents).root == open_artifact(path).root  # its own is as good as written
+
+
+def test_a_seal_in_disguise_is_seen_however_it_is_spelled() -> None:
+    for key in ('"kind"', r'"\u006bind"', r'"k\u0069n\u0064"', r'"\u006b\u0069\u006E\u0064"'):
+        for value in ('"seal"', r'"s\u0065al"', r'"\u0073\u0065\u0061\u006C"'):
+            for colon in (":", " : ", "\t\r\n:\n"):
+                payload = f'{{"a": "\\u00e9", {key}{colon}{value}}}'.encode()
+                assert seal_value(payload, "lane 1", 10**6) == {"a": "\u00e9", "kind": "seal"}
+    for text in (
+        '{"kind": "graph", "seal": "kind"}',
+        '{"seal": "kind"}',
+        r'{"kind": "\\u0073eal"}',
+        '"kind": "seal"',
+    ):
+        assert seal_value(text.encode(), "lane 1", 10**6) == {}

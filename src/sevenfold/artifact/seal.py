@@ -17,7 +17,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 
 from sevenfold.artifact import layout
 from sevenfold.artifact.errors import SealError
@@ -25,8 +24,8 @@ from sevenfold.artifact.frames import Lane
 from sevenfold.core.hashing import Json
 from sevenfold.core.merkle import merkle_root, paired_root
 
-# Chunks that one thread takes at a time.
-_BLOCK = 256
+# Bytes that one thread takes at a time, of as many pieces as they are.
+_BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -107,17 +106,24 @@ def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
 
 def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
     """Return `chunk_digests` of each view, on every core: hashing lets other threads run."""
-    block = size * _BLOCK
-    jobs = [
-        (i, view[start : start + block])
-        for i, view in enumerate(views)
-        for start in range(0, len(view), block)
-    ]
+    jobs: list[list[tuple[int, memoryview]]] = [[]]
+    block, filled = max(_BLOCK // size, 1) * size, 0
+    for i, view in enumerate(views):
+        for start in range(0, len(view), block):
+            jobs[-1].append((i, view[start : start + block]))
+            filled += len(jobs[-1][-1][1])
+            if filled >= block:
+                jobs.append([])
+                filled = 0
+
+    def digests(job: list[tuple[int, memoryview]]) -> list[tuple[int, bytes]]:
+        return [(i, chunk_digests([part], size)) for i, part in job]
+
+    rows = [b""] * len(views)
     with ThreadPoolExecutor(_THREADS) as pool:
-        done = pool.map(lambda job: chunk_digests([job[1]], size), jobs)
-        rows = [b""] * len(views)
-        for index, group in groupby(zip(jobs, done, strict=True), key=lambda pair: pair[0][0]):
-            rows[index] = b"".join(digests for _, digests in group)
+        for done in pool.map(digests, jobs):
+            for i, found in done:
+                rows[i] += found
     return rows
 
 
