@@ -102,7 +102,8 @@ def test_a_build_with_a_wrong_constant_fails(name: str, tmp_path: Path) -> None:
     assert said.splitlines()[-1].endswith(("logits", "logits of a batch", "keys and values"))
 
 
-# Products at the ends of their ranges. The kernels are inside the library, so the driver is linked with their objects.
+# Products at the ends of their ranges. The kernels are inside the library, so the driver is linked
+# with their objects.
 
 
 def products(out: Path, sources: Path = NATIVE) -> tuple[int, str, str]:
