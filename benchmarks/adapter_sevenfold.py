@@ -12,6 +12,7 @@ import numpy as np
 
 from sevenfold import __version__
 from sevenfold.engine import native
+from sevenfold.engine.decoding import Decoder
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.recipe.schema import ModelSpec
@@ -46,16 +47,23 @@ class Sevenfold:
 
     def prefill(self, ids: list[int]) -> tuple[float, list[int]]:
         """The session is opened outside the time, as the peers' is."""
-        session = self.engine.session()
+        decoder = Decoder(self.engine)
         began = time.perf_counter()
-        token = session.greedy(np.array(ids), 1)
+        decoder.append(ids)
+        token = decoder.step()
         seconds = time.perf_counter() - began
-        session.close()
-        return seconds, token
+        decoder.close()
+        return seconds, [token]
 
     def decode(self, ids: list[int], steps: int) -> tuple[float, list[int]]:
-        """Greedy steps of one sequence."""
-        seconds, (tokens,) = self._steps([ids], steps)
+        """Greedy steps of one sequence, one call for each token: `Session.step` without its gate."""
+        decoder = Decoder(self.engine)
+        decoder.append(ids[:-1])
+        began = time.perf_counter()
+        decoder.append(ids[-1:])
+        tokens = [decoder.step() for _ in range(steps)]
+        seconds = time.perf_counter() - began
+        decoder.close()
         return seconds, tokens
 
     def batch(self, prompts: list[list[int]], steps: int) -> tuple[float, list[int]]:

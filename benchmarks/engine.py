@@ -10,13 +10,18 @@ best, and we are divided by the best peer.
     prefill 512       a prompt of 512 ids, until its last logits are there
     decode 16+128     128 greedy tokens after a prompt of 16; the prompt's time is not in it
     decode 512+128    the same after a prompt of 512
-    batch 8           8 sequences of ours decoding together, against one
+    batch 8, 32       8 or 32 sequences of ours decoding together, against one
+
+Decoding of ours is what a session calls (`engine.decoding`), token by token; batches are
+`NativeEngine.greedy_batch`. Each instruction set has a table of its own, OUT-ISA, which names the
+machine. With --isa all engines are held to it; llama.cpp is built for the machine, so on a machine
+with more it is left out.
 
 The peers' environment is made by `make bench-peers`; without it, or with one that fails, the others
 run. Every engine must give as many tokens as were asked for, inside the vocabulary; how many of the
 first agree with ours is in the JSON.
 
-    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] \
+    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] [--isa avx2] \
         [--out benchmarks/results/engine]
 """
 
@@ -34,6 +39,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from sevenfold.engine.native import ISA_VARIABLE, choose_isa, instruction_sets
 from shapes import SHAPES
 
 HERE = Path(__file__).resolve().parent
@@ -43,10 +49,19 @@ LINES: dict[str, dict[str, Any]] = {
     "decode 16+128": {"do": "decode", "prompt": 16, "steps": 128},
     "decode 512+128": {"do": "decode", "prompt": 512, "steps": 128},
 }
-BATCH, BATCH_SHAPE = 8, "8M"
+BATCHES, BATCH_SHAPE = (8, 32), "8M"
 # Seconds; threads that wait spin for up to 0.2.
 PAUSE = 0.4
-BATCH_LINE = {"do": "batch", "prompt": 16, "steps": 64, "sequences": BATCH}
+BATCH_LINES = {f"batch {n}": {"do": "batch", "prompt": 16, "steps": 64, "sequences": n} for n in BATCHES}
+# What holds CTranslate2, and the libraries that it calls, to an instruction set.
+HELD = {
+    "avx2": {"CT2_FORCE_CPU_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "avxvnni": {
+        "CT2_FORCE_CPU_ISA": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2_VNNI",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+}
 # (shape, line, engine, threads) -> tokens/s.
 Samples = dict[tuple[str, str, str, int], list[float]]
 
@@ -61,8 +76,12 @@ class Worker:
         if not Path(python).exists():
             self.error = "no peers' environment: `make bench-peers`"
             return
+        if engine == "llama.cpp" and args.isa != instruction_sets()[-1]:
+            self.error = f"it was built for {instruction_sets()[-1]}"
+            return
         # Threads of a library that does not ask: as many as the engine may use.
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), ISA_VARIABLE: args.isa}
+        environment |= HELD.get(args.isa, {})
         self.process = subprocess.Popen(
             [python, HERE / "worker.py", engine, shape, str(threads), args.models],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -115,7 +134,7 @@ def measure(shape: str, args: argparse.Namespace, samples: Samples) -> dict[str,
         where = "missing" if worker.error else "versions"
         facts[where][f"{worker.engine}, {worker.threads} threads"] = worker.error or worker.version
     workers = [w for w in workers if not w.error]
-    lines = LINES | ({f"batch {BATCH}": BATCH_LINE} if shape == BATCH_SHAPE else {})
+    lines = LINES | (BATCH_LINES if shape == BATCH_SHAPE else {})
     # The first only warms up.
     for number in range(-1, args.rounds):
         turn = max(number, 0) % len(workers)
@@ -161,7 +180,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (shape, line), engines in best.items():
         peers = [engines[p]["median"] for p in PEERS if p in engines]
         ratio = engines[US]["median"] / max(peers) if peers and US in engines else None
-        if line == f"batch {BATCH}":
+        if line in BATCH_LINES:
             ratio = engines[US]["median"] / best[shape, "decode 16+128"][US]["median"]
         lines.append({"shape": shape, "line": line, "engines": engines, "ratio": ratio})
     return lines
@@ -185,7 +204,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for line in lines:
         cells = [cell(line["engines"].get(name)) for name in (US, *PEERS)]
         ratio = "-" if line["ratio"] is None else f"{line['ratio']:.2f}"
-        note = " (of one sequence)" if line["line"] == f"batch {BATCH}" else ""
+        note = " (of one sequence)" if line["line"] in BATCH_LINES else ""
         text += f"| {line['shape']} | {line['line']} | {' | '.join(cells)} | {ratio}{note} |\n"
     return header + text
 
@@ -238,28 +257,34 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--peers", type=Path, default=HERE.parent / "build" / "peers")
     parser.add_argument("--models", type=Path, default=HERE.parent / "build" / "bench")
-    parser.add_argument("--out", type=Path, help="Writes OUT.md, OUT.json and OUT.png.")
+    parser.add_argument("--out", type=Path, help="Writes OUT-ISA.md, .json and .png.")
     parser.add_argument("--verbose", action="store_true", help="Show what the engines say.")
+    parser.add_argument("--isa", choices=instruction_sets(), help="The widest of this machine, if not given.")
     args = parser.parse_args()
+    args.isa = args.isa or choose_isa()
     args.models.mkdir(parents=True, exist_ok=True)
     samples: Samples = defaultdict(list)
-    facts = {"machine": machine(), "rounds": args.rounds, "shapes": {}}
+    facts = {"machine": machine(), "isa": args.isa, "rounds": args.rounds, "shapes": {}}
     for shape in args.shapes:
         facts["shapes"][shape] = measure(shape, args, samples)
     rows = rows_of(samples)
     lines = summary(rows)
-    text = table(lines)
+    cpu, cores = facts["machine"]["cpu"], facts["machine"]["cores"]
+    title = f"{args.isa}: {cpu}, {cores} cores, medians of {args.rounds} rounds, tokens/s"
+    text = f"{title}\n\n{table(lines)}"
     print(text)
     for shape, what in facts["shapes"].items():
         for engine, reason in what["missing"].items():
             print(f"{shape}: {engine} did not run: {reason}")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.with_suffix(".md").write_text(text)
+        out = args.out.with_name(f"{args.out.name}-{args.isa}")
+        out.with_suffix(".md").write_text(text)
         ratios = [{k: line[k] for k in ("shape", "line", "ratio")} for line in lines]
         value = facts | {"rows": rows, "ratios": ratios}
-        args.out.with_suffix(".json").write_text(json.dumps(value, indent=2) + "\n")
-        chart(lines, args.out.with_suffix(".png"))
+        out.with_suffix(".json").write_text(json.dumps(value, indent=2) + "\n")
+        chart(lines, out.with_suffix(".png"))
+        print(f"the table of {args.isa} is {out.with_suffix('.md')}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ MEMORY = """
 import json, sys
 import numpy as np
 import sevenfold
+# What Python and its libraries take is no part of a model.
+import sevenfold.engine.session
 from sevenfold.engine import native, reference
 def resident():
     line = next(x for x in open("/proc/self/status") if x.startswith("VmRSS"))

@@ -77,7 +77,7 @@ struct Worker {
         const Share p = panels_of(w);
         const i64 begin = p.begin * s7::kPanel, end = least(p.end * s7::kPanel, i64{shape.d_model});
         if (begin >= end) return;
-        kernels.units(team.delta.get() + from * team.d_wide + begin, end - begin, scale.m,
+        kernels.units(team.delta() + from * team.mid_wide + begin, end - begin, scale.m,
                       scale.e + w.exponent - shape.residual_exponent, true,
                       team.x.get() + row * shape.d_model + begin);
     }
@@ -110,13 +110,12 @@ void Worker::embed() const {
 // Key and value of one row and head into the cache.
 void Worker::append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const {
     const s7::Row &to = team.rows.get()[row];
-    const i64 half = shape.head_dim / 2, at = row * team.kv_wide + kv * shape.head_dim;
+    const i64 half = shape.head_dim / 2, at = row * team.mid_wide + kv * shape.head_dim;
     u8 *code = own.one.get();
-    const Pair key =
-        kernels.rotate(team.k.get() + at, half, model.cosine.get() + to.position * half,
-                       model.sine.get() + to.position * half, own.row.get(), code);
+    const Pair key = kernels.rotate(team.k() + at, half, model.cosine.get() + to.position * half,
+                                    model.sine.get() + to.position * half, own.row.get(), code);
     to.session->put_key(index, kv, to.position, code, times(key, token[row], layer.k.exponent));
-    const Pair value = kernels.quantize(team.v.get() + at, shape.head_dim, code);
+    const Pair value = kernels.quantize(team.v() + at, shape.head_dim, code);
     to.session->put_value(index, kv, to.position, code, times(value, token[row], layer.v.exponent));
 }
 
@@ -142,7 +141,7 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
     s7_session &session = *rows[0].session;
     for (i64 r = 0; r < n; ++r) {
         const i64 row = tile.first + r % tile.n, position = rows[r % tile.n].position;
-        const i32 *q = team.q.get() + row * team.q_wide + (head + r / tile.n) * dims;
+        const i32 *q = team.q() + row * team.mid_wide + (head + r / tile.n) * dims;
         const Pair turned = kernels.rotate(q, half, model.cosine.get() + position * half,
                                            model.sine.get() + position * half, own.row.get(),
                                            own.query.get() + r * stride);
@@ -195,9 +194,9 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     meet_after_rows();
     const u8 *from = acts + all.begin * team.wide;
     const i64 n = all.end - all.begin;
-    linear(layer.q, from, all.begin, n, team.q.get(), team.q_wide);
-    linear(layer.k, from, all.begin, n, team.k.get(), team.kv_wide);
-    linear(layer.v, from, all.begin, n, team.v.get(), team.kv_wide);
+    linear(layer.q, from, all.begin, n, team.q(), team.mid_wide);
+    linear(layer.k, from, all.begin, n, team.k(), team.mid_wide);
+    linear(layer.v, from, all.begin, n, team.v(), team.mid_wide);
     meet();
     append_all(layer, index);
     const i64 group = shape.n_heads / shape.n_kv_heads, step = least(group, s7::kQueries);
@@ -215,7 +214,7 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     }
     if (!team.own_sessions) meet();
     join();
-    linear(layer.o, from, all.begin, n, team.delta.get(), team.d_wide);
+    linear(layer.o, from, all.begin, n, team.delta(), team.mid_wide);
     for (i64 r = all.begin; r < all.end; ++r) add_delta(layer.o, r, r, token[r]);
     meet();
 }
@@ -223,22 +222,21 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
 // One expert on n rows of acts; row j is row picked[j] of the pass. Results are at rows all.begin +
 // j.
 void Worker::expert(const s7::FeedForward &f, const u8 *from, const i32 *picked, i64 n) const {
-    linear(f.gate, from, all.begin, n, team.first.get(), team.out);
-    linear(f.up, from, all.begin, n, team.second.get(), team.out);
+    linear(f.gate, from, all.begin, n, team.first(), team.mid_wide);
+    linear(f.up, from, all.begin, n, team.second(), team.mid_wide);
     meet();
     const Share part = by_rows || alone ? Share{0, n} : split(n);
     u8 *to = hidden + all.begin * team.wide;
     for (i64 j = part.begin; j < part.end; ++j) {
         const Pair t = token[picked[j]];
-        const i64 at = (all.begin + j) * team.out;
-        const Pair own_scale =
-            kernels.swiglu(team.first.get() + at, team.second.get() + at, f.gate.n_out, t.m,
-                           t.e + f.gate.exponent - 11, model.sigmoid_steps, own.gate.get(),
-                           own.up.get(), to + j * team.wide);
+        const i64 at = (all.begin + j) * team.mid_wide;
+        const Pair own_scale = kernels.swiglu(team.first() + at, team.second() + at, f.gate.n_out,
+                                              t.m, t.e + f.gate.exponent - 11, model.sigmoid_steps,
+                                              own.gate.get(), own.up.get(), to + j * team.wide);
         hidden_token[picked[j]] = times(own_scale, t, f.up.exponent + 15);
     }
     meet_after_rows();
-    linear(f.down, to, all.begin, n, team.delta.get(), team.d_wide);
+    linear(f.down, to, all.begin, n, team.delta(), team.mid_wide);
     for (i64 j = 0; j < n; ++j)
         add_delta(f.down, all.begin + j, picked[j], hidden_token[picked[j]]);
     meet();

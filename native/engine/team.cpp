@@ -104,7 +104,8 @@ bool s7_team::make_scratch() {
     const i64 n = s7::kRows * n_threads, widest = s7::round_up(most(most(d, d_q), f), 64);
     wide = widest;
     out = widest;
-    q_wide = s7::round_up(d_q, 64), kv_wide = s7::round_up(d_kv, 64), d_wide = s7::round_up(d, 64);
+    q_wide = s7::round_up(d_q, 64), kv_wide = s7::round_up(d_kv, 64);
+    mid_wide = most(q_wide + 2 * kv_wide, 2 * out + s7::round_up(d, 64));
     v_wide = s7::round_up(h.vocab_size, 64);
     own = new (std::nothrow) s7::Own[static_cast<size_t>(n_threads)];
     if (own == nullptr) return false;
@@ -119,12 +120,10 @@ bool s7_team::make_scratch() {
             return false;
         }
     }
-    return rows.make(n) && line.make(n) && delta.make(n * d_wide) && tiles.make(n) &&
-           sorted.make(n) && wanted.make(n) && x.make(n * d) && q.make(n * q_wide) &&
-           k.make(n * kv_wide) && v.make(n * kv_wide) && first.make(n * out) &&
-           second.make(n * out) && joined.make(n * d_q) && low.make(n * h.n_heads) &&
-           logits.make(s7::kHeadRows * v_wide) && acts.make(n * wide) && hidden.make(n * wide) &&
-           token.make(n) && hidden_token.make(n);
+    return rows.make(n) && line.make(n) && tiles.make(n) && sorted.make(n) && wanted.make(n) &&
+           x.make(n * d) && mid.make(n * mid_wide) && joined.make(n * d_q) &&
+           low.make(n * h.n_heads) && logits.make(s7::kHeadRows * v_wide) && acts.make(n * wide) &&
+           hidden.make(n * wide) && token.make(n) && hidden_token.make(n);
 }
 
 bool s7_team::make_scores(i64 n_keys) {

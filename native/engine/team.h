@@ -54,8 +54,18 @@ struct s7_team {
 
     // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole
     // panels.
-    i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, d_wide = 0, v_wide = 0;
-    s7::Buffer<i32> x, q, k, v, first, second, delta, joined, low, logits;
+    i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, v_wide = 0;
+    s7::Buffer<i32> x, joined, low, logits;
+    // Results of projections, mid_wide for each row: q, k and v, or after attention the two of a
+    // feed forward and, behind them, what is added to x.
+    s7::Buffer<i32> mid;
+    i64 mid_wide = 0;
+    i32 *q() { return mid.get(); }
+    i32 *k() { return mid.get() + q_wide; }
+    i32 *v() { return mid.get() + q_wide + kv_wide; }
+    i32 *first() { return mid.get(); }
+    i32 *second() { return mid.get() + out; }
+    i32 *delta() { return mid.get() + 2 * out; }
     s7::Buffer<u8> acts, hidden;
     s7::Buffer<s7::Pair> token, hidden_token;
 
