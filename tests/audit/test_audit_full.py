@@ -12,6 +12,7 @@ import pytest
 from sevenfold import pipeline
 from sevenfold.audit import full
 from sevenfold.audit.full import audit_full, default_work
+from sevenfold.audit.preconditions import tool_warnings
 from sevenfold.core.errors import UsageError
 from sevenfold.core.log import Silent
 from sevenfold.runs.job import Job
@@ -140,3 +141,20 @@ def test_unfinished_work_of_another_file_is_refused(dense_run: Job, tmp_path: Pa
     (tmp_path / "work" / full.MARKER).write_text('{"audit":"full","root":"00"}')
     with pytest.raises(UsageError, match="not this audit's"):
         audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent(), tmp_path / "work")
+
+
+def test_what_decides_no_bit_under_the_law_is_no_warning() -> None:
+    recorded = {
+        "torch": "2.11",
+        "cpu_capability": "AVX2",
+        "machine": "aarch64",
+        "numpy": "1",
+        "sevenfold": "0",
+    }
+    here = {"torch": "2.13", "cpu_capability": "AVX512", "machine": "x86_64", "numpy": "2", "sevenfold": "1"}
+    assert tool_warnings("train", recorded, here, is_law=True) == [
+        "train: numpy is 2 here, was 1",
+        "train: sevenfold is 1 here, was 0",
+    ]
+    assert len(tool_warnings("train", recorded, here, is_law=False)) == 5
+    assert tool_warnings("train", None, here, is_law=False) == []

@@ -276,3 +276,21 @@ def test_a_good_statement_does_not_make_a_bad_model_pass(model: Path) -> None:
     done = s7("verify", model)
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.subprocess
+def test_statements_are_signed_later(dense_run: Job, model: Path, pair: tuple[Any, Path]) -> None:
+    (unsigned,) = statement_paths(dense_run.out / "model.s7l")
+    shutil.copy(unsigned, model.parent)
+    key = pair[1].with_suffix("")
+    done = s7("sign", model, "--key", key, "--statements")
+    assert done.returncode == 0, done.stderr
+    assert len(statement_paths(model)) == 2
+    public = dsse.load_public_key(pair[1])
+    found, _ = find_statements(model, read_artifact(model).root, {dsse.key_id(public): public})
+    assert sorted(statement.signature for statement in found) == ["holds", "none"]
+    assert s7("sign", model, "--keyless", "--statements").returncode == 2
+    (model.parent / unsigned.name).write_text("{}")
+    done = s7("sign", model, "--key", key, "--statements")
+    assert done.returncode == 3
+    assert "an envelope has" in done.stderr

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sevenfold.cli.base import JsonOption, app, guarded, print_json
+from sevenfold.cli.base import JsonOption, app, guarded, print_json, private_key
 from sevenfold.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,21 +155,10 @@ def reproduce(
     def do(progress: Progress, given: Recipe | None, directory: Path | None) -> dict[str, Json]:
         from sevenfold.audit.reproduce import reproduce as run_again
 
-        return run_again(file, given, directory, progress, work, taken=source, key=_private_key(key))
+        signer = private_key(key) if key is not None else None
+        return run_again(file, given, directory, progress, work, taken=source, key=signer)
 
     _report(do, recipe, as_json)
-
-
-def _private_key(path: Path | None) -> Any:
-    """Return the key that signs, before any work is done; None without one."""
-    if path is None:
-        return None
-    import os
-
-    from sevenfold.release.dsse import load_private_key
-    from sevenfold.release.signature import PASSWORD_VARIABLE
-
-    return load_private_key(path, os.environ.get(PASSWORD_VARIABLE, "").encode() or None)
 
 
 def _report(

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -110,6 +110,16 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
 def print_json(value: Json) -> None:
     """Print one JSON value on standard output, keys sorted."""
     print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True))
+
+
+def private_key(path: Path) -> Any:
+    """Return the key that signs a statement. Raises StorageError, UsageError."""
+    import os
+
+    from sevenfold.release.dsse import load_private_key
+    from sevenfold.release.signature import PASSWORD_VARIABLE
+
+    return load_private_key(path, os.environ.get(PASSWORD_VARIABLE, "").encode() or None)
 
 
 def make_job(

@@ -43,8 +43,11 @@ def sign(
         Path | None,
         typer.Option("--out", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
     ] = None,
+    statements: Annotated[
+        bool, typer.Option("--statements", help="Sign the statements beside the file, and not the file.")
+    ] = False,
 ) -> None:
-    """Sign a sealed model, as a sigstore bundle beside it."""
+    """Sign a sealed model, as a sigstore bundle beside it; or the statements beside it."""
     from sevenfold.artifact import read_artifact
     from sevenfold.release.signature import sign as sign_file
     from sevenfold.release.signature import signature_path
@@ -53,9 +56,25 @@ def sign(
         raise UsageError("sign takes one of --key and --keyless", remedy="`s7 keygen KEY` makes a key")
     # Nobody signs a damaged file.
     root = read_artifact(file).root
+    if statements:
+        _sign_statements(file, root, key, out)
+        return
     signature = out or signature_path(file)
     sign_file(file, signature, key)
     print(f"signed {file}, root {root}: {signature}")
+
+
+def _sign_statements(file: Path, root: str, key: Path | None, out: Path | None) -> None:
+    """Sign what lies beside a file, and say where. Raises UsageError without a key."""
+    from sevenfold.cli.base import private_key
+    from sevenfold.release.statements import sign_statements
+
+    if key is None or out is not None:
+        raise UsageError(
+            "--statements takes --key, and no --out", remedy="each signed statement has a name of its own"
+        )
+    signed = sign_statements(file, root, private_key(key))
+    print("\n".join(f"signed {path}" for path in signed) or "no statement beside the file is unsigned")
 
 
 @app.command()

@@ -45,10 +45,15 @@ class Statement:
     """
 
     path: Path
-    kind: str
+    predicate_type: str
     predicate: Mapping[str, Json]
     signed_by: tuple[str, ...]
     checked: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """Return `provenance`, `reproduction`, or the type of a statement that is none of ours."""
+        return KINDS.get(self.predicate_type, self.predicate_type)
 
     @property
     def signature(self) -> str:
@@ -220,7 +225,7 @@ def read_statement(
     _check_predicate(path, kind, statement["predicate"], root)
     return Statement(
         path=path,
-        kind=KINDS.get(kind, kind),
+        predicate_type=kind,
         predicate=statement["predicate"],
         signed_by=signed_by,
         checked=checked,
@@ -280,6 +285,23 @@ def find_statements(
         except (StatementError, StorageError) as error:
             refused.append(RefusedStatement(path=path, why=error.what))
     return found, refused
+
+
+def sign_statements(file: Path, root: str, key: Any) -> list[Path]:
+    """Sign each unsigned statement beside a file, in a file of its own; their paths.
+
+    Raises:
+        StatementError: one of the statements beside the file is refused.
+        StorageError: one cannot be written.
+    """
+    found, refused = find_statements(file, root)
+    if refused:
+        raise _refused(refused[0].path, refused[0].why)
+    return [
+        write_statement(file, root, statement.predicate_type, statement.predicate, key)
+        for statement in found
+        if not statement.signed_by
+    ]
 
 
 def recorded_tools(file: Path, root: str) -> dict[str, dict[str, str]]:
