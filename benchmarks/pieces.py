@@ -38,7 +38,7 @@ BASE, EXPORTABLE = "code", "llama3"
 def bytes_per_token(job: Job) -> dict[str, float]:
     """Bytes of text for each token of the training split and of the held-out windows."""
     lengths = token_lengths(load_tokenizer(job))
-    training = open_data(job, training_phases(job.recipe)[0]).terms[0].split.file.tokens
+    training = open_data(job, training_phases(job.recipe)[0]).objectives[0].split.file.tokens
     windows = [group.rows for group in held_out(job)]
     return {
         "training": float(lengths[training[:]].sum() / len(training)),

@@ -17,7 +17,7 @@ struct Handle {
 Handle &of(void *reader) { return *static_cast<Handle *>(reader); }
 }  // namespace
 
-int32_t s7_corpus_abi() { return 2; }
+int32_t s7_corpus_abi() { return 3; }
 
 void *s7_reader_new(const void *language, int32_t with_tables) {
     const auto &grammar = *static_cast<const Language *>(language);
@@ -60,6 +60,17 @@ s7_parts s7_write_function(void *reader, uint32_t i) {
         Functions &functions = of(reader).functions;
         const uint32_t n = functions.write(i);
         return {static_cast<int32_t>(n), functions.bytes.data(), nullptr, functions.bytes.size()};
+    } catch (const std::bad_alloc &) {
+        return {S7_NO_MEMORY, nullptr, nullptr, 0};
+    }
+}
+
+s7_parts s7_as_functions(void *reader, const uint8_t *parts, uint64_t n_bytes, uint32_t min_parts) {
+    try {
+        Functions &functions = of(reader).functions;
+        const uint32_t n = functions.as_functions(parts, n_bytes, min_parts);
+        return {static_cast<int32_t>(n), functions.bytes.data(), functions.ends.data(),
+                functions.bytes.size()};
     } catch (const std::bad_alloc &) {
         return {S7_NO_MEMORY, nullptr, nullptr, 0};
     }

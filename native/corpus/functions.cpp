@@ -2,6 +2,7 @@
 // aliases, as tree-sitter's does.
 #include "functions.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace s7corpus {
@@ -111,6 +112,77 @@ uint32_t Functions::write(uint32_t i) {
         ++n_parts;
     }
     return n_parts;
+}
+
+namespace {
+
+using Parts = std::vector<std::string_view>;
+
+Parts split(const uint8_t *parts, uint64_t n_bytes) {
+    Parts found;
+    for (uint64_t i = 0; i + 8 <= n_bytes;) {
+        uint64_t size = 0;
+        for (int k = 0; k < 8; ++k) size = size << 8 | parts[i + k];
+        i += 8;
+        size = std::min(size, n_bytes - i);
+        found.emplace_back(reinterpret_cast<const char *>(parts + i), size);
+        i += size;
+    }
+    return found;
+}
+
+// Without defaults of one part, or of an empty list, tuple or dictionary.
+Parts without_defaults(const Parts &parts) {
+    Parts kept;
+    const auto is = [&](size_t i, std::string_view part) {
+        return i < parts.size() && parts[i] == part;
+    };
+    for (size_t i = 0; i < parts.size();) {
+        size_t n = 0;  // behind the kind: the name, an equals sign, one or two parts, the end
+        if (parts[i] == "default_parameter" && is(i + 2, "="))
+            n = is(i + 4, ")") ? 4 : is(i + 5, ")") ? 5 : 0;
+        kept.push_back(parts[n ? i + 1 : i]);
+        i += 1 + n;
+    }
+    return kept;
+}
+
+// Whether the first name of a function is its first parameter and stands nowhere else.
+bool has_receiver(const Parts &parts) {
+    return !parts.empty() && parts[0] == "v0" && std::ranges::count(parts, "v0") == 1;
+}
+
+bool is_name(std::string_view part) {
+    return part.size() > 1 && part[0] == 'v' &&
+           std::ranges::all_of(part.substr(1), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+}  // namespace
+
+// Without a receiver, every name has the number before its own.
+void Functions::put_form(const Parts &parts, bool has_receiver) {
+    for (size_t i = has_receiver; i < parts.size(); ++i) {
+        if (!has_receiver || !is_name(parts[i])) {
+            put(parts[i]);
+            continue;
+        }
+        int64_t number = 0;
+        std::from_chars(parts[i].data() + 1, parts[i].data() + parts[i].size(), number);
+        char name[24] = "v";
+        put({name, static_cast<size_t>(
+                       std::to_chars(name + 1, name + sizeof name, number - 1).ptr - name)});
+    }
+    ends.push_back(static_cast<uint32_t>(bytes.size()));
+}
+
+uint32_t Functions::as_functions(const uint8_t *parts, uint64_t n_bytes, uint32_t min_parts) {
+    bytes.clear(), ends.clear();
+    const Parts whole = split(parts, n_bytes), bare = without_defaults(whole);
+    const bool has_defaults = bare.size() < whole.size();
+    if (has_defaults && bare.size() >= min_parts) put_form(bare, false);
+    if (has_receiver(whole) && whole.size() > min_parts) put_form(whole, true);
+    if (has_defaults && has_receiver(bare) && bare.size() > min_parts) put_form(bare, true);
+    return static_cast<uint32_t>(ends.size());
 }
 
 }  // namespace s7corpus

@@ -33,14 +33,20 @@ class Functions {
     // number.
     uint32_t write(uint32_t i);
 
+    // The forms of a function, as `write` gives it, without a first parameter that it does not use
+    // and without plain defaults; those of `min_parts` parts and more, in `bytes`, with their
+    // `ends`. Returns how many.
+    uint32_t as_functions(const uint8_t *parts, uint64_t n_bytes, uint32_t min_parts);
+
     std::vector<uint8_t>
-        bytes;  // of shapes, one behind the other; then of the function written last
-    std::vector<uint32_t> ends;  // of the shapes
+        bytes;  // of shapes, one behind the other; then of the function written last, or its forms
+    std::vector<uint32_t> ends;  // of the shapes, or the forms
 
   private:
     uint16_t first_named(uint32_t node, uint32_t &n_named) const;
     void shape(uint32_t function);
     void put(std::string_view part);
+    void put_form(const std::vector<std::string_view> &parts, bool has_receiver);
     Role role(uint16_t kind) const { return static_cast<Role>(roles_[kind]); }
 
     const Reader *reader_ = nullptr;

@@ -12,7 +12,8 @@
 
 namespace {
 
-constexpr uint32_t BITS = 12;
+constexpr uint32_t BITS = 13;
+constexpr uint32_t MOST = 4096;  // needles
 constexpr uint64_t N_START = 3;  // bytes of a needle that the table knows
 
 char lowered(uint8_t code) {
@@ -33,10 +34,10 @@ class Needles {
   public:
     Needles(const uint8_t *bytes, const uint32_t *lengths, uint32_t n) {
         for (uint32_t i = 0; i < n; bytes += lengths[i], ++i) {
-            uint8_t &first = first_[place(start_of(bytes))];
+            uint16_t &first = first_[place(start_of(bytes))];
             needles_.push_back(
                 {std::string(reinterpret_cast<const char *>(bytes), lengths[i]), first});
-            first = static_cast<uint8_t>(i + 1);
+            first = static_cast<uint16_t>(i + 1);
         }
     }
 
@@ -77,7 +78,7 @@ class Needles {
         return ((start | 0x202020) & 0xffffff) * 0x9E3779B1u >> (32 - BITS);
     }
 
-    std::array<uint8_t, 1 << BITS> first_{};
+    std::array<uint16_t, 1 << BITS> first_{};
     std::vector<Needle> needles_;
 };
 
@@ -87,7 +88,7 @@ const Needles &of(const void *needles) { return *static_cast<const Needles *>(ne
 
 void *s7_needles_new(const uint8_t *bytes, const uint32_t *lengths, uint32_t n) {
     for (uint32_t i = 0; i < n; ++i) {
-        if (lengths[i] < N_START || n > 64) return nullptr;
+        if (lengths[i] < N_START || n > MOST) return nullptr;
     }
     try {
         return new Needles(bytes, lengths, n);
@@ -98,13 +99,11 @@ void *s7_needles_new(const uint8_t *bytes, const uint32_t *lengths, uint32_t n) 
 
 void s7_needles_delete(void *needles) { delete static_cast<Needles *>(needles); }
 
-uint64_t s7_needles_in(const void *needles, const uint8_t *text, uint64_t n_bytes) {
-    uint64_t found = 0;
+void s7_needles_in(const void *needles, const uint8_t *text, uint64_t n_bytes, uint64_t *found) {
     of(needles).each(text, n_bytes, [&](uint32_t number, uint64_t i) {
-        found |= 1ull << number;
+        found[number / 64] |= 1ull << number % 64;
         return i + 1;
     });
-    return found;
 }
 
 uint64_t s7_needles_windows(const void *needles, const uint8_t *text, uint64_t n_bytes,

@@ -33,6 +33,10 @@ typedef struct {
 S7_API s7_parts s7_find_functions(void *reader, const uint8_t *roles, uint32_t min_nodes);
 // One of the functions found, whole.
 S7_API s7_parts s7_write_function(void *reader, uint32_t i);
+// A function as `s7_write_function` gives it, without a first parameter that it does not use and
+// without plain defaults: forms of `min_parts` parts and more, none, one or three of them.
+S7_API s7_parts s7_as_functions(void *reader, const uint8_t *parts, uint64_t n_bytes,
+                                uint32_t min_parts);
 
 // Hash of each word of a text: at most n_bytes / 2 + n_bytes / block + 1; returns how many. A word
 // longer than a block is cut where one ends. Definition: shingles.py.
@@ -65,12 +69,13 @@ S7_API int64_t s7_distinct_lines(const uint8_t *text, uint64_t n_bytes);
 enum { S7_CARD = 1, S7_ACCOUNT = 2, S7_ASSIGNED_KEY = 4, S7_ADDRESS = 8, S7_PLUS_DIGIT = 16 };
 S7_API uint32_t s7_hints(const uint8_t *text, uint64_t n_bytes);
 
-// At most 64 strings of three bytes or more, in lower case, one behind the other. They stand for
+// At most 4,096 strings of three bytes or more, in lower case, one behind the other. They stand for
 // ASCII letters of either case. Null for others, or without memory.
 S7_API void *s7_needles_new(const uint8_t *bytes, const uint32_t *lengths, uint32_t n);
 S7_API void s7_needles_delete(void *needles);
-// Which of them a text has, as bits.
-S7_API uint64_t s7_needles_in(const void *needles, const uint8_t *text, uint64_t n_bytes);
+// Sets bit i % 64 of found[i / 64] for each string i that a text has.
+S7_API void s7_needles_in(const void *needles, const uint8_t *text, uint64_t n_bytes,
+                          uint64_t *found);
 // Where they stand (behind one the next is looked for, so none may start in another), with `reach`
 // bytes before and behind, as pairs of start and end; those that meet are one, and the last may end
 // behind the text. Room for n_bytes / reach + 2 pairs; returns how many.

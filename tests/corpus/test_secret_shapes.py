@@ -61,6 +61,25 @@ SHAPES = {
     "google": ("%s", "GOCSPX-" + letters(28)),
     "vault": ("%s", "hvs." + letters(95)),
     "digitalocean": ("%s", "dop_v1_" + letters(64, HEX)),
+    "go": ('var apiToken string = "%s"', letters(32, HEX + "xyz")),
+    "typescript": ("const authToken: string = '%s';", letters(30)),
+    "rust": ('const API_KEY: &str = "%s";', letters(40)),
+    "php": ('$apiToken .= "%s"', letters(30)),
+    "make": ("API_TOKEN ?= %s\n", letters(30)),
+    "make immediate": ("API_TOKEN ::= %s\n", letters(30)),
+    "xml": ("<accessToken>\n    %s\n</accessToken>", letters(32)),
+    "hexadecimal": ('auth_key = "%s"', "8c4fa2815d2802827283e0ad84173581"),
+    "log": ("login user:master password:%s ok", "dipPr10Gg!"),
+    "command line": ("mysql -u root --password %s\n", "Sne3sd8AZjq"),
+    "powershell": ("Connect -Password '%s'", "Sjdn43ss@!"),
+    "curl": ("curl -s --user 'api:%s' https://a.b", "d2LkV78zLx!t"),
+    "sql": ("ALTER USER joe WITH PASSWORD '%s';", "SqLpa5sW0rD"),
+    "mysql": ("CREATE USER joe IDENTIFIED BY '%s';", "SqLpa5sW0rD"),
+    "header": ("Authorization: Bearer %s\n", letters(40)),
+    "json web key": ('{"kty": "EC", "crv": "P-256", "d": "%s"}', letters(43)),
+    "azure secret": ("client_srt = %s;", "qpF8Q~" + letters(34)),
+    "sourcegraph": ("%s", "sgp_" + letters(40, HEX)),
+    "private key in base64": ("%s", "LS0tLS1CRUdJTiBSU0EgUFJJ" + letters(400)),
     "azure": ("DefaultEndpointsProtocol=https;%s;", "AccountKey=" + letters(86) + "=="),
 }  # fmt: skip
 KEYS = (
@@ -127,6 +146,15 @@ def test_an_address_in_any_country_is_found(address: str) -> None:
     "text",
     [
         "token = get_token()",
+        '"NextToken": "abCDeFGhiJKlmnOPqrSTuvwxYZ1aBCdEFghijK7LM51nOpq"',
+        "list --next-page-token 9f4d9f69-275a-41fe-b58e-2b837bd9ba48",
+        '"AWS::IAM::AccessKey": "62d91b17309e76c8"',
+        "pass: int = 3",
+        "if pw==Config1.Default2: pass",
+        "password=settings.Db2Password",
+        "pass=https://Host1.firm.com:8080/x",
+        "Authorization: Bearer YOUR_TOKEN_GOES_HERE",
+        "'-----BEGIN RSA PRIVATE KEY-----' and the lines up to '-----END RSA PRIVATE KEY-----'",
         "password = os.environ['DB_PASSWORD']",
         "api_key=settings.API_KEY_2",
         "secret: str = field()",
@@ -218,5 +246,5 @@ def test_work_grows_with_the_number_of_matches(text: bytes, monkeypatch: pytest.
 def test_every_prefix_is_a_needle() -> None:
     assert all(len(prefix) >= 3 for _, prefix, _ in ISSUED)
     assert {re.escape(prefix.lower()) for _, prefix, _ in ISSUED} <= {
-        re.escape(needle.decode()) for needles in secrets._NEEDLES for needle in needles.all
+        re.escape(needle.decode()) for needle in secrets._NEEDLES.all
     }

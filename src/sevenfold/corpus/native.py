@@ -25,7 +25,7 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
-ABI = 2
+ABI = 3
 _NO_MEMORY = -1
 
 
@@ -62,6 +62,7 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_n_nodes": (c_uint32, (c_void_p,)),
     "s7_find_functions": (_Parts, (c_void_p, c_char_p, c_uint32)),
     "s7_write_function": (_Parts, (c_void_p, c_uint32)),
+    "s7_as_functions": (_Parts, (c_void_p, c_char_p, c_uint64, c_uint32)),
     "s7_words": (c_uint64, (c_char_p, c_uint64, c_uint64, c_void_p)),
     "s7_runs": (None, (c_void_p, c_uint64, c_uint64, c_void_p)),
     "s7_likely_runs": (c_uint64, (c_void_p, c_uint64, c_uint64, c_char_p, c_uint32, c_void_p)),
@@ -70,7 +71,7 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_hints": (c_uint32, (c_char_p, c_uint64)),
     "s7_needles_new": (c_void_p, (c_char_p, c_void_p, c_uint32)),
     "s7_needles_delete": (None, (c_void_p,)),
-    "s7_needles_in": (c_uint64, (c_void_p, c_char_p, c_uint64)),
+    "s7_needles_in": (None, (c_void_p, c_char_p, c_uint64, c_void_p)),
     "s7_visits": (c_int64, (c_void_p, c_char_p, c_uint64, c_void_p, c_void_p)),
     "s7_plain_text": (c_uint64, (c_char_p, c_uint64, c_void_p)),
     "s7_needles_windows": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
@@ -131,9 +132,7 @@ class Reader:
         for each symbol.
         """
         found = self._library.s7_find_functions(self._handle, roles, min_nodes)
-        n = _checked(found.n)
-        starts, data = [0, *found.ends[:n]], ctypes.string_at(found.bytes, found.n_bytes)
-        return [data[start:end] for start, end in pairwise(starts)]
+        return _pieces(found)
 
     def write_function(self, i: int) -> tuple[int, bytes]:
         """Return how many parts function `i` of those found has, and the
@@ -141,6 +140,20 @@ class Reader:
         """
         found = self._library.s7_write_function(self._handle, i)
         return _checked(found.n), ctypes.string_at(found.bytes, found.n_bytes)
+
+    def as_functions(self, parts: bytes, min_parts: int) -> list[bytes]:
+        """Return a function (parts as `hashed` takes them) as it would be without a first parameter
+        that it does not use, and without plain defaults: the forms of `min_parts` parts and more.
+        """
+        return _pieces(self._library.s7_as_functions(self._handle, parts, len(parts), min_parts))
+
+
+def _pieces(found: _Parts) -> list[bytes]:
+    n = _checked(found.n)
+    if not n:
+        return []
+    starts, data = [0, *found.ends[:n]], ctypes.string_at(found.bytes, found.n_bytes)
+    return [data[start:end] for start, end in pairwise(starts)]
 
 
 def _checked(n: int) -> int:
@@ -226,7 +239,7 @@ def plain_text(text: str) -> str | None:
 
 
 class Needles:
-    """Strings that are looked for together, ASCII letters of either case: at most 64, in lower
+    """Strings that are looked for together, ASCII letters of either case: at most 4,096, in lower
     case, of three bytes or more.
 
     Raises:
@@ -256,8 +269,9 @@ class Needles:
         if fast is None:
             lowered = text.lower()
             return sum(1 << i for i, needle in enumerate(self._needles) if needle in lowered)
-        found: int = fast.s7_needles_in(self._handle, text, len(text))
-        return found
+        found = (c_uint64 * (len(self._needles) // 64 + 1))()
+        fast.s7_needles_in(self._handle, text, len(text), found)
+        return int.from_bytes(found, "little")
 
     def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
         """Return (start, end) of their surroundings, `reach` bytes before and behind, in order;

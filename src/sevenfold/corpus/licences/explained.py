@@ -101,6 +101,8 @@ class Explained:
 
     def stretches(self, least: int) -> list[tuple[int, int]]:
         """Return (first, last) of the words that are explained `least` or more in a row."""
+        if len(self) + WORDS_IN_A_GRAM - self._gaps_W[-1] < least - 1:
+            return []
         is_gap = np.diff(self._gaps_W) != 0
         edges = np.flatnonzero(np.diff(np.concatenate(([True], is_gap, [True]))))
         return [(first, last) for first, last in edges.reshape(-1, 2).tolist() if last - first + 1 >= least]

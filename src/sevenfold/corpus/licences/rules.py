@@ -74,11 +74,14 @@ def find_rules(words: np.ndarray) -> list[RuleMatch]:
 
     `words`: u64[W], hashes of its words.
     """
-    table, whole = _rules(), RunHashes(words)
+    table, whole = _rules(), None
     # (first word, word behind, rule)
     found: list[tuple[int, int, int]] = []
     for n, low, heads in table.ranges:
         places, starts = heads.find(ngram_hashes(words, n))
+        if not len(places):
+            continue
+        whole = whole or RunHashes(words)
         starts = starts + low
         # Rules that begin alike stand one behind the other: each of them at each place, in order.
         n_alike = low + table.stops[starts] - starts

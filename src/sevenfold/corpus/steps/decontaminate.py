@@ -52,23 +52,27 @@ def _disguised_functions(text: WorkingDocument, plain: str, known: Contamination
         return set()
     found: set[int] = set()
     is_python = text.language == "python"
-    # A clean program in ASCII was read before, with its methods as functions.
+    # A clean program was read before; one in ASCII with its methods as functions.
     fast = reader("python")
-    is_read = is_python and text.data.isascii() and fast is not None and fast.is_clean(text.data)
-    is_program = is_python and not is_read
+    is_read = is_python and fast is not None and fast.is_clean(text.data)
+    is_program = is_python and not (is_read and text.data.isascii())
     for program in disguise.programs(plain, is_program=is_program, is_prose=not is_python):
         for form in dict.fromkeys((program, disguise.as_function(program))):
-            found |= _functions_of(form, shapes)
+            data = form.encode("utf-8", "replace")
+            if not (is_read and data == text.data):
+                found |= _functions_of(form, data, shapes)
     return found & whole
 
 
-def _functions_of(program: str, shapes: Set[int]) -> set[int]:
+def _functions_of(program: str, data: bytes, shapes: Set[int]) -> set[int]:
     """Return the hashes of the Python functions in a text whose shape is one of `shapes`.
+
+    `data` is the text in UTF-8.
 
     A text that is no clean program is read function by function. Repairing it as a whole takes the
     parser ten times as long, and what stands between the functions does not matter.
     """
-    found = functions.of_shapes(program.encode("utf-8", "replace"), "python", shapes)
+    found = functions.of_shapes(data, "python", shapes)
     if found is not None:
         return found
     return {

@@ -91,6 +91,58 @@ ISSUED: tuple[tuple[str, str, str], ...] = (
     ("openshift_token", "sha256~", r"[\w-]{43}(?![\w-])"),
     ("azure_key", "AccountKey=", r"[A-Za-z0-9+/]{86}=="),
     ("flyio_token", "fo1_", r"[\w-]{43}(?![\w-])"),
+    ("akamai_token", "akab-", r"[a-z0-9]{16}-[a-z0-9]{16}\b"),
+    ("aws_key", "amzn.mws.", r"[a-z0-9]{8}-(?:[a-z0-9]{4}-){3}[a-z0-9]{12}\b"),
+    ("aws_key", "bedrock-api-key-", r"[A-Za-z0-9+/=]{32,1000}"),
+    ("bitbucket_token", "BBDC-", r"[A-Za-z0-9+/=_-]{40,60}"),
+    ("bitbucket_token", "ATBB", _WORD + r"{28,40}(?![A-Za-z0-9_])"),
+    ("clojars_token", "CLOJARS_", r"[a-f0-9]{60}\b"),
+    *(("cloudflare_token", prefix, _NAME + "{40,60}") for prefix in ("cfat_", "cfut_")),
+    ("defined_token", "dnkey-", _NAME + "{60,120}"),
+    ("discord_webhook", "discordapp.com/api/webhooks/", r"[0-9]{15,22}/[A-Za-z0-9_-]{50,100}"),
+    ("docker_token", "dckr_oat_", _NAME + "{27,60}"),
+    ("docker_token", "SWMTKN-1-", r"[a-z0-9]{40,60}-[a-z0-9]{20,30}\b"),
+    ("docker_token", "SWMKEY-1-", r"[A-Za-z0-9+/]{43}"),
+    *(
+        ("doppler_token", f"dp.{kind}.", r"[A-Za-z0-9._-]{40,80}")
+        for kind in ("pt", "st", "ct", "sa", "scim", "audit")
+    ),
+    ("dropbox_token", "sl.B", _NAME + "{100,300}"),
+    ("google_token", "1//0", _NAME + "{60,200}"),
+    ("instagram_token", "IGQV", r"[A-Za-z0-9_-]{60,300}"),
+    ("intra42_secret", "s-s4t2ud-", r"[a-f0-9]{64}\b"),
+    ("intra42_secret", "s-s4t2af-", r"[a-f0-9]{64}\b"),
+    ("llama_key", "llx-", _WORD + r"{48}\b"),
+    ("mailgun_key", "pubkey-", r"[a-f0-9]{32}\b"),
+    ("netlify_token", "nfp_", _WORD + r"{36,50}\b"),
+    ("newrelic_key", "NRBR-", r"[a-f0-9]{19}\b"),
+    ("nkey_seed", "SUA", r"[A-Z2-7]{55}\b"),
+    ("onepassword_token", "ops_eyJ", r"[A-Za-z0-9_+/=-]{100,2000}"),
+    ("paypal_token", "access_token$production$", r"[a-z0-9]{10,20}\$[a-f0-9]{32}\b"),
+    ("postman_key", "PMAT-", r"[A-Z0-9]{26}\b"),
+    *(("sonar_token", prefix, r"[a-f0-9]{40}\b") for prefix in ("squ_", "sqp_", "sqa_")),
+    ("sourcegraph_token", "sgp_", r"(?:[a-fA-F0-9]{16}_|local_)?[a-fA-F0-9]{40}\b"),
+    ("square_token", "EAAA", r"[A-Za-z0-9_-]{56,64}(?![\w-])"),
+    ("supabase_key", "sbp_", r"[a-f0-9]{40}\b"),
+    ("tavily_key", "tvly-", _NAME + "{30,60}"),
+    (
+        "teams_webhook",
+        "webhook.office.com/webhookb2/",
+        r"[a-z0-9-]{36}@[a-z0-9-]{36}/IncomingWebhook/[a-z0-9]{32}/[a-z0-9-]{36}",
+    ),
+    ("together_key", "tgp_v1_", _NAME + "{40,50}"),
+    ("vault_token", "hvr.", _NAME + "{24,300}"),
+    *(("vercel_token", prefix, _WORD + r"{40,70}\b") for prefix in ("vcp_", "vci_", "vca_", "vck_")),
+    ("wundergraph_key", "cosmo_", r"[a-f0-9]{32}\b"),
+    # A private key in Base64, as "-----BEGIN" and the first letters of its kind.
+    *(
+        ("private_key", head, r"[A-Za-z0-9+/=]{100,16384}+")
+        for head in ("LS0tLS1CRUdJTiBQUklWQVRF", "LS0tLS1CRUdJTiBSU0EgUFJJ")
+    ),
+    *(
+        ("private_key", head, r"[A-Za-z0-9+/=]{100,16384}+")
+        for head in ("LS0tLS1CRUdJTiBFQyBQUklW", "LS0tLS1CRUdJTiBPUEVOU1NI")
+    ),
     ("readme_key", "rdme_", r"[a-z0-9]{70}\b"),
     ("prefect_key", "pnu_", _WORD + r"{36}\b"),
     ("typeform_token", "tfp_", r"[A-Za-z0-9_.=-]{40,80}"),

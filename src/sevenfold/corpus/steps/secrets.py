@@ -30,7 +30,8 @@ class Pattern:
 
     `before` has to match the bytes that end where the match starts. `check` confirms the value. The
     pattern cannot match, nor `before`, where a text has none of `hints` (`native.hints`) or none of
-    `needles`; 0 and (): they say nothing.
+    `needles`; 0 and (): they say nothing. Where `unless` matches what stands before the value, it is
+    none.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Pattern:
     before: re.Pattern[bytes] | None = None
     hints: int = 0
     needles: tuple[bytes, ...] = ()
+    unless: re.Pattern[bytes] | None = None
 
 
 def entropy(value: bytes) -> float:
@@ -49,7 +51,10 @@ def entropy(value: bytes) -> float:
 
 def _is_random(value: bytes) -> bool:
     has_digit, has_letter = re.search(rb"[0-9]", value), re.search(rb"[A-Za-z]", value)
-    return bool(has_digit and has_letter) and entropy(value) >= MIN_ENTROPY
+    if _SHORT_HEX.fullmatch(value):
+        return False
+    least = MIN_HEX_ENTROPY if _HEX.fullmatch(value) else min(MIN_ENTROPY, 0.85 * math.log2(len(value)))
+    return bool(has_digit and has_letter) and entropy(value) >= least
 
 
 def _is_aws_secret(value: bytes) -> bool:
@@ -83,6 +88,30 @@ def _is_password(value: bytes) -> bool:
     return n_kinds >= 3 and re.search(rb"[0-9]", value) is not None
 
 
+def _is_assigned(value: bytes) -> bool:
+    """Return whether a value without quotes behind an equals sign is a password, and no name."""
+    return not _BARE_NAME.fullmatch(value) and _is_password(value)
+
+
+def _is_chosen(value: bytes) -> bool:
+    """Return whether a value without quotes is a password that somebody chose: code has names,
+    numbers, paths and addresses in its place.
+    """
+    if b"/" in value or not _is_assigned(value):
+        return False
+    return all(re.search(kind, value) for kind in (rb"[a-z]", rb"[A-Z]")) or _is_bare_secret(value)
+
+
+def _is_credential(value: bytes) -> bool:
+    """Return whether what stands behind the name of a scheme is a token."""
+    return not _PLACEHOLDER.search(value) and _is_random(value)
+
+
+def _is_key_body(value: bytes) -> bool:
+    """Return whether there is Base64 between the lines of a key, and not a sentence about them."""
+    return re.search(rb"[A-Za-z0-9+/]{32}", value) is not None
+
+
 def luhn(value: bytes) -> bool:
     """Return whether the check digit of a card number is right, and it is not one digit all over."""
     digits = [byte - ord("0") for byte in value if byte in b"0123456789"]
@@ -104,6 +133,11 @@ def _is_person(value: bytes) -> bool:
 
 
 MIN_ENTROPY = 3.5
+# Sixteen digits have at most four bits each, and few values reach that.
+MIN_HEX_ENTROPY = 3.0
+_HEX = re.compile(rb"[0-9a-f]{20,}|[0-9A-F]{20,}")
+# A checksum or an id.
+_SHORT_HEX = re.compile(rb"[0-9a-f]{0,19}|[0-9A-F]{0,19}")
 _PLACEHOLDER = re.compile(
     rb"example|changeme|change_me|placeholder|your|xxxx|dummy|sample|redacted|insert|<|>|\$\{|\{\{|%\(|"
     rb"\.\.\.|\*\*\*|"
@@ -151,18 +185,39 @@ _OF_ISSUERS = frozenset(
         "pypi_token",
     )
 )
-_SECRET_NAME = (
-    rb"(?i:secret|passw(?:or)?d|passphrase|token|credential|(?:api|access|private|auth|client)[_-]?key)"
+_TWO_WORDS = (
+    *(b"api", b"access", b"private", b"auth", b"client", b"account", b"app", b"encryption", b"master"),
+    *(b"signing", b"authentication"),
 )
-_TWO_WORDS = (b"api", b"access", b"private", b"auth", b"client")
+_SECRET_NAME = (
+    rb"(?i:secret|passw(?:or)?d|passphrase|token|credential|(?:" + b"|".join(_TWO_WORDS) + rb")[ _-]?key)"
+)
 _SECRET_NEEDLES = (
     b"secret",
     b"passw",
     b"passphrase",
     b"token",
     b"credential",
-    *(word + gap + b"key" for word in _TWO_WORDS for gap in (b"", b"_", b"-")),
+    *(word + gap + b"key" for word in _TWO_WORDS for gap in (b"", b"_", b"-", b" ")),
 )
+# Between a name and its value: the end of a key, the type of a declaration, what assigns.
+_KEY_END = rb"[\w.-]{0,30}(?: (?i:key|token))?[\"']?\]?"
+_TYPE = rb"(?:(?:[ \t]{0,3}:[ \t]{0,3}|[ \t]{1,3})[A-Za-z_&][\w&'.:<>*\[\]]{0,24})?"
+_ASSIGNS = rb"[ \t]{0,3}(?::{0,3}=|[?.|+]{1,2}=|=>|[:=,])\s{0,3}"
+_ASSIGNS_BARE = rb"[ \t]{0,3}(?::{0,3}=|[?.|+]{1,2}=|=>|[:=])[ \t]{0,3}"
+# A value goes whole, so its length is bounded far above what people have. Nothing in it can end it,
+# so it is not given back.
+_VALUE = rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,8192}+)"
+_AZURE_NEEDLES = tuple(b"%dq~" % digit for digit in range(10))
+_PASSWORD_NEEDLES = (b"passw", b"passphrase", b"pwd", b"pass:", b"pass=", b"pw:", b"pw=")
+# Tokens that say where a list goes on, or which state is meant.
+_CURSOR = re.compile(
+    rb"(?:next|prev|previous|page|continuation|cursor|forward|backward|lock|change|creation|action|idempotency)"
+    rb"[_-]?(?:page[_-]?)?token\W{1,12}\Z",
+    re.IGNORECASE,
+)
+_PASSWORD_NAME = rb"(?i:passw(?:or)?d|passphrase|pwd|pass|pw)"
+_PASSWORD_VALUE = rb"[^\s\"'`<>{}()\[\],;$]{8,64}+"
 
 # A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets
 # `re` skip through a text.
@@ -172,12 +227,12 @@ SECRETS = (
     Pattern("private_key", re.compile(
         rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: "
         rb"BLOCK)?-----(?P<value>(?:[^-]|-(?!----)){40,65536})"
-        rb"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY"), needles=(b"-----begin ",)),
+        rb"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY"), _is_key_body, needles=(b"-----begin ",)),
     # One that is cut off.
     Pattern("private_key", re.compile(
         rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: "
         rb"BLOCK)?-----(?P<value>[A-Za-z0-9+/=\s\\\"',:.-]{60,65536})"),
-        needles=(b"-----begin ",)),
+        _is_key_body, needles=(b"-----begin ",)),
     Pattern("private_key", re.compile(
         rb"---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----(?P<value>(?:[^-]|-(?!---)){40,65536})"),
         needles=(b"---- begin ",)),
@@ -191,38 +246,71 @@ SECRETS = (
     Pattern("jwt", re.compile(
         rb"eyJ(?<![\w-]...)[A-Za-z0-9_-]{10,4096}\.eyJ[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{20,2048}"),
         needles=(b".eyj",)),
-    Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,200})[\"']"),
+    Pattern("assigned_secret", re.compile(rb"[:=]\s{0,3}[\"'](?P<value>[A-Za-z0-9/+_=-]{20,8192}+)[\"']"),
         _is_random,
         before=re.compile(rb"(?:secret|passw(?:or)?d|api_?key|token)\w{0,20}[\"']?\s{0,3}\Z", re.IGNORECASE),
         hints=ASSIGNED_KEY,
-        needles=(b"secret", b"passw", b"apikey", b"api_key", b"token")),
+        needles=(b"secret", b"passw", b"apikey", b"api_key", b"token"), unless=_CURSOR),
 )  # fmt: skip
 # Start with the name of a secret, and are tried at such names alone.
 NAMED = (
-    Pattern("bare_secret", re.compile(
-        _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ \t]{0,3}"
-        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,200})(?=[\s,;]|\\n|\Z)"),
-        _is_bare_secret, needles=_SECRET_NEEDLES),
-    Pattern("bare_secret", re.compile(
-        _SECRET_NAME + rb"[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=,])\s{0,3}[\"'`]"
-        rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{16,200})[\"'`]"),
-        _is_bare_secret, needles=_SECRET_NEEDLES),
+    Pattern("bare_secret",
+        re.compile(_SECRET_NAME + _KEY_END + _ASSIGNS_BARE + _VALUE + rb"(?=[\s,;]|\\n|\Z)"),
+        _is_bare_secret, needles=_SECRET_NEEDLES, unless=_CURSOR),
+    Pattern("bare_secret",
+        re.compile(_SECRET_NAME + _KEY_END + _TYPE + _ASSIGNS + rb"[\"'`]" + _VALUE + rb"[\"'`]"),
+        _is_bare_secret, needles=_SECRET_NEEDLES, unless=_CURSOR),
+    # An element of XML.
+    Pattern("bare_secret", re.compile(_SECRET_NAME + rb"[\w.-]{0,30}>\s{0,20}" + _VALUE + rb"\s{0,20}</"),
+        _is_bare_secret, needles=_SECRET_NEEDLES, unless=_CURSOR),
     Pattern("password", re.compile(
-        rb"(?i:passw(?:or)?d|passphrase|secret|pwd)[\w.-]{0,30}[\"']?\]?[ \t]{0,3}(?::=|=>|[:=])[ "
-        rb"\t]{0,3}[\"'`]"
-        rb"(?P<value>[^\s\"'`<>{}()]{8,100})[\"'`]"), _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+        rb"(?i:passw(?:or)?d|passphrase|secret|pwd)" + _KEY_END + _TYPE
+        + rb"[ \t]{0,3}(?::{0,3}=|=>|[:=])[ \t]{0,3}[\"'`](?P<value>[^\s\"'`<>{}()]{8,100}+)[\"'`]"),
+        _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+    # Behind a colon or an equals sign, at any place of a line.
+    Pattern("password", re.compile(
+        _PASSWORD_NAME + rb"[\w.-]{0,20}[:=](?!=)(?P<value>" + _PASSWORD_VALUE + rb")(?=[\s,;]|\\n|\Z)"),
+        _is_chosen, needles=_PASSWORD_NEEDLES),
+    # On a command line.
+    Pattern("password", re.compile(
+        rb"(?<=-)(?i:passw(?:or)?d|passphrase)[ \t]{1,3}(?P<mark>[\"']?)(?P<value>" + _PASSWORD_VALUE
+        + rb")(?P=mark)(?=[\s,;\"'`]|\Z)"), _is_chosen, needles=(b"passw", b"passphrase")),
+    Pattern("bare_secret", re.compile(
+        rb"(?<=-)(?i:secret|token|(?:api|access|auth)[_-]?key)[\w-]{0,20}[ \t]{1,3}[\"']?" + _VALUE
+        + rb"(?=[\s,;\"'`]|\Z)"), _is_bare_secret, needles=_SECRET_NEEDLES, unless=_CURSOR),
+    # In SQL.
+    Pattern("password", re.compile(
+        rb"(?:(?i:password)[ \t]{1,3}|(?i:identified)(?i: with \w{1,40})?(?i: by) )(?P<mark>[\"']?)(?P<value>"
+        + _PASSWORD_VALUE + rb")(?P=mark)(?=[\s,;\"'`)]|\Z)"), _is_chosen, needles=(b"passw", b"identified")),
+    # In the header of a request.
+    Pattern("authorization", re.compile(
+        rb"(?i:authorization)[\"']?[ \t]{0,2}[:=,][ \t]{0,3}[\"'`]?"
+        rb"(?i:basic|bearer|ntlm|token|negotiate)[ \t]{1,3}(?P<value>[A-Za-z0-9+/=._~-]{16,8192}+)"),
+        _is_credential, needles=(b"authorization",)),
 )  # fmt: skip
 # Looked for near the names of secrets alone.
 ASSIGNED = (
     Pattern("password", re.compile(
         rb"(?m:^)[ \t]{0,8}(?:export )?\w{0,40}(?i:passw(?:or)?d|passphrase|secret|pwd)\w{0,20}="
         rb"(?P<value>[^\s\"'`<>{}()$]{8,100})(?=\s|\Z)"),
-        _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+        _is_assigned, needles=(*_SECRET_NEEDLES, b"pwd")),
 )  # fmt: skip
 MORE_SECRETS = (
     *(pattern for pattern in _ISSUED if pattern.kind not in _OF_ISSUERS),
-    Pattern("telegram_token", re.compile(rb":AA(?<=[0-9]:AA)[A-Za-z0-9_-]{33}(?![\w-])"),
-        before=re.compile(rb"(?<![0-9])(?P<value>[0-9]{8,10})\Z"), needles=(b":aa",)),
+    Pattern("telegram_token", re.compile(rb":A(?<=[0-9]:A)[A-Za-z0-9_-]{34}(?![\w-])"),
+        before=re.compile(rb"(?<![0-9])(?P<value>[0-9]{5,16})\Z"), needles=(b":aa", b"telegr")),
+    Pattern("password", re.compile(
+        rb"curl (?:[^\n]|\\\n){0,300}?(?<=\s)(?:-u|--user)[ =]{0,3}[\"']?[^\s:\"']{0,64}:"
+        rb"(?P<value>[^\s\"'`<>{}$]{6,100}+)"),
+        _is_password, needles=(b"curl ",)),
+    # A private key that programs read: the member `d` of a JSON Web Key.
+    Pattern("private_key", re.compile(
+        rb"\"kty\"[^{}]{1,4000}?\"d\"\s{0,3}:\s{0,3}\"(?P<value>[A-Za-z0-9_-]{40,2048}+)"),
+        needles=(b'"kty"',)),
+    Pattern("azure_secret", re.compile(
+        rb"Q~(?<=[0-9]Q~)[A-Za-z0-9_~.-]{31,34}(?![\w~.-])"),
+        before=re.compile(rb"(?<![\w~.-])(?P<value>[A-Za-z0-9_~.-]{3}[0-9])\Z"),
+        needles=_AZURE_NEEDLES),
     Pattern("address_password", re.compile(
         rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s:/@\"'`<>{}$\[\]()]{6,100})@[A-Za-z0-9\[]"), _is_password,
         needles=(b"://",)),
@@ -251,17 +339,14 @@ PERSONAL = (
 # Before a match, for patterns with a condition on it.
 CONTEXT_BYTES = 64
 _ALL = (*SECRETS, *MORE_SECRETS, *PERSONAL)
-_NEEDLES_AT_ONCE = 64
-_ALL_NEEDLES = tuple(dict.fromkeys(needle for pattern in _ALL for needle in pattern.needles))
-_NEEDLES = tuple(
-    Needles(_ALL_NEEDLES[first : first + _NEEDLES_AT_ONCE])
-    for first in range(0, len(_ALL_NEEDLES), _NEEDLES_AT_ONCE)
-)
+_NEEDLES = Needles(tuple(dict.fromkeys(needle for pattern in _ALL for needle in pattern.needles)))
 # Below those of needles.
 _HINT_BITS = 8
 # Bytes around the name of a secret in which its value is looked for.
 _REACH = 160
-_NAMES = Needles((*_SECRET_NEEDLES, b"pwd"))
+_NAMES = Needles(
+    tuple(dict.fromkeys((*_SECRET_NEEDLES, *_PASSWORD_NEEDLES, b"identified", b"authorization")))
+)
 
 
 class _Likely:
@@ -274,19 +359,15 @@ class _Likely:
     @staticmethod
     def _masks_of(pattern: Pattern) -> tuple[int, int]:
         """Return one bit of each mask has to be there; -1 stands for a pattern that asks for none."""
-        mask = 0
-        for number, needles in enumerate(_NEEDLES):
-            ours = [needle for needle in pattern.needles if needle in needles.all]
-            mask |= needles.mask(ours) << _HINT_BITS + number * _NEEDLES_AT_ONCE
+        mask = _NEEDLES.mask(pattern.needles) << _HINT_BITS
         return pattern.hints or -1, mask or -1
 
     def of(self, text: bytes, patterns: tuple[Pattern, ...]) -> list[Pattern]:
         """Return those of the patterns that may match, in their order."""
         if text is not self._text:
             # The highest bit is in every mask of -1 and in no other.
-            had = 1 << (_HINT_BITS + len(_NEEDLES) * _NEEDLES_AT_ONCE) | hints(text)
-            for number, needles in enumerate(_NEEDLES):
-                had |= needles.bits(text) << _HINT_BITS + number * _NEEDLES_AT_ONCE
+            highest = 1 << (_HINT_BITS + len(_NEEDLES.all))
+            had = highest | _NEEDLES.bits(text) << _HINT_BITS | hints(text)
             self._text, self._had = text, had
         return list(self._among(self._had, patterns))
 
@@ -338,6 +419,8 @@ def _matches(pattern: Pattern, data: bytes) -> Iterator[tuple[int, int]]:
             if not context:
                 continue
             start -= len(context["value"]) if "value" in pattern.before.groupindex else 0
+        if pattern.unless and pattern.unless.search(data[max(0, start - CONTEXT_BYTES) : start]):
+            continue
         yield start, end
 
 
@@ -350,13 +433,10 @@ def _names(data: bytes, reach: int) -> list[tuple[int, int]]:
 def _raw_matches(pattern: Pattern, data: bytes) -> Iterator[re.Match[bytes]]:
     """Yield what `finditer` gives, from the places alone where the pattern can match."""
     if pattern in NAMED:
-        behind, wide = 0, iter(_names(data, _REACH))
-        stop = -1
+        behind = 0
         for first, last in _names(data, 1):
-            while stop < last:
-                _, stop = next(wide)
             for place in range(first, last):
-                if place >= behind and (match := pattern.regex.match(data, place, stop)):
+                if place >= behind and (match := pattern.regex.match(data, place)):
                     yield match
                     behind = match.end()
     elif pattern in ASSIGNED:

@@ -77,7 +77,7 @@ STEPS = (
         reasons=("secret",),
         is_on=lambda spec: spec.secrets != "keep",
         # Formats of issuers, values without quotes.
-        version=2,
+        version=3,
     ),
     CorpusStep(
         name="personal",

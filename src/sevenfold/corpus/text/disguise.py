@@ -23,15 +23,17 @@ _LOOKALIKES = str.maketrans(
     "\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
     "aeopcyxijshdqwoapvag" + "ABEKMHOPCTXSIJABEZHIK" + "MNOPTYX",
 )
-# What is not ASCII, with the character before it, because a mark may combine with that one.
-_FOREIGN = re.compile("[\x00-\x7f]?[^\x00-\x7f]+")
+_FOREIGN = re.compile("[^\x00-\x7f]+")
 _FENCE_MARK = re.compile(r"^[ \t>]{0,12}(?P<mark>```+|~~~+)(?P<rest>[^\n]*)", re.MULTILINE)
 # Characters of a mark that count.
 _FENCE_LENGTHS = range(10, 2, -1)
 # Characters behind the mark that opens a block.
 _INFO_LENGTH = 200
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
-_DOCTEST_DEFINITION = re.compile(r"(?:>>>|\.\.\.) +(?:def|async|class|@)")
+# One pattern for each prompt: `re` looks for the fixed bytes that a pattern begins with.
+_DOCTEST_DEFINITIONS = {
+    prompt: re.compile(re.escape(prompt) + " *(?:def|async|class|@)") for prompt in (">>> ", "... ")
+}
 # What may stand in a line before a function: marks. More than newlines end a line.
 _ENDS = r"\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _MARGIN = re.compile(rf"(?:.*[{_ENDS}])?\W*(?:async\W+)?")
@@ -73,7 +75,13 @@ def plain(text: str) -> str:
     """
     if text.isascii():
         return text
-    return _FOREIGN.sub(lambda run: _plain_run(run[0]), text)
+    pieces, behind = list[str](), 0
+    for run in _FOREIGN.finditer(text):
+        # With the character before, because a mark may combine with that one.
+        start = max(behind, run.start() - 1)
+        pieces += (text[behind:start], _plain_run(text[start : run.end()]))
+        behind = run.end()
+    return "".join((*pieces, text[behind:]))
 
 
 def _plain_run(run: str) -> str:
@@ -156,6 +164,12 @@ def fences(text: str) -> Iterator[str]:
 
 def long_strings(text: str) -> Iterator[str]:
     """Yield what stands between three quotes and the next three of the same kind, from the left."""
+    kinds = [mark for mark in _QUOTES if mark in text]
+    if len(kinds) < len(_QUOTES):
+        for mark in kinds:
+            pieces = text.split(mark)
+            yield from pieces[1:-1:2]
+        return
     place = 0
     ahead = {mark: text.find(mark) for mark in _QUOTES}
     while True:
@@ -196,7 +210,7 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
     has_fence = "```" in text or "~~~" in text
     pieces = list(fences(text)) if has_fence else []
     pieces += long_strings(text)
-    if _DOCTEST_DEFINITION.search(text):
+    if any(prompt in text and rule.search(text) for prompt, rule in _DOCTEST_DEFINITIONS.items()):
         pieces += [match[0] for match in _DOCTEST.finditer(text)]
     for piece in pieces:
         if len(piece) >= _MIN_LENGTH and may_define(piece):

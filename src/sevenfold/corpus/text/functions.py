@@ -114,7 +114,7 @@ def forms(node: Any) -> set[int]:
     if len(parts) < MIN_PARTS:
         return set()
     framed = b"".join(len(x).to_bytes(8, "big") + x for x in (part.encode() for part in parts))
-    return {_hash(parts), *_as_functions(framed)}
+    return {_hash(parts), *(_number(hashed(_TAG, form)) for form in _as_functions(framed))}
 
 
 def _parts_of(node: Any) -> list[str]:
@@ -151,13 +151,13 @@ def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
     fast = reader(language)
     if fast is None or not fast.is_clean(data):
         return None
-    found = set()
+    found = set[int]()
     for i, kinds in enumerate(fast.find_functions(_roles(language), MIN_NODES)):
         if _shape(kinds) in shapes:
             n_parts, parts = fast.write_function(i)
             if n_parts >= MIN_PARTS:
-                found.add(_number(hashed(_TAG, parts)))
-                found.update(_as_functions(parts))
+                forms = (parts, *fast.as_functions(parts, MIN_PARTS)) if _may_differ(parts) else (parts,)
+                found.update(_number(hashed(_TAG, form)) for form in forms)
     return found
 
 
@@ -166,9 +166,14 @@ _FIRST = (2).to_bytes(8, "big") + b"v0"
 _DEFAULT = (17).to_bytes(8, "big") + b"default_parameter"
 
 
-def _as_functions(parts: bytes) -> Iterator[int]:
-    """Yield the hashes of a function as it would be without a first parameter that it does not use,
-    and without plain defaults.
+def _may_differ(parts: bytes) -> bool:
+    """Return whether a function has a default, or begins with a parameter that it does not use."""
+    return _DEFAULT in parts or (parts.startswith(_FIRST) and parts.count(_FIRST) == 1)
+
+
+def _as_functions(parts: bytes) -> Iterator[bytes]:
+    """Yield a function as it would be without a first parameter that it does not use, and without
+    plain defaults; forms of fewer parts than MIN_PARTS are left out.
     """
     bare = _without_defaults(parts) if _DEFAULT in parts else parts
     forms = [bare] if len(bare) < len(parts) else []
@@ -179,7 +184,7 @@ def _as_functions(parts: bytes) -> Iterator[int]:
             forms.append(b"".join(len(x).to_bytes(8, "big") + x for x in rest))
     for form in forms:
         if sum(1 for _ in itertools.islice(_split(form), MIN_PARTS)) == MIN_PARTS:
-            yield _number(hashed(_TAG, form))
+            yield form
 
 
 def _split(parts: bytes, place: int = 0) -> Iterator[bytes]:
