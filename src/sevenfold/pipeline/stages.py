@@ -52,7 +52,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=6,
+        version=7,
     ),
     Stage(
         name="tokenizer",
