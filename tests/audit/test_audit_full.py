@@ -15,6 +15,7 @@ from sevenfold.audit.full import audit_full, default_work
 from sevenfold.audit.preconditions import tool_warnings
 from sevenfold.core.errors import UsageError
 from sevenfold.core.log import Silent
+from sevenfold.core.run_files import AUDIT
 from sevenfold.runs.job import Job
 from sevenfold.train.data import windows
 
@@ -138,7 +139,7 @@ def test_a_named_directory_is_kept_and_no_audit_begins_with_finished_work(
 
 def test_unfinished_work_of_another_file_is_refused(dense_run: Job, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / full.MARKER).write_text('{"audit":"full","root":"00"}')
+    (tmp_path / "work" / AUDIT).write_text('{"audit":"full","root":"00"}')
     with pytest.raises(UsageError, match="not this audit's"):
         audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent(), tmp_path / "work")
 

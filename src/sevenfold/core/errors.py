@@ -23,7 +23,7 @@ EXIT_CODES: dict[int, str] = {
     2: "bad usage, or a recipe that is refused",
     3: (
         "an artifact that is refused: corrupt, truncated, newer than this reader, not verified, or found"
-        " different by audit"
+        " different by audit, or a statement about it that is refused"
     ),
     4: "input or output failed: a missing file, no permission, a full disk, an empty corpus",
     5: "a prompt or a call that the CM-1 gate or the context refuses",
