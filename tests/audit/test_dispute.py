@@ -13,15 +13,18 @@ from typing import Any
 
 import pytest
 import torch
+from families import stack_values, write_domains
 
 from sevenfold import pipeline
 from sevenfold.audit.dispute import settle
 from sevenfold.audit.step_bundle import read_bundle, write_bundle
+from sevenfold.audit.step_check import check_step
 from sevenfold.audit.step_export import export_step
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Silent
 from sevenfold.model import native, operators
+from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
 from sevenfold.runs.job import Job
 from sevenfold.train import gradient_step
@@ -276,3 +279,33 @@ def test_a_sealed_file_with_its_checkpoints(dense_run: Job, tmp_path: Path) -> N
     alone = Path(shutil.copy(dense_run.out / "model.s7l", tmp_path))
     with pytest.raises(UsageError, match="beside no checkpoints"):
         settle(alone, dense_run.out, None, Silent())
+
+
+def test_a_run_in_parts(tmp_path: Path) -> None:
+    write_domains(tmp_path)
+    values = stack_values()
+    values["train"] |= {"keep_every": 2, "checkpoint_every": 2}
+    job = Job(recipe=Recipe(**values), out=tmp_path / "stacks", recipe_dir=tmp_path, progress=Silent())
+    pipeline.make(job, until="train")
+    other = copied(job, tmp_path / "other")
+    directory = other.directory("train") / "experts" / "math"
+    checkpoint = read_checkpoint(checkpoint_path(directory, 4))
+    model = {name: tensor.clone() for name, tensor in checkpoint.model.items()}
+    name = sorted(model)[-1]
+    model[name].view(torch.int32).view(-1)[0] ^= 1
+    save_checkpoint(directory, replace(checkpoint, model=model), keep_every=2)
+    value = settled(job, other, job)
+    assert (value["place"], value["part"], value["step"]) == ("operator", "experts/math", 4)
+    assert (value["upheld"], value["operator"]["parameter"]) == ("a", name)
+    # The steps of all parts are counted one after another: 12 of the trunk, 4 of `code`, then `math`.
+    bundle = tmp_path / "step.s7step"
+    assert export_step(job.out, 18, bundle, job.recipe, Silent(), operators=True)["same"]
+    assert check_step(bundle, Silent())["same"]
+    facts = read_bundle(bundle).facts
+    assert (facts.part, facts.step, facts.trains, facts.stack) == ("experts/math", 2, "expert", 1)
+    assert settled(job, bundle, job)["same"]
+    trunk = tmp_path / "trunk.s7step"
+    assert export_step(job.out, 3, trunk, job.recipe, Silent())["same"]
+    assert check_step(trunk, Silent())["same"]
+    with pytest.raises(UsageError, match="of part"):
+        settle(bundle, trunk, job.recipe, Silent())
