@@ -29,26 +29,13 @@ from typing import Any
 
 import numpy as np
 
+from sevenfold.engine.native import NativeEngine
 from sevenfold.engine.session import Model
 
 WORDS = [
-    "def",
-    "return",
-    "import",
-    "class",
-    "self",
-    "value",
-    "list",
-    "for",
-    "in",
-    "range",
-    "if",
-    "else",
-    "print",
-    "none",
-    "index",
-    "data",
-]
+    "def", "return", "import", "class", "self", "value", "list", "for", "in", "range", "if", "else", "print",
+    "none", "index", "data",
+]  # fmt: skip
 N_PROMPT_WORDS, N_TOKENS = 60, 64
 
 
@@ -156,6 +143,9 @@ def measure(command: list[str], port: int, clients: list[int], seconds: float) -
 def bare(path: Path, clients: list[int], threads: int) -> dict[str, float]:
     """Tokens per second of the engine alone: a prompt each, then greedy steps of all together."""
     model = Model.open(path, n_threads=threads)
+    engine = model.engine
+    if not isinstance(engine, NativeEngine):
+        raise SystemExit("the native engine is not here")
     found = {}
     for n in clients:
         prompts = [
@@ -163,9 +153,9 @@ def bare(path: Path, clients: list[int], threads: int) -> dict[str, float]:
         ]
         rounds = []
         for _ in range(5):
-            sessions = [model.engine.session() for _ in prompts]
+            sessions = [engine.session() for _ in prompts]
             began = time.monotonic()
-            model.engine.greedy_batch(list(zip(sessions, prompts, strict=True)), N_TOKENS)
+            engine.greedy_batch(list(zip(sessions, prompts, strict=True)), N_TOKENS)
             rounds.append(n * N_TOKENS / (time.monotonic() - began))
             for session in sessions:
                 session.close()
