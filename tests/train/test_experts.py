@@ -30,6 +30,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
 from sevenfold.train.data.dataset import held_out, leads, open_data, read_router
 from sevenfold.train.experts import part_directory, train_part
+from sevenfold.train.loop import Recording
 from sevenfold.train.phases import find_training_phase, training_phases
 from sevenfold.train.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, training_run
@@ -188,7 +189,7 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     directory.mkdir(parents=True)
     root = train_part(prepared, trunk).root
     half = training_run(prepared, directory, first, base=run_base, base_root=root)
-    half.last = 3
+    half.recording = Recording(last=3)
     half.train()
     assert checkpoint_steps(directory) == [3]
     train_part(prepared, first)
@@ -197,7 +198,7 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     assert (directory / "metrics.jsonl").read_bytes() == (same / "metrics.jsonl").read_bytes()
     other = job_of(stack_values(), domain_dir, prepared.out, train={"seed": 4})
     with pytest.raises(StorageError, match="trunk that experts/code stands behind is not trained"):
-        train_part(other, first)
+        train_part(other, training_phases(other.recipe)[1])
 
 
 def test_steps_of_parts_are_audited_under_one_count(stack_run: Job) -> None:
