@@ -270,7 +270,9 @@ def main() -> None:
     rows = rows_of(samples)
     lines = summary(rows)
     cpu, cores = facts["machine"]["cpu"], facts["machine"]["cores"]
-    title = f"{args.isa}: {cpu}, {cores} cores, medians of {args.rounds} rounds, tokens/s"
+    # Of the minute before: past the number of cores, others ran beside.
+    load = facts["machine"]["load"][0]
+    title = f"{args.isa}: {cpu}, {cores} cores, load {load:.1f}, medians of {args.rounds} rounds, tokens/s"
     text = f"{title}\n\n{table(lines)}"
     print(text)
     for shape, what in facts["shapes"].items():
