@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
     from sevenfold.evals.cards import Card
     from sevenfold.evals.decoding import Decoder
+    from sevenfold.evals.gates import GateState
     from sevenfold.evals.run import Settings
 
 
@@ -40,6 +41,14 @@ SamplesOption = Annotated[int, typer.Option("--samples", metavar="N", min=1, hel
 KOption = Annotated[str, typer.Option("--k", metavar="K[,K]", help="The k of pass@k.")]
 RescoreOption = Annotated[
     str, typer.Option("--rescore", metavar="RULE", help="Extract by another rule; the outputs stay.")
+]
+GuidedOption = Annotated[
+    bool,
+    typer.Option("--guided", help="Answer with the first sample that passes the tests in the prompt."),
+]
+CorpusOption = Annotated[
+    Path | None,
+    typer.Option("--corpus", metavar="RUN", readable=False, help="The model's run: drop items that leaked."),
 ]
 TruncateOption = Annotated[
     str, typer.Option("--truncate", metavar="RULE", help="Of prompts past the context: none or left.")
@@ -76,6 +85,8 @@ def evaluate(
     samples: SamplesOption = 1,
     k: KOption = "1",
     rescore: RescoreOption = "",
+    guided: GuidedOption = False,
+    corpus: CorpusOption = None,
     truncate: TruncateOption = "none",
     batch: BatchOption = 16,
     backend: BackendOption = None,
@@ -92,7 +103,8 @@ def evaluate(
     from sevenfold.evals.run import Settings
 
     law = DecodingLaw.parse(temperature, top_k, min_p, top_p, seed)
-    settings = Settings(law=law, n_samples=samples, ks=_numbers(k), rules=(rescore,) if rescore else ())
+    rules = (rescore,) if rescore else ()
+    settings = Settings(law=law, n_samples=samples, ks=_numbers(k), rules=rules, is_guided=guided)
     chosen = [(card, limit or n) for card, n in resolve([name for name in suite.split(",") if name])]
     if not chosen:
         raise UsageError("no suite is named", where="--suite")
@@ -101,7 +113,7 @@ def evaluate(
     model = Model.open(file, backend=backend, n_threads=threads)
     decoder = Decoder(model, batch=batch, truncation=truncate)
     folder = out or file.parent / "eval"
-    runs, failed = _run_all(decoder, chosen, data, folder, settings)
+    runs, failed = _run_all(decoder, chosen, data, corpus, folder, settings)
     _show(runs, folder, png, as_json=as_json)
     if failed is not None:
         raise failed
@@ -118,6 +130,7 @@ def _run_all(
     decoder: Decoder,
     chosen: list[tuple[Card, int | None]],
     data: Path | None,
+    corpus: Path | None,
     folder: Path,
     settings: Settings,
 ) -> tuple[list[Json], SevenfoldError | None]:
@@ -125,10 +138,11 @@ def _run_all(
     from sevenfold.evals.cards import make_task
     from sevenfold.evals.data import data_directory
     from sevenfold.evals.journal import exclusive
-    from sevenfold.evals.leaks import NOT_CHECKABLE
+    from sevenfold.evals.leaks import NOT_CHECKABLE, corpus_of, find_leaks
     from sevenfold.evals.run import NoVerdictError, evaluate
     from sevenfold.report.console import close_progress, make_progress
 
+    trained = None if corpus is None else corpus_of(decoder.model, corpus)
     runs: list[Json] = []
     failed: SevenfoldError | None = None
     progress = make_progress()
@@ -136,8 +150,9 @@ def _run_all(
         with exclusive(folder):
             for card, n_first in chosen:
                 task = make_task(card, data_directory(data), n_first)
+                leaks = NOT_CHECKABLE if trained is None else find_leaks(task.items, trained, progress)
                 try:
-                    runs.append(evaluate(decoder, task, folder, settings, NOT_CHECKABLE, progress))
+                    runs.append(evaluate(decoder, task, folder, settings, leaks, progress))
                 except NoVerdictError as error:
                     failed = failed or error
     finally:
@@ -157,3 +172,46 @@ def _show(runs: list[Json], folder: Path, png: Path | None, *, as_json: bool) ->
         print_json([{key: run.get(key) for key in keys} for run in runs])
         return
     print_table("scores", ("suite", "metric", "value", "95 %", "n", "ties", "protocol"), score_rows(runs))
+
+
+@app.command()
+@guarded
+def scorecard(
+    file: FileArg,
+    gates: Annotated[
+        str, typer.Option("--gates", metavar="NAME|FILE", help="Gates that ship, or a file of them.")
+    ] = "north-star",
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", metavar="DIR", readable=False, help="Of `s7 eval`; else eval/ beside FILE."),
+    ] = None,
+    require: Annotated[bool, typer.Option("--require", help="Exit with 6 unless every gate is met.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show each gate of a model: met, not met or not measured, and the run that says so."""
+    from sevenfold.engine.session import open_model
+    from sevenfold.evals import gates as rules
+    from sevenfold.report.console import print_table
+
+    named = rules.load_gates(gates)
+    root = open_model(file).root
+    found, others = rules.runs_of(root, runs or file.parent / "eval")
+    states = rules.scorecard(named, found)
+    if as_json:
+        rows = [state.facts() for state in states]
+        print_json({"gates": named.name, "model": root, "rows": rows, "runs_left_out": others})
+    else:
+        head = ("gate", "state", "wanted", "figure", "95 %", "n", "run", "protocol or reason")
+        print_table(f"{named.name} of {root[:16]}", head, [_gate_row(state) for state in states])
+        for text in others:
+            print(f"left out: {text}")
+    if require:
+        rules.require(states, str(file))
+
+
+def _gate_row(state: GateState) -> list[str]:
+    if state.figure is None:
+        return [state.id, state.state, state.wanted, "-", "-", "-", "-", state.reason]
+    interval = f"{state.low:.4f} to {state.high:.4f}"
+    figures = [f"{state.figure:.4f}", interval, str(state.n), state.run[:16]]
+    return [state.id, state.state, state.wanted, *figures, state.protocol]

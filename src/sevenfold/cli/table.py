@@ -51,6 +51,7 @@ VERBS = tuple(
         ("verify-answer", "serve", "Run", "Check the receipt of an answer with one prefill."),
         ("backends", "run", "Run", "List the engines of this machine, each proved."),
         ("eval", "evaluate", "Evaluate", "Score a model under named protocols, sealed."),
+        ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets, by its sealed runs."),
         ("export", "export", "Share", "Write GGUF, Hugging Face or safetensors, proved by their runtimes."),
         ("import", "export", "Share", "Take in a dense Llama from elsewhere."),
         ("papers", "release", "Share", "Write model card, bill of materials and notice."),

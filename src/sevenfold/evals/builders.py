@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import PurePosixPath
+from typing import Any
 
 from sevenfold.core.hashing import Json
 from sevenfold.evals.cards import Item
@@ -27,18 +28,23 @@ def _only(files: Files) -> bytes:
     return next(iter(files.values()))
 
 
+def _leaks_of_code(row: Json) -> dict[str, Any]:
+    program = row["prompt"] + row["canonical_solution"] + row.get("suffix", "")
+    return {"texts": (program, row["test"]), "program": program}
+
+
 def humaneval(files: Files) -> Iterator[Item]:
     """Yield HumanEval: the prompt as it is."""
     for row in json_lines(_only(files)):
         target = {key: row[key] for key in ("prompt", "test", "entry_point")}
-        yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target)
+        yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target, **_leaks_of_code(row))
 
 
 def infilling(files: Files) -> Iterator[Item]:
     """Yield single-line infilling: what stands before the line is the prompt."""
     for row in json_lines(_only(files)):
         target = {key: row[key] for key in ("prompt", "suffix", "test", "entry_point")}
-        yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target)
+        yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target, **_leaks_of_code(row))
 
 
 def _mbpp_rows(files: Files) -> dict[int, Json]:
@@ -57,6 +63,10 @@ def _mbpp_target(row: Json) -> dict[str, Json]:
     return {"setup": row["test_setup_code"], "tests": row["test_list"], "functions": functions}
 
 
+def _leaks_of_mbpp(row: Json) -> dict[str, Any]:
+    return {"texts": (row["text"], row["code"], "\n".join(row["test_list"])), "program": row["code"]}
+
+
 def _mbpp_question(row: Json) -> str:
     tests = "\n".join(row["test_list"][:3])
     head = f"You are an expert Python programmer, and here is your task: {row['text']}"
@@ -68,9 +78,8 @@ def mbpp_3shot(files: Files) -> Iterator[Item]:
     rows = _mbpp_rows(files)
     shots = "".join(f"{_mbpp_question(rows[i])}{rows[i]['code']}\n[DONE]\n\n" for i in MBPP_SHOTS)
     for i in MBPP_TEST:
-        yield Item(
-            id=f"MBPP/{i}", prompt=plain(shots + _mbpp_question(rows[i])), target=_mbpp_target(rows[i])
-        )
+        prompt = plain(shots + _mbpp_question(rows[i]))
+        yield Item(id=f"MBPP/{i}", prompt=prompt, target=_mbpp_target(rows[i]), **_leaks_of_mbpp(rows[i]))
 
 
 def mbpp_0shot(files: Files) -> Iterator[Item]:
@@ -78,7 +87,9 @@ def mbpp_0shot(files: Files) -> Iterator[Item]:
     rows = _mbpp_rows(files)
     for i in MBPP_TEST:
         prompt = f'"""\n{rows[i]["text"]}\n{rows[i]["test_list"][0]}\n"""\n'
-        yield Item(id=f"MBPP/{i}", prompt=plain(prompt), target=_mbpp_target(rows[i]))
+        yield Item(
+            id=f"MBPP/{i}", prompt=plain(prompt), target=_mbpp_target(rows[i]), **_leaks_of_mbpp(rows[i])
+        )
 
 
 def gsm8k(files: Files) -> Iterator[Item]:
@@ -89,21 +100,24 @@ def gsm8k(files: Files) -> Iterator[Item]:
     )
     for i, row in enumerate(test):
         prompt = f"{shots}Question: {row['question']}\nAnswer:"
-        yield Item(id=f"GSM8K/{i}", prompt=plain(prompt), target={"answer": row["answer"]})
+        texts = (row["question"], row["answer"])
+        yield Item(id=f"GSM8K/{i}", prompt=plain(prompt), target={"answer": row["answer"]}, texts=texts)
 
 
 def math500(files: Files) -> Iterator[Item]:
     """Yield MATH-500 without examples."""
     for row in json_lines(_only(files)):
         prompt = f"Problem:\n{row['problem']}\n\nSolution:"
-        yield Item(id=row["unique_id"], prompt=plain(prompt), target={"answer": row["answer"]})
+        texts = (row["problem"], row["solution"])
+        yield Item(id=row["unique_id"], prompt=plain(prompt), target={"answer": row["answer"]}, texts=texts)
 
 
 def rust(files: Files) -> Iterator[Item]:
     """Yield HumanEval in Rust."""
     for row in json_lines(_only(files)):
         target = {"prompt": row["prompt"], "tests": row["tests"]}
-        yield Item(id=row["name"], prompt=plain(row["prompt"]), target=target)
+        texts = (row["prompt"], row["tests"])
+        yield Item(id=row["name"], prompt=plain(row["prompt"]), target=target, texts=texts)
 
 
 def _mmlu(files: Files) -> Iterator[tuple[str, int, list[str], list[list[str]]]]:
@@ -122,6 +136,10 @@ def _letters(row: list[str], *, answered: bool) -> str:
     choices = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, row[1:5], strict=True))
     answer = f" {LETTERS[int(row[5])]}\n\n" if answered else ""
     return f"{row[0].strip()}\n{choices}\nAnswer:{answer}"
+
+
+def _choice(name: str, prompt: str, choices: tuple[str, ...], answer: int, text: str) -> Item:
+    return Item(id=name, prompt=plain(prompt), choices=choices, target={"answer": answer}, texts=(text,))
 
 
 def mmlu_letters(files: Files) -> Iterator[Item]:
@@ -152,9 +170,8 @@ def hellaswag(files: Files) -> Iterator[Item]:
     """Yield HellaSwag: contexts and endings, cleaned of marks in brackets."""
     for i, (context, label, endings) in enumerate(six_lines(_only(files))):
         choices = tuple(plain(f" {_clean(ending)}") for ending in endings)
-        yield Item(
-            id=f"HellaSwag/{i}", prompt=plain(_clean(context)), choices=choices, target={"answer": label}
-        )
+        text = f"{context} {endings[label]}"
+        yield _choice(f"HellaSwag/{i}", _clean(context), choices, label, text)
 
 
 BUILDERS: dict[str, Callable[[Files], Iterator[Item]]] = {

@@ -56,12 +56,18 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question. `choices` are continuations that are scored; `target` is what the grader takes."""
+    """One question. `choices` are continuations that are scored; `target` is what the grader takes.
+
+    `texts` and `program` are what is looked for in a corpus (`leaks`); they are of the data, whose
+    digest the root has, so the root of a task does not repeat them.
+    """
 
     id: str
     prompt: str
     choices: tuple[str, ...] = ()
     target: Mapping[str, Json] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
+    program: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -279,6 +279,25 @@ class Decoder:
                 found += self._likelihoods_of(rows[start : start + self.batch], shared)
             return found
 
+    def likelihoods_of_ids(
+        self, rows: Sequence[tuple[list[int], list[int]]], text: str, name: str
+    ) -> list[Likelihood]:
+        """Return the log-likelihood of ids after ids, for texts that are scored in windows.
+
+        Raises:
+            GateError: the text is refused, or a row does not fit the context.
+        """
+        for before, after in rows:
+            if not before or len(before) + len(after) - 1 > self.model.context:
+                raise GateError(f"a window of {len(before) + len(after)} tokens", where=name)
+        shared = _Prefix(self)
+        try:
+            with ExitStack() as gates:
+                gates.enter_context(Gate().call(text))
+                return [x for row in rows for x in self._likelihoods_of([row], shared)]
+        finally:
+            shared.close()
+
     def _likelihoods_of(
         self, rows: Sequence[tuple[list[int], list[int]]], shared: _Prefix
     ) -> list[Likelihood]:

@@ -23,6 +23,7 @@ from sevenfold.evals import graders, scores
 from sevenfold.evals.cards import Item, Task, run_key
 from sevenfold.evals.data import sets
 from sevenfold.evals.decoding import Decoder
+from sevenfold.evals.guided import GUIDED, choose, guided_score
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import Leaks
 from sevenfold.sandbox.confined import bubblewrap
@@ -49,6 +50,7 @@ class Settings:
     n_samples: int = 1
     ks: tuple[int, ...] = (1,)
     rules: tuple[str, ...] = ()
+    is_guided: bool = False
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     def __post_init__(self) -> None:
@@ -57,6 +59,10 @@ class Settings:
                 f"{self.n_samples} samples at temperature 0",
                 where="--samples",
                 remedy="greedy samples are all the same: give --temperature, or ask for one",
+            )
+        if self.is_guided and self.n_samples < 2:
+            raise UsageError(
+                "guidance chooses among samples", where="--guided", remedy="ask for --samples 2 or more"
             )
         if any(not 1 <= k <= self.n_samples for k in self.ks):
             raise UsageError(
@@ -169,14 +175,14 @@ def _judged(
     out: Path,
 ) -> Json:
     card = task.card
-    rules = settings.rules or card.extract
     needs = graders.EXECUTES.get(card.grade, ())
     executor = executor_facts(graders.LIMITS, needs) if needs else None
     texts = {
         item.id: [decoder.tokenizer.decode(answer["ids"]) for answer in outputs[item.id]["answers"]]
         for item in items
     }
-    all_rules = list(dict.fromkeys((*card.extract, *rules))) if settings.rules else list(rules)
+    # A rule that was asked for comes behind the card's own.
+    all_rules = list(dict.fromkeys((*card.extract, *settings.rules)))
     found: dict[str, dict[str, Json]] = {}
     for rule in all_rules:
         kept = digest("sevenfold/eval-verdicts/1", rule, canonical_json(executor))[:16]
@@ -197,23 +203,31 @@ def _judged(
         rule: {i: [v[3] for v in row] for i, row in found[rule].items()} for rule in all_rules
     }
     evidence["ended"] = dict(Counter(a["ended"] for item in items for a in outputs[item.id]["answers"]))
+    path = out / f"{card.name}.eval.json"
     missing = [
         item.id for item in items for rule in all_rules for v in found[rule][item.id] if v[1] == "none"
     ]
-    path = out / f"{card.name}.eval.json"
     if missing:
-        body["scores"] = []
-        _sealed(body, evidence, path)
-        raise NoVerdictError(
-            f"{len(missing)} samples have no verdict, {missing[0]} the first: "
-            "the machine failed them, not the model",
-            where=str(path),
-            remedy="run the same command again; what has a verdict keeps it",
-        )
-    body["scores"] = [
+        _sealed({**body, "scores": []}, evidence, path)
+        raise _no_verdict(missing, path)
+    guided: list[Json] = []
+    if settings.is_guided and card.grade in GUIDED:
+        chosen = _chosen(task, items, texts, all_rules[0], folder, settings)
+        body["guided"] = {item.id: chosen[item.id] for item in items}
+        guided = [guided_score(items, found[all_rules[0]], chosen, all_rules[0])]
+    body["scores"] = guided + [
         row for rule in all_rules for row in scores.sample_scores(card, items, found[rule], rule, settings.ks)
     ]
     return _sealed(body, evidence, path)
+
+
+def _no_verdict(missing: Sequence[str], path: Path) -> NoVerdictError:
+    return NoVerdictError(
+        f"{len(missing)} samples have no verdict, {missing[0]} the first: "
+        "the machine failed them, not the model",
+        where=str(path),
+        remedy="run the same command again; what has a verdict keeps it",
+    )
 
 
 def _verdicts(
@@ -248,6 +262,28 @@ def _verdicts(
                 journal.add([row])
                 progress.advance(len(journal.rows))
         return {item_id: row["samples"] for item_id, row in journal.rows.items()}
+    finally:
+        journal.close()
+
+
+def _chosen(
+    task: Task,
+    items: Sequence[Item],
+    texts: dict[str, list[str]],
+    rule: str,
+    folder: Path,
+    settings: Settings,
+) -> dict[str, list[int]]:
+    """Return [the sample that is the answer, samples that were executed] of each item."""
+    executor = canonical_json(executor_facts(graders.LIMITS))
+    journal = Journal(folder / f"guided-{digest('sevenfold/eval-guided/1', rule, executor)[:16]}.jsonl")
+    try:
+        missing = [item for item in items if item.id not in journal.rows]
+        with ThreadPoolExecutor(settings.n_workers) as pool:
+            found = pool.map(lambda item: choose(task.card, item, texts[item.id], rule), missing)
+            for item, row in zip(missing, found, strict=True):
+                journal.add([{"item": item.id, "chosen": row}])
+        return {item_id: row["chosen"] for item_id, row in journal.rows.items()}
     finally:
         journal.close()
 

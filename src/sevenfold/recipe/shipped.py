@@ -21,6 +21,8 @@ from sevenfold.recipe.validate import nearest
 
 # In the package, where a wheel has them (native/CMakeLists.txt)
 PACKAGED = "_recipes"
+# Beside the families: what models have to reach (`sevenfold.evals.gates`).
+GATES = "gates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,12 @@ def recipe_paths() -> dict[str, Path]:
     """Name -> path of every recipe that ships, in order of the names."""
     root = recipes_directory()
     files = sorted(root.glob("*/*.yaml"))
-    return {f"{path.parent.name}/{path.stem}": path for path in files if not path.name.startswith("_")}
+    return {
+        f"{path.parent.name}/{path.stem}": path
+        for path in files
+        # Gates are no recipes.
+        if not path.name.startswith("_") and path.parent.name != GATES
+    }
 
 
 def list_shipped() -> list[Shipped]:
