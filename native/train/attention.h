@@ -17,7 +17,7 @@ extern "C" {
 #define S7_TRAIN_CALL __attribute__((visibility("default"))) int32_t
 
 enum {
-    S7_TRAIN_ABI = 3,
+    S7_TRAIN_ABI = 4,
     S7_TRAIN_OK = 0,
     S7_TRAIN_SHAPE = 1,
     S7_TRAIN_MEMORY = 2,

@@ -29,7 +29,7 @@ flags() {
     avx512) echo "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512" ;;
     esac
 }
-for name in product rows attention_head; do
+for name in product rows attention_head hybrid_head; do
     jobs=
     for set in $sets; do
         # GCC 12 takes its own undefined registers for a mistake (bug 105593).
@@ -40,7 +40,7 @@ for name in product rows attention_head; do
     for job in $jobs; do wait "$job"; done
 done
 law "$@" $fused -c "$here/draws.cpp" -o "$work/draws.o"
-for name in arithmetic attention threads; do law "$@" -c "$here/$name.cpp" -o "$work/$name.o"; done
+for name in arithmetic attention hybrid threads; do law "$@" -c "$here/$name.cpp" -o "$work/$name.o"; done
 case $sets in
 *avx512*)
     # Here products and sums are contracted: the BF16 path keeps the narrower promise of one kind of processor.

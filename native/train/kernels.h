@@ -1,4 +1,5 @@
-/* One key/value head, as the loops of each instruction set get it (attention_head.cpp). */
+/* One key/value head, as the loops of each instruction set get it (attention_head.cpp,
+ * hybrid_head.cpp). */
 #ifndef S7_TRAIN_KERNELS_H
 #define S7_TRAIN_KERNELS_H
 
@@ -16,6 +17,23 @@ struct Head {
     float *y, *log_sum, *grad_q, *grad_k, *grad_v;
     std::size_t length, head_dim, n_queries; /* n_queries heads lie one behind the other */
     std::size_t scaled_dim;                  /* whose root divides the scores */
+};
+
+/* The same for hybrid attention; pointers as in hybrid.h. */
+struct HybridHead {
+    const float *q, *q_turned, *k, *k_turned, *v, *key_score, *value_score;
+    const float *grad_y, *y_in, *log_sum_in;
+    float *y, *log_sum;
+    float *grad_q, *grad_q_turned, *grad_k, *grad_k_turned, *grad_v;
+    float *grad_key_score, *grad_value_score;
+    std::size_t length, head_dim, n_queries, scaled_dim, window, stride, ring;
+    float temper;
+
+    /* Where the scores of key/value head `index` of the whole batch begin. */
+    std::size_t score_at(std::size_t n_kv_heads, std::size_t index, bool is_value) const {
+        const std::size_t row = index / n_kv_heads * 2 * n_kv_heads + index % n_kv_heads;
+        return (row + (is_value ? n_kv_heads : 0)) * length;
+    }
 };
 
 /* Whether a shape is within the bounds of attention.h. */

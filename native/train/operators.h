@@ -11,6 +11,7 @@
 namespace s7train {
 
 struct Head;
+struct HybridHead;
 
 struct Span {
     std::size_t begin, end;
@@ -42,6 +43,8 @@ struct Operators {
     void (*adam)(const s7_adam_of &a, Span elements);
     void (*attend)(const Head &head, float *scratch);
     void (*attend_slope)(const Head &head, float *scratch);
+    void (*attend_hybrid)(const HybridHead &head, float *scratch);
+    void (*attend_hybrid_slope)(const HybridHead &head, float *scratch);
 };
 
 extern const Operators scalar_operators, avx2_operators, avx512_operators, neon_operators;

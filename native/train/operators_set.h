@@ -1,4 +1,4 @@
-/* The functions of one instruction set, which stand in three files. For those files alone; S7_SET
+/* The functions of one instruction set, which stand in four files. For those files alone; S7_SET
  * is the namespace. */
 #ifndef S7_TRAIN_OPERATORS_SET_H
 #define S7_TRAIN_OPERATORS_SET_H
@@ -18,6 +18,10 @@ void multiply(const s7_product_of &p, Span rows, Span columns, Span inner, const
 /* attention_head.cpp */
 void attend(const Head &head, float *scratch);
 void attend_slope(const Head &head, float *scratch);
+
+/* hybrid_head.cpp */
+void attend_hybrid(const HybridHead &head, float *scratch);
+void attend_hybrid_slope(const HybridHead &head, float *scratch);
 
 }  // namespace s7train::S7_SET
 #endif

@@ -218,6 +218,8 @@ const Operators S7_TABLE(S7_SET) = {S7_SET::panel_columns,
                                     squares,
                                     adam,
                                     S7_SET::attend,
-                                    S7_SET::attend_slope};
+                                    S7_SET::attend_slope,
+                                    S7_SET::attend_hybrid,
+                                    S7_SET::attend_hybrid_slope};
 
 }  // namespace s7train

@@ -2,6 +2,7 @@
 // all results.
 
 #include "arithmetic.h"
+#include "hybrid.h"
 
 #include <cstdint>
 #include <cstdio>
@@ -104,6 +105,24 @@ void attention() {
     told(y), told(sums), told(grad_q), told(grad_k), told(grad_v);
 }
 
+void hybrid() {
+    const s7_hybrid_shape shape{{2, 4, 2, 61, 32, 2, 24}, 20, 4, 5, 1.25f};
+    const std::size_t one = 61 * 32;
+    const auto q = numbers(8 * one), q_turned = numbers(8 * one), k = numbers(4 * one),
+               k_turned = numbers(4 * one), v = numbers(4 * one), score = numbers(8 * 61),
+               grad = numbers(8 * one);
+    const s7_hybrid_inputs in{q.data(),        q_turned.data(), k.data(),
+                              k_turned.data(), v.data(),        score.data()};
+    std::vector<float> y(8 * one), sums(8 * 61), to[6];
+    for (int i = 0; i < 6; ++i) to[i].resize(i < 2 ? 8 * one : i < 5 ? 4 * one : 8 * 61);
+    const s7_hybrid_slopes out{to[0].data(), to[1].data(), to[2].data(),
+                               to[3].data(), to[4].data(), to[5].data()};
+    check(s7_hybrid_forward(&shape, &in, y.data(), sums.data()));
+    check(s7_hybrid_backward(&shape, &in, y.data(), sums.data(), grad.data(), &out));
+    told(y), told(sums);
+    for (const auto &slope : to) told(slope);
+}
+
 void draws() {
     const double frequency[] = {1.0, 0.1, 1e-4};
     std::vector<float> cosine(900), sine(900), x(777), y(777);
@@ -128,6 +147,7 @@ int main() {
     products();
     rows();
     attention();
+    hybrid();
     draws();
     std::printf("%d %016llx\n", s7_arithmetic_isa(), static_cast<unsigned long long>(hash));
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevenfold.model import hybrid
+from sevenfold.model import hybrid, operators
 from sevenfold.model.attention import document_segments
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import HybridAttention, ModelSpec, RopeScaling
@@ -87,6 +87,12 @@ def oracle(attn: hybrid.HybridAttention, x_TD: Tensor, context: int, window: int
     return torch.stack(rows) @ weight["o_proj"].t()
 
 
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch computes."""
+    monkeypatch.setattr(operators, "is_taken", lambda _x: False)
+
+
 @pytest.fixture(scope="module")
 def attention() -> hybrid.HybridAttention:
     found = ready(spec()).layers["00"].attn
@@ -94,12 +100,14 @@ def attention() -> hybrid.HybridAttention:
     return found
 
 
-@pytest.mark.parametrize("tile", [1, hybrid.TILE], ids=["a block at a time", "at once"])
+@pytest.mark.parametrize("tile", [0, 1, hybrid.TILE], ids=["kernel", "a block at a time", "at once"])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_equals_the_rule_forward_and_backward(
     length: int, tile: int, attention: hybrid.HybridAttention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hybrid, "TILE", tile)
+    if tile:
+        monkeypatch.setattr(operators, "is_taken", lambda _x: False)
+        monkeypatch.setattr(hybrid, "TILE", tile)
     generator = torch.Generator().manual_seed(length)
     x = torch.randn(1, length, 24, generator=generator, requires_grad=True)
     slope = torch.randn(1, length, 24, generator=generator)
@@ -168,6 +176,7 @@ def _next_stride(k: Tensor, v: Tensor, score: Tensor, stride: int) -> tuple[Tens
 _VISIBLE, _SUMMARIZE = hybrid._visible, hybrid.summarize
 
 
+@pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(("name", "leak"), [("_visible", _look_ahead), ("summarize", _next_stride)])
 def test_a_leak_would_be_seen(name: str, leak: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hybrid, name, leak)
@@ -186,6 +195,7 @@ def test_far_tokens_are_reached_through_summaries_alone() -> None:
         assert torch.equal(model(ids)[0, 47], model(changed)[0, 47])
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_no_tensor_grows_with_the_square_of_the_length(
     attention: hybrid.HybridAttention, monkeypatch: pytest.MonkeyPatch
 ) -> None:

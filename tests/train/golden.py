@@ -36,6 +36,11 @@ FILE = Path(__file__).with_name("golden.json")
 VOCABULARY, SEQUENCE, ROWS = 261, 40, 4
 START = 5  # of a document
 STACKS = {"kind": "expert_stacks", "experts": ("a", "b"), "n_layers": 1, "d_ffn": 24}
+HYBRID = {
+    "scheme": "hybrid", "local_chunk": 12, "global_stride": 4, "global_tokens": "learned_summaries",
+    "streaming_links": "ring", "gqa": 2, "kv_quant_bits": 8,
+}  # fmt: skip
+YARN = {"kind": "yarn", "factor": 2.0}
 ROUTED = {"kind": "token_routed", "experts": ("a", "b", "c")}
 
 
@@ -86,6 +91,19 @@ CASES = {
     "objectives": Case(terms=(1.0, 0.3, 0.2), train={"micro_batch_sequences": 1}),
     "dropout": Case(model={"dropout": 0.2}, train={"activation_checkpointing": True, "weight_decay": 0.01}),
     "documents": Case(documents=True, train={"packing": "documents"}),
+    "hybrid": Case(
+        model={"attention": HYBRID | {"rope_scaling": "none"}, "n_kv_heads": 2, "head_dim": 10, "context": 20}
+    ),
+    "hybrid documents": Case(
+        model={
+            "attention": HYBRID | {"rope_scaling": "yarn"},
+            "n_kv_heads": 2,
+            "rope_scaling": YARN,
+            "dropout": 0.1,
+        },
+        documents=True,
+        train={"packing": "documents", "activation_checkpointing": True},
+    ),
     "long": Case(steps=50),
 }
 

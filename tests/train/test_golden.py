@@ -130,6 +130,6 @@ def test_what_is_not_under_the_law_is_named() -> None:
 
     assert "bf16" in why(precision="bf16")
     assert "cuda" in why(device=torch.device("cuda"))
-    assert "hybrid" in why({"attention": HybridAttention.model_construct()})
+    assert not why({"attention": HybridAttention.model_construct()})
     assert "wider" in why({"head_dim": 272})
     assert "fast" in why(reduction="fast")

@@ -55,14 +55,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         """Return [B, T, D] -> [B, T, D]; with `segments`, each document by itself."""
-        n_batch, length, _ = x_BTD.shape
-
-        def heads(projected: Tensor, n_heads: int) -> Tensor:
-            return projected.view(n_batch, length, n_heads, self.head_dim).transpose(1, 2)
-
-        q, k, v = bf16.projections(x_BTD, self.q_proj, self.k_proj, self.v_proj)
-        q_BHTE = heads(q, self.n_heads)
-        k_BKTE, v_BKTE = heads(k, self.n_kv_heads), heads(v, self.n_kv_heads)
+        projected = bf16.projections(x_BTD, self.q_proj, self.k_proj, self.v_proj)
+        q_BHTE, k_BKTE, v_BKTE = (self._heads(x) for x in projected)
         if segments is None:
             y_BHTE = self.attend(q_BHTE, k_BKTE, v_BKTE, x_BTD)
         elif self._takes_documents(q_BHTE):
@@ -71,7 +65,15 @@ class Attention(nn.Module):
             y_BHTE = causal_attention(q, k, v_BKTE, segments)
         else:
             y_BHTE = self._by_document(q_BHTE, k_BKTE, v_BKTE, x_BTD, segments)
-        y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).reshape(n_batch, length, -1))
+        return self._output(y_BHTE)
+
+    def _heads(self, projected_BTC: Tensor) -> Tensor:
+        """Return [B, T, H * E] -> [B, H, T, E], a view."""
+        return projected_BTC.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+
+    def _output(self, y_BHTE: Tensor) -> Tensor:
+        """Return [B, H, T, E] -> [B, T, D]."""
+        y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).flatten(2))
         return y_BTD
 
     def _takes_documents(self, q_BHTE: Tensor) -> bool:

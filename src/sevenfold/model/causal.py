@@ -53,6 +53,7 @@ def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: 
     native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE, scaled_dim)), *pointers)
 
 
+<<<<<<< HEAD
 @observed(out=("y", "log_sum"))
 def attend(q: Tensor, k: Tensor, v: Tensor, y: Tensor, log_sum: Tensor, scaled_dim: int) -> None:
     """Write attention and the logarithms of its sums; vectors are whole lanes long, of which
@@ -72,6 +73,10 @@ def attend_slope(
 
 def _filled(x_BHTE: Tensor) -> Tensor:
     """Return the dense, zeros behind the last axis up to whole lanes."""
+=======
+def whole_lanes(x_BHTE: Tensor) -> Tensor:
+    """Return x dense, with zeros behind the last axis up to whole lanes."""
+>>>>>>> 22cdfdf (Hybrid attention under the training law: kernels for every instruction set, with their slopes)
     missing = -x_BHTE.shape[-1] % native.LANES
     return F.pad(x_BHTE, (0, missing)) if missing else x_BHTE.contiguous()
 
@@ -84,7 +89,7 @@ class _Causal(torch.autograd.Function):
         y_BHTE = torch.empty(q_BHTE.shape)
         log_sums = []
         for part in documents(segments):
-            q, k, v = (_filled(part(t)) for t in (q_BHTE, k_BKTE, v_BKTE))
+            q, k, v = (whole_lanes(part(t)) for t in (q_BHTE, k_BKTE, v_BKTE))
             y, log_sum = torch.empty_like(q), q.new_empty(q.shape[:3])
             attend(q, k, v, y, log_sum, q_BHTE.shape[3])
             if segments is None and y.shape == y_BHTE.shape:
@@ -105,7 +110,7 @@ class _Causal(torch.autograd.Function):
         # Laid out as the projections gave them: [B, T, H, E] in memory.
         out = [torch.empty(t.transpose(1, 2).shape).transpose(1, 2) for t in saved]
         for part, log_sum in zip(documents(ctx.segments), log_sums, strict=True):
-            q, k, v, y, grad = (_filled(part(t)) for t in (*saved, y_BHTE, grad_y))
+            q, k, v, y, grad = (whole_lanes(part(t)) for t in (*saved, y_BHTE, grad_y))
             found = [torch.empty_like(t) for t in (q, k, v)]
             attend_slope(q, k, v, y, log_sum, grad, found[0], found[1], found[2], width)
             if ctx.segments is None and q.shape == y_BHTE.shape:

@@ -3,7 +3,8 @@ complete stride.
 
 Keys live in blocks of one window: a block of queries sees its own keys, those of the block before,
 and a run of summaries, all under one softmax. No tensor is longer than the sequence times (two
-windows + the ring), so cost is linear in length.
+windows + the ring), so cost is linear in length. In FP32 on the CPU the kernel of
+`model.hybrid_kernel` does the same under specs/training-arithmetic.md.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of
 one key/value head, E head_dim, Q scores (2 * K), S summaries, N blocks, W window (positions of a
@@ -13,13 +14,16 @@ block), C keys that a block reads.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sevenfold.model import functions, hybrid_kernel, native, operators
 from sevenfold.model.attention import Attention
+from sevenfold.model.functions import Segments
+from sevenfold.model.hybrid_kernel import Rule
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import HybridAttention as HybridBlock
@@ -30,8 +34,7 @@ _TINY = 1e-12
 TILE = 1 << 25
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reach:
+class Reach(NamedTuple):
     """The three numbers of the rule: positions of the window, positions of a stride, summaries
     readable at once.
     """
@@ -197,6 +200,20 @@ class HybridAttention(Attention):
             ring=-(-spec.context // block.global_stride),
         )
         self.summary_proj = Linear(spec.d_model, 2 * spec.n_kv_heads)
+
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        """Return [B, T, D] -> [B, T, D]; in FP32 on the CPU by the kernel."""
+        if not (operators.is_taken(x_BTD) and native.fits(self.head_dim)):
+            return super().forward(x_BTD, segments)
+        layers = (self.q_proj, self.k_proj, self.v_proj, self.summary_proj)
+        q, k, v, score = functions.project(x_BTD, *(layer.weight for layer in layers))
+        q_BHTE, k_BKTE, v_BKTE = (self._heads(x) for x in (q, k, v))
+        rope = self._rope[0]
+        rule = Rule(*self.reach, temper=rope.temperature * rope.temperature)
+        y_BHTE = hybrid_kernel.hybrid_attention(
+            q_BHTE, k_BKTE, v_BKTE, score.transpose(1, 2), rope.tables(q_BHTE), rule, segments
+        )
+        return self._output(y_BHTE)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, x_BTD: Tensor) -> Tensor:
         """Return one document, positions from 0. -> [B, H, T, E]."""

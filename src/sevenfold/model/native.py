@@ -13,7 +13,7 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
-ABI = 3
+ABI = 4
 MAX_HEAD_DIM, LANES = 256, 16
 MAX_THREADS = 64
 FAILURES = {

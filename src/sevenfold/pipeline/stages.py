@@ -67,7 +67,7 @@ STAGES = (
         needs=("tokenizer",),
         sections=("model", "train", "context"),
         keeps=True,
-        version=4,
+        version=5,
     ),
     Stage(
         name="quantize",

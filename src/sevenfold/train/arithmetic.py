@@ -25,8 +25,6 @@ def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
         return f"it is computed on {device.type}"
     if train.precision != "fp32":
         return f"its precision is {train.precision}"
-    if model.attention != "causal":
-        return "its attention is hybrid"
     if not native.fits(model.head_dim):
         return f"its heads are wider than {native.MAX_HEAD_DIM}"
     if train.reduction == "fast":

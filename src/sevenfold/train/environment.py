@@ -77,14 +77,20 @@ def environment(device: torch.device = CPU, precision: str = "fp32", law: str = 
     }
 
 
+def is_under_one_law(recorded: Mapping[str, str], here: Mapping[str, str]) -> bool:
+    """Return whether both sides computed by one version of specs/training-arithmetic.md: then no
+    library and no processor decides a bit.
+    """
+    return here.get("arithmetic") == recorded.get("arithmetic") == LAW
+
+
 def differences(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """Return a line for each value that is not the recorded one; what was
     not recorded is not compared.
 
-    Under one version of specs/training-arithmetic.md on both sides, what else there is decides no
-    bit: there is no line.
+    Under one law on both sides there is no line.
     """
-    if here.get("arithmetic") == recorded.get("arithmetic") == LAW:
+    if is_under_one_law(recorded, here):
         return []
     return [
         f"{name} is {here[name]} here, was {recorded[name]}"

@@ -1,0 +1,156 @@
+"""Hybrid attention under specs/training-arithmetic.md: the kernel of `native/train`, with slopes.
+
+One function from projections to outputs, because queries and keys are used twice (turned in the
+window, as they are for summaries), and autograd would add their slopes with PyTorch.
+
+Shape suffixes: B batch, H query heads, K key/value heads, T sequence, E head_dim, Q scores (2 * K),
+P pairs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_int32, c_void_p
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sevenfold.model import native, operators
+from sevenfold.model.causal import AttentionShape, shape_of, whole_lanes
+from sevenfold.model.functions import Segments, documents
+
+# What the kernel counts to; no document is longer.
+_MAX_POSITIONS = 1 << 20
+
+
+class Rule(NamedTuple):
+    """The numbers of specs/attention.md, section 3; `temper` multiplies the scores of summaries."""
+
+    window: int
+    stride: int
+    ring: int
+    temper: float
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [
+        ("heads", AttentionShape),
+        *((name, c_int32) for name in ("window", "stride", "ring")),
+        ("temper", c_float),
+    ]
+
+
+class _Arrays(ctypes.Structure):
+    _fields_ = [(name, c_void_p) for name in ("q", "q_turned", "k", "k_turned", "v", "score")]
+
+
+class _Document(NamedTuple):
+    """What the kernel is told of one document; dense, in whole lanes, score [1, Q, T]."""
+
+    q: Tensor
+    q_turned: Tensor
+    k: Tensor
+    k_turned: Tensor
+    v: Tensor
+    score: Tensor
+
+    @property
+    def arrays(self) -> Any:
+        return ctypes.byref(_Arrays(*(t.data_ptr() for t in self)))
+
+    def shape(self, width: int, rule: Rule) -> Any:
+        numbers = (min(n, _MAX_POSITIONS) for n in (rule.window, rule.stride, rule.ring))
+        return ctypes.byref(_Shape(shape_of(self.q, self.k, width), *numbers, rule.temper))
+
+
+def _turned(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, *, back: bool = False) -> Tensor:
+    y = torch.empty(x_BHTE.shape)
+    length = x_BHTE.shape[2]
+    operators.rotate(x_BHTE, cos_TP[:length], sin_TP[:length], y, back=back)
+    return y
+
+
+def _document(q: Tensor, k: Tensor, v: Tensor, score: Tensor, cos: Tensor, sin: Tensor) -> _Document:
+    q, k = q.contiguous(), k.contiguous()
+    rows = (q, _turned(q, cos, sin), k, _turned(k, cos, sin), v)
+    return _Document(*(whole_lanes(x) for x in rows), score.squeeze(-1).contiguous())
+
+
+def _pointer(x: Tensor) -> c_void_p:
+    return c_void_p(x.data_ptr())
+
+
+class _Hybrid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        *tensors, rule, segments = given
+        q, k, v, score, cos, sin = tensors
+        width, y_BHTE, log_sums = q.shape[3], torch.empty(q.shape), []
+        for part in documents(segments):
+            one = _document(part(q), part(k), part(v), part(score), cos, sin)
+            y, log_sum = torch.empty_like(one.q), q.new_empty(one.q.shape[:3])
+            shape = one.shape(width, rule)
+            native.call("s7_hybrid_forward", shape, one.arrays, _pointer(y), _pointer(log_sum))
+            part(y_BHTE).copy_(y[..., :width])
+            log_sums.append(log_sum)
+        ctx.save_for_backward(*tensors, y_BHTE, *log_sums)
+        ctx.rule, ctx.segments = rule, segments
+        return y_BHTE
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # Once: a recomputed block gives them no second time.
+        saved = ctx.saved_tensors
+        q, k, v, score, cos, sin, y_BHTE = saved[:7]
+        width = q.shape[3]
+        # Laid out as the projections gave them: [B, T, H, E] in memory.
+        out = [torch.empty(t.transpose(1, 2).shape).transpose(1, 2) for t in (q, k, v, score)]
+        for part, log_sum in zip(documents(ctx.segments), saved[7:], strict=True):
+            one = _document(part(q), part(k), part(v), part(score), cos, sin)
+            y, grad = (whole_lanes(part(t)) for t in (y_BHTE, grads[0]))
+            slopes = _Document(*(torch.empty_like(t) for t in one))
+            native.call(
+                "s7_hybrid_backward", one.shape(width, ctx.rule), one.arrays,
+                _pointer(y), _pointer(log_sum), _pointer(grad), slopes.arrays,
+            )  # fmt: skip
+            found = [
+                _both(slopes.q_turned, slopes.q, width, cos, sin),
+                _both(slopes.k_turned, slopes.k, width, cos, sin),
+                slopes.v[..., :width],
+                slopes.score.unsqueeze(-1),
+            ]
+            for to, slope in zip(out, found, strict=True):
+                part(to).copy_(slope)
+        return *out, None, None, None, None
+
+
+def _both(turned: Tensor, plain: Tensor, width: int, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return the slope that comes back through the rotation, plus the one beside it."""
+    back = _turned(turned[..., :width].contiguous(), cos, sin, back=True)
+    return operators.add(back, plain[..., :width].contiguous(), back)
+
+
+def hybrid_attention(
+    q_BHTE: Tensor,
+    k_BKTE: Tensor,
+    v_BKTE: Tensor,
+    score_BQT: Tensor,
+    tables: tuple[Tensor, Tensor],
+    rule: Rule,
+    segments: Segments | None = None,
+) -> Tensor:
+    """Return the rule of specs/attention.md, [B, H, T, E], FP32 on the CPU.
+
+    Args:
+        q_BHTE, k_BKTE, v_BKTE: before rotation. K divides H; query head h uses head h * K // H.
+        score_BQT: of each position and key/value head, for its key and then for its value.
+        tables: cosine and sine [T, P] of positions from 0.
+        rule: window, stride, ring, temper.
+        segments: documents of each row, each by itself.
+
+    Raises:
+        SevenfoldError: the kernel has no memory for its scratch.
+    """
+    y: Tensor = _Hybrid.apply(q_BHTE, k_BKTE, v_BKTE, score_BQT.unsqueeze(-1), *tables, rule, segments)
+    return y
