@@ -5,6 +5,7 @@ ways, and a bad file is refused.
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from sevenfold.core import documents
 from sevenfold.core.documents import (
+    Columns,
     DOCUMENT_COLUMNS,
     ROWS_PER_GROUP,
     Document,
@@ -68,9 +70,27 @@ def test_no_clock_and_no_foreign_metadata_in_the_file(tmp_path: Path) -> None:
 def test_round_trip_of_any_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.mktemp("documents") / "a.parquet"
     rows = in_order(texts)
-    assert write_documents(path, rows) == len(rows)
+    assert write_documents(path, rows).n_rows == len(rows)
     assert list(read_documents(path)) == rows
     assert count_rows(path) == len(rows)
+
+
+def test_the_digest_of_rows_is_that_of_the_page(tmp_path: Path) -> None:
+    def text(value: str) -> bytes:
+        return struct.pack(">Q", len(value.encode())) + value.encode()
+
+    columns: Columns = {"path": "string", "n": "int64"}
+    rows = [(f"\u00e9{i}", -i) for i in range(ROWS_PER_GROUP + 3)]
+    cells = [text("sevenfold/rows/1"), struct.pack(">q", 2), *map(text, ("path", "string", "n", "int64"))]
+    cells += [cell for name, n in rows for cell in (text(name), struct.pack(">q", n))]
+    written = write_rows(tmp_path / "a.parquet", columns, rows)
+    assert written.content == hashlib.sha256(b"".join(cells)).hexdigest()
+    # A value that moves to the next column or row is another content.
+    other = write_rows(tmp_path / "b.parquet", {"a": "string", "b": "string"}, [("xy", "z")])
+    assert (
+        other.content
+        != write_rows(tmp_path / "c.parquet", {"a": "string", "b": "string"}, [("x", "yz")]).content
+    )
 
 
 def test_rows_stream_one_group_at_a_time(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_round_trip(stage: Manifest, tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == stage
 
 
+def test_a_root_is_over_contents_and_damage_is_of_bytes(tmp_path: Path) -> None:
+    roots = []
+    for data in (b"bytes of one version", b"bytes of another"):
+        (tmp_path / "a").write_bytes(data)
+        roots.append(output_root(hash_outputs(tmp_path, ["a"], {"a": "ab" * 32})))
+    assert roots[0] == roots[1]
+    assert output_root(hash_outputs(tmp_path, ["a"], {"a": "cd" * 32})) != roots[0]
+    assert output_root(hash_outputs(tmp_path, ["a"])) != roots[0]
+
+
 def test_outputs_are_sorted_and_hashed(stage: Manifest) -> None:
     assert [o.path for o in stage.outputs] == ["a.json", "b.bin", "sub/empty"]
     assert stage.outputs[1].n_bytes == 5

@@ -2,18 +2,19 @@
 
 What would vary between two writings is fixed or left out here: row groups of a set number of rows,
 one codec at one level, dictionaries only for the columns named, no statistics, no embedded Arrow or
-pandas schema, no clock. The bytes still belong to one version of pyarrow, which a stage therefore
-records among its tools. Memory: one row group. Needs `sevenfold[train]`; importing this module does
-not. Format: specs/dataset.md.
+pandas schema, no clock. The bytes still belong to one version of pyarrow. So writers also return a
+digest of the rows, which no version decides: it is what enters the root of a stage. Memory: one row
+group. Needs `sevenfold[train]`; importing this module does not. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError, storage
 from sevenfold.core.files import atomic_writer
@@ -85,9 +86,37 @@ def _schema(columns: Columns) -> Any:
     return arrow.schema([arrow.field(name, kinds[kind], nullable=False) for name, kind in columns.items()])
 
 
-def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...]]) -> int:
-    """Write rows (values in the order of `columns`) as a Parquet file,
-    atomically; returns how many.
+class Written(NamedTuple):
+    """How many rows a file got, and the digest of all of them (specs/dataset.md, "Digest of rows")."""
+
+    n_rows: int
+    content: str
+
+
+class _RowDigest:
+    """The digest of rows, fed a group at a time."""
+
+    def __init__(self, columns: Columns) -> None:
+        parts = (part for column in columns.items() for part in column)
+        self._hash = hashlib.sha256(b"".join(map(_cell, ("sevenfold/rows/1", len(columns), *parts))))
+
+    def add(self, rows: Iterable[tuple[str | int, ...]]) -> None:
+        self._hash.update(b"".join(_cell(value) for row in rows for value in row))
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _cell(value: str | int) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(8, "big", signed=True)
+    raw = value.encode()
+    return len(raw).to_bytes(8, "big") + raw
+
+
+def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...]]) -> Written:
+    """Write rows (values in the order of `columns`) as a Parquet file, atomically; returns how many
+    and their digest.
 
     Raises:
         StorageError: the file cannot be written, or a text is not Unicode.
@@ -95,7 +124,7 @@ def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...
     """
     arrow = pyarrow_library()
     schema = _schema(columns)
-    n_rows = 0
+    n_rows, content = 0, _RowDigest(columns)
     pending = iter(rows)
     with (
         atomic_writer(path) as file,
@@ -123,8 +152,9 @@ def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...
                     f"a text that is not Unicode cannot be stored: {error}", where=str(path)
                 ) from error
             writer.write_batch(arrow.record_batch(arrays, schema=schema), row_group_size=ROWS_PER_GROUP)
+            content.add(group)
             n_rows += len(group)
-    return n_rows
+    return Written(n_rows, content.hexdigest())
 
 
 def read_rows(path: Path, columns: Columns) -> Iterator[tuple[Any, ...]]:
@@ -156,8 +186,8 @@ def _refusal(path: Path, error: Exception) -> StorageError:
     )
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> int:
-    """Write documents in ascending order of id, atomically; returns how many.
+def write_documents(path: Path, documents: Iterable[Document]) -> Written:
+    """Write documents in ascending order of id, atomically; returns how many and their digest.
 
     Raises:
         StorageError: the file cannot be written.

@@ -19,7 +19,7 @@ from sevenfold.core.hashing import Json, canonical_json, digest, sha256_file
 from sevenfold.core.merkle import merkle_root
 from sevenfold.core.run_files import MANIFEST
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 _DIGEST = "sha256"
 
 
@@ -29,11 +29,16 @@ class ManifestError(StorageError):
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One file of a stage, by its path relative to the stage directory."""
+    """One file of a stage, by its path relative to the stage directory.
+
+    `content` is a digest of what the file holds, where a library decides how its bytes hold it; ""
+    is the bytes themselves. Roots are over contents, and damage is found by bytes.
+    """
 
     path: str
     n_bytes: int
     sha256: str
+    content: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,18 +61,27 @@ class Manifest:
     format: int = MANIFEST_FORMAT
 
 
-def hash_outputs(directory: Path, paths: list[str]) -> tuple[Output, ...]:
-    """Size and SHA-256 of each output, sorted by path. Raises StorageError."""
+def hash_outputs(
+    directory: Path, paths: list[str], contents: Mapping[str, str] | None = None
+) -> tuple[Output, ...]:
+    """Size and SHA-256 of each output, sorted by path; `contents` are digests of what some of them
+    hold, by path. Raises StorageError.
+    """
     with storage():
         return tuple(
-            Output(path=path, n_bytes=(directory / path).stat().st_size, sha256=sha256_file(directory / path))
+            Output(
+                path=path,
+                n_bytes=(directory / path).stat().st_size,
+                sha256=sha256_file(directory / path),
+                content=(contents or {}).get(path, ""),
+            )
             for path in sorted(paths)
         )
 
 
 def output_root(outputs: tuple[Output, ...]) -> str:
     """Return the hex Merkle root over (path, digest) of the outputs."""
-    return merkle_root([f"{o.path}\0{o.sha256}".encode() for o in outputs]).hex()
+    return merkle_root([f"{o.path}\0{o.content or o.sha256}".encode() for o in outputs]).hex()
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

@@ -96,17 +96,18 @@ def run(job: Job) -> StageResult:
         settled = _Settled(work, n_parts, store, decisions)
         _refuse_empty(settled, arrivals, spec)
         written: dict[str, Count] = defaultdict(Count)
+        contents: dict[str, str] = {}
         job.progress.start("corpus: writing", None, "files")
         files: dict[Split, str] = {"train": TRAIN_DOCUMENTS, "heldout": HELDOUT_DOCUMENTS}
         for split, name in files.items():
             texts = documents(store, decisions, split, job.progress)
-            write_documents(directory / name, _counted(texts, written[split]))
-        write_rows(directory / LEDGER, LEDGER_COLUMNS, settled.rows())
-        outputs = [TRAIN_DOCUMENTS, HELDOUT_DOCUMENTS, LEDGER]
+            counted = _counted(texts, written[split])
+            contents[name] = write_documents(directory / name, counted).content
+        contents[LEDGER] = write_rows(directory / LEDGER, LEDGER_COLUMNS, settled.rows()).content
         (directory / FINDINGS).unlink(missing_ok=True)
         if spec.steps != StepsSpec():
-            write_rows(directory / FINDINGS, FINDING_COLUMNS, settled.findings())
-            outputs.append(FINDINGS)
+            found = write_rows(directory / FINDINGS, FINDING_COLUMNS, settled.findings())
+            contents[FINDINGS] = found.content
         job.progress.start("corpus: counting", None, "files")
         ledger = condense(ledger_rows(directory / LEDGER))
         facts = _facts(directory, spec, written, ledger) | decisions.facts(spec)
@@ -126,7 +127,7 @@ def run(job: Job) -> StageResult:
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         **tool_versions(spec.steps),
     }
-    return StageResult(outputs=outputs, facts=facts, tools=tools)
+    return StageResult(outputs=list(contents), contents=contents, facts=facts, tools=tools)
 
 
 def fingerprint(job: Job) -> str:

@@ -119,7 +119,7 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
     directory = _prepare(job, stage, force=force)
     result = module.run(job)
     with storage(directory):
-        outputs = hash_outputs(directory, result.outputs)
+        outputs = hash_outputs(directory, result.outputs, result.contents)
     manifest = Manifest(
         stage=stage.name,
         key=key,

@@ -64,5 +64,6 @@ class StageResult:
     """
 
     outputs: list[str]
+    contents: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Json] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
