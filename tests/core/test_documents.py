@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from sevenfold.core import documents
 from sevenfold.core.documents import (
-    Columns,
     DOCUMENT_COLUMNS,
     ROWS_PER_GROUP,
+    Columns,
     Document,
     count_rows,
     read_documents,

@@ -17,7 +17,7 @@ ROWS_OF_A_BLOCK = 48
 
 @dataclass(frozen=True)
 class Rule:
-    """Window, stride, ring, what multiplies the scores of summaries, channels, and tables of rotation."""
+    """Window, stride, ring, what multiplies the scores of summaries, and tables of rotation."""
 
     window: int
     stride: int
