@@ -106,7 +106,7 @@ def test_an_output_that_is_not_there_cannot_be_hashed(tmp_path: Path) -> None:
     "change",
     [
         {"format": 1},
-        {"format": 3},
+        {"format": 4},
         {"seed": 8},
         {"root": "00" * 32},
         {"sha256": ...},

@@ -97,8 +97,9 @@ class _RowDigest:
     """The digest of rows, fed a group at a time."""
 
     def __init__(self, columns: Columns) -> None:
-        parts = (part for column in columns.items() for part in column)
-        self._hash = hashlib.sha256(b"".join(map(_cell, ("sevenfold/rows/1", len(columns), *parts))))
+        head: list[str | int] = ["sevenfold/rows/1", len(columns)]
+        head += [part for column in columns.items() for part in column]
+        self._hash = hashlib.sha256(b"".join(_cell(value) for value in head))
 
     def add(self, rows: Iterable[tuple[str | int, ...]]) -> None:
         self._hash.update(b"".join(_cell(value) for row in rows for value in row))

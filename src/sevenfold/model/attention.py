@@ -69,7 +69,8 @@ class Attention(nn.Module):
 
     def _heads(self, projected_BTC: Tensor) -> Tensor:
         """Return [B, T, H * E] -> [B, H, T, E], a view."""
-        return projected_BTC.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        x_BHTE: Tensor = projected_BTC.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
+        return x_BHTE
 
     def _output(self, y_BHTE: Tensor) -> Tensor:
         """Return [B, H, T, E] -> [B, T, D]."""

@@ -73,8 +73,15 @@ def _turned(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, *, back: bool = Fals
 
 def _document(q: Tensor, k: Tensor, v: Tensor, score: Tensor, cos: Tensor, sin: Tensor) -> _Document:
     q, k = q.contiguous(), k.contiguous()
-    rows = (q, _turned(q, cos, sin), k, _turned(k, cos, sin), v)
-    return _Document(*(whole_lanes(x) for x in rows), score.squeeze(-1).contiguous())
+    q_turned, k_turned = (_turned(x, cos, sin) for x in (q, k))
+    return _Document(
+        q=whole_lanes(q),
+        q_turned=whole_lanes(q_turned),
+        k=whole_lanes(k),
+        k_turned=whole_lanes(k_turned),
+        v=whole_lanes(v),
+        score=score.squeeze(-1).contiguous(),
+    )
 
 
 def _pointer(x: Tensor) -> c_void_p:
