@@ -107,6 +107,19 @@ def test_every_instruction_set_gives_the_same(
 
 
 @needs_kernels
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ISAS[1:])
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_every_golden_run_on_every_instruction_set(
+    name: str, isa: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S7_ISA", isa)
+    if not operators.is_available():
+        pytest.skip(f"no {isa} here")
+    assert digests(name, tmp_path) == promised()[name]
+
+
+@needs_kernels
 def test_a_process_that_flushes_subnormals_gives_the_same(tmp_path: Path) -> None:
     try:
         torch.set_flush_denormal(True)
