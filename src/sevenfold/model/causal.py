@@ -53,7 +53,6 @@ def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: 
     native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE, scaled_dim)), *pointers)
 
 
-<<<<<<< HEAD
 @observed(out=("y", "log_sum"))
 def attend(q: Tensor, k: Tensor, v: Tensor, y: Tensor, log_sum: Tensor, scaled_dim: int) -> None:
     """Write attention and the logarithms of its sums; vectors are whole lanes long, of which
@@ -71,12 +70,8 @@ def attend_slope(
     _call("s7_attention_backward", scaled_dim, q, k, v, y, log_sum, grad, grad_q, grad_k, grad_v)
 
 
-def _filled(x_BHTE: Tensor) -> Tensor:
-    """Return the dense, zeros behind the last axis up to whole lanes."""
-=======
 def whole_lanes(x_BHTE: Tensor) -> Tensor:
     """Return x dense, with zeros behind the last axis up to whole lanes."""
->>>>>>> 22cdfdf (Hybrid attention under the training law: kernels for every instruction set, with their slopes)
     missing = -x_BHTE.shape[-1] % native.LANES
     return F.pad(x_BHTE, (0, missing)) if missing else x_BHTE.contiguous()
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from sevenfold.model import native, operators
 from sevenfold.model.causal import AttentionShape, shape_of, whole_lanes
 from sevenfold.model.functions import Segments, documents
+from sevenfold.model.observe import observed
 
 # What the kernel counts to; no document is longer.
 _MAX_POSITIONS = 1 << 20
@@ -88,6 +89,34 @@ def _pointer(x: Tensor) -> c_void_p:
     return c_void_p(x.data_ptr())
 
 
+@observed(out=("y", "log_sum"))
+def attend_hybrid(
+    q: Tensor, q_turned: Tensor, k: Tensor, k_turned: Tensor, v: Tensor, score: Tensor,
+    y: Tensor, log_sum: Tensor, scaled_dim: int, rule: Rule,
+) -> None:  # fmt: skip
+    """Write hybrid attention and the logarithms of its sums; vectors are whole lanes long, of which
+    `scaled_dim` channels are not filled up.
+    """
+    one = _Document(q, q_turned, k, k_turned, v, score)
+    native.call("s7_hybrid_forward", one.shape(scaled_dim, rule), one.arrays, _pointer(y), _pointer(log_sum))
+
+
+@observed(out=("grad_q", "grad_q_turned", "grad_k", "grad_k_turned", "grad_v", "grad_score"))
+def attend_hybrid_slope(
+    q: Tensor, q_turned: Tensor, k: Tensor, k_turned: Tensor, v: Tensor, score: Tensor,
+    y: Tensor, log_sum: Tensor, grad: Tensor,
+    grad_q: Tensor, grad_q_turned: Tensor, grad_k: Tensor, grad_k_turned: Tensor, grad_v: Tensor,
+    grad_score: Tensor, scaled_dim: int, rule: Rule,
+) -> None:  # fmt: skip
+    """Write the slopes of `attend_hybrid` where `grad` is that of y."""
+    one = _Document(q, q_turned, k, k_turned, v, score)
+    slopes = _Document(grad_q, grad_q_turned, grad_k, grad_k_turned, grad_v, grad_score)
+    native.call(
+        "s7_hybrid_backward", one.shape(scaled_dim, rule), one.arrays,
+        _pointer(y), _pointer(log_sum), _pointer(grad), slopes.arrays,
+    )  # fmt: skip
+
+
 class _Hybrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
@@ -97,8 +126,7 @@ class _Hybrid(torch.autograd.Function):
         for part in documents(segments):
             one = _document(part(q), part(k), part(v), part(score), cos, sin)
             y, log_sum = torch.empty_like(one.q), q.new_empty(one.q.shape[:3])
-            shape = one.shape(width, rule)
-            native.call("s7_hybrid_forward", shape, one.arrays, _pointer(y), _pointer(log_sum))
+            attend_hybrid(*one, y, log_sum, width, rule)
             part(y_BHTE).copy_(y[..., :width])
             log_sums.append(log_sum)
         ctx.save_for_backward(*tensors, y_BHTE, *log_sums)
@@ -117,10 +145,7 @@ class _Hybrid(torch.autograd.Function):
             one = _document(part(q), part(k), part(v), part(score), cos, sin)
             y, grad = (whole_lanes(part(t)) for t in (y_BHTE, grads[0]))
             slopes = _Document(*(torch.empty_like(t) for t in one))
-            native.call(
-                "s7_hybrid_backward", one.shape(width, ctx.rule), one.arrays,
-                _pointer(y), _pointer(log_sum), _pointer(grad), slopes.arrays,
-            )  # fmt: skip
+            attend_hybrid_slope(*one, y, log_sum, grad, *slopes, width, ctx.rule)
             found = [
                 _both(slopes.q_turned, slopes.q, width, cos, sin),
                 _both(slopes.k_turned, slopes.k, width, cos, sin),
