@@ -52,7 +52,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=7,
+        version=8,
     ),
     Stage(
         name="tokenizer",
