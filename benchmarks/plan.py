@@ -1,8 +1,10 @@
-"""Forecast and measured speed of training: `s7 plan` beside whole steps of the same recipe on this machine.
+"""Forecast and measured speed of training: `s7 plan` beside whole steps of the
+same recipe on this machine.
 
-Forecast: `sevenfold.train.rehearsal`, as `s7 plan` and `s7 train --dry-run` use it. Measured: whole steps of the recipe's own batch
-on random tokens (gradients of all micro-batches, clipping, update). Both are taken in turns, so that a busy machine is busy for
-both; objectives beside the next token are left out of both.
+Forecast: `sevenfold.train.rehearsal`, as `s7 plan` and `s7 train --dry-run` use it. Measured:
+whole steps of the recipe's own batch on random tokens (gradients of all micro-batches, clipping,
+update). Both are taken in turns, so that a busy machine is busy for both; objectives beside the
+next token are left out of both.
 
     python benchmarks/plan.py [--recipes s7/demo-1m,s7/code-8m,llama/tiny-30m] [--steps 3] [--rounds 2]
 """
@@ -22,7 +24,7 @@ from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import Objectives, Recipe
 from sevenfold.train.phases import training_phases
 from sevenfold.train.records import Unrecorded
-from sevenfold.train.rehearsal import Sample, measure_training, rehearsal, step_flops
+from sevenfold.train.rehearsal import RehearsedShape, measure_training, rehearsal, step_flops
 
 
 def forecast(recipe: Recipe) -> float:
@@ -35,7 +37,7 @@ def measured(recipe: Recipe, n_steps: int) -> float:
     """Tokens per second of `n_steps` whole steps, after one."""
     part = training_phases(recipe)[0]
     spec = part.spec
-    sample = Sample(
+    sample = RehearsedShape(
         model=recipe.model,
         rows=spec.batch_sequences,
         sequence=spec.sequence,

@@ -6,7 +6,8 @@
     scripts/wrap_markdown.py FILE...    the same for these files
 
 Only a paragraph or a list item that has a line over the limit is wrapped again, so a change of one
-sentence does not move its neighbours. A code span or a link is kept on one line.
+sentence does not move its neighbours. A code span or a link is kept on one line. A page with a
+section "Contents" gets the list of its sections there.
 """
 
 from __future__ import annotations
@@ -104,6 +105,22 @@ def wrap(text: str) -> str:
     return "\n".join(done) + "\n"
 
 
+def anchor(title: str) -> str:
+    """Return the anchor of a heading, as Markdown sites make it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def with_contents(text: str) -> str:
+    """Return a page whose section "Contents" lists its other sections; any other page as it is."""
+    begin, heading, rest = text.partition("\n## Contents\n")
+    if not heading:
+        return text
+    titles = re.findall(r"^## (.+)$", rest, re.MULTILINE)
+    listed = "".join(f"- [{title}](#{anchor(title)})\n" for title in titles)
+    first = rest.find("\n## ")
+    return f"{begin}{heading}\n{listed}{rest[first:] if first >= 0 else ''}"
+
+
 def pages() -> list[Path]:
     """Return the Markdown files of the repository that people write."""
     found = [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
@@ -119,12 +136,12 @@ def main() -> int:
     wrong = 0
     for path in arguments.files or pages():
         text = path.read_text(encoding="utf-8")
-        wrapped = wrap(text)
+        wrapped = wrap(with_contents(text))
         if wrapped == text:
             continue
         wrong += 1
         if arguments.check:
-            print(f"{path}: prose over {WIDTH} columns; run scripts/wrap_markdown.py")
+            print(f"{path}: run scripts/wrap_markdown.py, for prose over {WIDTH} columns or contents")
         else:
             path.write_text(wrapped, encoding="utf-8")
     return 1 if arguments.check and wrong else 0

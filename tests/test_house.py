@@ -72,6 +72,33 @@ def test_source_is_documented_and_finished(path: Path) -> None:
             assert ast.get_docstring(node), f"{relative(path)}:{node.lineno}: {node.name} has no docstring"
 
 
+# Words that a sentence without a verb begins with: "What is kept", "The root of", "As `forward`".
+NO_VERB = frozenset(
+    (
+        *("A", "All", "An", "As", "By", "Each", "Every", "For", "How", "In", "It", "None", "Of", "Only"),
+        *("Raises", "So", "Some", "The", "There", "These", "They", "This", "To", "True", "What", "When"),
+        *("Where", "Whether", "Which", "Who"),
+    )
+)
+
+
+def noun_first(path: Path) -> list[str]:
+    """Return the functions of a module whose docstring does not begin with what the function does."""
+    return [
+        f"{node.name}: {text.splitlines()[0]}"
+        for node in functions(path)
+        if (text := ast.get_docstring(node)) and text.split()[0].rstrip(":,.") in NO_VERB
+    ]
+
+
+def test_docstrings_of_functions_begin_with_a_verb(tmp_path: Path) -> None:
+    canary = tmp_path / "canary.py"
+    canary.write_text('''def root():\n    """The root of all lanes."""\n''')
+    assert noun_first(canary) == ["root: The root of all lanes."]
+    found = [f"{relative(path)}: {line}" for path in SOURCES for line in noun_first(path)]
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
 def test_no_assert_guards_input(path: Path) -> None:
     # `python -O` removes asserts; a check that can be removed is not a check.
@@ -230,6 +257,16 @@ def test_prose_of_pages_is_wrapped() -> None:
         text=True,
     )
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_nothing_is_said_twice_in_the_log_or_the_changelog() -> None:
+    # Two branches that both append meet in a merge, and a merge that keeps both may keep one twice.
+    for name, split in (("dev/LOG.md", r"\n\n"), ("CHANGELOG.md", r"\n(?=- |## )")):
+        found = re.split(split, (ROOT / name).read_text(encoding="utf-8"))
+        twice = [
+            text for text, n in Counter(" ".join(one.split()) for one in found).items() if n > 1 and text
+        ]
+        assert not twice, f"{name}: {twice[0][:90]}"
 
 
 def test_specs_named_by_the_design_exist() -> None:

@@ -1,9 +1,10 @@
-"""A wheel holds the native engine and the recipes, for every Python; without a compiler
-it is made without the engine.
+"""A wheel holds the native engine and the recipes, for every Python; without a compiler it is made
+without the engine. The base install runs models without PyTorch, also from a zip file.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -16,6 +17,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+
+from sevenfold.core.run_files import ARTIFACT
+from sevenfold.runs.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
@@ -138,3 +143,121 @@ def test_a_wheel_without_a_compiler(tmp_path: Path) -> None:
     text = install(made, tmp_path / "fresh")("backends")
     assert "was not built" in text
     assert "pass" in text
+
+
+def place_wheel(made: Path, out: Path) -> None:
+    """Install the wheel alone into a directory."""
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", out, made]
+    subprocess.run(command, check=True)
+
+
+def base_packages(made: Path, out: Path) -> Path:
+    """Return a directory of links to the packages that the wheel needs without extras."""
+    out.mkdir()
+    (metadata,) = (n for n in ZipFile(made).namelist() if n.endswith(".dist-info/METADATA"))
+    asked = [
+        line.removeprefix("Requires-Dist: ")
+        for line in ZipFile(made).read(metadata).decode().splitlines()
+        if line.startswith("Requires-Dist: ")
+    ]
+    waiting, seen = [Requirement(line) for line in asked], set()
+    while waiting:
+        requirement = waiting.pop()
+        if requirement.name in seen or (
+            requirement.marker and not requirement.marker.evaluate({"extra": ""})
+        ):
+            continue
+        seen.add(requirement.name)
+        found = importlib.metadata.distribution(requirement.name)
+        waiting += [Requirement(line) for line in found.requires or []]
+        for top in {
+            file.parts[0] for file in found.files or [] if file.parts[0] not in ("..", "__pycache__")
+        }:
+            if not (out / top).exists():
+                (out / top).symlink_to(found.locate_file(top))
+    assert {"numpy", "tokenizers", "typer"} <= seen
+    return out
+
+
+USES = """
+import sys
+import sevenfold
+model = sevenfold.Model.open(sys.argv[1])
+with model.session("import os\\n") as session:
+    assert len("".join(session.generate(4))) > 0
+assert not {"torch", "safetensors", "pyarrow"} & sys.modules.keys()
+"""
+
+
+def test_the_base_install_runs_a_model_without_pytorch(dense_run: Job, tmp_path: Path) -> None:
+    made = wheel(tmp_path / "source", "no-such-compiler")
+    packages = base_packages(made, tmp_path / "packages")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "-q",
+        "--target",
+        tmp_path / "place",
+        made,
+    ]
+    subprocess.run(command, check=True)
+    path = os.pathsep.join([str(tmp_path / "place"), str(packages)])
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "COLUMNS": "200"}
+
+    def python(*arguments: str | Path) -> str:
+        # -S: the packages of this environment, PyTorch among them, are not seen.
+        return subprocess.run(
+            [sys.executable, "-S", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    with pytest.raises(subprocess.CalledProcessError):
+        python("-c", "import torch")
+    sealed = dense_run.out / ARTIFACT
+    root = str(dense_run.manifest("seal").facts["root"])
+    assert root in python("-m", "sevenfold", "verify", sealed, "--replay", "--json")
+    assert root[:16] in python("-m", "sevenfold", "inspect", sealed)
+    assert python("-m", "sevenfold", "run", sealed, "def ", "--max-tokens", "3")
+    python("-c", USES, sealed)
+
+
+def test_a_zip_file_runs_models_and_has_the_recipes(dense_run: Job, tmp_path: Path) -> None:
+    made = wheel(tmp_path / "source", "no-such-compiler")
+    packages = base_packages(made, tmp_path / "packages")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "-q",
+        "--target",
+        tmp_path / "place",
+        made,
+    ]
+    subprocess.run(command, check=True)
+    zipapp = [sys.executable, "-m", "zipapp", tmp_path / "place", "-m", "sevenfold.cli:main"]
+    subprocess.run([*zipapp, "-o", tmp_path / "s7.pyz"], check=True)
+
+    def s7(*arguments: str | Path) -> str:
+        return subprocess.run(
+            [sys.executable, "-S", tmp_path / "s7.pyz", *arguments],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(packages)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert "s7/demo-1m" in s7("recipes")
+    assert "demo-1m" in s7("plan", "s7/demo-1m")
+    sealed = dense_run.out / ARTIFACT
+    assert str(dense_run.manifest("seal").facts["root"]) in s7("verify", sealed, "--json")
+    assert s7("run", sealed, "def ", "--max-tokens", "3")

@@ -1,4 +1,6 @@
-"""Copies of a finished tiny run that tests may damage, and what tells whether a directory was touched."""
+"""Copies of a finished tiny run that tests may damage, and what tells
+whether a directory was touched.
+"""
 
 from __future__ import annotations
 

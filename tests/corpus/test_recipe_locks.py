@@ -1,4 +1,6 @@
-"""From names to a lock to a corpus: selection, conclusions, fetching what is missing, the key of a build, the same root."""
+"""From names to a lock to a corpus: selection, conclusions, fetching what is missing, the
+key of a build, the same root.
+"""
 
 from __future__ import annotations
 

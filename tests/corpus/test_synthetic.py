@@ -127,10 +127,10 @@ def test_a_filter_that_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_styles_agree_and_a_wrong_one_is_noticed(box: Sandbox) -> None:
     agreed = 0
     for i in range(25):
-        dice = SeededChoices(5, f"styles/{i}")
-        task = program(dice)
+        rng = SeededChoices(5, f"styles/{i}")
+        task = program(rng)
         sources = {style: render(task, style) for style in styles(task)}
-        outcome = box.run(ExecutionRequest(sources, task.name, inputs(task, dice)))
+        outcome = box.run(ExecutionRequest(sources, task.name, inputs(task, rng)))
         agreed += len({tuple(results) for results in outcome.values()}) == 1
     assert agreed >= 23  # a style that is wrong somewhere would fail in many
 
@@ -144,7 +144,7 @@ def test_a_pair_that_disagrees_is_dropped(box: Sandbox, monkeypatch: pytest.Monk
         "other",
         tuple(f"({i},)" for i in range(8)),
     )
-    monkeypatch.setattr(python, "_drawn", lambda dice: wrong)
+    monkeypatch.setattr(python, "_drawn", lambda rng: wrong)
     for name in ("python-function", "python-tests", "python-refactor"):
         assert attempt(name, 0, 0, box) is None
 
@@ -168,7 +168,7 @@ def test_unit_tests_are_judged_outside_the_function(
 ) -> None:
     right = "def f(x):\n    return 2 * x\n"
     task = python.PythonTask("f", "", right, right, "other", tuple(f"({i},)" for i in range(1, 9)))
-    monkeypatch.setattr(python, "_drawn", lambda dice: task)
+    monkeypatch.setattr(python, "_drawn", lambda rng: task)
     # The only bug known is one that forges: the sample is kept because its tests fail on it.
     monkeypatch.setattr(python, "bugs", lambda _: [Bug(source, 1, "", "", "", "")])
     assert attempt("python-tests", 0, 0, box) is not None

@@ -1,4 +1,6 @@
-"""The native engine equals the reference bit for bit, logits and cache, on every instruction set of this machine."""
+"""The native engine equals the reference bit for bit, logits and cache, on every
+instruction set of this machine.
+"""
 
 from __future__ import annotations
 

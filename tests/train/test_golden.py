@@ -1,4 +1,6 @@
-"""Runs under specs/training-arithmetic.md: golden digests, and no result of a step that another library computed."""
+"""Runs under specs/training-arithmetic.md: golden digests, and no result of a step
+that another library computed.
+"""
 
 from __future__ import annotations
 

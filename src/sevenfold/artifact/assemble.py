@@ -1,8 +1,7 @@
-"""From what a model is to what its file holds: control records, data hashes and provenance.
+"""Assembly of the contents of a file: control records, data hashes and provenance.
 
-The caller brings the tensors, the graph and where the model comes from; everything that rules V2 to
-V7 ask for beside them is computed here, so that there is one place that knows how. Cost: one
-SHA-256 pass over the tensors.
+The caller brings the tensors, the graph and the provenance of the model. This module computes
+everything else that rules V2 to V7 ask for. Cost: one SHA-256 pass over the tensors.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Identity:
     facts: Mapping[str, Json] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Json]:
-        """As sealed under `identity`."""
+        """Return what is sealed under `identity`."""
         return {
             "recipe_name": self.recipe_name,
             "recipe_digest": self.recipe_digest,
@@ -49,7 +48,7 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """One prompt whose logits travel with the model (law 4).
+    """One prompt whose logits travel with the model (specs/verification.md).
 
     Args:
         prompt: the text.
@@ -69,7 +68,7 @@ class Golden:
     domain: str = ""
 
     def as_json(self) -> dict[str, Json]:
-        """As sealed under `golden`."""
+        """Return what is sealed under `golden`."""
         return {
             "prompt": self.prompt,
             "ids": list(self.ids),

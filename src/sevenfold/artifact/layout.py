@@ -120,7 +120,9 @@ def max_json_values(n_bytes: int) -> int:
 
 
 def max_wide_bytes(n_bytes: int) -> int:
-    """Bytes of JSON payloads past ASCII, or with escapes `\\u`, that a file of `n_bytes` may hold."""
+    """Return how many bytes of JSON payloads past ASCII, or with escapes `\\u`, that
+    a file of `n_bytes` may hold.
+    """
     return FREE_WIDE_BYTES + n_bytes // BYTES_PER_WIDE_BYTE
 
 

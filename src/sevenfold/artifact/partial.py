@@ -1,9 +1,8 @@
-"""Partial trust: one part of a model, one tensor or a range of bytes,
-proved without reading the rest.
+"""Proof of one part of a model, one tensor or a range of bytes, without reading the rest.
 
-Opening a file proves its seal; the seal lists the hash of every chunk. What is asked for is hashed
-chunk by chunk, and nothing else of FIELD is read. Cost: one pass of SHA-256 over the chunks that
-the request touches, on every core.
+Opening a file proves its seal, and the seal lists the hash of every chunk. The chunks of the request
+are hashed, and nothing else of FIELD is read. Cost: one SHA-256 pass over those chunks, on every
+core.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ class Artifact:
         return Tensor(record.name, record.dims, record.scale, data, start=record.start, offset=record.offset)
 
     def prove(self) -> Artifact:
-        """Hash the FIELD payloads and read their records, once; returns the artifact.
+        """Hash the FIELD payloads and read their records, once. Return the artifact.
 
         Raises:
             ArtifactError: a subclass per cause, naming the lane and the offset.

@@ -106,7 +106,7 @@ class StreamVerifier:
 
     @property
     def n_lanes(self) -> int:
-        """Lanes that have come whole."""
+        """Return the number of lanes that have come whole."""
         return len(self._digests)
 
     def _run(self) -> _Steps:

@@ -76,7 +76,7 @@ class Verification:
         return all(row.status != "fail" for row in self.rows)
 
     def as_json(self) -> dict[str, Json]:
-        """For scripts."""
+        """Return the table as JSON, for scripts."""
         return {
             "path": self.path,
             "root": self.root,

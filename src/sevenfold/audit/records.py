@@ -30,7 +30,7 @@ class Difference:
     step: int | None = None
 
     def as_json(self) -> dict[str, Json]:
-        """As JSON values."""
+        """Return the difference as JSON values."""
         return asdict(self)
 
 
@@ -162,12 +162,12 @@ class Comparison:
                 raise StepDiffersError(difference)
 
     def metric(self, row: Json) -> None:
-        """Raises StepDiffersError."""
+        """Compare the row with what the run recorded. Raises StepDiffersError."""
         self._check(self.metrics, row)
         self.n_metrics += 1
 
     def trace(self, row: Json) -> None:
-        """Raises StepDiffersError."""
+        """Compare the row with what the run recorded. Raises StepDiffersError."""
         self._check(self.traces, row)
         self.n_trace += 1
 

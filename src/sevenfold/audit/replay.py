@@ -84,10 +84,13 @@ def check_range(job: Job, first: int, last: int, finished: bool) -> None:
         if stretch.last > end or last > total:
             begin = stretch.before[0] + 1
             raise UsageError(
-                f"steps {first}..{last}: {stretch.directory} has recorded {end} of {n_steps(stretch.part.spec)} steps",
-                remedy=f"allowed in this part: a range within {begin}..{begin + end - 1}"
-                if end
-                else "train it first",
+                f"steps {first}..{last}: {stretch.directory} has recorded {end} of"
+                f" {n_steps(stretch.part.spec)} steps",
+                remedy=(
+                    f"allowed in this part: a range within {begin}..{begin + end - 1}"
+                    if end
+                    else "train it first"
+                ),
             )
 
 
@@ -210,7 +213,8 @@ def audit_steps(
         progress: told of warnings and steps.
 
     Returns:
-        The outcome: `same`, `differences` in the order found, `first_step`, `warnings`, what was executed.
+        The outcome: `same`, `differences` in the order found, `first_step`,
+            `warnings`, what was executed.
 
     Raises:
         UsageError: the range is not within the run, or the recipe is not known.

@@ -121,7 +121,8 @@ class StepBundle:
     """A step.
 
     Args:
-        model: weights before the step that the step changes.  base: frozen weights that it reads.
+        model: weights before the step that the step changes.
+        base: frozen weights that it reads.
         optimizer: moments by parameter and slot, as in a checkpoint; empty before the first step.
         router: expert of each token id, int64 [V], where the model has experts.
         transcript: what each operator of the step was given and gave (`audit.transcript`); None

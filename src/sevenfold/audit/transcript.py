@@ -60,7 +60,7 @@ class Row:
         return digest("sevenfold/call/1", self.operator, given)
 
     def as_json(self) -> dict[str, Json]:
-        """As JSON values."""
+        """Return the statement as JSON values."""
         return {n: dict(v) if isinstance(v, Mapping) else v for n, v in dataclasses.asdict(self).items()}
 
 
@@ -124,7 +124,7 @@ class Transcript:
             self.kept[number].outputs |= {n: _copy(v) for n, v in call.outputs.items()}
 
     def as_json(self) -> list[Json]:
-        """As JSON values."""
+        """Return the statement as JSON values."""
         return [row.as_json() for row in self.rows]
 
     def kept_outputs(self) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Entry point of the `s7` command: a wrong argument, too, is one line and exit code 2."""
+    """Run the `s7` command. A wrong argument is one line and exit code 2."""
     streams.prepare()
     try:
         code = _run()

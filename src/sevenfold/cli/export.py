@@ -1,4 +1,4 @@
-"""Verbs that take a model out of the house, and bring one in: export, import."""
+"""Verbs that exchange models with other programs: export, import."""
 
 from __future__ import annotations
 

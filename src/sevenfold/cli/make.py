@@ -99,7 +99,9 @@ def this_cpu(recipe: Recipe) -> Cpu:
 @app.command()
 @guarded
 def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
-    """Size a recipe: parameters, memory, FLOPs, hours and cost; and to which formats its model will leave."""
+    """Size a recipe: parameters, memory, FLOPs, hours and cost; and to which
+    formats its model will leave.
+    """
     from sevenfold.export.names import outlook
     from sevenfold.plan.calculator import plan as plan_recipe
     from sevenfold.recipe import load_recipe, resolve_recipe_path
@@ -137,7 +139,7 @@ def make(
         typer.Option("--promise", help="Write the root beside the recipe: it is what the recipe promises."),
     ] = False,
 ) -> None:
-    """Run the whole spine: corpus, tokenizer, train, quantize, seal, verify, report."""
+    """Run the whole pipeline: corpus, tokenizer, train, quantize, seal, verify, report."""
     from sevenfold import pipeline
     from sevenfold.recipe import resolve_recipe_path
     from sevenfold.report.console import close_progress, print_summary, print_verification

@@ -1,4 +1,4 @@
-"""What differs between two JSON values, leaf by leaf."""
+"""Differences between two JSON values, leaf by leaf."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def storage_error(error: OSError, path: Path | str | None = None) -> StorageErro
 
 @contextmanager
 def storage(path: Path | str | None = None) -> Iterator[None]:
-    """Within this block an `OSError` leaves as a `StorageError` about `path`."""
+    """Turn an `OSError` of this block into a `StorageError` about `path`."""
     try:
         yield
     except OSError as error:

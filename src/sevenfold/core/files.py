@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: written beside, fsynced,
-renamed; the directory fsynced too.
+"""Files that appear whole or not at all.
 
-A reader never sees half a file; a kill or a full disk leaves the old file, or none.
+A file is written beside its name, synced to the disk and renamed; then its directory is synced. A
+reader never sees half a file. A kill or a full disk leaves the old file, or none.
 """
 
 from __future__ import annotations

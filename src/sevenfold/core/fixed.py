@@ -1,10 +1,9 @@
-"""Integer arithmetic of the law (specs/arithmetic.md, section 2): the only
-places where a value is rounded.
+"""Integer arithmetic of specs/arithmetic.md, section 2: the only places where a value is rounded.
 
-Everything here takes and gives NumPy integer arrays and rounds half up: floor((v + 2^(s-1)) / 2^s).
-The reference computes in int64, where no operation below can wrap for operands inside the stated
-ranges; the page says how 32-bit hardware gets the same bits. A scale is a pair (m, e), m in [2^15,
-2^16), of value m * 2^-e.
+Every function takes and returns NumPy integer arrays and rounds half up: floor((v + 2^(s-1)) / 2^s).
+The reference computes in int64. No operation below wraps there for operands inside the stated
+ranges. The page says how 32-bit hardware gets the same bits. A scale is a pair (m, e) with m in
+[2^15, 2^16) and the value m * 2^-e.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ class Scale(NamedTuple):
 
 
 def as_ints(values: Any) -> Ints:
-    """Return int64 view or copy of integers.
+    """Return an int64 view or copy of integers.
 
     Raises TypeError on anything that is not an integer array.
     """
     array = np.asanyarray(values)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"integers expected, got {array.dtype} (law 1: integers only)")
+        raise TypeError(f"integers expected, got {array.dtype} (specs/arithmetic.md: integers only)")
     ints: Ints = array.astype(np.int64, copy=False)
     return ints
 

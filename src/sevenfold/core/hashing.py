@@ -1,8 +1,7 @@
-"""Digests that cannot be confused: tagged, length-prefixed, full width; and the canonical JSON they
-are taken of.
+"""Digests that cannot be confused, and the canonical JSON that they are taken of.
 
-SHA-256 throughout. `digest` prefixes every part with its length, so ("ab", "c") and ("a", "bc")
-differ, and starts with a tag, so a digest made for one purpose never equals one made for another.
+All digests are SHA-256. `digest` puts the length of every part before it, so ("ab", "c") and ("a",
+"bc") differ. It starts with a tag, so a digest for one purpose never equals one for another.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Json = Any
 
 
 def sha256(data: bytes | memoryview) -> bytes:
-    """Return SHA-256 of `data`, 32 bytes."""
+    """Return the SHA-256 of `data`, 32 bytes."""
     return hashlib.sha256(data).digest()
 
 

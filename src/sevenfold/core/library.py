@@ -1,4 +1,4 @@
-"""A shared library of ours, built beside the room that calls it, or not there."""
+"""A native library of this package: it lies beside the room that calls it, or is not there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 def open_library(path: Path, abi: str, version: int) -> ctypes.CDLL | None:
-    """Return the library whose call `abi` gives `version`; None where it was not built, cannot be
-    loaded, or is of another version.
+    """Return the library, or None where it was not built, cannot be loaded or is of another version.
+
+    Its call `abi` has to return `version`.
     """
     try:
         found = ctypes.CDLL(str(path))

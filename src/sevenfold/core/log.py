@@ -39,8 +39,8 @@ class Silent:
 
 
 def escaped(text: str) -> str:
-    """A foreign text as a terminal may be given it: control and format characters as `\\xNN` or
-    `\\uNNNN`, lines kept.
+    """Return a foreign text as a terminal may be given it: control and format characters as
+    `\\xNN` or `\\uNNNN`, lines kept.
     """
     if text.isprintable():
         return text
@@ -50,8 +50,8 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A foreign name as one line: control and format characters as `escaped` writes them, and line
-    ends, too; other blanks (U+3000) are kept.
+    """Return a foreign name as one line: control and format characters as `escaped` writes them,
+    and line ends, too; other blanks (U+3000) are kept.
     """
     if text.isprintable():
         return text

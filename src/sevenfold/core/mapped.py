@@ -1,8 +1,8 @@
-"""A file mapped into memory for reading here and there, whose pages are given back as it is read.
+"""A file mapped into memory for reading in pieces; pages are given back as they are read.
 
-A mapped page stays in a process's resident memory until the system is short of it, so reading 100
-GB by windows would look like 100 GB held. What was read stays in the system's cache, where it costs
-nobody anything.
+A mapped page stays in the resident memory of a process until the system is short of memory. Without
+this, reading 100 GB by windows would look like 100 GB held. What was read stays in the cache of the
+system.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Mapped:
     """bytes: u8 [size], read-only. Arrays made from it are views and live as long as the file."""
 
     def __init__(self, path: Path) -> None:
-        """Raises StorageError: the file is missing or empty."""
+        """Map the file. Raises StorageError: it is missing or empty."""
         with storage(path), path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self._n_reads = 0
 
     def release(self) -> None:
-        """Give the pages back; the views stay, and read again from the system's cache."""
+        """Give the pages back. The views stay valid, and read again from the cache of the system."""
         self._map.madvise(mmap.MADV_DONTNEED)
         self._n_reads = 0
 
@@ -43,7 +43,9 @@ class Mapped:
             self.release()
 
     def digest(self, start: int, tail: bytes) -> bytes:
-        """Return SHA-256 of the bytes from `start` to the end, then of `tail`; in constant memory."""
+        """Return the SHA-256 of the bytes from `start` to the end and
+        of `tail`, in constant memory.
+        """
         hasher = hashlib.sha256()
         for place in range(start, len(self.bytes), _CHUNK):
             hasher.update(self.bytes[place : place + _CHUNK].data)

@@ -1,4 +1,4 @@
-"""How the process keeps memory that was freed."""
+"""Settings of the C library: memory that was freed is kept for the next allocation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ _FREE_TOP = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Let blocks up to 32 MiB, and 1 GiB behind the last one in use, stay with the process; whether
-    the C library can.
+    """Keep freed memory in the process: blocks up to 32 MiB, and 1 GiB behind the last block in use.
+
+    Return whether the C library can.
 
     A training step allocates and frees the same blocks again and again. By default glibc gives many
     of them back to the system, and each page that comes back costs a fault: a tenth of a BF16 step

@@ -21,14 +21,14 @@ NO_DIGESTS = bytes(32)
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
-    """Return 32-byte root of the leaves, in the order given."""
+    """Return the 32-byte root of the leaves, in the order given."""
     if not leaves:
         return sha256(b"")
     return _fold([sha256(b"\x00" + leaf) for leaf in leaves])
 
 
 def paired_root(digests: Sequence[bytes]) -> bytes:
-    """Return 32-byte plain root of 32-byte digests: SHA-256(left || right), an odd node
+    """Return the plain 32-byte root of 32-byte digests: SHA-256(left || right), an odd node
     with itself, 32 zeros for none.
     """
     level = list(digests)

@@ -9,7 +9,7 @@ from sevenfold.core.errors import UsageError
 
 
 def require_module(module: str) -> Any:
-    """Import a library of the `train` extra.
+    """Import a library of the extra `train`.
 
     Raises UsageError, with the remedy, when it is missing.
     """

@@ -1,8 +1,8 @@
-"""Whose a file is: what this project did not make is never written over and never removed.
+"""Ownership of files: what this project did not write is never replaced and never removed.
 
-A path that a user names for an output may hold something already. It is replaced only where its
-content says that a verb of this project wrote it: each verb passes the test for its own kind of
-file. All else is refused, and the user names another path.
+A path that a user names for an output may hold something already. It is replaced only if its content
+shows that a verb of this project wrote it. Each verb passes the test for its own kind of file.
+Everything else is refused, and the user names another path.
 """
 
 from __future__ import annotations

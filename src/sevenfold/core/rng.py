@@ -1,6 +1,7 @@
-"""Randomness is passed in: seeds for each purpose derived from the recipe's one seed.
+"""Seeds for each purpose, derived from the one seed of the recipe.
 
-Streams for different purposes never overlap, and adding a purpose does not move the others.
+Random generators are passed in; no module has one of its own. Streams for different purposes never
+overlap, and a new purpose does not change the others.
 """
 
 from __future__ import annotations

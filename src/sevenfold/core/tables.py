@@ -156,7 +156,7 @@ def _base(head_dim: int, theta: float, scaling: str, factor: float) -> Decimal:
 
 
 def rope(frequencies: Sequence[Decimal], context: int) -> NDArray[np.int16]:
-    """Return cos and sin of position * frequency in Q15, clamped to 32767. int16 [context,
+    """Return the cosine and sine of position * frequency in Q15, clamped to 32767. int16 [context,
     len(frequencies), 2].
 
     One exact rotation per pair, then a recurrence in 160-bit fixed point.
@@ -180,7 +180,7 @@ def _q15(value: int) -> int:
 
 
 def _cos_sin(angle: Decimal) -> tuple[int, int]:
-    """Return cos and sin of an angle in [0, 1] by their series, in fixed point."""
+    """Return the cosine and sine of an angle in [0, 1] by their series, in fixed point."""
     with localcontext(_CONTEXT):
         x = int(angle * (1 << _FIXED_BITS))
     cos, sin, term, n = 0, 0, 1 << _FIXED_BITS, 0

@@ -1,6 +1,6 @@
 """Worker processes that end with the process that started them, however that one ends.
 
-Started by spawn: nothing of its threads or memory reaches them.
+They are started by `spawn`, so they inherit no threads and no memory.
 """
 
 from __future__ import annotations

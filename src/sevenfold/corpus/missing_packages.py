@@ -55,7 +55,8 @@ def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
 
     Raises:
         UnreachableError: packages are missing, and the only reason is that there is no network.
-        StorageError: a lock is missing, or packages cannot be had: the first are named, what came stays.
+        StorageError: a lock is missing, or packages cannot be had: the
+            first are named, what came stays.
         RecipeError: a lock is none.
     """
     store = PackageStore(store_directory())

@@ -23,7 +23,7 @@ class EngineSession(Protocol):
     """One KV cache on an engine."""
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
-        """As `reference.forward`."""
+        """Return what `reference.forward` returns."""
 
     def close(self) -> None:
         """Free the cache."""
@@ -190,7 +190,8 @@ def self_test(name: str) -> str:
         what it runs with ("avx512", "NumPy").
 
     Raises:
-        SevenfoldError: another bit.  UsageError: no such backend, or not here.
+        SevenfoldError: another bit.
+        UsageError: no such backend, or not here.
     """
     model = built_in_model()
     engine = make_engine(name, model)

@@ -125,7 +125,9 @@ def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
 
 
 def _generated(user: Model, engine: Engine, ids: Sequence[int], steps: int) -> float:
-    """Return the seconds of `steps` tokens after the first, as text, through a session of the model."""
+    """Return the seconds of `steps` tokens after the first, as text,
+    through a session of the model.
+    """
     with user.on(engine).session() as session:
         session.prefill(ids)
         session.step()
@@ -177,14 +179,14 @@ def measure(
     Args:
         threads: thread counts to compare; the reference has one thread, whatever is asked for.
         rounds: at least 1.
-        user: the same model with its tokenizer; with it, decoding through its sessions is measured too.
+        user: the model with its tokenizer, whose sessions are measured too.
 
     Returns:
-        `work`, `roofs` (one for each thread count) and `rows` (thread count and phase): JSON
-        values, speeds in tokens a second.
+        `work`, `roofs` (one a thread count), `rows` (thread count, phase); tokens a second.
 
     Raises:
-        GateError: the context is too small.  SevenfoldError, StorageError: threads or memory cannot be had.
+        GateError: the context is too small.
+        SevenfoldError, StorageError: threads or memory cannot be had.
     """
     work = work_of(model)
     counts = list(threads) if backend == native.NAME else [1]

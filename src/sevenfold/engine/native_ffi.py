@@ -1,4 +1,5 @@
-"""The structures of native/engine/s7.h and arrays behind their pointers: what `native` hands to the library.
+"""The structures of native/engine/s7.h and arrays behind their pointers: what
+`native` hands to the library.
 
 A change here is a change of native/engine/s7.h and of its S7_ABI.
 """
@@ -83,7 +84,8 @@ class Weights(Structure):
 
     _fields_ = [
         ("embedding", LinearView), ("cos_sin", c_void_p), ("n_cos_sin", c_int64), ("router", c_void_p),
-        ("layers", POINTER(LayerView)), ("stacks", POINTER(LayerView)), ("final_norm", NormView), ("head", LinearView),
+        ("layers", POINTER(LayerView)), ("stacks", POINTER(LayerView)), ("final_norm", NormView),
+        ("head", LinearView),
     ]  # fmt: skip
 
 
@@ -173,7 +175,8 @@ class Arrays:
         embedding = self.projection(model.embedding_VD, model.embedding_m_V, model.embedding_s_V, 0)
         return Weights(
             embedding, self.pointer(model.rope_CP2, np.int16), model.rope_CP2.size,
-            self.pointer(model.router_V, np.uint8), layers, stacks, self.norm(model.final_norm), self.linear(model.head),
+            self.pointer(model.router_V, np.uint8), layers, stacks, self.norm(model.final_norm),
+            self.linear(model.head),
         )  # fmt: skip
 
 

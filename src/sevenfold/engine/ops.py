@@ -110,7 +110,7 @@ def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
 
 
 def linear(x: Quantized, layer: Linear) -> Ints:
-    """Row-rescaled projection, int32 [T, O]; below 2^31 in magnitude,
+    """Return the row-rescaled projection, int32 [T, O]; below 2^31 in magnitude,
     for row shifts are 16 at least.
     """
     acc_TO = matmul(x.codes, layer.weight_IO)
@@ -123,7 +123,7 @@ def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:
 
 
 def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
-    """RMSNorm with its quantisation: the codes depend on x * gain alone,
+    """Compute RMSNorm with its quantisation: the codes depend on x * gain alone,
     the root enters the scale only.
     """
     down = np.maximum(bit_length(np.max(np.abs(x_TD), axis=-1)) - NORM_INPUT_BITS, 0)
@@ -140,7 +140,7 @@ def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
 
 
 def rotate(y_THE: Ints, table_TP2: Ints) -> tuple[Ints, Scale]:
-    """RoPE on pairs (i, i + E/2) of each head, then int8 codes per head and token."""
+    """Turn pairs (i, i + E/2) of each head by RoPE, then make int8 codes per head and token."""
     unit_THE, shift = normalize(y_THE, ROPE_INPUT_BITS)
     a, b = np.split(unit_THE, 2, axis=-1)
     cos, sin = table_TP2[:, None, :, 0], table_TP2[:, None, :, 1]

@@ -100,7 +100,9 @@ def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache,
 
 
 def _feed_forward(model: IntegerModel, layer: Layer, x_TD: Ints, experts_T: Ints) -> Ints:
-    """Feed-forward block's contribution to the residual, [T, D]; each token through its one expert."""
+    """Return the feed-forward block's contribution to the residual, [T, D]; each
+    token through its one expert.
+    """
     x = ops.rms_norm(x_TD, layer.ffn_norm)
     out_TD = np.zeros_like(x_TD)
     for index, ffn in enumerate(layer.experts):
@@ -197,7 +199,10 @@ class ReferenceSession:
         self._cache = None
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
-        """As `forward`, on this cache. Raises GateError, also when the session is closed."""
+        """Return what `forward` returns, on this cache.
+
+        Raises GateError, also when the session is closed.
+        """
         if self._cache is None:
             raise GateError("the session is closed", remedy="open another")
         return forward(self.model, ids, self._cache, last_only=last_only)

@@ -50,7 +50,9 @@ TOKENS = "tokens"
 
 @dataclass(frozen=True, kw_only=True)
 class GreedyRun:
-    """What a prompt gives: the tokens of `n_steps` greedy steps and the logits they were taken from."""
+    """What a prompt gives: the tokens of `n_steps` greedy steps and the
+    logits they were taken from.
+    """
 
     ids: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -84,7 +86,8 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
     """Replay every golden prompt of a file on every backend of this machine (V6).
 
     Raises:
-        ArtifactError: the file cannot be run.  UsageError: S7_ISA names an instruction set that is not here.
+        ArtifactError: the file cannot be run.
+        UsageError: S7_ISA names an instruction set that is not here.
     """
     weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
     tokenizer = open_tokenizer(artifact, weights)
@@ -109,7 +112,8 @@ def backend_states(path: Path | None = None) -> list[dict[str, str]]:
     or on the built-in model.
 
     Raises:
-        ArtifactError, StorageError: the file is refused.  UsageError: S7_ISA names an instruction set that is not here.
+        ArtifactError, StorageError: the file is refused.
+        UsageError: S7_ISA names an instruction set that is not here.
     """
     model = built_in_model() if path is None else Model.open(path, backend=reference.NAME).weights
     states = []
@@ -173,8 +177,10 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
     Raises:
         AnonymousError: it does not say where it comes from, and that was not allowed. Allowed, only
             order (V0) is asked for.
-        PublishedError: it is a file of the published contract, which holds nothing that the engine could run.
-        ArtifactError: it is refused.  StorageError: it cannot be read.
+        PublishedError: it is a file of the published contract, which holds
+            nothing that the engine could run.
+        ArtifactError: it is refused.
+        StorageError: it cannot be read.
     """
     path = Path(path)
     artifact = open_bundle(path, allow_anonymous=allow_anonymous) if is_bundle(path) else open_artifact(path)
@@ -183,8 +189,8 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
         return artifact
     if artifact.published:
         raise PublishedError(
-            f"format version {artifact.version} of the published contract: it holds no graph that the engine could run, no seal "
-            "binds it, and no golden logits prove a backend on it",
+            f"format version {artifact.version} of the published contract: it holds no graph that the engine"
+            " could run, no seal binds it, and no golden logits prove a backend on it",
             where=str(path),
             remedy="`s7 inspect` shows what it holds; what runs is a file that `s7 seal` wrote",
         )
@@ -213,7 +219,8 @@ class Model:
         self.note = ""
         if artifact.header_only:
             raise HeaderOnlyError(
-                "the file is a header without lanes: zero tensors (A11) are for tests, never to be run or served",
+                "the file is a header without lanes: zero tensors (A11) are for tests, never to be run or"
+                " served",
                 where=str(artifact.path),
                 remedy="seal a trained model",
             )
@@ -249,7 +256,8 @@ class Model:
 
         Raises:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
-            StorageError: the file cannot be read.  UsageError: no such backend, or it is not available here.
+            StorageError: the file cannot be read.
+            UsageError: no such backend, or it is not available here.
         """
         if backend:
             find_backend(backend)
@@ -298,7 +306,9 @@ class Model:
         return rows if isinstance(rows, list) else []
 
     def self_test(self) -> None:
-        """Replay the first golden prompt's steps on this backend. Raises ArtifactError on any other bit.
+        """Replay the first golden prompt's steps on this backend.
+
+        Raises ArtifactError on any other bit.
 
         An anonymous model brings none: its backend is proved on the built-in model.
         """
@@ -329,7 +339,8 @@ class Model:
             )
 
     def session(self, prompt: str | None = None, *, max_tokens: int = 0, domain: str = "") -> Session:
-        """Return a session; enter it with `with`, which opens the gate and reads the prompt, if there is one.
+        """Return a session; enter it with `with`, which opens the gate and reads
+        the prompt, if there is one.
 
         Args:
             prompt: text; None to begin with `Session.prefill`.
@@ -377,8 +388,9 @@ class Session:
 
     @property
     def logits(self) -> Ints | None:
-        """Return the logits of the next token, or those that `step` took the last one from: [V] int64
-        holding int32 values (natural-log units with 16 fraction bits); None before the first prefill.
+        """Return the logits of the next token, or those that `step` took the last one
+        from: [V] int64 holding int32 values (natural-log units with 16 fraction bits);
+        None before the first prefill.
         """
         return self._decoder.logits
 
@@ -417,7 +429,8 @@ class Session:
         if needed > context:
             most = f" to {context - n_prompt} at most" if n_prompt < context else ""
             raise GateError(
-                f"the prompt has {n_prompt} tokens and {self._max_tokens} are to follow; the context has {context}",
+                f"the prompt has {n_prompt} tokens and {self._max_tokens} are to follow; the context has"
+                f" {context}",
                 where="prompt",
                 remedy=f"shorten the prompt or lower --max-tokens{most}",
             )
@@ -433,8 +446,9 @@ class Session:
         return self._decoder.step()
 
     def generate(self, max_tokens: int) -> Iterator[str]:
-        """Yield the text as it comes, up to `max_tokens` tokens or the end-of-text token. Pieces are
-        whole characters, of one token or of several that came at once.
+        """Yield the text as it comes, up to `max_tokens` tokens or the end-of-text token.
+
+        Pieces are whole characters, of one token or of several that came at once.
 
         Raises:
             GateError: the gate is shut, or the context is full.

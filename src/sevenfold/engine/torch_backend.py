@@ -270,7 +270,7 @@ class TorchEngine:
         return torch.cat(outputs), torch.cat(lows)
 
     def _feed_forward(self, layer: _Layer, x_RD: Tensor, experts_R: Tensor) -> Tensor:
-        """Feed-forward block's contribution to the residual, [R, D]; each
+        """Return the feed-forward block's contribution to the residual, [R, D]; each
         token through its one expert.
         """
         codes, token = self.law.rms_norm(x_RD, layer.ffn_gain_D, layer.law.ffn_norm)
@@ -293,7 +293,7 @@ class TorchEngine:
 
 
 def _is_no_memory(error: BaseException) -> bool:
-    """PyTorch has a class of its own for this on CUDA only."""
+    """Return whether memory ran out. PyTorch has a class of its own for this on CUDA only."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
@@ -395,8 +395,9 @@ class TorchSession:
         return self.cache.length
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
-        """As `reference.forward`, on this cache. Raises GateError, also when closed; StorageError
-        without memory.
+        """Return what `reference.forward` returns, on this cache.
+
+        Raises GateError, also when closed; StorageError without memory.
         """
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 

@@ -93,17 +93,17 @@ def int8_product_is_exact(device: torch.device) -> bool:
 
 
 def shifted(v: Tensor, s: Tensor | int) -> Tensor:
-    """RSHIFT(v, s) for 0 <= s <= 62."""
+    """Return RSHIFT(v, s) for 0 <= s <= 62."""
     return (v + ((1 << s) >> 1)).bitwise_right_shift_(s)
 
 
 def shifted_by_one_more(v: Tensor, less: Tensor | int) -> Tensor:
-    """RSHIFT(v, less + 1), in place."""
+    """Compute RSHIFT(v, less + 1), in place."""
     return v.bitwise_right_shift_(less).add_(1).bitwise_right_shift_(1)
 
 
 def mulsh(a: Tensor, m: Tensor, s: Tensor) -> Tensor:
-    """MULSH(a, m, s) for any s.
+    """Return MULSH(a, m, s) for any s.
 
     Products are below 2^47, so that a shift of 62 gives 0 as a longer one does.
     """
@@ -224,7 +224,7 @@ class Arithmetic:
         return codes, TScale(m, e - 17 - s + norm.exponent + down)
 
     def turn(self, y_RHE: Tensor, table_RP2: Tensor) -> tuple[Tensor, TScale]:
-        """RoPE and QUANT of each head."""
+        """Return RoPE and QUANT of each head."""
         unit, s = self.normalize(y_RHE, ROPE_INPUT_BITS)
         a, b = torch.chunk(unit, 2, dim=-1)
         cos, sin = table_RP2[:, None, :, 0], table_RP2[:, None, :, 1]

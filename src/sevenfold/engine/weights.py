@@ -146,7 +146,9 @@ class _Loader:
         return data
 
     def packed(self, name: str, dims: tuple[int, ...], kind: str) -> Ints:
-        """Big-endian 16-bit integers stored as pairs of bytes along the last axis."""
+        """Return big-endian 16-bit integers, which are stored as pairs
+        of bytes along the last axis.
+        """
         raw = np.ascontiguousarray(self.record(name, dims))
         return raw.view(kind).astype(np.int64)
 

@@ -1,3 +1,3 @@
-"""Out of the house and back: safetensors, Hugging Face and GGUF, each answer proven by the runtime
-that will read the file.
+"""Export to and import from safetensors, Hugging Face and GGUF; the runtime that will read a file
+proves each export.
 """

@@ -1,5 +1,5 @@
-"""What both kinds of imports need: sound weights, rows without a token, and shapes that two sources
-tell alike.
+"""Checks that both kinds of imports share: sound weights, rows without a token, and shapes on which
+two sources agree.
 """
 
 from __future__ import annotations

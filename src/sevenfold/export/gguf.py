@@ -1,8 +1,7 @@
-"""GGUF of architecture `llama`, written with the `gguf` library one tensor at
-a time; and read back whole.
+"""Write and read GGUF files of architecture `llama`, one tensor at a time (the `gguf` library).
 
-Memory is the largest tensor and its packed form. Keys: specs/export.md, section 4. Pairs of q and k
-are put side by side, as `llama` turns them.
+Memory is the largest tensor and its packed form. The keys are in specs/export.md, section 4. Pairs of
+q and k stand side by side, because `llama` turns neighbours.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Layout:
 
 
 def layout(source: ExportSource, quant: Quant) -> Layout:
-    """In which type each tensor goes."""
+    """Return in which type each tensor goes."""
     heads = ("embedding.weight", "lm_head.weight")
     types = {
         name: type_for(quant, shape, is_head=name in heads) for name, shape in tensors(source.spec).items()
@@ -243,8 +242,8 @@ def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
 
 
 def _check_places(path: Path, header: _Header, size: int) -> None:
-    """Each tensor once, of a known type, inside the file, aligned, and behind the one before it.
-    Raises StorageError.
+    """Check that each tensor is there once, of a known type, inside the file, aligned, and behind
+    the one before it. Raises StorageError.
     """
     if header.twice:
         raise _refusal(path, f"tensor {header.twice[0]} stands twice")
@@ -278,7 +277,7 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:
-    """Return float32 that a stored tensor stands for, by a plain read: mapped pages would count as
+    """Return the float32 that a stored tensor stands for, by a plain read: mapped pages would count as
     memory. Raises StorageError.
     """
     with storage(path), path.open("rb") as file:

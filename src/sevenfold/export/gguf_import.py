@@ -1,6 +1,4 @@
-"""A GGUF file of architecture `llama` as a `ExportSource`: every `llama.*` key
-is read, or refused by name.
-"""
+"""A GGUF file of architecture `llama` as an `ExportSource`: every key is read, or refused by name."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A Hugging Face directory: Llama to `transformers`, without any code of ours. And one safetensors
-file, by our names.
+"""Write a Hugging Face directory that `transformers` loads without code of ours, or one safetensors
+file with our names.
 
-The tokenizer is our own file with two additions: the token that begins a document is put before a
-text, as in training, and its characters in a text stay text (`split_special_tokens`).
+The tokenizer is our own file with two additions. The token that begins a document is put before a
+text, as in training. The characters of that token in a text stay text (`split_special_tokens`).
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ class Config:
             raise self._refusal(f"{key} is {shown(value)}", shown(wanted))
 
     def _check_window(self) -> None:
-        """A sliding window that holds the whole context slides over nothing."""
+        """Refuse a sliding window that is shorter than the context."""
         window, used = self.value.get("sliding_window"), self.value.get("use_sliding_window")
         self._typed("sliding_window", window, int)
         if window is not None and used is not False and window < self.count("max_position_embeddings"):

@@ -1,5 +1,5 @@
-"""A Hugging Face directory of a foreign Llama as a `ExportSource`: which files count, and which
-tensors stand in them.
+"""A Hugging Face directory of a foreign Llama as an `ExportSource`: which files count, and which
+tensors they hold.
 """
 
 from __future__ import annotations

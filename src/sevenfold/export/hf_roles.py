@@ -1,8 +1,8 @@
-"""What begins, ends and pads a text of a Hugging Face directory, by transformers' rule.
+"""The tokens that begin, end and pad a text of a Hugging Face directory, by the rule of transformers.
 
-The post-processor of tokenizer.json puts a token before a text, and nothing else does.
-generation_config.json says what ends one; what it leaves open config.json says, then
-tokenizer_config.json and special_tokens_map.json, then the default of a Llama.
+Only the post-processor of tokenizer.json puts a token before a text. For the token that ends a text
+the files are asked in this order: generation_config.json, config.json, tokenizer_config.json,
+special_tokens_map.json, the default of a Llama.
 """
 
 from __future__ import annotations

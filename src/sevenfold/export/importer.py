@@ -1,10 +1,9 @@
-"""A dense Llama from elsewhere, as a directory that the spine takes on:
-weights, vocabulary, origin, recipe.
+"""Import of a dense Llama: weights, vocabulary, origin and recipe in a directory for the pipeline.
 
-The recipe names the weights by their digest (`model.pretrained`), so a family whose policy forbids
-external weights refuses it by its rule, whatever the file says of itself. What the file says stays
-in origin.json and leaves again with an export: exported once more in the same type, the file has
-the same bytes.
+The recipe names the weights by their digest (`model.pretrained`). A family whose policy forbids
+external weights therefore refuses it, whatever the file says about itself. What the file says stays
+in origin.json and leaves again with an export: exported in the same type, the file has the same
+bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What each tensor is called, here and elsewhere, as one table; and what
-other formats can hold at all.
+"""The name of each tensor here and in other formats, as one table; and what those formats can hold.
 
-Hugging Face turns half-split pairs as we do. GGUF's `llama` turns neighbours, so rows of q and k
-are stored in another order there (`interleave`); the angles are the same.
+Hugging Face turns half-split pairs, as we do. GGUF's `llama` turns neighbours, so rows of q and k are
+stored in another order there (`interleave`). The angles are the same.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def n_rotated(name: str, spec: ModelSpec) -> int:
 
 
 def interleave(weight: Floats, n_heads: int) -> Floats:
-    """Half-split pairs (i, i + E/2) to neighbours (2i, 2i + 1). [H * E, D] -> the same."""
+    """Turn half-split pairs (i, i + E/2) into neighbours (2i, 2i + 1). [H * E, D] -> the same."""
     shape = weight.shape
     return np.ascontiguousarray(weight.reshape(n_heads, 2, -1, shape[1]).swapaxes(1, 2)).reshape(shape)
 
@@ -123,7 +122,7 @@ def check_expressible(spec: ModelSpec) -> None:
 
 
 def outlook(recipe: Recipe) -> str:
-    """To which targets a model of this recipe will leave: known before
+    """Return to which targets a model of this recipe can be exported: known before
     it is trained, and said there.
     """
     try:

@@ -1,14 +1,13 @@
-"""Does the export answer as the model does? Asked of the runtimes that will read it (E6); a
-difference fails the export.
+"""Comparison of an export with the model, by the runtimes that will read it (E6).
 
-Two references in PyTorch: `model` has the weights that were trained, `stored` the floats that the
-written file stands for. A runtime has to agree with `stored`; what a type costs is `stored` against
-`model`, as perplexity and as KL divergence.
+A difference fails the export. There are two references in PyTorch: `model` has the trained weights,
+`stored` has the floats that the written file stands for. A runtime has to agree with `stored`. The
+cost of a storage type is `stored` against `model`, as perplexity and as KL divergence.
 
-Greedy tokens are compared by reading: the runtime generates, the reference reads prompt and tokens
-once and says at each place what it would have taken. A place where its two best differ by less than
-`margin` (nats of logit) is no decision but a tie; the rest of that prompt is left out, and the
-report counts it.
+Greedy tokens are compared by reading. The runtime generates. The reference reads prompt and tokens
+once and says at each position what it would have taken. Where its two best tokens differ by less than
+`margin` (nats of logit), the position is a tie. The rest of that prompt is left out, and the report
+counts it.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ class Check:
     figures: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Json]:
-        """As printed and kept."""
+        """Return the check as it is printed and kept."""
         return asdict(self)
 
 
@@ -127,7 +126,7 @@ class Reference:
         part.load_state_dict(state, assign=True)
 
     def logits(self, ids: Sequence[int]) -> Floats:
-        """Return float32 [T, V] after each id."""
+        """Return the logits after each id, float32 [T, V]."""
         with torch.no_grad():
             hidden = self.model.hidden(torch.tensor([list(ids)]))
             head = self.model.head_weight
@@ -178,7 +177,7 @@ def losses(logits: Floats, row: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def log_softmax(logits: Floats) -> NDArray[np.float64]:
-    """In float64. [T, V] -> the same."""
+    """Return the logarithms of the softmax in float64. [T, V] -> the same."""
     real = logits.astype(np.float64)
     peak = real.max(axis=1, keepdims=True)
     return np.asarray(real - peak - np.log(np.exp(real - peak).sum(axis=1, keepdims=True)))

@@ -1,5 +1,6 @@
-"""Texts on which vocabularies are compared: real lines, and those that break tokenizers. Always the
-same ones.
+"""Texts on which tokenizers are compared: real lines, and texts that break tokenizers.
+
+Always the same.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def library_lines(count: int = N_LINES) -> list[str]:
 
 
 def library_text(n_characters: int) -> str:
-    """So many characters of the interpreter's own library, from its end of the alphabet backwards."""
+    """Return so many characters of the interpreter's own library, in reverse alphabetical order."""
     root = Path(sysconfig.get_paths()["stdlib"])
     parts, size = [], 0
     for path in sorted(root.glob("*.py"), reverse=True):

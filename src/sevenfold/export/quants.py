@@ -1,9 +1,8 @@
-"""The types of a GGUF file as a table, and the packers of those that the
-`gguf` library cannot write.
+"""The tensor types of a GGUF file as a table, and packers for those that the `gguf` library lacks.
 
-F32, F16, BF16, Q8_0 and the ternary TQ are the library's. The K and IQ families are llama.cpp's own
-quantiser, in the interop environment. I2_S is ours: specs/export.md, section 5, defines it to the
-bit.
+The library writes F32, F16, BF16, Q8_0 and the ternary TQ types. llama.cpp's own quantiser, in the
+interop environment, writes the K and IQ types. I2_S is ours: specs/export.md, section 5, defines it
+to the bit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Llama 3's position scaling as GGUF holds it: one divisor for each pair's frequency
-(`rope_freqs.weight`), and back.
+"""Llama 3's position scaling as GGUF holds it: one divisor for the frequency of each pair
+(`rope_freqs.weight`).
 
-The divisors say less than the keys they came from, so what is read back is the scaling that gives
+The divisors say less than the keys that they came from. Reading them back gives the scaling that has
 the same divisors.
 """
 

@@ -1,6 +1,4 @@
-"""One export from start to end: write beside, ask the runtimes, and only then
-let it appear under its name.
-"""
+"""One export from start to end: write to a temporary name, ask the runtimes, and only then rename."""
 
 from __future__ import annotations
 
@@ -55,7 +53,7 @@ class Request:
 
 
 def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[str, Json]:
-    """Write `out` from the model at `path`; the report, with every check.
+    """Write `out` from the model at `path`. Return the report, with every check.
 
     Raises:
         UsageError: an unknown target or type, or a model that the target cannot express.

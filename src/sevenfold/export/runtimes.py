@@ -42,7 +42,7 @@ class Runtime(Protocol):
         """Return the most likely next token, `steps` times. Raises StorageError."""
 
     def logits(self, ids: list[int]) -> Floats:
-        """Return float32 [T, V] after each id. Raises StorageError."""
+        """Return the logits after each id, float32 [T, V]. Raises StorageError."""
 
 
 def interop_home() -> Path | None:
@@ -70,7 +70,7 @@ class Process:
         self.folder = Path(self._scratch.name)
 
     def ask(self, op: str, **request: Any) -> Any:
-        """Send one request; its answer.
+        """Send one request and return its answer.
 
         Raises StorageError when the program refuses it, or is gone.
         """

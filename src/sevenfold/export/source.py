@@ -1,9 +1,8 @@
-"""What is exported: a run's float weights, an import's, or those that a
-sealed file's integers stand for.
+"""The source of an export: the float weights of a run or of an import, or those that the integers of
+a sealed file stand for.
 
-Weights are read when asked for, one tensor at a time. `provenance` says where they come from and
-leaves with them, whatever the format; an import keeps what its file said (specs/export.md, section
-3).
+Weights are read when asked for, one tensor at a time. `provenance` says where they come from, and
+every format carries it. An import keeps what its file said (specs/export.md, section 3).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""An output that is written beside its name and appears there when it is whole. What is there
-already is never touched.
+"""An output that is written to a temporary name and renamed when it is whole.
+
+What already has the name is never touched.
 """
 
 from __future__ import annotations

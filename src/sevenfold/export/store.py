@@ -72,7 +72,7 @@ class TensorFile:
 
 
 def widen(raw: NDArray[np.generic], dtype: str) -> Floats:
-    """Return float32 of stored values; exact for every type in `TYPES`."""
+    """Return the float32 of stored values. It is exact for every type in `TYPES`."""
     if dtype == "BF16":
         return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return raw.astype(np.float32, copy=False)

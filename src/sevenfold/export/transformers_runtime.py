@@ -1,6 +1,4 @@
-"""`transformers` as a runtime: the directory is loaded by the auto classes, without any code of
-ours, and computes in FP32.
-"""
+"""`transformers` as a runtime: the auto classes load the directory without code of ours, in FP32."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class Transformers:
         return cls(model.eval(), transformers.AutoTokenizer.from_pretrained(directory))
 
     def open(self, path: Path, context: int) -> str:
-        """It is loaded already."""
+        """Do nothing: the model is loaded already."""
         return f"transformers over {path.name}, context {context}"
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
@@ -47,7 +45,7 @@ class Transformers:
         return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
     def logits(self, ids: list[int]) -> Floats:
-        """Return float32 [T, V] after each id."""
+        """Return the logits after each id, float32 [T, V]."""
         with torch.no_grad():
             return np.asarray(self._model(torch.tensor([ids])).logits[0].numpy(), np.float32)
 

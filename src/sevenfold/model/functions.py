@@ -227,8 +227,8 @@ class _Rotate(torch.autograd.Function):
 
 
 def rotated(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, segments: Segments | None = None) -> Tensor:
-    """Return each head's vectors turned by their position, in each document
-    from 0. -> dense [B, H, T, E].
+    """Return the vectors of each head, turned by their position in the
+    document. -> dense [B, H, T, E].
     """
     y: Tensor = _Rotate.apply(x_BHTE, cos_TP, sin_TP, segments)
     return y

@@ -160,7 +160,9 @@ def sequence_losses(
     """Return the sum of the token losses (nats) of each sequence, [B].
 
     Args:
-        x_BTD: final states, float32 or BF16.  weight_VD: head.  target_BT: int64 next tokens.
+        x_BTD: final states, float32 or BF16.
+        weight_VD: head.
+        target_BT: int64 next tokens.
         counted_BT: float32, 1 where a token counts and 0 where it does not; None when all do.
     """
     counted_N = None if counted_BT is None else counted_BT.flatten()

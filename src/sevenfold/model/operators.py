@@ -156,7 +156,7 @@ def weight_slope(grad: Tensor, x: Tensor, into: Tensor | None = None) -> Tensor:
 
 @observed()
 def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """RMSNorm of dense x [..., D], and the scale of each row, which the slope needs."""
+    """Compute RMSNorm of dense x [..., D], and the scale of each row, which the slope needs."""
     y, scale = torch.empty_like(x), x.new_empty(x.shape[:-1])
     native.call(
         "s7_norm", _at(x), _at(gain_D), c_float(eps), _at(y), _at(scale),
@@ -197,7 +197,7 @@ def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 @observed(out=("y_BHTE",))
 def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, back: bool = False) -> None:
-    """Each head's vectors turned by their position, or back, into y. Last axes adjacent; other
+    """Turn the vectors of each head by their position, or back, into y. Last axes adjacent; other
     strides may be any.
     """
     n_batch, n_heads, length, _ = x_BHTE.shape

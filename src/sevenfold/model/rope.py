@@ -52,7 +52,7 @@ class Rope(nn.Module):
         self.sin = (angle_TP.sin() * self.temperature).to(device, torch.float32)
 
     def tables(self, x_BHTE: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cos and sin, [T, E / 2] each, of the positions of x."""
+        """Return the cosine and sine of the positions of x, [T, E / 2] each."""
         length = x_BHTE.shape[-2]
         if self.cos.shape[0] < length or self.cos.device != x_BHTE.device:
             self.extend(length, x_BHTE.device)

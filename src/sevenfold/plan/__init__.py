@@ -1,1 +1,1 @@
-"""What a run will need: the sizing calculator, cost, forecast, and launch on several processes."""
+"""Sizing of a run before it starts: calculator, cost, forecast, and launch on several processes."""

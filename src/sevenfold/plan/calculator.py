@@ -1,9 +1,7 @@
-"""The sizing calculator (B3): a recipe in, every figure a person needs before
-paying for a run out, as JSON.
+"""The sizing calculator (B3): from a recipe to parameters, memory, hours and cost, as JSON.
 
-`plan` is arithmetic over the recipe, so the same recipe gives the same figures, except
-under the key `cpu`: what this machine is expected to do is an estimate from a quick
-measurement, and is labelled so.
+`plan` is arithmetic over the recipe, so the same recipe gives the same figures. The key `cpu` is the
+exception: it is an estimate of what this machine does, from a short measurement, and says so.
 """
 
 from __future__ import annotations

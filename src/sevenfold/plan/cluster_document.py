@@ -1,9 +1,8 @@
-"""The figures that the sizing document of S7-MOE-140M states, as data, beside what
-they come to (requirement B3).
+"""The figures of the sizing document of S7-MOE-140M, as data, beside ours (requirement B3).
 
-`own` is the same quantity reckoned from the document's other figures; `how` says from which. `ours`
-is the key path of the quantity in our plan. A figure does not add up when `stated` and `own` are
-further apart than its rounding explains.
+`own` is the same quantity, computed from other figures of the document; `how` says from which.
+`ours` is the key path of the quantity in our plan. A figure does not add up when `stated` and `own`
+differ by more than its rounding explains.
 """
 
 from __future__ import annotations

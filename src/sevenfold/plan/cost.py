@@ -59,7 +59,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Return all parts, with checkpointing as the recipe says."""
+        """Return the sum of all parts, with activation checkpointing as the recipe says."""
         return self.states + (self.activations_checkpointed if self.checkpointing else self.activations)
 
 
@@ -91,12 +91,12 @@ class PhaseCost:
 
     @property
     def gpu_hours(self) -> float:
-        """Return of all pools together."""
+        """Return the GPU-hours of all pools together."""
         return sum(pool.gpu_hours for pool in self.pools)
 
     @property
     def wall_hours(self) -> float:
-        """Return of the slowest pool."""
+        """Return the hours of the slowest pool."""
         return max(pool.wall_hours for pool in self.pools)
 
     @property

@@ -1,10 +1,9 @@
-"""What a training run will need on this machine, said before it starts (`s7 train --dry-run`):
-memory and time by phase.
+"""Forecast of memory and time of each phase on this machine (`s7 train --dry-run`).
 
-Memory is `cost.memory` with all rows of a micro-batch alive at once, as the trainer has them. Time
-follows from the speed of the recipe's own step (`sevenfold.train.rehearsal`), or of a short matrix
-product where that was not measured. Both are estimates: the interpreter, PyTorch and the token
-files come on top (BASE_BYTES).
+Memory is `cost.memory` with all rows of a micro-batch in memory at once, as in the trainer. Time
+follows from the measured speed of the recipe's own step (`sevenfold.train.rehearsal`). Where that was
+not measured, it follows from a short matrix product. Both are estimates. BASE_BYTES stands for the
+interpreter, PyTorch and the token files.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A run beyond one process (`s7 launch`), as steps with what each needs and waits for; sizes are
-those of `plan`.
+"""A run on more than one process (`s7 launch`): its steps, what each needs and what it waits for.
 
-One job makes the token files, one trains a recipe of one part on all ranks. Of expert stacks (B1)
-the trunk is trained on all ranks; then each expert is a job of its own in one of the pools, which
-work side by side, one item after another as `plan` deals them; the last job joins the parts,
-quantises and seals. A job that died is started again and goes on from its last checkpoint.
+The sizes are those of `plan`. One job makes the token files. A recipe of one phase is trained by one
+job on all ranks. With expert stacks (B1) the trunk is trained on all ranks, then each expert is a job
+of its own. Experts are dealt to pools; pools work at the same time, the jobs of a pool one after
+another. The last job joins the phases, quantises and seals. A job that died is started again and goes
+on from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The steps of a run as a script: torchrun on the machine at hand or on several, or jobs of Slurm
-that wait for one another.
+"""The steps of a run as a shell script: torchrun on one or more machines, or Slurm jobs.
 
-Every word of a recipe or a path is quoted by `shlex`. A rank that dies ends its group, and torchrun
-starts the group again up to MAX_RESTARTS times, each time from the last checkpoint.
+`shlex` quotes every word of a recipe or a path. A rank that dies ends its group. torchrun starts the
+group again up to MAX_RESTARTS times, each time from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def _on_gpus(step: LaunchStep, is_shared: bool) -> str:
 
 
 def _pools(steps: list[LaunchStep]) -> list[str]:
-    """Steps of one phase: pools side by side, the steps of a pool one after another."""
+    """Return the lines of one phase: pools side by side, the steps of a pool one after another."""
     pools = {number: list(own) for number, own in groupby(steps, key=lambda step: step.pool)}
     if len(pools) == 1:
         return [line for step in steps for line in (_about(step), _on_gpus(step, False))]

@@ -26,7 +26,8 @@ def integer_score(
     token_lengths: NDArray[np.int64],
     progress: Progress,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Score and greedy choices ([n_windows, sequence]) of the integer model on windows of tokens.
+    """Return the score and the greedy choices ([n_windows, sequence]) of the
+    integer model on windows of tokens.
 
     Raises:
         QualityError: the backend of this machine gives other logits than the reference.

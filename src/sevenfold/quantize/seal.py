@@ -1,4 +1,4 @@
-"""Stage `seal`: everything a run knows about its model, into one file (B5, D6, law 4).
+"""Stage `seal`: everything a run knows about its model, into one file (B5, D6).
 
 Writes ../model.s7l (mode 0444) beside the stage directories, and beside the file its evidence:
 which tools computed it. Golden logits are computed here by the reference engine and travel with the

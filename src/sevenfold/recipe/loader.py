@@ -1,8 +1,8 @@
-"""From a recipe file to a checked recipe: `extends:`, `include:`, schema, family policies.
+"""Loading of a recipe file: `extends:`, `include:`, schema, family policies.
 
-A file's value is its base (`extends:`), overlaid with its blocks (`include:`, in order), overlaid
+The value of a file is its base (`extends:`), overlaid with its blocks (`include:`, in order), overlaid
 with its own keys. Mappings merge key by key; lists and scalars are replaced. Every value keeps the
-mark of the file in which it stands, so an error in a base is shown in the base.
+location of the file in which it stands, so an error in a base is shown in the base.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Family policies: the table of all rules, and its application to a recipe.
 
-A family has no code path of its own; what differs is the data of its recipes and these rules. The
-first rule broken, in the order of the table, is the error; the general rules come first, so a
-family's rules see a recipe that agrees with itself.
+A family has no code path of its own. Families differ in the data of their recipes and in these rules.
+The error is the first rule that is broken, in the order of the table. General rules come first, so
+the rules of a family see a recipe that agrees with itself.
 """
 
 from __future__ import annotations

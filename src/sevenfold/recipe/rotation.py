@@ -1,5 +1,6 @@
-"""How fast each pair of a head turns, by a recipe's theta and position scaling: one answer for
-training, integers and exports.
+"""Rotation speed of each pair of a head, from theta and position scaling.
+
+Training, integers and exports all use this one definition.
 """
 
 from __future__ import annotations

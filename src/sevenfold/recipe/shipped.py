@@ -1,8 +1,8 @@
-"""Where the recipes that ship are, and how a short name finds one.
+"""The recipes that ship with the package, and how a short name finds one.
 
-In a checkout they are `recipes/` beside `src/`. An installed package has them inside itself, so any
-way of installing it (`--user`, `--target`, `--prefix`, a zip file) brings them. A file whose name
-starts with `_` is a family's common part, not a recipe.
+In a checkout they are `recipes/` beside `src/`. An installed package holds them inside itself, so
+every way of installing it (`--user`, `--target`, `--prefix`, a zip file) brings them. A file whose
+name starts with `_` is the common part of a family, not a recipe.
 """
 
 from __future__ import annotations

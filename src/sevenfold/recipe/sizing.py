@@ -209,7 +209,7 @@ def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
 
 
 def forward_flops(model: ModelSpec, sequence: int) -> float:
-    """FLOPs of one token's forward pass through the trunk, one expert and the head."""
+    """Return the FLOPs of one token's forward pass through the trunk, one expert and the head."""
     return sum(flops_parts(model, sequence).values())
 
 

@@ -11,7 +11,7 @@ from sevenfold.release.lineage import lineage
 
 
 def papers(artifact: Artifact, directory: Path | None = None) -> list[Path]:
-    """Write model card, bill of materials and notice of sources; returns their paths.
+    """Write the model card, the bill of materials and the notice of sources. Return their paths.
 
     Args:
         artifact: the sealed file.

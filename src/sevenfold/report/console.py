@@ -44,7 +44,7 @@ def shown_figures(fields: Mapping[str, float | str]) -> list[str]:
 
 
 def _wrapped(parts: Sequence[str], width: int) -> str:
-    """As many parts on a line as fit, none cut in two."""
+    """Return lines with as many parts on each as fit, none cut in two."""
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}  {part}" if lines[-1] else part

@@ -40,7 +40,7 @@ class RunRecord:
 
 
 def write_report(out: Path) -> Path:
-    """Write `out`/report.html from what is in `out`; returns its path.
+    """Write `out`/report.html from what is in `out`, and return its path.
 
     Raises:
         StorageError: a manifest or log cannot be read, or the page cannot be written.
@@ -69,8 +69,8 @@ def _optional_json(path: Path, default: Json) -> Json:
 
 
 def _read_metrics(path: Path) -> tuple[list[plots.StepChart], list[str]]:
-    """Steps that are whole, and a note when lines had to be left out (a run that was killed leaves
-    half a line).
+    """Return the steps that are whole, and a note when lines had to be left out (a run that
+    was killed leaves half a line).
     """
     if not path.is_file():
         return [], []

@@ -128,7 +128,9 @@ def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> b
 
 
 def bits_per_byte_bars(rows: Sequence[tuple[str, float]]) -> str:
-    """Return SVG of one horizontal bar a row, shorter being better; the last row is the yardstick.
+    """Return an SVG with one horizontal bar for each row.
+
+    Shorter is better; the last row is the yardstick.
 
     Raises:
         ImportError: matplotlib is not installed.

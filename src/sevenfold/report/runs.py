@@ -85,7 +85,8 @@ def compare(a: Path, b: Path) -> dict[str, Json]:
     at the same numbers of tokens.
 
     Raises:
-        UsageError: a run has no metrics yet.  StorageError: it is no run.
+        UsageError: a run has no metrics yet.
+        StorageError: it is no run.
     """
     runs = []
     for path in (a, b):

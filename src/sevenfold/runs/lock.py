@@ -65,7 +65,7 @@ def _holds_resolved_recipe(out: Path) -> bool:
 
 @contextmanager
 def exclusive(out: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the run directory: a second process in it is refused, unless both hold it `shared`.
+    """Hold the lock of a run directory. A second process is refused, unless both hold it `shared`.
 
     Raises:
         StorageError: another process holds it, it cannot be written, or its names are

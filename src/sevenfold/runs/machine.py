@@ -1,6 +1,6 @@
-"""What this machine is and has: processor, memory, libraries, compilers, tools.
+"""Facts about this machine: processor, memory, libraries, compilers, tools.
 
-Nothing here enters a root. It is for people, and for the evidence that stands beside a run.
+Nothing here enters a root. The facts are for people, and for the evidence beside a run.
 """
 
 from __future__ import annotations

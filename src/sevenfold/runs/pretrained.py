@@ -1,8 +1,8 @@
-"""Weights from elsewhere (`model.pretrained`): which files they are, and the digest that binds a
-recipe to them.
+"""Weights from elsewhere (`model.pretrained`): their files, and the digest
+that binds a recipe to them.
 
-`s7 import` writes both files beside the recipe; the tokenizer stage and the train stage take them
-in place of training.
+`s7 import` writes both files beside the recipe. The tokenizer stage and the train stage take them
+instead of training.
 """
 
 from __future__ import annotations

@@ -161,7 +161,8 @@ def run_program(language: str, source: str, limits: Limits, stdin: bytes = b"") 
     """Build a program where its language is built, run it once, and return what it wrote.
 
     Raises:
-        SandboxError: nothing can be confined here.  UsageError: no such language, or no tool for it.
+        SandboxError: nothing can be confined here.
+        UsageError: no such language, or no tool for it.
     """
     toolchains.tool_path(language)
     tools = toolchains.LANGUAGES[language]

@@ -1,7 +1,8 @@
-"""The languages that can be executed: where their tools are, and how a program is built and started.
+"""The languages that can be executed: where their tools are, and how a
+program is built and started.
 
-Everything is read-only inside. A toolchain outside of /usr (rustup, pyenv) is shown at /opt/NAME, so
-that no home directory is seen.
+Everything is read-only inside. A toolchain outside of /usr (rustup, pyenv) is shown at /opt/NAME,
+so that no home directory is seen.
 """
 
 from __future__ import annotations
@@ -71,18 +72,22 @@ def _rust() -> Path | None:
 LANGUAGES = {
     language.name: language
     for language in (
-        Language(name="python", source="main.py", find=_python, start=("python", "-I", "-S", "-B", "/box/main.py"),
+        Language(name="python", source="main.py", find=_python,
+            start=("python", "-I", "-S", "-B", "/box/main.py"),
                  shown="/opt/python"),
         Language(name="cpp", source="main.cpp", find=_on_path("g++"), start=("/box/program",),
                  build="g++ -std=c++20 -O1 -w -o /tmp/program /box/main.cpp 1>&2 && cat /tmp/program"),
         Language(name="rust", source="main.rs", find=_rust, start=("/box/program",), shown="/opt/rust",
-                 build="{tool} --edition 2021 -C debuginfo=0 -C codegen-units=1 -C linker-features=-lld -A warnings -o /tmp/program "
-                 "/box/main.rs 1>&2 && cat /tmp/program", address_space=4096 * MIB, has_libraries=True, calls=("socketpair", "recvfrom", "recvmsg", "sendmsg", "sendto", "shutdown")),
+                 build="{tool} --edition 2021 -C debuginfo=0 -C codegen-units=1 -C linker-features=-lld -A "
+                     "warnings -o /tmp/program "
+                 "/box/main.rs 1>&2 && cat /tmp/program", address_space=4096 * MIB, has_libraries=True,
+                 calls=("socketpair", "recvfrom", "recvmsg", "sendmsg", "sendto", "shutdown")),
         Language(name="javascript", source="main.js", find=_on_path("node"),
                  start=("node", "--max-old-space-size=256", "/box/main.js"),
                  address_space=4096 * MIB),
         Language(name="java", source="Main.java", find=_on_path("java"),
-                 start=("java", "-Xmx256m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData", "/box/Main.java"),
+                 start=("java", "-Xmx256m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData",
+                     "/box/Main.java"),
                  address_space=8192 * MIB, has_libraries=True, calls=("socketpair",)),
     )
 }  # fmt: skip

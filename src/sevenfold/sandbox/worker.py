@@ -107,7 +107,7 @@ def out_of_time(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG0
 
 
 def run(source: str, entry: str, inputs: Sequence[str], seconds: float) -> list[str]:
-    """What each call gave: its repr, or `!` and the name of what was raised."""
+    """Return what each call gave: its repr, or `!` and the name of what was raised."""
     names: dict[str, Any] = {"__name__": "sample"}
     # Armed inside the block that catches, so that the alarm cannot ring outside of it.
     try:
@@ -132,7 +132,7 @@ class Gone(Exception):
 
 
 def read_exactly(n_bytes: int) -> bytes:
-    """So many bytes of the requests."""
+    """Return so many bytes of the requests."""
     data = bytearray()
     while len(data) < n_bytes:
         block = os.read(0, n_bytes - len(data))
@@ -163,7 +163,7 @@ class Children:
         self._silence, self._never_written = os.pipe()
 
     def answer(self, n_bytes: int, n_calls: int) -> tuple[bytearray, int, int]:
-        """What a child said, and where its JSON starts and ends: what each call gave, "" for a
+        """Return what a child said, and where its JSON starts and ends: what each call gave, "" for a
         trial, or why it cannot be confined. Nothing when the child did not say it in one frame.
         """
         token = os.urandom(N_NONCE)

@@ -1,5 +1,5 @@
 """Well-known algorithms with parameters, each written in two ways that must agree. `{k}` is a
-number that the dice choose.
+number that the generator chooses.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ class Algorithm:
 
 
 def _number(low: int, high: int) -> Callable[[SeededChoices], str]:
-    return lambda dice: f"({dice.between(low, high)},)"
+    return lambda rng: f"({rng.between(low, high)},)"
 
 
 def _numbers(n_values: int) -> Callable[[SeededChoices], str]:
-    return lambda dice: str(tuple(dice.between(1, 90) for _ in range(n_values)))
+    return lambda rng: str(tuple(rng.between(1, 90) for _ in range(n_values)))
 
 
-def _list(dice: SeededChoices) -> str:
-    return f"({[dice.between(-20, 60) for _ in range(dice.below(9))]!r},)"
+def _list(rng: SeededChoices) -> str:
+    return f"({[rng.between(-20, 60) for _ in range(rng.below(9))]!r},)"
 
 
-def _list_and_one(dice: SeededChoices) -> str:
-    values = [dice.between(0, 25) for _ in range(dice.between(1, 9))]
-    return f"({values!r}, {dice.between(0, 30)})"
+def _list_and_one(rng: SeededChoices) -> str:
+    values = [rng.between(0, 25) for _ in range(rng.between(1, 9))]
+    return f"({values!r}, {rng.between(0, 30)})"
 
 
-def _sorted_and_one(dice: SeededChoices) -> str:
-    values = sorted({dice.between(0, 40) for _ in range(dice.between(1, 9))})
-    return f"({values!r}, {dice.pick(values) if dice.chance(0.5) else dice.between(0, 40)})"
+def _sorted_and_one(rng: SeededChoices) -> str:
+    values = sorted({rng.between(0, 40) for _ in range(rng.between(1, 9))})
+    return f"({values!r}, {rng.pick(values) if rng.chance(0.5) else rng.between(0, 40)})"
 
 
-def _text(dice: SeededChoices) -> str:
-    samples = TOPICS[dice.pick(tuple(TOPICS))].samples
-    return f"({' '.join(dice.pick(samples) for _ in range(dice.below(4)))!r},)"
+def _text(rng: SeededChoices) -> str:
+    samples = TOPICS[rng.pick(tuple(TOPICS))].samples
+    return f"({' '.join(rng.pick(samples) for _ in range(rng.below(4)))!r},)"
 
 
-def _runs(dice: SeededChoices) -> str:
-    return f"({''.join(dice.pick('abc') * dice.between(1, 4) for _ in range(dice.below(6)))!r},)"
+def _runs(rng: SeededChoices) -> str:
+    return f"({''.join(rng.pick('abc') * rng.between(1, 4) for _ in range(rng.below(6)))!r},)"
 
 
-def _brackets(dice: SeededChoices) -> str:
-    pieces = dice.pick((("()", "[]", "([])"), ("(", ")", "[", "]"), ("[()]", "(", "]")))
-    return f"({''.join(dice.pick(pieces) for _ in range(dice.below(6)))!r},)"
+def _brackets(rng: SeededChoices) -> str:
+    pieces = rng.pick((("()", "[]", "([])"), ("(", ")", "[", "]"), ("[()]", "(", "]")))
+    return f"({''.join(rng.pick(pieces) for _ in range(rng.below(6)))!r},)"
 
 
-def _matrix(dice: SeededChoices) -> str:
-    width, height = dice.between(1, 4), dice.between(1, 4)
-    return f"({[[dice.between(0, 9) for _ in range(width)] for _ in range(height)]!r},)"
+def _matrix(rng: SeededChoices) -> str:
+    width, height = rng.between(1, 4), rng.between(1, 4)
+    return f"({[[rng.between(0, 9) for _ in range(width)] for _ in range(height)]!r},)"
 
 
-def _two_lists(dice: SeededChoices) -> str:
+def _two_lists(rng: SeededChoices) -> str:
     return (
-        f"({sorted(dice.between(0, 30) for _ in range(dice.below(6)))!r},"
-        f" {sorted(dice.between(0, 30) for _ in range(dice.below(6)))!r})"
+        f"({sorted(rng.between(0, 30) for _ in range(rng.below(6)))!r},"
+        f" {sorted(rng.between(0, 30) for _ in range(rng.below(6)))!r})"
     )
 
 

@@ -79,10 +79,10 @@ class Worked:
     answer: Fraction
 
 
-def written(worked: Worked, dice: SeededChoices) -> Sample | None:
+def written(worked: Worked, rng: SeededChoices) -> Sample | None:
     """Return the sample in one of the two forms, when it holds."""
     shown = str(worked.answer)
-    if dice.chance(0.6):
+    if rng.chance(0.6):
         lines = [f"<REASON> {worked.plan}", *(f"<THINK> {step}" for step in worked.steps), f"<FINAL> {shown}"]
     else:
         lines = ["<scratchpad>", worked.plan, *worked.steps, "</scratchpad>", shown]
@@ -97,9 +97,9 @@ def maker(
 ) -> Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, Sample | None]]:
     """Return a maker around a function that works one question out."""
 
-    def make(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
         yield from ()
-        return written(work(dice), dice)
+        return written(work(rng), rng)
 
     return make
 
@@ -108,11 +108,11 @@ def maker(
 Tree = int | tuple[str, "Tree", "Tree"]
 
 
-def _tree(dice: SeededChoices, n_leaves: int) -> Tree:
+def _tree(rng: SeededChoices, n_leaves: int) -> Tree:
     if n_leaves == 1:
-        return dice.between(1, 9) if dice.chance(0.3) else dice.between(2, 99)
-    left = dice.between(1, n_leaves - 1)
-    return (dice.pick("++--**/"), _tree(dice, left), _tree(dice, n_leaves - left))
+        return rng.between(1, 9) if rng.chance(0.3) else rng.between(2, 99)
+    left = rng.between(1, n_leaves - 1)
+    return (rng.pick("++--**/"), _tree(rng, left), _tree(rng, n_leaves - left))
 
 
 def _shown(tree: Tree) -> str:
@@ -141,33 +141,33 @@ def _reduced(tree: Tree) -> tuple[Tree, str]:
     return (sign, left, new), step
 
 
-def _whole(tree: Tree, dice: SeededChoices) -> Tree:
+def _whole(tree: Tree, rng: SeededChoices) -> Tree:
     """Return the tree with every division that has a remainder, and every product that is too long,
     turned into another operation.
     """
     if isinstance(tree, int):
         return tree
-    sign, left, right = tree[0], _whole(tree[1], dice), _whole(tree[2], dice)
+    sign, left, right = tree[0], _whole(tree[1], rng), _whole(tree[2], rng)
     below, above = value_of(_shown(right)), value_of(_shown(left))
     if sign == "/" and (below == 0 or (above / below).denominator > 1):
-        sign = dice.pick("+-")
+        sign = rng.pick("+-")
     if sign == "*" and abs(above * below) > 99_999:
-        sign = dice.pick("+-")
+        sign = rng.pick("+-")
     return (sign, left, right)
 
 
-def expression(dice: SeededChoices) -> Worked:
+def expression(rng: SeededChoices) -> Worked:
     """Return an expression of three to seven numbers, evaluated from the inside out."""
-    tree = _whole(_tree(dice, dice.pick((2, 3, 3, 4, 4, 5, 5, 6, 7))), dice)
+    tree = _whole(_tree(rng, rng.pick((2, 3, 3, 4, 4, 5, 5, 6, 7))), rng)
     asked, answer, steps = _bare(tree), value_of(_bare(tree)), []
-    brief = dice.chance(0.5)
+    brief = rng.chance(0.5)
     while not isinstance(tree, int):
         tree, step = _reduced(tree)
         steps.append(step if brief or isinstance(tree, int) else f"{step}\nleft over: {_bare(tree)}")
-    opening = dice.pick(
+    opening = rng.pick(
         ("Calculate {}.", "What is {}?", "Evaluate {} step by step.", "Work out {}.", "Find the value of {}.")
     )
-    plan = dice.pick(
+    plan = rng.pick(
         (
             "Do the innermost brackets first.",
             "Evaluate from the inside out.",
@@ -178,14 +178,14 @@ def expression(dice: SeededChoices) -> Worked:
 
 
 # --- methods
-def columns(dice: SeededChoices) -> Worked:
+def columns(rng: SeededChoices) -> Worked:
     """Return the addition or multiplication by place value."""
-    a, b = dice.between(112, 9899), dice.between(12, 98)
+    a, b = rng.between(112, 9899), rng.between(12, 98)
     parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(a))) if digit != "0"][::-1]
     steps = [" + ".join(map(str, parts)) + f" = {a}"]
     steps += [f"{part} * {b} = {part * b}" for part in parts]
     steps.append(" + ".join(str(part * b) for part in parts) + f" = {sum(part * b for part in parts)}")
-    question = dice.pick(
+    question = rng.pick(
         ("Multiply {} by {}.", "What is {} times {}?", "Compute {} * {} by place value.")
     ).format(a, b)
     return Worked(
@@ -196,24 +196,24 @@ def columns(dice: SeededChoices) -> Worked:
     )
 
 
-def euclid(dice: SeededChoices) -> Worked:
+def euclid(rng: SeededChoices) -> Worked:
     """Return the greatest common divisor, or least common multiple, by Euclid's algorithm."""
-    factor = dice.between(2, 24)
-    a, b = factor * dice.between(4, 60), factor * dice.between(2, 40)
+    factor = rng.between(2, 24)
+    a, b = factor * rng.between(4, 60), factor * rng.between(2, 40)
     first, second, steps = max(a, b), min(a, b), []
     while second:
         steps.append(f"{first} % {second} = {first % second}")
         first, second = second, first % second
-    if dice.chance(0.4):
+    if rng.chance(0.4):
         steps.append(f"{a} * {b} / {first} = {a * b // first}")
-        question = dice.pick(("Find the least common multiple of {} and {}.", "What is lcm({}, {})?"))
+        question = rng.pick(("Find the least common multiple of {} and {}.", "What is lcm({}, {})?"))
         return Worked(
             question.format(a, b),
             f"Divide with remainder until 0 is left; then lcm = {a} * {b} / gcd, with gcd {first}.",
             tuple(steps),
             Fraction(math.lcm(a, b)),
         )
-    question = dice.pick(("Find the greatest common divisor of {} and {}.", "What is gcd({}, {})?"))
+    question = rng.pick(("Find the greatest common divisor of {} and {}.", "What is gcd({}, {})?"))
     return Worked(
         question.format(a, b),
         "Divide with remainder until nothing is left; the last divisor is the answer.",
@@ -222,10 +222,10 @@ def euclid(dice: SeededChoices) -> Worked:
     )
 
 
-def equation(dice: SeededChoices) -> Worked:
+def equation(rng: SeededChoices) -> Worked:
     """Return a linear equation, solved and put to the test."""
-    x, a, c = dice.between(-15, 30), dice.between(2, 15), dice.between(0, 9)
-    b, name = dice.between(-40, 60), dice.pick("xyznkt")
+    x, a, c = rng.between(-15, 30), rng.between(2, 15), rng.between(0, 9)
+    b, name = rng.between(-40, 60), rng.pick("xyznkt")
     c = 0 if c == a else c
     right = a * x + b - c * x
     left = f"{a}{name} {'+' if b >= 0 else '-'} {abs(b)}"
@@ -235,7 +235,7 @@ def equation(dice: SeededChoices) -> Worked:
         steps.append(f"collect the unknown: {a} - {c} = {a - c}")
     steps.append(f"divide: {right - b} / ({a - c}) = {x}")
     steps.append(f"test: {a} * ({x}) + ({b}) = {a * x + b} = {c} * ({x}) + ({right})")
-    question = dice.pick(("Solve {} = {} for {}.", "Which value makes {} = {} true? Find {}.")).format(
+    question = rng.pick(("Solve {} = {} for {}.", "Which value makes {} = {} true? Find {}.")).format(
         left, other, name
     )
     return Worked(
@@ -246,10 +246,10 @@ def equation(dice: SeededChoices) -> Worked:
     )
 
 
-def fractions(dice: SeededChoices) -> Worked:
+def fractions(rng: SeededChoices) -> Worked:
     """Return a sum, difference or product of two fractions, in lowest terms."""
-    b, d = dice.between(2, 15), dice.between(2, 15)
-    a, c, sign = dice.between(1, 2 * b), dice.between(1, 2 * d), dice.pick("+-*")
+    b, d = rng.between(2, 15), rng.between(2, 15)
+    a, c, sign = rng.between(1, 2 * b), rng.between(1, 2 * d), rng.pick("+-*")
     answer = value_of(f"{a} / {b} {sign} {c} / {d}")
     if sign == "*":
         steps = [f"{a} * {c} = {a * c}", f"{b} * {d} = {b * d}", f"{a * c} / {b * d} = {answer}"]
@@ -263,7 +263,7 @@ def fractions(dice: SeededChoices) -> Worked:
             f"{p} {sign} {q} = {top}",
             f"{top} / {common} = {answer}",
         ]
-    question = dice.pick(
+    question = rng.pick(
         (
             "Compute {}/{} {} {}/{} in lowest terms.",
             "What is {}/{} {} {}/{}, as a fraction or a whole number?",
@@ -277,9 +277,9 @@ def fractions(dice: SeededChoices) -> Worked:
     return Worked(question.format(a, b, sign, c, d), plan, tuple(steps), answer)
 
 
-def divisible(dice: SeededChoices) -> Worked:
+def divisible(rng: SeededChoices) -> Worked:
     """Return a remainder by a proof-like decomposition: a number split into a multiple and a rest."""
-    d, n = dice.between(3, 29), dice.between(150, 9999)
+    d, n = rng.between(3, 29), rng.between(150, 9999)
     blocks, rest, steps = [], n, []
     while rest >= d:
         block = d * 10 ** (len(str(rest // d)) - 1) * int(str(rest // d)[0])
@@ -287,7 +287,7 @@ def divisible(dice: SeededChoices) -> Worked:
         blocks.append(block)
         rest -= block
     steps.append(" + ".join(map(str, [*blocks, rest])) + f" = {n}")
-    question = dice.pick(
+    question = rng.pick(
         ("What is the remainder of {} divided by {}?", "Find {} modulo {} and show why.")
     ).format(n, d)
     return Worked(
@@ -298,22 +298,22 @@ def divisible(dice: SeededChoices) -> Worked:
     )
 
 
-def series(dice: SeededChoices) -> Worked:
+def series(rng: SeededChoices) -> Worked:
     """Return the next term, or the sum, of an arithmetic or geometric sequence."""
-    start, n = dice.between(1, 30), dice.between(4, 7)
-    if dice.chance(0.4):
-        ratio = dice.between(2, 4)
+    start, n = rng.between(1, 30), rng.between(4, 7)
+    if rng.chance(0.4):
+        ratio = rng.between(2, 4)
         terms = [start * ratio**i for i in range(n)]
         steps = [f"{b} / {a} = {ratio}" for a, b in pairwise(terms)][: n - 2]
         steps.append(f"{terms[-1]} * {ratio} = {terms[-1] * ratio}")
         answer = Fraction(start * ratio**n)
     else:
-        step = dice.between(-12, 25) or 3
+        step = rng.between(-12, 25) or 3
         terms = [start + step * i for i in range(n)]
         steps = [f"{b} - ({a}) = {step}" for a, b in pairwise(terms)][: n - 2]
         steps.append(f"{terms[-1]} + ({step}) = {terms[-1] + step}")
         answer = Fraction(start + step * n)
-    question = dice.pick(
+    question = rng.pick(
         ("What comes next: {}?", "Continue the sequence {}.", "Find the next term of {}.")
     ).format(", ".join(map(str, terms)))
     return Worked(
@@ -324,6 +324,6 @@ def series(dice: SeededChoices) -> Worked:
 METHODS = (columns, euclid, equation, fractions, divisible, series)
 
 
-def method(dice: SeededChoices) -> Worked:
+def method(rng: SeededChoices) -> Worked:
     """Return one of the methods."""
-    return dice.pick(METHODS)(dice)
+    return rng.pick(METHODS)(rng)

@@ -2,8 +2,8 @@
 whole list, and what is returned.
 
 Words and code stand side by side, so the task says what the program does. `{x}` is the value, `{v}`
-a list, `{a}` and `{b}` numbers and `{c}` a letter that the dice choose. A row that every language
-writes alike (Python's spelling, C's meaning on numbers >= 0) is portable.
+a list, `{a}` and `{b}` numbers and `{c}` a letter that the generator chooses. A row that every
+language writes alike (Python's spelling, C's meaning on numbers >= 0) is portable.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Fold:
     verb: str = "collect"
 
 
-def numbers(dice: SeededChoices, a: Range, b: Range) -> tuple[int, int, str]:
+def numbers(rng: SeededChoices, a: Range, b: Range) -> tuple[int, int, str]:
     """Return two numbers in their ranges (the second below the first when
     it starts at 1), and a letter.
     """
-    first = dice.between(*a)
-    second = dice.between(b[0], min(b[1], first - 1)) if b[0] == 1 and first > 1 else dice.between(*b)
-    return first, second, dice.pick(LETTERS)
+    first = rng.between(*a)
+    second = rng.between(b[0], min(b[1], first - 1)) if b[0] == 1 and first > 1 else rng.between(*b)
+    return first, second, rng.pick(LETTERS)
 
 
 def fill(text: str, a: int, b: int, c: str) -> str:
@@ -73,10 +73,10 @@ def fill(text: str, a: int, b: int, c: str) -> str:
     return text.replace("{a}", str(a)).replace("{b}", str(b)).replace("{c}", c)
 
 
-def part(dice: SeededChoices, rows: tuple[Row, ...]) -> Part:
+def part(rng: SeededChoices, rows: tuple[Row, ...]) -> Part:
     """Return one of the rows, its numbers chosen."""
-    row = dice.pick(rows)
-    chosen_numbers = numbers(dice, row.a, row.b)
+    row = rng.pick(rows)
+    chosen_numbers = numbers(rng, row.a, row.b)
     return Part(fill(row.words, *chosen_numbers), fill(row.code, *chosen_numbers), row.gives)
 
 

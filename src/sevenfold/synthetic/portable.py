@@ -107,13 +107,13 @@ class PortableTask:
     final: str
 
 
-def _task(dice: SeededChoices, language: str) -> PortableTask:
-    topic = TOPICS[dice.pick(tuple(TOPICS))]
-    one, many = dice.pick(topic.numbers)
-    key, acc = dice.pick(tuple(FOLDS)), dice.pick(("result", "answer", "outcome", "acc", "state"))
-    tests = [part(dice, _TESTS) for _ in range(dice.pick((1, 1, 2, 2, 3)))]
-    changes = [part(dice, _CHANGES) for _ in range(dice.pick((1, 1, 2)))]
-    joins = [dice.pick(("and", "or")) for _ in tests[1:]]
+def _task(rng: SeededChoices, language: str) -> PortableTask:
+    topic = TOPICS[rng.pick(tuple(TOPICS))]
+    one, many = rng.pick(topic.numbers)
+    key, acc = rng.pick(tuple(FOLDS)), rng.pick(("result", "answer", "outcome", "acc", "state"))
+    tests = [part(rng, _TESTS) for _ in range(rng.pick((1, 1, 2, 2, 3)))]
+    changes = [part(rng, _CHANGES) for _ in range(rng.pick((1, 1, 2)))]
+    joins = [rng.pick(("and", "or")) for _ in tests[1:]]
     test, words = tests[0].of("{x}"), tests[0].words
     for join, other in zip(joins, tests[1:], strict=True):
         # Each earlier condition in brackets, so that the words and the code group alike.
@@ -125,8 +125,8 @@ def _task(dice: SeededChoices, language: str) -> PortableTask:
     if language == "javascript":
         test = re.sub(r"([!=])=", r"\1==", test)
         test = test.replace("<==", "<=").replace(">==", ">=")
-    writing = dice.pick(tuple(WRITINGS[language]))
-    fold, name = FOLDS[key], _named(f"{key}_of_{many}" if dice.chance(0.5) else f"{many}_{key}", language)
+    writing = rng.pick(tuple(WRITINGS[language]))
+    fold, name = FOLDS[key], _named(f"{key}_of_{many}" if rng.chance(0.5) else f"{many}_{key}", language)
     update = _BASH_UPDATES[key] if language == "bash" else fold.update
     method = fold.rust if language == "rust" else fold.javascript
     if language == "rust":
@@ -158,12 +158,12 @@ def _named(name: str, language: str) -> str:
     return first + "".join(other.capitalize() for other in others)
 
 
-def _asked(task: PortableTask, language: str, dice: SeededChoices) -> str:
+def _asked(task: PortableTask, language: str, rng: SeededChoices) -> str:
     what = "arguments" if language == "bash" else f"`{task.many}`"
     if task.writing == "script":
         subject = "Write a Bash script. It reads integers of at least 0, one a line."
     else:
-        subject = dice.pick(
+        subject = rng.pick(
             (
                 (
                     f"Write a {SPOKEN[language]} function `{task.name}`. Its input, {what}, holds integers of"
@@ -183,13 +183,13 @@ def _asked(task: PortableTask, language: str, dice: SeededChoices) -> str:
 def writing(language: str) -> Maker:
     """Return the maker of functions in a language."""
 
-    def make(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-        task = _task(dice, language)
+    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+        task = _task(rng, language)
         yield from ()
         if not parses(task.source, language):
             return None
         return Sample(
-            _asked(task, language, dice),
+            _asked(task, language, rng),
             fenced(task.source, language),
             language,
             code_shape(task.source, language),
@@ -201,13 +201,13 @@ def writing(language: str) -> Maker:
 def repairing(language: str) -> Maker:
     """Return the maker of repairs in a language: a mistake, what it is, and the corrected function."""
 
-    def make(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-        task = _task(dice, language)
+    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+        task = _task(rng, language)
         yield from ()
         known = [mistake for mistake in _MISTAKES if task.source.count(mistake[0]) == 1]
         if not known:
             return None
-        right, wrong, why = dice.pick(known)
+        right, wrong, why = rng.pick(known)
         bug = task.source.replace(right, wrong)
         if not (parses(task.source, language) and parses(bug, language)):
             return None
@@ -216,19 +216,19 @@ def repairing(language: str) -> Maker:
             for now, was in zip(bug.splitlines(), task.source.splitlines(), strict=True)
             if now != was
         )
-        opening = dice.pick(
+        opening = rng.pick(
             ("Find and repair the bug.", "This code gives wrong results. Correct it.", "Fix this function.")
         )
-        instruction = f"{opening} Task: {_asked(task, language, dice)}\n\n{fenced(bug, language)}"
+        instruction = f"{opening} Task: {_asked(task, language, rng)}\n\n{fenced(bug, language)}"
         response = f"In `{line}`, {why}.\n\n{fenced(task.source, language)}"
         return Sample(instruction, response, language, f"{right}{code_shape(bug, language)}")
 
     return make
 
 
-def rust_reasoning(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Yield the rust with its chain of thought as comments before and beside the code (D3)."""
-    task = _task(dice, "rust")
+    task = _task(rng, "rust")
     yield from ()
     empty = {"1": "one, the empty product", "0": "zero"}[("1" if "product" in task.final else "0")]
     thoughts = [
@@ -236,16 +236,16 @@ def rust_reasoning(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, 
         *(f"Step {i}: {step}." for i, step in enumerate(task.steps, 1)),
         f"The result is {task.final}; an empty input gives {empty}.",
     ]
-    heading = dice.pick(("// Reasoning:", "// Plan:", "// How it works:", "/// Reasoning."))
+    heading = rng.pick(("// Reasoning:", "// Plan:", "// How it works:", "/// Reasoning."))
     mark = heading[: heading.index(" ")]
-    bullet = dice.pick(("- ", "* ", ""))
+    bullet = rng.pick(("- ", "* ", ""))
     comments = "\n".join([heading, *(f"{mark} {bullet}{thought}" for thought in thoughts)])
     source = f"{comments}\n{task.source}"
-    if dice.chance(0.5):
+    if rng.chance(0.5):
         lines = source.split("\n")
         source = "\n".join(
             (
-                f"{line} // {dice.pick(('only these count', 'the condition'))}"
+                f"{line} // {rng.pick(('only these count', 'the condition'))}"
                 if ".filter(" in line
                 and "collect" not in line
                 and not line.endswith("{m}")
@@ -256,7 +256,7 @@ def rust_reasoning(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, 
         )
     if not parses(source, "rust"):
         return None
-    closing = dice.pick(
+    closing = rng.pick(
         (
             "Reason in comments first.",
             "Explain each step in comments.",
@@ -264,7 +264,7 @@ def rust_reasoning(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, 
         )
     )
     return Sample(
-        f"{_asked(task, 'rust', dice)} {closing}",
+        f"{_asked(task, 'rust', rng)} {closing}",
         fenced(source, "rust"),
         "rust",
         f"{bullet}{mark}{code_shape(source, 'rust')}",

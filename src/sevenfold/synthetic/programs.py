@@ -66,18 +66,18 @@ class Program:
         return all(step.kind != "whole" for step in self.steps)
 
 
-def program(dice: SeededChoices) -> Program:
+def program(rng: SeededChoices) -> Program:
     """Compose one."""
-    topic = TOPICS[dice.pick(tuple(TOPICS))]
-    kind: Kind = "int" if dice.chance(0.6) else "str"
-    one, many = dice.pick(topic.numbers if kind == "int" else topic.texts)
+    topic = TOPICS[rng.pick(tuple(TOPICS))]
+    kind: Kind = "int" if rng.chance(0.6) else "str"
+    one, many = rng.pick(topic.numbers if kind == "int" else topic.texts)
     steps, now = [], kind
-    for _ in range(dice.pick((1, 2, 2, 3, 3, 4))):
-        step = _step(dice, now)
+    for _ in range(rng.pick((1, 2, 2, 3, 3, 4))):
+        step = _step(rng, now)
         steps.append(step)
         now = step.part.gives or now
-    fold = dice.pick(tuple(fold for fold in FOLDS if now in fold.kinds))
-    first, second, letter = numbers(dice, fold.a, (0, 0))
+    fold = rng.pick(tuple(fold for fold in FOLDS if now in fold.kinds))
+    first, second, letter = numbers(rng, fold.a, (0, 0))
     fold = Fold(
         words=fill(fold.words, first, second, letter),
         code=fill(fold.code, first, second, letter),
@@ -86,27 +86,27 @@ def program(dice: SeededChoices) -> Program:
         result=fill(fold.result, first, second, letter),
         verb=fold.verb,
     )
-    adjective = dice.pick(("", "", "selected_", "chosen_", "clean_", "final_", "valid_", "daily_"))
+    adjective = rng.pick(("", "", "selected_", "chosen_", "clean_", "final_", "valid_", "daily_"))
     return Program(
-        f"{fold.verb}_{adjective}{many}", one, many, kind, tuple(steps), fold, _names(dice, one, many), topic
+        f"{fold.verb}_{adjective}{many}", one, many, kind, tuple(steps), fold, _names(rng, one, many), topic
     )
 
 
-def _names(dice: SeededChoices, *taken: str) -> tuple[str, ...]:
-    return tuple(dice.some([name for name in _LATER if name not in taken], 6))
+def _names(rng: SeededChoices, *taken: str) -> tuple[str, ...]:
+    return tuple(rng.some([name for name in _LATER if name not in taken], 6))
 
 
-def _step(dice: SeededChoices, kind: Kind) -> ProgramStep:
-    chosen = dice.pick(STEP_KINDS)
+def _step(rng: SeededChoices, kind: Kind) -> ProgramStep:
+    chosen = rng.pick(STEP_KINDS)
     if chosen == "whole":
-        return ProgramStep("whole", part(dice, WHOLES[kind]))
+        return ProgramStep("whole", part(rng, WHOLES[kind]))
     if chosen == "change":
-        return ProgramStep("change", part(dice, CHANGES[kind]))
-    test = part(dice, TESTS[kind])
-    if dice.chance(0.35):
-        other, join = part(dice, TESTS[kind]), dice.pick(("and", "or"))
+        return ProgramStep("change", part(rng, CHANGES[kind]))
+    test = part(rng, TESTS[kind])
+    if rng.chance(0.35):
+        other, join = part(rng, TESTS[kind]), rng.pick(("and", "or"))
         test = Part(f"{test.words} {join} {other.words}", f"{_operand(test)} {join} {_operand(other)}")
-    elif dice.chance(0.15):
+    elif rng.chance(0.15):
         test = Part(f"fails this test: it {test.words}", f"not ({test.code})")
     return ProgramStep("keep", test)
 
@@ -115,11 +115,11 @@ def _operand(test: Part) -> str:
     return f"({test.code})" if " and " in test.code or " or " in test.code else test.code
 
 
-def in_words(task: Program, dice: SeededChoices) -> str:
+def in_words(task: Program, rng: SeededChoices) -> str:
     """Return what the program does, as a person would ask for it."""
     what = {"int": "integers", "str": "strings"}[task.kind]
-    steps = [_step_in_words(step, dice) for step in task.steps]
-    opening = dice.pick(
+    steps = [_step_in_words(step, rng) for step in task.steps]
+    opening = rng.pick(
         (
             f"Write a Python function `{task.name}({task.many})`. `{task.many}` is a list of {what}.",
             f"Implement `{task.name}` in Python. It takes `{task.many}`, a list of {what}.",
@@ -130,21 +130,21 @@ def in_words(task: Program, dice: SeededChoices) -> str:
             f"Define `{task.name}({task.many})` for a list of {what}.",
         )
     )
-    if dice.chance(0.5):
+    if rng.chance(0.5):
         body = " ".join(f"{i}. {step[0].upper()}{step[1:]}." for i, step in enumerate(steps, 1))
         return f"{opening} Steps: {body} Return {task.fold.words}."
     body = "; then ".join(steps)
     return f"{opening} {body[0].upper()}{body[1:]}. Finally return {task.fold.words}."
 
 
-def _step_in_words(step: ProgramStep, dice: SeededChoices) -> str:
+def _step_in_words(step: ProgramStep, rng: SeededChoices) -> str:
     if step.kind == "whole":
         return step.part.words
     if step.kind == "keep":
-        return dice.pick(("keep each value that {}", "select the values for which this holds: it {}")).format(
+        return rng.pick(("keep each value that {}", "select the values for which this holds: it {}")).format(
             step.part.words
         )
-    return dice.pick(("for each value, {}", "take each value and {}")).format(step.part.words)
+    return rng.pick(("for each value, {}", "take each value and {}")).format(step.part.words)
 
 
 Style = Literal["stages", "chain", "loops", "fused", "functions", "generator"]
@@ -274,16 +274,16 @@ def _of_acc(code: str, acc: str, item: str) -> str:
     return code.replace("{acc}", acc).replace("{x}", item)
 
 
-def inputs(task: Program, dice: SeededChoices) -> tuple[str, ...]:
+def inputs(task: Program, rng: SeededChoices) -> tuple[str, ...]:
     """Return the arguments for a program: none, one, some with repeats, many; as Python literals of
     tuples.
     """
     sizes = (0, 1, 3, 4, 5, 7, 9, 12)[:N_INPUTS]
-    return tuple(f"({_values(task, dice, size)!r},)" for size in sizes)
+    return tuple(f"({_values(task, rng, size)!r},)" for size in sizes)
 
 
-def _values(task: Program, dice: SeededChoices, size: int) -> list[int] | list[str]:
+def _values(task: Program, rng: SeededChoices, size: int) -> list[int] | list[str]:
     if task.kind == "str":
-        return [dice.pick(task.topic.samples) for _ in range(size)]
-    spread = dice.pick((9, 30, 60, 200))
-    return [dice.between(-spread // 3, spread) for _ in range(size)]
+        return [rng.pick(task.topic.samples) for _ in range(size)]
+    spread = rng.pick((9, 30, 60, 200))
+    return [rng.between(-spread // 3, spread) for _ in range(size)]

@@ -68,33 +68,33 @@ class PythonTask:
         return f"{self.name}({self.calls[index][1:-1].rstrip(',')})"
 
 
-def _drawn(dice: SeededChoices) -> PythonTask:
-    if dice.chance(ALGORITHM_SHARE):
-        return _algorithm(dice)
-    made = program(dice)
-    words, (first, second) = in_words(made, dice), dice.some(styles(made), 2)
-    hints = dice.chance(0.4)
+def _drawn(rng: SeededChoices) -> PythonTask:
+    if rng.chance(ALGORITHM_SHARE):
+        return _algorithm(rng)
+    made = program(rng)
+    words, (first, second) = in_words(made, rng), rng.some(styles(made), 2)
+    hints = rng.chance(0.4)
     source, other = (render(made, style, hints=hints) for style in (first, second))
-    return PythonTask(made.name, words, source, other, second, inputs(made, dice))
+    return PythonTask(made.name, words, source, other, second, inputs(made, rng))
 
 
-def _algorithm(dice: SeededChoices) -> PythonTask:
-    chosen = dice.pick(ALGORITHMS)
-    k = dice.between(*chosen.k)
-    name = dice.pick(("", "", "find_", "get_", "my_", "compute_")) + chosen.name
-    first, second = (way.replace("{f}", name).replace("{k}", str(k)) for way in dice.some(chosen.ways, 2))
-    opening = dice.pick(
+def _algorithm(rng: SeededChoices) -> PythonTask:
+    chosen = rng.pick(ALGORITHMS)
+    k = rng.between(*chosen.k)
+    name = rng.pick(("", "", "find_", "get_", "my_", "compute_")) + chosen.name
+    first, second = (way.replace("{f}", name).replace("{k}", str(k)) for way in rng.some(chosen.ways, 2))
+    opening = rng.pick(
         ("Write a Python function `{}` that", "Implement `{}` in Python: it", "Define a function `{}` which")
     )
     words = f"{opening.format(name)} {chosen.words.replace('{k}', str(k))}."
-    return PythonTask(name, words, first, second, "other", tuple(chosen.inputs(dice) for _ in range(8)))
+    return PythonTask(name, words, first, second, "other", tuple(chosen.inputs(rng) for _ in range(8)))
 
 
-def _solved(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
+def _solved(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
     """Yield a task whose two ways agree, with its results; None when
     they do not, or tell too little.
     """
-    task = _drawn(dice)
+    task = _drawn(rng)
     outcome = yield ExecutionRequest({"source": task.source, "other": task.other}, task.name, task.calls)
     results = outcome["source"]
     if failed(results) or results != outcome["other"] or len(set(results)) < MIN_DIFFERENT:
@@ -105,17 +105,17 @@ def _solved(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonT
 
 
 def _buggy(
-    dice: SeededChoices,
+    rng: SeededChoices,
 ) -> Generator[ExecutionRequest, Outcome, tuple[PythonTask, Bug, int, str] | None]:
     """Yield a task, a bug in it, the first input that shows the bug, and what the bug gives there."""
-    task = yield from _solved(dice)
+    task = yield from _solved(rng)
     # A bug there may loop for ever.
     if task is None or "while" in task.source:
         return None
     known = bugs(task.source)
     if not known:
         return None
-    candidates = dice.some(known, min(N_CANDIDATES, len(known)))
+    candidates = rng.some(known, min(N_CANDIDATES, len(known)))
     outcome = yield ExecutionRequest(
         {str(i): bug.source for i, bug in enumerate(candidates)}, task.name, task.calls
     )
@@ -126,30 +126,30 @@ def _buggy(
     return None
 
 
-def function(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def function(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Yield the function writing."""
-    task = yield from _solved(dice)
+    task = yield from _solved(rng)
     if task is None:
         return None
-    instruction, index = task.words, dice.below(len(task.calls))
-    if dice.chance(0.5):
+    instruction, index = task.words, rng.below(len(task.calls))
+    if rng.chance(0.5):
         instruction += f" For example, `{task.call(index)}` returns `{task.results[index]}`."
     response = fenced(task.source, "python")
-    if dice.chance(0.3):
+    if rng.chance(0.3):
         response += f"\n\nCheck: `{task.call(index)}` gives `{task.results[index]}`."
     return Sample(instruction, response, "python", code_shape(task.source, "python"))
 
 
-def unit_tests(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
-    """Unit-test generation; the tests must pass on the function and fail on a bug."""
-    task = yield from _solved(dice)
+def unit_tests(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    """Make a task of writing unit tests; the tests must pass on the function and fail on a bug."""
+    task = yield from _solved(rng)
     if task is None:
         return None
-    chosen = dice.some(range(len(task.calls)), dice.between(3, 5))
-    style = dice.pick(("functions", "one", "table"))
+    chosen = rng.some(range(len(task.calls)), rng.between(3, 5))
+    style = rng.pick(("functions", "one", "table"))
     tests = _test_module(task, sorted(chosen), style)
     known = [] if "while" in task.source else bugs(task.source)
-    broken = {str(i): bug.source for i, bug in enumerate(dice.some(known, min(N_CANDIDATES, len(known))))}
+    broken = {str(i): bug.source for i, bug in enumerate(rng.some(known, min(N_CANDIDATES, len(known))))}
     calls = tuple(task.calls[index] for index in chosen)
     gave = {"right": [task.results[index] for index in chosen]}
     if broken:
@@ -158,7 +158,7 @@ def unit_tests(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Samp
     verdict = yield ExecutionRequest(judges, "check_all", ("()",))
     if verdict["right"] != _PASSED or (broken and all(verdict[key] == _PASSED for key in broken)):
         return None
-    opening = dice.pick(
+    opening = rng.pick(
         (
             "Write unit tests for this function.",
             "Add tests for the function below.",
@@ -203,13 +203,13 @@ def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
     return "\n\n\n".join(functions)
 
 
-def explanation(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def explanation(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Yield the bug explanation: where, what, an input that shows it, and the corrected function."""
-    found = yield from _buggy(dice)
+    found = yield from _buggy(rng)
     if found is None:
         return None
     task, bug, index, wrong = found
-    opening = dice.pick(
+    opening = rng.pick(
         (
             "This function has a bug. Find and explain it.",
             "What is wrong with this code?",
@@ -218,15 +218,15 @@ def explanation(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sam
     )
     instruction = f"{opening} Task: {task.words}\n\n{fenced(bug.source, 'python')}"
     response = (
-        f"Line {bug.line}, `{bug.now.strip()}`: {bug.why}. {_evidence(task, index, wrong, dice)}"
+        f"Line {bug.line}, `{bug.now.strip()}`: {bug.why}. {_evidence(task, index, wrong, rng)}"
         f" The line should be `{bug.was.strip()}`.\n\n{fenced(task.source, 'python')}"
     )
     return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
 
 
-def _evidence(task: PythonTask, index: int, wrong: str, dice: SeededChoices) -> str:
+def _evidence(task: PythonTask, index: int, wrong: str, rng: SeededChoices) -> str:
     gives = f"raises {wrong[1:]}" if wrong.startswith("!") else f"returns `{wrong}`"
-    return dice.pick(
+    return rng.pick(
         (
             f"For example, `{task.call(index)}` {gives}, but the right result is `{task.results[index]}`.",
             f"`{task.call(index)}` shows it: it {gives} instead of `{task.results[index]}`.",
@@ -234,9 +234,9 @@ def _evidence(task: PythonTask, index: int, wrong: str, dice: SeededChoices) -> 
     )
 
 
-def repair(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def repair(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Repair as a unified diff; the diff is applied to the buggy text, and the result executed."""
-    found = yield from _buggy(dice)
+    found = yield from _buggy(rng)
     if found is None:
         return None
     task, bug, index, wrong = found
@@ -247,7 +247,7 @@ def repair(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample |
         return None
     gives = f"raises {wrong[1:]}" if wrong.startswith("!") else f"returns {wrong}"
     complaint = f"`{task.call(index)}` {gives}, expected {task.results[index]}."
-    opening = dice.pick(
+    opening = rng.pick(
         (
             "Repair this function; answer with a diff.",
             "A test fails. Give a patch.",
@@ -256,7 +256,7 @@ def repair(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample |
     )
     instruction = f"{opening} {complaint}\n\n{fenced(bug.source, 'python')}"
     response = fenced(diff, "diff")
-    if dice.chance(0.5):
+    if rng.chance(0.5):
         response += f"\n\nBefore, {bug.why}."
     return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
 
@@ -316,13 +316,13 @@ _TARGETS: dict[Style | str, tuple[str, ...]] = {
 }
 
 
-def refactoring(dice: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def refactoring(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
     """Yield the refactoring to another style, with equal results."""
-    task = yield from _solved(dice)
+    task = yield from _solved(rng)
     if task is None or task.source == task.other:
         return None
-    wish = dice.pick(_TARGETS[task.other_style])
-    closing = dice.pick(("", " It must return the same results."))
+    wish = rng.pick(_TARGETS[task.other_style])
+    closing = rng.pick(("", " It must return the same results."))
     instruction = f"{wish}{closing}\n\n{fenced(task.source, 'python')}"
     shape = f"{code_shape(task.source, 'python')} {code_shape(task.other, 'python')}"
     return Sample(instruction, fenced(task.other, "python"), "python", shape)

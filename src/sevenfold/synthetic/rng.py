@@ -28,7 +28,7 @@ class SeededChoices:
         return low + self.below(high - low + 1)
 
     def chance(self, share: float) -> bool:
-        """True in `share` of the throws."""
+        """Return True in `share` of the calls."""
         return self._random() < share
 
     def pick(self, items: Sequence[T]) -> T:

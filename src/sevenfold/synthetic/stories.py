@@ -59,23 +59,23 @@ _QUESTIONS = tuple(_TABLES["questions"])
 _LABELS = tuple(_TABLES["labels"])
 
 
-def story(dice: SeededChoices) -> Worked:
+def story(rng: SeededChoices) -> Worked:
     """Return one word problem, worked out event by event."""
-    scene = _scene(dice)
-    opening, span = dice.pick(_STARTS)
-    start = quantity = dice.between(*span)
+    scene = _scene(rng)
+    opening, span = rng.pick(_STARTS)
+    start = quantity = rng.between(*span)
     exact = Fraction(start)
     sentences, steps = [_told(opening, scene, quantity, 0, 0)], []
-    label = dice.pick(_LABELS)
-    for i in range(1, dice.pick((2, 2, 3, 3, 4, 5, 6)) + 1):
-        event, a, b = _event(dice, quantity)
+    label = rng.pick(_LABELS)
+    for i in range(1, rng.pick((2, 2, 3, 3, 4, 5, 6)) + 1):
+        event, a, b = _event(rng, quantity)
         formula = event.formula.replace("{q}", str(quantity)).replace("{a}", str(a)).replace("{b}", str(b))
         exact = _applied(event.formula, exact, a, b)
-        sentences.append(_told(dice.pick(event.sentences), scene, quantity, a, b))
+        sentences.append(_told(rng.pick(event.sentences), scene, quantity, a, b))
         quantity = int(exact)
         steps.append(f"{label.format(i=i, things=scene.things)}: {formula} = {quantity}")
-    question = _told(dice.pick(_QUESTIONS), scene, quantity, 0, 0)
-    plan = dice.pick(
+    question = _told(rng.pick(_QUESTIONS), scene, quantity, 0, 0)
+    plan = rng.pick(
         (
             "Follow the events in order.",
             "Keep track of the number of {things}, starting with {q}.",
@@ -106,10 +106,10 @@ def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
     }[formula]
 
 
-def _event(dice: SeededChoices, quantity: int) -> tuple[Event, int, int]:
+def _event(rng: SeededChoices, quantity: int) -> tuple[Event, int, int]:
     while True:
-        event = dice.pick(EVENTS)
-        a, b = dice.between(*event.a), dice.between(*event.b)
+        event = rng.pick(EVENTS)
+        a, b = rng.between(*event.a), rng.between(*event.b)
         if "100" in event.formula:
             a *= 5
         after = _applied(event.formula, Fraction(quantity), a, b)
@@ -117,11 +117,11 @@ def _event(dice: SeededChoices, quantity: int) -> tuple[Event, int, int]:
             return event, a, b
 
 
-def _scene(dice: SeededChoices) -> Scene:
-    who, friend = dice.some(PEOPLE, 2)
-    thing, things = dice.pick(TOPICS[dice.pick(tuple(TOPICS))].things)
-    box, boxes = dice.pick(tuple(pair for pair in CONTAINERS if pair[0] not in (thing, "shelf")))
-    return Scene(who, friend, dice.pick(PLACES), thing, things, box, boxes)
+def _scene(rng: SeededChoices) -> Scene:
+    who, friend = rng.some(PEOPLE, 2)
+    thing, things = rng.pick(TOPICS[rng.pick(tuple(TOPICS))].things)
+    box, boxes = rng.pick(tuple(pair for pair in CONTAINERS if pair[0] not in (thing, "shelf")))
+    return Scene(who, friend, rng.pick(PLACES), thing, things, box, boxes)
 
 
 def _told(text: str, scene: Scene, q: int, a: int, b: int) -> str:

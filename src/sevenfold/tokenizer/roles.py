@@ -50,7 +50,7 @@ class Roles:
         return None if written is None else cls(**dict(written))
 
     def as_json(self) -> dict[str, Any]:
-        """As written in the recipe and in the graph."""
+        """Return the roles as they are written in the recipe and in the graph."""
         return {"begin": self.begin, "bos": self.bos, "ends": list(self.ends), "pad": self.pad}
 
     @property

@@ -83,7 +83,7 @@ def token_width(vocab_size: int) -> int:
 
 
 def write_tokens(path: Path, documents: Iterable[Sequence[int]], vocab_size: int) -> tuple[int, int]:
-    """Write documents as a token file, atomically; returns (n_tokens, n_documents).
+    """Write documents as a token file, atomically. Return (n_tokens, n_documents).
 
     Raises:
         StorageError: the file cannot be written.

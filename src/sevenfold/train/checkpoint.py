@@ -45,9 +45,7 @@ class DamagedCheckpointError(StorageError):
 
 @contextmanager
 def _refusing_damage(path: Path) -> Iterator[None]:
-    """Within this block, what the libraries raise for damaged bytes
-    leaves as DamagedCheckpointError.
-    """
+    """Turn what the libraries raise for damaged bytes into DamagedCheckpointError."""
     try:
         yield
     except DAMAGE as error:
@@ -90,7 +88,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 
 def checkpoint_steps(directory: Path) -> list[int]:
-    """Steps that have a checkpoint, ascending."""
+    """Return the steps that have a checkpoint, ascending."""
     return sorted({step for step, _ in _found(directory)})
 
 
@@ -167,11 +165,14 @@ def _remove_shards(directory: Path, step: int) -> None:
 
 
 def save_shards(directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_every: int = 0) -> None:
-    """Write a directory with all ranks, each its own rows; a collective. Raises StorageError."""
+    """Write a directory of shards; each rank writes its own rows.
+
+    A collective. Raises StorageError.
+    """
     sharded_checkpoint.write(directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks)
     if ranks.is_first:
         prune(directory, checkpoint.step, keep_every)
-    ranks.wait()
+    ranks.barrier()
 
 
 def _read_file(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:

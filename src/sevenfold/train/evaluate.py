@@ -76,8 +76,8 @@ def float_score(
     stack: int | None = None,
     watch: Callable[[int, torch.Tensor], None] | None = None,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Score and greedy choices ([n_windows, sequence]) of the float model, with an expert stack or
-    none, on windows of tokens.
+    """Return the score and the greedy choices ([n_windows, sequence]) of the float model, with an
+    expert stack or none, on windows of tokens.
 
     `watch` is told the losses (nats, [B, T]) of the rows from its first argument on.
 

@@ -141,8 +141,9 @@ def base_of(job: Job, part: TrainingPhase) -> tuple[dict[str, Tensor], str]:
 
 
 def train_parts(job: Job, parts: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
-    """Return all parts, one after another, joined: the model; its records in `directory`. Raises as
-    `train_part` does.
+    """Train all phases, one after another, and return the model that they make together.
+
+    Its records are written to `directory`. Raises as `train_part` does.
     """
     model = build_model(job)
     state: dict[str, Tensor] = {}

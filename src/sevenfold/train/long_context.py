@@ -1,4 +1,4 @@
-"""What a model does far into a sequence: held-out bits per byte by position (C5, C14).
+"""Held-out bits per byte by position in the sequence (C5, C14).
 
 A bucket holds the predicted tokens whose position in their document lies in a range; the first is
 the model's window (or 64 tokens), each next one twice as far. With `train.packing: stream` a window

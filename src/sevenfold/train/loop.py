@@ -1,4 +1,5 @@
-"""The training loop: fixed order, one seed, deterministic kernels; stops cleanly, resumes to the same bits.
+"""The training loop: fixed order, one seed, deterministic kernels; stops
+cleanly, resumes to the same bits.
 
 Every reduction that crosses rows goes through `ordered_sum`, because PyTorch splits a full-tensor
 `.sum()` by thread. With that, one thread and two give the same weights (tests/train).
@@ -82,7 +83,9 @@ def ordered_sum(values: Tensor) -> Tensor:
 
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks | None = None) -> float:
-    """Scale all gradients so that their joint L2 norm is at most `max_norm`; return the norm before."""
+    """Scale all gradients so that their joint L2 norm is at most
+    `max_norm`; return the norm before.
+    """
     norm = math.sqrt(float(ordered_sum(row_squares(parameters, ranks or here()))))
     if norm > max_norm:
         for p in parameters:
@@ -105,7 +108,7 @@ def use_deterministic_kernels() -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Within this block Ctrl-C and SIGTERM set an event, so that a step is never cut in two."""
+    """Turn Ctrl-C and SIGTERM of this block into an event, so that no step is cut in two."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -198,8 +201,9 @@ class TrainingRun:
         return self.model.state_dict()
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the whole weights that belong to this run, on the CPU of the first rank; a
-        collective. Others get nothing.
+        """Return the whole weights of this run on the CPU of the first rank; nothing on the others.
+
+        A collective.
         """
         return self._gathered(self._state())
 
@@ -212,7 +216,9 @@ class TrainingRun:
         return {name: tensor.cpu() for name, tensor in parts if self.ranks.is_first}
 
     def environment(self) -> dict[str, str]:
-        """Return what a checkpoint records beside the state; the number of ranks where it decides bits."""
+        """Return what a checkpoint records beside the state: the environment, and the number of
+        ranks where it decides bits.
+        """
         recorded = {name: str(value) for name, value in ranks_recorded(self.spec, self.ranks).items()}
         return environment(self.ranks.device, self.spec.precision, self.arithmetic) | recorded
 
@@ -259,8 +265,9 @@ class TrainingRun:
             self.progress.note(f"warning: {line}; from step {self.step + 1} on the bits may differ")
 
     def save(self, *, is_last: bool = False) -> None:
-        """Write a checkpoint of the present state: a rank alone a file, several a directory; the
-        last one always a file.
+        """Write a checkpoint: a file for one rank, a directory for several.
+
+        The last one is always a file.
         """
         state, moments = self._state(), self.optimizer.tensors()
         as_file = is_last or self.ranks.is_alone
@@ -283,7 +290,7 @@ class TrainingRun:
             return
         if self.ranks.is_first:
             save_checkpoint(self.directory, checkpoint, self.spec.keep_every)
-        self.ranks.wait()
+        self.ranks.barrier()
 
     def _is_checkpoint(self) -> bool:
         spec = self.spec
@@ -291,7 +298,7 @@ class TrainingRun:
         return kept or self.step % spec.checkpoint_every == 0
 
     def _enter_stage(self) -> dict[str, Json]:
-        """Turn positions as the stage of this step says; what its metrics row adds."""
+        """Set the position scaling of this step, and return what its row of metrics adds."""
         if len(self.stages) < 2:
             return {}
         stage = stage_at(self.stages, self.step)
@@ -306,7 +313,7 @@ class TrainingRun:
         return {"sequence": stage.sequence}
 
     def advance(self, records: Recorder) -> Json:
-        """Do one step and record it; its row of metrics. A collective.
+        """Do one step, record it and return its row of metrics. A collective.
 
         Raises:
             TrainingError: the loss or the gradient is not finite, or the loss jumped.
@@ -332,12 +339,13 @@ class TrainingRun:
             self.chain = str(link["chain"])
             records.trace(link)
             # The first rank's hashes are done.
-            self.ranks.wait()
+            self.ranks.barrier()
         return row
 
     def _stop(self, reason: str, loss: float, norm: float) -> None:
-        """Say which documents the step was made from, and stop; the weights and the last checkpoint
-        are as before it.
+        """Report the documents of the step and stop.
+
+        Weights and checkpoints are as before the step.
         """
         rows = self.data.documents_of(self.step)
         path = self.directory / STOPPED
@@ -369,7 +377,7 @@ class TrainingRun:
         total = self.recording.last or n_steps(self.spec)
         records = self.recording.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
         # Opening records takes the first rank a while.
-        self.ranks.wait()
+        self.ranks.barrier()
         self.progress.start(f"train{self.phase.path}", total, "steps")
         self.meter.begin(self.step)
         try:

@@ -1,5 +1,6 @@
-"""What watches a run as it goes: the figures a person sees, and the rule that stops it. Neither
-changes a bit of the weights.
+"""Figures for people while a run goes on, and the rule that stops it.
+
+Neither changes a bit of the weights.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ThroughputMeter:
     _first: int = 0
 
     def begin(self, step: int) -> None:
-        """Begin to measure at `step`."""
+        """Start measuring at `step`."""
         self._began, self._first = time.monotonic(), step
 
     def _smooth(self, name: str, value: float) -> float:
@@ -67,7 +68,7 @@ class ThroughputMeter:
         return self.smoothed[name]
 
     def report(self, progress: Progress, row: Mapping[str, Json]) -> None:
-        """Tell the listener about a step."""
+        """Report a step to the listener."""
         step = row["step"]
         elapsed = max(time.monotonic() - self._began, 1e-9)
         rate = (step - self._first) * (row["tokens"] / step) / elapsed

@@ -1,5 +1,4 @@
-"""Needle probes (C5, C14): synthetic key-value recall, and how often a
-model is right at which distance.
+"""Needle probes (C5, C14): synthetic key-value recall by distance.
 
 A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A
 needle is a slot [NEEDLE, key, value]; later a slot [QUESTION, key, value] asks for it, and the

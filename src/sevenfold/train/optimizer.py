@@ -106,7 +106,7 @@ def update_of(parameters: Mapping[str, nn.Parameter], spec: TrainSpec, law: str)
 
 
 class Optimizer:
-    """The optimiser of a run. State is told by parameter name, in the parameter's shape and layout."""
+    """The optimiser of a run. The state has the names, shapes and layout of the parameters."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], spec: TrainSpec) -> None:
         self.parameters = dict(parameters)

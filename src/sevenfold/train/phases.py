@@ -116,7 +116,7 @@ def _spec(train: TrainSpec, phase: Phase, tokens: int) -> TrainSpec:
 
 
 def find_training_phase(recipe: Recipe, phase: str, expert: str | None) -> TrainingPhase:
-    """Return the part of a phase, and of one of its experts. Raises UsageError."""
+    """Return the phase with this name, or the phase of one of its experts. Raises UsageError."""
     parts = training_phases(recipe)
     name = f"{phase}/{expert}" if expert else phase
     for part in parts:

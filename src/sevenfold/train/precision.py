@@ -34,7 +34,7 @@ FP8_MULTIPLE = 16
 
 
 def check_precision(precision: str) -> None:
-    """Refuse what is not trained in. Raises RecipeError."""
+    """Refuse a precision in which this version does not train. Raises RecipeError."""
     if precision not in PRECISIONS:
         raise RecipeError(
             f"train.precision {precision} is planned but not trained: its range needs loss scaling, which no"
@@ -60,9 +60,7 @@ def used(precision: str, device: torch.device) -> str:
 
 
 def fallback_notes(precision: str, device: torch.device) -> list[str]:
-    """Return what to say when a precision is computed in another, or without the kernels that are
-    meant for it.
-    """
+    """Return notes for a precision that is computed in another one, or without its own kernels."""
     notes = []
     if used(precision, device) != precision:
         notes.append(
@@ -93,7 +91,7 @@ def law(precision: str) -> list[str]:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Within this block products are computed in the precision."""
+    """Compute the products of this block in the precision."""
     kind = PRECISIONS[precision]
     return nullcontext() if kind is None else torch.autocast(device.type, kind)
 

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: metrics (JSONL and TensorBoard) and the gradient trace.
+"""The records of a run: metrics (JSONL and TensorBoard) and the gradient trace.
 
 Both JSONL files hold no clock and no machine, so a resumed run's files equal the straight run's
 byte for byte: on resume they are cut back to the checkpoint's step. TensorBoard's event files carry
@@ -68,7 +68,7 @@ def damaged_record(directory: Path, bound: Mapping[str, Json]) -> str | None:
 
 
 class Recorder(Protocol):
-    """What a run tells its figures to."""
+    """The interface that a run writes its figures to."""
 
     def metric(self, row: Json) -> None:
         """Record one row for a step."""
@@ -135,8 +135,8 @@ class Records:
                 self._events.add_scalar(f"{group}/{name}", value, row["step"])
 
     def metric(self, row: Json) -> None:
-        """One row a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and `domains`
-        where a run has several.
+        """Write one row a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and
+        `domains` where a run has several.
         """
         with storage(self.directory / METRICS):
             self._metrics.write(canonical_json(row) + b"\n")
@@ -157,7 +157,7 @@ class Records:
                 os.fsync(file.fileno())
 
     def close(self) -> None:
-        """Close all three."""
+        """Close the three files."""
         with storage(self.directory):
             self._metrics.close()
             self._trace.close()

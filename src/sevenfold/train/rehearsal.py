@@ -1,4 +1,5 @@
-"""How fast this machine trains a recipe: its own step, on random tokens, for a few seconds.
+"""Measure how fast this machine trains a recipe: the recipe's own step
+on random tokens, for seconds.
 
 The kernels, the precision and the shapes are those of the run (`loop.TrainingRun`), so the forecast
 of `s7 plan` is of the work that will be done. A step is too long for a forecast, so its two parts
@@ -57,25 +58,25 @@ class RandomTokens:
         return np.random.default_rng(step).integers(0, self.vocab_size, shape, np.int64)
 
     def domains(self, step: int) -> list[str]:  # noqa: ARG002  (a source's signature)
-        """None is told apart."""
+        """Return no domain for each row."""
         return [""] * self.batch_sequences
 
     def counted(self, step: int) -> NDArray[np.float32] | None:  # noqa: ARG002  (as above)
-        """Return all count."""
+        """Return None: every target counts."""
         return None
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:  # noqa: ARG002  (as above)
-        """They come from no document."""
+        """Return nothing: random tokens come from no document."""
         return []
 
     def epochs(self, n_steps: int) -> dict[str, float]:  # noqa: ARG002  (as above)
-        """There is no end to them."""
+        """Return nothing: random tokens have no end."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What is rehearsed: a shape, rows of a sequence, and the training
+class RehearsedShape:
+    """The shape that is timed, its rows of a sequence, and the training
     FLOPs of one of their tokens.
     """
 
@@ -86,14 +87,14 @@ class Sample:
 
 
 def step_flops(model: ModelSpec, part: TrainingPhase, sequence: int) -> float:
-    """Return the training FLOPs of one token of a part."""
+    """Return the training FLOPs of one token of a phase."""
     cost = dict(zip(("trunk", "expert", "head"), STEP_COST[part.trains], strict=True))
     return sum(cost[name] * n for name, n in flops_parts(model, sequence).items())
 
 
-def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> Sample | None:
-    """As many rows of the recipe's own shape as fit the budget; else a shorter one, then fewer
-    layers; else None.
+def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> RehearsedShape | None:
+    """Return as many rows of the recipe's own shape as fit the budget; else a shorter one,
+    then fewer layers; else None.
     """
     sequence, model = part.spec.sequence, recipe.model
     most = part.spec.micro_batch(part.spec.batch_sequences)
@@ -108,13 +109,17 @@ def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> Sa
     if count(model) > MOST_PARAMETERS or flops * sequence > 4 * budget:
         return None
     rows = max(1, min(most, int(budget / (flops * sequence))))
-    return Sample(model=model, rows=rows, sequence=sequence, flops_per_token=flops)
+    return RehearsedShape(model=model, rows=rows, sequence=sequence, flops_per_token=flops)
 
 
 def rehearsal(
-    recipe: Recipe, part: TrainingPhase, sample: Sample, directory: Path, micro_batch: int | None = None
+    recipe: Recipe,
+    part: TrainingPhase,
+    sample: RehearsedShape,
+    directory: Path,
+    micro_batch: int | None = None,
 ) -> TrainingRun:
-    """Return the run of a part on random tokens, ready for its first step. It records nothing.
+    """Return the run of a phase on random tokens, ready for its first step. It records nothing.
 
     Args:
         micro_batch: rows of a micro-batch; None is all of the sample.

@@ -23,7 +23,7 @@ from sevenfold.train.precision import fallback_notes, law
 
 
 def build_model(job: Job) -> Transformer:
-    """Return a model of the recipe's shape with its router in place; weights not set."""
+    """Return a model of the recipe's shape with its router. The weights are not set."""
     model = Transformer(job.recipe.model)
     model.expert_of_token = read_router(job)
     if job.recipe.train.packing == "documents":

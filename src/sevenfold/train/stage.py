@@ -63,7 +63,7 @@ def fingerprint(job: Job) -> str:
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Return UTF-8 bytes of each token id; 0 for special tokens."""
+    """Return the UTF-8 bytes of each token id, int64 [V]; 0 for special tokens."""
     return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
 
 

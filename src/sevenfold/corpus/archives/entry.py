@@ -93,7 +93,9 @@ class Budget:
 
 
 def shown(name: str) -> str:
-    """A name as it goes into the ledger: what is not UTF-8, and control characters, as `\\xNN`."""
+    """Return a name as it goes into the ledger: what is not UTF-8, and
+    control characters, as `\\xNN`.
+    """
     text = (
         name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if _fits(name)

@@ -59,7 +59,7 @@ class FetchFailure(Exception):  # noqa: N818  (an outcome that is listed, not an
 
 
 def run_client(command: list[str], directory: Path) -> str:
-    """Run a registry's client in `directory`; its standard output.
+    """Run the client of a registry in `directory`, and return its standard output.
 
     Raises:
         FetchFailure: it is not installed, or failed, under the reason that its words give.

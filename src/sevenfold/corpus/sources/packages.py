@@ -217,7 +217,7 @@ def _seen(archive: _Archive, entries: list[Entry], wanted: Wanted) -> Iterator[S
 
 
 def _survey_diff(survey: Survey, path: Path) -> None:
-    """`debian/copyright` out of the one patch that held Debian's changes
+    """Survey `debian/copyright` out of the one patch that held Debian's changes
     before there was a debian.tar.
     """
     lines: list[bytes] = []

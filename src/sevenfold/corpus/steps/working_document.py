@@ -77,7 +77,7 @@ class WorkingDocument:
         return self._tree[1]
 
     def replace(self, data: bytes) -> None:
-        """Put other bytes in the place of the text; what was computed of it is forgotten."""
+        """Replace the text by other bytes, and forget what was computed of it."""
         self.data = data
         self._tree = None
         for name in ("measures", "words_W"):

@@ -115,8 +115,7 @@ def ngrams(data: bytes) -> np.ndarray:
 
 
 def build(directory: Path, path: Path) -> Json:
-    """Hash the sets below `directory` into the file `path`; returns what it
-    holds, with the file's SHA-256.
+    """Hash the sets below `directory` into the file `path`. Return what it holds, with its SHA-256.
 
     Raises:
         StorageError: no set is there, one cannot be read, or the file cannot be written.

@@ -143,7 +143,7 @@ class RunHashes:
 
 @lru_cache(maxsize=4)
 def _run_powers(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Q**i and Q**-i, u64[n]."""
+    """Return Q**i and Q**-i, u64[n]."""
     return _powers_of(_Q, n), _powers_of(pow(_Q, -1, 1 << 64), n)
 
 

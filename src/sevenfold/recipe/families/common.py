@@ -1,5 +1,5 @@
-"""Rules of every family: the parts of a recipe agree, and ask for nothing
-that the spine does not have.
+"""Rules of every family: the sections of a recipe agree with each other, and ask for nothing that
+the pipeline does not have.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _tools(recipe: Recipe) -> str | None:
     return next((f"chunks of {low} to {high} tokens" for low, high in chunks if low > high), None)
 
 
-def _spine(recipe: Recipe) -> str | None:
+def _decoder_only(recipe: Recipe) -> str | None:
     model, train = recipe.model, recipe.train
     if model.architecture != "decoder":
         return f"model.architecture is {model.architecture}"
@@ -279,6 +279,6 @@ RULES = (
         ("s7", "llama", "slm"),
         "a decoder, without retrieval, reinforcement or outside services",
         "model",
-        _spine,
+        _decoder_only,
     ),
 )

@@ -114,7 +114,7 @@ def check_checkpointing(recipe: Recipe) -> str | None:
 
 
 def check_adamw(recipe: Recipe) -> str | None:
-    """AdamW with betas 0.9 and 0.95."""
+    """Return what is wrong, unless the optimizer is AdamW with betas 0.9 and 0.95."""
     train = recipe.train
     if train.optimizer == "adamw" and train.betas == (0.9, 0.95):
         return None
@@ -122,7 +122,7 @@ def check_adamw(recipe: Recipe) -> str | None:
 
 
 def warmup_between(low: float, high: float) -> Check:
-    """Warm-up as a share of the steps."""
+    """Return a check that the warm-up is within bounds, as a share of the steps."""
 
     def check(recipe: Recipe) -> str | None:
         ratio = recipe.train.warmup_ratio

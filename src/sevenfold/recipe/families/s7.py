@@ -41,12 +41,12 @@ WARMUP_STEPS = 2000
 
 
 def _in_a(check: Check) -> Check:
-    """Binds the recipes of requirements A only."""
+    """Return the rule, bound to the recipes of requirements A only."""
     return lambda recipe: None if recipe.tier == "140M" else check(recipe)
 
 
 def _in_b(check: Check) -> Check:
-    """Binds the recipes of requirements B only."""
+    """Return the rule, bound to the recipes of requirements B only."""
     return lambda recipe: check(recipe) if recipe.tier == "140M" else None
 
 

@@ -1,6 +1,4 @@
-"""What a part of a run is trained on, opened from the files of stage `tokenizer`
-(formats: specs/dataset.md).
-"""
+"""The training data of a phase, opened from the files of stage `tokenizer` (specs/dataset.md)."""
 
 from __future__ import annotations
 
@@ -83,7 +81,7 @@ def _split(job: Job, name: str) -> IndexedTokens:
 
 
 def open_data(job: Job, part: TrainingPhase) -> TrainingData:
-    """Return the training data of a part.
+    """Return the training data of a phase.
 
     An objective of weight w has w rows for each row of next tokens, one at least, so that a token
     weighs about the same in each.
@@ -107,7 +105,7 @@ def open_data(job: Job, part: TrainingPhase) -> TrainingData:
 
 
 def _windows(job: Job, split: IndexedTokens, part: TrainingPhase) -> BatchSource:
-    """Return the windows of a part; each stage of a curriculum cuts its own."""
+    """Return the windows of a phase. Each stage of a curriculum cuts its own."""
     spec = part.spec
     if job.recipe.context is None:
         return _cut(job, split, part, spec.sequence, spec.batch_sequences)

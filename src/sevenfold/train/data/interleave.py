@@ -167,7 +167,7 @@ class MixedBatches:
         return [name for name, _ in self._places(step)]
 
     def counted(self, _step: int) -> None:
-        """Every target counts."""
+        """Return None: every target counts."""
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
         """Return the domain, first token and end of each window in its domain's stream."""

@@ -83,7 +83,7 @@ class SampleBatches:
         return np.stack(rows).astype(np.float32)
 
     def domains(self, _step: int) -> list[str]:
-        """Return the rows of an objective are not told apart by domain."""
+        """Return no domain for each row: the rows of an objective have none."""
         return [""] * self.batch_sequences
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:

@@ -1,5 +1,6 @@
-"""The fixed order of training data: no shuffle, no randomness, and still every
-batch mixes the corpus (A4).
+"""The fixed order of training data.
+
+Nothing is shuffled or random, and every batch mixes the corpus (A4).
 
 The token stream is cut into windows of `sequence` tokens. Window i of the run is (i * stride) mod
 n_windows, with the stride next to the golden section of n_windows and coprime to it: each pass
@@ -50,11 +51,11 @@ class BatchSource(Protocol):
 
     @property
     def batch_sequences(self) -> int:
-        """Rows of a batch."""
+        """Return the rows of a batch."""
 
     @property
     def sequence(self) -> int:
-        """Tokens in a row, without the target of the last."""
+        """Return the tokens in a row, without the target of the last."""
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
@@ -136,7 +137,7 @@ class Batches:
         return [self.domain for _ in self._windows(step)]
 
     def counted(self, _step: int) -> None:
-        """Every target counts."""
+        """Return None: every target counts."""
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
         """Return the domain, first token and end of each window."""

@@ -1,4 +1,4 @@
-"""The processes that train one model together: who they are, and how they meet.
+"""The processes that train one model together, and the collectives that they call.
 
 `torchrun` starts them and says in the environment who each is; a process alone is a group of one
 and never touches `torch.distributed`. There are two groups. Weights and gradients travel over the
@@ -40,7 +40,7 @@ _LOST = re.compile(r"gloo|NCCL|[Cc]onnection|[Tt]imed? ?out|peer|TCPStore|Broken
 
 
 def local_device() -> torch.device:
-    """Return where this process computes. Raises UsageError for a device that is not here."""
+    """Return the device on which this process computes. Raises UsageError when it is not there."""
     asked = os.environ.get(DEVICE, "")
     if asked not in ("", "cpu", "cuda") or (asked == "cuda" and not torch.cuda.is_available()):
         raise UsageError(
@@ -71,7 +71,7 @@ class Ranks:
 
     @property
     def is_alone(self) -> bool:
-        """Return whether there is nobody to talk to."""
+        """Return whether this process trains alone."""
         return self.size == 1
 
     def rows(self, n_rows: int) -> slice:
@@ -82,31 +82,32 @@ class Ranks:
         return slice(min(self.rank * each, n_rows), min((self.rank + 1) * each, n_rows))
 
     def all_reduce_sum(self, values: Tensor) -> Tensor:
-        """Return the values of which each was filled in by one rank and is zero on all others:
-        whole, on every rank. Exact.
+        """Add a tensor over all ranks (all-reduce).
+
+        Every element is non-zero on at most one rank, so the sum is exact.
         """
         if not self.is_alone:
             dist.all_reduce(values, group=None if self.mesh is None else self.mesh.get_group())
         return values
 
     def any(self, flag: bool) -> bool:
-        """Return whether one rank says so."""
+        """Return whether the value is true on any rank."""
         return bool(self.all_reduce_sum(torch.tensor([float(flag)], device=self.device)).item())
 
-    def wait(self) -> None:
-        """Wait until every rank is here, however long the first one works."""
+    def barrier(self) -> None:
+        """Wait until every rank has called this, however long the first one works."""
         if not self.is_alone:
             dist.barrier(group=self.control)
 
     def broadcast_object(self, value: T | None) -> T:
-        """Return what the first rank says; the others' `value` is not looked at."""
+        """Return the `value` of the first rank, on every rank."""
         box = [value]
         if not self.is_alone:
             dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]  # type: ignore[return-value]  # the first rank's is a T
 
     def all_gather_object(self, value: T) -> list[T]:
-        """Return what each rank says, in the order of ranks."""
+        """Return the value of each rank, in the order of the ranks."""
         if self.is_alone:
             return [value]
         found: list[T | None] = [None] * self.size
@@ -125,20 +126,21 @@ _joined: Ranks | None = None
 
 
 def here() -> Ranks:
-    """Return this process's group."""
+    """Return the group of this process."""
     return _joined or Ranks(device=local_device())
 
 
 def dismiss() -> None:
-    """Let the other ranks go, as the first rank: nothing more is trained,
-    and it is alone from here on.
+    """End the work of the other ranks.
+
+    The first rank calls this when nothing more is trained, and goes on alone.
     """
     global _joined
     if _joined is not None:
         if _joined.is_first:
             # A follower is here because it was told so.
             _joined.broadcast_object(None)
-        _joined.wait()
+        _joined.barrier()
         dist.destroy_process_group()
         _joined = None
 

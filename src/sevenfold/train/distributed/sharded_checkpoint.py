@@ -57,7 +57,7 @@ def write(
         with storage(partial):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-    ranks.wait()
+    ranks.barrier()
     with storage(partial):
         save_shards(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
@@ -75,7 +75,7 @@ def write(
                 shutil.rmtree(final)
             partial.rename(final)
             sync_directory(directory)
-    ranks.wait()
+    ranks.barrier()
 
 
 def _digest(said: dict[str, Json]) -> str:

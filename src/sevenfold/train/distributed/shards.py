@@ -52,7 +52,7 @@ class OrderedSum(ReduceScatter):
     def allocate(
         self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device
     ) -> Tensor:
-        """Return the fresh memory."""
+        """Return new memory."""
         return torch.empty(*size, dtype=dtype, device=device)
 
     def __call__(
@@ -85,7 +85,7 @@ class OrderedSum(ReduceScatter):
 
 
 class ModelShards:
-    """How one model lies over the ranks; on one rank, whole."""
+    """The layout of one model over the ranks. On one rank it is whole."""
 
     def __init__(self, model: Transformer, ranks: Ranks, reduction: str) -> None:
         self.ranks, self.model = ranks, model
@@ -135,7 +135,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def gradient(parameter: Tensor) -> Tensor:
-    """This rank's rows of a parameter's gradient. Raises ValueError: nothing has given it one."""
+    """Return this rank's rows of a parameter's gradient. Raises ValueError: it has none."""
     if parameter.grad is None:
         raise ValueError("a parameter without a gradient")
     return local(parameter.grad)
