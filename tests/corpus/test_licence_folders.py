@@ -277,6 +277,17 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
         NOT,
     ),
     "TERMS of its own": (NPM | {"TERMS.txt": b"This software may not be sold.\n"}, "a.js", UNKNOWN),
+    "license_files of setup.py": (
+        {"setup.py": b"setup(license='MIT', license_files=['T'])\n", "T": GPL},
+        "a.py",
+        NOT,
+    ),
+    "a folder LICENSE": (NPM | {"LICENSE/COPYING.txt": GPL}, "a.js", NOT),
+    "a folder license of a folder": (NPM | {"x/license/LICENSE": GPL}, "x/a.js", NOT),
+    "beside a folder with a folder license": (NPM | {"x/license/LICENSE": GPL}, "a.js", None),
+    "SSPL.txt": (NPM | {"SSPL.txt": b"Server Side Public License\n"}, "a.js", NOT),
+    "BUSL-1.1.md": (NPM | {"BUSL-1.1.md": b"Business Source License 1.1\n"}, "a.js", NOT),
+    "an empty License-File": (about("License-Expression: MIT", "License-File: "), "x/a.py", None),
     "a sidecar": (NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"}, "g.py", NOT),
     "beside a sidecar's file": (
         NPM | {"g.py.license": b"SPDX-License-Identifier: GPL-3.0-only\n"},

@@ -111,6 +111,10 @@ METADATA: list[tuple[str, str, str | None]] = [
     ("package.json", '{"license": ["MIT", "GPL-3.0", "Mine alone"]}', UNKNOWN),
     ("composer.json", '{"license": ["MIT", 7]}', UNKNOWN),
     ("vcpkg.json", '{"name": "x", "license": null}', UNKNOWN),
+    ("setup.py", setup_py("license='MIT', license_files=['gone']").decode(), UNKNOWN),
+    ("setup.py", setup_py("license='MIT', license_files=('LICEN[CS]E*',)").decode(), None),
+    ("setup.py", setup_py("license_files=find()").decode(), UNKNOWN),
+    ("meta.yaml", "about:\n  license_file: T\n", UNKNOWN),
     ("codemeta.json", '{"license": "https://spdx.org/licenses/GPL-3.0-only"}', NOT),
     (
         "codemeta.json",

@@ -88,7 +88,7 @@ def python_metadata(text: str) -> Declaration:
         for value in headers.get_all(name) or ()
     ]
     classifiers = read_classifiers([str(c) for c in headers.get_all("Classifier") or ()])
-    listed = tuple(str(file).strip() for file in headers.get_all("License-File") or ())
+    listed = tuple(name for file in headers.get_all("License-File") or () if (name := str(file).strip()))
     return _merged([*found, _from("classifiers", Declaration(said=classifiers)), Declaration(listed=listed)])
 
 
@@ -248,7 +248,20 @@ def _setup_py(text: str) -> Declaration:
         ):
             classifiers.append(node.value)
     fields = [_literal(value, constants) for value in values]
-    return _merged([*map(_field, fields), Declaration(said=read_classifiers(classifiers))])
+    listed = [_listed_in_setup(k) for k in ast.walk(tree) if isinstance(k, ast.keyword)]
+    return _merged([*map(_field, fields), Declaration(said=read_classifiers(classifiers)), *listed])
+
+
+def _listed_in_setup(keyword: ast.keyword) -> Declaration:
+    """Return the licence files of `license_files=[...]`; what computes them says that there are some."""
+    if keyword.arg not in ("license_file", "license_files"):
+        return Declaration()
+    try:
+        value = ast.literal_eval(keyword.value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return Declaration(said=(Said(UNRECOGNISED, ANY),))
+    globs = _strings(list(value) if isinstance(value, tuple) else value)
+    return Declaration(globs=tuple((glob, _is_literal(glob)) for glob in globs))
 
 
 def _literal(value: ast.expr, constants: Mapping[str, str]) -> Any:

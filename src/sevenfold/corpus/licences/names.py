@@ -27,7 +27,8 @@ _JOINED = re.compile(
     r"(?:[a-z]+|.*[-_. ])(?:licen[sc]es?|lizenz)(?:agreement|terms|text)?\d*(?:\.(?:txt|md|rst|html?|rtf|pdf))?"
 )
 _WEAK = re.compile(
-    r"(?:.*[-_. ])?(?:copyright|notices?|legal|terms|agreement|patents|[al]?gpl|mit)(?:[-_.,(\d ].*)?"
+    r"(?:.*[-_. ])?(?:copyright|notices?|legal|terms|agreement|patents|[al]?gpl|mit|mpl|cddl|epl|eupl|sspl|busl"
+    r"|polyform)(?:[-_.,(\d ].*)?"
 )
 _PROSE = re.compile(r"(?:.*[-_. ])?(?:licensing|licensors?|licensees?|licenser)\b.*")
 _SOURCE_ROOTS = ("src", "lib", "python", "source")
@@ -124,9 +125,12 @@ def scopes(path: str) -> tuple[str, ...]:
         parent = parent.parent
     elif "META-INF" in parent.parts:
         parent = PurePosixPath(*parent.parts[: parent.parts.index("META-INF")])
-    return ("" if str(parent) == "." else str(parent),)
+    scope = "" if str(parent) == "." else str(parent)
+    # A folder LICENSE holds the licence of the folder above, and may be a folder of code besides.
+    return (scope, scope.rpartition("/")[0]) if parent.name.lower() in _OWN_FOLDERS else (scope,)
 
 
+_OWN_FOLDERS = ("license", "licence", "copying", "eula")
 _COLLECTIONS = frozenset(("licenses", "licences", "license", "licence", "legal", "copying"))
 
 

@@ -82,7 +82,10 @@ def _yaml(*tables: str) -> Callable[[str], Read]:
 
 
 def _conda(text: str) -> Read:
-    return _yaml("about")(text) if re.search(r"(?m)^about\s*:", text) else Read()
+    found = _yaml("about")(text) if re.search(r"(?m)^about\s*:", text) else Read()
+    # The file is one of the sources, which are elsewhere.
+    is_elsewhere = not found.fields and re.search(r"(?m)^\s*license_file\s*:", text)
+    return Read(("see file",)) if is_elsewhere else found
 
 
 def _toml(text: str) -> Read:
