@@ -15,7 +15,8 @@ allow-list of the shipped recipes. Two figures count:
     python benchmarks/licences.py DIR [--json] [--out benchmarks/results/licences]
 
 What remains wrong stands in `benchmarks/results/licences-judged.json`, each with
-the reason that a person gave.
+the reason that a person gave. `benchmarks/results/licence-packages.json` holds what was judged by
+hand when the survey of whole packages changed: what packages lost, and why.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ HERE = Path(__file__).resolve().parent
 TESTS, LICENCES = "tests/licensedcode/data/datadriven", "src/licensedcode/data/licenses"
 MAX_BYTES = 1 << 20
 JUDGED = HERE / "results" / "licences-judged.json"
+PACKAGES = HERE / "results" / "licence-packages.json"
 ALLOWED = (
     "MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "Zlib", "0BSD",
     "Unlicense", "CC0-1.0",
@@ -166,6 +168,21 @@ def as_table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def packages_as_table(found: dict[str, Any]) -> str:
+    """What packages lost, as Markdown: each sample, then its rows."""
+    lines: list[str] = []
+    for sample in found["samples"]:
+        lines += [
+            "",
+            sample["about"],
+            "",
+            "| package | files lost | bytes | why |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [f"| {r['package']} | {r['files']} | {r['bytes']} | {r['why']} |" for r in sample["lost"]]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Judge, count, write."""
     parser = argparse.ArgumentParser(
@@ -181,7 +198,8 @@ def main() -> None:
     began = time.process_time()
     found = summary(judge(given.folder), judged)
     given.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    given.out.with_suffix(".md").write_text(as_table(found))
+    packages = packages_as_table(json.loads(PACKAGES.read_text()))
+    given.out.with_suffix(".md").write_text(as_table(found) + packages)
     print(json.dumps(found, indent=1) if given.json else as_table(found))
     print(f"{time.process_time() - began:.1f} s", file=sys.stderr)
 

@@ -179,6 +179,10 @@ METADATA: list[tuple[str, str, str | None]] = [
         "<Project><PropertyGroup><PackageLicenseFile>T.txt</PackageLicenseFile></PropertyGroup></Project>",
         UNKNOWN,
     ),
+    ("rebar.config", '{licenses, ["MIT"', UNKNOWN),
+    ("x.app.src", "{application, x, [{licenses, licences()}]}.", UNKNOWN),
+    ("x.opam", 'license: ["MIT"\n', UNKNOWN),
+    ("default.nix", "{ license = lib.licenses.mit\n", UNKNOWN),
     ("x.metainfo.xml", "<component><metadata_license>MIT</metadata_license></component>", None),
 ]
 

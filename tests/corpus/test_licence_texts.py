@@ -96,6 +96,12 @@ HIDDEN = {
         NOT,
     ),
     "a script says nothing": ("LICENSE.html", f"<html><script>x='GPL'</script><pre>{M}</pre></html>", None),
+    "a script that is not closed": (
+        "LICENSE.html",
+        f"<html><script>{M}<p>For non-commercial use only.",
+        UNKNOWN,
+    ),
+    "a comment that is not closed": ("LICENSE.html", f"<html>{M}<!-- For non-commercial use only.", UNKNOWN),
     "entities": ("LICENSE.htm", as_html(M).replace("Permission", "&#80;ermission"), None),
     "an empty page": ("LICENSE.html", "<html><body></body></html>", UNKNOWN),
     "hidden text of RTF": ("license.rtf", as_rtf(M)[:-1] + "{\\v For non-commercial use only.}}", UNKNOWN),
@@ -108,6 +114,23 @@ HIDDEN = {
 @pytest.mark.parametrize(("name", "text", "wanted"), HIDDEN.values(), ids=HIDDEN)
 def test_what_a_form_hides(name: str, text: str, wanted: str | None) -> None:
     assert reason(NPM | {name: text.encode()}, "a.js") == wanted
+
+
+# Documents that an honest program does not write, and that a reader must get through in one pass.
+HOSTILE = [
+    "<!--" * 99_999,
+    "<script>" * 99_999,
+    "<p>&" * 99_999,
+    "<" * 99_999,
+    "{\\rtf1 " + "{" * 99_999 + "}" * 99_999,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_form_says_nothing(text: str) -> None:
+    assert (
+        judge_licence(decoded(("<html>" if text[0] == "<" else "").encode() + text.encode())).licences == ()
+    )
 
 
 BUSL = "Business Source License 1.1\n\nLicensor: X\nLicensed Work: Y\n"

@@ -148,7 +148,9 @@ def _sbt(text: str) -> Read:
 
 def _erlang(text: str) -> Read:
     found = re.findall(r"""\{\s*(?:<<")?licenses(?:">>)?\s*,\s*\[([^\]]{0,2000})\]""", text)
-    return Read(tuple(name for rest in found for name in re.findall(r'"([^"]*)"', rest) or [NO_LITERAL]))
+    named = [name for rest in found for name in re.findall(r'"([^"]*)"', rest) or [NO_LITERAL]]
+    is_there = re.search(r"""\{\s*(?:<<")?licenses\b""", text)
+    return Read(tuple(named) or ((NO_LITERAL,) if is_there else ()))
 
 
 def _perl(text: str) -> Read:
@@ -159,7 +161,8 @@ def _perl(text: str) -> Read:
 
 def _opam(text: str) -> Read:
     found = re.findall(r"(?m)^license\s*:\s*(\[[^\]]{0,2000}\]|\"[^\"\n]*\")", text)
-    return Read(tuple(name for rest in found for name in _quoted(rest)))
+    named = [name for rest in found for name in _quoted(rest)]
+    return Read(tuple(named) or ((NO_LITERAL,) if re.search(r"(?m)^license\s*:", text) else ()))
 
 
 def _dune(text: str) -> Read:
@@ -206,6 +209,8 @@ def _nix(text: str) -> Read:
             word.rpartition(".")[2].strip('"') if "icenses." in word else word.strip('"') for word in words
         ]
         fields += [_NIX.get(word, word) for word in short] or [NO_LITERAL]
+    if not fields and re.search(r"(?<![\w-])licen[sc]es?\s*=", code):
+        return Read((NO_LITERAL,))
     # `licenses = lib.licenses;` names no licence.
     return Read(tuple(field for field in fields if field not in ("licenses", "lib.licenses")))
 

@@ -7,10 +7,10 @@ explains make it unknown. "MIT, but not for evil" is not MIT.
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from html.parser import HTMLParser
 
 from sevenfold.corpus.licences.fields import spelled
 from sevenfold.corpus.licences.notices import normalise
@@ -74,45 +74,46 @@ _INLINE = frozenset((
 ))  # fmt: skip
 
 
-class _HtmlText(HTMLParser):
-    """The text of a page; comments count, because they may be the only place that names a licence."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self.addresses: list[str] = []
-        self._unseen = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.addresses += [value for name, value in attrs if name == "href" and value]
-        if tag in _UNSEEN:
-            self._unseen = tag
-        elif tag not in _INLINE:
-            self.parts.append("\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == self._unseen:
-            self._unseen = ""
-        elif tag not in _INLINE:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.parts.append(data)
-
-    def handle_comment(self, data: str) -> None:
-        self.parts.append(f"\n{data}\n")
+_TAG = re.compile(r"/?([a-zA-Z][\w:-]*)")
+_HREF = re.compile(r"\bhref\s*=\s*[\"']?([^\"'\s>]{1,400})", re.IGNORECASE)
+_OF_A_LICENCE = re.compile("licen|gpl|legal|commons", re.IGNORECASE)
 
 
 def _html_text(text: str) -> str:
-    parser = _HtmlText()
-    parser.feed(text)
-    parser.close()
+    """Return the text of a page, in one pass. Comments count, because they may be the only place that
+    names a licence; so do addresses of licences.
+    """
+    parts: list[str] = []
+    addresses: list[str] = []
+    unclosed: set[str] = set()
+    place = 0
+    while (start := text.find("<", place)) >= 0:
+        parts.append(text[place:start])
+        is_comment = text.startswith("<!--", start)
+        end = text.find("-->" if is_comment else ">", start)
+        if end < 0:
+            # What is not closed is text: nothing may hide behind it.
+            place = start + 1
+            break
+        place = end + (3 if is_comment else 1)
+        if is_comment:
+            parts.append(f"\n{text[start + 4 : end]}\n")
+            continue
+        inner = text[start + 1 : end]
+        tag = _TAG.match(inner)
+        name = tag[1].lower() if tag else ""
+        if not name and not inner.startswith(("!", "?")):
+            parts.append(text[start:place])
+        elif name in _UNSEEN and name not in unclosed and not inner.startswith("/"):
+            close = re.compile(f"</{name}", re.IGNORECASE).search(text, place)
+            place = close.start() if close else place
+            unclosed |= set() if close else {name}
+        elif name not in _INLINE:
+            parts.append("\n")
+        addresses += [address for address in _HREF.findall(inner) if _OF_A_LICENCE.search(address)]
+    parts.append(text[place:])
     # Behind the text, so that they stand in no sentence of a licence.
-    addresses = [
-        address for address in parser.addresses if re.search(r"licen|gpl|legal|commons", address, re.I)
-    ]
-    return "\n".join(("".join(parser.parts).replace("\xa0", " "), *addresses))
+    return html.unescape("\n".join(("".join(parts), *addresses))).replace("\xa0", " ")
 
 
 _RTF = re.compile(
@@ -131,6 +132,19 @@ _RTF_WORDS = {
 }  # fmt: skip
 
 
+_RTF_SYMBOLS = {"~": " ", "_": "-", "-": "", "*": "", "\n": "\n", "\r": "\n"}
+
+
+def _rtf_said(match: re.Match[str]) -> str:
+    """Return the characters that a token of RTF stands for."""
+    if match["byte"]:
+        return bytes.fromhex(match["byte"]).decode("cp1252", "replace")
+    if match["symbol"]:
+        # `\\*` begins a group that a reader may pass over; some hold text, so only the known are unseen.
+        return _RTF_SYMBOLS.get(match["symbol"], match["symbol"])
+    return match["plain"] or _RTF_WORDS.get(match["word"] or "", "")
+
+
 def _rtf_text(text: str) -> str:
     """Return the text of an RTF document. Text that is marked as hidden counts."""
     parts: list[str] = []
@@ -138,34 +152,25 @@ def _rtf_text(text: str) -> str:
     groups = [(False, 1)]
     n_skipped = 0
     for match in _RTF.finditer(text):
-        kind, said = match.lastgroup, ""
         is_unseen, n_fallback = groups[-1]
         if match["brace"] == "{":
             groups.append(groups[-1])
         elif match["brace"] == "}":
-            groups = groups[:-1] if len(groups) > 1 else groups
-        elif match["byte"]:
-            said = bytes.fromhex(match["byte"]).decode("cp1252", "replace")
+            if len(groups) > 1:
+                groups.pop()
         elif match["code"]:
             code = int(match["code"]) % 65536
             parts += [] if is_unseen else [chr(code) if not 0xD800 <= code < 0xE000 else "?"]
             n_skipped = n_fallback
-            continue
-        elif word := match["word"]:
-            if word in _RTF_UNSEEN:
-                groups[-1] = (True, n_fallback)
-            elif word == "uc":
-                groups[-1] = (is_unseen, int(match["number"] or 1))
-            said = _RTF_WORDS.get(word, "")
-        elif match["symbol"]:
-            symbol = match["symbol"]
-            # `\\*` begins a group that a reader may pass over; some hold text, so only the known are.
-            said = {"~": " ", "_": "-", "-": "", "*": "", "\n": "\n", "\r": "\n"}.get(symbol, symbol)
-        elif kind == "plain":
-            said = match["plain"]
-        if n_skipped and said and kind in ("plain", "byte", "symbol"):
-            said, n_skipped = said[n_skipped:], max(0, n_skipped - len(said))
-        parts += [said] if said and not is_unseen else []
+        elif match["word"] in _RTF_UNSEEN:
+            groups[-1] = (True, n_fallback)
+        elif match["word"] == "uc":
+            groups[-1] = (is_unseen, int(match["number"] or 1))
+        else:
+            said = _rtf_said(match)
+            if n_skipped and not match["word"]:
+                said, n_skipped = said[n_skipped:], max(0, n_skipped - len(said))
+            parts += [] if is_unseen else [said]
     return "".join(parts)
 
 

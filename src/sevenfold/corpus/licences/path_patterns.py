@@ -71,6 +71,8 @@ class PathPattern:
         places = {0}
         for token in self._tokens:
             places = token.ends(path, places)
+            if not places:
+                return False
         return len(path) in places
 
 
