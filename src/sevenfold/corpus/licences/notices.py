@@ -138,7 +138,9 @@ _WORDS = Needles(dict.fromkeys(word for notice in NOTICES for word in (*notice.w
 _MASKS = {notice: _WORDS.mask(notice.words) for notice in NOTICES}
 _GNU_MASK = _WORDS.mask(_GNU_WORDS)
 
-_MARKS = re.compile(r"(?m)^[ \t]*(?:#+|/{2,}|/?\*+|;+|%+|--+|dnl\b|rem\b|\|+|>+|\.\.)[ \t]?|\*+/[ \t]*$")
+_MARKS = re.compile(
+    r"(?m)^[ \t]*(?:#+|/{2,}|/?\*+|;+|%+|--+|dnl\b|rem\b|\|+|>+|\.\.)[ \t]?|(?<!\*)\*+/[ \t]*$"
+)
 _BLANK = re.compile(r"[\s\"`_*]+")
 
 

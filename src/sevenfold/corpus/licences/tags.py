@@ -17,7 +17,9 @@ TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz",
 # blanks, or as Britons spell it.
 _SPDX = re.compile(r"SPDX[-_ ]Licen[sc]e[-_ ]Identi?fi?er[ \t]*[:=][ \t]*", re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*")
-_END = re.compile(r"\s*(?:\*+/|-->|#+>|\*\)|\*+#|%>|\?>|\]\]|\\n|\\r|[\"'`,;\\|}<>].*)?\s*$")
+_END = re.compile(r"\s*+(?:\*+/|-->|#+>|\*\)|\*+#|%>|\?>|\]\]|\\n|\\r|[\"'`,;\\|}<>].*)?\s*$")
+# The same, looked for from the first blank alone: a run of blanks would be read from each of them.
+_TAIL = re.compile(r"(?<!\s)" + _END.pattern)
 _PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem|sb)\s+)?", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*(\(|\)|[A-Za-z0-9][\w.+-]*(?::[\w.+-]+)?)")
 _JOINS = re.compile(r"\s*(?:and|or|with|/|,|\+|&|\|)\s*[\w(]", re.IGNORECASE)
@@ -130,7 +132,7 @@ def _spdx(rest: str, *, is_alone: bool) -> tuple[str, int]:
     """Return the expression behind an SPDX tag ("" when what stands there is code), and how many
     characters it took.
     """
-    whole = _END.sub("", rest).strip()
+    whole = _TAIL.sub("", rest).strip()
     if is_valid(whole):
         return whole, len(rest)
     tokens: list[tuple[str, int]] = []
