@@ -55,14 +55,16 @@ def default_work(root: str) -> Path:
 
 @contextmanager
 def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Iterator[bool]:
-    """Hold the directory that an audit works in; yields whether it goes on with one that was stopped.
+    """Hold the directory that an audit works in; yields whether it goes
+    on with one that was stopped.
 
     A directory that holds anything but this audit's own work is refused: comparing files that were
     copied there would prove nothing. When the audit ends the marker goes (and, without `keep`, the
     directory), so no audit begins with another's work.
 
     Raises:
-        UsageError: the directory is not empty, and not of this audit.  StorageError: another process works in it.
+        UsageError: the directory is not empty, and not of this audit.
+        StorageError: another process works in it.
     """
     marker = work / AUDIT
     found = {entry.name for entry in work.iterdir()} - {pipeline.LOCK} if work.is_dir() else set()
@@ -293,7 +295,8 @@ def audit_full(
         finish: called with the run that was made, when it gave the same root.
 
     Returns:
-        The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages done.
+        The outcome: `same`, `differences`, `first_stage`, `first_step`,
+            `warnings`, the stages done.
 
     Raises:
         UsageError: a source is relative, and no recipe was given; `work` holds something else.

@@ -122,7 +122,9 @@ def default_threads() -> int:
 
 
 def roof(isa: str, n_threads: int) -> float:
-    """Return 8-bit multiply-adds a second that this machine does in registers alone: the roof of `isa`."""
+    """Return 8-bit multiply-adds a second that this machine does in
+    registers alone: the roof of `isa`.
+    """
     library, done, nanoseconds = _library(), c_int64(), c_int64()
     status = library.s7_roof(ISAS[isa], n_threads, byref(done), byref(nanoseconds))
     _check(library, status, f"measure {isa}")
@@ -135,11 +137,14 @@ def _width(layer: Layer) -> int:
 
 
 class NativeEngine:
-    """A model packed for one instruction set. Never written after it is made; safe to share between threads.
+    """A model packed for one instruction set.
+
+    Never written after it is made; safe to share between threads.
 
     Args:
         isa: one of `instruction_sets()`; None: the widest, or what S7_ISA says.
-        n_threads: threads of a call; None: `default_threads()`. The bits are the same for any number.
+        n_threads: threads of a call; None: `default_threads()`. The bits
+            are the same for any number.
     """
 
     name = NAME
@@ -211,8 +216,8 @@ class NativeEngine:
     def forward_batch(
         self, calls: Sequence[tuple[NativeSession, Ints]], *, last_only: bool = True
     ) -> list[Ints]:
-        """Return `Session.forward` for several sequences at once, each with its own length; the bits
-        are those of single calls.
+        """Return `Session.forward` for several sequences at once, each with its own length; the
+        bits are those of single calls.
 
         Returns:
             logits of each, [1, V], or [T, V] for last_only=False.
@@ -265,8 +270,8 @@ class NativeEngine:
         logits: Sequence[NDArray[np.int32] | None],
         n_more: int = 0,
     ) -> Iterator[Any]:
-        """Yield the structures of a call, checked, with every session locked; `n_more` positions are
-        to follow the ids.
+        """Yield the structures of a call, checked, with every session locked; `n_more`
+        positions are to follow the ids.
         """
         sessions = [session for session, _ in calls]
         if not calls or len({id(session) for session in sessions}) < len(sessions):
@@ -300,7 +305,10 @@ class NativeEngine:
 
 
 class NativeSession:
-    """One KV cache, in pages of 64 positions. A lock makes calls from several threads wait for each other."""
+    """One KV cache, in pages of 64 positions.
+
+    A lock makes calls from several threads wait for each other.
+    """
 
     def __init__(self, engine: NativeEngine, handle: c_void_p) -> None:
         # A session borrows the model: this reference keeps it.
@@ -336,12 +344,15 @@ class NativeSession:
 
     @property
     def n_bytes(self) -> int:
-        """Return the memory of keys and values, in bytes; pages shared with other sessions are counted."""
+        """Return the memory of keys and values, in bytes; pages shared
+        with other sessions are counted.
+        """
         with self.lock:
             return int(self._library.s7_session_bytes(self.handle))
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
-        """Return the logits of `ids` after the cached prefix, [T, V] (or [1, V]): as `reference.forward`.
+        """Return the logits of `ids` after the cached prefix, [T, V] (or [1,
+        V]): as `reference.forward`.
 
         Raises:
             GateError: an id outside the vocabulary, no ids, more positions than the context has, or
@@ -356,7 +367,8 @@ class NativeSession:
     def generate(
         self, ids: Ints, n_tokens: int, stops: Sequence[int] = ()
     ) -> tuple[list[int], NDArray[np.int32]]:
-        """Append ids, then take up to `n_tokens` greedy steps without a return to Python between them.
+        """Append ids, then take up to `n_tokens` greedy steps without a
+        return to Python between them.
 
         Ties go to the lowest id. The last token is not appended. A token among `stops` ends the
         steps, and is given.
@@ -383,8 +395,8 @@ class NativeSession:
         return tokens[: n_made.value], rows[: n_made.value]
 
     def fork(self, length: int | None = None) -> NativeSession:
-        """Return a second sequence with the first `length` positions (all, if None); whole pages are
-        shared, not copied.
+        """Return a second sequence with the first `length` positions (all, if None); whole
+        pages are shared, not copied.
 
         Raises:
             GateError: more positions than are held, or a closed session.  StorageError: no memory.
@@ -397,7 +409,10 @@ class NativeSession:
         return NativeSession(self.engine, handle)
 
     def truncate(self, length: int) -> None:
-        """Keep the first `length` positions. Raises GateError: more than are held, or a closed session."""
+        """Keep the first `length` positions.
+
+        Raises GateError: more than are held, or a closed session.
+        """
         with self.lock:
             status = self._library.s7_session_truncate(self.handle, self._position(length))
         _check(self._library, status, "truncate a session")

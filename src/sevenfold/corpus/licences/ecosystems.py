@@ -24,7 +24,9 @@ class Read:
 
 
 def _quoted(text: str) -> list[str]:
-    """Return the literals of `"MIT"`, `["MIT", "ISC"]`, `%w[MIT ISC]`, `{ :type => "MIT", :file => "x" }`."""
+    """Return the literals of `"MIT"`, `["MIT", "ISC"]`, `%w[MIT ISC]`,
+    `{ :type => "MIT", :file => "x" }`.
+    """
     if words := re.match(r"\s*%[wWiI][\[({<]([^\])}>]*)", text):
         return words[1].split()
     listed = re.match(r"\s*\[([^\]]*)\]", text)
@@ -40,8 +42,8 @@ _SET = re.compile(
 
 
 def _guarded(reader: Callable[[str], Read], comment: str = "#") -> Callable[[str], Read]:
-    """Return a reader that passes over whole lines of comment, and to which a licence that it cannot
-    read is no licence that is known.
+    """Return a reader that passes over whole lines of comment, and to which a licence that it
+    cannot read is no licence that is known.
     """
     comments = re.compile(rf"(?m)^[ \t]*(?:{comment})[^\n]*$")
 
@@ -92,7 +94,9 @@ def _headers(text: str) -> dict[str, str]:
 
 
 def _r(text: str) -> Read:
-    """R's DESCRIPTION: `GPL-2 | file LICENCE` is a choice, `MIT + file LICENSE` a template with its holders."""
+    """R's DESCRIPTION: `GPL-2 | file LICENCE` is a choice, `MIT + file LICENSE`
+    a template with its holders.
+    """
     licence = _headers(text).get("license", "")
     files = re.findall(r"file\s+(\S+)", licence)
     rest = re.sub(r"\s*[|+]\s*file\s+\S+", "", licence).strip()
@@ -110,8 +114,8 @@ def _cabal(text: str) -> Read:
 
 
 def lines_of(pattern: str) -> Callable[[str], Read]:
-    """Return a reader of `licence: value` lines of YAML and its like; a list below the line holds as
-    a whole.
+    """Return a reader of `licence: value` lines of YAML and its like; a list
+    below the line holds as a whole.
     """
     head = re.compile(
         rf"(?mi)^(?P<in>[ \t]*)(?:{pattern})[ \t]*(?P<value>[^\n]*)(?P<list>(?:\n[ \t]*-[ \t]+[^\n]*)*)"
@@ -189,11 +193,16 @@ def _racket(text: str) -> Read:
 
 # Names of `lib.licenses` that are not spelled as SPDX does.
 _NIX = {
-    "asl20": "Apache-2.0", "bsd2": "BSD-2-Clause", "bsd3": "BSD-3-Clause", "bsl11": "BUSL-1.1", "boost": "BSL-1.0",
-    "cc0": "CC0-1.0", "gpl2": "GPL-2.0-only", "gpl3": "GPL-3.0-only", "gpl2Only": "GPL-2.0-only", "gpl3Only": "GPL-3.0-only",
-    "gpl2Plus": "GPL-2.0-or-later", "gpl3Plus": "GPL-3.0-or-later", "lgpl21Only": "LGPL-2.1-only", "mpl20": "MPL-2.0",
-    "lgpl21Plus": "LGPL-2.1-or-later", "lgpl3Only": "LGPL-3.0-only", "lgpl3Plus": "LGPL-3.0-or-later", "psfl": "PSF-2.0",
-    "agpl3Only": "AGPL-3.0-only", "agpl3Plus": "AGPL-3.0-or-later", "mit0": "MIT-0", "bsd0": "0BSD", "epl20": "EPL-2.0",
+    "asl20": "Apache-2.0", "bsd2": "BSD-2-Clause", "bsd3": "BSD-3-Clause", "bsl11": "BUSL-1.1",
+    "boost": "BSL-1.0",
+    "cc0": "CC0-1.0", "gpl2": "GPL-2.0-only", "gpl3": "GPL-3.0-only", "gpl2Only": "GPL-2.0-only",
+    "gpl3Only": "GPL-3.0-only",
+    "gpl2Plus": "GPL-2.0-or-later", "gpl3Plus": "GPL-3.0-or-later", "lgpl21Only": "LGPL-2.1-only",
+    "mpl20": "MPL-2.0",
+    "lgpl21Plus": "LGPL-2.1-or-later", "lgpl3Only": "LGPL-3.0-only", "lgpl3Plus": "LGPL-3.0-or-later",
+    "psfl": "PSF-2.0",
+    "agpl3Only": "AGPL-3.0-only", "agpl3Plus": "AGPL-3.0-or-later", "mit0": "MIT-0", "bsd0": "0BSD",
+    "epl20": "EPL-2.0",
 }  # fmt: skip
 
 
@@ -217,10 +226,12 @@ def _nix(text: str) -> Read:
 
 READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
     ("DESCRIPTION", _r), ("*.cabal", _cabal),
-    ("*.gemspec", _assigned(r"\w+\.licenses?[ \t]*(?:=|<<|\+=|\|\|=)")), ("*.podspec", _assigned(r"\w+\.license[ \t]*=")),
+    ("*.gemspec", _assigned(r"\w+\.licenses?[ \t]*(?:=|<<|\+=|\|\|=)")),
+    ("*.podspec", _assigned(r"\w+\.license[ \t]*=")),
     ("*.opam", _opam), ("opam", _opam), ("dune-project", _dune), ("mix.exs", _assigned(r"licenses:")),
     ("build.gradle", _guarded(_gradle, "//")), ("build.gradle.kts", _guarded(_gradle, "//")),
-    ("build.sbt", _guarded(_sbt, "//")), ("*.app.src", _guarded(_erlang, "%")), ("*.app", _guarded(_erlang, "%")),
+    ("build.sbt", _guarded(_sbt, "//")), ("*.app.src", _guarded(_erlang, "%")),
+    ("*.app", _guarded(_erlang, "%")),
     ("rebar.config", _guarded(_erlang, "%")), ("hex_metadata.config", _guarded(_erlang, "%")),
     ("*.spec", lines_of(r"License[ \t]*:")), ("makefile.pl", _guarded(_perl)), ("build.pl", _guarded(_perl)),
     ("dist.ini", lines_of(r"license[ \t]*=")), ("library.properties", lines_of(r"license[ \t]*=")),

@@ -23,7 +23,10 @@ MAX_FIELD = 200
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One statement. `family`: what identifiers begin with that explain it ("": only the expression itself)."""
+    """One statement.
+
+    `family`: what identifiers begin with that explain it ("": only the expression itself).
+    """
 
     expression: str
     family: str = ""
@@ -31,21 +34,29 @@ class Said:
     field: str = ""
 
 
-# Free text in licence fields -> SPDX; compared in lower case without punctuation and the words of `_FILLERS`.
+# Free text in licence fields -> SPDX; compared in lower case without punctuation
+# and the words of `_FILLERS`.
 _SPELLINGS = {
     "mit": "MIT", "expat": "MIT", "mit expat": "MIT", "mit mit": "MIT", "x11": "X11", "mit x11": "MIT",
-    "apache 2": "Apache-2.0", "apache 2 0": "Apache-2.0", "apache 2 2 0": "Apache-2.0", "apache2": "Apache-2.0",
-    "apache v2": "Apache-2.0", "apache v2 0": "Apache-2.0", "apache2 0": "Apache-2.0", "asl 2 0": "Apache-2.0",
-    "bsd 3 clause": "BSD-3-Clause", "3 clause bsd": "BSD-3-Clause", "new bsd": "BSD-3-Clause", "bsd3": "BSD-3-Clause",
-    "bsd 3": "BSD-3-Clause", "modified bsd": "BSD-3-Clause", "revised bsd": "BSD-3-Clause", "bsd 2": "BSD-2-Clause",
+    "apache 2": "Apache-2.0", "apache 2 0": "Apache-2.0", "apache 2 2 0": "Apache-2.0",
+    "apache2": "Apache-2.0",
+    "apache v2": "Apache-2.0", "apache v2 0": "Apache-2.0", "apache2 0": "Apache-2.0",
+    "asl 2 0": "Apache-2.0",
+    "bsd 3 clause": "BSD-3-Clause", "3 clause bsd": "BSD-3-Clause", "new bsd": "BSD-3-Clause",
+    "bsd3": "BSD-3-Clause",
+    "bsd 3": "BSD-3-Clause", "modified bsd": "BSD-3-Clause", "revised bsd": "BSD-3-Clause",
+    "bsd 2": "BSD-2-Clause",
     "bsd 2 clause": "BSD-2-Clause", "2 clause bsd": "BSD-2-Clause", "simplified bsd": "BSD-2-Clause",
     "bsd2": "BSD-2-Clause", "freebsd": "BSD-2-Clause", "bsd 3 clause new or revised": "BSD-3-Clause",
-    "isc": "ISC", "isc iscl": "ISC", "python software foundation": "PSF-2.0", "psf": "PSF-2.0", "psfl": "PSF-2.0",
+    "isc": "ISC", "isc iscl": "ISC", "python software foundation": "PSF-2.0", "psf": "PSF-2.0",
+    "psfl": "PSF-2.0",
     "python foundation": "PSF-2.0",
     "unlicense": "Unlicense", "unlicense unlicense": "Unlicense", "zlib": "Zlib", "zlib libpng": "Zlib",
-    "boost 1 0 bsl 1 0": "BSL-1.0", "boost 1 0": "BSL-1.0", "cc0 1 0": "CC0-1.0", "mit no attribution mit 0": "MIT-0",
+    "boost 1 0 bsl 1 0": "BSL-1.0", "boost 1 0": "BSL-1.0", "cc0 1 0": "CC0-1.0",
+    "mit no attribution mit 0": "MIT-0",
     "cc0 1 0 universal cc0 1 0 public domain dedication": "CC0-1.0", "mpl 2 0": "MPL-2.0", "mpl2": "MPL-2.0",
-    "mozilla public 2 0": "MPL-2.0", "mozilla public 2 0 mpl 2 0": "MPL-2.0", "mozilla public 1 1 mpl 1 1": "MPL-1.1",
+    "mozilla public 2 0": "MPL-2.0", "mozilla public 2 0 mpl 2 0": "MPL-2.0",
+    "mozilla public 1 1 mpl 1 1": "MPL-1.1",
     "eclipse public 1 0": "EPL-1.0", "eclipse public 2 0": "EPL-2.0", "eclipse public 1 0 epl 1 0": "EPL-1.0",
     "eclipse public 2 0 epl 2 0": "EPL-2.0", "perl 5": "Artistic-1.0-Perl OR GPL-1.0-or-later",
     "perl": "Artistic-1.0-Perl OR GPL-1.0-or-later", "ruby": "Ruby", "wtfpl": "WTFPL",
@@ -55,12 +66,16 @@ _SPELLINGS = {
 # Names of several licences -> (how their identifiers begin, what stands when nothing says which).
 _FAMILIES = {
     "bsd": ("BSD-", UNRECOGNISED), "bsd style": ("BSD-", UNRECOGNISED), "bsd like": ("BSD-", UNRECOGNISED),
-    "apache": ("Apache-", UNRECOGNISED), "mpl": ("MPL-", UNRECOGNISED), "artistic": ("Artistic-", UNRECOGNISED),
-    "gpl": ("GPL-", "GPL-1.0-or-later"), "lgpl": ("LGPL-", "LGPL-2.0-or-later"), "agpl": ("AGPL-", "AGPL-3.0-or-later"),
+    "apache": ("Apache-", UNRECOGNISED), "mpl": ("MPL-", UNRECOGNISED),
+    "artistic": ("Artistic-", UNRECOGNISED),
+    "gpl": ("GPL-", "GPL-1.0-or-later"), "lgpl": ("LGPL-", "LGPL-2.0-or-later"),
+    "agpl": ("AGPL-", "AGPL-3.0-or-later"),
     "osi approved": (ANY, UNRECOGNISED), "see file": (ANY, UNRECOGNISED), "file": (ANY, UNRECOGNISED),
-    "see": (ANY, UNRECOGNISED), "txt": (ANY, UNRECOGNISED), "see txt": (ANY, UNRECOGNISED), "md": (ANY, UNRECOGNISED),
+    "see": (ANY, UNRECOGNISED), "txt": (ANY, UNRECOGNISED), "see txt": (ANY, UNRECOGNISED),
+    "md": (ANY, UNRECOGNISED),
     # Said to be none, or not yet said: nobody has granted anything.
-    "none": (ANY, UNRECOGNISED), "null": (ANY, UNRECOGNISED), "n a": (ANY, UNRECOGNISED), "tbd": (ANY, UNRECOGNISED),
+    "none": (ANY, UNRECOGNISED), "null": (ANY, UNRECOGNISED), "n a": (ANY, UNRECOGNISED),
+    "tbd": (ANY, UNRECOGNISED),
     "todo": (ANY, UNRECOGNISED), "noassertion": (ANY, UNRECOGNISED),
     "copying": (ANY, UNRECOGNISED), "see copying": (ANY, UNRECOGNISED),
 }  # fmt: skip
@@ -72,13 +87,16 @@ _GNU = re.compile(
 )
 _NOTHING = {"", "unknown"}
 _URLS = (
-    (re.compile(r"https?://(?:www\.)?(?:opensource|spdx)\.org/licen[sc]es?/([\w.+-]+?)(?:\.php|\.html)?/?"), None),
+    (re.compile(r"https?://(?:www\.)?(?:opensource|spdx)\.org/licen[sc]es?/([\w.+-]+?)(?:\.php|\.html)?/?"),
+        None),
     (re.compile(r"https?://(?:www\.)?apache\.org/licenses/LICENSE-2\.0(?:\.txt|\.html)?"), "Apache-2.0"),
 )  # fmt: skip
 
 
 def spelled(text: str) -> str | None:
-    """Return the SPDX expression that a licence field means, or None when it means none, or several."""
+    """Return the SPDX expression that a licence field means, or None
+    when it means none, or several.
+    """
     text = text.strip()
     if not text or len(text) > MAX_FIELD or "\n" in text:
         return None
@@ -180,8 +198,8 @@ _CLASSIFIERS = {
 
 
 def read_classifiers(values: list[str]) -> tuple[Said, ...]:
-    """Return what Python's `License ::` classifiers say; all that are given hold, and one that names
-    no licence is unknown.
+    """Return what Python's `License ::` classifiers say; all that are given hold, and one that
+    names no licence is unknown.
     """
     names = [
         value.strip().rpartition("::")[2].strip() for value in values if re.match(r"\s*License\s*::", value)

@@ -60,8 +60,8 @@ class Folder:
         Args:
             outside: licences that something else names for the package; they tell which member of a
                 family is meant.
-            explained: a person has judged the files. What licence files say in words, and texts that
-                are not recognised, then say nothing, if they do not restrict.
+            explained: a person has judged the files. What licence files say in words, and texts
+                that are not recognised, then say nothing, if they do not restrict.
             inherited: a folder above declares a licence for the members of its workspace.
         """
         named = frozenset(n for said, _, _ in self.declared for s in said for n in symbols(s.expression))

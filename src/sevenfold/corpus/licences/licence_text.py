@@ -69,7 +69,8 @@ _HTML = re.compile(
 # Their content is no text that a reader sees.
 _UNSEEN = frozenset(("script", "style", "template"))
 _INLINE = frozenset((
-    "a", "abbr", "b", "big", "cite", "code", "em", "font", "i", "kbd", "mark", "q", "s", "small", "span", "strong",
+    "a", "abbr", "b", "big", "cite", "code", "em", "font", "i", "kbd", "mark", "q", "s", "small", "span",
+    "strong",
     "sub", "sup", "tt", "u", "var", "wbr",
 ))  # fmt: skip
 
@@ -80,8 +81,10 @@ _OF_A_LICENCE = re.compile("licen|gpl|legal|commons", re.IGNORECASE)
 
 
 def _html_text(text: str) -> str:
-    """Return the text of a page, in one pass. Comments count, because they may be the only place that
-    names a licence; so do addresses of licences.
+    """Return the text of a page, in one pass.
+
+    Comments count, because they may be the only place that names a licence;
+    so do addresses of licences.
     """
     parts: list[str] = []
     addresses: list[str] = []
@@ -117,17 +120,20 @@ def _html_text(text: str) -> str:
 
 
 _RTF = re.compile(
-    r"\\'(?P<byte>[0-9a-fA-F]{2})|\\u(?P<code>-?\d{1,6}) ?|\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?"
+    r"\\'(?P<byte>[0-9a-fA-F]{2})|\\u(?P<code>-?\d{1,6})"
+    r" ?|\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?"
     r"|\\(?P<symbol>[^a-zA-Z])|(?P<brace>[{}])|(?P<plain>[^\\{}\r\n]+)|[\r\n]+",
     re.DOTALL,
 )
 # Groups whose text is none of the document.
 _RTF_UNSEEN = frozenset((
-    "fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "themedata", "colorschememapping", "latentstyles",
+    "fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "themedata", "colorschememapping",
+    "latentstyles",
     "datastore", "xmlnstbl", "listtable", "listoverridetable", "rsidtbl", "generator", "filetbl", "revtbl",
 ))  # fmt: skip
 _RTF_WORDS = {
-    "par": "\n", "line": "\n", "page": "\n", "sect": "\n", "row": "\n", "cell": "\t", "tab": "\t", "emdash": "-",
+    "par": "\n", "line": "\n", "page": "\n", "sect": "\n", "row": "\n", "cell": "\t", "tab": "\t",
+    "emdash": "-",
     "endash": "-", "lquote": "'", "rquote": "'", "ldblquote": '"', "rdblquote": '"', "bullet": "*",
 }  # fmt: skip
 
@@ -140,7 +146,8 @@ def _rtf_said(match: re.Match[str]) -> str:
     if match["byte"]:
         return bytes.fromhex(match["byte"]).decode("cp1252", "replace")
     if match["symbol"]:
-        # `\\*` begins a group that a reader may pass over; some hold text, so only the known are unseen.
+        # `\\*` begins a group that a reader may pass over; some hold text, so
+        # only the known are unseen.
         return _RTF_SYMBOLS.get(match["symbol"], match["symbol"])
     return match["plain"] or _RTF_WORDS.get(match["word"] or "", "")
 
@@ -175,8 +182,8 @@ def _rtf_text(text: str) -> str:
 
 
 def judge_licence(text: str) -> LicenceText:
-    """Return the licences of a file that is a licence by its name: whole texts, tags, notices, or the
-    bare name of one.
+    """Return the licences of a file that is a licence by its name: whole texts, tags,
+    notices, or the bare name of one.
     """
     return _remembered(text) if len(text) <= _REMEMBERED else _judged(text)
 
@@ -192,8 +199,8 @@ def _judged(text: str) -> LicenceText:
         if "Python-2.0" in said and _is_psf_alone(plain):
             said[said.index("Python-2.0")] = "PSF-2.0"
         return _as_found((), tuple(said), own)
-    # Some licences speak of rights in words of their own, and of other licences by name: what stands
-    # in their texts word for word is theirs.
+    # Some licences speak of rights in words of their own, and of other licences by name: what
+    # stands in their texts word for word is theirs.
     alone = [_alone(name) for name in texts]
     theirs = {spdx for words in alone for spdx in (*words.tags, *words.notices)}
     said = [spdx for spdx in (*own.tags, *own.notices) if spdx not in theirs]

@@ -16,8 +16,8 @@ class Links:
     """The links of one package, by their paths.
 
     Args:
-        link_at: gives what stands in the link at a path, None where there is none; for a source that
-            does not tell all its links.
+        link_at: gives what stands in the link at a path, None where there is none; for a source
+            that does not tell all its links.
     """
 
     def __init__(self, link_at: Callable[[str], str | None] | None = None) -> None:
@@ -35,10 +35,11 @@ class Links:
         self._targets[path] = target
 
     def resolve(self, path: str) -> str | None:
-        """Return the path of the file itself; None for one that leaves the package, goes in a circle
-        or through more than `MAX_LINKS` links.
+        """Return the path of the file itself; None for one that leaves the package, goes in a
+        circle or through more than `MAX_LINKS` links.
         """
-        # A part "a/.." of a target is no detour where `a` is a link, so nothing is shortened beforehand.
+        # A part "a/.." of a target is no detour where `a` is a link, so
+        # nothing is shortened beforehand.
         ahead, done, n_links = path.split("/")[::-1], list[str](), 0
         if path.startswith("/"):
             return None

@@ -1,4 +1,5 @@
-"""The licence that a package's own metadata declares: Python and JavaScript here, the others in `ecosystems`.
+"""The licence that a package's own metadata declares: Python and JavaScript
+here, the others in `ecosystems`.
 
 Each reader takes the text of one file and gives all that it says; all of it holds at once. A file
 that cannot be read, or whose licence field is of the wrong type, says `UNRECOGNISED`: what is under
@@ -31,8 +32,9 @@ _KEYS = ("license", "licence", "licenses", "licences")
 class Declaration:
     """What one metadata file says. `inherits`: the folders above say it.
 
-    `files`: paths of files that say what a field leaves open. `listed`: licence files of the
-    distribution (`License-File`). `globs`: globs of its licence files, and whether each must match one.
+    `files`: paths of files that say what a field leaves open. `listed`: licence files
+    of the distribution (`License-File`). `globs`: globs of its licence files, and
+    whether each must match one.
     """
 
     said: tuple[Said, ...] = ()
@@ -53,7 +55,9 @@ def _strings(value: Any) -> list[str]:
 
 
 def _field(value: Any) -> Declaration:
-    """Return a field that may hold a whole text, or point to a file ("SEE LICENSE IN x", "file LICENSE")."""
+    """Return a field that may hold a whole text, or point to a file ("SEE
+    LICENSE IN x", "file LICENSE").
+    """
     if isinstance(value, str):
         text = value.strip()
         if found := re.fullmatch(r"see licen[sc]e in\s+(.+)", text, re.IGNORECASE):
@@ -110,8 +114,8 @@ def _json(text: str) -> Mapping[str, Any]:
 
 
 def _choice(text: str, *, all_hold: bool = False) -> Declaration:
-    """Return JSON with `license` or `licenses`: text, {type}, or a list, which offers a choice (npm,
-    Composer) or does not.
+    """Return JSON with `license` or `licenses`: text, {type}, or a list, which offers a choice
+    (npm, Composer) or does not.
     """
     found = []
     for name, value in _json(text).items():
@@ -253,7 +257,9 @@ def _setup_py(text: str) -> Declaration:
 
 
 def _listed_in_setup(keyword: ast.keyword) -> Declaration:
-    """Return the licence files of `license_files=[...]`; what computes them says that there are some."""
+    """Return the licence files of `license_files=[...]`; what computes
+    them says that there are some.
+    """
     if keyword.arg not in ("license_file", "license_files"):
         return Declaration()
     try:
@@ -309,7 +315,8 @@ _READERS: tuple[tuple[str, Callable[[str], Declaration]], ...] = (
     ("dub.json", _choice), ("elm.json", _choice), ("elm-package.json", _choice), ("library.json", _choice),
     ("*.podspec.json", _choice), (".zenodo.json", _choice), ("vcpkg.json", _vcpkg),
     ("codemeta.json", _all_of), ("meta.json", _all_of), ("meta6.json", _all_of),
-    ("cargo.toml", _cargo), ("pyproject.toml", _pyproject), ("setup.cfg", _setup_cfg), ("setup.py", _setup_py),
+    ("cargo.toml", _cargo), ("pyproject.toml", _pyproject), ("setup.cfg", _setup_cfg),
+    ("setup.py", _setup_py),
     *((name, _fields_of(reader)) for name, reader in (*ecosystems.READERS, *structured.READERS)),
 )  # fmt: skip
 _EXACT = {name.lower(): reader for name, reader in _READERS if "*" not in name and not name.isupper()}

@@ -10,24 +10,32 @@ import unicodedata
 from pathlib import PurePosixPath
 
 _NO_SUFFIXES = frozenset((
-    ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".java",
-    ".rb", ".sh", ".pl", ".php", ".json", ".yaml", ".yml", ".toml", ".xml", ".css", ".sql", ".svg", ".png", ".map", ".m4",
-    ".pyc", ".pyx", ".pxd", ".kt", ".scala", ".swift", ".cs", ".lua", ".dart", ".ex", ".exs", ".erl", ".hs", ".ml", ".clj",
-    ".jl", ".nim", ".zig", ".vue", ".svelte", ".ipynb", ".ini", ".cfg", ".csv", ".gif", ".jpg", ".jpeg", ".ico", ".webp",
-    ".scss", ".less", ".po", ".mo", ".patch", ".diff", ".bat", ".ps1", ".cmake", ".class", ".so", ".o", ".dll",
+    ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".go", ".rs", ".js", ".mjs", ".cjs", ".ts", ".tsx",
+    ".jsx", ".java",
+    ".rb", ".sh", ".pl", ".php", ".json", ".yaml", ".yml", ".toml", ".xml", ".css", ".sql", ".svg", ".png",
+    ".map", ".m4",
+    ".pyc", ".pyx", ".pxd", ".kt", ".scala", ".swift", ".cs", ".lua", ".dart", ".ex", ".exs", ".erl", ".hs",
+    ".ml", ".clj",
+    ".jl", ".nim", ".zig", ".vue", ".svelte", ".ipynb", ".ini", ".cfg", ".csv", ".gif", ".jpg", ".jpeg",
+    ".ico", ".webp",
+    ".scss", ".less", ".po", ".mo", ".patch", ".diff", ".bat", ".ps1", ".cmake", ".class", ".so", ".o",
+    ".dll",
 ))  # fmt: skip
 # English, and the words of French, German, Spanish, Italian, Portuguese, Dutch, Polish and the
 # Nordic languages.
 _WORD = (
-    r"(?:un)?li(?:c|z)en[sczt]\w*|eula|copying\w*|commons[-_. ]?clause|lizenz\w*|nutzungsbedingungen|terms[-_. ]of[-_. ]\w+"
+    r"(?:un)?li(?:c|z)en[sczt]\w*|eula|copying\w*|commons[-_."
+    r" ]?clause|lizenz\w*|nutzungsbedingungen|terms[-_. ]of[-_. ]\w+"
     r"|terms[-_. ]and[-_. ]conditions"
 )
 _STRONG = re.compile(rf"(?:.*[-_. ])?(?:{_WORD})(?:[-_.,(\d ].*)?")
 _JOINED = re.compile(
-    r"(?:[a-z]+|.*[-_. ])(?:licen[sc]es?|lizenz)(?:agreement|terms|text)?\d*(?:\.(?:txt|md|rst|html?|rtf|pdf))?"
+    r"(?:[a-z]+|.*[-_."
+    r" ])(?:licen[sc]es?|lizenz)(?:agreement|terms|text)?\d*(?:\.(?:txt|md|rst|html?|rtf|pdf))?"
 )
 _WEAK = re.compile(
-    r"(?:.*[-_. ])?(?:copyright|notices?|legal|terms|agreement|patents|[al]?gpl|mit|mpl|cddl|epl|eupl|sspl|busl"
+    r"(?:.*[-_."
+    r" ])?(?:copyright|notices?|legal|terms|agreement|patents|[al]?gpl|mit|mpl|cddl|epl|eupl|sspl|busl"
     r"|polyform)(?:[-_.,(\d ].*)?"
 )
 _PROSE = re.compile(r"(?:.*[-_. ])?(?:licensing|licensors?|licensees?|licenser)\b.*")
@@ -41,7 +49,9 @@ def _folded(name: str) -> str:
 
 
 def licence_name(path: str) -> str:
-    """ "text" for a file that is a licence by its name, "mention" for one that may state some, "" for others."""
+    """ "text" for a file that is a licence by its name, "mention" for one that
+    may state some, "" for others.
+    """
     name = PurePosixPath(path).name
     if PurePosixPath(name).suffix.lower() in _NO_SUFFIXES:
         return ""
@@ -54,7 +64,9 @@ def licence_name(path: str) -> str:
 
 
 def sidecar_of(path: str) -> str | None:
-    """Return the file that `g.py.license` speaks for, `g.py`; None for a name without another extension."""
+    """Return the file that `g.py.license` speaks for, `g.py`; None for a
+    name without another extension.
+    """
     match = _SIDECAR.fullmatch(PurePosixPath(path).name)
     if match is None or "." not in match["file"].lstrip("."):
         return None
@@ -65,11 +77,13 @@ _ABOUT = re.compile(
     r"(?P<above>(?:.*/)?)[^/]+\.dist-info/(?:(?P<listed>licen[sc]es?|license_files)/)?(?P<rest>.*)"
 )
 _ABOUT_OTHERS = re.compile(
-    r"readme|authors|contribut|change|history|news|credits|code[-_ ]of|security|maintainers|thanks|acknowl|citation"
+    r"readme|authors|contribut|change|history|news|credits|code[-_"
+    r" ]of|security|maintainers|thanks|acknowl|citation"
 )
 # Names of files that take away what a licence gives.
 _RESTRICTS = re.compile(
-    r".*(?:commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_. ]|agreement|addendum|additional|restrict).*"
+    r".*(?:commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_."
+    r" ]|agreement|addendum|additional|restrict).*"
 )
 
 
@@ -84,16 +98,16 @@ def restricts(name: str) -> bool:
 
 
 def listed_licence(path: str) -> bool:
-    """Return whether a wheel lists the file as a licence file (PEP 639), whatever its name; a README
-    speaks of much else.
+    """Return whether a wheel lists the file as a licence file (PEP 639), whatever its name;
+    a README speaks of much else.
     """
     about = _ABOUT.fullmatch(path)
     return bool(about and about["listed"] and not is_prose(PurePosixPath(path).name))
 
 
 def places_of_listed(metadata: str, file: str) -> tuple[str, ...]:
-    """Return where the file may lie that a METADATA or PKG-INFO lists as `License-File`: by PEP 639,
-    and as tools did it before.
+    """Return where the file may lie that a METADATA or PKG-INFO lists as `License-File`: by PEP
+    639, and as tools did it before.
     """
     folder, name = posixpath.split(metadata)
     places = [f"{folder}/licenses/{file}", f"{folder}/license_files/{file}", f"{folder}/{file}"]
@@ -113,7 +127,8 @@ def scopes(path: str) -> tuple[str, ...]:
         above, rest = about["above"].rstrip("/"), PurePosixPath(about["rest"]).parent.parts
         if not rest:
             return (above,)
-        # What stands before the package in its source (src, python, packages/x) is no folder of the wheel.
+        # What stands before the package in its source (src, python, packages/x)
+        # is no folder of the wheel.
         folders = {_uncollected("/".join(rest[first:])) for first in range(len(rest))}
         folders |= {"/".join(rest[1:])} if rest[0] in _SOURCE_ROOTS else set()
         return tuple(sorted("/".join(part for part in (above, folder) if part) for folder in folders))
@@ -135,8 +150,8 @@ _COLLECTIONS = frozenset(("licenses", "licences", "license", "licence", "legal",
 
 
 def scopes_of_listed(path: str) -> tuple[str, ...]:
-    """Return the folders that a file speaks for which metadata lists as a licence file: its own, and
-    the one above for a folder that only collects licences.
+    """Return the folders that a file speaks for which metadata lists as a licence file: its own,
+    and the one above for a folder that only collects licences.
     """
     return tuple(dict.fromkeys(_uncollected(scope) for scope in scopes(path)))
 

@@ -23,14 +23,20 @@ from sevenfold.corpus.licences.texts import find_texts
 from sevenfold.corpus.native import Needles
 
 HINTS = Needles((
-    b"licen", b"gpl", b"redistribut", b"permission", b"spdx", b"proprietary", b"confidential", b"rights", b"freely",
-    b"commercial", b"distribut", b"agreement", b"lizenz", b"public domain", b"copyleft", b"creative", b"cc-by", b"cc by", b"gnu",
+    b"licen", b"gpl", b"redistribut", b"permission", b"spdx", b"proprietary", b"confidential", b"rights",
+    b"freely",
+    b"commercial", b"distribut", b"agreement", b"lizenz", b"public domain", b"copyleft", b"creative",
+    b"cc-by", b"cc by", b"gnu",
     b"copying", b"reproduc", b"freeware", b"shareware", b"trade secret", b"use only", b"academic",
     b"unauthori", b"property of", b"prohibit", b"copyright",
-    b"tous droits", b"alle rechte", b"los derechos", b"i diritti", b"os direitos", b"purposes", b"mozilla.org", b"opensource.org",
-    b"go.microsoft", b"terms of use", b"not evil", b"\xe3\x83\xa9\xe3\x82\xa4\xe3\x82\xbb\xe3\x83\xb3\xe3\x82\xb9",
-    b"\xe8\x91\x97\xe4\xbd\x9c\xe6\xa8\xa9", b"\xe8\xae\xb8\xe5\x8f\xaf", b"\xe7\x89\x88\xe6\x9d\x83", b"\xe7\x89\x88\xe6\xac\x8a",
-    b"\xe8\xa8\xb1\xe5\x8f\xaf", b"\xd0\xbb\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd", b"\xd0\x9b\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
+    b"tous droits", b"alle rechte", b"los derechos", b"i diritti", b"os direitos", b"purposes",
+    b"mozilla.org", b"opensource.org",
+    b"go.microsoft", b"terms of use", b"not evil",
+    b"\xe3\x83\xa9\xe3\x82\xa4\xe3\x82\xbb\xe3\x83\xb3\xe3\x82\xb9",
+    b"\xe8\x91\x97\xe4\xbd\x9c\xe6\xa8\xa9", b"\xe8\xae\xb8\xe5\x8f\xaf", b"\xe7\x89\x88\xe6\x9d\x83",
+    b"\xe7\x89\x88\xe6\xac\x8a",
+    b"\xe8\xa8\xb1\xe5\x8f\xaf", b"\xd0\xbb\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
+    b"\xd0\x9b\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
 ))  # fmt: skip
 # Bytes around a hint.
 _REACH = 400
@@ -52,13 +58,15 @@ _LONG, _MOST = 30, 0.9
 _NEAR = 16
 
 _GRANT = re.compile(
-    rb"licen[sc]e|licen[sc]ing|released|distribut\w+|terms|subject to|available|covered by|governed by|provided|published|copying"
+    rb"licen[sc]e|licen[sc]ing|released|distribut\w+|terms|subject to|available|covered by|governed"
+    rb" by|provided|published|copying"
     rb"|under"
 )
 _GRANTS = re.compile(rb"\b(?:under|licen[sc]ed|distributed|released|terms|gpl|[al]gpl|public licen[sc]e)\b")
 _ADDRESS = re.compile(rb"\b(?:https?|www|org|com)\b")
 _OTHER_FILE = re.compile(
-    r"see (?:the )?(?:file )?(?:licen[sc]e|copying)[.-](?!txt|md|rst|html?\b|mit|apache|bsd|isc|in\b|adoc|org)[a-z0-9][\w.-]*"
+    r"see (?:the )?(?:file"
+    r" )?(?:licen[sc]e|copying)[.-](?!txt|md|rst|html?\b|mit|apache|bsd|isc|in\b|adoc|org)[a-z0-9][\w.-]*"
     r"|see (?:the )?(?:file )?(?!(?:readme|authors|notice|contributors"
     r"|licen[sc]es?|copying|copyright|main|setup|__init__|index|top)\b)"
     r"[\w/-]+\.\w{1,4} for (?:\w+ ){0,3}(?:licen[sc]\w+|copyright)"
@@ -73,7 +81,8 @@ _CHOICE_BEFORE = re.compile(
     rb"|any of the following|either (?:the|an?) "
 )
 _CHOICE_BETWEEN = re.compile(
-    rb"(?<!\w)or(?! (?:later|any later|newer|at your option|greater|higher|modify|modified|implied|redistribut\w*"
+    rb"(?<!\w)or(?! (?:later|any later|newer|at your"
+    rb" option|greater|higher|modify|modified|implied|redistribut\w*"
     rb"|fitness)\b)(?! \w+ any later)"
 )
 _ALTERNATIVELY = re.compile(
@@ -92,7 +101,8 @@ class _Statement:
 
 
 def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
-    """Return SPDX expressions that a file's own bytes state, and how: ("", no evidence) when it states none.
+    """Return SPDX expressions that a file's own bytes state, and how: ("", no
+    evidence) when it states none.
 
     Returns:
         Expressions that all hold (a file that offers a choice gives one `OR` expression), and the
@@ -174,8 +184,8 @@ _remembered = lru_cache(maxsize=4096)(_judged)
 
 
 def _counts(rule: RuleMatch, explained: Explained) -> bool:
-    """Return whether a rule that was found speaks of this file: a name needs a grant, an address, or
-    a file that says little else.
+    """Return whether a rule that was found speaks of this file: a name needs a grant, an address,
+    or a file that says little else.
     """
     n_words = rule.last - rule.first + 1
     before = explained.text(rule.first - 12, rule.first - 1)[-_CONTEXT:]
@@ -223,7 +233,9 @@ def _composed(statements: list[_Statement], explained: Explained) -> list[str]:
 
 
 def _choice(expressions: list[str]) -> str:
-    """Return one of several licences; one that nobody can tell need not be taken where there is another."""
+    """Return one of several licences; one that nobody can tell need not be
+    taken where there is another.
+    """
     known = [e for e in expressions if is_valid(e)] or expressions
     return " OR ".join(_in_brackets(e) for e in known) if len(known) > 1 else known[0]
 
@@ -273,7 +285,9 @@ def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
 def _unexplained(
     explained: Explained, rules: list[RuleMatch], statements: list[_Statement], is_stated: bool, is_near: bool
 ) -> tuple[str, str]:
-    """Return the first words about rights that nothing explains, and their level; "" when there are none."""
+    """Return the first words about rights that nothing explains, and their
+    level; "" when there are none.
+    """
     opens = Spans([(s.first, s.first) for s in statements])
     names_gpl = any("GPL" in s.expression for s in statements)
     known = Spans([(s.first, s.last) for s in statements] + [(r.first, r.last) for r in rules])
@@ -286,9 +300,11 @@ def _unexplained(
     if not phrases:
         return "", ""
     references = Spans([
-        (explained.word_at(m.start()), explained.word_at(m.end() - 1)) for m in REFERENCES.finditer(explained.words)
+        (explained.word_at(m.start()),
+            explained.word_at(m.end() - 1)) for m in REFERENCES.finditer(explained.words)
     ])  # fmt: skip
-    # A file that names its licence, or the file where it is, says enough of whose rights are reserved.
+    # A file that names its licence, or the file where it is, says enough of
+    # whose rights are reserved.
     is_stated = is_stated or bool(references)
     left = []
     for phrase in phrases:

@@ -83,7 +83,8 @@ _PEP639 = re.compile(r"(\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\])")
 
 @lru_cache(maxsize=1024)
 def pep639_pattern(glob: str) -> PathPattern:
-    """Return a glob of `license-files`: `*`, `?` and `[...]` within a name, `**` over any number of folders.
+    """Return a glob of `license-files`: `*`, `?` and `[...]` within a name,
+    `**` over any number of folders.
 
     Raises:
         ValueError: a class of characters that is none.
@@ -117,8 +118,8 @@ def reuse_pattern(glob: str) -> PathPattern:
 
 @lru_cache(maxsize=4096)
 def debian_pattern(glob: str) -> PathPattern:
-    """Return a glob of DEP-5: `*` is any characters, slashes included, `?` is one; a backslash takes
-    their meaning.
+    """Return a glob of DEP-5: `*` is any characters, slashes included, `?` is one; a
+    backslash takes their meaning.
     """
     stars = {"*": Token("any"), "?": _ONE}
     return PathPattern(tuple(

@@ -19,7 +19,10 @@ MAX_ROUNDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file of a package: its bytes, None for one that cannot be read. Or a link, and what stands in it."""
+    """A file of a package: its bytes, None for one that cannot be read.
+
+    Or a link, and what stands in it.
+    """
 
     path: str
     data: bytes | None = None

@@ -1,5 +1,5 @@
-"""Licence fields of metadata in YAML, TOML and XML: CITATION.cff, conda, snapcraft, Julia, AppStream,
-Maven, NuGet and more.
+"""Licence fields of metadata in YAML, TOML and XML: CITATION.cff, conda, snapcraft, Julia,
+AppStream, Maven, NuGet and more.
 
 A field whose value is no text comes as a value that no licence is spelled like.
 """
@@ -156,8 +156,10 @@ READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
     ("citation.cff", _MAPPING), ("shard.yml", _MAPPING), ("package.yaml", _MAPPING), ("galaxy.yml", _MAPPING),
     ("meta.yml", _MAPPING), ("snapcraft.yaml", _MAPPING), ("pubspec.yaml", _MAPPING), ("nfpm.yaml", _MAPPING),
     ("meta.yaml", _conda), ("recipe.yaml", _conda),
-    ("project.toml", _toml), ("juliaproject.toml", _toml), ("fpm.toml", _toml), ("alire.toml", _toml), ("gleam.toml", _toml),
-    ("typst.toml", _toml), ("move.toml", _toml), ("scarb.toml", _toml), ("nargo.toml", _toml), ("theme.toml", _toml),
+    ("project.toml", _toml), ("juliaproject.toml", _toml), ("fpm.toml", _toml), ("alire.toml", _toml),
+    ("gleam.toml", _toml),
+    ("typst.toml", _toml), ("move.toml", _toml), ("scarb.toml", _toml), ("nargo.toml", _toml),
+    ("theme.toml", _toml),
     ("minil.toml", _toml),
     ("pom.xml", _maven), ("*.pom", _maven), ("*.nuspec", _nuspec), ("package.xml", _xml(("license",))),
     ("ivy.xml", _xml(("license",))), ("*.metainfo.xml", _APPSTREAM), ("*.appdata.xml", _APPSTREAM),

@@ -2,10 +2,10 @@
 the file itself.
 
 `read_through` gives a survey the files of a package that it wants (see `reading`); then
-`licence_of` judges each document. A folder with metadata or licence texts of its own (vendored code)
-adds them to what holds above it, and a file that states a licence adds that: all must be allowed,
-so the strictest wins. A licence text that the package's own expression already names adds nothing:
-the two files of "MIT OR Apache-2.0" do not make an AND.
+`licence_of` judges each document. A folder with metadata or licence texts of its own (vendored
+code) adds them to what holds above it, and a file that states a licence adds that: all must be
+allowed, so the strictest wins. A licence text that the package's own expression already names adds
+nothing: the two files of "MIT OR Apache-2.0" do not make an AND.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def follow(survey: Survey, look: Look) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Pointer:
-    """A licence file that metadata points to: from which file, for which folder, and whether it was found."""
+    """A licence file that metadata points to: from which file, for which
+    folder, and whether it was found.
+    """
 
     metadata: str
     scope: str
@@ -304,7 +306,8 @@ class Survey:
         Args:
             path: of the file in the package.
             data: None for a file that is not read: only what holds for its folder counts.
-            itself: the path of the file that a link at `path` leads to: what is said there holds, too.
+            itself: the path of the file that a link at `path` leads to:
+                what is said there holds, too.
         """
         parts = self._parts(path)
         if itself is not None and itself != path:

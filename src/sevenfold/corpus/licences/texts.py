@@ -1,4 +1,5 @@
-"""Licence texts within a text: which licences of the library's list are written out in it, and how far.
+"""Licence texts within a text: which licences of the library's list are
+written out in it, and how far.
 
 The texts are those of `identify` (choosealicense.com's list). Its own matcher answers for a whole
 file that is one licence; a copy in a comment, or one of several in a file, is found here by the
