@@ -310,11 +310,6 @@ s7f_status of_engine(s7_status status) {
     }
 }
 
-s7_isa widest_isa() {
-    s7_isa found = S7_SCALAR;
-    for (int isa = 0; isa < S7_ISA_COUNT; ++isa)
-        if (s7_isa_supported(static_cast<s7_isa>(isa))) found = static_cast<s7_isa>(isa);
-    return found;
-}
+s7_isa widest_isa() { return s7_isa_widest(); }
 
 }  // namespace s7f

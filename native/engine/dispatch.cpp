@@ -1,4 +1,6 @@
 // Which instruction sets this build and this machine have.
+#include <initializer_list>
+
 #include "model.h"
 
 #if defined(__x86_64__)
@@ -70,4 +72,12 @@ int32_t s7_isa_supported(s7_isa isa) {
 #endif
     return 1;  // every ARM of 64 bits has NEON, and a module with SIMD128 does not load where it is
                // not
+}
+
+s7_isa s7_isa_widest(void) {
+    s7_isa found = S7_SCALAR;
+    for (const s7_isa isa : {S7_AVX2, S7_AVXVNNI, S7_AVX512, S7_NEON, S7_WASM}) {
+        if (s7_isa_supported(isa)) found = isa;
+    }
+    return found;
 }

@@ -170,6 +170,10 @@ s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values
  * nanoseconds they took. */
 s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds);
 
+/* The widest instruction set that this machine and this build have. The numbers of s7_isa are in
+ * the order in which they came, not by width. */
+s7_isa s7_isa_widest(void);
+
 /* s7_greedy of one sequence, for a caller who reads on: it ends at any of `stops` [n_stops] (NULL
  * with 0: none), and run->logits, where not NULL, is [n_tokens, vocab_size]: row i gets those that
  * token i was taken from. Truncating the session to what it held before, and the ids and the first

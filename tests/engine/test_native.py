@@ -62,6 +62,11 @@ def test_every_instruction_set_of_the_processor_is_tested() -> None:
     assert [isa for isa, needed in NEEDED.items() if needed <= flags] == HERE
 
 
+def test_python_and_the_library_agree_on_the_widest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(native.ISA_VARIABLE, raising=False)
+    assert native.ISAS[native.choose_isa()] == native._library().s7_isa_widest()
+
+
 @pytest.mark.parametrize("isa", HERE)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape(shape: str, isa: str) -> None:

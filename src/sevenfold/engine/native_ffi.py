@@ -102,6 +102,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s7_abi": (c_int32, []),
     "s7_status_text": (c_char_p, [c_int32]),
     "s7_isa_supported": (c_int32, [c_int32]),
+    "s7_isa_widest": (c_int32, []),
     "s7_model_create": (
         c_int32,
         [POINTER(NativeShape), POINTER(Tables), POINTER(Weights), c_int32, POINTER(c_void_p)],
