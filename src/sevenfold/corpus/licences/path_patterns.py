@@ -78,7 +78,7 @@ class PathPattern:
 
 _ONE = Token("class", ".")
 _ONE_WITHIN = Token("class", "[^/]")
-_PEP639 = re.compile(r"(\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\])")
+_PEP639 = re.compile(r"(\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]{0,255}\])")
 
 
 @lru_cache(maxsize=1024)

@@ -18,8 +18,9 @@ TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz",
 _SPDX = re.compile(r"SPDX[-_ ]Licen[sc]e[-_ ]Identi?fi?er[ \t]*[:=][ \t]*", re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*")
 _END = re.compile(r"\s*+(?:\*+/|-->|#+>|\*\)|\*+#|%>|\?>|\]\]|\\n|\\r|[\"'`,;\\|}<>].*)?\s*$")
-# The same, looked for from the first blank alone: a run of blanks would be read from each of them.
-_TAIL = re.compile(r"(?<!\s)" + _END.pattern)
+# The same, looked for: from the first of a run of blanks, stars or hashes alone, because the rest of
+# the run would be read from each of them.
+_TAIL = re.compile(r"(?<!\s)" + _END.pattern.replace(r"\*+", r"(?<!\*)\*+").replace("#+>", "(?<!#)#+>"))
 _PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem|sb)\s+)?", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*(\(|\)|[A-Za-z0-9][\w.+-]*(?::[\w.+-]+)?)")
 _JOINS = re.compile(r"\s*(?:and|or|with|/|,|\+|&|\|)\s*[\w(]", re.IGNORECASE)
