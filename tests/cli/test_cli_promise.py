@@ -16,6 +16,7 @@ from sevenfold import pipeline
 from sevenfold.cli import app
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.pipeline.promise import promise_path, versions
+from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.runs.job import Job
 
@@ -100,6 +101,20 @@ def test_what_is_no_promise_is_refused(changes: dict[str, object], tmp_path: Pat
     rewrite(promise_path(path), **changes)
     with pytest.raises(RecipeError, match="not a promise"):
         pipeline.read_promise(path)
+
+
+def test_the_demo_promises_a_root_of_this_version() -> None:
+    path = resolve_recipe_path("s7/demo-1m")
+    promise = pipeline.read_promise(path)
+    assert promise is not None
+    remedy = "`s7 make s7/demo-1m --out out/demo --promise` makes the promise anew, in minutes"
+    assert promise.applies_to(load_recipe(path)), remedy
+    assert promise.versions == versions(), remedy
+    assert len(bytes.fromhex(promise.root)) == 32
+    other = load_recipe(pipeline.stand_in(path, promise))
+    assert [source.kind for source in other.corpus.sources] == ["stdlib"]
+    page = (path.parents[2] / "README.md").read_text()
+    assert promise.root[:16] in page
 
 
 def test_every_promise_is_beside_a_recipe() -> None:
