@@ -8,7 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rational import add, chain, div, exp, f32, fma, ln, mul, row_sum, row_sum_of_products, sqrt, sub, tree
+from sevenfold.audit.rational import (
+    add,
+    chain,
+    div,
+    exp,
+    f32,
+    fma,
+    ln,
+    mul,
+    row_sum,
+    row_sum_of_products,
+    sqrt,
+    sub,
+    tree,
+)
 
 Row = list[float]
 Rows = list[Row]

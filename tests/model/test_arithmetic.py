@@ -10,10 +10,10 @@ import random
 from collections.abc import Iterator
 
 import pytest
-import rational
 import torch
 from torch import Tensor
 
+from sevenfold.audit import rational
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.model import operators
 from sevenfold.model.causal import causal_attention
