@@ -1,7 +1,5 @@
 // The calls that run a team: what they refuse, how rows are laid out for the threads, greedy steps,
 // and the roof.
-#include <ctime>
-
 #include "team.h"
 
 namespace {
@@ -161,6 +159,7 @@ s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens) {
     return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
 }
 
+#if !defined(S7_FREESTANDING_CORE)
 i64 now() {
     timespec t{};
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -179,6 +178,7 @@ void *roof_thread(void *seat) {
     for (int i = 0; i < 64; ++i) at.done += at.kernels->roof();
     return nullptr;
 }
+#endif
 
 }  // namespace
 
@@ -254,6 +254,7 @@ s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, in
     return S7_OK;
 }
 
+#if !defined(S7_FREESTANDING_CORE)
 s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds) {
     if (n_multiply_adds == nullptr || nanoseconds == nullptr) return S7_NULL;
     if (!s7_isa_supported(isa)) return S7_ISA_ABSENT;
@@ -273,3 +274,4 @@ s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64
     *n_multiply_adds = sum;
     return n_started == n_threads ? S7_OK : S7_THREADS;
 }
+#endif

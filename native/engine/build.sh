@@ -30,7 +30,7 @@ compile() {
         -I "$here" "$@" -c "$here/$name.cpp" -o "$work/$name.o"
 }
 # s7.h makes its own functions visible; nothing else leaves the library.
-for name in scalar neon model dispatch cache team forward api; do
+for name in scalar neon model dispatch cache team forward api freestanding; do
     compile "$name" "$@" & pids="$pids $!"
 done
 compile avx2 $avx2 "$@" & pids="$pids $!"

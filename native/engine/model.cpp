@@ -2,17 +2,21 @@
 #include "model.h"
 
 #include <new>
-#if defined(__linux__)
+#if defined(__linux__) && !defined(S7_FREESTANDING_CORE)
 #include <sys/mman.h>
 #endif
 
 bool s7::Arena::make(i64 n_bytes) {
+#if defined(S7_FREESTANDING_CORE)
+    constexpr i64 large = 64;
+#else
     constexpr i64 large = i64{1} << 21;
+#endif
     if (!memory_.make(n_bytes + large)) return false;
     offset_ = static_cast<i64>((large - reinterpret_cast<u64>(memory_.get()) % large) % large);
     at_ = 0;
     end_ = n_bytes;
-#if defined(__linux__)
+#if defined(__linux__) && !defined(S7_FREESTANDING_CORE)
     // Advice: nothing is lost where it is not taken. The last, partly used page stays small.
     (void)madvise(memory_.get() + offset_, static_cast<size_t>(n_bytes / large * large),
                   MADV_HUGEPAGE);

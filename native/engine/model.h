@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "platform.h"
 
 namespace s7 {
 
@@ -14,19 +15,19 @@ template <class T> class Buffer {
     Buffer() = default;
     Buffer(const Buffer &) = delete;
     Buffer &operator=(const Buffer &) = delete;
-    ~Buffer() { std::free(raw_); }
+    ~Buffer() { give(raw_); }
 
     // `n` elements, zeroed by the system where it can; 64 bytes more than asked for, so that whole
     // vectors may be read at the end.
     [[nodiscard]] bool make(i64 n) {
-        std::free(raw_);
+        give(raw_);
         raw_ = nullptr;
         data_ = nullptr;
         n_bytes_ = 0;
         if (static_cast<u64>(n) > (SIZE_MAX / 2 - 128) / sizeof(T))
             return false;  // an address of 32 bits is soon too short
         const size_t bytes = static_cast<size_t>(n) * sizeof(T) + 128;
-        raw_ = std::calloc(bytes, 1);
+        raw_ = take_zeroed(bytes);
         if (raw_ == nullptr) return false;
         n_bytes_ = static_cast<i64>(bytes);
         const auto address = reinterpret_cast<u64>(raw_);

@@ -17,6 +17,7 @@
 #ifndef S7_H
 #define S7_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -180,6 +181,14 @@ s7_isa s7_isa_widest(void);
  * k tokens more, takes the later steps back. */
 s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, int32_t n_stops,
                       int32_t *tokens, int32_t n_tokens, int32_t *n_made);
+
+#if defined(S7_FREESTANDING_CORE)
+/* A core without the C library: the program gives its memory. s7_take gives `n_bytes` of zeros on a
+ * boundary of 16 bytes, or NULL; s7_give takes a block back. Both are called by the thread that
+ * calls the engine. Such a core has no threads but the caller's, and no s7_roof. */
+void *s7_take(size_t n_bytes);
+void s7_give(void *block);
+#endif
 
 #pragma GCC visibility pop
 

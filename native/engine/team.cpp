@@ -1,7 +1,6 @@
 // Threads that wait by spinning while a call is near, and asleep when it is not.
 #include "team.h"
 
-#include <sched.h>
 #include <new>
 
 namespace {
@@ -23,7 +22,7 @@ void spin(const std::atomic<u32> &word, u32 old) {
         if (i < kSpins) {
             pause_briefly();
         } else {
-            sched_yield();  // more threads than processors: let the others arrive
+            s7::give_way();  // more threads than processors: let the others arrive
         }
     }
 }
@@ -45,9 +44,9 @@ void s7_team::run() {
     if (n_threads > 1) {
         epoch_.fetch_add(1, std::memory_order_seq_cst);
         if (n_asleep_.load(std::memory_order_seq_cst) > 0) {
-            pthread_mutex_lock(&mutex_);
-            pthread_cond_broadcast(&wake_);
-            pthread_mutex_unlock(&mutex_);
+            sleep_.lock();
+            sleep_.wake_all();
+            sleep_.unlock();
         }
     }
     s7::pass(*this, 0);
@@ -61,12 +60,11 @@ void *s7_team::work(void *argument) {
         for (int i = 0; i < kIdleSpins && team.epoch_.load(std::memory_order_acquire) == seen; ++i)
             pause_briefly();
         if (team.epoch_.load(std::memory_order_acquire) == seen) {
-            pthread_mutex_lock(&team.mutex_);
+            team.sleep_.lock();
             team.n_asleep_.fetch_add(1, std::memory_order_seq_cst);
-            while (team.epoch_.load(std::memory_order_seq_cst) == seen)
-                pthread_cond_wait(&team.wake_, &team.mutex_);
+            while (team.epoch_.load(std::memory_order_seq_cst) == seen) team.sleep_.wait();
             team.n_asleep_.fetch_sub(1, std::memory_order_seq_cst);
-            pthread_mutex_unlock(&team.mutex_);
+            team.sleep_.unlock();
         }
         ++seen;
         if (team.stop_.load(std::memory_order_acquire)) return nullptr;
@@ -79,20 +77,18 @@ bool s7_team::start() {
     for (; n_started_ < n_threads; ++n_started_) {
         Seat &seat = seats_[n_started_];
         seat = {this, n_started_, {}};
-        if (pthread_create(&seat.handle, nullptr, work, &seat) != 0) return false;
+        if (!s7::start_thread(seat.handle, work, &seat)) return false;
     }
     return true;
 }
 
 s7_team::~s7_team() {
     stop_.store(true, std::memory_order_release);
-    pthread_mutex_lock(&mutex_);
+    sleep_.lock();
     epoch_.fetch_add(1, std::memory_order_seq_cst);
-    pthread_cond_broadcast(&wake_);
-    pthread_mutex_unlock(&mutex_);
-    for (i64 i = 1; i < n_started_; ++i) pthread_join(seats_[i].handle, nullptr);
-    pthread_mutex_destroy(&mutex_);
-    pthread_cond_destroy(&wake_);
+    sleep_.wake_all();
+    sleep_.unlock();
+    for (i64 i = 1; i < n_started_; ++i) s7::join_thread(seats_[i].handle);
     delete[] own;
 }
 

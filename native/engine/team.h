@@ -1,9 +1,8 @@
 // The threads of a call, its scratch memory, and the barrier between its steps.
 #pragma once
 
-#include <pthread.h>
-
 #include "cache.h"
+#include "platform.h"
 
 namespace s7 {
 
@@ -86,13 +85,12 @@ struct s7_team {
     struct Seat {
         s7_team *team;
         i64 thread;
-        pthread_t handle;
+        s7::ThreadHandle handle;
     };
     static void *work(void *seat);
     Seat seats_[S7_MAX_THREADS] = {};
     i64 n_started_ = 1;
-    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
-    pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER;
+    s7::Sleep sleep_;
     alignas(64) std::atomic<u32> epoch_{0};
     alignas(64) std::atomic<i32> arrived_{0};
     alignas(64) std::atomic<u32> generation_{0};

@@ -17,6 +17,7 @@ from embed_library import build as build_library
 from embed_mutations import mutations
 
 from sevenfold.artifact import parse_artifact
+from sevenfold.engine import native
 
 HERE = Path(__file__).resolve().parent
 CC = os.environ.get("CC", "gcc").split()
@@ -228,3 +229,47 @@ def test_cmake_finds_it_wherever_it_lies(tree: Path, sealed: Sealed, tmp_path: P
     assert run("cmake", "--build", tmp_path / "outTrue")[0] == 0
     for program in ("shared", "static"):
         assert run(tmp_path / "outTrue" / program, sealed("plain"), "def ", 3)[0] == 0
+
+
+CORE = ("-ffreestanding", "-DS7_FREESTANDING_CORE", "-fno-stack-protector", "-fno-asynchronous-unwind-tables")
+# What compilers call by themselves, and what the compiler's own library says of the processor.
+GIVEN = {"memcpy", "memmove", "memset", "memcmp", "s7_take", "s7_give"}
+OF_THE_COMPILER = {"__cpu_model", "__cpu_features2", "__cpu_indicator_init", "_GLOBAL_OFFSET_TABLE_"}
+
+
+@pytest.mark.subprocess
+def test_a_freestanding_core_needs_memory_alone(tmp_path: Path) -> None:
+    """The engine on 16 MB of the program: equal to the ordinary one, and no C library inside."""
+    if shutil.which("ld") is None or shutil.which("nm") is None or shutil.which(CC[0]) is None:
+        pytest.skip("no binutils, or no C compiler")
+    engine = NATIVE / "engine"
+    subprocess.run(
+        [engine / "build.sh", tmp_path / "core", *CORE], check=True, env=os.environ | {"S7_OBJECTS": "1"}
+    )
+    core = tmp_path / "core.o"
+    subprocess.run(["ld", "-r", *sorted((tmp_path / "core").glob("*.o")), "-o", core], check=True)
+    undefined = set(run("nm", "-u", core)[1].split()) - {"U"}
+    assert undefined <= GIVEN | OF_THE_COMPILER
+    said = []
+    library = Path(native.LIBRARY).parent
+    for name, flags in (
+        ("core", ["-DS7_FREESTANDING_CORE", core]),
+        ("whole", [f"-L{library}", "-ls7", f"-Wl,-rpath,{library}"]),
+    ):
+        program = tmp_path / f"driver_{name}"
+        command = [
+            *CC,
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            f"-I{engine}",
+            HERE / "freestanding_driver.c",
+        ]
+        # The linker of C: nothing of C++ can come in by itself.
+        subprocess.run([*command, *flags, "-o", program], check=True)
+        done = subprocess.run([program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        said.append(done.stdout)
+    assert said[0] == said[1]
+    assert len(said[0].split()) > 50
