@@ -14,7 +14,8 @@ abi=$(sed -n 's/^#define S7F_ABI \([0-9]*\).*/\1/p' "$here/sevenfold.h")
 mkdir -p "$out/include" "$out/lib/pkgconfig" "$out/lib/cmake/sevenfold"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
-S7_OBJECTS=1 "$native/engine/build.sh" "$work" "$@" & engine=$!
+# Nothing is thrown in the engine, so nothing unwinds it.
+S7_OBJECTS=1 "$native/engine/build.sh" "$work" -fno-asynchronous-unwind-tables -ffunction-sections "$@" & engine=$!
 pids=""
 compile() {
     source=$1
@@ -38,7 +39,7 @@ mv "$work/libsevenfold.a" "$out/lib/libsevenfold.a"
 if [ -z "${S7_STATIC:-}" ]; then
     # Nothing but the interface leaves the library.
     printf '{ global: s7f_*; local: *; };\n' >"$work/exports"
-    $cxx -shared -pthread "$@" "$work"/*.o -Wl,--gc-sections -Wl,--version-script="$work/exports" \
+    $cxx -shared -pthread "$@" "$work"/*.o -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--version-script="$work/exports" \
         -Wl,-soname,"libsevenfold.so.$abi" -o "$work/libsevenfold.so"
     mv "$work/libsevenfold.so" "$out/lib/libsevenfold.so.$abi"
     ln -sf "libsevenfold.so.$abi" "$out/lib/libsevenfold.so"
