@@ -18,20 +18,21 @@ struct Rows {
     i64 stride;
     const u8 *sizes;
     i64 sizes_stride;
+    bool is_prepared() const { return sizes != nullptr; }
     Rows from(i64 t) const {
         return {acts + t * stride, stride, sizes == nullptr ? nullptr : sizes + t * sizes_stride,
                 sizes_stride};
     }
 };
 
-// Magnitudes of as many rows as fit; of rows that are too long, none.
+// Magnitudes of as many rows as fit; of a row that is too long, none, and it goes alone.
 struct Prepared {
     static constexpr i64 kRoom = 32768;
     alignas(32) u8 sizes[kRoom];
 
     i64 most_rows(i64 n_groups) const {
         const i64 fit = kRoom / s7::round_up(n_groups * kGroup, 32);
-        return fit < kTileRows ? i64{1} << 30 : fit / kTileRows * kTileRows;
+        return fit < kTileRows ? most(fit, i64{1}) : fit / kTileRows * kTileRows;
     }
     Rows rows(const u8 *acts, i64 stride, i64 n, i64 n_groups) {
         const i64 row = n_groups * kGroup, room = s7::round_up(row, 32);
@@ -70,11 +71,11 @@ template <int MR, int NP, bool prepared>
 template <int MR, int NP>
 [[gnu::always_inline]] inline void add_products(__m256i (&acc)[MR][2 * NP], const i8 *panels,
                                                 i64 panel_bytes, i64 n_groups, const Rows &rows) {
-    if (rows.sizes != nullptr) {
-        add_cells<MR, NP, true>(acc, panels, panel_bytes, n_groups, rows);
-    } else {
-        add_cells<MR, NP, false>(acc, panels, panel_bytes, n_groups, rows);
+    if constexpr (MR == 1 && NP == 1) {
+        if (rows.sizes == nullptr)
+            return add_cells<MR, NP, false>(acc, panels, panel_bytes, n_groups, rows);
     }
+    add_cells<MR, NP, true>(acc, panels, panel_bytes, n_groups, rows);
 }
 
 // 16 weights as 16 bits each.

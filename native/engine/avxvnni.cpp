@@ -14,6 +14,7 @@ constexpr i64 kTileRows = 6;
 struct Rows {
     const u8 *acts;
     i64 stride;
+    static bool is_prepared() { return true; }
     Rows from(i64 t) const { return {acts + t * stride, stride}; }
 };
 
@@ -87,12 +88,7 @@ void value_tile(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i6
 
 void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
             i64 o_stride) {
-    i64 p = 0;
-    if (n == 1) {
-        for (; p + 2 <= head.layout->v_panels; p += 2)
-            value_tile<1, 2>(head, p, limbs, stride, n_keys, o, o_stride);
-    }
-    for (; p < head.layout->v_panels; ++p) {
+    for (i64 p = 0; p < head.layout->v_panels; ++p) {
         for (i64 t = 0; t < n;) {
             const i64 here = least(n - t, i64{3});
             with_rows<3>(here, [&](auto count) {

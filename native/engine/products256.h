@@ -59,11 +59,8 @@ template <int N, class F> [[gnu::always_inline]] inline void with_rows(i64 n, co
 void linear_rows(const s7::Projection &w, i64 p0, i64 p1, const Rows &rows, i64 n, i32 *y,
                  i64 y_stride) {
     i64 p = p0;
-    if (n == 1) {
+    if (n == 1 && rows.is_prepared()) {
         for (; p + 4 <= p1; p += 4) linear_tile<1, 4>(w, p, rows, y, y_stride);
-    }
-    if (n == 2) {
-        for (; p + 2 <= p1; p += 2) linear_tile<2, 2>(w, p, rows, y, y_stride);
     }
     for (; p < p1; ++p) {
         i64 done = 0;
