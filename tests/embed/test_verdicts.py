@@ -164,6 +164,7 @@ def payload_files() -> dict[str, bytes]:
     found["many values"] = pack_sealed([(4, b'{"kind":"graph","x":[' + b"0," * 20000 + b"0]}")])
     found["much JSON"] = pack_sealed([(4, b'{"kind":"graph","x":"' + b"a" * 800_000 + b'"}')])
     found["wide JSON"] = pack_sealed([(4, b'{"kind":"graph","x":"' + b"a" * 200_000 + '\u00e9"}'.encode())])
+    found["another root"] = SAMPLE[:20] + bytes([SAMPLE[20] ^ 1]) + SAMPLE[21:]
     found["long DICT"] = b"S7LM" + struct.pack(">HBB", 1, 1, 1) + bytes(32) + b"\1\xff\xff\xff\xff"
     return found
 
