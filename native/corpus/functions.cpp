@@ -169,8 +169,8 @@ void Functions::put_form(const Parts &parts, bool has_receiver) {
         int64_t number = 0;
         std::from_chars(parts[i].data() + 1, parts[i].data() + parts[i].size(), number);
         char name[24] = "v";
-        put({name, static_cast<size_t>(
-                       std::to_chars(name + 1, name + sizeof name, number - 1).ptr - name)});
+        put({name, static_cast<size_t>(std::to_chars(name + 1, name + sizeof name, number - 1).ptr -
+                                       name)});
     }
     ends.push_back(static_cast<uint32_t>(bytes.size()));
 }
