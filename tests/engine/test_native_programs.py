@@ -56,7 +56,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_driver_agrees_with_the_reference(driver: Path) -> None:
-    lines = [f"case {i} {isa}: equal\n" for i in range(len(SHORT)) for isa in native.instruction_sets()]
+    # The driver goes by the numbers of s7.h, which are not in the order of width.
+    isas = sorted(native.instruction_sets(), key=lambda isa: native.ISAS[isa])
+    lines = [f"case {i} {isa}: equal\n" for i in range(len(SHORT)) for isa in isas]
     assert run([driver], b"".join(map(case, SHORT)))[:2] == (0, "".join(lines))
 
 

@@ -94,7 +94,7 @@ def test_generation_ends_at_every_end_and_at_nothing_else(
     for end, goes_on in ((2, False), (3, False), (0, True), (1, True)):
         with sealed.session(TEXT, max_tokens=8) as session:
             steps = iter([end, 50, 2, 2, 2, 2, 2, 2])
-            monkeypatch.setattr(session, "step", lambda steps=steps: next(steps))
+            monkeypatch.setattr(session._decoder, "take", lambda _, steps=steps: [next(steps)])
             text = "".join(session.generate(8))
         assert bool(text) is goes_on
 

@@ -172,10 +172,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_windows(
     calls = [0]
 
     def poisoned(
-        self: gradient_step.GradientStep, micro: gradient_step.MicroBatch, share: float
+        self: gradient_step.GradientStep, number: int, micro: gradient_step.MicroBatch, share: float
     ) -> tuple[float, torch.Tensor]:
         calls[0] += 1
-        loss, nats = original(self, micro, share)
+        loss, nats = original(self, number, micro, share)
         return (float("nan"), nats) if calls[0] == 15 else (loss, nats)
 
     monkeypatch.setattr(gradient_step.GradientStep, "_backward", poisoned)
