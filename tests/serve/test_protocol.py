@@ -13,6 +13,7 @@ from serving_client import Client
 from sevenfold.engine.likelihood import as_float, log_probabilities
 from sevenfold.engine.session import Model
 from sevenfold.serve.limits import Limits
+from sevenfold.serve.program import listen
 
 CHAT = [{"role": "user", "content": "Write f."}]
 
@@ -393,3 +394,9 @@ def test_an_operator_switches_without_a_restart(locked: Client, model: Model) ->
     assert locked.post("/v1/completions", {"prompt": "x", "max_tokens": 60}, **key).status == 200
     assert locked.post("/admin/switches", {"contxt": 0}, **admin).status == 400
     assert locked.post("/admin/switches", {"tools_off": "add"}, **admin).status == 400
+
+
+def test_pieces_of_a_stream_do_not_wait_for_each_other() -> None:
+    """asyncio turns off Nagle's algorithm only where the protocol is named."""
+    with listen("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP
