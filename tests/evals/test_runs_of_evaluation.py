@@ -208,12 +208,13 @@ def test_a_killed_run_goes_on(dense_run: Job, tmp_path: Path) -> None:
         [*command, str(tmp_path / "a")], env=environment, capture_output=True, text=True, check=True
     )
     for _ in range(3):
-        process = subprocess.Popen([*command, str(tmp_path / "b")], env=environment, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with subprocess.Popen(
+            [*command, str(tmp_path / "b")], env=environment, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.3)
+            process.send_signal(signal.SIGKILL)
     again = subprocess.run(
         [*command, str(tmp_path / "b")], env=environment, capture_output=True, text=True, check=True
     )

@@ -82,8 +82,7 @@ _ABOUT_OTHERS = re.compile(
 )
 # Names of files that take away what a licence gives.
 _RESTRICTS = re.compile(
-    r".*(?:commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_."
-    r" ]|agreement|addendum|additional|restrict).*"
+    r"commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_. ]|agreement|addendum|additional|restrict"
 )
 
 
@@ -94,7 +93,7 @@ def is_prose(name: str) -> bool:
 
 def restricts(name: str) -> bool:
     """Return whether a licence file of this name takes something away, whatever else is said."""
-    return bool(_RESTRICTS.fullmatch(_folded(name)))
+    return bool(_RESTRICTS.search(_folded(name)))
 
 
 def listed_licence(path: str) -> bool:
