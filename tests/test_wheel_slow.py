@@ -189,21 +189,16 @@ assert not {"torch", "safetensors", "pyarrow"} & sys.modules.keys()
 """
 
 
+def unpack(made: Path, place: Path) -> None:
+    """The wheel alone, at a place of its own."""
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "-q", "--target", place, made]
+    subprocess.run(pip, check=True)
+
+
 def test_the_base_install_runs_a_model_without_pytorch(dense_run: Job, tmp_path: Path) -> None:
     made = wheel(tmp_path / "source", "no-such-compiler")
     packages = base_packages(made, tmp_path / "packages")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--no-deps",
-        "-q",
-        "--target",
-        tmp_path / "place",
-        made,
-    ]
-    subprocess.run(command, check=True)
+    unpack(made, tmp_path / "place")
     path = os.pathsep.join([str(tmp_path / "place"), str(packages)])
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "COLUMNS": "200"}
 
@@ -231,18 +226,7 @@ def test_the_base_install_runs_a_model_without_pytorch(dense_run: Job, tmp_path:
 def test_a_zip_file_runs_models_and_has_the_recipes(dense_run: Job, tmp_path: Path) -> None:
     made = wheel(tmp_path / "source", "no-such-compiler")
     packages = base_packages(made, tmp_path / "packages")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--no-deps",
-        "-q",
-        "--target",
-        tmp_path / "place",
-        made,
-    ]
-    subprocess.run(command, check=True)
+    unpack(made, tmp_path / "place")
     zipapp = [sys.executable, "-m", "zipapp", tmp_path / "place", "-m", "sevenfold.cli:main"]
     subprocess.run([*zipapp, "-o", tmp_path / "s7.pyz"], check=True)
 

@@ -212,9 +212,9 @@ def repairing(language: str) -> Maker:
         if not (parses(task.source, language) and parses(bug, language)):
             return None
         line = next(
-            now.strip()
-            for now, was in zip(bug.splitlines(), task.source.splitlines(), strict=True)
-            if now != was
+            changed.strip()
+            for changed, right_line in zip(bug.splitlines(), task.source.splitlines(), strict=True)
+            if changed != right_line
         )
         opening = rng.pick(
             ("Find and repair the bug.", "This code gives wrong results. Correct it.", "Fix this function.")
