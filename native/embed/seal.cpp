@@ -10,27 +10,18 @@ namespace {
 int digit_of(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
     return -1;
 }
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-// `n` bytes of hexadecimal as Python's bytes.fromhex takes it: either case, blanks between bytes.
+// `n` bytes as lower-case hexadecimal digits and nothing else: a digest has one spelling.
 bool from_hex(const Slice &text, u8 *to, size_t n) {
-    size_t n_found = 0;
-    for (size_t i = 0; i < text.n;) {
-        if (is_space(text.data[i])) {
-            ++i;
-            continue;
-        }
-        if (i + 1 >= text.n || n_found == n) return false;
-        const int high = digit_of(text.data[i]), low = digit_of(text.data[i + 1]);
+    if (text.n != 2 * n) return false;
+    for (size_t i = 0; i < n; ++i) {
+        const int high = digit_of(text.data[2 * i]), low = digit_of(text.data[2 * i + 1]);
         if (high < 0 || low < 0) return false;
-        to[n_found++] = static_cast<u8>(high << 4 | low);
-        i += 2;
+        to[i] = static_cast<u8>(high << 4 | low);
     }
-    return n_found == n;
+    return true;
 }
 
 // Takes values out of hostile JSON by type; what does not fit is a refusal that names the place.
@@ -93,7 +84,7 @@ class Shape {
         found.first_chunk = to_.chunks.size();
         found.n_chunks = (found.n_bytes + to_.chunk_bytes - 1) / to_.chunk_bytes;
         // Before memory is taken for them: as many as the text can hold.
-        if (!ascii(document_.get(&value, "chunks"), text) || text.n / kHex < found.n_chunks)
+        if (!ascii(document_.get(&value, "chunks"), text) || text.n / kHex != found.n_chunks)
             return fail("the chunks of a piece are not as many digests");
         if (!to_.chunks.resize(to_.chunks.size() + found.n_chunks)) return no_memory(error_);
         u8 none = 0;

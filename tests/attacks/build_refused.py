@@ -12,11 +12,13 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from build_attacks import Parts
 from packing import canonical, pack_file, pack_record, pack_sealed, paired, sha, two_tensors
 
 Lanes = list[tuple[int, bytes]]
+Seal = dict[str, Any]
 DICT, FIELD, LANE, EDGE, BATCH = 1, 2, 3, 4, 5
 PADDED_TENSORS = b"".join(
     pack_record(name, [32], 1.0, bytes(range(32))) for name in (b"embedding.weight", b"lm_head.weight")
@@ -153,6 +155,57 @@ def lists_other_lane(**changes: object) -> Callable[[], bytes]:
     return build
 
 
+def digest_of_lane(spell: Callable[[str], str]) -> Callable[[Seal], None]:
+    """The digest of the first lane in another spelling."""
+
+    def change(seal: Seal) -> None:
+        seal["lanes"][0]["sha256"] = spell(seal["lanes"][0]["sha256"])
+
+    return change
+
+
+def chunks_of_piece(spell: Callable[[str], str]) -> Callable[[Seal], None]:
+    """The digests of the first piece in another spelling."""
+
+    def change(seal: Seal) -> None:
+        piece = seal["lanes"][0]["pieces"][0]
+        piece["chunks"] = spell(piece["chunks"])
+
+    return change
+
+
+def root_of_part(spell: Callable[[str], str]) -> Callable[[Seal], None]:
+    """The roots of the parts in another spelling."""
+
+    def change(seal: Seal) -> None:
+        seal["parts"] = {name: spell(text) for name, text in seal["parts"].items()}
+
+    return change
+
+
+def by_bytes(text: str) -> str:
+    """Blanks between bytes, which `bytes.fromhex` of Python leaves out."""
+    return " ".join(text[at : at + 2] for at in range(0, len(text), 2))
+
+
+def spelled(change: Callable[[Seal], None]) -> Callable[[], bytes]:
+    """A seal that says what is true in hex digits of another spelling."""
+
+    def build() -> bytes:
+        parts = Parts.sample()
+        parts.seal_patch = change
+        return parts.pack()
+
+    return build
+
+
+SPELLINGS = {
+    f"hex_{place.__name__}_{spell.__name__}": ("is not lower-case hexadecimal", spelled(place(spell)))
+    for place in (digest_of_lane, chunks_of_piece, root_of_part)
+    for spell in (str.upper, by_bytes)
+}
+
+
 def two_seals() -> bytes:
     """A second seal behind the first."""
     inner = canonical({"kind": "seal", "header": "", "chunk_bytes": 4096, "lanes": [], "parts": {}})
@@ -186,6 +239,7 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     "seal_lists_other_id": ("its id is 1, the seal lists 3", lists_other_lane(id=3)),
     "seal_lists_other_kind": ("the seal calls the lane 'graph'", lists_other_lane(kind="graph")),
     "two_seals": ("'seal' already", two_seals),
+    **SPELLINGS,
 }
 
 

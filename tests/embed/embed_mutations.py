@@ -105,7 +105,7 @@ def pack(rng: random.Random, artifact: Artifact, lanes: list[tuple[int, bytes]])
         )
     data = bytearray(pack_sealed(lanes, class_=class_, flags=flags))
     for _ in range(rng.randint(1, 3)):
-        if rng.random() < 0.3:
+        if len(data) > 1 and rng.random() < 0.3:
             del data[rng.randrange(1, len(data)) :]
         elif rng.random() < 0.5:
             data[rng.randrange(min(48, len(data)))] = rng.randrange(256)

@@ -182,6 +182,8 @@ def test_a_seal_with_hex_in_other_spellings(library: Library) -> None:
         str.upper,
         lambda t: f" {t[:2]}\t{t[2:]}\n",
         lambda t: t[:1] + " " + t[1:],
+        lambda t: t + "\n",
+        lambda t: t[:-1] + "\u0661",
     )
     for change in changes:
         seal = json.loads(bytes(artifact.payload(artifact.lanes[0])))
@@ -190,7 +192,7 @@ def test_a_seal_with_hex_in_other_spellings(library: Library) -> None:
         seal["parts"] = {name: change(text) for name, text in seal["parts"].items()}
         payload = json.dumps(seal, sort_keys=True, separators=(",", ":")).encode()
         data = pack_file([(4, payload), *lanes], version=3)
-        assert same(library.verdict(data), python_verdict(data))
+        assert library.verdict(data).refused == python_verdict(data).refused == "SealError"
 
 
 def test_constants_are_those_of_python() -> None:

@@ -147,6 +147,8 @@ FORGED: list[tuple[str, Change, str]] = [
     ("id past the vocabulary", top("output_ids", [400]), MALFORMED),
     ("negative id", top("output_ids", [-1]), MALFORMED),
     ("salt no hex", top("salt", "zz"), MALFORMED),
+    ("salt in capitals", top("salt", "AB"), MALFORMED),
+    ("salt with a blank", top("salt", "ab cd"), MALFORMED),
     ("salt a number", top("salt", 3), MALFORMED),
     ("payload cut", lambda v, _: v["envelope"].update(payload=v["envelope"]["payload"][:-8]), MALFORMED),
     ("payload no base64", lambda v, _: v["envelope"].update(payload="?"), MALFORMED),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from sevenfold.artifact import layout
 from sevenfold.artifact.errors import SealError
 from sevenfold.artifact.frames import Lane
-from sevenfold.core.hashing import Json
+from sevenfold.core.hashing import Json, hex_bytes
 from sevenfold.core.merkle import merkle_root, paired_root
 
 # Bytes that one thread takes at a time, of as many pieces as they are.
@@ -196,9 +196,9 @@ class _Shape:
 
     def digests(self, key: str, count: int) -> bytes:
         try:
-            raw = bytes.fromhex(self.text(key))
+            raw = hex_bytes(self.text(key))
         except ValueError as error:
-            raise self.fail(key, "hexadecimal") from error
+            raise self.fail(key, "lower-case hexadecimal") from error
         if len(raw) != count * layout.DIGEST_BYTES:
             raise self.fail(key, f"{count} digests")
         return raw

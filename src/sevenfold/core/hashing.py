@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,8 @@ from sevenfold.core.errors import storage
 
 # Values made of dict[str, Json], list[Json], str, int, float, bool and None.
 Json = Any
+
+_LOWER_HEX = re.compile("([0-9a-f]{2})*")
 
 
 def sha256(data: bytes | memoryview) -> bytes:
@@ -32,6 +35,19 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             hasher.update(block)
     return hasher.hexdigest()
+
+
+def hex_bytes(text: str) -> bytes:
+    """Return the bytes that a text spells in lower-case hex digits, two each.
+
+    `bytes.fromhex` also takes capitals and blanks, so one digest would have many spellings.
+
+    Raises:
+        ValueError: any other character, or an odd number of digits.
+    """
+    if not _LOWER_HEX.fullmatch(text):
+        raise ValueError("hex digits are 0 to 9 and a to f, two for a byte")
+    return bytes.fromhex(text)
 
 
 def digest(tag: str, *parts: bytes | str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sevenfold.core.errors import ArtifactError, GateError, SevenfoldError
 from sevenfold.core.fixed import Ints
+from sevenfold.core.hashing import hex_bytes
 from sevenfold.engine.sampling import LAW_VERSION
 from sevenfold.engine.session import Model
 from sevenfold.release import dsse
@@ -129,7 +130,7 @@ def _generation(
         _ids(value["output_ids"], "output_ids", size),
     )
     try:
-        salt = bytes.fromhex(value["salt"])
+        salt = hex_bytes(value["salt"])
         law = form.law_from(said["sampling"])
     except (ValueError, TypeError, SevenfoldError) as error:
         raise VerdictError(MALFORMED, f"salt or sampling: {error}") from error
