@@ -87,6 +87,16 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
         ("s7/moe-140m", {"train.phases.1.tokens_per_expert": {}}),
         ("s7/moe-140m", {"train.phases.1.tokens_per_expert.code": 1}),
     ],
+    "G.trunk": [
+        ("s7/demo-1m", {"train.from": {"name": "oak", "step": 1000, "root": "0" * 64}}),
+        (
+            "s7/demo-1m",
+            {
+                "train.from": {"name": "oak", "step": 9, "root": "0" * 64},
+                "model.pretrained": "sha256:" + "0" * 64,
+            },
+        ),
+    ],
     "G.hybrid": [
         ("slm/2b", {"model.n_kv_heads": 3, "tier": ""}),
         ("slm/2b", {"model.rope_scaling.kind": "ntk"}),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.recipe import corpus_schema, schema
-from sevenfold.recipe.fields import Section
+from sevenfold.recipe.fields import Section, keys_of
 from sevenfold.recipe.fragments import BLOCKS
 from sevenfold.recipe.loader import MAX_EXTENDS
 from sevenfold.recipe.policy import RULES
@@ -67,7 +67,7 @@ def bounds_of(annotation, metadata) -> set[tuple[str, float]]:
 @pytest.mark.parametrize("name", list(SECTIONS))
 def test_ranges_are_documented(name):
     table, section = table_of(name), SECTIONS[name]
-    for key, field in section.model_fields.items():
+    for key, field in keys_of(section).items():
         if any(
             isinstance(option, type) and issubclass(option, Section) for option in options(field.annotation)
         ):
@@ -84,8 +84,8 @@ def test_ranges_are_documented(name):
 @pytest.mark.parametrize("name", list(SECTIONS))
 def test_section_is_documented(name):
     table, section = table_of(name), SECTIONS[name]
-    assert list(table) == list(section.model_fields)
-    for key, field in section.model_fields.items():
+    assert list(table) == list(keys_of(section))
+    for key, field in keys_of(section).items():
         _, kind, unit, _, default, meaning = table[key]
         assert kind
         assert meaning

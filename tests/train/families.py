@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,31 @@ def bf16_values() -> dict[str, Any]:
     """`objective_values` in BF16."""
     values = objective_values()
     values["train"]["precision"] = "bf16"
+    return values
+
+
+def trunk_values() -> dict[str, Any]:
+    """A run at a constant rate with a mix, which others may leave at step 10; 20 steps."""
+    values = mixed_values()
+    values["name"] = "tiny-trunk"
+    values["train"] |= {"min_learning_rate_ratio": 1.0, "keep_every": 10}
+    return values
+
+
+def branch_values() -> dict[str, Any]:
+    """A run that leaves it there with another mix, at a rate that falls to zero; to step 18.
+
+    The root of the trunk's state is in the environment, as for the processes of `kill_driver`.
+    """
+    values = trunk_values()
+    values["name"] = "tiny-branch"
+    values["corpus"] |= {"mix": {"code": 0.2, "math": 0.6, "prose": 0.2}}
+    values["train"] |= {
+        "from": {"name": "tiny-trunk", "step": 10, "root": os.environ["S7_TEST_TRUNK"]},
+        "tokens": 18 * 4 * 64,
+        "min_learning_rate_ratio": 0.0,
+        "keep_every": 0,
+    }
     return values
 
 

@@ -13,7 +13,7 @@ from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.train import precision
 from sevenfold.train.environment import CPU, environment, tools
 from sevenfold.train.phases import training_phases
-from sevenfold.train.run_builder import run_key
+from sevenfold.train.run_key import run_key
 from sevenfold.train.stage import fingerprint
 
 

@@ -246,6 +246,15 @@ def _remake(
     return done, read_artifact(sealed).root if sealed.is_file() else None
 
 
+def _trunks(path: Path, recipe: Recipe, trunk: Path | None) -> tuple[Path, ...]:
+    """Return where the state that a recipe goes on from may be."""
+    out, spec = find_target(path).out, recipe.train.trunk
+    if spec is None:
+        return ()
+    beside = (out, out.parent / spec.name) if out is not None else ()
+    return (*((trunk,) if trunk else ()), *beside)
+
+
 def _checked_recipe(
     artifact: Artifact, given: Recipe | None, findings: Findings, *, has_inputs: bool
 ) -> Recipe:
@@ -278,6 +287,7 @@ def audit_full(
     work: Path | None = None,
     *,
     taken: Path | None = None,
+    trunk: Path | None = None,
     finish: Callable[[Job, Artifact], None] | None = None,
 ) -> dict[str, Json]:
     """Make the model again and compare.
@@ -292,6 +302,8 @@ def audit_full(
             goes on from it.
         taken: run directory whose corpus and token files are taken as they are, if they have the
             sealed roots; None makes them, too.
+        trunk: run directory that has the state which `train.from` names; the audited run and what
+            lies beside it are looked at, too. The state is taken by its root and not made again.
         finish: called with the run that was made, when it gave the same root.
 
     Returns:
@@ -321,6 +333,7 @@ def audit_full(
             out=directory,
             recipe_dir=recipe_dir or Path(),
             progress=progress,
+            trunks=_trunks(path, recipe, trunk),
             accept_quality=at(facts, "quantize", "outcome") == ACCEPTED,
             with_training_weights=any(record.training for record in artifact.records.values()),
         )

@@ -65,7 +65,12 @@ def parse_steps(text: str) -> tuple[int, int]:
 
 def check_range(job: Job, first: int, last: int, finished: bool) -> None:
     """Refuse a range with a step that was not recorded. Raises UsageError."""
-    parts = training_phases(job.recipe)
+    parts, trunk = training_phases(job.recipe), job.recipe.train.trunk
+    if trunk and first <= trunk.step:
+        raise UsageError(
+            f"steps 1..{trunk.step} are those of the trunk {trunk.name}, which this run goes on from",
+            remedy=f"audit them in the trunk's own run; allowed here: a range from {trunk.step + 1}",
+        )
     total = sum(n_steps(part.spec) for part in parts)
     if finished or len(parts) == 1:
         end = total if finished else max(read_rows(job.directory("train") / METRICS), default=0)
@@ -165,7 +170,7 @@ def _audit_stretch(
         if checkpoint is not None:
             source = checkpoint_path(job.out / stretch.directory, checkpoint.step)
             origin, begin, run.key = f"{stretch.directory}/{source.name}", checkpoint.step + 1, checkpoint.key
-            wrong = check_checkpoint(checkpoint, run, origin, traces)
+            wrong = check_checkpoint(job, checkpoint, run, origin, traces)
             if wrong:
                 findings.differences += wrong
                 outcome.started_from = outcome.started_from or origin

@@ -31,6 +31,7 @@ def reproduce(
     work: Path | None = None,
     *,
     taken: Path | None = None,
+    trunk: Path | None = None,
     key: Any = None,
 ) -> dict[str, Json]:
     """Make the model again, compare the root, and when it is equal say so beside the file.
@@ -60,7 +61,7 @@ def reproduce(
 
     # A damaged file is refused before an hour of work.
     sealed_file(path)
-    value = audit_full(path, given, recipe_dir, progress, work, taken=taken, finish=finish)
+    value = audit_full(path, given, recipe_dir, progress, work, taken=taken, trunk=trunk, finish=finish)
     return value | {
         "audit": "reproduce",
         "given": list(TAKEN) if taken else [],

@@ -26,7 +26,7 @@ from sevenfold.core.errors import ArtifactError, storage
 from sevenfold.core.files import unique_keys, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.model.operators import LAW
-from sevenfold.recipe.fields import Section
+from sevenfold.recipe.fields import Root, Section
 from sevenfold.recipe.schema import ModelSpec, RopeScaling, TokenRouted, TrainSpec
 from sevenfold.recipe.sizing import count, expert_of, tensors
 from sevenfold.train.arithmetic import obstacle
@@ -44,7 +44,6 @@ MOST_STEPS = 10_000_000
 MOST_ABSENT = 64
 HEAD_BYTES = 1 << 20
 
-Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Index = Annotated[int, Field(ge=0, lt=1 << 20)]
 

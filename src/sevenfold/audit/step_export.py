@@ -118,7 +118,7 @@ def begin(
     if checkpoint is not None:
         path = checkpoint_path(job.out / stretch.directory, checkpoint.step)
         origin = f"{stretch.directory}/{path.name}"
-        wrong = check_checkpoint(checkpoint, run, origin, records.traces)
+        wrong = check_checkpoint(job, checkpoint, run, origin, records.traces)
         if wrong:
             findings.differences += wrong
             return None

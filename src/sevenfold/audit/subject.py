@@ -42,6 +42,7 @@ from sevenfold.train.loop import TrainingRun
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, weights_digest
 from sevenfold.train.schedule import n_steps
+from sevenfold.train.trunk import find_state
 
 
 @dataclass
@@ -136,7 +137,7 @@ def stretches(recipe: Recipe, first: int, last: int) -> list[Stretch]:
     found, steps, tokens = [], 0, 0
     for part in training_phases(recipe):
         count = n_steps(part.spec)
-        begin, end = max(first - steps, 1), min(last - steps, count)
+        begin, end = max(first - steps, 1 + part.spec.first_step), min(last - steps, count)
         if begin <= end:
             found.append(Stretch(part=part, before=(steps, tokens), first=begin, last=end))
         steps, tokens = steps + count, tokens + count * part.spec.batch_sequences * part.spec.sequence
@@ -174,12 +175,16 @@ def find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Fin
 
 
 def check_checkpoint(
-    checkpoint: Checkpoint, run: TrainingRun, where: str, traces: list[RecordSource]
+    job: Job, checkpoint: Checkpoint, run: TrainingRun, where: str, traces: list[RecordSource]
 ) -> list[Difference]:
     """Return the checkpoint against the trace: its chain, and its weights
-    when it stands at a trace point.
+    when it stands at a trace point; that of a trunk against the root that the recipe names.
     """
-    step = checkpoint.step
+    step, trunk = checkpoint.step, run.spec.trunk
+    if trunk and step == trunk.step:
+        found = find_state(job.out, step).root
+        if found != trunk.root:
+            return [Difference(where=where, step=step, field="root", expected=trunk.root, actual=found)]
     for source in traces:
         # Of all parts: its chain is another.
         if source.before is not None:

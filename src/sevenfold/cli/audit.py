@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sevenfold.cli.base import JsonOption, app, guarded, print_json, private_key
+from sevenfold.cli.base import JsonOption, TrunkOption, app, guarded, print_json, private_key
 from sevenfold.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def audit(
     bundle: CheckOption = None,
     recipe: RecipeOption = None,
     work: WorkOption = None,
+    trunk: TrunkOption = None,
     operators: OperatorsOption = False,
     operator: OperatorOption = None,
     dispute: DisputeOption = None,
@@ -77,7 +78,7 @@ def audit(
 ) -> None:
     """Do training again and compare it with what was recorded; exit code 3 when it differs."""
     modes = (steps is not None, full, export is not None, bundle is not None, dispute is not None)
-    _check_modes(modes, path, recipe, work, is_detailed=operators or operator is not None)
+    _check_modes(modes, path, recipe, work, trunk, is_detailed=operators or operator is not None)
     run = path or Path()
 
     def do(progress: Progress, given: Recipe | None, directory: Path | None) -> dict[str, Json]:
@@ -99,13 +100,19 @@ def audit(
             return audit_steps(run, *parse_steps(steps), given, progress)
         from sevenfold.audit.full import audit_full
 
-        return audit_full(run, given, directory, progress, work)
+        return audit_full(run, given, directory, progress, work, trunk=trunk)
 
     _report(do, recipe, as_json)
 
 
 def _check_modes(
-    modes: tuple[bool, ...], path: Path | None, recipe: str | None, work: Path | None, *, is_detailed: bool
+    modes: tuple[bool, ...],
+    path: Path | None,
+    recipe: str | None,
+    work: Path | None,
+    trunk: Path | None,
+    *,
+    is_detailed: bool,
 ) -> None:
     """Refuse what does not go together: steps, full, export, check and dispute in this order. Raises
     UsageError.
@@ -115,6 +122,8 @@ def _check_modes(
         raise UsageError("audit does one thing at a time", remedy=MODES)
     if (path is None) != (check or dispute):
         raise UsageError("--check and --dispute take no RUN, and everything else does", remedy=MODES)
+    if trunk is not None and not full:
+        raise UsageError("--trunk goes with --full", remedy="other audits begin in the run's own copy")
     if work is not None and not full:
         raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
     if check and recipe is not None:
@@ -140,6 +149,7 @@ def reproduce(
         Path | None,
         typer.Option("--work", metavar="DIR", readable=False, help="Where to work; kept, and gone on with."),
     ] = None,
+    trunk: TrunkOption = None,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -156,7 +166,7 @@ def reproduce(
         from sevenfold.audit.reproduce import reproduce as run_again
 
         signer = private_key(key) if key is not None else None
-        return run_again(file, given, directory, progress, work, taken=source, key=signer)
+        return run_again(file, given, directory, progress, work, taken=source, trunk=trunk, key=signer)
 
     _report(do, recipe, as_json)
 

@@ -66,6 +66,12 @@ WorkersOption = Annotated[
         "--workers", metavar="N|ray", help="Processes that make the corpus, or Ray; changes no byte."
     ),
 ]
+TrunkOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trunk", metavar="RUN", readable=False, help="The run that `train.from` names; default: beside DIR."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
 
@@ -130,6 +136,7 @@ def make_job(
     replace: bool = False,
     with_training_weights: bool = False,
     workers: str = "1",
+    trunk: Path | None = None,
 ) -> Job:
     """Return the job of a recipe (a file, or a shipped name) in a run directory, with progress on
     the terminal.
@@ -148,6 +155,7 @@ def make_job(
         progress=make_progress(),
         accept_quality=accept_quality,
         replace=replace,
+        trunks=(trunk,) if trunk is not None else (),
         with_training_weights=with_training_weights,
         workers="ray" if workers == "ray" else int(workers),
     )

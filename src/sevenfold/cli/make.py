@@ -15,6 +15,7 @@ from sevenfold.cli.base import (
     OutOption,
     RecipeArg,
     ReplaceOption,
+    TrunkOption,
     WeightsOption,
     WorkersOption,
     app,
@@ -131,6 +132,7 @@ def make(
     replace: ReplaceOption = False,
     with_training_weights: WeightsOption = False,
     workers: WorkersOption = "1",
+    trunk: TrunkOption = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no registry: what the locks pin has to be here.")
     ] = False,
@@ -154,6 +156,7 @@ def make(
         replace=replace,
         with_training_weights=with_training_weights,
         workers=workers,
+        trunk=trunk,
     )
     path = resolve_recipe_path(recipe)
     try:
@@ -298,6 +301,13 @@ def train(
         bool,
         typer.Option("--dry-run", help="Say memory and time, refuse what cannot fit, and train nothing."),
     ] = False,
+    trunk: TrunkOption = None,
+    to_step: Annotated[
+        int | None,
+        typer.Option(
+            "--to-step", metavar="N", min=1, help="Stop there, and say how a recipe goes on from it."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Stage 3: a float checkpoint; resumes where it stopped."""
@@ -308,8 +318,10 @@ def train(
     if expert is not None and phase is None:
         raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
     if dry_run:
-        if phase is not None:
-            raise UsageError("--dry-run is about all phases of a recipe", remedy="leave --phase out")
+        if phase is not None or to_step is not None:
+            raise UsageError(
+                "--dry-run is about the whole of a recipe", remedy="leave --phase and --to-step out"
+            )
         _forecast(recipe, as_json)
         return
     if out is None:
@@ -317,12 +329,30 @@ def train(
     from sevenfold.train.distributed.ranks import process_group
 
     with process_group() as ranks:
-        if ranks.is_first:
-            _train(make_job(recipe, out), force, phase, expert)
+        if to_step is not None:
+            if phase is not None or force or not ranks.is_alone:
+                raise UsageError(
+                    "--to-step goes on with a run of one process and one phase",
+                    remedy="leave --force, --phase and torchrun out",
+                )
+            _train_to(make_job(recipe, out, trunk=trunk), to_step)
+        elif ranks.is_first:
+            _train(make_job(recipe, out, trunk=trunk), force, phase, expert)
         else:
             from sevenfold.train.experts import follow
 
-            follow(replace(make_job(recipe, out), progress=Silent()))
+            follow(replace(make_job(recipe, out, trunk=trunk), progress=Silent()))
+
+
+def _train_to(job: Job, step: int) -> None:
+    from sevenfold import pipeline
+    from sevenfold.report.console import close_progress
+
+    try:
+        line = pipeline.train_to(job, step)
+    finally:
+        close_progress(job.progress)
+    print(f"a recipe goes on from here with\n  train:\n    {line}")
 
 
 def _train(job: Job, force: bool, phase: str | None, expert: str | None) -> None:

@@ -5,7 +5,7 @@ sealed file and writes what people read. The names below are what other rooms us
 """
 
 from sevenfold.core.run_files import LOCK
-from sevenfold.pipeline.make import make, run_part, run_stage, take_over
+from sevenfold.pipeline.make import make, run_part, run_stage, take_over, train_to
 from sevenfold.pipeline.promise import KEPT, Promise, read_promise, stand_in, write_promise
 from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, find_stage, stage_module
 from sevenfold.runs.lock import exclusive
@@ -26,5 +26,6 @@ __all__ = [
     "stage_module",
     "stand_in",
     "take_over",
+    "train_to",
     "write_promise",
 ]

@@ -229,6 +229,34 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
     return ran
 
 
+def train_to(job: Job, step: int) -> str:
+    """Train up to `step`, or go on to it, and return the line of a recipe that goes on from there.
+
+    Raises UsageError (no such step), StorageError, and what training raises.
+    """
+    from sevenfold.train.loop import Recording
+    from sevenfold.train.run_builder import training_run
+    from sevenfold.train.schedule import n_steps
+    from sevenfold.train.trunk import branch_point, has_state
+
+    stage = find_stage("train")
+    stage_module(stage).check_job(job)
+    total = n_steps(job.recipe.train)
+    if step > total:
+        raise UsageError(f"--to-step {step}", remedy=f"the run has {total} steps")
+    require_whole_inputs(job, stage)
+    directory = job.directory("train")
+    with exclusive(job.out):
+        write_json(job.out / RECIPE, job.recipe.resolved())
+        with storage(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        if not has_state(job, step):
+            run = training_run(job, directory)
+            run.recording = Recording(last=step)
+            run.train()
+        return branch_point(job, step)
+
+
 def run_part(job: Job, phase: str, expert: str | None) -> None:
     """Train one part of a recipe with phases, alone; other parts may be trained at the same time by
     other processes.

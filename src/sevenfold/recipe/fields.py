@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from sevenfold.recipe.units import Unit
 
@@ -12,6 +13,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 MOST = 1 << 53  # every JSON reader holds integers up to here exactly
 Positive = Annotated[int, Field(gt=0, le=MOST)]
 FilePath = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0), Unit.RATIO]
 Tokens = Annotated[int, Field(gt=0, le=MOST), Unit.TOKENS]
 Bytes = Annotated[int, Field(gt=0, le=MOST), Unit.BYTES]
@@ -29,4 +31,13 @@ def is_none(value: object) -> bool:
 class Section(BaseModel):
     """Base of every part of a recipe: no unknown keys, no coercion, no mutation."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, serialize_by_alias=True
+    )
+
+
+def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """Return the fields of a section by the key of the recipe: that of `trunk` is `from`, which
+    Python keeps for itself.
+    """
+    return {field.alias or name: field for name, field in section.model_fields.items()}

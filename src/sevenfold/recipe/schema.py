@@ -13,7 +13,7 @@ from pydantic import Field
 
 from sevenfold.core.hashing import Json, canonical_json, digest
 from sevenfold.recipe.corpus_schema import CorpusSpec
-from sevenfold.recipe.fields import Bytes, Name, Positive, Ratio, Section, Tokens, is_none
+from sevenfold.recipe.fields import Bytes, Name, Positive, Ratio, Root, Section, Tokens, is_none
 from sevenfold.recipe.units import Unit
 
 Family = Literal["s7", "m31r", "llama", "slm"]
@@ -158,11 +158,23 @@ class Phase(Section):
     n_pools: Positive = 1
 
 
+class Trunk(Section):
+    """The run that this one goes on from, and its state: weights and moments after `step` steps.
+
+    `root` binds that state with all that led to it (`train.trunk`).
+    """
+
+    name: Name
+    step: Positive
+    root: Root
+
+
 class TrainSpec(Section):
     """The run. Everything that decides a bit of the weights is here; the thread count must not."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)]
-    tokens: Tokens
+    trunk: Trunk | None = Field(default=None, alias="from", exclude_if=is_none)
+    tokens: Tokens  # those of the trunk counted
     batch_sequences: Positive
     sequence: Tokens
     micro_batch_sequences: Positive | None = None
@@ -192,6 +204,11 @@ class TrainSpec(Section):
     keep_every: Annotated[int, Field(ge=0, le=1 << 53)] = 0
     objectives: Objectives = Objectives()
     phases: tuple[Phase, ...] = ()
+
+    @property
+    def first_step(self) -> int:
+        """Return the steps that were done before this run: those of its trunk."""
+        return self.trunk.step if self.trunk else 0
 
     def micro_batch(self, batch_sequences: int) -> int:
         """Return the rows of a micro-batch of a batch with so many rows."""

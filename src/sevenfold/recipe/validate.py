@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.recipe.fields import Section
+from sevenfold.recipe.fields import Section, keys_of
 from sevenfold.recipe.units import QuantityError, Unit, parse_quantity
 from sevenfold.recipe.yamltree import Mark, Node, show
 
@@ -181,14 +181,14 @@ def _union_args(annotation: Any) -> tuple[Any, ...]:
 
 
 def _section(entries: dict[str, tuple[Mark, Node]], section: type[Section], path: str) -> dict[str, Json]:
-    value = {}
+    value, allowed = {}, keys_of(section)
     for key, (mark, item) in entries.items():
-        field = section.model_fields.get(key)
+        field = allowed.get(key)
         if field is None:
             raise RecipeError(
                 f"{join(path, [key])}: unknown key",
                 where=str(mark),
-                remedy=f"{nearest(key, section.model_fields)}allowed here: {', '.join(section.model_fields)}",
+                remedy=f"{nearest(key, allowed)}allowed here: {', '.join(allowed)}",
             )
         unit = next((extra for extra in field.metadata if isinstance(extra, Unit)), None)
         value[key] = _plain(item, field.annotation, unit, join(path, [key]))

@@ -35,6 +35,8 @@ class Job:
     )
     # The sealed file carries the FP32 weights, too.
     with_training_weights: bool = False
+    # Runs that may hold the state that `train.from` names, beside this run and its sibling.
+    trunks: tuple[Path, ...] = ()
     # The sealed file may take the place of one with another root.
     replace: bool = False
 

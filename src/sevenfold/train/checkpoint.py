@@ -109,8 +109,9 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def prune(directory: Path, newest: int, keep_every: int) -> None:
-    """Keep `newest`, the one before it, and each multiple of `keep_every` (unless that is 0).
+def prune(directory: Path, newest: int, keep_every: int, first: int = 0) -> None:
+    """Keep `newest`, the one before it, each multiple of `keep_every` (unless that is 0), and
+    `first`: that of the trunk, from which an audit of this run's first steps begins.
 
     What lies past `newest` is of a run that is no more (another recipe in the same directory):
     kept, it would push this run's own out. Raises StorageError.
@@ -118,7 +119,8 @@ def prune(directory: Path, newest: int, keep_every: int) -> None:
     steps = checkpoint_steps(directory)
     last = [step for step in steps if step <= newest][-KEPT:]
     for step in steps:
-        if step > newest or not (step in last or (keep_every and step % keep_every == 0)):
+        is_kept = step in (*last, first) or (keep_every and step % keep_every == 0)
+        if step > newest or not is_kept:
             with storage(directory):
                 _remove(checkpoint_path(directory, step))
 
@@ -146,7 +148,7 @@ def state_root(step: int, model: Mapping[str, Tensor], optimizer: Mapping[str, T
     return tensors_digest("sevenfold/state/1", tensors, str(step).encode())
 
 
-def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0) -> Path:
+def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0, first: int = 0) -> Path:
     """Write one file atomically, then drop what `prune` does not keep. Raises StorageError."""
     path = _file(directory, checkpoint.step)
     tensors = {n: t.contiguous() for n, t in _tensors(checkpoint).items()}
@@ -154,7 +156,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep_every: int = 0
     write_bytes(path, save_tensors(tensors, {_META: meta.decode(), _DIGEST: _digest(tensors, meta)}))
     with storage(directory):
         _remove_shards(directory, checkpoint.step)
-    prune(directory, checkpoint.step, keep_every)
+    prune(directory, checkpoint.step, keep_every, first)
     return path
 
 
@@ -164,14 +166,16 @@ def _remove_shards(directory: Path, step: int) -> None:
         shutil.rmtree(shards)
 
 
-def save_shards(directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_every: int = 0) -> None:
+def save_shards(
+    directory: Path, checkpoint: Checkpoint, ranks: Ranks, keep_every: int = 0, first: int = 0
+) -> None:
     """Write a directory of shards; each rank writes its own rows.
 
     A collective. Raises StorageError.
     """
     sharded_checkpoint.write(directory, checkpoint.step, _tensors(checkpoint), _meta(checkpoint), ranks)
     if ranks.is_first:
-        prune(directory, checkpoint.step, keep_every)
+        prune(directory, checkpoint.step, keep_every, first)
     ranks.barrier()
 
 

@@ -36,7 +36,8 @@ from sevenfold.train.distributed.ranks import Ranks, dismiss, here, ranks_record
 from sevenfold.train.environment import tools
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, trace_link
-from sevenfold.train.run_builder import build_model, run_key, training_run
+from sevenfold.train.run_builder import build_model, training_run
+from sevenfold.train.run_key import run_key
 from sevenfold.train.schedule import n_steps
 
 
@@ -179,10 +180,17 @@ def _join_records(job: Job, parts: tuple[TrainingPhase, ...], directory: Path) -
 
 
 def epochs(job: Job, phases: tuple[TrainingPhase, ...]) -> dict[str, Json]:
-    """Return how often the run goes through each domain of its mix, by part; nothing without a mix."""
+    """Return how often the run goes through each domain of its mix, by part; nothing without a mix.
+    What a trunk read is not counted.
+    """
     if not job.recipe.corpus.mix:
         return {}
     found: dict[str, Mapping[str, float]] = {}
     for part in phases:
-        found[part.name or "all"] = open_data(job, part).batches.epochs(n_steps(part.spec))
+        batches, before = open_data(job, part).batches, part.spec.first_step
+        skipped = batches.epochs(before) if before else {}
+        found[part.name or "all"] = {
+            domain: count - skipped.get(domain, 0.0)
+            for domain, count in batches.epochs(n_steps(part.spec)).items()
+        }
     return {"epochs": found}

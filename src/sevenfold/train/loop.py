@@ -25,7 +25,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from sevenfold.core.errors import TrainingError
+from sevenfold.core.errors import StorageError, TrainingError
 from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
@@ -154,6 +154,8 @@ class TrainingRun:
         stages: of a context curriculum; with one or none, nothing changes on the way.
         base: weights of the phase before, which this one leaves as they are; the rest is
             initialised from the seed.
+        branch: of a recipe with `train.from`: puts the trunk's state into a directory as a
+            checkpoint with a key.
     """
 
     model: Transformer
@@ -167,6 +169,7 @@ class TrainingRun:
     ranks: Ranks = field(default_factory=here)
     meter: ThroughputMeter = field(default_factory=ThroughputMeter)
     recording: Recording = Recording()
+    branch: Callable[[Path, str], None] | None = None
     step: int = field(default=0, init=False)
     chain: str = field(default=CHAIN_START, init=False)
 
@@ -238,8 +241,15 @@ class TrainingRun:
     def take(self, checkpoint: Checkpoint | None) -> None:
         """Take weights, moments and step of a checkpoint; without one, initialise from the seed.
 
-        Frozen weights are initialised, or taken from `base`, in both cases.
+        Frozen weights are initialised, or taken from `base`, in both cases. Raises StorageError: a
+        run that goes on from a trunk has no seed to begin from.
         """
+        if checkpoint is None and self.spec.trunk:
+            raise StorageError(
+                f"the state of {self.spec.trunk.name} that this run goes on from is not there",
+                where=str(self.directory),
+                remedy="run `s7 train` again: it takes the state from the trunk's run",
+            )
         if checkpoint is None or self.phase.is_partial:
             self._initialize()
         if checkpoint is None:
@@ -250,11 +260,20 @@ class TrainingRun:
         self.optimizer.restore(checkpoint.optimizer)
         self.step, self.chain = checkpoint.step, checkpoint.chain
 
-    def start(self) -> None:
-        """Initialise from the seed, or go on from the newest checkpoint of this run."""
-        checkpoint = latest_checkpoint(
+    def _latest(self) -> Checkpoint | None:
+        return latest_checkpoint(
             self.directory, self.key, self.ranks, note=self.progress.note, damaged_record=self._damaged_record
         )
+
+    def start(self) -> None:
+        """Initialise from the seed or the trunk, or go on from the newest checkpoint of this run."""
+        checkpoint = self._latest()
+        if checkpoint is None and self.branch is not None:
+            if self.ranks.is_first:
+                self.branch(self.directory, self.key)
+            # Its files are written.
+            self.ranks.barrier()
+            checkpoint = self._latest()
         self.take(checkpoint)
         if checkpoint is None:
             return
@@ -286,10 +305,10 @@ class TrainingRun:
             records=record_digests(self.directory) if self.ranks.is_first else {},
         )
         if not as_file:
-            save_shards(self.directory, checkpoint, self.ranks, self.spec.keep_every)
+            save_shards(self.directory, checkpoint, self.ranks, self.spec.keep_every, self.spec.first_step)
             return
         if self.ranks.is_first:
-            save_checkpoint(self.directory, checkpoint, self.spec.keep_every)
+            save_checkpoint(self.directory, checkpoint, self.spec.keep_every, self.spec.first_step)
         self.ranks.barrier()
 
     def _is_checkpoint(self) -> bool:

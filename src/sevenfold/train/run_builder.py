@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from sevenfold.core.hashing import canonical_json, digest
-from sevenfold.core.run_files import TRAIN_TOKENS
 from sevenfold.model.transformer import Transformer
 from sevenfold.plan.cost import STEP_COST
 from sevenfold.recipe.sizing import flops_parts
@@ -19,7 +18,9 @@ from sevenfold.train.distributed.ranks import here
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.meters import ThroughputMeter
 from sevenfold.train.phases import TrainingPhase, training_phases
-from sevenfold.train.precision import fallback_notes, law
+from sevenfold.train.precision import fallback_notes
+from sevenfold.train.run_key import run_key
+from sevenfold.train.trunk import adopt
 
 
 def build_model(job: Job) -> Transformer:
@@ -29,20 +30,6 @@ def build_model(job: Job) -> Transformer:
     if job.recipe.train.packing == "documents":
         model.document_start = load_tokenizer(job).eot_id
     return model
-
-
-def run_key(job: Job, phase: TrainingPhase, base: str = "") -> str:
-    """Return the digest of what decides the bits of a phase beside the code.
-
-    That is the recipe, the data, and `base`: the root of the weights that it starts from.
-    """
-    recipe = job.recipe
-    sections = [recipe.model.model_dump_json(), phase.spec.model_dump_json()]
-    if recipe.context is not None:
-        sections.append(recipe.context.model_dump_json())
-    more = [phase.name, base, canonical_json(dict(phase.mix)).decode()] if phase.name or phase.mix else []
-    more += law(phase.spec.precision)
-    return digest("sevenfold/run/1", *sections, job.manifest("tokenizer").root, TRAIN_TOKENS, *more)
 
 
 def training_run(
@@ -81,6 +68,7 @@ def training_run(
         progress=job.progress,
         base=base or {},
         meter=_meter(job, phase),
+        branch=partial(adopt, job) if phase.spec.trunk else None,
         ranks=ranks,
     )
 

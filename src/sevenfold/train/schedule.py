@@ -16,9 +16,10 @@ def n_steps(spec: TrainSpec) -> int:
 
 def learning_rate(spec: TrainSpec, step: int) -> float:
     """Return the rate of step 0 .. n_steps - 1. The first step is not zero, the last is next to the
-    minimum.
+    minimum. A run that goes on from a trunk has a schedule of its own, from its own first step.
     """
-    total = n_steps(spec)
+    step -= spec.first_step
+    total = n_steps(spec) - spec.first_step
     warmup = max(1, round(spec.warmup_ratio * total))
     if step < warmup:
         return spec.learning_rate * (step + 1) / warmup

@@ -37,6 +37,7 @@ from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
+from sevenfold.train.trunk import TRUNK, history
 
 STAGE = "train"
 
@@ -114,7 +115,7 @@ def _history(job: Job, phases: tuple[TrainingPhase, ...], directory: Path, score
     precision, device = job.recipe.train.precision, here().device
     if used(precision, device) != precision:
         facts["precision_used"] = used(precision, device)
-    return facts | epochs(job, phases)
+    return facts | epochs(job, phases) | history(job)
 
 
 def _last_losses(path: Path, count: int = 50) -> float:
@@ -163,7 +164,7 @@ def run(job: Job) -> StageResult:
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)
     return StageResult(
-        outputs=[WEIGHTS, METRICS, TRACE],
+        outputs=[WEIGHTS, METRICS, TRACE, *([TRUNK] if job.recipe.train.trunk else [])],
         facts={
             "n_parameters": count_parameters(model),
             **_history(job, phases, directory, score),

@@ -120,6 +120,21 @@ def _objectives(recipe: Recipe) -> str | None:
     return f"tokenizer.special_tokens lacks {lacking}" if lacking else None
 
 
+def _trunk(recipe: Recipe) -> str | None:
+    train = recipe.train
+    if train.trunk is None:
+        return None
+    steps = train.tokens // (train.batch_sequences * train.sequence)
+    if steps <= train.trunk.step:
+        return f"train.tokens pay for {steps} steps, and the trunk has {train.trunk.step}"
+    others = {
+        "train.phases": train.phases,
+        "context": recipe.context,
+        "model.pretrained": recipe.model.pretrained,
+    }
+    return next((f"{key} is set beside train.from" for key, is_set in others.items() if is_set), None)
+
+
 def _phase(phase: Phase, moe: object) -> str | None:
     if phase.trains == "all":
         return (
@@ -258,6 +273,7 @@ RULES = (
         _objectives,
     ),
     Rule("G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases),
+    Rule("G.trunk", ALL, "a run goes on from a trunk in one phase, and beyond it", "train", _trunk),
     Rule(
         "G.hybrid",
         ALL,

@@ -1,0 +1,215 @@
+"""The state that a run goes on from (`train.from`): where it is found, what its root binds, and how
+it becomes the first checkpoint of the run.
+
+A trunk is a run like any other. Another run may leave it at any step whose checkpoint is there. It
+counts its steps on from there, in its data too, and its records begin with the trunk's. So the chain
+of its trace, and with it the seal, reaches back to the trunk's first step.
+Cost: the trunk's state is read twice and written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sevenfold.core.errors import RecipeError, StorageError, UsageError, storage
+from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
+from sevenfold.core.hashing import Json, canonical_json, digest, sha256
+from sevenfold.core.manifest import read_manifest
+from sevenfold.core.run_files import METRICS, RECIPE, TRACE
+from sevenfold.recipe.schema import Recipe, Trunk
+from sevenfold.recipe.sizing import tensors
+from sevenfold.runs.job import Job
+from sevenfold.train.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+    save_checkpoint,
+    state_root,
+)
+from sevenfold.train.phases import training_phases
+from sevenfold.train.run_key import key_of
+
+# What a run says of its trunk; an output of stage `train`, so that the seal binds it.
+TRUNK = "trunk.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A trunk's state in a run directory.
+
+    Attributes:
+        key: of the trunk's run: recipe and data.
+        rows: the trunk's records up to the state, by file name.
+        recipe: the trunk's recipe.
+        tokens: root of the token files that it read. Recipe and tokens give the key.
+    """
+
+    checkpoint: Checkpoint
+    key: str
+    rows: dict[str, bytes]
+    recipe: Recipe
+    tokens: str
+
+    @property
+    def root(self) -> str:
+        """Return the digest of the state with what led to it: recipe, data and every recorded step."""
+        state = self.checkpoint
+        records = {name: [len(rows), sha256(rows).hex()] for name, rows in self.rows.items()}
+        return digest(
+            "sevenfold/trunk/1",
+            self.key,
+            str(state.step),
+            state.chain,
+            canonical_json(records),
+            state_root(state.step, state.model, state.optimizer),
+        )
+
+
+def find_state(run: Path, step: int) -> Found:
+    """Return the state after `step` steps of the run, or of the trunk that the run went on from.
+
+    Raises:
+        StorageError: there is no such checkpoint, or its records are not those that it binds.
+    """
+    directory = run / "train"
+    path = checkpoint_path(directory, step)
+    if step not in checkpoint_steps(directory):
+        kept = ", ".join(map(str, checkpoint_steps(directory))) or "none"
+        raise StorageError(f"no checkpoint of step {step} is there; those kept: {kept}", where=str(directory))
+    checkpoint = read_checkpoint(path)
+    rows = {}
+    for name, bound in sorted(checkpoint.records.items()):
+        n_bytes, expected = bound
+        rows[name] = read_bytes(directory / name)[:n_bytes]
+        if sha256(rows[name]).hex() != expected:
+            raise StorageError(
+                "rows before the checkpoint are missing or damaged", where=str(directory / name)
+            )
+    key, recipe, tokens = _origin(run, step, checkpoint.key)
+    if key_of(recipe, training_phases(recipe)[0], tokens) != key:
+        raise StorageError(
+            "its recipe and token files are not those that it was trained with", where=str(run)
+        )
+    return Found(checkpoint=checkpoint, key=key, rows=rows, recipe=recipe, tokens=tokens)
+
+
+def _origin(run: Path, step: int, key: str) -> tuple[str, Recipe, str]:
+    """Return key, recipe and root of the tokens of the run that made a state. Raises StorageError."""
+    own = run / "train" / TRUNK
+    said = read_json(own) if own.is_file() else None
+    if not isinstance(said, dict) or said.get("step") != step:
+        tokenizer = read_manifest(run / "tokenizer")
+        said = {"key": key, "recipe": read_json(run / RECIPE), "tokens": tokenizer.root if tokenizer else ""}
+    try:
+        return (
+            str(said["key"]),
+            Recipe.model_validate_json(canonical_json(said["recipe"])),
+            str(said["tokens"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise StorageError("it does not say how it was trained", where=str(run)) from error
+
+
+def _places(job: Job, trunk: Trunk) -> Iterator[Path]:
+    yield from (job.out, *job.trunks)
+    yield job.out.parent / trunk.name
+
+
+def _found(job: Job, trunk: Trunk) -> Found:
+    """Return the state that the recipe names, from the first run that has it. Raises StorageError."""
+    wrong = []
+    for place in _places(job, trunk):
+        try:
+            found = find_state(place, trunk.step)
+        except StorageError as error:
+            wrong.append(f"{place}: {error.what}")
+            continue
+        if found.root == trunk.root:
+            return found
+        wrong.append(f"{place}: its state of step {trunk.step} has the root {found.root}")
+    raise StorageError(
+        f"the state of {trunk.name} after step {trunk.step} with the root {trunk.root} is not there"
+        f" ({'; '.join(wrong)})",
+        where="train.from",
+        remedy=f"train {trunk.name} to that step with `s7 train RECIPE --out DIR --to-step {trunk.step}`,"
+        " and name DIR with --trunk",
+    )
+
+
+def adopt(job: Job, directory: Path, key: str) -> None:
+    """Write the trunk's state to `directory` as a checkpoint with this key, its records and what is
+    said of it; the checkpoint last.
+
+    Raises:
+        StorageError: no run that was looked at has the state that the recipe names.
+        RecipeError: the trunk has another shape, batch, or other token files.
+    """
+    trunk = job.recipe.train.trunk
+    if trunk is None:
+        raise UsageError("the recipe goes on from no trunk", where="train.from")
+    found = _found(job, trunk)
+    _check_fit(job, trunk, found)
+    for name in (METRICS, TRACE):
+        write_bytes(directory / name, found.rows.get(name, b""))
+    write_json(directory / TRUNK, facts_of(found))
+    with storage(directory):
+        save_checkpoint(directory, replace(found.checkpoint, key=key), first=trunk.step)
+    job.progress.note(f"train: goes on from step {trunk.step} of {trunk.name}, root {trunk.root[:16]}")
+
+
+def facts_of(found: Found) -> dict[str, Json]:
+    """Return what a run keeps of its trunk's state."""
+    return {
+        "step": found.checkpoint.step,
+        "root": found.root,
+        "key": found.key,
+        "chain": found.checkpoint.chain,
+        "tokens": found.tokens,
+        "recipe": found.recipe.resolved(),
+    }
+
+
+def _check_fit(job: Job, trunk: Trunk, found: Found) -> None:
+    """Refuse a trunk that this run cannot go on from. Raises RecipeError."""
+    theirs = found.recipe
+    model, train = job.recipe.model, job.recipe.train
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.checkpoint.model.items()}
+    wanted = {name: tuple(shape) for name, shape in tensors(model).items()}
+    compared = {
+        "model": (theirs.model.model_dump() == model.model_dump() and shapes == wanted, "another shape"),
+        "train.batch_sequences": (
+            (theirs.train.batch_sequences, theirs.train.sequence) == (train.batch_sequences, train.sequence),
+            "another batch",
+        ),
+        "train.optimizer": (theirs.train.optimizer == train.optimizer, "another optimizer"),
+        "tokenizer": (found.tokens == job.manifest("tokenizer").root, "other token files"),
+    }
+    for key, (fits, what) in compared.items():
+        if not fits:
+            raise RecipeError(
+                f"the trunk {trunk.name} has {what}",
+                where=f"{job.recipe.name}: {key}",
+                remedy="let both recipes extend one file that says it",
+            )
+
+
+def has_state(job: Job, step: int) -> bool:
+    """Return whether the run has a checkpoint of this step."""
+    return step in checkpoint_steps(job.directory("train"))
+
+
+def branch_point(job: Job, step: int) -> str:
+    """Return the line of a recipe that goes on from this run after `step`. Raises StorageError."""
+    found = find_state(job.out, step)
+    return f"from: {{name: {job.recipe.name}, step: {step}, root: {found.root}}}"
+
+
+def history(job: Job) -> dict[str, Json]:
+    """Return what is sealed about the trunk of a run; nothing without one. Raises StorageError."""
+    trunk = job.recipe.train.trunk
+    if trunk is None:
+        return {}
+    return {"trunk": {"name": trunk.name, **read_json(job.directory("train") / TRUNK)}}
