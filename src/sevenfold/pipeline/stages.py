@@ -52,7 +52,7 @@ STAGES = (
         sections=("corpus",),
         keeps=True,
         passes_on=("mix",),
-        version=8,
+        version=9,
     ),
     Stage(
         name="tokenizer",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from email.parser import HeaderParser
 from typing import Any
 
-from sevenfold.corpus.licences import ecosystems, structured
+from sevenfold.corpus.licences import distributions, ecosystems, structured
 from sevenfold.corpus.licences.fields import ANY, WORKSPACE, Said, read_classifiers, read_field, spelled
 from sevenfold.corpus.licences.policy import UNRECOGNISED
 
@@ -122,6 +122,28 @@ def _choice(text: str, *, all_hold: bool = False) -> Declaration:
         if name.lower() in _KEYS and value not in (None, "", []):
             found.append(_alternatives(value, all_hold))
     return _merged(found)
+
+
+# Strings and comments of JSON, and commas before a closing bracket.
+_JSONC = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_TRAILING = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])', re.DOTALL)
+
+
+def _with_comments(text: str) -> Declaration:
+    """Return the licence of JSON that may have comments, and commas behind the last member."""
+    for pattern in (_JSONC, _TRAILING):
+        text = pattern.sub(lambda match: match[0] if match[0][0] == '"' else "", text)
+    return _choice(text)
+
+
+def _loose(text: str) -> Declaration:
+    """Return the licence of JSON of a name that other files have, too (Puppet, KDE, GNOME): one
+    that is no object and names none says nothing.
+    """
+    if not re.search(r"licen[sc]e", text, re.IGNORECASE) or isinstance(json.loads(text), list):
+        return Declaration()
+    plugin = _object(_json(text).get("KPlugin"))
+    return _merged([_choice(text), _choice(json.dumps(plugin))])
 
 
 def _vcpkg(text: str) -> Declaration:
@@ -314,10 +336,13 @@ _READERS: tuple[tuple[str, Callable[[str], Declaration]], ...] = (
     ("haxelib.json", _choice), ("deno.json", _choice), ("jsr.json", _choice), ("component.json", _choice),
     ("dub.json", _choice), ("elm.json", _choice), ("elm-package.json", _choice), ("library.json", _choice),
     ("*.podspec.json", _choice), (".zenodo.json", _choice), ("vcpkg.json", _vcpkg),
-    ("codemeta.json", _all_of), ("meta.json", _all_of), ("meta6.json", _all_of),
+    ("deno.jsonc", _with_comments), ("jsr.jsonc", _with_comments), ("package.json5", _with_comments),
+    ("fabric.mod.json", _choice), ("quilt.mod.json", _choice), ("program.json", _loose),
+    ("metadata.json", _loose), ("codemeta.json", _all_of), ("meta.json", _all_of), ("meta6.json", _all_of),
     ("cargo.toml", _cargo), ("pyproject.toml", _pyproject), ("setup.cfg", _setup_cfg),
-    ("setup.py", _setup_py),
-    *((name, _fields_of(reader)) for name, reader in (*ecosystems.READERS, *structured.READERS)),
+    ("setup.py", _setup_py), ("__manifest__.py", _setup_py), ("__openerp__.py", _setup_py),
+    *((name, _fields_of(reader))
+        for room in (ecosystems, structured, distributions) for name, reader in room.READERS),
 )  # fmt: skip
 _EXACT = {name.lower(): reader for name, reader in _READERS if "*" not in name and not name.isupper()}
 _CASED = {name: reader for name, reader in _READERS if name.isupper()}

@@ -89,10 +89,16 @@ def _conda(text: str) -> Read:
 
 
 def _toml(text: str) -> Read:
-    """Read `license` at the top or in `[package]` or `[project]`."""
+    """Read `license` at the top or in `[package]`, `[project]` or `[workspace]`."""
     document = tomllib.loads(text)
-    tables = (document, document.get("package"), document.get("project"))
-    return Read(tuple(field for table in tables for field in values_of(table)))
+    tables = (document, *(document.get(name) for name in ("package", "project", "workspace")))
+    # Blender writes "SPDX:MIT".
+    return Read(tuple(field.removeprefix("SPDX:") for table in tables for field in values_of(table)))
+
+
+def _ansible(text: str) -> Read:
+    """Read `license` of a role's `meta/main.yml`; other files of that name say nothing."""
+    return _yaml("galaxy_info")(text) if re.search(r"(?m)^galaxy_info\s*:", text) else Read()
 
 
 def _elements(text: str) -> ElementTree.Element:
@@ -149,20 +155,32 @@ def _xml(fields: tuple[str, ...], files: tuple[str, ...] = ()) -> Callable[[str]
     return read
 
 
+def _lazarus(text: str) -> Read:
+    elements = [e for e in _elements(text).iter() if _name(e) == "License"]
+    return Read(tuple(e.get("Value") or NO_LITERAL for e in elements))
+
+
 _PROJECT_OF_NET = _xml(("PackageLicenseExpression",), ("PackageLicenseFile",))
 _APPSTREAM = _xml(("project_license",))
 _MAPPING = _yaml()
 READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
     ("citation.cff", _MAPPING), ("shard.yml", _MAPPING), ("package.yaml", _MAPPING), ("galaxy.yml", _MAPPING),
     ("meta.yml", _MAPPING), ("snapcraft.yaml", _MAPPING), ("pubspec.yaml", _MAPPING), ("nfpm.yaml", _MAPPING),
+    ("idf_component.yml", _MAPPING), ("rockcraft.yaml", _MAPPING), ("spago.yaml", _yaml("package")),
+    ("publiccode.yml", _yaml("legal")), ("moz.yaml", _yaml("origin")), ("main.yml", _ansible),
+    ("main.yaml", _ansible),
     ("meta.yaml", _conda), ("recipe.yaml", _conda),
     ("project.toml", _toml), ("juliaproject.toml", _toml), ("fpm.toml", _toml), ("alire.toml", _toml),
     ("gleam.toml", _toml),
     ("typst.toml", _toml), ("move.toml", _toml), ("scarb.toml", _toml), ("nargo.toml", _toml),
     ("theme.toml", _toml),
-    ("minil.toml", _toml),
+    ("minil.toml", _toml), ("pixi.toml", _toml), ("wapm.toml", _toml), ("wasmer.toml", _toml),
+    ("forc.toml", _toml), ("lakefile.toml", _toml), ("blender_manifest.toml", _toml), ("mods.toml", _toml),
+    ("neoforge.mods.toml", _toml),
     ("pom.xml", _maven), ("*.pom", _maven), ("*.nuspec", _nuspec), ("package.xml", _xml(("license",))),
     ("ivy.xml", _xml(("license",))), ("*.metainfo.xml", _APPSTREAM), ("*.appdata.xml", _APPSTREAM),
     ("*.csproj", _PROJECT_OF_NET), ("*.fsproj", _PROJECT_OF_NET), ("*.vbproj", _PROJECT_OF_NET),
-    ("directory.build.props", _PROJECT_OF_NET),
+    ("directory.build.props", _PROJECT_OF_NET), ("directory.build.targets", _PROJECT_OF_NET),
+    ("*.vsixmanifest", _xml((), ("License",))), ("addon.xml", _xml(("license",))), ("*.lpk", _lazarus),
+    ("plugin.xml", _xml(("license", "licence"))), ("info.xml", _xml(("licence", "license"))),
 )  # fmt: skip

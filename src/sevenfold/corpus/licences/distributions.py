@@ -1,0 +1,191 @@
+"""Licence fields of the recipes of distributions and of other package metadata that is lines of
+`name = value`: Arch, Gentoo, Alpine, BitBake, MacPorts, Java manifests and more.
+
+The files are read as text, and never run. A value that a program computes comes as one that no
+licence is spelled like.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from sevenfold.corpus.licences.ecosystems import NO_LITERAL, Read, lines_of
+
+_LITERAL = re.compile(r"""(["'])([^"'\n]*)\1|([^\s"'()]+)""")
+# What a shell or a recipe puts together, as "${LICENSE}+docs" and "$(cat x)".
+_COMPUTED = re.compile(r"[$`@]|%[({]")
+# What Gentoo, BitBake and Buildroot call licences otherwise than SPDX does.
+_NAMES = {
+    "BSD": "BSD-3-Clause", "BSD-1": "BSD-1-Clause", "BSD-2": "BSD-2-Clause", "BSD-4": "BSD-4-Clause",
+    "Apache": "Apache", "Boost-1.0": "BSL-1.0", "ZLIB": "Zlib", "PSF-2": "PSF-2.0", "CC0-1.0": "CC0-1.0",
+    "unlicense": "Unlicense", "GPL-1+": "GPL-1.0-or-later", "GPL-2+": "GPL-2.0-or-later",
+    "GPL-3+": "GPL-3.0-or-later", "LGPL-2+": "LGPL-2.0-or-later", "LGPL-2.1+": "LGPL-2.1-or-later",
+    "LGPL-3+": "LGPL-3.0-or-later", "AGPL-3+": "AGPL-3.0-or-later",
+}  # fmt: skip
+
+
+def _meant(name: str) -> str:
+    return NO_LITERAL if _COMPUTED.search(name) else _NAMES.get(name, name)
+
+
+def _assignments(text: str, name: str) -> list[str]:
+    """Return the values behind `name=`, one quoted or bracketed value over several lines, too."""
+    pattern = re.compile(
+        rf"(?m)^[ \t]*(?:export[ \t]+)?{name}[ \t]*(?:\+=|\?\??=|:=|=)[ \t]*"
+        r"(?P<value>\([^)]{0,2000}\)|\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^\n#]*)"
+    )
+    return [match["value"].strip() for match in pattern.finditer(text)]
+
+
+def _shell(name: str = r"licen[sc]es?") -> Callable[[str], Read]:
+    """Return a reader of `license=(...)` and `license="..."`; all of a list hold (Arch, Alpine)."""
+
+    def read(text: str) -> Read:
+        fields: list[str] = []
+        for value in _assignments(text, name):
+            inner = value[1:-1] if value.startswith("(") else value
+            if not value.startswith("("):
+                fields.append(_meant(inner.strip("\"'")) or NO_LITERAL)
+                continue
+            inner = re.sub(r"(?m)#[^\n]*$", "", inner)
+            found = [quoted or bare for _, quoted, bare in _LITERAL.findall(inner)]
+            fields += [_meant(item) for item in found] or [NO_LITERAL]
+        return Read(tuple(fields))
+
+    return read
+
+
+def _gentoo(text: str) -> Read:
+    """Read `LICENSE="A B || ( C D )"`: all hold, and what stands behind the bars is a choice."""
+    fields: list[str] = []
+    for value in _assignments(text, "LICENSE"):
+        inner = value.strip("\"'")
+        for choice in re.findall(r"\|\|\s*\(([^()]*)\)", inner):
+            fields.append(" OR ".join(_spdx(word) for word in choice.split()) or NO_LITERAL)
+        rest = re.sub(r"\|\|\s*\([^()]*\)", " ", inner)
+        # A licence of a USE flag holds where the flag is set, and so it may.
+        words = [word for word in re.sub(r"[()]", " ", rest).split() if not word.endswith("?")]
+        fields += [_meant(word) for word in words]
+        fields += [] if inner.strip() else [NO_LITERAL]
+    return Read(tuple(fields))
+
+
+def _spdx(word: str) -> str:
+    return _meant(word).replace(" ", "-")
+
+
+def _bitbake(text: str) -> Read:
+    """Read `LICENSE = "A & B"`, also of one package (`LICENSE:x`); a bar is a choice."""
+    fields: list[str] = []
+    for value in _assignments(text, r"LICENSE(?:[:_](?!FLAGS|PATH|CREATE|MANIFEST)[\w${}-]+)?"):
+        inner = value.strip("\"'")
+        parts = [part.strip() for part in re.split(r"&", re.sub(r"[()]", " ", inner)) if part.strip()]
+        if "(" in inner and "|" in inner and "&" in inner:
+            parts = [NO_LITERAL]
+        fields += [" OR ".join(_spdx(word.strip()) for word in part.split("|")) for part in parts] or [
+            NO_LITERAL
+        ]
+    return Read(tuple(fields))
+
+
+def _words_behind(name: str) -> Callable[[str], Read]:
+    """Return a reader of `name value` (MacPorts): words hold, and those in braces are a choice."""
+    pattern = re.compile(rf"(?m)^[ \t]*{name}(?:-append)?[ \t]+([^\n]*)")
+
+    def read(text: str) -> Read:
+        fields: list[str] = []
+        for value in pattern.findall(text):
+            for choice, word in re.findall(r"\{([^{}]*)\}|([^\s{}\\]+)", value):
+                fields.append(" OR ".join(map(_spdx, choice.split())) if choice else _meant(word))
+        return Read(tuple(fields))
+
+    return read
+
+
+def _calls(name: str) -> Callable[[str], Read]:
+    """Return a reader of `name("MIT")` and `name "MIT"` (xmake, Spack, Chef, Janet)."""
+    pattern = re.compile(rf"(?m)(?<![\w.-]){name}\b[ \t]*\(?[ \t]*(?P<quote>[\"'])?(?P<value>[^\"'\n)]*)")
+
+    def read(text: str) -> Read:
+        code = re.sub(r"(?m)^[ \t]*(?:#|--)[^\n]*$", "", text)
+        return Read(
+            tuple(
+                m["value"] if m["quote"] and m["value"].strip() else NO_LITERAL
+                for m in pattern.finditer(code)
+            )
+        )
+
+    return read
+
+
+def _properties(name: str) -> Callable[[str], Read]:
+    """Return a reader of `name: value` and `name=value`, each on a line of its own; a value goes on
+    in lines that begin with a blank.
+    """
+    pattern = re.compile(rf"(?mi)^(?:{name})[ \t]*[:=][ \t]*(?P<value>[^\n]*(?:\n [^\n]*)*)")
+
+    def read(text: str) -> Read:
+        return Read(tuple(
+            value
+            for match in pattern.finditer(text)
+            # Directives of OSGi stand behind a semicolon.
+            for value in [match["value"].replace("\n ", "").partition(";")[0].strip()]
+            if value
+        ))  # fmt: skip
+
+    return read
+
+
+def _labels(text: str) -> Read:
+    """Read the label of a container image that names its licences."""
+    found = re.findall(r"""org\.opencontainers\.image\.licenses["']?\s*[= ]\s*["']?([^"'\n\\]+)""", text)
+    return Read(tuple(_meant(value.strip()) for value in found))
+
+
+def _android(text: str) -> Read:
+    """Read the kinds of licences of `Android.bp`."""
+    listed = re.findall(r"license_kinds:\s*\[([^\]]{0,4000})\]", text)
+    names = [name for rest in listed for name in re.findall(r'"([^"]*)"', rest)]
+    return Read(tuple(name.removeprefix("SPDX-license-identifier-") for name in names))
+
+
+def _bazel(text: str) -> Read:
+    """Read `licenses(["notice"])`: a kind that asks for more is a licence that nobody names."""
+    listed = re.findall(r"(?m)^\s*licenses\s*\(\s*\[([^\]]{0,400})\]", text)
+    kinds = {kind for rest in listed for kind in re.findall(r"""["'](\w+)["']""", rest)}
+    return Read(("kind of Bazel",) if kinds - {"notice", "unencumbered", "permissive", "none"} else ())
+
+
+def _where(mark: str, reader: Callable[[str], Read]) -> Callable[[str], Read]:
+    """Return a reader of the files in which `mark` stands: others have the same name."""
+    pattern = re.compile(mark, re.MULTILINE)
+    return lambda text: reader(text) if pattern.search(text) else Read()
+
+
+def _front_matter(text: str) -> Read:
+    """Read `license:` of the YAML in front of a page: it speaks for a repository of a model or of
+    data.
+    """
+    front = re.match(r"---[ \t]*\n(.{0,20000}?)\n---[ \t]*(?:\n|$)", text, re.DOTALL)
+    return _LINES(front[1]) if front else Read()
+
+
+_LINES = lines_of(r"licen[sc]es?[ \t]*:")
+_BAZEL_FILES = ("BUILD", "build.bazel")
+READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
+    ("pkgbuild", _shell()), ("apkbuild", _shell()), (".srcinfo", _shell()), ("*.ebuild", _gentoo),
+    ("*.eclass", _gentoo), ("*.exheres-0", _gentoo), ("*.bb", _bitbake), ("*.bbappend", _bitbake),
+    ("*.bbclass", _bitbake), ("*.recipe", _shell("LICENSE")), ("portfile", _words_behind("license")),
+    ("template", _where(r"^pkgname=", _shell())),
+    ("makefile", _where(r"^PKG_LICENSE|^PORTNAME", _shell("(?:PKG_)?LICENSE"))),
+    ("*.mk", _where(r"^\$\(eval \$\([\w-]+-package\)\)", _shell(r"\w+_LICENSE"))),
+    ("manifest.mf", _properties("Bundle-License|Implementation-License|X-License|License")),
+    ("gradle.properties", _properties(r"(?:\w+[_.])?licen[sc]e(?:[_.](?:name|id))?")),
+    ("xmake.lua", _calls("set_license")), ("metadata.rb", _calls("license")),
+    ("package.py", _where(r"^class \w+\(.*Package", _calls("license"))),
+    ("project.janet", _calls(":license")), ("dockerfile", _labels), ("containerfile", _labels),
+    ("*.dockerfile", _labels), ("android.bp", _android), *((name, _bazel) for name in _BAZEL_FILES),
+    ("readme.chromium", _properties("License")), ("readme.md", _front_matter),
+    ("metadata.desktop", _properties("X-KDE-PluginInfo-License")),
+)  # fmt: skip
