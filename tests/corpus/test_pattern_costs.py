@@ -37,7 +37,9 @@ ROOMS = ("steps", "licences", "text")
 BOUNDED = {
     "licences.licence_text._TEMPLATE": "a licence's template, read whole",
     "licences.notices._VERSION": "tried at one place, behind the name of a licence",
-    "licences.speech._PATTERNS": "160 bytes on both sides of a literal",
+    "licences.speech._TABLE": "160 bytes on both sides of a literal",
+    "licences.restrictions._TABLE": "160 bytes on both sides of a literal",
+    "licences.restrictions._ALONE": "one line of at most 200 bytes",
     "licences.tags._TOKEN": "tried at one place, behind an SPDX tag",
     "licences.tags._JOINS": "tried at one place, behind an expression",
     "licences.tags._END": "tried at one place, behind an expression",

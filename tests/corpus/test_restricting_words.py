@@ -22,7 +22,6 @@ For evaluation only.
 Evaluation copy.
 Personal use only.
 For personal use only.
-For private use only.
 Only for personal use.
 Students only.
 For students of the course only.
@@ -141,6 +140,9 @@ Uso n\u00e3o comercial.
 \u0412\u0441\u0435 \u043f\u0440\u0430\u0432\u0430 \u0437\u0430\u0449\u0438\u0449\u0435\u043d\u044b.
 """
 SAYS_NOTHING = """
+Removed the academic-only data set.
+For private use only.
+This stemmer is intended for demonstration and educational purposes only.
 You may not use this after free.
 You must not use this without holding the lock.
 You may not use this without a context manager.

@@ -19,9 +19,10 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sevenfold.corpus.native import Needles
 
@@ -42,23 +43,6 @@ DENIALS = re.compile(
     rb"|incompatible with|previously|formerly|used to be|was once) (?:[a-z]+ ){0,5}$"
 )
 
-_LITERALS = tuple(
-    dict.fromkeys(literal.encode() for phrase in _PHRASES["phrase"] for literal in phrase["literals"])
-)
-_SETS = tuple(Needles(_LITERALS[i : i + _A_SET]) for i in range(0, len(_LITERALS), _A_SET))
-
-
-def _patterns() -> dict[bytes, tuple[tuple[str, re.Pattern[bytes]], ...]]:
-    found: dict[bytes, list[tuple[str, re.Pattern[bytes]]]] = {literal: [] for literal in _LITERALS}
-    for phrase in _PHRASES["phrase"]:
-        pattern = re.compile("|".join(phrase["patterns"]).encode())
-        for literal in phrase["literals"]:
-            found[literal.encode()].append((phrase["level"], pattern))
-    return {literal: tuple(patterns) for literal, patterns in found.items()}
-
-
-_PATTERNS = _patterns()
-
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
@@ -69,41 +53,65 @@ class Phrase:
     level: str
 
 
-def _places(words: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (place, literal) of every literal in a text."""
-    for number, needles in enumerate(_SETS):
-        bits = needles.bits(words)
-        while bits:
-            literal = _LITERALS[_A_SET * number + (bits & -bits).bit_length() - 1]
-            bits &= bits - 1
-            place = words.find(literal)
-            while place >= 0:
-                yield place, literal
-                place = words.find(literal, place + len(literal))
+@dataclass(frozen=True, eq=False)
+class PhraseTable:
+    """Phrases by their literals. `patterns`: (level, pattern) of each literal."""
+
+    patterns: Mapping[bytes, tuple[tuple[str, re.Pattern[bytes]], ...]]
+    literals: tuple[bytes, ...]
+    # The literals, as they are looked for together.
+    sets: tuple[Needles, ...]
+
+    @staticmethod
+    def of(rows: Iterable[Mapping[str, Any]]) -> PhraseTable:
+        """Return the table of rows with `level`, `literals` and `patterns`."""
+        found: dict[bytes, list[tuple[str, re.Pattern[bytes]]]] = {}
+        for row in rows:
+            pattern = re.compile("|".join(row["patterns"]).encode())
+            for literal in row["literals"]:
+                found.setdefault(literal.encode(), []).append((row["level"], pattern))
+        literals = tuple(found)
+        sets = tuple(Needles(literals[i : i + _A_SET]) for i in range(0, len(literals), _A_SET))
+        return PhraseTable({literal: tuple(rows) for literal, rows in found.items()}, literals, sets)
+
+    def _places(self, words: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield (place, literal) of every literal in a text."""
+        for number, needles in enumerate(self.sets):
+            bits = needles.bits(words)
+            while bits:
+                literal = self.literals[_A_SET * number + (bits & -bits).bit_length() - 1]
+                bits &= bits - 1
+                place = words.find(literal)
+                while place >= 0:
+                    yield place, literal
+                    place = words.find(literal, place + len(literal))
+
+    def find(self, words: bytes, is_explained: Callable[[int], bool]) -> list[Phrase]:
+        """Return what a text says about rights, in the order of the places.
+
+        Args:
+            words: lower case, one space between each two.
+            is_explained: whether what stands around a place is explained already, and need not be
+                read for more than stern words.
+        """
+        found: dict[tuple[int, int], str] = {}
+        for place, literal in self._places(words):
+            patterns = self.patterns[literal]
+            if is_explained(place):
+                patterns = tuple(pattern for pattern in patterns if pattern[0] == STERN)
+                if not patterns:
+                    continue
+            low, high = max(0, place - _REACH), place + len(literal) + _REACH
+            low = words.rfind(b" ", 0, low) + 1
+            for level, pattern in patterns:
+                for match in pattern.finditer(words, low, high):
+                    if match.start() <= place + len(literal) and place <= match.end():
+                        found[match.span()] = min(level, found.get(match.span(), level), key=_LEVELS.index)
+        return [Phrase(start, end, level) for (start, end), level in sorted(found.items())]
 
 
-def find_phrases(words: bytes, is_explained: Callable[[int], bool]) -> list[Phrase]:
-    """Return what a text says about rights, in the order of the places.
-
-    Args:
-        words: lower case, one space between each two.
-        is_explained: whether what stands around a place is explained already, and need not be read
-            for more than stern words.
-    """
-    found: dict[tuple[int, int], str] = {}
-    for place, literal in _places(words):
-        patterns = _PATTERNS[literal]
-        if is_explained(place):
-            patterns = tuple(pattern for pattern in patterns if pattern[0] == STERN)
-            if not patterns:
-                continue
-        low, high = max(0, place - _REACH), place + len(literal) + _REACH
-        low = words.rfind(b" ", 0, low) + 1
-        for level, pattern in patterns:
-            for match in pattern.finditer(words, low, high):
-                if match.start() <= place + len(literal) and place <= match.end():
-                    found[match.span()] = min(level, found.get(match.span(), level), key=_LEVELS.index)
-    return [Phrase(start, end, level) for (start, end), level in sorted(found.items())]
+_TABLE = PhraseTable.of(_PHRASES["phrase"])
+find_phrases = _TABLE.find
 
 
 class Spans:

@@ -11,15 +11,7 @@ import re
 from sevenfold.corpus.licences.metadata import spelled
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
-_ALONE_WORDS = (
-    "proprietary", "confidential", "secret", "closed", "available", "open source", "vertraulich",
-    "not copy", "not share", "not publish", "not use", "copying", "derivatives", "only", "trial",
-    "evaluation copy", "free software", "internal",
-)  # fmt: skip
-TAG_WORDS = (
-    "pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza",
-    *_ALONE_WORDS,
-)  # fmt: skip
+TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza")
 
 # Python names it SPDX-License-Identifier everywhere; some write it with
 # blanks, or as Britons spell it.
@@ -54,18 +46,6 @@ _LABEL = re.compile(
 _ELEMENT = re.compile(
     r"<licen[sc]e(?: [^>]*)?>\s*(?:<name>)?\s*(?P<value>[^<>\r\n]{2,100}?)\s*</", re.IGNORECASE
 )
-# A line of a comment that says nothing else than that others may not have the file.
-_ALONE = re.compile(
-    r"^[ \t]*(?:#+|//+|/\*+|;+|--|%+|\"\"\"|'''|<!--|rem\b|\(\*)[ \t!*-]*"
-    r"(?P<value>(?:[\w.,'&-]{1,40}[ \t]+){0,2}?"
-    r"(?:proprietary|confidential|top[ -]secret|closed[ -]source|source[ -]available|not open[ -]source"
-    r"|(?:streng )?vertraulich|do not (?:copy|share|publish|redistribute|use without permission)"
-    r"|no (?:copying|derivatives)|copying (?:is )?(?:prohibited|forbidden|not allowed)|trial version"
-    r"|(?:for )?(?:students|employees|customers|members|partners|evaluation|review)(?: of the \w+)? only"
-    r"|strictly internal|evaluation copy|this is not free software))"
-    r"[ \t.!*-]*(?:\*/|-->|\"\"\"|'''|\*\))?[ \t]*\r?$",
-    re.IGNORECASE | re.MULTILINE,
-)
 # Each with the literals of which one stands in every match, in lower case.
 _FIELDS = (
     (_MODULE, ("module_license",)),
@@ -75,7 +55,6 @@ _FIELDS = (
     (_KEY, ("licen",)),
     (_LABEL, ("licen", "lizenz", "copying policy")),
     (_ELEMENT, ("<licen",)),
-    (_ALONE, _ALONE_WORDS),
 )
 _KERNEL = {
     "gpl": "GPL-1.0-or-later",
@@ -139,7 +118,7 @@ def take_tags(text: str) -> tuple[list[str], str]:
         for match in pattern.finditer(text):
             if any(a < match.end() and match.start() < b for a, b, _ in cuts):
                 continue
-            expression = UNRECOGNISED if pattern is _ALONE else _field(match["value"], pattern)
+            expression = _field(match["value"], pattern)
             if expression == UNRECOGNISED:
                 cuts.append((match.start(), match.end("value"), f". licensed under {match['value']} . "))
             elif expression:

@@ -1,0 +1,80 @@
+"""Restrictions in words that no known licence has: "academic research only", "you may not use this
+without a contract", "do not use this to train models".
+
+No rule knows such words, so they are a table of their own, `restrictions.toml`, with its own hints.
+A line of a comment that consists of a restriction alone ("# Confidential.") counts, too: the word by
+itself does not, because programs speak of confidential clients.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from sevenfold.corpus.licences.explained import Explained, plain_words
+from sevenfold.corpus.licences.notices import normalise
+from sevenfold.corpus.licences.speech import SOFT, STERN, PhraseTable
+from sevenfold.corpus.native import Needles
+
+TABLE = Path(__file__).with_name("restrictions.toml")
+_ROWS = tomllib.loads(TABLE.read_text())
+_TABLE = PhraseTable.of(_ROWS["phrase"])
+_HINTS = Needles(hint.encode() for hint in _ROWS["hints"])
+# Bytes around a hint.
+_REACH = 200
+# A comment of one line.
+_ALONE = re.compile(
+    rb"(?:#+|//+|/\*+|;+|--|%+|\"\"\"|'''|<!--|rem\b|\(\*)[ \t!*-]*"
+    rb"(?P<words>(?:[\w.,'&-]{1,40}[ \t]+){0,2}?"
+    rb"(?:proprietary|confidential|top[ -]secret|closed[ -]source|source[ -]available|not open[ -]source"
+    rb"|(?:streng )?vertraulich|do not (?:copy|share|publish|redistribute|use without permission)"
+    rb"|no (?:copying|derivatives)|copying (?:is )?(?:prohibited|forbidden|not allowed)|trial version"
+    rb"|(?:for )?(?:students|employees|customers|members|partners|evaluation|review)(?: of the \w+)? only"
+    rb"|strictly internal|evaluation copy|this is not free software))"
+    rb"[ \t.!*-]*(?:\*/|-->|\"\"\"|'''|\*\))?[ \t]*",
+    re.IGNORECASE,
+)
+_ALONE_HINTS = Needles((
+    b"proprietary", b"confidential", b"top secret", b"top-secret", b"closed source", b"closed-source",
+    b"source available", b"source-available", b"not open", b"vertraulich", b"not copy", b"not share",
+    b"not publish", b"not redistribute", b"without permission", b"no copying", b"no derivatives", b"copying ",
+    b"trial version", b"students", b"employees", b"customers", b"members", b"partners", b"evaluation",
+    b"review", b"strictly internal", b"not free software",
+))  # fmt: skip
+_MAX_LINE = 200
+
+
+def restriction_in(data: bytes, *, is_stated: bool) -> str:
+    """Return the first words of a file that restrict and that no licence explains; "" for none.
+
+    Args:
+        data: the file.
+        is_stated: the file names a licence, which explains soft words.
+    """
+    return _in_words(data, is_stated) or _alone(data)
+
+
+def _in_words(data: bytes, is_stated: bool) -> str:
+    windows = _HINTS.windows(data, _REACH)
+    if not windows:
+        return ""
+    text = "\n\n".join(data[start:end].decode("utf-8", "replace") for start, end in windows)
+    explained = Explained(plain_words(normalise(text)))
+    for phrase in _TABLE.find(explained.words, lambda _: False):
+        first, last = explained.word_at(phrase.start), explained.word_at(phrase.end - 1)
+        if is_stated and phrase.level == SOFT:
+            continue
+        if phrase.level == STERN or not explained.explains(first, last):
+            return explained.text(first, last).decode("utf-8", "replace")
+    return ""
+
+
+def _alone(data: bytes) -> str:
+    for start, end in _ALONE_HINTS.windows(data, 1):
+        first = data.rfind(b"\n", max(0, start - _MAX_LINE), start + 1) + 1
+        last = data.find(b"\n", end, end + _MAX_LINE)
+        line = data[first : len(data) if last < 0 else last].strip()
+        if len(line) <= _MAX_LINE and (match := _ALONE.fullmatch(line)):
+            return " ".join(match["words"].decode("utf-8", "replace").lower().split())
+    return ""
