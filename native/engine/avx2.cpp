@@ -25,14 +25,16 @@ struct Rows {
     }
 };
 
-// Magnitudes of as many rows as fit; of a row that is too long, none, and it goes alone.
+// Magnitudes of as many rows as stay in the first cache beside their acts, ten where they fit at
+// all; of a row that is too long, none, and it goes alone.
 struct Prepared {
-    static constexpr i64 kRoom = 32768;
+    static constexpr i64 kRoom = 32768, kNear = 8192;
     alignas(32) u8 sizes[kRoom];
 
     i64 most_rows(i64 n_groups) const {
-        const i64 fit = kRoom / s7::round_up(n_groups * kGroup, 32);
-        return fit < kTileRows ? most(fit, i64{1}) : fit / kTileRows * kTileRows;
+        const i64 row = s7::round_up(n_groups * kGroup, 32), fit = kRoom / row;
+        const i64 rows = least(fit, most(kNear / row, 2 * kTileRows));
+        return rows < kTileRows ? most(rows, i64{1}) : rows / kTileRows * kTileRows;
     }
     Rows rows(const u8 *acts, i64 stride, i64 n, i64 n_groups) {
         const i64 row = n_groups * kGroup, room = s7::round_up(row, 32);
@@ -161,9 +163,9 @@ i64 roof() {
     return i64{rounds} * chains * 32;
 }
 
-constexpr s7::Kernels kTable = {kActXor,    linear,     units_row, rms_norm_row, quantize_row,
-                                rotate_row, swiglu_row, shift_row, argmax_row,   scores,
-                                weights,    values,     roof};
+constexpr s7::Kernels kTable = {kActXor, linear,     units_row, rms_norm_row, quantize_row,
+                                rotate,  swiglu_row, shift_row, argmax_row,   scores,
+                                weights, values,     roof};
 
 }  // namespace
 

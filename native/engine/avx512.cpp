@@ -4,41 +4,16 @@
 #include "kernels.h"
 
 #if defined(__AVX512VNNI__)
-#include <immintrin.h>
-
 #define S7_ACT_XOR 0x80
-#define S7_OWN_QUANTIZE
-#include "row_ops.h"
+#include "registers512.h"
 
 namespace {
 
-using s7::kCell;
-using s7::kGroup;
-using s7::kPage;
-using s7::kPanel;
-
-constexpr i64 kPageGroups = kPage / kGroup, kPagePanel = kPageGroups * kCell;
-
-// f(0), .. f(N - 1), each index a constant of the text. A loop would do, but the compiler unrolls
-// it after it has decided to keep a tile of more than 16 sums in memory, which halves its speed.
-template <int I> struct Index {
-    constexpr operator int() const { return I; }
-};
-template <int N, int I = 0, class F> [[gnu::always_inline]] inline void each(const F &f) {
-    if constexpr (I < N) {
-        f(Index<I>{});
-        each<N, I + 1>(f);
-    }
-}
 // acc += the dots of four unsigned and four signed bytes. In the intrinsic's place: GCC 12 copies
 // each sum before it adds to it.
 [[gnu::always_inline]] inline void add_dots(__m512i &acc, __m512i acts, __m512i codes) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(acts), "v"(codes));
 }
-
-// The argument names a parameter.
-// NOLINTNEXTLINE(bugprone-macro-parentheses)
-#define S7_EACH(index) [&](auto index) __attribute__((always_inline))
 
 template <int MR, int NP> struct Tile {  // MR rows by NP panels of sums
     __m512i acc[MR][NP];
@@ -75,50 +50,6 @@ template <int MR, int NP> struct Tile {  // MR rows by NP panels of sums
     }
 };
 
-// MULSH in 32-bit lanes: `mulsh_narrow` and `mulsh_16` of fixed.h; s17 is s - 17.
-inline __m512i mulsh_lanes(__m512i a, __m512i m, __m512i s17) {
-    const __m512i high = _mm512_mullo_epi32(_mm512_srai_epi32(a, 16), m);
-    const __m512i low = _mm512_mullo_epi32(_mm512_and_si512(a, _mm512_set1_epi32(0xFFFF)), m);
-    const __m512i t = _mm512_srav_epi32(_mm512_add_epi32(high, _mm512_srli_epi32(low, 16)), s17);
-    return _mm512_srai_epi32(_mm512_add_epi32(t, _mm512_set1_epi32(1)), 1);
-}
-
-inline __m512i mulsh_16_lanes(__m512i a, __m512i m) {
-    const __m512i high = _mm512_mullo_epi32(_mm512_srai_epi32(a, 16), m);
-    const __m512i low = _mm512_mullo_epi32(_mm512_and_si512(a, _mm512_set1_epi32(0xFFFF)), m);
-    return _mm512_add_epi32(
-        high, _mm512_srli_epi32(_mm512_add_epi32(low, _mm512_set1_epi32(0x8000)), 16));
-}
-
-inline __m512i widen_u16(const void *p) {
-    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
-}
-inline __m512i widen_i16(const void *p) {
-    return _mm512_cvtepi16_epi32(_mm256_loadu_si256(static_cast<const __m256i *>(p)));
-}
-inline __mmask16 first_lanes(i64 n) {
-    return static_cast<__mmask16>(n >= 16 ? 0xFFFF : n <= 0 ? 0 : (1 << n) - 1);
-}
-
-s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
-    __m512i peaks = _mm512_set1_epi32(1);
-    for (i64 i = 0; i < n; i += kPanel)
-        peaks = _mm512_max_epu32(
-            peaks, _mm512_abs_epi32(_mm512_maskz_loadu_epi32(first_lanes(n - i), v + i)));
-    const Quantizer quantizer(_mm512_reduce_max_epu32(peaks));
-    const __m512i reciprocal = _mm512_set1_epi32(static_cast<i32>(quantizer.reciprocal)),
-                  s17 = _mm512_set1_epi32(39 - 17);
-    const __m128i up = _mm_cvtsi32_si128(quantizer.zeros - 1),
-                  flip = _mm_set1_epi8(static_cast<char>(kActXor));
-    for (i64 i = 0; i < n; i += kPanel) {
-        const __mmask16 there = first_lanes(n - i);
-        const __m512i wide = _mm512_sll_epi32(_mm512_maskz_loadu_epi32(there, v + i), up);
-        const __m128i codes = _mm512_cvtepi32_epi8(mulsh_lanes(wide, reciprocal, s17));
-        _mm_mask_storeu_epi8(acts + i, there, _mm_xor_si128(codes, flip));
-    }
-    return quantizer.scale();
-}
-
 // Sums of a tile, rescaled.
 template <int MR, int NP>
 [[gnu::always_inline]] inline void store_rescaled(const Tile<MR, NP> &tile, const s7::Projection &w,
@@ -149,46 +80,46 @@ void linear_tile(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_st
     store_rescaled(tile, w, panel, y, y_stride);
 }
 
+// f(a constant of the text) for 1 <= n <= N.
+template <int N, class F> [[gnu::always_inline]] inline void with_rows(i64 n, const F &f) {
+    if constexpr (N > 1) {
+        if (n < N) return with_rows<N - 1>(n, f);
+    }
+    f(Index<N>{});
+}
+
+// The registers of a tile are MR * NP sums, NP codes and one group of acts.
+template <int NP> constexpr int kTileRows = NP == 4 ? 6 : 8;
+
 template <int NP>
 void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i64 n,
                    i32 *y, i64 y_stride) {
-    constexpr i64 most_rows = 6;
+    constexpr int most_rows = kTileRows<NP>;
     i64 left = n;
     for (i64 blocks = (n + most_rows - 1) / most_rows; blocks > 0; --blocks) {
         const i64 rows = (left + blocks - 1) / blocks;  // as even as can be
-        switch (rows) {
-            case 1:
-                linear_tile<1, NP>(w, panel, acts, acts_stride, y, y_stride);
-                break;
-            case 2:
-                linear_tile<2, NP>(w, panel, acts, acts_stride, y, y_stride);
-                break;
-            case 3:
-                linear_tile<3, NP>(w, panel, acts, acts_stride, y, y_stride);
-                break;
-            case 4:
-                linear_tile<4, NP>(w, panel, acts, acts_stride, y, y_stride);
-                break;
-            case 5:
-                linear_tile<5, NP>(w, panel, acts, acts_stride, y, y_stride);
-                break;
-            default:
-                linear_tile<6, NP>(w, panel, acts, acts_stride, y, y_stride);
-                break;
-        }
+        with_rows<most_rows>(rows, [&](auto count) __attribute__((always_inline)) {
+            linear_tile<count, NP>(w, panel, acts, acts_stride, y, y_stride);
+        });
         left -= rows;
         acts += rows * acts_stride;
         y += rows * y_stride;
     }
 }
 
+// Eight rows and no more go over the codes once: three panels of theirs are a tile. More rows read
+// codes from the first cache again, so there the wider tile counts, which loads less.
 void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y,
             i64 y_stride) {
     i64 p = p0;
     if (n == 1) {  // bound by memory: what it asks for ahead would only wait in the same line
         for (; p + 8 <= p1; p += 8) linear_tile<1, 8, false>(w, p, acts, acts_stride, y, y_stride);
     }
+    if (n == 7 || n == 8) {
+        for (; p + 3 <= p1; p += 3) linear_column<3>(w, p, acts, acts_stride, n, y, y_stride);
+    }
     for (; p + 4 <= p1; p += 4) linear_column<4>(w, p, acts, acts_stride, n, y, y_stride);
+    for (; p + 2 <= p1; p += 2) linear_column<2>(w, p, acts, acts_stride, n, y, y_stride);
     for (; p < p1; ++p) linear_column<1>(w, p, acts, acts_stride, n, y, y_stride);
     if (w.narrow) return;
     for (i64 t = 0; t < n; ++t) {  // rare: shifts that 32-bit lanes cannot do
@@ -200,7 +131,7 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
 // Scores of MR rows on the first NP panels of a page.
 template <int MR, int NP>
 [[gnu::always_inline]] inline void score_page(const s7::HeadLayout &at, const u8 *page, i64 first,
-                                              i32 lift, const u8 *acts, i64 acts_stride,
+                                              i64 n_keys, i32 lift, const u8 *acts, i64 acts_stride,
                                               s7::Query *queries, __m512i *largest, i32 *scores,
                                               i64 stride) {
     Tile<MR, NP> tile;
@@ -210,7 +141,8 @@ template <int MR, int NP>
     each<NP>(S7_EACH(p) {
         k_m[p] = widen_u16(array<u16>(page, at.k_m) + p * kPanel);
         k_e[p] = widen_i16(array<i16>(page, at.k_e) + p * kPanel);
-        low = _mm512_min_epi32(low, k_e[p]);
+        // Exponents of positions that are not written yet say nothing.
+        low = _mm512_mask_min_epi32(low, first_lanes(n_keys - first - p * kPanel), low, k_e[p]);
     });
     const i32 least_e = _mm512_reduce_min_epi32(low);
     const __m128i up = _mm_cvtsi32_si128(lift);
@@ -253,8 +185,8 @@ void score_rows(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride,
     for (i64 first = 0; first < n_keys; first += kPage) {
         const u8 *page = head.page(first / kPage);
         const auto score = [&](auto n_panels) __attribute__((always_inline)) {
-            score_page<MR, n_panels>(*head.layout, page, first, lift, acts, acts_stride, queries,
-                                     largest, scores + first, stride);
+            score_page<MR, n_panels>(*head.layout, page, first, n_keys, lift, acts, acts_stride,
+                                     queries, largest, scores + first, stride);
         };
         if (MR == 1 && n_keys - first <= kPanel) {
             score(Index<1>{});
@@ -429,9 +361,9 @@ i64 roof() {
     return i64{rounds} * chains * 64;
 }
 
-constexpr s7::Kernels kTable = {kActXor,    linear,     units_row, rms_norm_row, quantize_row,
-                                rotate_row, swiglu_row, shift_row, argmax_row,   scores,
-                                weights,    values,     roof};
+constexpr s7::Kernels kTable = {kActXor, linear,     units_row, rms_norm_row, quantize_row,
+                                rotate,  swiglu_row, shift_row, argmax_row,   scores,
+                                weights, values,     roof};
 
 }  // namespace
 

@@ -114,9 +114,9 @@ i64 roof() {
     return i64{rounds} * chains * 32;
 }
 
-constexpr s7::Kernels kTable = {kActXor,    linear,     units_row, rms_norm_row, quantize_row,
-                                rotate_row, swiglu_row, shift_row, argmax_row,   scores,
-                                weights,    values,     roof};
+constexpr s7::Kernels kTable = {kActXor, linear,     units_row, rms_norm_row, quantize_row,
+                                rotate,  swiglu_row, shift_row, argmax_row,   scores,
+                                weights, values,     roof};
 
 }  // namespace
 

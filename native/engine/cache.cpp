@@ -29,9 +29,26 @@ i64 packed_at(i64 n_groups, i64 o, i64 i) {
     return o / kPanel * n_groups * kCell + (i / kGroup * kPanel + o % kPanel) * kGroup + i % kGroup;
 }
 
+void fetch_lines(const u8 *from, i64 n_bytes) {
+    for (i64 at = 0; at < n_bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
+
 template <class T> T *array(u8 *block, i64 offset) { return reinterpret_cast<T *>(block + offset); }
 
 }  // namespace
+
+void s7_session::fetch(i64 layer, i64 kv, i64 n_keys) const {
+    const i64 block = head_offset(layer, kv), k_panel = layout.k_groups * kCell,
+              v_panel = kPage / kGroup * kCell;
+    for (i64 first = 0; first < n_keys; first += kPage) {
+        const u8 *const head = bytes.get()[first / kPage] + block;
+        const i64 n = least(n_keys - first, kPage);
+        fetch_lines(head + layout.k, s7::round_up(n, kPanel) / kPanel * k_panel);
+        for (i64 p = 0; p < layout.v_panels; ++p)
+            fetch_lines(head + layout.v + p * v_panel, s7::round_up(n, kGroup) / kGroup * kCell);
+        fetch_lines(head + layout.start, layout.n_bytes - layout.start);
+    }
+}
 
 bool s7_session::reserve(i64 n) {
     const i64 first = length / kPage, end = s7::round_up(length + n, kPage) / kPage;
@@ -81,6 +98,7 @@ void s7_session::put_value(i64 layer, i64 kv, i64 position, const u8 *acts, s7::
     u8 *block = bytes.get()[position / kPage] + head_offset(layer, kv);
     const i64 slot = position % kPage, dims = model->shape.head_dim;
     const u8 flip = model->kernels->act_xor;
+    // Byte by byte: threads write neighbouring positions, whose bytes share words.
     for (i64 p = 0; p * kPanel < dims; ++p) {
         u8 *to = block + layout.v + packed_at(kPage / kGroup, p * kPanel, slot);
         for (i64 o = 0; o < least(kPanel, dims - p * kPanel); ++o)

@@ -37,6 +37,10 @@ struct s7_session {
         return {bytes.get(), head_offset(layer, kv), &layout};
     }
 
+    // Ask for what attention with n_keys positions of a head will read: a stream of its own for
+    // each page, which the processor does not foresee.
+    void fetch(i64 layer, i64 kv, i64 n_keys) const;
+
     // Room to write positions length .. length + n - 1; false without memory (what is held stays
     // valid).
     [[nodiscard]] bool reserve(i64 n);

@@ -87,6 +87,7 @@ struct Worker {
     void append_all(const s7::Layer &layer, i64 index) const;
     void attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head,
                 i64 n_heads) const;
+    void fetch(i64 index, i64 at) const;
     void join() const;
     void attention(const s7::Layer &layer, i64 index) const;
     void expert(const s7::FeedForward &f, const u8 *from, const i32 *picked, i64 n) const;
@@ -101,8 +102,9 @@ void Worker::embed() const {
         const i64 id = team.rows.get()[r].id;
         const i8 *codes = model.embedding.get() + id * d;
         const i32 m = model.embedding_m.get()[id], s = model.embedding_s.get()[id];
-        i32 *x = team.x.get() + r * d;
-        for (i64 i = 0; i < d; ++i) x[i] = mulsh(codes[i], m, s);
+        i32 *const wide = own.row.get();
+        for (i64 i = 0; i < d; ++i) wide[i] = codes[i];
+        kernels.units(wide, d, m, s, false, team.x.get() + r * d);
     }
     meet();
 }
@@ -172,6 +174,14 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
     }
 }
 
+// Ask for the keys and values of the at-th head, counted through the tiles. Tiles of several rows
+// follow others of their session, which left them near.
+void Worker::fetch(i64 index, i64 at) const {
+    const s7::Tile tile = team.tiles.get()[at / shape.n_kv_heads];
+    const s7::Row &row = team.rows.get()[tile.first];
+    if (tile.n == 1) row.session->fetch(index, at % shape.n_kv_heads, row.position + 1);
+}
+
 // Heads side by side, quantised.
 void Worker::join() const {
     const i64 dims = shape.head_dim;
@@ -201,15 +211,16 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     append_all(layer, index);
     const i64 group = shape.n_heads / shape.n_kv_heads, step = least(group, s7::kQueries);
     const bool by_tiles = by_rows || team.own_sessions;
-    const Share tiles = by_tiles ? Share{team.first_tile[thread], team.first_tile[thread + 1]}
-                                 : Share{0, team.n_tiles};
-    for (i64 i = tiles.begin; i < tiles.end; ++i) {
-        for (i64 kv = 0; kv < shape.n_kv_heads; ++kv) {
-            if (!by_tiles && (i * shape.n_kv_heads + kv) % team.n_threads != thread) continue;
-            for (i64 head = kv * group; head < (kv + 1) * group; head += step) {
-                attend(layer, index, team.tiles.get()[i], kv, head,
-                       least(step, (kv + 1) * group - head));
-            }
+    // This thread's heads, counted through the tiles.
+    const i64 n_kv = shape.n_kv_heads, stride = by_tiles ? 1 : team.n_threads;
+    const i64 begin = by_tiles ? team.first_tile[thread] * n_kv : thread,
+              end = (by_tiles ? team.first_tile[thread + 1] : team.n_tiles) * n_kv;
+    for (i64 at = begin; at < end; at += stride) {
+        const i64 kv = at % n_kv;
+        if (at + stride < end) fetch(index, at + stride);
+        for (i64 head = kv * group; head < (kv + 1) * group; head += step) {
+            attend(layer, index, team.tiles.get()[at / n_kv], kv, head,
+                   least(step, (kv + 1) * group - head));
         }
     }
     if (!team.own_sessions) meet();

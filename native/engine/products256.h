@@ -147,9 +147,12 @@ void score_rows(const s7::Head &head, i32 lift, const Rows &rows, s7::Query *que
     for (i64 first = 0; first < n_keys; first += kPage) {
         const u8 *page = head.page(first / kPage);
         const i64 n_panels = s7::round_up(least(n_keys - first, kPage), kPanel) / kPanel;
+        // Exponents of positions that are not written yet say nothing.
         __m256i low = _mm256_set1_epi32(1 << 30);
         for (i64 j = 0; j < n_panels * kPanel; j += kLanes)
-            low = _mm256_min_epi32(low, widen_i16(array<i16>(page, at.k_e) + j));
+            low = _mm256_min_epi32(low, _mm256_blendv_epi8(_mm256_set1_epi32(1 << 30),
+                                                           widen_i16(array<i16>(page, at.k_e) + j),
+                                                           first_lanes(n_keys - first - j)));
         const i32 least_e = least_lane(low);
         i64 p = 0;
         if constexpr (MR == 1) {

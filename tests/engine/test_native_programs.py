@@ -104,18 +104,18 @@ def test_a_build_with_a_wrong_constant_fails(name: str, tmp_path: Path) -> None:
     assert said.splitlines()[-1].endswith(("logits", "logits of a batch", "keys and values"))
 
 
-# Products at the ends of their ranges. The kernels are inside the library, so the driver is linked
-# with their objects.
+# Kernels at the ends of their ranges. They are inside the library, so a driver is linked with their
+# objects.
 
 
-def products(out: Path, sources: Path = NATIVE) -> tuple[int, str, str]:
+def kernels_driver(name: str, out: Path, sources: Path = NATIVE) -> tuple[int, str, str]:
     subprocess.run(
         [sources / "build.sh", out, "-O1"],
         check=True,
         capture_output=True,
         env=os.environ | {"S7_OBJECTS": "1"},
     )
-    driver, source = out / "products_driver", Path(__file__).with_name("products_driver.cpp")
+    driver, source = out / name, Path(__file__).with_name(f"{name}.cpp")
     command = [*CXX, "-std=c++20", "-Wall", "-Wextra", "-Werror", "-O2", "-pthread", "-I", sources, source]
     subprocess.run([*command, *sorted(out.glob("*.o")), "-o", driver], check=True)
     return run([driver])
@@ -129,8 +129,28 @@ def test_pairs_of_products_stay_below_saturation() -> None:
 
 @pytest.mark.slow
 def test_sums_of_products_at_the_ends_of_their_ranges(tmp_path: Path) -> None:
-    code, said, why = products(tmp_path)
+    code, said, why = kernels_driver("products_driver", tmp_path)
     assert (code, said.count(": equal\n")) == (0, len(native.instruction_sets())), said + why
+
+
+@pytest.mark.slow
+def test_heads_of_every_size_and_magnitude(tmp_path: Path) -> None:
+    code, said, why = kernels_driver("heads_driver", tmp_path)
+    assert (code, said.count(": equal\n")) == (0, len(native.instruction_sets())), said + why
+
+
+@pytest.mark.slow
+def test_a_rounding_of_one_instruction_set_is_found(tmp_path: Path) -> None:
+    """The canary of heads."""
+    sources = tmp_path / "native"
+    shutil.copytree(NATIVE, sources)
+    text = (sources / "registers256.h").read_text()
+    right, wrong = "rounding = _mm256_set1_epi32(16384)", "rounding = _mm256_set1_epi32(16383)"
+    assert text.count(right) == 1
+    (sources / "registers256.h").write_text(text.replace(right, wrong))
+    code, said, _ = kernels_driver("heads_driver", tmp_path / "out", sources)
+    assert code == sum(name in native.instruction_sets() for name in ("avx2", "avxvnni"))
+    assert "ROTATE of 64 values" in said
 
 
 @pytest.mark.slow
@@ -147,7 +167,7 @@ def test_codes_offset_by_128_would_saturate(tmp_path: Path) -> None:
     )
     assert text.count(kept) == 1
     (sources / "avx2.cpp").write_text(text.replace(kept, f"{other}; (void)size"))
-    code, said, _ = products(tmp_path / "out", sources)
+    code, said, _ = kernels_driver("products_driver", tmp_path / "out", sources)
     assert code == 1
     assert "1: other sums" in said
 
