@@ -53,7 +53,7 @@ def grove(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     pipeline.make(trunk, until="tokenizer")
     line = pipeline.train_to(trunk, 10)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ROOT, re.search("root: ([0-9a-f]{64})", line)[1])
+        patch.setenv(ROOT, re.search('root: "([0-9a-f]{64})"', line)[1])
         pipeline.make(branch_of(directory, "branch"))
         yield directory
 
@@ -79,7 +79,7 @@ def test_the_line_is_the_same_from_a_finished_trunk_and_from_a_kept_checkpoint(g
     whole = prepared(job_of(trunk_values(), grove / "texts", grove / "finished"))
     pipeline.make(whole, until="train")
     assert pipeline.train_to(whole, 10).endswith(
-        f"step: 10, root: {branch_values()['train']['from']['root']}}}"
+        f'step: 10, root: "{branch_values()["train"]["from"]["root"]}"}}'
     )
     assert outputs(whole)["metrics.jsonl"].startswith((grove / "tiny-trunk/train/metrics.jsonl").read_bytes())
     with pytest.raises(StorageError, match="no checkpoint of step 7 is there; those kept: 10, 15, 20"):
@@ -269,6 +269,6 @@ def test_the_verb_stops_at_a_step_and_prints_the_line(grove: Path) -> None:
 
     done = train("--out", str(grove / "tiny-trunk"), "--to-step", "10")
     assert done.exit_code == 0, done.output
-    assert f"from: {{name: tiny-trunk, step: 10, root: {os.environ[ROOT]}}}" in done.output
+    assert f'from: {{name: tiny-trunk, step: 10, root: "{os.environ[ROOT]}"}}' in done.output
     for words in (("--dry-run", "--to-step", "3"), ("--out", "x", "--to-step", "3", "--force")):
         assert train(*words).exit_code == 2

@@ -127,7 +127,12 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
     ],
     "A1.shape": [("s7/general-8m", {"model.n_heads": 4, "model.n_kv_heads": 4})],
     "A2.mix": [("s7/code-8m", {"corpus.mix.code": 0.25, "corpus.mix.prose": 0.30})],
-    "A2.reserved": [("s7/math-8m", {"tokenizer.special_tokens": ["<REASON>", "<FINAL>"]})],
+    "A2.reserved": [
+        (
+            "s7/math-8m",
+            {"tokenizer.special_tokens": ["<REASON>", "<FINAL>"], "train.objectives.fim": 0.0},
+        )
+    ],
     "A3.experts": [("s7/demo-1m", {"model.moe": {**MOE, "experts": ["code", "general", "math"]}})],
     "A3.markers": [("s7/demo-1m", {"model.moe": {**MOE, "code_markers": ["class"]}})],
     "A3.split": [("s7/moe-8m", {"model.d_ffn": 192, "model.n_layers": 8})],

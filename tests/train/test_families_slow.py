@@ -52,7 +52,7 @@ def steps(name: str, part_number: int, rows: int, directory: Path) -> dict[str, 
     """A few steps of a part of a shipped recipe; what they gave and took."""
     recipe = load_recipe(recipe_paths()[name])
     part = training_phases(recipe)[part_number]
-    spec = part.spec.model_copy(update={"batch_sequences": rows, "micro_batch_sequences": 1})
+    spec = part.spec.model_copy(update={"batch_sequences": rows, "micro_batch_sequences": 1, "trunk": None})
     model = Transformer(recipe.model)
     if isinstance(recipe.model.moe, TokenRouted):
         model.expert_of_token = torch.arange(recipe.model.vocab_size) % 2

@@ -36,6 +36,7 @@ from sevenfold.artifact.records import Record, Tensor, parse_records
 from sevenfold.artifact.seal import Seal
 from sevenfold.core.errors import ArtifactError, StorageError, storage
 from sevenfold.core.hashing import Json, sha256
+from sevenfold.core.shipped_models import model_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,13 +220,13 @@ class Artifact:
 
 
 def open_artifact(path: Path | str) -> Artifact:
-    """Map a file and prove all of it but the FIELD payloads.
+    """Map a file, or the model that ships under a name, and prove all of it but the FIELD payloads.
 
     Raises:
         ArtifactError: a subclass per cause, naming the lane and the offset.
         StorageError: the path is missing, unreadable, or not a regular file.
     """
-    path = Path(path)
+    path = model_path(path)
     with storage(path):
         # Before open(): opening a FIFO would wait for a writer.
         mode = path.stat().st_mode

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sevenfold.cli.base import JsonOption, TrunkOption, app, guarded, print_json, private_key
+from sevenfold.cli.base import (
+    JsonOption,
+    TrunkOption,
+    app,
+    guarded,
+    named_model,
+    print_json,
+    private_key,
+)
 from sevenfold.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +28,12 @@ if TYPE_CHECKING:
 MODES = "allowed: RUN --steps A..B, RUN --full, RUN --export-step N OUT, --check BUNDLE, --dispute A B"
 RunArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l)."),
+    typer.Argument(
+        metavar="RUN",
+        readable=False,
+        callback=named_model,
+        help="A run directory, or a sealed model (.s7l).",
+    ),
 ]
 StepsOption = Annotated[
     str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
@@ -136,7 +149,10 @@ def _check_modes(
 @guarded
 def reproduce(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", readable=False, help="A sealed model (.s7l), or its run.")
+        Path,
+        typer.Argument(
+            metavar="FILE", readable=False, callback=named_model, help="A sealed model (.s7l), or its run."
+        ),
     ],
     recipe: RecipeOption = None,
     source: Annotated[

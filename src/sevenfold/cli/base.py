@@ -46,9 +46,37 @@ app = typer.Typer(
 RecipeArg = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or a shipped name (s7/demo-1m).")
 ]
-FileArg = Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A sealed model (.s7l).")]
+
+
+def named_model(path: Path | None) -> Path | None:
+    """Return the file of a model that ships, where its name was given instead of a path."""
+    from sevenfold.core.shipped_models import model_path
+
+    try:
+        return None if path is None else model_path(path)
+    except SevenfoldError as error:
+        raise fail(error) from error
+
+
+def named_models(paths: list[Path]) -> list[Path]:
+    """Return the same of several."""
+    return [found for path in paths if (found := named_model(path)) is not None]
+
+
+FileArg = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE", readable=False, callback=named_model, help="A sealed model (.s7l), or its name."
+    ),
+]
 RunArg = Annotated[
-    Path, typer.Argument(metavar="RUN", readable=False, help="A run directory, or a sealed model (.s7l).")
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        readable=False,
+        callback=named_model,
+        help="A run directory, or a sealed model (.s7l).",
+    ),
 ]
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sevenfold.cli.base import FileArg, JsonOption, app, guarded, print_json
+from sevenfold.cli.base import FileArg, JsonOption, app, guarded, named_model, print_json
 from sevenfold.core.errors import GateError
 
 if TYPE_CHECKING:
@@ -135,7 +135,10 @@ def backends(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE", readable=False, help="Prove them on this sealed model, not on the built-in one."
+            metavar="FILE",
+            readable=False,
+            callback=named_model,
+            help="Prove them on this sealed model, not on the built-in one.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -152,3 +155,34 @@ def backends(
         print_table("backends", ("name", "self-test", "detail"), rows)
     if any(s["status"] == "fail" for s in states):
         raise typer.Exit(3)
+
+
+@app.command()
+@guarded
+def models(as_json: JsonOption = False) -> None:
+    """List the models that ship, each with the root that its file has."""
+    from dataclasses import asdict
+
+    from sevenfold.artifact import open_artifact
+    from sevenfold.core.errors import ArtifactError
+    from sevenfold.core.shipped_models import shipped_models
+    from sevenfold.report.console import print_table
+
+    found = list(shipped_models().values())
+    for model in found:
+        root = open_artifact(model.path).root
+        if root != model.root:
+            raise ArtifactError(
+                f"its root is {root}, the index says {model.root}",
+                where=str(model.path),
+                remedy="install the package of models again",
+            )
+    if as_json:
+        print_json([asdict(model) | {"path": str(model.path)} for model in found])
+        return
+    rows = [[m.name, f"{m.n_bytes / 1e6:.1f} MB", m.licence, m.root, m.summary] for m in found]
+    print_table("models", ("name", "size", "licence", "root", "summary"), rows)
+    for model in found:
+        print(f"{model.name}: {'; '.join(f'{name} {value}' for name, value in model.figures.items())}")
+    if not found:
+        print("no models are installed; a sealed file (.s7l) is named by its path")

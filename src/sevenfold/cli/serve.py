@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sevenfold.cli.base import JsonOption, app, guarded, print_json
+from sevenfold.cli.base import JsonOption, app, guarded, named_model, named_models, print_json
 from sevenfold.core.errors import StorageError, storage
 
 MAX_RECEIPT_BYTES = 64 << 20
@@ -26,7 +26,12 @@ def _count(flag: str, text: str, most: int, least: int = 1) -> Any:
 
 Files = Annotated[
     list[Path],
-    typer.Argument(metavar="FILE...", readable=False, help="Sealed models; each answers to its name."),
+    typer.Argument(
+        metavar="FILE...",
+        readable=False,
+        callback=named_models,
+        help="Sealed models; each answers to its name.",
+    ),
 ]
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")]
 Port = Annotated[int, _count("--port", "Port; 0 takes a free one.", 65535, 0)]
@@ -108,7 +113,12 @@ def verify_answer(
     receipt: Annotated[
         Path, typer.Argument(metavar="RECEIPT", readable=False, help="A receipt of `s7 serve`.")
     ],
-    model: Annotated[Path, typer.Option("--model", metavar="FILE", readable=False, help="The sealed model.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", metavar="FILE", readable=False, callback=named_model, help="The sealed model."
+        ),
+    ],
     key: Annotated[
         Path | None,
         typer.Option("--key", metavar="FILE", readable=False, help="Public key whose signature must hold."),

@@ -44,6 +44,7 @@ VERBS = tuple(
         ("diff", "verify", "Inspect", "Show what differs between two models."),
         ("runs", "runs", "Inspect", "List runs, and how far they are."),
         ("compare", "runs", "Inspect", "Compare the loss of two runs."),
+        ("models", "run", "Run", "List the models that ship."),
         ("run", "run", "Run", "Complete a prompt."),
         ("bench", "bench", "Run", "Measure tokens/s, and the share of what the machine can do."),
         ("chat", "chat", "Run", "Talk with a model in the terminal."),

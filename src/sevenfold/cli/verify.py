@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sevenfold.cli.base import FileArg, JsonOption, RunArg, app, guarded, print_json
+from sevenfold.cli.base import FileArg, JsonOption, RunArg, app, guarded, named_model, print_json
 from sevenfold.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def verify(
             metavar="FILE",
             readable=False,
             allow_dash=True,
+            callback=named_model,
             help="A sealed model, a bundle, or - for a stream.",
         ),
     ],
@@ -284,9 +285,14 @@ def lineage(
 @guarded
 def diff(
     a: Annotated[
-        Path, typer.Argument(metavar="A", readable=False, help="A sealed model, or a run directory.")
+        Path,
+        typer.Argument(
+            metavar="A", readable=False, callback=named_model, help="A sealed model, or a run directory."
+        ),
     ],
-    b: Annotated[Path, typer.Argument(metavar="B", readable=False, help="Another one.")],
+    b: Annotated[
+        Path, typer.Argument(metavar="B", readable=False, callback=named_model, help="Another one.")
+    ],
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="Exit with 3 when the roots differ.")
     ] = False,

@@ -202,6 +202,8 @@ class TrainSpec(Section):
     external_services: tuple[str, ...] = ()
     checkpoint_every: Positive = 200
     keep_every: Annotated[int, Field(ge=0, le=1 << 53)] = 0
+    # Held-out windows that are scored at the end, evenly spaced; None is all of them.
+    eval_windows: Positive | None = Field(default=None, exclude_if=is_none)
     objectives: Objectives = Objectives()
     phases: tuple[Phase, ...] = ()
 

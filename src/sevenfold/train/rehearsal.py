@@ -129,6 +129,8 @@ def rehearsal(
             "batch_sequences": sample.rows,
             "sequence": sample.sequence,
             "micro_batch_sequences": micro_batch,
+            # A step costs the same from any state.
+            "trunk": None,
         }
     )
     model = Transformer(sample.model)

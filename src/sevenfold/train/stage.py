@@ -124,10 +124,10 @@ def _last_losses(path: Path, count: int = 50) -> float:
 
 
 def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
-    """Return FP32 score of all held-out windows; of each domain where there are several, by
+    """Return FP32 score of the held-out windows; of each domain where there are several, by
     position where there is a curriculum.
     """
-    lengths, groups = token_lengths(load_tokenizer(job)), held_out(job)
+    lengths, groups = token_lengths(load_tokenizer(job)), held_out(job, job.recipe.train.eval_windows)
     buckets = None
     if job.recipe.context is not None:
         rows = np.concatenate([group.rows for group in groups])

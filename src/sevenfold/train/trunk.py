@@ -204,7 +204,7 @@ def has_state(job: Job, step: int) -> bool:
 def branch_point(job: Job, step: int) -> str:
     """Return the line of a recipe that goes on from this run after `step`. Raises StorageError."""
     found = find_state(job.out, step)
-    return f"from: {{name: {job.recipe.name}, step: {step}, root: {found.root}}}"
+    return f'from: {{name: {job.recipe.name}, step: {step}, root: "{found.root}"}}'
 
 
 def history(job: Job) -> dict[str, Json]:

@@ -1,0 +1,1 @@
+"""Sealed models as data. `sevenfold` finds them by name; nothing here is code."""
