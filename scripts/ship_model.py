@@ -3,7 +3,7 @@
     python scripts/ship_model.py RUN [--figure "NAME=VALUE"]...
 
 The file is proved first (V0 to V7, with replay). A model with the same name is replaced. The table
-of models/README.md is written anew from the index; the rest of that page is left as it is.
+of models is written anew from the index into both front pages; the rest of them is left as it is.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def main() -> None:
     row = ship(args.run, package, figures)
     rows = sorted([r for r in before if r["name"] != row["name"]] + [row], key=lambda r: str(r["name"]))
     write_pretty_json(index, {"index": FORMAT, "models": rows})
-    page = MODELS / "README.md"
-    text = page.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    for page in (MODELS / "README.md", MODELS.parent / "README.md"):
+        head, rest = page.read_text(encoding="utf-8").split(BEGIN)
+        text = f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{rest.split(END)[1]}"
+        page.write_text(text, encoding="utf-8")
     print(f"{row['name']}: root {row['root']}")
 
 
