@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,3 +125,17 @@ def test_what_the_front_pages_say_is_what_lies_there(monkeypatch: pytest.MonkeyP
         assert sevenfold.Model.open(model.path).artifact.root == model.root
         assert f"`{model.root}`" in page
         assert model.root in (ROOT / "README.md").read_text()
+
+
+def test_a_run_is_put_on_the_shelf_with_its_papers(finished_run: Job, tmp_path: Path) -> None:
+    module = runpy.run_path(str(ROOT / "scripts" / "ship_model.py"))
+    row = module["ship"](finished_run.out, tmp_path, {"bits per byte": "4.5"})
+    assert row.keys() == shipped_models._KEYS
+    assert (tmp_path / row["file"]).read_bytes() == (finished_run.out / ARTIFACT).read_bytes()
+    names = {path.name for path in (tmp_path / row["name"]).iterdir()}
+    assert any(name.endswith(".md") for name in names), names
+    (tmp_path / "again").mkdir()
+    with pytest.raises(SystemExit, match="holds no sealed model"):
+        module["ship"](tmp_path / "again", tmp_path, {})
+    lines = module["table"]([row]).splitlines()
+    assert lines[-1] == f"| `{row['name']}` | {row['n_bytes']:,} | `{row['root']}` |"
