@@ -12,7 +12,7 @@ import numpy as np
 
 from sevenfold import __version__
 from sevenfold.engine import native
-from sevenfold.engine.decoding import Decoder
+from sevenfold.engine.decoding import GreedyDecoder
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.recipe.schema import ModelSpec
@@ -47,7 +47,7 @@ class Sevenfold:
 
     def prefill(self, ids: list[int]) -> tuple[float, list[int]]:
         """The session is opened outside the time, as the peers' is."""
-        decoder = Decoder(self.engine)
+        decoder = GreedyDecoder(self.engine)
         began = time.perf_counter()
         decoder.append(ids)
         token = decoder.step()
@@ -57,7 +57,7 @@ class Sevenfold:
 
     def decode(self, ids: list[int], steps: int) -> tuple[float, list[int]]:
         """Greedy steps of one sequence, one call for each token: `Session.step` without its gate."""
-        decoder = Decoder(self.engine)
+        decoder = GreedyDecoder(self.engine)
         decoder.append(ids[:-1])
         began = time.perf_counter()
         decoder.append(ids[-1:])

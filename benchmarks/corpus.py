@@ -172,7 +172,7 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
     from sevenfold.corpus.licences import Judgement
     from sevenfold.corpus.licences.own import licences_in
     from sevenfold.corpus.shards import ShardTask, make_shard
-    from sevenfold.corpus.sources import Origin, SourceDocument
+    from sevenfold.corpus.sources import SourceDocument, SourceOrigin
     from sevenfold.recipe.corpus_schema import CorpusSpec
 
     text = (
@@ -180,7 +180,7 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
         b" them.\n"
     )
     text += b"".join(b"def listing(path%d):\n    return sorted(path%d.names)\n" % (n, n) for n in range(9))
-    origin = Origin(source="", version="", licence="MIT", licence_evidence="", domain="code")
+    origin = SourceOrigin(source="", version="", licence="MIT", licence_evidence="", domain="code")
     found = [
         SourceDocument(origin, f"a{end}", len(text), f"{n:064x}", text + b"%d" % n)
         for n, end in enumerate(ENDINGS)

@@ -100,7 +100,7 @@ def child(gigabytes: float, where: Path) -> None:
 
     from sevenfold.core.hashing import sha256
     from sevenfold.corpus import stage
-    from sevenfold.corpus.sources import Origin, SourceDocument
+    from sevenfold.corpus.sources import SourceDocument, SourceOrigin
     from sevenfold.recipe import load_recipe
     from sevenfold.report.console import PlainProgress
     from sevenfold.runs.job import Job
@@ -109,7 +109,7 @@ def child(gigabytes: float, where: Path) -> None:
     letters = rng.integers(ord("a"), ord("z") + 1, (N_VOCABULARY, 8), np.uint8)
     letters[:, 7] = ord(" ")
     letters[::10, 7] = ord("\n")
-    origin = Origin(source="made", version="", licence="MIT", licence_evidence="", domain="code")
+    origin = SourceOrigin(source="made", version="", licence="MIT", licence_evidence="", domain="code")
 
     def made(*_: object) -> Iterator[SourceDocument]:
         n_bytes = n = 0

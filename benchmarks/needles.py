@@ -25,7 +25,7 @@ from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.model import hybrid
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe import load_recipe, resolve_recipe_path
-from sevenfold.recipe.schema import HybridAttention, ModelSpec
+from sevenfold.recipe.schema import HybridAttentionSpec, ModelSpec
 from sevenfold.train.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -34,7 +34,7 @@ from sevenfold.train.checkpoint import (
     save_checkpoint,
 )
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
-from sevenfold.train.needles import Needles, answers, haystacks, recall, start_mimetic
+from sevenfold.train.needles import NeedleWindows, answers, haystacks, recall, start_mimetic
 
 WINDOW, LONG = 64, 1152
 # Steps, tokens in a window, windows, needles, distances drawn in training: short, then long.
@@ -55,7 +55,7 @@ def model_spec(shape: str, stride: int) -> ModelSpec:
         return load_recipe(resolve_recipe_path(shape)).model.model_copy(update={"context": LONG})
     return ModelSpec(
         d_model=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=32, d_ffn=128, vocab_size=320, context=LONG,
-        attention=HybridAttention(
+        attention=HybridAttentionSpec(
             scheme="hybrid", local_chunk=WINDOW, global_stride=stride, global_tokens="learned_summaries",
             streaming_links="ring", rope_scaling="none", gqa=2, kv_quant_bits=8,
         ),
@@ -143,7 +143,7 @@ def crowded(model: Transformer, n_windows: int, seed: int) -> list[dict[str, flo
         for d in drawn:
             chosen = (d.distance >= low) & (d.distance < high)
             part = {n: getattr(d, n)[chosen] for n in ("row", "column", "distance", "answer")}
-            counts.append(recall(model, Needles(ids=d.ids, **part)))
+            counts.append(recall(model, NeedleWindows(ids=d.ids, **part)))
         rows.append({"least": low, "below": high, **total(counts)})
         print(rows[-1], flush=True)
     return rows

@@ -124,6 +124,24 @@ def test_every_error_derives_from_the_root() -> None:
     assert not strays, strays
 
 
+def names_of_several_classes(paths: list[Path]) -> list[str]:
+    """Return the public class names that more than one module defines."""
+    homes: dict[str, list[str]] = {}
+    for path in paths:
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path.name)
+    return [f"{name}: {', '.join(places)}" for name, places in homes.items() if len(places) > 1]
+
+
+def test_a_public_class_name_stands_for_one_class(tmp_path: Path) -> None:
+    # A shared name once hid that an error of one room did not derive from the root.
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text("class Row:\n    pass\n")
+    assert names_of_several_classes(sorted(tmp_path.glob("*.py"))) == ["Row: one.py, two.py"]
+    assert not names_of_several_classes(SOURCES), names_of_several_classes(SOURCES)
+
+
 def test_ignores_carry_a_reason() -> None:
     bare = []
     for path in SOURCES:

@@ -39,7 +39,7 @@ S7_API s7_parts s7_as_functions(void *reader, const uint8_t *parts, uint64_t n_b
                                 uint32_t min_parts);
 
 // Hash of each word of a text: at most n_bytes / 2 + n_bytes / block + 1; returns how many. A word
-// longer than a block is cut where one ends. Definition: shingles.py.
+// longer than a block is cut where one ends. Definition: corpus/text/ngrams.py.
 S7_API uint64_t s7_words(const uint8_t *text, uint64_t n_bytes, uint64_t block, uint64_t *out);
 // Hash of each run of `length` words: n_words - length + 1 of them, or none.
 S7_API void s7_runs(const uint64_t *words, uint64_t n_words, uint64_t length, uint64_t *out);

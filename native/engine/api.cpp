@@ -1,5 +1,5 @@
 // The calls that run a team: what they refuse, how rows are laid out for the threads, greedy steps,
-// and the roof.
+// and the peak rate of multiply-adds.
 #include "team.h"
 
 namespace {
@@ -172,10 +172,10 @@ struct RoofSeat {
     pthread_t handle;
 };
 
-void *roof_thread(void *seat) {
+void *peak_thread(void *seat) {
     auto &at = *static_cast<RoofSeat *>(seat);
     at.done = 0;
-    for (int i = 0; i < 64; ++i) at.done += at.kernels->roof();
+    for (int i = 0; i < 64; ++i) at.done += at.kernels->peak();
     return nullptr;
 }
 #endif
@@ -255,7 +255,7 @@ s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, in
 }
 
 #if !defined(S7_FREESTANDING_CORE)
-s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds) {
+s7_status s7_peak(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds) {
     if (n_multiply_adds == nullptr || nanoseconds == nullptr) return S7_NULL;
     if (!s7_isa_supported(isa)) return S7_ISA_ABSENT;
     if (n_threads < 1 || n_threads > S7_MAX_THREADS) return S7_THREADS;
@@ -264,10 +264,10 @@ s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64
     i64 n_started = 1, sum = 0;
     for (i64 i = 0; i < n_threads; ++i) seats[i].kernels = s7::kernels_of(isa);
     for (; n_started < n_threads; ++n_started) {
-        if (pthread_create(&seats[n_started].handle, nullptr, roof_thread, &seats[n_started]) != 0)
+        if (pthread_create(&seats[n_started].handle, nullptr, peak_thread, &seats[n_started]) != 0)
             break;
     }
-    roof_thread(&seats[0]);
+    peak_thread(&seats[0]);
     for (i64 i = 1; i < n_started; ++i) pthread_join(seats[i].handle, nullptr);
     for (i64 i = 0; i < n_started; ++i) sum += seats[i].done;
     *nanoseconds = now() - begin;

@@ -145,7 +145,7 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
 }
 
 // Multiply-adds of bytes take three instructions for 32 of them.
-i64 roof() {
+i64 peak() {
     constexpr int chains = 10, rounds = 4096 * 8;
     __m256i acc[chains];
     const __m256i a = _mm256_set1_epi32(0x01020304), ones = _mm256_set1_epi16(1);

@@ -347,7 +347,7 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
         value_column<1>(head, p, limbs, stride, n, n_keys, o, o_stride);
 }
 
-i64 roof() {
+i64 peak() {
     constexpr int chains = 24, rounds = 4096 * 16;
     __m512i acc[chains];
     const __m512i a = _mm512_set1_epi32(0x01020304), b = _mm512_set1_epi32(0x04030201);

@@ -100,7 +100,7 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
     }
 }
 
-i64 roof() {
+i64 peak() {
     constexpr int chains = 12, rounds = 4096 * 16;
     __m256i acc[chains];
     const __m256i a = _mm256_set1_epi32(0x01020304), b = _mm256_set1_epi32(0x04030201);

@@ -157,7 +157,7 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
 }
 
 // 64 x 64 multiply-adds, again and again.
-template <Dot dot> i64 roof() {
+template <Dot dot> i64 peak() {
     alignas(64) static constexpr i8 panels[4 * 16 * s7::kCell] = {};
     const i8 acts[4 * 64] = {};
     i32 out[4 * 64];
@@ -170,7 +170,7 @@ template <Dot dot> i64 roof() {
 
 template <Dot dot> constexpr s7::Kernels table_of() {
     return {0,         linear<dot>, units_row,   rms_norm_row, quantize_row, rotate_row, swiglu_row,
-            shift_row, argmax_row,  scores<dot>, weights_row,  values<dot>,  roof<dot>};
+            shift_row, argmax_row,  scores<dot>, weights_row,  values<dot>,  peak<dot>};
 }
 
 }  // namespace

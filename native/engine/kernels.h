@@ -106,7 +106,7 @@ struct Kernels {
     void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
                    i64 o_stride);
     // 2^12 rounds of multiply-adds in registers; gives how many it did.
-    i64 (*roof)();
+    i64 (*peak)();
 };
 
 // Each gives nullptr where the build lacks it; whether the machine has it is asked by

@@ -169,7 +169,7 @@ s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values
 
 /* Multiply-adds of 8-bit integers done by `n_threads` threads in registers alone, and the
  * nanoseconds they took. */
-s7_status s7_roof(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds);
+s7_status s7_peak(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds);
 
 /* The widest instruction set that this machine and this build have. The numbers of s7_isa are in
  * the order in which they came, not by width. */
@@ -185,7 +185,7 @@ s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, in
 #if defined(S7_FREESTANDING_CORE)
 /* A core without the C library: the program gives its memory. s7_take gives `n_bytes` of zeros on a
  * boundary of 16 bytes, or NULL; s7_give takes a block back. Both are called by the thread that
- * calls the engine. Such a core has no threads but the caller's, and no s7_roof. */
+ * calls the engine. Such a core has no threads but the caller's, and no s7_peak. */
 void *s7_take(size_t n_bytes);
 void s7_give(void *block);
 #endif

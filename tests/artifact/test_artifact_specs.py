@@ -14,7 +14,7 @@ from build_attacks import ATTACKS, Parts, build, replay
 
 from sevenfold.artifact import CHECKS, Artifact, errors, layout, parse_artifact, run_check, verify
 from sevenfold.artifact.frames import parse_header
-from sevenfold.artifact.verify import Check
+from sevenfold.artifact.verify import VerificationRule
 from sevenfold.core import tables
 from sevenfold.core.errors import ArtifactError
 
@@ -173,7 +173,7 @@ def test_verification_table() -> None:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
-def test_a_check_reads_what_the_table_says_and_nothing_else(check: Check) -> None:
+def test_a_check_reads_what_the_table_says_and_nothing_else(check: VerificationRule) -> None:
     row = next(row for row in table("verification.md", "check") if row[0] == check.id)
     words = row[2].split(", ")
     watched = Watched(parse_artifact(Parts.sample().pack()))

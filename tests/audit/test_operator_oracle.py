@@ -13,7 +13,7 @@ import torch
 from golden import CASES, run_of
 
 from sevenfold.audit.oracle import OPERATORS, Question, element, same
-from sevenfold.audit.transcript import Kept, Row, Transcript
+from sevenfold.audit.transcript import Kept, Transcript, TranscriptRow
 from sevenfold.model import operators
 from sevenfold.model.observe import observing
 from sevenfold.train.loop import use_deterministic_kernels
@@ -32,7 +32,7 @@ def calls_of(name: str, directory: Path) -> list[Kept]:
     run.advance(Unrecorded())
     seen: dict[str, int] = defaultdict(int)
 
-    def wanted(number: int, row: Row) -> bool:
+    def wanted(number: int, row: TranscriptRow) -> bool:
         seen[row.operator] += 1
         return seen[row.operator] % 5 == 1 and seen[row.operator] // 5 < PER_OPERATOR
 

@@ -22,7 +22,7 @@ from sevenfold.audit.step_bundle import (
     DIGEST,
     FACTS,
     TAG,
-    Origin,
+    BundleOrigin,
     StepBundle,
     StepBundleError,
     is_step_bundle,
@@ -46,7 +46,7 @@ ABOUT = {"recipe_name": "golden", "recipe_digest": "0" * 64, "tokens_root": "1" 
 @cache
 def bundle_of(name: str, step: int, directory: Path) -> StepBundle:
     """Step `step` of a golden run."""
-    rerun = standing(run_of(CASES[name], directory), None, Origin(**ABOUT), Unrecorded())
+    rerun = standing(run_of(CASES[name], directory), None, BundleOrigin(**ABOUT), Unrecorded())
     rerun.go_to(step - 1)
     return take_step(rerun)
 

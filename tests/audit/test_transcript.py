@@ -10,19 +10,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.audit.transcript import Row, Transcript, find_parting, hash_of, rows_of
+from sevenfold.audit.transcript import Transcript, TranscriptRow, find_parting, hash_of, rows_of
 from sevenfold.core.errors import ArtifactError
 from sevenfold.model.observe import note, observed, observing
 
 names = st.text("abc", min_size=1, max_size=2)
 hashes = st.dictionaries(names, st.sampled_from("0123456789"), max_size=2)
 rows = st.builds(
-    lambda operator, inputs: Row(operator, {}, inputs, {"y": hash_of(float(len(inputs)))}), names, hashes
+    lambda operator, inputs: TranscriptRow(operator, {}, inputs, {"y": hash_of(float(len(inputs)))}),
+    names,
+    hashes,
 )
 
 
 @given(own=st.lists(rows, max_size=12), data=st.data())
-def test_the_order_of_calls_is_no_claim(own: list[Row], data: st.DataObject) -> None:
+def test_the_order_of_calls_is_no_claim(own: list[TranscriptRow], data: st.DataObject) -> None:
     other = data.draw(st.permutations(own))
     assert find_parting(own, other) is None
     assert rows_of([row.as_json() for row in own]) == own

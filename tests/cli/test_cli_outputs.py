@@ -32,9 +32,9 @@ def sets(directory: Path) -> Path:
 
 # Name of the file -> the command that would write it.
 COMMANDS: dict[str, Callable[[Job, Path], tuple[object, ...]]] = {
-    "model.card.md": lambda run, out: ("papers", run.out, "--out", out),
-    "model.cdx.json": lambda run, out: ("papers", run.out, "--out", out),
-    "model.notice.txt": lambda run, out: ("papers", run.out, "--out", out),
+    "model.card.md": lambda run, out: ("model-card", run.out, "--out", out),
+    "model.cdx.json": lambda run, out: ("model-card", run.out, "--out", out),
+    "model.notice.txt": lambda run, out: ("model-card", run.out, "--out", out),
     "chain.svg": lambda run, out: ("lineage", run.out, "--picture", out / "chain.svg"),
     "curves.png": lambda run, out: ("compare", run.out, run.out, "--png", out / "curves.png"),
     "samples.jsonl": lambda _, out: (

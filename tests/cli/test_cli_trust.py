@@ -1,4 +1,4 @@
-"""`s7 keygen`, `s7 sign`, `s7 verify --key` and `s7 papers` as a user meets them: one line per
+"""`s7 keygen`, `s7 sign`, `s7 verify --key` and `s7 model-card` as a user meets them: one line per
 mistake, the documented code.
 """
 
@@ -114,15 +114,16 @@ def test_without_the_library_the_extra_is_named(signed: Path) -> None:
     refused(done, 2, "model_signing", "sevenfold[sign]")
 
 
-def test_seal_writes_the_papers_and_papers_writes_them_again(dense_run: Job, tmp_path: Path) -> None:
-    done = s7("papers", dense_run.out, "--out", tmp_path)
+def test_seal_writes_release_documents_and_the_verb_writes_them_again(dense_run: Job, tmp_path: Path) -> None:
+    done = s7("model-card", dense_run.out, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     names = ["model.card.md", "model.cdx.json", "model.notice.txt"]
     assert done.stdout.split() == [str(tmp_path / name) for name in names]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.s7l").write_bytes((dense_run.out / "model.s7l").read_bytes())
+    # The earlier name of the verb is accepted.
     assert s7("papers", tmp_path / "run" / "model.s7l").returncode == 0
     for name in names:
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / name).read_bytes()
-    refused(s7("papers", tmp_path / "none"), 4, "none")
-    refused(s7("papers", dense_run.out, "--out", tmp_path / names[0]), 4, names[0])
+    refused(s7("model-card", tmp_path / "none"), 4, "none")
+    refused(s7("model-card", dense_run.out, "--out", tmp_path / names[0]), 4, names[0])

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from sevenfold.core.errors import StorageError
-from sevenfold.corpus.sources import Origin, SourceDocument
+from sevenfold.corpus.sources import SourceDocument, SourceOrigin
 from sevenfold.corpus.steps.decontaminate import benchmark
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 from sevenfold.corpus.text import contamination_index, functions
 from sevenfold.corpus.text.grammars import parser
 from sevenfold.corpus.text.ngrams import ngram_hashes, word_hashes
@@ -81,10 +81,10 @@ def outcome(
     hashes: contamination_index.ContaminationIndex, data: str, path: str = "a.py", hits: int = 1
 ) -> tuple[str | None, WorkingDocument]:
     spec = StepsSpec(decontaminate=Decontamination(path="x", sha256="0" * 64, hits=hits))
-    origin = Origin(source="t", version="", licence="MIT", licence_evidence="", domain="code")
+    origin = SourceOrigin(source="t", version="", licence="MIT", licence_evidence="", domain="code")
     found = SourceDocument(origin, path, len(data), "", data.encode())
     text = WorkingDocument(found, data.encode(), found.language, "code")
-    return benchmark(text, Settings(spec, 1, hashes)), text
+    return benchmark(text, StepSettings(spec, 1, hashes)), text
 
 
 @pytest.mark.parametrize(

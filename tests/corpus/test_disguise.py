@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from sevenfold.corpus.document import Origin, SourceDocument
+from sevenfold.corpus.document import SourceDocument, SourceOrigin
 from sevenfold.corpus.steps.decontaminate import _common_functions, _disguised_functions
 from sevenfold.corpus.steps.working_document import WorkingDocument
 from sevenfold.corpus.text import disguise
 from sevenfold.corpus.text.contamination_index import ContaminationIndex, build, read
 
-ORIGIN = Origin(source="s", version="", licence="MIT", licence_evidence="", domain="code")
+ORIGIN = SourceOrigin(source="s", version="", licence="MIT", licence_evidence="", domain="code")
 
 
 def as_method(code: str) -> str:

@@ -213,7 +213,7 @@ def failing(reason: Any) -> Callable[[], None]:
     return fail
 
 
-def states(outcomes: list[run.Outcome]) -> dict[str, str]:
+def states(outcomes: list[run.FetchOutcome]) -> dict[str, str]:
     return {o.pin.name: o.reason or o.status for o in outcomes}
 
 
@@ -417,7 +417,7 @@ def test_locks_that_ship_are_locks() -> None:
     paths = sorted((Path(__file__).parents[2] / "recipes" / "locks").glob("*.lock.json"))
     assert paths
     for path in paths:
-        # None: the parts of the package are under licences of their own, which its own papers tell
+        # None: the parts of the package are under licences of their own, which its own metadata tells
         assert all(is_valid(" AND ".join(pin.licence)) for pin in read_lock(path) if pin.licence), path
 
 

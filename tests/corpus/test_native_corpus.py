@@ -190,11 +190,11 @@ def test_no_damage_is_called_clean(n_rounds: int) -> None:
     assert said[True, False] > 10
 
 
-def asks_lexers(language: str) -> native.Reader:
+def asks_lexers(language: str) -> native.SyntaxReader:
     """A reader without tables, the oracle of one with them."""
     library = native.library()
     assert library is not None
-    return native.Reader(library, grammars._capsule(language), with_tables=False)
+    return native.SyntaxReader(library, grammars._capsule(language), with_tables=False)
 
 
 @needs_library
@@ -292,7 +292,7 @@ def test_a_grammar_of_another_version_is_left_to_tree_sitter() -> None:
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     library = native.library()
     assert library is not None
-    reader = native.Reader(library, new(ctypes.addressof(layout), b"tree_sitter.Language", None))
+    reader = native.SyntaxReader(library, new(ctypes.addressof(layout), b"tree_sitter.Language", None))
     assert not reader.is_clean(b"x = 1\n")
 
 

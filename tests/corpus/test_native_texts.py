@@ -116,7 +116,7 @@ def test_needles_are_found_as_by_python(pieces: list[str], reach: int) -> None:
 @needs_library
 @given(st.lists(st.integers(0, 199), max_size=30), st.integers(1, 200))
 def test_more_needles_than_a_word_has_bits_are_found(numbers: list[int], n: int) -> None:
-    needles = native.Needles(b"%03d" % i for i in range(n))
+    needles = native.PatternSearch(b"%03d" % i for i in range(n))
     text = b" ".join(b"%03d" % i for i in numbers)
     assert needles.bits(text) == sum(1 << i for i in range(n) if b"%03d" % i in text)
 
@@ -125,7 +125,7 @@ def test_more_needles_than_a_word_has_bits_are_found(numbers: list[int], n: int)
 @pytest.mark.parametrize("needles", [(b"ab",), tuple(b"%04d" % i for i in range(4097))])
 def test_needles_that_cannot_be_looked_for_are_refused(needles: tuple[bytes, ...]) -> None:
     with pytest.raises(SevenfoldError, match="strings of another kind"):
-        native.Needles(needles).bits(b"text")
+        native.PatternSearch(needles).bits(b"text")
 
 
 # Lines

@@ -20,7 +20,7 @@ from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import missing_packages
-from sevenfold.corpus.fetch import Outcome, PackageStore, Pin, pin, read_lock
+from sevenfold.corpus.fetch import FetchOutcome, PackageStore, Pin, pin, read_lock
 from sevenfold.corpus.fetch.pin import lock_of, pin_from, read_names
 from sevenfold.corpus.licences import is_valid
 from sevenfold.corpus.missing_packages import fetch_missing
@@ -126,10 +126,10 @@ def test_only_what_is_missing_is_asked_for(
     write_lock(tmp_path, [here, away])
     asked: list[list[str]] = []
 
-    def arrives(pins: list[Pin], directory: Path, progress: object) -> list[Outcome]:
+    def arrives(pins: list[Pin], directory: Path, progress: object) -> list[FetchOutcome]:
         asked.append([p.name for p in pins])
         store.pinned(away).write_bytes(bytes_of_away)
-        return [Outcome(pin=p, status="fetched") for p in pins]
+        return [FetchOutcome(pin=p, status="fetched") for p in pins]
 
     monkeypatch.setattr(missing_packages, "fetch_all", arrives)
     spec = make_job(SOURCES * 2).recipe.corpus
@@ -147,7 +147,7 @@ def test_what_cannot_be_had_is_named(
     monkeypatch.setattr(
         missing_packages,
         "fetch_all",
-        lambda p, *_: [Outcome(pin=x, status="failed", reason="no network") for x in p],
+        lambda p, *_: [FetchOutcome(pin=x, status="failed", reason="no network") for x in p],
     )
     with pytest.raises(
         StorageError, match=r"7 of 7 packages are missing: npm:n0 1.0: no network.* and 2 more"

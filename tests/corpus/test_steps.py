@@ -13,10 +13,10 @@ import pytest
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.ledger import REASONS
-from sevenfold.corpus.sources import LANGUAGES, Origin, SourceDocument
+from sevenfold.corpus.sources import LANGUAGES, SourceDocument, SourceOrigin
 from sevenfold.corpus.steps import language, lines, quality, secrets, syntax
 from sevenfold.corpus.steps.table import STEPS, apply, switched_on
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 from sevenfold.corpus.text import grammars
 from sevenfold.recipe.corpus_schema import LineLimits, StepsSpec
 
@@ -88,13 +88,13 @@ PLANTED: list[tuple[str, str, str, tuple[str, str]]] = [
 
 def make_text(path: str, text: str | bytes) -> WorkingDocument:
     data = text.encode() if isinstance(text, str) else text
-    origin = Origin(source="test", version="", licence="MIT", licence_evidence="test", domain="code")
+    origin = SourceOrigin(source="test", version="", licence="MIT", licence_evidence="test", domain="code")
     found = SourceDocument(origin, path, len(data), "", data)
     return WorkingDocument(found, data, found.language, "code")
 
 
 def outcome(path: str, text: str | bytes, spec: StepsSpec = ALL) -> str | None:
-    return apply(make_text(path, text), switched_on(spec), Settings(spec, 1))
+    return apply(make_text(path, text), switched_on(spec), StepSettings(spec, 1))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_canary_a_step_that_is_left_out_lets_its_planted_document_through(step: 
     steps = tuple(other for other in switched_on(ALL) if other is not step)
     for reason, path, text, _ in PLANTED:
         if reason in step.reasons:
-            assert apply(make_text(path, text), steps, Settings(ALL, 1)) != reason
+            assert apply(make_text(path, text), steps, StepSettings(ALL, 1)) != reason
 
 
 def test_line_lengths_and_the_last_line() -> None:
@@ -137,7 +137,7 @@ def test_line_lengths_and_the_last_line() -> None:
             longest,
         )
     limits = StepsSpec(lines=LineLimits(max_line=5, max_mean_line=4, max_lines=2, min_alphabetic=0.0))
-    run = lambda text: lines.lines(make_text("a", text), Settings(limits, 1))  # noqa: E731 - short
+    run = lambda text: lines.lines(make_text("a", text), StepSettings(limits, 1))  # noqa: E731 - short
     assert run(b"abcde\nabc\n") is None
     assert run(b"abcdef\n") == run(b"abcde\nabcde") == "long_lines"
     assert run(b"a\nb\nc") == "too_many_lines"
@@ -156,7 +156,7 @@ def test_line_lengths_and_the_last_line() -> None:
 )
 def test_a_script_says_what_it_is_in(first: str, expected: str) -> None:
     text = make_text("script", f"{first}\nx\n")
-    language.language(text, Settings(ALL, 1))
+    language.language(text, StepSettings(ALL, 1))
     assert text.language == expected
 
 
@@ -165,7 +165,7 @@ def test_a_header_may_be_c_or_cplusplus() -> None:
     text = make_text(
         "a.h", "template <typename T> class Box { public: T value; explicit Box(T v) : value(v) {} };\n"
     )
-    assert syntax.syntax(text, Settings(spec, 1)) is None
+    assert syntax.syntax(text, StepSettings(spec, 1)) is None
     assert text.language == "cpp"
 
 
@@ -210,7 +210,7 @@ PERSONAL = {
 def test_redaction_takes_the_value_and_nothing_else(kind: str, value: str) -> None:
     spec = StepsSpec(secrets="redact", personal="redact")
     text = make_text("a.txt", f"before {value} after\n".encode())
-    assert apply(text, switched_on(spec), Settings(spec, 1)) is None
+    assert apply(text, switched_on(spec), StepSettings(spec, 1)) is None
     left = text.data.decode()
     assert secrets.placeholder(kind).decode() in left
     assert left.startswith("before ") and left.endswith(" after\n")  # noqa: PT018 - one condition on one line
@@ -263,15 +263,15 @@ def test_measures_of_quality(measure: Callable[[WorkingDocument], float], text: 
 
 def test_the_broken_rule_is_a_finding() -> None:
     text = make_text("a.md", "the cat and the dog " * 100)
-    quality.quality(text, Settings(ALL, 1))
+    quality.quality(text, StepSettings(ALL, 1))
     assert [(f.step, f.kind) for f in text.findings] == [("quality", "vocabulary")]
 
 
 def test_samples_of_our_generators_are_not_asked_for_prose() -> None:
     text = make_text("a.md", "12 + 30 = 42\n" * 100)
-    assert quality.quality(text, Settings(ALL, 1)) == "low_quality_prose"
+    assert quality.quality(text, StepSettings(ALL, 1)) == "low_quality_prose"
     text.found = replace(text.found, origin=replace(text.found.origin, source=SYNTHETIC))
-    assert quality.quality(text, Settings(ALL, 1)) is None
+    assert quality.quality(text, StepSettings(ALL, 1)) is None
 
 
 def test_an_indented_line_does_not_end_the_sample_of_prose() -> None:

@@ -30,7 +30,7 @@ from sevenfold.synthetic.generate import GenerationReport, GenerationRequest, at
 from sevenfold.synthetic.mutate import Bug, bugs
 from sevenfold.synthetic.programs import inputs, program, render, styles
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, Sample
+from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, SyntheticSample
 from sevenfold.synthetic.stories import EVENTS, _applied
 from sevenfold.synthetic.table import GENERATORS
 from sevenfold.synthetic.variety import Variety, code_shape, parses, text_shape
@@ -359,7 +359,7 @@ def test_blocks_of_another_order_are_not_taken(tmp_path: Path) -> None:
     }
     assert len(paths) == 12
     file = paths.pop()
-    made = [None, Sample("i\n", "r \u2028 \U0001f40d", "text", "ab")]
+    made = [None, SyntheticSample("i\n", "r \u2028 \U0001f40d", "text", "ab")]
     blocks.save(file, made)
     assert blocks.load(file) == made
     altered = file.read_bytes().replace(b'"i', b'"j')

@@ -12,7 +12,7 @@ from tiny_models import ids, tiny
 from sevenfold.core import fixed
 from sevenfold.engine import native_ffi as abi
 from sevenfold.engine import reference
-from sevenfold.engine.ops import Linear, Norm
+from sevenfold.engine.ops import Norm, QuantizedLinear
 from sevenfold.engine.weights import IntegerModel
 
 Part = tuple[object, str]
@@ -37,7 +37,7 @@ def linear(codes_OI: object, m: object, s: object, exponent: int) -> Iterator[Pa
     yield from ((codes_OI, "<i1"), (m, "<u2"), (s, "<u2"), ([*np.shape(codes_OI), exponent], "<i4"))
 
 
-def projection(w: Linear) -> Iterator[Part]:
+def projection(w: QuantizedLinear) -> Iterator[Part]:
     return linear(w.codes_OI, w.row_m_O, w.row_s_O, w.exponent)
 
 

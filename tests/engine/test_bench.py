@@ -49,7 +49,7 @@ def test_a_context_without_room() -> None:
 
 
 @pytest.mark.skipif(REASON is not None, reason=f"native engine: {REASON}")
-def test_the_native_engine_has_both_roofs(path) -> None:
+def test_the_native_engine_has_both_peaks(path) -> None:
     done = CliRunner().invoke(app, ["bench", str(path), "--threads", "2,1", "--rounds", "2", "--json"])
     assert done.exit_code == 0, done.output
     value = json.loads(done.stdout)
@@ -62,13 +62,13 @@ def test_the_native_engine_has_both_roofs(path) -> None:
         low, high = row["quartiles"]
         assert 0 < low <= row["tokens_per_second"] <= high
         assert row["share_of_roof"] > 0
-    assert [roof["threads"] for roof in value["roofs"]] == [2, 1]
-    assert all(roof["macs_per_second"] > 0 and roof["bytes_per_second"] > 0 for roof in value["roofs"])
+    assert [peak["threads"] for peak in value["roofs"]] == [2, 1]
+    assert all(peak["macs_per_second"] > 0 and peak["bytes_per_second"] > 0 for peak in value["roofs"])
     assert value["work"]["prompt"] == PROMPT
     assert value["work"]["steps"] == STEPS
 
 
-def test_the_reference_has_one_thread_and_one_roof(path, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_the_reference_has_one_thread_and_one_peak(path, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(native, "LIBRARY", tmp_path / "libs7.so")
     done = CliRunner().invoke(app, ["bench", str(path), "--rounds", "1", "--json"])
     assert done.exit_code == 0, done.output
@@ -81,20 +81,20 @@ def test_the_reference_has_one_thread_and_one_roof(path, monkeypatch: pytest.Mon
     ]
 
 
-def test_the_table_says_what_the_roofs_are(path) -> None:
+def test_the_table_says_what_the_peaks_are(path) -> None:
     done = CliRunner().invoke(app, ["bench", str(path), "--rounds", "1", "--threads", "1"])
     assert done.exit_code == 0, done.output
     for text in (
         f"prompt of {PROMPT}",
         f"{STEPS} tokens after it (generate)",
         "(engine)",
-        "of the roof",
-        "roof of a step",
+        "of the peak",
+        "peak of a step",
         "GB/s",
     ):
         assert text in done.stdout, text
     lines = done.stdout.splitlines()
-    assert sum(line.startswith("roof of the prompt, 1 thread: ") for line in lines) == 1
+    assert sum(line.startswith("peak of the prompt, 1 thread: ") for line in lines) == 1
 
 
 @pytest.mark.parametrize(

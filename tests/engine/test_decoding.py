@@ -12,7 +12,7 @@ from tiny_models import ids, tiny
 
 from sevenfold.core.errors import GateError
 from sevenfold.engine import decoding, native, reference
-from sevenfold.engine.decoding import Decoder
+from sevenfold.engine.decoding import GreedyDecoder
 
 REASON = native.unavailable()
 needs_native = pytest.mark.skipif(REASON is not None, reason=f"native engine: {REASON}")
@@ -41,7 +41,7 @@ class Steps:
         return self.pending[0]
 
 
-def same(decoder: Decoder, oracle: Steps) -> None:
+def same(decoder: GreedyDecoder, oracle: Steps) -> None:
     assert decoder.tokens == oracle.tokens
     assert decoder.logits is not None
     assert np.array_equal(decoder.logits, oracle.logits)
@@ -64,7 +64,7 @@ ACTIONS = st.one_of(
 def test_any_order_of_steps_bursts_and_ids(
     name: str, actions: list[tuple[str, int]], stops: set[int]
 ) -> None:
-    decoder, oracle = Decoder(ENGINES[name], stops), Steps()
+    decoder, oracle = GreedyDecoder(ENGINES[name], stops), Steps()
     decoder.append(ids(3).tolist())
     oracle.append(ids(3).tolist())
     for action, n in actions:
@@ -87,7 +87,7 @@ def test_any_order_of_steps_bursts_and_ids(
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("n_most", [1, 5, 1000])
 def test_the_context_is_used_to_its_end(name: str, n_most: int) -> None:
-    decoder, oracle = Decoder(ENGINES[name]), Steps()
+    decoder, oracle = GreedyDecoder(ENGINES[name]), Steps()
     decoder.append(ids(70).tolist())
     oracle.append(ids(70).tolist())
     while decoder.n_used <= CONTEXT:
@@ -112,7 +112,7 @@ def test_bursts_grow_and_one_token_costs_one(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(native.NativeSession, "generate", counted)
     monkeypatch.setattr(decoding, "BURST_SECONDS", 1e6)
-    decoder = Decoder(ENGINES[HERE[-1]])
+    decoder = GreedyDecoder(ENGINES[HERE[-1]])
     decoder.append(ids(9).tolist())
     decoder.step()
     assert asked == [], "the first token is in the logits of the prompt"
@@ -128,7 +128,7 @@ def test_bursts_grow_and_one_token_costs_one(monkeypatch: pytest.MonkeyPatch) ->
 @needs_native
 def test_an_interrupted_burst_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "BURST_SECONDS", 1e6)
-    decoder, oracle = Decoder(ENGINES[HERE[-1]]), Steps()
+    decoder, oracle = GreedyDecoder(ENGINES[HERE[-1]]), Steps()
     decoder.append(ids(9).tolist())
     oracle.append(ids(9).tolist())
     for _ in range(3):

@@ -188,7 +188,7 @@ def test_rms_norm(gpu: wgsl.Device, width: int, eps: int) -> None:
 @pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (37, 130), (64, 64), (16384, 5), (ops.MAX_INPUTS, 2)])
 def test_linear(gpu: wgsl.Device, n_in: int, n_out: int) -> None:
     rng, x = np.random.default_rng(n_in), codes(n_in, (6, n_in))
-    layer = ops.Linear(
+    layer = ops.QuantizedLinear(
         codes_OI=codes(n_out, (n_out, n_in)).astype(np.int8),
         row_m_O=rng.integers(0, 65536, n_out),
         row_s_O=rng.integers(16, 63, n_out),

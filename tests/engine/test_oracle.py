@@ -218,7 +218,7 @@ def test_join_heads(o: np.ndarray, exponents: np.ndarray) -> None:
 
 @pytest.mark.parametrize("n_inputs", [1, 66572, 66573, ops.MAX_INPUTS])
 def test_the_widest_projection_fits(n_inputs: int) -> None:
-    layer = ops.Linear(
+    layer = ops.QuantizedLinear(
         codes_OI=np.full((1, n_inputs), -127, np.int8),
         row_m_O=np.array([65535]),
         row_s_O=np.array([16]),

@@ -14,7 +14,7 @@ import wgpu
 
 from sevenfold.core import fixed
 from sevenfold.core.fixed import Ints, Scale
-from sevenfold.engine.ops import Linear, Norm
+from sevenfold.engine.ops import Norm, QuantizedLinear
 from sevenfold.engine.weights import IntegerModel, Layer
 
 LAW = Path(__file__).resolve().parents[2] / "web" / "law"
@@ -143,7 +143,7 @@ class Device:
         codes, scale = self.run(self.source("rms_norm"), "rms_norm", (n,), sizes, *inputs, *outputs)
         return unpack(codes, d), scale_of(scale)
 
-    def linear(self, codes_TI: Ints, layer: Linear) -> Ints:
+    def linear(self, codes_TI: Ints, layer: QuantizedLinear) -> Ints:
         (n, i), o = codes_TI.shape, layer.row_m_O.size
         inputs = (
             pack(codes_TI),
@@ -256,7 +256,9 @@ def forward(gpu: Device, model: IntegerModel, ids: Ints) -> tuple[Ints, list[tup
     for layer in layers:
         codes, token = gpu.rms_norm(x, layer.attn_norm)
 
-        def cut(projection: Linear, heads: int, turn: bool, extra: Scale | None = None) -> tuple[Ints, Scale]:
+        def cut(
+            projection: QuantizedLinear, heads: int, turn: bool, extra: Scale | None = None
+        ) -> tuple[Ints, Scale]:
             y = gpu.linear(codes, projection).reshape(n, heads, s.head_dim)  # noqa: B023  (called now)
             exponent = projection.exponent
             return gpu.heads(y, model.rope_CP2, token, exponent, 0, turn, extra)  # noqa: B023  (as above)

@@ -16,10 +16,10 @@ from sevenfold.core.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.evals import gates
 from sevenfold.evals.cards import Item, Task, cards, task_root
-from sevenfold.evals.decoding import Decoder
+from sevenfold.evals.decoding import EvaluationDecoder
 from sevenfold.evals.guided import choose, guided_score, visible_tests
 from sevenfold.evals.leaks import corpus_of, find_leaks
-from sevenfold.evals.run import Settings, evaluate, read_run
+from sevenfold.evals.run import EvaluationSettings, evaluate, read_run
 from sevenfold.runs.job import Job
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
@@ -82,7 +82,7 @@ def test_items_of_the_corpus_are_dropped_with_their_spans(
     # The run leaves the item out, and says with what it collided.
     card = cards()["mmlu-cloze"]
     task = Task(card=card, items=tuple(items), n_in_set=4, root=task_root(card, items))
-    found = evaluate(Decoder(model), task, tmp_path, Settings(), leaks, Silent())
+    found = evaluate(EvaluationDecoder(model), task, tmp_path, EvaluationSettings(), leaks, Silent())
     assert "text" not in [row["id"] for row in found["items"]]
     assert found["leaks"]["dropped"]["text"] == [span]
     assert found["scores"][0]["n"] == 4 - len(leaks.dropped)
@@ -230,11 +230,13 @@ def test_a_guided_run_is_sealed_with_its_choice(model: Model, tmp_path: Path) ->
     card = cards()["humaneval"]
     items = [Item(id="a", prompt="def add(a, b):\n", target={**TARGET, "prompt": "def add(a, b):\n"})]
     task = Task(card=card, items=tuple(items), n_in_set=1, root=task_root(card, items))
-    settings = Settings(law=DecodingLaw.parse("0.8", seed=1), n_samples=2, is_guided=True, n_workers=1)
+    settings = EvaluationSettings(
+        law=DecodingLaw.parse("0.8", seed=1), n_samples=2, is_guided=True, n_workers=1
+    )
     from sevenfold.evals.leaks import NOT_CHECKABLE
 
-    found = evaluate(Decoder(model), task, tmp_path, settings, NOT_CHECKABLE, Silent())
+    found = evaluate(EvaluationDecoder(model), task, tmp_path, settings, NOT_CHECKABLE, Silent())
     assert [score["metric"] for score in found["scores"]] == ["pass@1 guided", "pass@1"]
     assert read_run(tmp_path / "humaneval.eval.json")["guided"] == {"a": [0, 0]}
     with pytest.raises(UsageError, match="among samples"):
-        Settings(is_guided=True)
+        EvaluationSettings(is_guided=True)

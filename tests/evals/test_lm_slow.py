@@ -18,9 +18,9 @@ from sevenfold.engine.session import Model
 from sevenfold.evals.builders import gsm8k, mmlu_cloze, mmlu_letters
 from sevenfold.evals.cards import Card, Item, Task, cards, task_root
 from sevenfold.evals.data import csv_rows, json_lines, read_set, six_lines
-from sevenfold.evals.decoding import Decoder
+from sevenfold.evals.decoding import EvaluationDecoder
 from sevenfold.evals.leaks import NOT_CHECKABLE
-from sevenfold.evals.run import Settings, evaluate
+from sevenfold.evals.run import EvaluationSettings, evaluate
 from sevenfold.runs.job import Job
 
 lm_eval = pytest.importorskip("lm_eval")
@@ -123,9 +123,9 @@ def results(tasks: Path, wide_run: Job) -> Any:
 
 
 def ours(wide_run: Job, card: Card, items: list[Item], out: Path) -> Any:
-    decoder = Decoder(Model.open(wide_run.out / "model.s7l"), truncation="left")
+    decoder = EvaluationDecoder(Model.open(wide_run.out / "model.s7l"), truncation="left")
     task = Task(card=card, items=tuple(items), n_in_set=len(items), root=task_root(card, items))
-    return evaluate(decoder, task, out, Settings(), NOT_CHECKABLE, Silent())
+    return evaluate(decoder, task, out, EvaluationSettings(), NOT_CHECKABLE, Silent())
 
 
 def likelihoods(results: Any, name: str) -> list[list[tuple[float, bool]]]:
@@ -171,7 +171,7 @@ def test_answers_are_decoded_and_extracted_as_ours(results: Any, wide_run: Job, 
 
 
 def test_whole_texts_are_scored_over_windows(results: Any, wide_run: Job) -> None:
-    decoder = Decoder(Model.open(wide_run.out / "model.s7l"))
+    decoder = EvaluationDecoder(Model.open(wide_run.out / "model.s7l"))
     tokenizer, most = decoder.tokenizer, decoder.model.context - 1
     total = n_bytes = 0
     for n in (1, 90):

@@ -23,13 +23,13 @@ from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.evals import graders
 from sevenfold.evals.cards import Card, Item, Task, cards, task_root
-from sevenfold.evals.decoding import Answer, Decoder
+from sevenfold.evals.decoding import Answer, EvaluationDecoder
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import NOT_CHECKABLE
-from sevenfold.evals.run import NoVerdictError, Settings, evaluate, read_run
+from sevenfold.evals.run import EvaluationSettings, NoVerdictError, evaluate, read_run
 from sevenfold.report.evals import score_rows, write_page
 from sevenfold.runs.job import Job
-from sevenfold.sandbox.grading import Verdict
+from sevenfold.sandbox.grading import GradingVerdict
 
 PROMPTS = [
     "def f(x):",
@@ -69,7 +69,7 @@ def choosing() -> Task:
     return Task(card=card, items=items, n_in_set=len(items), root=task_root(card, items))
 
 
-def answers(decoder: Decoder, law: DecodingLaw = GREEDY, n: int = 1) -> list[list[Answer]]:
+def answers(decoder: EvaluationDecoder, law: DecodingLaw = GREEDY, n: int = 1) -> list[list[Answer]]:
     task = generating()
     return [found for _, found in decoder.generate(task.items, task.card.stops, task.card.max_tokens, law, n)]
 
@@ -85,26 +85,26 @@ def reference(model: Model) -> Model:
 @needs_native
 @pytest.mark.parametrize(("law", "n"), [(GREEDY, 1), (SAMPLED, 3)])
 def test_outputs_do_not_depend_on_batch_threads_or_backend(model: Model, law: DecodingLaw, n: int) -> None:
-    expected = answers(Decoder(model, batch=1), law, n)
-    assert answers(Decoder(model, batch=5), law, n) == expected
-    assert answers(Decoder(model, batch=64), law, n) == expected
+    expected = answers(EvaluationDecoder(model, batch=1), law, n)
+    assert answers(EvaluationDecoder(model, batch=5), law, n) == expected
+    assert answers(EvaluationDecoder(model, batch=64), law, n) == expected
     threads = Model(model.artifact)
     threads.engine = native.NativeEngine(model.weights, n_threads=3)
-    assert answers(Decoder(threads, batch=3), law, n) == expected
-    assert answers(Decoder(reference(model), batch=4), law, n) == expected
+    assert answers(EvaluationDecoder(threads, batch=3), law, n) == expected
+    assert answers(EvaluationDecoder(reference(model), batch=4), law, n) == expected
 
 
 @needs_native
 def test_likelihoods_do_not_depend_on_batch_prefix_or_backend(model: Model) -> None:
     items = choosing().items
-    found = [row for _, row in Decoder(model, batch=16).likelihoods(items)]
-    assert [row for _, row in Decoder(model, batch=1).likelihoods(items[::-1])] == found[::-1]
-    assert [row for _, row in Decoder(reference(model), batch=2).likelihoods(items)] == found
+    found = [row for _, row in EvaluationDecoder(model, batch=16).likelihoods(items)]
+    assert [row for _, row in EvaluationDecoder(model, batch=1).likelihoods(items[::-1])] == found[::-1]
+    assert [row for _, row in EvaluationDecoder(reference(model), batch=2).likelihoods(items)] == found
 
 
 def test_a_likelihood_is_the_sum_over_the_continuation(model: Model) -> None:
     item = choosing().items[3]
-    decoder = Decoder(model)
+    decoder = EvaluationDecoder(model)
     (_, found), *_ = decoder.likelihoods([item])
     for choice, likelihood in zip(item.choices, found, strict=True):
         context = prompt_ids(model.tokenizer, item.prompt)
@@ -119,7 +119,7 @@ def test_a_likelihood_is_the_sum_over_the_continuation(model: Model) -> None:
 
 def test_greedy_answers_are_those_of_a_session(model: Model) -> None:
     task = generating()
-    for item, (answer,) in Decoder(model).generate(task.items, (), 12, GREEDY):
+    for item, (answer,) in EvaluationDecoder(model).generate(task.items, (), 12, GREEDY):
         with model.session(item.prompt, max_tokens=12) as session:
             list(session.generate(12))
             ends = model.tokenizer.roles.ends
@@ -127,7 +127,7 @@ def test_greedy_answers_are_those_of_a_session(model: Model) -> None:
 
 
 def test_spaces_at_the_end_of_a_context_belong_to_the_continuation(model: Model) -> None:
-    decoder = Decoder(model)
+    decoder = EvaluationDecoder(model)
     assert decoder.pair_ids("def f(x):  ", "return", "a") == decoder.pair_ids("def f(x):", "  return", "a")
     context, continuation = decoder.pair_ids("a", " b", "a")
     assert context + continuation == prompt_ids(model.tokenizer, "a b")
@@ -138,20 +138,41 @@ def test_spaces_at_the_end_of_a_context_belong_to_the_continuation(model: Model)
 def test_a_prompt_past_the_context_is_refused_or_cut_by_name(model: Model, tmp_path: Path) -> None:
     task = generating(["x = 1\n" * 80])
     with pytest.raises(GateError, match="i0: the prompt has") as raised:
-        evaluate(Decoder(model), task, tmp_path, Settings(), NOT_CHECKABLE, Silent())
+        evaluate(EvaluationDecoder(model), task, tmp_path, EvaluationSettings(), NOT_CHECKABLE, Silent())
     assert raised.value.exit_code == 5
-    found = evaluate(Decoder(model, truncation="left"), task, tmp_path, Settings(), NOT_CHECKABLE, Silent())
+    found = evaluate(
+        EvaluationDecoder(model, truncation="left"),
+        task,
+        tmp_path,
+        EvaluationSettings(),
+        NOT_CHECKABLE,
+        Silent(),
+    )
     assert found["law"]["truncation"] == "left"
     assert found["items"][0]["answers"][0]["ended"] == "context"
 
 
 def test_a_prompt_with_control_characters_is_refused(model: Model, tmp_path: Path) -> None:
     with pytest.raises(GateError):
-        evaluate(Decoder(model), generating(["a\x0bb"]), tmp_path, Settings(), NOT_CHECKABLE, Silent())
+        evaluate(
+            EvaluationDecoder(model),
+            generating(["a\x0bb"]),
+            tmp_path,
+            EvaluationSettings(),
+            NOT_CHECKABLE,
+            Silent(),
+        )
 
 
 def run(model: Model, task: Task, out: Path, **settings: Any) -> Any:
-    return evaluate(Decoder(model), task, out, Settings(n_workers=2, **settings), NOT_CHECKABLE, Silent())
+    return evaluate(
+        EvaluationDecoder(model),
+        task,
+        out,
+        EvaluationSettings(n_workers=2, **settings),
+        NOT_CHECKABLE,
+        Silent(),
+    )
 
 
 def test_two_runs_have_one_root_and_an_altered_run_is_refused(model: Model, tmp_path: Path) -> None:
@@ -178,7 +199,7 @@ def test_outputs_are_kept_by_model_task_and_law_alone(
     keys.add(run(model, generating(), tmp_path, law=DecodingLaw.parse("0.9", 40, "0.01", "0.95", 12))["key"])
     assert len(keys) == 4
     # The same key: nothing is generated again.
-    monkeypatch.setattr(Decoder, "_generate_group", lambda *_: pytest.fail("generated again"))
+    monkeypatch.setattr(EvaluationDecoder, "_generate_group", lambda *_: pytest.fail("generated again"))
     assert run(model, generating(), tmp_path)["root"] == first["root"]
 
 
@@ -228,7 +249,7 @@ def test_rescoring_keeps_the_outputs_and_shows_both(model: Model, tmp_path: Path
     assert [i["answers"] for i in second["items"]] == [i["answers"] for i in first["items"]]
     assert second["key"] == first["key"]
     with pytest.raises(UsageError, match="no rule"):
-        Settings(rules=("nothing",))
+        EvaluationSettings(rules=("nothing",))
 
 
 def test_a_run_without_a_verdict_has_no_score(
@@ -236,7 +257,9 @@ def test_a_run_without_a_verdict_has_no_score(
 ) -> None:
     verdicts = {"i3": "none"}
     monkeypatch.setitem(
-        graders.GRADERS, "number", lambda item, _: Verdict(verdict=verdicts.get(item.id, "pass"), reason="x")
+        graders.GRADERS,
+        "number",
+        lambda item, _: GradingVerdict(verdict=verdicts.get(item.id, "pass"), reason="x"),
     )
     with pytest.raises(NoVerdictError, match="1 samples have no verdict, i3") as raised:
         run(model, generating(), tmp_path)
@@ -248,7 +271,7 @@ def test_a_run_without_a_verdict_has_no_score(
     monkeypatch.setitem(
         graders.GRADERS,
         "number",
-        lambda item, _: graded.append(item.id) or Verdict(verdict="pass"),  # type: ignore[func-returns-value]
+        lambda item, _: graded.append(item.id) or GradingVerdict(verdict="pass"),  # type: ignore[func-returns-value]
     )
     assert run(model, generating(), tmp_path)["scores"][0]["value"] == 1.0
     assert graded == ["i3"]
@@ -273,7 +296,7 @@ def test_without_isolation_nothing_is_generated(
 def test_samples_and_k_that_make_no_sense_are_refused() -> None:
     for values in ({"n_samples": 2}, {"n_samples": 0}, {"ks": (2,)}, {"ks": (0,)}):
         with pytest.raises(UsageError):
-            Settings(**values)  # type: ignore[arg-type]
+            EvaluationSettings(**values)  # type: ignore[arg-type]
 
 
 def test_a_journal_takes_no_row_of_another(tmp_path: Path) -> None:

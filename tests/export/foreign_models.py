@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from sevenfold.core.log import Silent
 from sevenfold.export.importer import import_model
-from sevenfold.export.parity import Reference
+from sevenfold.export.parity import FloatReference
 from sevenfold.export.source import ExportSource, open_source
 from sevenfold.recipe import load_recipe
 from sevenfold.recipe.schema import TokenizerSpec
@@ -114,7 +114,7 @@ def imported(kind: str, path: Path, out: Path, **options: Any) -> ExportSource:
 
 def ours(source: ExportSource, ids: list[int] = IDS) -> np.ndarray:
     """Our float model's logits, float32 [T, V]."""
-    return Reference(source.spec, source.read).logits(ids)
+    return FloatReference(source.spec, source.read).logits(ids)
 
 
 def job_of(imported: Path, code_dir: Path) -> Job:

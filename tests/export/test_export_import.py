@@ -102,14 +102,14 @@ def test_a_model_of_transformers_answers_the_same_here(
     directory = foreign(tmp_path / "hf", **({"rope_parameters": scaling} if scaling else {}))
     (directory / "tokenizer.json").write_bytes((llama_run / "tokenizer" / "tokenizer.json").read_bytes())
     import_model("hf", directory, tmp_path / "in")
-    from sevenfold.export.parity import Reference
+    from sevenfold.export.parity import FloatReference
     from sevenfold.export.source import open_source
 
     source = open_source(tmp_path / "in")
     assert source.spec.tied is False
     ids = list(range(0, 400, 9))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(directory)(torch.tensor([ids])).logits[0]
-    ours = Reference(source.spec, source.read).logits(ids)
+    ours = FloatReference(source.spec, source.read).logits(ids)
     assert abs(theirs.detach().numpy() - ours).max() < 1e-5
     recipe = Recipe.model_validate_json((tmp_path / "in" / "recipe.yaml").read_bytes())
     assert recipe.model.pretrained is not None

@@ -11,7 +11,7 @@ import pytest
 
 from sevenfold.core.log import Silent
 from sevenfold.export import parity
-from sevenfold.export.parity import Reference
+from sevenfold.export.parity import FloatReference
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
 from sevenfold.recipe.schema import ModelSpec
@@ -36,9 +36,9 @@ def test_read_layer_by_layer_it_is_the_same_model(
     llama_run: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
 ) -> None:
     source, ids = random_source(llama_run, tied=tied), list(range(0, 400, 9))
-    whole = Reference(source.spec, source.read)
+    whole = FloatReference(source.spec, source.read)
     monkeypatch.setattr(parity, "STREAMED", 0)
-    layered = Reference(source.spec, source.read)
+    layered = FloatReference(source.spec, source.read)
     assert np.array_equal(whole.logits(ids), layered.logits(ids))
     assert np.array_equal(whole.logits(ids), layered.logits(ids)), "a second time"
     assert all(parameter.is_meta for parameter in layered.model.parameters())

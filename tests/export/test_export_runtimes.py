@@ -18,7 +18,7 @@ from sevenfold.core.errors import SevenfoldError, StorageError
 from sevenfold.core.log import Silent
 from sevenfold.export import parity, parity_corpus, runtimes
 from sevenfold.export.gguf import stored_reader, write_gguf
-from sevenfold.export.parity import ParityError, Reference
+from sevenfold.export.parity import FloatReference, ParityError
 from sevenfold.export.quants import find_quant
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
@@ -79,7 +79,7 @@ def test_llama_cpp_reads_every_type_that_its_quantiser_made(
     wide: ExportSource, tmp_path: Path, quant: str
 ) -> None:
     rows = np.random.default_rng(0).integers(0, 400, (2, 33))
-    model = Reference(wide.spec, wide.read)
+    model = FloatReference(wide.spec, wide.read)
     with runtimes.llama_cpp() as llama:
         assert llama is not None
         plan = write_gguf(
@@ -89,7 +89,7 @@ def test_llama_cpp_reads_every_type_that_its_quantiser_made(
         llama.open(tmp_path / "x.gguf", 64)
         # Ours is the dequantisation of the `gguf` library: what llama.cpp computes must be near
         # it, and it from the weights.
-        stored = Reference(wide.spec, stored_reader(tmp_path / "x.gguf", wide.spec))
+        stored = FloatReference(wide.spec, stored_reader(tmp_path / "x.gguf", wide.spec))
         theirs, ours = llama.logits([int(i) for i in rows[0]]), stored.logits(rows[0])
     spread = float(np.std(ours))
     assert np.abs(theirs - ours).mean() < 0.1 * spread
@@ -175,7 +175,7 @@ def test_the_go_program_prints_ids(llama_run: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     prompt = [source.vocabulary().eot_id, *source.vocabulary().encode("def f(")]
     want = list(prompt)
-    model = Reference(source.spec, source.read)
+    model = FloatReference(source.spec, source.read)
     for _ in range(8):
         want.append(int(model.logits(want)[-1].argmax()))
     assert json.loads(done.stdout.splitlines()[0].replace(" ", ",")) == want[len(prompt) :]
@@ -192,7 +192,7 @@ def test_the_go_program_prints_ids(llama_run: Path, tmp_path: Path) -> None:
 
 def greedy_cases(source: ExportSource) -> list[tuple[list[int], list[int]]]:
     """Prompts and the greedy tokens of PyTorch after them."""
-    model, cases = Reference(source.spec, source.read), []
+    model, cases = FloatReference(source.spec, source.read), []
     for prompt in parity.prompt_ids(source.vocabulary(), source.spec.context):
         made: list[int] = []
         for _ in range(16):

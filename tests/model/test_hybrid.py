@@ -13,7 +13,7 @@ from torch import Tensor
 from sevenfold.model import hybrid, operators
 from sevenfold.model.attention import document_segments
 from sevenfold.model.transformer import Transformer
-from sevenfold.recipe.schema import HybridAttention, ModelSpec, RopeScaling
+from sevenfold.recipe.schema import HybridAttentionSpec, ModelSpec, RopeScaling
 
 WINDOW, STRIDE = 8, 2
 # The last is more than twice the context of 48, so that the ring forgets.
@@ -25,7 +25,7 @@ def spec(**changes: object) -> ModelSpec:
         "d_model": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 6, "d_ffn": 20,
         "vocab_size": 300,
         "context": 48,
-        "attention": HybridAttention(
+        "attention": HybridAttentionSpec(
             scheme="hybrid", local_chunk=WINDOW, global_stride=STRIDE, global_tokens="learned_summaries",
             streaming_links="ring", rope_scaling="none", gqa=2, kv_quant_bits=8,
         ),

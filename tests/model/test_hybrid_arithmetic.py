@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.model import operators
-from sevenfold.model.hybrid_kernel import Rule, hybrid_attention
+from sevenfold.model.hybrid_kernel import HybridConstants, hybrid_attention
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
 # Length, window, stride, ring, temper: two blocks of rows, a ring that forgets; a stride longer than
@@ -72,7 +72,7 @@ def wanted(name: str) -> tuple[object, ...]:
 def test_equals_the_fractions(forced: str, name: str) -> None:
     length, *rule = CASES[name]
     given = inputs(length)
-    y = hybrid_attention(*given, tables(length), Rule(*rule))
+    y = hybrid_attention(*given, tables(length), HybridConstants(*rule))
     y.backward(numbers(1, HEADS, length, WIDTH, seed=9))
     out, grad_q, grad_k, grad_v, *grad_scores = wanted(name)
     slopes = [x.grad for x in given]
@@ -83,7 +83,7 @@ def test_equals_the_fractions(forced: str, name: str) -> None:
         same(slope[0].contiguous(), expected)
 
 
-def run(given: list[Tensor], rule: Rule, segments: list[list[int]] | None = None) -> list[Tensor]:
+def run(given: list[Tensor], rule: HybridConstants, segments: list[list[int]] | None = None) -> list[Tensor]:
     """Output and slopes."""
     fresh = [x.detach().clone().requires_grad_() for x in given]
     y = hybrid_attention(*fresh, tables(given[0].shape[2]), rule, segments)
@@ -92,7 +92,7 @@ def run(given: list[Tensor], rule: Rule, segments: list[list[int]] | None = None
 
 
 def test_instruction_sets_agree_over_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    given, rule = inputs(331, n_batch=2, n_kv=2), Rule(40, 8, 30, 1.2)
+    given, rule = inputs(331, n_batch=2, n_kv=2), HybridConstants(40, 8, 30, 1.2)
     found = []
     for name in _here():
         monkeypatch.setenv("S7_ISA", name)
@@ -101,7 +101,7 @@ def test_instruction_sets_agree_over_many_blocks(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_document_is_what_it_is_alone() -> None:
-    given, rule = inputs(70), Rule(12, 4, 3, 1.0)
+    given, rule = inputs(70), HybridConstants(12, 4, 3, 1.0)
     together = run(given, rule, [[21, 1, 48]])
     grad = numbers(1, HEADS, 70, WIDTH, seed=7)
     start = 0
@@ -116,6 +116,11 @@ def test_a_document_is_what_it_is_alone() -> None:
 
 
 def test_what_is_no_rule_is_refused() -> None:
-    for rule in (Rule(0, 4, 3, 1.0), Rule(4, 0, 3, 1.0), Rule(4, 4, 0, 1.0), Rule(4, 4, 4, float("nan"))):
+    for rule in (
+        HybridConstants(0, 4, 3, 1.0),
+        HybridConstants(4, 0, 3, 1.0),
+        HybridConstants(4, 4, 0, 1.0),
+        HybridConstants(4, 4, 4, float("nan")),
+    ):
         with pytest.raises(SevenfoldError, match="a shape outside its bounds"):
             hybrid_attention(*inputs(8), tables(8), rule)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.recipe import load_recipe
-from sevenfold.recipe.schema import ExpertStacks, HybridAttention, ModelSpec, TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, HybridAttentionSpec, ModelSpec, TokenRouted
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.recipe.sizing import (
     active_parameters,
@@ -41,8 +41,8 @@ def model(**changes) -> ModelSpec:
     return ModelSpec(**{**shape, "context": 16, **changes})
 
 
-def hybrid(chunk: int, stride: int) -> HybridAttention:
-    return HybridAttention(
+def hybrid(chunk: int, stride: int) -> HybridAttentionSpec:
+    return HybridAttentionSpec(
         scheme="hybrid",
         local_chunk=chunk,
         global_stride=stride,

@@ -12,12 +12,19 @@ import abuses
 import pytest
 
 from sevenfold.sandbox import confined, groups, toolchains
-from sevenfold.sandbox.confined import Confined, Ending, Limits
+from sevenfold.sandbox.confined import Confined, Ending, ProcessLimits
 from sevenfold.sandbox.executor import SandboxError
-from sevenfold.sandbox.grading import Printed, PythonTask, Verdict, judge_all, judge_python, run_program
+from sevenfold.sandbox.grading import (
+    GradingVerdict,
+    Printed,
+    PythonTests,
+    judge_all,
+    judge_python,
+    run_program,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
-LIMITS = Limits(processor_seconds=1)
+LIMITS = ProcessLimits(processor_seconds=1)
 SLOW_FORGERIES = (
     "sleeps_in_a_call",
     "loops_in_a_call",
@@ -28,12 +35,12 @@ SLOW_FORGERIES = (
 TESTS = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(41) == 42\n"
 
 
-def run(source: str, language: str = "python", limits: Limits = LIMITS) -> Printed:
+def run(source: str, language: str = "python", limits: ProcessLimits = LIMITS) -> Printed:
     return run_program(language, source, limits)
 
 
-def graded(source: str) -> Verdict:
-    task = PythonTask(source=source, prelude="", tests=TESTS, functions=("f",), check="f")
+def graded(source: str) -> GradingVerdict:
+    task = PythonTests(source=source, prelude="", tests=TESTS, functions=("f",), check="f")
     return judge_python(task, LIMITS)
 
 
@@ -42,7 +49,7 @@ def test_the_table_is_as_long_as_it_says() -> None:
 
 
 def test_no_attempt_succeeds() -> None:
-    found = run(abuses.program(list(abuses.PROBES)), limits=Limits(processor_seconds=3))
+    found = run(abuses.program(list(abuses.PROBES)), limits=ProcessLimits(processor_seconds=3))
     assert found.out == b"escaped: []\n", found
     assert found.exit_code == 0
 
@@ -131,7 +138,7 @@ def test_nothing_of_a_tree_is_left() -> None:
 
 def test_samples_in_parallel_keep_their_order() -> None:
     tasks = [
-        PythonTask(
+        PythonTests(
             source=f"def f(x): return x + {i % 2}", prelude="", tests=TESTS, functions=("f",), check="f"
         )
         for i in range(8)
@@ -151,28 +158,28 @@ def test_values_of_every_kind_cross() -> None:
         for value in values
     )
     tests += "    assert str(c(float('nan'))) == 'nan'\n    assert list(c(map(abs, [-1]))) == [1]\n"
-    task = PythonTask(source="def f(x): return x", prelude="", tests=tests, functions=("f",), check="f")
+    task = PythonTests(source="def f(x): return x", prelude="", tests=tests, functions=("f",), check="f")
     assert judge_python(task, LIMITS).verdict == "pass"
 
 
 def test_an_object_of_the_sample_comes_back_to_it() -> None:
     source = "class P:\n    def __init__(self, a): self.a = a\ndef f(ps): return sum(p.a for p in ps)\n"
-    task = PythonTask(source=source, prelude="", tests="assert f([P(1), P(2)]) == 3", functions=("f", "P"))
+    task = PythonTests(source=source, prelude="", tests="assert f([P(1), P(2)]) == 3", functions=("f", "P"))
     assert judge_python(task, LIMITS).verdict == "pass"
 
 
 def test_what_a_test_sets_on_an_object_is_set_in_the_sample() -> None:
     source = "class P: pass\ndef f(p): return p.a + p.b.a\n"
     tests = "p = P()\np.a = 1\np.b = P()\n"
-    task = PythonTask(source=source, prelude="", tests=tests + "assert f(p) == 2", functions=("f", "P"))
+    task = PythonTests(source=source, prelude="", tests=tests + "assert f(p) == 2", functions=("f", "P"))
     assert judge_python(task, LIMITS).verdict == "fail"
     tests += "q = P()\nq.a = 1\np.b = q\n"
-    task = PythonTask(source=source, prelude="", tests=tests + "assert f(p) == 2", functions=("f", "P"))
+    task = PythonTests(source=source, prelude="", tests=tests + "assert f(p) == 2", functions=("f", "P"))
     assert judge_python(task, LIMITS).verdict == "pass"
 
 
 def test_a_judge_that_cannot_run_gives_no_verdict() -> None:
-    task = PythonTask(
+    task = PythonTests(
         source="def f(x): return 1", prelude="import nothing_here", tests=TESTS, functions=("f",), check="f"
     )
     assert judge_python(task, LIMITS).verdict == "none"
@@ -210,7 +217,7 @@ def test_other_languages(language: str) -> None:
 def test_other_languages_are_confined(language: str, source: str, error: str) -> None:
     if language not in toolchains.here():
         pytest.skip(f"no tool for {language}")
-    found = run(source, language, Limits(processor_seconds=10, memory_bytes=1 << 30, n_processes=64))
+    found = run(source, language, ProcessLimits(processor_seconds=10, memory_bytes=1 << 30, n_processes=64))
     if not error:
         assert (found.out, found.exit_code) == (b"7\n", 0), found
     else:
@@ -246,7 +253,7 @@ def test_without_the_filter_nothing_runs() -> None:
     code = (
         "import sys; sys.modules['pyseccomp'] = None\n"
         "from sevenfold.sandbox.grading import *\n"
-        "try: run_program('python', 'print(1)', Limits())\n"
+        "try: run_program('python', 'print(1)', ProcessLimits())\n"
         "except Exception as error: print(type(error).__name__, error.exit_code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ import uvicorn
 
 from sevenfold.serve.app import Server, make_app
 from sevenfold.serve.guard import Access
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.registry import Registry
 
 
@@ -70,7 +70,7 @@ class Client:
 
 def serving(paths: list[Path], **changes: Any) -> Iterator[Client]:
     """A server on a free port; closed afterwards."""
-    access = Access(**{"limits": Limits(body_seconds=5, cache_bytes=4 << 20), **changes})
+    access = Access(**{"limits": ServerLimits(body_seconds=5, cache_bytes=4 << 20), **changes})
     registry = Registry(access.limits, 1)
     for path in paths:
         registry.load(path)

@@ -12,7 +12,7 @@ from serving_client import Client
 
 from sevenfold.engine.likelihood import as_float, log_probabilities
 from sevenfold.engine.session import Model
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.program import listen
 
 CHAT = [{"role": "user", "content": "Write f."}]
@@ -262,7 +262,7 @@ def test_the_small_routes(client: Client, model: Model) -> None:
     assert client.get("/v1/models").json["data"][0]["root"] == model.artifact.root
     props = client.get("/props").json
     assert props["default_generation_settings"]["n_ctx"] == model.context
-    assert len(client.get("/slots").json) == Limits().parallel
+    assert len(client.get("/slots").json) == ServerLimits().parallel
     paths = client.get("/openapi.json").json["paths"]
     assert {"/v1/completions", "/infill"} <= paths.keys()
     text = client.get("/metrics").data.decode()
@@ -284,7 +284,7 @@ def test_foreign_pages_reach_nothing(client: Client) -> None:
 
 
 def test_bodies_are_bounded(client: Client) -> None:
-    most = Limits().body_bytes
+    most = ServerLimits().body_bytes
     # A length alone is enough; the body is not read.
     with socket.create_connection(("127.0.0.1", client.port)) as raw:
         raw.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")

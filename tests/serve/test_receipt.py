@@ -20,7 +20,7 @@ from sevenfold.engine.session import Model
 from sevenfold.release import dsse
 from sevenfold.release.signature import make_key_pair
 from sevenfold.serve import receipt
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.receipt_check import ACCEPT, MALFORMED, REJECT, UNVERIFIABLE, verify_answer
 from sevenfold.serve.request import Finished, Generation
 
@@ -35,7 +35,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
 
 
 def made(model: Model, generation: Generation, key: Any = None, salt: bytes = b"") -> list[dict[str, Any]]:
-    with scheduling(model, Limits()) as scheduler:
+    with scheduling(model, ServerLimits()) as scheduler:
         (events,) = run(scheduler, [generation])
     root = model.artifact.root
     return [

@@ -13,8 +13,16 @@ from together import run, scheduling
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, greedy_steps
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.limits import Limits
-from sevenfold.serve.request import BANNED, Event, Finished, Generation, Job, Piece, Read
+from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.request import (
+    BANNED,
+    Event,
+    Finished,
+    GeneratedPiece,
+    Generation,
+    GenerationJob,
+    PromptRead,
+)
 from sevenfold.serve.scheduler import Scheduler
 
 PROMPTS = (
@@ -52,7 +60,7 @@ def alone(model: Model) -> list[list[Event]]:
     """Every answer, asked by itself on a scheduler of its own."""
     answers = []
     for generation in generations(model):
-        with scheduling(model, Limits(cache_bytes=0, block_tokens=1)) as scheduler:
+        with scheduling(model, ServerLimits(cache_bytes=0, block_tokens=1)) as scheduler:
             answers += run(scheduler, [generation])
     return answers
 
@@ -69,7 +77,7 @@ def alone(model: Model) -> list[list[Event]]:
     ],
 )
 def test_a_batch_changes_nothing(model: Model, alone: list[list[Event]], change: dict[str, int]) -> None:
-    with scheduling(model, replace(Limits(), **change)) as scheduler:
+    with scheduling(model, replace(ServerLimits(), **change)) as scheduler:
         for _ in range(2):  # the second time from the cache
             together = run(scheduler, generations(model) * 2)
             for place, events in enumerate(together):
@@ -81,8 +89,8 @@ def test_a_batch_changes_nothing(model: Model, alone: list[list[Event]], change:
 
 def pieces(events: Sequence[Event]) -> tuple[list[object], list[object]]:
     """Tokens of the prompt and of the answers, with their log-probabilities."""
-    read = [token for e in events if isinstance(e, Read) for token in e.tokens]
-    said = [(e.index, token) for e in events if isinstance(e, Piece) for token in e.tokens]
+    read = [token for e in events if isinstance(e, PromptRead) for token in e.tokens]
+    said = [(e.index, token) for e in events if isinstance(e, GeneratedPiece) for token in e.tokens]
     # The order within a sample; how many came at once is a matter of time.
     return read, sorted(said, key=lambda pair: pair[0])
 
@@ -98,24 +106,24 @@ def test_greedy_answers_are_those_of_the_reference(model: Model, alone: list[lis
 def test_a_stream_is_the_text_without_one(alone: list[list[Event]]) -> None:
     for events in alone:
         for index, (_, text, _, _) in ends(events).items():
-            streamed = "".join(e.text for e in events if isinstance(e, Piece) and e.index == index)
+            streamed = "".join(e.text for e in events if isinstance(e, GeneratedPiece) and e.index == index)
             assert text.startswith(streamed)
 
 
 def test_samples_differ_and_do_not_depend_on_their_number(model: Model, alone: list[list[Event]]) -> None:
     three = ends(alone[3])
     assert len({ids for ids, *_ in three.values()}) > 1
-    with scheduling(model, Limits()) as scheduler:
+    with scheduling(model, ServerLimits()) as scheduler:
         single = run(scheduler, [replace(generations(model)[3], n=1)])
     assert ends(single[0])[0] == three[0]
 
 
 def test_a_cancelled_job_ends_and_the_others_go_on(model: Model) -> None:
-    with scheduling(model, Limits(block_tokens=2)) as scheduler:
+    with scheduling(model, ServerLimits(block_tokens=2)) as scheduler:
         long = replace(generations(model)[0], max_tokens=200, ignore_end=True)
         done = threading.Event()
         told: list[Event] = []
-        jobs: list[Job] = []
+        jobs: list[GenerationJob] = []
 
         def tell(events: list[Event]) -> None:
             told.extend(events)
@@ -123,7 +131,7 @@ def test_a_cancelled_job_ends_and_the_others_go_on(model: Model) -> None:
             if any(isinstance(event, Finished) for event in events):
                 done.set()
 
-        jobs.append(Job(long, tell))
+        jobs.append(GenerationJob(long, tell))
         scheduler.submit(jobs[0])
         other = run(scheduler, [generations(model)[2]])
         assert done.wait(60)
@@ -135,9 +143,9 @@ def test_a_cancelled_job_ends_and_the_others_go_on(model: Model) -> None:
 
 
 def test_a_full_queue_refuses_with_a_hint(model: Model) -> None:
-    with scheduling(model, Limits(parallel=1, queue=2)) as scheduler:
+    with scheduling(model, ServerLimits(parallel=1, queue=2)) as scheduler:
         long = replace(generations(model)[0], max_tokens=200, ignore_end=True)
-        jobs = [Job(long, lambda _: None) for _ in range(40)]
+        jobs = [GenerationJob(long, lambda _: None) for _ in range(40)]
         with pytest.raises(RequestError) as caught:
             [scheduler.submit(job) for job in jobs]
         assert caught.value.status == 429
@@ -152,7 +160,7 @@ def test_the_cache_keeps_its_cap_and_its_salts_apart(model: Model) -> None:
     session.forward(np.array(ids[:64], np.int64), last_only=True)
     page = session.n_bytes
     session.close()
-    with scheduling(model, Limits(cache_bytes=3 * page)) as scheduler:
+    with scheduling(model, ServerLimits(cache_bytes=3 * page)) as scheduler:
         for n in range(40):
             run(scheduler, [Generation(ids=(*ids[n : n + 40],), max_tokens=2)])
             assert scheduler.cache.n_bytes <= 3 * page
@@ -166,12 +174,12 @@ def test_the_cache_keeps_its_cap_and_its_salts_apart(model: Model) -> None:
 
 
 def test_closing_ends_what_waits(model: Model) -> None:
-    scheduler = Scheduler(model, Limits(parallel=1))
+    scheduler = Scheduler(model, ServerLimits(parallel=1))
     told: list[Event] = []
     long = replace(generations(model)[0], max_tokens=200, ignore_end=True)
     for _ in range(5):
-        scheduler.submit(Job(long, told.extend))
+        scheduler.submit(GenerationJob(long, told.extend))
     scheduler.close(drain_seconds=0)
     assert len([event for event in told if isinstance(event, Finished)]) == 5
     with pytest.raises(RequestError, match="closing"):
-        scheduler.submit(Job(long, told.extend))
+        scheduler.submit(GenerationJob(long, told.extend))

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sevenfold.engine.session import Model
-from sevenfold.serve.limits import Limits
-from sevenfold.serve.request import Event, Finished, Generation, Job
+from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.request import Event, Finished, Generation, GenerationJob
 from sevenfold.serve.scheduler import Scheduler
 
 
 @contextmanager
-def scheduling(model: Model, limits: Limits) -> Iterator[Scheduler]:
+def scheduling(model: Model, limits: ServerLimits) -> Iterator[Scheduler]:
     scheduler = Scheduler(model, limits)
     try:
         yield scheduler
@@ -36,7 +36,7 @@ def run(scheduler: Scheduler, generations: Sequence[Generation]) -> list[list[Ev
         return tell
 
     for place, generation in enumerate(generations):
-        scheduler.submit(Job(generation, teller(place)))
+        scheduler.submit(GenerationJob(generation, teller(place)))
     for generation in generations:
         for _ in range(generation.n):
             assert left.acquire(timeout=60)

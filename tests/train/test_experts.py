@@ -29,7 +29,7 @@ from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
 from sevenfold.train.data.dataset import held_out, leads, open_data, read_router
-from sevenfold.train.experts import part_directory, train_part
+from sevenfold.train.experts import phase_directory, train_phase
 from sevenfold.train.loop import Recording
 from sevenfold.train.phases import find_training_phase, training_phases
 from sevenfold.train.records import CHAIN_START, trace_link
@@ -56,12 +56,12 @@ def prepared(domain_dir: Path, tmp_path: Path) -> Job:
 
 def train_expert(job: Job, expert: str) -> None:
     """In a process of its own, as on another pool."""
-    pipeline.run_part(job, "experts", expert)
+    pipeline.run_phase(job, "experts", expert)
 
 
 def test_any_order_and_at_once_the_same_bytes(prepared: Job, stack_run: Job) -> None:
-    pipeline.run_part(prepared, "trunk", None)
-    pipeline.run_part(prepared, "experts", EXPERTS[2])
+    pipeline.run_phase(prepared, "trunk", None)
+    pipeline.run_phase(prepared, "experts", EXPERTS[2])
     spawn = multiprocessing.get_context("spawn")
     others = [spawn.Process(target=train_expert, args=(prepared, expert)) for expert in EXPERTS[:2]]
     for process in others:
@@ -69,12 +69,12 @@ def test_any_order_and_at_once_the_same_bytes(prepared: Job, stack_run: Job) -> 
     for process in others:
         process.join()
         assert process.exitcode == 0
-    before = {part.name: (part_directory(prepared, part) / PHASE_WEIGHTS).stat().st_mtime_ns
+    before = {part.name: (phase_directory(prepared, part) / PHASE_WEIGHTS).stat().st_mtime_ns
               for part in training_phases(prepared.recipe)}  # fmt: skip
     pipeline.make(prepared, until="train")
     assert outputs(prepared) == outputs(stack_run)
     for part in training_phases(prepared.recipe):
-        mine, other = part_directory(prepared, part), part_directory(stack_run, part)
+        mine, other = phase_directory(prepared, part), phase_directory(stack_run, part)
         assert (mine / PHASE_WEIGHTS).stat().st_mtime_ns == before[part.name]  # taken over, not trained again
         for name in (PHASE_WEIGHTS, "metrics.jsonl", "trace.jsonl"):
             assert (mine / name).read_bytes() == (other / name).read_bytes()
@@ -88,14 +88,14 @@ def test_an_expert_trains_its_stack_alone(stack_run: Job) -> None:
     names = {name for name, _ in fresh.named_parameters()}
     seen: set[str] = set()
     for part in (trunk, *experts):
-        trained = load_file(part_directory(stack_run, part) / PHASE_WEIGHTS)
+        trained = load_file(phase_directory(stack_run, part) / PHASE_WEIGHTS)
         assert set(trained) == part.trained(names)
         assert seen.isdisjoint(trained)
         seen |= set(trained)
         for name, tensor in trained.items():
             assert torch.equal(whole[name], tensor)
-        step = checkpoint_steps(part_directory(stack_run, part))[-1]
-        checkpoint = read_checkpoint(part_directory(stack_run, part) / f"checkpoint-{step:08d}.safetensors")
+        step = checkpoint_steps(phase_directory(stack_run, part))[-1]
+        checkpoint = read_checkpoint(phase_directory(stack_run, part) / f"checkpoint-{step:08d}.safetensors")
         assert set(checkpoint.model) == set(trained)
     assert seen == names
     assert {name for name in seen if name.startswith("experts.")} == {
@@ -183,22 +183,22 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     prepared: Job, stack_run: Job, domain_dir: Path
 ) -> None:
     trunk, first, *_ = training_phases(prepared.recipe)
-    train_part(prepared, trunk)
-    run_base = load_file(part_directory(prepared, trunk) / PHASE_WEIGHTS)
-    directory = part_directory(prepared, first)
+    train_phase(prepared, trunk)
+    run_base = load_file(phase_directory(prepared, trunk) / PHASE_WEIGHTS)
+    directory = phase_directory(prepared, first)
     directory.mkdir(parents=True)
-    root = train_part(prepared, trunk).root
+    root = train_phase(prepared, trunk).root
     half = training_run(prepared, directory, first, base=run_base, base_root=root)
     half.recording = Recording(last=3)
     half.train()
     assert checkpoint_steps(directory) == [3]
-    train_part(prepared, first)
-    same = part_directory(stack_run, first)
+    train_phase(prepared, first)
+    same = phase_directory(stack_run, first)
     assert (directory / PHASE_WEIGHTS).read_bytes() == (same / PHASE_WEIGHTS).read_bytes()
     assert (directory / "metrics.jsonl").read_bytes() == (same / "metrics.jsonl").read_bytes()
     other = job_of(stack_values(), domain_dir, prepared.out, train={"seed": 4})
     with pytest.raises(StorageError, match="trunk that experts/code stands behind is not trained"):
-        train_part(other, training_phases(other.recipe)[1])
+        train_phase(other, training_phases(other.recipe)[1])
 
 
 def test_steps_of_parts_are_audited_under_one_count(stack_run: Job) -> None:
@@ -261,7 +261,7 @@ def test_what_is_not_a_part_is_named(prepared: Job, domain_dir: Path, tmp_path: 
     with pytest.raises(UsageError, match="trunk, experts --expert code"):
         find_training_phase(prepared.recipe, "experts", None)
     with pytest.raises(StorageError, match="--phase trunk"):
-        pipeline.run_part(prepared, "experts", "math")
+        pipeline.run_phase(prepared, "experts", "math")
     values = stack_values()
     values["train"] |= {"micro_batch_sequences": 3}
     with pytest.raises(RecipeError, match="micro batches of 3"):

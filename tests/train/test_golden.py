@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from sevenfold.model import operators
 from sevenfold.model.operators import ISAS, LAW
-from sevenfold.recipe.schema import HybridAttention
+from sevenfold.recipe.schema import HybridAttentionSpec
 from sevenfold.train import gradient_step, loop
 from sevenfold.train.arithmetic import obstacle
 from sevenfold.train.environment import CPU
@@ -145,6 +145,6 @@ def test_what_is_not_under_the_law_is_named() -> None:
 
     assert "bf16" in why(precision="bf16")
     assert "cuda" in why(device=torch.device("cuda"))
-    assert not why({"attention": HybridAttention.model_construct()})
+    assert not why({"attention": HybridAttentionSpec.model_construct()})
     assert "wider" in why({"head_dim": 272})
     assert "fast" in why(reduction="fast")

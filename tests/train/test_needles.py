@@ -11,7 +11,7 @@ from sevenfold.recipe.schema import ModelSpec
 from sevenfold.train import needles
 
 
-def drawn(seed: int, **changes: object) -> needles.Needles:
+def drawn(seed: int, **changes: object) -> needles.NeedleWindows:
     values: dict[str, object] = {
         "n_windows": 3,
         "sequence": 192,
@@ -72,7 +72,7 @@ def test_recall_counts_right_answers(model: Transformer) -> None:
     assert np.array_equal(choice, logits[found.row, found.column].argmax(-1).numpy())
     right, asked = needles.recall(model, found)
     assert (right, asked) == (int((choice == found.answer).sum()), len(found.row))
-    told = needles.Needles(
+    told = needles.NeedleWindows(
         ids=found.ids, row=found.row, column=found.column, distance=found.distance, answer=choice
     )
     assert needles.recall(model, told) == (asked, asked)

@@ -12,13 +12,21 @@ from sevenfold.artifact.frames import Lane
 from sevenfold.artifact.layout import Flag, LaneId, ModelClass
 from sevenfold.artifact.partial import Proved, verify_part, verify_range
 from sevenfold.artifact.reader import Artifact, open_artifact, parse_artifact, read_artifact
-from sevenfold.artifact.records import Record, Tensor, training_tensor, training_values
+from sevenfold.artifact.records import Tensor, TensorRecord, training_tensor, training_values
 from sevenfold.artifact.stream import StreamVerifier
-from sevenfold.artifact.verify import CHECKS, ReplayRow, Row, Verification, run_check, verify, verify_file
+from sevenfold.artifact.verify import (
+    CHECKS,
+    ReplayRow,
+    RuleResult,
+    Verification,
+    run_check,
+    verify,
+    verify_file,
+)
 from sevenfold.artifact.writer import Contents, Sealed, header_only, write_artifact
 
 __all__ = [
-    "Record",
+    "TensorRecord",
     "Tensor",
     "training_tensor",
     "training_values",
@@ -41,7 +49,7 @@ __all__ = [
     "verify_range",
     "StreamVerifier",
     "Verification",
-    "Row",
+    "RuleResult",
     "ReplayRow",
     "CHECKS",
     "run_check",

@@ -1,7 +1,7 @@
-"""Assembly of the contents of a file: control records, data hashes and provenance.
+"""Assemble the contents of a file: control records, data hashes and provenance.
 
-The caller brings the tensors, the graph and the provenance of the model. This module computes
-everything else that rules V2 to V7 ask for. Cost: one SHA-256 pass over the tensors.
+The caller gives the tensors, the graph and the provenance of the model. This module computes
+everything else that rules V2 to V7 require. Cost: one SHA-256 pass over the tensors.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sevenfold.core.merkle import merkle_root
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Where the model comes from (D6).
+    """The origin of the model (D6).
 
-    Digests are 64 hex digits; `facts` is free: sources, licences.
+    Every digest has 64 hex digits. `facts` has no fixed keys; it holds sources and licences.
     """
 
     recipe_name: str
@@ -34,7 +34,7 @@ class Identity:
     facts: Mapping[str, Json] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Json]:
-        """Return what is sealed under `identity`."""
+        """Return the JSON object that is sealed under `identity`."""
         return {
             "recipe_name": self.recipe_name,
             "recipe_digest": self.recipe_digest,
@@ -68,7 +68,7 @@ class Golden:
     domain: str = ""
 
     def as_json(self) -> dict[str, Json]:
-        """Return what is sealed under `golden`."""
+        """Return the JSON object that is sealed under `golden`."""
         return {
             "prompt": self.prompt,
             "ids": list(self.ids),
@@ -80,18 +80,18 @@ class Golden:
 
 @dataclass(frozen=True, kw_only=True)
 class SealInput:
-    """The parts that only the sealing stage knows.
+    """The values that only the sealing stage knows.
 
     Args:
         class_: layout.ModelClass.DENSE or MOE.
-        padded: records padded to 32 bytes (B7) instead of exact (A10).
-        dictionary: the DICT payload: the tokenizer file's bytes.
+        padded: True pads records to 32 bytes (B7); False keeps them exact (A10).
+        dictionary: the DICT payload, which is the bytes of the tokenizer file.
         tensors: INT8 tensors, in any order.
-        graph: the architecture, with "operations": see `operation`.
-        trace: rows of the training trace (step, loss, ...), finite numbers only.
+        graph: the architecture, with "operations"; see `operation`.
+        trace: rows of the training trace (step, loss, ...); every number is finite.
         batch: rows of the gradient trace; may be empty.
-        identity: where the model comes from.
-        golden: prompts with the logits they gave; at least one.
+        identity: the origin of the model.
+        golden: prompts with the logits that they gave; at least one.
     """
 
     class_: int
@@ -107,14 +107,14 @@ class SealInput:
 
 
 def operation(op: str, fold: str = "COMPUTE", writes: Iterable[str] = (), **facts: Json) -> dict[str, Json]:
-    """Return one operation of the graph: its name, its one fold (V1), the lanes it writes (V5), and
-    any facts.
+    """Return one operation of the graph: its name, its fold (V1), the lanes that it writes (V5),
+    and further facts.
     """
     return {**facts, "op": op, "fold": fold, "writes": list(writes)}
 
 
 def build_contents(model: SealInput) -> Contents:
-    """Return everything the file holds.
+    """Return the contents of the file.
 
     Raises:
         ContentsError: a tensor, a graph or a JSON value that cannot be sealed.
@@ -160,7 +160,9 @@ def build_contents(model: SealInput) -> Contents:
 
 
 def control_payload(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """Return the EDGE control payload: bindings, projections, and a record for every state change."""
+    """Return the payload of EDGE control: bindings, projections, and a record for every state
+    change.
+    """
     policy = layout.policy_hash()
     return {
         "kind": "control",
@@ -180,7 +182,7 @@ def control_payload(lanes: Sequence[str], operations: Sequence[Mapping[str, Json
 
 
 def data_entry(name: str, lanes: Sequence[LanePlan], trace_hash: str, recipe_digest: str) -> dict[str, Json]:
-    """Return the hashes that the data of the lanes called `name` carries (rule V3)."""
+    """Return the hashes that rule V3 requires of the lanes called `name`."""
     collapse = merkle_root([lane.leaf for lane in lanes]).hex()
     return {
         "lane": name,

@@ -1,10 +1,10 @@
-"""What binds a file together: the root over the payloads' digests, and the seal, which binds all
-that this root does not.
+"""Check that the root and the seal match the file.
 
-The published root covers digests of payloads alone. Header bytes and lane ids can change under it,
-a last lane can stand twice, and a payload of two digests passes for two lanes. Version 3 closes
-that: one lane is the seal, and header and lanes are those that it lists. A file of version 1 or 2
-with a seal in it is one of version 3 whose header was changed, and is refused.
+The published root covers only the digests of the payloads. Header bytes and lane ids can change
+without changing it. The last lane can be repeated, and one payload can be split into two lanes
+whose digests it holds. Version 3 prevents this: one lane is the seal, which lists the header and
+all other lanes. A file of version 1 or 2 that contains a seal is a version 3 file whose header was
+changed, and it is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NOT_BOUND = (
 
 
 def _spelled(word: str) -> str:
-    """Return a pattern of a JSON string of ASCII letters, each as itself or as its escape."""
+    """Return a pattern for a JSON string in which each ASCII letter may be escaped."""
     letters = (f"(?:{c}|\\\\u00(?i:{ord(c):02x}))" for c in word)
     return f'"{"".join(letters)}"'
 
@@ -50,18 +50,19 @@ _CALLS_ITSELF_A_SEAL = re.compile(
 
 
 def seal_value(payload: bytes | memoryview, where: str, n_bytes: int) -> dict[str, Json]:
-    """Return a payload that calls itself a seal; {} for any other.
+    """Return a payload that declares itself a seal; {} for any other payload.
 
-    Its shape is `parse_seal`'s to judge.
+    `parse_seal` checks the shape of the result.
 
     Args:
-        payload: of any lane, whatever id it claims.
-        where: names the lane.
-        n_bytes: size of the file, which bounds what may be parsed.
+        payload: the payload of any lane, whatever its id.
+        where: the name of the lane in messages.
+        n_bytes: the size of the file, which bounds what may be parsed.
     """
     if len(payload) > layout.MAX_JSON_BYTES or bytes(payload[:1]) != b"{":
         return {}
-    # A dictionary is ten times as long as what follows, and to parse it costs as much as to hash it.
+    # A dictionary can be ten times as long as a seal, and parsing it costs as much as hashing it.
+    # So the first bytes are searched before anything is parsed.
     if not _CALLS_ITSELF_A_SEAL.search(payload):
         return {}
     try:
@@ -72,7 +73,7 @@ def seal_value(payload: bytes | memoryview, where: str, n_bytes: int) -> dict[st
 
 
 def refuse_disguised(lane: Lane, payload: bytes | memoryview, header: Header, n_bytes: int) -> None:
-    """Refuse a seal in a file that claims a version without one. Raises VersionError."""
+    """Refuse a file that contains a seal but claims a version without one. Raises VersionError."""
     if seal_value(payload, lane.where, n_bytes):
         raise VersionError(
             f"format version {header.version} has no seal, {lane.where} is one: the header was changed, "
@@ -85,15 +86,19 @@ def refuse_disguised(lane: Lane, payload: bytes | memoryview, header: Header, n_
 def check_binding(
     view: memoryview, header: Header, lanes: Sequence[Lane]
 ) -> tuple[dict[int, dict[str, Json]], Seal | None]:
-    """Refuse a file whose root is not that of its lanes, or whose header and
-    lanes are not those of its seal.
+    """Refuse a file whose root does not match its lanes, or whose seal does not match its header
+    and lanes.
 
     Returns:
-        The seal as JSON under the index of its lane, and the seal itself; ({}, None) for a file
-        that has none.
+        The seal as JSON under the index of its lane, and the parsed seal; ({}, None) for a file
+        without
+        a seal.
 
     Raises:
-        RootError, SealError, VersionError, EarlierFormError: names what was changed.
+        RootError: the root does not match the lanes.
+        SealError: the seal does not match the header or the lanes.
+        VersionError: the version in the header was changed.
+        EarlierFormError: the file has a form of before version 3.
     """
     seals = {
         lane.index: value
@@ -127,9 +132,11 @@ def _refuse_earlier_form(view: memoryview, header: Header, lanes: Sequence[Lane]
 
 
 def _checked_seal(view: memoryview, lanes: Sequence[Lane], seals: dict[int, dict[str, Json]]) -> Seal:
-    """Return the root holds: the seal has to list this header and these lanes."""
+    """Return the parsed seal of a file whose root is right, after comparing it with header and
+    lanes.
+    """
     if not seals:
-        # A seal that is no JSON, or past a cap, says that.
+        # A seal that is not JSON, or exceeds a cap, raises its own error first.
         if lanes[0].id == layout.LaneId.EDGE:
             parse_json(_payload(view, lanes[0]), lanes[0].where, JsonBudget.of_file(len(view)))
         raise SealError(NO_SEAL, where="header, offset 4", remedy=AGAIN)
@@ -145,7 +152,7 @@ def _checked_seal(view: memoryview, lanes: Sequence[Lane], seals: dict[int, dict
 
 
 def lists_all(seal: Seal, lanes: Sequence[Lane]) -> bool:
-    """Return whether the seal lists these lanes, all but its own, and no other, in this order."""
+    """Return whether the seal lists exactly these lanes, in this order, apart from its own."""
     same = (listed.lists(lane) for listed, lane in zip(seal.lanes, lanes, strict=False))
     return len(seal.lanes) == len(lanes) and all(same)
 
@@ -153,10 +160,10 @@ def lists_all(seal: Seal, lanes: Sequence[Lane]) -> bool:
 def _changed_place(
     view: memoryview, lanes: Sequence[Lane], seals: dict[int, dict[str, Json]]
 ) -> tuple[str, str]:
-    """Return which part of a file was changed, by the seal.
+    """Return which part of a file was changed, according to its seal.
 
-    Every payload matches its own digest here: left are the header, ids, and
-    lanes added, cut or swapped.
+    Every payload matches its own digest at this point. What remains is a changed header or lane id,
+    or a lane that was added, removed or moved.
     """
     if not seals:
         return (

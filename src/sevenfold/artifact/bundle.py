@@ -1,5 +1,6 @@
-"""The bundle of D6: a model as a directory of plain files, from which the sealed file can be made
-again byte for byte.
+"""Read and write bundles (D6): a model as a directory of plain files.
+
+The sealed file can be made again from a bundle, byte for byte.
 
     model.safetensors   the tensors: I8 codes, F32 training weights; scales in the metadata
     config.json         the graph
@@ -7,9 +8,9 @@ again byte for byte.
     metadata.json       version, header, root, provenance, control, traces
     SHA256SUMS          every other file, as `sha256sum -c` reads it
 
-So a bundle is verified as a sealed file is: sums first, then the file is put together in memory,
-its root compared, and V0 to V7 run. Cost: twice the size of the model in memory. Needs the
-`safetensors` package.
+A bundle is verified as a sealed file is. First the sums are compared. Then the sealed file is built
+in memory, its root is compared, and V0 to V7 run. Cost: twice the size of the model in memory. The
+`safetensors` package is required.
 """
 
 from __future__ import annotations
@@ -46,19 +47,18 @@ WEIGHTS, CONFIG, TOKENIZER, METADATA, SUMS = (
 )
 BUNDLE_VERSION = 1
 _SCALES = "sevenfold.scales"
-# Of Contents, as metadata.json names them.
+# Fields of `Contents` that metadata.json holds under the same names.
 _PARTS = ("control", "provenance", "trace", "batch")
 AGAIN = "get the bundle again from its source, or write it again from the sealed file"
 
 
 def write_bundle(sealed: Path, out: Path) -> Path:
-    """Write the sealed file `sealed` as the directory `out`, which must not
-    exist yet; files have mode 0444.
+    """Write the sealed file `sealed` as a new directory `out`. Its files have mode 0444.
 
     Raises:
         ArtifactError: the file is refused, or a rule does not hold.
-        ExistingArtifactError: `out` is there.
-        StorageError: it cannot be written; nothing is left behind.
+        ExistingArtifactError: `out` exists.
+        StorageError: the directory cannot be written; nothing is left behind.
     """
     artifact = open_artifact(sealed)
     refuse_unverified(verify(artifact))
@@ -117,26 +117,27 @@ def _files(artifact: Artifact) -> dict[str, bytes]:
 
 
 def is_bundle(path: Path) -> bool:
-    """Return whether `path` is a directory with weights or sums of a bundle in it."""
+    """Return whether `path` is a directory that holds weights or sums of a bundle."""
     return any((path / name).is_file() for name in (SUMS, WEIGHTS))
 
 
 def verify_bundle(directory: Path, replay: Replay | None = None) -> Verification:
-    """Return the sums, root and V0 to V7 of a bundle. Raises as `open_bundle`."""
+    """Return the results of sums, root and V0 to V7 of a bundle. Raises what `open_bundle` raises."""
     return verify(open_bundle(directory), replay)
 
 
 def open_bundle(directory: Path, *, allow_anonymous: bool = False) -> Artifact:
-    """Return a bundle as the sealed file that it was made of, proved.
+    """Return a proved artifact made from a bundle.
 
     Args:
-        directory: what `write_bundle` wrote, or another program.
-        allow_anonymous: take one without sums and provenance (metadata.json), which proves nothing.
+        directory: a directory that `write_bundle` or another program wrote.
+        allow_anonymous: accept a bundle without sums and provenance (metadata.json), which proves
+            nothing.
 
     Raises:
-        BundleError: a file is missing, changed or added, or the root is another one.
-        AnonymousError: it does not say where it comes from.
-        StorageError: it cannot be read.
+        BundleError: a file is missing, changed or added, or the root differs.
+        AnonymousError: the bundle does not name its origin.
+        StorageError: a file cannot be read.
     """
     anonymous = not (directory / METADATA).exists()
     if anonymous and not allow_anonymous:

@@ -42,7 +42,7 @@ FRAME_REMEDY = "send SOH header STX body ETX EOT"
 
 
 class State(Enum):
-    """Where the gate stands."""
+    """State of the gate."""
 
     START = "start"
     HEADER = "header"
@@ -54,7 +54,7 @@ class State(Enum):
     REFUSED = "refused"
 
 
-# An arrow to BODY leads back inside: to SHIFTED while a span is open.
+# A transition to BODY goes to SHIFTED while a span is open.
 _ARROWS: dict[tuple[State, int], State] = {
     (State.START, layout.SOH): State.HEADER,
     (State.HEADER, layout.STX): State.BODY,
@@ -82,16 +82,14 @@ _CAPS = {State.HEADER: layout.MAX_HEADER_BYTES, State.BODY: layout.MAX_BODY_BYTE
 
 @dataclass(frozen=True)
 class Frame:
-    """What one frame carried: the header line, and the body without SO
-    and SI, its literals in place.
-    """
+    """Contents of one frame: the header line, and the body without SO and SI, with its literals."""
 
     header: str
     body: str
 
 
 def character_name(code: int) -> str:
-    """Return how messages name a control character: `BS (U+0008)`."""
+    """Return the name of a control character in messages, such as `BS (U+0008)`."""
     if code < len(_NAMES):
         name = _NAMES[code]
     else:
@@ -100,15 +98,15 @@ def character_name(code: int) -> str:
 
 
 def check_text(text: str, what: str = "prompt", *, line: bool = False) -> None:
-    """Refuse control characters that are not text, and what UTF-8 cannot hold.
+    """Refuse control characters that are not text, and characters that UTF-8 cannot encode.
 
     Args:
-        text: what is to be framed.
-        what: how messages call it.
-        line: whether TAB, LF and CR are refused too.
+        text: the text to be framed.
+        what: the name of the text in messages.
+        line: whether TAB, LF and CR are refused as well.
 
     Raises:
-        GateError: names the character and its offset (in characters, from 0).
+        GateError: names the character and its offset in characters, from 0.
     """
     found = (_ANY_CONTROL if line else _CONTROL_CHARACTER).search(text)
     if found:
@@ -128,7 +126,7 @@ def check_text(text: str, what: str = "prompt", *, line: bool = False) -> None:
 
 
 def visible_text(text: str) -> str:
-    """Return the text without its control characters; TAB, LF and CR stay, for they are text."""
+    """Return the text without control characters. TAB, LF and CR are text and stay."""
     return _CONTROL_CHARACTER.sub("", text)
 
 
@@ -164,7 +162,7 @@ def _check_size(state: State, n_bytes: int) -> None:
 
 
 def parse(stream: bytes) -> Frame:
-    """Read exactly one frame; any other bytes are refused.
+    """Read exactly one frame. Any other bytes are refused.
 
     Raises:
         GateError: names the character and the byte offset, or says where the stream ends too early.
@@ -181,17 +179,18 @@ def parse(stream: bytes) -> Frame:
 
 
 class Gate:
-    """The state machine, fed in pieces. It starts shut, is open between STX and ETX (but not
-    between DLE and its character), and never opens twice.
+    """The state machine of the gate. It takes a stream in pieces.
 
-    After a refusal every later call is refused too (fail closed).
+    The gate starts closed. It is open between STX and ETX, except between DLE and the character
+    after it. It never opens twice. After a refusal every later call is refused as well (fail
+    closed).
     """
 
     def __init__(self) -> None:
         self.state = State.START
-        # Bytes taken so far.
+        # Bytes read so far.
         self.offset = 0
-        # Spans open.
+        # Number of open spans.
         self.depth = 0
         self._text = {State.HEADER: io.StringIO(), State.BODY: io.StringIO()}
         self._n_bytes = {State.HEADER: 0, State.BODY: 0}
@@ -199,17 +198,17 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Return whether an inference call may run now."""
+        """Return whether an inference call may run in this state."""
         return self.state in (State.BODY, State.SHIFTED)
 
     @property
     def header(self) -> str:
-        """Return the header, as far as it came."""
+        """Return the header bytes read so far, as text."""
         return self._text[State.HEADER].getvalue()
 
     @property
     def body(self) -> str:
-        """Return the body, as far as it came."""
+        """Return the body bytes read so far, as text."""
         return self._text[State.BODY].getvalue()
 
     def require_open(self, call: str = "an inference call") -> None:
@@ -222,11 +221,10 @@ class Gate:
             )
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream.
+        """Read the next bytes of the stream.
 
         Raises:
-            GateError: the bytes are not the continuation of a frame; the
-                gate is REFUSED from then on.
+            GateError: the bytes do not continue a frame. The gate stays in REFUSED from then on.
         """
         try:
             self._feed(data)
@@ -236,8 +234,8 @@ class Gate:
 
     @contextmanager
     def call(self, prompt: str, header: str = "") -> Iterator[str]:
-        """Yield the gate, open around one call: feeds SOH header STX prompt, yields the body, then
-        feeds ETX EOT.
+        """Feed SOH, header, STX and prompt, yield the body while the gate is open, then feed ETX
+        EOT.
 
         Raises:
             GateError: the prompt is refused, or this gate was used before.
@@ -282,7 +280,7 @@ class Gate:
 
     @property
     def _region(self) -> State:
-        """Return where text of this state belongs."""
+        """Return the buffer that takes the text of this state."""
         return State.BODY if self.state is State.SHIFTED else self.state
 
     def _keep(self, region: State, text: str, n_bytes: int) -> None:
@@ -298,7 +296,7 @@ class Gate:
                 where="CM-1 stream",
                 remedy=FRAME_REMEDY,
             )
-        # Bytes of a character begun in an earlier piece.
+        # Bytes of a character that began in an earlier piece.
         held = len(self._decoder.getstate()[0])
         try:
             text = self._decoder.decode(raw)
@@ -314,8 +312,8 @@ class Gate:
             raise self._not_utf8(self.offset - held)
 
     def _check_characters(self, text: str, offset: int) -> None:
-        # Controls left at this point: C1 (two bytes each in UTF-8), and in
-        # the header the white space.
+        # Control characters that are refused here: C1 (two bytes each in UTF-8) and, in the header,
+        # white space.
         pattern = _ANY_CONTROL if self.state is State.HEADER else _CONTROL_CHARACTER
         found = pattern.search(text)
         if found:

@@ -1,7 +1,8 @@
-"""One error class per cause of refusal. Each message names the lane (or the header) and the offset.
+"""Define one error class for each cause of refusal.
 
-All derive from `ArtifactError` (exit code 3) but `ExistingArtifactError`, which is about the place
-and not the file (exit code 4).
+Each message names the lane (or the header) and the offset. All classes derive from `ArtifactError`
+(exit code 3) except `ExistingArtifactError`, which concerns the path and not the file (exit code
+4).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class MagicError(HeaderError):
 
 
 class VersionError(HeaderError):
-    """A format version that never existed, or that the file does not have: its header was changed."""
+    """A format version that never existed, or a version that contradicts the contents of the file."""
 
 
 class NewerVersionError(VersionError):
@@ -26,19 +27,19 @@ class NewerVersionError(VersionError):
 
 
 class EarlierFormError(VersionError):
-    """A file in the form that Sevenfold wrote before version 3; nothing of it was released."""
+    """A form that unreleased versions of Sevenfold wrote before version 3."""
 
 
 class PublishedError(ArtifactError):
-    """A file of the published contract, which has no seal, where a sealed one was asked for."""
+    """A file of the published contract, which has no seal, given where a sealed file is required."""
 
 
 class ClassError(HeaderError):
-    """A model class other than dense and MoE, or one that the version does not have."""
+    """A model class other than dense and MoE, or a class that the version does not define."""
 
 
 class FlagError(HeaderError):
-    """A flag bit without a meaning in this version, or one that contradicts the class."""
+    """A flag bit without a meaning in this version, or one that contradicts the model class."""
 
 
 class TruncatedError(ArtifactError):
@@ -62,8 +63,8 @@ class DuplicateLaneError(ArtifactError):
 
 
 class RootError(ArtifactError):
-    """The root in the header is not the root of the lanes; says what was
-    changed where the seal allows it.
+    """A root in the header that does not match the lanes. The message says what was changed if the
+    seal shows it.
     """
 
 
@@ -72,7 +73,7 @@ class RecordError(ArtifactError):
 
 
 class TruncatedRecordError(RecordError):
-    """A record that goes past the end of its lane."""
+    """A record that extends past the end of its lane."""
 
 
 class TensorNameError(RecordError):
@@ -80,7 +81,7 @@ class TensorNameError(RecordError):
 
 
 class DuplicateTensorError(RecordError):
-    """Two records of one name."""
+    """Two records with one name."""
 
 
 class RankError(RecordError):
@@ -104,7 +105,7 @@ class JsonError(ArtifactError):
 
 
 class DuplicateKeyError(JsonError):
-    """A JSON object with a key twice."""
+    """A JSON object that holds a key twice."""
 
 
 class LaneKindError(JsonError):
@@ -116,13 +117,13 @@ class SealError(JsonError):
 
 
 class ChunkError(ArtifactError):
-    """A chunk that does not hash to what the seal lists: the place of a
-    change, without reading the rest.
+    """A chunk whose hash is not the one in the seal. It gives the place of a change without reading
+    the rest.
     """
 
 
 class AnonymousError(ArtifactError):
-    """A model that does not say where it comes from, and was asked to load (rule D6)."""
+    """A model that does not name its origin, given to a loader (rule D6)."""
 
 
 class HeaderOnlyError(ArtifactError):

@@ -1,6 +1,7 @@
-"""The frame of a file: its header and the heads of its lanes, read from a few bytes without trust.
+"""Parse the frame of a file without trusting it: its header and the first bytes of its lanes.
 
-Shared by the reader, which has the whole file, and the stream verifier, which has what came so far.
+Two modules use it: the reader, which has the whole file, and the stream verifier, which has what
+arrived so far.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _CAPS = {
 
 @dataclass(frozen=True)
 class Header:
-    """The 40 bytes at the start."""
+    """The first 40 bytes of a file."""
 
     version: int
     class_: int
@@ -42,8 +43,8 @@ class Header:
 
     @property
     def padded(self) -> bool:
-        """Return whether FIELD data is padded to 32 bytes: the version says
-        so, from version 3 on a flag.
+        """Return whether FIELD data is padded to 32 bytes. The version decides before version 3, a
+        flag from version 3 on.
         """
         if self.published:
             return self.version == layout.PUBLISHED_PADDED
@@ -51,23 +52,23 @@ class Header:
 
     @property
     def published(self) -> bool:
-        """Return whether it is a header of the published contract (version 1 or 2),
-        so that the file has no seal.
+        """Return whether the header is one of the published contract (version 1 or 2), which has no
+        seal.
         """
         return self.version < layout.VERSION
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One lane: where it lies and the digest stored behind it. `offset` is that of its id byte."""
+    """One lane: its position and its stored digest. `offset` is that of its id byte."""
 
     index: int
     id: int
     offset: int
-    # Of the payload.
+    # Length of the payload.
     n_bytes: int
     sha256: str = ""
-    # Of a JSON payload: control, graph, provenance, seal, trace, gradient_trace.
+    # Kind of a JSON payload: control, graph, provenance, seal, trace or gradient_trace.
     kind: str = ""
 
     @property
@@ -82,23 +83,23 @@ class Lane:
 
     @property
     def end(self) -> int:
-        """Return the offset of the byte behind the lane."""
+        """Return the offset of the first byte after the lane."""
         return self.offset + layout.LANE_OVERHEAD + self.n_bytes
 
     @property
     def leaf(self) -> bytes:
-        """Return its leaf in `collapse.hash` (rule V3)."""
+        """Return the leaf of the lane in `collapse.hash` (rule V3)."""
         return layout.lane_leaf(self.id, self.n_bytes, bytes.fromhex(self.sha256))
 
     @property
     def where(self) -> str:
-        """Return the lane, as messages name it: `lane 2 (LANE) at offset 1234`."""
+        """Return the name of the lane in messages: `lane 2 (LANE) at offset 1234`."""
         return f"lane {self.index} ({self.name}) at offset {self.offset}"
 
 
 def parse_header(head: bytes) -> Header:
-    """Return the header, from the first 40 bytes of a file (or all of it, when it is shorter).
-    Raises ArtifactError.
+    """Parse the header from the first 40 bytes of a file, or from all of a shorter file. Raises
+    ArtifactError.
     """
     if not layout.MAGIC.startswith(head[:4]):
         raise MagicError(
@@ -171,12 +172,13 @@ def _check_flags(version: int, class_: int, flags: int) -> None:
 
 
 def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:
-    """Return a lane from its first five bytes, the digest still empty; `raw` may be
-    short at the end of the file.
+    """Return a lane, still without its digest, from its first five bytes. `raw` may be shorter at
+    the end of the file.
 
     Raises:
-        TruncatedError, LaneIdError, LimitError: the file ends, an unknown id, a payload past its
-            cap, too many lanes.
+        TruncatedError: the file ends too early.
+        LaneIdError: the id is unknown.
+        LimitError: the payload exceeds its cap, or there are too many lanes.
     """
     where = f"lane {index} at offset {offset}"
     if index == layout.MAX_LANES:
@@ -199,7 +201,7 @@ def parse_lane_head(raw: bytes, index: int, offset: int) -> Lane:
 
 
 def check_digest(lane: Lane, found: bytes) -> None:
-    """Refuse a payload that does not hash to the digest stored behind it. Raises LaneDigestError."""
+    """Refuse a payload that does not match its stored digest. Raises LaneDigestError."""
     if found.hex() != lane.sha256:
         raise LaneDigestError(
             "the payload does not hash to the digest stored behind it: a byte of this lane was changed",

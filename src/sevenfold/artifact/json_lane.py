@@ -1,7 +1,6 @@
-"""Payloads of the EDGE, LANE and BATCH lanes: JSON objects with a `kind`, read without trust.
+"""Read payloads of the EDGE, LANE and BATCH lanes without trust: JSON objects with a `kind`.
 
-The reader takes any JSON object inside the caps; that its bytes are the
-canonical ones is rule V0's to say.
+The reader accepts any JSON object within the caps. Rule V0 checks that its bytes are canonical.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# Characters of a value from a file that a message repeats.
+# Characters of a value from a file that a message quotes.
 SHOWN = 120
 
 
 def shown(text: str, limit: int = SHOWN) -> str:
-    """Return the text from a file, safe to print: one line, no control characters, cut to `limit`
-    characters.
+    """Return text from a file in a form that is safe to print: one line, no control characters, at
+    most `limit` characters.
     """
     cut = text[:limit] + ("..." if len(text) > limit else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
@@ -44,9 +43,7 @@ def _no_constant(text: str) -> Json:
 
 @dataclass
 class JsonBudget:
-    """What the JSON payloads of one file may still hold together; it bounds the memory that reading
-    them takes.
-    """
+    """The amount of JSON that one file may still hold. It bounds the memory that reading takes."""
 
     n_bytes: int = layout.MAX_JSON_BYTES
     n_wide_bytes: int = layout.MAX_JSON_BYTES
@@ -60,15 +57,15 @@ class JsonBudget:
         )
 
     def decode(self, payload: bytes | memoryview, where: str) -> str:
-        """Return the text of a payload, taken from the budget.
+        """Return the text of a payload and subtract it from the budget.
 
-        Raises UnicodeDecodeError, LimitError.
+        Raises UnicodeDecodeError or LimitError.
         """
         self.n_bytes -= len(payload)
         self._check(self.n_bytes, "JSON", where)
         try:
             text = str(payload, "ascii")
-            # An escaped character makes its whole string as wide as itself.
+            # One escaped character can make Python store its whole string in wide characters.
             wide = "\\u" in text
         except UnicodeDecodeError:
             text, wide = "", True
@@ -86,14 +83,15 @@ class JsonBudget:
 
 
 def parse_json(payload: bytes | memoryview, where: str, budget: JsonBudget | None = None) -> dict[str, Json]:
-    """Return a payload as an object; {} for an empty one.
+    """Return a payload as an object; {} for an empty payload.
 
     Args:
-        budget: what its file may still hold; None: the caps of one payload alone.
+        budget: what the file may still hold; None applies only the caps of one payload.
 
     Raises:
-        JsonError: not Unicode, not JSON, not an object, or (DuplicateKeyError) a key twice.
-        LimitError: more values, or deeper, than the caps.
+        JsonError: the payload is not Unicode, not JSON, or not an object.
+        DuplicateKeyError: a key is given twice.
+        LimitError: the payload exceeds a cap on values or depth.
     """
     if not payload:
         return {}
@@ -138,8 +136,8 @@ def _check_depth(value: Json, where: str) -> None:
 
 
 def kind_of(value: dict[str, Json], allowed: tuple[str, ...], where: str) -> str:
-    """Return the `kind` of a payload. Raises LaneKindError when it has none, or one that its lane
-    does not have.
+    """Return the `kind` of a payload. Raises LaneKindError when it is missing or not allowed in its
+    lane.
     """
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in allowed:
@@ -150,7 +148,7 @@ def kind_of(value: dict[str, Json], allowed: tuple[str, ...], where: str) -> str
 def encode_json(value: Json, where: str) -> bytes:
     """Return the canonical bytes of a payload.
 
-    Raises ContentsError when it has none, or is past the caps.
+    Raises ContentsError when the payload has no canonical form or exceeds the caps.
     """
     try:
         payload = canonical_json(value)
@@ -159,7 +157,7 @@ def encode_json(value: Json, where: str) -> bytes:
     if len(payload) > layout.MAX_JSON_BYTES:
         raise ContentsError(f"{len(payload)} bytes of JSON, the cap is {layout.MAX_JSON_BYTES}", where=where)
     try:
-        # The reader's own limits hold for what is written.
+        # The writer obeys the limits of the reader.
         parse_json(payload, where)
     except ArtifactError as error:
         raise ContentsError(error.what, where=where) from error

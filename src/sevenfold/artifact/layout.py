@@ -1,9 +1,9 @@
-"""Every constant of the `.s7l` format and of its rules, as data
-(specs/artifact.md, specs/control.md).
+"""Define every constant of the `.s7l` format and of its rules (specs/artifact.md,
+specs/control.md).
 
-Invariant: `ABI` and `POLICY` describe what is stored and what is enforced; their digests
-are sealed into each file (rule V7), so an edit here changes the digests and MUST come
-with a higher format version.
+Invariant: `ABI` and `POLICY` describe what is stored and what is enforced. Their digests are sealed
+into each file (rule V7). An edit here changes the digests and MUST come with a higher format
+version.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from enum import IntEnum, IntFlag
 from sevenfold.core.hashing import Json, canonical_json, digest
 
 MAGIC = b"S7LM"
-# What the writer writes: the published container with a seal, which binds what its root does not.
+# The version that the writer writes: the published container with a seal.
 VERSION = 3
 PUBLISHED_EXACT, PUBLISHED_PADDED = (
     1,
     2,
-    # The published contract's own: exact records; padded records and MoE.
+    # Versions of the published contract: exact records in the first, padded records and MoE in the
+    # second.
 )
 VERSIONS_READ = (PUBLISHED_EXACT, PUBLISHED_PADDED, VERSION)
 
 # Magic, version, class, flags, root.
 HEADER = struct.Struct(">4sHBB32s")
 HEADER_BYTES = HEADER.size
-# The header bytes before the root are bound by the seal.
+# The seal binds the header bytes before the root.
 ROOT_OFFSET = 8
 ROOT_BYTES = 32
-# Id, payload length.
+# Lane id and payload length.
 LANE_HEADER = struct.Struct(">BI")
 DIGEST_BYTES = 32
 LANE_OVERHEAD = LANE_HEADER.size + DIGEST_BYTES
@@ -47,11 +48,11 @@ class ModelClass(IntEnum):
 class Flag(IntFlag):
     """Bits of byte 7 of the header. All others are refused."""
 
-    # Of the published contract: records hold INT8 codes.
+    # Defined by the published contract: records hold INT8 codes.
     INT8 = 0x01
-    # Of the published contract: the class is MoE.
+    # Defined by the published contract: the class is MoE.
     MOE = 0x04
-    # Version 3 alone: FIELD data is padded with zeros to a multiple of 32 bytes (B7)
+    # Defined from version 3 on: FIELD data is padded with zeros to a multiple of 32 bytes (B7).
     PADDED = 0x80
 
 
@@ -59,7 +60,7 @@ PUBLISHED_FLAGS = Flag.INT8 | Flag.MOE
 
 
 def header_flags(class_: int, padded: bool) -> int:
-    """Return the one byte of flags that a version 3 header of this class and packing has."""
+    """Return the only valid flags byte of a version 3 header with this class and padding."""
     flags = Flag.INT8 | (Flag.MOE if class_ == ModelClass.MOE else 0) | (Flag.PADDED if padded else 0)
     return int(flags)
 
@@ -84,8 +85,9 @@ PAD_TO = 32
 TRAINING_PREFIX = "training."
 REQUIRED_TENSORS = ("embedding.weight", "lm_head.weight")
 
-# The seal: every piece (a FIELD record, or the payload of another lane) is hashed in chunks of one
-# size. What the writer takes, doubled while the table would not fit its lane.
+# Every piece (a FIELD record, or the payload of another lane) is hashed in chunks of one size, and
+# the seal lists the hashes. The writer starts with this size and doubles it until the list fits its
+# lane.
 CHUNK_BYTES = 64 << 10
 MIN_CHUNK_BYTES = 4 << 10
 MAX_CHUNK_BYTES = 16 << 20
@@ -100,9 +102,9 @@ MAX_TENSORS = 1 << 16
 MAX_NAME_BYTES = 255
 MAX_RANK = 8
 
-# What grows when it is read is capped by the size of the file, so that memory is: bytes of JSON;
-# its values, counted as the bytes "[", "{" and "," of all payloads; payloads with characters past
-# ASCII, which take up to four bytes each; records.
+# Memory that grows while a file is read is capped by the size of the file. The caps count bytes of
+# JSON; JSON values, as the bytes "[", "{" and "," of all payloads; bytes of payloads with
+# characters past ASCII, which take up to four bytes each; and records.
 FREE_JSON_BYTES, BYTES_PER_JSON_BYTE = 512 << 10, 4
 FREE_JSON_VALUES, BYTES_PER_JSON_VALUE, MAX_JSON_VALUES = 1 << 14, 512, 1 << 19
 FREE_WIDE_BYTES, BYTES_PER_WIDE_BYTE = 128 << 10, 8
@@ -115,13 +117,13 @@ def max_json_bytes(n_bytes: int) -> int:
 
 
 def max_json_values(n_bytes: int) -> int:
-    """Return JSON values that a file of `n_bytes` may hold."""
+    """Return how many JSON values a file of `n_bytes` may hold."""
     return min(MAX_JSON_VALUES, FREE_JSON_VALUES + n_bytes // BYTES_PER_JSON_VALUE)
 
 
 def max_wide_bytes(n_bytes: int) -> int:
-    """Return how many bytes of JSON payloads past ASCII, or with escapes `\\u`, that
-    a file of `n_bytes` may hold.
+    """Return how many bytes of JSON payloads with Unicode escapes or characters past ASCII a file
+    of `n_bytes` may hold.
     """
     return FREE_WIDE_BYTES + n_bytes // BYTES_PER_WIDE_BYTE
 
@@ -131,8 +133,7 @@ def max_tensors(n_bytes: int) -> int:
     return min(MAX_TENSORS, FREE_TENSORS + n_bytes // BYTES_PER_TENSOR)
 
 
-# What the payload of an EDGE lane may be (their `kind`, sorted). The seal is
-# the first lane of the file.
+# Allowed values of `kind` in each EDGE lane, sorted. The seal is the first lane of the file.
 EDGE_KINDS = ("control", "graph", "provenance", "seal")
 SEAL_KIND = "seal"
 TRACE_KIND = "trace"
@@ -147,26 +148,26 @@ LANE_FOLDS: Mapping[str, str] = {
     "FIELD": "COMPUTE",
     "LANE": "STORAGE",
 }
-# Data lanes are what training changed; each carries trace, collapse and seal hashes (rule V3).
+# Data lanes hold what training changed. Each carries trace, collapse and seal hashes (rule V3).
 DATA_LANES = ("DICT", "FIELD", "BATCH")
 PROJECTIONS = ("LANE",)
 CONTROL_FIELDS = ("allow", "change", "decide_hash", "policy_hash", "target_fold")
 IDENTITY_DIGESTS = ("dataset_root", "recipe_digest", "tokenizer_digest")
 IDENTITY_FIELDS = (*IDENTITY_DIGESTS, "code_version", "recipe_name", "training_seed")
 
-# CM-1: the characters that frame a call, mark a span of its body, or make one of these text; and
-# those that are text anyway.
+# Characters of CM-1: they frame a call, mark a span of its body, or make the next character text.
+# The last group is text in any case.
 SOH, STX, ETX, EOT, SO, SI, DLE = 0x01, 0x02, 0x03, 0x04, 0x0E, 0x0F, 0x10
-# Spans within one another.
+# How deep spans may be nested.
 SHIFT_DEPTH = 15
 # TAB, LF, CR.
 TEXT_CONTROLS = (0x09, 0x0A, 0x0D)
 MAX_HEADER_BYTES = 1024
 MAX_BODY_BYTES = 16 << 20
 
-# The integer law that the stored codes are read by: its page's version and
-# `core.tables.law_digest()`, as a constant so that opening a file computes no tables; a test holds
-# the two together.
+# The integer arithmetic that the stored codes are read by: the version of its page, and
+# `core.tables.law_digest()`. It is a constant so that opening a file computes no tables. A test
+# compares the two.
 ARITHMETIC_VERSION = 1
 ARITHMETIC_TABLES = "73b2f7e5119f5e12147830809a71d9a742e9bc629468a6706a7d9f1af7ea0117"
 
@@ -222,8 +223,8 @@ def policy_hash() -> str:
 
 
 def meta_hash(identity: Json) -> str:
-    """Return the hex digest of where the model comes from (rule V7). Raises ValueError when it has
-    no canonical form.
+    """Return the hex digest of the origin of the model (rule V7). Raises ValueError when it has no
+    canonical form.
     """
     return digest("sevenfold/meta/1", canonical_json(identity))
 
@@ -234,7 +235,7 @@ def decide_hash(change: str, target_fold: str, policy: str) -> str:
 
 
 def seal_hash(lane: str, trace: str, collapse: str, recipe_digest: str) -> str:
-    """Return the hex digest that ties stored data to the run that made it (rule V3)."""
+    """Return the hex digest that binds stored data to the run that made it (rule V3)."""
     return digest("sevenfold/seal/1", lane, trace, collapse, recipe_digest)
 
 
@@ -249,12 +250,11 @@ def operation_change(index: int, name: str) -> str:
 
 
 def state_changes(lanes: Sequence[str], operations: Sequence[Mapping[str, Json]]) -> dict[str, Json]:
-    """Return every state change a file must hold a control record for (rule V2),
-    with the fold it belongs to.
+    """Return every state change that needs a control record (rule V2), with its fold.
 
     Args:
-        lanes: names of the lanes in the file that are not empty.
-        operations: the graph's operations; one with a non-empty `writes` changes state.
+        lanes: names of the lanes of the file that are not empty.
+        operations: the operations of the graph; one with a non-empty `writes` changes state.
     """
     changes: dict[str, Json] = {store_change(name): LANE_FOLDS[name] for name in sorted(set(lanes))}
     for index, operation in enumerate(operations):
@@ -271,7 +271,7 @@ def lane_leaf(lane_id: int, n_bytes: int, sha256: bytes) -> bytes:
 
 
 def file_order(lane_id: int, kind: str) -> tuple[bool, int, str]:
-    """Return what lanes are sorted by: the seal first, then by id, EDGE by kind (rule V0)."""
+    """Return the sort key of a lane: the seal first, then by id, EDGE by kind (rule V0)."""
     return kind != SEAL_KIND, lane_id, kind
 
 

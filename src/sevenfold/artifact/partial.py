@@ -1,8 +1,8 @@
-"""Proof of one part of a model, one tensor or a range of bytes, without reading the rest.
+"""Prove one part of a model, one tensor or a range of bytes, without reading the rest.
 
-Opening a file proves its seal, and the seal lists the hash of every chunk. The chunks of the request
-are hashed, and nothing else of FIELD is read. Cost: one SHA-256 pass over those chunks, on every
-core.
+Opening a file proves its seal, and the seal lists the hash of every chunk. The chunks of the
+request are hashed, and no other byte of FIELD is read. Cost: one SHA-256 pass over those chunks, on
+every core.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from sevenfold.artifact import layout
 from sevenfold.artifact.errors import ChunkError, SealError
 from sevenfold.artifact.frames import AGAIN, Lane
 from sevenfold.artifact.reader import Artifact
-from sevenfold.artifact.seal import Piece, Seal, all_chunk_digests, part_roots
+from sevenfold.artifact.seal import Seal, SealedPiece, all_chunk_digests, part_roots
 from sevenfold.core.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Proved:
-    """What a partial check has hashed."""
+    """The parts and the amount that a partial check hashed."""
 
     what: str
     n_bytes: int
@@ -28,8 +28,8 @@ class Proved:
 
 
 def proved_seal(artifact: Artifact) -> Seal:
-    """Return the seal, which opening the file found to list its lanes. Raises SealError when there
-    is none.
+    """Return the seal of an opened file, which matches its lanes. Raises SealError when there is
+    none.
     """
     seal = artifact.seal
     if seal is None:
@@ -45,8 +45,9 @@ def verify_part(artifact: Artifact, name: str) -> Proved:
     """Prove a part of the model (`trunk`, `expert.N`, `training`) or one tensor.
 
     Raises:
-        ChunkError, SealError: it is not what was sealed.
-        UsageError: the file has neither a part nor a tensor of that name.
+        ChunkError: a chunk is not the one that was sealed.
+        SealError: a sub-root is not the one that was sealed.
+        UsageError: the file has no part and no tensor of that name.
     """
     seal = proved_seal(artifact)
     pieces = list(seal.located(artifact.sealed_lanes))
@@ -64,11 +65,13 @@ def verify_part(artifact: Artifact, name: str) -> Proved:
 
 
 def verify_range(artifact: Artifact, first: int, last: int) -> Proved:
-    """Prove the bytes `first` to `last` - 1 of the file; header, frames and JSON were proved when
-    it was opened.
+    """Prove the bytes `first` to `last` - 1 of the file.
+
+    Header, frames and JSON were proved when the file was opened.
 
     Raises:
-        ChunkError, SealError: a byte is not what was sealed.
+        ChunkError: a byte is not the one that was sealed.
+        SealError: the file has no seal.
         UsageError: the range is empty, or not inside the file.
     """
     if not 0 <= first < last <= artifact.n_bytes:
@@ -85,10 +88,11 @@ def verify_range(artifact: Artifact, first: int, last: int) -> Proved:
 
 
 def check_everything(artifact: Artifact) -> str:
-    """Hash every chunk again and take every sub-root again; says what was taken.
+    """Hash every chunk and compute every sub-root again. Return a description of what was hashed.
 
     Raises:
-        ChunkError, SealError: a chunk, a piece or a part is not what was sealed.
+        ChunkError: a chunk is not the one that was sealed.
+        SealError: a piece or a part is not the one that was sealed.
     """
     seal = proved_seal(artifact)
     pieces = list(seal.located(artifact.sealed_lanes))
@@ -103,13 +107,13 @@ def check_everything(artifact: Artifact) -> str:
 
 
 _Row = tuple[
-    Lane, Piece, int, int, int
-    # Lane, piece, its offset in the file, first and last byte wanted of it.
+    Lane, SealedPiece, int, int, int
+    # Lane, piece, offset of the piece in the file, first and last byte wanted of it.
 ]
 
 
 def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
-    """Hash the chunks that hold the rows; how many there were. Raises ChunkError."""
+    """Hash the chunks that hold the rows, and return their number. Raises ChunkError."""
     size, width = seal.chunk_bytes, layout.DIGEST_BYTES
     spans = [
         (lane, piece, start, first // size, -(-last // size)) for lane, piece, start, first, last in rows
@@ -130,7 +134,7 @@ def _check(artifact: Artifact, seal: Seal, rows: Iterable[_Row]) -> int:
     return sum(last - first for *_, first, last in spans)
 
 
-def changed_chunk(lane: Lane, piece: Piece, offset: int) -> ChunkError:
+def changed_chunk(lane: Lane, piece: SealedPiece, offset: int) -> ChunkError:
     """Return the error that names the chunk at `offset`."""
     of = f" of {piece.name!r}" if piece.name else ""
     return ChunkError(
@@ -140,7 +144,7 @@ def changed_chunk(lane: Lane, piece: Piece, offset: int) -> ChunkError:
     )
 
 
-def _check_parts(sealed: Mapping[str, str], pieces: Iterable[Piece]) -> None:
+def _check_parts(sealed: Mapping[str, str], pieces: Iterable[SealedPiece]) -> None:
     found = part_roots(pieces)
     for name in sorted(sealed.keys() | found.keys()):
         if sealed.get(name) != found.get(name):

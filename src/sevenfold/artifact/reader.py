@@ -1,11 +1,10 @@
-"""The total reader of `.s7l` files: any bytes give an `Artifact` or an
-`ArtifactError`, nothing else.
+"""The total reader of `.s7l` files: any bytes give an `Artifact` or an `ArtifactError`.
 
-`open_artifact` maps the file and proves everything but the FIELD payloads: header, frames, root
-(from the digests stored), seal and JSON. `Artifact.prove` hashes the rest; `tensors` does it first,
-so that no byte reaches an engine unproved. `read_artifact` is both. Every size is checked against
-the file and the caps before it is used. Cost: opening reads no weights; proving is one pass of
-SHA-256; no copy of tensor data (arrays are views of a read-only memory map).
+`open_artifact` maps the file and proves everything except the FIELD payloads: header, frames, root
+(from the stored digests), seal and JSON. `Artifact.prove` hashes the FIELD payloads. `tensors`
+calls it first, so no unproved byte reaches an engine. `read_artifact` does both. Every size is
+checked against the file and the caps before it is used. Cost: opening reads no weights. Proving is
+one pass of SHA-256. Tensor data is not copied, because arrays are views of a read-only memory map.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from sevenfold.artifact.errors import (
 )
 from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
 from sevenfold.artifact.json_lane import JsonBudget, kind_of, parse_json, shown
-from sevenfold.artifact.records import Record, Tensor, parse_records
+from sevenfold.artifact.records import Tensor, TensorRecord, parse_records
 from sevenfold.artifact.seal import Seal
 from sevenfold.core.errors import ArtifactError, StorageError, storage
 from sevenfold.core.hashing import Json, sha256
@@ -43,11 +42,9 @@ from sevenfold.core.shipped_models import model_path
 class Artifact:
     """A file whose structure, root and JSON are right.
 
-    What its contents promise is `verify`'s to check.
-
-    `json` holds the JSON payloads by kind, `seal` the seal. A file of the published contract
-    (version 1 or 2) has neither: its payloads are opaque bytes (see `payload`), and its root leaves
-    open what `binding.NOT_BOUND` says.
+    `verify` checks what the contents mean. `json` holds the JSON payloads by kind, and `seal` the
+    seal. A file of the published contract (version 1 or 2) has neither. Its payloads are opaque
+    bytes (see `payload`), and its root does not bind what `binding.NOT_BOUND` names.
     """
 
     path: Path
@@ -61,30 +58,30 @@ class Artifact:
 
     @property
     def version(self) -> int:
-        """Format version."""
+        """Return the format version."""
         return self.header.version
 
     @property
     def class_(self) -> int:
-        """Return layout.ModelClass."""
+        """Return the model class (layout.ModelClass)."""
         return self.header.class_
 
     @property
     def flags(self) -> int:
-        """Return layout.Flag."""
+        """Return the header flags (layout.Flag)."""
         return self.header.flags
 
     @property
     def root(self) -> str:
-        """Return the name of the model, as hex."""
+        """Return the root, as hex."""
         return self.header.root.hex()
 
     @property
     def contents_id(self) -> tuple[bytes, tuple[tuple[int, int, str], ...]]:
-        """Return what two files of the same bytes have in common, and no others: header, and id,
-        length and digest of each lane.
+        """Return a digest that is equal exactly for files with the same bytes.
 
-        The root alone is that only for a file with a seal.
+        It covers the header, and of each lane the id, length and digest. The root alone identifies
+        the bytes only for a file with a seal.
         """
         lanes = tuple((lane.id, lane.n_bytes, lane.sha256) for lane in self.lanes)
         return bytes(self._buffer[: layout.HEADER_BYTES]), lanes
@@ -126,12 +123,12 @@ class Artifact:
 
     @property
     def header_only(self) -> bool:
-        """Return a 40-byte file without lanes: nothing but zero tensors can be made of it (A11)."""
+        """Return whether the file has no lanes (40 bytes). Such a model consists of zeros (A11)."""
         return not self.lanes
 
     @property
     def anonymous(self) -> bool:
-        """Return whether the file does not say where it comes from (D6)."""
+        """Return whether the file does not name its origin (D6)."""
         return not self.provenance
 
     @cached_property
@@ -141,25 +138,23 @@ class Artifact:
 
     @property
     def published(self) -> bool:
-        """Return whether it is a file of the published contract: read by
-        its rule, and bound by no seal.
-        """
+        """Return whether the file follows the published contract and therefore has no seal."""
         return self.header.published
 
     @property
     def sealed_lanes(self) -> tuple[Lane, ...]:
-        """Return the lanes that a seal lists: all but its own."""
+        """Return the lanes that the seal lists, which are all but its own."""
         return tuple(lane for lane in self.lanes if lane.kind != layout.SEAL_KIND)
 
     @cached_property
-    def records(self) -> Mapping[str, Record]:
-        """Return the names, shapes and places of the tensors, in file order: the structure
-        of FIELD, its data not read.
+    def records(self) -> Mapping[str, TensorRecord]:
+        """Return names, shapes and positions of the tensors in file order, without reading their
+        data.
 
         Raises:
-            ArtifactError: a record that is malformed, or a required tensor that is not there.
+            ArtifactError: a record is malformed, or a required tensor is missing.
         """
-        records: dict[str, Record] = {}
+        records: dict[str, TensorRecord] = {}
         fields = [lane for lane in self.lanes if lane.id == layout.LaneId.FIELD]
         for lane in fields:
             parse_records(
@@ -177,13 +172,13 @@ class Artifact:
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return the tensors in file order, proved: read-only views of the file. Raises
-        ArtifactError (see `prove`).
+        """Return the proved tensors in file order, as read-only views of the file. Raises what
+        `prove` raises.
         """
         self.prove()
         return MappingProxyType({name: self._tensor(record) for name, record in self.records.items()})
 
-    def _tensor(self, record: Record) -> Tensor:
+    def _tensor(self, record: TensorRecord) -> Tensor:
         raw = self._buffer[record.offset : record.offset + record.numel]
         data = np.frombuffer(raw, dtype=np.int8).reshape(record.dims)
         return Tensor(record.name, record.dims, record.scale, data, start=record.start, offset=record.offset)
@@ -204,9 +199,7 @@ class Artifact:
         return self
 
     def payload(self, lane: Lane) -> memoryview:
-        """Return the bytes of a lane, without a copy; those of FIELD are what
-        the file holds, proved or not.
-        """
+        """Return the bytes of a lane, without a copy. A FIELD payload may still be unproved."""
         return self._buffer[lane.payload_offset : lane.payload_offset + lane.n_bytes]
 
     def raw(self, start: int, end: int) -> memoryview:
@@ -214,7 +207,7 @@ class Artifact:
         return self._buffer[start:end]
 
     def release(self) -> None:
-        """Give the pages of the file back to the system; a later look at a tensor reads them again."""
+        """Return the pages of the file to the system. A later access reads them again."""
         if self._mapped is not None:
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -223,12 +216,12 @@ def open_artifact(path: Path | str) -> Artifact:
     """Map a file, or the model that ships under a name, and prove all of it but the FIELD payloads.
 
     Raises:
-        ArtifactError: a subclass per cause, naming the lane and the offset.
+        ArtifactError: a subclass for each cause, naming the lane and the offset.
         StorageError: the path is missing, unreadable, or not a regular file.
     """
     path = model_path(path)
     with storage(path):
-        # Before open(): opening a FIFO would wait for a writer.
+        # This stands before open(), because opening a FIFO would wait for a writer.
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
@@ -245,21 +238,21 @@ def open_artifact(path: Path | str) -> Artifact:
 
 
 def read_artifact(path: Path | str) -> Artifact:
-    """Map a file and prove it whole. Raises as `open_artifact` and `Artifact.prove`."""
+    """Map a file and prove all of it. Raises what `open_artifact` and `Artifact.prove` raise."""
     return open_artifact(path).prove()
 
 
 def parse_artifact(buffer: bytes, path: Path | str = Path("memory")) -> Artifact:
-    """Read and prove an artifact from bytes that do not change.
+    """Read and prove an artifact from bytes that must not change.
 
-    `path` is only kept. Raises ArtifactError.
+    `path` is stored and not read. Raises ArtifactError.
     """
     return _parse(buffer, Path(path)).prove()
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Yield an error that leaves names the file."""
+    """Add the name of the file to an error that leaves the block."""
     try:
         yield
     except ArtifactError as error:
@@ -274,7 +267,7 @@ def _parse(buffer: bytes | mmap.mmap, path: Path) -> Artifact:
     try:
         seals, seal = check_binding(view, header, lanes)
     except RootError:
-        # If a payload was changed, that is the cause.
+        # A changed payload is the cause, so it is named and not the error that it led to.
         _prove_fields(view, lanes)
         raise
     _refuse_twins(lanes, header)
@@ -288,7 +281,7 @@ def _parse(buffer: bytes | mmap.mmap, path: Path) -> Artifact:
 
 
 def _check_kinds(lanes: Sequence[Lane], seal: Seal) -> None:
-    """Check that the seal names the kind of every lane that it lists. Raises SealError."""
+    """Refuse a seal that lists another kind for a lane than its payload states. Raises SealError."""
     others = [lane for lane in lanes if lane.kind != layout.SEAL_KIND]
     for lane, listed in zip(others, seal.lanes, strict=True):
         if listed.kind != lane.kind:
@@ -304,9 +297,9 @@ def _payload(view: memoryview, lane: Lane) -> memoryview:
 
 
 def _lanes(view: memoryview) -> tuple[Lane, ...]:
-    """Return the frames of all lanes, contiguous to the last byte.
+    """Return the frames of all lanes, which must fill the file to the last byte.
 
-    Digests are checked but for FIELD (see `prove`).
+    All digests are checked except those of FIELD (see `prove`).
     """
     lanes: list[Lane] = []
     offset = layout.HEADER_BYTES
@@ -315,7 +308,7 @@ def _lanes(view: memoryview) -> tuple[Lane, ...]:
             lanes.append(_lane(view, len(lanes), offset))
             offset = lanes[-1].end
     except ArtifactError:
-        # A changed length shows only behind its lane: name the lane.
+        # A changed length is noticed only after its lane, so the error names that lane.
         _prove_fields(view, lanes)
         raise
     return tuple(lanes)
@@ -363,8 +356,8 @@ _KINDS = {
 def _json_values(
     view: memoryview, lanes: Sequence[Lane], read: Mapping[int, dict[str, Json]]
 ) -> tuple[tuple[Lane, ...], dict[str, dict[str, Json]]]:
-    """Return the lanes with their kinds, and the JSON payloads by kind; `read` holds those
-    that were read before, by lane.
+    """Return the lanes with their kinds, and the JSON payloads by kind. `read` holds payloads that
+    were parsed before.
     """
     values: dict[str, dict[str, Json]] = {}
     known: list[Lane] = []

@@ -1,7 +1,7 @@
-"""FIELD records: tensors of INT8 as bytes, exact (A10) or padded to 32 bytes (B7).
+"""Pack and parse FIELD records: INT8 tensors, exact (A10) or padded to 32 bytes (B7).
 
-Packing copies only the header of each record; parsing copies nothing: the arrays are read-only
-views of the file. Cost: time O(records), memory O(records).
+Packing copies only the header of each record. Parsing copies nothing, because the arrays are
+read-only views of the file. Cost: time O(records), memory O(records).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from sevenfold.artifact.errors import (
     TruncatedRecordError,
 )
 
-# Printable ASCII without path separators: a name is safe to print, to sort
-# and to use as a file name.
+# Printable ASCII without path separators. Such a name is safe to print, to sort and to use as a
+# file name.
 _NAME = re.compile(rb"[!-.0-\[\]-~]{1,%d}" % layout.MAX_NAME_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
-    """What a FIELD record says of its tensor, without the data.
+class TensorRecord:
+    """The description of one tensor in a FIELD record, without the data.
 
     Args:
         name: printable ASCII, 1 to 255 bytes, no slash or backslash.
         dims: 1 to 8 dimensions, each at least 1.
         scale: an f32; finite (rule V0).
-        start: byte offset of the record in the file (0 when not from a file).
+        start: byte offset of the record in the file (0 when it is not from a file).
         offset: byte offset of its data.
     """
 
@@ -57,24 +57,23 @@ class Record:
 
     @property
     def training(self) -> bool:
-        """Return whether it carries FP32 training weights."""
+        """Return whether the record carries FP32 training weights."""
         return self.name.startswith(layout.TRAINING_PREFIX)
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor(Record):
-    """One tensor of INT8 codes; the value of a code c is c * scale.
+class Tensor(TensorRecord):
+    """One tensor of INT8 codes. The value of a code c is c * scale.
 
-    `data` is i8, shaped `dims` (or flat, for the writer); read-only when it comes from a file.
+    `data` is i8, shaped `dims` (or flat, for the writer). It is read-only when it comes from a
+    file.
     """
 
     data: NDArray[np.int8]
 
 
 def training_tensor(name: str, values: NDArray[np.float32]) -> Tensor:
-    """Return a tensor of training weights as the record that carries it: its four bytes a value,
-    big-endian, bit for bit.
-    """
+    """Return FP32 training weights as an I8 tensor of their big-endian bytes, four for each value."""
     if values.dtype != np.float32:
         raise ContentsError(
             f"training weights of {values.dtype}, float32 was expected", where=f"tensor {name!r}"
@@ -100,11 +99,11 @@ def valid_name(raw: bytes) -> bool:
 
 
 def check_tensor(tensor: Tensor) -> None:
-    """Refuse what no record can hold.
+    """Refuse a tensor that no record can hold.
 
     Raises:
-        ContentsError: a bad name, rank, dimension, dtype or scale, or data whose
-            length is not product(dims).
+        ContentsError: a bad name, rank, dimension, dtype or scale, or data whose length is not
+            product(dims).
     """
     where = f"tensor {tensor.name!r}"
     if not tensor.name.isascii() or not valid_name(tensor.name.encode()):
@@ -126,9 +125,9 @@ def check_tensor(tensor: Tensor) -> None:
 
 
 def canonical_order(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return the tensors by name, bytewise (rule V0).
+    """Return the tensors sorted by the bytes of their names (rule V0).
 
-    Raises ContentsError for a name that is there twice.
+    Raises ContentsError for a name that occurs twice.
     """
     ordered = sorted(tensors, key=lambda tensor: tensor.name.encode())
     for left, right in pairwise(ordered):
@@ -138,7 +137,7 @@ def canonical_order(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def record_chunks(tensor: Tensor, padded: bool) -> list[bytes | memoryview]:
-    """Return one record as chunks to write in turn. `tensor` has passed `check_tensor`."""
+    """Return one record as chunks to write in order. `tensor` has passed `check_tensor`."""
     name = tensor.name.encode()
     head = b"".join(
         (
@@ -156,7 +155,7 @@ def record_chunks(tensor: Tensor, padded: bool) -> list[bytes | memoryview]:
 
 @dataclass
 class _Cursor:
-    """A position in one FIELD lane that can never leave it.
+    """A position in one FIELD lane that never leaves the lane.
 
     Offsets count from the start of the file.
     """
@@ -189,21 +188,21 @@ class _Cursor:
 
 
 def parse_records(
-    view: memoryview, base: int, where: str, *, padded: bool, records: dict[str, Record], limit: int
+    view: memoryview, base: int, where: str, *, padded: bool, records: dict[str, TensorRecord], limit: int
 ) -> None:
-    """Read the records of one FIELD lane into `records`, in file order. The data is passed over.
+    """Read the records of one FIELD lane into `records`, in file order. Data is skipped.
 
     Args:
         view: the payload, read-only.
         base: offset of the payload in the file.
         where: the lane, for messages.
         padded: whether data is padded to 32 bytes.
-        records: what earlier FIELD lanes held; names are unique over all lanes.
-        limit: records that the file may hold.
+        records: the records of earlier FIELD lanes; names are unique over all lanes.
+        limit: how many records the file may hold.
 
     Raises:
-        RecordError: a subclass per cause.
-        LimitError: too many records.
+        RecordError: a subclass for each cause.
+        LimitError: there are too many records.
     """
     cursor = _Cursor(view, base, where)
     for record in _records(cursor, padded):
@@ -216,20 +215,20 @@ def parse_records(
         records[record.name] = record
 
 
-def _records(cursor: _Cursor, padded: bool) -> Iterator[Record]:
+def _records(cursor: _Cursor, padded: bool) -> Iterator[TensorRecord]:
     while cursor.position < len(cursor.view):
         cursor.start = cursor.base + cursor.position
         name = _name(cursor)
         dims = _dims(cursor, name)
         (scale,) = layout.SCALE.unpack(cursor.take(layout.SCALE.size, f"the scale of {name!r}"))
-        # Python integers do not overflow; `take` bounds it by the file.
+        # Python integers do not overflow, and `take` bounds the product by the file.
         numel = math.prod(dims)
         offset = cursor.base + cursor.position
         cursor.take(numel, f"the data of {name!r} (dims {dims})")
         padding = cursor.take(layout.padded_bytes(numel, padded) - numel, f"the padding of {name!r}")
         if any(padding):
             raise PaddingError(f"the padding of {name!r} is not all zero", where=cursor.place)
-        yield Record(name, dims, scale, start=cursor.start, offset=offset)
+        yield TensorRecord(name, dims, scale, start=cursor.start, offset=offset)
 
 
 def _name(cursor: _Cursor) -> str:

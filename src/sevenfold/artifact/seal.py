@@ -1,12 +1,12 @@
-"""The seal: the first lane of a file, which lists the header, every other lane, the hashes of its
-chunks, and the model's parts.
+"""The seal: the first lane of a file, which lists everything else in it.
 
-The root in the header covers digests of payloads alone (`core.merkle.paired_root`). One of them is
-the seal's, and the seal binds the rest: the header, and of each lane id, kind, length and place. No
-second list of lanes fits it, so a doubled leaf is refused.
+It lists the header, every other lane, the hashes of their chunks, and the parts of the model. The
+root in the header covers only the digests of the payloads (`core.merkle.paired_root`). One of these
+is the digest of the seal, and the seal binds the rest: the header, and the id, kind, length and
+position of each lane. No other list of lanes matches it, so a duplicated leaf is refused.
 
-With header and seal alone the root can be taken, so a chunk is proved as soon as it is there: while
-a file still comes (`stream`), or without reading the rest (`partial`). A piece is a FIELD record,
+Header and seal are enough to compute the root. A chunk can therefore be proved as soon as it
+arrives (`stream`), or without reading the rest of the file (`partial`). A piece is a FIELD record,
 or the whole payload of another lane.
 """
 
@@ -24,15 +24,15 @@ from sevenfold.artifact.frames import Lane
 from sevenfold.core.hashing import Json, hex_bytes
 from sevenfold.core.merkle import merkle_root, paired_root
 
-# Bytes that one thread takes at a time, of as many pieces as they are.
+# Bytes that one thread hashes at a time; they may span several pieces.
 _BLOCK = 1 << 20
 _THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A run of bytes hashed by itself. `name` is the tensor's ("" outside FIELD); `chunks` are
-    32-byte digests in a row.
+class SealedPiece:
+    """A range of bytes that is hashed on its own. `name` is that of the tensor, "" outside FIELD.
+    `chunks` are concatenated 32-byte digests.
     """
 
     name: str
@@ -41,44 +41,44 @@ class Piece:
 
     @property
     def root(self) -> bytes:
-        """Return RFC 6962 root over the digests of the chunks."""
+        """Return the RFC 6962 root over the digests of the chunks."""
         size = layout.DIGEST_BYTES
         return merkle_root([self.chunks[start : start + size] for start in range(0, len(self.chunks), size)])
 
 
 @dataclass(frozen=True)
 class SealedLane:
-    """What the seal says of one lane."""
+    """The description of one lane in the seal."""
 
     id: int
     kind: str
     n_bytes: int
     sha256: bytes
-    pieces: tuple[Piece, ...]
+    pieces: tuple[SealedPiece, ...]
 
     def lists(self, lane: Lane) -> bool:
-        """Return whether the lane has the id, length and digest that are listed."""
+        """Return whether the lane has the listed id, length and digest."""
         return (self.id, self.n_bytes, self.sha256.hex()) == (lane.id, lane.n_bytes, lane.sha256)
 
 
 @dataclass(frozen=True)
 class Seal:
-    """The payload of the seal lane, its shape checked; whether it is true is for the bytes to say."""
+    """A seal payload with a valid shape. Its claims are compared with the bytes elsewhere."""
 
     header: str
     chunk_bytes: int
-    # Behind the seal, in file order.
+    # The lanes after the seal, in file order.
     lanes: tuple[SealedLane, ...]
     parts: Mapping[str, str]
 
     @property
     def n_bytes(self) -> int:
-        """Return the bytes of all lanes it lists, their heads and digests included."""
+        """Return the total size of the listed lanes, with their heads and digests."""
         return sum(lane.n_bytes + layout.LANE_OVERHEAD for lane in self.lanes)
 
-    def located(self, lanes: Iterable[Lane]) -> Iterator[tuple[Lane, Piece, int]]:
-        """Yield every piece with its lane and its offset in the file; `lanes` are the file's,
-        without the seal.
+    def located(self, lanes: Iterable[Lane]) -> Iterator[tuple[Lane, SealedPiece, int]]:
+        """Yield every piece with its lane and its offset in the file. `lanes` are the lanes of the
+        file without the seal.
         """
         for lane, listed in zip(lanes, self.lanes, strict=False):
             offset = lane.payload_offset
@@ -88,7 +88,9 @@ class Seal:
 
 
 def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
-    """Return SHA-256 of each chunk of `size` bytes of the buffers in a row, without joining them."""
+    """Return the SHA-256 of each chunk of `size` bytes of the concatenated buffers, without joining
+    them.
+    """
     digests, hasher, filled = [], hashlib.sha256(), 0
     for buffer in buffers:
         view, start = memoryview(buffer), 0
@@ -105,7 +107,9 @@ def chunk_digests(buffers: Iterable[bytes | memoryview], size: int) -> bytes:
 
 
 def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
-    """Return `chunk_digests` of each view, on every core: hashing lets other threads run."""
+    """Return `chunk_digests` of each view, on every core, because hashing releases the interpreter
+    lock.
+    """
     jobs: list[list[tuple[int, memoryview]]] = [[]]
     block, filled = max(_BLOCK // size, 1) * size, 0
     for i, view in enumerate(views):
@@ -127,9 +131,9 @@ def all_chunk_digests(views: Sequence[memoryview], size: int) -> list[bytes]:
     return rows
 
 
-def part_roots(pieces: Iterable[Piece]) -> dict[str, str]:
-    """Return the root of each part of the model: RFC 6962 over the roots of its records, in file
-    order, as hex.
+def part_roots(pieces: Iterable[SealedPiece]) -> dict[str, str]:
+    """Return the root of each part of the model as hex: RFC 6962 over the roots of its records in
+    file order.
     """
     leaves: dict[str, list[bytes]] = {}
     for piece in pieces:
@@ -139,8 +143,8 @@ def part_roots(pieces: Iterable[Piece]) -> dict[str, str]:
 
 
 def chunk_size(n_bytes: int) -> int:
-    """Return the writer's choice: 64 KiB, doubled until the hex of all digests takes
-    at most half of a JSON lane.
+    """Return the chunk size of the writer: 64 KiB, doubled until the hex of all digests takes at
+    most half of a JSON lane.
     """
     size = layout.CHUNK_BYTES
     while n_bytes // size * 2 * layout.DIGEST_BYTES > layout.MAX_JSON_BYTES // 2:
@@ -149,7 +153,7 @@ def chunk_size(n_bytes: int) -> int:
 
 
 def seal_payload(head: bytes, size: int, lanes: Sequence[SealedLane]) -> dict[str, Json]:
-    """Return the JSON of a seal: `head` are the 8 header bytes before the root."""
+    """Return the JSON of a seal. `head` holds the 8 header bytes before the root."""
     return {
         "kind": layout.SEAL_KIND,
         "header": head.hex(),
@@ -172,7 +176,7 @@ def seal_payload(head: bytes, size: int, lanes: Sequence[SealedLane]) -> dict[st
 
 
 class _Shape:
-    """Takes values out of hostile JSON by type; each misfit is a SealError that names the place."""
+    """Extracts typed values from hostile JSON. Every mismatch is a SealError that names the place."""
 
     def __init__(self, value: Json, where: str) -> None:
         self.value, self.where = value, where
@@ -211,9 +215,9 @@ class _Shape:
             yield _Shape(value, f"{self.where}, {key} {index}")
 
 
-def _piece(shape: _Shape, size: int) -> Piece:
+def _piece(shape: _Shape, size: int) -> SealedPiece:
     n_bytes = shape.integer("n_bytes", layout.MAX_LANE_BYTES)
-    return Piece(shape.text("name"), n_bytes, shape.digests("chunks", -(-n_bytes // size)))
+    return SealedPiece(shape.text("name"), n_bytes, shape.digests("chunks", -(-n_bytes // size)))
 
 
 def _lane(shape: _Shape, size: int) -> SealedLane:
@@ -232,7 +236,7 @@ def _lane(shape: _Shape, size: int) -> SealedLane:
 
 
 def parse_seal(value: Json, where: str) -> Seal:
-    """Return a seal out of a JSON payload. Raises SealError."""
+    """Parse a seal from a JSON payload. Raises SealError."""
     shape = _Shape(value, where)
     size = shape.integer("chunk_bytes", layout.MAX_CHUNK_BYTES)
     if size < layout.MIN_CHUNK_BYTES or size & (size - 1):
@@ -247,5 +251,5 @@ def parse_seal(value: Json, where: str) -> Seal:
 
 
 def sealed_root(lane: Lane, seal: Seal) -> bytes:
-    """Return the root that the seal's lane, which is the first, and the lanes that it lists give."""
+    """Return the root over the lane of the seal, which is the first, and the lanes that it lists."""
     return paired_root([bytes.fromhex(lane.sha256), *(listed.sha256 for listed in seal.lanes)])

@@ -1,13 +1,14 @@
-"""Verification of a file while it comes: each chunk is proved before the next one is asked for.
+"""Verify a file while it arrives: each chunk is proved before the next is requested.
 
     verifier = StreamVerifier(root)      # the root, when it is known
     for block in download: verifier.update(block)
     verifier.finish()
 
-The seal is the first lane, so root and hashes are known after a few kilobytes, and the first bad
-chunk stops the transfer. A file of the published contract has no seal: it is taken only when that
-is asked for, and then lane by lane, at the end of each; its root leaves open what
-`binding.NOT_BOUND` says. Memory: the seal and one chunk; there, a lane of up to 16 MiB.
+The seal is the first lane, so the root and the hashes are known after a few kilobytes. The first
+bad chunk stops the transfer. A file of the published contract has no seal. It is accepted only on
+request, and each of its lanes is proved when the lane is complete. Its root does not bind what
+`binding.NOT_BOUND` names. Memory: the seal and one chunk, or a lane of up to 16 MiB for a published
+file.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from sevenfold.artifact.errors import (
 from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
 from sevenfold.artifact.json_lane import parse_json, shown
 from sevenfold.artifact.partial import changed_chunk
-from sevenfold.artifact.seal import Piece, Seal, SealedLane, parse_seal, sealed_root
+from sevenfold.artifact.seal import Seal, SealedLane, SealedPiece, parse_seal, sealed_root
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import sha256
 from sevenfold.core.merkle import paired_root
 
-# Taken at a time where no seal lists chunks.
+# Bytes taken at a time where no seal lists chunks.
 _BLOCK = 1 << 20
-# Yields how many bytes it wants next, is sent them.
+# A generator that yields how many bytes it wants next and is sent those bytes.
 _Steps = Generator[int, bytes, None]
 
 
@@ -44,8 +45,8 @@ class StreamVerifier:
     """Takes the bytes of a file in order, in pieces of any size.
 
     Args:
-        root: hex root of the model that is wanted; None takes any.
-        published: take a file of the published contract, which no seal binds, and no other.
+        root: hex root of the requested model; None accepts any.
+        published: require a file of the published contract, which has no seal.
     """
 
     def __init__(self, root: str | None = None, *, published: bool = False) -> None:
@@ -53,13 +54,13 @@ class StreamVerifier:
         self.root = root.lower() if root is not None else None
         self.header: Header | None = None
         self.seal: Seal | None = None
-        # Taken so far; proved, once the seal is there.
+        # Bytes taken so far; all of them are proved once the seal is known.
         self.n_bytes = 0
-        # Known once the seal is there.
+        # None until the seal has arrived.
         self.n_bytes_total: int | None = None
         self._pending = bytearray()
         self._between_lanes = False
-        # Of the lanes that have come.
+        # Digests of the lanes that have arrived.
         self._digests: list[bytes] = []
         self._steps = self._run()
         self._wanted = next(self._steps)
@@ -68,8 +69,8 @@ class StreamVerifier:
         """Take the next bytes of the file.
 
         Raises:
-            ArtifactError: the first bad chunk, digest, frame or root; the bytes
-                behind it are not looked at.
+            ArtifactError: a chunk, digest, frame or root is wrong. The bytes after it are not
+                looked at.
         """
         self._pending += data
         taken = 0
@@ -82,8 +83,8 @@ class StreamVerifier:
         del self._pending[:taken]
 
     def finish(self) -> str:
-        """Say that the file has ended; its root, as hex. Raises ArtifactError when it ends too
-        early, or its root is wrong.
+        """End the file and return its root, as hex. Raises ArtifactError when the file is too short
+        or its root is wrong.
         """
         if self.header is None:
             parse_header(bytes(self._pending))
@@ -106,7 +107,7 @@ class StreamVerifier:
 
     @property
     def n_lanes(self) -> int:
-        """Return the number of lanes that have come whole."""
+        """Return the number of lanes that have arrived completely."""
         return len(self._digests)
 
     def _run(self) -> _Steps:
@@ -135,7 +136,7 @@ class StreamVerifier:
             self.n_bytes_total = self.n_bytes_total or (offset + self.seal.n_bytes if self.seal else None)
 
     def _first(self, lane: Lane, head: bytes) -> Generator[int, bytes, Lane]:
-        """Yield the seal, held whole: root, header and chunks are known from here on."""
+        """Read the seal as a whole. Root, header and chunk hashes are known afterwards."""
         if lane.id != layout.LaneId.EDGE:
             raise SealError(
                 f"it is {lane.name}, a stream begins with the seal",
@@ -159,8 +160,8 @@ class StreamVerifier:
         return lane
 
     def _opaque(self, lane: Lane, header: Header) -> Generator[int, bytes, Lane]:
-        """Yield a lane of a published file, held whole: it must not be a seal, for then the header
-        was changed.
+        """Read one whole lane of a published file. A seal is refused here, because it shows that
+        the header was changed.
         """
         lane, payload = yield from self._whole(lane)
         refuse_disguised(lane, payload, header, layout.MAX_LANE_BYTES)
@@ -178,7 +179,7 @@ class StreamVerifier:
         listed = self._listed(lane)
         size = self.seal.chunk_bytes if self.seal else _BLOCK
         offset = lane.payload_offset
-        for piece in listed.pieces if listed else (Piece("", lane.n_bytes, b""),):
+        for piece in listed.pieces if listed else (SealedPiece("", lane.n_bytes, b""),):
             for index, start in enumerate(range(0, piece.n_bytes, size)):
                 block = yield min(size, piece.n_bytes - start)
                 whole.update(block)
@@ -194,9 +195,7 @@ class StreamVerifier:
         return lane
 
     def _listed(self, lane: Lane) -> SealedLane | None:
-        """Return what the seal says of a lane; a lane that it does not list
-        is refused at its first byte.
-        """
+        """Return the entry of the seal for a lane. An unlisted lane is refused at its first byte."""
         if self.seal is None:
             return None
         listed = next(islice(self.seal.lanes, lane.index - 1, None), None)
@@ -206,12 +205,12 @@ class StreamVerifier:
 
 
 def check_wanted(header: Header, published: bool, where: str) -> None:
-    """Refuse a file of the published contract that was not asked for as
-    one, and a sealed file that was.
+    """Refuse a published file where a sealed one was requested, and a sealed file where a published
+    one was.
 
     Raises:
-        PublishedError: version 1 or 2, where a sealed file was asked for.
-        UsageError: version 3, where a published file was asked for.
+        PublishedError: version 1 or 2, where a sealed file was requested.
+        UsageError: version 3, where a published file was requested.
     """
     if header.published and not published:
         raise PublishedError(

@@ -1,10 +1,10 @@
-"""The checks V0 to V7 over a file that the reader took (specs/verification.md).
+"""Run the checks V0 to V7 on a file that the reader accepted (specs/verification.md).
 
-The reader has proved bytes, digests and root; these say whether what the bytes mean is what the
-rules ask for. A file with valid hashes can fail each of them. Every check is a function
-`check(artifact, replay) -> detail` that raises `_Failed` or `_Skipped`, and is total over hostile
-JSON. Cost: V6 hashes the file once more, on every core, and runs the golden prompts when it is
-given `replay`; the others are O(JSON + tensors).
+The reader has proved bytes, digests and root. These checks test whether the meaning of the bytes
+follows the rules. A file with valid hashes can fail each of them. Every check is a function
+`check(artifact, replay) -> detail` that raises `_Failed` or `_Skipped`, and it is total over
+hostile JSON. Cost: V6 hashes the file once more, on every core, and runs the golden prompts when
+`replay` is given. The other checks are O(JSON + tensors).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sevenfold.core.errors import ArtifactError, SevenfoldError
 from sevenfold.core.hashing import Json, canonical_json, sha256
 from sevenfold.core.merkle import merkle_root
 
-# Characters of a row's detail.
+# Characters in the detail of a row.
 MAX_DETAIL = 400
 
 
 @dataclass(frozen=True)
 class ReplayRow:
-    """One golden prompt run again: what was sealed and what came out
-    (texts, equal when the runs are).
+    """The replay of one golden prompt: the sealed and the computed text, which are equal when the
+    runs are.
     """
 
     name: str
@@ -43,7 +43,7 @@ class ReplayRow:
 
     @property
     def ok(self) -> bool:
-        """Return whether the run gave what was sealed."""
+        """Return whether the run gave the sealed result."""
         return self.expected == self.actual
 
 
@@ -51,8 +51,8 @@ Replay = Callable[[Artifact], Sequence[ReplayRow]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one check found. `status` is "pass", "fail" or "skipped"."""
+class RuleResult:
+    """The result of one check. `status` is "pass", "fail" or "skipped"."""
 
     id: str
     title: str
@@ -62,17 +62,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Verification:
-    """What all checks found."""
+    """The results of all checks."""
 
     path: str
     root: str
-    rows: tuple[Row, ...]
-    # What a person has to know beside the rows; of a sealed file nothing.
+    rows: tuple[RuleResult, ...]
+    # Remarks for the reader of the table; empty for a sealed file.
     notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Return whether no check failed (a skipped one has not failed)."""
+        """Return whether no check failed. A skipped check has not failed."""
         return all(row.status != "fail" for row in self.rows)
 
     def as_json(self) -> dict[str, Json]:
@@ -129,12 +129,12 @@ def _writes(operation: dict[str, Json]) -> list[Json]:
 
 
 def _stored(artifact: Artifact) -> list[str]:
-    """Return the names of the lanes that hold something."""
+    """Return the names of the lanes that are not empty."""
     return sorted({lane.name for lane in artifact.lanes if lane.n_bytes})
 
 
 def v0_canonical_order(artifact: Artifact, _: Replay | None) -> str:
-    """Return the tensors by name, lanes by id, EDGE by kind, JSON in its canonical bytes, no NaN or
+    """Check V0: tensors by name, lanes by id, EDGE by kind, canonical JSON bytes, no NaN or
     infinity.
     """
     for left, right in pairwise(artifact.records):
@@ -162,7 +162,7 @@ def _check_canonical(artifact: Artifact, lane: Lane) -> None:
 
 
 def v1_one_fold(artifact: Artifact, _: Replay | None) -> str:
-    """Return every operation of the graph names exactly one known fold."""
+    """Check V1: every operation of the graph names exactly one known fold."""
     operations = _operations(artifact)
     _need(bool(operations), "EDGE graph has no operations")
     for index, operation in enumerate(operations):
@@ -176,7 +176,7 @@ def v1_one_fold(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v2_control_records(artifact: Artifact, _: Replay | None) -> str:
-    """Return every state change has one complete control record that allows it."""
+    """Check V2: every state change has one complete control record that allows it."""
     records = _list_of_objects(artifact.control, "records", "EDGE control")
     changes = layout.state_changes(_stored(artifact), _operations(artifact))
     seen: set[str] = set()
@@ -203,7 +203,7 @@ def v2_control_records(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v3_data_hashes(artifact: Artifact, _: Replay | None) -> str:
-    """Return the data that training changed carries trace_hash, collapse.hash and, being stored,
+    """Check V3: data that training changed carries trace_hash, collapse.hash and, if stored,
     seal_hash.
     """
     entries = _list_of_objects(artifact.provenance, "data", "EDGE provenance")
@@ -238,7 +238,7 @@ def v3_data_hashes(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v4_projections(artifact: Artifact, _: Replay | None) -> str:
-    """Return what is a projection says so, and no operation writes it."""
+    """Check V4: every projection is declared, and no operation writes one."""
     declared = artifact.control.get("projections")
     _need(declared == list(layout.PROJECTIONS), f"EDGE control declares the projections {declared!r}")
     if "LANE" in _stored(artifact):
@@ -262,8 +262,8 @@ def _mode_note(path: Path) -> str:
 
 
 def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
-    """Lanes are bound to folds by the fixed map, and an operation
-    writes only lanes of its own fold.
+    """Check V5: lanes are bound to folds by the fixed map, and an operation writes only lanes of
+    its own fold.
     """
     bindings = artifact.control.get("bindings")
     _need(
@@ -294,8 +294,8 @@ def v5_fold_lane_map(artifact: Artifact, _: Replay | None) -> str:
 
 
 def v6_replay(artifact: Artifact, replay: Replay | None) -> str:
-    """Return the same bytes give the same chunks, parts and root, and the
-    golden prompts the same logits.
+    """Check V6: the bytes give the same chunks, parts and root, and the golden prompts give the
+    same logits.
     """
     try:
         again = check_everything(artifact)
@@ -333,7 +333,7 @@ def _is_ids(value: Json) -> bool:
 
 
 def v7_formats_and_rules(artifact: Artifact, _: Replay | None) -> str:
-    """Return abi_hash, policy_hash and meta_hash are those of this format, these rules and this
+    """Check V7: abi_hash, policy_hash and meta_hash are those of this format, these rules and this
     identity (D6).
     """
     provenance = artifact.provenance
@@ -379,7 +379,7 @@ def _check_identity(identity: dict[str, Json]) -> None:
 
 
 @dataclass(frozen=True)
-class Check:
+class VerificationRule:
     """One row of the table in specs/verification.md."""
 
     id: str
@@ -388,28 +388,28 @@ class Check:
 
 
 CHECKS = (
-    Check("V0", "canonical order", v0_canonical_order),
-    Check("V1", "one fold per operation", v1_one_fold),
-    Check("V2", "control records", v2_control_records),
-    Check("V3", "data hashes", v3_data_hashes),
-    Check("V4", "read-only projections", v4_projections),
-    Check("V5", "fold to lane map", v5_fold_lane_map),
-    Check("V6", "replay", v6_replay),
-    Check("V7", "formats and rules", v7_formats_and_rules),
+    VerificationRule("V0", "canonical order", v0_canonical_order),
+    VerificationRule("V1", "one fold per operation", v1_one_fold),
+    VerificationRule("V2", "control records", v2_control_records),
+    VerificationRule("V3", "data hashes", v3_data_hashes),
+    VerificationRule("V4", "read-only projections", v4_projections),
+    VerificationRule("V5", "fold to lane map", v5_fold_lane_map),
+    VerificationRule("V6", "replay", v6_replay),
+    VerificationRule("V7", "formats and rules", v7_formats_and_rules),
 )
 
 
-def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) -> Row:
-    """Return one check as a row; never raises for what is in the file."""
+def run_check(check: VerificationRule, artifact: Artifact, replay: Replay | None = None) -> RuleResult:
+    """Return the result of one check. Nothing in the file makes it raise."""
     if artifact.header_only:
-        return Row(
+        return RuleResult(
             check.id,
             check.title,
             "fail",
             "a header-only file: it holds nothing to check (zero bootstrap, A11)",
         )
     if artifact.published and check.id != "V0":
-        return Row(
+        return RuleResult(
             check.id,
             check.title,
             "fail",
@@ -422,13 +422,11 @@ def run_check(check: Check, artifact: Artifact, replay: Replay | None = None) ->
         status, detail = "fail", str(error)
     except _Skipped as error:
         status, detail = "skipped", str(error)
-    return Row(check.id, check.title, status, shown(detail, MAX_DETAIL))
+    return RuleResult(check.id, check.title, status, shown(detail, MAX_DETAIL))
 
 
 def published_notes(version: int, n_lanes: int) -> list[str]:
-    """Return what the root of a file of the published contract says, once it holds, and what it
-    leaves open.
-    """
+    """Return what a correct root of a published file proves, and what it does not."""
     holds = "the digest of every lane holds, and so does the root over them"
     said = (
         f"published contract, version {version}:"
@@ -441,19 +439,20 @@ def verify(artifact: Artifact, replay: Replay | None = None) -> Verification:
     """Run V0 to V7.
 
     Args:
-        artifact: what the reader took; proved here if it was only opened.
-        replay: runs the golden prompts, one row per prompt (and backend); without it V6 is skipped.
+        artifact: an artifact of the reader; it is proved here if it was only opened.
+        replay: runs the golden prompts and returns one row for each prompt (and backend). Without
+            it V6 does not run them.
 
     Raises:
         ArtifactError: a FIELD payload was changed, or its records are malformed.
     """
     with ThreadPoolExecutor(1) as pool:
-        # The digest of a lane is one chain, so it has a thread beside those of V6's chunks.
+        # The digest of a lane is one chain, so it has a thread of its own beside those of V6.
         proved = pool.submit(artifact.prove)
         try:
             rows = tuple(run_check(check, artifact, replay) for check in CHECKS)
         finally:
-            # What this raises comes before whatever a check found in bytes that are not proved.
+            # An error of this proof takes precedence over what a check found in unproved bytes.
             proved.result()
     notes = published_notes(artifact.version, len(artifact.lanes)) if artifact.published else []
     return Verification(str(artifact.path), artifact.root, rows, tuple(notes))

@@ -1,9 +1,9 @@
-"""The writer of `.s7l` files: one byte form for given contents, and a file that
-appears whole or not at all.
+"""Write `.s7l` files: one byte form for given contents, and a file that appears whole or not at
+all.
 
-Tensors are sorted, JSON is canonical, and the lanes stand in ascending order of id (EDGE by kind)
-behind the seal, which lists header, lanes and chunks, so that a changed byte can be named. Cost:
-two SHA-256 passes over the payloads; tensor data is not copied.
+Tensors are sorted and JSON is canonical. The seal comes first and lists header, lanes and chunks,
+so that a changed byte can be named. The other lanes follow in ascending order of id, EDGE lanes by
+kind. Cost: two SHA-256 passes over the payloads. Tensor data is not copied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sevenfold.artifact import layout
 from sevenfold.artifact.errors import ContentsError, ExistingArtifactError, LimitError
 from sevenfold.artifact.json_lane import JsonBudget, encode_json
 from sevenfold.artifact.records import Tensor, canonical_order, check_tensor, record_chunks
-from sevenfold.artifact.seal import Piece, SealedLane, chunk_digests, chunk_size, seal_payload
+from sevenfold.artifact.seal import SealedLane, SealedPiece, chunk_digests, chunk_size, seal_payload
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json
@@ -28,9 +28,9 @@ SEALED_MODE = 0o444
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What goes into a file.
+    """The contents of a file.
 
-    JSON values are objects; the writer sets `kind`. Empty parts get no lane.
+    JSON values are objects, and the writer sets their `kind`. An empty value gets no lane.
     """
 
     class_: int
@@ -42,13 +42,13 @@ class Contents:
     provenance: Json = field(default_factory=dict)
     trace: Json = field(default_factory=dict)
     batch: Json = field(default_factory=dict)
-    # A FIELD lane ends before it would pass this.
+    # Largest size of a FIELD lane. A record that would exceed it begins a new lane.
     lane_limit: int = layout.MAX_LANE_BYTES
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """What was written."""
+    """Path, root and size of the written file."""
 
     root: str
     n_bytes: int
@@ -59,8 +59,8 @@ Buffers = Sequence[bytes | memoryview]
 
 @dataclass(frozen=True, eq=False)
 class LanePlan:
-    """One lane to write: its payload as named pieces (one for each FIELD record), with length and
-    digest taken.
+    """One lane to write: named pieces of its payload (one for each FIELD record), its length and
+    its digest.
     """
 
     id: int
@@ -71,18 +71,19 @@ class LanePlan:
 
     @property
     def leaf(self) -> bytes:
-        """Return its leaf in `collapse.hash` (rule V3)."""
+        """Return the leaf of the lane in `collapse.hash` (rule V3)."""
         return layout.lane_leaf(self.id, self.n_bytes, self.sha256)
 
     @property
     def buffers(self) -> list[bytes | memoryview]:
-        """Return the payload, to write in turn."""
+        """Return the payload as buffers to write in order."""
         return [buffer for _, buffers in self.pieces for buffer in buffers]
 
     def sealed(self, size: int) -> SealedLane:
-        """Return what the seal says of it, in chunks of `size` bytes."""
+        """Return the entry of the lane in the seal, with chunks of `size` bytes."""
         pieces = (
-            Piece(name, sum(map(len, buffers)), chunk_digests(buffers, size)) for name, buffers in self.pieces
+            SealedPiece(name, sum(map(len, buffers)), chunk_digests(buffers, size))
+            for name, buffers in self.pieces
         )
         return SealedLane(self.id, self.kind, self.n_bytes, self.sha256, tuple(pieces))
 
@@ -100,12 +101,13 @@ def plan_lane(lane_id: int, pieces: Sequence[tuple[str, Buffers]], kind: str = "
 def plan_fields(
     tensors: Sequence[Tensor], *, padded: bool, limit: int = layout.MAX_LANE_BYTES
 ) -> list[LanePlan]:
-    """Return FIELD lanes for the tensors, in canonical order; a new lane begins where one
-    would pass `limit` bytes, and where the training weights begin, so that the lanes before
-    them are the same with and without.
+    """Return FIELD lanes for the tensors, in canonical order.
+
+    A new lane begins where a record would exceed `limit` bytes, and where the training weights
+    begin. So the lanes before the training weights are the same with and without them.
 
     Raises:
-        ContentsError: a tensor that no record holds, a name twice, or a required tensor missing.
+        ContentsError: a tensor that no record holds, a repeated name, or a missing required tensor.
     """
     for tensor in tensors:
         check_tensor(tensor)
@@ -131,7 +133,7 @@ def plan_fields(
 
 
 def plan_json(lane_id: int, kind: str, value: Json) -> list[LanePlan]:
-    """Return the lane of one JSON object, its `kind` set; no lane for an empty one.
+    """Return the lane of one JSON object with its `kind` set; no lane for an empty object.
 
     Raises ContentsError.
     """
@@ -153,7 +155,7 @@ def header_head(class_: int, padded: bool) -> bytes:
 
 
 def plan_contents(contents: Contents) -> list[LanePlan]:
-    """Return every lane of the file, in file order. Raises ContentsError."""
+    """Return all lanes of the file in order. Raises ContentsError."""
     head = header_head(contents.class_, contents.padded)
     if len(contents.dictionary) > layout.MAX_DICT_BYTES:
         raise ContentsError(
@@ -179,7 +181,7 @@ def plan_contents(contents: Contents) -> list[LanePlan]:
 
 
 def _check_budget(lanes: Sequence[LanePlan], n_tensors: int) -> None:
-    """Refuse what the reader would refuse in a file of this size. Raises ContentsError."""
+    """Refuse contents that the reader would refuse in a file of this size. Raises ContentsError."""
     n_bytes = layout.HEADER_BYTES + sum(layout.LANE_OVERHEAD + lane.n_bytes for lane in lanes)
     if n_tensors > layout.max_tensors(n_bytes):
         raise ContentsError(
@@ -195,7 +197,7 @@ def _check_budget(lanes: Sequence[LanePlan], n_tensors: int) -> None:
 
 
 def file_chunks(head: bytes, lanes: Sequence[LanePlan]) -> tuple[bytes, list[bytes | memoryview]]:
-    """Return the root, and the whole file as chunks to write in turn."""
+    """Return the root, and the whole file as chunks to write in order."""
     root = paired_root([lane.sha256 for lane in lanes])
     chunks: list[bytes | memoryview] = [head + root]
     for lane in lanes:
@@ -209,7 +211,7 @@ def pack(contents: Contents) -> tuple[bytes, list[bytes | memoryview]]:
 
 
 def header_only(class_: int) -> bytes:
-    """Return the 40-byte file without lanes (A11)."""
+    """Return the 40 bytes of a file without lanes (A11)."""
     return bytes(file_chunks(header_head(class_, False), [])[1][0])
 
 
@@ -217,15 +219,15 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     """Seal `contents` into `path`, mode 0444, atomically.
 
     Args:
-        path: where to; its directory is made.
-        contents: what to seal.
-        replace: whether a sealed file with another root may be replaced. A file
-            that is no artifact never is.
+        path: the file to write; its directory is created.
+        contents: the contents to seal.
+        replace: whether a sealed file with another root may be replaced. A file that is not an
+            artifact is never replaced.
 
     Raises:
         ContentsError: the contents cannot be sealed.
-        ExistingArtifactError: the path holds another model and `replace` is false, or something
-            that is no model.
+        ExistingArtifactError: the path holds another model and `replace` is false, or it holds
+            something that is not a model.
         StorageError: the directory cannot be written, or the disk is full; nothing is left behind.
     """
     path = Path(path)
@@ -240,13 +242,15 @@ def write_artifact(path: Path | str, contents: Contents, *, replace: bool = Fals
     except StorageError as error:
         if not isinstance(error.__cause__, FileExistsError):
             raise
-        # Another writer was faster; the same model is as good as ours.
+        # Another process wrote the same file first, and the same model serves as well.
         _holds(path, header)
     return Sealed(root.hex(), sum(len(chunk) for chunk in chunks))
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Refuse to write over what is no artifact, whoever asks. Raises ExistingArtifactError."""
+    """Refuse to overwrite a file that is not an artifact, even with `replace`. Raises
+    ExistingArtifactError.
+    """
     with storage(path):
         if not path.is_file():
             return
@@ -259,8 +263,9 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _holds(path: Path, header: bytes) -> bool:
-    """Return whether `path` holds the model of that header, root and all; False when nothing is
-    there. Raises ExistingArtifactError.
+    """Return whether `path` holds the model of that header; False when nothing is there.
+
+    Raises ExistingArtifactError.
     """
     with storage(path):
         if not path.exists():

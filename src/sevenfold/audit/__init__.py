@@ -1,3 +1,3 @@
-"""What can be asked of a finished run: where it comes from, what differs from another, and whether
-its training replays.
+"""Audits of a finished run: its origin, its differences from another run, and whether its training
+replays.
 """

@@ -1,7 +1,7 @@
-"""What differs between two sealed files, for people (specs/audit.md, "Diff").
+"""Compare two sealed files and describe the differences for people (specs/audit.md, "Diff").
 
-Equal roots are equal bytes where a seal binds them. Files of the published contract have none, so
-header and lanes are compared too. Cost: one pass over the tensors of both.
+Where a seal binds the bytes, equal roots mean equal bytes. Files of the published contract have no
+seal, so header and lanes are compared as well. Cost: one pass over the tensors of both.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _identity(artifact: Artifact) -> tuple[dict[str, Json], dict[str, Json]]:
 
 
 def _tools(artifact: Artifact) -> dict[str, Json]:
-    """Return what made the file, where evidence beside it says so."""
+    """Return the tools that made the file, if evidence beside it names them."""
     return dict(recorded_tools(artifact.path, artifact.root))
 
 
@@ -111,7 +111,7 @@ def _golden(artifact: Artifact) -> dict[str, Json]:
 
 
 def diff(a: Artifact, b: Artifact) -> dict[str, Json]:
-    """Return everything that differs, by part of the file. `equal` is whether the bytes are."""
+    """Return all differences, by part of the file. `equal` says whether the bytes are equal."""
     (identity_a, facts_a), (identity_b, facts_b) = _identity(a), _identity(b)
     other_a = {k: v for k, v in facts_a.items() if k not in FACT_SECTIONS}
     other_b = {k: v for k, v in facts_b.items() if k not in FACT_SECTIONS}

@@ -1,9 +1,10 @@
-"""`s7 audit --dispute A B`: where two runs part, down to one operator (specs/dispute.md).
+"""`s7 audit --dispute A B`: find where two runs differ first, down to one operator
+(specs/dispute.md).
 
 Each side is a run directory, a sealed file with its checkpoints beside it, or a step bundle that a
-side exported on its own machine. Runs are held against each other by checkpoints, then by the
-steps behind the last one that both have; a run is done again here, for its files say what it claims
-and not how it came to it. What a side did inside a step only that side can say: with a bundle.
+side exported on its own machine. Runs are compared by checkpoints, then by the steps after the last
+common one. The steps of a run are computed again here, because its files state its results and not
+how it computed them. Only a side itself can show what it did inside a step, by a bundle.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sevenfold.audit.records import Comparison, StepDiffersError
 from sevenfold.audit.replay import sources_of
 from sevenfold.audit.run_dispute import dispute_runs
 from sevenfold.audit.step_bundle import StepBundle, is_step_bundle, read_bundle
-from sevenfold.audit.step_dispute import Finding, dispute_step
+from sevenfold.audit.step_dispute import DisputeFinding, dispute_step
 from sevenfold.audit.step_export import begin, require_law, take_step
 from sevenfold.audit.subject import Findings, Stretch, subject_of
 from sevenfold.audit.transcript import Transcript
@@ -34,7 +35,7 @@ from sevenfold.train.stage import check_supported
 
 @dataclass(frozen=True, kw_only=True)
 class RunSide:
-    """A side that is a run."""
+    """A side that is a run directory."""
 
     job: Job
     artifact: Artifact | None
@@ -42,8 +43,8 @@ class RunSide:
 
 
 def _run_directory(path: Path) -> Path:
-    """Return the run of a side: the directory, or the one that a sealed file lies in. Raises
-    UsageError.
+    """Return the run directory of a side: the side itself, or the directory of a sealed file.
+    Raises UsageError.
     """
     if path.is_dir():
         return path
@@ -74,11 +75,11 @@ def _states(bundle: StepBundle) -> dict[int, str]:
     return found | {facts.step: facts.claims.state_after}
 
 
-def dispute_bundles(a: StepBundle, b: StepBundle) -> Finding:
-    """Return where the accounts of two bundles part.
+def dispute_bundles(a: StepBundle, b: StepBundle) -> DisputeFinding:
+    """Return where two bundles differ first.
 
     Raises:
-        UsageError: they are of different parts of a run, or tell of no state that both went through.
+        UsageError: they belong to different phases of a run, or have no state in common.
         ArtifactError: see `dispute_step`.
     """
     if a.facts.part != b.facts.part:
@@ -94,10 +95,12 @@ def dispute_bundles(a: StepBundle, b: StepBundle) -> Finding:
     first = next((step for step in common if ours[step] != theirs[step]), None)
     if first is None:
         steps = f"{common[0]}..{common[-1]}"
-        return Finding(place="nothing", part=part, reason=f"the states after steps {steps} are the same")
+        return DisputeFinding(
+            place="nothing", part=part, reason=f"the states after steps {steps} are the same"
+        )
     agreed = max((step for step in common if step < first), default=None)
     if agreed is None or agreed < first - 1:
-        return Finding(
+        return DisputeFinding(
             place="state",
             part=part,
             step=first,
@@ -108,7 +111,7 @@ def dispute_bundles(a: StepBundle, b: StepBundle) -> Finding:
     if a.facts.step == b.facts.step == first:
         return dispute_step(a, b)
     lacking = [side for side, bundle in (("a", a), ("b", b)) if bundle.facts.step != first]
-    return Finding(
+    return DisputeFinding(
         place="step",
         part=part,
         step=first,
@@ -118,14 +121,14 @@ def dispute_bundles(a: StepBundle, b: StepBundle) -> Finding:
     )
 
 
-def _own_bundle(side: RunSide, other: StepBundle) -> StepBundle | Finding:
-    """Return the step of a bundle as the run on the other side has it, done again here."""
+def _own_bundle(side: RunSide, other: StepBundle) -> StepBundle | DisputeFinding:
+    """Return the step of a bundle as the run on the other side has it, computed again here."""
     job, facts = side.job, other.facts
     part = next((p for p in training_phases(job.recipe) if p.name == facts.part), None)
     if part is None:
         raise UsageError(f"the run has no part {facts.part!r}, which the bundle is of")
     if (facts.model, facts.train) != (job.recipe.model, part.spec):
-        return Finding(
+        return DisputeFinding(
             place="recipe", part=facts.part, reason="the bundle's model or training section is another one"
         )
     stretch = Stretch(part=part, before=(0, 0), first=facts.step, last=facts.step)
@@ -144,20 +147,20 @@ def _own_bundle(side: RunSide, other: StepBundle) -> StepBundle | Finding:
             return _unfaithful(facts.part, error.difference.step, f"{error.difference.field} is another one")
 
 
-def _unfaithful(part: str, step: int | None, what: str) -> Finding:
+def _unfaithful(part: str, step: int | None, what: str) -> DisputeFinding:
     reason = f"the run does not give here what it recorded: {what}"
-    return Finding(place="step", part=part, step=step, reason=reason)
+    return DisputeFinding(place="step", part=part, step=step, reason=reason)
 
 
-def _mixed(run: RunSide, bundle: StepBundle, name: str) -> Finding:
-    """Return the finding for a run on side `name` against a bundle of the other one. The run's rows
-    are read from its token files here, so it is right about them.
+def _mixed(run: RunSide, bundle: StepBundle, name: str) -> DisputeFinding:
+    """Return the finding for a run on side `name` against a bundle. The rows of the run are read
+    from its token files here, so they are right.
     """
     own = _own_bundle(run, bundle)
-    if isinstance(own, Finding):
+    if isinstance(own, DisputeFinding):
         return replace(own, upheld="neither" if own.place == "step" else "open")
     found = dispute_bundles(own, bundle) if name == "a" else dispute_bundles(bundle, own)
-    # What the run has to say of a step is computed here.
+    # The statement of the run about a step is computed here.
     wanted = tuple(text for text in found.wanted if not text.startswith(f"{name}:"))
     found = replace(found, wanted=wanted)
     if found.operator is not None and found.operator["name"] == "micro_batch":
@@ -166,7 +169,7 @@ def _mixed(run: RunSide, bundle: StepBundle, name: str) -> Finding:
 
 
 def settle(a: Path, b: Path, given: Recipe | None, progress: Progress) -> dict[str, Json]:
-    """Find where two sides part.
+    """Find where two sides differ first.
 
     Args:
         a, b: run directories, sealed files in them, or step bundles; never written to.
@@ -192,7 +195,7 @@ def settle(a: Path, b: Path, given: Recipe | None, progress: Progress) -> dict[s
     return report(a, b, found, notes)
 
 
-def report(a: Path, b: Path, found: Finding, warnings: list[str]) -> dict[str, Json]:
+def report(a: Path, b: Path, found: DisputeFinding, warnings: list[str]) -> dict[str, Json]:
     """Return the report of a finding as JSON values."""
     value: dict[str, Json] = {
         "audit": "dispute",

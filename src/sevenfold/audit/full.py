@@ -1,8 +1,7 @@
-"""`s7 audit --full`: everything done again from the recipe, stage by stage, and the root compared
-(specs/audit.md).
+"""`s7 audit --full`: run the recipe again stage by stage and compare the root (specs/audit.md).
 
-It ends at the first stage whose files differ: what follows would differ too. Killed or interrupted,
-the same command goes on where it stopped, as `s7 make` does. Cost: that of `s7 make`.
+It ends at the first stage whose files differ, because later stages would differ too. The same
+command resumes an interrupted audit, as `s7 make` does. Cost: that of `s7 make`.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ from sevenfold.runs.job import Job
 from sevenfold.train.environment import tools_of
 from sevenfold.train.stage import check_supported
 
-# Stages whose files another run may give.
+# Stages whose files another run may provide.
 TAKEN = ("corpus", "tokenizer")
 
 
 def default_work(root: str) -> Path:
-    """Return where the audit of the file with this root works when no directory is named: below the
-    user's cache.
+    """Return the default work directory of the audit of the file with this root, below the cache
+    directory of the user.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "sevenfold" / f"audit-{root[:16]}"
@@ -55,12 +54,11 @@ def default_work(root: str) -> Path:
 
 @contextmanager
 def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Iterator[bool]:
-    """Hold the directory that an audit works in; yields whether it goes
-    on with one that was stopped.
+    """Hold the work directory of an audit. Yield whether it resumes an earlier one.
 
-    A directory that holds anything but this audit's own work is refused: comparing files that were
-    copied there would prove nothing. When the audit ends the marker goes (and, without `keep`, the
-    directory), so no audit begins with another's work.
+    A directory that holds anything but the work of this audit is refused, because comparing files
+    that were copied there would prove nothing. When the audit ends, the marker is removed (and,
+    without `keep`, the directory). No audit can therefore begin with the work of another.
 
     Raises:
         UsageError: the directory is not empty, and not of this audit.
@@ -82,7 +80,7 @@ def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Ite
 
 
 def _is_of(marker: Path, audit: Mapping[str, Json]) -> bool:
-    """Return whether a marker names this audit. One that cannot be read names none."""
+    """Return whether a marker names this audit. An unreadable marker names none."""
     try:
         return marker.is_file() and bool(json.loads(read_bytes(marker)) == audit)
     except (ValueError, RecursionError):
@@ -107,7 +105,7 @@ def _sources(path: Path, artifact: Artifact) -> tuple[list[RecordSource], list[R
 
 
 def _first_step(path: Path, artifact: Artifact, job: Job) -> list[Difference]:
-    """Return the first step of the new run that is not as recorded."""
+    """Return the first step of the new run that differs from the recorded one."""
     metrics, traces = _sources(path, artifact)
     directory = job.directory("train")
     found = []
@@ -185,12 +183,12 @@ def _result(
 
 
 def take_inputs(job: Job, other: Path, facts: Mapping[str, Json]) -> list[str]:
-    """Take the finished corpus and token files of another run, which have to have the sealed roots;
-    the names of these stages.
+    """Take the finished corpus and token files of another run, if they have the sealed roots.
+    Return the names of these stages.
 
     Raises:
         StorageError: they are missing or damaged.
-        UsageError: they are not those that the sealed file was made from.
+        UsageError: the sealed file was made from other files.
     """
     for name in TAKEN:
         manifest = read_manifest(other / name)
@@ -223,8 +221,8 @@ def take_inputs(job: Job, other: Path, facts: Mapping[str, Json]) -> list[str]:
 def _remake(
     path: Path, job: Job, artifact: Artifact, facts: Mapping[str, Json], findings: Findings, given: list[str]
 ) -> tuple[list[str], str | None]:
-    """Run the stages until one differs, but those that are `given`; those that ran, and the root of
-    the file they made.
+    """Run the stages, except those that are `given`, until one differs. Return those that ran, and
+    the root of the file that they made.
     """
     done: list[str] = []
     is_law = at(facts, "arithmetic") == LAW
@@ -258,7 +256,7 @@ def _trunks(path: Path, recipe: Recipe, trunk: Path | None) -> tuple[Path, ...]:
 def _checked_recipe(
     artifact: Artifact, given: Recipe | None, findings: Findings, *, has_inputs: bool
 ) -> Recipe:
-    """Return the recipe to run: the sealed one, or the given one, which has to be it."""
+    """Return the recipe to run: the sealed one, or the given one if it equals the sealed one."""
     if given is None:
         recipe, warnings, findings.differences = sealed_recipe(artifact)
         findings.warn(*warnings)
@@ -271,7 +269,7 @@ def _checked_recipe(
 
 
 def _warn_of_training(artifact: Artifact, recipe: Recipe, findings: Findings) -> None:
-    """Say which tools of training are others than those that are recorded, where they decide bits."""
+    """Warn of training tools that differ from the recorded ones, where they decide bits."""
     here = {"sevenfold": __version__, **tools_of(recipe)}
     law = {"arithmetic": at(identity_of(artifact)["facts"], "arithmetic")}
     made_by = recorded_tools(artifact.path, artifact.root).get("train", {})
@@ -296,24 +294,21 @@ def audit_full(
         path: run directory or sealed file; never written to.
         given: the recipe, when its sources are relative to its file; it must be the sealed one.
         recipe_dir: directory of that file.
-        progress: told of warnings and steps.
-        work: directory to work in, kept at the end; None is `default_work`, which is gone when the
-            audit ends. Stopped or killed, an audit leaves it, and the next audit of the same file
-            goes on from it.
-        taken: run directory whose corpus and token files are taken as they are, if they have the
-            sealed roots; None makes them, too.
-        trunk: run directory that has the state which `train.from` names; the audited run and what
-            lies beside it are looked at, too. The state is taken by its root and not made again.
-        finish: called with the run that was made, when it gave the same root.
+        progress: receives warnings and steps.
+        work: work directory, which is kept; None is `default_work`, which a finished audit removes.
+            An interrupted audit leaves it, and the next audit of the same file resumes there.
+        taken: run directory whose corpus and token files are used, if they have the sealed roots.
+        trunk: run directory with the state that `train.from` names, besides the audited run and its
+            neighbours. The state is taken by its root and not made again.
+        finish: called with the new run, when it gave the same root.
 
     Returns:
-        The outcome: `same`, `differences`, `first_stage`, `first_step`,
-            `warnings`, the stages done.
+        The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages
+            done.
 
     Raises:
         UsageError: a source is relative, and no recipe was given; `work` holds something else.
         SevenfoldError: what a stage raises.
-        KeyboardInterrupt: stopped.
     """
     findings = Findings(progress)
     artifact = sealed_file(path)

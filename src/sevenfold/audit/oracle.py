@@ -1,7 +1,6 @@
-"""Single results of an operator by exact fractions (`audit.rational`), from the tensors that it was
-given.
+"""Compute single results of an operator from its inputs by exact fractions (`audit.rational`).
 
-It decides a dispute about an operator, so it takes nothing from the kernels: what it knows of them is
+It decides a dispute about an operator, so it uses nothing of the kernels, only
 specs/training-arithmetic.md. It is slow, and meant for the elements in which two results differ.
 """
 
@@ -20,7 +19,9 @@ from sevenfold.audit import rational as law
 
 @dataclass(frozen=True)
 class Question:
-    """Which element of which output of a call; `index` counts the output's elements row by row."""
+    """The element of an output of a call to compute. `index` counts the elements of the output row
+    by row.
+    """
 
     inputs: Mapping[str, Tensor]
     settings: Mapping[str, Any]
@@ -38,7 +39,7 @@ class Question:
         return values
 
     def one(self, name: str) -> float:
-        """Return the element of an input that stands where the asked one does."""
+        """Return the element of an input at the position of the question."""
         return float(self.inputs[name].reshape(-1)[self.index])
 
     def number(self, name: str) -> float:
@@ -167,7 +168,7 @@ class _Head:
         )
 
     def forward(self, i: int) -> tuple[list[float], float, float]:
-        """Return the weights of a row, their sum, and what was taken from its scores."""
+        """Return the weights of a row, their sum, and the number subtracted from its scores."""
         scores = [law.chain(self.q[i], self.k[j]) for j in range(i + 1)]
         top = law.mul(max(scores), self.scale)
         weights = [law.exp(law.sub(law.mul(s, self.scale), top)) for s in scores]
@@ -179,7 +180,7 @@ class _Head:
         return law.exp(law.sub(score, self.log_sums[i]))
 
     def slope(self, i: int, j: int) -> float:
-        """Return the slope of the score of column j in row i."""
+        """Return the gradient of the score of column j in row i."""
         d = law.row_sum_of_products(self.y[i], self.grad[i])
         e = law.chain(self.grad[i], self.v[j])
         return law.mul(law.mul(self.weight(i, j), law.sub(e, d)), self.scale)
@@ -242,8 +243,8 @@ OPERATORS: Mapping[str, Callable[[Question], float]] = {
 
 
 def element(operator: str, question: Question) -> float | None:
-    """Return what the law gives for an element of an output of a call; None for an operator that
-    reads and does not compute, or where a number is not finite.
+    """Return the exact element of an output of a call; None for an operator that only reads, or
+    where a number is not finite.
     """
     ask = OPERATORS.get(operator)
     try:

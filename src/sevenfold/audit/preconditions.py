@@ -1,5 +1,5 @@
-"""What an audit stands on before a step is done again: recipe, files, tools (specs/audit.md, "What
-is compared").
+"""Check what an audit relies on before a step is computed again: recipe, files, tools
+(specs/audit.md, "What is compared").
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.release.target import identity_of
 
 ABSENT = "absent"
-# What decides no bit of a run under the training law.
+# Values that decide no bit of a run under the training law.
 NEUTRAL = {"torch", "matmul", "attention", "cpu_capability", "machine"}
 
 
@@ -65,7 +65,7 @@ def sealed_recipe(artifact: Artifact) -> tuple[Recipe, list[str], list[Differenc
 
 
 def recipe_difference(recipe: Recipe, expected: Json, artifact: Artifact | None) -> list[Difference]:
-    """Return a difference for each key of a given recipe that is not as the run's, or one for the
+    """Return a difference for each key of a given recipe that differs from the run, or one for the
     digest alone.
     """
     if recipe.digest == expected:
@@ -78,7 +78,7 @@ def recipe_difference(recipe: Recipe, expected: Json, artifact: Artifact | None)
 
 
 def manifest_differences(manifest: Manifest, sealed: Json, directory: Path) -> list[Difference]:
-    """Return the files of a stage against its manifest, the manifest against itself and against the
+    """Compare the files of a stage with its manifest, and the manifest with itself and with the
     sealed root.
 
     Raises:
@@ -107,10 +107,11 @@ def manifest_differences(manifest: Manifest, sealed: Json, directory: Path) -> l
 
 
 def tool_warnings(stage: str, recorded: Json, here: Mapping[str, str], *, is_law: bool) -> list[str]:
-    """Return a line for each tool that is not the recorded one; what was not recorded is not compared.
+    """Return a line for each tool that differs from the recorded one. Tools that were not recorded
+    are not compared.
 
-    Under specs/training-arithmetic.md on both sides (`is_law`) neither PyTorch nor the processor
-    decides a bit, so another one is nothing to warn of.
+    With specs/training-arithmetic.md on both sides (`is_law`), neither PyTorch nor the processor
+    decides a bit, so a different one is no reason to warn.
     """
     known = recorded if isinstance(recorded, dict) else {}
     names = set(here) - (NEUTRAL if is_law else set())

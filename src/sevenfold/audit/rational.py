@@ -1,8 +1,8 @@
-"""specs/training-arithmetic.md in exact rational arithmetic: slow, plain, and without a line of the
+"""Implement specs/training-arithmetic.md in exact rational arithmetic, independently of the
 kernels.
 
-A number is a Python float that holds a binary32 or a binary64; every operation computes with
-fractions and rounds once.
+A number is a Python float that holds a binary32 or a binary64. Every operation computes with
+fractions and rounds once. It is slow.
 """
 
 from __future__ import annotations
@@ -81,11 +81,12 @@ def fma64(a: float, b: float, c: float) -> float:
 
 
 def sqrt(a: float) -> float:
-    """Return the square root in binary32, from whole numbers."""
+    """Return the square root in binary32, computed with integers."""
     if a == 0:
         return a
     x = Fraction(a)
-    # 2^200 x is a whole number's square, near enough that no tie can be between it and the root.
+    # 2^200 x is close enough to the square of an integer that no tie can lie between it and the
+    # root.
     scaled = math.isqrt(x.numerator * (1 << 400) // x.denominator)
     rest = 0 if scaled * scaled * x.denominator == x.numerator * (1 << 400) else 1
     return f32(Fraction(2 * scaled + rest, 1 << 201))
@@ -99,7 +100,7 @@ def chain(a: Iterable[float], b: Iterable[float], start: float = 0.0) -> float:
 
 
 def tree(lanes: Sequence[float]) -> float:
-    """Return the sum of sixteen lanes in the order of the law."""
+    """Return the sum of sixteen lanes in the defined order."""
     lanes, half = list(lanes), 8
     while half:
         lanes[:half] = [add(lanes[i], lanes[i + half]) for i in range(half)]
@@ -220,7 +221,7 @@ def norm_slope(
     grad: Sequence[float],
     beside: Sequence[float] | None,
 ) -> list[float]:
-    """Return the slope of a row of `norm`, with `beside` added where it is given."""
+    """Return the gradient of a row of `norm`, plus `beside` where it is given."""
     g = [mul(a, b) for a, b in zip(grad, gain, strict=True)]
     d = row_sum_of_products(g, x)
     h = -div(mul(mul(d, f), f), float(len(x)))
@@ -229,7 +230,7 @@ def norm_slope(
 
 
 def loss(logits: Sequence[float], target: int, factor: float) -> tuple[float, list[float]]:
-    """Return the loss of a row of logits, and their slopes."""
+    """Return the loss of a row of logits, and the gradients of the logits."""
     m = max(logits)
     e = [exp(sub(v, m)) for v in logits]
     total = row_sum(e)
@@ -242,7 +243,7 @@ def loss(logits: Sequence[float], target: int, factor: float) -> tuple[float, li
 def attention(
     q: list[list[float]], k: list[list[float]], v: list[list[float]], grad: list[list[float]], width: int
 ) -> tuple[list[list[float]], ...]:
-    """Return of one head of at most 48 rows the output, and slopes of q, k and v."""
+    """Return the output of one head of at most 48 rows, and the gradients of q, k and v."""
     n, scale = len(q), div(1.0, sqrt(float(width)))
     padding = -n % 16
     y, weights, slopes = [], [], []

@@ -1,4 +1,4 @@
-"""What a run wrote down, and how a step done again is held against it."""
+"""Read the records of a run, and compare them with a step that is computed again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MISSING = "no such row"
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One thing that is not as it was recorded. `step` is None when it is about a whole file."""
+    """One difference from the records. `step` is None when it concerns a whole file."""
 
     where: str
     field: str
@@ -35,7 +35,7 @@ class Difference:
 
 
 class StepDiffersError(SevenfoldError):
-    """Ends a replay at the first step that differs; it never leaves this room."""
+    """Ends a replay at the first step that differs. It never leaves this package."""
 
     exit_code = 3
 
@@ -46,11 +46,11 @@ class StepDiffersError(SevenfoldError):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSource:
-    """Rows by step. A step that a `complete` source lacks is a difference; another source holds a
-    part of the rows.
+    """Rows by step. A step that a `complete` source lacks is a difference. Another source holds
+    only some of the rows.
 
-    A run of several parts counts their steps one after another: `before` are the steps and tokens
-    of the parts before the one whose rows are held against this source.
+    A run of several phases numbers their steps in one sequence. `before` holds the steps and tokens
+    of the phases before the one whose rows are compared with this source.
     """
 
     name: str
@@ -60,7 +60,9 @@ class RecordSource:
     before: tuple[int, int] | None = None
 
     def _joined(self, row: Mapping[str, Json]) -> Mapping[str, Json]:
-        """Return a part's row under the count of all parts; its link is to the recorded row before."""
+        """Return the row of a phase under the joined numbering. Its link is to the recorded row
+        before.
+        """
         if self.before is None:
             return row
         step = self.before[0] + row["step"]
@@ -71,7 +73,7 @@ class RecordSource:
         return {**row, "step": step, "chain": trace_link(chain, step, row["gradient"], row["weights"])}
 
     def check(self, row: Mapping[str, Json]) -> Difference | None:
-        """Return how `row`, done again, differs from the row of its step."""
+        """Return how the computed `row` differs from the recorded row of its step."""
         row = self._joined(row)
         step, recorded = row["step"], self.rows.get(row["step"])
         if recorded is None:
@@ -97,8 +99,8 @@ def _by_step(rows: Json) -> dict[int, Mapping[str, Json]]:
 
 
 def read_rows(path: Path) -> dict[int, Mapping[str, Json]]:
-    """Return the rows of a JSONL file by step; a line that is not JSON (torn, damaged) is no row.
-    Raises StorageError.
+    """Return the rows of a JSONL file by step. A line that is not JSON (incomplete, damaged) is no
+    row. Raises StorageError.
     """
     rows = []
     for line in read_bytes(path).splitlines():
@@ -110,9 +112,7 @@ def read_rows(path: Path) -> dict[int, Mapping[str, Json]]:
 
 
 def sealed_sources(artifact: Artifact) -> tuple[list[RecordSource], list[RecordSource]]:
-    """Return the metrics and trace as the LANE and BATCH lanes hold them. LANE holds evenly spaced
-    rows, not all.
-    """
+    """Return metrics and trace from the LANE and BATCH lanes. LANE holds only evenly spaced rows."""
     lane = RecordSource(
         name="model.s7l LANE",
         rows=_by_step(artifact.trace.get("rows")),
@@ -128,8 +128,8 @@ def sealed_sources(artifact: Artifact) -> tuple[list[RecordSource], list[RecordS
 def run_sources(
     out: Path, artifact: Artifact | None, part: str = ""
 ) -> tuple[list[RecordSource], list[RecordSource]]:
-    """Return where the figures of a step of a run, or of a part of it, stand: metrics.jsonl and
-    LANE; trace.jsonl and BATCH.
+    """Return the sources of the figures of a run, or of a phase of it: metrics.jsonl and LANE;
+    trace.jsonl and BATCH.
 
     Raises:
         StorageError: a file cannot be read.
@@ -146,8 +146,8 @@ def run_sources(
 
 
 class Comparison:
-    """Takes the place of a run's records (`train.records.Recorder`): compares each row, and stops
-    at the first difference.
+    """Replaces the records of a run (`train.records.Recorder`): it compares each row and stops at
+    the first difference.
     """
 
     def __init__(self, metrics: list[RecordSource], trace: list[RecordSource]) -> None:

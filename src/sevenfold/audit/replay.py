@@ -1,10 +1,10 @@
-"""`s7 audit --steps A..B`: steps of a training run done again and held against what was recorded
+"""`s7 audit --steps A..B`: compute steps of a training run again and compare them with the records
 (specs/audit.md).
 
-The trainer's own loop runs, in a scratch directory, from the newest checkpoint before A or from the
-seed. Nothing is written into the audited run. A run in parts is audited part by part: each from its
-own checkpoints, experts behind the recorded trunk.
-Cost: that of the steps, plus one read of the token files.
+The training loop itself runs in a scratch directory, from the newest checkpoint before A or from
+the seed. Nothing is written into the audited run. A run with several phases is audited phase by
+phase, each from its own checkpoints, and experts over the recorded trunk. Cost: that of the steps,
+plus one read of the token files.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _RANGE = re.compile(r"([0-9]{1,15})\.\.([0-9]{1,15})")
 
 
 def parse_steps(text: str) -> tuple[int, int]:
-    """Return `A..B` as two numbers. Raises UsageError."""
+    """Parse `A..B` as two numbers. Raises UsageError."""
     match = _RANGE.fullmatch(text)
     first, last = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
     if not 1 <= first <= last:
@@ -100,7 +100,7 @@ def check_range(job: Job, first: int, last: int, finished: bool) -> None:
 
 
 def _replay(run: TrainingRun, last: int, comparison: Comparison, n_before: int) -> Difference | None:
-    """Return the first difference of the part's steps up to `last`, under the count of all parts."""
+    """Return the first difference of the steps of the phase up to `last`, in the joined numbering."""
     run.recording = Recording(recorder=lambda _directory, _step: comparison, is_bound=False, last=last)
     try:
         run.train()
@@ -120,11 +120,11 @@ def _replay(run: TrainingRun, last: int, comparison: Comparison, n_before: int) 
 
 
 @dataclass(kw_only=True)
-class Outcome:
-    """What the stretches that were executed gave."""
+class ReplayOutcome:
+    """The result of the executed stretches."""
 
     started_from: str | None = None
-    # The last step executed, under the count of all parts.
+    # The last executed step, in the joined numbering.
     end: int | None = None
     begin: int | None = None
     steps: int = 0
@@ -134,8 +134,8 @@ class Outcome:
 def sources_of(
     job: Job, stretch: Stretch, artifact: Artifact | None, finished: bool
 ) -> tuple[list[RecordSource], list[RecordSource]]:
-    """Return what a stretch is held against: of a part, the joined records first when there are
-    some, then its own.
+    """Return the records to compare a stretch with: for a phase, first the joined records if there
+    are any, then its own.
     """
     if not stretch.part.name:
         return run_sources(job.out, artifact)
@@ -155,9 +155,9 @@ def _audit_stretch(
     stretch: Stretch,
     sources: tuple[list[RecordSource], list[RecordSource]],
     findings: Findings,
-    outcome: Outcome,
+    outcome: ReplayOutcome,
 ) -> bool:
-    """Do the steps of one part again; whether they were the same."""
+    """Compute the steps of one phase again. Return whether they were the same."""
     base = base_for(job, stretch.part, findings)
     if base is None:
         return False
@@ -208,24 +208,24 @@ def _result(path: Path, asked: tuple[int, int], findings: Findings, **more: Json
 def audit_steps(
     path: Path, first: int, last: int, given: Recipe | None, progress: Progress
 ) -> dict[str, Json]:
-    """Do steps `first` to `last` again and compare.
+    """Compute steps `first` to `last` again and compare.
 
     Args:
         path: the run directory; never written to.
         first: first step, from 1.
         last: last step.
-        given: the recipe, when the run is not sealed; it must be the run's own.
-        progress: told of warnings and steps.
+        given: the recipe, when the run is not sealed; it must be that of the run.
+        progress: receives warnings and steps.
 
     Returns:
-        The outcome: `same`, `differences` in the order found, `first_step`,
-            `warnings`, what was executed.
+        The outcome: `same`, `differences` in the order found, `first_step`, `warnings`, what was
+            executed.
 
     Raises:
         UsageError: the range is not within the run, or the recipe is not known.
         StorageError: a file of the run is missing.
         ArtifactError: the sealed file is refused.
-        KeyboardInterrupt: stopped; the scratch directory is gone.
+        KeyboardInterrupt: the audit was stopped; the scratch directory is removed.
     """
     findings = Findings(progress)
     recipe, out, artifact, facts = subject_of(path, given, findings)
@@ -236,7 +236,7 @@ def audit_steps(
     check_range(job, first, last, finished)
     if not check_files(job, given is not None, artifact, facts, findings):
         return _result(path, asked, findings)
-    outcome = Outcome()
+    outcome = ReplayOutcome()
     for stretch in stretches(recipe, first, last):
         sources = sources_of(job, stretch, artifact, finished)
         if not _audit_stretch(job, stretch, sources, findings, outcome):

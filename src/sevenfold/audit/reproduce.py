@@ -1,9 +1,9 @@
-"""`s7 reproduce FILE`: the recipe that a sealed file carries run again, and a statement beside the
-file that it gave the same root (specs/statements.md).
+"""`s7 reproduce FILE`: run the recipe of a sealed file again, and write a statement beside the file
+if the root is the same (specs/statements.md).
 
-Whoever has the file alone needs what its recipe reads: sources with absolute paths or pinned packages,
-the recipe's own file where paths are relative to it, or a run directory whose corpus and token files
-have the sealed roots. Cost: that of `s7 make`, without the stages that are given.
+With the file alone, the inputs of its recipe are needed as well: sources with absolute paths or
+pinned packages, the file of the recipe where paths are relative to it, or a run directory whose
+corpus and token files have the sealed roots. Cost: that of `s7 make`, without the given stages.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def reproduce(
     trunk: Path | None = None,
     key: Any = None,
 ) -> dict[str, Json]:
-    """Make the model again, compare the root, and when it is equal say so beside the file.
+    """Make the model again and compare the root. If it is equal, write a statement beside the file.
 
-    Args: as `audit.full.audit_full` has them; `key` is a private key that signs the statement.
+    The arguments are those of `audit.full.audit_full`; `key` is a private key that signs the
+    statement. Raises what `audit_full` raises.
 
     Returns:
-        The outcome of a full audit, with `given` (stages that were taken) and `statement`, the path
-        of what was written; null when the root is another one.
-
-    Raises: as `audit_full`.
+        The outcome of a full audit, with `given` (the stages that were taken) and `statement`, the
+        path
+        of the written statement; null when the root differs.
     """
     written: list[Path] = []
 

@@ -1,8 +1,8 @@
-"""Where two run directories part: by checkpoints, then by the steps behind the last one that is the
-same. The steps are done again here once, since both begin in one state; a side is upheld when they
-give what it recorded.
+"""Find where two run directories differ first: by checkpoints, then by the steps after the last
+equal one.
 
-Cost: hashes of some checkpoints, and the steps from the last equal one.
+Both begin with one state, so the steps are computed again here once. A side is upheld when they
+give what it recorded. Cost: hashes of some checkpoints, and the steps from the last equal one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from sevenfold.audit.preconditions import manifest_differences
 from sevenfold.audit.records import METRIC_FIELDS, read_rows
-from sevenfold.audit.step_bundle import MOMENTS, Origin
-from sevenfold.audit.step_dispute import Finding, ask_oracle
+from sevenfold.audit.step_bundle import MOMENTS, BundleOrigin
+from sevenfold.audit.step_dispute import DisputeFinding, ask_oracle
 from sevenfold.audit.step_export import Rerun, standing
 from sevenfold.audit.subject import Findings, base_for
-from sevenfold.audit.transcript import Kept, Row, Transcript, hash_of
+from sevenfold.audit.transcript import Kept, Transcript, TranscriptRow, hash_of
 from sevenfold.core.changes import changes
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json
@@ -39,13 +39,13 @@ from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.records import Unrecorded
 from sevenfold.train.run_builder import training_run
 
-# The names of an optimiser's inputs and of the parts of a state.
+# Names of the inputs of an optimiser, and of the parts of a state.
 PARTS = {"weight": "", "mean": MOMENTS[0], "square": MOMENTS[1]}
 
 
 @dataclass
 class PartFiles:
-    """What a side recorded of a part of its run."""
+    """The records of a side about one phase of its run."""
 
     directory: Path
     findings: Findings
@@ -63,7 +63,7 @@ class PartFiles:
             return None
 
     def root(self, step: int) -> str | None:
-        """Return the root of the state after a step, read once."""
+        """Return the root of the state after a step. It is read once."""
         if step not in self._roots:
             found = self.checkpoint(step)
             self._roots[step] = state_root(step, found.model, found.optimizer) if found else None
@@ -76,16 +76,16 @@ class PartFiles:
 
 
 def _differs(a: PartFiles, b: PartFiles, step: int) -> bool:
-    """Return whether both have the state after a step, and it is another one."""
+    """Return whether both sides have the state after a step, and the states differ."""
     roots = (a.root(step), b.root(step))
     return None not in roots and roots[0] != roots[1]
 
 
 def first_checkpoint(a: PartFiles, b: PartFiles) -> int | None:
-    """Return the first checkpoint that both have and that differs; None where there is none.
+    """Return the first checkpoint that both have and that differs; None without one.
 
-    Bisection where the last ones differ. Where they are equal, all are compared: a checkpoint that
-    was changed later left no trace in those behind it.
+    It uses bisection when the last ones differ. When the last ones are equal, all are compared,
+    because a checkpoint that was changed later left no trace in those after it.
     """
     steps = _common(a, b)
     if not steps or not _differs(a, b, steps[-1]):
@@ -102,7 +102,9 @@ def _common(a: PartFiles, b: PartFiles) -> list[int]:
 
 
 def last_equal(a: PartFiles, b: PartFiles, end: int) -> int:
-    """Return the last step before `end` after which both have one state; 0, the seed, without one."""
+    """Return the last step before `end` after which both have the same state; 0, the seed, without
+    one.
+    """
     equal = (
         s for s in reversed(_common(a, b)) if s < end and a.root(s) is not None and a.root(s) == b.root(s)
     )
@@ -119,28 +121,28 @@ def _fields(row: Mapping[str, Json]) -> dict[str, str]:
     return {name: repr(row.get(name)) for name in METRIC_FIELDS}
 
 
-def dispute_runs(jobs: tuple[Job, Job], findings: Findings) -> Finding:
-    """Return where two runs part. Raises StorageError, UsageError."""
+def dispute_runs(jobs: tuple[Job, Job], findings: Findings) -> DisputeFinding:
+    """Return where two runs differ first. Raises StorageError or UsageError."""
     a, b = jobs
     if a.recipe.digest != b.recipe.digest:
         keys = [row["key"] for row in changes(a.recipe.resolved(), b.recipe.resolved())]
-        return Finding(place="recipe", reason=f"the recipes differ: {', '.join(keys)}")
+        return DisputeFinding(place="recipe", reason=f"the recipes differ: {', '.join(keys)}")
     tokens = [job.manifest("tokenizer") for job in jobs]
     if tokens[0].root != tokens[1].root:
         reason = f"the token files differ: root {tokens[0].root} and {tokens[1].root}"
-        return Finding(place="tokens", reason=reason)
+        return DisputeFinding(place="tokens", reason=reason)
     for job, manifest in zip(jobs, tokens, strict=True):
         for wrong in manifest_differences(manifest, None, job.directory("tokenizer")):
             reason = f"{job.out}: {wrong.where} is not what its manifest says"
-            return Finding(place="tokens", reason=reason)
+            return DisputeFinding(place="tokens", reason=reason)
     for part in training_phases(a.recipe):
         found = _dispute_part(jobs, part, findings)
         if found.place != "nothing":
             return found
-    return Finding(place="nothing", reason="checkpoints and records of both are the same")
+    return DisputeFinding(place="nothing", reason="checkpoints and records of both are the same")
 
 
-def _dispute_part(jobs: tuple[Job, Job], part: TrainingPhase, findings: Findings) -> Finding:
+def _dispute_part(jobs: tuple[Job, Job], part: TrainingPhase, findings: Findings) -> DisputeFinding:
     sides = {
         name: PartFiles(job.directory("train") / part.name, findings)
         for name, job in zip("ab", jobs, strict=True)
@@ -148,17 +150,17 @@ def _dispute_part(jobs: tuple[Job, Job], part: TrainingPhase, findings: Findings
     both = sides["a"], sides["b"]
     ends = [step for step in (first_checkpoint(*both), _first_row(*both)) if step is not None]
     if not ends:
-        return Finding(place="nothing", part=part.name, reason="nothing differs")
+        return DisputeFinding(place="nothing", part=part.name, reason="nothing differs")
     end = min(ends)
     agreed = last_equal(*both, end)
     with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
         base = base_for(jobs[0], part, findings)
         if base is None:
             reason = "the trunk of a is not what its manifest says"
-            return Finding(place="state", part=part.name, reason=reason, upheld="b")
+            return DisputeFinding(place="state", part=part.name, reason=reason, upheld="b")
         run = training_run(jobs[0], Path(name), part, base=base[0], base_root=base[1])
         start = sides["a"].checkpoint(agreed) if agreed else None
-        about = Origin(
+        about = BundleOrigin(
             recipe_name=jobs[0].recipe.name,
             recipe_digest=jobs[0].recipe.digest,
             tokens_root=jobs[0].manifest("tokenizer").root,
@@ -170,7 +172,7 @@ def _dispute_part(jobs: tuple[Job, Job], part: TrainingPhase, findings: Findings
 
 @dataclass(frozen=True)
 class _Claim:
-    """The first thing that a side recorded and that does not come out here."""
+    """The first record of a side that the computation here does not confirm."""
 
     step: int
     field: str
@@ -178,8 +180,10 @@ class _Claim:
     actual: Json
 
 
-def _compare(rerun: Rerun, sides: Mapping[str, PartFiles], agreed: int, end: int, part: str) -> Finding:
-    """Do the steps up to `end` again and hold them against what each side recorded."""
+def _compare(
+    rerun: Rerun, sides: Mapping[str, PartFiles], agreed: int, end: int, part: str
+) -> DisputeFinding:
+    """Compute the steps up to `end` again and compare them with the records of each side."""
     rows = {name: side.rows() for name, side in sides.items()}
     wrong: dict[str, _Claim] = {}
 
@@ -196,7 +200,7 @@ def _compare(rerun: Rerun, sides: Mapping[str, PartFiles], agreed: int, end: int
             rerun.go_to(end, watch)
     except TrainingError as error:
         reason = f"step {rerun.run.step + 1} stops here: {error.what}"
-        return Finding(place="step", part=part, step=rerun.run.step + 1, agreed=agreed, reason=reason)
+        return DisputeFinding(place="step", part=part, step=rerun.run.step + 1, agreed=agreed, reason=reason)
     found = _verdict(wrong, sides, agreed, part)
     side = next((name for name in wrong if wrong[name].field == "state" and wrong[name].step == end), None)
     if side is None or found.step != end:
@@ -214,15 +218,17 @@ def _wrong_claim(
     return _Claim(step, "state", root, state) if root not in (None, state) else None
 
 
-def _verdict(wrong: Mapping[str, _Claim], sides: Mapping[str, PartFiles], agreed: int, part: str) -> Finding:
+def _verdict(
+    wrong: Mapping[str, _Claim], sides: Mapping[str, PartFiles], agreed: int, part: str
+) -> DisputeFinding:
     upheld = [name for name in sides if name not in wrong]
     blamed = min(wrong.items(), key=lambda item: item[1].step, default=None)
     if blamed is None:
         reason = "both are what comes out here, as far as they recorded it"
-        return Finding(place="step", part=part, agreed=agreed, upheld="open", reason=reason)
+        return DisputeFinding(place="step", part=part, agreed=agreed, upheld="open", reason=reason)
     side, claim = blamed
     kind = f"{claim.field} after step {claim.step}" if claim.field == "state" else claim.field
-    return Finding(
+    return DisputeFinding(
         place="state" if claim.field == "state" else "step",
         part=part,
         step=claim.step,
@@ -237,10 +243,10 @@ def _verdict(wrong: Mapping[str, _Claim], sides: Mapping[str, PartFiles], agreed
 
 
 def _by_optimiser(
-    found: Finding, rerun: Rerun, calls: list[Kept], side: PartFiles, name: str, step: int
-) -> Finding:
-    """Name the update whose outputs the recorded state says otherwise: a state is what the optimiser
-    of its step gave.
+    found: DisputeFinding, rerun: Rerun, calls: list[Kept], side: PartFiles, name: str, step: int
+) -> DisputeFinding:
+    """Name the update whose outputs differ in the recorded state, because a state is the result of
+    the optimiser of its step.
     """
     recorded = side.checkpoint(step)
     names = sorted(rerun.run.names.values())
@@ -272,7 +278,7 @@ def _told(checkpoint: Checkpoint, parameter: str) -> dict[str, Tensor]:
 def _adam(parameter: str, kept: Kept, told: Mapping[str, Tensor], side: str) -> dict[str, Json]:
     outputs = {n: hash_of(t) for n, t in kept.outputs.items()}
     claimed = {n: hash_of(t) for n, t in told.items()}
-    row = Row("adam", {}, {n: hash_of(t) for n, t in kept.inputs.items()}, outputs)
+    row = TranscriptRow("adam", {}, {n: hash_of(t) for n, t in kept.inputs.items()}, outputs)
     return {
         "name": row.operator,
         "parameter": parameter,

@@ -1,9 +1,9 @@
-"""A step bundle: one step of training in one file, to be computed again by whoever has the file alone
+"""A step bundle: one step of training in one file, for recomputation from the file alone
 (specs/step-bundle.md).
 
-A safetensors file. It holds weights and moments before the step and the rows of the batch; its facts
-are canonical JSON and say what the step has to give. A reader refuses every bundle whose bytes are not
-those that its writer hashed, and every one whose parts do not fit each other, before it computes.
+It is a safetensors file. It holds weights and moments before the step and the rows of the batch.
+Its facts are canonical JSON and state what the step has to give. Before computing, a reader refuses
+every bundle whose bytes differ from what its writer hashed, or whose parts do not match each other.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SUFFIX = ".s7step"
 FACTS, DIGEST, TAG = "sevenfold.step", "sevenfold.sha256", "sevenfold/step-bundle/1"
 TRANSCRIPT, ROUTER = "transcript", "router"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-# The powers of a step are repeated products, so a bundle must not ask for more of them.
+# The powers of a step are repeated products, so the step number in a bundle is limited.
 MOST_STEPS = 10_000_000
-# Parameters of a model that a bundle may leave out, as multiples of those that it holds.
+# How many times the parameters that it holds a bundle may leave out.
 MOST_ABSENT = 64
 HEAD_BYTES = 1 << 20
 
@@ -49,7 +49,9 @@ Index = Annotated[int, Field(ge=0, lt=1 << 20)]
 
 
 class StepBundleError(ArtifactError):
-    """A step bundle that is refused: damaged, cut off, of another version, or not fitting together."""
+    """A step bundle that is refused: damaged, incomplete, of another version, or with parts that do
+    not match.
+    """
 
 
 class Term(Section):
@@ -60,10 +62,11 @@ class Term(Section):
 
 
 class Claims(Section):
-    """What the one who wrote the bundle says that the step gave. Roots are those of the run's trace.
+    """The results of the step as the author of the bundle claims them. Roots are those of the trace
+    of the run.
 
-    `states`: roots of the states after the steps before this one, as far as they were computed;
-    the last is the state that the step begins from.
+    `states` holds roots of the states after the steps before this one, as far as they were
+    computed. The last is the state in which the step begins.
     """
 
     states: tuple[Root, ...] = Field(min_length=1, max_length=MOST_STEPS)
@@ -76,8 +79,8 @@ class Claims(Section):
     grad_norm: float
 
 
-class Origin(Section):
-    """The run that the step is of. Nothing here takes part in the computation."""
+class BundleOrigin(Section):
+    """The run of the step. Nothing here takes part in the computation."""
 
     recipe_name: str
     recipe_digest: Root
@@ -86,11 +89,11 @@ class Origin(Section):
 
 
 class StepFacts(Section):
-    """Everything about a step but its tensors."""
+    """The facts about a step except its tensors."""
 
     step_bundle: Literal[1]
     arithmetic: str
-    origin: Origin
+    origin: BundleOrigin
     part: Annotated[str, Field(max_length=200)]
     trains: Literal["all", "trunk", "expert"]
     stack: Index | None
@@ -140,7 +143,7 @@ class StepBundle:
 
     @property
     def state(self) -> str:
-        """Return the root of the state that the step begins from."""
+        """Return the root of the state in which the step begins."""
         return state_root(self.facts.step - 1, self.model, self.optimizer)
 
 
@@ -171,7 +174,7 @@ def write_bundle(path: Path, bundle: StepBundle) -> int:
 
 
 def refused(path: Path, what: str) -> StepBundleError:
-    """Return the refusal of a bundle."""
+    """Return the error for a refused bundle."""
     return StepBundleError(
         what, where=str(path), remedy="get it again from whoever exported it; it proves nothing as it is"
     )
@@ -179,7 +182,7 @@ def refused(path: Path, what: str) -> StepBundleError:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Within this block, what the libraries raise for damaged bytes leaves as StepBundleError."""
+    """Turn errors of the libraries about damaged bytes inside the block into StepBundleError."""
     try:
         yield
     except DAMAGE as error:
@@ -188,7 +191,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def begins_bundle(head: bytes) -> bool:
-    """Return whether bytes are the beginning of a step bundle, by its metadata."""
+    """Return whether bytes begin a step bundle, by its metadata."""
     return head[8:9] == b"{" and f'"{FACTS}"'.encode() in head
 
 
@@ -202,10 +205,10 @@ def is_step_bundle(path: Path) -> bool:
 
 
 def read_bundle(path: Path) -> StepBundle:
-    """Read a bundle whose bytes are those that were written and whose parts fit each other.
+    """Read a bundle, and check its bytes and that its parts match each other.
 
     Raises:
-        StepBundleError: they are not, or do not.
+        StepBundleError: the bundle is refused.
         StorageError: the file cannot be read.
     """
     with storage(path):
@@ -242,7 +245,7 @@ def _facts(text: str) -> StepFacts:
 
 
 def _assembled(facts: StepFacts, found: dict[str, Tensor]) -> StepBundle:
-    """Return the bundle of these facts and tensors. Raises ValueError where they do not fit."""
+    """Return the bundle of these facts and tensors. Raises ValueError where they do not match."""
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in found.items():
         group, _, rest = name.partition(".")
@@ -267,7 +270,7 @@ def _assembled(facts: StepFacts, found: dict[str, Tensor]) -> StepBundle:
 
 
 def _counts(facts: StepFacts, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the optimiser's counts of steps, which the number of the step says."""
+    """Return the step counts of the optimiser, which equal the number of the step."""
     if facts.step == 1:
         return {}
     return {f"{name}.step": torch.tensor(float(facts.step - 1)) for name in model}
@@ -276,7 +279,7 @@ def _counts(facts: StepFacts, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _check_weights(
     facts: StepFacts, model: dict[str, Tensor], base: dict[str, Tensor], optimizer: dict[str, Tensor]
 ) -> None:
-    """Hold names, shapes and types of all weights against the shape of the model."""
+    """Compare names, shapes and types of all weights with the shape of the model."""
     n_stored = sum(tensor.numel() for tensor in (*model.values(), *base.values()))
     if count(facts.model) > MOST_ABSENT * max(n_stored, 1):
         raise ValueError(f"it holds {n_stored} of the {count(facts.model)} parameters that it tells of")

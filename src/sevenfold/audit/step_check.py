@@ -1,7 +1,7 @@
-"""`s7 audit --check BUNDLE`: the step of a bundle computed again, and held against what the bundle
-says of it. No corpus, no tokenizer and no run is needed.
+"""`s7 audit --check BUNDLE`: compute the step of a bundle again and compare it with the claims of
+the bundle.
 
-Cost: one step, and two hashes of weights and moments.
+No corpus, tokenizer or run is needed. Cost: one step, and two hashes of weights and moments.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLAIMED = ("loss", "learning_rate", "grad_norm", "gradient", "weights", "chain",
 
 @dataclass(frozen=True)
 class GivenRows:
-    """The rows of one step, whatever step is asked for."""
+    """The rows of one step, whatever step number is requested."""
 
     rows: Batch
 
@@ -45,7 +45,7 @@ class GivenRows:
 
     @property
     def sequence(self) -> int:
-        """Return the tokens of a row, without the target of the last."""
+        """Return the number of tokens of a row, without the target of the last."""
         return self.rows.ids.shape[1] - 1
 
     def batch(self, _step: int) -> NDArray[np.int64]:
@@ -59,20 +59,20 @@ class GivenRows:
         return counted
 
     def domains(self, _step: int) -> list[str]:
-        """Return no domain: they take no part in a step."""
+        """Return no domain, because domains take no part in a step."""
         return [""] * self.batch_sequences
 
     def spans(self, _step: int) -> list[tuple[str, int, int]]:
-        """Return nothing: a bundle does not say where its rows were cut from."""
+        """Return nothing, because a bundle does not say where its rows come from."""
         return []
 
     def epochs(self, _n_steps: int) -> dict[str, float]:
-        """Return nothing: a bundle holds no corpus."""
+        """Return nothing, because a bundle holds no corpus."""
         return {}
 
 
 def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
-    """Return the run of a bundle, standing before its step. Nothing is written to `directory`."""
+    """Return the run of a bundle in the state before its step. Nothing is written to `directory`."""
     facts = bundle.facts
     model = Transformer(facts.model)
     model.expert_of_token, model.document_start = bundle.router, facts.document_start
@@ -93,7 +93,7 @@ def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
     )
     phase = TrainingPhase(
         name=facts.part,
-        # Losses of earlier steps are not here, so a jump of the loss is not judged.
+        # The losses of earlier steps are unknown here, so a jump of the loss is not judged.
         spec=facts.train.model_copy(update={"spike": 0.0}),
         mix={},
         trains=EXPERTS if facts.trains == "expert" else facts.trains,
@@ -128,7 +128,9 @@ def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
 
 
 def computed_claims(run: TrainingRun) -> dict[str, Json]:
-    """Do the next step of a run; everything that a bundle claims of it. Raises TrainingError."""
+    """Run the next step of a run and return everything that a bundle claims of it. Raises
+    TrainingError.
+    """
     step, chain = run.step + 1, run.chain
     row: dict[str, Json] = run.advance(Unrecorded())
     link = trace_row({name: parameter for parameter, name in run.names.items()}, step, chain)
@@ -136,7 +138,7 @@ def computed_claims(run: TrainingRun) -> dict[str, Json]:
 
 
 def differences_of(bundle: StepBundle, actual: dict[str, Json], where: str) -> list[Difference]:
-    """Return each claim of a bundle that is not what was computed."""
+    """Return each claim of a bundle that differs from the computed value."""
     claims, step = bundle.facts.claims, bundle.facts.step
     return [
         Difference(where=where, step=step, field=name, expected=getattr(claims, name), actual=actual[name])

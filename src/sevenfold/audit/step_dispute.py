@@ -1,8 +1,8 @@
-"""Where two accounts of one step part: the one operator, what it was given, what each says that it
-gave, what comes out here, and what exact fractions say of the elements that differ (specs/dispute.md).
+"""Find the first operator in which two accounts of one step differ (specs/dispute.md).
 
-The step is computed again from the state that both begin from, so no corpus is needed. Cost: a step
-with hashes of all that its operators are given and give.
+The report names the operator, its inputs, the results of both sides, the result computed here, and
+the exact fractions for the elements that differ. The step is computed again from the common state,
+so no corpus is needed. Cost: a step with hashes of all inputs and outputs of its operators.
 """
 
 from __future__ import annotations
@@ -19,28 +19,37 @@ from torch import Tensor
 from sevenfold.audit.oracle import Question, element, same
 from sevenfold.audit.step_bundle import StepBundle
 from sevenfold.audit.step_check import CLAIMED, run_of
-from sevenfold.audit.transcript import Kept, Parting, Row, Transcript, find_parting, hash_of, rows_of
+from sevenfold.audit.transcript import (
+    Kept,
+    Parting,
+    Transcript,
+    TranscriptRow,
+    find_parting,
+    hash_of,
+    rows_of,
+)
 from sevenfold.core.errors import ArtifactError, TrainingError, storage
 from sevenfold.core.hashing import Json, finite
 from sevenfold.model.observe import observing
 from sevenfold.train.records import Unrecorded
 
-# Elements that the oracle is asked for: a difference shows in the first ones.
+# How many elements the oracle computes. A difference shows in the first ones.
 MOST_ELEMENTS = 16
 READ = "micro_batch"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What a dispute found.
+class DisputeFinding:
+    """The result of a dispute.
 
     Args:
         place: `nothing`, `recipe`, `tokens`, `state`, `step`, `operator` or `claim`.
-        step: of its part.  agreed: the last step whose state both have.
-        upheld: `a`, `b`, `neither`, or `open` where it takes more to say.
+        step: its number in the phase.
+        agreed: the last step whose state both have.
+        upheld: `a`, `b`, `neither`, or `open` where more evidence is needed.
         reason: one sentence.
-        operator, elements: of place `operator`.
-        wanted: what a side has to hand in, for the dispute to go on.
+        operator, elements: set for place `operator`.
+        wanted: what a side has to provide to continue the dispute.
     """
 
     place: str
@@ -55,20 +64,20 @@ class Finding:
 
 
 def computed_here(bundle: StepBundle, key: str) -> tuple[Transcript, Kept | None]:
-    """Return the transcript of a bundle's step as this machine computes it, and the first call with
-    this key.
+    """Return the transcript of the step of a bundle as this machine computes it, and the first call
+    with this key.
     """
     transcript = Transcript(lambda _number, row: row.key == key)
     with storage(), tempfile.TemporaryDirectory(prefix="s7-audit-") as name:
         run = run_of(bundle, Path(name))
-        # A step that stops is in dispute as far as it came.
+        # A step that stops with an error is disputed up to that point.
         with observing(transcript), suppress(TrainingError):
             run.advance(Unrecorded())
     return transcript, next(iter(transcript.kept.values()), None)
 
 
 def _differing(a: Tensor, b: Tensor) -> list[int]:
-    """Return the places at which two tensors of one shape have other bits."""
+    """Return the positions at which two tensors of one shape have different bits."""
     bits = {torch.float32: torch.int32, torch.float64: torch.int64}
     kind = bits.get(a.dtype, a.dtype)
     unequal = a.contiguous().view(kind).reshape(-1) != b.contiguous().view(kind).reshape(-1)
@@ -76,14 +85,16 @@ def _differing(a: Tensor, b: Tensor) -> list[int]:
 
 
 def ask_oracle(kept: Kept, here: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> dict[str, Json] | None:
-    """Hold two outputs of a call against exact fractions, where they differ.
+    """Compare two outputs of a call with exact fractions, where they differ.
 
     Args:
-        kept: the call and what it was given.
-        here: its outputs as this machine computes them.  told: as a side tells them.
+        kept: the call and its inputs.
+        here: its outputs as this machine computes them.
+        told: its outputs as a side states them.
 
     Returns:
-        `output`, `n_different`, `checked` (index, both values and the oracle's), and `agrees` with:
+        `output`, `n_different`, `checked` (index, both values and that of the oracle), and `agrees`
+        with:
         `here`, `told`, `neither` or `open`; None when no output differs.
     """
     for name in sorted(here.keys() & told.keys()):
@@ -113,9 +124,9 @@ def _shown(value: float) -> Json:
     return value.hex() if isinstance(shown, float) else shown
 
 
-def _told(bundle: StepBundle, number: int, row: Row) -> dict[str, Tensor]:
-    """Return the outputs of a call that a bundle holds. Raises ArtifactError where they are not those
-    of its transcript.
+def _told(bundle: StepBundle, number: int, row: TranscriptRow) -> dict[str, Tensor]:
+    """Return the outputs of a call in a bundle. Raises ArtifactError where they differ from its
+    transcript.
     """
     prefix = f"{number}."
     found = {n.removeprefix(prefix): t for n, t in bundle.kept.items() if n.startswith(prefix)}
@@ -129,14 +140,14 @@ def _told(bundle: StepBundle, number: int, row: Row) -> dict[str, Tensor]:
     return found
 
 
-def dispute_step(a: StepBundle, b: StepBundle) -> Finding:
-    """Return where two accounts of one step part. Both begin from one state.
+def dispute_step(a: StepBundle, b: StepBundle) -> DisputeFinding:
+    """Return where two accounts of one step from the same state differ first.
 
     Raises:
-        ArtifactError: a transcript is malformed, or a tensor is not what its transcript says.
+        ArtifactError: a transcript is malformed, or a tensor differs from its transcript.
     """
     facts = a.facts
-    found = Finding(place="step", reason="", part=facts.part, step=facts.step, agreed=facts.step - 1)
+    found = DisputeFinding(place="step", reason="", part=facts.part, step=facts.step, agreed=facts.step - 1)
     lacking = [side for side, bundle in (("a", a), ("b", b)) if bundle.transcript is None]
     if lacking:
         return replace(
@@ -159,7 +170,9 @@ def dispute_step(a: StepBundle, b: StepBundle) -> Finding:
     return _output_finding(found, parting, (a, b), (rows_a, rows_b), here, kept)
 
 
-def _operator(number: Mapping[str, int | None], row: Row, outputs: Mapping[str, Json]) -> dict[str, Json]:
+def _operator(
+    number: Mapping[str, int | None], row: TranscriptRow, outputs: Mapping[str, Json]
+) -> dict[str, Json]:
     return {
         "name": row.operator,
         "number": dict(number),
@@ -170,9 +183,13 @@ def _operator(number: Mapping[str, int | None], row: Row, outputs: Mapping[str, 
 
 
 def _input_finding(
-    found: Finding, parting: Parting, rows_a: list[Row], rows_b: list[Row], here: Transcript
-) -> Finding:
-    """Return the finding for a call that B never made: what A's was given is not what B's was."""
+    found: DisputeFinding,
+    parting: Parting,
+    rows_a: list[TranscriptRow],
+    rows_b: list[TranscriptRow],
+    here: Transcript,
+) -> DisputeFinding:
+    """Return the finding for a call that B never made, because A's inputs are not those of B."""
     row = rows_a[parting.a]
     made_by_b = {value for other in rows_b for value in other.outputs.values()}
     lost = sorted(name for name, value in row.inputs.items() if value not in made_by_b)
@@ -190,14 +207,14 @@ def _input_finding(
 
 
 def _output_finding(
-    found: Finding,
+    found: DisputeFinding,
     parting: Parting,
     bundles: tuple[StepBundle, StepBundle],
-    rows: tuple[list[Row], list[Row]],
+    rows: tuple[list[TranscriptRow], list[TranscriptRow]],
     here: Transcript,
     kept: Kept | None,
-) -> Finding:
-    """Return the finding for a call that both made and that gave each something else."""
+) -> DisputeFinding:
+    """Return the finding for a call that both made with different results."""
     numbers = {"a": parting.a, "b": parting.b or 0}
     told = {side: own[numbers[side]] for side, own in zip("ab", rows, strict=True)}
     row = told["a"]
@@ -227,8 +244,10 @@ def _output_finding(
     return found
 
 
-def _judged(found: Finding, side: str, elements: Mapping[str, Json] | None) -> Finding:
-    """Return the finding with the oracle's verdict: it stands above the kernels of this machine."""
+def _judged(found: DisputeFinding, side: str, elements: Mapping[str, Json] | None) -> DisputeFinding:
+    """Return the finding with the verdict of the oracle, which outranks the kernels of this
+    machine.
+    """
     if elements is None:
         return found
     named = {**elements, "told_by": side}
@@ -240,8 +259,14 @@ def _judged(found: Finding, side: str, elements: Mapping[str, Json] | None) -> F
     return replace(found, elements=named)
 
 
-def _rows_finding(found: Finding, rows: tuple[list[Row], list[Row]], told: Mapping[str, Row]) -> Finding:
-    """Return the finding for a micro-batch: the rows are read, and the order of the data decides."""
+def _rows_finding(
+    found: DisputeFinding,
+    rows: tuple[list[TranscriptRow], list[TranscriptRow]],
+    told: Mapping[str, TranscriptRow],
+) -> DisputeFinding:
+    """Return the finding for a micro-batch, which is read from the data; the order of the data
+    decides.
+    """
     number = told["a"].settings.get("number")
     twins = [r for r in rows[1] if r.operator == READ and dict(r.outputs) == dict(told["a"].outputs)]
     order = f"; b computes these rows as micro-batch {twins[0].settings.get('number')}" if twins else ""

@@ -1,7 +1,7 @@
-"""`s7 audit RUN --export-step N`: the step of a run as a bundle, after the steps before it were done
-again and gave what the run recorded.
+"""`s7 audit RUN --export-step N`: write a step of a run as a bundle.
 
-Cost: the steps from the newest checkpoint before N, and for each a hash of weights and moments.
+The steps before it are computed again first and must give what the run recorded. Cost: the steps
+from the newest checkpoint before N, and for each a hash of weights and moments.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sevenfold.audit.records import Comparison, StepDiffersError
 from sevenfold.audit.replay import check_range, sources_of
 from sevenfold.audit.step_bundle import (
     Batch,
+    BundleOrigin,
     Claims,
-    Origin,
     StepBundle,
     StepFacts,
     Term,
@@ -61,25 +61,25 @@ from sevenfold.train.stage import check_supported
 
 @dataclass(kw_only=True)
 class Rerun:
-    """A run that is done again, step by step. `states` are the roots of the states that it went
-    through, from the one that it began at.
+    """A run that is computed again step by step. `states` holds the roots of its states, from the
+    first one on.
     """
 
     run: TrainingRun
-    about: Origin
+    about: BundleOrigin
     started_from: str
     records: Recorder
     states: list[str] = field(default_factory=list)
 
     def state(self) -> str:
-        """Return the root of the present state."""
+        """Return the root of the current state."""
         return state_root(self.run.step, self.run.weights(), self.run.moments())
 
     def go_to(self, step: int, watch: Callable[[int, Json], None] = lambda _step, _row: None) -> None:
-        """Do steps until `step` of them are done; `watch` is told of each with its metrics row.
+        """Run steps until `step` of them are done. `watch` receives each with its row of metrics.
 
         Raises:
-            StepDiffersError: a step gives something else than what the run recorded.
+            StepDiffersError: the result of a step differs from the record.
         """
         self.run.progress.start("audit: steps done again", step, "steps")
         while self.run.step < step:
@@ -90,7 +90,7 @@ class Rerun:
 
 
 def require_law(recipe: Recipe, what: str) -> None:
-    """Refuse a run whose bits are not defined by the law. Raises UsageError."""
+    """Refuse a run whose bits the law does not define. Raises UsageError."""
     why = obstacle(recipe.model, recipe.train, torch.device("cpu"))
     if why:
         raise UsageError(
@@ -107,8 +107,8 @@ def begin(
     scratch: Path,
     sealed_root: str | None = None,
 ) -> Rerun | None:
-    """Return the run of a part, standing at the newest usable checkpoint before the stretch, or at
-    its seed; None when what it begins from is not what was recorded (see `findings`).
+    """Return the run of a phase at the newest usable checkpoint before the stretch, or at its seed;
+    None when its first state differs from the record (see `findings`).
     """
     base = base_for(job, stretch.part, findings)
     if base is None:
@@ -122,7 +122,7 @@ def begin(
         if wrong:
             findings.differences += wrong
             return None
-    about = Origin(
+    about = BundleOrigin(
         recipe_name=job.recipe.name,
         recipe_digest=job.recipe.digest,
         tokens_root=job.manifest("tokenizer").root,
@@ -132,9 +132,13 @@ def begin(
 
 
 def standing(
-    run: TrainingRun, checkpoint: Checkpoint | None, about: Origin, records: Recorder, origin: str = "seed"
+    run: TrainingRun,
+    checkpoint: Checkpoint | None,
+    about: BundleOrigin,
+    records: Recorder,
+    origin: str = "seed",
 ) -> Rerun:
-    """Return a run that stands at a checkpoint, or at its seed."""
+    """Return a run in the state of a checkpoint, or of its seed."""
     use_deterministic_kernels()
     keep_freed_memory()
     run.take(checkpoint)
@@ -147,10 +151,10 @@ def standing(
 
 
 def take_step(rerun: Rerun, transcript: Transcript | None = None) -> StepBundle:
-    """Do the next step of a run and return it as a bundle, with this transcript of its operators.
+    """Run the next step and return it as a bundle, with this transcript of its operators.
 
     Raises:
-        StepDiffersError: it gives something else than what the run recorded.
+        StepDiffersError: the result differs from the record.
         TrainingError: its loss or gradient is not finite.
     """
     run = rerun.run
@@ -189,8 +193,8 @@ def take_step(rerun: Rerun, transcript: Transcript | None = None) -> StepBundle:
 
 
 def _frozen(run: TrainingRun) -> dict[str, Tensor]:
-    """Return the weights that the step reads and does not change: the trunk's, behind which an expert
-    is trained.
+    """Return the weights that the step reads and does not change, which are those of the trunk
+    below an expert.
     """
     if run.phase.stack is None:
         return {}
@@ -198,7 +202,7 @@ def _frozen(run: TrainingRun) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in named if expert_of(name) is None}
 
 
-# What a phase trains, in the words of a bundle.
+# Names in a bundle for what a phase trains.
 _TRAINS: dict[str, Literal["all", "trunk", "expert"]] = {"all": "all", "trunk": "trunk", "experts": "expert"}
 
 

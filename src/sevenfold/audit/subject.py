@@ -1,5 +1,5 @@
-"""What an audit does steps of again: a run directory, the stretch of steps in each of its parts,
-the state that they begin from.
+"""Select what an audit computes again: a run directory, the steps of each of its phases, and their
+first state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sevenfold.train.checkpoint import (
     read_checkpoint,
 )
 from sevenfold.train.environment import tools_of
-from sevenfold.train.experts import base_of, part_directory
+from sevenfold.train.experts import base_of, phase_directory
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.records import CHAIN_START, weights_digest
@@ -47,14 +47,14 @@ from sevenfold.train.trunk import find_state
 
 @dataclass
 class Findings:
-    """What was found so far; warnings are said at once."""
+    """The findings so far. Warnings are printed at once."""
 
     progress: Progress
     warnings: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
 
     def warn(self, *lines: str) -> None:
-        """Keep and say."""
+        """Record and print a warning."""
         for line in lines:
             self.warnings.append(line)
             self.progress.note(f"warning: {line}")
@@ -63,7 +63,7 @@ class Findings:
 def subject_of(
     path: Path, given: Recipe | None, findings: Findings
 ) -> tuple[Recipe, Path, Artifact | None, Mapping[str, Json]]:
-    """Return the recipe, run directory, sealed file and sealed facts."""
+    """Return recipe, run directory, sealed file and sealed facts."""
     subject = find_target(path)
     if subject.out is None:
         raise UsageError(
@@ -86,7 +86,9 @@ def subject_of(
 def check_files(
     job: Job, given: bool, artifact: Artifact | None, facts: Mapping[str, Json], findings: Findings
 ) -> bool:
-    """Hold recipe and files against the manifests and the seal; whether a replay can mean anything."""
+    """Compare recipe and files with the manifests and the seal. Return whether a replay is
+    meaningful.
+    """
     tokenizer, train = job.manifest("tokenizer"), read_manifest(job.directory("train"))
     recorded = train or tokenizer
     if given:
@@ -115,8 +117,8 @@ def check_files(
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Steps `first` to `last` of one part, by its own count. `before`: steps and tokens of the
-    parts before it.
+    """Steps `first` to `last` of one phase, in its own numbering. `before` holds the steps and
+    tokens of the phases before it.
     """
 
     part: TrainingPhase
@@ -126,13 +128,13 @@ class Stretch:
 
     @property
     def directory(self) -> str:
-        """Return where the part's files stand in a run."""
+        """Return the directory of the files of the phase in a run."""
         return f"train/{self.part.name}" if self.part.name else "train"
 
 
 def stretches(recipe: Recipe, first: int, last: int) -> list[Stretch]:
-    """Return the range, by part. Steps of all parts are counted one after another, in the order of
-    the recipe.
+    """Return the range split by phase. The steps of all phases are numbered in the order of the
+    recipe.
     """
     found, steps, tokens = [], 0, 0
     for part in training_phases(recipe):
@@ -153,7 +155,7 @@ def _fits(checkpoint: Checkpoint, run: TrainingRun) -> bool:
 
 
 def find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Findings) -> Checkpoint | None:
-    """Return the newest usable checkpoint of the part before the stretch."""
+    """Return the newest usable checkpoint of the phase before the stretch."""
     directory, before = out / stretch.directory, stretch.first - 1
     for step in reversed([s for s in checkpoint_steps(directory) if 0 < s <= before]):
         path = checkpoint_path(directory, step)
@@ -186,7 +188,7 @@ def check_checkpoint(
         if found != trunk.root:
             return [Difference(where=where, step=step, field="root", expected=trunk.root, actual=found)]
     for source in traces:
-        # Of all parts: its chain is another.
+        # The joined trace of all phases has another chain.
         if source.before is not None:
             continue
         before = max((s for s in source.rows if s <= step), default=0)
@@ -201,12 +203,12 @@ def check_checkpoint(
 
 
 def base_for(job: Job, part: TrainingPhase, findings: Findings) -> tuple[Mapping[str, Tensor], str] | None:
-    """Return the trunk behind which an expert is trained again; None when its files
-    are not what its manifest says.
+    """Return the trunk over which an expert is trained again; None when its files do not match its
+    manifest.
     """
     trunk = part.base
     if trunk is not None:
-        directory = part_directory(job, trunk)
+        directory = phase_directory(job, trunk)
         manifest = read_manifest(directory)
         wrong = manifest_differences(manifest, None, directory) if manifest else []
         if wrong:

@@ -1,7 +1,7 @@
-"""The transcript of a step: what each operator was given and gave, by hash, in the order of the calls
-(specs/dispute.md).
+"""The transcript of a step: hashes of the inputs and outputs of each operator, in the order of the
+calls (specs/dispute.md).
 
-The order of independent calls is no claim: two transcripts are compared by what a call was given.
+The order of independent calls claims nothing. Two transcripts are compared by the inputs of a call.
 Cost: a hash of every input and output of a step.
 """
 
@@ -25,14 +25,14 @@ _KEYS = {"operator", "settings", "inputs", "outputs"}
 
 
 def hash_of(value: Tensor | float) -> str:
-    """Return the hash of a tensor, by dtype, shape and bytes; of a number, by its bits."""
+    """Return the hash of a tensor by dtype, shape and bytes, or of a number by its bits."""
     tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     parts = (str(tensor.dtype), str(list(tensor.shape)), tensor_bytes(tensor))
     return digest_of("sevenfold/operand/1", parts)
 
 
 def _plain(value: object) -> Json:
-    """Return a setting as JSON; a float as its hexadecimal digits, which lose no bit."""
+    """Return a setting as JSON; a float as its hexadecimal digits, which are exact."""
     if isinstance(value, float):
         return value.hex()
     if isinstance(value, str | int | None):
@@ -45,8 +45,8 @@ def _plain(value: object) -> Json:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One call: the operator, its settings, and hashes of what it was given and gave, by name."""
+class TranscriptRow:
+    """One call: the operator, its settings, and the hashes of its inputs and outputs, by name."""
 
     operator: str
     settings: Mapping[str, Json]
@@ -55,18 +55,18 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Return what decides the outputs, as one digest."""
+        """Return a digest of everything that decides the outputs."""
         given = canonical_json([dict(self.settings), dict(self.inputs)])
         return digest("sevenfold/call/1", self.operator, given)
 
     def as_json(self) -> dict[str, Json]:
-        """Return the statement as JSON values."""
+        """Return the row as JSON values."""
         return {n: dict(v) if isinstance(v, Mapping) else v for n, v in dataclasses.asdict(self).items()}
 
 
-def rows_of(value: Iterable[Json]) -> list[Row]:
+def rows_of(value: Iterable[Json]) -> list[TranscriptRow]:
     """Return the rows of a transcript that was read. Raises ArtifactError when it is none."""
-    rows: list[Row] = []
+    rows: list[TranscriptRow] = []
     for row in value:
         named = isinstance(row, dict) and row.keys() == _KEYS and isinstance(row["operator"], str)
         if not named or not all(isinstance(row[k], dict) for k in ("settings", "inputs", "outputs")):
@@ -74,13 +74,13 @@ def rows_of(value: Iterable[Json]) -> list[Row]:
         hashes = (*row["inputs"].values(), *row["outputs"].values())
         if not all(isinstance(v, str) for v in hashes) or len(rows) == MOST_ROWS:
             raise ArtifactError("a transcript with a hash that is no text, or without end")
-        rows.append(Row(**row))
+        rows.append(TranscriptRow(**row))
     return rows
 
 
 @dataclass
 class Kept:
-    """The tensors of one call. Inputs are as they were before it."""
+    """The tensors of one call. Inputs have their values from before the call."""
 
     call: OperatorCall
     inputs: dict[str, Tensor]
@@ -92,18 +92,18 @@ class Transcript:
     """Observes a step (`model.observe`).
 
     Args:
-        wanted: of the number and the row of a call, whether its tensors are kept. Rows that are
-            asked before the call have no outputs yet.
+        wanted: a function of the number and the row of a call that decides whether its tensors are
+            kept. Before the call, the row has no outputs yet.
     """
 
-    wanted: Callable[[int, Row], bool] = lambda _number, _row: False
-    rows: list[Row] = field(default_factory=list)
+    wanted: Callable[[int, TranscriptRow], bool] = lambda _number, _row: False
+    rows: list[TranscriptRow] = field(default_factory=list)
     kept: dict[int, Kept] = field(default_factory=dict)
-    _before: Row | None = None
+    _before: TranscriptRow | None = None
 
     def begin(self, call: OperatorCall) -> None:
-        """Hash the inputs, before the operator may write over them."""
-        self._before = Row(
+        """Hash the inputs before the operator may overwrite them."""
+        self._before = TranscriptRow(
             operator=call.operator,
             settings={name: _plain(value) for name, value in call.settings.items()},
             inputs={name: hash_of(tensor) for name, tensor in call.inputs.items()},
@@ -124,7 +124,7 @@ class Transcript:
             self.kept[number].outputs |= {n: _copy(v) for n, v in call.outputs.items()}
 
     def as_json(self) -> list[Json]:
-        """Return the statement as JSON values."""
+        """Return the transcript as JSON values."""
         return [row.as_json() for row in self.rows]
 
     def kept_outputs(self) -> dict[str, Tensor]:
@@ -143,10 +143,11 @@ def _copy(value: Any) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Parting:
-    """Where two transcripts part.
+    """The first difference of two transcripts.
 
-    `kind`: `output` when both computed the same thing and got different results; `input` when a call
-    of A was given what no earlier call of B gave. `b` is the number of B's call; None for `input`.
+    `kind` is `output` when both computed the same call with different results. It is `input` when a
+    call of A has inputs that no earlier call of B produced. `b` is the number of the call of B;
+    None for `input`.
     """
 
     kind: str
@@ -154,8 +155,8 @@ class Parting:
     b: int | None
 
 
-def find_parting(a: list[Row], b: list[Row]) -> Parting | None:
-    """Return the first call of A in which B parts from it; None when each gave the same."""
+def find_parting(a: list[TranscriptRow], b: list[TranscriptRow]) -> Parting | None:
+    """Return the first call of A in which B differs; None when all are the same."""
     found: dict[str, list[int]] = {}
     for number, row in enumerate(b):
         found.setdefault(row.key, []).append(number)

@@ -1,11 +1,10 @@
-"""The command line: a table of verbs over the rooms.
+"""The command line: a table of verbs.
 
-It parses, prints and exits; the work is elsewhere.
-
-There is one module for each kind of verb; `table` names them and `lazy` imports them when they are
-used. `base` is what they share. Imports of rooms stand inside functions, so that `s7 --help`
-answers at once and never loads PyTorch. Flags are frozen by a snapshot (tests/cli). Exit codes are
-those of `core.errors.EXIT_CODES`; `s7 --help` prints them.
+It parses arguments, prints results and exits. Other packages do the work. There is one module for
+each kind of verb. `table` names them, `lazy` imports them when they are used, and `base` holds what
+they share. Imports stand inside functions, so that `s7 --help` is fast and never loads PyTorch. A
+snapshot fixes the flags (tests/cli). Exit codes are those of `core.errors.EXIT_CODES`, which `s7
+--help` prints.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from sevenfold.core.errors import SevenfoldError, UsageError, storage_error
 
 __all__ = ["app", "main"]
 
-# The command-line library's class of wrong arguments; typer names only its children.
+# The class of wrong arguments in the command-line library. typer exports only its subclasses.
 _WrongArgument: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -30,7 +29,7 @@ def main() -> None:
     streams.prepare()
     try:
         code = _run()
-        # A verb that failed has said why: what is left to write changes nothing any more.
+        # A verb that failed has printed its error. A failure of the last flush adds nothing to it.
         with suppress(*((SevenfoldError,) if code else ())):
             sys.stdout.flush()
     except streams.ReaderGoneError:

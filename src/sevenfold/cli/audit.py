@@ -1,4 +1,4 @@
-"""Verbs that do again what a run or a file says of itself: audit, reproduce."""
+"""The verbs audit and reproduce, which compute again what a run or a file claims."""
 
 from __future__ import annotations
 
@@ -127,9 +127,7 @@ def _check_modes(
     *,
     is_detailed: bool,
 ) -> None:
-    """Refuse what does not go together: steps, full, export, check and dispute in this order. Raises
-    UsageError.
-    """
+    """Refuse options that exclude each other. Raises UsageError."""
     _, full, export, check, dispute = modes
     if sum(modes) != 1:
         raise UsageError("audit does one thing at a time", remedy=MODES)
@@ -190,7 +188,7 @@ def reproduce(
 def _report(
     do: Callable[[Progress, Recipe | None, Path | None], dict[str, Json]], recipe: str | None, as_json: bool
 ) -> None:
-    """Do it, print the outcome, and exit with 3 when something differs."""
+    """Run an audit, print its outcome, and exit with 3 when something differs."""
     from sevenfold.recipe import load_recipe, resolve_recipe_path
     from sevenfold.report.audit import audit_lines
     from sevenfold.report.console import close_progress, make_progress

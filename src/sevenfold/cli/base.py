@@ -1,4 +1,4 @@
-"""What every verb shares: the app, arguments used by several, errors to exit codes, JSON."""
+"""Shared parts of the verbs: the app, common arguments, exit codes of errors, JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 MAX_WORKERS = 1024
 
-# Which extra brings a module that is missing, where it is not [train].
+# The extra that installs a missing module, where it is not [train].
 _EXTRAS = dict.fromkeys(("model_signing", "cryptography", "OpenSSL", "sigstore"), "sign") | dict.fromkeys(
     ("gguf", "transformers"), "train,export"
 )
@@ -104,7 +104,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value i
 
 
 def fail(error: SevenfoldError) -> typer.Exit:
-    """Say an error in one line; the exit to raise."""
+    """Print an error in one line and return the exit to raise."""
     print(escaped(f"s7: {error}".replace("\n", " ")), file=sys.stderr)
     return typer.Exit(error.exit_code)
 
@@ -118,8 +118,8 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
             function(*args, **kwargs)
             sys.stdout.flush()
         except (ReaderGoneError, BrokenPipeError) as error:
-            # The reader (head, less) went away: say nothing more, and keep the interpreter from
-            # flushing at exit.
+            # The reader (head, less) is gone. Nothing is printed, and the interpreter must not
+            # flush at exit.
             silence(sys.stdout)
             raise typer.Exit(0) from error
         except SevenfoldError as error:
@@ -201,4 +201,4 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Accept the options before the verb."""
+    """Accept the options that stand before the verb."""

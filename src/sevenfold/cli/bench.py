@@ -1,4 +1,4 @@
-"""The verb that measures: bench."""
+"""The verb bench, which measures speed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MAX_THREADS = 64
 
 
 def thread_counts(text: str | None) -> list[int]:
-    """Return `1,2,4` as numbers; every power of two up to the processors of this process, and their
-    number, if none are given.
+    """Parse `1,2,4` as numbers. Without a list, return every power of two up to the number of
+    processors, and that number.
 
     Raises:
         UsageError: something else than distinct numbers from 1 to 64, with commas between.
@@ -42,7 +42,7 @@ def _share(value: float | None) -> str:
 
 
 def _print(value: dict[str, Json]) -> None:
-    """Print the table, and explain what the peaks are."""
+    """Print the table and explain the peaks."""
     from sevenfold.report.console import print_table
 
     work = value["work"]
@@ -63,18 +63,18 @@ def _print(value: dict[str, Json]) -> None:
     ]
     print_table(
         f"{value['path']} on {value['backend']}, {value['rounds']} rounds",
-        ("threads", "what", "tokens/s", "quartiles", "of the roof"),
+        ("threads", "what", "tokens/s", "quartiles", "of the peak"),
         rows,
     )
-    for roof in value["roofs"]:
-        on = f"{roof['threads']} thread{'s' if roof['threads'] > 1 else ''}"
-        macs = roof["macs_per_second"]
+    for peak in value["roofs"]:
+        on = f"{peak['threads']} thread{'s' if peak['threads'] > 1 else ''}"
+        macs = peak["macs_per_second"]
         arithmetic = (
-            f"{macs / 1e9:,.0f} G 8-bit multiply-adds/s ({roof['isa']}, registers only)" if macs else "none"
+            f"{macs / 1e9:,.0f} G 8-bit multiply-adds/s ({peak['isa']}, registers only)" if macs else "none"
         )
-        print(f"roof of the prompt, {on}: {arithmetic}; it needs {work['macs'] / 1e9:,.1f} G")
+        print(f"peak of the prompt, {on}: {arithmetic}; it needs {work['macs'] / 1e9:,.1f} G")
         print(
-            f"roof of a step,     {on}: {roof['bytes_per_second'] / 1e9:,.0f} GB/s read from"
+            f"peak of a step,     {on}: {peak['bytes_per_second'] / 1e9:,.0f} GB/s read from"
             f" {work['bytes'] / 1e6:,.1f} MB again and again; it needs each of them once"
         )
 

@@ -1,4 +1,4 @@
-"""The verb chat: a conversation in the terminal, greedy, in the form that the server uses."""
+"""The verb chat: a greedy conversation in the terminal, in the prompt format of the server."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def chat(
         pieces = []
         for piece in _answer(model, prompts, messages, max_tokens):
             pieces.append(piece)
-            # The model may say control characters; a terminal must not obey them.
+            # A model may emit control characters, which a terminal must not execute.
             print(visible_text(piece), end="", flush=True)
         print()
         messages.append({"role": "assistant", "content": "".join(pieces)})
 
 
 def _lines() -> Iterator[str]:
-    """Yield what is typed, a line at a time, up to an empty one."""
+    """Yield typed lines up to an empty one."""
     while True:
         if sys.stdin.isatty():
             print("> ", end="", flush=True)
@@ -58,7 +58,8 @@ def _lines() -> Iterator[str]:
 
 
 def _answer(model: Model, prompts: Prompts, messages: list[dict[str, str]], max_tokens: int) -> Iterator[str]:
-    """Yield the answer. The earliest messages are left out, aloud, where the context is too short.
+    """Yield the answer. When the context is too short, the earliest messages are left out and a
+    message says so.
 
     Raises:
         GateError: a control character, or a message that alone exceeds the context.

@@ -1,4 +1,4 @@
-"""Verbs of the corpus: the stage itself (`s7 corpus RECIPE`), fetch, pin, licences, notice."""
+"""The verbs of the corpus: the stage itself (`s7 corpus RECIPE`), fetch, pin, licences, notice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAGE = "build"
 
 
 class _StageByDefault(TyperGroup):
-    """A group whose first word may be a recipe: then it is the stage that is meant."""
+    """A group that runs the stage when its first word is a recipe and not a verb."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] != "--help"):
@@ -223,8 +223,8 @@ def pin(
 
 
 def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
-    """Return the pin with what its package's own papers say, or what was concluded; None where its
-    parts differ. Prints it.
+    """Return the pin with the licence in the metadata of its package, or the concluded one; None
+    where parts of the package differ. Print it.
     """
     from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The verb that looks at this machine: doctor."""
+"""The verb doctor, which examines this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from sevenfold.cli.base import JsonOption, app, guarded, print_json
 
 if TYPE_CHECKING:
-    from sevenfold.runs.machine import Finding
+    from sevenfold.runs.machine import MachineFinding
 
 
 @app.command()
@@ -46,14 +46,14 @@ def doctor(
         raise StorageError(f"missing here: {names}", remedy="see `s7 doctor` for the commands")
 
 
-def _backend(state: dict[str, str]) -> Finding:
-    from sevenfold.runs.machine import Finding
+def _backend(state: dict[str, str]) -> MachineFinding:
+    from sevenfold.runs.machine import MachineFinding
 
     remedies = {
         "native": "install a C++20 compiler, then `make setup`, or install a wheel",
         "torch": "pip install 'sevenfold[train]'",
     }
     ok = state["status"] == "pass"
-    return Finding(
+    return MachineFinding(
         "backends", state["name"], ok, state["detail"], "" if ok else remedies.get(state["name"], "")
     )

@@ -1,4 +1,4 @@
-"""Verb eval-hashes: evaluation sets as a file of hashes that a recipe can name."""
+"""The verb eval-hashes, which writes the hashes of evaluation sets for a recipe."""
 
 from __future__ import annotations
 

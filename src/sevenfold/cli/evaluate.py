@@ -1,4 +1,4 @@
-"""The verb that evaluates: eval."""
+"""The verbs eval and scorecard, which evaluate models."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sevenfold.core.errors import SevenfoldError, UsageError
 if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
     from sevenfold.evals.cards import Card
-    from sevenfold.evals.decoding import Decoder
+    from sevenfold.evals.decoding import EvaluationDecoder
     from sevenfold.evals.gates import GateState
-    from sevenfold.evals.run import Settings
+    from sevenfold.evals.run import EvaluationSettings
 
 
 SuiteOption = Annotated[str, typer.Option("--suite", metavar="NAME[,NAME]", help="Cards or suites to run.")]
@@ -99,19 +99,19 @@ def evaluate(
     from sevenfold.engine.sampling import DecodingLaw
     from sevenfold.engine.session import Model
     from sevenfold.evals.cards import resolve
-    from sevenfold.evals.decoding import Decoder
-    from sevenfold.evals.run import Settings
+    from sevenfold.evals.decoding import EvaluationDecoder
+    from sevenfold.evals.run import EvaluationSettings
 
     law = DecodingLaw.parse(temperature, top_k, min_p, top_p, seed)
     rules = (rescore,) if rescore else ()
-    settings = Settings(law=law, n_samples=samples, ks=_numbers(k), rules=rules, is_guided=guided)
+    settings = EvaluationSettings(law=law, n_samples=samples, ks=_numbers(k), rules=rules, is_guided=guided)
     chosen = [(card, limit or n) for card, n in resolve([name for name in suite.split(",") if name])]
     if not chosen:
         raise UsageError("no suite is named", where="--suite")
     if png is not None:
         refuse_foreign(png, is_picture, "picture")
     model = Model.open(file, backend=backend, n_threads=threads)
-    decoder = Decoder(model, batch=batch, truncation=truncate)
+    decoder = EvaluationDecoder(model, batch=batch, truncation=truncate)
     folder = out or file.parent / "eval"
     runs, failed = _run_all(decoder, chosen, data, corpus, folder, settings)
     _show(runs, folder, png, as_json=as_json)
@@ -127,14 +127,14 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _run_all(
-    decoder: Decoder,
+    decoder: EvaluationDecoder,
     chosen: list[tuple[Card, int | None]],
     data: Path | None,
     corpus: Path | None,
     folder: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
 ) -> tuple[list[Json], SevenfoldError | None]:
-    """Return the sealed runs, and the first that has no verdict."""
+    """Return the sealed runs, and the first error of a run without a verdict."""
     from sevenfold.evals.cards import make_task
     from sevenfold.evals.data import data_directory
     from sevenfold.evals.journal import exclusive

@@ -1,4 +1,4 @@
-"""Verbs that exchange models with other programs: export, import."""
+"""The verbs export and import, which exchange models with other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that writes how a recipe is trained on several processes or machines."""
+"""The verb launch, which writes a script that trains a recipe on several processes or machines."""
 
 from __future__ import annotations
 

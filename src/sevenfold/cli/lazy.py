@@ -9,7 +9,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from sevenfold.cli.table import GROUPS, VERBS, Verb
+from sevenfold.cli.table import ALIASES, GROUPS, VERBS, Verb
 
 _BY_NAME = {verb.name: verb for verb in VERBS}
 
@@ -23,6 +23,7 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the signature is click's
         """Return the command of a verb, or None when there is no such verb."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         verb = _BY_NAME.get(cmd_name)
         if verb is None:
             return None

@@ -1,4 +1,4 @@
-"""Verbs that make: recipes, plan, make, and one verb for each stage."""
+"""The verbs recipes, plan and make, and one verb for each stage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AcceptOption = Annotated[
 
 
 def _show_quality(job: Job) -> None:
-    """Print the table of the quantize stage, when it has measured."""
+    """Print the table of the quantize stage, if it has measured."""
     from sevenfold.core.files import read_json
     from sevenfold.core.run_files import QUALITY
     from sevenfold.quantize.gate import gate_rows
@@ -53,7 +53,7 @@ def _show_quality(job: Job) -> None:
 
 @contextmanager
 def _showing_a_refusal(job: Job) -> Iterator[None]:
-    """Within this block a gate that is not met shows its figures first."""
+    """Print the figures of a quality gate that refuses, before its error."""
     from sevenfold.core.errors import QualityError
     from sevenfold.report.console import close_progress
 
@@ -80,14 +80,14 @@ def recipes(as_json: JsonOption = False) -> None:
 
 
 def this_cpu(recipe: Recipe) -> Cpu:
-    """Return what this machine computes: the recipe's own training step where it can be timed, else
-    a matrix product.
+    """Return the speed of this machine: of the training step of the recipe where it can be timed,
+    else of a matrix product.
     """
     from sevenfold.core.errors import RecipeError
     from sevenfold.plan.calculator import measure_cpu
 
     cpu = measure_cpu()
-    # It settles how PyTorch's threads wait, which is read when PyTorch is loaded.
+    # It sets how the threads of PyTorch wait, which PyTorch reads when it is loaded.
     import_module("sevenfold.pipeline")
     try:
         from sevenfold.train.rehearsal import measure_training
@@ -181,8 +181,9 @@ def make(
 
 
 def _with_packages(job: Job, path: Path, *, offline: bool, is_needed: bool) -> tuple[Job, bool]:
-    """Bring what the recipe's locks pin. Return the job, and whether it is that of the recipe that
-    stands in where no registry can be asked. `is_needed`: the recipe's own root is wanted.
+    """Fetch what the locks of the recipe pin. Return the job, and whether it is that of the
+    substitute recipe, which is used when no registry can be reached. `is_needed` says that the root
+    of the recipe itself is required.
     """
     from dataclasses import replace
 
@@ -206,8 +207,8 @@ def _with_packages(job: Job, path: Path, *, offline: bool, is_needed: bool) -> t
 
 
 def _compare_with_promise(path: Path, recipe: Recipe, root: str, *, stands_in: bool) -> None:
-    """Print whether the root is the one that the recipe promises, where it promises one. Exits with
-    the code of a refused artifact when it is not.
+    """Print whether the root is the one that the recipe promises, if it promises one. Exit with the
+    code of a refused artifact when it is not.
     """
     from sevenfold import pipeline
 
@@ -226,8 +227,8 @@ def _compare_with_promise(path: Path, recipe: Recipe, root: str, *, stands_in: b
 
 
 def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) -> None:
-    """Run one stage of a job (or take it from another run), with what belongs to it: progress,
-    figures of a refusal, papers.
+    """Run one stage of a job, or copy it from another run. Print its progress, the figures of a
+    refusal, and the release documents.
     """
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress
@@ -240,10 +241,10 @@ def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) ->
             else:
                 pipeline.run_stage(job, stage, force=force)
             if name == pipeline.STAGE_NAMES[-1]:
-                from sevenfold.release.papers import papers
+                from sevenfold.release.documents import write_release_documents
                 from sevenfold.release.target import sealed_file
 
-                papers(sealed_file(job.out))
+                write_release_documents(sealed_file(job.out))
     finally:
         close_progress(job.progress)
 
@@ -363,7 +364,7 @@ def _train(job: Job, force: bool, phase: str | None, expert: str | None) -> None
     from sevenfold.report.console import close_progress
 
     try:
-        pipeline.run_part(job, phase, expert)
+        pipeline.run_phase(job, phase, expert)
     finally:
         close_progress(job.progress)
 

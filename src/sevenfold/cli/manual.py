@@ -1,4 +1,4 @@
-"""The manual page `s7.1`, generated from the command tree: `python -m sevenfold.cli.manual > s7.1`."""
+"""Generate the manual page `s7.1` from the command tree: `python -m sevenfold.cli.manual > s7.1`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sevenfold.core.errors import EXIT_CODES
 
 
 def escaped(text: str) -> str:
-    """Return text in which roff reads no command."""
+    """Return text in which roff finds no command."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
     return "\\&" + text if text.startswith(".") else text
 
 
 def manual_page() -> str:
-    """Return the page in man's roff."""
+    """Return the manual page in roff."""
     lines = [
         f'.TH S7 1 "" "sevenfold {__version__}" "Sevenfold"',
         ".SH NAME",

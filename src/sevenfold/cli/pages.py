@@ -1,6 +1,4 @@
-"""The command tree as data, for the documentation, the manual page and
-the tests of the documentation.
-"""
+"""Return the command tree as data, for the documentation, the manual page and their tests."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from sevenfold.cli import app
 
 @dataclass(frozen=True)
 class CommandPage:
-    """One verb: `path` as it is typed, its help, its usage line, and
-    (names, help) of its parameters.
+    """One verb: `path` as it is typed, its help, its usage line, and (names, help) of its
+    parameters.
     """
 
     path: str

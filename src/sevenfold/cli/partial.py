@@ -1,4 +1,4 @@
-"""What `s7 verify` does with less than a whole file: a part, a range of bytes, or a stream."""
+"""The modes of `s7 verify` that read less than a whole file: a part, a range of bytes, or a stream."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STREAM_BLOCK = 1 << 20
 
 
 def open_rooted(path: Path, root: str | None, *, published: bool = False) -> Artifact:
-    """Return a sealed file or a bundle; a file of the published contract only when `published`, or
-    no root, is asked for.
+    """Return a sealed file or a bundle. A file of the published contract is returned only when
+    `published` is set, or no root is given.
 
     Raises:
-        RootError: it is not the model of that root.
-        PublishedError: a root was asked for, and no seal binds the file under it.
-        UsageError: `published` was asked for, and the file is sealed.
+        RootError: the model has another root.
+        PublishedError: a root was given, and the file has no seal that binds it.
+        UsageError: `published` is set, and the file is sealed.
     """
     artifact = open_bundle(path) if is_bundle(path) else open_artifact(path)
     if published or root is not None:
@@ -40,7 +40,7 @@ def open_rooted(path: Path, root: str | None, *, published: bool = False) -> Art
 
 
 def verify_partly(artifact: Artifact, part: str | None, byte_range: str | None, as_json: bool) -> None:
-    """Prove a part, a tensor or a range and say so. Raises ArtifactError, UsageError."""
+    """Prove a part, a tensor or a range, and print the result. Raises ArtifactError or UsageError."""
     if byte_range is None:
         proved = verify_part(artifact, part or "")
     else:
@@ -59,13 +59,13 @@ def verify_partly(artifact: Artifact, part: str | None, byte_range: str | None, 
 
 
 def signature_line(signed: dict[str, Json]) -> str:
-    """Return what is said of a signature that holds."""
+    """Return the line for a valid signature."""
     return f"signature {signed['path']}: holds, by {signed['by']}"
 
 
 def verify_published(artifact: Artifact, signed: dict[str, Json], as_json: bool) -> None:
-    """Prove a file of the published contract by its own rule, and say what that leaves open. Raises
-    ArtifactError.
+    """Prove a file of the published contract by its own rule, and print what that rule does not
+    cover. Raises ArtifactError.
     """
     artifact.prove()
     notes = published_notes(artifact.version, len(artifact.lanes))
@@ -82,7 +82,7 @@ def verify_published(artifact: Artifact, signed: dict[str, Json], as_json: bool)
 
 
 def verify_stream(root: str | None, published: bool, as_json: bool) -> None:
-    """Prove what comes on standard input, block by block; stops at the first bad chunk.
+    """Prove standard input block by block, up to the first bad chunk.
 
     Raises ArtifactError.
     """

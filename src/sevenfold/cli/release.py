@@ -1,4 +1,4 @@
-"""Verbs that let others check: keygen, sign, papers."""
+"""The verbs keygen, sign and model-card, which prepare a release."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def sign(
 
     if keyless == (key is not None):
         raise UsageError("sign takes one of --key and --keyless", remedy="`s7 keygen KEY` makes a key")
-    # Nobody signs a damaged file.
+    # A damaged file must not be signed.
     root = read_artifact(file).root
     if statements:
         _sign_statements(file, root, key, out)
@@ -65,7 +65,7 @@ def sign(
 
 
 def _sign_statements(file: Path, root: str, key: Path | None, out: Path | None) -> None:
-    """Sign what lies beside a file, and say where. Raises UsageError without a key."""
+    """Sign the statements beside a file, and print their paths. Raises UsageError without a key."""
     from sevenfold.cli.base import private_key
     from sevenfold.release.statements import sign_statements
 
@@ -77,20 +77,22 @@ def _sign_statements(file: Path, root: str, key: Path | None, out: Path | None) 
     print("\n".join(f"signed {path}" for path in signed) or "no statement beside the file is unsigned")
 
 
-@app.command()
+@app.command(name="model-card")
 @guarded
-def papers(
+def model_card(
     path: RunArg,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", readable=False, help="Where they go; default: beside the file."),
+        typer.Option(
+            "--out", metavar="DIR", readable=False, help="Output directory; default: beside the file."
+        ),
     ] = None,
 ) -> None:
     """Write model card, bill of materials (CycloneDX) and notice of
     sources, from the sealed file alone.
     """
-    from sevenfold.release.papers import papers as write_papers
+    from sevenfold.release.documents import write_release_documents
     from sevenfold.release.target import sealed_file
 
-    for paper in write_papers(sealed_file(path), out):
-        print(paper)
+    for document in write_release_documents(sealed_file(path), out):
+        print(document)

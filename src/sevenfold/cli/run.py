@@ -1,4 +1,4 @@
-"""Verbs that run a sealed model: run, backends."""
+"""The verbs run and backends, which run a sealed model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MAX_PROMPT_BYTES = 16 << 20
 
 
 def read_prompt(prompt: str) -> str:
-    """Return the prompt that an argument means: itself, or for - all of
-    standard input, byte for byte.
+    """Return the prompt of an argument: the argument itself, or for `-` all of standard input, byte
+    for byte.
 
     Raises:
         GateError: standard input is empty or has more than 16 MiB, or the prompt is not UTF-8.
     """
     if prompt != "-":
-        # Bytes of an argument that the locale cannot decode come as
-        # surrogates, which stand for them.
+        # Bytes of an argument that the locale cannot decode arrive as surrogates, which are turned
+        # back into bytes.
         data, where = prompt.encode(errors="surrogateescape"), "prompt"
     else:
         data, where = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1), "standard input"
@@ -114,8 +114,8 @@ def run(
 def _complete(
     model: Model, prompt: str, max_tokens: int | None, domain: str, *, is_shown: bool
 ) -> tuple[list[str], list[int]]:
-    """Return the pieces and tokens of a completion, each piece printed as it comes if `is_shown`.
-    Raises GateError.
+    """Return the pieces and tokens of a completion. If `is_shown`, each piece is printed when it
+    arrives. Raises GateError.
     """
     from sevenfold.artifact import visible_text
 
@@ -124,7 +124,7 @@ def _complete(
         for piece in session.generate(max_tokens or min(DEFAULT_TOKENS, session.room)):
             pieces.append(piece)
             if is_shown:
-                # The model may say control characters; a terminal must not obey them.
+                # A model may emit control characters, which a terminal must not execute.
                 print(visible_text(piece), end="", flush=True)
     return pieces, session.tokens
 

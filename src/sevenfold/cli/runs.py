@@ -1,4 +1,4 @@
-"""Verbs that look at runs: runs, compare."""
+"""The verbs runs and compare, which show runs."""
 
 from __future__ import annotations
 

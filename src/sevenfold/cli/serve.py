@@ -1,4 +1,4 @@
-"""Verbs of the server: serve, verify-answer."""
+"""The verbs serve and verify-answer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def serve(
     cache_mb: CacheMegabytes = 256,
 ) -> None:
     """Answer HTTP: the protocols of OpenAI and llama.cpp, with answers that never change."""
-    from sevenfold.serve.limits import Limits
+    from sevenfold.serve.limits import ServerLimits
     from sevenfold.serve.program import Options, listen, make_server, run
 
     password = os.environ.get("S7_KEY_PASSWORD", "").encode() or None
@@ -86,7 +86,7 @@ def serve(
         threads=threads,
         receipt_key=receipt_key,
         password=password,
-        limits=Limits(parallel=parallel, queue=queue, cache_bytes=cache_mb << 20),
+        limits=ServerLimits(parallel=parallel, queue=queue, cache_bytes=cache_mb << 20),
     )
     server = make_server(options)
     bound = listen(host, port)
@@ -97,7 +97,9 @@ def serve(
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:
-    """Return the keys in a file, one on a line. Raises StorageError for a file without one."""
+    """Return the keys in a file with one key on each line. Raises StorageError for a file without a
+    key.
+    """
     if path is None:
         return ()
     with storage(path):

@@ -1,10 +1,10 @@
-"""Standard streams as they really are: closed, full, ASCII, or with a reader that went away. One
-place for every verb.
+"""Handle standard streams that are closed, full, limited to ASCII, or without a reader, for all
+verbs.
 
 A closed stream becomes the null device, so that no file that is opened later gets its number.
-Characters that an output cannot say are escaped. A failed write to standard output ends the program
-with the code of a failed output; a reader that went away ends it in silence. A failed write to
-standard error is nobody's fault and ends nothing: work goes on without its progress.
+Characters that an output cannot encode are escaped. A failed write to standard output ends the
+program with the exit code of a failed output. If the reader is gone, the program ends without a
+message. A failed write to standard error ends nothing, and the work continues without progress.
 """
 
 from __future__ import annotations
@@ -19,29 +19,27 @@ from sevenfold.core.errors import EXIT_OK, SevenfoldError, storage_error
 
 
 class ReaderGoneError(SevenfoldError):
-    """Nobody reads standard output any more (head, less): there is nothing left to do, and nothing
-    to complain about.
-    """
+    """The reader of standard output (head, less) is gone. The program ends without a message."""
 
     exit_code = EXIT_OK
 
 
 class _Stream:
-    """A text stream whose failures are those of this program.
+    """A text stream that raises the errors of this program.
 
-    What it does not define is the stream's own.
+    Other attributes are those of the wrapped stream.
     """
 
     def __init__(self, stream: Any, *, is_output: bool) -> None:
         self._stream, self._is_output = stream, is_output
-        # The first one; a library may have swallowed it.
+        # The first failure is kept, because a library may have suppressed it.
         self._failure: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write text. Raises ReaderGoneError, StorageError, of standard output alone."""
+        """Write text. Raises ReaderGoneError or StorageError, for standard output only."""
         try:
             return int(self._stream.write(text))
         except (OSError, ValueError) as error:
@@ -49,18 +47,18 @@ class _Stream:
 
     @property
     def plain(self) -> Any:
-        """Return the stream without this."""
+        """Return the wrapped stream."""
         return self._stream
 
     def writelines(self, lines: Any) -> None:
-        """Write each of them. Raises as `write` does."""
+        """Write each text. Raises as `write` does."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Bring what was written to the reader.
+        """Flush the stream to its reader.
 
-        Raises as `write` does, also for a write that failed before.
+        Raises as `write` does, also for an earlier write that failed.
         """
         if self._failure is not None:
             raise self._failure
@@ -81,7 +79,7 @@ class _Stream:
 
 
 def silence(stream: Any) -> None:
-    """Let the stream write to the null device from now on, also what it still holds."""
+    """Redirect the stream to the null device, with what it still buffers."""
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -94,9 +92,7 @@ def _null(mode: str) -> Any:
 
 
 def prepare() -> None:
-    """Make the three standard streams usable, whatever they are. Call it once, before anything is
-    read or written.
-    """
+    """Make the three standard streams usable. Call it once, before anything is read or written."""
     if sys.stdin is None:
         sys.stdin = _null("r")
     if sys.stdout is None:
@@ -111,9 +107,7 @@ def prepare() -> None:
 
 
 def restore() -> None:
-    """Give the streams back as they were, so that the interpreter's own last
-    flush meets no failure again.
-    """
+    """Restore the streams, so that the last flush of the interpreter meets no failure again."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, _Stream):

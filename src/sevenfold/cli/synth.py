@@ -1,4 +1,4 @@
-"""The verb that makes synthetic samples: synth."""
+"""The verb synth, which makes synthetic samples."""
 
 from __future__ import annotations
 
@@ -98,5 +98,5 @@ def synth(
 
 
 def spread_over(count: int, names: list[str]) -> dict[str, int]:
-    """Return `count` samples over some generators, evenly, the first ones one more."""
+    """Distribute `count` samples evenly over generators. The first ones get the remainder."""
     return {name: count // len(names) + (i < count % len(names)) for i, name in enumerate(names)}

@@ -1,7 +1,7 @@
-"""The table of verbs: where each is defined, its group in `s7 --help`, and its line there.
+"""The table of verbs: the module of each, its group in `s7 --help`, and its line there.
 
-The table is all that `s7 --help` reads, so it answers at once. The module of a verb is imported
-when the verb is used. A test compares the table with what the modules define.
+`s7 --help` reads only this table, so it is fast. The module of a verb is imported when the verb is
+used. A test compares the table with what the modules define.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ class Verb:
     group: str
     help: str
 
+
+# Earlier names of verbs. They are accepted, and `s7 --help` does not list them.
+ALIASES = {"papers": "model-card"}
 
 GROUPS = ("Make", "Corpus and tokenizer", "Inspect", "Run", "Evaluate", "Share", "This machine")
 
@@ -55,7 +58,7 @@ VERBS = tuple(
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets, by its sealed runs."),
         ("export", "export", "Share", "Write GGUF, Hugging Face or safetensors, proved by their runtimes."),
         ("import", "export", "Share", "Take in a dense Llama from elsewhere."),
-        ("papers", "release", "Share", "Write model card, bill of materials and notice."),
+        ("model-card", "release", "Share", "Write model card, bill of materials and notice."),
         ("keygen", "release", "Share", "Make a key pair for signing."),
         ("sign", "release", "Share", "Sign a sealed model."),
         (

@@ -1,4 +1,4 @@
-"""The verb that measures tokenizers: tokenizer-report."""
+"""The verb tokenizer-report, which measures tokenizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs that look at what was made: verify, inspect, lineage, diff."""
+"""The verbs verify, inspect, lineage and diff, which examine models."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def verify(
 def _check_flags(
     file: Path, replay: bool, part: str | None, byte_range: str | None, published: bool, *, signed: bool
 ) -> None:
-    """Refuse what does not go together. Raises UsageError."""
+    """Refuse options that exclude each other. Raises UsageError."""
     stream = str(file) == "-"
     if sum((replay, part is not None, byte_range is not None, stream)) > 1:
         raise UsageError(
@@ -113,8 +113,8 @@ def _check_flags(
 
 
 def _statements(artifact: Artifact, paths: list[Path]) -> dict[str, Json]:
-    """Return the statements beside the file, held against it and these public keys. Nothing for a
-    bundle, which is a directory.
+    """Return the statements beside the file, checked against the file and these public keys; none
+    for a bundle, which is a directory.
     """
     from sevenfold.release import dsse
     from sevenfold.release.statements import find_statements, shown
@@ -128,7 +128,7 @@ def _statements(artifact: Artifact, paths: list[Path]) -> dict[str, Json]:
 def _check_rules(
     artifact: Artifact, signed: dict[str, Json], beside: dict[str, Json], *, replay: bool, as_json: bool
 ) -> None:
-    """Print V0 to V7 and the statements; exit with 3 when a rule does not hold, or a statement is
+    """Print V0 to V7 and the statements. Exit with 3 when a rule does not hold or a statement is
     refused.
     """
     from sevenfold.artifact import verify as verify_artifact
@@ -161,8 +161,8 @@ def _check_rules(
 
 
 def _engines() -> list[str]:
-    """Return what the golden prompts will run on. A wrong S7_ISA is refused here, as usage, and not
-    blamed on the file.
+    """Return the engines that will run the golden prompts. A wrong S7_ISA is refused here as a
+    usage error, not as a fault of the file.
     """
     from sevenfold.engine.backends import available, built_in_model, make_engine
 
@@ -172,8 +172,8 @@ def _engines() -> list[str]:
 def _check_signature(
     file: Path, signature: Path | None, key: Path | None, identity: str, issuer: str
 ) -> dict[str, Json]:
-    """Check the signature that the flags ask for, before anything in the file is looked at; empty
-    when they ask for none.
+    """Check the signature that the options request, before anything in the file is read. Return an
+    empty text when they request none.
     """
     if (key is not None and identity) or bool(identity) != bool(issuer):
         raise UsageError(
@@ -216,7 +216,7 @@ def _inspection(artifact: Artifact) -> dict[str, Json]:
 
 
 def _notes(artifact: Artifact) -> list[str]:
-    """Return what a person has to know before they use the file."""
+    """Return the remarks that a user needs before using the file."""
     from sevenfold.artifact.verify import published_notes
 
     training = [record for record in artifact.records.values() if record.training]

@@ -1,4 +1,4 @@
-"""Foundations that every room uses: errors, hashing, files, manifests, fixed point.
+"""Foundations that every package uses: errors, hashing, files, manifests, fixed point.
 
-Imports nothing of ours.
+It imports nothing else of Sevenfold.
 """

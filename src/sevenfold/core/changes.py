@@ -10,7 +10,7 @@ ABSENT = {"absent": True}
 
 
 def flatten(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Yield every leaf with its dotted path; an empty object or list is a leaf."""
+    """Yield every leaf with its dotted path. An empty object or list is a leaf."""
     if isinstance(value, dict) and value:
         for key in sorted(value):
             yield from flatten(value[key], f"{path}.{key}" if path else key)
@@ -22,9 +22,7 @@ def flatten(value: Json, path: str = "") -> Iterator[tuple[str, Json]]:
 
 
 def changes(a: Json, b: Json) -> list[dict[str, Json]]:
-    """Return the leaves that are not the same in both, by path; what one
-    side lacks is {"absent": true}.
-    """
+    """Return the leaves that differ, by path. A leaf that one side lacks is {"absent": true}."""
     left, right = dict(flatten(a)), dict(flatten(b))
     rows = []
     for key in sorted(left.keys() | right.keys()):

@@ -1,10 +1,11 @@
-"""Documents and ledgers in Parquet: the same rows give the same bytes, and rows stream both ways.
+"""Documents and ledgers in Parquet: the same rows give the same bytes, and rows stream in both
+directions.
 
-What would vary between two writings is fixed or left out here: row groups of a set number of rows,
-one codec at one level, dictionaries only for the columns named, no statistics, no embedded Arrow or
-pandas schema, no clock. The bytes still belong to one version of pyarrow. So writers also return a
-digest of the rows, which no version decides: it is what enters the root of a stage. Memory: one row
-group. Needs `sevenfold[train]`; importing this module does not. Format: specs/dataset.md.
+What would vary between two writings is fixed or left out: row groups of a set number of rows, one
+codec at one level, dictionaries only for the named columns, no statistics, no embedded Arrow or
+pandas schema, no time. The bytes still depend on the version of pyarrow. So writers also return a
+digest of the rows, which no version changes and which enters the root of a stage. Memory: one row
+group. It needs `sevenfold[train]`; importing this module does not. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ DOCUMENT_COLUMNS: Columns = {
     "source": "string",
     "path": "string",
 }
-# Columns that repeat few values; the others would only waste a dictionary.
+# Columns with few distinct values. Dictionaries would only take space in the others.
 DICTIONARY_COLUMNS = frozenset(
     ("domain", "source", "version", "licence", "licence_evidence", "language", "split", "status", "reason")
 )
 
-# Source of documents that this project's generators made.
+# The source of documents of the generators of this project.
 SYNTHETIC = "synthetic"
-# What sets the steps of a solution apart in them. Where a vocabulary reserves one, it is a token of
-# its own in such documents.
+# Markers between the steps of a solution in such documents. A marker that the vocabulary reserves
+# is one token.
 STEP_MARKERS = ("<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text as it was found.
+    """One text of a source.
 
-    `id`: hex SHA-256 of its UTF-8 bytes. `path`: relative to its source.
+    `id` is the hex SHA-256 of its UTF-8 bytes. `path` is relative to its source.
     """
 
     id: str
@@ -87,14 +88,16 @@ def _schema(columns: Columns) -> Any:
 
 
 class Written(NamedTuple):
-    """How many rows a file got, and the digest of all of them (specs/dataset.md, "Digest of rows")."""
+    """The number of rows of a written file, and the digest of all of them (specs/dataset.md,
+    "Digest of rows").
+    """
 
     n_rows: int
     content: str
 
 
 class _RowDigest:
-    """The digest of rows, fed a group at a time."""
+    """Computes the digest of rows, one group at a time."""
 
     def __init__(self, columns: Columns) -> None:
         head: list[str | int] = ["sevenfold/rows/1", len(columns)]

@@ -1,8 +1,8 @@
-"""The one error root, and the exit codes of the command line.
+"""Define the root of all errors, and the exit codes of the command line.
 
-Every error a user can cause derives from `SevenfoldError` and says three things: what is wrong,
-where, and what to do about it. The command line prints that one line and exits with the class's
-code; anything else that escapes is a defect of ours and exits with 1.
+Every error that a user can cause derives from `SevenfoldError` and states three things: what is
+wrong, where, and the remedy. The command line prints that one line and exits with the code of the
+class. Any other exception that escapes is a defect of this program and exits with 1.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class SevenfoldError(Exception):
         super().__init__(what, where, remedy)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross processes, and the exception's own way calls __init__ without keywords.
+        # Errors cross processes, and unpickling an exception calls __init__ without keywords.
         return _made_again, (type(self), self.what, self.where, self.remedy), self.__dict__
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ class GateError(SevenfoldError):
 
 
 class TrainingError(SevenfoldError):
-    """Training that must not go on: a loss that is not finite, or one that spiked."""
+    """Training that must stop: a loss that is not finite, or one that jumped."""
 
     exit_code = 6
 

@@ -25,16 +25,16 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def atomic_writer(path: Path, mode: int = 0o644, *, exclusive: bool = False) -> Iterator[IO[bytes]]:
-    """Yield a binary file that becomes `path` when the block ends well,
-    and vanishes when it does not.
+    """Yield a binary file that becomes `path` when the block ends successfully, and is removed
+    otherwise.
 
     Args:
-        exclusive: `path` must not be there when the block ends; nothing is
-            replaced, whoever else is writing.
+        exclusive: `path` must not exist when the block ends. Nothing is replaced, also when another
+            process writes it.
 
     Raises:
         StorageError: the directory cannot be written, the disk is full, or (its cause is
-            FileExistsError) `path` is there.
+            FileExistsError) `path` exists.
     """
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def _publish_new(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # The best that is left on such a file system.
+        # Such a file system offers nothing better.
         temporary.replace(path)
 
 
@@ -115,27 +115,28 @@ def read_json(path: Path) -> Json:
         ) from error
 
 
-class DuplicateKeyError(ValueError):
-    """An object of a JSON text names a key a second time."""
+class RepeatedKey(ValueError):  # noqa: N818  (an outcome that the reader of the text names)
+    """A JSON object names a key twice."""
 
 
 def unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Return an object for `json.loads(object_pairs_hook=)`, which by itself keeps the
-    last of equal keys in silence.
+    """Return the object of the pairs, for `json.loads(object_pairs_hook=)`.
+
+    Without this hook, `json.loads` keeps the last of equal keys and reports nothing.
 
     Raises:
-        DuplicateKeyError: a key stands there twice.
+        RepeatedKey: a key is given twice.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in found if names.count(name) > 1)
-        raise DuplicateKeyError(f"the key {twice[:80]!a} stands there twice")
+        raise RepeatedKey(f"the key {twice[:80]!a} stands there twice")
     return found
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a finished file a second name, or copy it where the file system has no links for it.
+    """Give a finished file a second name, or copy it where the file system has no hard links.
     Raises StorageError.
     """
     with storage(source):
@@ -149,7 +150,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_partials(directory: Path) -> None:
-    """Delete what a killed writer left behind in `directory`."""
+    """Delete partial files that an interrupted writer left in `directory`."""
     for leftover in directory.glob(f".*{PARTIAL_SUFFIX}"):
         if leftover.is_file():
             leftover.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 
 INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
-# -128 is banned: its magnitude has no i8, and it overflows pairwise i16 kernels.
+# -128 is excluded, because its magnitude is not an i8 and it overflows pairwise i16 kernels.
 CODE_MAX = 127
 MAX_SHIFT = 62
 
@@ -27,7 +27,7 @@ _RSQRT: Ints
 
 
 class Scale(NamedTuple):
-    """m * 2^-e; `m` and `e` are arrays of one shape, m in [2^15, 2^16)."""
+    """The value m * 2^-e. `m` and `e` are arrays of one shape, m in [2^15, 2^16)."""
 
     m: Ints
     e: Ints

@@ -1,7 +1,7 @@
-"""Digests that cannot be confused, and the canonical JSON that they are taken of.
+"""Compute digests that cannot be confused, and the canonical JSON that they are taken of.
 
-All digests are SHA-256. `digest` puts the length of every part before it, so ("ab", "c") and ("a",
-"bc") differ. It starts with a tag, so a digest for one purpose never equals one for another.
+All digests are SHA-256. `digest` puts its length before every part, so ("ab", "c") and ("a", "bc")
+differ. It starts with a tag, so a digest for one purpose never equals one for another.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def digest(tag: str, *parts: bytes | str) -> str:
 
 
 def digest_of(tag: str, parts: Iterable[bytes | memoryview | str]) -> str:
-    """Return `digest` of parts that are made one at a time."""
+    """Return `digest` of parts from an iterable."""
     hasher = hashlib.sha256()
     for part in chain((tag,), parts):
         raw = part.encode() if isinstance(part, str) else part
@@ -92,5 +92,5 @@ def canonical_json(value: Json) -> bytes:
 
 
 def finite(value: float) -> float | str:
-    """Return a float as JSON can hold it: itself, or "inf", "-inf" or "nan" as a string."""
+    """Return a float in a form that JSON can hold: itself, or "inf", "-inf" or "nan" as a string."""
     return value if math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""A native library of this package: it lies beside the room that calls it, or is not there."""
+"""Load a native library of this package, which is beside the package that calls it, or absent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def open_library(path: Path, abi: str, version: int) -> ctypes.CDLL | None:
-    """Return the library, or None where it was not built, cannot be loaded or is of another version.
+    """Return the library, or None where it was not built, cannot be loaded or has another version.
 
-    Its call `abi` has to return `version`.
+    Its function `abi` has to return `version`.
     """
     try:
         found = ctypes.CDLL(str(path))

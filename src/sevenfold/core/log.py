@@ -1,6 +1,6 @@
-"""How a stage tells a person what it is doing, without knowing who listens.
+"""Report progress without knowing who listens.
 
-A stage calls these methods; the command line draws them, a test records them, a service may log
+A stage calls these methods. The command line displays them, a test records them, a service may log
 them. Nothing here decides a byte.
 """
 
@@ -14,15 +14,15 @@ class Progress(Protocol):
     """A listener."""
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """Begin a stage, or a part of one, of `total` units where that is known."""
+        """Begin a stage, or a section of one, of `total` units if that is known."""
 
     def advance(self, done: int, **fields: float | str) -> None:
-        """Report that `done` units are done; `fields` are figures to
-        show (loss, tokens_per_second).
+        """Report that `done` units are done. `fields` are figures to show (loss,
+        tokens_per_second).
         """
 
     def note(self, text: str) -> None:
-        """Report one line that is worth keeping."""
+        """Report one line to keep."""
 
 
 class Silent:
@@ -39,8 +39,8 @@ class Silent:
 
 
 def escaped(text: str) -> str:
-    """Return a foreign text as a terminal may be given it: control and format characters as
-    `\\xNN` or `\\uNNNN`, lines kept.
+    """Return a foreign text in a form safe for a terminal: control and format characters as `\\xNN`
+    or `\\uNNNN`, line ends unchanged.
     """
     if text.isprintable():
         return text
@@ -50,8 +50,8 @@ def escaped(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a foreign name as one line: control and format characters as `escaped` writes them,
-    and line ends, too; other blanks (U+3000) are kept.
+    """Return a foreign name as one line: control and format characters as in `escaped`, line ends
+    as well. Other blanks (U+3000) stay.
     """
     if text.isprintable():
         return text

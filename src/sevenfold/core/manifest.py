@@ -1,9 +1,9 @@
-"""The manifest that ends a stage: what went in, what came out, and by which tools.
+"""The manifest that ends a stage: its inputs, its outputs, and its tools.
 
-A stage writes its outputs into its directory and this file last; a directory without it holds
-nothing complete. `key` decides whether the stage has to run again: it covers the part of the recipe
-that the stage reads, the roots of its inputs and the stage's own version. The file ends with a
-digest of all that it says, so one whose bytes changed is damaged and is never believed.
+A stage writes its outputs into its directory and this file last. A directory without it is
+incomplete. `key` decides whether the stage has to run again. It covers the sections of the recipe
+that the stage reads, the roots of its inputs and the version of the stage. The file ends with a
+digest of its contents, so a manifest with changed bytes is recognised as damaged and never used.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ManifestError(StorageError):
 class Output:
     """One file of a stage, by its path relative to the stage directory.
 
-    `content` is a digest of what the file holds, where a library decides how its bytes hold it; ""
-    is the bytes themselves. Roots are over contents, and damage is found by bytes.
+    `content` is a digest of the contents, for a file whose bytes depend on a library; "" means the
+    bytes themselves. Roots are over contents, and damage is found by bytes.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a finished stage says about itself.
+    """The description of a finished stage.
 
     `facts` holds its own figures, for reports and for the seal.
     """
@@ -64,8 +64,8 @@ class Manifest:
 def hash_outputs(
     directory: Path, paths: list[str], contents: Mapping[str, str] | None = None
 ) -> tuple[Output, ...]:
-    """Size and SHA-256 of each output, sorted by path; `contents` are digests of what some of them
-    hold, by path. Raises StorageError.
+    """Return size and SHA-256 of each output, sorted by path. `contents` holds digests of the
+    contents of some of them, by path. Raises StorageError.
     """
     with storage():
         return tuple(
@@ -121,8 +121,8 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def damaged_output(directory: Path, manifest: Manifest) -> str | None:
-    """Return the path of the first output that is missing or whose bytes changed since the manifest
-    was written.
+    """Return the path of the first output that is missing or changed since the manifest was
+    written.
     """
     for output in manifest.outputs:
         path = directory / output.path

@@ -1,7 +1,7 @@
-"""A file mapped into memory for reading in pieces; pages are given back as they are read.
+"""Map a file into memory for reading in pieces, and release pages after reading.
 
 A mapped page stays in the resident memory of a process until the system is short of memory. Without
-this, reading 100 GB by windows would look like 100 GB held. What was read stays in the cache of the
+this, reading 100 GB by windows would look like 100 GB held. The data stays in the cache of the
 system.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import storage
 
-# Between two releases: one may map a page of 2 MiB, however little is read of it.
+# Bytes between two releases. One read may map a page of 2 MiB, however little is read of it.
 READS = 16
 _CHUNK = 1 << 24
 
@@ -25,19 +25,19 @@ class Mapped:
     """bytes: u8 [size], read-only. Arrays made from it are views and live as long as the file."""
 
     def __init__(self, path: Path) -> None:
-        """Map the file. Raises StorageError: it is missing or empty."""
+        """Map the file. Raises StorageError when it is missing or empty."""
         with storage(path), path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.bytes: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self._n_reads = 0
 
     def release(self) -> None:
-        """Give the pages back. The views stay valid, and read again from the cache of the system."""
+        """Release the pages. The views stay valid and read again from the cache of the system."""
         self._map.madvise(mmap.MADV_DONTNEED)
         self._n_reads = 0
 
     def was_read(self) -> None:
-        """Note a read of a place, and give the pages back now and then."""
+        """Note a read, and release the pages from time to time."""
         self._n_reads += 1
         if self._n_reads >= READS:
             self.release()
@@ -54,5 +54,5 @@ class Mapped:
         return hasher.digest()
 
     def scattered(self) -> None:
-        """Tell the system that reads are far apart from now on, so that it does not read ahead."""
+        """Tell the system that the next reads are far apart, so that it does not read ahead."""
         self._map.madvise(mmap.MADV_RANDOM)

@@ -1,13 +1,13 @@
-"""Two Merkle roots: that of RFC 6962 (section 2.1) over byte leaves, and the plain pairing of the
-published container.
+"""Compute two Merkle roots: that of RFC 6962 (section 2.1) over byte leaves, and the plain pairing
+of the published container.
 
-root([])      = SHA-256("")
-root([d])     = SHA-256(0x00 || d)
-root(D[0:n])  = SHA-256(0x01 || root(D[0:k]) || root(D[k:n])), k the largest power of two below n
+    root([])      = SHA-256("")
+    root([d])     = SHA-256(0x00 || d)
+    root(D[0:n])  = SHA-256(0x01 || root(D[0:k]) || root(D[k:n])), k the largest power of two below n
 
-The plain pairing has no tags and pairs an odd node with itself. So a doubled last leaf, and a leaf
-that is two digests in a row, give the root of another list: whoever trusts such a root has to know
-the list of leaves from elsewhere.
+The plain pairing has no tags and pairs an odd node with itself. So a list with its last leaf
+doubled, or with a leaf that is the concatenation of two digests, has the root of another list. A
+reader of such a root has to know the list of leaves from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from sevenfold.core.hashing import sha256
 
-# The plain pairing of nothing.
+# The plain pairing of an empty list.
 NO_DIGESTS = bytes(32)
 
 
@@ -39,8 +39,8 @@ def paired_root(digests: Sequence[bytes]) -> bytes:
 
 
 def _fold(level: list[bytes]) -> bytes:
-    # Pairing neighbours and carrying an odd last node upwards is the
-    # RFC's split, without recursion.
+    # Pairing neighbours and carrying an odd last node upwards is the split of the RFC, without
+    # recursion.
     while len(level) > 1:
         paired = [sha256(b"\x01" + level[i] + level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = paired + (level[-1:] if len(level) % 2 else [])

@@ -1,4 +1,4 @@
-"""Optional libraries, imported when they are needed."""
+"""Import optional libraries when they are needed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Ownership of files: what this project did not write is never replaced and never removed.
+"""Check the ownership of files: files that this project did not write are never replaced or
+removed.
 
-A path that a user names for an output may hold something already. It is replaced only if its content
-shows that a verb of this project wrote it. Each verb passes the test for its own kind of file.
-Everything else is refused, and the user names another path.
+A path that a user names for an output may hold something already. It is replaced only if its
+content shows that a verb of this project wrote it. Each verb supplies the test for its own kind of
+file. Everything else is refused, and the user names another path.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.hashing import Json
 
-# What the pictures of this project name as their software.
+# The software that the pictures of this project name in their metadata.
 SOFTWARE = "Sevenfold"
 _HEAD_BYTES = 64 << 20
 
@@ -23,9 +24,9 @@ def refuse_foreign(path: Path, is_ours: Callable[[bytes], bool], kind: str) -> N
     """Refuse an output path that holds something else than an earlier output of its kind.
 
     Args:
-        path: the output that was asked for. Nothing there, or an empty file: accepted.
-        is_ours: whether bytes (at most 64 MiB of them) are what the verb writes.
-        kind: what the verb writes, for the error.
+        path: the requested output. A missing or empty file is accepted.
+        is_ours: whether bytes (at most 64 MiB of them) are an output of the verb.
+        kind: the kind of output, for the error.
 
     Raises:
         StorageError: it holds something else, or cannot be read.

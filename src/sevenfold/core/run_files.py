@@ -1,7 +1,7 @@
-"""The name of every file in a run directory, once.
+"""Define the name of every file in a run directory, once.
 
-A run directory holds `recipe.json`, one directory for each stage, and what ends the run. The names
-are part of what users and scripts rely on: they do not change. A test finds a name that is written
+A run directory holds `recipe.json`, one directory for each stage, and the results of the whole run.
+Users and scripts rely on these names, so they do not change. A test finds a name that is written
 anywhere else.
 """
 
@@ -17,7 +17,7 @@ REPORT = "report.html"
 CORPUS_PAGE = "corpus.html"
 CORPUS_PLOT = "corpus.png"
 
-# In the directory of every stage and of every phase: written last.
+# In the directory of every stage and of every phase; written last.
 MANIFEST = "manifest.json"
 
 # corpus/
@@ -25,7 +25,7 @@ TRAIN_DOCUMENTS = "train.parquet"
 HELDOUT_DOCUMENTS = "heldout.parquet"
 LEDGER = "ledger.parquet"
 FINDINGS = "findings.parquet"
-# The shards of an unfinished corpus; removed when the stage ends well.
+# The shards of an unfinished corpus. They are removed when the stage ends successfully.
 SHARDS = "parts"
 
 # tokenizer/
@@ -44,7 +44,7 @@ PHASE_WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
 TRACE = "trace.jsonl"
 TENSORBOARD = "tensorboard"
-# What the rows of a step were made from, when a loss stopped the run.
+# The origins of the rows of the step at which a loss stopped the run.
 STOPPED = "stopped.json"
 
 # quantize/
@@ -57,11 +57,11 @@ QUALITY = "quality.json"
 ORIGIN = "origin.json"
 IMPORTED_RECIPE = "recipe.yaml"
 
-# In the directory where an audit works.
+# In the work directory of an audit.
 AUDIT = "audit.json"
 
-# The stages in their order: each has a directory of its name.
+# The stages in their order. Each has a directory of its name.
 STAGES = ("corpus", "tokenizer", "train", "quantize", "seal")
-# By split or objective, for code that goes through them.
+# By split or objective, for code that iterates over them.
 DOCUMENTS = {"train": TRAIN_DOCUMENTS, "heldout": HELDOUT_DOCUMENTS}
 TOKENS = {"train": TRAIN_TOKENS, "heldout": HELDOUT_TOKENS, "fim": FIM_TOKENS, "cot": COT_TOKENS}

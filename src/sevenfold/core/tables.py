@@ -1,7 +1,8 @@
-"""Tables of the law, computed without floating point so that every machine gets the same entries.
+"""Compute the tables of the integer arithmetic without floating point, so that every machine gets
+the same entries.
 
-`decimal` is correctly rounded software arithmetic; at 50 digits no entry lies close enough to a
-half to be in doubt. Their digest stands in specs/arithmetic.md and travels in the graph, so that no
+`decimal` is correctly rounded software arithmetic. At 50 digits no entry is close enough to a half
+to be in doubt. The digest of the tables is in specs/arithmetic.md and in the graph, so that no
 engine runs a model under other tables.
 """
 
@@ -18,16 +19,16 @@ from numpy.typing import NDArray
 from sevenfold.core.hashing import digest
 
 _CONTEXT = Context(prec=50)
-# Of specs/arithmetic.md; a change of any result is another version.
+# The version of specs/arithmetic.md. A change of any result is another version.
 LAW_VERSION = 1
-# Working precision of the rotation recurrence; 2^20 steps cost it 20 bits.
+# Working precision of the rotation recurrence, which loses 20 bits over 2^20 steps.
 _FIXED_BITS = 160
 ROPE_BITS = 15
 _PI = Decimal("3.1415926535897932384626433832795028841971693993751")
 _YARN_SLOW, _YARN_FAST = (
     Decimal(1),
     Decimal(32),
-    # Turns within the trained context: alpha and beta of the paper.
+    # Turns within the trained context: alpha and beta of the YaRN publication.
 )
 
 
@@ -36,8 +37,8 @@ def _round(value: Decimal) -> int:
 
 
 def _powers(base: Decimal, n_powers: int) -> Iterator[Decimal]:
-    """Return base^0, base^1, ...: one product each, where a library call would be most of a short
-    process (tables are made at import).
+    """Return base^0, base^1, ... by one product each. A library call for each would dominate a
+    short process, because tables are made at import.
     """
     return accumulate(repeat(base, n_powers - 1), mul, initial=Decimal(1))
 
@@ -130,16 +131,16 @@ def yarn_frequencies(head_dim: int, theta: float, factor: float, trained: float)
 
 
 def yarn_temperature(factor: float) -> float:
-    """Return what YaRN multiplies queries and keys by: 0.1 * ln(factor) +
-    1 (the paper's sqrt(1 / t)).
+    """Return the factor by which YaRN multiplies queries and keys: 0.1 * ln(factor) + 1, the sqrt(1
+    / t) of the publication.
     """
     with localcontext(_CONTEXT):
         return float(1 + Decimal(factor).ln() / 10)
 
 
 def rope_base(head_dim: int, theta: float, scaling: str = "none", factor: float = 1.0) -> float:
-    """Return the base to give to a runtime that knows no `ntk`: theta, raised where the scaling
-    raises it. Raises ValueError.
+    """Return the rope base for a runtime without `ntk`: theta, raised where the scaling raises it.
+    Raises ValueError.
     """
     return float(_base(head_dim, theta, scaling, factor))
 

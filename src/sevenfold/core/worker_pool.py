@@ -1,4 +1,4 @@
-"""Worker processes that end with the process that started them, however that one ends.
+"""Start worker processes that end with their parent process, however it ends.
 
 They are started by `spawn`, so they inherit no threads and no memory.
 """
@@ -13,8 +13,8 @@ from multiprocessing import get_context
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Return an executor of so many processes. A parent that is killed cannot close it, so each
-    looks every second whether it is there.
+    """Return an executor of so many processes. A killed parent cannot close it, so each worker
+    checks every second whether the parent exists.
     """
     context = get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_follow, initargs=(os.getpid(),))

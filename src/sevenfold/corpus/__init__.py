@@ -1,3 +1,3 @@
-"""What the model reads: sources, licences, drops under named reasons, the held-out split, the
-ledger (specs/dataset.md).
+"""Training data: sources, licences, drops with named reasons, the held-out split, the ledger
+(specs/dataset.md).
 """

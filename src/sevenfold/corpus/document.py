@@ -1,4 +1,4 @@
-"""A document as its source holds it: the record in which sources and steps meet."""
+"""A document as its source holds it, the record that sources give to steps."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ LANGUAGES = {
 
 
 def name_of(path: str) -> str:
-    """Return `PurePosixPath(path).name`, which takes long to make."""
+    """Return `PurePosixPath(path).name`, which would be slow to compute."""
     name = path.rpartition("/")[2]
     return name if name not in ("", ".") else PurePosixPath(path).name
 
 
 def language_of(path: str) -> str:
-    """Return the language by file extension, "unknown" when the table has none."""
+    """Return the language by file extension, or "unknown" when the table has none."""
     name, dot, ending = name_of(path).rpartition(".")
     return LANGUAGES.get(dot + ending.lower(), "unknown") if name else "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where documents come from, and on what terms.
+class SourceOrigin:
+    """The source of documents, and its terms.
 
-    `licence` is as declared, None when nothing declares one.
+    `licence` is the declared one, or None when nothing declares one.
     """
 
     source: str
@@ -54,13 +54,13 @@ class Origin:
     licence_evidence: str
     domain: str
 
-    def under(self, licence: Licence) -> Origin:
+    def under(self, licence: Licence) -> SourceOrigin:
         """Return the same origin with another licence."""
         return replace(self, licence=licence.expression, licence_evidence=licence.evidence)
 
-    def with_own(self, data: bytes) -> Origin:
-        """Return the origin of a file with these bytes: a licence that the file states itself is
-        added, so the stricter wins.
+    def with_own(self, data: bytes) -> SourceOrigin:
+        """Return the origin of a file with these bytes. A licence that the file states itself is
+        added, so the stricter one applies.
         """
         own, how = licences_in(data)
         if not own:
@@ -82,7 +82,7 @@ _POINTER = re.compile(
 
 
 def is_pointer(data: bytes) -> bool:
-    """Return whether a file stands for another one that git-lfs or git-annex keeps elsewhere."""
+    """Return whether a file is a pointer of git-lfs or git-annex to content kept elsewhere."""
     return len(data) <= MAX_POINTER_BYTES and _POINTER.match(data) is not None
 
 
@@ -90,11 +90,12 @@ def is_pointer(data: bytes) -> bool:
 class SourceDocument:
     """One document as its source holds it. `data` is None exactly when `problem` says why.
 
-    `group`: documents of one group belong together (one repository); "": the source is the group.
-    `stated_language`: what the source says of the language; "": the extension tells.
+    Documents of one `group` belong together, such as those of one repository; "" means that the
+    source is the group. `stated_language` is the language given by the source; "" means that the
+    extension decides.
     """
 
-    origin: Origin
+    origin: SourceOrigin
     path: str
     n_bytes: int
     sha256: str
@@ -105,23 +106,21 @@ class SourceDocument:
 
     @property
     def language(self) -> str:
-        """Return the language as the source states it, else by file extension, "unknown" when the
-        table has none.
-        """
+        """Return the language given by the source, else the one by file extension, or "unknown"."""
         return self.stated_language or language_of(self.path)
 
 
-def entry_document(origin: Origin, entry: Entry) -> SourceDocument:
+def entry_document(origin: SourceOrigin, entry: Entry) -> SourceDocument:
     """Return a file of an archive as a document."""
     return SourceDocument(origin, entry.path, entry.n_bytes, entry.sha256, entry.data, entry.fault)
 
 
 def text_document(
-    origin: Origin, path: str, text: str, max_bytes: int, group: str = "", language: str = ""
+    origin: SourceOrigin, path: str, text: str, max_bytes: int, group: str = "", language: str = ""
 ) -> SourceDocument:
     """Return a text of a record as a document."""
-    # Half of a surrogate pair, written as an escape, becomes bytes that are not
-    # UTF-8: dropped as such later.
+    # Half of a surrogate pair, written as an escape, becomes bytes that are not UTF-8. A later step
+    # drops such a text.
     data = text.encode("utf-8", "surrogatepass")
     kept, problem = (data, None) if len(data) <= max_bytes else (None, "too_large")
     return SourceDocument(
@@ -129,15 +128,15 @@ def text_document(
     )
 
 
-def read_file(origin: Origin, path: str, file: Path, max_bytes: int) -> SourceDocument:
-    """Return a file as a document; a longer one is hashed and counted, never held."""
+def read_file(origin: SourceOrigin, path: str, file: Path, max_bytes: int) -> SourceDocument:
+    """Return a file as a document. A file beyond the limit is hashed and counted and not held."""
     try:
         with file.open("rb") as handle:
-            # Asked for what is there and not for max_bytes: a buffer of a megabyte for each small
-            # file costs more than its reading.
+            # The size of the file is requested and not max_bytes, because a buffer of a megabyte
+            # for each small file would cost more than reading it.
             size = os.fstat(handle.fileno()).st_size
             data = handle.read(min(size, max_bytes) + 1)
-            # It grew, or is a file without a size.
+            # The file grew, or it has no size.
             if size < len(data) <= max_bytes:
                 data += handle.read(max_bytes + 1 - len(data))
             if len(data) <= max_bytes:

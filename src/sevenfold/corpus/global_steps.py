@@ -28,14 +28,14 @@ from sevenfold.recipe.corpus_schema import CorpusSpec
 Split = Literal["train", "heldout"]
 _REPORT_EVERY = 1000
 _SILENT = Silent()
-# The outcomes by number; 0 is kept.
+# The outcomes by number; 0 means kept.
 _OUTCOMES: tuple[Reason | None, ...] = (None, "duplicate", "near_duplicate", "perplexity")
 _DUPLICATE, _NEAR, _PERPLEXITY = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a global step found out about one document of N, for the findings."""
+    """A finding of a global step about one document of N."""
 
     document: int
     step: str
@@ -63,20 +63,20 @@ class Decisions:
     n_verified: int = 0
 
     def reason(self, document: int) -> Reason | None:
-        """Return why the document is dropped, or None."""
+        """Return the reason why the document is dropped, or None."""
         return _OUTCOMES[int(self.outcome_N[document])]
 
     def split(self, document: int) -> Split:
-        """Return the split of a document that stays."""
+        """Return the split of a kept document."""
         return "heldout" if self.heldout_N[document] else "train"
 
     def chosen(self, split: Split) -> np.ndarray:
-        """Return bool[N]: the documents that stay, in a split."""
+        """Return bool[N]: the kept documents of a split."""
         chosen: np.ndarray = (self.outcome_N == 0) & (self.heldout_N == (split == "heldout"))
         return chosen
 
     def kept(self) -> Iterator[int]:
-        """Yield the documents that nothing has dropped so far, by ascending id."""
+        """Yield the documents that are not dropped so far, by ascending id."""
         yield from self.by_id_U[self.outcome_N[self.by_id_U] == 0].tolist()
 
     def facts(self, spec: CorpusSpec) -> dict[str, Json]:
@@ -95,9 +95,7 @@ class Decisions:
 
 
 def split_of(document_id: str, holdout: int) -> Split:
-    """Return the split that an id stands for: held out when its first 32 bits
-    are a multiple of `holdout`.
-    """
+    """Return the split of an id: held out when its first 32 bits are a multiple of `holdout`."""
     return "heldout" if int(document_id[:8], 16) % holdout == 0 else "train"
 
 
@@ -214,7 +212,7 @@ def _source_keys(store: ShardStore, decisions: Decisions) -> np.ndarray:
 def documents(
     store: ShardStore, decisions: Decisions, split: Split, progress: Progress = _SILENT
 ) -> Iterator[Document]:
-    """Yield the documents of a split in ascending order of id, read as they are taken."""
+    """Yield the documents of a split in ascending order of id. Each is read when it is yielded."""
     for document in report_progress(decisions.kept(), progress):
         if decisions.split(document) == split:
             path, text = store.read(document)

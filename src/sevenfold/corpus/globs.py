@@ -1,4 +1,4 @@
-"""Trees of files: globs, and a walk in canonical order that no link leads out of."""
+"""Match globs, and walk a tree of files in canonical order without leaving it through a link."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sevenfold.corpus.document import LANGUAGES
 
 
 def glob_parts(text: str) -> tuple[str, ...]:
-    """Return a glob split at slashes. Raises RecipeError for one that leaves the source."""
+    """Return a glob split at slashes. Raises RecipeError for a glob that leaves the source."""
     parts = PurePosixPath(text).parts
     if not parts or text.startswith("/") or ".." in parts:
         raise RecipeError(
@@ -26,11 +26,13 @@ def glob_parts(text: str) -> tuple[str, ...]:
 
 
 def chooser(include: tuple[str, ...], exclude: tuple[str, ...] = ()) -> Callable[[str], bool]:
-    """Return whether a path is asked for: by a glob of `include` (none: by an extension that is in
-    the table), by none of `exclude`.
+    """Return a function that decides whether a path is wanted.
+
+    A path is wanted when a glob of `include` matches (without globs: when its extension is in the
+    table) and no glob of `exclude` matches.
 
     Raises:
-        RecipeError: a glob that leaves the source.
+        RecipeError: a glob leaves the source.
     """
     wanted = [glob_parts(text) for text in include]
     unwanted = [glob_parts(text) for text in exclude]
@@ -49,8 +51,8 @@ def chooser(include: tuple[str, ...], exclude: tuple[str, ...] = ()) -> Callable
 def glob_matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Return whether a relative path matches a glob, both split at slashes.
 
-    `*`, `?` and `[...]` stay within a name, `**` stands for any number of directories (at the end:
-    and a name). As in a shell, a wildcard does not match a name that starts with a dot.
+    `*`, `?` and `[...]` stay within a name. `**` stands for any number of directories, and at the
+    end also for a name. As in a shell, a wildcard does not match a name that starts with a dot.
     """
     if not pattern:
         return not names
@@ -78,16 +80,17 @@ def require_directory(root: Path) -> Path:
 def walk_tree(
     root: Path, wanted: Callable[[str], bool], excluded: frozenset[str]
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the regular files under `root` as (path for the ledger,
-    file), by path compared as bytes.
+    """Yield the regular files under `root` as (path for the ledger, file), ordered by the bytes of
+    the path.
 
-    A link to a directory is not entered; a link to a file counts only when it ends inside `root`.
-    `wanted` is asked of paths below it.
+    A link to a directory is not entered. A link to a file counts only when it ends inside `root`.
+    `wanted` receives the paths below `root`.
     """
     require_directory(root)
 
     def refuse(error: OSError) -> None:
-        # A directory that cannot be listed would take its documents out without a reason.
+        # Without this error, the documents of a directory that cannot be listed would be missing
+        # without a reason.
         raise storage_error(error)
 
     real_root = root.resolve()

@@ -1,8 +1,8 @@
-"""The ledger: one row for every document seen, and the reasons for which one leaves.
+"""The ledger: one row for every document seen, and the reasons for which documents are dropped.
 
-In = kept + every named drop, per source and licence. `reconcile` compares what the sources yielded
-with what was decided and with what was written, so that no document can vanish between two of these
-without a word. Format: specs/dataset.md.
+In = kept + every named drop, for each source and licence. `reconcile` compares what the sources
+yielded with what was decided and with what was written. No document can therefore be lost between
+two of these without an error. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Reason = Literal[
     "perplexity",
 ]
 
-# In the order in which they are tried: a document leaves under the first that holds.
+# Reasons in the order in which they are tested. The first that applies is recorded.
 REASONS: Mapping[Reason, str] = {
     "unreadable": "the file cannot be opened, or the record is not an object with a text",
     "corrupt": "an archive, or a file of one, that is damaged or of an unknown form",
@@ -113,8 +113,8 @@ LEDGER_COLUMNS: Columns = {
 
 
 class LedgerRow(NamedTuple):
-    """One document seen; fields: `LEDGER_COLUMNS`. `split` is "" unless kept, `reason` "" when
-    kept, `sha256` "" if unread.
+    """One document seen. Its fields are `LEDGER_COLUMNS`. `split` is "" unless kept, `reason` ""
+    when kept, `sha256` "" if unread.
     """
 
     source: str
@@ -139,7 +139,7 @@ class Count:
     n_bytes: int = 0
 
     def add(self, n_bytes: int, n_documents: int = 1) -> None:
-        """Count one document more, or some that have so many bytes together."""
+        """Add one document, or several with this total size."""
         self.n_documents += n_documents
         self.n_bytes += n_bytes
 
@@ -148,12 +148,12 @@ Condensed = Sequence[tuple[LedgerRow, Count]]
 
 
 def condense(rows: Iterable[LedgerRow]) -> Condensed:
-    """Return the rows that differ in nothing but path, bytes and hash, as the first of them and
-    their count.
+    """Group rows that differ only in path, size and hash. Return the first of each group and its
+    count.
     """
     found: dict[tuple[str | int, ...], tuple[LedgerRow, Count]] = {}
     for row in rows:
-        # All but path, n_bytes and sha256.
+        # All columns but path, n_bytes and sha256.
         key = row[:2] + row[3:6] + row[8:]
         known = found.get(key)
         if known is None:
@@ -205,8 +205,8 @@ def tally(rows: Condensed) -> list[Json]:
 
 
 def reconcile(seen: Mapping[tuple[str, str], Count], rows: Condensed, written: Mapping[str, Count]) -> None:
-    """Check that in = kept + every named drop, per source and licence, and
-    that what was kept was written.
+    """Check that in = kept + every named drop, per source and licence, and that what was kept was
+    written.
 
     Args:
         seen: documents and bytes per (source, licence) as the sources yielded them.
@@ -214,7 +214,8 @@ def reconcile(seen: Mapping[tuple[str, str], Count], rows: Condensed, written: M
         written: documents and bytes per split as the document files received them.
 
     Raises:
-        SevenfoldError: the figures do not reconcile (a defect of ours, never of the input).
+        SevenfoldError: the figures do not reconcile, which is a defect of this program and not of
+            the input.
     """
     decided: dict[tuple[str, str], Count] = defaultdict(Count)
     kept: dict[str, Count] = defaultdict(Count)

@@ -1,12 +1,12 @@
-"""Near duplicates: clusters of documents whose shingle sets have a verified Jaccard similarity of
-at least the threshold.
+"""Find near duplicates: clusters of documents whose shingle sets have a verified Jaccard similarity
+of at least the threshold.
 
-MinHash is rensa's (pinned; 125 permutations, fixed seed). Its signatures are cut into 25 bands of 5
-values; documents that share a band are candidates (a pair of similarity 0.8 is missed with a
-probability of 5e-5), and candidates are VERIFIED on the sets themselves. Bands lie on disk and are
-sorted one after the other here: 16 bytes a document instead of an index of signatures in memory,
-and no answer depends on the order of insertion. Leskovec, Rajaraman, Ullman: Mining of Massive
-Datasets, chapter 3.
+MinHash is that of rensa (pinned; 125 permutations, fixed seed). Signatures are cut into 25 bands of
+5 values. Documents that share a band are candidates; a pair of similarity 0.8 is missed with a
+probability of 5e-5. Candidates are verified on the sets themselves. Bands are on disk and are
+sorted one after the other. This takes 16 bytes for each document instead of an index of signatures
+in memory, and the result does not depend on the order of insertion. Leskovec, Rajaraman, Ullman:
+Mining of Massive Datasets, chapter 3.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from sevenfold.corpus.text.ngrams import jaccard, mix
 
 N_BANDS, N_ROWS = 25, 5
 SEED = 7
-# Pairs remembered as not similar; about 40 MB.
+# Pairs remembered as not similar; they take about 40 MB.
 MAX_DIFFERENT = 1 << 18
-# Of shingle sets, while candidates are verified.
+# Bytes of shingle sets held while candidates are verified.
 CACHE_BYTES = 64 << 20
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
-# Legend: D documents of a part, N documents of the corpus, B bands.
+# Legend: D documents of a shard, N documents of the corpus, B bands.
 
 
 def bands(sets: list[np.ndarray]) -> np.ndarray:
-    """Return u64[B, D]: band keys of documents, given as ascending sets of shingle hashes (u64)."""
+    """Return u64[B, D]: the band keys of documents, given as ascending sets of shingle hashes
+    (u64).
+    """
     sketch = require_module("rensa").RMinHash
     ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
     flat = np.concatenate(sets) if sets else np.empty(0, np.uint64)
@@ -46,25 +48,25 @@ def bands(sets: list[np.ndarray]) -> np.ndarray:
 
 
 class Clusters:
-    """Union-find over N documents. A cluster's number is the smallest of its members'."""
+    """Union-find over N documents. The number of a cluster is its smallest member."""
 
     def __init__(self, n: int) -> None:
         self._parent = np.arange(n)
 
     def find(self, item: int) -> int:
-        """Return the number of the item's cluster."""
+        """Return the number of the cluster of an item."""
         parent: Any = self._parent
         while parent[item] != item:
             parent[item] = item = parent[parent[item]]
         return int(item)
 
     def join(self, a: int, b: int) -> None:
-        """Make the clusters of both one."""
+        """Join the clusters of two items."""
         low, high = sorted((self.find(a), self.find(b)))
         self._parent[high] = low
 
     def labels(self) -> np.ndarray:
-        """Return int64[N]: cluster of each item."""
+        """Return int64[N]: the cluster of each item."""
         labels = self._parent
         while True:
             shorter = labels[labels]
@@ -74,7 +76,7 @@ class Clusters:
 
 
 def runs(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the places (ascending) of each value that occurs more than once in `keys`."""
+    """Yield the positions (ascending) of each value that occurs more than once in `keys`."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     same = np.zeros(len(keys) + 1, bool)
@@ -86,8 +88,8 @@ def runs(keys: np.ndarray) -> Iterator[np.ndarray]:
 
 
 class Verifier:
-    """Exact similarity of two documents, with the sets of recent ones kept
-    (at most CACHE_BYTES, and two).
+    """Computes the exact similarity of two documents. It keeps recent sets: at most CACHE_BYTES of
+    them, and at least two.
     """
 
     def __init__(self, shingles_of: Callable[[int], np.ndarray], threshold: float) -> None:
@@ -98,7 +100,7 @@ class Verifier:
         self.n_verified = 0
 
     def similar(self, a: int, b: int) -> bool:
-        """Return whether the Jaccard similarity of both reaches the threshold."""
+        """Return whether the Jaccard similarity of two documents reaches the threshold."""
         # A pair that shares one band often shares others.
         if (a, b) in self._different:
             return False
@@ -124,12 +126,12 @@ class Verifier:
 
 
 def clusters(bands_N: Iterator[np.ndarray], n: int, verifier: Verifier) -> np.ndarray:  # noqa: N803 - shape
-    """Return int64[N]: cluster of each document; documents are numbered in an order that does not
-    depend on their files'.
+    """Return int64[N]: the cluster of each document. Documents are numbered in an order that does
+    not depend on the order of files.
 
-    In a run of candidates each document is compared with the first member of every cluster found in
-    it so far; pairs that are one cluster already are not compared again. Same numbers, same
-    clusters.
+    In a run of candidates, each document is compared with the first member of every cluster found
+    in the run so far. Pairs that are in one cluster are not compared again. The same numbering
+    gives the same clusters.
     """
     found = Clusters(n)
     for keys in bands_N:

@@ -1,4 +1,4 @@
-"""What a recipe's locks pin and this machine does not have yet: brought before the corpus is built."""
+"""Fetch what the locks of a recipe pin and this machine lacks, before the corpus is built."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sevenfold.corpus.sources.packages import selected_pins
 from sevenfold.recipe.corpus_schema import CorpusSpec, PinnedSource
 
 _NAMED_AT_MOST = 5
-# Reasons of a failure that say nothing against the packages: nobody could be asked.
+# Reasons of a failure that concern the network and not the packages.
 _UNREACHABLE = {"no network", "no client", "not tried"}
 
 
 class UnreachableError(StorageError):
-    """Packages are missing, and no registry could be asked for them."""
+    """Packages are missing, and no registry could be reached."""
 
 
 def require_offline(spec: CorpusSpec, base: Path) -> None:
-    """Refuse to begin without the packages of a recipe's locks. Asks nobody.
+    """Refuse to begin without the packages of the locks of a recipe, without using the network.
 
     Raises:
         UnreachableError: a package is not in the store.
         StorageError: a lock is missing.
-        RecipeError: a lock is none.
+        RecipeError: a file is not a lock.
     """
     store = PackageStore(store_directory())
     if pins := _missing(spec, base, store):
@@ -50,14 +50,16 @@ def _missing(spec: CorpusSpec, base: Path, store: PackageStore) -> list[Pin]:
 
 
 def fetch_missing(spec: CorpusSpec, base: Path, progress: Progress) -> int:
-    """Bring the packages of a recipe's locks that the store lacks; how many came. Nothing is asked
-    for when all are here.
+    """Fetch the packages of the locks of a recipe that the store lacks. Return how many were
+    fetched.
+
+    No registry is asked when all are present.
 
     Raises:
         UnreachableError: packages are missing, and the only reason is that there is no network.
-        StorageError: a lock is missing, or packages cannot be had: the
-            first are named, what came stays.
-        RecipeError: a lock is none.
+        StorageError: a lock is missing, or packages cannot be fetched. The first are named, and
+            fetched ones stay.
+        RecipeError: a file is not a lock.
     """
     store = PackageStore(store_directory())
     pins = _missing(spec, base, store)

@@ -1,8 +1,8 @@
-"""What the corpus stage has in C++ (native/corpus), through ctypes: texts through grammars five
-times as fast as tree-sitter; what is in a text, in one pass.
+"""Call native/corpus through ctypes: syntax trees five times as fast as tree-sitter, and measures
+of a text in one pass.
 
-Nothing depends on it but time. Where the library is not built or not sure, the same is asked of
-NumPy and of tree-sitter itself; tests hold both to the same answers.
+The library changes only the speed. Where it is not built, or cannot be sure, NumPy and tree-sitter
+compute the same. Tests compare the answers.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the library, or None where it was not built or is of another version."""
+    """Return the library, or None where it was not built or has another version."""
     found = open_library(LIBRARY, "s7_corpus_abi", ABI)
     if found is None:
         return None
@@ -90,16 +90,16 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
-class Reader:
-    """Texts through one grammar. It keeps the last text and its tree, so two steps that ask about
-    one text read it once.
+class SyntaxReader:
+    """Parses texts with one grammar. It keeps the last text and its tree, so two steps on one text
+    parse it once.
 
     Args:
-        capsule: what `language()` of a grammar's package gives.
-        with_tables: False: the grammar's own lexers are asked for every token, which takes longer.
+        capsule: the result of `language()` of the package of a grammar.
+        with_tables: False asks the lexers of the grammar for every token, which is slower.
 
     Raises:
-        SevenfoldError: no memory.
+        SevenfoldError: there is no memory.
     """
 
     def __init__(self, found: ctypes.CDLL, capsule: object, *, with_tables: bool = True) -> None:
@@ -114,8 +114,8 @@ class Reader:
         self._library.s7_reader_delete(self._handle)
 
     def is_clean(self, text: bytes) -> bool:
-        """Return whether tree-sitter finds no error in a text (UTF-8) for
-        sure; if not, it has to be asked.
+        """Return whether tree-sitter certainly finds no error in a text (UTF-8). False means that
+        tree-sitter has to decide.
         """
         if text is not self._text and self._handle:
             self._is_clean = bool(_checked(self._library.s7_read(self._handle, text, len(text))))
@@ -123,27 +123,27 @@ class Reader:
         return self._is_clean
 
     def n_nodes(self) -> int:
-        """Return the nodes of the last text, as tree-sitter counts them."""
+        """Return the number of nodes of the last text, as tree-sitter counts them."""
         n: int = self._library.s7_n_nodes(self._handle)
         return n
 
     def find_functions(self, roles: bytes, min_nodes: int) -> list[bytes]:
-        """Return the shape of each function in the last text, as `hashed` takes it. `roles`: a byte
-        for each symbol.
+        """Return the shape of each function in the last text, as an argument of `hashed`. `roles`
+        has a byte for each symbol.
         """
         found = self._library.s7_find_functions(self._handle, roles, min_nodes)
         return _pieces(found)
 
     def write_function(self, i: int) -> tuple[int, bytes]:
-        """Return how many parts function `i` of those found has, and the
-        parts as `hashed` takes them.
+        """Return how many parts function `i` of the last text has, and the parts as an argument of
+        `hashed`.
         """
         found = self._library.s7_write_function(self._handle, i)
         return _checked(found.n), ctypes.string_at(found.bytes, found.n_bytes)
 
     def as_functions(self, parts: bytes, min_parts: int) -> list[bytes]:
-        """Return a function (parts as `hashed` takes them) as it would be without a first parameter
-        that it does not use, and without plain defaults: the forms of `min_parts` parts and more.
+        """Return the variants of a function with at least `min_parts` parts: without an unused
+        first parameter, and without plain defaults. Parts are arguments of `hashed`.
         """
         return _pieces(self._library.s7_as_functions(self._handle, parts, len(parts), min_parts))
 
@@ -165,7 +165,7 @@ def _checked(n: int) -> int:
 
 
 def hashed(tag: str, parts: bytes) -> str:
-    """Return `core.hashing.digest` of a tag and parts that stand behind their lengths already."""
+    """Return `core.hashing.digest` of a tag and of parts that already have their lengths in front."""
     head = tag.encode()
     return hashlib.sha256(len(head).to_bytes(8, "big") + head + parts).hexdigest()
 
@@ -174,23 +174,23 @@ ALL_HINTS = CARD, ACCOUNT, ASSIGNED_KEY, ADDRESS, PLUS_DIGIT = 1, 2, 4, 8, 16
 
 
 def hints(text: bytes) -> int:
-    """Return the bits of ALL_HINTS: what a text has, in one pass; all of them
-    where the library is not built.
+    """Return bits of ALL_HINTS for what a text may contain, in one pass; all bits where the library
+    is not built.
 
-    CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all,
-        or none. ACCOUNT: two capitals,
-    two digits, three groups of four of both, with a space before each or none. ASSIGNED_KEY: in
-    quotes, behind a colon or an equals sign, 20 letters, digits or `_/+=-`. ADDRESS: an @ behind
-    one of these or a %. PLUS_DIGIT: a digit behind a +.
+    - CARD: four groups of four digits, the first 4 or 5, with the same space or hyphen between all,
+      or none.
+    - ACCOUNT: two capitals, two digits, three groups of four of both, with a space before each or
+      none.
+    - ASSIGNED_KEY: in quotes, after a colon or an equals sign, 20 letters, digits or `_/+=-`.
+    - ADDRESS: an @ after one of these or a %.
+    - PLUS_DIGIT: a digit after a +.
     """
     fast = library()
     return sum(ALL_HINTS) if fast is None else int(fast.s7_hints(text, len(text)))
 
 
 def distinct_lines(text: bytes) -> int:
-    """Return the bytes of the lines of a text, without their ends, each that stands there more than
-    once counted once.
-    """
+    """Return the total bytes of the distinct lines of a text, without their ends."""
     fast = library()
     if fast is None:
         return sum(map(len, set(text.split(b"\n"))))
@@ -198,14 +198,15 @@ def distinct_lines(text: bytes) -> int:
 
 
 class Automaton:
-    """Tables that lead a text from state to state, byte by byte.
+    """Tables of a state machine that reads a text byte by byte.
 
     Args:
-        next_: row * 256 + byte -> state. rows: state -> row. features: state -> what is seen there,
-            or less than 0.
+        next_: row * 256 + byte -> state.
+        rows: state -> row.
+        features: state -> the feature seen there, or less than 0.
 
     Raises:
-        SevenfoldError: a row or a state that is not there.
+        SevenfoldError: a row or a state does not exist.
     """
 
     def __init__(self, next_: ArrayLike, rows: ArrayLike, features: ArrayLike) -> None:
@@ -213,13 +214,13 @@ class Automaton:
         n_states = min(len(tables[1]), len(tables[2]))
         if tables[0].max() >= n_states or tables[1].max() * np.uint64(256) >= len(tables[0]) - 255:
             raise SevenfoldError("a table that leads out of itself", where="automaton")
-        # Contiguous, and kept while they are pointed at.
+        # The arrays are contiguous, and kept while the library points to them.
         self._tables = tables
         self._struct = (c_void_p * 3)(*(table.ctypes.data for table in tables))
 
     def visits(self, fast: ctypes.CDLL, text: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """Return int64[F], u32[F]: features that a text shows, in the order in which they are first
-        seen, and how often.
+        """Return int64[F], u32[F]: the features of a text in the order of first occurrence, and
+        their counts.
         """
         features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.uint32)
         n = _checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
@@ -227,7 +228,7 @@ class Automaton:
 
 
 def plain_text(text: str) -> str | None:
-    """Return `licences.notices.normalise` of a text in ASCII; None for another, and where the
+    """Return `licences.notices.normalise` of an ASCII text; None for another text, or where the
     library is not built.
     """
     fast = library()
@@ -238,12 +239,13 @@ def plain_text(text: str) -> str | None:
     return out[:n].tobytes().decode()
 
 
-class Needles:
-    """Strings that are looked for together, ASCII letters of either case: at most 4,096, in lower
-    case, of three bytes or more.
+class PatternSearch:
+    """Searches for many strings at once, with ASCII letters of either case.
+
+    It takes at most 4,096 strings, in lower case, of three bytes or more.
 
     Raises:
-        SevenfoldError: no memory, or other strings (a defect of the caller).
+        SevenfoldError: there is no memory, or a string is invalid, which is a defect of the caller.
     """
 
     def __init__(self, needles: Iterable[bytes]) -> None:
@@ -260,11 +262,11 @@ class Needles:
         return int(handle)
 
     def mask(self, needles: Iterable[bytes]) -> int:
-        """Return the bits of some of them."""
+        """Return the bits of some of the strings."""
         return sum(1 << self._needles.index(needle) for needle in needles)
 
     def bits(self, text: bytes) -> int:
-        """Return which of them a text has: bit i for needle i."""
+        """Return which strings a text contains, as bits: bit i for string i."""
         fast = library()
         if fast is None:
             lowered = text.lower()
@@ -274,11 +276,11 @@ class Needles:
         return int.from_bytes(found, "little")
 
     def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
-        """Return (start, end) of their surroundings, `reach` bytes before and behind, in order;
-        those that meet are one.
+        """Return (start, end) around each occurrence, `reach` bytes before and after, in order.
+        Overlapping ranges are joined.
 
-        The last may end behind the text. Behind a needle the next is looked
-        for: none may start in another.
+        The last range may end after the text. The search continues after an occurrence, so
+        occurrences do not overlap.
         """
         fast = library()
         if fast is None:

@@ -1,5 +1,5 @@
-"""Questions to a ledger, in SQL: DuckDB over the Parquet file, in
-memory, with nothing else in reach.
+"""Answer questions to a ledger in SQL: DuckDB over the Parquet file, in memory, without access to
+anything else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.run_files import LEDGER
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
 
-# `--by` -> the column that is grouped by.
+# `--by` -> the column to group by.
 GROUPINGS: Mapping[str, str] = {
     "source": "source",
     "language": "language",
@@ -36,7 +36,7 @@ def ledger_path(run: Path) -> Path:
     """Return the ledger of a run directory, of a corpus directory, or the file itself.
 
     Raises:
-        StorageError: there is none.
+        StorageError: there is no ledger.
     """
     for path in (run, run / LEDGER, run / "corpus" / LEDGER):
         if path.is_file():
@@ -45,10 +45,10 @@ def ledger_path(run: Path) -> Path:
 
 
 def summary_sql(by: str) -> str:
-    """Return the question that `--by` stands for.
+    """Return the SQL of a value of `--by`.
 
     Raises:
-        UsageError: no such grouping.
+        UsageError: the grouping is unknown.
     """
     if by not in GROUPINGS:
         raise UsageError(f"cannot group by {by!r}", where="--by", remedy=f"one of {', '.join(GROUPINGS)}")
@@ -69,7 +69,7 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Json, ...]]]:
             f"questions to the ledger need duckdb, which is not installed ({error})",
             remedy="pip install 'sevenfold[train]'",
         ) from error
-    # Refuses what is no ledger, in our words.
+    # This refuses a file that is not a ledger with a message of our own.
     next(read_rows(path, LEDGER_COLUMNS), None)
     with duckdb.connect(":memory:") as connection:
         connection.read_parquet(str(path)).create("ledger")

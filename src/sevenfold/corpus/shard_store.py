@@ -1,7 +1,7 @@
-"""All shards of a corpus as one sequence of documents. Their texts stay on disk.
+"""Read all shards of a corpus as one sequence of documents, with their texts on disk.
 
-A document is a number: its place in canonical order (shard by shard, row by row). Memory: about 60
-bytes a document. A text is read when it is asked for, and forgotten.
+A document is a number: its position in canonical order (shard by shard, row by row). Memory: about
+60 bytes for each document. A text is read on request and not kept.
 
 Legend: N documents that their shards kept, in canonical order.
 """

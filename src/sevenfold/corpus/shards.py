@@ -1,18 +1,19 @@
-"""The corpus on its way: numbered parts on disk, each made from some documents by the steps, by any
-process, in any order.
+"""Process the corpus in shards: numbered sets of files on disk, each made by the steps from some
+documents.
 
-A part is five files named by its number. `.json` comes last: a part without it does not exist. It
-holds the part's key, a digest of all that decides its bytes, so a run that was killed takes up the
-parts whose key still fits, and no others. It also holds the hash of each file and a digest of
-itself: a part whose bytes changed between two runs is made again.
+Any process may make a shard, in any order. A shard is five files named by its number. `.json` is
+written last, and a shard without it counts as absent. It holds the key of the shard, a digest of
+everything that decides its bytes. A resumed run uses the shards whose key still matches, and no
+others. It also holds the hash of each file and a digest of itself, so a shard whose bytes changed
+between two runs is made again.
 
-    .texts    for each document left: its path, then its text
-    .index    NumPy array of INDEX: where those are, and their ids
+    .texts    for each kept document: its path, then its text
+    .index    NumPy array of INDEX: the positions of those, and their ids
     .bands    NumPy u64[B, D]: keys for near duplicates, when the recipe asks for them
-    .parquet  ledger rows of all documents of the part; duplicates and splits are not known yet
+    .parquet  ledger rows of all documents of the shard; duplicates and splits are not known yet
     .json     key, names that the index refers to, findings, hashes
 
-Memory: one part's documents, and one batch of shingles.
+Memory: the documents of one shard, and one batch of shingles.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from sevenfold.corpus.document import SourceDocument
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
 from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
-from sevenfold.corpus.steps.working_document import Finding, Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepFinding, StepSettings, WorkingDocument
 from sevenfold.corpus.text.contamination_index import ContaminationIndex, read
 from sevenfold.corpus.text.ngrams import ngram_hashes, unique
 from sevenfold.recipe.corpus_schema import CorpusSpec
 
 PART_BYTES = 16 << 20
 PART_DOCUMENTS = 4096
-# Shingles handed to MinHash at a time.
+# Number of shingles given to MinHash at a time.
 _SHINGLE_BATCH = 1 << 20
-# Joined before they are written.
+# Bytes of texts that are joined before they are written.
 _TEXTS_AT_A_TIME = 64
 FORMAT = 1
 
@@ -54,18 +55,18 @@ INDEX = np.dtype(
     [
         # SHA-256 of the text.
         ("id", ">u8", (4,)),
-        # Of the path, in .texts.
+        # Position of the path in .texts.
         ("offset", "<i8"),
         ("n_path", "<i4"),
-        # Of the text, which follows the path.
+        # Length of the text, which follows the path.
         ("n_bytes", "<i8"),
-        # By how many bytes the text is shorter than what was found.
+        # Number of bytes by which the text is shorter than the source document.
         ("n_redacted", "<i8"),
-        # In .parquet.
+        # Row in .parquet.
         ("row", "<i4"),
-        # In `sources` of .json.
+        # Position in `sources` of .json.
         ("source", "<i4"),
-        # In `domains` of .json.
+        # Position in `domains` of .json.
         ("domain", "<i4"),
     ]
 )
@@ -73,7 +74,7 @@ INDEX = np.dtype(
 
 @dataclass(frozen=True, kw_only=True)
 class ShardTask:
-    """All that is needed to make a part, wherever. `base`: directory of the recipe."""
+    """The input of one shard, complete for any process. `base` is the directory of the recipe."""
 
     number: int
     key: str
@@ -84,12 +85,12 @@ class ShardTask:
 
     @property
     def stem(self) -> Path:
-        """Return the path of the part's files, without their suffixes."""
+        """Return the path of the files of the shard, without their suffixes."""
         return shard_stem(self.directory, self.number)
 
 
 def shard_stem(directory: Path, number: int) -> Path:
-    """Return the path of a part's files, without their suffixes."""
+    """Return the path of the files of a shard, without their suffixes."""
     return directory / f"{number:06d}"
 
 
@@ -121,10 +122,10 @@ def cut(
 
 
 def _settled(spec: CorpusSpec) -> bytes:
-    """Return what decides about every document: the recipe's rules, the
-    steps' versions, the libraries'.
+    """Return what decides about every document: the rules of the recipe, and the versions of steps
+    and libraries.
     """
-    # Which documents, who trains on them, how all of them are split.
+    # Which documents are read, who trains on them, and how all of them are split.
     decided_later = {"sources", "mix", "holdout"}
     rules = {name: value for name, value in spec.model_dump(mode="json").items() if name not in decided_later}
     steps = [f"{step.name}/{step.version}" for step in switched_on(spec.steps)]
@@ -138,8 +139,8 @@ def _identity(found: SourceDocument, judgement: Judgement) -> tuple[str, ...]:
 
 
 def is_made(task: ShardTask, note: Callable[[str], None] = lambda _text: None) -> bool:
-    """Return whether a run before has made this part and all of its bytes are still there;
-    `note` is told when they are not.
+    """Return whether an earlier run made this shard and all of its bytes are still there. `note`
+    receives a message when they are not.
     """
     path = task.stem.with_suffix(".json")
     if not path.is_file():
@@ -166,8 +167,8 @@ def _seal(value: Json) -> str:
 
 
 def remove_all(directory: Path) -> None:
-    """Remove a directory of parts. Killed meanwhile, it leaves no part that claims to be there and
-    is not whole.
+    """Remove a directory of shards. An interrupted removal leaves no incomplete shard that counts
+    as present.
     """
     with storage(directory):
         for marker in directory.glob("*.json"):
@@ -176,7 +177,7 @@ def remove_all(directory: Path) -> None:
 
 
 def make_shard(task: ShardTask) -> None:
-    """Make a part's files, the last of them last.
+    """Make the files of a shard, with `.json` last.
 
     Raises:
         StorageError: a file cannot be written, or the hashes of evaluation sets cannot be read.
@@ -200,10 +201,10 @@ def make_shard(task: ShardTask) -> None:
     part.write(stem, task.key)
 
 
-def _settings(spec: CorpusSpec, base: Path) -> Settings:
+def _settings(spec: CorpusSpec, base: Path) -> StepSettings:
     wanted = spec.steps.decontaminate
     hashes = _eval_hashes(base / wanted.path, wanted.sha256) if wanted else None
-    return Settings(spec.steps, spec.min_bytes, hashes)
+    return StepSettings(spec.steps, spec.min_bytes, hashes)
 
 
 @cache
@@ -216,7 +217,7 @@ def _shingles(words: np.ndarray, n: int) -> np.ndarray:
 
 
 class _Bands:
-    """Band keys of the documents of a part; the shingles of a batch are held, no more."""
+    """The band keys of the documents of a shard. It holds only one batch of shingles."""
 
     def __init__(self) -> None:
         self._batches: list[np.ndarray] = []
@@ -242,7 +243,7 @@ class _Bands:
 
 
 class _Part:
-    """Files of a part, while they grow."""
+    """The files of a shard while they are written."""
 
     def __init__(self) -> None:
         self._texts: list[bytes] = []
@@ -250,10 +251,10 @@ class _Part:
         self._index: list[tuple[Any, ...]] = []
         self._rows: list[LedgerRow] = []
         self._names: dict[str, dict[str, int]] = {"sources": {}, "domains": {}}
-        self._findings: list[tuple[int, Finding]] = []
+        self._findings: list[tuple[int, StepFinding]] = []
 
     def add(self, text: WorkingDocument, judgement: Judgement, reason: Reason | None) -> None:
-        """Write down what became of a document."""
+        """Record the outcome of a document."""
         found, number = text.found, len(self._rows)
         self._rows.append(ledger_row(text, judgement, reason))
         self._findings += [(number, finding) for finding in text.findings]
@@ -299,9 +300,7 @@ class _Part:
 
 
 def ledger_row(text: WorkingDocument, judgement: Judgement, reason: Reason | None) -> LedgerRow:
-    """Return the row of a document as far as its own bytes decide; `split`
-    is "train" until it is known.
-    """
+    """Return the row of a document from its own bytes; `split` is "train" until it is known."""
     found, origin = text.found, text.found.origin
     return LedgerRow(
         source=origin.source,
@@ -320,7 +319,7 @@ def ledger_row(text: WorkingDocument, judgement: Judgement, reason: Reason | Non
 
 
 def settle(row: LedgerRow, reason: Reason | None, split: Any) -> LedgerRow:
-    """Return the row of a document that its part kept, with what all documents together decide."""
+    """Return the row of a document that its shard kept, with the decisions of the global steps."""
     if reason:
         return row._replace(split="", status="dropped", reason=reason)
     return row._replace(split=split)
@@ -333,7 +332,7 @@ def _write_array(path: Path, array: np.ndarray) -> None:
 
 
 def read_array(path: Path, *, mapped: bool = False) -> np.ndarray:
-    """Return an array of a part; `mapped`: read from the disk as it is used. Raises StorageError."""
+    """Return an array of a shard; `mapped` reads it from disk when it is used. Raises StorageError."""
     with storage(path), path.open("rb") as file:
         array: np.ndarray = np.load(
             path if mapped else file, mmap_mode="r" if mapped else None, allow_pickle=False

@@ -1,10 +1,10 @@
-"""Stage `corpus`: from sources to licensed, distinct documents, split, with a ledger of all seen.
+"""Stage `corpus`: turn sources into licensed, distinct documents, split and recorded in a ledger.
 
-The outputs depend on the bytes of the documents and on the recipe. They do not depend on the
-order of a directory, the clock, the machine or the number of workers. Documents go through
-numbered shards on disk (`corpus.shards`), which a killed run leaves for the next run.
-`corpus.global_steps` decides what needs all documents. Memory: a few shards, and about 120 bytes
-a document. Formats and rules: specs/dataset.md.
+The outputs depend on the bytes of the documents and on the recipe. They do not depend on the order
+of a directory, the clock, the machine or the number of workers. Documents go through numbered
+shards on disk (`corpus.shards`), which an interrupted run leaves for the next one.
+`corpus.global_steps` makes the decisions that need all documents. Memory: a few shards, and about
+120 bytes for each document. Formats and rules: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from sevenfold.corpus.workers import make_shards
 from sevenfold.recipe.corpus_schema import CorpusSpec, PinnedSource, StepsSpec, SyntheticSource
 from sevenfold.runs.job import Job, StageResult
 
-# Removed when the stage ends well.
+# The directory is removed when the stage ends successfully.
 FINDING_COLUMNS: Columns = {
     "source": "string",
     "path": "string",
@@ -68,7 +68,7 @@ FINDING_COLUMNS: Columns = {
 
 
 def check_job(job: Job) -> None:
-    """Refuse before anything runs what the corpus stage cannot do. Raises UsageError."""
+    """Refuse before any stage runs what the corpus stage cannot do. Raises UsageError."""
     switched_on(job.recipe.corpus.steps)
 
 
@@ -76,9 +76,9 @@ def run(job: Job) -> StageResult:
     """Build the corpus.
 
     Raises:
-        StorageError: a source is missing, nothing usable is in it, or a
-            file cannot be written or read.
-        RecipeError: the recipe's sources or licences cannot be understood.
+        StorageError: a source is missing, it holds no usable document, or a file cannot be written
+            or read.
+        RecipeError: the sources or licences of the recipe are invalid.
         UsageError: a library is missing.
     """
     spec = job.recipe.corpus
@@ -114,7 +114,7 @@ def run(job: Job) -> StageResult:
     finally:
         store.close()
     for split in files:
-        # The ledger has the bytes of what was found, before anything was redacted.
+        # The ledger has the sizes before redaction.
         written[split].n_bytes += int(store.index_N["n_redacted"][decisions.chosen(split)].sum())
     reconcile(arrivals.seen, ledger, written)
     shards.remove_all(work)
@@ -123,7 +123,7 @@ def run(job: Job) -> StageResult:
         "python": platform.python_version(),
         "pyarrow": pyarrow_version(),
         "license-expression": version("license-expression"),
-        # Decides the gzip figure.
+        # It decides the gzip figure.
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         **tool_versions(spec.steps),
     }
@@ -131,12 +131,11 @@ def run(job: Job) -> StageResult:
 
 
 def fingerprint(job: Job) -> str:
-    """Return the hex digest over the content of everything outside the
-    recipe that `run` would read.
+    """Return the hex digest of the content of everything outside the recipe that `run` would read.
 
-    Two jobs with equal recipes and fingerprints have equal corpora. Reads every file, but no
-    package is unpacked and no sample is made: a package's hash, and the generators' version, bind
-    what is in them. Raises as `run` does.
+    Two jobs with equal recipes and fingerprints have equal corpora. Every file is read. No package
+    is unpacked and no sample is made, because the hash of a package and the version of the
+    generators bind their contents. Raises what `run` raises.
     """
     spec = job.recipe.corpus
     identities: list[str] = []
@@ -155,10 +154,10 @@ def fingerprint(job: Job) -> str:
 
 
 def gzip_bits_per_byte(documents: Iterable[Document]) -> float:
-    """Return 8 * (bytes of all documents, one behind the other, under gzip
-    -9) / (bytes of the documents).
+    """Return 8 * (size of all documents, concatenated, under gzip -9) / (size of the documents).
 
-    One stream is the stronger opponent: each document helps to compress the next (5 % here).
+    One stream is the stronger baseline, because each document helps to compress the next (5 %
+    here).
     """
     packer = zlib.compressobj(9, wbits=31)
     n_packed = n_bytes = 0
@@ -182,8 +181,8 @@ def _found(spec: CorpusSpec, base: Path) -> Iterator[SourceDocument]:
 
 @dataclass
 class _Arrivals:
-    """What the sources yield, counted on arrival, apart from the ledger:
-    both are compared at the end.
+    """Counts what the sources yield on arrival, independently of the ledger. Both are compared at
+    the end.
     """
 
     policy: LicencePolicy
@@ -198,7 +197,7 @@ class _Arrivals:
 
 
 def _make_parts(job: Job, arrivals: _Arrivals, work: Path) -> int:
-    """Make the parts that are not there yet; how many there are."""
+    """Make the missing shards. Return the number of shards."""
     spec = job.recipe.corpus
     n_parts, n_seen = 0, 0
     with storage(work):
@@ -232,7 +231,7 @@ def _counted(texts: Iterable[Document], count: Count) -> Iterator[Document]:
 
 @dataclass(frozen=True)
 class _Settled:
-    """The rows of all shards, with what all documents together decide."""
+    """The rows of all shards, with the decisions of the global steps."""
 
     work: Path
     n_shards: int
@@ -240,7 +239,7 @@ class _Settled:
     decisions: Decisions
 
     def rows(self) -> Iterator[LedgerRow]:
-        """Yield the ledger: the rows of the shards in order, settled."""
+        """Yield the rows of the ledger in the order of the shards."""
         for number in range(self.n_shards):
             kept = dict(self.store.shard(number))
             path = shards.shard_stem(self.work, number).with_suffix(".parquet")
@@ -252,7 +251,7 @@ class _Settled:
                     yield shards.settle(row, self.decisions.reason(document), self.decisions.split(document))
 
     def findings(self) -> Iterator[tuple[str | int, ...]]:
-        """Yield what the steps found, in canonical order."""
+        """Yield the findings of the steps in canonical order."""
         remarks = defaultdict(list)
         for remark in self.decisions.remarks:
             remarks[remark.document].append(remark)

@@ -1,9 +1,8 @@
-"""Who makes the parts: this process, some processes of this machine, or Ray.
+"""Make shards in this process, in several processes of this machine, or with Ray.
 
-The parts are the same.
-
-At most two tasks a worker are under way, so memory does not grow with the corpus. With Ray the part
-directory and the recipe's must be seen by all machines under one path.
+The shards are the same in each case. At most two tasks for each worker are in progress, so memory
+does not grow with the corpus. With Ray, all machines must see the shard directory and the directory
+of the recipe under one path.
 """
 
 from __future__ import annotations
@@ -26,26 +25,26 @@ from sevenfold.corpus.shards import ShardTask, make_shard
 _TASKS_A_WORKER = 2
 _RAY_WAVE = 64
 _RAY_INSTALL = (
-    # Later ones give their agents 15 s to start, whatever they are told.
+    # Later versions give their agents 15 s to start, and no setting changes that.
     "pip install 'ray[data]==2.53.0'"
 )
-# The pause in seconds, longer after each attempt.
+# The pause in seconds before each new attempt.
 _RAY_ATTEMPTS, _RAY_PAUSE = 3, 10
-# A busy machine takes minutes to start the Python of Ray's agents and workers; they have 30 and 60
-# s by default.
+# A busy machine takes minutes to start the Python processes of Ray's agents and workers. The
+# defaults are 30 and 60 s.
 _RAY_PATIENCE = {"RAY_agent_register_timeout_ms": "600000", "RAY_worker_register_timeout_seconds": "600"}
 
 
 def make_shards(tasks: Iterator[ShardTask], workers: int | str, progress: Progress) -> Iterator[int]:
-    """Make every part; yields the number of documents of each that is made, as it comes.
+    """Make every shard. Yield the number of documents of each when it is made.
 
     Args:
-        workers: 1: here; more: that many processes; "ray": Ray Data, on the cluster of RAY_ADDRESS
-            or on this machine.
-        progress: told about attempts to start Ray.
+        workers: 1: in this process; more: that many processes; "ray": Ray Data, on the cluster of
+            RAY_ADDRESS or on this machine.
+        progress: receives messages about attempts to start Ray.
 
     Raises:
-        SevenfoldError: what a worker raised.
+        SevenfoldError: the error of a worker.
         StorageError: a worker was killed, or Ray did not start.
         UsageError: Ray is not installed.
     """
@@ -101,11 +100,11 @@ def _by_ray(tasks: Iterator[ShardTask], progress: Progress) -> Iterator[int]:
 
 @contextmanager
 def _ray_node(progress: Progress) -> Iterator[None]:
-    """Yield the ray, as long as parts are made: what the caller has connected, the cluster of
-    RAY_ADDRESS, or a node of our own.
+    """Yield the ray module while shards are made: with the connection of the caller, the cluster of
+    RAY_ADDRESS, or a new local node.
     """
     for name, value in _RAY_PATIENCE.items():
-        # Before the import, which reads them.
+        # This stands before the import, which reads the variables.
         os.environ.setdefault(name, value)
     try:
         ray = require_module("ray")
@@ -140,8 +139,8 @@ def _ray_node(progress: Progress) -> Iterator[None]:
 
 
 def _ray_make(row: dict[str, bytes]) -> dict[str, bytes]:
-    """Make a part; an error of ours as a value, because Ray wraps what a task
-    raises in a class of its own.
+    """Make a shard. An error of ours is returned as a value, because Ray wraps what a task raises
+    in a class of its own.
     """
     try:
         outcome: object = _make(pickle.loads(row["task"]))

@@ -1,6 +1,4 @@
-"""The backends of the engine: a table, fastest first, and the self-test
-that proves one without a file.
-"""
+"""The backends of the engine: a table, fastest first, and a self-test that needs no file."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ import numpy as np
 from sevenfold.core.errors import SevenfoldError, UsageError
 from sevenfold.core.fixed import Ints
 from sevenfold.engine import native, reference
-from sevenfold.engine.ops import Linear, Norm
-from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, ModelShape
+from sevenfold.engine.ops import Norm, QuantizedLinear
+from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer, ModelShape
 
 
 class EngineSession(Protocol):
@@ -38,7 +36,7 @@ class Engine(Protocol):
 
     @property
     def detail(self) -> str:
-        """Return what it runs with."""
+        """Return a description of how the backend runs, such as its instruction set."""
 
     def session(self) -> EngineSession:
         """Return an empty KV cache."""
@@ -46,20 +44,20 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """How a backend is made (for None: with as many threads as it likes), why it cannot be here,
-    and why it takes no such model.
+    """One backend: how to create it (None chooses the number of threads), why it is unavailable
+    here, and why it does not take a model.
     """
 
     make: Callable[[IntegerModel, int | None], Engine]
     unavailable: Callable[[], str | None]
-    # Why not this model.
+    # Why it does not take a model.
     refuses: Callable[[IntegerModel], str | None] = lambda _model: None
-    # Never chosen for a session.
+    # It is never chosen for a session.
     by_name_only: bool = False
 
 
 def _torch_engine(model: IntegerModel, _: int | None) -> Engine:
-    # PyTorch takes a second to load.
+    # Loading PyTorch takes a second.
     from sevenfold.engine.torch_backend import TorchEngine
 
     return TorchEngine(model)
@@ -84,7 +82,7 @@ BACKENDS = {
 
 def available(model: IntegerModel | None = None) -> list[str]:
     """Return the backends for sessions that this machine can run (and that take `model`), fastest
-    first; the reference is always the last.
+    first. The reference is always the last.
     """
     here = [n for n, b in BACKENDS.items() if b.unavailable() is None and not b.by_name_only]
     return [name for name in here if model is None or BACKENDS[name].refuses(model) is None]
@@ -102,10 +100,10 @@ def find_backend(name: str) -> Backend:
 
 
 def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) -> Engine:
-    """Return the model on a backend; `n_threads` is for those that have threads.
+    """Return the model on a backend. `n_threads` applies to backends with threads.
 
     Raises:
-        UsageError: no such backend, not here, or it does not take this model.
+        UsageError: the backend is unknown, unavailable here, or does not take this model.
     """
     backend = find_backend(name)
     if reason := backend.refuses(model):
@@ -115,8 +113,8 @@ def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) ->
     return backend.make(model, n_threads)
 
 
-# A small model for the self-test without a file: two routed experts, grouped heads, sizes that fill
-# no vector.
+# A small model for the self-test without a file: two routed experts, grouped heads, and sizes that
+# fill no vector.
 _SHAPE = ModelShape(
     d_model=36, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, vocab_size=53, context=80, n_experts=2,
     residual_exponent=16, score_m=48022, score_e=30,
@@ -131,11 +129,11 @@ def _numbers(label: str, count: int, low: int, high: int) -> Ints:
 
 
 def built_in_model() -> IntegerModel:
-    """Return the built-in model: random integers, no file."""
+    """Return the built-in model of random integers, which needs no file."""
     s = _SHAPE
 
-    def linear(name: str, n_out: int, n_in: int) -> Linear:
-        return Linear(
+    def linear(name: str, n_out: int, n_in: int) -> QuantizedLinear:
+        return QuantizedLinear(
             codes_OI=_numbers(name, n_in * n_out, -127, 127).reshape(n_out, n_in).astype(np.int8),
             row_m_O=_numbers(f"{name}.m", n_out, 32768, 65535),
             row_s_O=_numbers(f"{name}.s", n_out, 16, 22),
@@ -145,8 +143,8 @@ def built_in_model() -> IntegerModel:
     def norm(name: str) -> Norm:
         return Norm(gain_D=_numbers(name, s.d_model, -32768, 32767), exponent=11, eps=343597)
 
-    def ffn(name: str) -> FeedForward:
-        return FeedForward(
+    def ffn(name: str) -> FeedForwardWeights:
+        return FeedForwardWeights(
             # |g| on both sides of 16.
             gate=replace(linear(f"{name}.gate", _FFN, s.d_model), exponent=23),
             up=linear(f"{name}.up", _FFN, s.d_model),
@@ -187,11 +185,11 @@ def self_test(name: str) -> str:
     """Compare a backend with the reference on the built-in model, in one call and token by token.
 
     Returns:
-        what it runs with ("avx512", "NumPy").
+        a description of how it runs ("avx512", "NumPy").
 
     Raises:
-        SevenfoldError: another bit.
-        UsageError: no such backend, or not here.
+        SevenfoldError: a bit differs.
+        UsageError: the backend is unknown or unavailable here.
     """
     model = built_in_model()
     engine = make_engine(name, model)

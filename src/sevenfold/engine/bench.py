@@ -1,13 +1,14 @@
-"""Tokens per second of a model on this machine, and the share of what the machine could do at most.
+"""Measure tokens per second of a model on this machine, and the share of the peak.
 
-Two roofs, measured in the same call. Reading a prompt is arithmetic: its roof is how many 8-bit
-multiply-adds a second the instruction set does in registers alone (`native.roof`). A step of
-decoding reads every weight and key once: its roof is how fast NumPy reads a block of that many
-bytes again and again, from whichever memory holds it. A share near 1 cannot be beaten on the
-machine; rounds alternate between thread counts, medians and quartiles are given.
+Two peaks are measured in the same call. Reading a prompt is limited by arithmetic. Its peak is the
+number of 8-bit multiply-adds a second that the instruction set does in registers alone
+(`native.peak_rate`). A step of decoding reads every weight and key once. Its peak is the speed at
+which NumPy reads a block of that many bytes again and again, from cache or memory. A share near 1
+cannot be improved on this machine. Rounds alternate between thread counts, and the result gives
+medians and quartiles.
 
-Decoding is measured twice: through `Session.generate`, which is what `s7 run` and the Python API
-call ("generate"), and by the engine's own loop without text ("decode").
+Decoding is measured twice: through `Session.generate`, which `s7 run` and the Python API call
+("generate"), and by the loop of the engine without text ("decode").
 """
 
 from __future__ import annotations
@@ -27,21 +28,20 @@ from sevenfold.core.log import Progress
 from sevenfold.engine import native, reference
 from sevenfold.engine.backends import Engine, make_engine
 from sevenfold.engine.session import Model
-from sevenfold.engine.weights import FeedForward, IntegerModel
+from sevenfold.engine.weights import FeedForwardWeights, IntegerModel
 
-# Tokens, where the context has room for them.
+# Number of tokens, where the context has room for them.
 PROMPT, STEPS = 512, 128
-# Of the block, for each thread; the fastest counts.
+# Times that each thread reads its block; the fastest counts.
 READS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a prompt of `prompt` tokens and `steps` greedy tokens after it cost.
+    """The cost of a prompt of `prompt` tokens and of `steps` greedy tokens after it.
 
-    `macs`: 8-bit multiply-adds of the prompt, the head for its last token alone. `n_bytes`:
-        weights, keys and values that one
-    step reads, in the middle of the steps.
+    `macs` counts 8-bit multiply-adds of the prompt, with the head for its last token only.
+    `n_bytes` counts the weights, keys and values that one step reads, in the middle of the steps.
     """
 
     prompt: int
@@ -51,8 +51,8 @@ class Work:
 
 
 def work_of(model: IntegerModel) -> Work:
-    """Return the work that the measurement gives to a model. Raises GateError when the context has
-    no room for two tokens.
+    """Return the work of the measurement for a model. Raises GateError when the context has no room
+    for two tokens.
     """
     shape = model.shape
     if shape.context < 2:
@@ -60,18 +60,18 @@ def work_of(model: IntegerModel) -> Work:
     prompt = min(PROMPT, max(shape.context * 3 // 4, 1))
     steps = min(STEPS, shape.context - prompt)
 
-    def feed_forward(ffn: FeedForward) -> int:
+    def feed_forward(ffn: FeedForwardWeights) -> int:
         return ffn.gate.weight_IO.size + ffn.up.weight_IO.size + ffn.down.weight_IO.size
 
     layers = model.layers + (model.stacks[0] if model.stacks else ())
     weights = sum(
         layer.q.weight_IO.size + layer.k.weight_IO.size + layer.v.weight_IO.size + layer.o.weight_IO.size
-        # A token goes through one.
+        # A token uses one of them.
         + feed_forward(layer.experts[0])
         for layer in layers
     )  # fmt: skip
     head = model.head.weight_IO.size
-    # A token's query meets every position up to its own, and the weights of these meet V.
+    # The query of a token meets every position up to its own, and the resulting weights meet V.
     attention = len(layers) * shape.n_heads * shape.head_dim * prompt * (prompt + 1)
     held = len(layers) * 2 * shape.n_kv_heads * (shape.head_dim + 6) * (prompt + steps // 2)
     return Work(
@@ -80,8 +80,8 @@ def work_of(model: IntegerModel) -> Work:
 
 
 def read_rate(n_bytes: int, n_threads: int) -> float:
-    """Return the bytes a second that so many threads read, each its part of a block of `n_bytes`,
-    the fastest of several times.
+    """Return the bytes a second that so many threads read. Each reads its part of a block of
+    `n_bytes`, and the fastest of several rounds counts.
     """
     parts = np.array_split(np.ones(max(n_bytes // 8, n_threads), np.int64), n_threads)
     seconds = []
@@ -108,7 +108,7 @@ def read_rate(n_bytes: int, n_threads: int) -> float:
 
 
 def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
-    """Return the seconds of the prompt, and of the steps after it."""
+    """Return the seconds of the prompt and those of the steps after it."""
     session = engine.session()
     began = time.perf_counter()
     token = reference.argmax(session.forward(ids, last_only=True)[0])
@@ -125,35 +125,35 @@ def _round(engine: Engine, ids: Ints, steps: int) -> tuple[float, float]:
 
 
 def _generated(user: Model, engine: Engine, ids: Sequence[int], steps: int) -> float:
-    """Return the seconds of `steps` tokens after the first, as text,
-    through a session of the model.
+    """Return the seconds of `steps` tokens after the first, as text, through a session of the
+    model.
     """
     with user.on(engine).session() as session:
         session.prefill(ids)
         session.step()
         began = time.perf_counter()
         while len(session.tokens) <= steps:
-            # An end-of-text token ends one call: the text behind it costs the same.
+            # An end-of-text token ends one call. The text after it costs the same.
             for _ in session.generate(steps + 1 - len(session.tokens)):
                 pass
         return time.perf_counter() - began
 
 
 def readable_ids(user: Model, n: int) -> list[int]:
-    """Return `n` ids spread over the vocabulary whose text passes the gate."""
+    """Return `n` ids, spread over the vocabulary, whose text passes the gate."""
     vocab = user.weights.shape.vocab_size
     good = [i for i in range(vocab) if not _holds_control(user.tokenizer.token_bytes(i))]
     return [good[i * 7919 % len(good)] for i in range(n)]
 
 
 def _holds_control(text: bytes) -> bool:
-    """Return whether a byte is none that a prompt may hold: a control character, or above ASCII."""
+    """Return whether a byte may not stand in a prompt: a control character, or above ASCII."""
     return any(byte < 0x20 or byte > 0x7E for byte in text)
 
 
-def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, roof: float | None) -> Json:
-    """Return the median, quartiles, and the share of the roof; `per_token` is what a token costs in
-    the roof's unit.
+def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, peak: float | None) -> Json:
+    """Return the median, the quartiles, and the share of the peak. `per_token` is the cost of a
+    token in the unit of the peak.
     """
     several = len(speeds) > 1
     low, middle, high = statistics.quantiles(speeds, n=4, method="inclusive") if several else speeds * 3
@@ -162,7 +162,7 @@ def _row(n_threads: int, phase: str, speeds: list[float], per_token: float, roof
         "phase": phase,
         "tokens_per_second": middle,
         "quartiles": [low, high],
-        "share_of_roof": middle * per_token / roof if roof else None,
+        "share_of_roof": middle * per_token / peak if peak else None,
     }
 
 
@@ -191,7 +191,7 @@ def measure(
     work = work_of(model)
     counts = list(threads) if backend == native.NAME else [1]
     engines = {n: make_engine(backend, model, n) for n in counts}
-    # Ids spread over the vocabulary, so that every expert has its share.
+    # Ids are spread over the vocabulary, so that every expert is used.
     ids = np.arange(work.prompt, dtype=np.int64) * 7919 % model.shape.vocab_size
     times: dict[int, list[tuple[float, float]]] = {n: [] for n in counts}
     generated: dict[int, list[float]] = {n: [] for n in counts}
@@ -200,7 +200,7 @@ def measure(
     for number in range(rounds):
         for n_threads, engine in engines.items():
             if number == 0:
-                # Warm.
+                # The first round warms the caches and is not counted.
                 _round(engine, ids, 1)
             times[n_threads].append(_round(engine, ids, work.steps))
             if user and work.steps > 1:
@@ -210,7 +210,7 @@ def measure(
     roofs: list[Json] = []
     for n_threads, engine in engines.items():
         isa = engine.isa if isinstance(engine, native.NativeEngine) else None
-        macs = native.roof(isa, n_threads) if isa else None
+        macs = native.peak_rate(isa, n_threads) if isa else None
         n_bytes = read_rate(work.n_bytes, n_threads)
         roofs.append({"threads": n_threads, "isa": isa, "macs_per_second": macs, "bytes_per_second": n_bytes})
         prompt, decode = zip(*times[n_threads], strict=True)

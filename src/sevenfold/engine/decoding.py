@@ -1,10 +1,10 @@
-"""Greedy decoding of one sequence: what a session, the benchmarks and a program between them call.
+"""Decode one sequence greedily, for sessions, benchmarks and the programs between them.
 
-An engine that can takes several steps in one call (`native`), ahead of what was asked for, and the
-tokens wait here. Nothing shows it but the speed: tokens, logits and the positions held are those of
-single steps, and what was computed ahead is dropped when something else follows. The number of
-steps ahead doubles from call to call, so that a caller who takes one token pays for one; it ends at
-`MOST_AHEAD` tokens, or what fits `BURST_SECONDS`, which a reader does not notice.
+The native engine can take several steps in one call, beyond what was requested. The tokens wait
+here. The result is that of single steps: the same tokens, logits and held positions. Tokens
+computed ahead are dropped when something else follows. The number of steps ahead doubles from call
+to call, so a caller that takes one token pays for one. It ends at `MOST_AHEAD` tokens, or at what
+fits `BURST_SECONDS`, a delay that a reader does not notice.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MOST_AHEAD = 32
 BURST_SECONDS = 0.04
 
 
-class Decoder:
-    """One KV cache and the greedy tokens after what it read. Used by one caller at a time.
+class GreedyDecoder:
+    """One KV cache and the greedy tokens after its prompt. One caller at a time may use it.
 
-    `tokens` are the ids that were taken, `n_held` the positions that are in the cache for the
-    caller; the last token taken is appended when the next is asked for.
+    `tokens` are the ids that were taken. `n_held` counts the positions in the cache that belong to
+    the caller. The last taken token is appended when the next one is requested.
 
     Args:
-        stops: ids behind which nothing is computed ahead; taking more tokens after one is allowed.
+        stops: ids after which nothing is computed ahead; more tokens may be taken after one.
     """
 
     def __init__(self, engine: Engine, stops: Collection[int] = ()) -> None:
@@ -39,22 +39,22 @@ class Decoder:
         self.n_held = 0
         self._cache = engine.session()
         self._stops = tuple(stops)
-        # The token that was taken last, until it is appended.
+        # The last taken token, until it is appended.
         self._pending: list[int] = []
-        # Tokens computed and not taken yet, and the logits of each; those before `_next` are taken.
+        # Tokens that were computed ahead and the logits of each. Those before `_next` were taken.
         self._ahead: list[int] = []
         self._rows: Any = None
         self._next = 0
-        # Whether the cache may hold more than `n_held`.
+        # Whether the cache may hold more than `n_held` positions.
         self._is_ahead = False
         self._n_wanted = 1
-        # The logits as the engine gave them, and as a caller read them.
+        # The logits as the engine returned them, and as a caller read them.
         self._row: Any = None
         self._logits: Ints | None = None
 
     @property
     def logits(self) -> Ints | None:
-        """Return the logits that the next token is taken from, or the last one was: [V] int64; None
+        """Return the logits of the next token, or those of the last taken one: [V] int64; None
         before the first `append`.
         """
         if self._logits is None and self._row is not None:
@@ -63,7 +63,7 @@ class Decoder:
 
     @property
     def n_used(self) -> int:
-        """Return the positions held, and the one that waits."""
+        """Return the number of held positions plus the token that waits."""
         return self.n_held + len(self._pending)
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Decoder:
         return self._given(1, MOST_AHEAD)[0]
 
     def take(self, n_most: int) -> list[int]:
-        """Return the next tokens: one at least, as many as come at once, `n_most` at most.
+        """Return the next tokens: at least one, at most `n_most`, as many as are ready.
 
         Raises:
             GateError: nothing was read, or the context is full.
@@ -95,7 +95,7 @@ class Decoder:
         return self._given(n_most, n_most)
 
     def _given(self, n_most: int, n_coming: int) -> list[int]:
-        """Return up to `n_most` tokens; no more than `n_coming` are computed ahead."""
+        """Return up to `n_most` tokens. At most `n_coming` are computed ahead."""
         if self._row is None:
             raise GateError(
                 "a step before a prompt was read", remedy="give `session` a prompt, or call `prefill`"
@@ -119,8 +119,8 @@ class Decoder:
         self._row, self._logits = row, None
 
     def _compute(self, n_most: int) -> bool:
-        """Compute up to `n_most` steps ahead. Return False where the engine has no such call, or the
-        context no room.
+        """Compute up to `n_most` steps ahead. Return False where the engine has no such call, or
+        the context has no room.
         """
         cache = self._cache
         if not isinstance(cache, native.NativeSession):
@@ -137,7 +137,7 @@ class Decoder:
         return True
 
     def _drop_ahead(self) -> None:
-        """Take back what was computed and not taken, also by a call that was interrupted."""
+        """Remove from the cache what was computed and not taken, also after an interrupted call."""
         if self._is_ahead and isinstance(self._cache, native.NativeSession):
             self._cache.truncate(self.n_held)
         self._is_ahead, self._ahead, self._next = False, [], 0

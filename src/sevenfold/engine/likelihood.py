@@ -1,8 +1,8 @@
-"""Log-probabilities of tokens from integer logits, in integers (specs/likelihood.md).
+"""Compute log-probabilities of tokens from integer logits, in integers (specs/likelihood.md).
 
 A value is in natural-log units with 32 fraction bits. It depends on the logits of its own row
-alone, and sums are of integers, so a score is the same for any batch, backend and processor.
-Floating-point exponentials differ by processor in their last bits; none is used.
+alone, and sums are of integers, so a score is the same for any batch, backend and processor. No
+floating-point exponential is used, because its last bits differ between processors.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sevenfold.core.fixed import Ints, as_ints
 
 FRACTION_BITS = 32
 LOGIT_FRACTION = 16
-# Weights are 2^40 for the most likely token; a sum over 2^20 tokens fits 61 bits.
+# The most likely token has weight 2^40. A sum over 2^20 tokens then fits 61 bits.
 WEIGHT_BITS = 40
-# A gap of 40 natural units is a weight below 2^-57, which rounds to nothing.
+# A gap of 40 natural units is a weight below 2^-57, which rounds to zero.
 MAX_GAP = 40 << LOGIT_FRACTION
 INDEX_BITS, REST_BITS = 10, 22
 _CONTEXT = Context(prec=50, rounding=ROUND_HALF_UP)
@@ -30,8 +30,8 @@ def _rounded(value: Decimal) -> int:
 
 @cache
 def _law() -> tuple[int, int, Ints]:
-    """Return log2(e) with 40 fraction bits, ln(2) with 32, and 2^40 *
-    2^(-i/1024) for i in 0 .. 1023.
+    """Return log2(e) with 40 fraction bits, ln(2) with 32, and 2^40 * 2^(-i/1024) for i in 0 ..
+    1023.
     """
     with localcontext(_CONTEXT):
         ln2 = Decimal(2).ln()
@@ -83,7 +83,9 @@ def log_probabilities(logits_TV: Ints, ids_TN: Ints) -> Ints:
 
 
 def most_likely(logits_TV: Ints, n: int) -> Ints:
-    """Return the `n` most likely tokens of each row, [T, n]; the lower id comes before its equals."""
+    """Return the `n` most likely tokens of each row, [T, n]. Of equal tokens the lower id comes
+    first.
+    """
     return as_ints(np.argsort(-logits_TV, axis=1, kind="stable")[:, :n])
 
 

@@ -1,9 +1,9 @@
-"""The native engine: native/engine behind its one C header (native/engine/s7.h), called through
-ctypes, which releases the GIL.
+"""Call the native engine: native/engine through its C header (native/engine/s7.h) and ctypes.
 
-Equal bit for bit to the reference. The library is built by scripts/setup.sh into `_native/` beside
-this file; an installation without it runs on the reference. The tables go to the library from
-`core.tables`, so that there is one copy. Legend of shape suffixes: as in `ops`.
+The result equals that of the reference bit for bit. ctypes releases the interpreter lock during a
+call. scripts/setup.sh builds the library into `_native/` beside this file. An installation without
+it runs on the reference. The library receives its tables from `core.tables`, so there is one copy.
+Legend of shape suffixes: as in `ops`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sevenfold.engine.weights import IntegerModel, Layer
 
 NAME = "native"
 LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
-# Instruction sets by their number in s7_isa, narrow before wide: the last that is here is chosen.
+# Instruction sets by their number in s7_isa, narrow before wide. The last available one is chosen.
 ISAS = {"scalar": 0, "avx2": 1, "avxvnni": 5, "avx512": 2, "neon": 3, "wasm": 4}
 ISA_VARIABLE, THREADS_VARIABLE = "S7_ISA", "S7_THREADS"
 MAX_THREADS = 64
@@ -37,7 +37,7 @@ _OK, _NO_MEMORY = 0, 4
 
 
 class KeyValues(NamedTuple):
-    """What a cache holds of one layer: codes [S, K, E], scales [S, K]."""
+    """The contents of a cache for one layer: codes [S, K, E], scales [S, K]."""
 
     codes: Ints
     m: Ints
@@ -46,7 +46,7 @@ class KeyValues(NamedTuple):
 
 @cache
 def _load(path: Path) -> ctypes.CDLL:
-    """Return the library. Raises OSError when it cannot be loaded, or is of another version."""
+    """Load the library. Raises OSError when it cannot be loaded or has another version."""
     library = ctypes.CDLL(str(path))
     for name, (result, arguments) in abi.SIGNATURES.items():
         try:
@@ -77,14 +77,14 @@ def _library() -> ctypes.CDLL:
 
 
 def instruction_sets() -> list[str]:
-    """Return the instruction sets that this machine and this build have, narrowest first."""
+    """Return the instruction sets that this machine and this build support, narrowest first."""
     library = _library()
     return [name for name, number in ISAS.items() if library.s7_isa_supported(number)]
 
 
 def choose_isa() -> str:
     """Return the widest instruction set, or the one that S7_ISA names. Raises UsageError when that
-    is not there.
+    is not available.
     """
     here = instruction_sets()
     wanted = os.environ.get(ISA_VARIABLE) or here[-1]
@@ -95,7 +95,7 @@ def choose_isa() -> str:
 
 
 def _check(library: ctypes.CDLL, status: int, what: str) -> None:
-    """Raise what a status means, unless it is none."""
+    """Raise the error of a status that is not success."""
     if status == _OK:
         return
     text = f"the native engine cannot {what}: {library.s7_status_text(status).decode()}"
@@ -105,11 +105,12 @@ def _check(library: ctypes.CDLL, status: int, what: str) -> None:
 
 
 def default_threads() -> int:
-    """Return the threads of a call: what S7_THREADS says, else one for each processor that this
-    process may use, eight at most.
+    """Return the number of threads of a call.
+
+    It is S7_THREADS, else the number of processors that this process may use, at most eight.
 
     Raises:
-        UsageError: S7_THREADS is no number from 1 to 64.
+        UsageError: S7_THREADS is not a number from 1 to 64.
     """
     text = os.environ.get(THREADS_VARIABLE, "")
     if not text:
@@ -121,12 +122,12 @@ def default_threads() -> int:
     return int(text)
 
 
-def roof(isa: str, n_threads: int) -> float:
-    """Return 8-bit multiply-adds a second that this machine does in
-    registers alone: the roof of `isa`.
+def peak_rate(isa: str, n_threads: int) -> float:
+    """Return how many 8-bit multiply-adds a second this machine does in registers alone, which is
+    the peak of `isa`.
     """
     library, done, nanoseconds = _library(), c_int64(), c_int64()
-    status = library.s7_roof(ISAS[isa], n_threads, byref(done), byref(nanoseconds))
+    status = library.s7_peak(ISAS[isa], n_threads, byref(done), byref(nanoseconds))
     _check(library, status, f"measure {isa}")
     return done.value / nanoseconds.value * 1e9
 
@@ -139,12 +140,12 @@ def _width(layer: Layer) -> int:
 class NativeEngine:
     """A model packed for one instruction set.
 
-    Never written after it is made; safe to share between threads.
+    It is immutable and safe to share between threads.
 
     Args:
-        isa: one of `instruction_sets()`; None: the widest, or what S7_ISA says.
-        n_threads: threads of a call; None: `default_threads()`. The bits
-            are the same for any number.
+        isa: one of `instruction_sets()`; None takes the widest, or the one that S7_ISA names.
+        n_threads: threads of a call; None takes `default_threads()`. The bits are the same for any
+            number.
     """
 
     name = NAME
@@ -154,7 +155,7 @@ class NativeEngine:
         self.isa = isa or choose_isa()
         self.n_threads = default_threads() if n_threads is None else n_threads
         self._library, arrays, shape = _library(), abi.Arrays(), model.shape
-        # Teams are threads and scratch memory; one that no call uses waits here.
+        # A team holds threads and scratch memory. A team that no call uses waits here.
         self._idle: list[c_void_p] = []
         widths = {
             "d_ffn": _width(model.layers[0]),
@@ -172,7 +173,7 @@ class NativeEngine:
         _check(self._library, status, f"take this model on {self.isa}")
         self.handle = handle
         with self.team():
-            # Threads that cannot be had are said here, not in the middle of a prompt.
+            # Threads that cannot be created are reported here, not in the middle of a prompt.
             pass
 
     def __del__(self) -> None:
@@ -183,8 +184,8 @@ class NativeEngine:
 
     @contextmanager
     def team(self) -> Iterator[c_void_p]:
-        """Yield the threads and scratch memory for one call. Raises SevenfoldError, StorageError
-        when they cannot be had.
+        """Yield threads and scratch memory for one call. Raises SevenfoldError or StorageError when
+        they cannot be had.
         """
         try:
             team = self._idle.pop()
@@ -199,7 +200,7 @@ class NativeEngine:
 
     @property
     def detail(self) -> str:
-        """Return the instruction set and the threads."""
+        """Return the instruction set and the number of threads."""
         return f"{self.isa}, {self.n_threads} thread{'s' if self.n_threads > 1 else ''}"
 
     @property
@@ -216,15 +217,16 @@ class NativeEngine:
     def forward_batch(
         self, calls: Sequence[tuple[NativeSession, Ints]], *, last_only: bool = True
     ) -> list[Ints]:
-        """Return `Session.forward` for several sequences at once, each with its own length; the
-        bits are those of single calls.
+        """Run `Session.forward` for several sequences at once, each with its own length.
+
+        The bits are those of single calls.
 
         Returns:
-            logits of each, [1, V], or [T, V] for last_only=False.
+            logits of each sequence, [1, V], or [T, V] for last_only=False.
 
         Raises:
-            GateError: what `Session.forward` refuses, no calls, or a session that is there twice;
-                nothing is changed.
+            GateError: what `Session.forward` refuses, no calls, or a repeated session; nothing is
+                changed.
         """
         logits = [
             np.empty((1 if last_only else np.size(ids), self.model.shape.vocab_size), np.int32)
@@ -237,14 +239,15 @@ class NativeEngine:
     def greedy_batch(
         self, calls: Sequence[tuple[NativeSession, Ints]], n_tokens: int, *, stop: int | None = None
     ) -> list[list[int]]:
-        """Append ids to several sequences, then up to `n_tokens` greedy steps of each, without a
-        return to Python between them.
+        """Append ids to several sequences, then take up to `n_tokens` greedy steps of each in one
+        call.
 
         Ties go to the lowest id. The last token is not appended. A token equal to `stop` ends its
-        sequence, and is given.
+        sequence and is returned.
 
         Raises:
-            GateError: as `forward_batch`, or ids and tokens exceed the context; nothing is changed.
+            GateError: what `forward_batch` refuses, or ids and tokens exceed the context; nothing
+                is changed.
         """
         if n_tokens < 1:
             raise GateError(f"{n_tokens} tokens", remedy="ask for one token at least")
@@ -270,15 +273,15 @@ class NativeEngine:
         logits: Sequence[NDArray[np.int32] | None],
         n_more: int = 0,
     ) -> Iterator[Any]:
-        """Yield the structures of a call, checked, with every session locked; `n_more`
-        positions are to follow the ids.
+        """Yield the checked structures of a call, with every session locked. `n_more` positions
+        will follow the ids.
         """
         sessions = [session for session, _ in calls]
         if not calls or len({id(session) for session in sessions}) < len(sessions):
             raise GateError(
                 "a batch is empty, or a session is in it twice", remedy="give each session once, one at least"
             )
-        # Locks in one order for all callers, so that two batches cannot wait for each other.
+        # All callers lock in one order, so that two batches cannot wait for each other.
         order = sorted(sessions, key=id)
         for session in order:
             session.lock.acquire()
@@ -311,7 +314,7 @@ class NativeSession:
     """
 
     def __init__(self, engine: NativeEngine, handle: c_void_p) -> None:
-        # A session borrows the model: this reference keeps it.
+        # A session uses the memory of the model, so it keeps this reference.
         self.engine = engine
         self.lock = threading.Lock()
         self._library, self._handle = engine._library, handle
@@ -320,32 +323,34 @@ class NativeSession:
         self.close()
 
     def close(self) -> None:
-        """Free the cache. Later calls raise GateError; closing twice is fine."""
+        """Free the cache. Later calls raise GateError. Closing twice is allowed."""
         with self.lock:
             handle, self._handle = self._handle, c_void_p()
             self._library.s7_session_free(handle)
 
     @property
     def handle(self) -> c_void_p:
-        """Return what the library knows it by. Raises GateError when the session is closed."""
+        """Return the handle of the sequence in the library. Raises GateError when the session is
+        closed.
+        """
         if not self._handle:
             raise GateError("the session is closed", remedy="open another")
         return self._handle
 
     def held(self) -> int:
-        """Return the positions held; for a caller that has the lock."""
+        """Return the number of held positions, for a caller that has the lock."""
         return int(self._library.s7_session_length(self.handle))
 
     @property
     def length(self) -> int:
-        """Return the positions held."""
+        """Return the number of held positions."""
         with self.lock:
             return self.held()
 
     @property
     def n_bytes(self) -> int:
-        """Return the memory of keys and values, in bytes; pages shared
-        with other sessions are counted.
+        """Return the memory of keys and values, in bytes. Pages shared with other sessions are
+        counted.
         """
         with self.lock:
             return int(self._library.s7_session_bytes(self.handle))
@@ -361,20 +366,19 @@ class NativeSession:
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 
     def greedy(self, ids: Ints, n_tokens: int, *, stop: int | None = None) -> list[int]:
-        """Return `Engine.greedy_batch` of this sequence alone."""
+        """Return the result of `Engine.greedy_batch` for this sequence alone."""
         return self.engine.greedy_batch([(self, ids)], n_tokens, stop=stop)[0]
 
     def generate(
         self, ids: Ints, n_tokens: int, stops: Sequence[int] = ()
     ) -> tuple[list[int], NDArray[np.int32]]:
-        """Append ids, then take up to `n_tokens` greedy steps without a
-        return to Python between them.
+        """Append ids, then take up to `n_tokens` greedy steps in one call.
 
         Ties go to the lowest id. The last token is not appended. A token among `stops` ends the
-        steps, and is given.
+        steps and is returned.
 
         Returns:
-            the tokens, one at least, and the logits that each was taken from, [tokens, V].
+            the tokens, at least one, and the logits of each, [tokens, V].
 
         Raises:
             GateError: as `greedy_batch`.
@@ -395,11 +399,13 @@ class NativeSession:
         return tokens[: n_made.value], rows[: n_made.value]
 
     def fork(self, length: int | None = None) -> NativeSession:
-        """Return a second sequence with the first `length` positions (all, if None); whole
-        pages are shared, not copied.
+        """Return a second sequence with the first `length` positions (all, if None).
+
+        Whole pages are shared and not copied.
 
         Raises:
-            GateError: more positions than are held, or a closed session.  StorageError: no memory.
+            GateError: more positions than are held, or a closed session.
+            StorageError: there is no memory.
         """
         handle = c_void_p()
         with self.lock:
@@ -409,9 +415,9 @@ class NativeSession:
         return NativeSession(self.engine, handle)
 
     def truncate(self, length: int) -> None:
-        """Keep the first `length` positions.
+        """Keep only the first `length` positions.
 
-        Raises GateError: more than are held, or a closed session.
+        Raises GateError for more positions than are held, or a closed session.
         """
         with self.lock:
             status = self._library.s7_session_truncate(self.handle, self._position(length))
@@ -426,7 +432,7 @@ class NativeSession:
         return length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
-        """Return the keys and values of one layer, as the law stores them."""
+        """Return the keys and values of one layer in the form of specs/arithmetic.md."""
         shape = self.engine.model.shape
         with self.lock:
             dims = (self.held(), shape.n_kv_heads)

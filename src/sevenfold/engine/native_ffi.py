@@ -1,5 +1,4 @@
-"""The structures of native/engine/s7.h and arrays behind their pointers: what
-`native` hands to the library.
+"""Define the structures of native/engine/s7.h, and pointers to arrays, for calls of the library.
 
 A change here is a change of native/engine/s7.h and of its S7_ABI.
 """
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from sevenfold.core import fixed
 from sevenfold.core.fixed import Ints
-from sevenfold.engine.ops import Linear, Norm
-from sevenfold.engine.weights import FeedForward, IntegerModel, Layer
+from sevenfold.engine.ops import Norm, QuantizedLinear
+from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer
 
 ABI = 3
 SHAPE_FIELDS = [
@@ -79,7 +78,7 @@ class Tables(Structure):
     _fields_ = [("exp2", c_int32 * 65), ("sigmoid", c_int32 * 513), ("rsqrt", c_int32 * 192)]
 
 
-class Weights(Structure):
+class WeightsView(Structure):
     """s7_weights of native/engine/s7.h."""
 
     _fields_ = [
@@ -105,7 +104,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s7_isa_widest": (c_int32, []),
     "s7_model_create": (
         c_int32,
-        [POINTER(NativeShape), POINTER(Tables), POINTER(Weights), c_int32, POINTER(c_void_p)],
+        [POINTER(NativeShape), POINTER(Tables), POINTER(WeightsView), c_int32, POINTER(c_void_p)],
     ),
     "s7_model_free": (None, [c_void_p]),
     "s7_model_bytes": (c_int64, [c_void_p]),
@@ -130,18 +129,18 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_int64],
     ),
-    "s7_roof": (c_int32, [c_int32, c_int32, POINTER(c_int64), POINTER(c_int64)]),
+    "s7_peak": (c_int32, [c_int32, c_int32, POINTER(c_int64), POINTER(c_int64)]),
 }
 
 
 class Arrays:
-    """Structures over arrays, which are kept alive as long as this object."""
+    """Structures that point to arrays. This object keeps the arrays alive."""
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
 
     def pointer(self, values: Any, dtype: type) -> int:
-        """Return where the values lie, as that type, row by row."""
+        """Return a pointer to the values in that type, row by row."""
         array: NDArray[Any] = np.ascontiguousarray(values, dtype)
         self.kept.append(array)
         return int(array.ctypes.data)
@@ -153,13 +152,13 @@ class Arrays:
             n_out, n_in, exponent,
         )  # fmt: skip
 
-    def linear(self, layer: Linear) -> LinearView:
+    def linear(self, layer: QuantizedLinear) -> LinearView:
         return self.projection(layer.codes_OI, layer.row_m_O, layer.row_s_O, layer.exponent)
 
     def norm(self, norm: Norm) -> NormView:
         return NormView(self.pointer(norm.gain_D, np.int16), norm.eps, norm.gain_D.size, norm.exponent)
 
-    def feed_forward(self, ffn: FeedForward) -> FeedForwardView:
+    def feed_forward(self, ffn: FeedForwardWeights) -> FeedForwardView:
         return FeedForwardView(self.linear(ffn.gate), self.linear(ffn.up), self.linear(ffn.down))
 
     def layer(self, layer: Layer) -> LayerView:
@@ -168,13 +167,13 @@ class Arrays:
         projections = (self.linear(w) for w in (layer.q, layer.k, layer.v, layer.o))
         return LayerView(self.norm(layer.attn_norm), self.norm(layer.ffn_norm), *projections, experts)
 
-    def weights(self, model: IntegerModel) -> Weights:
+    def weights(self, model: IntegerModel) -> WeightsView:
         layers = (LayerView * len(model.layers))(*(self.layer(layer) for layer in model.layers))
         behind = [self.layer(layer) for stack in model.stacks for layer in stack]
         stacks = (LayerView * len(behind))(*behind)
         self.kept += [layers, stacks]
         embedding = self.projection(model.embedding_VD, model.embedding_m_V, model.embedding_s_V, 0)
-        return Weights(
+        return WeightsView(
             embedding, self.pointer(model.rope_CP2, np.int16), model.rope_CP2.size,
             self.pointer(model.router_V, np.uint8), layers, stacks, self.norm(model.final_norm),
             self.linear(model.head),
@@ -182,7 +181,7 @@ class Arrays:
 
 
 def tables() -> Tables:
-    """Return the law's tables, from `core.fixed`: the one copy."""
+    """Return the tables of the arithmetic from `core.fixed`, the only copy."""
     exp2, sigmoid, rsqrt = (
         t.tolist() for t in (fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table())
     )

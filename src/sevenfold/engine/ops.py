@@ -1,9 +1,9 @@
-"""Integer operations of the forward pass (specs/arithmetic.md, section
-3), one function per operation.
+"""Integer operations of the forward pass (specs/arithmetic.md, section 3), one function for each
+operation.
 
-Everything is exact integer arithmetic on int64 arrays; matrix products run in int32, which their
-proven bounds fit. Rows are independent: a token's result depends on its own row and on the cache
-only, so a prompt computed at once, split anywhere, or one token at a time gives the same bits.
+Everything is exact integer arithmetic on int64 arrays. Matrix products run in int32, which their
+proven bounds fit. Rows are independent: the result of a token depends only on its own row and on
+the cache. A prompt computed at once, split anywhere, or one token at a time gives the same bits.
 
 Shape suffixes: T tokens of this call, S tokens visible (cache and call), D d_model, H heads, K
 key/value heads, G query heads per key/value head, E head_dim, F d_ffn, V vocabulary, O outputs, I
@@ -44,19 +44,20 @@ GATE_FRACTION = 11
 SWIGLU_BITS = 15
 LOGIT_FRACTION = 16
 SCORE_FRACTION = 16
-# sum(P) < 2^24 + S/2, times 127 fits int32 up to S = LONG_CONTEXT; past it one bit fewer.
+# sum(P) < 2^24 + S/2. Times 127 it fits int32 up to S = LONG_CONTEXT; beyond that, P has one bit
+# fewer.
 P_SUM_BITS = 24
-# Visible keys; up to here the sum of unshifted P fits u32 too.
+# Number of visible keys up to which the sum of unshifted P fits u32.
 LONG_CONTEXT = 2**17
-# 133144: a dot of codes fits int32.
+# With 133144 inputs, a dot product of codes still fits int32.
 MAX_INPUTS = INT32_MAX // CODE_MAX**2
 MAX_CONTEXT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantized:
-    """Dynamic int8 activations: real value = codes * scale / 127 (the 1/127 sits in the next row
-    multipliers).
+    """Dynamic int8 activations. The real value is codes * scale / 127, and the row multipliers of
+    the next product include the 1/127.
     """
 
     # [T, I].
@@ -66,26 +67,28 @@ class Quantized:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
-    """Weights of one projection. Real value of y = y * 2^-exponent * activation scale."""
+class QuantizedLinear:
+    """Weights of one projection. The real value of y is y * 2^-exponent * activation scale."""
 
-    # In [-127, 127], as the file holds them.
+    # In [-127, 127], as stored in the file.
     codes_OI: NDArray[np.int8]
     # u16 mantissa of each output row.
     row_m_O: Ints
-    # Its shift.
+    # Shift of each output row.
     row_s_O: Ints
     exponent: int
 
     @cached_property
     def weight_IO(self) -> NDArray[np.int32]:  # noqa: N802  # the legend's suffix
-        """Return the codes transposed for this room's product, made when it is first needed."""
+        """Return the transposed codes for the product of this module. They are made when first
+        needed.
+        """
         return np.ascontiguousarray(self.codes_OI.T).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Norm:
-    """RMSNorm gains: gain * sqrt(d_model) = gain_D * 2^-exponent."""
+    """Gains of RMSNorm: gain * sqrt(d_model) = gain_D * 2^-exponent."""
 
     # int16.
     gain_D: Ints
@@ -105,13 +108,13 @@ def matmul(codes_TI: Ints, weight_IO: NDArray[np.int32]) -> Ints:
     """Return the exact int32 product of codes. |result| <= 127^2 * I,
     below 2^31 for I <= MAX_INPUTS.
     """
-    # einsum's integer loop is an order of magnitude faster than `@`, which has no BLAS to call.
+    # The integer loop of einsum is ten times as fast as `@`, which has no BLAS for integers.
     return as_ints(np.einsum("ti,io->to", codes_TI.astype(np.int32), weight_IO))
 
 
-def linear(x: Quantized, layer: Linear) -> Ints:
-    """Return the row-rescaled projection, int32 [T, O]; below 2^31 in magnitude,
-    for row shifts are 16 at least.
+def linear(x: Quantized, layer: QuantizedLinear) -> Ints:
+    """Return the projection with rescaled rows, int32 [T, O]. Its magnitude is below 2^31, because
+    row shifts are at least 16.
     """
     acc_TO = matmul(x.codes, layer.weight_IO)
     return mulsh(acc_TO << headroom(layer.codes_OI.shape[1]), layer.row_m_O, layer.row_s_O)
@@ -123,8 +126,8 @@ def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:
 
 
 def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
-    """Compute RMSNorm with its quantisation: the codes depend on x * gain alone,
-    the root enters the scale only.
+    """Compute RMSNorm with quantisation. The codes depend only on x * gain, and the root changes
+    only the scale.
     """
     down = np.maximum(bit_length(np.max(np.abs(x_TD), axis=-1)) - NORM_INPUT_BITS, 0)
     small_TD = rshift(x_TD, down[:, None])
@@ -140,7 +143,9 @@ def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
 
 
 def rotate(y_THE: Ints, table_TP2: Ints) -> tuple[Ints, Scale]:
-    """Turn pairs (i, i + E/2) of each head by RoPE, then make int8 codes per head and token."""
+    """Rotate pairs (i, i + E/2) of each head by RoPE, then quantise to int8 for each head and
+    token.
+    """
     unit_THE, shift = normalize(y_THE, ROPE_INPUT_BITS)
     a, b = np.split(unit_THE, 2, axis=-1)
     cos, sin = table_TP2[:, None, :, 0], table_TP2[:, None, :, 1]
@@ -150,8 +155,8 @@ def rotate(y_THE: Ints, table_TP2: Ints) -> tuple[Ints, Scale]:
 
 
 def scaled(scale: Scale, exponent: int, token: Scale) -> Scale:
-    """Scale of codes [T, H] made from a projection: times the token's activation scale, less the
-    projection's exponent.
+    """Return the scale of codes [T, H] made from a projection: times the activation scale of the
+    token, less the exponent of the projection.
     """
     product = multiply_scales(scale, Scale(token.m[:, None], token.e[:, None]))
     return Scale(product.m, product.e + exponent)
@@ -172,7 +177,7 @@ def attention_scores(q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale) -> 
 def attention_head(
     q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale, v_SE: Ints, v_scale: Scale, n_past: int
 ) -> tuple[Ints, Ints]:
-    """Return one causal head. Token t sees keys 0 .. n_past + t.
+    """Return one causal head. Token t attends to keys 0 .. n_past + t.
 
     Returns:
         (o_TE, exponent_T): real output = o * 2^-exponent / 127, |o| < 2^23 + 2^8.
@@ -186,11 +191,12 @@ def attention_head(
     drop_T1 = np.maximum(bit_length(np.sum(p_TS, axis=-1, keepdims=True)) - sum_bits_T1, 0)
     p_TS = rshift(p_TS, drop_T1)
     total_T = np.sum(p_TS, axis=-1)
-    # V's scales are folded into P against the largest among the visible keys (the smallest e).
+    # The scales of V are folded into P, relative to the largest among the visible keys (the
+    # smallest e).
     lowest_T = np.minimum.accumulate(v_scale.e)[n_past:]
     fold_TS = mulsh(p_TS, v_scale.m[None, :], 16 + np.maximum(v_scale.e[None, :] - lowest_T[:, None], 0))
     acc_TE = as_ints(np.einsum("ts,se->te", fold_TS.astype(np.int32), v_SE.astype(np.int32)))
-    # At least 15: the peak itself contributes 32512.
+    # At least 15, because the largest score alone contributes 32512.
     length_T = bit_length(total_T)
     divisor_T = (total_T << np.maximum(16 - length_T, 0)) >> np.maximum(length_T - 16, 0)
     reciprocal_T = np.int64(2**31 - 1) // divisor_T
@@ -199,8 +205,8 @@ def attention_head(
 
 
 def join_heads(o_HTE: Ints, exponent_HT: Ints) -> Quantized:
-    """Bring the heads of a token to the largest of their units, side by
-    side, and quantise: [T, H * E].
+    """Bring the heads of a token to the largest of their scales, join them, and quantise: [T, H *
+    E].
     """
     lowest_T = np.min(exponent_HT, axis=0)
     o_HTE = rshift(o_HTE, (exponent_HT - lowest_T)[..., None])
@@ -213,7 +219,7 @@ def swiglu(gate_TF: Ints, up_TF: Ints, token: Scale, gate_exponent: int, up_expo
     """Return silu(gate) * up, quantised for the down projection."""
     g_TF = mulsh(gate_TF, token.m[:, None], token.e[:, None] + gate_exponent - GATE_FRACTION)
     inside = np.minimum(np.maximum(g_TF, -(2**15) + 1), 2**15 - 1)
-    # Q15. Past +-16 silu is the identity or zero, and the product would leave 32 bits.
+    # Q15. Beyond +-16, silu is the identity or zero, and the product would exceed 32 bits.
     curved = rshift(inside * sigmoid(inside), GATE_FRACTION)
     straight = np.minimum(np.maximum(g_TF, 0), 2**26) << (SWIGLU_BITS - GATE_FRACTION)
     silu_TF = np.where(np.abs(g_TF) < 2**15, curved, straight)
@@ -226,14 +232,14 @@ def swiglu(gate_TF: Ints, up_TF: Ints, token: Scale, gate_exponent: int, up_expo
 
 
 def to_units(y_TO: Ints, token: Scale, exponent: int, fraction: int) -> Ints:
-    """Return a projection's output in fixed point with `fraction`
-    fraction bits, saturated to int32.
+    """Return the output of a projection in fixed point with `fraction` fraction bits, saturated to
+    int32.
     """
     return mulsh(y_TO, token.m[:, None], token.e[:, None] + exponent - fraction)
 
 
 def add_residual(x_TD: Ints, delta_TD: Ints) -> Ints:
-    """Return the saturating add. The exponent chosen when the model is quantised keeps |x| < 2^28;
-    past int32 it saturates.
+    """Return the saturating sum. The exponent chosen at quantisation keeps |x| < 2^28; beyond int32
+    the sum saturates.
     """
     return saturate32(x_TD + delta_TD)

@@ -1,7 +1,7 @@
 """Philox4x32-10, a counter-based generator of random words (specs/sampling.md, section 2).
 
 Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). A
-word depends on a key and a counter alone. So no state passes from draw to draw, and the words of a
+word depends only on a key and a counter. No state passes from draw to draw, and the words of a
 sequence are the same in any batch and on any backend.
 """
 
@@ -13,7 +13,8 @@ from sevenfold.core.fixed import Ints, as_ints
 
 N_ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-# Added to the key after each round: the golden ratio and the square root of three, less one.
+# Added to the key after each round: the fractions of the golden ratio and of the square root of
+# three.
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 WORD = 0xFFFFFFFF
 
@@ -28,7 +29,8 @@ def philox(counter_C4: Ints, key: tuple[int, int]) -> Ints:
     Returns:
         [C, 4], int64 in 0 .. 2^32 - 1.
     """
-    # A product of two words fits 64 unsigned bits, so nothing wraps that the law does not cut.
+    # A product of two words fits 64 unsigned bits, so nothing wraps except where the definition
+    # cuts it.
     words = np.asarray(counter_C4, np.uint64)
     c0, c1, c2, c3 = (words[:, i] for i in range(4))
     k0, k1 = key

@@ -1,9 +1,8 @@
-"""The reference engine: the law itself, in NumPy integers (specs/arithmetic.md). Every other
-backend equals it bit for bit.
+"""The reference engine in NumPy integers, which implements specs/arithmetic.md directly.
 
-`Cache` holds int8 keys and values with their scales; `forward` appends to it. No
-floating-point value exists between token ids and logits; a test runs the whole path on arrays
-that refuse one. Legend: as in `ops`.
+Every other backend equals it bit for bit. `Cache` holds int8 keys and values with their scales, and
+`forward` appends to it. No floating-point value exists between token ids and logits. A test runs
+the whole path on arrays that refuse one. Legend: as in `ops`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ NAME = "reference"
 class LayerCache:
     """Keys and values of one layer: codes [C, K, E], scales [C, K].
 
-    Rows from `Cache.length` on mean nothing.
+    Rows from `Cache.length` on are unused.
     """
 
     k: Ints
@@ -36,14 +35,14 @@ class LayerCache:
 
 
 class Cache:
-    """KV cache of one sequence, allocated for the whole context; int8 codes, so 2 * (E + 6) bytes a
-    token and head.
+    """The KV cache of one sequence, allocated for the whole context. Codes are int8, so it takes 2
+    * (E + 6) bytes for each token and head.
     """
 
     def __init__(self, shape: ModelShape) -> None:
         rows, heads = shape.context, shape.n_kv_heads
         self.length = 0
-        # The expert whose layers follow the trunk; set by the first id of the sequence.
+        # The expert whose layers follow the trunk. The first id of the sequence decides it.
         self.stack = 0
         self.layers = [
             LayerCache(
@@ -59,7 +58,7 @@ class Cache:
 
 
 def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache, n_past: int) -> Ints:
-    """Return the attention block's contribution to the residual, [T, D]."""
+    """Return what the attention block adds to the residual, [T, D]."""
     shape, n_tokens = model.shape, x_TD.shape[0]
     x = ops.rms_norm(x_TD, layer.attn_norm)
     table = model.rope_CP2[n_past : n_past + n_tokens]
@@ -100,8 +99,8 @@ def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache,
 
 
 def _feed_forward(model: IntegerModel, layer: Layer, x_TD: Ints, experts_T: Ints) -> Ints:
-    """Return the feed-forward block's contribution to the residual, [T, D]; each
-    token through its one expert.
+    """Return what the feed-forward block adds to the residual, [T, D]. Each token uses its one
+    expert.
     """
     x = ops.rms_norm(x_TD, layer.ffn_norm)
     out_TD = np.zeros_like(x_TD)
@@ -133,7 +132,7 @@ def check_ids(model: IntegerModel, ids: Ints, n_past: int) -> None:
 
 
 def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = False) -> Ints:
-    """Return the logits of `ids` after the cached prefix; the cache grows by them.
+    """Return the logits of `ids` after the cached prefix. The ids are added to the cache.
 
     Args:
         ids: [T], in [0, vocab_size).
@@ -164,12 +163,12 @@ def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = F
 
 
 def argmax(logits_V: Ints) -> int:
-    """Return the greedy choice; ties go to the lowest id."""
+    """Return the token with the largest logit. Ties go to the lowest id."""
     return int(np.argmax(logits_V))
 
 
 def unavailable() -> str | None:
-    """Return why this backend cannot run here: it always can."""
+    """Return None, because the reference runs everywhere."""
     return None
 
 
@@ -188,7 +187,7 @@ class ReferenceEngine:
 
 
 class ReferenceSession:
-    """One KV cache and the model it belongs to."""
+    """One KV cache and its model."""
 
     def __init__(self, model: IntegerModel) -> None:
         self.model = model

@@ -1,11 +1,11 @@
-"""The sampling law: from integer logits to a token, in integers (specs/sampling.md).
+"""Choose a token from integer logits, in integers (specs/sampling.md).
 
-One order: temperature, top-k, min-p, top-p, then the largest perturbed score (Gumbel-max). A draw
-depends on the logits of its own row, the law, the seed, the position and the number of the sample.
-It depends on nothing else, so any batch, thread count and backend gives the same tokens. Greedy is
+The order is fixed: temperature, top-k, min-p, top-p, then the largest perturbed score (Gumbel-max).
+A draw depends only on the logits of its own row, the law, the seed, the position and the number of
+the sample. Any batch, thread count and backend therefore gives the same tokens. Greedy is
 temperature 0 and draws nothing.
 
-Shape suffixes: V vocabulary, N tokens that are looked at.
+Shape suffixes: V vocabulary, N candidate tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SCORE_BITS = 20
 # Weight of the most likely token: 2^WEIGHT_BITS.
 WEIGHT_BITS = 24
 TABLE_BITS = 8
-# A distance past this is 1,024 halvings; no draw reaches it.
+# A distance beyond this is 1,024 halvings, which no draw reaches.
 MAX_DISTANCE = 1 << 30
 MAX_TERM = (1 << 16) - 1
 MAX_SEED = (1 << 64) - 1
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5})?", re.ASCII)
 
 
 def _entries(n: int, value: str) -> Ints:
-    """Return the `n` entries of a table of section 3: `value` is its name there."""
+    """Return the `n` entries of a table of section 3. `value` is its name there."""
     with localcontext(_CONTEXT):
         ln2 = Decimal(2).ln()
 
@@ -58,12 +58,12 @@ def _entries(n: int, value: str) -> Ints:
 
 @cache
 def table(name: str) -> Ints:
-    """Return a table of the law, 257 entries: `log2`, `exp2` or `ratio`."""
+    """Return one of the tables `log2`, `exp2` or `ratio`, 257 entries."""
     return _entries((1 << TABLE_BITS) + 1, name)
 
 
 def _between(name: str, index: Ints, rest: Ints, bits: int) -> Ints:
-    """Return a table's value at `index` and `rest` of 2^bits parts of the way to the next entry."""
+    """Interpolate between the entries `index` and `index` + 1 of a table, at `rest` of 2^bits."""
     entries = table(name)
     low = entries[index]
     return low + rshift((entries[index + 1] - low) * rest, bits)
@@ -117,9 +117,9 @@ def _ratio(text: str, what: str, most: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingLaw:
-    """How a token is chosen: fractions of integers, a seed, and nothing that rounds.
+    """The rule by which a token is chosen: integer fractions and a seed, without rounding.
 
-    The default is greedy. `top_k` 0, `min_p` 0 and `top_p` 1 cut nothing.
+    The default is greedy. `top_k` 0, `min_p` 0 and `top_p` 1 remove no token.
     """
 
     temperature: tuple[int, int] = (0, 1)
@@ -146,7 +146,7 @@ class DecodingLaw:
     def parse(
         cls, temperature: str = "0", top_k: int = 0, min_p: str = "0", top_p: str = "1", seed: int = 0
     ) -> DecodingLaw:
-        """Return a law from decimal texts, which are taken exactly ("0.8" is 4/5).
+        """Parse a law from decimal texts, which are exact ("0.8" is 4/5).
 
         Raises UsageError.
         """
@@ -160,11 +160,11 @@ class DecodingLaw:
 
     @property
     def is_greedy(self) -> bool:
-        """Return whether the most likely token is taken, and nothing is drawn."""
+        """Return whether the most likely token is taken without a draw."""
         return self.temperature[0] == 0
 
     def facts(self) -> dict[str, object]:
-        """Return the law as JSON: what a cache key and a sealed run hold."""
+        """Return the law as JSON, for cache keys and sealed runs."""
         if self.is_greedy:
             return {"law": LAW_VERSION, "kind": "greedy"}
         return {
@@ -179,8 +179,8 @@ class DecodingLaw:
 
     @cached_property
     def multiplier(self) -> tuple[int, int]:
-        """Return (m, s), m in [2^15, 2^16): m / 2^s score units for each unit of a
-        logit, over the temperature.
+        """Return (m, s), m in [2^15, 2^16): the score units for each unit of a logit are m / 2^s,
+        with the temperature included.
         """
         with localcontext(_CONTEXT):
             one = Decimal(1 << (SCORE_BITS - LOGIT_FRACTION)) / Decimal(2).ln()
@@ -194,8 +194,8 @@ class DecodingLaw:
         return (m >> 1, s - 1) if m == 1 << 16 else (m, s)
 
     def kept(self, logits_V: Ints) -> tuple[Ints, Ints]:
-        """Return the token ids that may be drawn, and the distance of
-        each from the most likely one.
+        """Return the ids of the tokens that may be drawn, and the distance of each from the most
+        likely one.
 
         Returns:
             (ids_N, distance_N): score units; ids ascend.
@@ -204,7 +204,7 @@ class DecodingLaw:
         distance_V = np.minimum(mulsh(gap_V, *self.multiplier), MAX_DISTANCE)
         ids = np.arange(len(logits_V))
         if self.top_k or self.top_p[0] < self.top_p[1]:
-            # Most likely first, the lower id before its equals.
+            # The most likely token comes first, and of equal ones the lower id.
             ids = np.argsort(gap_V, kind="stable")
         if self.top_k:
             ids = ids[: self.top_k]
@@ -214,7 +214,7 @@ class DecodingLaw:
         if self.top_p[0] < self.top_p[1]:
             a, b = self.top_p
             sums = np.cumsum(weights(distance_V[ids]))
-            # The first token with which the share is reached is the last that stays.
+            # The token with which the share is reached is the last one kept.
             ids = ids[: int(np.argmax(sums * b >= sums[-1] * a)) + 1]
         ids = np.sort(ids)
         return as_ints(ids), distance_V[ids]
@@ -231,7 +231,7 @@ class DecodingLaw:
             return argmax(logits_V)
         ids, distance = self.kept(logits_V)
         words = words_of_tokens(ids, position=position, sample=sample, seed=self.seed)
-        # argmax gives the first of equals, which has the lowest id.
+        # argmax returns the first of equals, which has the lowest id.
         return int(ids[np.argmax(gumbel(words) - distance)])
 
 

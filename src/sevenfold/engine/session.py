@@ -1,12 +1,12 @@
-"""A sealed model, opened: verified, self-tested, and run only behind the CM-1 gate.
+"""Open a sealed model, verify and self-test it, and run it only behind the CM-1 gate.
 
     model = Model.open("model.s7l")
     with model.session("def fib(n):") as session:
         text = "".join(session.generate(64))
 
-`Model.open` checks every hash and rule, then replays a golden prompt on the chosen backend and
-refuses to run on a mismatch. A session is one gate and one KV cache; calls before it opens or after
-it closes raise GateError.
+`Model.open` checks every hash and rule. It replays a golden prompt on the chosen backend and
+refuses to run on a mismatch. A session is one gate and one KV cache. Calls before the gate opens or
+after it closes raise GateError.
 """
 
 from __future__ import annotations
@@ -37,22 +37,20 @@ from sevenfold.engine.backends import (
     make_engine,
     self_test,
 )
-from sevenfold.engine.decoding import Decoder
+from sevenfold.engine.decoding import GreedyDecoder
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
 GOLDEN_STEPS = 8
-# Key of the graph: what begins and ends a text, where an import's files decided it.
+# Key of the graph for the roles of tokens, where the files of an import decided them.
 TOKENS = "tokens"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GreedyRun:
-    """What a prompt gives: the tokens of `n_steps` greedy steps and the
-    logits they were taken from.
-    """
+    """The result of a prompt: the tokens of `n_steps` greedy steps and their logits."""
 
     ids: tuple[int, ...]
     tokens: tuple[int, ...]
@@ -60,8 +58,9 @@ class GreedyRun:
 
 
 def greedy_steps(engine: Engine, ids: Sequence[int], n_steps: int) -> GreedyRun:
-    """Return the greedy steps from a prompt on an engine. `logits_sha256` is over the int32
-    big-endian logits of each step, in order (V6).
+    """Take greedy steps from a prompt on an engine.
+
+    `logits_sha256` covers the int32 big-endian logits of each step, in order (V6).
 
     Raises:
         GateError: ids that the model refuses, or more positions than the context has.
@@ -78,7 +77,7 @@ def greedy_steps(engine: Engine, ids: Sequence[int], n_steps: int) -> GreedyRun:
 
 
 def greedy_run(model: IntegerModel, ids: Sequence[int], n_steps: int) -> GreedyRun:
-    """Return `greedy_steps` on the reference: what golden logits are made with."""
+    """Return `greedy_steps` on the reference, which makes golden logits."""
     return greedy_steps(reference.ReferenceEngine(model), ids, n_steps)
 
 
@@ -108,8 +107,9 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
 
 
 def backend_states(path: Path | None = None) -> list[dict[str, str]]:
-    """Return every backend: name, status ("pass", "fail", "not here") and detail; proved on a file,
-    or on the built-in model.
+    """Return every backend with name, status ("pass", "fail", "not here") and detail.
+
+    Each is proved on a file, or on the built-in model.
 
     Raises:
         ArtifactError, StorageError: the file is refused.
@@ -134,8 +134,8 @@ def backend_states(path: Path | None = None) -> list[dict[str, str]]:
 
 
 def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
-    """Return the tokenizer in the DICT lane. Raises ArtifactError when it is none, or not of the
-    model's vocabulary.
+    """Return the tokenizer in the DICT lane. Raises ArtifactError when it is invalid or has another
+    size than the vocabulary of the model.
     """
     remedy = "the file was not written by a compatible `s7 seal`; seal it again"
     try:
@@ -156,12 +156,12 @@ def open_tokenizer(artifact: Artifact, weights: IntegerModel) -> Tokenizer:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, domain: str = "") -> list[int]:
-    """Return the ids of a prompt as the model saw text in training: the end-of-text token, then the
-    text's own.
+    """Return the ids of a prompt in the form of training text: the end-of-text token, then the
+    text.
 
-    With expert stacks this is where a text is routed: the token of `domain` comes first, and the
-    engine's table gives its stack (specs/arithmetic.md). Without a domain the end-of-text token is
-    first, which goes to the last stack of the recipe.
+    With expert stacks, this function routes the text. The token of `domain` comes first, and the
+    table of the engine gives its stack (specs/arithmetic.md). Without a domain the end-of-text
+    token is first, which chooses the last stack of the recipe.
 
     Raises:
         UsageError: the vocabulary has no token for the domain.
@@ -171,14 +171,14 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, domain: str = "") -> list[int]
 
 
 def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
-    """Return a sealed file or a bundle in which every hash and rule holds; the header-only file is
-    for `Model` to refuse.
+    """Return a sealed file or a bundle in which every hash and rule holds. `Model` itself refuses a
+    file without lanes.
 
     Raises:
-        AnonymousError: it does not say where it comes from, and that was not allowed. Allowed, only
-            order (V0) is asked for.
-        PublishedError: it is a file of the published contract, which holds
-            nothing that the engine could run.
+        AnonymousError: it does not name its origin, and that was not allowed. If it was allowed,
+            only the order (V0) is checked.
+        PublishedError: it is a file of the published contract, which holds nothing that the engine
+            could run.
         ArtifactError: it is refused.
         StorageError: it cannot be read.
     """
@@ -208,14 +208,14 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
 
 
 class Model:
-    """A verified model. Safe to share: it is never written after `open`."""
+    """A verified model. It is immutable after `open`, so it is safe to share."""
 
     def __init__(
         self, artifact: Artifact, backend: str = reference.NAME, n_threads: int | None = None
     ) -> None:
         find_backend(backend)
         self.artifact = artifact
-        # Why the fastest backend was not taken.
+        # Why the fastest backend was not chosen.
         self.note = ""
         if artifact.header_only:
             raise HeaderOnlyError(
@@ -230,7 +230,7 @@ class Model:
 
     @property
     def backend(self) -> str:
-        """Return the name of the engine that runs."""
+        """Return the name of the backend."""
         return self.engine.name
 
     @classmethod
@@ -246,18 +246,18 @@ class Model:
         first golden prompt.
 
         Args:
-            backend: a name of `s7 backends`; None takes the fastest that is here and passes, else
-                the reference. `note` then says why.
+            backend: a name from `s7 backends`; None takes the fastest one that is available and
+                passes, else the reference. `note` then says why.
             n_threads: threads of a call, for the native engine; None: see `native.default_threads`.
                 The bits are the same.
-            allow_anonymous: take a file that does not say where it comes from (D6): its hashes
-                hold, it is in canonical order, and the backend is proved on the built-in model.
+            allow_anonymous: accept a file that does not name its origin (D6). Its hashes are
+                checked and its order is canonical, and the backend is proved on the built-in model.
                 `note` says so.
 
         Raises:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
             StorageError: the file cannot be read.
-            UsageError: no such backend, or it is not available here.
+            UsageError: the backend is unknown or unavailable here.
         """
         if backend:
             find_backend(backend)
@@ -268,7 +268,7 @@ class Model:
     def of(cls, artifact: Artifact, *, backend: str | None = None, n_threads: int | None = None) -> Model:
         """Return the model of an artifact whose hashes and rules were checked before.
 
-        The arguments are those of `open`. Raises as `open` does.
+        The arguments and errors are those of `open`.
         """
         model = cls(artifact)
         names = [backend] if backend else available(model.weights)
@@ -283,20 +283,20 @@ class Model:
             model.self_test()
         if artifact.anonymous:
             model.note = f"anonymous: nothing says where these weights come from. {model.note}".strip()
-        # An engine that packs the weights has its own; the reference reads the file again where it
-        # must.
+        # An engine that packs the weights keeps its own copy. The reference reads the file again
+        # when needed.
         artifact.release()
         return model
 
     def on(self, engine: Engine) -> Model:
-        """Return the same model, its sessions on another engine that holds its weights."""
+        """Return the same model with sessions on another engine that holds its weights."""
         other = copy.copy(self)
         other.engine = engine
         return other
 
     @property
     def context(self) -> int:
-        """Return the positions a session has, prompt and answer together."""
+        """Return how many positions a session has for prompt and answer together."""
         return self.weights.shape.context
 
     @property
@@ -306,11 +306,10 @@ class Model:
         return rows if isinstance(rows, list) else []
 
     def self_test(self) -> None:
-        """Replay the first golden prompt's steps on this backend.
+        """Replay the steps of the first golden prompt on this backend.
 
-        Raises ArtifactError on any other bit.
-
-        An anonymous model brings none: its backend is proved on the built-in model.
+        An anonymous model has none. Its backend is proved on the built-in model. Raises
+        ArtifactError when a bit differs.
         """
         if self.artifact.anonymous:
             self_test(self.backend)
@@ -339,13 +338,14 @@ class Model:
             )
 
     def session(self, prompt: str | None = None, *, max_tokens: int = 0, domain: str = "") -> Session:
-        """Return a session; enter it with `with`, which opens the gate and reads
-        the prompt, if there is one.
+        """Return a session. Entering it with `with` opens the gate and reads the prompt, if there
+        is one.
 
         Args:
             prompt: text; None to begin with `Session.prefill`.
             max_tokens: room to reserve, so that a too long answer is refused at once.
-            domain: whose expert stack reads the prompt; "" is the model's default (`prompt_ids`).
+            domain: whose expert stack reads the prompt; "" is the default of the model
+                (`prompt_ids`).
 
         Raises:
             GateError: forbidden control characters, or prompt and answer exceed the context.
@@ -354,10 +354,10 @@ class Model:
 
 
 class Session:
-    """One gate, one KV cache. Greedy (A8: top-k = 1). Calls before the gate opens, or after it
-    shut, raise GateError.
+    """One gate and one KV cache. Decoding is greedy (A8: top-k = 1).
 
-    Tokens are computed several at a time where the engine can (`decoding`).
+    Calls before the gate opens, or after it is closed, raise GateError. Tokens are computed several
+    at a time where the engine can (`decoding`).
     """
 
     def __init__(
@@ -368,13 +368,13 @@ class Session:
         self.gate = Gate()
         self._prompt = prompt
         self._max_tokens = max_tokens
-        self._decoder = Decoder(model.engine, model.tokenizer.roles.ends)
+        self._decoder = GreedyDecoder(model.engine, model.tokenizer.roles.ends)
         self._stack = ExitStack()
 
     def __enter__(self) -> Session:
         with ExitStack() as stack:
             body = stack.enter_context(self.gate.call(self._prompt or ""))
-            # Inside the block: an interrupted prefill shuts the gate.
+            # This is inside the block, so that an interrupted prefill closes the gate.
             if self._prompt is not None:
                 self._append("prefill", prompt_ids(self.model.tokenizer, body, self._domain))
             self._stack = stack.pop_all()
@@ -388,20 +388,20 @@ class Session:
 
     @property
     def logits(self) -> Ints | None:
-        """Return the logits of the next token, or those that `step` took the last one
-        from: [V] int64 holding int32 values (natural-log units with 16 fraction bits);
-        None before the first prefill.
+        """Return the logits of the next token, or those from which `step` took the last one: [V]
+        int64 holding int32 values (natural-log units with 16 fraction bits); None before the first
+        prefill.
         """
         return self._decoder.logits
 
     @property
     def tokens(self) -> list[int]:
-        """Return the ids that were generated."""
+        """Return the generated ids."""
         return self._decoder.tokens
 
     @property
     def room(self) -> int:
-        """Return the tokens of the context behind what was read and generated."""
+        """Return how many tokens of the context are left after what was read and generated."""
         return self.model.context - self._decoder.n_used
 
     def prefill(self, ids: Sequence[int]) -> None:
@@ -446,9 +446,9 @@ class Session:
         return self._decoder.step()
 
     def generate(self, max_tokens: int) -> Iterator[str]:
-        """Yield the text as it comes, up to `max_tokens` tokens or the end-of-text token.
+        """Yield the text as it is generated, up to `max_tokens` tokens or the end-of-text token.
 
-        Pieces are whole characters, of one token or of several that came at once.
+        Pieces are whole characters, of one token or of several that were computed together.
 
         Raises:
             GateError: the gate is shut, or the context is full.
@@ -459,7 +459,7 @@ class Session:
             self.gate.require_open("step")
             tokens = self._decoder.take(n_left)
             n_left -= len(tokens)
-            # Nothing is computed behind an end, so it can only be the last.
+            # Nothing is computed after an end token, so it can only be the last one.
             is_ended = tokens[-1] in ends
             if piece := stream.feed_all(tokens[:-1] if is_ended else tokens):
                 yield piece

@@ -1,11 +1,10 @@
-"""The torch engine: batches of independent sequences in integer tensors, on
-the CPU or on a CUDA device.
+"""The PyTorch engine: batches of independent sequences in integer tensors, on the CPU or on a CUDA
+device.
 
-For evaluation of many windows, and for machines whose integer speed is in a GPU. Equal bit for bit
-to the reference. With its operations in `torch_ops` the only part of the engine that imports
-PyTorch; `backends` imports it when it is asked for. Rows of all sequences share the projections;
-attention goes sequence by sequence.
-Legend: as in `torch_ops`.
+It evaluates many windows at once, and uses machines whose integer speed is in a GPU. It equals the
+reference bit for bit. With its operations in `torch_ops` it is the only part of the engine that
+imports PyTorch, and `backends` imports it on request. Rows of all sequences share the projections.
+Attention is computed for each sequence. Legend: as in `torch_ops`.
 """
 
 from __future__ import annotations
@@ -21,35 +20,44 @@ from torch import Tensor
 from sevenfold.core.errors import GateError, StorageError, UsageError
 from sevenfold.core.fixed import INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, as_ints
 from sevenfold.engine.native import KeyValues
-from sevenfold.engine.ops import LOGIT_FRACTION, Linear
+from sevenfold.engine.ops import LOGIT_FRACTION, QuantizedLinear
 from sevenfold.engine.reference import check_ids
-from sevenfold.engine.torch_ops import PASS_ROWS, SCORES, Arithmetic, TScale, Weights, aligned, mulsh, shifted
-from sevenfold.engine.weights import FeedForward, IntegerModel, Layer, ModelShape
+from sevenfold.engine.torch_ops import (
+    PASS_ROWS,
+    SCORES,
+    Arithmetic,
+    ProjectionWeights,
+    TScale,
+    aligned,
+    mulsh,
+    shifted,
+)
+from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer, ModelShape
 
 NAME = "torch"
-# Positions a cache begins with.
+# Positions of a new cache.
 FIRST_ROWS = 64
-# Of a cache.
+# Alignment of the positions of a cache.
 K, V = 0, 1
 
 
 class _FeedForward(NamedTuple):
-    gate_up: Weights
-    down: Weights
-    law: FeedForward
+    gate_up: ProjectionWeights
+    down: ProjectionWeights
+    law: FeedForwardWeights
 
 
 class _Layer(NamedTuple):
     attn_gain_D: Tensor
-    qkv: Weights
-    o: Weights
+    qkv: ProjectionWeights
+    o: ProjectionWeights
     ffn_gain_D: Tensor
     experts: tuple[_FeedForward, ...]
     law: Layer
 
 
 class _Piece(NamedTuple):
-    """Ids of one sequence in a pass, and where the logits of the last of them go."""
+    """The ids of one sequence in a pass, and the place for the logits of the last of them."""
 
     cache: _Cache
     ids: Ints
@@ -57,7 +65,7 @@ class _Piece(NamedTuple):
 
 
 def choose_device(device: str | None = None) -> torch.device:
-    """Return the device of that name; CUDA where there is one, if none is given. Raises UsageError."""
+    """Return the named device; without a name, CUDA if it is available. Raises UsageError."""
     here = torch.cuda.is_available()
     try:
         chosen = torch.device(device or ("cuda" if here else "cpu"))
@@ -102,7 +110,7 @@ class TorchEngine:
 
     @property
     def detail(self) -> str:
-        """Return the device, and the product where it is not the fast one."""
+        """Return the device, and the kind of product if it is not the fast one."""
         slow = "" if self.law.exact_int8 else ", int8 products are not exact here: int32"
         return f"{self.device.type}, PyTorch {torch.__version__}{slow}"
 
@@ -113,19 +121,20 @@ class TorchEngine:
     def forward_batch(
         self, calls: Sequence[tuple[TorchSession, Ints]], *, last_only: bool = True
     ) -> list[Ints]:
-        """Return the logits of each session's ids after its cached prefix; the caches grow by them.
+        """Return the logits of the ids of each session after its cached prefix. The ids are added
+        to the caches.
 
         Args:
             calls: sessions of this engine, each once, and their ids [T], of any length each.
             last_only: compute the head for the last token of each alone.
 
         Returns:
-            for each call, as `reference.forward`.
+            for each call, the result of `reference.forward`.
 
         Raises:
-            GateError: what `Session.forward` refuses, no calls, a session that is there twice or is
-                of another engine; nothing is changed.
-            StorageError: no memory; the sessions are as they were.
+            GateError: what `Session.forward` refuses, no calls, or a session that is repeated or
+                belongs to another engine; nothing is changed.
+            StorageError: there is no memory; the sessions are unchanged.
         """
         with self.lock:
             held = [(session.cache, as_ints(ids)) for session, ids in calls]
@@ -201,7 +210,7 @@ class TorchEngine:
         experts_R: Tensor,
         pieces: list[_Piece],
     ) -> Tensor:
-        """Return the layers one after the other, the first of them number `first` of the caches."""
+        """Apply the layers in order. The first of them has number `first` in the caches."""
         for index, layer in enumerate(layers, first):
             x_RD = _add(x_RD, self._attention(layer, index, x_RD, table, pieces))
             x_RD = _add(x_RD, self._feed_forward(layer, x_RD, experts_R))
@@ -210,7 +219,7 @@ class TorchEngine:
     def _attention(
         self, layer: _Layer, index: int, x_RD: Tensor, table: Tensor, pieces: list[_Piece]
     ) -> Tensor:
-        """Return the attention block's contribution to the residual, [R, D]."""
+        """Return what the attention block adds to the residual, [R, D]."""
         law, shape = self.law, self.model.shape
         codes, token = law.rms_norm(x_RD, layer.attn_gain_D, layer.law.attn_norm)
         q, k, v = (y.unflatten(-1, (-1, shape.head_dim)) for y in law.linear(codes, layer.qkv))
@@ -244,7 +253,7 @@ class TorchEngine:
         return _to_units(y_RD, TScale(scale.m, scale.e + lowest), layer.law.o, shape.residual_exponent)
 
     def _attend(self, cache: _Cache, index: int, q_RHE: Tensor, scale: TScale) -> tuple[Tensor, Tensor]:
-        """Return the attention of one sequence, a block of its tokens at a time: o [R, H, E] and
+        """Return the attention of one sequence, computed for blocks of its tokens: o [R, H, E] and
         exponents [R, H].
         """
         shape, past, n_rows = self.model.shape, cache.length, q_RHE.shape[0]
@@ -270,8 +279,8 @@ class TorchEngine:
         return torch.cat(outputs), torch.cat(lows)
 
     def _feed_forward(self, layer: _Layer, x_RD: Tensor, experts_R: Tensor) -> Tensor:
-        """Return the feed-forward block's contribution to the residual, [R, D]; each
-        token through its one expert.
+        """Return what the feed-forward block adds to the residual, [R, D]. Each token uses its one
+        expert.
         """
         codes, token = self.law.rms_norm(x_RD, layer.ffn_gain_D, layer.law.ffn_norm)
         if len(layer.experts) == 1:
@@ -293,7 +302,7 @@ class TorchEngine:
 
 
 def _is_no_memory(error: BaseException) -> bool:
-    """Return whether memory ran out. PyTorch has a class of its own for this on CUDA only."""
+    """Return whether memory ran out. PyTorch has an error class for this only on CUDA."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
@@ -302,16 +311,16 @@ def _add(x_RD: Tensor, delta_RD: Tensor) -> Tensor:
     return x_RD.add_(delta_RD).clamp_(INT32_MIN, INT32_MAX)
 
 
-def _to_units(y_RO: Tensor, token: TScale, layer: Linear, fraction: int) -> Tensor:
-    """Return a projection's output in fixed point with `fraction` fraction bits."""
+def _to_units(y_RO: Tensor, token: TScale, layer: QuantizedLinear, fraction: int) -> Tensor:
+    """Return the output of a projection in fixed point with `fraction` fraction bits."""
     return mulsh(y_RO, token.m[:, None], token.e[:, None] + (layer.exponent - fraction))
 
 
 def _passes(
     calls: Sequence[tuple[_Cache, Ints]], logits: Sequence[Ints], pass_rows: int
 ) -> Iterator[list[_Piece]]:
-    """Cut calls into passes of `pass_rows` tokens; a prompt may be cut anywhere. Logits belong to a
-    call's last tokens.
+    """Cut calls into passes of `pass_rows` tokens. A prompt may be cut anywhere. Logits belong to
+    the last tokens of a call.
     """
     pieces: list[_Piece] = []
     room = pass_rows
@@ -330,16 +339,16 @@ def _passes(
 
 
 class _Cache:
-    """Keys and values of one sequence on the device; grows by doubling. Rows from `length` on mean
-    nothing.
+    """Keys and values of one sequence on the device. It grows by doubling. Rows from `length` on
+    are unused.
     """
 
     def __init__(self, law: Arithmetic, shape: ModelShape) -> None:
         heads = (shape.n_layers + shape.stack_layers, shape.n_kv_heads)
         width, self._context = aligned(shape.head_dim), aligned(shape.context)
-        # Positions, and the expert that the first id of the sequence chose.
+        # Number of positions, and the expert that the first id of the sequence chose.
         self.length = self.stack = 0
-        # Values lie feature by feature: both products then take their second factor by rows.
+        # Values are stored by feature, so that both products read their second factor by rows.
         self.k = torch.zeros((*heads, 0, width), dtype=torch.int8, device=law.device)
         self.v = torch.zeros((*heads, width, 0), dtype=torch.int8, device=law.device)
         self.scales = torch.zeros((2, 2, *heads, 0), dtype=torch.int32, device=law.device)
@@ -356,7 +365,7 @@ class _Cache:
             self.scales = torch.constant_pad_nd(self.scales, (0, more))
 
     def write(self, index: int, kind: int, codes_RKE: Tensor, scale: TScale) -> None:
-        """Write keys or values of a layer after those held; `length` stays."""
+        """Write keys or values of a layer after the held ones. `length` stays."""
         rows = slice(self.length, self.length + codes_RKE.shape[0])
         if kind == K:
             self.k[index, :, rows, : codes_RKE.shape[-1]] = codes_RKE.permute(1, 0, 2)
@@ -380,18 +389,18 @@ class TorchSession:
 
     @property
     def cache(self) -> _Cache:
-        """Return what is held. Raises GateError when the session is closed."""
+        """Return the cache. Raises GateError when the session is closed."""
         if self._cache is None:
             raise GateError("the session is closed", remedy="open another")
         return self._cache
 
     def close(self) -> None:
-        """Drop the cache. Later calls raise GateError; closing twice is fine."""
+        """Drop the cache. Later calls raise GateError. Closing twice is allowed."""
         self._cache = None
 
     @property
     def length(self) -> int:
-        """Return the positions held."""
+        """Return the number of held positions."""
         return self.cache.length
 
     def forward(self, ids: Ints, *, last_only: bool = False) -> Ints:
@@ -402,9 +411,9 @@ class TorchSession:
         return self.engine.forward_batch([(self, ids)], last_only=last_only)[0]
 
     def truncate(self, length: int) -> None:
-        """Keep the first `length` positions.
+        """Keep only the first `length` positions.
 
-        Raises GateError: more than are held, or a closed session.
+        Raises GateError for more positions than are held, or a closed session.
         """
         with self.engine.lock:
             held = self.cache.length
@@ -413,8 +422,8 @@ class TorchSession:
             self.cache.length = length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:
-        """Return the keys and values of one layer, as the law stores them:
-        codes [S, K, E], scales [S, K].
+        """Return the keys and values of one layer in the form of specs/arithmetic.md: codes [S, K,
+        E], scales [S, K].
         """
         with self.engine.lock:
             cache, width = self.cache, self.engine.model.shape.head_dim

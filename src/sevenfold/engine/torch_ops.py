@@ -1,11 +1,11 @@
 """Integer operations of the forward pass in PyTorch (specs/arithmetic.md), for many rows at once,
 on the CPU or a GPU.
 
-Whole-number tensors only; a test runs the engine under a dispatcher that refuses any other. Rows
-are independent, as in `ops`. Three things differ from the page's text, not from its results: EXP2
-and SiLU are one look-up in tables made by `core.fixed` for every argument that matters; the half
-that RSHIFT adds is added after all but one bit has been shifted away; a product of codes runs in
-int8, and the sixteen bits of a weight of P go through it as two limbs (R9).
+All tensors hold integers. A test runs the engine under a dispatcher that refuses any other type.
+Rows are independent, as in `ops`. Three things differ from the text of the page, with equal
+results. EXP2 and SiLU are look-ups in tables that `core.fixed` made for every relevant argument.
+The half that RSHIFT adds is added after all bits but one have been shifted out. A product of codes
+runs in int8, and the sixteen bits of a weight of P are split into two limbs (R9).
 
 Legend: R rows (tokens of a pass), N outputs, I inputs; the rest as in `ops`.
 """
@@ -29,48 +29,48 @@ from sevenfold.engine.ops import (
     ROPE_INPUT_BITS,
     SCORE_FRACTION,
     SWIGLU_BITS,
-    Linear,
     Norm,
+    QuantizedLinear,
     headroom,
 )
 
-# What CUDA's int8 product asks of inputs and outputs.
+# Alignment of inputs and outputs that the int8 product of CUDA requires.
 ALIGN = 8
-# And of rows.
+# Alignment of rows.
 LEAST_ROWS = {"cuda": 17}
 PASS_ROWS = {
     "cuda": 4096,
     "cpu": 256,
-    # Tokens of one pass: what the caches hold, and what bounds the memory of a prompt.
+    # Tokens of one pass. It fits the caches and bounds the memory of a prompt.
 }
 # Scores held at once.
 SCORES = {"cuda": 2**22, "cpu": 2**17}
-# EXP2 is 0 from here on.
+# EXP2 is 0 from this argument on.
 EXP2_END = 2**20
-# SiLU is zero or the identity from here on.
+# SiLU is zero or the identity from this argument on.
 GATE_END = 2**15
-# Below every score by more than EXP2_END.
+# This is below every score by more than EXP2_END.
 HIDDEN = -(2**40)
 
 
 class TScale(NamedTuple):
-    """m * 2^-e, as `core.fixed.Scale`, in int64 tensors."""
+    """The value m * 2^-e, as `core.fixed.Scale`, in int64 tensors."""
 
     m: Tensor
     e: Tensor
 
 
-class Weights(NamedTuple):
-    """Projections that read the same codes, one below the other. `row_m_N` holds the lift of the
-    accumulator too.
+class ProjectionWeights(NamedTuple):
+    """Projections that read the same codes, stacked. `row_m_N` includes the left shift of the
+    accumulator.
     """
 
-    # int8; N and I filled up with zeros to a multiple of ALIGN.
+    # int8; N and I are padded with zeros to a multiple of ALIGN.
     codes_NI: Tensor
     row_m_N: Tensor
-    # Less one.
+    # The shift less one.
     row_s_N: Tensor
-    # Of each projection.
+    # Number of outputs of each projection.
     outputs: tuple[int, ...]
 
 
@@ -80,8 +80,8 @@ def aligned(n: int) -> int:
 
 
 def int8_product_is_exact(device: torch.device) -> bool:
-    """Return whether `_int_mm` is exact here. On x86 without VNNI it is not: it adds pairs of
-    products in 16 bits, saturating.
+    """Return whether `_int_mm` is exact here. On x86 without VNNI it is not, because it adds pairs
+    of products in 16 bits with saturation.
     """
 
     def product(code: int, other: int) -> Tensor:
@@ -113,13 +113,13 @@ def mulsh(a: Tensor, m: Tensor, s: Tensor) -> Tensor:
 
 def peak_of(v: Tensor) -> Tensor:
     """Return the largest magnitude of each row (last axis)."""
-    # Twice as fast as aminmax, copy and all.
+    # This is twice as fast as aminmax, including the copy.
     return v.abs().amax(-1)
 
 
 def looked_up(table: Tensor, at: Tensor) -> Tensor:
-    """Return table[at]; an index array of several dimensions is four to
-    ten times slower on the CPU.
+    """Return table[at]. An index array of several dimensions would be four to ten times slower on
+    the CPU.
     """
     return table.index_select(0, at.flatten()).view(at.shape)
 
@@ -135,7 +135,7 @@ def _wide_tables() -> tuple[Ints, Ints]:
 
 
 class Arithmetic:
-    """The law on one device: its tables there, and the operations that look something up."""
+    """The arithmetic on one device: its tables, and the operations that look something up."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -149,15 +149,17 @@ class Arithmetic:
         """Return the integers on the device."""
         return torch.from_numpy(np.array(as_ints(values))).to(self.device, dtype)
 
-    def weights(self, *layers: Linear) -> Weights:
-        """Return the projections of the same inputs as one."""
+    def weights(self, *layers: QuantizedLinear) -> ProjectionWeights:
+        """Return the projections of the same inputs, stacked as one."""
         weight_NI = np.concatenate([layer.weight_IO.T for layer in layers])
         n_out, n_in = weight_NI.shape
         codes = torch.zeros((aligned(n_out), aligned(n_in)), dtype=torch.int8, device=self.device)
         codes[:n_out, :n_in] = self.tensor(weight_NI, torch.int8)
         m = np.concatenate([layer.row_m_O for layer in layers]) << headroom(n_in)
         s = np.minimum(np.concatenate([layer.row_s_O for layer in layers]), MAX_SHIFT) - 1
-        return Weights(codes, self.tensor(m), self.tensor(s), tuple(layer.row_m_O.size for layer in layers))
+        return ProjectionWeights(
+            codes, self.tensor(m), self.tensor(s), tuple(layer.row_m_O.size for layer in layers)
+        )
 
     def bits(self, v: Tensor) -> Tensor:
         """Return bits(v) of values >= 0."""
@@ -195,7 +197,7 @@ class Arithmetic:
         return TScale(shifted(r * (w >> 16), 15).clamp_(max=65535), 31 + h)
 
     def product(self, a_RI: Tensor, b_NI: Tensor) -> Tensor:
-        """Return a @ b.T of int8 codes, exact, int32 [R, N]. I of `a` may be short of that of `b`,
+        """Return a @ b.T of int8 codes, exact, int32 [R, N]. `a` may have fewer inputs than `b`,
         which then holds zeros there.
         """
         n_rows, missing = a_RI.shape[0], b_NI.shape[1] - a_RI.shape[1]
@@ -205,7 +207,7 @@ class Arithmetic:
             return torch._int_mm(a_RI, b_NI.t())[:n_rows]
         return (a_RI.int() @ b_NI.t().int())[:n_rows]
 
-    def linear(self, codes_RI: Tensor, weights: Weights) -> tuple[Tensor, ...]:
+    def linear(self, codes_RI: Tensor, weights: ProjectionWeights) -> tuple[Tensor, ...]:
         """Return LINEAR, one result for each projection, int64 [R, O]."""
         n_out = weights.row_m_N.shape[0]
         acc_RN = self.product(codes_RI, weights.codes_NI)[:, :n_out]
@@ -213,12 +215,12 @@ class Arithmetic:
         return tuple(torch.split(y_RN, list(weights.outputs), dim=-1))
 
     def rms_norm(self, x_RD: Tensor, gain_D: Tensor, norm: Norm) -> tuple[Tensor, TScale]:
-        """Return RMS_NORM: codes and the token's scale."""
+        """Return RMS_NORM: the codes and the scale of each token."""
         down = (self.bits(peak_of(x_RD)) - NORM_INPUT_BITS).clamp_(min=0)
         small_RD = shifted(x_RD, down[:, None])
         square = (small_RD * small_RD).sum(-1) + (norm.eps >> (2 * down).clamp(max=MAX_SHIFT))
         unit_RD, s = self.normalize(x_RD, 30)
-        # A gain's sign meets u before the rounding.
+        # The sign of a gain is applied to u before rounding.
         codes, scale = self.quantize(shifted_by_one_more(unit_RD * gain_D, 16))
         m, e = self.multiply(scale, self.rsqrt(square.clamp_(min=1)))
         return codes, TScale(m, e - 17 - s + norm.exponent + down)
@@ -238,7 +240,7 @@ class Arithmetic:
         """
         g_RF = mulsh(gate_RF, token.m[:, None], token.e[:, None] + (exponent - GATE_FRACTION))
         inside = g_RF.clamp(-GATE_END + 1, GATE_END - 1).add_(GATE_END - 1)
-        # The table ends in 0 and in 16 g, so that what is left is 16 for each step past it.
+        # The table ends in 0 and in 16 g, so the remainder is 16 for each step past its end.
         past = g_RF.clamp_(GATE_END - 1, 2**26).sub_(GATE_END - 1) << (SWIGLU_BITS - GATE_FRACTION)
         silu = past.add_(looked_up(self.silu_table, inside))
         (a, ka), (b, kb) = self.normalize(silu, SWIGLU_BITS), self.normalize(up_RF, SWIGLU_BITS)
@@ -276,7 +278,7 @@ class Arithmetic:
         score = mulsh(half, q_KGT.m[..., None], s)
         own = past + torch.arange(n_tokens, device=self.device)
         hidden_TS = torch.arange(n_keys, device=self.device) > own[:, None]
-        # A mask costs ten times as much.
+        # A mask would cost ten times as much.
         score += hidden_TS.long() * HIDDEN
         p = looked_up(self.exp2_table, (score.amax(-1, keepdim=True) - score).clamp_(max=EXP2_END))
         sum_bits_T1 = P_SUM_BITS - (own[:, None] >= LONG_CONTEXT).long()

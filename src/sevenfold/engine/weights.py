@@ -1,13 +1,15 @@
-"""The integer model in memory, built from a sealed artifact's records and graph, and nothing else.
+"""Build the integer model in memory from the records and the graph of a sealed artifact.
 
 Records (specs/arithmetic.md, section 4), all int8 in the file:
+
     NAME             [O, I]         codes of a projection, an embedding or the head
     NAME.rows        [O, 4]         per row: u16 mantissa, u16 shift, big-endian
     NAME.gain        [D, 2]         i16 norm gains, big-endian
     rope.cos_sin     [C, E/2, 2, 2] i16 cos and sin in Q15, big-endian
     router.experts   [V, 1]         expert of each token id (token-routed models, expert stacks)
-Exponents of projections and norms are integers in the graph. Whatever loads stays inside the ranges
-for which the page proves every width; whatever does not is refused here, by name.
+
+Exponents of projections and norms are integers in the graph. Every loaded value is inside the
+ranges for which the page proves all widths. Any other value is refused by name.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from sevenfold.core.errors import ArtifactError
 from sevenfold.core.fixed import CODE_MAX, Ints
 from sevenfold.core.hashing import Json
 from sevenfold.core.tables import LAW_VERSION, law_digest
-from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Linear, Norm
+from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Norm, QuantizedLinear
 
 EMBEDDING, HEAD, FINAL_NORM = "embedding.weight", "lm_head.weight", "final_norm.weight"
 ROPE, ROUTER = "rope.cos_sin", "router.experts"
 
-# Largest values of the graph's `model`; the least is 1.
+# Largest values of `model` in the graph; the least is 1.
 LIMITS = {
     "d_model": 2**16,
     "n_layers": 2**10,
@@ -40,17 +42,17 @@ LIMITS = {
     "context": MAX_CONTEXT,
     "n_experts": 2**7,
 }
-# Only in files with expert stacks.
+# Present only in files with expert stacks.
 STACK_LIMITS = {"stack_layers": 2**10, "stack_d_ffn": MAX_INPUTS}
-# Far past what float32 weights need; sums of exponents stay inside 16 bits.
+# Float32 weights need far less, and sums of exponents stay inside 16 bits.
 MAX_EXPONENT = 2**10
 MAX_EPS = 2**48
-# Keeps a projection's result below 2^31 in magnitude.
+# This keeps the result of a projection below 2^31 in magnitude.
 MIN_ROW_SHIFT = 16
 
 
-class Record(Protocol):
-    """What the engine needs of a stored tensor."""
+class WeightRecord(Protocol):
+    """The interface of a stored tensor."""
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -76,17 +78,17 @@ class ModelShape:
     residual_exponent: int
     score_m: int
     score_e: int
-    # Of each expert's own stack, behind the trunk of n_layers.
+    # Layers of each expert's own stack, after the trunk of n_layers.
     stack_layers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedForward:
+class FeedForwardWeights:
     """One SwiGLU network."""
 
-    gate: Linear
-    up: Linear
-    down: Linear
+    gate: QuantizedLinear
+    up: QuantizedLinear
+    down: QuantizedLinear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +96,18 @@ class Layer:
     """One block."""
 
     attn_norm: Norm
-    q: Linear
-    k: Linear
-    v: Linear
-    o: Linear
+    q: QuantizedLinear
+    k: QuantizedLinear
+    v: QuantizedLinear
+    o: QuantizedLinear
     ffn_norm: Norm
-    # One, unless tokens are routed.
-    experts: tuple[FeedForward, ...]
+    # One network, unless tokens are routed.
+    experts: tuple[FeedForwardWeights, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerModel:
-    """Everything that inference reads. Arrays are never written."""
+    """The arrays that inference reads. They are never written."""
 
     shape: ModelShape
     embedding_VD: NDArray[np.int8]
@@ -115,15 +117,17 @@ class IntegerModel:
     router_V: Ints
     layers: tuple[Layer, ...]
     final_norm: Norm
-    head: Linear
-    # One of shape.stack_layers per expert, or none.
+    head: QuantizedLinear
+    # One of shape.stack_layers for each expert, or none.
     stacks: tuple[tuple[Layer, ...], ...] = ()
 
 
 class _Loader:
-    """Looks up records and exponents; each miss or misfit is an ArtifactError that names it."""
+    """Looks up records and exponents. Every missing or unfit value is an ArtifactError that names
+    it.
+    """
 
-    def __init__(self, records: Mapping[str, Record], graph: Mapping[str, Json], where: str) -> None:
+    def __init__(self, records: Mapping[str, WeightRecord], graph: Mapping[str, Json], where: str) -> None:
         self.records, self.graph, self.where = records, graph, where
 
     def fail(self, what: str) -> ArtifactError:
@@ -146,8 +150,8 @@ class _Loader:
         return data
 
     def packed(self, name: str, dims: tuple[int, ...], kind: str) -> Ints:
-        """Return big-endian 16-bit integers, which are stored as pairs
-        of bytes along the last axis.
+        """Return big-endian 16-bit integers, which are stored as pairs of bytes along the last
+        axis.
         """
         raw = np.ascontiguousarray(self.record(name, dims))
         return raw.view(kind).astype(np.int64)
@@ -169,12 +173,14 @@ class _Loader:
         packed = self.packed(f"{name}.rows", (n_rows, 4), ">u2")
         return packed[:, 0], packed[:, 1]
 
-    def linear(self, name: str, n_out: int, n_in: int) -> Linear:
+    def linear(self, name: str, n_out: int, n_in: int) -> QuantizedLinear:
         weight = self.codes(name, (n_out, n_in))
         m, s = self.rows(name, n_out)
         if int(s.min()) < MIN_ROW_SHIFT:
             raise self.fail(f"record {name + '.rows'!r} has a shift of {int(s.min())}, below {MIN_ROW_SHIFT}")
-        return Linear(codes_OI=weight, row_m_O=m, row_s_O=s, exponent=self.exponent("exponents", name))
+        return QuantizedLinear(
+            codes_OI=weight, row_m_O=m, row_s_O=s, exponent=self.exponent("exponents", name)
+        )
 
     def norm(self, name: str, d_model: int) -> Norm:
         gain = self.packed(f"{name}.gain", (d_model, 2), ">i2")[:, 0]
@@ -183,7 +189,7 @@ class _Loader:
 
 
 def _check_law(load: _Loader) -> None:
-    """Refuse a file made under another version of the arithmetic, or other tables."""
+    """Refuse a file that was made under another version of the arithmetic, or with other tables."""
     law = {"version": LAW_VERSION, "tables": law_digest()}
     if load.graph.get("arithmetic") != law:
         raise load.fail(
@@ -221,8 +227,8 @@ def _layer(load: _Loader, shape: ModelShape, prefix: str, d_ffn: int) -> Layer:
     d_model = shape.d_model
     d_q, d_kv = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
 
-    def feed_forward(base: str) -> FeedForward:
-        return FeedForward(
+    def feed_forward(base: str) -> FeedForwardWeights:
+        return FeedForwardWeights(
             gate=load.linear(f"{base}.gate_proj.weight", d_ffn, d_model),
             up=load.linear(f"{base}.up_proj.weight", d_ffn, d_model),
             down=load.linear(f"{base}.down_proj.weight", d_model, d_ffn),
@@ -241,7 +247,7 @@ def _layer(load: _Loader, shape: ModelShape, prefix: str, d_ffn: int) -> Layer:
     )
 
 
-def load_weights(records: Mapping[str, Record], graph: Mapping[str, Json], where: str) -> IntegerModel:
+def load_weights(records: Mapping[str, WeightRecord], graph: Mapping[str, Json], where: str) -> IntegerModel:
     """Build the model. `where` names the file in errors.
 
     Raises:

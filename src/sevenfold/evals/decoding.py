@@ -71,7 +71,7 @@ def item_seed(law: DecodingLaw, item_id: str) -> DecodingLaw:
     return replace(law, seed=seed)
 
 
-class Decoder:
+class EvaluationDecoder:
     """A model as the harness uses it.
 
     Args:
@@ -328,7 +328,7 @@ class Decoder:
 class _Prefix:
     """The ids that were read last, so that a context with the same beginning is not read again."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: EvaluationDecoder) -> None:
         self._engine, self._can_fork = decoder.model.engine, decoder._can_fork
         self._session: Any = self._engine.session()
         self._ids: list[int] = []

@@ -22,7 +22,7 @@ from sevenfold.evals.run import read_run
 from sevenfold.recipe.shipped import GATES, recipes_directory
 
 
-class Gate(BaseModel):
+class ScoreGate(BaseModel):
     """One gate: a metric of a card, or a measurement that no card makes yet (`needs` says what)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -38,7 +38,7 @@ class Gate(BaseModel):
     at_most: float | None = Field(default=None, allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Gate:
+    def _is_whole(self) -> ScoreGate:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("a gate has at_least or at_most")
         if bool(self.card) == bool(self.needs):
@@ -56,7 +56,7 @@ class GateFile(BaseModel):
     gates: Literal[1]
     name: str
     summary: str
-    rows: list[Gate]
+    rows: list[ScoreGate]
 
     @model_validator(mode="after")
     def _has_ids_once(self) -> GateFile:
@@ -130,7 +130,7 @@ def scorecard(gates: GateFile, runs: Sequence[Json]) -> list[GateState]:
     return [_state(gate, runs) for gate in gates.rows]
 
 
-def _state(gate: Gate, runs: Sequence[Json]) -> GateState:
+def _state(gate: ScoreGate, runs: Sequence[Json]) -> GateState:
     is_least = gate.at_least is not None
     limit = gate.at_least if gate.at_least is not None else gate.at_most
     wanted = f"{'at least' if is_least else 'at most'} {limit:g}"

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from sevenfold.evals.cards import Card, Item
 from sevenfold.evals.programs import parsed
 from sevenfold.evals.rust import judge_rust
-from sevenfold.sandbox.confined import Limits
-from sevenfold.sandbox.grading import PythonTask, Verdict, judge_python
+from sevenfold.sandbox.confined import ProcessLimits
+from sevenfold.sandbox.grading import GradingVerdict, PythonTests, judge_python
 
 PASS, FAIL = "pass", "fail"
-LIMITS = Limits()
+LIMITS = ProcessLimits()
 MAX_PARSE_LINES = 400
 _STRICT = re.compile(r"#### (-?[0-9.,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
@@ -101,31 +101,31 @@ def plain_math(text: str) -> str:
     return re.sub(r"^[a-z]=", "", text).rstrip(".")
 
 
-def _grade_number(item: Item, found: str) -> Verdict:
+def _grade_number(item: Item, found: str) -> GradingVerdict:
     expected = str(item.target["answer"]).rpartition("#### ")[2]
     is_right = found != "" and plain_number(found) == plain_number(expected)
-    return Verdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
+    return GradingVerdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
 
 
-def _grade_math(item: Item, found: str) -> Verdict:
+def _grade_math(item: Item, found: str) -> GradingVerdict:
     is_right = found != "" and plain_math(found) == plain_math(str(item.target["answer"]))
-    return Verdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
+    return GradingVerdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
 
 
-def _check(item: Item, source: str) -> PythonTask:
+def _check(item: Item, source: str) -> PythonTests:
     name = str(item.target["entry_point"])
     # What the task defines itself: helpers above the function, and the function's own head.
     prelude = str(item.target.get("prelude", item.target["prompt"])) + "    pass\n"
-    return PythonTask(
+    return PythonTests(
         source=source, prelude=prelude, tests=str(item.target["test"]), functions=(name,), check=name
     )
 
 
-def _grade_humaneval(item: Item, found: str) -> Verdict:
+def _grade_humaneval(item: Item, found: str) -> GradingVerdict:
     return judge_python(_check(item, item.prompt + found), LIMITS)
 
 
-def _grade_infilling(item: Item, found: str) -> Verdict:
+def _grade_infilling(item: Item, found: str) -> GradingVerdict:
     target = item.target
     source = f"{target['prompt']}{found}\n{target['suffix']}"
     # The whole of the task's helpers stands before the entry point's own head.
@@ -138,10 +138,10 @@ def _grade_infilling(item: Item, found: str) -> Verdict:
     return judge_python(_check(item, source), LIMITS)
 
 
-def _grade_mbpp(item: Item, found: str) -> Verdict:
+def _grade_mbpp(item: Item, found: str) -> GradingVerdict:
     target = item.target
     return judge_python(
-        PythonTask(
+        PythonTests(
             source=found.replace("\r", ""),
             prelude="",
             # The setup may use classes of the sample.
@@ -152,11 +152,11 @@ def _grade_mbpp(item: Item, found: str) -> Verdict:
     )
 
 
-def _grade_rust(item: Item, found: str) -> Verdict:
+def _grade_rust(item: Item, found: str) -> GradingVerdict:
     return judge_rust(str(item.target["prompt"]), found, str(item.target["tests"]))
 
 
-GRADERS: dict[str, Callable[[Item, str], Verdict]] = {
+GRADERS: dict[str, Callable[[Item, str], GradingVerdict]] = {
     "number": _grade_number,
     "math": _grade_math,
     "humaneval": _grade_humaneval,
@@ -168,7 +168,7 @@ GRADERS: dict[str, Callable[[Item, str], Verdict]] = {
 EXECUTES = {"humaneval": ("python",), "infilling": ("python",), "mbpp": ("python",), "rust": ("rust",)}
 
 
-def judge(card: Card, item: Item, text: str, rule: str) -> tuple[str, Verdict]:
+def judge(card: Card, item: Item, text: str, rule: str) -> tuple[str, GradingVerdict]:
     """Return what a rule extracts of an answer's text, and the verdict over it.
 
     Raises:

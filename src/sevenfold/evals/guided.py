@@ -16,7 +16,7 @@ from fractions import Fraction
 from sevenfold.core.hashing import Json
 from sevenfold.evals import graders, statistics
 from sevenfold.evals.cards import Card, Item
-from sevenfold.sandbox.grading import PythonTask, judge_python
+from sevenfold.sandbox.grading import PythonTests, judge_python
 
 # Graders of Python programs whose prompts show tests.
 GUIDED = ("humaneval", "mbpp")
@@ -61,7 +61,7 @@ def choose(card: Card, item: Item, texts: Sequence[str], rule: str) -> list[int]
     for number, text in enumerate(texts):
         found = graders.EXTRACTIONS[rule](item, graders.cut(text, card.stops))
         source = found if "tests" in target else item.prompt + found
-        task = PythonTask(
+        task = PythonTests(
             source=source, prelude=prelude, tests="\n".join([setup, *tests]), functions=functions
         )
         if judge_python(task, graders.LIMITS).verdict == "pass":

@@ -25,7 +25,7 @@ from sevenfold.engine.likelihood import as_float
 from sevenfold.engine.sampling import GREEDY
 from sevenfold.engine.session import Model
 from sevenfold.evals.cards import Item
-from sevenfold.evals.decoding import Decoder, Likelihood
+from sevenfold.evals.decoding import EvaluationDecoder, Likelihood
 from sevenfold.evals.graders import cut
 
 DEFAULT_TOKENS = 256
@@ -45,7 +45,9 @@ class SevenfoldLM(LM):  # type: ignore[misc]  # lm-eval ships no types
         self, model: str | Path, batch_size: int | str = 16, truncation: str = "none", **_: object
     ) -> None:
         super().__init__()
-        self.decoder = Decoder(Model.open(Path(model)), batch=int(batch_size), truncation=truncation)
+        self.decoder = EvaluationDecoder(
+            Model.open(Path(model)), batch=int(batch_size), truncation=truncation
+        )
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:  # noqa: ARG002  - lm-eval's signature
         """Return (log-likelihood, whether greedy decoding gives it) of each continuation.

@@ -22,12 +22,12 @@ from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.evals import graders, scores
 from sevenfold.evals.cards import Item, Task, run_key
 from sevenfold.evals.data import sets
-from sevenfold.evals.decoding import Decoder
+from sevenfold.evals.decoding import EvaluationDecoder
 from sevenfold.evals.guided import GUIDED, choose, guided_score
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import Leaks
 from sevenfold.sandbox.confined import bubblewrap
-from sevenfold.sandbox.grading import Verdict, executor_facts
+from sevenfold.sandbox.grading import GradingVerdict, executor_facts
 
 FORMAT = 1
 _ITEMS_PER_ROUND = 16
@@ -40,7 +40,7 @@ class NoVerdictError(SevenfoldError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class EvaluationSettings:
     """How a run is made: the law decides its outputs, the rest does not.
 
     `rules` replaces the card's rules of extraction; () keeps them.
@@ -79,7 +79,12 @@ class Settings:
 
 
 def evaluate(
-    decoder: Decoder, task: Task, out: Path, settings: Settings, leaks: Leaks, progress: Progress
+    decoder: EvaluationDecoder,
+    task: Task,
+    out: Path,
+    settings: EvaluationSettings,
+    leaks: Leaks,
+    progress: Progress,
 ) -> Json:
     """Run a task, seal it as `OUT/NAME.eval.json`, and return the object.
 
@@ -128,7 +133,12 @@ def _choice_row(item: Item, row: Json) -> Json:
 
 
 def _outputs(
-    decoder: Decoder, task: Task, items: Sequence[Item], path: Path, settings: Settings, progress: Progress
+    decoder: EvaluationDecoder,
+    task: Task,
+    items: Sequence[Item],
+    path: Path,
+    settings: EvaluationSettings,
+    progress: Progress,
 ) -> dict[str, Json]:
     """Return the output row of each item, made now or before."""
     journal = Journal(path)
@@ -150,7 +160,9 @@ def _outputs(
         journal.close()
 
 
-def _made(decoder: Decoder, task: Task, items: Sequence[Item], settings: Settings) -> Iterator[Json]:
+def _made(
+    decoder: EvaluationDecoder, task: Task, items: Sequence[Item], settings: EvaluationSettings
+) -> Iterator[Json]:
     card = task.card
     if card.kind == "choice":
         for item, found in decoder.likelihoods(items):
@@ -169,8 +181,8 @@ def _judged(
     items: Sequence[Item],
     outputs: dict[str, Json],
     folder: Path,
-    decoder: Decoder,
-    settings: Settings,
+    decoder: EvaluationDecoder,
+    settings: EvaluationSettings,
     progress: Progress,
     out: Path,
 ) -> Json:
@@ -236,7 +248,7 @@ def _verdicts(
     texts: dict[str, list[str]],
     rule: str,
     path: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
     progress: Progress,
 ) -> dict[str, Json]:
     """Return [extracted, verdict, reason, seconds] of each sample of each item."""
@@ -272,7 +284,7 @@ def _chosen(
     texts: dict[str, list[str]],
     rule: str,
     folder: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
 ) -> dict[str, list[int]]:
     """Return [the sample that is the answer, samples that were executed] of each item."""
     executor = canonical_json(executor_facts(graders.LIMITS))
@@ -288,7 +300,7 @@ def _chosen(
         journal.close()
 
 
-def _row(extracted: str, verdict: Verdict) -> list[Json]:
+def _row(extracted: str, verdict: GradingVerdict) -> list[Json]:
     return [extracted, verdict.verdict, verdict.reason, verdict.seconds]
 
 

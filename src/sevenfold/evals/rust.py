@@ -12,10 +12,10 @@ import re
 from functools import cache, lru_cache
 from importlib.resources import files
 
-from sevenfold.sandbox.confined import Ending, Limits
-from sevenfold.sandbox.grading import Verdict, run_program
+from sevenfold.sandbox.confined import Ending, ProcessLimits
+from sevenfold.sandbox.grading import GradingVerdict, run_program
 
-LIMITS = Limits()
+LIMITS = ProcessLimits()
 _SIGNATURE = re.compile(r"^fn\s+(\w+)\s*\((?:.|\n)*?\)\s*(?:->\s*((?:.|\n)*?))?\s*\{\s*$", re.MULTILINE)
 _CALL = "assert_eq!(candidate("
 
@@ -81,7 +81,7 @@ def expected_values(prompt: str, tests: str) -> tuple[str, ...] | None:
     return tuple(found.out.decode("utf-8", "replace").splitlines())
 
 
-def judge_rust(prompt: str, completion: str, tests: str) -> Verdict:
+def judge_rust(prompt: str, completion: str, tests: str) -> GradingVerdict:
     """Return the verdict over a sample: each call gives the expected value.
 
     Raises:
@@ -89,7 +89,7 @@ def judge_rust(prompt: str, completion: str, tests: str) -> Verdict:
     """
     expected = expected_values(prompt, tests)
     if expected is None:
-        return Verdict(verdict="none", reason="the task's own values do not build")
+        return GradingVerdict(verdict="none", reason="the task's own values do not build")
     named = re.search(r"let candidate = (\w+);", tests)
     name = named.group(1) if named else ""
     lines = "".join(
@@ -98,11 +98,11 @@ def judge_rust(prompt: str, completion: str, tests: str) -> Verdict:
     source = f"{prompt}{completion}\n}}\n{_show()}\nfn main() {{\n{lines}}}\n"
     found = run_program("rust", source, LIMITS)
     if found.ending is Ending.NONE:
-        return Verdict(verdict="none", reason="the machine stopped it", seconds=found.seconds)
+        return GradingVerdict(verdict="none", reason="the machine stopped it", seconds=found.seconds)
     if found.error.startswith("build:"):
-        return Verdict(verdict="fail", reason="build", seconds=found.seconds)
+        return GradingVerdict(verdict="fail", reason="build", seconds=found.seconds)
     if found.ending is not Ending.EXIT:
-        return Verdict(verdict="fail", reason=f"limit: {found.ending.value}", seconds=found.seconds)
+        return GradingVerdict(verdict="fail", reason=f"limit: {found.ending.value}", seconds=found.seconds)
     is_right = found.exit_code == 0 and tuple(found.out.decode("utf-8", "replace").splitlines()) == expected
     reason = "" if is_right else ("values" if found.exit_code == 0 else "panic")
-    return Verdict(verdict="pass" if is_right else "fail", reason=reason, seconds=found.seconds)
+    return GradingVerdict(verdict="pass" if is_right else "fail", reason=reason, seconds=found.seconds)

@@ -8,7 +8,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.export import gguf, gguf_tokens, rope_factors
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, sound
-from sevenfold.export.gguf_keys import Keys
+from sevenfold.export.gguf_keys import HeaderKeys
 from sevenfold.export.names import foreign_names
 from sevenfold.export.source import ExportSource
 from sevenfold.recipe.schema import ModelSpec
@@ -31,7 +31,7 @@ def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
         StorageError: the file is damaged, or its vocabulary is of another form.
     """
     values, places = gguf.read_header(path)
-    keys = Keys(values, str(path))
+    keys = HeaderKeys(values, str(path))
     stored = keys.spec(tied="output.weight" not in places)
     places = dict(places)
     factors = places.pop(rope_factors.NAME, None)

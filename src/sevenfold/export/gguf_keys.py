@@ -58,7 +58,7 @@ THETA = 10000.0
 _PREFIX = "llama."
 
 
-class Keys:
+class HeaderKeys:
     """The keys of a header, checked one by one when it is made.
 
     Raises:

@@ -74,7 +74,7 @@ class ParityError(SevenfoldError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class ParityCheck:
     """One question to one runtime. status: pass, fail, measured (nothing to
     compare with), skipped (and why).
     """
@@ -90,12 +90,12 @@ class Check:
         return asdict(self)
 
 
-def skipped(runtime: str) -> Check:
+def skipped(runtime: str) -> ParityCheck:
     """Return the line that says a runtime was not asked."""
-    return Check(runtime=runtime, name="all", status="skipped", detail=MISSING)
+    return ParityCheck(runtime=runtime, name="all", status="skipped", detail=MISSING)
 
 
-class Reference:
+class FloatReference:
     """The float model over given weights: whole, or past STREAMED parameters one layer at a time,
     read anew at every call.
     """
@@ -184,8 +184,8 @@ def log_softmax(logits: Floats) -> NDArray[np.float64]:
 
 
 def compare_logits(
-    name: str, runtime: Runtime, stored: Reference, prompts: list[list[int]], tolerance: float
-) -> Check:
+    name: str, runtime: Runtime, stored: FloatReference, prompts: list[list[int]], tolerance: float
+) -> ParityCheck:
     """Return the logits over all prompts: the largest difference, and the largest among the
     reference's five best.
     """
@@ -197,14 +197,14 @@ def compare_logits(
         worst, top = max(worst, float(apart.max())), max(top, float(np.take_along_axis(apart, best, 1).max()))
     status = "pass" if worst <= tolerance else "fail"
     detail = f"largest difference {worst:.2g}, in the top {TOP} {top:.2g} (allowed {tolerance:g})"
-    return Check(
+    return ParityCheck(
         runtime=runtime.name, name=name, status=status, detail=detail, figures={"largest": worst, "top": top}
     )
 
 
 def compare_greedy(
-    runtime: Runtime, stored: Reference, prompts: list[list[int]], margin: float, most: int | None = None
-) -> Check:
+    runtime: Runtime, stored: FloatReference, prompts: list[list[int]], margin: float, most: int | None = None
+) -> ParityCheck:
     """Return the same greedy tokens, `most` (STEPS) after each prompt, by the rule at the top of
     this module.
     """
@@ -226,18 +226,18 @@ def compare_greedy(
             detail = (
                 f"token {place} after {after!r} is {made[place]}, PyTorch has {best[place, 1]} by {gap:.3g}"
             )
-            return Check(runtime=runtime.name, name="greedy", status="fail", detail=detail)
+            return ParityCheck(runtime=runtime.name, name="greedy", status="fail", detail=detail)
         n_ties += 1
     detail = f"{n_same} of {len(prompts)} prompts the same, {n_tokens} tokens" + (
         f"; {n_ties} end at a tie below {margin:g}" if n_ties else ""
     )
     figures = {"same": float(n_same), "ties": float(n_ties), "tokens": float(n_tokens)}
-    return Check(runtime=runtime.name, name="greedy", status="pass", detail=detail, figures=figures)
+    return ParityCheck(runtime=runtime.name, name="greedy", status="pass", detail=detail, figures=figures)
 
 
 def compare_perplexity(
-    runtime: Runtime, model: Reference, rows: NDArray[np.int64], tolerance: float | None
-) -> Check:
+    runtime: Runtime, model: FloatReference, rows: NDArray[np.int64], tolerance: float | None
+) -> ParityCheck:
     """Return the perplexity of the runtime on windows of text, and KL divergence from the trained
     model, beside its perplexity.
 
@@ -258,10 +258,12 @@ def compare_perplexity(
     else:
         status = "measured" if tolerance is None else "pass"
     figures = {"perplexity": ppl, "pytorch": ours, "change": change, "kl": kl}
-    return Check(runtime=runtime.name, name="perplexity", status=status, detail=detail, figures=figures)
+    return ParityCheck(runtime=runtime.name, name="perplexity", status=status, detail=detail, figures=figures)
 
 
-def compare_ids(runtime: Runtime, tokenizer: Tokenizer, lines: list[str], *, exact: bool = True) -> Check:
+def compare_ids(
+    runtime: Runtime, tokenizer: Tokenizer, lines: list[str], *, exact: bool = True
+) -> ParityCheck:
     """Return the ids of real lines, whole blocks of them, odd texts, random texts and a long line.
     Not `exact`: counted, not required.
     """
@@ -281,4 +283,4 @@ def compare_ids(runtime: Runtime, tokenizer: Tokenizer, lines: list[str], *, exa
     detail = ", ".join(f"{counts[name]} of {len(group)} {name}" for name, group in groups.items()) + " differ"
     status = ("pass" if not wrong else "fail") if exact else "measured"
     figures = {name: float(count) for name, count in counts.items()}
-    return Check(runtime=runtime.name, name="ids", status=status, detail=detail, figures=figures)
+    return ParityCheck(runtime=runtime.name, name="ids", status=status, detail=detail, figures=figures)

@@ -26,7 +26,7 @@ from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.token_file import open_tokens
 
 if TYPE_CHECKING:
-    from sevenfold.export.parity import Check, Reference
+    from sevenfold.export.parity import FloatReference, ParityCheck
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle")
 # The type of a bundle, which has no other.
@@ -128,25 +128,27 @@ def _windows(source: ExportSource, split: str, n: int) -> NDArray[np.int64]:
     return np.stack([tokens[s : s + length + 1] for s in starts]).astype(np.int64)
 
 
-def _gguf(source: ExportSource, work: Path, request: Request, progress: Progress) -> tuple[int, list[Check]]:
+def _gguf(
+    source: ExportSource, work: Path, request: Request, progress: Progress
+) -> tuple[int, list[ParityCheck]]:
     gguf.check_text(source, ids_only=request.ids_only)
     quant = find_quant(request.quant)
     with ExitStack() as stack:
         llama = stack.enter_context(runtimes.llama_cpp())
-        model: Reference | None = None
+        model: FloatReference | None = None
         importance = None
         if request.proven or quant.maker == "llama.cpp":
-            from sevenfold.export.parity import Reference
+            from sevenfold.export.parity import FloatReference
 
-            model = Reference(source.spec, source.read)
+            model = FloatReference(source.spec, source.read)
         if quant.maker == "llama.cpp" and model:
             importance = model.importance(_windows(source, "train", N_CALIBRATION)[:, :-1])
         plan = gguf.write_gguf(source, work, quant, llama.quantize if llama else None, importance)
         checks = [_read_back(source, gguf.stored_reader(work, source.spec), _exact_type(request), "F32")]
         if model and request.proven:
-            from sevenfold.export.parity import Reference
+            from sevenfold.export.parity import FloatReference
 
-            stored = Reference(source.spec, gguf.stored_reader(work, source.spec))
+            stored = FloatReference(source.spec, gguf.stored_reader(work, source.spec))
             go = stack.enter_context(runtimes.go_runtime())
             checks += _ask(source, work, request, (model, stored), llama, go, progress)
     return plan.n_fallback, checks
@@ -156,11 +158,13 @@ def _exact_type(request: Request) -> str | None:
     return hf.DTYPES[request.quant][0] if request.quant in hf.DTYPES else None
 
 
-def _read_back(source: ExportSource, read: Callable[[str], Floats], dtype: str | None, gains: str) -> Check:
+def _read_back(
+    source: ExportSource, read: Callable[[str], Floats], dtype: str | None, gains: str
+) -> ParityCheck:
     """Return every tensor of the written file against the model: equal to the bit in
     F32, F16, BF16, measured else.
     """
-    from sevenfold.export.parity import Check
+    from sevenfold.export.parity import ParityCheck
 
     worst = 0.0
     for name in tensors(source.spec):
@@ -169,7 +173,7 @@ def _read_back(source: ExportSource, read: Callable[[str], Floats], dtype: str |
         if stored:
             want = widen(narrow(want, stored, name), stored)
         if not np.isfinite(got).all() or (stored and not np.array_equal(want, got)):
-            return Check(
+            return ParityCheck(
                 runtime="re-read", name="weights", status="fail", detail=f"{name} is not what was written"
             )
         worst = max(worst, float(np.abs(want - got).max() / (np.abs(want).max() or 1)))
@@ -178,7 +182,9 @@ def _read_back(source: ExportSource, read: Callable[[str], Floats], dtype: str |
         if dtype
         else f"largest difference {100 * worst:.2g} % of a tensor's largest"
     )
-    return Check(runtime="re-read", name="weights", status="pass" if dtype else "measured", detail=detail)
+    return ParityCheck(
+        runtime="re-read", name="weights", status="pass" if dtype else "measured", detail=detail
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +231,11 @@ def _ask(
     source: ExportSource,
     path: Path,
     request: Request,
-    references: tuple[Reference, Reference],
+    references: tuple[FloatReference, FloatReference],
     llama: runtimes.Process | None,
     go: runtimes.Process | None,
     progress: Progress,
-) -> list[Check]:
+) -> list[ParityCheck]:
     """Return the runtimes' answers about a GGUF file."""
     from sevenfold.export import parity
 
@@ -242,14 +248,14 @@ def _ask(
     exact_text = vocabulary.pieces_of(source.tokenizer) == "llama3" and not vocabulary.stray_tokens(
         source.tokenizer
     )
-    checks: list[Check] = []
+    checks: list[ParityCheck] = []
     for name, runtime in (("llama.cpp", llama), ("go", go)):
         progress.note(f"parity: {name}")
         if runtime is None:
             checks.append(parity.skipped(name))
             continue
         if reason := _unread(name, request, count(source.spec)):
-            checks.append(parity.Check(runtime=name, name="all", status="skipped", detail=reason))
+            checks.append(parity.ParityCheck(runtime=name, name="all", status="skipped", detail=reason))
             continue
         asked = _questions(source, name)
         runtime.open(path, min(source.spec.context, CONTEXT))
@@ -267,7 +273,7 @@ def _ask(
     return checks
 
 
-def _stored(source: ExportSource, work: Path, request: Request, progress: Progress) -> list[Check]:
+def _stored(source: ExportSource, work: Path, request: Request, progress: Progress) -> list[ParityCheck]:
     """Write safetensors or a Hugging Face directory, and what its reader says."""
     dtype = hf.DTYPES[request.quant][0]
     if request.target == "safetensors":
@@ -291,11 +297,16 @@ def _stored(source: ExportSource, work: Path, request: Request, progress: Progre
         if runtime is None:
             return [
                 *checks,
-                parity.Check(runtime="transformers", name="all", status="skipped", detail="not installed"),
+                parity.ParityCheck(
+                    runtime="transformers", name="all", status="skipped", detail="not installed"
+                ),
             ]
         tokenizer = source.vocabulary()
         asked = _questions(source, "transformers")
-        model, stored = parity.Reference(source.spec, source.read), parity.Reference(source.spec, read)
+        model, stored = (
+            parity.FloatReference(source.spec, source.read),
+            parity.FloatReference(source.spec, read),
+        )
         checks.append(parity.compare_ids(runtime, tokenizer, parity_corpus.library_lines()))
         checks.append(parity.compare_logits("logits", runtime, stored, asked.prompts, parity.LOGIT_TOLERANCE))
         checks.append(parity.compare_greedy(runtime, stored, asked.prompts, MARGIN, asked.steps))

@@ -36,7 +36,7 @@ OTHERS |= {"I32": 4, "U32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TensorLocation:
     """Where a tensor lies: type, shape, and first byte in the file."""
 
     dtype: str
@@ -49,7 +49,7 @@ class TensorFile:
     """An opened safetensors file. Tensors are read when asked for."""
 
     path: Path
-    places: Mapping[str, Place]
+    places: Mapping[str, TensorLocation]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> Floats:
@@ -130,25 +130,25 @@ def open_tensors(path: Path) -> TensorFile:
     return TensorFile(path=path, places=places, metadata=metadata)
 
 
-def n_bytes(place: Place) -> int:
+def n_bytes(place: TensorLocation) -> int:
     """Return the bytes that a tensor takes in the file."""
     return math.prod(place.shape) * (OTHERS.get(place.dtype) or np.dtype(TYPES[place.dtype]).itemsize)
 
 
-def _named_place(name: str, entry: Json, start: int) -> Place:
+def _named_place(name: str, entry: Json, start: int) -> TensorLocation:
     try:
         return _place(entry, start)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"tensor {name!r}: {type(error).__name__}: {error}") from error
 
 
-def _place(entry: Json, start: int) -> Place:
+def _place(entry: Json, start: int) -> TensorLocation:
     dtype, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if dtype not in TYPES and dtype not in OTHERS:
         raise ValueError(f"type {dtype!r} is none of the format")
     if not all(isinstance(n, int) and 0 < n < 1 << 40 for n in shape) or not isinstance(first, int):
         raise ValueError(f"shape {shape} or offset {first!r}")
-    place = Place(dtype=dtype, shape=shape, offset=start + first)
+    place = TensorLocation(dtype=dtype, shape=shape, offset=start + first)
     if first < 0 or last - first != n_bytes(place):
         raise ValueError(f"offsets {first} to {last} do not fit {dtype} {shape}")
     return place

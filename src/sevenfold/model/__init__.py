@@ -1,3 +1,3 @@
-"""The float transformer: one definition for every family, sized by `recipe.ModelSpec`, one file per
-component.
+"""The float transformer: one definition for every family, sized by `recipe.ModelSpec`, with one
+file for each component.
 """

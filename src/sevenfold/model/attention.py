@@ -1,5 +1,5 @@
-"""Causal grouped-query attention (arXiv 2305.13245) with RoPE, over a window
-or over each document in it.
+"""Causal grouped-query attention (arXiv 2305.13245) with RoPE, over a window or over each document
+in it.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, E head_dim.
 """
@@ -20,8 +20,8 @@ from sevenfold.recipe.schema import ModelSpec
 
 
 def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
-    """Return the lengths of the documents of each row. A document starts at `start_id`; what is
-    before the first is one too.
+    """Return the lengths of the documents of each row. A document begins at `start_id`. The tokens
+    before the first one count as a document.
     """
     found = []
     for row in ids_BT:
@@ -32,7 +32,7 @@ def document_segments(ids_BT: Tensor, start_id: int) -> Segments:
 
 
 class Attention(nn.Module):
-    """Every token looks at itself and what is before it."""
+    """Grouped-query attention in which every token attends to itself and to earlier tokens."""
 
     def __init__(self, spec: ModelSpec, rope: Rope) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ class Attention(nn.Module):
         self.k_proj = Linear(spec.d_model, spec.n_kv_heads * spec.head_dim)
         self.v_proj = Linear(spec.d_model, spec.n_kv_heads * spec.head_dim)
         self.o_proj = Linear(spec.n_heads * spec.head_dim, spec.d_model)
-        # Held in a tuple so that the one shared table is not registered once per layer.
+        # A tuple keeps the one shared table from being registered once for each layer.
         self._rope = (rope,)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, _x_BTD: Tensor) -> Tensor:
-        """Return one document, positions from 0: queries, keys and values before rotation, and what
-        they came from. -> [B, H, T, E].
+        """Return attention over one document that starts at position 0, [B, H, T, E]. It takes
+        queries, keys and values before rotation, and their input.
         """
         rope = self._rope[0]
         if bf16.is_taken(q_BHTE) and native.fits_whole(self.head_dim):
@@ -54,7 +54,7 @@ class Attention(nn.Module):
         return causal_attention(rope(q_BHTE), rope(k_BKTE), v_BKTE)
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
-        """Return [B, T, D] -> [B, T, D]; with `segments`, each document by itself."""
+        """Map [B, T, D] -> [B, T, D]. With `segments`, each document is separate."""
         projected = bf16.projections(x_BTD, self.q_proj, self.k_proj, self.v_proj)
         q_BHTE, k_BKTE, v_BKTE = (self._heads(x) for x in projected)
         if segments is None:
@@ -68,18 +68,18 @@ class Attention(nn.Module):
         return self._output(y_BHTE)
 
     def _heads(self, projected_BTC: Tensor) -> Tensor:
-        """Return [B, T, H * E] -> [B, H, T, E], a view."""
+        """Return [B, T, H * E] as [B, H, T, E], a view."""
         x_BHTE: Tensor = projected_BTC.unflatten(2, (-1, self.head_dim)).transpose(1, 2)
         return x_BHTE
 
     def _output(self, y_BHTE: Tensor) -> Tensor:
-        """Return [B, H, T, E] -> [B, T, D]."""
+        """Map [B, H, T, E] -> [B, T, D]."""
         y_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).flatten(2))
         return y_BTD
 
     def _takes_documents(self, q_BHTE: Tensor) -> bool:
-        """Return whether all documents are one call: autograd then adds no
-        slopes of overlapping views.
+        """Return whether all documents are one call. Autograd then adds no gradients of overlapping
+        views.
         """
         return type(self) is Attention and operators.is_taken(q_BHTE) and causal.is_taken(q_BHTE)
 

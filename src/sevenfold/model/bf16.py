@@ -1,12 +1,11 @@
-"""A block in BF16 on a CPU that multiplies BF16 pairs (AVX512-BF16): what stands between its
-products, in one pass each.
+"""Operations between the products of a block in BF16, one pass each, on a CPU with AVX512-BF16.
 
-Under autocast PyTorch widens, computes and narrows in a pass each. The kernels of
-`native/train/bf16.h` read BF16, compute in float32 and give BF16: norm, gate, residual, loss, and
-attention whose queries and keys are turned as they are read. The residual stream, the norms'
-statistics, softmax, loss and every gradient that is added to another are FP32. Sums have one order,
-so threads decide no bit. Where the processor has no such products, `is_taken` is false and PyTorch
-does it all.
+Under autocast PyTorch widens, computes and narrows in separate passes. The kernels of
+`native/train/bf16.h` read BF16, compute in float32 and write BF16. They cover norm, gate, residual,
+loss, and attention, which rotates queries and keys while it reads them. The residual stream, the
+statistics of the norms, softmax, loss and every accumulated gradient are FP32. Sums have one order,
+so the number of threads decides no bit. On a processor without such products `is_taken` is false
+and PyTorch computes everything.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, E head_dim, P
 pairs (E / 2), N rows, V vocabulary.
@@ -46,14 +45,16 @@ class _Rows(ctypes.Structure):
 
 @cache
 def is_available() -> bool:
-    """Return whether the kernels were built and this processor has what they need; they decide
-    bits, so manifests record it.
+    """Return whether the kernels were built and this processor can run them. They decide bits, so
+    manifests record it.
     """
     return native.is_available("s7_bf16_available")
 
 
 def is_taken(x: Tensor) -> bool:
-    """Return whether the kernels compute what comes next on x: on the CPU, under autocast to BF16."""
+    """Return whether the kernels compute the next operation on x: on the CPU, under autocast to
+    BF16.
+    """
     return x.device.type == "cpu" and reduced_dtype(x) == BF16 and is_available()
 
 
@@ -75,7 +76,7 @@ def _call_rows(name: str, like: Tensor, *arguments: Tensor | int | float | None)
 
 
 def _row_stride(tensor: Tensor) -> int | None:
-    """Return the one distance between rows of adjacent elements; None when there is not one."""
+    """Return the stride of rows whose elements are adjacent; None when rows have no common stride."""
     if tensor.dim() < 2 or tensor.stride(-1) != 1:
         return None
     step = tensor.stride(-2)
@@ -104,8 +105,8 @@ class _Norm(torch.autograd.Function):
 
 
 def norm_beside(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return x itself and its RMSNorm in BF16. Both gradients of x are added as they are made. x
-    [..., D] float32.
+    """Return x itself and its RMSNorm in BF16. Both gradients of x are added while they are
+    computed. x [..., D] float32.
     """
     found: tuple[Tensor, Tensor] = _Norm.apply(x, weight, eps)
     return found
@@ -124,19 +125,21 @@ class _Add(torch.autograd.Function):
 
 
 def add(x: Tensor, y: Tensor) -> Tensor:
-    """Return x + y, dense, of one shape: float32 and BF16 -> float32."""
+    """Return x + y, dense, of one shape: float32 + BF16 -> float32."""
     total: Tensor = _Add.apply(x.contiguous(), y.contiguous())
     return total
 
 
 def accumulate(total: Tensor, y: Tensor) -> None:
-    """Add y (BF16) to total (float32) in place, without autograd; both dense and of one shape."""
+    """Add y (BF16) to total (float32) in place, without autograd. Both are dense and have one
+    shape.
+    """
     _call_rows("s7_bf16_add", total, total, y.contiguous(), total)
 
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    """Return the tensors [..., n_i] side by side, [..., sum of n_i]: what lies so in memory as it
-    is, else copied.
+    """Return the tensors [..., n_i] joined as [..., sum of n_i]. Adjacent tensors in memory are not
+    copied.
     """
     first, width = parts[0], sum(p.shape[-1] for p in parts)
     offset, is_one = first.storage_offset(), _row_stride(first) == width
@@ -168,8 +171,8 @@ class _Projections(torch.autograd.Function):
 
 
 def projections(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
-    """Return what each of the layers gives for x, in BF16 by one product; gradients of x are added
-    inside of the products.
+    """Return the outputs of the layers for x, in BF16, by one product. Gradients of x are added
+    inside the products.
     """
     weights = [layer.weight for layer in layers if type(layer) is Linear]
     if len(weights) == len(layers):
@@ -218,7 +221,7 @@ def _heads(tensor_BHTE: Tensor) -> Any:
 
 
 def _by_channel(tensor: Tensor) -> Tensor:
-    """Return the tensor, its last axis adjacent in memory."""
+    """Return the tensor with adjacent elements along its last axis."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
@@ -255,12 +258,13 @@ class _Attention(torch.autograd.Function):
 
 
 def attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cos_TP: Tensor, sin_TP: Tensor) -> Tensor:
-    """Return the causal attention of turned queries and keys, [B, H, T, E] in BF16;
+    """Return the causal attention of rotated queries and keys, [B, H, T, E] in BF16.
+
     `causal.causal_attention` is the same in float32.
 
     Args:
-        q_BHTE, k_BKTE, v_BKTE: BF16, as the projections gave them;
-            strided views are read as they are.
+        q_BHTE, k_BKTE, v_BKTE: BF16, as the projections returned them; strided views are not
+            copied.
         cos_TP, sin_TP: float32, dense, as `Rope` makes them.
 
     Raises:
@@ -271,8 +275,8 @@ def attention(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cos_TP: Tensor, si
 
 
 def cross_entropy(logits_NV: Tensor, target_N: Tensor, counted_N: Tensor | None) -> Tensor:
-    """Return the losses in nats, [N] float32, and in place of the logits (BF16, dense) their
-    slopes; both times `counted`.
+    """Return the losses in nats, [N] float32, and replace the logits (BF16, dense) by their
+    gradients. Both are multiplied by `counted`.
     """
     loss_N = torch.empty(len(logits_NV))
     _call_rows("s7_bf16_cross_entropy", logits_NV, logits_NV, target_N, counted_N, loss_N)

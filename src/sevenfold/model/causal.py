@@ -1,9 +1,9 @@
-"""Exact causal attention: the kernel of `native/train` on the CPU, PyTorch's own elsewhere.
+"""Exact causal attention: the kernel of `native/train` on the CPU, that of PyTorch elsewhere.
 
-PyTorch's CPU kernel multiplies with MKL, whose AVX2 path on AMD processors leaves it at 70 GFLOP/s
-on two cores; the kernel does the same work in 0.3 of the time (dev/LOG.md). Its sums have one order
-(specs/training-arithmetic.md), so neither threads nor the processor's instruction set change a bit.
-Vectors that are not whole lanes long are filled up with zeros, which add nothing.
+The CPU kernel of PyTorch multiplies with MKL. On AMD processors MKL takes its AVX2 path and reaches
+70 GFLOP/s on two cores. Our kernel takes 0.3 of the time (dev/LOG.md). Its sums have one order
+(specs/training-arithmetic.md), so neither the number of threads nor the instruction set changes a
+bit. Vectors that do not fill whole lanes are padded with zeros, which add nothing.
 
 Shape suffixes: B batch, H query heads, K key/value heads, T sequence, E head_dim.
 """
@@ -34,13 +34,13 @@ class AttentionShape(ctypes.Structure):
 
 
 def kernel_name() -> str:
-    """Return which attention runs on the CPU; it decides bits, so manifests record it."""
+    """Return the name of the attention kernel of the CPU. It decides bits, so manifests record it."""
     return "s7" if native.is_available("s7_train_available") else "aten"
 
 
 def shape_of(q_BHTE: Tensor, k_BKTE: Tensor, scaled_dim: int = 0) -> AttentionShape:
-    """Return what the attention kernels are told of their arrays; `scaled_dim` is E without the
-    zeros behind it, 0: all of E.
+    """Return the shape argument of the attention kernels. `scaled_dim` is E without padding; 0
+    means all of E.
     """
     head_dim = q_BHTE.shape[3]
     return AttentionShape(
@@ -55,8 +55,8 @@ def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: 
 
 @observed(out=("y", "log_sum"))
 def attend(q: Tensor, k: Tensor, v: Tensor, y: Tensor, log_sum: Tensor, scaled_dim: int) -> None:
-    """Write attention and the logarithms of its sums; vectors are whole lanes long, of which
-    `scaled_dim` channels are not filled up.
+    """Write attention and the logarithms of its sums. Vectors fill whole lanes, of which
+    `scaled_dim` channels are not padding.
     """
     _call("s7_attention_forward", scaled_dim, q, k, v, y, log_sum)
 
@@ -66,12 +66,12 @@ def attend_slope(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, log_sum: Tensor, grad: Tensor,
     grad_q: Tensor, grad_k: Tensor, grad_v: Tensor, scaled_dim: int,
 ) -> None:  # fmt: skip
-    """Write the slopes of `attend` where `grad` is that of y."""
+    """Write the gradients of `attend`, where `grad` is that of y."""
     _call("s7_attention_backward", scaled_dim, q, k, v, y, log_sum, grad, grad_q, grad_k, grad_v)
 
 
 def whole_lanes(x_BHTE: Tensor) -> Tensor:
-    """Return x dense, with zeros behind the last axis up to whole lanes."""
+    """Return x dense, with the last axis padded with zeros to whole lanes."""
     missing = -x_BHTE.shape[-1] % native.LANES
     return F.pad(x_BHTE, (0, missing)) if missing else x_BHTE.contiguous()
 
@@ -98,11 +98,11 @@ class _Causal(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # Once: a recomputed block gives them no second time.
+        # They are saved once: a recomputed block would not return them again.
         all_saved = ctx.saved_tensors
         saved, y_BHTE, log_sums = all_saved[:3], all_saved[3], all_saved[4:]
         width, grad_y = y_BHTE.shape[3], grads[0]
-        # Laid out as the projections gave them: [B, T, H, E] in memory.
+        # The result has the layout of the projections: [B, T, H, E] in memory.
         out = [torch.empty(t.transpose(1, 2).shape).transpose(1, 2) for t in saved]
         for part, log_sum in zip(documents(ctx.segments), log_sums, strict=True):
             q, k, v, y, grad = (whole_lanes(part(t)) for t in (*saved, y_BHTE, grad_y))
@@ -129,12 +129,14 @@ def is_taken(q_BHTE: Tensor) -> bool:
 def causal_attention(
     q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, segments: Segments | None = None
 ) -> Tensor:
-    """Return softmax(q k^T / sqrt(E), causal) v, [B, H, T, E]; under autocast on the CPU in
-    FP32 all the same: it is faster.
+    """Return softmax(q k^T / sqrt(E), causal) v, [B, H, T, E].
+
+    Under autocast on the CPU it still computes in FP32, which is faster.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: K divides H, and query head h uses key/value head h * K // H.
-        segments: documents of each row, each by itself; for the kernel alone (`is_taken`).
+        segments: lengths of the documents of each row, which are separate; only for the kernel
+            (`is_taken`).
 
     Raises:
         SevenfoldError: the kernel has no memory for its scratch.

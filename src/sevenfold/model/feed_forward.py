@@ -1,5 +1,5 @@
-"""SwiGLU feed-forward (arXiv 2002.05202), alone or one per expert with the
-token's own text as router (A3).
+"""SwiGLU feed-forward (arXiv 2002.05202): one network, or one for each expert, chosen by the text
+of the token (A3).
 
 Shape suffixes: B batch, T sequence, D d_model, N tokens (B * T flattened).
 """
@@ -15,7 +15,7 @@ from sevenfold.model.linear import Linear
 
 
 class FeedForward(nn.Module):
-    """down(silu(gate(x)) * up(x))."""
+    """One network: down(silu(gate(x)) * up(x))."""
 
     def __init__(self, d_model: int, d_ffn: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class FeedForward(nn.Module):
         self.down_proj = Linear(d_ffn, d_model)
 
     def forward(self, x: Tensor, _experts_BT: Tensor | None = None) -> Tensor:
-        """Return [..., D] -> [..., D]; every token takes the same network."""
+        """Map [..., D] -> [..., D]. Every token uses the same network."""
         gate, up = bf16.projections(x, self.gate_proj, self.up_proj)
         if bf16.is_taken(x):
             hidden = bf16.swiglu(gate, up)
@@ -35,16 +35,14 @@ class FeedForward(nn.Module):
 
 
 class RoutedFeedForward(nn.Module):
-    """One network per expert; each token goes through exactly one,
-    without gates, noise or capacity.
-    """
+    """One network for each expert. Each token uses exactly one, without gates, noise or capacity."""
 
     def __init__(self, d_model: int, d_ffn: int, n_experts: int) -> None:
         super().__init__()
         self.experts = nn.ModuleList(FeedForward(d_model, d_ffn) for _ in range(n_experts))
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None = None) -> Tensor:
-        """Return x [B, T, D], experts [B, T] int64 -> [B, T, D].
+        """Map x [B, T, D], experts [B, T] int64 -> [B, T, D].
 
         Raises ValueError without `experts_BT`.
         """
@@ -56,15 +54,15 @@ class RoutedFeedForward(nn.Module):
         out_ND = torch.zeros_like(x_ND)
         for index, expert in enumerate(self.experts):
             rows = torch.nonzero(expert_N == index).squeeze(1)
-            # Rows are unique, so neither the gather's backward nor the copy adds in an
-            # order that could vary. Under autocast an expert gives BF16; the sum with
-            # the residual is FP32 anyway.
+            # Rows are unique, so neither the backward of the gather nor the copy adds in an order
+            # that could vary. Under autocast an expert returns BF16, and the sum with the residual
+            # is FP32.
             out_ND = out_ND.index_copy(0, rows, expert(x_ND.index_select(0, rows)).to(out_ND.dtype))
         return out_ND.view_as(x_BTD)
 
     def _sorted(self, x_ND: Tensor, expert_N: Tensor) -> Tensor:
-        """Return the tokens in the order of their experts, and back: copies alone, so that no slope
-        is added to another.
+        """Return the tokens in the order of their experts, and the inverse order. Only copies are
+        made, so no gradient is added to another.
         """
         order = torch.argsort(expert_N, stable=True)
         inverse = torch.argsort(order)

@@ -1,8 +1,8 @@
-"""`model.operators` with their slopes, for autograd.
+"""The operators of `model.operators` with gradients, for autograd.
 
-Autograd adds where a tensor is used twice, and it adds with PyTorch. So what is used twice is one
-function here: the residual stream beside its norm, projections of one input, the embedding that is
-the head, too.
+Where a tensor is used twice, autograd adds its gradients, and it adds with PyTorch. A tensor that
+is used twice is therefore handled by one function here: the residual stream beside its norm, the
+input of several projections, and an embedding that is also the head.
 
 Shape suffixes: as in `model.operators`.
 """
@@ -20,7 +20,7 @@ from sevenfold.model import operators
 
 Segments = list[
     list[int]
-    # Of each row: lengths of its documents, in order; they sum to the length of the row.
+    # For each row, the lengths of its documents in order. They sum to the length of the row.
 ]
 Gradients = tuple[Tensor | None, ...]
 
@@ -47,8 +47,8 @@ class _Project(torch.autograd.Function):
 
 
 def project(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-    """Return x @ weight.T for each weight [O, I]; the slope of x is one chain through all of them.
-    [..., I] -> [..., O] each.
+    """Return x @ weight.T for each weight [O, I]. The gradient of x is one chain through all of
+    them. [..., I] -> [..., O] each.
     """
     found: tuple[Tensor, ...] = _Project.apply(x, *weights)
     return found
@@ -74,8 +74,8 @@ class _Norm(torch.autograd.Function):
 
 
 def norm_beside(x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return x itself and its RMSNorm. Both slopes of x are added as they are made. [..., D] ->
-    twice [..., D].
+    """Return x itself and its RMSNorm. Both gradients of x are added while they are computed. [...,
+    D] -> twice [..., D].
     """
     found: tuple[Tensor, Tensor] = _Norm.apply(x, gain, eps)
     return found
@@ -128,8 +128,8 @@ class _Dropout(torch.autograd.Function):
 
 
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
-    """Return x with a share of its elements zero, drawn by key, stream and place; the
-    others divided by what is left.
+    """Return x with a share of its elements set to zero and the others divided by the remaining
+    share. Key, stream and position decide which.
     """
     y: Tensor = _Dropout.apply(x, share, key, stream)
     return y
@@ -155,8 +155,8 @@ class _Embed(torch.autograd.Function):
 
 
 def embed(ids: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows of the table, and the table for the head: its slope begins at the head's and
-    goes on token by token.
+    """Return the rows of the table, and the table for the head. Its gradient begins with that of
+    the head, and those of the tokens are added.
     """
     found: tuple[Tensor, Tensor] = _Embed.apply(ids, table)
     return found
@@ -174,7 +174,7 @@ class _Permute(torch.autograd.Function):
 
 
 def permute(x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """Return x[order], for an order that names each row once; `inverse` undoes it."""
+    """Return x[order], for an order that names each row once. `inverse` is the inverse order."""
     y: Tensor = _Permute.apply(x, order, inverse)
     return y
 
@@ -190,8 +190,8 @@ class _Part:
 
 
 def documents(segments: Segments | None) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Yield the views of each document of any [B, H, T, E] tensor, in order; of the whole without
-    segments.
+    """Yield the views of each document of any [B, H, T, E] tensor, in order; without segments, the
+    tensor itself.
     """
     if segments is None:
         yield lambda tensor: tensor
@@ -219,7 +219,8 @@ class _Rotate(torch.autograd.Function):
         (grad,), (cos, sin) = grads, ctx.saved_tensors
         grad = grad if grad.stride(-1) == 1 else grad.contiguous()
         n_batch, n_heads, length, head_dim = grad.shape
-        # Laid out as the projections gave x, so that their products read it as it is.
+        # The result has the layout in which the projections returned x, so their products read it
+        # without a copy.
         to = torch.empty(n_batch, length, n_heads, head_dim).transpose(1, 2)
         for part in documents(ctx.segments):
             operators.rotate(part(grad), cos, sin, part(to), back=True)
@@ -227,8 +228,8 @@ class _Rotate(torch.autograd.Function):
 
 
 def rotated(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, segments: Segments | None = None) -> Tensor:
-    """Return the vectors of each head, turned by their position in the
-    document. -> dense [B, H, T, E].
+    """Return the vectors of each head, rotated by their position in the document. -> dense [B, H,
+    T, E].
     """
     y: Tensor = _Rotate.apply(x_BHTE, cos_TP, sin_TP, segments)
     return y

@@ -1,10 +1,10 @@
 """Hybrid attention (specs/attention.md): a causal local window, and learned summaries of every
 complete stride.
 
-Keys live in blocks of one window: a block of queries sees its own keys, those of the block before,
-and a run of summaries, all under one softmax. No tensor is longer than the sequence times (two
-windows + the ring), so cost is linear in length. In FP32 on the CPU the kernel of
-`model.hybrid_kernel` does the same under specs/training-arithmetic.md.
+Keys are in blocks of one window. A block of queries attends to its own keys, to those of the block
+before, and to a run of summaries, all under one softmax. No tensor is longer than the sequence
+times (two windows + the ring), so the cost is linear in the length. In FP32 on the CPU the kernel
+of `model.hybrid_kernel` computes the same under specs/training-arithmetic.md.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of
 one key/value head, E head_dim, Q scores (2 * K), S summaries, N blocks, W window (positions of a
@@ -23,19 +23,19 @@ from torch.nn import functional as F
 from sevenfold.model import functions, hybrid_kernel, native, operators
 from sevenfold.model.attention import Attention
 from sevenfold.model.functions import Segments
-from sevenfold.model.hybrid_kernel import Rule
+from sevenfold.model.hybrid_kernel import HybridConstants
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
-from sevenfold.recipe.schema import HybridAttention as HybridBlock
+from sevenfold.recipe.schema import HybridAttentionSpec as HybridBlock
 from sevenfold.recipe.schema import ModelSpec
 
 _TINY = 1e-12
-# Scores that are alive at once in evaluation: 128 MB in FP32.
+# Scores held at once in evaluation: 128 MB in FP32.
 TILE = 1 << 25
 
 
 class Reach(NamedTuple):
-    """The three numbers of the rule: positions of the window, positions of a stride, summaries
+    """The three sizes: positions in the window, positions in a stride, and summaries that are
     readable at once.
     """
 
@@ -45,7 +45,7 @@ class Reach(NamedTuple):
 
     @property
     def strides(self) -> int:
-        """Return the strides in a window."""
+        """Return the number of strides in a window."""
         return self.window // self.stride
 
 
@@ -56,21 +56,23 @@ def _blocks(x_BHTE: Tensor, size: int) -> Tensor:
 
 
 def _pairs(x_BHNWE: Tensor) -> Tensor:
-    """Return each block behind the one before it (zeros before the first). -> [B, H, N, 2 * W, E]."""
+    """Return each block joined to the one before it (zeros before the first). -> [B, H, N, 2 * W,
+    E].
+    """
     before = F.pad(x_BHNWE, (0, 0, 0, 0, 1, 0))[:, :, :-1]
     return torch.cat([before, x_BHNWE], dim=3)
 
 
 def _softmax(x: Tensor) -> Tensor:
-    """Return the softmax of the last axis. PyTorch's own has a backward whose bits change with the
-    thread count (dev/LOG.md).
+    """Return the softmax of the last axis. The backward of PyTorch's softmax has bits that change
+    with the thread count (dev/LOG.md).
     """
     return (x - x.logsumexp(-1, keepdim=True)).exp()
 
 
 def _mean(weight_BKSC: Tensor, x_BKSCE: Tensor) -> Tensor:
-    """Return the direction of the weighted mean, and the weighted mean length: averaging does not
-    make it short. -> [B, K, S, E].
+    """Return the weighted mean direction at the weighted mean length, so that averaging does not
+    shorten it. -> [B, K, S, E].
     """
     weight = weight_BKSC.unsqueeze(-2)
     mean = (weight @ x_BKSCE).squeeze(-2)
@@ -79,16 +81,16 @@ def _mean(weight_BKSC: Tensor, x_BKSCE: Tensor) -> Tensor:
 
 
 def _length(x: Tensor) -> Tensor:
-    # The sum keeps the slope finite where a vector is zero.
+    # The sum keeps the gradient finite where a vector is zero.
     return (x.square().sum(-1, keepdim=True) + _TINY).sqrt()
 
 
 def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Return a key and a value for every complete stride: means over it and the stride before, by
-    the softmax of scores.
+    """Return a key and a value for every complete stride.
 
-    score [B, 2 * K, T]: one for the key and one for the value, of every position and key/value
-    head. -> [B, K, S, E] twice.
+    Each is a mean over that stride and the one before, weighted by the softmax of scores. score [B,
+    2 * K, T] has one score for the key and one for the value, of every position and key/value head.
+    -> [B, K, S, E] twice.
     """
     n_kv, whole = k_BKTE.shape[1], k_BKTE.shape[2] // stride * stride
     score = score_BQT[..., :whole].unflatten(2, (-1, stride))
@@ -99,7 +101,7 @@ def summarize(k_BKTE: Tensor, v_BKTE: Tensor, score_BQT: Tensor, stride: int) ->
 
 
 def _runs(x_BKSE: Tensor, n_blocks: int, strides: int, ring: int) -> Tensor:
-    """Return the summaries that block i may read, i * strides - ring to (i + 1) * strides - 1. ->
+    """Return the summaries that block i may read: i * strides - ring to (i + 1) * strides - 1. ->
     [B, K, N, ring + strides, E].
     """
     x = F.pad(x_BKSE, (0, 0, ring, n_blocks * strides - x_BKSE.shape[2]))
@@ -107,8 +109,8 @@ def _runs(x_BKSE: Tensor, n_blocks: int, strides: int, ring: int) -> Tensor:
 
 
 def _visible(first: int, n_blocks: int, reach: Reach, ring: int, device: torch.device) -> Tensor:
-    """Return bool [N, W, 2 * W + ring + strides]: what the queries of blocks first, first + 1, ...
-    may read.
+    """Return bool [N, W, 2 * W + ring + strides]: which keys the queries of blocks first, first +
+    1, ... may read.
     """
     window, strides = reach.window, reach.strides
     block = torch.arange(first, first + n_blocks, device=device)[:, None, None]
@@ -127,7 +129,7 @@ def _tile(
 ) -> Tensor:
     """Return one softmax over the local keys and the summaries of some blocks.
 
-    Queries [B, K, N, G * W, E] -> the same.
+    Queries [B, K, N, G * W, E] -> the same shape.
     """
     scores = torch.cat([turned @ k.transpose(-1, -2), q @ k_sum.transpose(-1, -2)], dim=-1)
     window, n_keys = visible.shape[1:]
@@ -141,21 +143,21 @@ def _tile(
 def hybrid_attention(
     q: Tensor, turned: Tensor, k_turned: Tensor, v: Tensor, k_sum: Tensor, v_sum: Tensor, reach: Reach
 ) -> Tensor:
-    """Return the rule of specs/attention.md over one document that starts at position 0.
+    """Return hybrid attention (specs/attention.md) over one document that starts at position 0, [B,
+    H, T, E].
 
     Args:
-        q: queries without rotation [B, H, T, E], scaled.  turned: the same, rotated.
-        k_turned: rotated keys [B, K, T, E].  v: values.
+        q: queries without rotation [B, H, T, E], scaled.
+        turned: the same queries, rotated.
+        k_turned: rotated keys [B, K, T, E].
+        v: values.
         k_sum, v_sum: `summarize` of the keys without rotation and of the values [B, K, S, E].
         reach: window, stride, ring.
-
-    Returns:
-        [B, H, T, E].
     """
     n_batch, n_heads, length, width = q.shape
     n_kv, window = v.shape[1], reach.window
     group = n_heads // n_kv
-    # A ring longer than the sequence has summaries forgets nothing.
+    # A ring with more places than the sequence has summaries drops none.
     ring = max(1, min(reach.ring, k_sum.shape[2]))
 
     def queries(x: Tensor) -> Tensor:
@@ -185,7 +187,7 @@ def hybrid_attention(
 
 
 class HybridAttention(Attention):
-    """Grouped-query attention whose far keys are summaries: two learned scores a
+    """Grouped-query attention whose far keys are summaries, weighted by two learned scores for each
     position and key/value head.
     """
 
@@ -202,24 +204,24 @@ class HybridAttention(Attention):
         self.summary_proj = Linear(spec.d_model, 2 * spec.n_kv_heads)
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
-        """Return [B, T, D] -> [B, T, D]; in FP32 on the CPU by the kernel."""
+        """Map [B, T, D] -> [B, T, D]. The kernel computes it in FP32 on the CPU."""
         if not (operators.is_taken(x_BTD) and native.fits(self.head_dim)):
             return super().forward(x_BTD, segments)
         layers = (self.q_proj, self.k_proj, self.v_proj, self.summary_proj)
         q, k, v, score = functions.project(x_BTD, *(layer.weight for layer in layers))
         q_BHTE, k_BKTE, v_BKTE = (self._heads(x) for x in (q, k, v))
         rope = self._rope[0]
-        rule = Rule(*self.reach, temper=rope.temperature * rope.temperature)
+        rule = HybridConstants(*self.reach, temper=rope.temperature * rope.temperature)
         y_BHTE = hybrid_kernel.hybrid_attention(
             q_BHTE, k_BKTE, v_BKTE, score.transpose(1, 2), rope.tables(q_BHTE), rule, segments
         )
         return self._output(y_BHTE)
 
     def attend(self, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, x_BTD: Tensor) -> Tensor:
-        """Return one document, positions from 0. -> [B, H, T, E]."""
+        """Return attention over one document that starts at position 0, [B, H, T, E]."""
         rope = self._rope[0]
-        # The temperature of a scaling stands in rope's tables, once a side; summaries are not
-        # turned, so it is put there by hand.
+        # The tables of rope contain the temperature of a scaling, once for each side. Summaries are
+        # not rotated, so the temperature is applied to them here.
         q_BHTE = q_BHTE / math.sqrt(self.head_dim)
         score_BQT = self.summary_proj(x_BTD).transpose(1, 2)
         k_sum, v_sum = summarize(k_BKTE, v_BKTE, score_BQT, self.reach.stride)

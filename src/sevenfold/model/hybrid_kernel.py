@@ -1,7 +1,8 @@
-"""Hybrid attention under specs/training-arithmetic.md: the kernel of `native/train`, with slopes.
+"""Hybrid attention under specs/training-arithmetic.md: the kernel of `native/train`, with
+gradients.
 
-One function from projections to outputs, because queries and keys are used twice (turned in the
-window, as they are for summaries), and autograd would add their slopes with PyTorch.
+One function goes from projections to outputs. Queries and keys are used twice (rotated in the
+window, unrotated for summaries), and autograd would add their gradients with PyTorch.
 
 Shape suffixes: B batch, H query heads, K key/value heads, T sequence, E head_dim, Q scores (2 * K),
 P pairs.
@@ -21,12 +22,12 @@ from sevenfold.model.causal import AttentionShape, shape_of, whole_lanes
 from sevenfold.model.functions import Segments, documents
 from sevenfold.model.observe import observed
 
-# What the kernel counts to; no document is longer.
+# The kernel counts positions up to this number, so no document is longer.
 _MAX_POSITIONS = 1 << 20
 
 
-class Rule(NamedTuple):
-    """The numbers of specs/attention.md, section 3; `temper` multiplies the scores of summaries."""
+class HybridConstants(NamedTuple):
+    """The numbers of specs/attention.md, section 3. `temper` multiplies the scores of summaries."""
 
     window: int
     stride: int
@@ -47,7 +48,7 @@ class _Arrays(ctypes.Structure):
 
 
 class _Document(NamedTuple):
-    """What the kernel is told of one document; dense, in whole lanes, score [1, Q, T]."""
+    """The arrays of one document for the kernel, dense and in whole lanes; score [1, Q, T]."""
 
     q: Tensor
     q_turned: Tensor
@@ -60,7 +61,7 @@ class _Document(NamedTuple):
     def arrays(self) -> Any:
         return ctypes.byref(_Arrays(*(t.data_ptr() for t in self)))
 
-    def shape(self, width: int, rule: Rule) -> Any:
+    def shape(self, width: int, rule: HybridConstants) -> Any:
         numbers = (min(n, _MAX_POSITIONS) for n in (rule.window, rule.stride, rule.ring))
         return ctypes.byref(_Shape(shape_of(self.q, self.k, width), *numbers, rule.temper))
 
@@ -92,10 +93,10 @@ def _pointer(x: Tensor) -> c_void_p:
 @observed(out=("y", "log_sum"))
 def attend_hybrid(
     q: Tensor, q_turned: Tensor, k: Tensor, k_turned: Tensor, v: Tensor, score: Tensor,
-    y: Tensor, log_sum: Tensor, scaled_dim: int, rule: Rule,
+    y: Tensor, log_sum: Tensor, scaled_dim: int, rule: HybridConstants,
 ) -> None:  # fmt: skip
-    """Write hybrid attention and the logarithms of its sums; vectors are whole lanes long, of which
-    `scaled_dim` channels are not filled up.
+    """Write hybrid attention and the logarithms of its sums. Vectors fill whole lanes, of which
+    `scaled_dim` channels are not padding.
     """
     one = _Document(q, q_turned, k, k_turned, v, score)
     native.call("s7_hybrid_forward", one.shape(scaled_dim, rule), one.arrays, _pointer(y), _pointer(log_sum))
@@ -106,9 +107,9 @@ def attend_hybrid_slope(
     q: Tensor, q_turned: Tensor, k: Tensor, k_turned: Tensor, v: Tensor, score: Tensor,
     y: Tensor, log_sum: Tensor, grad: Tensor,
     grad_q: Tensor, grad_q_turned: Tensor, grad_k: Tensor, grad_k_turned: Tensor, grad_v: Tensor,
-    grad_score: Tensor, scaled_dim: int, rule: Rule,
+    grad_score: Tensor, scaled_dim: int, rule: HybridConstants,
 ) -> None:  # fmt: skip
-    """Write the slopes of `attend_hybrid` where `grad` is that of y."""
+    """Write the gradients of `attend_hybrid`, where `grad` is that of y."""
     one = _Document(q, q_turned, k, k_turned, v, score)
     slopes = _Document(grad_q, grad_q_turned, grad_k, grad_k_turned, grad_v, grad_score)
     native.call(
@@ -135,11 +136,11 @@ class _Hybrid(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # Once: a recomputed block gives them no second time.
+        # They are saved once: a recomputed block would not return them again.
         saved = ctx.saved_tensors
         q, k, v, score, cos, sin, y_BHTE = saved[:7]
         width = q.shape[3]
-        # Laid out as the projections gave them: [B, T, H, E] in memory.
+        # The result has the layout of the projections: [B, T, H, E] in memory.
         out = [torch.empty(t.transpose(1, 2).shape).transpose(1, 2) for t in (q, k, v, score)]
         for part, log_sum in zip(documents(ctx.segments), saved[7:], strict=True):
             one = _document(part(q), part(k), part(v), part(score), cos, sin)
@@ -158,7 +159,7 @@ class _Hybrid(torch.autograd.Function):
 
 
 def _both(turned: Tensor, plain: Tensor, width: int, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return the slope that comes back through the rotation, plus the one beside it."""
+    """Return the sum of the gradient through the rotation and the direct gradient."""
     back = _turned(turned[..., :width].contiguous(), cos, sin, back=True)
     return operators.add(back, plain[..., :width].contiguous(), back)
 
@@ -169,10 +170,10 @@ def hybrid_attention(
     v_BKTE: Tensor,
     score_BQT: Tensor,
     tables: tuple[Tensor, Tensor],
-    rule: Rule,
+    rule: HybridConstants,
     segments: Segments | None = None,
 ) -> Tensor:
-    """Return the rule of specs/attention.md, [B, H, T, E], FP32 on the CPU.
+    """Return hybrid attention (specs/attention.md), [B, H, T, E], FP32 on the CPU.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: before rotation. K divides H; query head h uses head h * K // H.

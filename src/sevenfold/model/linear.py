@@ -1,9 +1,8 @@
 """Bias-free projections: in FP32 on the CPU by `model.functions`, in BF16 under autocast.
 
-Where our kernels are missing, FP32 goes through oneDNN if PyTorch has it: on AMD processors
-PyTorch's default CPU matrix product takes an AVX2 path, oneDNN takes AVX-512 and runs the same
-product 2.2 times as fast (dev/LOG.md). Results do not depend on the thread count: each output
-element is summed by one thread in one order.
+Without our kernels, FP32 uses oneDNN if PyTorch has it. On AMD processors the default matrix
+product of PyTorch takes an AVX2 path. oneDNN takes AVX-512 and is 2.2 times as fast (dev/LOG.md).
+Results do not depend on the thread count, because one thread sums each output element in one order.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ ONEDNN = _has_onednn()
 
 
 def backend_name() -> str:
-    """Return which matrix product computes FP32 projections on the CPU; it decides bits, so
+    """Return the name of the matrix product of FP32 projections on the CPU. It decides bits, so
     manifests record it.
     """
     if operators.is_available():
@@ -35,8 +34,8 @@ def backend_name() -> str:
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x @ weight.T without autograd. x [..., I], weight [O, I] (strided views are fine) ->
-    [..., O].
+    """Return x @ weight.T without autograd. x [..., I], weight [O, I] (strided views are allowed)
+    -> [..., O].
     """
     if operators.is_taken(x):
         return operators.project(x, weight)
@@ -47,10 +46,10 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Return grad.T @ x without autograd. grad [..., O], x [..., I] -> [O, I]. The copy of grad's
-    transpose pays: 1.6 times as fast.
+    """Return grad.T @ x without autograd. grad [..., O], x [..., I] -> [O, I]. Copying the
+    transpose of grad makes it 1.6 times as fast.
     """
-    # An expert that no token of the batch goes to; oneDNN has no product over nothing.
+    # No token of the batch uses this expert, and oneDNN has no product of empty matrices.
     if grad.numel() == 0:
         return grad.new_zeros(grad.shape[-1], x.shape[-1])
     return product(grad.flatten(0, -2).t().contiguous(), x.flatten(0, -2).t())
@@ -70,14 +69,14 @@ class _Linear(torch.autograd.Function):
 
 
 class Linear(nn.Module):
-    """y = x @ weight.T; weight [n_out, n_in], no bias."""
+    """A projection y = x @ weight.T with weight [n_out, n_in] and no bias."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(n_out, n_in))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [..., n_in] -> [..., n_out]."""
+        """Map [..., n_in] -> [..., n_out]."""
         if operators.is_taken(x):
             return functions.project(x, self.weight)[0]
         if x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None:

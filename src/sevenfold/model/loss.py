@@ -1,14 +1,15 @@
-"""Cross entropy of the head, fused: logits live one block at a time and never as [B, T, V].
+"""Cross entropy fused with the head: logits exist for one block at a time, never as [B, T, V].
 
-At 4096 entries the logits and their gradient are most of a small model's memory traffic. Here each
-block's logits become the loss, then the gradient, in place; forward and backward of the head are
-one pass. The block order is fixed and every reduction is per row first, so the result does not
-depend on the thread count (a full `.sum()` does: dev/LOG.md). Under autocast the products are BF16;
-the loss, its slope and the sum of the head's gradient over blocks stay FP32. Where `model.bf16` has
-kernels, a block's logits become their slopes in one pass without leaving BF16.
+At 4096 entries the logits and their gradient are most of the memory traffic of a small model. Here
+the logits of a block become the loss and then the gradient, in place, and the forward and backward
+of the head are one pass. The block order is fixed and every reduction is first done per row, so the
+result does not depend on the thread count. (A full `.sum()` would: dev/LOG.md.) Under autocast the
+products are BF16. The loss, its gradient and the sum of the gradient of the head over blocks stay
+FP32. Where `model.bf16` has kernels, the logits of a block become their gradients in one pass in
+BF16.
 
-In FP32 on the CPU `model.operators` compute it all, and blocks decide no bit: the head's gradient
-is one chain through them.
+In FP32 on the CPU `model.operators` compute everything, and blocks decide no bit, because the
+gradient of the head is one chain through them.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
@@ -24,9 +25,9 @@ from sevenfold.model import bf16, operators
 from sevenfold.model.linear import product, weight_gradient
 from sevenfold.model.native import reduced_dtype
 
-# Tokens whose logits are alive at once: 8 MB at 4096 entries, inside the last-level cache.
+# Tokens in a block. Their logits take 8 MB at 4096 entries, which fits the last-level cache.
 BLOCK = 512
-# The same bytes.
+# Tokens in a BF16 block; they take the same number of bytes.
 BLOCK_BF16 = 1024
 
 
@@ -49,8 +50,8 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        # Only a sum over tokens of one weight (or none) is differentiated, so every row's slope is
-        # the same number.
+        # Only a sum over tokens with one weight (or none) is differentiated, so every row has the
+        # same gradient.
         grad_x, grad_weight = ctx.saved_tensors
         if ctx.is_exact:
             factor = float(grads[0][0])
@@ -63,10 +64,10 @@ class _HeadLoss(torch.autograd.Function):
 def slopes_of(
     x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, factor_N: Tensor, *, trained: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the losses [N], and of their sum weighted by `factor_N` the slopes of x and, if it is
-    `trained`, of the head.
+    """Return the losses [N] and the gradients of their sum weighted by `factor_N`: of x and, if it
+    is `trained`, of the head.
 
-    By `model.operators`, whose `is_taken(x)` has to hold; without autograd.
+    It uses `model.operators`, so `is_taken(x)` must be true, and no autograd.
     """
     x_ND, target_N = x_ND.contiguous(), target_N.contiguous()
     loss_N, grad_x = x_ND.new_empty(len(x_ND)), torch.empty_like(x_ND)
@@ -84,10 +85,11 @@ def slopes_of(
 def backward(
     x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None, factor: float
 ) -> list[float]:
-    """Run autograd backward from factor * the sum of the losses that count; the sum of each
-    sequence (nats), in binary64.
+    """Run autograd backward from factor * the sum of the losses that count. Return the sum of each
+    sequence (nats) in binary64.
 
-    By `model.operators`, whose `is_taken(x)` has to hold. Arguments as `sequence_losses` has them.
+    It uses `model.operators`, so `is_taken(x)` must be true. The arguments are those of
+    `sequence_losses`.
     """
     shares = torch.full(target_BT.shape, factor)
     if counted_BT is not None:
@@ -107,9 +109,11 @@ def backward(
 
 
 def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None) -> Tensor:
-    """Return the losses [N] and, for `backward`, both gradients in FP32; products in the type of x."""
+    """Return the losses [N] and, for `backward`, both gradients in FP32. Products have the type of
+    x.
+    """
     grad_x = torch.empty_like(x_ND, dtype=torch.float32)
-    # A frozen head (phase 2 of expert stacks) needs no gradient: a third of the work.
+    # A frozen head (phase 2 of expert stacks) needs no gradient, which saves a third of the work.
     grad_weight = torch.zeros_like(weight_VD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
     loss_N = torch.empty(x_ND.shape[0], dtype=torch.float32, device=x_ND.device)
     for start in range(0, x_ND.shape[0], BLOCK):
@@ -135,8 +139,8 @@ def _fused(ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_
 def _fused_bf16(
     ctx: Any, x_ND: Tensor, weight_VD: Tensor, target_N: Tensor, counted_N: Tensor | None
 ) -> Tensor:
-    """Return `_fused` where BF16 has kernels: logits become their slopes without leaving BF16, and
-    larger blocks pay.
+    """Return `_fused` by the BF16 kernels. Logits become their gradients in BF16, and blocks are
+    larger because that is faster.
     """
     grad_x, low = torch.empty_like(x_ND), weight_VD.to(x_ND.dtype)
     grad_weight = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None

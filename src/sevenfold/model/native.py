@@ -1,4 +1,4 @@
-"""The library of `native/train`: what training computes on the CPU beside PyTorch."""
+"""Load the library of `native/train`, which computes training on the CPU beside PyTorch."""
 
 from __future__ import annotations
 
@@ -26,37 +26,39 @@ FAILURES = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the kernels, or None where they were not built or cannot be loaded."""
+    """Return the library, or None where it was not built or cannot be loaded."""
     return open_library(LIBRARY, "s7_train_abi", ABI)
 
 
 def is_available(name: str) -> bool:
-    """Return whether the library is here and its call `name` says that the processor has what these
-    kernels need.
+    """Return whether the library is loaded and its function `name` reports that the processor can
+    run these kernels.
     """
     found = library()
     return found is not None and bool(getattr(found, name)())
 
 
 def fits(head_dim: int) -> bool:
-    """Return whether the FP32 attention kernel takes heads of this width; those of BF16 want whole
-    lanes, too.
+    """Return whether the FP32 attention kernel takes heads of this width. BF16 kernels also require
+    whole lanes.
     """
     return head_dim <= MAX_HEAD_DIM
 
 
 def fits_whole(head_dim: int) -> bool:
-    """Return whether all attention kernels take heads of this width as they are."""
+    """Return whether all attention kernels take heads of this width without padding."""
     return head_dim % LANES == 0 and fits(head_dim)
 
 
 def n_threads() -> int:
-    """Return the threads of a call: as many as PyTorch has."""
+    """Return the number of threads of a call, which is that of PyTorch."""
     return min(torch.get_num_threads(), MAX_THREADS)
 
 
 def reduced_dtype(x: torch.Tensor) -> torch.dtype | None:
-    """Return the type that autocast computes products in where x is; None outside autocast."""
+    """Return the type in which autocast computes products on the device of x; None outside
+    autocast.
+    """
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 

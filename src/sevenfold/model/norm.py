@@ -10,7 +10,7 @@ from sevenfold.model import bf16, functions, operators
 
 
 class RMSNorm(nn.Module):
-    """Normalises the last axis; one gain per channel."""
+    """RMSNorm over the last axis, with one gain for each channel."""
 
     def __init__(self, d_model: int, eps: float) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [..., D] -> [..., D]; BF16 where `model.bf16` computes the block."""
+        """Map [..., D] -> [..., D]. The result is BF16 where `model.bf16` computes the block."""
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return self.beside(x)[1]
         if operators.is_taken(x):

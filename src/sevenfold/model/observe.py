@@ -1,7 +1,7 @@
-"""A hook in the operators of the training law: what each was given and what it gave.
+"""A hook in the operators of the training law: it reports the inputs and outputs of each call.
 
-An audit that has to find the one operator in which two runs part sets an observer for the time of a
-step. Without one, a call costs a comparison more.
+An audit that searches the operator in which two runs first differ sets an observer during a step.
+Without an observer, a call costs one comparison more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 @dataclass(kw_only=True)
 class OperatorCall:
-    """One call. `settings` are its numbers; outputs are there when the call has ended."""
+    """One call. `settings` are its numbers. `outputs` is set when the call has ended."""
 
     operator: str
     settings: Mapping[str, object]
@@ -30,13 +30,13 @@ class OperatorCall:
 
 
 class Observer(Protocol):
-    """Who is told of each call, in order."""
+    """An object that receives each call, in order."""
 
     def begin(self, call: OperatorCall) -> None:
-        """Take the inputs: an operator may write over them."""
+        """Record the inputs before an operator overwrites them."""
 
     def end(self, call: OperatorCall) -> None:
-        """Take the outputs."""
+        """Record the outputs."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ _WATCH = _Watch()
 
 @contextmanager
 def observing(observer: Observer) -> Iterator[None]:
-    """Within this block the observer is told of each operator that this process computes."""
+    """Report each operator that this process computes inside the block to the observer."""
     before, _WATCH.observer = _WATCH.observer, observer
     try:
         yield
@@ -58,7 +58,7 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def note(operator: str, outputs: Mapping[str, Tensor], **settings: object) -> None:
-    """Tell the observer of something that is read and not computed."""
+    """Report a value that is read and not computed."""
     if _WATCH.observer is not None:
         call = OperatorCall(operator=operator, settings=settings, inputs={}, outputs=dict(outputs))
         _WATCH.observer.begin(call)
@@ -71,8 +71,9 @@ def observed(
     """Return a decorator for an operator.
 
     Args:
-        out: arguments that it only writes.  changed: arguments that it reads and writes.
-        unless: a flag of the call with which those of `out` are read, too.
+        out: arguments that it only writes.
+        changed: arguments that it reads and writes.
+        unless: a flag of the call; when it is true, the arguments of `out` are read as well.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -106,6 +107,6 @@ def observed(
 
 
 def _named(result: Any) -> dict[str, Tensor | float]:
-    """Return the tensors and numbers of a result by their place in it."""
+    """Return the tensors and numbers of a result, named by their position."""
     items = result if isinstance(result, tuple | list) else (result,)
     return {f"result.{i}": v for i, v in enumerate(items) if isinstance(v, Tensor | float)}

@@ -1,9 +1,9 @@
-"""The operators of specs/training-arithmetic.md on tensors: kernels of
-`native/train`, without autograd.
+"""The operators of specs/training-arithmetic.md on tensors: kernels of `native/train`, without
+autograd.
 
-All are FP32 on the CPU. What a result is follows from the page, bit for bit: no library's sum,
-product or function is in it, and neither threads nor the processor's instruction set decide a bit.
-`model.functions` gives them their slopes.
+All are FP32 on the CPU. The page defines every result to the bit. No sum, product or function of a
+library takes part, and neither the number of threads nor the instruction set decides a bit.
+`model.functions` adds their gradients.
 
 Shape suffixes: N rows, I inputs, O outputs, D channels, V vocabulary, B batch, H heads, T
 positions, E head_dim, P pairs.
@@ -70,8 +70,8 @@ class _Adam(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class AdamScalars:
-    """The numbers of one update, rounded to FP32 by the call (s7_adam_of
-    of native/train/arithmetic.h).
+    """The numbers of one update. The call rounds them to FP32 (s7_adam_of of
+    native/train/arithmetic.h).
     """
 
     beta1: float
@@ -86,21 +86,21 @@ class AdamScalars:
 
 
 def is_available() -> bool:
-    """Return whether the kernels were built and this processor has one of their instruction sets
-    (S7_ISA chooses among them).
+    """Return whether the kernels were built and this processor has one of their instruction sets.
+    S7_ISA chooses one.
     """
     return native.is_available("s7_arithmetic_available")
 
 
 def is_taken(x: Tensor) -> bool:
-    """Return whether these operators compute what comes next on x: FP32
-    on the CPU, outside autocast.
+    """Return whether these operators compute the next operation on x: FP32 on the CPU, outside
+    autocast.
     """
     return x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None and is_available()
 
 
 def isa() -> str:
-    """Return the instruction set that computes; it decides no bit. "" where there is none."""
+    """Return the instruction set in use; "" without one. It decides no bit."""
     found = native.library()
     return ISAS[found.s7_arithmetic_isa()] if found is not None else ""
 
@@ -116,8 +116,8 @@ def _rows(tensor: Tensor) -> Tensor:
 
 @observed(out=("c",), unless="is_added")
 def matrix_product(a: Tensor, b: Tensor, c: Tensor, *, is_added: bool = False) -> Tensor:
-    """Return c = a @ b, or c + a @ b; the chain of a sum then begins at c. Strided a [M, K] and b
-    [K, N]; c [M, N] with dense rows.
+    """Write c = a @ b, or c + a @ b, in which case the chain of a sum begins with c. Strided a [M,
+    K] and b [K, N]; c [M, N] with dense rows.
     """
     product = _Product(
         a.data_ptr(), b.data_ptr(), c.data_ptr(), a.shape[0], b.shape[1], a.shape[1],
@@ -137,9 +137,7 @@ def project(x: Tensor, weight_OI: Tensor) -> Tensor:
 def input_slope(
     grad: Tensor, weight_OI: Tensor, into: Tensor | None = None, *, is_added: bool = True
 ) -> Tensor:
-    """Return grad @ weight, [..., O] -> [..., I]; added to dense `into`,
-    where it is given, or put there.
-    """
+    """Return grad @ weight, [..., O] -> [..., I]. It is added to a dense `into` if one is given."""
     grad_NO = _rows(grad)
     shape = (*grad.shape[:-1], weight_OI.shape[1])
     to = grad.new_empty(shape) if into is None else into
@@ -148,7 +146,7 @@ def input_slope(
 
 
 def weight_slope(grad: Tensor, x: Tensor, into: Tensor | None = None) -> Tensor:
-    """Return grad.T @ x over all rows, [O, I]; added to `into`, where it is given."""
+    """Return grad.T @ x over all rows, [O, I]. It is added to `into` if one is given."""
     grad_NO, x_NI = _rows(grad), _rows(x)
     to = grad.new_empty(grad.shape[-1], x.shape[-1]) if into is None else into
     return matrix_product(grad_NO.t(), x_NI, to, is_added=into is not None)
@@ -156,7 +154,7 @@ def weight_slope(grad: Tensor, x: Tensor, into: Tensor | None = None) -> Tensor:
 
 @observed()
 def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Compute RMSNorm of dense x [..., D], and the scale of each row, which the slope needs."""
+    """Return the RMSNorm of dense x [..., D], and the scale of each row, which the gradient needs."""
     y, scale = torch.empty_like(x), x.new_empty(x.shape[:-1])
     native.call(
         "s7_norm", _at(x), _at(gain_D), c_float(eps), _at(y), _at(scale),
@@ -169,7 +167,9 @@ def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def norm_slope(
     x: Tensor, gain_D: Tensor, scale: Tensor, grad: Tensor, beside: Tensor | None, *, is_trained: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the slopes of x, with `beside` added, and of the gain, unless it is frozen. All dense."""
+    """Return the gradient of x, with `beside` added, and that of the gain unless it is frozen. All
+    are dense.
+    """
     grad_x, grad_gain = torch.empty_like(x), torch.empty_like(gain_D) if is_trained else None
     native.call(
         "s7_norm_slope", _at(x), _at(gain_D), _at(scale), _at(grad), _at(beside), _at(grad_x), _at(grad_gain),
@@ -180,7 +180,7 @@ def norm_slope(
 
 @observed()
 def gate(gate: Tensor, up: Tensor) -> Tensor:
-    """Return silu(gate) * up, dense, of one shape."""
+    """Return silu(gate) * up of dense tensors with one shape."""
     y = torch.empty_like(gate)
     native.call("s7_gate", _at(gate), _at(up), _at(y), c_int64(y.numel()), native.n_threads())
     return y
@@ -188,7 +188,7 @@ def gate(gate: Tensor, up: Tensor) -> Tensor:
 
 @observed()
 def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the slopes of both factors of `gate`; all dense."""
+    """Return the gradients of both factors of `gate`. All are dense."""
     out = torch.empty_like(gate), torch.empty_like(up)
     pointers = (_at(t) for t in (gate, up, grad, *out))
     native.call("s7_gate_slope", *pointers, c_int64(gate.numel()), native.n_threads())
@@ -197,8 +197,8 @@ def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 @observed(out=("y_BHTE",))
 def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, back: bool = False) -> None:
-    """Turn the vectors of each head by their position, or back, into y. Last axes adjacent; other
-    strides may be any.
+    """Rotate the vectors of each head by their position, or back, into y. The last axes are
+    adjacent, and other strides are free.
     """
     n_batch, n_heads, length, _ = x_BHTE.shape
     strides = [t.stride(axis) for t in (x_BHTE, y_BHTE) for axis in range(3)]
@@ -210,7 +210,7 @@ def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, ba
 
 
 def rotation_tables(frequencies: list[float], temperature: float, length: int) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of position times frequency, times temperature, [T, P] each."""
+    """Return cos and sin of position times frequency, each times temperature, [T, P]."""
     given = (c_double * len(frequencies))(*frequencies)
     cos_TP, sin_TP = (torch.empty(length, len(frequencies)) for _ in range(2))
     native.call(
@@ -222,8 +222,8 @@ def rotation_tables(frequencies: list[float], temperature: float, length: int) -
 
 @observed(changed=("logits_NV",))
 def losses(logits_NV: Tensor, target_N: Tensor, factor_N: Tensor | None) -> Tensor:
-    """Return the cross entropies [N] (nats); with a factor the logits become their slopes times it.
-    All dense.
+    """Return the cross entropies [N] (nats). With a factor, the logits become their gradients times
+    the factor. All are dense.
     """
     loss_N = logits_NV.new_empty(len(logits_NV))
     call = _Losses(
@@ -236,7 +236,9 @@ def losses(logits_NV: Tensor, target_N: Tensor, factor_N: Tensor | None) -> Tens
 
 @observed(changed=("table_VD",))
 def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
-    """table[ids[i]] += grad[i], i ascending. ids int64 and grad [..., D] dense, table dense."""
+    """Add grad[i] to table[ids[i]] for ascending i. ids int64, grad [..., D] and the table are
+    dense.
+    """
     native.call(
         "s7_scatter_add", _at(ids), _at(grad), _at(table_VD), c_int64(ids.numel()),
         *(c_int64(n) for n in table_VD.shape), native.n_threads(),
@@ -245,7 +247,7 @@ def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
 
 @observed(out=("out",))
 def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return x + y, dense, of one shape; `out` may be x."""
+    """Return x + y of dense tensors with one shape. `out` may be x."""
     out = torch.empty_like(x) if out is None else out
     native.call("s7_add", _at(x), _at(y), _at(out), c_int64(x.numel()), native.n_threads())
     return out
@@ -253,7 +255,7 @@ def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 
 @observed(out=("out",))
 def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
-    """Return x * factor, dense; `out` may be x. The factor is rounded to FP32."""
+    """Return x * factor, dense. `out` may be x. The factor is rounded to FP32."""
     out = torch.empty_like(x) if out is None else out
     native.call("s7_scale", _at(x), c_float(factor), _at(out), c_int64(x.numel()), native.n_threads())
     return out
@@ -261,8 +263,8 @@ def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
 
 @observed()
 def row_squares(x: Tensor) -> Tensor:
-    """Return the sum of the squares of each row of dense x, [N]; of a
-    vector, each element's square.
+    """Return the sum of the squares of each row of dense x, [N]; of a vector, the square of each
+    element.
     """
     sums, width = x.new_empty(len(x)), x[0].numel() if len(x) else 1
     native.call(
@@ -273,7 +275,7 @@ def row_squares(x: Tensor) -> Tensor:
 
 @observed()
 def total(x: Tensor) -> float:
-    """Return the sum of all elements of dense x in binary64, one after the other."""
+    """Return the sum of all elements of dense x in binary64, added in order."""
     found = c_double()
     native.call("s7_sum", _at(x), c_int64(x.numel()), ctypes.byref(found))
     return found.value
@@ -301,8 +303,8 @@ def normal(shape: torch.Size, key: int, stream: int, std: float) -> Tensor:
 
 @observed()
 def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
-    """Return x with a share of its elements zero and the others divided by what is left; of a
-    slope, the same elements. x dense.
+    """Return x with a share of its elements set to zero and the others divided by the remaining
+    share. A gradient uses the same elements. x is dense.
     """
     y = torch.empty_like(x)
     native.call(
@@ -314,8 +316,8 @@ def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
 
 @observed()
 def nats(losses: Tensor, counted: Tensor | None) -> list[float]:
-    """Return the sum of each row of token losses [B, T] over the tokens that count, in
-    binary64, one after the other.
+    """Return the sum of each row of token losses [B, T] over the tokens that count, in binary64,
+    added in order.
     """
     rows = losses.numpy().astype(np.float64)
     if counted is not None:

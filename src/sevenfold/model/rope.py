@@ -1,8 +1,8 @@
-"""Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i +
-head_dim / 2), plain or scaled.
+"""Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i + head_dim / 2), plain or
+scaled.
 
-Frequencies come from `core.tables`, the same numbers that the integer engine rounds, so float and
-integer model turn alike.
+Frequencies come from `core.tables`. The integer engine rounds the same numbers, so the float and
+the integer model rotate alike.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from sevenfold.recipe.schema import ModelSpec, RopeScaling
 
 
 class Rope(nn.Module):
-    """cos and sin tables, made at the first call and as long as the longest sequence seen.
+    """Tables of cos and sin, filled at the first call and as long as the longest sequence so far.
 
-    `temperature` multiplies both (YaRN): scores of turned queries and keys grow by its square.
+    `temperature` multiplies both (YaRN), so the scores of rotated queries and keys grow by its
+    square.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -28,7 +29,7 @@ class Rope(nn.Module):
         self.use(spec.rope_scaling)
 
     def use(self, scaling: RopeScaling) -> None:
-        """Turn by another scaling from now on (the stages of a context curriculum)."""
+        """Use another scaling from now on, in the next stage of a context curriculum."""
         self.scaling = scaling
         self.temperature = yarn_temperature(scaling.factor) if scaling.kind == "yarn" else 1.0
         self.cos = torch.empty(0)
@@ -59,10 +60,12 @@ class Rope(nn.Module):
         return self.cos[:length], self.sin[:length]
 
     def forward(self, x_BHTE: Tensor) -> Tensor:
-        """Turn each head's vectors by their position. [B, H, T, E] -> the same, float32."""
+        """Rotate the vectors of each head by their position. [B, H, T, E] -> the same shape,
+        float32.
+        """
         cos_TP, sin_TP = self.tables(x_BHTE)
         if operators.is_taken(x_BHTE):
             return functions.rotated(x_BHTE, cos_TP, sin_TP)
-        # Once, not for each product: under autocast x is BF16.
+        # This is cast once and not for each product, because x is BF16 under autocast.
         a, b = x_BHTE.float().chunk(2, dim=-1)
         return torch.cat([a * cos_TP - b * sin_TP, b * cos_TP + a * sin_TP], dim=-1)

@@ -1,8 +1,8 @@
-"""The decoder: embedding, pre-norm blocks, final norm, tied head. Dense, token-routed, or trunk
-plus expert stacks.
+"""The decoder: embedding, pre-norm blocks, final norm, tied head. It is dense, token-routed, or a
+trunk with expert stacks.
 
-Parameter names are the artifact's record names (specs/arithmetic.md, section 4). Shape suffixes: B
-batch, T sequence, D d_model, V vocabulary.
+Parameter names are the record names of the artifact (specs/arithmetic.md, section 4). Shape
+suffixes: B batch, T sequence, D d_model, V vocabulary.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def residual(x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)) (D1: this order is fixed).
+    """One block: x + attention(norm(x)), then x + feed_forward(norm(x)). D1 fixes this order.
 
-    `number` is the block's place on the way through the model: it names the streams that its
-    dropout draws from.
+    `number` is the position of the block on the path through the model. It names the random streams
+    of its dropout.
     """
 
     def __init__(self, spec: ModelSpec, rope: Rope, d_ffn: int, n_experts: int, number: int) -> None:
@@ -55,7 +55,7 @@ class Block(nn.Module):
         )
 
     def _dropped(self, x_BTD: Tensor, branch: int) -> Tensor:
-        """Return the branch's dropout; its key is the seed that the micro-batch began with."""
+        """Return the branch after dropout. The key is the seed with which the micro-batch began."""
         if not self.training or not self.share:
             return x_BTD
         if operators.is_taken(x_BTD):
@@ -63,7 +63,7 @@ class Block(nn.Module):
         return F.dropout(x_BTD, self.share)
 
     def forward(self, x_BTD: Tensor, experts_BT: Tensor | None, segments: Segments | None = None) -> Tensor:
-        """Return [B, T, D] -> [B, T, D]."""
+        """Map [B, T, D] -> [B, T, D]."""
         x_BTD, normed_BTD = self.attn_norm.beside(x_BTD)
         x_BTD = residual(x_BTD, self._dropped(self.attn(normed_BTD, segments), 0))
         x_BTD, normed_BTD = self.ffn_norm.beside(x_BTD)
@@ -79,7 +79,7 @@ def _blocks(
 
 
 class _Stack(nn.Module):
-    """The layers of one domain expert, behind the trunk (B1)."""
+    """The layers of one domain expert, after the trunk (B1)."""
 
     def __init__(self, layers: nn.ModuleDict) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Stack(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Built from a ModelSpec alone; weights are set by `initialize` or by loading a checkpoint."""
+    """A model built from a ModelSpec alone. `initialize` or a checkpoint sets its weights."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -104,19 +104,19 @@ class Transformer(nn.Module):
         self.final_norm = RMSNorm(spec.d_model, spec.norm_eps)
         if not spec.tied:
             self.lm_head = Linear(spec.d_model, spec.vocab_size)
-        # Expert of each token id; not a weight. Set from the tokenizer's router
-        # table before the first call.
+        # Expert of each token id; not a weight. The router table of the tokenizer sets it before
+        # the first call.
         self.expert_of_token: Tensor | None = None
-        # Token id that each document starts with: attention then stays inside documents. None: a
-        # window is one stream.
+        # Token id with which each document begins. Attention then stays inside documents. None: a
+        # window is one document.
         self.document_start: int | None = None
-        # Keep the input of each block only, and compute the block again in backward (activation
+        # Keep only the input of each block, and compute the block again in backward (activation
         # checkpointing).
         self.recompute = False
 
     @property
     def head_weight(self) -> Tensor:
-        """Return [V, D]: the embedding itself when tied."""
+        """Return the head [V, D], which is the embedding when they are tied."""
         return self.embedding.weight if self.spec.tied else self.lm_head.weight
 
     def hidden(self, ids_BT: Tensor, stack: int | None = None) -> Tensor:
@@ -131,16 +131,16 @@ class Transformer(nn.Module):
         return x_BTD, same if self.spec.tied else self.head_weight
 
     def states(self, ids_BT: Tensor, stack: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the normalised states before the head [B, T, D], and the
-        head [V, D] that they are for.
+        """Return the normalised states before the head [B, T, D], and the head [V, D] to apply to
+        them.
 
-        The embedding's slope is the head's, too, when tied: through this head
-        it is one sum, in one order.
+        When they are tied, the gradient of the embedding includes that of the head. This head makes
+        it one sum in one order.
 
         Args:
             ids_BT: int64 token ids.
-            stack: which domain's layers follow the trunk (expert stacks
-                only); None runs the trunk alone.
+            stack: which domain's layers follow the trunk (expert stacks only); None runs the trunk
+                alone.
         """
         routed = isinstance(self.spec.moe, TokenRouted)
         if routed and self.expert_of_token is None:
@@ -184,9 +184,9 @@ class Transformer(nn.Module):
             yield name, draw(number, parameter.shape, width)
 
     def initial(self, generator: torch.Generator, std: float) -> Iterator[tuple[str, Tensor]]:
-        """Return the whole first weights in name order, float32, one at a time, so that a rank can
-        keep its rows of each: normal; projections that end a residual branch scaled by 1 / sqrt(2
-        * depth); gains 1.
+        """Return the initial weights in name order, float32, one at a time, so that a rank can keep
+        only its rows. They are normal; projections that end a residual branch are scaled by 1 /
+        sqrt(2 * depth); gains are 1.
         """
 
         def draw(_number: int, shape: torch.Size, width: float) -> Tensor:
@@ -195,8 +195,8 @@ class Transformer(nn.Module):
         return self._initial(std, draw)
 
     def drawn(self, key: int, std: float) -> Iterator[tuple[str, Tensor]]:
-        """Return the same by the law's own generator: a stream under `key` for each parameter, in
-        name order.
+        """Return the same weights from the generator of the training law: one stream under `key`
+        for each parameter, in name order.
         """
 
         def draw(number: int, shape: torch.Size, width: float) -> Tensor:
@@ -206,11 +206,11 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator, std: float) -> None:
-        """Set the weights as `initial` says."""
+        """Set the weights to those of `initial`."""
         for name, value in self.initial(generator, std):
             self.get_parameter(name).copy_(value)
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the trainable scalars, each counted once."""
+    """Return the number of trainable scalars, each counted once."""
     return sum(p.numel() for p in model.parameters())

@@ -1,8 +1,8 @@
-"""The end of a run: verify the sealed file with replay, complete the sample prompts, write the
-release documents and the report, and return one summary for people.
+"""End a run: verify the sealed file with replay, complete the sample prompts, write the release
+documents and the report, and return one summary.
 
-Everything here is a view of files that the stages wrote (rule V4): it
-can be deleted and made again.
+Everything written here is a view of files that the stages wrote (rule V4). It can be deleted and
+made again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sevenfold.core.files import write_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.run_files import ARTIFACT, COMPLETIONS, VERIFICATION
 from sevenfold.engine.session import Model, replay
-from sevenfold.release.papers import papers
+from sevenfold.release.documents import write_release_documents
 from sevenfold.report.corpus import write_corpus_report
 from sevenfold.report.html import write_report
 from sevenfold.runs.job import Job
@@ -22,13 +22,13 @@ COMPLETION_TOKENS = 48
 
 
 def verify_with_replay(artifact: Artifact) -> Verification:
-    """Return V0 to V7, golden logits replayed on every backend of this machine."""
+    """Return V0 to V7 with golden logits replayed on every backend of this machine."""
     return verify(artifact, replay)
 
 
 def complete(model: Model, prompts: tuple[str, ...], max_tokens: int = COMPLETION_TOKENS) -> list[Json]:
-    """Return the greedy completions of at most `max_tokens` tokens, fewer where the context ends
-    before. Raises GateError.
+    """Return the greedy completions of at most `max_tokens` tokens, or fewer where the context
+    ends. Raises GateError.
     """
     rows = []
     for prompt in prompts:
@@ -39,10 +39,10 @@ def complete(model: Model, prompts: tuple[str, ...], max_tokens: int = COMPLETIO
 
 
 def finish(job: Job) -> dict[str, Json]:
-    """Verify the sealed file of a run, complete the sample prompts, write the
-    views, and return the summary.
+    """Verify the sealed file of a run, complete the sample prompts, write the views, and return the
+    summary.
 
-    The file is opened once: what was verified is what is completed and described.
+    The file is opened once, so the verified file is the one that is completed and described.
 
     Raises:
         ArtifactError: a rule does not hold; the table is in verification.json.
@@ -59,7 +59,7 @@ def finish(job: Job) -> dict[str, Json]:
             where=str(path),
             remedy="run `s7 make` with --force seal; if it stays, report it",
         )
-    papers(artifact)
+    write_release_documents(artifact)
     completions = complete(Model.of(artifact), job.recipe.seal.sample_prompts)
     write_json(job.out / COMPLETIONS, completions)
     write_corpus_report(job.out)

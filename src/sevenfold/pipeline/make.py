@@ -2,8 +2,8 @@
 
 The key of a stage covers the recipe sections that it reads, the roots of the stages that it needs
 and its fingerprint (for the corpus: the content of the sources). A stage whose key is unchanged and
-whose outputs are undamaged is skipped. The manifest is removed when a stage starts and is written
-when it ends, so a directory with a manifest is complete.
+whose outputs are undamaged is skipped. The manifest is removed when a stage starts and written when
+it ends, so a directory with a manifest is complete.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.runs.lock import exclusive
 
-# PyTorch's threads wait for each other by spinning. When another process wants a core, the default
-# spins away what that process and the missing thread need: 4,700 tokens/s instead of 9,400 with one
-# core busy, and no gain when both are free (dev/LOG.md). Read when PyTorch is loaded, which the
-# stages do later; it changes no bit.
+# The threads of PyTorch wait for each other by spinning. When another process wants a core, the
+# default wastes the time that this process and the missing thread need: with one core busy, 4,700
+# tokens/s instead of 9,400, without any gain when both cores are free (dev/LOG.md). PyTorch reads
+# the variable when it is loaded, which the stages do later. It changes no bit.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
-    """Return what the stage's outputs depend on, as one digest. Raises StorageError when an input
-    stage is unfinished.
+    """Return one digest of everything that the outputs of the stage depend on. Raises StorageError
+    when an input stage is unfinished.
     """
     resolved = job.recipe.resolved()
     sections = resolved if "*" in stage.sections else {name: resolved[name] for name in stage.sections}
@@ -56,9 +56,9 @@ def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
 
 
 def up_to_date(job: Job, stage: Stage, key: str) -> bool:
-    """Return whether the stage's outputs are there, whole, and made from this key.
+    """Return whether the outputs of the stage exist, are whole, and were made from this key.
 
-    Says what is damaged.
+    A note names damaged ones.
     """
     directory = job.directory(stage.name)
     try:
@@ -72,7 +72,7 @@ def up_to_date(job: Job, stage: Stage, key: str) -> bool:
         job.progress.note(f"{stage.name}: {damaged} is missing or damaged, so the stage runs again")
         return False
     if manifest.recipe_digest != job.recipe.digest:
-        # Another part of the recipe changed; what this stage read did not.
+        # Another section of the recipe changed, and none that this stage reads.
         write_manifest(
             directory, replace(manifest, recipe_digest=job.recipe.digest, recipe_name=job.recipe.name)
         )
@@ -80,9 +80,7 @@ def up_to_date(job: Job, stage: Stage, key: str) -> bool:
 
 
 def require_whole_inputs(job: Job, stage: Stage) -> None:
-    """Refuse to read files of earlier stages that are not those that their manifests name. Raises
-    StorageError.
-    """
+    """Refuse files of earlier stages that differ from their manifests. Raises StorageError."""
     for name in stage.needs:
         damaged = damaged_output(job.directory(name), job.manifest(name))
         if damaged is not None:
@@ -104,7 +102,7 @@ def _prepare(job: Job, stage: Stage, *, force: bool) -> Path:
 
 
 def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
-    """Run one stage unless it is up to date; whether it ran.
+    """Run one stage unless it is up to date. Return whether it ran.
 
     Raises:
         SevenfoldError: what the stage raises; its directory then holds no manifest.
@@ -138,16 +136,16 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
 
 
 def take_over(job: Job, stage: Stage, other: Path) -> None:
-    """Take a stage's outputs from another run, whose recipe says the same about
-    it but for what it passes on.
+    """Take the outputs of a stage from another run, whose recipe must be the same for this stage
+    except for facts that it passes on.
 
-    Files are linked where the file system can, else copied; what is there
-    of this run's own is replaced.
+    Files are linked where the file system can, else copied. Earlier outputs of this run are
+    replaced.
 
     Raises:
-        StorageError: nothing finished and undamaged is there, or its sources or this program have
-            changed since.
-        UsageError: the recipes say different things.
+        StorageError: the other run has no finished and undamaged outputs, or its sources or this
+            program have changed since.
+        UsageError: the recipes differ.
     """
     section, module = stage.name, stage_module(stage)
     key = stage_key(job, stage, module)
@@ -188,7 +186,7 @@ def take_over(job: Job, stage: Stage, other: Path) -> None:
 
 
 def _recipe_of(run: Path) -> Recipe:
-    """Return the resolved recipe of another run. Raises StorageError when it cannot be read as one."""
+    """Return the resolved recipe of another run. Raises StorageError when it cannot be read."""
     path = run / RECIPE
     try:
         return Recipe.model_validate_json(read_bytes(path))
@@ -201,9 +199,7 @@ def _recipe_of(run: Path) -> Recipe:
 
 
 def _finished(run: Path, section: str) -> Manifest:
-    """Return the manifest of a stage that has finished in another run's
-    directory, its outputs whole.
-    """
+    """Return the manifest of a finished stage of another run with undamaged outputs."""
     manifest = read_manifest(run / section)
     damaged = damaged_output(run / section, manifest) if manifest else None
     if manifest is None or damaged or not (run / RECIPE).is_file():
@@ -213,13 +209,11 @@ def _finished(run: Path, section: str) -> Manifest:
 
 
 def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) -> list[str]:
-    """Run all stages up to `until`; `force` names one that runs even if it is up to date. Returns
-    those that ran.
-    """
+    """Run all stages up to `until`, and `force` even if it is up to date. Return those that ran."""
     last, forced = find_stage(until), find_stage(force).name if force else None
     stages = STAGES[: STAGES.index(last) + 1]
     for stage in stages:
-        # What a later stage cannot do is said before an earlier one has worked for an hour.
+        # A later stage reports what it cannot do before an earlier one has worked for an hour.
         stage_module(stage).check_job(job)
     ran = []
     with exclusive(job.out):
@@ -230,9 +224,12 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
 
 
 def train_to(job: Job, step: int) -> str:
-    """Train up to `step`, or go on to it, and return the line of a recipe that goes on from there.
+    """Train up to `step`, resuming a begun run, and return the recipe line that starts from there.
 
-    Raises UsageError (no such step), StorageError, and what training raises.
+    Raises:
+        UsageError: the run has no such step.
+        StorageError: a file cannot be read or written.
+        Also what training raises.
     """
     from sevenfold.train.loop import Recording
     from sevenfold.train.run_builder import training_run
@@ -257,20 +254,23 @@ def train_to(job: Job, step: int) -> str:
         return branch_point(job, step)
 
 
-def run_part(job: Job, phase: str, expert: str | None) -> None:
-    """Train one part of a recipe with phases, alone; other parts may be trained at the same time by
-    other processes.
+def run_phase(job: Job, phase: str, expert: str | None) -> None:
+    """Train one phase of a recipe. Other processes may train other phases at the same time.
 
-    `make` takes over what is finished. Raises UsageError (no such part), StorageError, and what
-    training raises.
+    A later `make` uses the finished phases.
+
+    Raises:
+        UsageError: the recipe has no such phase.
+        StorageError: a file cannot be read or written.
+        Also what training raises.
     """
-    from sevenfold.train.experts import part_directory, train_part
+    from sevenfold.train.experts import phase_directory, train_phase
     from sevenfold.train.phases import find_training_phase
 
     stage = find_stage("train")
     stage_module(stage).check_job(job)
-    part = find_training_phase(job.recipe, phase, expert)
+    chosen = find_training_phase(job.recipe, phase, expert)
     require_whole_inputs(job, stage)
-    with exclusive(job.out, shared=True), exclusive(part_directory(job, part)):
+    with exclusive(job.out, shared=True), exclusive(phase_directory(job, chosen)):
         write_json(job.out / RECIPE, job.recipe.resolved())
-        train_part(job, part)
+        train_phase(job, chosen)

@@ -1,8 +1,9 @@
-"""The root that a recipe promises: data beside the recipe, which the end of a run is compared with.
+"""The root that a recipe promises: a file beside the recipe, which the end of a run is compared
+with.
 
-`NAME.root.json` beside `NAME.yaml` says which root everyone gets who makes the recipe, by which
-versions of the stages, and which recipe stands in where the packages cannot be had. It decides no
-byte. Format: specs/recipe.md, "The promised root".
+`NAME.root.json` beside `NAME.yaml` states the root that everyone gets who makes the recipe, the
+versions of the stages, and the substitute recipe for machines that cannot fetch the packages. It
+decides no byte. Format: specs/recipe.md, "The promised root".
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _KEYS = {"promise", "recipe", "root", "versions", "without_network"}
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """What a recipe promises.
+    """The promise of a recipe.
 
-    `without_network` is the file name of the recipe that stands in, beside this one; "" is none.
+    `without_network` is the file name of the substitute recipe beside this one; "" means none.
     """
 
     recipe_digest: str
@@ -37,11 +38,11 @@ class Promise:
     without_network: str = ""
 
     def applies_to(self, recipe: Recipe) -> bool:
-        """Return whether the promise was made for this very recipe."""
+        """Return whether the promise was made for exactly this recipe."""
         return self.recipe_digest == recipe.digest
 
     def verdict(self, root: str) -> str:
-        """Return `KEPT`, or "no" and why."""
+        """Return `KEPT`, or "no" and the reason."""
         if root == self.root:
             return KEPT
         changed = sorted(name for name, value in versions().items() if self.versions.get(name) != value)
@@ -55,14 +56,14 @@ def versions() -> dict[str, str]:
 
 
 def promise_path(recipe_path: Path) -> Path:
-    """Return where the promise of a recipe stands, or would stand."""
+    """Return the path of the promise of a recipe, present or not."""
     return recipe_path.with_name(recipe_path.stem + SUFFIX)
 
 
 def read_promise(recipe_path: Path) -> Promise | None:
-    """Return what the recipe promises; None where it promises nothing.
+    """Return the promise of a recipe; None without one.
 
-    Raises RecipeError, StorageError.
+    Raises RecipeError or StorageError.
     """
     path = promise_path(recipe_path)
     if not path.is_file():
@@ -86,13 +87,14 @@ def _is_promise(found: Json) -> bool:
     if not isinstance(found, dict) or found.keys() != _KEYS or found["promise"] != FORMAT:
         return False
     texts = [found["recipe"], found["root"], found["without_network"]]
-    # A name beside the recipe, never a path to somewhere else.
+    # It is a name beside the recipe and never a path to another place.
     is_name = isinstance(texts[2], str) and Path(texts[2]).name == texts[2]
     return is_name and isinstance(found["versions"], dict) and all(isinstance(text, str) for text in texts)
 
 
 def write_promise(recipe_path: Path, recipe: Recipe, root: str) -> Path:
-    """Write that this recipe promises this root; the recipe that stands in stays.
+    """Write that this recipe promises this root. The substitute recipe in an existing promise
+    stays.
 
     Raises StorageError.
     """
@@ -112,9 +114,9 @@ def write_promise(recipe_path: Path, recipe: Recipe, root: str) -> Path:
 
 
 def stand_in(recipe_path: Path, promise: Promise) -> Path:
-    """Return the recipe that is made where the packages cannot be had.
+    """Return the substitute recipe, which is made when the packages cannot be fetched.
 
-    Raises StorageError when it is not there.
+    Raises StorageError when it does not exist.
     """
     path = recipe_path.with_name(promise.without_network)
     if not path.is_file():

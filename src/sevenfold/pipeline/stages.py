@@ -1,7 +1,7 @@
-"""The table of stages, and the protocol that the module of a stage keeps.
+"""The table of stages, and the protocol that the module of a stage implements.
 
-A stage reads the directories of the stages that it needs and writes its own. Stages meet in
-files, never in objects.
+A stage reads the directories of the stages that it needs and writes its own. Stages exchange files
+and never objects.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Stage:
     name: str
     module: str
     needs: tuple[str, ...]
-    # Of the recipe; "*" is all of it.
+    # Sections of the recipe; "*" is all of it.
     sections: tuple[str, ...]
-    # Leftovers of an unfinished run are its own checkpoints.
+    # Files that an unfinished run leaves are its own checkpoints.
     keeps: bool = False
-    # Keys of its section that are facts for later stages, and decide no output.
+    # Keys of its section that are facts for later stages and decide no output.
     passes_on: tuple[str, ...] = ()
     version: int = 1
 
 
 STAGES = (
-    # Parts of an unfinished corpus carry keys of their own.
+    # Shards of an unfinished corpus have keys of their own.
     Stage(
         name="corpus",
         module="sevenfold.corpus.stage",
@@ -108,8 +108,8 @@ if TYPE_CHECKING:
     import sevenfold.tokenizer.stage as tokenizer_stage
     import sevenfold.train.stage as train_stage
 
-    # The type checker compares each module with the protocol; nothing is
-    # imported when the program runs.
+    # The type checker compares each module with the protocol. Nothing is imported when the program
+    # runs.
     _MODULES: tuple[StageModule, ...] = (
         corpus_stage,
         tokenizer_stage,

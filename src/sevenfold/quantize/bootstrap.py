@@ -1,8 +1,8 @@
-"""From a sealed file to integer weights, the way A11 asks for: wired from FIELD, or zeros where
-there is only a header.
+"""Load integer weights from a sealed file (A11): from FIELD, or zeros for a file with only a
+header.
 
-Zeros are for trying an engine or a format without a model; they say so, and nothing that runs or
-serves a model takes them (`engine.session.Model`).
+Zeros are for trying an engine or a format without a model. A warning says so, and nothing that runs
+or serves a model accepts them (`engine.session.Model`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sevenfold.recipe.sizing import tensors
 
 
 class ZeroBootstrapWarning(UserWarning):
-    """The model is zeros: its file holds a header and nothing else."""
+    """The model consists of zeros, because its file holds only a header."""
 
 
 def from_s7(path: Path | str, spec: ModelSpec) -> IntegerModel:
@@ -28,8 +28,8 @@ def from_s7(path: Path | str, spec: ModelSpec) -> IntegerModel:
 
     Args:
         path: the file.
-        spec: the architecture that a header-only file boots as zeros; a
-            file with FIELD brings its own.
+        spec: the architecture of a header-only file, which loads as zeros; a file with FIELD has
+            its own.
 
     Raises:
         ArtifactError: the file is refused, or holds no model that the engine knows.

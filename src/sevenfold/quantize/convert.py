@@ -1,10 +1,10 @@
-"""INT8 per row from float weights, and the integer multipliers that replace every scale (B4,
+"""Quantise float weights to INT8 per row, and replace every scale by an integer multiplier (B4,
 specs/arithmetic.md section 6).
 
-scale_row = max|w_row| / 127; code = round half up(w / scale), within +-127. Everything that
-multiplies a code later (the 1/127 of dynamic activations, sqrt(d_model) of the norms,
-log2(e)/sqrt(head_dim) of the scores) is folded into 16-bit mantissas here, in float64, once; from
-then on there are integers only.
+scale_row = max|w_row| / 127; code = round half up(w / scale), within +-127. Every later factor of a
+code is folded into 16-bit mantissas here, once, in float64: the 1/127 of dynamic activations,
+sqrt(d_model) of the norms, log2(e)/sqrt(head_dim) of the scores. All further computation uses
+integers.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec
 
 Floats = NDArray[np.float64]
-# Written out: a C library would decide its last bit.
+# The constant is written out, because a C library would decide its last bit.
 LOG2_E = 1.4426950408889634
 MAX_ROW_SHIFT = 62
 ROW_MULTIPLIER_BITS = 15
 GAIN_BITS = 15
 RESIDUAL_EXPONENT = 16
-# One bit of headroom below the law's |x| < 2^28.
+# One bit of headroom below the bound |x| < 2^28 of the arithmetic.
 RESIDUAL_BITS = 27
 
 
@@ -41,7 +41,7 @@ RESIDUAL_BITS = 27
 class IntTensor:
     """One record of the FIELD lane.
 
-    `scale` is the nominal scale for readers that know nothing of rows.
+    `scale` is the nominal scale, for readers that do not know row scales.
     """
 
     name: str
@@ -100,14 +100,13 @@ class Converter:
         self._rows(EMBEDDING, [math.ldexp(float(s), residual_exponent) for s in scale])
 
     def linear(self, name: str, weight: Floats, input_folds: int = 1) -> None:
-        """Add a projection whose input codes carry `input_folds` factors
-        of 1/127 still to be applied.
-        """
+        """Add a projection whose input codes still need `input_folds` factors of 1/127."""
         codes, scale = quantize_rows(weight)
         self.add(name, codes, float(scale.max()))
         real = scale / CODE_MAX**input_folds
         lift = headroom(weight.shape[1])
-        # The largest row gets a multiplier in [1/4, 1/2): shift 17 at least, and |y| < 2^29.
+        # The largest row gets a multiplier in [1/4, 1/2), so its shift is at least 17, and |y| <
+        # 2^29.
         _, top = math.frexp(float(real.max()) or 1.0)
         exponent = lift - 1 - top
         self._rows(name, [math.ldexp(float(r), exponent - lift) for r in real])
@@ -125,8 +124,8 @@ class Converter:
 
 
 def residual_exponent(largest: float) -> int:
-    """Return the fraction bits of the residual: 16, or fewer where the largest |x| seen (times two)
-    would leave the range.
+    """Return the fraction bits of the residual: 16, or fewer where twice the largest seen |x| would
+    exceed the range.
     """
     _, top = math.frexp(max(largest, 1.0) * 2)
     return min(RESIDUAL_EXPONENT, RESIDUAL_BITS - top)
@@ -165,8 +164,8 @@ def convert(
     weights = {name: value.astype(np.float64) for name, value in state.items()}
     largest_weight = float(np.max(np.abs(weights[EMBEDDING])))
     _, top = math.frexp(largest_weight / CODE_MAX)
-    # The residual starts as an embedding row, whose multiplier scale * 2^exponent must have a shift
-    # of 0 at least.
+    # The residual starts as an embedding row. Its multiplier scale * 2^exponent must have a shift
+    # of at least 0.
     exponent = min(residual_exponent(max(largest_residual, largest_weight)), ROW_MULTIPLIER_BITS - top)
     converter.embedding(weights[EMBEDDING], exponent)
     converter.linear(HEAD, weights.get(HEAD, weights[EMBEDDING]))
@@ -176,7 +175,7 @@ def convert(
         if value.ndim == 1:
             converter.norm(name, value)
         else:
-            # Attention output carries V's 1/127 besides that of its own quantisation.
+            # The output of attention carries the 1/127 of V besides that of its own quantisation.
             converter.linear(name, value, input_folds=2 if name.endswith("o_proj.weight") else 1)
     converter.add(ROPE, _rope_table(spec))
     n_experts = len(spec.moe.experts) if spec.moe else 1
@@ -202,10 +201,10 @@ def convert(
 
 
 def operations(n_layers: int, n_experts: int, stack_layers: int = 0) -> list[dict[str, Json]]:
-    """Return the computation as data, in order; each operation names its one fold (rule V1).
+    """Return the computation as data, in order. Each operation names its one fold (rule V1).
 
-    Attention writes its keys and values into FIELD-lane structures (A8); nothing else changes
-    state. `*` is the expert that the sequence's first id chose.
+    Attention writes its keys and values into FIELD-lane structures (A8). Nothing else changes
+    state. `*` is the expert that the first id of the sequence chose.
     """
 
     def compute(op: str, *reads: str, writes: tuple[str, ...] = ()) -> dict[str, Json]:

@@ -1,7 +1,7 @@
-"""Bits per byte of the integer model, on the windows the float model was scored on.
+"""Measure bits per byte of the integer model on the windows on which the float model was scored.
 
-The engine gives integer logits; turning them into a loss is measurement, not inference, so floats
-are allowed from here on.
+The engine returns integer logits. Turning them into a loss is measurement and not inference, so
+floats are allowed here.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def integer_score(
         QualityError: the backend of this machine gives other logits than the reference.
     """
     nats, choices = 0.0, []
-    # Every backend gives the same bits, so the fastest may measure; the first window is compared
-    # with the reference. Where there is no native engine, PyTorch's integers are four times as fast
-    # as NumPy's, and quantising needs PyTorch anyway.
+    # Every backend gives the same bits, so the fastest one measures, and the first window is
+    # compared with the reference. Without a native engine, the integers of PyTorch are four times
+    # as fast as those of NumPy, and quantising needs PyTorch anyway.
     fastest = available(model)[0]
     engine = make_engine("torch" if fastest == reference.NAME else fastest, model)
     oracle = reference.ReferenceEngine(model)
@@ -50,8 +50,8 @@ def integer_score(
             )
         choices.append(np.argmax(logits, axis=1))
         real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION).astype(np.float32)
-        # The float model's own losses: NumPy's exponentials depend on the processor, and these
-        # figures are sealed.
+        # The losses are computed as for the float model. Exponentials of NumPy depend on the
+        # processor, and these figures are sealed.
         losses = token_losses(torch.from_numpy(real)[None], torch.from_numpy(row[None, 1:]))
         nats += sum(operators.nats(losses, None))
         progress.advance(index + 1)

@@ -1,5 +1,5 @@
-"""The quality gate (B4): what integers may cost, as the recipe says, and never more than the
-ceiling of every recipe.
+"""The quality gate (B4): how much quality integers may cost, by the recipe and by a ceiling for all
+recipes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MET, ACCEPTED = "met", "not met, accepted with --accept-quality"
 
 
 def gate_rows(quality: Mapping[str, Json]) -> list[list[str]]:
-    """Return the table of a measurement: figure, FP32, INT8, change, gate, outcome; cells are text."""
+    """Return the table of a measurement: figure, FP32, INT8, change, gate, outcome. Cells are text."""
     limits, met = quality["gate"], outcomes(quality)
     return [
         [
@@ -37,7 +37,9 @@ def gate_rows(quality: Mapping[str, Json]) -> list[list[str]]:
 
 
 def outcomes(quality: Mapping[str, Json]) -> tuple[bool, bool]:
-    """Return whether the loss and the agreement meet their gates. What is not a number meets none."""
+    """Return whether the loss and the agreement meet their gates. A value that is not a number
+    meets none.
+    """
     limits = quality["gate"]
     return (
         quality["bpb_increase"] <= limits["max_bpb_increase"],
@@ -46,7 +48,7 @@ def outcomes(quality: Mapping[str, Json]) -> tuple[bool, bool]:
 
 
 def limits_of(spec: QuantizeSpec) -> dict[str, Json]:
-    """Return what the gate asks for, as it goes into the figures."""
+    """Return the limits of the gate in the form of the figures."""
     return {"max_bpb_increase": spec.max_bpb_increase, "min_top1_agreement": spec.min_top1_agreement}
 
 
@@ -55,7 +57,7 @@ def pass_gate(quality: Mapping[str, Json], *, accept: bool) -> str:
 
     Args:
         quality: figures, with the limits under `gate`.
-        accept: take a model that misses its recipe's gate; the ceiling holds for it too.
+        accept: accept a model that misses the gate of its recipe; the ceiling still applies.
 
     Raises:
         QualityError: the gate is not met and `accept` is not given, or the ceiling is not met.

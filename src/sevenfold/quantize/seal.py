@@ -1,8 +1,8 @@
-"""Stage `seal`: everything a run knows about its model, into one file (B5, D6).
+"""Stage `seal`: write everything that a run knows about its model into one file (B5, D6).
 
-Writes ../model.s7l (mode 0444) beside the stage directories, and beside the file its evidence:
-which tools computed it. Golden logits are computed here by the reference engine and travel with the
-model; so do the FP32 training weights, when the job asks for it.
+It writes ../model.s7l (mode 0444) beside the stage directories, and beside that file the evidence
+of which tools computed it. The reference engine computes golden logits here, which are stored in
+the model. The FP32 training weights are stored as well when the job asks for it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
 STAGE = "seal"
-# Rows of the loss curve that travel with the model, evenly spaced.
+# Rows of the loss curve that are stored in the model, evenly spaced.
 TRACE_ROWS = 200
 
 
@@ -49,7 +49,7 @@ def _jsonl(path: Path) -> list[Json]:
 
 
 def thin(rows: list[Json], count: int = TRACE_ROWS) -> list[Json]:
-    """Return at most `count` + 1 rows, evenly spaced; the last row is always there."""
+    """Return at most `count` + 1 evenly spaced rows. The last row is always included."""
     if len(rows) <= count:
         return rows
     kept = [rows[i * len(rows) // count] for i in range(count)]
@@ -57,12 +57,14 @@ def thin(rows: list[Json], count: int = TRACE_ROWS) -> list[Json]:
 
 
 def identity(job: Job) -> Identity:
-    """Return where the model comes from: the digests and figures of every stage, and no machine's."""
+    """Return the origin of the model: the digests and figures of every stage, without anything of
+    the machine.
+    """
     corpus, tokenizer = job.manifest("corpus"), job.manifest("tokenizer")
     train, quantize = job.manifest("train"), job.manifest("quantize")
     digests = {output.path: output.sha256 for output in tokenizer.outputs}
-    # The gzip figure is a yardstick, not an input: with it the root would
-    # change with the machine's zlib.
+    # The gzip figure is a yardstick and not an input. With it, the root would change with the zlib
+    # of the machine.
     facts = {name: value for name, value in corpus.facts.items() if name != "heldout_gzip_bpb"}
     stages = (corpus, tokenizer, train, quantize)
     return Identity(
@@ -85,11 +87,10 @@ def identity(job: Job) -> Identity:
 
 
 def check_job(job: Job) -> None:
-    """Refuse before any work what `run` would refuse after it: to replace the model of another
-    recipe unasked.
+    """Refuse, before any work is done, to replace the model of another recipe without permission.
 
     Raises:
-        ExistingArtifactError: the run directory holds one.
+        ExistingArtifactError: the run directory holds such a model.
     """
     path = job.out / ARTIFACT
     if job.replace or not path.exists():
@@ -108,7 +109,7 @@ def check_job(job: Job) -> None:
 
 
 def fingerprint(job: Job) -> str:
-    """Return what decides the file beside recipe and inputs."""
+    """Return what decides the file besides recipe and inputs."""
     return "with training weights" if job.with_training_weights else ""
 
 
@@ -121,8 +122,9 @@ def training_tensors(job: Job) -> list[Tensor]:
 
 
 def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[Golden]:
-    """Return the recipe's golden prompts, run on the reference; dealt over expert stacks in turn,
-    so that a replay runs each of them.
+    """Return the golden prompts of the recipe with their results on the reference.
+
+    They are assigned to the expert stacks in turn, so that a replay runs each stack.
 
     Raises:
         StorageError: a prompt leaves no room for a step.
@@ -154,7 +156,7 @@ def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[G
 
 
 def state_provenance(job: Job, path: Path, root: str) -> None:
-    """Say beside the file which tools and inputs it was made with. Raises StorageError."""
+    """Write beside the file which tools and inputs it was made with. Raises StorageError."""
     manifests = [job.manifest(name) for name in ("corpus", "tokenizer", "train", "quantize")]
     for old in remove_outdated(path, root):
         job.progress.note(f"{old.name} was about another model, and is gone")
@@ -177,8 +179,8 @@ def run(job: Job) -> StageResult:
     """Assemble and write the artifact.
 
     Raises:
-        ExistingArtifactError: a file with another root is there, and the job does not say that it
-            may be replaced.
+        ExistingArtifactError: a file with another root exists, and the job does not allow to
+            replace it.
         StorageError: an input is missing, or the disk is full; no partial file is left.
         ArtifactError: the contents cannot be sealed.
     """

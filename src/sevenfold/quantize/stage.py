@@ -1,7 +1,9 @@
-"""Stage `quantize`: float checkpoint to integer records and a graph, with the quality gate (B4).
+"""Stage `quantize`: turn a float checkpoint into integer records and a graph, and apply the quality
+gate (B4).
 
-Writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and
-quality.json; the last also when the gate refuses the model, so that the figures can be shown.
+It writes records.safetensors (int8), scales.json (nominal scale of each record), graph.json and
+quality.json. quality.json is also written when the gate refuses the model, so that the figures can
+be shown.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ def check_supported(recipe: Recipe) -> None:
 
 @torch.no_grad()
 def largest_residual(model: Transformer, job: Job) -> float:
-    """Return the largest |x| on the residual stream over a few batches of training text (never
-    held-out text).
+    """Return the largest |x| on the residual stream over a few batches of training text. Held-out
+    text is never used.
     """
     seen = [0.0]
 
@@ -75,7 +77,7 @@ def largest_residual(model: Transformer, job: Job) -> float:
             model.hidden(torch.from_numpy(batches.batch(step)[:, :-1]), part.stack)
     for handle in handles:
         handle.remove()
-    # A maximum does not see NaN.
+    # A maximum does not show NaN.
     if not all(math.isfinite(value) for value in seen):
         raise StorageError(
             "the residual stream of the float model is not finite on training text",
@@ -97,8 +99,8 @@ def read_records(directory: Path) -> tuple[dict[str, IntTensor], dict[str, Json]
 
 
 def _compare(job: Job, model: Transformer, integer: IntegerModel) -> tuple[Score, Score, float]:
-    """Return FP32 and INT8 on the same held-out windows, each domain through its own stack; the
-    share of equal greedy choices.
+    """Return FP32 and INT8 scores on the same held-out windows, each domain through its own stack,
+    and the share of equal greedy choices.
     """
     groups = held_out(job, job.recipe.quantize.eval_windows)
     lengths = token_lengths(load_tokenizer(job))
@@ -121,26 +123,26 @@ def _compare(job: Job, model: Transformer, integer: IntegerModel) -> tuple[Score
 
 
 def check_job(job: Job) -> None:
-    """Refuse the job before any stage runs, when its recipe is one that `check_supported` refuses."""
+    """Refuse, before any stage runs, a job whose recipe `check_supported` refuses."""
     check_supported(job.recipe)
 
 
 def fingerprint(job: Job) -> str:  # noqa: ARG001 - the protocol of a stage
-    """Return "": the sections and input roots decide everything that this stage writes."""
+    """Return "", because recipe sections and input roots decide everything that this stage writes."""
     return ""
 
 
 def run(job: Job) -> StageResult:
-    """Quantise, measure against FP32 on the same held-out windows, and pass the gate or stop.
+    """Quantise, measure against FP32 on the same held-out windows, and apply the gate.
 
     Raises:
-        QualityError: the gate is not met, and the job does not accept that; the
-            figures stay in quality.json.
+        QualityError: the gate is not met, and the job does not accept that; the figures stay in
+            quality.json.
         StorageError: an input is missing or an output cannot be written.
     """
     directory, spec = job.directory(STAGE), job.recipe.quantize
     model = build_model(job)
-    # The engine reads a window as one stream, and like is compared with like.
+    # The engine reads a window as one document, so the float model does the same here.
     model.document_start = None
     model.load_state_dict(load_tensors(read_bytes(job.directory("train") / WEIGHTS)))
     largest = largest_residual(model, job)

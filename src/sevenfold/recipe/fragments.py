@@ -13,7 +13,7 @@ from pathlib import Path
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
 from sevenfold.recipe.fields import Section
-from sevenfold.recipe.schema import ContextSpec, HybridAttention, TokenizerSpec, Tool
+from sevenfold.recipe.schema import ContextSpec, HybridAttentionSpec, TokenizerSpec, Tool
 from sevenfold.recipe.validate import build, nearest
 from sevenfold.recipe.yamltree import Node, read_tree, show
 
@@ -27,7 +27,7 @@ class ToolsBlock(Section):
 class AttentionBlock(Section):
     """File `attention.yaml`."""
 
-    attention: HybridAttention
+    attention: HybridAttentionSpec
 
 
 class ContextBlock(Section):

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 from sevenfold.core.errors import PolicyError, RecipeError
 from sevenfold.recipe.families import common, llama, m31r, s7, slm
-from sevenfold.recipe.families.rule import Rule
+from sevenfold.recipe.families.rule import FamilyRule
 from sevenfold.recipe.schema import Recipe
 
-RULES: tuple[Rule, ...] = (*common.RULES, *s7.RULES, *m31r.RULES, *llama.RULES, *slm.RULES)
+RULES: tuple[FamilyRule, ...] = (*common.RULES, *s7.RULES, *m31r.RULES, *llama.RULES, *slm.RULES)
 
 
 @dataclass(frozen=True)
 class Violation:
     """A rule that a recipe breaks, and how."""
 
-    rule: Rule
+    rule: FamilyRule
     finding: str
 
 

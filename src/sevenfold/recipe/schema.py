@@ -37,7 +37,7 @@ class RopeScaling(Section):
     original_context: Tokens | None = Field(default=None, exclude_if=is_none)
 
 
-class HybridAttention(Section):
+class HybridAttentionSpec(Section):
     """Block `attention.yaml` of the SLM programme, as it stands there (C21)."""
 
     scheme: Literal["hybrid"]
@@ -87,7 +87,7 @@ class ModelSpec(Section):
     norm_eps: float = Field(default=1e-5, gt=0.0, lt=1e-1)
     tied: bool = True
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    attention: Literal["causal"] | HybridAttention = "causal"
+    attention: Literal["causal"] | HybridAttentionSpec = "causal"
     moe: Annotated[TokenRouted | ExpertStacks, Field(discriminator="kind")] | None = None
     pretrained: str | None = None
     retrieval: bool = False

@@ -21,7 +21,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sevenfold.recipe.schema import ExpertStacks, HybridAttention, ModelSpec, TokenRouted
+from sevenfold.recipe.schema import ExpertStacks, HybridAttentionSpec, ModelSpec, TokenRouted
 
 Shape = tuple[int, ...]
 Part = Literal["embedding", "head", "attention", "ffn", "norm"]
@@ -59,7 +59,7 @@ def _attention(model: ModelSpec, prefix: str) -> dict[str, Shape]:
         f"{prefix}.attn.v_proj.weight": (kv, model.d_model),
         f"{prefix}.attn.o_proj.weight": (model.d_model, q),
     }
-    if isinstance(model.attention, HybridAttention):
+    if isinstance(model.attention, HybridAttentionSpec):
         table[f"{prefix}.attn.summary_proj.weight"] = (2 * model.n_kv_heads, model.d_model)
     return table | {f"{prefix}.ffn_norm.weight": (model.d_model,)}
 
@@ -165,7 +165,7 @@ def ring_size(model: ModelSpec) -> int:
     """Return the summaries that one token may read at most: as many strides as the context has; 0
     for causal attention.
     """
-    if not isinstance(model.attention, HybridAttention):
+    if not isinstance(model.attention, HybridAttentionSpec):
         return 0
     return -(-model.context // model.attention.global_stride)
 
@@ -174,7 +174,7 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
     """Return the mean number of keys a token attends to in a sequence of `sequence` tokens, itself
     included; exact.
     """
-    if not isinstance(model.attention, HybridAttention):
+    if not isinstance(model.attention, HybridAttentionSpec):
         return (sequence + 1) / 2
     stride, ring = model.attention.global_stride, ring_size(model)
     window = min(model.attention.local_chunk, sequence)
@@ -217,7 +217,7 @@ def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
     """Return the bytes of one entry of the cache: a key and a value of
     every layer and key/value head.
     """
-    if isinstance(model.attention, HybridAttention):
+    if isinstance(model.attention, HybridAttentionSpec):
         bits = model.attention.kv_quant_bits
     return 2 * n_attention_layers(model) * model.n_kv_heads * model.head_dim * bits // 8
 
@@ -227,6 +227,6 @@ def kv_entries(model: ModelSpec, length: int) -> int:
     summaries (specs/attention.md).
     """
     block = model.attention
-    if not isinstance(block, HybridAttention):
+    if not isinstance(block, HybridAttentionSpec):
         return length
     return min(length, block.local_chunk) + min(length // block.global_stride, ring_size(model))

@@ -1,1 +1,3 @@
-"""What goes out with a sealed model: model card, bill of materials, notice, lineage, signature."""
+"""Documents and statements that go out with a sealed model: model card, bill of materials, notice,
+lineage, signature.
+"""

@@ -1,8 +1,9 @@
-"""The bill of materials of a sealed model: CycloneDX 1.6 with a model card and a component for each
-source (specs/papers.md).
+"""Build the bill of materials of a sealed model: CycloneDX 1.6 with a model card and a component
+for each source (specs/release-documents.md).
 
-Made by hand, and validated in the tests by the maintained library: that library's own classes do
-not know `modelCard` and `data`. There is no clock in it; the serial number follows from the root.
+It is built by hand, because the classes of the maintained library do not know `modelCard` and
+`data`. Tests validate it with that library. It contains no time, and its serial number follows from
+the root.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What goes out with a sealed model: a model card, a bill of materials and a notice of sources
-(specs/papers.md).
+"""Write the documents that go out with a sealed model: a model card, a bill of materials and a
+notice of sources (specs/release-documents.md).
 
-All three are made from the lineage that the sealed file tells (`audit.lineage`) and nothing else:
-the same file gives the same bytes. What the file does not hold is said not to be recorded.
+All three are made only from the lineage of the sealed file (`release.lineage`), so the same file
+gives the same bytes. They say "not recorded" for what the file does not hold.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from sevenfold.artifact import Artifact
 from sevenfold.core.files import write_bytes
-from sevenfold.core.hashing import Json
+from sevenfold.core.hashing import Json, sha256_file
 from sevenfold.core.ownership import refuse_foreign
 from sevenfold.release.bom import bill_of_materials
+from sevenfold.release.lineage import lineage
 from sevenfold.report.lineage import MISSING, shown
 
-# SPDX: nothing is claimed.
+# The SPDX value for "no claim".
 UNKNOWN = "NOASSERTION"
 
 
 def _cell(value: Json) -> str:
-    """Return a value as Markdown that cannot become anything but text."""
+    """Return a value as Markdown that is always plain text."""
     return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in escape(shown(value, 400), quote=False))
 
 
@@ -33,7 +35,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Json]]) -> list[str]:
 
 
 def kept_sources(value: Mapping[str, Json]) -> list[Mapping[str, Json]]:
-    """Return the groups of the ledger of which a document was trained on or held out."""
+    """Return the groups of the ledger that have a document in training or held-out data."""
     groups = [group for group in value["sources"] if isinstance(group, dict)]
     return [g for g in groups if count(g, "train")[0] or count(g, "heldout")[0]]
 
@@ -46,7 +48,7 @@ def count(group: Mapping[str, Json], split: str) -> tuple[Json, Json]:
 
 
 def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
-    """Return (what, figure, on what) of everything that was measured; None where it was not."""
+    """Return (what, figure, on what) of everything that was measured; None for a missing figure."""
     training, figures = value["training"], value["quantisation"]["figures"]
     figures = figures if isinstance(figures, dict) else {}
     windows = "held-out windows that both were run on"
@@ -63,7 +65,7 @@ def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
 
 
 def limits(value: Mapping[str, Json]) -> list[str]:
-    """Return what is known to limit the model, one sentence each."""
+    """Return the known limits of the model, one sentence each."""
     model = value["model"] if isinstance(value["model"], dict) else {}
     domains = sorted({shown(group.get("domain")) for group in kept_sources(value)})
     return [
@@ -195,7 +197,7 @@ def _is_bill(data: bytes) -> bool:
     return any(maker["name"] == "sevenfold" for maker in makers)
 
 
-# What shows that a file beside a model is an earlier paper of this project.
+# How a file beside a model is recognised as one that this project wrote earlier.
 _OURS: dict[str, Callable[[bytes], bool]] = {
     "card.md": lambda data: data.startswith(b"# ") and b"Merkle root" in data,
     "cdx.json": _is_bill,
@@ -203,20 +205,39 @@ _OURS: dict[str, Callable[[bytes], bool]] = {
 }
 
 
-def write_papers(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
-    """Write the three beside one another; returns their paths. Raises StorageError, also for a file
-    that is no paper of ours.
+def write_release_documents(artifact: Artifact, directory: Path | None = None) -> list[Path]:
+    """Write the model card, the bill of materials and the notice of sources. Return their paths.
+
+    Args:
+        artifact: the sealed file.
+        directory: the directory to write into; None is the directory of the file.
+
+    Raises:
+        ArtifactError: the file does not say where it comes from.
+        StorageError: the documents cannot be written.
+    """
+    value = lineage(artifact)
+    value["seal"]["sha256"] = sha256_file(artifact.path)
+    return write_from_lineage(directory or artifact.path.parent, artifact.path.stem, value)
+
+
+def write_from_lineage(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
+    """Write the three documents of a lineage as `stem`.card.md and so on. Return their paths.
+
+    Raises:
+        StorageError: a document cannot be written, or its name is taken by a file that this project
+            did not write.
     """
     bom = bill_of_materials(value, kept_sources(value), scores(value), limits(value))
-    papers = {
+    documents = {
         "card.md": model_card(value),
         "cdx.json": (
             json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False).encode() + b"\n"
         ),
         "notice.txt": notice(value),
     }
-    for ending in papers:
-        refuse_foreign(directory / f"{stem}.{ending}", _OURS[ending], "paper")
-    for ending, data in papers.items():
+    for ending in documents:
+        refuse_foreign(directory / f"{stem}.{ending}", _OURS[ending], "release document")
+    for ending, data in documents.items():
         write_bytes(directory / f"{stem}.{ending}", data)
-    return [directory / f"{stem}.{ending}" for ending in papers]
+    return [directory / f"{stem}.{ending}" for ending in documents]

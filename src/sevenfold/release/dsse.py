@@ -1,9 +1,8 @@
-"""Statements in a DSSE envelope (in-toto): written, signed with a key
-of `s7 keygen`, read strictly.
+"""Write, sign and strictly read statements in a DSSE envelope (in-toto), with keys of `s7 keygen`.
 
-A payload is canonical JSON, so two writers of one statement write the same bytes. An envelope
-may be without a signature: then it says what was computed, and nobody answers for it. Source:
-DSSE 1.0.2, in-toto Statement 1.
+A payload is canonical JSON, so two writers of one statement write the same bytes. An envelope may
+have no signature. It then states what was computed, and nobody vouches for it. Source: DSSE 1.0.2,
+in-toto Statement 1.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ def statement(
 
 
 def _signed_bytes(payload: bytes) -> bytes:
-    """Return what is signed: the type and the payload, each behind its length."""
+    """Return the signed bytes: the type and the payload, each preceded by its length."""
     kind = PAYLOAD_TYPE.encode()
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
 def key_id(public: Any) -> str:
-    """Return the name of a public key: SHA-256 of its DER."""
+    """Return the name of a public key: the SHA-256 of its DER form."""
     from cryptography.hazmat.primitives import serialization as form
 
     der = public.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
@@ -52,7 +51,7 @@ def key_id(public: Any) -> str:
 
 
 def load_private_key(path: Path, password: bytes | None = None) -> Any:
-    """Return a private key. Raises StorageError, or UsageError when it is none of P-256."""
+    """Return a private key. Raises StorageError, or UsageError when it is not a P-256 key."""
     from cryptography.hazmat.primitives import serialization as form
 
     try:
@@ -67,7 +66,7 @@ def load_private_key(path: Path, password: bytes | None = None) -> Any:
 
 
 def load_public_key(path: Path) -> Any:
-    """Return a public key. Raises StorageError, or UsageError when it is none of P-256."""
+    """Return a public key. Raises StorageError, or UsageError when it is not a P-256 key."""
     from cryptography.hazmat.primitives import serialization as form
 
     try:
@@ -118,7 +117,7 @@ def _decoded(value: object, what: str, where: str) -> bytes:
 def read_envelope(value: object, where: str = "") -> dict[str, Json]:
     """Return the statement in an envelope.
 
-    Raises ArtifactError unless it is canonical and of our form.
+    Raises ArtifactError unless it is canonical and has the expected form.
     """
     if not isinstance(value, dict) or {*value} != {"payloadType", "payload", "signatures"}:
         raise _refusal("an envelope has payloadType, payload and signatures", where)
@@ -150,10 +149,10 @@ def subject_digest(read: Mapping[str, Any], where: str = "") -> str:
 
 
 def signers(value: Mapping[str, Any], public: Any, where: str = "") -> list[str]:
-    """Return the names of the keys whose signature was checked and holds, with one public key.
+    """Return the names of the keys that signed, each checked with its public key.
 
     Raises:
-        ArtifactError: the envelope names the key and its signature does not hold, or is damaged.
+        ArtifactError: the envelope names the key and its signature is wrong, or it is damaged.
     """
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes

@@ -1,7 +1,6 @@
-"""The chain from sources to the root, as a sealed file alone tells it (specs/audit.md, "Lineage").
+"""Read the chain from sources to the root from a sealed file alone (specs/audit.md, "Lineage").
 
-Nothing is computed that the file does not hold: a figure that is missing is null. Cost: what
-opening the file costs.
+Nothing is computed. A figure that the file does not hold is null. Cost: that of opening the file.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _CORPUS_FIGURES = ("n_seen", "n_train", "n_heldout", "bytes_train", "bytes_heldo
 
 
 def at(value: Json, *keys: str) -> Json:
-    """Return what stands under `keys`, or None when an object on the way does not have the key."""
+    """Return the value under `keys`, or None when an object on the path lacks a key."""
     for key in keys:
         if not isinstance(value, dict):
             return None
@@ -58,7 +57,7 @@ def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
 
 
 def lineage(artifact: Artifact) -> dict[str, Json]:
-    """Return the chain, link by link, in the order in which it was made.
+    """Return the links of the chain in the order in which they were made.
 
     Raises:
         ArtifactError: the file holds no identity.

@@ -1,10 +1,10 @@
-"""Signatures over sealed files: a sigstore bundle beside the file, by a key pair or keyless
-(specs/verification.md, "Signatures").
+"""Sign sealed files and check signatures: a sigstore bundle beside the file, by a key pair or
+keyless (specs/verification.md, "Signatures").
 
-The bundle is made and checked by `model-signing`, so any tool of that format reads it. A key pair
-works without a network; keyless asks the sigstore service for a certificate of the signer's
-identity. Needs `sevenfold[sign]`; importing this does not.
-Cost: one SHA-256 pass over the file.
+`model-signing` makes and checks the bundle, so any tool of that format reads it. A key pair works
+without a network. Keyless signing asks the sigstore service for a certificate of the identity of
+the signer. It needs `sevenfold[sign]`; importing this module does not. Cost: one SHA-256 pass over
+the file.
 """
 
 from __future__ import annotations
@@ -27,25 +27,23 @@ SIGNATURE_SUFFIX = ".sig"
 PUBLIC_SUFFIX = ".pub"
 PASSWORD_VARIABLE = "S7_KEY_PASSWORD"
 MAX_SIGNATURE_BYTES = 1 << 20
-# What the library raises for a bundle that somebody else wrote: malformed JSON, missing keys, wrong
-# types, bad encodings.
+# Errors that the library raises for a foreign bundle: malformed JSON, missing keys, wrong types,
+# bad encodings.
 _MALFORMED = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
 
 
 class SignatureError(ArtifactError):
-    """A signature that is missing, damaged, of another key or identity, or of other bytes."""
+    """A signature that is missing, damaged, by another key or identity, or over other bytes."""
 
 
 def signature_path(file: Path) -> Path:
-    """Return where the signature of a file goes when nobody says otherwise: beside it, under the
-    name that was given.
-    """
+    """Return the default path of the signature of a file: beside it, under its given name."""
     return file.with_name(file.name + SIGNATURE_SUFFIX)
 
 
 def find_signature(file: Path) -> Path:
-    """Return where the signature of a file lies: beside it, or, of a link whose own name has none,
-    beside what it links to.
+    """Return the path of the signature of a file: beside it, or for a link without one, beside its
+    target.
     """
     beside = signature_path(file)
     if beside.exists() or not file.is_symlink():
@@ -55,7 +53,7 @@ def find_signature(file: Path) -> Path:
 
 
 def _target(file: Path) -> Path:
-    """Return the file itself, behind all links: a signature is over its bytes, and the library
+    """Return the file behind all links, because a signature is over its bytes and the library
     refuses links. Raises StorageError.
     """
     with storage(file):
@@ -67,10 +65,10 @@ def _target(file: Path) -> Path:
 
 def make_key_pair(path: Path) -> Path:
     """Write a new private key (P-256, PKCS#8 PEM, mode 0600, encrypted when S7_KEY_PASSWORD is set)
-    and `path`.pub; returns that.
+    and `path`.pub. Return the latter.
 
     Raises:
-        StorageError: one of them is there already, or cannot be written.
+        StorageError: one of them exists, or cannot be written.
     """
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -116,12 +114,12 @@ def check_signature(
     file: Path, signature: Path, key: Path | None = None, identity: str = "", issuer: str = ""
 ) -> None:
     """Check that `signature` is over the bytes of `file`, by a public key, or by an identity that
-    an issuer vouches for.
+    an issuer certifies.
 
     Raises:
-        SignatureError: it is missing, damaged, of another key or identity, or of other bytes.
+        SignatureError: it is missing, damaged, by another key or identity, or over other bytes.
         StorageError: the file or the key cannot be read, or the sigstore service cannot be reached.
-        UsageError: the key is none of P-256, P-384, P-521.
+        UsageError: the key is not P-256, P-384 or P-521.
     """
     from cryptography.exceptions import InvalidSignature
     from model_signing import verifying
@@ -177,8 +175,8 @@ def _read_bundle(signature: Path) -> bytes:
 
 
 def _require_canonical(bundle: bytes) -> None:
-    """Refuse base64 with stray bits, which decodes to the same bytes:
-    of a signature no bit is free.
+    """Refuse base64 with unused bits set, which decodes to the same bytes. A signature has exactly
+    one spelling.
     """
     envelope: Any = json.loads(bundle)["dsseEnvelope"]
     for text in (envelope["payload"], envelope["signatures"][0]["sig"]):
@@ -197,7 +195,7 @@ def _password() -> bytes | None:
 
 @contextlib.contextmanager
 def _usable(key: Path, kind: str) -> Iterator[None]:
-    """Yield what the library says of a key that it cannot use, as one line."""
+    """Turn an error of the library about an unusable key into one line."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
@@ -211,8 +209,8 @@ def _usable(key: Path, kind: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _service() -> Iterator[None]:
-    """Yield what the sigstore service, or the way to it, says: a refusal of the signature, or a
-    failure of the network.
+    """Turn an error of the sigstore service, or of the network, into a refusal of the signature or
+    a network error.
     """
     from requests import RequestException
     from sigstore.errors import Error, VerificationError

@@ -1,9 +1,9 @@
-"""What is said about a sealed file, beside it and not in it (specs/statements.md).
+"""Write and read statements about a sealed file, which are stored beside it (specs/statements.md).
 
 A root follows from recipe, data, laws and formats. Who computed it, on which machine and with which
-libraries, decides none of its bytes, so it stands in statements of their own, of which there can be
-many for one root: the provenance that `s7 seal` writes, and a reproduction that `s7 reproduce` writes.
-Each is an in-toto statement in a DSSE envelope, signed or not. Nothing in the file binds them.
+libraries, decides none of its bytes. So these facts are in separate statements, of which one root
+may have many: the provenance that `s7 seal` writes, and the reproduction that `s7 reproduce`
+writes. Each is an in-toto statement in a DSSE envelope, signed or not. The file binds none of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sevenfold.release import dsse
 SUFFIX = ".intoto.json"
 PROVENANCE, REPRODUCTION = "https://slsa.dev/provenance/v1", "urn:sevenfold:reproduction:1"
 BUILD_TYPE, BUILDER = "urn:sevenfold:make:1", "urn:sevenfold:builder:local"
-# The digest of a subject that is the root of a sealed file.
+# The digest name for a subject that is the root of a sealed file.
 ROOT = "sevenfoldRoot"
 MOST_BYTES, MOST_STATEMENTS = 1 << 20, 256
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -33,15 +33,15 @@ KINDS = {PROVENANCE: "provenance", REPRODUCTION: "reproduction"}
 
 
 class StatementError(ArtifactError):
-    """A statement that is refused: malformed, about other bytes, or its signature does not hold."""
+    """A statement that is refused: malformed, about other bytes, or with a wrong signature."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """A statement that was read and is about the file that it lies beside.
+    """A statement that was read and concerns the file beside it.
 
-    `signed_by` are the keys that it names as its signers, `checked` those of them whose public key
-    was given and whose signature holds.
+    `signed_by` holds the keys that it names as its signers. `checked` holds those of them whose
+    public key was given and whose signature is right.
     """
 
     path: Path
@@ -52,18 +52,18 @@ class Statement:
 
     @property
     def kind(self) -> str:
-        """Return `provenance`, `reproduction`, or the type of a statement that is none of ours."""
+        """Return `provenance`, `reproduction`, or the type of a foreign statement."""
         return KINDS.get(self.predicate_type, self.predicate_type)
 
     @property
     def signature(self) -> str:
-        """Return what is known of the signature: `none`, `holds` or `not checked`."""
+        """Return the state of the signature: `none`, `holds` or `not checked`."""
         return "holds" if self.checked else "not checked" if self.signed_by else "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefusedStatement:
-    """A statement that says nothing about the file, and why."""
+    """A statement that does not count for the file, and the reason."""
 
     path: Path
     why: str
@@ -118,7 +118,8 @@ def reproduction(
 ) -> dict[str, Json]:
     """Return the predicate of a reproduction: the recipe was run again and gave this root.
 
-    Args: as `provenance` has them; `given` are the stages whose files were taken as they are.
+    The arguments are those of `provenance`. `given` lists the stages whose files were taken
+    unchanged.
     """
     return {
         "root": root,
@@ -137,7 +138,7 @@ def write_statement(
 ) -> Path:
     """Write a statement about a sealed file beside it, signed when a private key is given.
 
-    The name follows from what is said and who signs it, so saying it again changes nothing.
+    The file name follows from the statement and its signer, so writing it again changes nothing.
 
     Raises:
         StorageError: it cannot be written.
@@ -163,7 +164,7 @@ def _says(path: Path, statement: Json) -> bool:
 
 
 def statement_paths(file: Path) -> list[Path]:
-    """Return the statements that lie beside a file, by name. Raises StorageError."""
+    """Return the statements beside a file, by name. Raises StorageError."""
     prefix = f"{file.name}."
     with storage(file.parent):
         return sorted(
@@ -252,7 +253,7 @@ def _at(value: Json, *keys: str) -> Json:
 
 
 def _check_predicate(path: Path, kind: str, predicate: Mapping[str, Json], root: str) -> None:
-    """Refuse a predicate of ours that lacks what it is for."""
+    """Refuse a predicate of ours that lacks a required field."""
     if kind == PROVENANCE:
         if _at(predicate, "buildDefinition", "buildType") is None or not isinstance(
             _at(predicate, "runDetails", "builder", "id"), str
@@ -268,9 +269,9 @@ def _check_predicate(path: Path, kind: str, predicate: Mapping[str, Json], root:
 def find_statements(
     file: Path, root: str, keys: Mapping[str, Any] | None = None
 ) -> tuple[list[Statement], list[RefusedStatement]]:
-    """Return the statements beside a sealed file that are about it, and those that are refused.
+    """Return the statements beside a sealed file that concern it, and those that are refused.
 
-    Cost: a pass over the file, where there is a statement. Raises StorageError.
+    Cost: a pass over the file, if there is a statement. Raises StorageError.
     """
     paths = statement_paths(file)
     if not paths:
@@ -288,7 +289,7 @@ def find_statements(
 
 
 def sign_statements(file: Path, root: str, key: Any) -> list[Path]:
-    """Sign each unsigned statement beside a file, in a file of its own; their paths.
+    """Sign each unsigned statement beside a file, into a file of its own. Return their paths.
 
     Raises:
         StatementError: one of the statements beside the file is refused.
@@ -305,8 +306,8 @@ def sign_statements(file: Path, root: str, key: Any) -> list[Path]:
 
 
 def recorded_tools(file: Path, root: str) -> dict[str, dict[str, str]]:
-    """Return the tools that made a file, by stage, as the first provenance of this root beside it
-    says; nothing where there is none. A refused statement is passed over: `s7 verify` names it.
+    """Return the tools that made a file, by stage, from the first provenance of this root beside
+    it; nothing without one. Refused statements are skipped, because `s7 verify` names them.
     """
     for path in statement_paths(file)[:MOST_STATEMENTS] if file.is_file() else []:
         try:
@@ -324,10 +325,11 @@ def recorded_tools(file: Path, root: str) -> dict[str, dict[str, str]]:
 
 
 def remove_outdated(file: Path, root: str) -> list[Path]:
-    """Remove the unsigned statements of this program about another file that lay here; their paths.
+    """Remove the unsigned statements of this program about an earlier file at this place. Return
+    their paths.
 
-    A file that took the place of another root would else lie beside statements that are refused.
-    What somebody signed is left.
+    Otherwise a file that replaced another root would be beside statements that are refused. Signed
+    statements stay.
     """
     removed = []
     for path in statement_paths(file):
@@ -343,7 +345,7 @@ def remove_outdated(file: Path, root: str) -> list[Path]:
 
 
 def shown(found: list[Statement], refused: list[RefusedStatement]) -> dict[str, Json]:
-    """Return what was found beside a file, as JSON values."""
+    """Return the statements found beside a file as JSON values."""
     return {
         "statements": [
             {

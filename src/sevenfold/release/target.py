@@ -1,4 +1,4 @@
-"""What an audit is given: a run directory, or a sealed file alone."""
+"""Find the subject of an audit: a run directory, or a sealed file alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from sevenfold.core.run_files import ARTIFACT
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """`out` is None when only a file was named; `artifact` is None when the run was not sealed yet."""
+    """The subject of an audit. `out` is None when only a file was named. `artifact` is None when
+    the run was not sealed yet.
+    """
 
     out: Path | None
     artifact: Artifact | None
@@ -23,7 +25,7 @@ def find_target(path: Path) -> Target:
     """Return the run in the directory `path`, or the sealed file `path`.
 
     Raises:
-        StorageError: there is nothing there.
+        StorageError: `path` does not exist.
         ArtifactError: the sealed file is refused.
     """
     if not path.is_dir():
@@ -33,7 +35,7 @@ def find_target(path: Path) -> Target:
 
 
 def sealed_file(path: Path) -> Artifact:
-    """Return the sealed file `path`, or that of the run directory `path`. Raises StorageError,
+    """Return the sealed file `path`, or that of the run directory `path`. Raises StorageError or
     ArtifactError.
     """
     subject = find_target(path)
@@ -47,8 +49,8 @@ def sealed_file(path: Path) -> Artifact:
 
 
 def identity_of(artifact: Artifact) -> dict[str, Json]:
-    """Return the sealed identity, with `facts` as an object. Raises ArtifactError for a file that
-    has none.
+    """Return the sealed identity, with `facts` as an object. Raises ArtifactError for a file
+    without one.
     """
     identity = artifact.provenance.get("identity")
     if not isinstance(identity, dict):

@@ -1,6 +1,4 @@
-"""The outcome of an audit for people: what was done, what differs, and
-the verdict as the last line.
-"""
+"""Print the outcome of an audit: what was done, what differs, and the verdict as the last line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What a person sees in the terminal: live progress on stderr, tables and
-the closing summary on stdout.
+"""Output in the terminal: live progress on stderr, tables and the closing summary on stdout.
 
-On a terminal progress is one live line per stage; elsewhere (a pipe, a CI log) it is a plain line
+On a terminal, progress is one live line for each stage. In a pipe or a CI log, it is a plain line
 every few seconds.
 """
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_EVERY = 10.0
-# Columns that leave room for a long bar.
+# Number of columns from which there is room for a long bar.
 WIDE = 60
 _STATUS_STYLE = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 
@@ -34,7 +33,7 @@ def _seconds(value: float) -> str:
 
 
 def shown_figures(fields: Mapping[str, float | str]) -> list[str]:
-    """Return the figures of a step as a person reads them, in a fixed order."""
+    """Return the figures of a step in a readable form and a fixed order."""
     parts = []
     if "loss" in fields:
         parts.append(f"loss {float(fields['loss']):.3f}")
@@ -44,7 +43,7 @@ def shown_figures(fields: Mapping[str, float | str]) -> list[str]:
 
 
 def _wrapped(parts: Sequence[str], width: int) -> str:
-    """Return lines with as many parts on each as fit, none cut in two."""
+    """Return lines with as many parts as fit on each; no part is cut."""
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}  {part}" if lines[-1] else part
@@ -64,7 +63,7 @@ class PlainProgress:
         self._first: int | None = None
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """Remember what is counted; say nothing before there is something to say."""
+        """Store what is counted. The first line is printed later."""
         self._stage, self._total, self._unit = stage, total or 0, unit
         self._began = self._said = time.monotonic()
         self._first = None
@@ -90,8 +89,8 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Progress as live bars on a terminal; below them the figures of the newest, on as many lines
-    as the width asks for.
+    """Progress as live bars on a terminal, with the figures of the newest bar below them, on as
+    many lines as needed.
     """
 
     def __init__(self) -> None:
@@ -111,7 +110,7 @@ class LiveProgress:
         console = Console(stderr=True)
         self._figures: list[str] = []
         self._bar: Bar = View(
-            # Wraps first, so that counts stay whole.
+            # This column wraps first, so that counts stay whole.
             TextColumn("{task.description}", table_column=Column()),
             BarColumn(bar_width=24 if console.width >= WIDE else 4),
             MofNCompleteColumn(),
@@ -122,7 +121,7 @@ class LiveProgress:
         self._task: TaskID | None = None
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
-        """Start a new bar. The one before is over, whether its length was known or not."""
+        """Start a new bar. It ends the bar before, whether its length was known or not."""
         self._bar.start()
         if self._task is not None:
             before = next(t for t in self._bar.tasks if t.id == self._task)
@@ -143,29 +142,31 @@ class LiveProgress:
         self._bar.console.print(escaped(text), highlight=False, markup=False)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._bar.stop()
 
 
 def make_progress() -> PlainProgress | LiveProgress:
-    """Return what suits stderr; a terminal that cannot move its cursor gets plain lines."""
+    """Return the progress that suits stderr. A terminal that cannot move its cursor gets plain
+    lines.
+    """
     live = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     return LiveProgress() if live else PlainProgress()
 
 
 def close_progress(progress: object) -> None:
-    """Stop live drawing, if there is any."""
+    """Stop live drawing, if it is active."""
     if isinstance(progress, LiveProgress):
         progress.close()
 
 
 def print_on_stdout(renderable: RenderableType) -> None:
-    """Draw on stdout: as wide as the terminal, or 160 columns where there is none."""
+    """Draw on stdout, with the width of the terminal, or 160 columns without one."""
     from rich.console import Console
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
-            # The command line decides what a reader that went away means.
+            # The command line decides what happens when the reader is gone.
             raise BrokenPipeError
 
     Quiet(width=None if sys.stdout.isatty() else 160).print(renderable)

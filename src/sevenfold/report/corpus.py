@@ -1,9 +1,9 @@
-"""The corpus for people: what is in it by domain, language and licence, how near to the mix, what
-left and why. A page and a PNG.
+"""Report a corpus as a page and a PNG: contents by domain, language and licence, distance from the
+mix, dropped documents with reasons.
 
-Made of the manifest's facts alone (rule V4), so it shows what the stage has counted and checked.
-The same manifest gives the same page; the PNG depends on the version of matplotlib, and is left out
-without it.
+The report uses only the facts of the manifest (rule V4), so it shows what the stage has counted and
+checked. The same manifest gives the same page. The PNG depends on the version of matplotlib, and is
+left out without it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sevenfold.report.corpus_plot import DROPPED, SIDES, bars, kept_by_kind
 from sevenfold.report.html import number, percent, size
 from sevenfold.report.page import Markup, section, table, tag
 
-# Rows of the table of sources; the rest are one row together.
+# Rows of the table of sources. The remaining sources share one row.
 MAX_SOURCES = 40
 
 
@@ -101,8 +101,8 @@ def _kinds(groups: Sequence[Mapping[str, Json]]) -> list[Markup]:
 
 
 def _mix(facts: Mapping[str, Json]) -> Markup:
-    """Return the target and reached shares, and how much text the target mix has before
-    its scarcest domain repeats.
+    """Return the target and reached shares, and how much text the target mix has before its
+    scarcest domain repeats.
     """
     mix, kept = facts.get("mix"), kept_by_kind(facts["groups"])
     if not mix:
@@ -135,7 +135,9 @@ def _mix(facts: Mapping[str, Json]) -> Markup:
 
 
 def _sources(groups: Sequence[Mapping[str, Json]]) -> Markup:
-    """Return what each source gave and lost, with the reasons that took most, largest first."""
+    """Return the kept and dropped amounts of each source, with the most important reasons, largest
+    first.
+    """
     seen: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     lost: dict[str, Counter[str]] = defaultdict(Counter)

@@ -1,7 +1,7 @@
-"""The picture of a corpus: target and reached mix, bars by domain, language and licence, reasons of
-drops. matplotlib is optional.
+"""Draw the picture of a corpus: target and reached mix, bars by domain, language and licence,
+reasons of drops.
 
-The same facts give the same bytes for one version of matplotlib.
+matplotlib is optional. The same facts give the same bytes for one version of matplotlib.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 SIDES = ("domain", "language", "licence")
 DROPPED = "dropped"
 OTHERS = "others"
-# What documents of this project's generators have as their source.
+# The source of documents of the generators of this project.
 SYNTHETIC = "synthetic"
-# Of a side; the smallest are one bar together.
+# Bars of one side. The smallest values share one bar.
 MAX_BARS = 12
-# Letters of a bar's name.
+# Maximal length of the name of a bar.
 MAX_LABEL = 34
-# Kept domains in the first colours, what was dropped in the last.
+# Kept domains have the first colours, and dropped documents the last.
 COLOURS = ("#2563c9", "#2e9e6b", "#c98a1b", "#8c56c2", "#c2566b", "#4a9fb5", "#7a7f87")
 DROP_COLOUR = "#d9dde3"
 MUTED = "#60646c"
@@ -122,7 +122,9 @@ def _titled(axes: Axes, title: str) -> None:
 
 
 def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours: Mapping[str, str]) -> None:
-    """Draw two bars a domain: its share of the corpus, generated part hatched, and of the target."""
+    """Draw two bars for each domain: its share of the corpus, with the generated part hatched, and
+    its target share.
+    """
     kept, mix = kept_by_kind(facts["groups"]), facts["mix"]
     total = max(1, sum(counts.total() for counts in kept.values()))
     longest = 1.0
@@ -141,7 +143,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
             text = axes.text(end + 0.5, at, label, va="center", fontsize=8, color=MUTED)
             text.set_in_layout(False)
             longest = max(longest, end)
-    # Room for the figures behind the bars.
+    # This leaves room for the figures after the bars.
     axes.set_xlim(0.0, 1.14 * longest)
     axes.set_yticks(range(len(domains)), list(domains))
     axes.set_xlabel("per cent of the bytes kept; hatched: made by generators", fontsize=9, color=MUTED)
@@ -149,7 +151,7 @@ def _mix(axes: Axes, facts: Mapping[str, Json], domains: Sequence[str], colours:
 
 
 def _side(axes: Axes, side: str, shown: Bars, colours: Mapping[str, str]) -> None:
-    """Draw a stacked bar for each value: domains of what was kept, then what was dropped."""
+    """Draw a stacked bar for each value: domains of the kept documents, then the dropped ones."""
     left = [0.0] * len(shown)
     names = [name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 3]}..." for name in shown]
     for part in (*colours, DROPPED):

@@ -1,8 +1,8 @@
-"""The report of a run: one HTML page made from manifests and logs alone.
+"""Write the report of a run: one HTML page made only from manifests and logs.
 
 It reads files and imports only core, so it shows what was written and not what a program remembers
-(rule V4). A stage that has not finished is said not to have run; a figure that is missing shows as
-a dash. The same files give the same page.
+(rule V4). For an unfinished stage it says that the stage has not run. A missing figure is a dash.
+The same files give the same page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FP32_BYTES = 4
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What lies in a run directory. A stage without a manifest is absent from `manifests`."""
+    """The contents of a run directory. A stage without a manifest is absent from `manifests`."""
 
     manifests: Mapping[str, Manifest]
     metrics: Sequence[plots.StepChart] = ()
@@ -51,7 +51,7 @@ def write_report(out: Path) -> Path:
 
 
 def read_run(out: Path) -> RunRecord:
-    """Read a run directory. Raises StorageError for a file that is there and cannot be understood."""
+    """Read a run directory. Raises StorageError for a file that cannot be parsed."""
     manifests = {stage: read_manifest(out / stage) for stage in STAGES}
     verification = _optional_json(out / VERIFICATION, {"rows": []})
     metrics, notes = _read_metrics(out / "train" / METRICS)
@@ -69,8 +69,8 @@ def _optional_json(path: Path, default: Json) -> Json:
 
 
 def _read_metrics(path: Path) -> tuple[list[plots.StepChart], list[str]]:
-    """Return the steps that are whole, and a note when lines had to be left out (a run that
-    was killed leaves half a line).
+    """Return the complete steps, and a note when lines were left out. An interrupted run may leave
+    half a line.
     """
     if not path.is_file():
         return [], []
@@ -111,8 +111,8 @@ def render(run: RunRecord) -> bytes:
 
 
 def number(value: Json, digits: int = 4) -> str:
-    """Return a figure for people: thousands separated, `digits` after the point, a dash when there
-    is none.
+    """Return a figure in readable form: thousands separated, `digits` after the point, a dash for a
+    missing one.
     """
     if value is None or isinstance(value, bool):
         return MISSING
@@ -122,7 +122,7 @@ def number(value: Json, digits: int = 4) -> str:
 
 
 def size(n_bytes: Json) -> str:
-    """Return the bytes for people, in powers of 1000."""
+    """Return a number of bytes in readable form, in powers of 1000."""
     if not isinstance(n_bytes, int | float):
         return MISSING
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

@@ -1,7 +1,6 @@
-"""Lineage and differences for people: rows for tables, and the chain as one self-contained SVG.
+"""Show lineage and differences: rows for tables, and the chain as one self-contained SVG.
 
-Everything shown comes from a file that somebody else may have made, so every
-text is made printable here.
+The shown values may come from a foreign file, so every text is made printable here.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def shown(value: Json, limit: int = MAX_TEXT) -> str:
     if value is None:
         return MISSING
     if isinstance(value, bool | dict | list):
-        # An infinite number is shown, too.
+        # An infinite number is shown as well.
         text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     elif isinstance(value, int):
         text = f"{value:,}"
@@ -150,7 +149,7 @@ def lineage_rows(value: Mapping[str, Json]) -> list[list[str]]:
 
 
 def quantisation_rows(value: Mapping[str, Json]) -> list[list[str]]:
-    """Name, shape, scale and exponent of each tensor."""
+    """Return name, shape, scale and exponent of each tensor."""
     return [
         [t["name"], "x".join(map(str, t["dims"])), shown(t["scale"]), shown(t["exponent"])]
         for t in value["quantisation"]["tensors"]
@@ -162,7 +161,7 @@ def _wrap(line: str, width: int = 92) -> list[str]:
 
 
 def lineage_picture(value: Mapping[str, Json]) -> bytes:
-    """Return the chain as boxes from top to bottom; the same value gives the same bytes."""
+    """Return the chain as boxes from top to bottom. The same value gives the same bytes."""
     boxes: list[str] = []
     y = _PAD
     chain = links(value)
@@ -257,7 +256,7 @@ def diff_tables(value: Mapping[str, Json]) -> list[tuple[str, tuple[str, ...], l
 
 
 def diff_verdict(value: Mapping[str, Json]) -> str:
-    """Return the last line."""
+    """Return the verdict, which is the last line."""
     if value["equal"]:
         return f"same: root {value['a']['root']}"
     keys = ", ".join(shown(row["key"]) for row in value["recipe"]) or "no recipe key"

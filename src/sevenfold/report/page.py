@@ -1,8 +1,8 @@
-"""HTML that cannot be broken by its content: every string is escaped unless it is `Markup`, which
-only this room makes.
+"""Build HTML that its content cannot break: every string is escaped unless it is `Markup`, which
+only this package makes.
 
-The page is one UTF-8 file with its style inside and a policy that forbids
-the browser to load anything.
+The page is one UTF-8 file with its style inside, and a policy that forbids the browser to load
+anything.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import html
 from collections.abc import Iterable, Sequence
 from importlib import resources
 
-# What a page cannot hold: C0 controls become their pictures, C1 controls and halves of surrogate
-# pairs U+FFFD.
+# Characters that a page cannot hold. C0 controls become their pictures, C1 controls and halves of
+# surrogate pairs U+FFFD.
 UNPRINTABLE = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | {0x7F: "\u2421"}
 UNPRINTABLE |= dict.fromkeys((*range(0x80, 0xA0), *range(0xD800, 0xE000)), "\ufffd")
-# Marks that turn a line around or end it.
+# Marks that change the direction of a line.
 UNPRINTABLE |= dict.fromkeys(
     (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), "\ufffd"
 )
@@ -24,15 +24,13 @@ STYLE = "\n" + resources.files("sevenfold.report").joinpath("page.css").read_tex
 
 
 class Markup(str):
-    """HTML that is safe already. Made by the functions of this module and by `plots`, from escaped
-    parts only.
-    """
+    """Safe HTML. Only the functions of this module and of `plots` make it, from escaped parts."""
 
     __slots__ = ()
 
 
 def text(value: object) -> Markup:
-    """Return any value as text of the page; what is unprintable becomes visible."""
+    """Return any value as text of the page. Unprintable characters become visible."""
     if isinstance(value, Markup):
         return value
     return Markup(html.escape(str(value).translate(UNPRINTABLE)))
@@ -45,12 +43,12 @@ def tag(name: str, *children: object, **attributes: str) -> Markup:
 
 
 def join(parts: Iterable[object]) -> Markup:
-    """Return the parts one after another."""
+    """Return the concatenated parts."""
     return Markup("".join(map(text, parts)))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
-    """Return a table; a column whose head starts with "#" is of numbers."""
+    """Return a table. A column whose head starts with "#" holds numbers."""
     numeric = [name.startswith("#") for name in head]
 
     def line(kind: str, cells: Sequence[object]) -> Markup:
@@ -87,7 +85,7 @@ def section(title: str, *children: object) -> Markup:
 
 
 def document(title: str, *children: object, pictures: str = "data:") -> bytes:
-    """Return the whole page as UTF-8 bytes. `pictures`: where they may come from ('self': files
+    """Return the whole page as UTF-8 bytes. `pictures` says where they may come from ('self': files
     beside the page).
     """
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src {pictures}"

@@ -1,6 +1,6 @@
-"""A plan (the JSON of `s7 plan --json`) as tables for people.
+"""Show a plan (the JSON of `s7 plan --json`) as tables.
 
-Reads values only; computes nothing but their spelling.
+It reads values and only formats them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def scaled(value: float, unit: str) -> str:
 
 
 def duration(hours: float) -> str:
-    """Return the hours as a person says them."""
+    """Return a number of hours in readable form."""
     if hours >= 48:
         return f"{hours / 24:.1f} days"
     if hours >= 1:
@@ -177,7 +177,7 @@ def _document(plan: Json) -> Table:
 
 
 def plan_tables(plan: Json) -> RenderableType:
-    """Return the tables of a plan, to be printed by a rich console."""
+    """Return the tables of a plan for a rich console."""
     recipe = plan["recipe"]
     tier = f", tier {recipe['tier']}" if recipe["tier"] else ""
     head = Text(

@@ -1,7 +1,7 @@
-"""What a stage is given and what it gives back.
+"""The input and the result of a stage.
 
-Stages meet in files: a stage reads `job.directory(other)`, writes `job.directory(itself)`, and
-returns what the manifest needs; `sevenfold.pipeline` writes that manifest last.
+Stages exchange files: a stage reads `job.directory(other)`, writes `job.directory(itself)`, and
+returns what the manifest needs. `sevenfold.pipeline` writes that manifest last.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class Job:
 
     recipe: Recipe
     out: Path
-    # Relative source paths in the recipe are taken from here.
+    # Relative source paths in the recipe start here.
     recipe_dir: Path = Path()
     progress: Progress = field(default_factory=Silent)
-    # That make the corpus; they change no byte.
+    # Number of workers that make the corpus. They change no byte.
     workers: int | Literal["ray"] = 1
     accept_quality: bool = (
-        # Take integers that miss the recipe's gate; recorded, so that the seal says it.
+        # Accept integers that miss the gate of the recipe. It is recorded in the seal.
         False
     )
-    # The sealed file carries the FP32 weights, too.
+    # Store the FP32 weights in the sealed file as well.
     with_training_weights: bool = False
     # Runs that may hold the state that `train.from` names, beside this run and its sibling.
     trunks: tuple[Path, ...] = ()

@@ -45,7 +45,7 @@ NATIVE: tuple[tuple[str, str, str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MachineFinding:
     """One thing that is here or is missing. `remedy` is the command that brings it."""
 
     group: str
@@ -75,7 +75,7 @@ def inventory() -> dict[str, str]:
     }
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[MachineFinding]:
     """Yield what is here and what is missing: packages, native libraries, programs, the sandbox."""
     for extra, names in EXTRAS.items():
         for name in names:
@@ -83,24 +83,26 @@ def examine() -> Iterator[Finding]:
     root = Path(__file__).resolve().parents[1]
     for room, library, what in NATIVE:
         ok = (root / room / "_native" / library).is_file()
-        yield Finding("native libraries", library, ok, what, "" if ok else "make setup, or install a wheel")
+        yield MachineFinding(
+            "native libraries", library, ok, what, "" if ok else "make setup, or install a wheel"
+        )
     yield _sandbox()
     for program, what, package in PROGRAMS:
         path = shutil.which(program)
         remedy = f"apt-get install {package}" if package and not path else ""
-        yield Finding("programs", program, path is not None, what, remedy)
+        yield MachineFinding("programs", program, path is not None, what, remedy)
 
 
-def _package(extra: str, name: str) -> Finding:
+def _package(extra: str, name: str) -> MachineFinding:
     group = "packages of the base install" if extra == "base" else f"packages of sevenfold[{extra}]"
     try:
-        return Finding(group, name, True, importlib.metadata.version(name))
+        return MachineFinding(group, name, True, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         wanted = "sevenfold" if extra == "base" else f"sevenfold[{extra}]"
-        return Finding(group, name, False, "not installed", f"pip install '{wanted}'")
+        return MachineFinding(group, name, False, "not installed", f"pip install '{wanted}'")
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> MachineFinding:
     try:
         import pyseccomp
 
@@ -108,7 +110,7 @@ def _sandbox() -> Finding:
     except (ImportError, OSError, RuntimeError) as error:
         ok, detail = False, str(error)
     remedy = "" if ok else "pip install 'sevenfold[train]' and apt-get install libseccomp2"
-    return Finding("sandbox", "seccomp", ok, detail, remedy)
+    return MachineFinding("sandbox", "seccomp", ok, detail, remedy)
 
 
 def _cpuinfo() -> tuple[str, frozenset[str]]:

@@ -49,7 +49,7 @@ USER = 65534
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ProcessLimits:
     """What a program may use. Processor time is in whole seconds, because the kernel counts it so."""
 
     processor_seconds: int = 3
@@ -65,7 +65,7 @@ class Limits:
 
 
 # Of a build: compilers are large, and several processes.
-BUILD_LIMITS = Limits(
+BUILD_LIMITS = ProcessLimits(
     processor_seconds=60, memory_bytes=2048 * MIB, disk_bytes=256 * MIB, output_bytes=64 * MIB
 )
 
@@ -125,7 +125,7 @@ class Confined:
         language: str,
         command: Sequence[str],
         files: Mapping[str, bytes],
-        limits: Limits,
+        limits: ProcessLimits,
         *,
         may_fork: bool = False,
     ) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sevenfold.sandbox import toolchains
-from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, Limits, bubblewrap
+from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits, bubblewrap
 from sevenfold.sandbox.wire import LENGTH, MAX_FRAME_BYTES
 
 EXECUTOR_VERSION = 1
@@ -25,7 +25,7 @@ _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class PythonTask:
+class PythonTests:
     """Tests of a Python sample.
 
     `prelude` is what the task itself defines, `functions` are the sample's that the tests call, and
@@ -40,7 +40,7 @@ class PythonTask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class GradingVerdict:
     """What was decided, why, and the processor time of the sample."""
 
     verdict: str
@@ -48,7 +48,7 @@ class Verdict:
     seconds: float = 0.0
 
 
-def executor_facts(limits: Limits, languages: Sequence[str] = ("python",)) -> dict[str, object]:
+def executor_facts(limits: ProcessLimits, languages: Sequence[str] = ("python",)) -> dict[str, object]:
     """Return what decides a verdict besides the sample: the executor's version, limits and tools."""
     return {
         "version": EXECUTOR_VERSION,
@@ -58,7 +58,7 @@ def executor_facts(limits: Limits, languages: Sequence[str] = ("python",)) -> di
     }
 
 
-def judge_python(task: PythonTask, limits: Limits) -> Verdict:
+def judge_python(task: PythonTests, limits: ProcessLimits) -> GradingVerdict:
     """Return the verdict over one sample.
 
     Raises:
@@ -82,10 +82,10 @@ def judge_python(task: PythonTask, limits: Limits) -> Verdict:
             "check": task.check,
         }
         if not judge.send(_framed(told)):
-            return Verdict(verdict=NONE, reason="the judge did not start")
+            return GradingVerdict(verdict=NONE, reason="the judge did not start")
         sample.send(_framed({"source": task.source}))
         found = _converse(judge, sample)
-    return Verdict(verdict=found[0], reason=found[1], seconds=round(sample.seconds, 3))
+    return GradingVerdict(verdict=found[0], reason=found[1], seconds=round(sample.seconds, 3))
 
 
 def _converse(judge: Confined, sample: Confined) -> tuple[str, str]:
@@ -157,7 +157,7 @@ class Printed:
     seconds: float
 
 
-def run_program(language: str, source: str, limits: Limits, stdin: bytes = b"") -> Printed:
+def run_program(language: str, source: str, limits: ProcessLimits, stdin: bytes = b"") -> Printed:
     """Build a program where its language is built, run it once, and return what it wrote.
 
     Raises:
@@ -184,8 +184,11 @@ def run_program(language: str, source: str, limits: Limits, stdin: bytes = b"") 
 
 
 def judge_all(
-    tasks: Iterable[PythonTask], limits: Limits, n_workers: int, done: Callable[[int], None] = lambda _n: None
-) -> Iterator[Verdict]:
+    tasks: Iterable[PythonTests],
+    limits: ProcessLimits,
+    n_workers: int,
+    done: Callable[[int], None] = lambda _n: None,
+) -> Iterator[GradingVerdict]:
     """Yield the verdicts over samples in their order, several at a time.
 
     Raises:

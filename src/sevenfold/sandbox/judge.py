@@ -24,7 +24,7 @@ class SampleGone(BaseException):
     """Raised where the sample's process answers no more; no `except Exception` of a test eats it."""
 
 
-class Remote(wire.Reference):  # type: ignore[misc]  # its base lies beside this file
+class Remote(wire.OpaqueReference):  # type: ignore[misc]  # its base lies beside this file
     """An object of the sample: what a test reads of it or sets on it is read and set there."""
 
     def __getattr__(self, name: str) -> object:
@@ -54,7 +54,7 @@ class StandIn:
 
 def number_of(value: object) -> int:
     """Return the number of an object of the sample. Raises TypeError for another object."""
-    if isinstance(value, wire.Reference):
+    if isinstance(value, wire.OpaqueReference):
         return int(value.number)
     raise TypeError(f"a test gave a {type(value).__name__}")
 

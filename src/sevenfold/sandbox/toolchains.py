@@ -110,7 +110,7 @@ def tool_path(name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Place:
+class ToolMounts:
     """What of the machine a program sees, as arguments of bubblewrap, and its tool's path inside."""
 
     arguments: tuple[str, ...]
@@ -118,7 +118,7 @@ class Place:
 
 
 @cache
-def place(name: str) -> Place:
+def place(name: str) -> ToolMounts:
     """Return the file system of a language's programs. Raises UsageError as `tool_path`."""
     path = tool_path(name)
     arguments = ["--ro-bind", "/usr", "/usr"]
@@ -136,7 +136,7 @@ def place(name: str) -> Place:
         path = Path(shown) / "bin" / path.name
     if LANGUAGES[name].has_libraries:
         arguments += ["--setenv", "LD_LIBRARY_PATH", str(path.parent.parent / "lib")]
-    return Place(tuple(arguments), str(path))
+    return ToolMounts(tuple(arguments), str(path))
 
 
 @cache

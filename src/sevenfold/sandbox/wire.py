@@ -2,7 +2,7 @@
 
 Both load this file by itself, so it imports nothing of the project. A frame is a length of four
 bytes and JSON. A value is a list that begins with the letter of its kind; what has no kind stays
-where it was made, and only its number crosses (`Reference`).
+where it was made, and only its number crosses (`OpaqueReference`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ITERATORS = (
 )  # fmt: skip
 
 
-class Reference:
+class OpaqueReference:
     """A value that cannot cross: an object of a class that the sample made."""
 
     def __init__(self, number: int, kind: str) -> None:

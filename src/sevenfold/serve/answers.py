@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.registry import Served
-from sevenfold.serve.request import Event, Finished, Generation, Job, Piece, Read, TokenInfo
+from sevenfold.serve.request import (
+    Event,
+    Finished,
+    GeneratedPiece,
+    Generation,
+    GenerationJob,
+    PromptRead,
+    TokenInfo,
+)
 
 
 @dataclass
-class Sample:
+class AnswerSample:
     """What one sample of one prompt has become."""
 
     text: str = ""
@@ -28,8 +36,10 @@ class Running:
     def __init__(self, served: Served, generations: Sequence[Generation]) -> None:
         self.served, self._loop = served, asyncio.get_running_loop()
         self._queue: asyncio.Queue[tuple[int, list[Event]]] = asyncio.Queue()
-        self.jobs = [Job(generation, self._teller(number)) for number, generation in enumerate(generations)]
-        self.samples = [[Sample() for _ in range(generation.n)] for generation in generations]
+        self.jobs = [
+            GenerationJob(generation, self._teller(number)) for number, generation in enumerate(generations)
+        ]
+        self.samples = [[AnswerSample() for _ in range(generation.n)] for generation in generations]
         # Log-probabilities of each prompt behind its first token.
         self.prompts: list[list[TokenInfo]] = [[] for _ in generations]
 
@@ -68,7 +78,7 @@ class Running:
         while left:
             number, events = await self._queue.get()
             for event in events:
-                if isinstance(event, Read):
+                if isinstance(event, PromptRead):
                     self.prompts[number] += event.tokens
                     self.jobs[number].n_cached = event.n_cached
                 else:
@@ -77,8 +87,8 @@ class Running:
                 yield number, event
 
     @staticmethod
-    def _take(sample: Sample, event: Piece | Finished) -> None:
-        if isinstance(event, Piece):
+    def _take(sample: AnswerSample, event: GeneratedPiece | Finished) -> None:
+        if isinstance(event, GeneratedPiece):
             sample.text += event.text
             sample.tokens += event.tokens
             return
@@ -86,7 +96,7 @@ class Running:
             raise RequestError.of(event.error)
         sample.finished, sample.text = event, event.text
 
-    async def whole(self) -> list[list[Sample]]:
+    async def whole(self) -> list[list[AnswerSample]]:
         """Return every sample of every prompt, complete. Raises RequestError as `events` does."""
         async for _ in self.events():
             pass

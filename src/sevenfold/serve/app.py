@@ -26,7 +26,7 @@ from sevenfold.serve.guard import Access, Guard
 from sevenfold.serve.metrics import Exposition
 from sevenfold.serve.openapi import document
 from sevenfold.serve.registry import Registry, Served
-from sevenfold.serve.request import Finished, Piece
+from sevenfold.serve.request import Finished, GeneratedPiece
 
 PAGE = Path(__file__).with_name("page")
 PAGE_FILES = {
@@ -170,10 +170,10 @@ async def _llama_stream(running: Running, fields: Fields, is_cut: bool) -> Async
     n_told = [0] * len(running.samples[0])
     try:
         async for _, event in running.events():
-            if not isinstance(event, Piece | Finished):
+            if not isinstance(event, GeneratedPiece | Finished):
                 continue
             sample = running.samples[0][event.index]
-            if isinstance(event, Piece):
+            if isinstance(event, GeneratedPiece):
                 n_told[event.index] += len(event.text)
                 ids = [token.id for token in event.tokens]
                 head = {"index": event.index, "content": event.text, "tokens": ids, "stop": False}

@@ -55,7 +55,7 @@ def _library(tokenizer: Tokenizer) -> tuple[Any, Any]:
     return llguidance, llguidance.LLTokenizer(wrapper)
 
 
-class Grammar:
+class GrammarState:
     """The state of one answer under a grammar."""
 
     def __init__(self, library: Any, tokenizer: Any, grammar: str, vocab_size: int) -> None:
@@ -123,7 +123,7 @@ def constraint_of(
             f"the grammar is not taken: {text}", where="response_format", remedy="use a simpler one"
         )
     size = served.model.tokenizer.vocab_size
-    return lambda: Grammar(library, tokenizer, grammar, size)
+    return lambda: GrammarState(library, tokenizer, grammar, size)
 
 
 def _compiled(library: Any, form: Any, pattern: Any, rules: Any, schema: Any) -> str:

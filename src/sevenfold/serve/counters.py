@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from sevenfold.serve.request import Job
+from sevenfold.serve.request import GenerationJob
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -37,7 +37,7 @@ class Counters:
     queued: Histogram = field(default_factory=Histogram)
     whole: Histogram = field(default_factory=Histogram)
 
-    def ended(self, reason: str, job: Job) -> None:
+    def ended(self, reason: str, job: GenerationJob) -> None:
         """Count the end of a sample."""
         self.by_reason[reason] = self.by_reason.get(reason, 0) + 1
         self.whole.observe(max(0.0, job.ended_at - job.asked_at))

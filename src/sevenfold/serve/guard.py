@@ -17,7 +17,7 @@ from typing import Any
 
 from sevenfold.core.hashing import sha256
 from sevenfold.serve.errors import FORBIDDEN, MEDIA_TYPE, TOO_LARGE, UNAUTHORIZED, RequestError
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -40,7 +40,7 @@ class Access:
     hosts: tuple[str, ...] = LOOPBACK
     # Origins of pages that may read answers; "*" is never among them.
     origins: tuple[str, ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
     def check_host(self, host: str) -> None:
         """Refuse a name that is not ours. Raises RequestError."""
@@ -136,13 +136,13 @@ class Guard:
             ) from error
 
 
-def _too_large(limits: Limits) -> RequestError:
+def _too_large(limits: ServerLimits) -> RequestError:
     return RequestError(
         f"the body has more than {limits.body_bytes} bytes", remedy="send less", status=TOO_LARGE
     )
 
 
-async def _body(receive: Receive, limits: Limits) -> bytes:
+async def _body(receive: Receive, limits: ServerLimits) -> bytes:
     data = b""
     while True:
         message = await receive()

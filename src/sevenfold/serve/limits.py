@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ServerLimits:
     """Bounds of one server. A value past its bound is refused by name; none is cut in silence."""
 
     # Bytes of a request body.

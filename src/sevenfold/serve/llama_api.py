@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sevenfold import __version__
-from sevenfold.serve.answers import Running, Sample
+from sevenfold.serve.answers import AnswerSample, Running
 from sevenfold.serve.constrained import constraint_of
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.fields import Fields
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.logprobs import token_text, value
 from sevenfold.serve.openai_fields import biases_of, law_of, room_of, stops_of
 from sevenfold.serve.prompts import HEADINGS
@@ -61,7 +61,7 @@ def _fitting(fields: Fields, served: Served, n_wanted: int) -> tuple[list[int], 
 
 
 def read(
-    fields: Fields, served: Served, limits: Limits, salt: str, *, infill: bool
+    fields: Fields, served: Served, limits: ServerLimits, salt: str, *, infill: bool
 ) -> tuple[Generation, bool]:
     """Return what a body of /infill or /completion asks for, and whether its prompt was cut.
 
@@ -144,7 +144,9 @@ def timings_of(running: Running, n_predicted: int) -> dict[str, Any]:
     }
 
 
-def answer(running: Running, sample: Sample, index: int, *, is_cut: bool, fields: Fields) -> dict[str, Any]:
+def answer(
+    running: Running, sample: AnswerSample, index: int, *, is_cut: bool, fields: Fields
+) -> dict[str, Any]:
     """Return the answer for one sample."""
     served, job = running.served, running.jobs[0]
     generation, finished = job.generation, sample.finished
@@ -203,7 +205,7 @@ def select(whole: dict[str, Any], names: Any) -> dict[str, Any]:
     return chosen
 
 
-def props(served: Served, limits: Limits) -> dict[str, Any]:
+def props(served: Served, limits: ServerLimits) -> dict[str, Any]:
     """Return /props."""
     generation = Generation(ids=(0,), max_tokens=DEFAULT_TOKENS)
     settings = settings_of(generation, served)
@@ -237,7 +239,7 @@ def chat_template() -> str:
     return f"{{% for m in messages %}}{body}{{% endfor %}}{HEADINGS['assistant']}\n"
 
 
-def slots(served: Served, limits: Limits) -> list[dict[str, Any]]:
+def slots(served: Served, limits: ServerLimits) -> list[dict[str, Any]]:
     """Return /slots: which of the places of a batch are taken."""
     n_running = served.scheduler.n_running
     return [

@@ -13,11 +13,11 @@ from sevenfold.serve.answers import Running
 from sevenfold.serve.constrained import constraint_of
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.fields import Fields
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.logprobs import Namer
 from sevenfold.serve.openai_fields import biases_of, law_of, length_of, room_of, stops_of
 from sevenfold.serve.registry import Served
-from sevenfold.serve.request import Event, Finished, Generation, Piece
+from sevenfold.serve.request import Event, Finished, GeneratedPiece, Generation
 from sevenfold.serve.tools import call_of, schema_of_call
 
 DEFAULT_TOKENS = 16
@@ -42,7 +42,7 @@ class Asked:
     is_call: bool
 
 
-def _prompts(fields: Fields, served: Served, limits: Limits) -> list[list[int]]:
+def _prompts(fields: Fields, served: Served, limits: ServerLimits) -> list[list[int]]:
     """Return the ids of each prompt: a text, ids, or a list of either. Raises RequestError."""
     value = fields.get("prompt")
     if value is None:
@@ -80,7 +80,7 @@ def _prompt(item: Any, served: Served, specials: bool, suffix: Any) -> list[int]
     return item or served.model.tokenizer.begun([])
 
 
-def _logprobs(fields: Fields, limits: Limits, *, is_chat: bool) -> int | None:
+def _logprobs(fields: Fields, limits: ServerLimits, *, is_chat: bool) -> int | None:
     """Return how many alternatives are wanted; None for no log-probabilities."""
     if not is_chat:
         if fields.get("logprobs") in (None, False):
@@ -92,7 +92,9 @@ def _logprobs(fields: Fields, limits: Limits, *, is_chat: bool) -> int | None:
     return n_top if fields.flag("logprobs") else None
 
 
-def read_completion(fields: Fields, served: Served, limits: Limits, salt: str, *, fim: bool = False) -> Asked:
+def read_completion(
+    fields: Fields, served: Served, limits: ServerLimits, salt: str, *, fim: bool = False
+) -> Asked:
     """Return what a body of /v1/completions (or /fim/completions) asks for. Raises RequestError."""
     if fim and fields.get("suffix") is None:
         fields.values["suffix"] = ""
@@ -113,7 +115,7 @@ def read_completion(fields: Fields, served: Served, limits: Limits, salt: str, *
     )
 
 
-def read_chat(fields: Fields, served: Served, limits: Limits, salt: str) -> Asked:
+def read_chat(fields: Fields, served: Served, limits: ServerLimits, salt: str) -> Asked:
     """Return what a body of /v1/chat/completions asks for. Raises RequestError."""
     messages = fields.get("messages")
     if not isinstance(messages, list) or not 1 <= len(messages) <= limits.messages:
@@ -136,7 +138,7 @@ def read_chat(fields: Fields, served: Served, limits: Limits, salt: str) -> Aske
 def _asked(
     fields: Fields,
     served: Served,
-    limits: Limits,
+    limits: ServerLimits,
     *,
     kind: str,
     prompts: list[list[int]],
@@ -266,18 +268,18 @@ class Writer:
         return COMPLETION if self.asked.kind == COMPLETION else "chat.completion.chunk"
 
     def _chunks_of(self, number: int, event: Event) -> list[dict[str, Any]]:
-        if not isinstance(event, Piece | Finished):
+        if not isinstance(event, GeneratedPiece | Finished):
             return []
         place = number * self.asked.generations[number].n + event.index
         n_told = self._n_told.get((number, event.index), 0)
         if self.asked.is_call:
             # A call is told whole: a part of it is nothing that a client can use.
-            if isinstance(event, Piece):
+            if isinstance(event, GeneratedPiece):
                 return []
             calls = call_of(event.text)
             delta = {"tool_calls": calls} if calls else {"content": event.text}
             return [self._chunk(place, delta, None, "tool_calls" if calls else event.reason)]
-        if isinstance(event, Piece):
+        if isinstance(event, GeneratedPiece):
             self._n_told[number, event.index] = n_told + len(event.text)
             return (
                 [self._piece(place, number, event.text, event.tokens, None)]

@@ -8,7 +8,7 @@ from typing import Any
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.fields import Fields
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.registry import Served
 from sevenfold.serve.request import BANNED
 
@@ -26,7 +26,7 @@ UNSUPPORTED_SAMPLING = {
 }
 
 
-def stops_of(fields: Fields, limits: Limits) -> tuple[str, ...]:
+def stops_of(fields: Fields, limits: ServerLimits) -> tuple[str, ...]:
     """Return the stop strings: one, or a list. Raises RequestError."""
     value = fields.get("stop")
     stops = [value] if isinstance(value, str) else value or []
@@ -77,7 +77,7 @@ def law_of(fields: Fields, served: Served, *, default_temperature: float = 0.0) 
     )
 
 
-def biases_of(fields: Fields, served: Served, limits: Limits) -> tuple[tuple[int, int], ...]:
+def biases_of(fields: Fields, served: Served, limits: ServerLimits) -> tuple[tuple[int, int], ...]:
     """Return the biases of tokens, in units of logits: OpenAI's object, or llama.cpp's pairs.
 
     Raises:

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sevenfold.core.errors import StorageError
 from sevenfold.serve.app import Server, make_app
 from sevenfold.serve.guard import LOOPBACK, Access
-from sevenfold.serve.limits import Limits
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.registry import Registry
 
 MAX_HEADER_BYTES = 32 << 10
@@ -36,7 +36,7 @@ class Options:
     receipt_key: Path | None = None
     password: bytes | None = None
     drain_seconds: int = 30
-    limits: Limits = field(default_factory=Limits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,7 +17,7 @@ from sevenfold.engine.sampling import LAW_VERSION
 from sevenfold.engine.session import Model
 from sevenfold.release import dsse
 from sevenfold.serve import receipt as form
-from sevenfold.serve.request import BANNED, Generation, Job
+from sevenfold.serve.request import BANNED, Generation, GenerationJob
 from sevenfold.serve.sequence import Sequence
 
 ACCEPT, REJECT, UNVERIFIABLE, MALFORMED = "ACCEPT", "REJECT", "UNVERIFIABLE", "MALFORMED"
@@ -43,7 +43,7 @@ _SECTIONS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReceiptVerdict:
     """What a check found. `step` is the first that differs, -1 where no step is meant."""
 
     word: str
@@ -57,7 +57,7 @@ class VerdictError(SevenfoldError):
 
     def __init__(self, word: str, why: str, step: int = -1) -> None:
         super().__init__(why)
-        self.verdict = Verdict(word, why, step)
+        self.verdict = ReceiptVerdict(word, why, step)
 
 
 def _need(is_true: bool, why: str, word: str = REJECT, step: int = -1) -> None:
@@ -166,7 +166,7 @@ def _replay(model: Model, generation: Generation, index: int, output: list[int])
         raise VerdictError(REJECT, f"the model refuses these ids: {error}") from error
     finally:
         session.close()
-    sequence = Sequence(Job(generation, lambda _: None), index, model.tokenizer)
+    sequence = Sequence(GenerationJob(generation, lambda _: None), index, model.tokenizer)
     for step, token in enumerate(output):
         _need(sequence.finished is None, f"the answer ended before step {step}", REJECT, step)
         sequence.take_logits(rows_TV[len(generation.ids) - 1 + step])
@@ -210,7 +210,7 @@ def _check_trace(
     )
 
 
-def verify_answer(data: bytes, model: Model, public: Any = None) -> Verdict:
+def verify_answer(data: bytes, model: Model, public: Any = None) -> ReceiptVerdict:
     """Check a receipt on a model, with one prefill on any backend.
 
     Args:
@@ -245,4 +245,4 @@ def verify_answer(data: bytes, model: Model, public: Any = None) -> Verdict:
         _check_trace(value, said, sequence, output)
     except VerdictError as stop:
         return stop.verdict
-    return Verdict(ACCEPT, f"{len(output)} steps, the same bits", signers=signers)
+    return ReceiptVerdict(ACCEPT, f"{len(output)} steps, the same bits", signers=signers)

@@ -11,7 +11,7 @@ from typing import Any
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.engine.session import Model
 from sevenfold.serve.errors import NOT_FOUND, UNAVAILABLE, RequestError
-from sevenfold.serve.limits import Limits, Switches
+from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prompts import Prompts
 from sevenfold.serve.scheduler import Scheduler
 
@@ -69,7 +69,7 @@ class Served:
 class Registry:
     """Models by name. A name keeps the model it had before, so that a change can be taken back."""
 
-    def __init__(self, limits: Limits, n_threads: int | None = None) -> None:
+    def __init__(self, limits: ServerLimits, n_threads: int | None = None) -> None:
         self.limits, self._n_threads = limits, n_threads
         self.switches = Switches()
         self._models: dict[str, Served] = {}

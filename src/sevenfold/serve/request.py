@@ -75,7 +75,7 @@ class TokenInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class GeneratedPiece:
     """More of sample `index`: tokens, and the text that they released."""
 
     index: int
@@ -84,7 +84,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class PromptRead:
     """The prompt was read."""
 
     n_cached: int
@@ -107,11 +107,11 @@ class Finished:
     error: Exception | None = None
 
 
-Event = Piece | Read | Finished
+Event = GeneratedPiece | PromptRead | Finished
 
 
 @dataclass
-class Job:
+class GenerationJob:
     """A generation that was handed over. `tell` is called in the scheduler's thread, in order."""
 
     generation: Generation

@@ -22,16 +22,16 @@ from sevenfold.engine.native import NativeEngine, NativeSession
 from sevenfold.engine.session import Model
 from sevenfold.serve.counters import Counters
 from sevenfold.serve.errors import TOO_MANY, UNAVAILABLE, RequestError
-from sevenfold.serve.limits import Limits, Switches
+from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prefix_cache import PrefixCache
-from sevenfold.serve.request import Event, Job, Read, TokenInfo
+from sevenfold.serve.request import Event, GenerationJob, PromptRead, TokenInfo
 from sevenfold.serve.sequence import Sequence
 
 
 class Scheduler:
     """Runs jobs on a model. Public methods may be called from any thread."""
 
-    def __init__(self, model: Model, limits: Limits, switches: Switches | None = None) -> None:
+    def __init__(self, model: Model, limits: ServerLimits, switches: Switches | None = None) -> None:
         if not isinstance(model.engine, NativeEngine):
             raise SevenfoldError(
                 f"the server needs the native engine; this machine runs {model.backend!r}",
@@ -41,7 +41,7 @@ class Scheduler:
         self.switches = switches or Switches()
         self.cache = PrefixCache(limits.cache_bytes)
         self._engine = model.engine
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[GenerationJob] = deque()
         self._running: list[Sequence] = []
         # Samples of a job behind its first, which wait until the prompt was read.
         self._behind: dict[int, list[Sequence]] = {}
@@ -50,7 +50,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: GenerationJob) -> None:
         """Take a job.
 
         Raises:
@@ -106,7 +106,7 @@ class Scheduler:
             self._settle(sequence, [])
         self._flush(list(self._waiting))
 
-    def _flush(self, jobs: Iterable[Job]) -> None:
+    def _flush(self, jobs: Iterable[GenerationJob]) -> None:
         """End jobs that never began."""
         for job in jobs:
             for index in range(job.generation.n):
@@ -145,7 +145,7 @@ class Scheduler:
                     sequence.end("error", "error", error)
                     self._settle(sequence, [])
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: GenerationJob) -> None:
         job.begun_at = time.monotonic()
         generation = job.generation
         first = Sequence(job, 0, self.model.tokenizer)
@@ -221,7 +221,7 @@ class Scheduler:
                 infos = sequence.prompt_infos(logits_TV, first)
             is_read = not sequence.pending
             if is_read or infos:
-                told.append(Read(sequence.job.n_cached, infos))
+                told.append(PromptRead(sequence.job.n_cached, infos))
             if not is_read:
                 self._tell(sequence, told, 0)
                 return

@@ -12,7 +12,7 @@ from sevenfold.core.fixed import INT32_MAX, INT32_MIN, Ints, as_ints
 from sevenfold.engine.likelihood import log_probabilities, most_likely
 from sevenfold.engine.native import NativeSession
 from sevenfold.engine.reference import argmax
-from sevenfold.serve.request import BANNED, Finished, Job, Piece, TokenInfo
+from sevenfold.serve.request import BANNED, Finished, GeneratedPiece, GenerationJob, TokenInfo
 from sevenfold.serve.text import AnswerText
 from sevenfold.tokenizer.codec import Tokenizer
 
@@ -32,7 +32,7 @@ def token_infos(logits_TV: Ints, ids: Items[int], n_top: int, offsets: Items[int
 class Sequence:
     """A sample of a job. `pending` are ids that its session has not read yet."""
 
-    def __init__(self, job: Job, index: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, job: GenerationJob, index: int, tokenizer: Tokenizer) -> None:
         self.job, self.index, self._tokenizer = job, index, tokenizer
         self.generation = job.generation
         self.ends = frozenset(() if self.generation.ignore_end else tokenizer.roles.ends)
@@ -61,7 +61,7 @@ class Sequence:
         """Return the ids that the session holds."""
         return [*self.generation.ids, *self.tokens][: self.n_read]
 
-    def take_logits(self, logits_V: Ints) -> list[Piece]:
+    def take_logits(self, logits_V: Ints) -> list[GeneratedPiece]:
         """Choose the next token from the logits after what was read. Returns what to tell."""
         generation = self.generation
         row_V = self._lawful(logits_V)
@@ -92,7 +92,7 @@ class Sequence:
             row_V = np.where(self.constraint.allowed() != 0, row_V, INT32_MIN)
         return as_ints(row_V)
 
-    def take_tokens(self, tokens: Items[int], infos: tuple[TokenInfo, ...] = ()) -> list[Piece]:
+    def take_tokens(self, tokens: Items[int], infos: tuple[TokenInfo, ...] = ()) -> list[GeneratedPiece]:
         """Take tokens that the engine gave, up to the first that ends the answer.
 
         Afterwards `pending` is the last token, which the session has not read. Tokens that came at
@@ -110,7 +110,7 @@ class Sequence:
             if self._is_over():
                 break
         self.pending = self.tokens[-1:]
-        return [Piece(self.index, text, tuple(told))] if told else []
+        return [GeneratedPiece(self.index, text, tuple(told))] if told else []
 
     def _is_over(self) -> bool:
         if self.answer.stop is not None:

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import Sample
+from sevenfold.synthetic.sample import SyntheticSample
 from sevenfold.synthetic.variety import text_shape
 
 _EQUATION = re.compile(r"^[\d\s()+*/%.-]+(?:=[\d\s()+*/%.-]+)+$")
@@ -79,7 +79,7 @@ class Worked:
     answer: Fraction
 
 
-def written(worked: Worked, rng: SeededChoices) -> Sample | None:
+def written(worked: Worked, rng: SeededChoices) -> SyntheticSample | None:
     """Return the sample in one of the two forms, when it holds."""
     shown = str(worked.answer)
     if rng.chance(0.6):
@@ -89,15 +89,15 @@ def written(worked: Worked, rng: SeededChoices) -> Sample | None:
     response = "\n".join(lines)
     if not holds(response, worked.answer):
         return None
-    return Sample(worked.question, response, "text", text_shape(f"{worked.question} {response}"))
+    return SyntheticSample(worked.question, response, "text", text_shape(f"{worked.question} {response}"))
 
 
 def maker(
     work: Callable[[SeededChoices], Worked],
-) -> Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, Sample | None]]:
+) -> Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, SyntheticSample | None]]:
     """Return a maker around a function that works one question out."""
 
-    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
         yield from ()
         return written(work(rng), rng)
 

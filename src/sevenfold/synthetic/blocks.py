@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sevenfold.core.errors import storage
 from sevenfold.core.hashing import canonical_json, digest, sha256
-from sevenfold.synthetic.sample import Attempts, Sample
+from sevenfold.synthetic.sample import Attempts, SyntheticSample
 from sevenfold.synthetic.table import made_with
 
 # The second form is one that is being written.
@@ -42,7 +42,7 @@ def load(file: Path) -> Attempts | None:
         return None
     if seal.decode("ascii", "replace") != sha256(body).hex():
         return None
-    return [None if fields is None else Sample(*fields) for fields in json.loads(body)]
+    return [None if fields is None else SyntheticSample(*fields) for fields in json.loads(body)]
 
 
 def save(file: Path, attempts: Attempts) -> None:

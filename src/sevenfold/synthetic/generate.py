@@ -22,7 +22,7 @@ from sevenfold.core.worker_pool import process_pool
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.synthetic import blocks
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import Attempts, Sample
+from sevenfold.synthetic.sample import Attempts, SyntheticSample
 from sevenfold.synthetic.table import GENERATORS
 from sevenfold.synthetic.variety import Variety
 
@@ -79,7 +79,7 @@ def spread(count: int) -> dict[str, int]:
 
 def generate(
     order: GenerationRequest, report: GenerationReport, workers: int = 1, keep: Path | None = None
-) -> Iterator[tuple[str, int, Sample]]:
+) -> Iterator[tuple[str, int, SyntheticSample]]:
     """Yield the samples with their generator and number, generator by generator;
     `report` fills as they come.
 
@@ -100,7 +100,7 @@ def generate(
 
 def _of_generator(
     name: str, count: int, order: GenerationRequest, variety: Variety, makers: _Makers
-) -> Iterator[tuple[str, int, Sample]]:
+) -> Iterator[tuple[str, int, SyntheticSample]]:
     seen: set[bytes] = set()
     n_blocks = -(-count * MAX_ATTEMPTS // BLOCK)
     for attempts in makers.blocks(name, order.seed, n_blocks):
@@ -187,7 +187,7 @@ def _made(name: str, seed: int, numbers: range) -> Attempts:
     return [attempt(name, seed, number, _sandbox) for number in numbers]
 
 
-def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | None:
+def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> SyntheticSample | None:
     """Return the attempt `number` of a generator; None when one of its checks does not hold."""
     making = GENERATORS[name].make(SeededChoices(seed, f"synthetic/{name}/{number}"))
     try:
@@ -195,7 +195,7 @@ def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> Sample | Non
         while True:
             job = making.send(sandbox.run(job))
     except StopIteration as end:
-        sample: Sample | None = end.value
+        sample: SyntheticSample | None = end.value
         return sample
 
 

@@ -19,7 +19,7 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ValueTemplate:
     """A template. `gives`: the kind of its value, where that is another than what it takes."""
 
     words: str
@@ -44,7 +44,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class Reduction:
     """What is returned: as one expression over a list, and as a start, an update
     for each value and a result.
     """
@@ -73,133 +73,139 @@ def fill(text: str, a: int, b: int, c: str) -> str:
     return text.replace("{a}", str(a)).replace("{b}", str(b)).replace("{c}", c)
 
 
-def part(rng: SeededChoices, rows: tuple[Row, ...]) -> Part:
+def part(rng: SeededChoices, rows: tuple[ValueTemplate, ...]) -> Part:
     """Return one of the rows, its numbers chosen."""
     row = rng.pick(rows)
     chosen_numbers = numbers(rng, row.a, row.b)
     return Part(fill(row.words, *chosen_numbers), fill(row.code, *chosen_numbers), row.gives)
 
 
-TESTS: dict[Kind, tuple[Row, ...]] = {
+TESTS: dict[Kind, tuple[ValueTemplate, ...]] = {
     "int": (
-        Row("is divisible by {a}", "{x} % {a} == 0", (2, 12), portable=True),
-        Row("leaves remainder {b} when divided by {a}", "{x} % {a} == {b}", (3, 9), (1, 8), portable=True),
-        Row("is not a multiple of {a}", "{x} % {a} != 0", (2, 9), portable=True),
-        Row("is greater than {a}", "{x} > {a}", (2, 60), portable=True),
-        Row("is at most {a}", "{x} <= {a}", (5, 90), portable=True),
-        Row("is not {a}", "{x} != {a}", (0, 20), portable=True),
-        Row("has a square below {a}", "{x} * {x} < {a}", (50, 900), portable=True),
-        Row("has a last digit of at least {a}", "{x} % 10 >= {a}", (2, 8), portable=True),
-        Row("exceeds {a} when doubled", "{x} * 2 > {a}", (10, 99), portable=True),
-        Row("lies within {a} of {b}", "abs({x} - {b}) <= {a}", (3, 25), (5, 60)),
-        Row("has an even digit sum", "sum(int(d) for d in str(abs({x}))) % 2 == 0"),
-        Row("reads the same backwards", "str(abs({x})) == str(abs({x}))[::-1]"),
-        Row("has at least {a} digits", "len(str(abs({x}))) >= {a}", (2, 3)),
-        Row("contains the digit {a}", '"{a}" in str({x})', (0, 9)),
-        Row("is negative", "{x} < 0"),
-        Row("has more than {a} ones in binary", 'bin(abs({x})).count("1") > {a}', (1, 4)),
-        Row("is a perfect square", "{x} >= 0 and round({x} ** 0.5) ** 2 == {x}"),
+        ValueTemplate("is divisible by {a}", "{x} % {a} == 0", (2, 12), portable=True),
+        ValueTemplate(
+            "leaves remainder {b} when divided by {a}", "{x} % {a} == {b}", (3, 9), (1, 8), portable=True
+        ),
+        ValueTemplate("is not a multiple of {a}", "{x} % {a} != 0", (2, 9), portable=True),
+        ValueTemplate("is greater than {a}", "{x} > {a}", (2, 60), portable=True),
+        ValueTemplate("is at most {a}", "{x} <= {a}", (5, 90), portable=True),
+        ValueTemplate("is not {a}", "{x} != {a}", (0, 20), portable=True),
+        ValueTemplate("has a square below {a}", "{x} * {x} < {a}", (50, 900), portable=True),
+        ValueTemplate("has a last digit of at least {a}", "{x} % 10 >= {a}", (2, 8), portable=True),
+        ValueTemplate("exceeds {a} when doubled", "{x} * 2 > {a}", (10, 99), portable=True),
+        ValueTemplate("lies within {a} of {b}", "abs({x} - {b}) <= {a}", (3, 25), (5, 60)),
+        ValueTemplate("has an even digit sum", "sum(int(d) for d in str(abs({x}))) % 2 == 0"),
+        ValueTemplate("reads the same backwards", "str(abs({x})) == str(abs({x}))[::-1]"),
+        ValueTemplate("has at least {a} digits", "len(str(abs({x}))) >= {a}", (2, 3)),
+        ValueTemplate("contains the digit {a}", '"{a}" in str({x})', (0, 9)),
+        ValueTemplate("is negative", "{x} < 0"),
+        ValueTemplate("has more than {a} ones in binary", 'bin(abs({x})).count("1") > {a}', (1, 4)),
+        ValueTemplate("is a perfect square", "{x} >= 0 and round({x} ** 0.5) ** 2 == {x}"),
     ),
     "str": (
-        Row("has more than {a} characters", "len({x}) > {a}", (2, 5)),
-        Row("has at most {a} characters", "len({x}) <= {a}", (3, 7)),
-        Row("has an even number of characters", "len({x}) % 2 == 0"),
-        Row('contains the letter "{c}"', '"{c}" in {x}'),
-        Row('does not contain the letter "{c}"', '"{c}" not in {x}'),
-        Row('starts with "{c}" in either case', '{x}.lower().startswith("{c}")'),
-        Row('ends with "{c}"', '{x}.endswith("{c}")'),
-        Row("starts with a capital letter", "{x}[:1].isupper()"),
-        Row("is written in lower case", "{x}.islower()"),
-        Row("reads the same backwards, ignoring case", "{x}.lower() == {x}.lower()[::-1]"),
-        Row("has no repeated character", "len(set({x})) == len({x})"),
-        Row("has at least {a} vowels", 'sum(ch in "aeiou" for ch in {x}.lower()) >= {a}', (1, 3)),
-        Row("starts with a vowel", '{x}[:1].lower() in ("a", "e", "i", "o", "u")'),
-        Row('comes before "{c}" in the alphabet', '{x}.lower() < "{c}"'),
+        ValueTemplate("has more than {a} characters", "len({x}) > {a}", (2, 5)),
+        ValueTemplate("has at most {a} characters", "len({x}) <= {a}", (3, 7)),
+        ValueTemplate("has an even number of characters", "len({x}) % 2 == 0"),
+        ValueTemplate('contains the letter "{c}"', '"{c}" in {x}'),
+        ValueTemplate('does not contain the letter "{c}"', '"{c}" not in {x}'),
+        ValueTemplate('starts with "{c}" in either case', '{x}.lower().startswith("{c}")'),
+        ValueTemplate('ends with "{c}"', '{x}.endswith("{c}")'),
+        ValueTemplate("starts with a capital letter", "{x}[:1].isupper()"),
+        ValueTemplate("is written in lower case", "{x}.islower()"),
+        ValueTemplate("reads the same backwards, ignoring case", "{x}.lower() == {x}.lower()[::-1]"),
+        ValueTemplate("has no repeated character", "len(set({x})) == len({x})"),
+        ValueTemplate("has at least {a} vowels", 'sum(ch in "aeiou" for ch in {x}.lower()) >= {a}', (1, 3)),
+        ValueTemplate("starts with a vowel", '{x}[:1].lower() in ("a", "e", "i", "o", "u")'),
+        ValueTemplate('comes before "{c}" in the alphabet', '{x}.lower() < "{c}"'),
     ),
 }
 
-CHANGES: dict[Kind, tuple[Row, ...]] = {
+CHANGES: dict[Kind, tuple[ValueTemplate, ...]] = {
     "int": (
-        Row("multiply it by {a}", "{x} * {a}", (2, 12), portable=True),
-        Row("add {a} to it", "{x} + {a}", (1, 50), portable=True),
-        Row("square it", "{x} * {x}", portable=True),
-        Row("multiply it by {a} and add {b}", "{x} * {a} + {b}", (2, 9), (2, 30), portable=True),
-        Row("take its remainder modulo {a}", "{x} % {a}", (3, 20), portable=True),
-        Row("add its square to {a}", "{x} * {x} + {a}", (1, 20), portable=True),
-        Row("divide it by {a}, rounding down", "{x} // {a}", (2, 9)),
-        Row("subtract {a} from it", "{x} - {a}", (1, 40)),
-        Row("subtract it from {a}", "{a} - {x}", (10, 99)),
-        Row("take its absolute value", "abs({x})"),
-        Row("cap it at {a}", "min({x}, {a})", (10, 60)),
-        Row("raise it to at least {a}", "max({x}, {a})", (0, 30)),
-        Row("replace it by the sum of its digits", "sum(int(d) for d in str(abs({x})))"),
-        Row("reverse its digits, without the sign", "int(str(abs({x}))[::-1])"),
-        Row("combine it with {a} by exclusive or", "{x} ^ {a}", (1, 31)),
-        Row("turn it into text", "str({x})", gives="str"),
-        Row("write it in binary", 'format({x}, "b")', gives="str"),
-        Row('write it as text after the letter "{c}"', 'f"{c}{{x}}"', gives="str"),
+        ValueTemplate("multiply it by {a}", "{x} * {a}", (2, 12), portable=True),
+        ValueTemplate("add {a} to it", "{x} + {a}", (1, 50), portable=True),
+        ValueTemplate("square it", "{x} * {x}", portable=True),
+        ValueTemplate("multiply it by {a} and add {b}", "{x} * {a} + {b}", (2, 9), (2, 30), portable=True),
+        ValueTemplate("take its remainder modulo {a}", "{x} % {a}", (3, 20), portable=True),
+        ValueTemplate("add its square to {a}", "{x} * {x} + {a}", (1, 20), portable=True),
+        ValueTemplate("divide it by {a}, rounding down", "{x} // {a}", (2, 9)),
+        ValueTemplate("subtract {a} from it", "{x} - {a}", (1, 40)),
+        ValueTemplate("subtract it from {a}", "{a} - {x}", (10, 99)),
+        ValueTemplate("take its absolute value", "abs({x})"),
+        ValueTemplate("cap it at {a}", "min({x}, {a})", (10, 60)),
+        ValueTemplate("raise it to at least {a}", "max({x}, {a})", (0, 30)),
+        ValueTemplate("replace it by the sum of its digits", "sum(int(d) for d in str(abs({x})))"),
+        ValueTemplate("reverse its digits, without the sign", "int(str(abs({x}))[::-1])"),
+        ValueTemplate("combine it with {a} by exclusive or", "{x} ^ {a}", (1, 31)),
+        ValueTemplate("turn it into text", "str({x})", gives="str"),
+        ValueTemplate("write it in binary", 'format({x}, "b")', gives="str"),
+        ValueTemplate('write it as text after the letter "{c}"', 'f"{c}{{x}}"', gives="str"),
     ),
     "str": (
-        Row("convert it to upper case", "{x}.upper()"),
-        Row("convert it to lower case", "{x}.lower()"),
-        Row("capitalise it", "{x}.capitalize()"),
-        Row("reverse it", "{x}[::-1]"),
-        Row("swap the case of its letters", "{x}.swapcase()"),
-        Row("keep its first {a} characters", "{x}[:{a}]", (2, 4)),
-        Row("drop its first {a} characters", "{x}[{a}:]", (1, 2)),
-        Row("repeat it {a} times", "{x} * {a}", (2, 3)),
-        Row('replace every "{c}" by "*"', '{x}.replace("{c}", "*")'),
-        Row("remove its vowels", '"".join(ch for ch in {x} if ch not in "aeiou")'),
-        Row("sort its letters", '"".join(sorted({x}))'),
-        Row('put "{c}" in front of it', '"{c}" + {x}'),
-        Row("pad it with dots to {a} characters", '{x}.ljust({a}, ".")', (6, 12)),
-        Row("take its length", "len({x})", gives="int"),
-        Row('count its letters "{c}"', '{x}.count("{c}")', gives="int"),
-        Row("count its vowels", 'sum(ch in "aeiou" for ch in {x}.lower())', gives="int"),
-        Row("count its different letters", "len(set({x}))", gives="int"),
+        ValueTemplate("convert it to upper case", "{x}.upper()"),
+        ValueTemplate("convert it to lower case", "{x}.lower()"),
+        ValueTemplate("capitalise it", "{x}.capitalize()"),
+        ValueTemplate("reverse it", "{x}[::-1]"),
+        ValueTemplate("swap the case of its letters", "{x}.swapcase()"),
+        ValueTemplate("keep its first {a} characters", "{x}[:{a}]", (2, 4)),
+        ValueTemplate("drop its first {a} characters", "{x}[{a}:]", (1, 2)),
+        ValueTemplate("repeat it {a} times", "{x} * {a}", (2, 3)),
+        ValueTemplate('replace every "{c}" by "*"', '{x}.replace("{c}", "*")'),
+        ValueTemplate("remove its vowels", '"".join(ch for ch in {x} if ch not in "aeiou")'),
+        ValueTemplate("sort its letters", '"".join(sorted({x}))'),
+        ValueTemplate('put "{c}" in front of it', '"{c}" + {x}'),
+        ValueTemplate("pad it with dots to {a} characters", '{x}.ljust({a}, ".")', (6, 12)),
+        ValueTemplate("take its length", "len({x})", gives="int"),
+        ValueTemplate('count its letters "{c}"', '{x}.count("{c}")', gives="int"),
+        ValueTemplate("count its vowels", 'sum(ch in "aeiou" for ch in {x}.lower())', gives="int"),
+        ValueTemplate("count its different letters", "len(set({x}))", gives="int"),
     ),
 }
 
 # Steps over the whole list: words in the imperative.
-WHOLES: dict[Kind, tuple[Row, ...]] = {
+WHOLES: dict[Kind, tuple[ValueTemplate, ...]] = {
     "int": (
-        Row("sort them in ascending order", "sorted({v})"),
-        Row("sort them in descending order", "sorted({v}, reverse=True)"),
-        Row("sort them by absolute value", "sorted({v}, key=abs)"),
-        Row("sort them by last digit", "sorted({v}, key=lambda n: abs(n) % 10)"),
-        Row("reverse their order", "{v}[::-1]"),
-        Row("keep the first {a}", "{v}[:{a}]", (2, 6)),
-        Row("leave out the first {a}", "{v}[{a}:]", (1, 3)),
-        Row("keep the last {a}", "{v}[-{a}:]", (2, 5)),
-        Row("keep every {a}th, beginning with the first", "{v}[::{a}]", (4, 6)),
-        Row("keep the first of equal ones", "list(dict.fromkeys({v}))"),
-        Row("rotate them to the left by one", "{v}[1:] + {v}[:1]"),
-        Row("replace each by its difference from the next", "[n - m for m, n in zip({v}, {v}[1:])]"),
-        Row("add each to its neighbour on the right", "[m + n for m, n in zip({v}, {v}[1:])]"),
-        Row("multiply each by its position, from 1", "[i * n for i, n in enumerate({v}, 1)]"),
-        Row("add its position, from 0, to each", "[n + i for i, n in enumerate({v})]"),
+        ValueTemplate("sort them in ascending order", "sorted({v})"),
+        ValueTemplate("sort them in descending order", "sorted({v}, reverse=True)"),
+        ValueTemplate("sort them by absolute value", "sorted({v}, key=abs)"),
+        ValueTemplate("sort them by last digit", "sorted({v}, key=lambda n: abs(n) % 10)"),
+        ValueTemplate("reverse their order", "{v}[::-1]"),
+        ValueTemplate("keep the first {a}", "{v}[:{a}]", (2, 6)),
+        ValueTemplate("leave out the first {a}", "{v}[{a}:]", (1, 3)),
+        ValueTemplate("keep the last {a}", "{v}[-{a}:]", (2, 5)),
+        ValueTemplate("keep every {a}th, beginning with the first", "{v}[::{a}]", (4, 6)),
+        ValueTemplate("keep the first of equal ones", "list(dict.fromkeys({v}))"),
+        ValueTemplate("rotate them to the left by one", "{v}[1:] + {v}[:1]"),
+        ValueTemplate(
+            "replace each by its difference from the next", "[n - m for m, n in zip({v}, {v}[1:])]"
+        ),
+        ValueTemplate("add each to its neighbour on the right", "[m + n for m, n in zip({v}, {v}[1:])]"),
+        ValueTemplate("multiply each by its position, from 1", "[i * n for i, n in enumerate({v}, 1)]"),
+        ValueTemplate("add its position, from 0, to each", "[n + i for i, n in enumerate({v})]"),
     ),
     "str": (
-        Row("sort them alphabetically", "sorted({v})"),
-        Row("sort them from long to short", "sorted({v}, key=len, reverse=True)"),
-        Row("sort them by length, then alphabetically", "sorted({v}, key=lambda t: (len(t), t))"),
-        Row("sort them by last letter", "sorted({v}, key=lambda t: t[-1:])"),
-        Row("reverse their order", "{v}[::-1]"),
-        Row("keep the first {a}", "{v}[:{a}]", (2, 6)),
-        Row("leave out the first {a}", "{v}[{a}:]", (1, 3)),
-        Row("keep the first of equal ones", "list(dict.fromkeys({v}))"),
-        Row("join each to its neighbour on the right", "[s + t for s, t in zip({v}, {v}[1:])]"),
-        Row("put the position, from 1, in front of each", '[f"{i}{t}" for i, t in enumerate({v}, 1)]'),
+        ValueTemplate("sort them alphabetically", "sorted({v})"),
+        ValueTemplate("sort them from long to short", "sorted({v}, key=len, reverse=True)"),
+        ValueTemplate("sort them by length, then alphabetically", "sorted({v}, key=lambda t: (len(t), t))"),
+        ValueTemplate("sort them by last letter", "sorted({v}, key=lambda t: t[-1:])"),
+        ValueTemplate("reverse their order", "{v}[::-1]"),
+        ValueTemplate("keep the first {a}", "{v}[:{a}]", (2, 6)),
+        ValueTemplate("leave out the first {a}", "{v}[{a}:]", (1, 3)),
+        ValueTemplate("keep the first of equal ones", "list(dict.fromkeys({v}))"),
+        ValueTemplate("join each to its neighbour on the right", "[s + t for s, t in zip({v}, {v}[1:])]"),
+        ValueTemplate(
+            "put the position, from 1, in front of each", '[f"{i}{t}" for i, t in enumerate({v}, 1)]'
+        ),
     ),
 }
 
 _MAX = ("if {acc} is None or {x} > {acc}:", "    {acc} = {x}")
 _MIN = ("if {acc} is None or {x} < {acc}:", "    {acc} = {x}")
 _NONE = "{a} if {acc} is None else {acc}"
-FOLDS: tuple[Fold, ...] = (
-    Fold("the list of them", "list({v})", "[]", ("{acc}.append({x})",), verb="collect"),
-    Fold("how many there are", "len(list({v}))", "0", ("{acc} += 1",), verb="count"),
-    Fold(
+FOLDS: tuple[Reduction, ...] = (
+    Reduction("the list of them", "list({v})", "[]", ("{acc}.append({x})",), verb="collect"),
+    Reduction("how many there are", "len(list({v}))", "0", ("{acc} += 1",), verb="count"),
+    Reduction(
         "the set of them, sorted",
         "sorted(set({v}))",
         "set()",
@@ -207,15 +213,15 @@ FOLDS: tuple[Fold, ...] = (
         "sorted({acc})",
         verb="unique",
     ),
-    Fold(
+    Reduction(
         "a dictionary of how often each occurs",
         "dict(Counter({v}))",
         "{}",
         ("{acc}[{x}] = {acc}.get({x}, 0) + 1",),
         verb="tally",
     ),
-    Fold("their sum", "sum({v})", "0", ("{acc} += {x}",), kinds=("int",), verb="total"),
-    Fold(
+    Reduction("their sum", "sum({v})", "0", ("{acc} += {x}",), kinds=("int",), verb="total"),
+    Reduction(
         "their sum modulo {a}",
         "sum({v}) % {a}",
         "0",
@@ -224,10 +230,10 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="checksum",
     ),
-    Fold(
+    Reduction(
         "{a} plus their sum", "sum({v}, {a})", "{a}", ("{acc} += {x}",), a=(5, 90), kinds=("int",), verb="add"
     ),
-    Fold(
+    Reduction(
         "the largest, or {a} if there is none",
         "max({v}, default={a})",
         "None",
@@ -237,7 +243,7 @@ FOLDS: tuple[Fold, ...] = (
         ("int",),
         "largest",
     ),
-    Fold(
+    Reduction(
         "the smallest, or {a} if there is none",
         "min({v}, default={a})",
         "None",
@@ -247,7 +253,7 @@ FOLDS: tuple[Fold, ...] = (
         ("int",),
         "smallest",
     ),
-    Fold(
+    Reduction(
         "their product modulo {a}",
         "reduce(lambda p, n: p * n % {a}, {v}, 1)",
         "1",
@@ -256,7 +262,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="product",
     ),
-    Fold(
+    Reduction(
         "the sum of their squares",
         "sum(n * n for n in {v})",
         "0",
@@ -264,7 +270,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="energy",
     ),
-    Fold(
+    Reduction(
         "the exclusive or of them all",
         "reduce(lambda p, n: p ^ n, {v}, 0)",
         "0",
@@ -272,7 +278,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="fold",
     ),
-    Fold(
+    Reduction(
         "the running totals",
         "list(accumulate({v}))",
         "[]",
@@ -280,7 +286,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="running",
     ),
-    Fold(
+    Reduction(
         "the running maximum",
         "list(accumulate({v}, max))",
         "[]",
@@ -288,7 +294,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="peaks",
     ),
-    Fold(
+    Reduction(
         "a dictionary of lists of them, by remainder modulo {a}",
         "{r: [n for n in {v} if n % {a} == r] for r in dict.fromkeys(m % {a} for m in {v})}",
         "{}",
@@ -297,7 +303,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("int",),
         verb="group",
     ),
-    Fold(
+    Reduction(
         "them joined by commas",
         '",".join({v})',
         '""',
@@ -305,7 +311,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("str",),
         verb="join",
     ),
-    Fold(
+    Reduction(
         "the longest, the first of equally long ones, or an empty text",
         'max({v}, key=len, default="")',
         "None",
@@ -314,7 +320,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("str",),
         verb="longest",
     ),
-    Fold(
+    Reduction(
         "the number of characters in all",
         "sum(map(len, {v}))",
         "0",
@@ -322,7 +328,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("str",),
         verb="measure",
     ),
-    Fold(
+    Reduction(
         "a dictionary from each to its length",
         "{t: len(t) for t in {v}}",
         "{}",
@@ -330,7 +336,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("str",),
         verb="index",
     ),
-    Fold(
+    Reduction(
         "their first letters in one text",
         '"".join(t[:1] for t in {v})',
         '""',
@@ -338,7 +344,7 @@ FOLDS: tuple[Fold, ...] = (
         kinds=("str",),
         verb="initials",
     ),
-    Fold(
+    Reduction(
         "a dictionary of how many have each length",
         "dict(Counter(map(len, {v})))",
         "{}",

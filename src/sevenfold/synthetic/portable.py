@@ -16,7 +16,7 @@ from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.data_files import read_data
 from sevenfold.synthetic.parts import CHANGES, TESTS, part
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import Maker, Sample, fenced
+from sevenfold.synthetic.sample import Maker, SyntheticSample, fenced
 from sevenfold.synthetic.variety import code_shape, parses
 from sevenfold.synthetic.words import TOPICS
 
@@ -26,7 +26,7 @@ SPOKEN = {"javascript": "JavaScript", "c": "C", "rust": "Rust", "bash": "Bash"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class PortableReduction:
     """What is returned, in words, and its start, update and method in the languages that have one
     of their own.
     """
@@ -39,30 +39,30 @@ class Fold:
 
 
 FOLDS = {
-    "sum": Fold("their sum", "0", "{acc} += {n};", ".reduce((sum, n) => sum + n, 0)", ".sum()"),
-    "count": Fold("how many there are", "0", "{acc} += 1;", ".length", ".count() as i64"),
-    "max": Fold(
+    "sum": PortableReduction("their sum", "0", "{acc} += {n};", ".reduce((sum, n) => sum + n, 0)", ".sum()"),
+    "count": PortableReduction("how many there are", "0", "{acc} += 1;", ".length", ".count() as i64"),
+    "max": PortableReduction(
         "the largest, or 0 if there is none",
         "0",
         "if ({n} > {acc}) { {acc} = {n}; }",
         ".reduce((m, n) => Math.max(m, n), 0)",
         ".max().unwrap_or(0)",
     ),
-    "squares": Fold(
+    "squares": PortableReduction(
         "the sum of their squares",
         "0",
         "{acc} += {n} * {n};",
         ".reduce((sum, n) => sum + n * n, 0)",
         ".map(|n| n * n).sum()",
     ),
-    "xor": Fold(
+    "xor": PortableReduction(
         "the exclusive or of them all",
         "0",
         "{acc} ^= {n};",
         ".reduce((bits, n) => bits ^ n, 0)",
         ".fold(0, |bits, n| bits ^ n)",
     ),
-    "mod": Fold(
+    "mod": PortableReduction(
         "their product modulo 97",
         "1",
         "{acc} = {acc} * {n} % 97;",
@@ -183,12 +183,12 @@ def _asked(task: PortableTask, language: str, rng: SeededChoices) -> str:
 def writing(language: str) -> Maker:
     """Return the maker of functions in a language."""
 
-    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
         task = _task(rng, language)
         yield from ()
         if not parses(task.source, language):
             return None
-        return Sample(
+        return SyntheticSample(
             _asked(task, language, rng),
             fenced(task.source, language),
             language,
@@ -201,7 +201,7 @@ def writing(language: str) -> Maker:
 def repairing(language: str) -> Maker:
     """Return the maker of repairs in a language: a mistake, what it is, and the corrected function."""
 
-    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
         task = _task(rng, language)
         yield from ()
         known = [mistake for mistake in _MISTAKES if task.source.count(mistake[0]) == 1]
@@ -221,12 +221,12 @@ def repairing(language: str) -> Maker:
         )
         instruction = f"{opening} Task: {_asked(task, language, rng)}\n\n{fenced(bug, language)}"
         response = f"In `{line}`, {why}.\n\n{fenced(task.source, language)}"
-        return Sample(instruction, response, language, f"{right}{code_shape(bug, language)}")
+        return SyntheticSample(instruction, response, language, f"{right}{code_shape(bug, language)}")
 
     return make
 
 
-def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the rust with its chain of thought as comments before and beside the code (D3)."""
     task = _task(rng, "rust")
     yield from ()
@@ -263,7 +263,7 @@ def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, S
             "Put your reasoning into comments before the code.",
         )
     )
-    return Sample(
+    return SyntheticSample(
         f"{_asked(task, 'rust', rng)} {closing}",
         fenced(source, "rust"),
         "rust",

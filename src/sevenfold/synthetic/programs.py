@@ -19,9 +19,9 @@ from sevenfold.synthetic.parts import (
     FOLDS,
     TESTS,
     WHOLES,
-    Fold,
     Kind,
     Part,
+    Reduction,
     fill,
     numbers,
     part,
@@ -56,7 +56,7 @@ class Program:
     many: str
     kind: Kind
     steps: tuple[ProgramStep, ...]
-    fold: Fold
+    fold: Reduction
     names: tuple[str, ...]
     topic: Topic
 
@@ -78,7 +78,7 @@ def program(rng: SeededChoices) -> Program:
         now = step.part.gives or now
     fold = rng.pick(tuple(fold for fold in FOLDS if now in fold.kinds))
     first, second, letter = numbers(rng, fold.a, (0, 0))
-    fold = Fold(
+    fold = Reduction(
         words=fill(fold.words, first, second, letter),
         code=fill(fold.code, first, second, letter),
         start=fill(fold.start, first, second, letter),

@@ -17,7 +17,7 @@ from sevenfold.synthetic.algorithms import ALGORITHMS
 from sevenfold.synthetic.mutate import Bug, bugs
 from sevenfold.synthetic.programs import Style, in_words, inputs, program, render, styles
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import Sample, failed, fenced
+from sevenfold.synthetic.sample import SyntheticSample, failed, fenced
 from sevenfold.synthetic.variety import code_shape
 
 # A program that judges a function by what its calls gave in another process; the function is not in
@@ -126,7 +126,7 @@ def _buggy(
     return None
 
 
-def function(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def function(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the function writing."""
     task = yield from _solved(rng)
     if task is None:
@@ -137,10 +137,10 @@ def function(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample 
     response = fenced(task.source, "python")
     if rng.chance(0.3):
         response += f"\n\nCheck: `{task.call(index)}` gives `{task.results[index]}`."
-    return Sample(instruction, response, "python", code_shape(task.source, "python"))
+    return SyntheticSample(instruction, response, "python", code_shape(task.source, "python"))
 
 
-def unit_tests(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def unit_tests(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Make a task of writing unit tests; the tests must pass on the function and fail on a bug."""
     task = yield from _solved(rng)
     if task is None:
@@ -166,7 +166,7 @@ def unit_tests(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sampl
         )
     )
     instruction = f"{opening}\n\n{fenced(task.source, 'python')}"
-    return Sample(
+    return SyntheticSample(
         instruction,
         fenced(tests, "python"),
         "python",
@@ -203,7 +203,7 @@ def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
     return "\n\n\n".join(functions)
 
 
-def explanation(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def explanation(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the bug explanation: where, what, an input that shows it, and the corrected function."""
     found = yield from _buggy(rng)
     if found is None:
@@ -221,7 +221,9 @@ def explanation(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Samp
         f"Line {bug.line}, `{bug.now.strip()}`: {bug.why}. {_evidence(task, index, wrong, rng)}"
         f" The line should be `{bug.was.strip()}`.\n\n{fenced(task.source, 'python')}"
     )
-    return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
+    return SyntheticSample(
+        instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}"
+    )
 
 
 def _evidence(task: PythonTask, index: int, wrong: str, rng: SeededChoices) -> str:
@@ -234,7 +236,7 @@ def _evidence(task: PythonTask, index: int, wrong: str, rng: SeededChoices) -> s
     )
 
 
-def repair(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def repair(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Repair as a unified diff; the diff is applied to the buggy text, and the result executed."""
     found = yield from _buggy(rng)
     if found is None:
@@ -258,7 +260,9 @@ def repair(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | 
     response = fenced(diff, "diff")
     if rng.chance(0.5):
         response += f"\n\nBefore, {bug.why}."
-    return Sample(instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}")
+    return SyntheticSample(
+        instruction, response, "python", f"{bug.kind}{bug.line} {code_shape(bug.source, 'python')}"
+    )
 
 
 def unified(old: str, new: str) -> str:
@@ -316,7 +320,7 @@ _TARGETS: dict[Style | str, tuple[str, ...]] = {
 }
 
 
-def refactoring(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Sample | None]:
+def refactoring(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the refactoring to another style, with equal results."""
     task = yield from _solved(rng)
     if task is None or task.source == task.other:
@@ -325,4 +329,4 @@ def refactoring(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Samp
     closing = rng.pick(("", " It must return the same results."))
     instruction = f"{wish}{closing}\n\n{fenced(task.source, 'python')}"
     shape = f"{code_shape(task.source, 'python')} {code_shape(task.other, 'python')}"
-    return Sample(instruction, fenced(task.other, "python"), "python", shape)
+    return SyntheticSample(instruction, fenced(task.other, "python"), "python", shape)

@@ -1,8 +1,8 @@
 """One sample of the curriculum: an instruction, a response, and what is known of it (A6).
 
-A maker is a coroutine. It yields an `ExecutionRequest` whenever programs have to be executed and
-receives what they returned. It ends with a `Sample`, or with None when a check does not hold. So
-the text of a sample may quote results, and no sample is kept unexecuted.
+A generator is a coroutine. It yields an `ExecutionRequest` whenever programs have to be executed,
+and it receives what they returned. It ends with a `SyntheticSample`, or with None when a check does
+not hold. The text of a sample may therefore quote results, and no sample is kept unexecuted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INSTRUCTION, RESPONSE = "### Instruction:", "### Response:"
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class SyntheticSample:
     """`shape`: what makes it another task than its neighbour, names and constants left out
     (`variety.skeleton` of it).
     """
@@ -34,8 +34,8 @@ class Sample:
 
 
 # Of one block; None: a check did not hold.
-Attempts = list[Sample | None]
-Maker = Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, Sample | None]]
+Attempts = list[SyntheticSample | None]
+Maker = Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, SyntheticSample | None]]
 
 
 def fenced(code: str, language: str) -> str:

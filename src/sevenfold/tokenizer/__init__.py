@@ -1,3 +1,3 @@
-"""Vocabulary: training, encoding that round-trips exactly, token files, and the fixed router
+"""The vocabulary: training, exact encoding and decoding, token files, and the fixed router
 (specs/dataset.md).
 """

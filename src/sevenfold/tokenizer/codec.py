@@ -1,18 +1,20 @@
-"""Text to token ids and back, exactly: BPE or Unigram over bytes, so every Unicode string comes
-back as it went in.
+"""Encode text to token ids and decode it exactly: BPE or Unigram over bytes.
 
-Invariants. Ids 0 to k-1 are the special tokens; one of BEGINNINGS is among them, and precedes every
-document; all 256 single bytes are tokens; a token is a fixed byte string, so decoding is
-concatenation and may be cut between any two ids. A special token has no bytes, and no text encodes
-to one: the characters `<|endoftext|>` in a document or a prompt are ordinary text. Decoding is a
-table look-up. Markers of steps (`core.documents.STEP_MARKERS`) that are reserved differ: they stand
-for their own names, and `encode_marked` finds them, in documents that this project's generators
-made and nowhere else.
+Every Unicode string is decoded to itself. Invariants:
 
-The encoder of `native/tokens` does it where it was built. Without it units and pieces (`pieces`)
-are looked up in front of the `tokenizers` library, which is asked for what is new. All three give
-the same ids (tests hold that); dev/LOG.md has their speeds. Both are loaded by the first text that
-is encoded: a process that is given token ids never holds them.
+- Ids 0 to k-1 are the special tokens. One of BEGINNINGS is among them and precedes every document.
+- All 256 single bytes are tokens.
+- A token is a fixed byte string, so decoding is concatenation and may be split between any two ids.
+- A special token has no bytes, and no text encodes to one. The characters `<|endoftext|>` in a
+  document or a prompt are ordinary text.
+
+Reserved step markers (`core.documents.STEP_MARKERS`) differ. They stand for their own names, and
+`encode_marked` finds them. It is used only for documents that the generators of this project made.
+
+The encoder of `native/tokens` is used where it was built. Without it, known units and pieces
+(`pieces`) are looked up in a table, and the `tokenizers` library encodes the new ones. All three
+ways give the same ids, which tests check. dev/LOG.md has their speeds. Both libraries are loaded
+when the first text is encoded, so a process that only handles token ids never loads them.
 """
 
 from __future__ import annotations
@@ -34,19 +36,19 @@ from sevenfold.tokenizer.pieces import HAS_UNITS, Cutter, units
 from sevenfold.tokenizer.roles import Roles
 
 END_OF_TEXT = "<|endoftext|>"
-# The first of these that is reserved precedes every document.
+# The first reserved one of these precedes every document.
 BEGINNINGS = (END_OF_TEXT, "<bos>", "<s>")
 ENDINGS = (END_OF_TEXT, "<eos>", "</s>")
 PADDINGS = ("<pad>", "<|pad|>")
-# A longer unit hardly comes again.
+# A longer unit is unlikely to occur again.
 MAX_CACHED_LETTERS = 64
 MAX_CACHED = 1 << 18
 
 
 @cache
 def byte_letters() -> tuple[str, ...]:
-    """Return the letter for each byte in the vocabulary: itself if visible in Latin-1, else from
-    U+0100 on.
+    """Return the vocabulary letter of each byte: the byte itself if it is visible in Latin-1, else
+    a letter from U+0100 on.
     """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))
@@ -54,7 +56,7 @@ def byte_letters() -> tuple[str, ...]:
 
 
 class Tokenizer:
-    """One vocabulary. Make it with `from_json`; it does not change afterwards."""
+    """One vocabulary. Create it with `from_json`. It is immutable."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class Tokenizer:
     def _model(self) -> Any:
         from tokenizers import Tokenizer as Model
 
-        # Without its list of added tokens the library cannot find one of them in a text.
+        # Without a list of added tokens, the library cannot find one of them in a text.
         bare = canonical_json({**read_form(self._data), "added_tokens": []}).decode()
         try:
             return Model.from_str(bare)
@@ -81,12 +83,12 @@ class Tokenizer:
         """Load a tokenizer from the bytes of `tokenizer.json` (or of a DICT lane).
 
         Args:
-            roles: what begins and ends a text, where an import's files
-                decide it; default: the names do.
+            roles: what begins and ends a text, where the files of an import decide it; by default
+                the names of the special tokens decide.
 
         Raises:
-            StorageError: the bytes are not a byte-level BPE of the form that this version writes,
-                or a role is no id of it.
+            StorageError: the bytes are not a byte-level tokenizer of the form that this version
+                reads, or a role is not one of its ids.
         """
         try:
             specials, vocabulary = _checked(read_form(data))
@@ -107,13 +109,13 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """Return the names of the special tokens; the id of each is its place."""
+        """Return the names of the special tokens. The id of each is its position."""
         return self._specials
 
     @property
     def eot_id(self) -> int:
-        """Return the id that precedes every document: the first of BEGINNINGS that is reserved, or
-        what the roles say.
+        """Return the id that precedes every document: the first reserved one of BEGINNINGS, or the
+        one in the roles.
         """
         if self._roles is not None and self._roles.boundary is not None:
             return self._roles.boundary
@@ -121,8 +123,8 @@ class Tokenizer:
 
     @property
     def pad_id(self) -> int | None:
-        """Return the id of the padding token, None when none is reserved. Never the id that ends a
-        document: padding is no text.
+        """Return the id of the padding token, or None when none is reserved. It always differs from
+        the id that ends a document.
         """
         if self._roles is not None:
             return self._roles.pad
@@ -130,16 +132,16 @@ class Tokenizer:
 
     @property
     def roles(self) -> Roles:
-        """Return what begins, ends and pads a text: as given, else
-        `eot_id` in every role but padding.
+        """Return the ids that begin, end and pad a text: the given roles, else `eot_id` for all but
+        padding.
         """
         if self._roles is not None:
             return self._roles
         return Roles(begin=self.eot_id, bos=self.eot_id, ends=(self.eot_id,), pad=self.pad_id)
 
     def begun(self, ids: list[int]) -> list[int]:
-        """Return the ids of a text with what the model saw before one; a text without ids begins
-        with the token between two documents.
+        """Return the ids of a text with the token that precedes a text in training. An empty text
+        begins with the token between two documents.
         """
         if self.roles.begin is not None:
             return [self.roles.begin, *ids]
@@ -166,7 +168,7 @@ class Tokenizer:
         return self.special_id(f"<|{domain}|>")
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; never a special token's. Raises UsageError when `text` holds a
+        """Return the ids of a text, without special tokens. Raises UsageError when `text` holds a
         lone surrogate.
         """
         if self._encoder is not None:
@@ -188,14 +190,14 @@ class Tokenizer:
         return [self.encode(text) for text in texts]
 
     def encoding_of(self, document: Document) -> Callable[[str], list[int]]:
-        """Return what encodes a document's text or parts of it: `encode_marked` when our generators
-        made it, else `encode`.
+        """Return the function that encodes the text of a document: `encode_marked` for a document
+        of our generators, else `encode`.
         """
         return self.encode_marked if document.source == SYNTHETIC else self.encode
 
     def encode_marked(self, text: str) -> list[int]:
-        """Return the ids of a text whose markers are meant as such: each that is reserved is one
-        id. Raises UsageError as `encode` does.
+        """Return the ids of a text in which each reserved marker is one id. Raises UsageError as
+        `encode` does.
         """
         if self._marker is None:
             return self.encode(text)
@@ -214,8 +216,8 @@ class Tokenizer:
         return Encoder.open(read_form(self._data), self._findable())
 
     def _findable(self) -> list[bytes]:
-        """Return the bytes of every id as the library would find them in a text: a special token is
-        an entry of its vocabulary, too.
+        """Return the bytes by which the library would find each id in a text. Its vocabulary
+        includes the special tokens.
         """
         letters = {letter: bytes([byte]) for byte, letter in enumerate(byte_letters())}
         names = (
@@ -226,9 +228,7 @@ class Tokenizer:
 
     @cached_property
     def _known(self) -> _Known | None:
-        """Return what is looked up in front of the library; None when the file cuts text by a rule
-        that has no units.
-        """
+        """Return the table of known units; None when the rule of the file has no units."""
         rules = split_rules(read_form(self._data))
         if rules[-1] not in HAS_UNITS:
             return None
@@ -239,7 +239,7 @@ class Tokenizer:
         try:
             encodings = self._model.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
-            # The library's own TypeError for such a text does not name the cause.
+            # The TypeError of the library for such a text does not name the cause.
             raise _surrogate() from error
         return [encoding.ids for encoding in encodings]
 
@@ -250,15 +250,15 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of the ids, exactly; the bytes of a + b are those of a, then of b.
+        """Return the exact bytes of the ids. The bytes of a + b are those of a, then those of b.
 
         Raises UsageError.
         """
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that a token stands for; a marker's name, none for another special
-        token. Raises UsageError for an unknown id.
+        """Return the bytes of a token: the name of a marker, nothing for another special token.
+        Raises UsageError for an unknown id.
         """
         if not 0 <= token_id < len(self._vocabulary):
             raise UsageError(f"token id {token_id} is outside 0 to {len(self._vocabulary) - 1}")
@@ -270,7 +270,7 @@ class Tokenizer:
 
 
 class TextStream:
-    """Text from ids one by one: a character appears when its last byte has come."""
+    """Decodes ids one by one. A character appears when its last byte has arrived."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -285,13 +285,13 @@ class TextStream:
         return self._decoder.decode(self._tokenizer.decode_bytes(token_ids))
 
     def close(self) -> str:
-        """Return what is left: U+FFFD when the last character was not complete, else nothing."""
+        """Return the rest: U+FFFD when the last character is incomplete, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 class _Known:
-    """Ids of units and pieces that were seen; new units are cut into pieces, and all new pieces
-    asked of the library at once.
+    """The ids of units and pieces that were encoded before. New units are cut into pieces, and the
+    library encodes all new pieces at once.
     """
 
     def __init__(self, tokenizer: Tokenizer, cutter: Cutter) -> None:
@@ -300,8 +300,8 @@ class _Known:
         self.pieces: dict[str, Sequence[int]] = {}
 
     def ids(self, wanted: list[str]) -> list[int]:
-        """Return the ids of units, one behind the other."""
-        # Asks the table, does not walk it.
+        """Return the concatenated ids of the units."""
+        # This asks the table and does not iterate over it.
         new = set(wanted).difference(self.units)
         if new:
             self._learn(new)
@@ -339,8 +339,8 @@ def _refusal(error: Exception) -> StorageError:
 
 
 def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    """Return the special tokens and the bytes of every id; ValueError or a lookup error when the
-    form is not ours.
+    """Return the special tokens and the bytes of every id. Raises ValueError or LookupError for an
+    unknown form.
     """
     model, letters = value["model"], {letter: byte for byte, letter in enumerate(byte_letters())}
     steps = value["pre_tokenizer"]["pretokenizers"]

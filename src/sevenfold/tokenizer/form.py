@@ -1,9 +1,8 @@
-"""The form of `tokenizer.json` that this version reads: every field, and the values it may have.
+"""Define which fields and values of `tokenizer.json` this version reads.
 
 A field that decides ids or text is obeyed, or the file is refused and the field is named. A field
-that decides nothing here may have any value of its type. A field that is not in the tables is
-refused, because nobody knows what it decides. Absent optional fields have the defaults of the
-`tokenizers` library.
+that decides nothing here may have any value of its type. A field outside the tables is refused,
+because its effect is unknown. Absent optional fields have the defaults of the `tokenizers` library.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Check = Callable[[Json], bool]
 
 
 def _one_of(*values: Json) -> Check:
-    # A bool is no number here: `True == 1` in Python.
+    # A bool is not accepted as a number, although `True == 1` in Python.
     return lambda value: any(type(value) is type(each) and value == each for each in values)
 
 
@@ -27,7 +26,7 @@ def _is(*kinds: type) -> Check:
 
 
 _NULL = _one_of(None)
-# Absent where the library has a default that is read as the value given here.
+# These may be absent, because the default of the library equals the value given here.
 _REQUIRED = object()
 Table = Mapping[str, tuple[Check, Any]]
 
@@ -45,13 +44,15 @@ _TOP: Table = {
 _ADDED_TOKEN: Table = {
     "id": (_is(int), _REQUIRED),
     "content": (_is(str), _REQUIRED),
-    # Each of the first three lets the library take blanks, or only whole words, around the token.
+    # Each of the first three lets the library include blanks around the token, or match only whole
+    # words.
     "single_word": (_one_of(False), False),
     "lstrip": (_one_of(False), False),
     "rstrip": (_one_of(False), False),
-    # It decides whether a normalizer comes first, and there is none.
+    # It decides whether a normalizer runs first, and there is no normalizer.
     "normalized": (_is(bool), False),
-    # The library finds a token that is not special in any text; ours are never found in one.
+    # The library finds a token that is not special in any text. Special tokens of ours are never
+    # found in one.
     "special": (_one_of(True), _REQUIRED),
 }
 _SEQUENCE: Table = {"type": (_one_of("Sequence"), _REQUIRED), "pretokenizers": (_is(list), _REQUIRED)}
@@ -67,10 +68,10 @@ _BYTE_LEVEL: Table = {
     "add_prefix_space": (_one_of(False), _REQUIRED),
     # It decides offsets in the text, which nothing here reads.
     "trim_offsets": (_is(bool), True),
-    # The library's default is True: it would cut once more, by the rule of GPT-2.
+    # The default of the library is True, which would cut once more by the rule of GPT-2.
     "use_regex": (_one_of(False), True),
 }
-# A decoder of bytes reads none of these fields; the type is what decides.
+# A byte-level decoder reads none of these fields. Only their type is checked.
 _DECODER: Table = {
     "type": (_one_of("ByteLevel"), _REQUIRED),
     "add_prefix_space": (_is(bool), True),
@@ -80,7 +81,7 @@ _DECODER: Table = {
 _BPE: Table = {
     "type": (_one_of("BPE"), _REQUIRED),
     "dropout": (_NULL, None),
-    # Every byte is an entry, so nothing is ever unknown. These three decide nothing then.
+    # Every byte is an entry, so nothing is unknown, and these three decide nothing.
     "unk_token": (_is(str, type(None)), None),
     "fuse_unk": (_is(bool), False),
     "byte_fallback": (_is(bool), False),
@@ -100,13 +101,13 @@ _MODELS = {"BPE": _BPE, "Unigram": _UNIGRAM}
 
 
 def read_form(data: bytes) -> Json:
-    """Return the value of a tokenizer file with every field in one spelling.
+    """Return the value of a tokenizer file in one normal form.
 
-    Absent fields have their defaults, and merges are pairs of names.
+    Absent fields get their defaults, and merges are pairs of names.
 
     Raises:
-        ValueError: a field is unknown, missing, stands twice, or has a value that is not obeyed;
-            the message names the field.
+        ValueError: a field is unknown, missing or repeated, or has a value that is not supported.
+            The message names the field.
     """
     value = _filled(json.loads(data, object_pairs_hook=_without_repeats), _TOP, "")
     for place, token in enumerate(value["added_tokens"]):
@@ -142,7 +143,7 @@ def _pre_tokenizer(value: Json) -> Json:
 
 
 def _filled(value: Json, table: Table, where: str) -> dict[str, Json]:
-    """Return an object with every field of its table. Raises ValueError, as `read_form`."""
+    """Return an object with every field of its table. Raises ValueError as `read_form` does."""
     if not isinstance(value, dict):
         raise ValueError(f"{where or 'the file'} is {_shown(value)}, not an object")
     prefix = f"{where}." if where else ""
@@ -161,7 +162,7 @@ def _filled(value: Json, table: Table, where: str) -> dict[str, Json]:
 
 
 def _pair(place: int, merge: Json) -> list[str]:
-    """Return a merge as two names; the library writes a pair, and wrote "left right" before."""
+    """Return a merge as two names. The library writes a pair; earlier versions wrote "left right"."""
     pair = merge.split(" ") if isinstance(merge, str) else merge
     if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)):
         raise ValueError(f"model.merges[{place}] is {_shown(merge)}, not two names")

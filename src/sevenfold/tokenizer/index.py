@@ -33,8 +33,8 @@ _HEADER = struct.Struct("<4sHHQQQ")
 
 @dataclass(frozen=True)
 class DocumentIndex:
-    """domains: names, ascending. domain_of: u16 [n_documents], places in `domains`. ids: u8
-    [n_documents, 32].
+    """An index. domains: names, ascending. domain_of: u16 [n_documents], positions in `domains`.
+    ids: u8 [n_documents, 32].
     """
 
     domains: tuple[str, ...]
@@ -67,8 +67,8 @@ def write_index(path: Path, documents: Sequence[tuple[str, str]]) -> None:
 
 
 def read_index(path: Path) -> DocumentIndex:
-    """Read an index. Raises StorageError: it is missing, truncated, altered or of another version;
-    it says which.
+    """Read an index. Raises StorageError, which says whether it is missing, truncated, altered or
+    of another version.
     """
     with storage(path):
         size = path.stat().st_size
@@ -121,7 +121,7 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def open_index(tokens: Path, n_documents: int) -> DocumentIndex:
-    """Return the index that stands beside a token file of `n_documents` documents.
+    """Return the index beside a token file of `n_documents` documents.
 
     Raises StorageError.
     """
@@ -133,5 +133,5 @@ def open_index(tokens: Path, n_documents: int) -> DocumentIndex:
 
 
 def index_path(tokens: Path) -> Path:
-    """Return where the index of a token file stands: train.tokens -> train.index."""
+    """Return the path of the index of a token file: train.tokens -> train.index."""
     return tokens.with_suffix(".index")

@@ -1,5 +1,5 @@
-"""Training text in the shares of `tokenizer.training_mix`: as much of each
-domain as the scarcest one allows.
+"""Select training text in the shares of `tokenizer.training_mix`. The scarcest domain decides the
+total.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from sevenfold.core.errors import StorageError, UsageError
 
 
 def mixed(read: Callable[[], Iterator[Document]], mix: Mapping[str, float]) -> Iterator[str]:
-    """Yield the texts in their order, each domain up to its share of the bytes; all of them when
-    there is no mix. Reads twice.
+    """Yield the texts in their order, each domain up to its share of the bytes; all of them without
+    a mix.
+
+    The texts are read twice.
 
     Raises:
         UsageError: the shares do not add up to 1.

@@ -1,10 +1,10 @@
-"""The encoder of `native/tokens`: the ids of the `tokenizers` library, about ten times as fast at
-first sight of a text.
+"""Call the encoder of `native/tokens`: the ids of the `tokenizers` library, about ten times as fast
+on new text.
 
-It is taken where it was built and where the file's rules are ones that it has written out; `codec`
-asks the library otherwise. The ids are the same either way, so manifests do not say which it was.
-Memory: 4 MiB of remembered pieces for each tokenizer, 4 bytes for each byte of the text that is
-being encoded.
+It is used where it was built and implements the rules of the file. Otherwise `codec` asks the
+library. The ids are the same either way, so manifests do not record which was used. Memory: 4 MiB
+of remembered pieces for each tokenizer, and 4 bytes for each byte of the text that is being
+encoded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sevenfold.tokenizer.pieces import PIECES, is_marks, protected_symbols
 LIBRARY = Path(__file__).parent / "_native" / "libs7tokens.so"
 ABI = 1
 RULES = {PIECES["code"]: 0, PIECES["llama3"]: 1}
-# What would make them larger is left out.
+# Pieces that would exceed these bounds are not remembered.
 _MAX_DIGITS = (1 << 64) - 1
 _MAX_POWER = 308
 _BLANK_BEFORE, _NO_WORD_AFTER, _NO_QUOTE_AFTER = 1, 2, 4
@@ -50,7 +50,7 @@ class File(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the encoder, or None where it was not built."""
+    """Return the library, or None where it was not built."""
     found = open_library(LIBRARY, "s7_tokens_abi", ABI)
     if found is None:
         return None
@@ -63,19 +63,21 @@ def library() -> ctypes.CDLL | None:
 
 
 class Encoder:
-    """One tokenizer file, opened by the library; closed when it is collected. Threads take turns."""
+    """One tokenizer file, opened by the library and closed when the object is collected. Threads
+    take turns.
+    """
 
     def __init__(self, calls: ctypes.CDLL, handle: int) -> None:
         self._calls, self._handle = calls, handle
 
     @classmethod
     def open(cls, value: Json, entries: Sequence[bytes]) -> Encoder | None:
-        """Return the encoder of a tokenizer file; None where there is no library, or it has not
-        written out the file's rules.
+        """Return the encoder of a tokenizer file; None without the library, or when it does not
+        implement a rule of the file.
 
         Args:
-            value: the file, as `codec` has checked it.
-            entries: bytes of every id; none where no text becomes the entry.
+            value: the file, checked by `codec`.
+            entries: bytes of every id; no bytes where no text becomes the entry.
         """
         calls, file = library(), described(value, entries)
         if calls is None or file is None:
@@ -87,13 +89,13 @@ class Encoder:
         self._calls.s7_tokens_close(self._handle)
 
     def ids(self, text: bytes) -> list[int]:
-        """Return the ids of UTF-8 text. Raises SevenfoldError when there is no memory for them, or
-        the text has 2 GiB.
+        """Return the ids of UTF-8 text. Raises SevenfoldError when memory runs out or the text has
+        2 GiB.
         """
         return self._numbers("s7_tokens_encode", text, c_int32, "i")
 
     def ends(self, text: bytes) -> list[int]:
-        """Return where each piece of UTF-8 text ends, in bytes."""
+        """Return the end of each piece of UTF-8 text, in bytes."""
         return self._numbers("s7_tokens_cut", text, c_int64, "q")
 
     def _numbers(self, call: str, text: bytes, kind: Any, code: Literal["i", "q"]) -> list[int]:
@@ -108,9 +110,10 @@ class Encoder:
 
 
 def described(value: Json, entries: Sequence[bytes]) -> File | None:
-    """Return a tokenizer file as the library takes it; None when it lacks a rule of it.
+    """Return a tokenizer file in the form that the library takes; None when the library lacks one
+    of its rules.
 
-    Arguments as of `Encoder.open`.
+    The arguments are those of `Encoder.open`.
     """
     rules = split_rules(value)
     symbols = protected_symbols(rules[0]) if len(rules) > 1 else ()
@@ -132,16 +135,17 @@ def described(value: Json, entries: Sequence[bytes]) -> File | None:
 
 def split_rules(value: Json) -> list[str]:
     """Return the expressions by which a tokenizer file cuts a text: that of its protected symbols,
-    if it has any, and its pieces'.
+    if any, and that of its pieces.
     """
     return [step["pattern"]["Regex"] for step in value["pre_tokenizer"]["pretokenizers"][:-1]]
 
 
 def as_read(score: float) -> float:
-    """Return a number of a file as the library's JSON reader takes it: digits / 10**k, rounded
-    twice; one in four is another float.
+    """Return a number of a file as the JSON reader of the `tokenizers` library reads it: digits /
+    10**k, rounded twice.
 
-    Where two cuts of a piece are equally likely, that decides which of them is the larger sum.
+    One in four results differs from the nearest float. The difference decides between two cuts of a
+    piece that are equally likely.
     """
     mantissa, _, exponent = repr(abs(score)).partition("e")
     whole, _, fraction = mantissa.partition(".")

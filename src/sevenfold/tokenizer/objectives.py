@@ -1,17 +1,17 @@
-"""Samples of the objectives fill-in-middle and chain of thought (D3), cut at tokenise time. Format:
-specs/dataset.md.
+"""Cut samples of the objectives fill-in-middle and chain of thought (D3) at tokenise time
+(specs/dataset.md).
 
-A sample is two runs of ids: a context, which is read, and targets, which count in the loss. It is
-decided by the recipe's seed and the document's id alone, so training may be resumed, or audited, at
-any step without a random state.
+A sample has two runs of ids: a context, which is read, and targets, which count in the loss. Only
+the seed of the recipe and the id of the document decide it. Training can therefore be resumed or
+audited at any step without a random state.
 
-Fill-in-middle (arXiv 2207.14255) cuts a piece of text in three at two characters, not at tokens,
-because an editor's cursor stands anywhere. Half of the pieces are prefix, suffix, middle; the
-others suffix, prefix, middle.
+Fill-in-middle (arXiv 2207.14255) cuts a piece of text in three at two characters and not at tokens,
+because the cursor of an editor can be anywhere. Half of the pieces are ordered prefix, suffix,
+middle; the others suffix, prefix, middle.
 
-Chain of thought takes documents with the headings `### Instruction:`, `### Reasoning:`, `###
-Response:`, in one of three forms: the reasoning as comment lines before the response; in a
-scratchpad; or hidden, a scratchpad that is read and never a target.
+Chain of thought uses documents with the headings `### Instruction:`, `### Reasoning:` and `###
+Response:`. A sample has one of three forms: the reasoning is comment lines before the response; it
+is in a scratchpad; or it is in a scratchpad that is read and never a target.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ _SECTIONS = re.compile(
 
 
 @dataclass(frozen=True)
-class Sample:
-    """ids of the context, ids of the targets (end of text last), and the document they come from."""
+class ObjectiveSample:
+    """One sample. Ids of the context, ids of the targets (end of text last), and the document that
+    they come from.
+    """
 
     context: list[int]
     targets: list[int]
@@ -50,19 +52,19 @@ class Sample:
 
     @property
     def n_tokens(self) -> int:
-        """Return both together."""
+        """Return the number of ids of both runs."""
         return len(self.context) + len(self.targets)
 
 
 def _numbers(purpose: str, seed: int, *parts: str) -> tuple[int, int, int]:
-    """Return three numbers of 64 bits each for one decision."""
+    """Return three 64-bit numbers for one decision."""
     text = digest(f"sevenfold/{purpose}/1", str(seed), *parts)
     return int(text[:16], 16), int(text[16:32], 16), int(text[32:48], 16)
 
 
 def split_piece(text: str, seed: int, name: str) -> tuple[str, str, str, bool]:
-    """Return the prefix, middle (a character at least) and suffix of a piece, and
-    whether the prefix comes first.
+    """Return the prefix, the middle (at least one character) and the suffix of a piece, and whether
+    the prefix comes first.
     """
     first, second, order = _numbers("fim", seed, name)
     low, high = sorted((first % (len(text) + 1), second % (len(text) + 1)))
@@ -73,7 +75,9 @@ def split_piece(text: str, seed: int, name: str) -> tuple[str, str, str, bool]:
 
 @dataclass(kw_only=True)
 class Sampler:
-    """Cuts samples that fit a row of `room` tokens; counts what it gives and what it leaves out."""
+    """Cuts samples that fit a row of `room` tokens. It counts those that it gives and those that it
+    leaves out.
+    """
 
     tokenizer: Tokenizer
     objectives: Objectives
@@ -81,19 +85,21 @@ class Sampler:
     room: int
     counts: Counter[str] = field(default_factory=Counter)
 
-    def fim(self, documents: Iterable[Document]) -> Iterator[Sample]:
-        """Yield every document in pieces of `room` characters, which is about a third of a row."""
+    def fim(self, documents: Iterable[Document]) -> Iterator[ObjectiveSample]:
+        """Yield samples of every document, in pieces of `room` characters, which take about a third
+        of a row.
+        """
         for document in documents:
             for start in range(0, len(document.text), self.room):
                 yield from self._pieces(document, start, document.text[start : start + self.room])
 
-    def _pieces(self, document: Document, start: int, text: str) -> Iterator[Sample]:
+    def _pieces(self, document: Document, start: int, text: str) -> Iterator[ObjectiveSample]:
         prefix, middle, suffix, prefix_first = split_piece(text, self.seed, f"{document.id}:{start}")
         mark = [self.tokenizer.special_id(name) for name in FIM_TOKENS]
         before, targets, after = map(self.tokenizer.encoding_of(document), (prefix, middle, suffix))
         parts = [[mark[0], *before], [mark[1], *after]]
         first, second = parts if prefix_first else reversed(parts)
-        sample = Sample([*first, *second, mark[2]], [*targets, self.tokenizer.eot_id], document)
+        sample = ObjectiveSample([*first, *second, mark[2]], [*targets, self.tokenizer.eot_id], document)
         if sample.n_tokens <= self.room:
             self.counts["fim_psm" if prefix_first else "fim_spm"] += 1
             yield sample
@@ -104,8 +110,8 @@ class Sampler:
         else:
             self.counts["fim_too_long"] += 1
 
-    def cot(self, documents: Iterable[Document]) -> Iterator[Sample]:
-        """Yield every document that has the three headings and fits a row.
+    def cot(self, documents: Iterable[Document]) -> Iterator[ObjectiveSample]:
+        """Yield a sample of every document that has the three headings and fits a row.
 
         Raises:
             StorageError: no document of the corpus has them.
@@ -132,7 +138,7 @@ class Sampler:
                 ),
             )
 
-    def _reasoned(self, document: Document, form: str, match: re.Match[str]) -> Sample:
+    def _reasoned(self, document: Document, form: str, match: re.Match[str]) -> ObjectiveSample:
         reason, answer = (self.tokenizer.special_id(name) for name in REASON_TOKENS)
         mark = self.objectives.comment
         comment = "".join(f"{mark} {line}".rstrip() + "\n" for line in match["reasoning"].splitlines())
@@ -147,13 +153,15 @@ class Sampler:
         )
         end = self.tokenizer.eot_id
         if form == "comment":
-            return Sample(prompt, [*plain, end], document)
+            return ObjectiveSample(prompt, [*plain, end], document)
         if form == "scratchpad":
-            return Sample(prompt, [reason, *thought, answer, *response, end], document)
-        return Sample([*prompt, reason, *thought, answer], [*response, end], document)
+            return ObjectiveSample(prompt, [reason, *thought, answer, *response, end], document)
+        return ObjectiveSample([*prompt, reason, *thought, answer], [*response, end], document)
 
 
-def write_samples(path: Path, samples: Iterable[Sample], vocab_size: int, progress: Progress) -> None:
+def write_samples(
+    path: Path, samples: Iterable[ObjectiveSample], vocab_size: int, progress: Progress
+) -> None:
     """Write samples as a token file of two documents each, with its index. Raises StorageError."""
     documents: list[tuple[str, str]] = []
 

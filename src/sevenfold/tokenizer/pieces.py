@@ -1,15 +1,15 @@
-"""How text is cut before it is encoded: pieces that no token crosses, protected symbols that no
-token cuts, and units that repeat.
+"""Cut text before it is encoded, into pieces, protected symbols and units.
 
-The rule is a regular expression of the `tokenizers` library, stored in the tokenizer file;
-protected symbols are cut out before it is applied. `Cutter` does the same cutting here for ASCII,
-so that a cache of what pieces encode to can stand in front of the library.
+No token crosses a piece, and no token cuts a protected symbol. The rule is a regular expression of
+the `tokenizers` library, stored in the tokenizer file. Protected symbols are cut out before it is
+applied. `Cutter` does the same cutting in Python for ASCII text, so that known pieces can be looked
+up without the library.
 
-Units. Between a visible ASCII character and a blank after it, `code` always cuts, and what comes
-before does not depend on what comes after: a blank is only ever the first character of a piece, and
-the rule looks ahead from blanks alone. So the ids of a text are those of its units (blanks, then
-visible characters up to the next blank), one behind the other. `llama3` joins line ends to what
-precedes: it has no units.
+Units. `code` always cuts between a visible ASCII character and a blank after it, and the text
+before such a cut does not depend on the text after it. The reason is that a blank can only be the
+first character of a piece, and that the rule looks ahead only from blanks. The ids of a text are
+therefore the concatenated ids of its units. A unit is a run of blanks, then visible characters up
+to the next blank. `llama3` joins line ends to what precedes them, so it has no units.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PIECES = {
             r" ?[^\s\p{L}\p{N}]+",
             # Line ends with the indentation of the next line.
             r"[\r\n]+[ \t]*",
-            # Blanks at the end of a line, and all but the last of a run.
+            # Blanks at the end of a line, and all but the last of a run of blanks.
             r"[ \t]+(?!\S)",
             r"\s+",
         )
@@ -58,8 +58,8 @@ _ASCII = {r"\p{L}": "a-zA-Z", r"\p{N}": "0-9", r"\s": BLANKS}
 
 
 def protected_forms(symbols: Sequence[str]) -> tuple[str, ...]:
-    """Return the pieces that protected symbols make: each by itself, and one of marks alone also
-    with the blank before it.
+    """Return the pieces that protected symbols make: each alone, and a symbol of marks also with
+    the blank before it.
     """
     forms = (
         form for symbol in symbols for form in ((symbol, f" {symbol}") if is_marks(symbol) else (symbol,))
@@ -68,15 +68,17 @@ def protected_forms(symbols: Sequence[str]) -> tuple[str, ...]:
 
 
 def is_marks(symbol: str) -> bool:
-    """Return whether a symbol has neither letters nor digits: then a blank before it belongs to it."""
+    """Return whether a symbol has neither letters nor digits. A blank before such a symbol belongs
+    to it.
+    """
     return not any(ch.isalnum() for ch in symbol)
 
 
 def protected_pattern(symbols: Sequence[str]) -> str:
-    """Return the expression that finds protected symbols, the longest first; a word character may
-    not follow one that ends in one.
+    """Return the expression that finds protected symbols, the longest first.
 
-    A lifetime (`'a`) is not one when a quote follows: that is a character.
+    No word character may follow a symbol that ends in one. A lifetime (`'a`) is not found before a
+    quote, because that is a character literal.
     """
     alternatives = []
     for symbol in sorted(symbols, key=lambda symbol: (-len(symbol), symbol)):
@@ -88,7 +90,7 @@ def protected_pattern(symbols: Sequence[str]) -> str:
 
 def protected_symbols(pattern: str) -> tuple[str, ...] | None:
     """Return the symbols of an expression that `protected_pattern` made, in the order in which they
-    are tried; None of another one.
+    are tried; None for another expression.
     """
     found = []
     for alternative in _ALTERNATIVE.findall(pattern):
@@ -98,7 +100,7 @@ def protected_symbols(pattern: str) -> tuple[str, ...] | None:
 
 
 def ascii_pattern(pattern: str) -> str:
-    """Return the same expression for Python's `re`, right on ASCII text."""
+    """Return the same expression for Python's `re`. It is right on ASCII text."""
     found, i, in_class = [], 0, False
     while i < len(pattern):
         step = next((name for name in (*_ASCII, r"\S") if pattern.startswith(name, i)), None)
@@ -118,19 +120,19 @@ def ascii_pattern(pattern: str) -> str:
 
 
 def units(text: str) -> list[str]:
-    """Return a text as its units; joined they are the text. Only for rules in HAS_UNITS."""
+    """Return the units of a text. Joined, they are the text. Only for rules in HAS_UNITS."""
     return _UNIT.findall(text)
 
 
 class Cutter:
-    """Pieces of ASCII text under a rule, as the library cuts it."""
+    """Cuts ASCII text into the same pieces as the library."""
 
     def __init__(self, pattern: str, protected: str | None) -> None:
         self._pieces = re.compile(ascii_pattern(pattern))
         self._protected = re.compile(f"({ascii_pattern(protected)})") if protected else None
 
     def pieces(self, text: str) -> list[str]:
-        """Return the pieces of an ASCII text, in order; joined they are the text."""
+        """Return the pieces of an ASCII text, in order. Joined, they are the text."""
         if self._protected is None:
             return self._pieces.findall(text)
         found: list[str] = []

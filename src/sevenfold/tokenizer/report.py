@@ -1,11 +1,11 @@
-"""What a tokenizer does to held-out documents: how many tokens, whether all comes back, what is cut
-apart; and C2's targets.
+"""Measure a tokenizer on held-out documents: tokens, exact decoding, cut symbols, and the targets
+of C2.
 
-Figures are sums over documents, grouped by domain and by extension, so two tokenizers on the same
-documents can be laid side by side. A word (for fertility) is a run of characters without a blank;
-an identifier a letter or `_` with letters, digits and `_` after it. Out of vocabulary: no byte is,
-so it is the share of tokens that are one byte of a longer character, which is how an unknown
-character comes out.
+Figures are sums over documents, grouped by domain and by extension, so two tokenizers can be
+compared on the same documents. For fertility, a word is a run of characters without a blank. An
+identifier is a letter or `_` followed by letters, digits and `_`. No byte is out of vocabulary, so
+that rate counts tokens that are one byte of a longer character, which is how an unknown character
+is encoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.tokenizer.codec import Tokenizer
 
 _WORD, _IDENTIFIER = re.compile(r"\S+"), re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Distinct ones, by the order in which they are met; each weighs what it occurs.
+# Distinct identifiers, in the order of their first occurrence. Each is weighted by its count.
 MAX_IDENTIFIERS = 50_000
 MIN_ROUND_TRIP, MAX_OOV, MAX_BYTES_PER_TOKEN = 0.9999, 1e-4, 1.2
 
@@ -42,7 +42,7 @@ class Figures:
         )  # fmt: skip
 
     def rates(self) -> dict[str, Json]:
-        """Return the figures as rates."""
+        """Return the sums as rates."""
         of = self.counts
         return {
             "n_documents": of["documents"],
@@ -57,8 +57,8 @@ class Figures:
 
 
 def measure(tokenizer: Tokenizer, documents: Iterable[Document]) -> dict[str, Json]:
-    """Return the figures of a tokenizer on documents: in all, by domain, by
-    extension, and of identifiers.
+    """Return the figures of a tokenizer on documents: in all, by domain, by extension, and of
+    identifiers.
 
     Raises:
         StorageError: there are no documents.
@@ -113,10 +113,10 @@ def _fragmentation(tokenizer: Tokenizer, identifiers: Mapping[str, int]) -> dict
 
 
 def targets(figures: Json, other: Json | None) -> list[dict[str, Json]]:
-    """Return C2's targets as rows {target, wanted, found, state, note}; state is "met",
-    "not met" or "not measured".
+    """Return the targets of C2 as rows {target, wanted, found, state, note}; state is "met", "not
+    met" or "not measured".
 
-    `other`: the figures of the second tokenizer of the A/B plan, on the same documents.
+    `other` holds the figures of the second tokenizer of the A/B plan, on the same documents.
     """
     code = figures["domains"].get("code", figures["all"])
     back, oov = figures["all"]["round_trip"], figures["all"]["oov"]
@@ -159,7 +159,7 @@ def targets(figures: Json, other: Json | None) -> list[dict[str, Json]]:
 
 
 def compare(a: Json, b: Json) -> list[dict[str, Json]]:
-    """Return the A/B table: each figure of both on the same groups, and b over a."""
+    """Return the A/B table: each figure of both tokenizers on the same groups, and b over a."""
     rows = []
     pairs = [("all", a["all"], b["all"])]
     for name in ("domains", "extensions"):

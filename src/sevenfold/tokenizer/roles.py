@@ -1,8 +1,8 @@
-"""Which token ids begin, end and pad a text, where the files of an imported model decide it.
+"""Define which token ids begin, end and pad a text, where the files of an imported model decide it.
 
-A vocabulary of ours needs no roles: its names say them (`codec.BEGINNINGS`). An import brings its
-own, and they travel with the
-model: recipe (`tokenizer.roles`), sealed file (`tokens` of the graph), run, and every export.
+A vocabulary of this project needs no roles, because its names say them (`codec.BEGINNINGS`). An
+import brings its own. They travel with the model: recipe (`tokenizer.roles`), sealed file (`tokens`
+of the graph), run, and every export.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Roles:
-    """Token ids by what they do.
+    """Token ids by their role.
 
-    `begin` is put before a text (None: nothing is); any of `ends` ends one; `bos` and `pad` are
-    what the file calls so, and decide no answer.
+    `begin` is put before a text (None: nothing is put there), and any of `ends` ends one. `bos` and
+    `pad` are the tokens that the file calls by these names; they decide no answer.
     """
 
     begin: int | None
@@ -27,9 +27,7 @@ class Roles:
 
     @classmethod
     def read(cls, value: object) -> Roles:
-        """Return the roles from JSON. Raises ValueError when it is not of
-        the form that `as_json` gives.
-        """
+        """Read the roles from JSON. Raises ValueError when it does not have the form of `as_json`."""
         if not isinstance(value, Mapping) or {*value} != {"begin", "bos", "ends", "pad"}:
             raise ValueError("roles of tokens are begin, bos, ends and pad")
         ends = value["ends"]
@@ -44,8 +42,8 @@ class Roles:
 
     @classmethod
     def of(cls, written: Iterable[tuple[str, Any]] | None) -> Roles | None:
-        """Return the roles that a recipe writes out (`tokenizer.roles`), None where the
-        names of its vocabulary say them.
+        """Return the roles in a recipe (`tokenizer.roles`); None where the names of the vocabulary
+        say them.
         """
         return None if written is None else cls(**dict(written))
 
@@ -56,7 +54,7 @@ class Roles:
     @property
     def boundary(self) -> int | None:
         """Return the token between two documents: `begin`, else the first that ends a text, else
-        `bos`; None when there is none.
+        `bos`, else None.
         """
         return next((i for i in (self.begin, *self.ends, self.bos) if i is not None), None)
 

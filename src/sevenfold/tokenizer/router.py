@@ -1,12 +1,12 @@
-"""The fixed rules that choose an expert (A3, B1): tables over token ids, never a probability.
+"""Choose an expert by fixed rules (A3, B1): tables over token ids, never a probability.
 
-Token routing goes by the token's own text. Bytes of a marker are looked for in the bytes of the
-token, so a token that ends within a character is judged too.
+Token routing uses the text of each token. The bytes of a marker are searched in the bytes of the
+token, so a token that ends within a character is routed too.
 
-Expert stacks go by the first id of a sequence (specs/arithmetic.md): a domain's token, `<|code|>`
-for domain `code`, chooses the stack of that name; any other first id chooses the last stack of the
-recipe. Training puts the domain's token before each window, `prompt_ids` of the engine puts it
-before a prompt, and both look the stack up in the same table.
+Expert stacks are chosen by the first id of a sequence (specs/arithmetic.md). The token of a domain,
+such as `<|code|>` for `code`, chooses the stack of that name. Any other first id chooses the last
+stack of the recipe. Training puts the token of the domain before each window, and `prompt_ids` of
+the engine puts it before a prompt. Both look the stack up in the same table.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ CODE_EXPERT, GENERAL_EXPERT = 0, 1
 
 
 def route(token: bytes, markers: tuple[bytes, ...]) -> int:
-    """Return the expert of one token: CODE_EXPERT when its bytes contain a
-    marker, else GENERAL_EXPERT.
+    """Return the expert of one token: CODE_EXPERT when its bytes contain a marker, else
+    GENERAL_EXPERT.
     """
     return CODE_EXPERT if any(marker in token for marker in markers) else GENERAL_EXPERT
 
 
 def router_table(tokenizer: Tokenizer, moe: TokenRouted) -> NDArray[np.int8]:
-    """Return the expert of every token id, int8 [vocab]; special tokens, having no text, go to
+    """Return the expert of every token id, int8 [vocab]. Special tokens have no text and use
     GENERAL_EXPERT.
 
     Raises:
-        UsageError: not two experts, or an empty marker (every token would contain it).
+        UsageError: there are not two experts, or a marker is empty, which every token would
+            contain.
     """
     if len(moe.experts) != 2:
         raise UsageError(

@@ -1,12 +1,11 @@
-"""Vocabularies learnt by SentencePiece, over bytes: Unigram and BPE whose pieces are made of the
-256 letters that stand for bytes.
+"""Learn vocabularies with SentencePiece, over bytes: Unigram and BPE.
 
-SentencePiece is given the pieces of the text with their counts, each written in byte letters, and
-nothing else of its own: no normalisation, no dummy prefix, no blank that stands for another
-character. So every byte is an entry (the byte fallback of C2), any byte string decodes back, and a
-literal U+2581 is what it is. One thread: its expectation step adds floating-point numbers by
-thread. Cost: counts of pieces, pruned to MAX_PIECES, then the library's own (Unigram: about 60
-bytes for each byte of distinct pieces).
+SentencePiece gets the pieces of the text with their counts, each written in the 256 letters that
+stand for bytes. Its own normalisation, dummy prefix and blank character are switched off. Every
+byte is therefore an entry (the byte fallback of C2), any byte string can be decoded, and a literal
+U+2581 stays itself. One thread is used, because the expectation step adds floating-point numbers by
+thread. Cost: counts of pieces, pruned to MAX_PIECES, then the cost of the library (Unigram: about
+60 bytes for each byte of distinct pieces).
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from collections.abc import Iterable, Mapping
 from sevenfold.core.errors import StorageError, UsageError
 
 MAX_PIECES = 2_000_000
-# Of one entry.
+# Characters of one entry.
 _MAX_LETTERS = 24
-# The library insists on one; no text needs it, and it is left out.
+# The library requires an unknown token. No text needs it, and it is left out of the result.
 _UNKNOWN = "<unk>"
 
 
 class PieceCounts:
-    """How often each piece occurs, in bounded memory: when the table is full, the rarest leave."""
+    """Counts of pieces in bounded memory. When the table is full, the rarest pieces are removed."""
 
     def __init__(self, limit: int = MAX_PIECES) -> None:
         self._limit = limit
@@ -41,13 +40,13 @@ class PieceCounts:
             least += 1
 
     def ranked(self) -> list[tuple[str, int]]:
-        """Return the pieces with their counts, the most frequent first, ties by their code points."""
+        """Return the pieces with their counts, the most frequent first, ties by code points."""
         return sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str) -> list[tuple[str, float]]:
-    """Return the entries with their scores (Unigram: log probabilities; BPE: minus the rank),
-    `size` of them, all letters among them.
+    """Return `size` entries with their scores, all letters among them. Unigram scores are log
+    probabilities, BPE scores minus the rank.
 
     Args:
         counts: pieces in byte letters, with their counts, in a fixed order.
@@ -104,8 +103,8 @@ def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str)
 
 
 def _with_letters(found: Mapping[str, float], letters: str, size: int) -> list[tuple[str, float]]:
-    """Return the entries in the library's order, the letters that it left out at the
-    end in place of the last ones.
+    """Return the entries in the order of the library. Letters that it left out replace the last
+    entries.
     """
     lacking = [letter for letter in letters if letter not in found]
     worst = min((score for score in found.values() if math.isfinite(score)), default=0.0)

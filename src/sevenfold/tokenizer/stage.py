@@ -1,10 +1,9 @@
-"""Stage `tokenizer`: the training documents -> a vocabulary, token files with their indexes, and
-the router of experts.
+"""Stage `tokenizer`: learn a vocabulary from the training documents, and write token files, indexes
+and the router.
 
-Each document is the token that begins a text (<|endoftext|>) followed by its tokens, in the order
-of the corpus files. Every held-out document is decoded again and compared, byte for byte. Memory:
-the trainer's word counts, and one batch of documents.
-Formats: specs/dataset.md.
+Each document becomes the token that begins a text (<|endoftext|>) and its tokens, in the order of
+the corpus files. Every held-out document is decoded again and compared byte for byte. Memory: the
+word counts of the trainer, and one batch of documents. Formats: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ BATCH_DOCUMENTS = 64
 
 
 def check_job(job: Job) -> None:
-    """Refuse a vocabulary of another size than the model's. Raises UsageError."""
+    """Refuse a vocabulary whose size is not that of the model. Raises UsageError."""
     recipe = job.recipe
     wanted, needed = recipe.tokenizer.vocab_size, recipe.model.vocab_size
     if wanted != needed:
@@ -48,11 +47,11 @@ def check_job(job: Job) -> None:
 
 
 def run(job: Job) -> StageResult:
-    """Train the tokenizer, or take an import's, and tokenise the corpus.
+    """Train the tokenizer, or use that of an import, and tokenise the corpus.
 
     Raises:
         StorageError: the corpus is missing, empty or too small, or a file cannot be written.
-        UsageError: the recipe asks for a tokenizer or router that this version does not build.
+        UsageError: the recipe requires a tokenizer or router that this version does not build.
     """
     check_job(job)
     recipe, directory = job.recipe, job.directory("tokenizer")
@@ -107,8 +106,8 @@ def _tools(algo: str) -> dict[str, str]:
 
 
 def fingerprint(job: Job) -> str:
-    """Return what decides the samples of the objectives beside the sections that the stage
-    reads; "" without objectives.
+    """Return a digest of what decides the samples of the objectives besides the recipe sections; ""
+    without objectives.
     """
     train = job.recipe.train
     if not train.objectives.special_tokens():
@@ -117,8 +116,8 @@ def fingerprint(job: Job) -> str:
 
 
 def _objectives(job: Job, tokenizer: Tokenizer, path: Path) -> tuple[list[str], dict[str, Json]]:
-    """Return the samples of each objective with weight, as token files with
-    their indexes; names and counts.
+    """Write the samples of each weighted objective as token files with indexes. Return names and
+    counts.
     """
     train, outputs = job.recipe.train, []
     sampler = Sampler(tokenizer=tokenizer, objectives=train.objectives, seed=train.seed, room=train.sequence)
@@ -139,7 +138,7 @@ class _Count:
     n_documents: int = 0
     n_bytes: int = 0
     n_lines: int = 0
-    # Without the <|endoftext|> of each document.
+    # The <|endoftext|> of each document is not counted.
     n_tokens: int = 0
     # Id and domain.
     documents: list[tuple[str, str]] = field(default_factory=list)

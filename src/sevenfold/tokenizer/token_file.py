@@ -1,4 +1,4 @@
-"""Token files: documents as one run of integers that training maps into memory.
+"""Read and write token files: documents as one array of integers that training maps into memory.
 
 Format: specs/dataset.md.
 
@@ -8,8 +8,8 @@ Format: specs/dataset.md.
     64  tokens, n_tokens * width; zero bytes up to a multiple of 8;
         u64 offsets [n_documents + 1]; end of file
 
-Little-endian. The writer streams: memory is the offsets. The reader is total: it accepts a file
-whose every byte it can account for, and names what is wrong with any other.
+Little-endian. The writer streams and holds only the offsets in memory. The reader is total: it
+accepts a file only if it can account for every byte, and names what is wrong with any other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEADER_BYTES = 64
 DIGEST_OFFSET = 32
 OFFSET_BYTES = 8
 _HEADER = struct.Struct("<4sHBBIIQQ")
-# Tokens, or offsets, looked at together.
+# How many tokens or offsets are checked at a time.
 _CHUNK = 1 << 22
 
 
@@ -51,11 +51,11 @@ class TokenFile:
     mapped: Mapped
 
     def __len__(self) -> int:
-        """Return the number of tokens in all."""
+        """Return the number of tokens."""
         return len(self.tokens)
 
     def __getitem__(self, part: slice) -> NDArray[np.unsignedinteger]:
-        """Return a copy of the tokens of a slice without a step. However much is read, little stays
+        """Return a copy of the tokens of a slice without a step. The pages of the file do not stay
         in memory.
         """
         found = self.tokens[part].copy()
@@ -64,7 +64,7 @@ class TokenFile:
 
     @property
     def n_tokens(self) -> int:
-        """Return the number of tokens in all."""
+        """Return the number of tokens."""
         return len(self.tokens)
 
     @property
@@ -73,12 +73,12 @@ class TokenFile:
         return len(self.offsets) - 1
 
     def document(self, index: int) -> NDArray[np.unsignedinteger]:
-        """Return the tokens of one document (0 <= index < n_documents), copied."""
+        """Return a copy of the tokens of one document (0 <= index < n_documents)."""
         return self[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
 
 def token_width(vocab_size: int) -> int:
-    """Return the bytes of one token: 2 when every id fits in 16 bits, else 4."""
+    """Return how many bytes a token takes: 2 when every id fits in 16 bits, else 4."""
     return 2 if vocab_size <= 1 << 16 else 4
 
 
@@ -120,7 +120,7 @@ def open_tokens(path: Path, *, verify: bool = True) -> TokenFile:
         verify: also check the digest and every id, which reads the file once (about 0.5 GB/s).
 
     Raises:
-        StorageError: the file is missing, truncated, altered, or of another version; it says which.
+        StorageError: says whether the file is missing, truncated, altered, or of another version.
     """
     with storage(path):
         size = path.stat().st_size
@@ -156,9 +156,7 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def _checked_header(path: Path, header: bytes, size: int) -> tuple[int, int, int]:
-    """Return (width, vocab_size, n_tokens) of a header that agrees with
-    itself and with the file's size.
-    """
+    """Return (width, vocab_size, n_tokens) of a header that matches the size of the file."""
     magic, version, width, zero, vocab_size, zeros, n_tokens, n_documents = _HEADER.unpack(
         header[:DIGEST_OFFSET]
     )

@@ -1,11 +1,11 @@
-"""Training of a vocabulary: the same texts give the same bytes, in memory that
-does not grow with the corpus.
+"""Learn a vocabulary: the same texts give the same bytes, in memory that does not grow with the
+corpus.
 
-`bpe` is learnt by the `tokenizers` library: it counts words in parallel and merges the most
-frequent pair, ties by id; neither depends on threads (a test holds that). `sentencepiece_unigram`
-and `sentencepiece_bpe` are learnt by SentencePiece from counts of pieces (`spm`). All become one
-form of file, over bytes, that `codec` reads without the library that made it. The first
-MAX_TEXT_BYTES of the texts are read: documents come in the order of their hashes, so they are a
+The `tokenizers` library learns `bpe`. It counts words in parallel and merges the most frequent
+pair, ties by id. Neither depends on the number of threads, which a test checks. SentencePiece
+learns `sentencepiece_unigram` and `sentencepiece_bpe` from counts of pieces (`spm`). All become one
+form of file, over bytes, that `codec` reads without the library that learnt it. The first
+MAX_TEXT_BYTES of the texts are read. Documents are in the order of their hashes, so these are a
 sample. Cost: 12 MB of Python to 4096 entries in about 3 s and 0.3 GB.
 """
 
@@ -25,14 +25,14 @@ from sevenfold.tokenizer.pieces import PIECES, Cutter, protected_forms, protecte
 N_BYTES = 256
 MIN_FREQUENCY = 2
 MAX_TEXT_BYTES = 1 << 29
-# Of a special token in a Unigram: no piece holds one, and it would lose if one did.
+# Score of a special token in a Unigram. No piece contains one, and this score would never win.
 _SPECIAL_SCORE = -1e6
 _FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
 
 
 def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
-    """Train on `texts`; returns the tokenizer file as canonical JSON, of
-    exactly `spec.vocab_size` entries.
+    """Train on `texts`. Return the tokenizer file as canonical JSON, with exactly `spec.vocab_size`
+    entries.
 
     Raises:
         UsageError: the recipe asks for a setting that contradicts itself.
@@ -77,8 +77,8 @@ def _train_bpe(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
 
 
 def _protect(model: Json, spec: TokenizerSpec) -> None:
-    """Make every protected symbol an entry, in place of the last merges; a piece that is an entry
-    is then taken whole.
+    """Make every protected symbol an entry, in place of the last merges. A piece that is an entry
+    becomes one token.
     """
     names = sorted(model["vocab"], key=model["vocab"].__getitem__)
     symbols = [_in_letters(form) for form in protected_forms(spec.preserve)]
@@ -101,7 +101,7 @@ def _train_sentencepiece(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
     for text in texts:
         counts.add(cut(text))
     ranked = counts.ranked()
-    # Millions of pieces: the library needs the room.
+    # With millions of pieces, the library needs this memory.
     del counts
     in_letters = ((_in_letters(piece), n) for piece, n in ranked)
     kept = ((piece, n) for piece, n in in_letters if piece not in symbols)
@@ -116,7 +116,7 @@ def _train_sentencepiece(texts: Iterable[str], spec: TokenizerSpec) -> bytes:
 
 
 def _cut_to(entries: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
-    """Return the first `size` entries, single bytes never left out."""
+    """Return the first `size` entries. Single bytes are always kept."""
     excess = len(entries) - size
     multi = [entry for entry, _ in entries if len(entry) > 1]
     left_out = set(multi[len(multi) - excess :]) if excess > 0 else set()
@@ -129,8 +129,8 @@ def _unigram(entries: list[tuple[str, float]], spec: TokenizerSpec) -> Json:
 
 
 def _merges(entries: list[tuple[str, float]], spec: TokenizerSpec, n_symbols: int) -> Json:
-    """Return a BPE of the library's form: every way to join two entries to a third, in the order in
-    which the third was learnt.
+    """Return a BPE in the form of the library: every way to join two entries to a third, in the
+    order in which the third was learnt.
     """
     names = [*spec.special_tokens, *(entry for entry, _ in entries)]
     learnt = {entry for entry, _ in entries[n_symbols:]}
@@ -148,7 +148,7 @@ def _merges(entries: list[tuple[str, float]], spec: TokenizerSpec, n_symbols: in
 
 
 def _file(model: Json, spec: TokenizerSpec) -> bytes:
-    """Return the tokenizer file around a model, as the library writes it."""
+    """Return the tokenizer file for a model, as the library writes it."""
     from tokenizers import Tokenizer, decoders, models
 
     shell = Tokenizer(models.BPE())
@@ -164,7 +164,9 @@ def _in_letters(text: str) -> str:
 
 
 def _cutting(spec: TokenizerSpec) -> Any:
-    """Return a function from a text to its pieces: ours for ASCII, the library's for the rest."""
+    """Return a function that cuts a text into pieces: in Python for ASCII, in the library for the
+    rest.
+    """
     cutter = Cutter(PIECES[spec.pieces], protected_pattern(spec.preserve) if spec.preserve else None)
     splits = _splits(spec)
 
@@ -220,7 +222,7 @@ def _refuse_impossible(spec: TokenizerSpec) -> None:
             where="tokenizer.vocab_size",
         )
     for special in specials:
-        # What the pieces always cut, no merge can make: so no text can come to be a special token.
+        # No merge can join what the pieces always cut, so no text becomes a special token.
         if len(_splits(spec).pre_tokenize_str(special)) < 2:
             raise UsageError(
                 f"special token {special!r} could be mistaken for a word of the text",

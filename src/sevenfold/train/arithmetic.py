@@ -1,8 +1,7 @@
-"""Whether a run is under specs/training-arithmetic.md, and the numbers
-that its page takes from tables.
+"""Decide whether a run is under specs/training-arithmetic.md, and compute the tables of that page.
 
-Under the law the bits of a run follow from recipe and data alone: any processor of any machine that
-has the kernels gives the same.
+Under that law the bits of a run follow from recipe and data alone. Any processor that has the
+kernels gives the same bits.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
 
 
 def arithmetic(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
-    """Return what defines the floating-point results of a run: the law and its
-    version, or PyTorch's libraries.
+    """Return what defines the floating-point results of a run: the law and its version, or the
+    libraries of PyTorch.
     """
     return OTHER if obstacle(model, train, device) else LAW
 
@@ -44,13 +43,13 @@ def arithmetic(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
 @lru_cache(maxsize=64)
 def half_turn_cosine(numerator: int, denominator: int) -> float:
     """Return cos(pi * numerator / denominator) for 0 <= numerator <= denominator, rounded once to
-    binary64; no library's cosine.
+    binary64, without the cosine of a library.
     """
     if 2 * numerator == denominator:
         return 0.0
     with localcontext() as context:
         context.prec = 40
-        # The series is short up to a quarter turn.
+        # The series converges quickly up to a quarter turn.
         if 2 * numerator > denominator:
             return -half_turn_cosine(denominator - numerator, denominator)
         pi = Decimal("3.14159265358979323846264338327950288419716939937510582")
@@ -69,7 +68,7 @@ class Powers:
         self.beta, self.step, self.power = beta, 0, 1.0
 
     def at(self, step: int) -> float:
-        """Return beta^step; quick when steps go upwards."""
+        """Return beta^step. It is fast when steps ascend."""
         if step < self.step:
             self.step, self.power = 0, 1.0
         for _ in range(step - self.step):

@@ -1,12 +1,12 @@
-"""Checkpoints in safetensors: weights, optimiser, RNG and data cursor; written whole or not at all.
+"""Checkpoints in safetensors: weights, optimiser, RNG and data cursor, written whole or not at all.
 
-A rank alone writes one file; several write a directory together (`checkpoint_shards`). Both are
-read by any number of ranks, each of which gets its own rows. `key` ties a checkpoint to its recipe
-and its data, so a run never resumes from somebody else's state. A digest over all tensors and all
-facts stands in it: one whose bytes changed is damaged, and so is one whose name says another step.
-It also binds the records (`metrics.jsonl`, `trace.jsonl`) up to its step. The last two are kept: a
-damaged newest one falls back to the one before, and a note says so. `train.keep_every` keeps more,
-so that an audit of the middle is cheap.
+One rank writes one file. Several ranks write a directory together (`checkpoint_shards`). Any number
+of ranks reads either form, and each rank gets its own rows. `key` binds a checkpoint to its recipe
+and data, so a run never resumes from the state of another. A checkpoint holds a digest over all its
+tensors and facts. It is damaged when its bytes changed or its name states another step. It also
+binds the records (`metrics.jsonl`, `trace.jsonl`) up to its step. The last two checkpoints are
+kept. When the newest is damaged, the run uses the one before and prints a note. `train.keep_every`
+keeps more, which makes an audit of the middle cheap.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _NAME = re.compile(r"checkpoint-(\d{8,})\.(safetensors|sharded)")
 
 
 class DamagedCheckpointError(StorageError):
-    """A checkpoint whose bytes are not those that were written."""
+    """A checkpoint whose bytes changed after they were written."""
 
 
 @contextmanager
 def _refusing_damage(path: Path) -> Iterator[None]:
-    """Turn what the libraries raise for damaged bytes into DamagedCheckpointError."""
+    """Turn the errors of the libraries on damaged bytes into DamagedCheckpointError."""
     try:
         yield
     except DAMAGE as error:
@@ -58,7 +58,7 @@ def _refusing_damage(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """State after `step` steps. The cursor of the data is the step (see `batches`)."""
+    """The state after `step` steps. The step is also the cursor of the data (see `batches`)."""
 
     key: str
     step: int
@@ -68,7 +68,7 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     rng: Tensor
     seed: int
-    # Of the last steps, for the rule about spikes.
+    # Losses of the last steps, for the rule about spikes.
     losses: tuple[float, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     # See `records.record_digests`
@@ -80,9 +80,7 @@ def _file(directory: Path, step: int) -> Path:
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:
-    """Return where the checkpoint after `step` steps stands: the file, or the directory of shards
-    where there is one.
-    """
+    """Return the path of the checkpoint after `step` steps: a file, or a directory of shards."""
     shards = sharded_checkpoint.path_of(directory, step)
     return shards if shards.is_dir() else _file(directory, step)
 
@@ -93,7 +91,7 @@ def checkpoint_steps(directory: Path) -> list[int]:
 
 
 def _found(directory: Path) -> list[tuple[int, Path]]:
-    """Step and path of each checkpoint: files of tensors, and directories of shards."""
+    """Return the step and path of each checkpoint: files of tensors, and directories of shards."""
     found = []
     for path in directory.glob("checkpoint-*"):
         match = _NAME.fullmatch(path.name)
@@ -113,8 +111,8 @@ def prune(directory: Path, newest: int, keep_every: int, first: int = 0) -> None
     """Keep `newest`, the one before it, each multiple of `keep_every` (unless that is 0), and
     `first`: that of the trunk, from which an audit of this run's first steps begins.
 
-    What lies past `newest` is of a run that is no more (another recipe in the same directory):
-    kept, it would push this run's own out. Raises StorageError.
+    A checkpoint past `newest` belongs to an earlier run of another recipe in the same directory. If
+    it were kept, it would displace a checkpoint of this run. Raises StorageError.
     """
     steps = checkpoint_steps(directory)
     last = [step for step in steps if step <= newest][-KEPT:]
@@ -140,8 +138,9 @@ def _digest(tensors: Mapping[str, Tensor], meta: bytes) -> str:
 
 
 def state_root(step: int, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> str:
-    """Return the hex digest of what a step begins from: its number, weights and moments, each with
-    name, dtype and shape. The optimiser's own counts of steps are left out: the number says them.
+    """Return the hex digest of the state before a step: its number, weights and moments, each with
+    name, dtype and shape. The step counts of the optimiser are left out, because they equal the
+    number.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.items()}
     tensors |= {f"optimizer.{n}": t for n, t in optimizer.items() if not n.endswith(".step")}
@@ -180,9 +179,7 @@ def save_shards(
 
 
 def _read_file(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:
-    """Return the meta and tensors of a file; of a rank among several, its rows, which are all that
-    is read.
-    """
+    """Return the meta and tensors of a file. One of several ranks reads and returns only its rows."""
     with storage(path), safe_open(path, framework="pt") as file:
         meta = json.loads((file.metadata() or {})[_META])
         names = file.keys()
@@ -199,11 +196,10 @@ def _own(file: Any, name: str, ranks: Ranks) -> Tensor:
 
 
 def verified_meta(path: Path) -> dict[str, Json]:
-    """Return the facts of a checkpoint, after all of its bytes were found
-    to be those that were written.
+    """Return the facts of a checkpoint after comparing all of its bytes with its digest.
 
     Raises:
-        DamagedCheckpointError: they are not, or its name says another step.
+        DamagedCheckpointError: the bytes differ, or the name states another step.
         StorageError: it cannot be read.
     """
     with _refusing_damage(path):
@@ -226,12 +222,13 @@ def _checked_file(path: Path) -> dict[str, Json]:
 
 
 def read_checkpoint(path: Path, ranks: Ranks | None = None) -> Checkpoint:
-    """Read one checkpoint: this rank's rows of each tensor; a collective where there are several.
+    """Read one checkpoint: the rows of this rank of each tensor. It is a collective with several
+    ranks.
 
-    A rank alone verifies it. Among several the first has done so (`latest_checkpoint`).
+    A single rank verifies it. With several ranks, the first has done so (`latest_checkpoint`).
 
     Raises:
-        DamagedCheckpointError: its bytes are not those that were written.
+        DamagedCheckpointError: the bytes changed after they were written.
         StorageError: it cannot be read.
     """
     if ranks is None or ranks.is_alone:

@@ -1,10 +1,9 @@
-"""What decides the bits of a run beside the recipe and the data, and is
-not the same on every machine.
+"""Record what decides the bits of a run besides recipe and data, and differs between machines.
 
-The same bytes are promised on the same values of these, whatever the number of threads. Under
-specs/training-arithmetic.md the name of the law is the one that decides, and the others are
-evidence of who computed. They stand in each checkpoint: going on under others is allowed, and said,
-because the run may then round differently from the resumed step on.
+The same values here give the same bytes, for any number of threads. Under
+specs/training-arithmetic.md only the name of the law decides, and the other values document who
+computed. Each checkpoint holds them. A run may resume under other values, and it then prints a
+note, because it may round differently from the resumed step on.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def gpu_model(device: torch.device) -> dict[str, str]:
-    """Name and compute capability of the GPU that a run is computed on; nothing on a CPU."""
+    """Return name and compute capability of the GPU of a run; nothing on a CPU."""
     if device.type != "cuda":
         return {}
     major, minor = torch.cuda.get_device_capability(device)
@@ -36,8 +35,8 @@ def gpu_model(device: torch.device) -> dict[str, str]:
 
 
 def tools(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER) -> dict[str, str]:
-    """Return what a manifest records: what defines the arithmetic, versions and kinds, nothing that
-    names one machine.
+    """Return what a manifest records: the arithmetic, versions and kinds, nothing that names one
+    machine.
     """
     kernels = bf16_kernels(precision, device)
     return {
@@ -53,14 +52,14 @@ def tools(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER)
 
 
 def tools_of(recipe: Recipe, device: torch.device = CPU) -> dict[str, str]:
-    """Return `tools` of a run of this recipe."""
+    """Return `tools` for a run of this recipe."""
     train = recipe.train
     return tools(device, train.precision, arithmetic(recipe.model, train, device))
 
 
 @cache
 def cpu_model() -> str:
-    """Return the processor's name; empty where the system does not tell."""
+    """Return the name of the processor; empty where the system does not provide it."""
     if _CPU_INFO.is_file():
         for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -69,7 +68,7 @@ def cpu_model() -> str:
 
 
 def environment(device: torch.device = CPU, precision: str = "fp32", law: str = OTHER) -> dict[str, str]:
-    """Return `tools`, the processor and the flags of the kernels: what a checkpoint records."""
+    """Return what a checkpoint records: `tools`, the processor and the flags of the kernels."""
     return tools(device, precision, law) | {
         "cpu": cpu_model(),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()),
@@ -78,17 +77,17 @@ def environment(device: torch.device = CPU, precision: str = "fp32", law: str = 
 
 
 def is_under_one_law(recorded: Mapping[str, str], here: Mapping[str, str]) -> bool:
-    """Return whether both sides computed by one version of specs/training-arithmetic.md: then no
-    library and no processor decides a bit.
+    """Return whether both sides used one version of specs/training-arithmetic.md. Then no library
+    and no processor decides a bit.
     """
     return here.get("arithmetic") == recorded.get("arithmetic") == LAW
 
 
 def differences(recorded: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    """Return a line for each value that is not the recorded one; what was
-    not recorded is not compared.
+    """Return a line for each value that differs from the recorded one. Values that were not
+    recorded are not compared.
 
-    Under one law on both sides there is no line.
+    The result is empty when both sides are under one law.
     """
     if is_under_one_law(recorded, here):
         return []

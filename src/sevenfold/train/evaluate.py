@@ -23,13 +23,13 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.train.data.windows import Tokens
 
 _EVAL_BATCH = 8
-# Written out: a C library would decide its last bit.
+# The constant is written out, because a C library would decide its last bit.
 LN2 = 0.6931471805599453
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Losses of one evaluation."""
+    """The losses of one evaluation."""
 
     nats: float
     n_tokens: int
@@ -37,11 +37,11 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Return the figure to quote."""
+        """Return the bits per byte, the figure to publish."""
         return self.nats / LN2 / self.n_bytes
 
     def __add__(self, other: Score) -> Score:
-        """Return both together."""
+        """Return the sum of both."""
         return Score(
             nats=self.nats + other.nats,
             n_tokens=self.n_tokens + other.n_tokens,
@@ -55,7 +55,7 @@ def windows(tokens: Tokens, starts: list[int], sequence: int) -> NDArray[np.int6
 
 
 def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -> int:
-    """Return UTF-8 bytes of all targets in `rows`."""
+    """Return the number of UTF-8 bytes of all targets in `rows`."""
     return int(token_lengths[rows[:, 1:]].sum())
 
 
@@ -76,10 +76,10 @@ def float_score(
     stack: int | None = None,
     watch: Callable[[int, torch.Tensor], None] | None = None,
 ) -> tuple[Score, NDArray[np.int64]]:
-    """Return the score and the greedy choices ([n_windows, sequence]) of the float model, with an
-    expert stack or none, on windows of tokens.
+    """Return the score and the greedy choices ([n_windows, sequence]) of the float model on windows
+    of tokens.
 
-    `watch` is told the losses (nats, [B, T]) of the rows from its first argument on.
+    `watch` receives the losses (nats, [B, T]) of the rows from its first argument on.
 
     Raises:
         StorageError: the loss is not finite, so the weights are no model that computes in float32.

@@ -1,5 +1,5 @@
-"""The gradient of one step: its micro-batches in order, dealt over the ranks, and their losses (law
-of accumulation: `loop`).
+"""Compute the gradient of one step from its micro-batches, in order and distributed over the ranks
+(law of accumulation: `loop`).
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class MicroBatch:
     ids: Tensor
     counted: Tensor | None
     weight: float
-    # Tokens of the whole step that count, in this objective.
+    # Tokens of the whole step that count in this objective.
     n_tokens: int
 
 
 def micro_batches(
     objectives: Sequence[Objective], step: int, spec: TrainSpec, tokens: int = 0
 ) -> list[MicroBatch]:
-    """Return the micro-batches of a step: the objectives in order, in each the rows in order.
+    """Return the micro-batches of a step: the objectives in order, and in each the rows in order.
 
     Args:
-        tokens: the tokens of a row for which `spec.micro_batch_sequences` was meant. Micro-batches
-            keep their tokens when rows grow. 0: they keep their rows.
+        tokens: the row length for which `spec.micro_batch_sequences` was chosen. Micro-batches keep
+            their number of tokens when rows grow. 0: they keep their number of rows.
     """
     found = []
     for number, objective in enumerate(objectives):
@@ -85,10 +85,10 @@ def check_share(objectives: Sequence[Objective], spec: TrainSpec, ranks: Ranks) 
 
 
 class MicroSums:
-    """Gradients of one rank's micro-batches, added in their order by `model.operators` as backward
-    makes them.
+    """Sums of the gradients of one rank's micro-batches, added in order by `model.operators` during
+    backward.
 
-    Autograd would add them with PyTorch. Where `operators` do not compute, it does.
+    Autograd would add them with PyTorch. It does so where `operators` are not available.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -105,7 +105,7 @@ class MicroSums:
             operators.add(total, grad.contiguous(), total)
 
     def give(self) -> None:
-        """Put the sums where one backward would have put its gradients."""
+        """Move the sums to where backward puts gradients."""
         for hook in self.hooks:
             hook.remove()
         for parameter, total in self.totals.items():
@@ -116,7 +116,7 @@ class MicroSums:
 class GradientStep:
     """Forward and backward of the micro-batches of one step.
 
-    A micro-batch draws the same random numbers wherever it is computed.
+    A micro-batch draws the same random numbers on every rank.
 
     Attributes:
         row_tokens: see `micro_batches`.
@@ -129,7 +129,7 @@ class GradientStep:
     row_tokens: int = 0
 
     def _backward(self, number: int, micro: MicroBatch, share: float) -> tuple[float, Tensor]:
-        """Add the gradients of one micro-batch; return its loss and the nats of its rows, [B]."""
+        """Add the gradients of one micro-batch. Return its loss and the nats of its rows, [B]."""
         device = self.shards.ranks.device
         rows = {"ids": micro.ids} | ({} if micro.counted is None else {"counted": micro.counted})
         observe.note("micro_batch", rows, number=number, weight=micro.weight, n_tokens=micro.n_tokens)
@@ -148,11 +148,12 @@ class GradientStep:
         return float(loss.detach()), nats_B.detach()
 
     def run(self, step: int) -> list[ObjectiveLoss]:
-        """Compute the gradients of a step; return the loss of each objective, the same on every rank.
+        """Compute the gradients of a step. Return the loss of each objective, the same on every
+        rank.
 
-        The gradients of the micro-batches are added in their order. A rank without a micro-batch in
-        the last round computes that round's first once more, and it counts for nothing: weights are
-        gathered in every pass, so every rank has to take part.
+        The gradients of the micro-batches are added in their order. Weights are gathered in every
+        pass, so every rank has to take part. A rank without a micro-batch in the last round
+        computes the first one of that round again, and the result is not counted.
         """
         for parameter in self.model.parameters():
             parameter.grad = None
@@ -169,7 +170,8 @@ class GradientStep:
             number = begin if is_idle else begin + ranks.rank
             shards.begin_round(begin, n_counted, begin + ranks.size >= len(micros))
             torch.manual_seed(derive_seed(seed, f"{step}/{number}"))
-            # `OrderedSum` leaves an idle rank's gradient out; a reduction of the backend adds it.
+            # `OrderedSum` leaves out the gradient of an idle rank. A reduction of the backend would
+            # add it.
             share = 0.0 if is_idle and not shards.ordered else 1.0
             loss, nats_B = self._backward(number, micros[number], share)
             if not is_idle:
@@ -178,12 +180,14 @@ class GradientStep:
                 figures[row : row + len(nats_B)] = nats_B
         if sums is not None:
             sums.give()
-        # The state that a checkpoint records follows from the step.
+        # The step determines the state that a checkpoint records.
         torch.manual_seed(derive_seed(seed, str(step)))
         return self._losses(micros, ranks.all_reduce_sum(figures.to(ranks.device)).tolist())
 
     def _losses(self, micros: Sequence[MicroBatch], figures: list[float]) -> list[ObjectiveLoss]:
-        """Return the losses by objective. `figures`: of the micro-batches, then of the rows."""
+        """Return the losses by objective. `figures` holds those of the micro-batches, then those of
+        the rows.
+        """
         losses, row = [0.0 for _ in self.objectives], len(micros)
         rows: list[list[float]] = [[] for _ in self.objectives]
         tokens = [0 for _ in self.objectives]

@@ -1,8 +1,8 @@
 """Held-out bits per byte by position in the sequence (C5, C14).
 
-A bucket holds the predicted tokens whose position in their document lies in a range; the first is
-the model's window (or 64 tokens), each next one twice as far. With `train.packing: stream` a window
-counts as one document.
+A bucket holds the predicted tokens whose position in their document is in a range. The first bucket
+is the window of the model (or 64 tokens), and each next one is twice as long. With `train.packing:
+stream` a window counts as one document.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from sevenfold.core.hashing import Json
 from sevenfold.model.attention import document_segments
-from sevenfold.recipe.schema import HybridAttention, ModelSpec
+from sevenfold.recipe.schema import HybridAttentionSpec, ModelSpec
 from sevenfold.train.evaluate import LN2
 
 FIRST = 64
 
 
 def first_edge(model: ModelSpec) -> int:
-    """Return the positions of the first bucket: what the model sees in full, if it has a window."""
-    return model.attention.local_chunk if isinstance(model.attention, HybridAttention) else FIRST
+    """Return the length of the first bucket: the window of the model, if it has one."""
+    return model.attention.local_chunk if isinstance(model.attention, HybridAttentionSpec) else FIRST
 
 
 def positions(rows: NDArray[np.int64], document_start: int | None) -> NDArray[np.int64]:
-    """Return the position of each input token in its document (of its window, without documents).
+    """Return the position of each input token in its document, or in its window without documents.
     rows [n, T + 1] -> [n, T].
     """
     inputs = rows[:, :-1]
@@ -38,7 +38,7 @@ def positions(rows: NDArray[np.int64], document_start: int | None) -> NDArray[np
 
 
 class Buckets:
-    """Sums of losses and bytes by position; a listener of `evaluate.float_score`."""
+    """Sums of losses and bytes by position. It listens to `evaluate.float_score`."""
 
     def __init__(
         self, rows: NDArray[np.int64], lengths: NDArray[np.int64], first: int, document_start: int | None
@@ -50,13 +50,13 @@ class Buckets:
         self.nats = np.zeros(self.where.shape)
 
     def add(self, first: int, start: int, loss_BT: torch.Tensor) -> None:
-        """Add the losses of the rows from `start` on, of the group of rows that begins at `first`."""
+        """Add the losses of the rows from `start` on, for the group of rows that begins at `first`."""
         at = first + start
         self.nats[at : at + len(loss_BT)] = loss_BT.to(torch.float64).numpy()
 
     def table(self) -> dict[str, Json]:
-        """Return the bucket (first-last position) -> bits per byte; a
-        bucket without bytes is left out.
+        """Return a table from bucket (first-last position) to bits per byte. Empty buckets are left
+        out.
         """
         result: dict[str, Json] = {}
         for low, high in zip(self.edges[:-1], self.edges[1:], strict=True):

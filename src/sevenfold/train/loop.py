@@ -1,14 +1,14 @@
-"""The training loop: fixed order, one seed, deterministic kernels; stops
-cleanly, resumes to the same bits.
+"""The training loop: fixed order, one seed, deterministic kernels. It stops cleanly and resumes to
+the same bits.
 
-Every reduction that crosses rows goes through `ordered_sum`, because PyTorch splits a full-tensor
-`.sum()` by thread. With that, one thread and two give the same weights (tests/train).
+Every reduction across rows uses `ordered_sum`, because PyTorch splits a full-tensor `.sum()` by
+thread. One thread and two therefore give the same weights (tests/train).
 
-The law of accumulation: the gradient of a step is the sum over its objectives in order, and in
-each over micro-batches of `micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A
+The law of accumulation: the gradient of a step is the sum over its objectives in order, and in each
+over micro-batches of `micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A
 product over more rows rounds differently, so the micro-batch is part of the recipe and decides
-bits; who computes which micro-batch, and when, does not. So several ranks (`ranks`, `shards`) give
-the weights, the records and the trace of one.
+bits. Who computes a micro-batch, and when, decides nothing. Several ranks (`ranks`, `shards`)
+therefore give the weights, the records and the trace of one rank.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _LEAF = 1024
 
 def ordered_sum(values: Tensor) -> Tensor:
     """Return the sum of a 1-D tensor in an order that no thread count changes: rows of 1024, then
-    rows of the sums.
+    the sums of the rows.
 
     In FP32 on the CPU it is the sum of specs/training-arithmetic.md, in binary64.
     """
@@ -83,8 +83,8 @@ def ordered_sum(values: Tensor) -> Tensor:
 
 
 def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks | None = None) -> float:
-    """Scale all gradients so that their joint L2 norm is at most
-    `max_norm`; return the norm before.
+    """Scale all gradients so that their joint L2 norm is at most `max_norm`. Return the norm before
+    scaling.
     """
     norm = math.sqrt(float(ordered_sum(row_squares(parameters, ranks or here()))))
     if norm > max_norm:
@@ -98,8 +98,8 @@ def clip_gradients(parameters: list[nn.Parameter], max_norm: float, ranks: Ranks
 
 
 def use_deterministic_kernels() -> None:
-    """Ask PyTorch for deterministic kernels, without filling fresh memory (9 % of a step, and
-    decides nothing here).
+    """Request deterministic kernels from PyTorch, without filling fresh memory, which takes 9 % of
+    a step and decides nothing here.
     """
     torch.use_deterministic_algorithms(True)
     # PyTorch makes this an attribute when it is imported, which its types do not tell.
@@ -108,7 +108,7 @@ def use_deterministic_kernels() -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM of this block into an event, so that no step is cut in two."""
+    """Turn Ctrl-C and SIGTERM inside the block into an event, so that no step is cut in two."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -127,12 +127,12 @@ def stop_requests() -> Iterator[threading.Event]:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What a run writes down, and where it ends. The defaults are those of training.
+    """Where a run writes its records, and where it ends. The defaults are those of training.
 
-    An audit is the same run: its recorder compares, and it works in a directory without records.
+    An audit is the same run. Its recorder compares, and it works in a directory without records.
 
     Attributes:
-        recorder: takes the directory and the step that the run begins at.
+        recorder: a function of the directory and the step at which the run begins.
         is_bound: whether the directory holds the records that its checkpoints bind.
         last: the last step; None is the end of the token budget.
     """
@@ -196,22 +196,23 @@ class TrainingRun:
         self.guard = LossGuard(spike=spec.spike)
 
     def _state(self) -> dict[str, Tensor]:
-        """Return the weights that belong to this run: those it trains, or all of the model; this
-        rank's rows of each.
+        """Return the weights of this run, which are those it trains or all of the model, as the
+        rows of this rank.
         """
         if self.phase.is_partial:
             return {name: parameter.detach() for parameter, name in self.names.items()}
         return self.model.state_dict()
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the whole weights of this run on the CPU of the first rank; nothing on the others.
+        """Return the whole weights of this run on the CPU of the first rank, and nothing on the
+        others.
 
         A collective.
         """
         return self._gathered(self._state())
 
     def moments(self) -> dict[str, Tensor]:
-        """Return the whole state of the optimiser, as `weights` does."""
+        """Return the whole state of the optimiser in the form of `weights`."""
         return self._gathered(self.optimizer.tensors())
 
     def _gathered(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -219,7 +220,7 @@ class TrainingRun:
         return {name: tensor.cpu() for name, tensor in parts if self.ranks.is_first}
 
     def environment(self) -> dict[str, str]:
-        """Return what a checkpoint records beside the state: the environment, and the number of
+        """Return what a checkpoint records besides the state: the environment, and the number of
         ranks where it decides bits.
         """
         recorded = {name: str(value) for name, value in ranks_recorded(self.spec, self.ranks).items()}
@@ -239,7 +240,7 @@ class TrainingRun:
         return damaged_record(self.directory, bound) if self.recording.is_bound else None
 
     def take(self, checkpoint: Checkpoint | None) -> None:
-        """Take weights, moments and step of a checkpoint; without one, initialise from the seed.
+        """Set weights, moments and step from a checkpoint; without one, initialise from the seed.
 
         Frozen weights are initialised, or taken from `base`, in both cases. Raises StorageError: a
         run that goes on from a trunk has no seed to begin from.
@@ -286,7 +287,7 @@ class TrainingRun:
     def save(self, *, is_last: bool = False) -> None:
         """Write a checkpoint: a file for one rank, a directory for several.
 
-        The last one is always a file.
+        The last checkpoint of a run is always a file.
         """
         state, moments = self._state(), self.optimizer.tensors()
         as_file = is_last or self.ranks.is_alone
@@ -317,7 +318,7 @@ class TrainingRun:
         return kept or self.step % spec.checkpoint_every == 0
 
     def _enter_stage(self) -> dict[str, Json]:
-        """Set the position scaling of this step, and return what its row of metrics adds."""
+        """Set the position scaling of this step, and return the fields that it adds to the metrics."""
         if len(self.stages) < 2:
             return {}
         stage = stage_at(self.stages, self.step)
@@ -332,7 +333,7 @@ class TrainingRun:
         return {"sequence": stage.sequence}
 
     def advance(self, records: Recorder) -> Json:
-        """Do one step, record it and return its row of metrics. A collective.
+        """Run one step, record it and return its row of metrics. A collective.
 
         Raises:
             TrainingError: the loss or the gradient is not finite, or the loss jumped.
@@ -357,14 +358,14 @@ class TrainingRun:
             link = trace_row({n: p for p, n in self.names.items()}, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
-            # The first rank's hashes are done.
+            # The hashes of the first rank are done.
             self.ranks.barrier()
         return row
 
     def _stop(self, reason: str, loss: float, norm: float) -> None:
         """Report the documents of the step and stop.
 
-        Weights and checkpoints are as before the step.
+        Weights and checkpoints stay as before the step.
         """
         rows = self.data.documents_of(self.step)
         path = self.directory / STOPPED
@@ -384,7 +385,7 @@ class TrainingRun:
         """Run to the end.
 
         Raises:
-            KeyboardInterrupt: after a checkpoint, when a stop was asked for.
+            KeyboardInterrupt: a stop was requested; a checkpoint is written first.
             TrainingError: the loss or the gradient is not finite, or the loss jumped.
             StorageError: a record or a checkpoint cannot be written.
             SevenfoldError: what the recorder raises.
@@ -395,7 +396,7 @@ class TrainingRun:
         self.model.train()
         total = self.recording.last or n_steps(self.spec)
         records = self.recording.recorder(self.directory, self.step) if self.ranks.is_first else Unrecorded()
-        # Opening records takes the first rank a while.
+        # Opening the records takes the first rank some time.
         self.ranks.barrier()
         self.progress.start(f"train{self.phase.path}", total, "steps")
         self.meter.begin(self.step)
@@ -409,7 +410,8 @@ class TrainingRun:
                         self.save(is_last=self.step == total)
                     if is_stopped:
                         raise KeyboardInterrupt
-                # Asked for behind the last step: not to be lost with this block's handler.
+                # A stop requested after the last step must not be lost with the handler of this
+                # block.
                 if stop.is_set():
                     raise KeyboardInterrupt
         finally:

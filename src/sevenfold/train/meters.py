@@ -1,4 +1,4 @@
-"""Figures for people while a run goes on, and the rule that stops it.
+"""Figures for the progress view of a run, and the rule that stops a run.
 
 Neither changes a bit of the weights.
 """
@@ -16,24 +16,27 @@ from statistics import median
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 
-# Steps whose median the loss is held against.
+# Number of losses whose median a new loss is compared with.
 WINDOW = 50
 _SMOOTHING = 0.95
 
 
 @dataclass(kw_only=True)
 class LossGuard:
-    """Whether a step may be taken. `spike`: nats above the median of the last WINDOW losses that
-    stop the run; 0 never does.
+    """Decides whether a step may be taken. `spike` is how many nats above the median of the last
+    WINDOW losses stop the run; 0 never stops it.
 
-    The losses are part of a checkpoint, so a resumed run stops where the straight run stops.
+    The losses are part of a checkpoint, so a resumed run stops at the same step as an uninterrupted
+    one.
     """
 
     spike: float = 0.0
     losses: list[float] = field(default_factory=list)
 
     def judge(self, loss: float, norm: float) -> str:
-        """Return why the step must not be taken; "" when it may, and then its loss is remembered."""
+        """Return why the step must not be taken. Return "" when it may be taken, and remember its
+        loss.
+        """
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return f"loss {loss}, gradient norm {norm}"
         if self.spike and len(self.losses) == WINDOW and loss > median(self.losses) + self.spike:
@@ -49,7 +52,7 @@ class ThroughputMeter:
 
     Args:
         flops_per_token: model FLOPs of a trained token, forward and backward.
-        peak_flops: what the recipe's hardware can do; 0 leaves MFU out.
+        peak_flops: the peak of the hardware in the recipe; 0 leaves MFU out.
     """
 
     flops_per_token: float = 0.0
@@ -79,7 +82,7 @@ class ThroughputMeter:
         for group in ("objectives", "domains"):
             for name, value in row.get(group, {}).items():
                 self._smooth(f"{group}/{name}", value)
-        # A domain that has no row in this step keeps its place in the view.
+        # A domain without a row in this step keeps its place in the view.
         figures |= {
             name.partition("/")[2]: f"{value:.3f}" for name, value in self.smoothed.items() if "/" in name
         }
@@ -90,6 +93,6 @@ class ThroughputMeter:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held in memory at once."""
+    """Return the largest amount of memory that this process has held, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024

@@ -1,10 +1,9 @@
 """Needle probes (C5, C14): synthetic key-value recall by distance.
 
-A window is a haystack, one sentence of N_FILLER words again and again, in slots of three tokens. A
-needle is a slot [NEEDLE, key, value]; later a slot [QUESTION, key, value] asks for it, and the
-token after its key must be the needle's value. Keys of a window are distinct. The distance is that
-from the question's key back to the needle's value. Everything is drawn from the generator passed
-in.
+A window is a sentence of N_FILLER words, repeated, in slots of three tokens. A needle is a slot
+[NEEDLE, key, value]. A later slot [QUESTION, key, value] asks for it, and the token after its key
+must be the value of the needle. The keys of a window are distinct. The distance runs from the key
+of the question back to the value of the needle. The generator is an argument.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ _TRIES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Needles:
-    """Windows with questions. ids int64 [n, T]; of each question its row, the column of its key,
-    its distance, its answer.
+class NeedleWindows:
+    """Windows with questions. ids int64 [n, T]; for each question its row, the column of its key,
+    its distance, and its answer.
     """
 
     ids: NDArray[np.int64]
@@ -43,8 +42,8 @@ class Needles:
 def _slots(
     generator: np.random.Generator, free: NDArray[np.bool_], low: int, high: int
 ) -> tuple[int, int] | None:
-    """Return a free slot, and another between `low` and `high` slots behind it; None when no try
-    finds them.
+    """Return a free slot, and another one between `low` and `high` slots after it; None when no
+    attempt finds them.
     """
     for _ in range(_TRIES):
         gap = int(generator.integers(low, high + 1))
@@ -61,7 +60,7 @@ def haystacks(
     sequence: int,
     n_needles: int,
     distances: list[tuple[int, int]],
-) -> Needles:
+) -> NeedleWindows:
     """Return the windows of `sequence` tokens with up to `n_needles` questions each.
 
     Args:
@@ -92,20 +91,22 @@ def haystacks(
                 ids[row, SLOT * slot : SLOT * (slot + 1)] = mark, KEY + key, value
             found.append((row, SLOT * place[1] + 1, SLOT * (place[1] - place[0]) - 1, value))
     columns = np.array(found, np.int64).reshape(-1, 4).T
-    return Needles(ids=ids, row=columns[0], column=columns[1], distance=columns[2], answer=columns[3])
+    return NeedleWindows(ids=ids, row=columns[0], column=columns[1], distance=columns[2], answer=columns[3])
 
 
-def answers(model: Transformer, needles: Needles) -> Tensor:
-    """Return the logits of the token after each question's key, [n_questions, V]; the head runs for
-    those alone.
+def answers(model: Transformer, needles: NeedleWindows) -> Tensor:
+    """Return the logits of the token after the key of each question, [n_questions, V]. The head
+    runs only for those.
     """
     hidden = model.hidden(torch.from_numpy(needles.ids))
     return hidden[torch.from_numpy(needles.row), torch.from_numpy(needles.column)] @ model.head_weight.t()
 
 
 @torch.no_grad()
-def recall(model: Transformer, needles: Needles) -> tuple[int, int]:
-    """Return (right, asked): greedy answers that are the needle's value."""
+def recall(model: Transformer, needles: NeedleWindows) -> tuple[int, int]:
+    """Return (right, asked): how many greedy answers are the value of the needle, and how many
+    questions there were.
+    """
     model.eval()
     right = answers(model, needles).argmax(-1) == torch.from_numpy(needles.answer)
     return int(right.sum()), len(right)
@@ -113,8 +114,8 @@ def recall(model: Transformer, needles: Needles) -> tuple[int, int]:
 
 @torch.no_grad()
 def start_mimetic(model: Transformer) -> None:
-    """Set queries like keys and outputs like values transposed (arXiv 2305.09828): attention starts
-    as copy.
+    """Initialise queries like keys and outputs like transposed values (arXiv 2305.09828), so that
+    attention begins as a copy.
     """
     for module in model.modules():
         if isinstance(module, Attention):

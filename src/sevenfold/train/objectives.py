@@ -1,4 +1,4 @@
-"""The objectives of a loss, L_next + fim * L_fim + cot * L_cot (D3), and how each is logged apart."""
+"""The objectives of a loss, L_next + fim * L_fim + cot * L_cot (D3), and the metrics of each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ NEXT = "next"
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One objective: its share in the loss, the rows that it is computed on and the split that they
-    were cut from.
-    """
+    """One objective: its weight in the loss, its rows, and the split that they were cut from."""
 
     name: str
     weight: float
@@ -26,7 +24,9 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveLoss:
-    """What a step gave: the mean over the tokens that count, and the sum of each row, in nats."""
+    """The result of a step for one objective: the mean over the tokens that count, and the sum of
+    each row, in nats.
+    """
 
     objective: Objective
     loss: float
@@ -34,23 +34,23 @@ class ObjectiveLoss:
     n_tokens: int
 
 
-def metric_fields(parts: Sequence[ObjectiveLoss], step: int) -> dict[str, Json]:
-    """Return the fields that a row of metrics has for more than one objective or domain.
+def metric_fields(losses: Sequence[ObjectiveLoss], step: int) -> dict[str, Json]:
+    """Return the extra fields of a row of metrics for several objectives or domains.
 
-    `objectives` is the loss of each objective, when there are several. `domains` is the mean loss of
-    the next-token rows of each domain, when rows have one; a domain without a row in this step is
-    left out.
+    `objectives` is the loss of each objective, when there are several. `domains` is the mean loss
+    of the next-token rows of each domain, when rows have one. A domain without a row in this step
+    is left out.
     """
     fields: dict[str, Json] = {}
-    if len(parts) > 1:
-        fields["objectives"] = {part.objective.name: part.loss for part in parts}
-    first = parts[0]
+    if len(losses) > 1:
+        fields["objectives"] = {loss.objective.name: loss.loss for loss in losses}
+    first = losses[0]
     names = first.objective.source.domains(step)
     if any(names):
         fields["domains"] = {name: _mean(first, names, name) for name in sorted(set(names))}
     return fields
 
 
-def _mean(part: ObjectiveLoss, names: Sequence[str], wanted: str) -> float:
-    rows = [nats for nats, name in zip(part.rows, names, strict=True) if name == wanted]
-    return sum(rows) / (len(rows) * part.n_tokens / len(part.rows))
+def _mean(loss: ObjectiveLoss, names: Sequence[str], wanted: str) -> float:
+    rows = [nats for nats, name in zip(loss.rows, names, strict=True) if name == wanted]
+    return sum(rows) / (len(rows) * loss.n_tokens / len(loss.rows))

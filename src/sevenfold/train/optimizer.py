@@ -1,12 +1,11 @@
-"""Adam over this rank's rows of each weight; an element's update does not
-depend on where the rows were cut.
+"""Adam over the rows of each weight that this rank holds. The update of an element does not depend
+on where rows were cut.
 
-Under specs/training-arithmetic.md the kernel of `native/train` updates the rows where they are;
-elsewhere PyTorch does. Its fused kernel goes in steps of a vector's length and takes what is left
-at a tensor's end one by one, where the compiler may round a product and its sum once instead of
-twice: the second moment of a row then differs by its last bit (seen with 32 elements on three
-ranks). So every tensor that is not whole vectors long is updated in a copy that is filled up with
-zeros.
+Under specs/training-arithmetic.md the kernel of `native/train` updates the rows in place; otherwise
+PyTorch does. The fused kernel of PyTorch works in steps of a vector and handles the rest of a
+tensor element by element. There the compiler may round a product and its sum once instead of twice,
+and the second moment of a row differs in its last bit (seen with 32 elements on three ranks). So
+every tensor that does not fill whole vectors is updated in a copy that is padded with zeros.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def _filled(flat: Tensor) -> Tensor:
 
 
 class ExactUpdate:
-    """The optimiser of a run under the law, with the state that `Optimizer` has."""
+    """The optimiser of a run under the law. Its state has the form of `Optimizer`."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], spec: TrainSpec) -> None:
         self.parameters, self.spec = dict(parameters), spec
@@ -48,7 +47,7 @@ class ExactUpdate:
         return local(self.parameters[name]).detach()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Delete all gradients."""
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -90,7 +89,7 @@ class ExactUpdate:
         return found
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave, this rank's rows of each."""
+        """Restore the state that `tensors` returned, as the rows of this rank."""
         for key, value in tensors.items():
             name, _, slot = key.rpartition(".")
             if slot == "step":
@@ -101,7 +100,7 @@ class ExactUpdate:
 
 
 def update_of(parameters: Mapping[str, nn.Parameter], spec: TrainSpec, law: str) -> ExactUpdate | Optimizer:
-    """Return the optimiser for a run whose arithmetic is `law`."""
+    """Return the optimiser of a run whose arithmetic is `law`."""
     return (ExactUpdate if law == LAW else Optimizer)(parameters, spec)
 
 
@@ -126,7 +125,7 @@ class Optimizer:
         return local(self.parameters[name]).detach().view(-1)
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Delete all gradients."""
         for parameter in self.parameters.values():
             parameter.grad = None
 
@@ -155,7 +154,7 @@ class Optimizer:
         return found
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `tensors` gave, this rank's rows of each."""
+        """Restore the state that `tensors` returned, as the rows of this rank."""
         device = next(iter(self.flat.values())).device
         flat = {
             key: value if value.dim() == 0 else _filled(value.reshape(-1)) for key, value in tensors.items()

@@ -1,9 +1,9 @@
-"""The phases of a training run: one for most recipes; for expert stacks the trunk, then one for
-each expert (B1).
+"""The phases of a training run: one for most recipes; the trunk and each expert for expert stacks
+(B1).
 
-A phase is an independent job with its own directory, seed streams, checkpoints and records. The
-experts need the weights of the trunk and nothing of each other. They may run in any order, or at
-once in several processes, and give the same bytes.
+A phase is an independent job with its own directory, seed streams, checkpoints and records. An
+expert needs the weights of the trunk and nothing of other experts. Experts may run in any order, or
+at once in several processes, and give the same bytes.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class TrainingPhase:
 
     @property
     def path(self) -> str:
-        """Return the name of the phase behind a slash, or "" for a run of one phase."""
+        """Return the name of the phase after a slash, or "" for a run of one phase."""
         return f"/{self.name}" if self.name else ""
 
     @property
     def is_partial(self) -> bool:
-        """Return whether the phase leaves some parameters as they are."""
+        """Return whether the phase leaves some parameters unchanged."""
         return self.trains != "all"
 
     def trained(self, names: Iterable[str]) -> frozenset[str]:
-        """Return those of the parameters that this phase trains. The others are frozen."""
+        """Return the parameters that this phase trains. The others are frozen."""
         if not self.is_partial:
             return frozenset(names)
         return frozenset(name for name in names if expert_of(name) == self.stack)
@@ -82,7 +82,7 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
             remedy="one phase that trains trunk, then one that trains experts",
         )
     trunk, experts = train.phases
-    parts = [
+    phases = [
         TrainingPhase(
             name=trunk.name, spec=_spec(train, trunk, trunk.tokens), mix=recipe.corpus.mix, trains=TRUNK
         )
@@ -90,10 +90,12 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
     for stack, expert in enumerate(moe.experts):
         spec = _spec(train, experts, experts.tokens_per_expert[expert])
         name = f"{experts.name}/{expert}"
-        parts.append(
-            TrainingPhase(name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack, base=parts[0])
+        phases.append(
+            TrainingPhase(
+                name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack, base=phases[0]
+            )
         )
-    return tuple(parts)
+    return tuple(phases)
 
 
 def _spec(train: TrainSpec, phase: Phase, tokens: int) -> TrainSpec:
@@ -117,13 +119,13 @@ def _spec(train: TrainSpec, phase: Phase, tokens: int) -> TrainSpec:
 
 def find_training_phase(recipe: Recipe, phase: str, expert: str | None) -> TrainingPhase:
     """Return the phase with this name, or the phase of one of its experts. Raises UsageError."""
-    parts = training_phases(recipe)
+    phases = training_phases(recipe)
     name = f"{phase}/{expert}" if expert else phase
-    for part in parts:
-        if part.name == name and name:
-            return part
-    known = ", ".join(part.name.replace("/", " --expert ") for part in parts if part.name)
+    for candidate in phases:
+        if candidate.name == name and name:
+            return candidate
+    known = ", ".join(known.name.replace("/", " --expert ") for known in phases if known.name)
     raise UsageError(
-        f"{recipe.name} has no part {name!r}",
-        remedy=f"parts: --phase {known}" if known else "this recipe trains in one part: leave --phase out",
+        f"{recipe.name} has no phase {name!r}",
+        remedy=f"phases: --phase {known}" if known else "this recipe trains in one phase: leave --phase out",
     )

@@ -1,16 +1,17 @@
-"""The precision of the forward pass (B2, C5, E3): BF16 products under autocast over FP32 master
-weights, gradients summed in FP32.
+"""The precision of the forward pass (B2, C5, E3): BF16 products under autocast, FP32 master weights
+and gradient sums.
 
 Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient leaves its product in
-BF16 and is FP32 before it is added to another, so micro-batches add up in FP32. There is no loss
-scaling: BF16 has FP32's range. FP16 has not, and is refused by name. On a CPU that multiplies pairs
-of BF16 (AVX512-BF16) kernels of our own compute what stands between the products (`model.bf16`);
-elsewhere PyTorch does, with other bits, and the run says so.
+BF16 and is converted to FP32 before it is added to another, so micro-batches are added in FP32.
+There is no loss scaling, because BF16 has the range of FP32. FP16 does not, and is refused by name.
+On a CPU with AVX512-BF16, our own kernels compute the operations between the products
+(`model.bf16`). Elsewhere PyTorch does, with other bits, and the run says so.
 
-FP8 is BF16 with the products of the layers' projections in FP8 by torchao (one scale a tensor, from
-its largest element, so nothing is carried from step to step). Its GPU kernels want both sides of a
-weight in multiples of 16; the embedding and the head stay as they are. Where the device has no FP8
-products, or torchao is missing, it is BF16, and manifests say so.
+FP8 is BF16 with the products of the projections of the layers in FP8 by torchao. There is one scale
+for each tensor, from its largest element, so nothing is carried from step to step. The GPU kernels
+require both sides of a weight in multiples of 16. The embedding and the head are not converted.
+Where the device has no FP8 products, or torchao is missing, the run uses BF16, and manifests say
+so.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from sevenfold.model import bf16
 from sevenfold.model.linear import Linear
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-# Names the roundings of the BF16 path on the CPU; raise it when they change.
+# The version of the roundings of the BF16 path on the CPU. Raise it when they change.
 LAW_BF16 = "bf16/3"
-# Of the first GPUs with FP8 products.
+# Compute capability of the first GPUs with FP8 products.
 FP8_CAPABILITY = (8, 9)
 FP8_MULTIPLE = 16
 
 
 def check_precision(precision: str) -> None:
-    """Refuse a precision in which this version does not train. Raises RecipeError."""
+    """Refuse a precision that this version cannot train in. Raises RecipeError."""
     if precision not in PRECISIONS:
         raise RecipeError(
             f"train.precision {precision} is planned but not trained: its range needs loss scaling, which no"
@@ -55,12 +56,14 @@ def fp8_obstacle(device: torch.device) -> str:
 
 
 def used(precision: str, device: torch.device) -> str:
-    """Return what a precision of the recipe is computed in on a device."""
+    """Return the precision that a device computes in for a precision of the recipe."""
     return "bf16" if precision == "fp8" and fp8_obstacle(device) else precision
 
 
 def fallback_notes(precision: str, device: torch.device) -> list[str]:
-    """Return notes for a precision that is computed in another one, or without its own kernels."""
+    """Return notes for a precision that is replaced by another, or computed without its own
+    kernels.
+    """
     notes = []
     if used(precision, device) != precision:
         notes.append(
@@ -75,8 +78,8 @@ def fallback_notes(precision: str, device: torch.device) -> list[str]:
 
 
 def bf16_kernels(precision: str, device: torch.device) -> str:
-    """Return which kernels stand between the BF16 products of a run on the CPU: s7 or aten; "" for
-    any other run.
+    """Return which kernels compute between the BF16 products of a run on the CPU: s7 or aten; ""
+    for any other run.
     """
     if device.type != "cpu" or used(precision, device) != "bf16":
         return ""
@@ -84,9 +87,7 @@ def bf16_kernels(precision: str, device: torch.device) -> str:
 
 
 def law(precision: str) -> list[str]:
-    """Return what a precision adds to the key of a run: nothing in FP32,
-    whose keys are as they were.
-    """
+    """Return what a precision adds to the key of a run; nothing for FP32."""
     return [] if PRECISIONS[precision] is None else [LAW_BF16]
 
 
@@ -97,8 +98,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def fp8_projections(model: nn.Module) -> dict[str, Linear]:
-    """Return the projections that FP8 takes, by name: those of the layers with both sides in
-    multiples of 16; never the head.
+    """Return the names of the projections to convert to FP8: those of the layers with both sides in
+    multiples of 16, never the head.
     """
     return {
         name: module
@@ -110,14 +111,16 @@ def fp8_projections(model: nn.Module) -> dict[str, Linear]:
 
 
 def convert(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Give a model the products of its precision, before it is sharded. Names of weights stay."""
+    """Convert the products of a model to its precision, before it is sharded. The names of weights
+    stay.
+    """
     if used(precision, device) == "fp8":
         to_fp8(model)
 
 
 def to_fp8(model: nn.Module, *, emulate: bool = False) -> None:
-    """Put torchao's FP8 projection in the place of each of `fp8_projections`. `emulate`: round as
-    FP8 does, on any device.
+    """Replace each of `fp8_projections` by the FP8 projection of torchao. `emulate` rounds as FP8
+    does, on any device.
     """
     from torchao.float8 import Float8LinearConfig
     from torchao.float8.float8_linear import Float8Linear

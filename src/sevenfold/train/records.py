@@ -1,8 +1,9 @@
 """The records of a run: metrics (JSONL and TensorBoard) and the gradient trace.
 
-Both JSONL files hold no clock and no machine, so a resumed run's files equal the straight run's
-byte for byte: on resume they are cut back to the checkpoint's step. TensorBoard's event files carry
-wall time; they are a view, rebuilt from the metrics, and no output of the stage.
+Both JSONL files hold no time and no machine, so the files of a resumed run equal those of an
+uninterrupted run byte for byte. On resume they are cut back to the step of the checkpoint. The
+event files of TensorBoard carry wall time. They are a view that is rebuilt from the metrics, and no
+output of the stage.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CHAIN_START = "0" * 64
 
 
 def cut_back(path: Path, last_step: int) -> list[Json]:
-    """Keep the rows up to `last_step` (and no torn last line); return them."""
+    """Keep the rows up to `last_step`, without an incomplete last line, and return them."""
     kept = []
     if path.is_file() and last_step:
         for line in read_bytes(path).splitlines():
@@ -43,8 +44,8 @@ def cut_back(path: Path, last_step: int) -> list[Json]:
 
 
 def record_digests(directory: Path) -> dict[str, Json]:
-    """Return the bytes and SHA-256 of the records as they are now, by name; what a
-    checkpoint binds. Raises StorageError.
+    """Return the size and SHA-256 of the current records by name, which a checkpoint binds. Raises
+    StorageError.
     """
     return {
         name: [(directory / name).stat().st_size, sha256_file(directory / name)]
@@ -54,8 +55,8 @@ def record_digests(directory: Path) -> dict[str, Json]:
 
 
 def damaged_record(directory: Path, bound: Mapping[str, Json]) -> str | None:
-    """Return the first record that no longer begins with the bytes that a checkpoint bound,
-    or None. Raises StorageError.
+    """Return the first record that does not begin with the bytes that a checkpoint bound, or None.
+    Raises StorageError.
     """
     for name in (METRICS, TRACE):
         if name not in bound or not (directory / name).is_file():
@@ -68,7 +69,7 @@ def damaged_record(directory: Path, bound: Mapping[str, Json]) -> str | None:
 
 
 class Recorder(Protocol):
-    """The interface that a run writes its figures to."""
+    """The interface through which a run writes its figures."""
 
     def metric(self, row: Json) -> None:
         """Record one row for a step."""
@@ -84,7 +85,7 @@ class Recorder(Protocol):
 
 
 class Unrecorded:
-    """The recorder of every rank but the first."""
+    """The recorder of all ranks but the first. It writes nothing."""
 
     def metric(self, row: Json) -> None:
         """Ignore the row."""
@@ -115,7 +116,7 @@ class Records:
         self._metrics = self._open(METRICS)
         self._trace = self._open(TRACE)
         shutil.rmtree(directory / TENSORBOARD, ignore_errors=True)
-        # Imported here: it takes a second, and only a run that trains needs it.
+        # TensorBoard is imported here, because that takes a second and only training needs it.
         from torch.utils.tensorboard import SummaryWriter
 
         self._events: Any = SummaryWriter(str(directory / TENSORBOARD))
@@ -135,7 +136,7 @@ class Records:
                 self._events.add_scalar(f"{group}/{name}", value, row["step"])
 
     def metric(self, row: Json) -> None:
-        """Write one row a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and
+        """Write one row for a step: step, loss, learning_rate, grad_norm, tokens; `objectives` and
         `domains` where a run has several.
         """
         with storage(self.directory / METRICS):
@@ -148,8 +149,8 @@ class Records:
             self._trace.write(canonical_json(row) + b"\n")
 
     def flush(self) -> None:
-        """Bring every row to the file; called before each checkpoint, so that no checkpoint is
-        ahead of its records.
+        """Write every row to the file. It is called before each checkpoint, so that no checkpoint
+        is ahead of its records.
         """
         with storage(self.directory):
             for file in (self._metrics, self._trace):
@@ -188,7 +189,7 @@ def weights_digest(parameters: Mapping[str, torch.Tensor]) -> str:
 
 
 def trace_link(chain: str, step: int, gradient: str, weights: str) -> str:
-    """Return the link of a trace row to the one before, whose link is `chain`."""
+    """Return the chain link of a trace row from the link of the row before, `chain`."""
     return digest("sevenfold/trace/1", chain, str(step), gradient, weights)
 
 

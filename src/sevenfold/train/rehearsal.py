@@ -1,10 +1,11 @@
-"""Measure how fast this machine trains a recipe: the recipe's own step
-on random tokens, for seconds.
+"""Measure how fast this machine trains a recipe, with its own step on random tokens for a few
+seconds.
 
-The kernels, the precision and the shapes are those of the run (`loop.TrainingRun`), so the forecast
-of `s7 plan` is of the work that will be done. A step is too long for a forecast, so its two parts
-are timed apart: the gradient of some rows, which grows with the tokens, and the update, which grows
-with the parameters. Where one row is more than BUDGET, the row is cut, then the depth.
+The kernels, the precision and the shapes are those of the run (`loop.TrainingRun`), so `s7 plan`
+forecasts the work that will be done. A whole step would take too long. So its two components are
+timed separately: the gradient of some rows, which grows with the tokens, and the update, which
+grows with the parameters. Where one row exceeds BUDGET, the row is shortened, then the depth is
+reduced.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from sevenfold.train.objectives import NEXT, Objective
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.stage import check_supported
 
-# Model FLOPs of a timed pass: a second or two of two cores.
+# Model FLOPs of a timed pass: a second or two on two cores.
 BUDGET = 1.5e11
-# Tokens to which a row is cut.
+# Length to which a row is shortened.
 SHORTEST = 512
-# Of a rehearsed model: 2.4 GB with gradients and moments.
+# Parameters of a rehearsed model: 2.4 GB with gradients and moments.
 MOST_PARAMETERS = 150_000_000
-# For which each part is repeated; three times, unless that takes four times as long.
+# Seconds for which each component is repeated: three times, unless that takes four times as long.
 SECONDS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomTokens:
-    """A source of rows of random ids, the same at every step number."""
+    """A source of rows of random ids, which are the same at every step."""
 
     vocab_size: int
     batch_sequences: int
@@ -58,7 +59,7 @@ class RandomTokens:
         return np.random.default_rng(step).integers(0, self.vocab_size, shape, np.int64)
 
     def domains(self, step: int) -> list[str]:  # noqa: ARG002  (a source's signature)
-        """Return no domain for each row."""
+        """Return "" for each row, because random tokens have no domain."""
         return [""] * self.batch_sequences
 
     def counted(self, step: int) -> NDArray[np.float32] | None:  # noqa: ARG002  (as above)
@@ -66,19 +67,17 @@ class RandomTokens:
         return None
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:  # noqa: ARG002  (as above)
-        """Return nothing: random tokens come from no document."""
+        """Return nothing, because random tokens come from no document."""
         return []
 
     def epochs(self, n_steps: int) -> dict[str, float]:  # noqa: ARG002  (as above)
-        """Return nothing: random tokens have no end."""
+        """Return nothing, because random tokens have no end."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsedShape:
-    """The shape that is timed, its rows of a sequence, and the training
-    FLOPs of one of their tokens.
-    """
+    """The timed shape, its rows of a sequence, and the training FLOPs of one of their tokens."""
 
     model: ModelSpec
     rows: int
@@ -86,26 +85,26 @@ class RehearsedShape:
     flops_per_token: float
 
 
-def step_flops(model: ModelSpec, part: TrainingPhase, sequence: int) -> float:
+def step_flops(model: ModelSpec, phase: TrainingPhase, sequence: int) -> float:
     """Return the training FLOPs of one token of a phase."""
-    cost = dict(zip(("trunk", "expert", "head"), STEP_COST[part.trains], strict=True))
+    cost = dict(zip(("trunk", "expert", "head"), STEP_COST[phase.trains], strict=True))
     return sum(cost[name] * n for name, n in flops_parts(model, sequence).items())
 
 
-def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> RehearsedShape | None:
-    """Return as many rows of the recipe's own shape as fit the budget; else a shorter one,
-    then fewer layers; else None.
+def sample_of(recipe: Recipe, phase: TrainingPhase, budget: float = BUDGET) -> RehearsedShape | None:
+    """Return as many rows of the shape of the recipe as fit the budget; else a shorter row, then
+    fewer layers, else None.
     """
-    sequence, model = part.spec.sequence, recipe.model
-    most = part.spec.micro_batch(part.spec.batch_sequences)
-    flops = step_flops(model, part, sequence)
-    # A shorter row keeps what the layers and the head do; its FLOPs count the shorter attention.
+    sequence, model = phase.spec.sequence, recipe.model
+    most = phase.spec.micro_batch(phase.spec.batch_sequences)
+    flops = step_flops(model, phase, sequence)
+    # A shorter row has the same cost for layers and head. Its FLOPs count the shorter attention.
     while flops * sequence > budget and sequence > SHORTEST:
         sequence = max(SHORTEST, sequence // 2)
-        flops = step_flops(model, part, sequence)
+        flops = step_flops(model, phase, sequence)
     while flops * sequence > budget and model.n_layers > 1:
         model = model.model_copy(update={"n_layers": (model.n_layers + 1) // 2})
-        flops = step_flops(model, part, sequence)
+        flops = step_flops(model, phase, sequence)
     if count(model) > MOST_PARAMETERS or flops * sequence > 4 * budget:
         return None
     rows = max(1, min(most, int(budget / (flops * sequence))))
@@ -114,7 +113,7 @@ def sample_of(recipe: Recipe, part: TrainingPhase, budget: float = BUDGET) -> Re
 
 def rehearsal(
     recipe: Recipe,
-    part: TrainingPhase,
+    phase: TrainingPhase,
     sample: RehearsedShape,
     directory: Path,
     micro_batch: int | None = None,
@@ -124,7 +123,7 @@ def rehearsal(
     Args:
         micro_batch: rows of a micro-batch; None is all of the sample.
     """
-    spec = part.spec.model_copy(
+    spec = phase.spec.model_copy(
         update={
             "batch_sequences": sample.rows,
             "sequence": sample.sequence,
@@ -145,7 +144,7 @@ def rehearsal(
     objective = Objective(name=NEXT, weight=1.0, source=source, split=IndexedTokens(path=directory / "none"))
     run = TrainingRun(
         model=model,
-        phase=replace(part, spec=spec),
+        phase=replace(phase, spec=spec),
         data=TrainingData(objectives=(objective,)),
         directory=directory,
         key="",
@@ -160,7 +159,7 @@ def rehearsal(
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return the median time of a call, after one that warms up."""
+    """Return the median time of a call, after one warm-up call."""
     work()
     times: list[float] = []
     while sum(times) < SECONDS or (len(times) < 3 and sum(times) < 4 * SECONDS):
@@ -173,19 +172,19 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def measure_training(recipe: Recipe, cpu: Cpu) -> Cpu:
-    """Return `cpu` with the speed of the recipe's own training step; as it is when the recipe
-    is too large to rehearse here.
+    """Return `cpu` with the measured speed of the training step of the recipe; unchanged when the
+    recipe is too large to rehearse here.
 
     Raises:
         RecipeError: this version does not train such a recipe.
     """
     check_supported(recipe)
-    part = training_phases(recipe)[0]
-    sample = sample_of(recipe, part)
+    phase = training_phases(recipe)[0]
+    sample = sample_of(recipe, phase)
     if sample is None:
         return cpu
     with tempfile.TemporaryDirectory(prefix="s7-plan-") as name:
-        run = rehearsal(recipe, part, sample, Path(name))
+        run = rehearsal(recipe, phase, sample, Path(name))
         gradient = _seconds(lambda: run.gradients.run(run.step))
 
         def update() -> None:

@@ -40,11 +40,11 @@ def training_run(
     base: Mapping[str, Tensor] | None = None,
     base_root: str = "",
 ) -> TrainingRun:
-    """Return the run of one phase of the recipe over the token files of `job`. Its files stand in
+    """Return the run of one phase of the recipe over the token files of `job`. Its files are in
     `directory`.
 
     Args:
-        phase: None is the one phase of a recipe that lists none.
+        phase: None is the one phase of a recipe without phases.
         base: weights of the phase before.
         base_root: the root of the files of the phase before.
 

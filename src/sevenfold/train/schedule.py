@@ -1,4 +1,5 @@
-"""Learning rate: linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the peak.
+"""Learning rate: linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the peak
+rate.
 
 The cosine is rounded once from exact arithmetic, so no C library decides a bit of it.
 """
@@ -10,7 +11,7 @@ from sevenfold.train.arithmetic import half_turn_cosine
 
 
 def n_steps(spec: TrainSpec) -> int:
-    """Return the whole steps that the token budget pays for; at least one."""
+    """Return how many whole steps the token budget allows; at least one."""
     return max(1, spec.tokens // (spec.batch_sequences * spec.sequence))
 
 

@@ -1,8 +1,8 @@
-"""Stage `train`: token files to a float checkpoint, with metrics and a gradient trace.
+"""Stage `train`: turn token files into a float checkpoint, with metrics and a gradient trace.
 
-Reads tokenizer/train.tokens, heldout.tokens, tokenizer.json (and router.json); writes
-model.safetensors, metrics.jsonl, trace.jsonl. Checkpoints and TensorBoard events stay in the
-directory as working files, not outputs.
+It reads tokenizer/train.tokens, heldout.tokens, tokenizer.json (and router.json), and writes
+model.safetensors, metrics.jsonl and trace.jsonl. Checkpoints and TensorBoard events stay in the
+directory as working files and are no outputs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sevenfold.train.data.dataset import held_out, load_tokenizer
 from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools_of
 from sevenfold.train.evaluate import Score, float_score
-from sevenfold.train.experts import epochs, train_parts
+from sevenfold.train.experts import epochs, train_phases
 from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
@@ -43,7 +43,9 @@ STAGE = "train"
 
 
 def check_supported(recipe: Recipe) -> None:
-    """Refuse what this trainer does not do, by name, before any work is done. Raises RecipeError."""
+    """Refuse by name what this trainer does not support, before any work is done. Raises
+    RecipeError.
+    """
     check_optimizer(recipe)
     context_stages(recipe)
     check_precision(recipe.train.precision)
@@ -56,34 +58,34 @@ def check_job(job: Job) -> None:
 
 
 def fingerprint(job: Job) -> str:
-    """Return what decides the bits beside the sections that the stage reads: the order of the data,
-    the roundings of BF16.
+    """Return what decides the bits besides the recipe sections: the order of the data and the
+    roundings of BF16.
     """
     mix = canonical_json(job.recipe.corpus.mix).decode() if job.recipe.corpus.mix else ""
     return "".join([mix, *law(job.recipe.train.precision)])
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Return the UTF-8 bytes of each token id, int64 [V]; 0 for special tokens."""
+    """Return the number of UTF-8 bytes of each token id, int64 [V]; 0 for special tokens."""
     return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
 
 
 def _trained(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
     if len(phases) > 1:
-        return train_parts(job, phases, directory)
+        return train_phases(job, phases, directory)
     training = training_run(job, directory, phases[0])
     training.train()
     weights = training.weights()
     if training.ranks.is_alone and used(training.spec.precision, training.ranks.device) != "fp8":
         return training.model
-    # Whole, and with FP32 products, which evaluation is quoted in.
+    # Published scores are of the whole model with FP32 products.
     model = build_model(job)
     model.load_state_dict(weights)
     return model
 
 
 def _imported(job: Job, directory: Path) -> Transformer:
-    """Return a model with the weights that `model.pretrained` names; its histories are empty.
+    """Return a model with the weights that `model.pretrained` names. Its histories are empty.
 
     Raises StorageError.
     """
@@ -101,9 +103,9 @@ def _imported(job: Job, directory: Path) -> Transformer:
 
 
 def _history(job: Job, phases: tuple[TrainingPhase, ...], directory: Path, score: Score) -> dict[str, Json]:
-    """Return what the run did: steps, tokens, loss; of an import, where it comes from."""
+    """Return the facts of the run: steps, tokens, loss; for an import, its origin."""
     if job.recipe.model.pretrained:
-        # There is no training loss; this is the held-out one.
+        # An import has no training loss; this is the held-out loss.
         loss = score.nats / score.n_tokens
         return {"n_steps": 0, "n_tokens": 0, "final_loss": loss, "origin": job.recipe.model.pretrained}
     specs = [phase.spec for phase in phases]
@@ -148,7 +150,7 @@ def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
 
 
 def run(job: Job) -> StageResult:
-    """Train, or go on training, to the end of the token budget.
+    """Train to the end of the token budget, resuming a run that was begun.
 
     Raises:
         RecipeError: the recipe asks for what this trainer does not do.
@@ -158,7 +160,7 @@ def run(job: Job) -> StageResult:
     directory, ranks, phases = job.directory(STAGE), here(), training_phases(job.recipe)
     is_import = bool(job.recipe.model.pretrained)
     model = _imported(job, directory) if is_import else _trained(job, phases, directory)
-    # What follows is the first rank's.
+    # Only the first rank continues.
     dismiss()
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))

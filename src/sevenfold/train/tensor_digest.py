@@ -1,4 +1,4 @@
-"""The digest of named tensors and of what is said about them, whatever holds them."""
+"""Compute the digest of named tensors and of the facts about them, in memory or in a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sevenfold.core.hashing import digest_of
 
-# What the libraries raise for damaged bytes.
+# Errors that the libraries raise for damaged bytes.
 DAMAGE = (
     SafetensorError,
     ValueError,
@@ -25,8 +25,8 @@ DAMAGE = (
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """Tensors of an open safetensors file, read as they are asked for, so
-    that one is in memory at a time.
+    """The tensors of an open safetensors file. They are read on request, so one is in memory at a
+    time.
     """
 
     def __init__(self, file: Any) -> None:
@@ -51,8 +51,8 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def tensors_digest(tag: str, tensors: Mapping[str, Tensor], meta: bytes) -> str:
-    """Return the hex digest of `meta`, and of names, dtypes, shapes and
-    bytes in the order of the names.
+    """Return the hex digest of `meta`, and of names, dtypes, shapes and bytes in the order of the
+    names.
 
     `tensors` may read them one at a time.
     """

@@ -1,5 +1,5 @@
-"""Packages read without being unpacked: zip, tar, Debian's ar, from a file or from memory, nothing
-written, nothing run.
+"""Read packages without unpacking them: zip, tar and Debian's ar, from a file or memory. Nothing is
+written or run.
 """
 
 from sevenfold.corpus.archives.entry import MAX_ENTRIES, Budget, Entry, Fault

@@ -1,7 +1,7 @@
-"""One file of an archive, what can be wrong with it, and how much an archive may unfold.
+"""One file of an archive, its possible faults, and limits on what an archive may unfold to.
 
-Names are judged though nothing is ever written: a name that would leave the archive says that the
-archive is not what it seems, and would collide with another source's file in the ledger.
+Names are checked although nothing is written. A name that would leave the archive shows that the
+archive is not what it seems, and it could collide with a file of another source in the ledger.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import IO, Literal
 from sevenfold.core.hashing import sha256
 from sevenfold.core.log import one_line
 
-# What a reader of a source can tell of what it does not read. Ours of no archive: `no_documents`,
-# `duplicate_key`, `pointer`.
+# Faults that a reader of a source reports for what it does not read. `no_documents`,
+# `duplicate_key` and `pointer` do not come from archives.
 Fault = Literal[
     "too_large",
     "unsafe_path",
@@ -36,15 +36,15 @@ Fault = Literal[
 ]
 
 MAX_ENTRIES = 500_000
-# Bytes of one archive.
+# Limit of the bytes of one archive.
 MAX_UNFOLDED = 16 << 30
-# Unfolded to stored; text reaches 10 to 30.
+# Limit of the ratio of unfolded to stored bytes; text reaches 10 to 30.
 MAX_RATIO = 250
-# Below this no ratio is asked.
+# Below this size the ratio is not checked.
 FREE_UNFOLDED = 64 << 20
 BLOCK = 1 << 20
 
-# What damaged archives make the readers of the standard library raise.
+# Errors that the readers of the standard library raise for damaged archives.
 DAMAGE = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
     EOFError, OSError, ValueError, RuntimeError, LookupError, OverflowError, AttributeError, TypeError,
@@ -53,8 +53,8 @@ DAMAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of an archive. `data` is None exactly when `fault` says why; `path` is then shown, not
-    trusted.
+    """One file of an archive. `data` is None exactly when `fault` says why. `path` is then only for
+    messages and not trusted.
     """
 
     path: str
@@ -63,39 +63,38 @@ class Entry:
     sha256: str
     fault: Fault | None = None
     target: str | None = (
-        # Of a link, as a path from the link's folder; nothing ever follows it outside the archive.
+        # The target of a link, as a path from the folder of the link. It is never followed outside
+        # the archive.
         None
     )
 
 
 class Bomb(Exception):  # noqa: N818  (an outcome that is listed, not an error of the program)
-    """More unfolds than an archive of this size may hold."""
+    """An archive unfolds to more than its size allows."""
 
 
 class Budget:
-    """Counts what one archive of `n_stored` bytes unfolds."""
+    """Counts the bytes and entries that one archive of `n_stored` bytes unfolds to."""
 
     def __init__(self, n_stored: int) -> None:
         self._left = min(MAX_UNFOLDED, max(FREE_UNFOLDED, MAX_RATIO * n_stored))
         self._n_entries = 0
 
     def spend(self, n_bytes: int) -> None:
-        """Count bytes against the limit. Raises Bomb when it is passed."""
+        """Count bytes. Raises Bomb beyond the limit."""
         self._left -= n_bytes
         if self._left < 0:
             raise Bomb
 
     def enter(self) -> None:
-        """Count an entry. Raises Bomb when there are too many."""
+        """Count an entry. Raises Bomb beyond the limit."""
         self._n_entries += 1
         if self._n_entries > MAX_ENTRIES:
             raise Bomb
 
 
 def shown(name: str) -> str:
-    """Return a name as it goes into the ledger: what is not UTF-8, and
-    control characters, as `\\xNN`.
-    """
+    """Return a name in the form of the ledger: invalid UTF-8 and control characters as `\\xNN`."""
     text = (
         name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if _fits(name)
@@ -110,7 +109,7 @@ def _fits(name: str) -> bool:
 
 def safe_path(name: str) -> str | None:
     """Return the name as a relative path with `/`, or None when it leaves the archive, is absolute,
-    or is none.
+    or is empty.
     """
     path = name.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -120,12 +119,12 @@ def safe_path(name: str) -> str | None:
 
 
 def faulty(name: str, fault: Fault, n_bytes: int = 0, target: str | None = None) -> Entry:
-    """Return an entry that is there and not read."""
+    """Return an entry that exists and is not read."""
     return Entry(shown(name), None, n_bytes, "", fault, target)
 
 
 def read_entry(path: str, file: IO[bytes], max_bytes: int, budget: Budget | None) -> Entry:
-    """Read one file; what is longer than `max_bytes` is hashed and counted, never held."""
+    """Read one file. A file beyond `max_bytes` is hashed and counted and not held."""
     hasher, n_bytes, held = hashlib.sha256(), 0, bytearray()
     while block := file.read(min(BLOCK, max_bytes + 1)):
         if budget is not None:

@@ -1,8 +1,8 @@
-"""Every file of an archive, in the archive's own order, with a named fault
-for each that cannot be had.
+"""Yield every file of an archive in its own order, with a named fault for each that cannot be read.
 
-Whole archives fail by name, too: one entry with the archive's name and `corrupt` or `bomb`, after
-what could be read. Nothing is written to disk. Memory: one file of `max_bytes`, and the names.
+An archive that fails as a whole gives one entry with its name and `corrupt` or `bomb`, after the
+entries that could be read. Nothing is written to disk. Memory: one file of `max_bytes`, and the
+names.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Wanted = Callable[[str], bool]
 
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER = 60
-# Bytes of a link's path.
+# Maximal length of the path of a link in bytes.
 _MAX_TARGET = 4096
-# Members of a Debian package that hold no files of it; names with an underscore are free for other
+# Members of a Debian package that hold no files of it. Names with an underscore are free for other
 # tools (deb(5)).
 _OTHER_MEMBER = re.compile(r"(?:debian-binary|control\.tar(?:\.\w+)?|_.*)/?")
-# Behind a zip entry that was written as a stream: sizes of four or eight bytes,
-# with or without a signature.
+# What follows a zip entry that was written as a stream: sizes of four or eight bytes, with or
+# without a signature.
 _ZIP_DESCRIPTORS = (0, 12, 16, 20, 24)
 _ZIP_LOCAL = struct.Struct("<26xHH")
 _ZIP_END = struct.Struct("<4s16xH")
@@ -49,15 +49,15 @@ _ZIP_END = struct.Struct("<4s16xH")
 def read_archive(
     file: IO[bytes], name: str, wanted: Wanted, max_bytes: int, *, links: bool = False
 ) -> Iterator[Entry]:
-    """Yield the entries whose path `wanted` accepts; faults of names are told for every entry.
+    """Yield the entries whose path `wanted` accepts. Faults of names are reported for every entry.
 
     Args:
-        file: a seekable binary file that holds a zip, a tar (plain or compressed) or a .deb; told
-            by its bytes.
-        name: what the archive is called when it fails as a whole.
-        wanted: given a safe path, whether to read it.
-        max_bytes: a longer file comes without its bytes.
-        links: tell every link, also one that is not wanted.
+        file: a seekable binary file that holds a zip, a tar (plain or compressed) or a .deb; its
+            bytes decide which.
+        name: the name of the archive, when it fails as a whole.
+        wanted: decides for a safe path whether to read it.
+        max_bytes: a longer file is yielded without its bytes.
+        links: yield every link, also one that is not wanted.
     """
     n_stored = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -78,8 +78,8 @@ def read_archive(
 
 
 class _Names:
-    """Judges names: the path to use, or the fault. A name seen before is told as a duplicate and
-    read no second time.
+    """Checks names and returns the path to use, or the fault. A repeated name is reported as a
+    duplicate and not read again.
     """
 
     def __init__(self, wanted: Wanted, budget: Budget, *, links: bool) -> None:
@@ -88,8 +88,8 @@ class _Names:
         self._seen: set[str] = set()
 
     def judge(self, name: str, *, is_link: bool) -> tuple[str | None, Entry | None]:
-        """Return (path to read, None), (None, entry that tells the fault),
-        or (None, None): not wanted.
+        """Return (path to read, None), (None, entry with the fault), or (None, None) when it is not
+        wanted.
         """
         self.budget.enter()
         path = safe_path(name)
@@ -110,7 +110,7 @@ def _read_zip(file: IO[bytes], name: str, n_stored: int, names: _Names, max_byte
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            # `filename` ends at a NUL; what the archive says is `orig_filename`.
+            # `filename` ends at a NUL. The archive holds `orig_filename`.
             mode = info.external_attr >> 16
             is_special = stat.S_IFMT(mode) not in (0, stat.S_IFREG)
             path, fault = names.judge(info.orig_filename, is_link=is_special)
@@ -127,7 +127,7 @@ def _read_zip(file: IO[bytes], name: str, n_stored: int, names: _Names, max_byte
 
 
 def _zip_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mode: int) -> str | None:
-    """Return what a link points to: its bytes."""
+    """Return the target of a link, which is the bytes of its entry."""
     if not stat.S_ISLNK(mode) or info.flag_bits & 1:
         return None
     try:
@@ -138,7 +138,7 @@ def _zip_target(archive: zipfile.ZipFile, info: zipfile.ZipInfo, mode: int) -> s
 
 
 def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
-    """Return what a link points to. A hard link's path starts at the top of the archive."""
+    """Return the target of a link. The path of a hard link starts at the top of the archive."""
     if member.issym():
         return shown(member.linkname)
     top = safe_path(member.linkname) if member.islnk() else None
@@ -146,9 +146,7 @@ def _tar_target(member: tarfile.TarInfo, path: str) -> str | None:
 
 
 def _has_hidden_bytes(file: IO[bytes], archive: zipfile.ZipFile, n_stored: int) -> bool:
-    """Return whether bytes stand before, between or behind the entries that
-    the directory of a zip names.
-    """
+    """Return whether bytes stand before, between or after the entries in the directory of a zip."""
     place = 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if not 0 <= info.header_offset - place <= (0 if not place else max(_ZIP_DESCRIPTORS)):
@@ -199,13 +197,13 @@ def _read_tar(file: IO[bytes], name: str, names: _Names, max_bytes: int) -> Iter
             if source is None:
                 yield faulty(path, "corrupt", member.size)
                 continue
-            # The stream below is paid for.
+            # The stream below counts these bytes.
             entry = read_entry(path, source, max_bytes, None)
             if entry.n_bytes != member.size:
                 raise EOFError(f"{path} ends early")
             yield entry
-    # The library stops without a word at a header that is none, and never looks behind the two
-    # blocks of zeros.
+    # The library stops without an error at an invalid header, and does not read past the two blocks
+    # of zeros.
     if any(stream.last):
         raise EOFError(f"no header behind member {n_members}")
     if len(stream.last) < tarfile.BLOCKSIZE:

@@ -1,7 +1,6 @@
-"""Compressed streams that are read forwards only: gzip, bzip2, xz, zstd, or
-none, told by their first bytes.
+"""Read compressed streams forwards: gzip, bzip2, xz, zstd, or none. The first bytes decide which.
 
-No read asks for more than it may hold, so a header that promises gigabytes costs nothing.
+No read requests more than it may hold, so a header that promises gigabytes costs nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from sevenfold.core.errors import UsageError
 from sevenfold.corpus.archives.entry import BLOCK, Budget
 
 LZMA_MEMORY = 256 << 20
-# Of one call; headers are smaller, files are read in blocks.
+# Bytes of one call; headers are smaller, and files are read in blocks.
 LARGEST_READ = 32 << 20
 
 _MAGIC = (
@@ -30,15 +29,16 @@ _MAGIC = (
 
 
 def codec_of(head: bytes) -> str:
-    """Return the name of the compression that these first bytes start, "" for none."""
+    """Return the name of the compression that begins with these bytes; "" for none."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
 class _Streams(io.RawIOBase):
-    """Streams of one codec behind each other, and zeros; anything else behind a stream is damage.
+    """Concatenated streams of one codec, followed only by zeros. Anything else after a stream is
+    damage.
 
-    The standard library's file objects take no limit on memory (xz), or pass over what follows in
-    silence (bzip2).
+    The file objects of the standard library have no limit on memory (xz), or ignore what follows
+    (bzip2).
     """
 
     def __init__(self, file: IO[bytes], new: Callable[[], Any]) -> None:
@@ -70,7 +70,8 @@ def _lzma() -> lzma.LZMADecompressor:
 
 
 def decompressed(file: IO[bytes]) -> IO[bytes]:
-    """Return the unfolded bytes of a stream that can seek to its start, by its first bytes.
+    """Return the unfolded bytes of a stream that can seek to its start; its first bytes decide the
+    codec.
 
     Raises:
         UsageError: zstd without pyarrow.
@@ -98,23 +99,23 @@ def _zstd(file: IO[bytes]) -> IO[bytes]:
 
 
 class Forward:
-    """A file that only goes forwards, as `tarfile` needs it: tell, read, seek
-    ahead; every byte is paid for.
+    """A forward-only file as `tarfile` needs it: tell, read, seek ahead. Every byte counts against
+    the limit.
     """
 
     def __init__(self, file: IO[bytes], budget: Budget) -> None:
         self._file, self._budget, self._position = file, budget, 0
-        # What the last read gave.
+        # The bytes of the last read.
         self.last = b""
 
     def tell(self) -> int:
-        """Return the bytes read so far."""
+        """Return the number of bytes read so far."""
         return self._position
 
     def read(self, size: int = -1) -> bytes:
         """Return exactly `size` bytes, or fewer at the end.
 
-        Raises ValueError for a read that nobody means.
+        Raises ValueError for an invalid size.
         """
         if not 0 <= size <= LARGEST_READ:
             raise ValueError(f"a header asks for {size} bytes at once")
@@ -129,14 +130,14 @@ class Forward:
         return data
 
     def has_more(self) -> bool:
-        """Return whether anything but zeros follows; reads to the end."""
+        """Return whether anything but zeros follows. It reads to the end."""
         found = False
         while data := self.read(BLOCK):
             found = found or data.count(0) < len(data)
         return found
 
     def seek(self, position: int, whence: int = 0) -> int:
-        """Go ahead to `position`. Raises ValueError for going back."""
+        """Move ahead to `position`. Raises ValueError for moving back."""
         if whence or position < self._position:
             raise ValueError("an archive that points backwards")
         while self._position < position:
@@ -146,7 +147,7 @@ class Forward:
 
 
 class Slice(io.RawIOBase):
-    """`size` bytes of a file from `offset`: a member of an ar archive."""
+    """The `size` bytes of a file from `offset`, which are a member of an ar archive."""
 
     def __init__(self, file: IO[bytes], offset: int, size: int) -> None:
         self._file, self._offset, self._size, self._at = file, offset, size, 0

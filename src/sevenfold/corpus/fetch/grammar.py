@@ -1,11 +1,11 @@
-"""What a name, a version and a file of a package may look like, exactly: they become arguments of
-pip, npm and apt-get.
+"""Define the exact form of names, versions and files of packages, which become arguments of pip,
+npm and apt-get.
 
-The clients read more than versions where one is expected: npm takes addresses, folders, aliases,
-tags and repositories, pip takes direct references, apt-get takes releases. So each registry's own
-grammar of an exact version is required, and nothing else is handed to a client. Nothing here begins
-with `-`, or holds white space, `/` (but a scope's), `@` or `=`; a colon stands behind a Debian
-epoch alone.
+Where a version is expected, the clients accept more: npm takes addresses, folders, aliases, tags
+and repositories; pip takes direct references; apt-get takes releases. So the grammar of an exact
+version of each registry is required, and no other text is passed to a client. No accepted text
+begins with `-`, or holds white space, `/` (except in an npm scope), `@` or `=`. A colon is accepted
+only after a Debian epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Kind = Literal["pypi", "npm", "deb", "dsc"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MAX_LENGTH = 300
 
-# What npm takes for a file, wherever it ends a name or a version.
+# Endings that npm takes for a file, at the end of a name or a version.
 _NPM_ARCHIVE = r"(?!.*\.(?:tgz|tar|tar\.gz)(?:\Z|/))"
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 _DEBIAN_UPSTREAM = r"[0-9][A-Za-z0-9.+~-]*"
@@ -61,7 +61,7 @@ _SDIST = re.compile(r"(?P<stem>[A-Za-z0-9][A-Za-z0-9.+!_-]*)\.(?:tar\.gz|tgz|tar
 
 
 def fault(kind: Kind, name: str, version: str, file: str) -> str | None:
-    """Return what is wrong with a package's name, version or file; None when all are exact.
+    """Return what is wrong with the name, version or file of a package; None when all are exact.
 
     An empty version or file is one that is not known yet.
     """
@@ -85,7 +85,7 @@ def _is_file(kind: Kind, name: str, version: str, file: str) -> bool:
     sdist = _SDIST.fullmatch(file)
     if sdist is None:
         return False
-    # A source distribution's name may hold hyphens, so both halves are tried at each.
+    # The name of a source distribution may hold hyphens, so every split is tried.
     stem = sdist["stem"]
     return any(
         _normal(stem[: at.start()]) == _normal(name) and _same(stem[at.end() :], version)
@@ -94,13 +94,13 @@ def _is_file(kind: Kind, name: str, version: str, file: str) -> bool:
 
 
 def _normal(name: str) -> str:
-    """Return a Python package's name as PEP 503 compares it."""
+    """Return the name of a Python package as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _same(ours: str, version: str) -> bool:
-    """Return whether two spellings may be one version: separators and the parts' names are free in
-    PEP 440.
+    """Return whether two spellings may be one version. PEP 440 leaves separators and names of parts
+    free.
     """
     plain = [re.sub(r"[-_.+!v]", "", text.lower()) for text in (ours, version)]
     return not version or plain[0] == plain[1]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.core.files import DuplicateKeyError, read_bytes, unique_keys
+from sevenfold.core.files import RepeatedKey, read_bytes, unique_keys
 from sevenfold.corpus.fetch.grammar import KINDS, MAX_LENGTH, Kind, fault
 from sevenfold.recipe.fields import Section
 
@@ -28,8 +28,8 @@ _Figures = dict[str, float] | None
 
 
 class _Entry(Section):
-    # What the author of the lock saw; `kept_MB`, `tests_MB`, `complete` and `note`
-    # inform and decide nothing.
+    # What the author of the lock saw. `kept_MB`, `tests_MB`, `complete` and `note` inform and
+    # decide nothing.
     licence: str | tuple[str, ...] | None = None
     concluded: str | None = None
     kept_MB: _Figures = None  # noqa: N815  (a name of the format)
@@ -73,10 +73,11 @@ class _Lock(Section):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """One package. `file`: name of a wheel, sdist or .dsc, "" where the name follows from the rest.
+    """One package. `file` is the name of a wheel, sdist or .dsc, or "" where the other fields
+    determine it.
 
-    `licence`: what the author of the lock saw; `concluded`: what a person
-    decided the package's licence is.
+    `licence` is what the author of the lock saw. `concluded` is the licence that a person decided
+    for the package.
     """
 
     kind: Kind
@@ -84,13 +85,13 @@ class Pin:
     version: str
     file: str
     algorithm: Literal["sha256", "sha512"]
-    # Hexadecimal.
+    # Hexadecimal digits.
     digest: str
     licence: tuple[str, ...] = ()
     concluded: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no exact name, version or file: no client is ever given it.
+        """Refuse a name, version or file that is not exact, so that no client ever receives it.
 
         Raises RecipeError.
         """
@@ -104,7 +105,7 @@ class Pin:
 
     @property
     def label(self) -> str:
-        """Return how the package is called in ledgers and messages: `npm:acorn 8.19.0`."""
+        """Return the name of the package in ledgers and messages: `npm:acorn 8.19.0`."""
         return f"{self.source} {self.version}"
 
     @property
@@ -127,7 +128,7 @@ def read_lock(path: Path) -> list[Pin]:
 
     Raises:
         StorageError: the file cannot be read.
-        RecipeError: it is not a lock, or pins a package to two hashes.
+        RecipeError: it is not a lock, or it pins a package to two hashes.
     """
     data = read_bytes(path)
     try:
@@ -159,13 +160,13 @@ def read_lock(path: Path) -> list[Pin]:
 
 
 def _require_unique_keys(data: bytes, path: Path) -> None:
-    """Refuse a lock of which another reader could take another value. Raises RecipeError."""
+    """Refuse a lock that two readers could read differently. Raises RecipeError."""
     try:
         json.loads(data, object_pairs_hook=unique_keys)
-    except DuplicateKeyError as error:
+    except RepeatedKey as error:
         raise RecipeError(f"not a lock: {error}", where=str(path), remedy="remove one") from None
     except (ValueError, RecursionError):
-        # The schema's own reader says what is wrong.
+        # The reader of the schema reports the error.
         return
 
 
@@ -197,7 +198,7 @@ def _hexadecimal(integrity: str) -> str:
     try:
         return base64.b64decode(integrity.removeprefix("sha512-"), validate=True).hex()
     except binascii.Error:
-        # Of no file: it is then reported as one whose hash differs.
+        # No file has this hash, so the package is reported as one whose hash differs.
         return ""
 
 
@@ -205,7 +206,7 @@ def select(pins: Iterable[Pin], only: str | None) -> list[Pin]:
     """Return the pins of one kind, or those whose name matches a glob; all if `only` is None.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no pin matches.
     """
     pins = list(pins)
     if only is None:
@@ -224,9 +225,7 @@ _CHECKSUM = re.compile(r"^ ([0-9a-f]{64}) +([0-9]+) +([A-Za-z0-9][A-Za-z0-9.+~!_
 
 
 def source_files(dsc: bytes) -> list[tuple[str, str]]:
-    """Return (name, SHA-256) of every file that a Debian source control
-    file (.dsc) names, in its order.
-    """
+    """Return (name, SHA-256) of every file in a Debian source control file (.dsc), in its order."""
     found, inside = [], False
     for line in dsc.decode("utf-8", "replace").splitlines():
         if not line.startswith(" "):

@@ -1,9 +1,9 @@
-"""A lock from names: each package is brought once, as it is offered now, and its version and hash
-are written down.
+"""Write a lock from names: each package is fetched once in the version offered now, and its version
+and hash are recorded.
 
-Names may stand in a file, one a line, each with the licence that a person concluded for it; and
-hashes may be taken from a lock that has more packages, so that a lock is a selection of it and
-nothing is asked for that is already here.
+Names may be in a file, one on a line, each with the licence that a person concluded. Hashes may be
+taken from a larger lock. The new lock is then a selection of it, and no registry is asked for
+packages that are present.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def parse_request(text: str) -> Pin:
     """Return `KIND:NAME` or `KIND:NAME=VERSION` as a pin without a hash.
 
     Raises:
-        UsageError: another form.
+        UsageError: the text has another form.
     """
     found = _REQUEST.fullmatch(text)
     if found is None:
@@ -61,13 +61,14 @@ def _no_package(text: str, why: str = "") -> UsageError:
 
 
 def read_names(path: Path) -> list[Pin]:
-    """Return the requests of a file: `KIND:NAME[=VERSION] [LICENCE]` a line, LICENCE an SPDX
-    expression concluded for the package; # comments.
+    """Return the requests of a file with lines `KIND:NAME[=VERSION] [LICENCE]`.
+
+    LICENCE is an SPDX expression that was concluded for the package. Comments begin with #.
 
     Raises:
         StorageError: the file cannot be read.
         UsageError: a line names no package.
-        RecipeError: a licence is no SPDX expression.
+        RecipeError: a licence is not an SPDX expression.
     """
     requests = []
     for number, line in enumerate(read_bytes(path).decode("utf-8", "replace").splitlines(), 1):
@@ -87,12 +88,12 @@ def read_names(path: Path) -> list[Pin]:
 def pin_from(
     requests: Sequence[Pin], lock: Iterable[Pin], store: PackageStore, progress: Progress
 ) -> list[Pin]:
-    """Return the pins that a lock has for the requests, with the licences that the requests
-    conclude; brought into the store.
+    """Return the pins of a lock for the requests, with the concluded licences of the requests, and
+    fetch them.
 
     Raises:
         UsageError: the lock has no such package, or several.
-        StorageError: one cannot be had with its pinned hash.
+        StorageError: a package cannot be fetched with its pinned hash.
     """
     known = list(lock)
     pins = []
@@ -120,10 +121,10 @@ def pin_from(
 
 
 def pin_all(requests: Iterable[Pin], store: PackageStore, progress: Progress) -> list[Pin]:
-    """Bring each package into the store and pin what came.
+    """Fetch each package into the store and pin it.
 
     Raises:
-        StorageError: one cannot be had; the reason is the client's.
+        StorageError: a package cannot be fetched; the reason is that of the client.
     """
     requests = list(requests)
     apt = Apt(store.directory / "apt")
@@ -177,7 +178,7 @@ def _bring(request: Pin, staging: Path, store: PackageStore, apt: Apt) -> Pin:
 
 
 def lock_of(pins: Iterable[Pin]) -> dict[str, Json]:
-    """Return the lock that `read_lock` reads back to these pins, each list by name."""
+    """Return the lock that `read_lock` would read as these pins, each list sorted by name."""
     lock: dict[str, Json] = {"lock": 1}
     for pin in sorted(pins, key=lambda pin: (pin.kind, pin.name, pin.version)):
         entry: dict[str, Json] = {"licence": " AND ".join(pin.licence) or None}

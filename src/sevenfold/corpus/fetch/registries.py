@@ -1,12 +1,11 @@
-"""Bringing one package through the registry's own client, as this machine configures it. Nothing of
-it is run.
+"""Fetch one package through the client of its registry, as this machine configures it, without
+running anything of it.
 
-pip: `--no-deps --only-binary :all:`, so no build starts; a pinned hash chooses the file. A source
-distribution
-is taken from the configured index itself, because pip would run its build to learn its name. npm:
-`npm pack --ignore-scripts`. apt-get: `download`, and `source --download-only` with lists of our own
-beside the packages, in which every `deb` source of the machine is a `deb-src` source, too; the
-machine's own lists are not touched.
+pip uses `--no-deps --only-binary :all:`, so no build starts, and a pinned hash chooses the file. A
+source distribution is taken from the configured index directly, because pip would run its build to
+learn its name. npm uses `npm pack --ignore-scripts`. apt-get uses `download`, and `source
+--download-only` with lists of our own beside the packages, in which every `deb` source of the
+machine is also a `deb-src` source. The lists of the machine are not changed.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sevenfold.corpus.fetch.lock import Pin
 Failure = Literal["not found", "hash differs", "no network", "disk full", "no client", "failed"]
 
 TIMEOUT_SECONDS = 1800
-# What the clients say (LC_ALL=C) -> what it means; the first that matches.
+# Messages of the clients (LC_ALL=C) and their meaning. The first match applies.
 _SAYINGS: tuple[tuple[Failure, str], ...] = (
     (
         "disk full",
@@ -51,7 +50,7 @@ _SAYINGS: tuple[tuple[Failure, str], ...] = (
 
 
 class FetchFailure(Exception):  # noqa: N818  (an outcome that is listed, not an error of the program)
-    """Why one package did not arrive."""
+    """The reason why one package was not fetched."""
 
     def __init__(self, reason: Failure, detail: str) -> None:
         self.reason, self.detail = reason, detail
@@ -62,7 +61,7 @@ def run_client(command: list[str], directory: Path) -> str:
     """Run the client of a registry in `directory`, and return its standard output.
 
     Raises:
-        FetchFailure: it is not installed, or failed, under the reason that its words give.
+        FetchFailure: it is not installed, or it failed; the reason follows from its message.
     """
     environment = os.environ | {"LC_ALL": "C", "LANGUAGE": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
@@ -86,7 +85,7 @@ def run_client(command: list[str], directory: Path) -> str:
 
 
 def classify(text: str) -> FetchFailure:
-    """Return the failure that a client's words mean."""
+    """Return the failure that a message of a client means."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for reason, pattern in _SAYINGS:
         if saying := [line for line in lines if re.search(pattern, line)]:
@@ -99,7 +98,7 @@ _WHEEL = re.compile(r"-(?P<python>[^-]+)-(?P<abi>[^-]+)-(?P<platform>[^-]+)\.whl
 
 
 def download_python(pin: Pin, staging: Path) -> None:
-    """Download a wheel, whatever interpreter it is for, or a source distribution."""
+    """Download a wheel for any interpreter, or a source distribution."""
     found = _WHEEL.search(pin.file)
     if found is None:
         from sevenfold.corpus.fetch.sdist import download_sdist
@@ -144,8 +143,8 @@ def pip_download(requirement: str, options: list[str], staging: Path) -> None:
     listed.unlink()
 
 
-# `--silent` would hide why it failed; it is we who try again (its own tries take three minutes
-# without a network).
+# `--silent` would hide the cause of a failure. We retry ourselves, because npm's own retries take
+# three minutes without a network.
 NPM_SAYS_WHY = ("--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 
 
@@ -157,8 +156,8 @@ def download_npm(pin: Pin, staging: Path) -> None:
 
 
 class Apt:
-    """apt-get with lists of its own under `directory`: what the machine's
-    sources offer, sources included.
+    """apt-get with its own lists under `directory`: binary and source packages of the sources of
+    the machine.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -166,13 +165,14 @@ class Apt:
         self._problem: FetchFailure | None = None
 
     def refresh(self) -> None:
-        """Copy the machine's sources and get their lists.
+        """Copy the sources of the machine and download their lists.
 
-        What fails is told by the packages that need it.
+        A failure shows at the packages that need the list.
         """
         try:
             self._write_sources()
-            # By itself `update` ends well without a network, and every package is then "not found".
+            # Without this option `update` succeeds without a network, and every package is then
+            # "not found".
             failing = ["-o", "APT::Update::Error-Mode=any"]
             run_client(["apt-get", *self._options(), *failing, "update", "-q"], self._directory)
         except FetchFailure as failure:
@@ -225,19 +225,19 @@ class Apt:
         self.client(command, staging)
 
     def client(self, command: list[str], staging: Path) -> str:
-        """Run apt's program `command[0]` with our lists. Raises FetchFailure."""
+        """Run the program `command[0]` of apt with our lists. Raises FetchFailure."""
         try:
             return run_client([command[0], *self._options(), *command[1:]], staging)
         except FetchFailure as failure:
             if self._problem is not None and self._problem.reason == "no network":
-                # Without lists, everything is "not found"
+                # Without lists, every package is "not found".
                 raise self._problem from failure
             raise
 
 
 def with_sources(text: str, suffix: str) -> str:
-    """Return apt's sources with every binary source as a source of sources, too. `suffix`: .list or
-    .sources.
+    """Return the sources of apt with a source-package entry for every binary entry. `suffix` is
+    .list or .sources.
     """
     if suffix == ".sources":
         return re.sub(r"^Types:.*$", "Types: deb deb-src", text, flags=re.MULTILINE | re.IGNORECASE)
@@ -249,7 +249,7 @@ def with_sources(text: str, suffix: str) -> str:
 
 
 def source_version(shown: str, pin: Pin) -> str | None:
-    """Return the version, epoch included, whose .dsc has the pinned hash, from the words of
+    """Return the version, with its epoch, whose .dsc has the pinned hash, from the output of
     `apt-cache showsrc`.
     """
     for paragraph in shown.split("\n\n"):

@@ -1,8 +1,7 @@
-"""Fetch every package of a lock: what is here already stays, what fails is
-named, and the rest goes on.
+"""Fetch every package of a lock. Present packages stay, failures are named, and the rest continues.
 
-Killed or stopped, it loses at most what was under way; the same call again goes on. Packages come a
-few at a time, and are reported in the order of the lock.
+An interrupted fetch loses at most what was in progress, and the same call resumes it. A few
+packages are fetched at a time. They are reported in the order of the lock.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from sevenfold.corpus.fetch.store import PackageStore
 N_AT_ONCE = 4
 N_ATTEMPTS = 3
 PAUSE_SECONDS = 2.0
-# So many packages in a row without an answer, and none with one: there is no network, and nothing
-# to wait for.
+# When so many packages in a row have no answer, and none before had one, there is no network, and
+# waiting is useless.
 NO_NETWORK_AFTER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one package. `n_bytes`: of its files in the store."""
+class FetchOutcome:
+    """The result for one package. `n_bytes` counts its files in the store."""
 
     pin: Pin
     status: Literal["present", "fetched", "failed"]
@@ -50,8 +49,8 @@ class _Fetch:
         self.stopped: FetchFailure | None = None
         self.interrupted = Event()
 
-    def one(self, pin: Pin) -> Outcome:
-        """Return one package, from here or from its registry."""
+    def one(self, pin: Pin) -> FetchOutcome:
+        """Return one package, from the store or from its registry."""
         outcome = self._outcome(pin)
         with self._guard:
             self._n_done += 1
@@ -61,16 +60,16 @@ class _Fetch:
             self._progress.advance(self._n_done, MB=round(self._n_bytes / 1e6))
         return outcome
 
-    def _outcome(self, pin: Pin) -> Outcome:
+    def _outcome(self, pin: Pin) -> FetchOutcome:
         try:
             if self._store.complete(pin):
-                return Outcome(pin=pin, status="present", n_bytes=self._size(pin))
+                return FetchOutcome(pin=pin, status="present", n_bytes=self._size(pin))
             if self.stopped is not None:
-                return Outcome(pin=pin, status="failed", reason="not tried", detail=self.stopped.reason)
+                return FetchOutcome(pin=pin, status="failed", reason="not tried", detail=self.stopped.reason)
             self._attempts(pin)
-            return Outcome(pin=pin, status="fetched", n_bytes=self._size(pin))
+            return FetchOutcome(pin=pin, status="fetched", n_bytes=self._size(pin))
         except FetchFailure as failure:
-            return Outcome(pin=pin, status="failed", reason=failure.reason, detail=failure.detail)
+            return FetchOutcome(pin=pin, status="failed", reason=failure.reason, detail=failure.detail)
 
     def _size(self, pin: Pin) -> int:
         return sum(path.stat().st_size for _, path in self._store.files(pin) or [])
@@ -129,7 +128,9 @@ class _Fetch:
                 self._refreshed = True
 
     def _adopt(self, pin: Pin, staging: Path) -> None:
-        """Take what was staged. A Debian source: the files first, the .dsc that names them last."""
+        """Move staged files into the store. Of a Debian source, the .dsc that names the other files
+        comes last.
+        """
         with storage(staging):
             files = sorted(path for path in staging.iterdir() if path.is_file())
         if pin.kind == "dsc":
@@ -146,8 +147,8 @@ class _Fetch:
             raise FetchFailure("hash differs", f"{files[0].name} has not the pinned {pin.algorithm}")
 
 
-def fetch_all(pins: Sequence[Pin], directory: Path, progress: Progress) -> list[Outcome]:
-    """Bring packages into a store, a few at a time; outcomes in the order of `pins`.
+def fetch_all(pins: Sequence[Pin], directory: Path, progress: Progress) -> list[FetchOutcome]:
+    """Fetch packages into a store, a few at a time. Return outcomes in the order of `pins`.
 
     Raises:
         StorageError: the store cannot be written for a reason other than a full disk.
@@ -162,7 +163,7 @@ def fetch_all(pins: Sequence[Pin], directory: Path, progress: Progress) -> list[
         try:
             return list(pool.map(fetch.one, pins))
         except BaseException:
-            # Ctrl-C ends the clients, too: that is no reason to try again.
+            # Ctrl-C ends the clients as well, which is not a reason to retry.
             fetch.interrupted.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,8 +1,9 @@
-"""Source distributions of Python packages, straight from the index that pip is configured for.
+"""Download source distributions of Python packages directly from the index that pip is configured
+for.
 
-pip builds a source distribution's metadata before it keeps the file, which runs the package's own
-code. So the file is looked up here by its name and hash in the index's own pages (PEP 503) and
-copied, no more.
+pip builds the metadata of a source distribution before it keeps the file, which runs code of the
+package. So the file is looked up here by its name and hash in the pages of the index (PEP 503) and
+copied.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sevenfold.corpus.fetch.lock import Pin
 from sevenfold.corpus.fetch.registries import FetchFailure, run_client
 
 _TIMEOUT_SECONDS = 60
-# Asks pip for its settings, and for its own default where nothing is set.
+# This asks pip for its settings, and for its default where nothing is set.
 _SETTINGS = """
 import json
 from pip._internal.configuration import Configuration
@@ -76,7 +77,7 @@ def download_sdist(pin: Pin, staging: Path) -> None:
 
 
 def _require_scheme(address: str, index: str) -> None:
-    """Refuse an address by which a page of the network would reach into this machine.
+    """Refuse an address by which a page of the network would read files of this machine.
 
     Raises FetchFailure.
     """

@@ -1,9 +1,7 @@
-"""Where fetched packages are: one file for each hash, which is its name.
+"""Store fetched packages: one file for each hash, which is its name.
 
-A file there is whole, or not there.
-
-`<directory>/<algorithm>-<hex>`; what is under way lies in
-`<directory>/staging`, and is worth nothing.
+A file is whole or absent. Its path is `<directory>/<algorithm>-<hex>`. Downloads in progress are in
+`<directory>/staging` and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,13 +19,13 @@ from sevenfold.core.files import sync_directory
 from sevenfold.corpus.fetch.lock import Pin, source_files
 
 DIRECTORY_VARIABLE = "S7_PACKAGES"
-# The names that `tempfile.mkdtemp` gives.
+# Names that `tempfile.mkdtemp` returns.
 _STAGED = "tmp*"
 
 
 def store_directory() -> Path:
-    """Return where packages are kept: `S7_PACKAGES`, else `sevenfold/packages` in the user's cache
-    directory.
+    """Return the directory of the store: `S7_PACKAGES`, else `sevenfold/packages` in the cache
+    directory of the user.
     """
     if given := os.environ.get(DIRECTORY_VARIABLE):
         return Path(given).absolute()
@@ -36,29 +34,31 @@ def store_directory() -> Path:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hex digest of a file's bytes. Raises StorageError."""
+    """Return the hex digest of the bytes of a file. Raises StorageError."""
     with storage(path), path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 class PackageStore:
-    """Packages by hash."""
+    """A store of packages by hash."""
 
     def __init__(self, directory: Path) -> None:
-        # The clients run in directories of their own, so a relative path would
-        # mean another place to them.
+        # The clients run in directories of their own, where a relative path would mean another
+        # place.
         self.directory = directory.absolute()
 
     def path(self, algorithm: str, digest: str) -> Path:
-        """Return where the file with this hash is, or would be."""
+        """Return the path of the file with this hash, present or not."""
         return self.directory / f"{algorithm}-{digest}"
 
     def pinned(self, pin: Pin) -> Path:
-        """Return where the pin's own file is, or would be (of a Debian source: its .dsc)."""
+        """Return the path of the file of the pin, present or not. For a Debian source this is its
+        .dsc.
+        """
         return self.path(pin.algorithm, pin.digest)
 
     def files(self, pin: Pin) -> list[tuple[str, Path]] | None:
-        """Return (name, path) of the archives of a package, or None when one is not here.
+        """Return (name, path) of the archives of a package, or None when one is missing.
 
         Hashes are not checked.
         """
@@ -72,8 +72,8 @@ class PackageStore:
         return parts if parts and all(part.is_file() for _, part in parts) else None
 
     def check(self, path: Path) -> bool:
-        """Return whether a file of the store still has the hash that is its name; one that has not
-        is removed.
+        """Return whether a file of the store matches the hash in its name. A file that does not is
+        removed.
         """
         algorithm, _, digest = path.name.partition("-")
         if not path.is_file():
@@ -85,14 +85,16 @@ class PackageStore:
         return False
 
     def complete(self, pin: Pin) -> bool:
-        """Return whether the package is here with all its files, each hashed again."""
+        """Return whether the package is present with all its files. Each is hashed again."""
         if not self.check(self.pinned(pin)):
             return False
         files = self.files(pin)
         return files is not None and all(self.check(path) for _, path in files)
 
     def adopt(self, file: Path, algorithm: str, digest: str) -> bool:
-        """Take a staged file if it has this hash. Raises StorageError (a full disk)."""
+        """Move a staged file into the store if it has this hash. Raises StorageError when the disk
+        is full.
+        """
         if file_digest(file, algorithm) != digest:
             return False
         with storage(file):
@@ -107,7 +109,9 @@ class PackageStore:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """Yield an empty directory on the store's own file system, gone when the block ends."""
+        """Yield an empty directory on the file system of the store. It is removed at the end of the
+        block.
+        """
         base = self.directory / "staging"
         with storage(base):
             base.mkdir(parents=True, exist_ok=True)
@@ -118,9 +122,7 @@ class PackageStore:
             shutil.rmtree(directory, ignore_errors=True)
 
     def clear_staging(self) -> None:
-        """Remove what a killed fetch left behind, and nothing else that is
-        in a directory of that name.
-        """
+        """Remove what an interrupted fetch left in the staging directory, and nothing else."""
         base = self.directory / "staging"
         for leftover in base.glob(_STAGED):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -129,7 +131,7 @@ class PackageStore:
 
 
 def archive_name(pin: Pin) -> str:
-    """Return a name whose ending says what the archive is."""
+    """Return a name whose ending states the kind of the archive."""
     if pin.kind == "npm":
         return f"{pin.name.replace('/', '-').lstrip('@')}-{pin.version}.tgz"
     return pin.file or f"{pin.name}_{pin.version}.deb"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sevenfold.corpus.licences.ecosystems import NO_LITERAL, Read, lines_of
+from sevenfold.corpus.licences.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
 
 _LITERAL = re.compile(r"""(["'])([^"'\n]*)\1|([^\s"'()]+)""")
 # What a shell or a recipe puts together, as "${LICENSE}+docs" and "$(cat x)".
@@ -38,10 +38,10 @@ def _assignments(text: str, name: str) -> list[str]:
     return [match["value"].strip() for match in pattern.finditer(text)]
 
 
-def _shell(name: str = r"licen[sc]es?") -> Callable[[str], Read]:
+def _shell(name: str = r"licen[sc]es?") -> Callable[[str], EcosystemLicences]:
     """Return a reader of `license=(...)` and `license="..."`; all of a list hold (Arch, Alpine)."""
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         fields: list[str] = []
         for value in _assignments(text, name):
             inner = value[1:-1] if value.startswith("(") else value
@@ -51,12 +51,12 @@ def _shell(name: str = r"licen[sc]es?") -> Callable[[str], Read]:
             inner = re.sub(r"(?m)#[^\n]*$", "", inner)
             found = [quoted or bare for _, quoted, bare in _LITERAL.findall(inner)]
             fields += [_meant(item) for item in found] or [NO_LITERAL]
-        return Read(tuple(fields))
+        return EcosystemLicences(tuple(fields))
 
     return read
 
 
-def _gentoo(text: str) -> Read:
+def _gentoo(text: str) -> EcosystemLicences:
     """Read `LICENSE="A B || ( C D )"`: all hold, and what stands behind the bars is a choice."""
     fields: list[str] = []
     for value in _assignments(text, "LICENSE"):
@@ -68,14 +68,14 @@ def _gentoo(text: str) -> Read:
         words = [word for word in re.sub(r"[()]", " ", rest).split() if not word.endswith("?")]
         fields += [_meant(word) for word in words]
         fields += [] if inner.strip() else [NO_LITERAL]
-    return Read(tuple(fields))
+    return EcosystemLicences(tuple(fields))
 
 
 def _spdx(word: str) -> str:
     return _meant(word).replace(" ", "-")
 
 
-def _bitbake(text: str) -> Read:
+def _bitbake(text: str) -> EcosystemLicences:
     """Read `LICENSE = "A & B"`, also of one package (`LICENSE:x`); a bar is a choice."""
     fields: list[str] = []
     for value in _assignments(text, r"LICENSE(?:[:_](?!FLAGS|PATH|CREATE|MANIFEST)[\w${}-]+)?"):
@@ -86,30 +86,30 @@ def _bitbake(text: str) -> Read:
         fields += [" OR ".join(_spdx(word.strip()) for word in part.split("|")) for part in parts] or [
             NO_LITERAL
         ]
-    return Read(tuple(fields))
+    return EcosystemLicences(tuple(fields))
 
 
-def _words_behind(name: str) -> Callable[[str], Read]:
+def _words_behind(name: str) -> Callable[[str], EcosystemLicences]:
     """Return a reader of `name value` (MacPorts): words hold, and those in braces are a choice."""
     pattern = re.compile(rf"(?m)^[ \t]*{name}(?:-append)?[ \t]+([^\n]*)")
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         fields: list[str] = []
         for value in pattern.findall(text):
             for choice, word in re.findall(r"\{([^{}]*)\}|([^\s{}\\]+)", value):
                 fields.append(" OR ".join(map(_spdx, choice.split())) if choice else _meant(word))
-        return Read(tuple(fields))
+        return EcosystemLicences(tuple(fields))
 
     return read
 
 
-def _calls(name: str) -> Callable[[str], Read]:
+def _calls(name: str) -> Callable[[str], EcosystemLicences]:
     """Return a reader of `name("MIT")` and `name "MIT"` (xmake, Spack, Chef, Janet)."""
     pattern = re.compile(rf"(?m)(?<![\w.-]){name}\b[ \t]*\(?[ \t]*(?P<quote>[\"'])?(?P<value>[^\"'\n)]*)")
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         code = re.sub(r"(?m)^[ \t]*(?:#|--)[^\n]*$", "", text)
-        return Read(
+        return EcosystemLicences(
             tuple(
                 m["value"] if m["quote"] and m["value"].strip() else NO_LITERAL
                 for m in pattern.finditer(code)
@@ -119,14 +119,14 @@ def _calls(name: str) -> Callable[[str], Read]:
     return read
 
 
-def _properties(name: str) -> Callable[[str], Read]:
+def _properties(name: str) -> Callable[[str], EcosystemLicences]:
     """Return a reader of `name: value` and `name=value`, each on a line of its own; a value goes on
     in lines that begin with a blank.
     """
     pattern = re.compile(rf"(?mi)^(?:{name})[ \t]*[:=][ \t]*(?P<value>[^\n]*(?:\n [^\n]*)*)")
 
-    def read(text: str) -> Read:
-        return Read(tuple(
+    def read(text: str) -> EcosystemLicences:
+        return EcosystemLicences(tuple(
             value
             for match in pattern.finditer(text)
             # Directives of OSGi stand behind a semicolon.
@@ -137,43 +137,45 @@ def _properties(name: str) -> Callable[[str], Read]:
     return read
 
 
-def _labels(text: str) -> Read:
+def _labels(text: str) -> EcosystemLicences:
     """Read the label of a container image that names its licences."""
     found = re.findall(r"""org\.opencontainers\.image\.licenses["']?\s*[= ]\s*["']?([^"'\n\\]+)""", text)
-    return Read(tuple(_meant(value.strip()) for value in found))
+    return EcosystemLicences(tuple(_meant(value.strip()) for value in found))
 
 
-def _android(text: str) -> Read:
+def _android(text: str) -> EcosystemLicences:
     """Read the kinds of licences of `Android.bp`."""
     listed = re.findall(r"license_kinds:\s*\[([^\]]{0,4000})\]", text)
     names = [name for rest in listed for name in re.findall(r'"([^"]*)"', rest)]
-    return Read(tuple(name.removeprefix("SPDX-license-identifier-") for name in names))
+    return EcosystemLicences(tuple(name.removeprefix("SPDX-license-identifier-") for name in names))
 
 
-def _bazel(text: str) -> Read:
+def _bazel(text: str) -> EcosystemLicences:
     """Read `licenses(["notice"])`: a kind that asks for more is a licence that nobody names."""
     listed = re.findall(r"(?m)^\s*licenses\s*\(\s*\[([^\]]{0,400})\]", text)
     kinds = {kind for rest in listed for kind in re.findall(r"""["'](\w+)["']""", rest)}
-    return Read(("kind of Bazel",) if kinds - {"notice", "unencumbered", "permissive", "none"} else ())
+    return EcosystemLicences(
+        ("kind of Bazel",) if kinds - {"notice", "unencumbered", "permissive", "none"} else ()
+    )
 
 
-def _where(mark: str, reader: Callable[[str], Read]) -> Callable[[str], Read]:
+def _where(mark: str, reader: Callable[[str], EcosystemLicences]) -> Callable[[str], EcosystemLicences]:
     """Return a reader of the files in which `mark` stands: others have the same name."""
     pattern = re.compile(mark, re.MULTILINE)
-    return lambda text: reader(text) if pattern.search(text) else Read()
+    return lambda text: reader(text) if pattern.search(text) else EcosystemLicences()
 
 
-def _front_matter(text: str) -> Read:
+def _front_matter(text: str) -> EcosystemLicences:
     """Read `license:` of the YAML in front of a page: it speaks for a repository of a model or of
     data.
     """
     front = re.match(r"---[ \t]*\n(.{0,20000}?)\n---[ \t]*(?:\n|$)", text, re.DOTALL)
-    return _LINES(front[1]) if front else Read()
+    return _LINES(front[1]) if front else EcosystemLicences()
 
 
 _LINES = lines_of(r"licen[sc]es?[ \t]*:")
 _BAZEL_FILES = ("BUILD", "build.bazel")
-READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
+READERS: tuple[tuple[str, Callable[[str], EcosystemLicences]], ...] = (
     ("pkgbuild", _shell()), ("apkbuild", _shell()), (".srcinfo", _shell()), ("*.ebuild", _gentoo),
     ("*.eclass", _gentoo), ("*.exheres-0", _gentoo), ("*.bb", _bitbake), ("*.bbappend", _bitbake),
     ("*.bbclass", _bitbake), ("*.recipe", _shell("LICENSE")), ("portfile", _words_behind("license")),

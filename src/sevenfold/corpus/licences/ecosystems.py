@@ -16,7 +16,7 @@ NO_LITERAL = "no literal"
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class EcosystemLicences:
     """Licence fields, which all hold, and the licence files that are pointed to."""
 
     fields: tuple[str, ...] = ()
@@ -41,27 +41,29 @@ _SET = re.compile(
 )
 
 
-def _guarded(reader: Callable[[str], Read], comment: str = "#") -> Callable[[str], Read]:
+def _guarded(
+    reader: Callable[[str], EcosystemLicences], comment: str = "#"
+) -> Callable[[str], EcosystemLicences]:
     """Return a reader that passes over whole lines of comment, and to which a licence that it
     cannot read is no licence that is known.
     """
     comments = re.compile(rf"(?m)^[ \t]*(?:{comment})[^\n]*$")
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         code = comments.sub("", text)
         found = reader(code)
         if not found.fields and not found.files and _SET.search(code):
-            return Read((NO_LITERAL,))
+            return EcosystemLicences((NO_LITERAL,))
         return found
 
     return read
 
 
-def _assigned(name: str, comment: str = "#") -> Callable[[str], Read]:
+def _assigned(name: str, comment: str = "#") -> Callable[[str], EcosystemLicences]:
     """Return a reader of `NAME <value>`, the value as `_quoted` reads it."""
     pattern = re.compile(rf"(?m)^[^\n]*?(?<![\w-]){name}[ \t]*(?=(?P<rest>.*(?:\n[^\n]*){{0,8}}))")
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         fields: list[str] = []
         files: list[str] = []
         for match in pattern.finditer(text):
@@ -74,7 +76,7 @@ def _assigned(name: str, comment: str = "#") -> Callable[[str], Read]:
                 fields += [] if kind or file else [NO_LITERAL]
             else:
                 fields += _quoted(rest) or [NO_LITERAL]
-        return Read(tuple(fields), tuple(files))
+        return EcosystemLicences(tuple(fields), tuple(files))
 
     return _guarded(read, comment)
 
@@ -93,7 +95,7 @@ def _headers(text: str) -> dict[str, str]:
     return found
 
 
-def _r(text: str) -> Read:
+def _r(text: str) -> EcosystemLicences:
     """R's DESCRIPTION: `GPL-2 | file LICENCE` is a choice, `MIT + file LICENSE`
     a template with its holders.
     """
@@ -101,19 +103,19 @@ def _r(text: str) -> Read:
     files = re.findall(r"file\s+(\S+)", licence)
     rest = re.sub(r"\s*[|+]\s*file\s+\S+", "", licence).strip()
     if re.fullmatch(r"file\s+\S+", rest):
-        return Read(files=tuple(files))
+        return EcosystemLicences(files=tuple(files))
     names = {"Unlimited": NO_LITERAL, "BSD_3_clause": "BSD-3-Clause", "BSD_2_clause": "BSD-2-Clause"}
-    return Read((names.get(rest, rest),) if rest else (), tuple(files))
+    return EcosystemLicences((names.get(rest, rest),) if rest else (), tuple(files))
 
 
-def _cabal(text: str) -> Read:
+def _cabal(text: str) -> EcosystemLicences:
     headers = _headers(text)
     licence = headers.get("license", "")
     file = headers.get("license-file", headers.get("license-files", ""))
-    return Read((licence,) if licence else (), tuple(f for f in re.split(r"[,\s]+", file) if f))
+    return EcosystemLicences((licence,) if licence else (), tuple(f for f in re.split(r"[,\s]+", file) if f))
 
 
-def lines_of(pattern: str) -> Callable[[str], Read]:
+def lines_of(pattern: str) -> Callable[[str], EcosystemLicences]:
     """Return a reader of `licence: value` lines of YAML and its like; a list
     below the line holds as a whole.
     """
@@ -121,7 +123,7 @@ def lines_of(pattern: str) -> Callable[[str], Read]:
         rf"(?mi)^(?P<in>[ \t]*)(?:{pattern})[ \t]*(?P<value>[^\n]*)(?P<list>(?:\n[ \t]*-[ \t]+[^\n]*)*)"
     )
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         fields: list[str] = []
         for match in head.finditer(text):
             value = re.sub(r"\s+#.*", "", match["value"]).strip()
@@ -130,65 +132,69 @@ def lines_of(pattern: str) -> Callable[[str], Read]:
             elif value:
                 fields.append(value)
             fields += [item.strip(" \"'") for item in re.findall(r"\n[ \t]*-[ \t]+([^\n]*)", match["list"])]
-        return Read(tuple(fields))
+        return EcosystemLicences(tuple(fields))
 
     return _guarded(read)
 
 
-def _gradle(text: str) -> Read:
+def _gradle(text: str) -> EcosystemLicences:
     fields: list[str] = []
     for match in re.finditer(r"\blicenses\s*\{", text):
         names = re.findall(
             r"""\bname\s*(?:=|\.set\(|\s)\s*\(?["']([^"'\n]*)["']""", text[match.end() : match.end() + 1000]
         )
         fields += names or [NO_LITERAL]
-    return Read(tuple(fields))
+    return EcosystemLicences(tuple(fields))
 
 
-def _sbt(text: str) -> Read:
+def _sbt(text: str) -> EcosystemLicences:
     found = re.findall(r"\blicenses\s*(?::=|\+=|\+\+=)\s*([^\n]*)", text)
-    return Read(tuple(name for rest in found for name in re.findall(r'"([^"]*)"\s*->', rest) or [NO_LITERAL]))
+    return EcosystemLicences(
+        tuple(name for rest in found for name in re.findall(r'"([^"]*)"\s*->', rest) or [NO_LITERAL])
+    )
 
 
-def _erlang(text: str) -> Read:
+def _erlang(text: str) -> EcosystemLicences:
     found = re.findall(r"""\{\s*(?:<<")?licenses(?:">>)?\s*,\s*\[([^\]]{0,2000})\]""", text)
     named = [name for rest in found for name in re.findall(r'"([^"]*)"', rest) or [NO_LITERAL]]
     is_there = re.search(r"""\{\s*(?:<<")?licenses\b""", text)
-    return Read(tuple(named) or ((NO_LITERAL,) if is_there else ()))
+    return EcosystemLicences(tuple(named) or ((NO_LITERAL,) if is_there else ()))
 
 
-def _perl(text: str) -> Read:
+def _perl(text: str) -> EcosystemLicences:
     # `LICENSE => 'perl'`, and `license 'perl';` of Module::Install.
     found = re.findall(r"""\b(?:LICENSE|license)["']?(?:\s*(?:=>|\()\s*["']?|\s+["'])([\w.]+)""", text)
-    return Read(tuple(found))
+    return EcosystemLicences(tuple(found))
 
 
-def _opam(text: str) -> Read:
+def _opam(text: str) -> EcosystemLicences:
     found = re.findall(r"(?m)^license\s*:\s*(\[[^\]]{0,2000}\]|\"[^\"\n]*\")", text)
     named = [name for rest in found for name in _quoted(rest)]
-    return Read(tuple(named) or ((NO_LITERAL,) if re.search(r"(?m)^license\s*:", text) else ()))
+    return EcosystemLicences(tuple(named) or ((NO_LITERAL,) if re.search(r"(?m)^license\s*:", text) else ()))
 
 
-def _dune(text: str) -> Read:
+def _dune(text: str) -> EcosystemLicences:
     found = re.findall(r"\(\s*license\s+([^()]{0,2000})\)", re.sub(r";[^\n]*", "", text))
     is_there = re.search(r"\(\s*license\b", text)
     named = [name for rest in found for name in re.findall(r'"([^"]*)"|([^\s"]+)', rest)]
-    return Read(tuple(quoted or bare for quoted, bare in named) or ((NO_LITERAL,) if is_there else ()))
+    return EcosystemLicences(
+        tuple(quoted or bare for quoted, bare in named) or ((NO_LITERAL,) if is_there else ())
+    )
 
 
-def _leiningen(text: str) -> Read:
+def _leiningen(text: str) -> EcosystemLicences:
     found = re.findall(
         r":licenses?\s+(\[[^\]]{0,2000}\]|\{[^}]{0,2000}\}|\S{1,200})", re.sub(r";[^\n]*", "", text)
     )
-    return Read(
+    return EcosystemLicences(
         tuple(name for rest in found for name in re.findall(r':name\s+"([^"]*)"', rest) or [NO_LITERAL])
     )
 
 
-def _racket(text: str) -> Read:
+def _racket(text: str) -> EcosystemLicences:
     found = re.findall(r"\(\s*define\s+license\s+'(?:\(([^()]{0,2000})\)|([^\s()]{1,200}))", text)
     is_there = re.search(r"\(\s*define\s+license\b", text)
-    return Read(tuple(many or one for many, one in found) or ((NO_LITERAL,) if is_there else ()))
+    return EcosystemLicences(tuple(many or one for many, one in found) or ((NO_LITERAL,) if is_there else ()))
 
 
 # Names of `lib.licenses` that are not spelled as SPDX does.
@@ -206,7 +212,7 @@ _NIX = {
 }  # fmt: skip
 
 
-def _nix(text: str) -> Read:
+def _nix(text: str) -> EcosystemLicences:
     """Read `license = lib.licenses.mit;`, `license = with lib.licenses; [ mit asl20 ];` and texts."""
     fields: list[str] = []
     # Comments in `/*` count: the marks stand in texts, too, as in "src/*".
@@ -219,12 +225,12 @@ def _nix(text: str) -> Read:
         ]
         fields += [_NIX.get(word, word) for word in short] or [NO_LITERAL]
     if not fields and re.search(r"(?<![\w-])licen[sc]es?\s*=", code):
-        return Read((NO_LITERAL,))
+        return EcosystemLicences((NO_LITERAL,))
     # `licenses = lib.licenses;` names no licence.
-    return Read(tuple(field for field in fields if field not in ("licenses", "lib.licenses")))
+    return EcosystemLicences(tuple(field for field in fields if field not in ("licenses", "lib.licenses")))
 
 
-READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
+READERS: tuple[tuple[str, Callable[[str], EcosystemLicences]], ...] = (
     ("DESCRIPTION", _r), ("*.cabal", _cabal),
     ("*.gemspec", _assigned(r"\w+\.licenses?[ \t]*(?:=|<<|\+=|\|\|=)")),
     ("*.podspec", _assigned(r"\w+\.license[ \t]*=")),

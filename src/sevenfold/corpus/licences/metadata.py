@@ -318,7 +318,7 @@ def _cargo(text: str) -> Declaration:
     return _merged(found)
 
 
-def _fields_of(reader: Callable[[str], ecosystems.Read]) -> Callable[[str], Declaration]:
+def _fields_of(reader: Callable[[str], ecosystems.EcosystemLicences]) -> Callable[[str], Declaration]:
     def read(text: str) -> Declaration:
         found = reader(text)
         pointers = [

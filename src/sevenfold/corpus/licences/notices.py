@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sevenfold.corpus.licences.policy import UNRECOGNISED as UNRECOGNISED
 from sevenfold.corpus.licences.policy import is_valid
 from sevenfold.corpus.licences.tags import take_tags
-from sevenfold.corpus.native import Needles, plain_text
+from sevenfold.corpus.native import PatternSearch, plain_text
 
 RESTRICTED = "LicenseRef-restricted"
 
@@ -134,7 +134,7 @@ NOTICES = _notices(
     (r"may not be (?:copied|reproduced|redistributed|distributed)(?: or \w+)* (?:without|except)", RESTRICTED,
         (b"may not be",)),
 )  # fmt: skip
-_WORDS = Needles(dict.fromkeys(word for notice in NOTICES for word in (*notice.words, *_GNU_WORDS)))
+_WORDS = PatternSearch(dict.fromkeys(word for notice in NOTICES for word in (*notice.words, *_GNU_WORDS)))
 _MASKS = {notice: _WORDS.mask(notice.words) for notice in NOTICES}
 _GNU_MASK = _WORDS.mask(_GNU_WORDS)
 

@@ -21,9 +21,9 @@ from sevenfold.corpus.licences.rules import RuleMatch, find_rules
 from sevenfold.corpus.licences.speech import DENIALS, HARD, NEAR, REFERENCES, SOFT, STERN, Spans, find_phrases
 from sevenfold.corpus.licences.tags import TAG_WORDS, take_tags
 from sevenfold.corpus.licences.texts import find_texts
-from sevenfold.corpus.native import Needles
+from sevenfold.corpus.native import PatternSearch
 
-HINTS = Needles((
+HINTS = PatternSearch((
     b"licen", b"gpl", b"redistribut", b"permission", b"spdx", b"proprietary", b"confidential", b"rights",
     b"freely",
     b"commercial", b"distribut", b"agreement", b"lizenz", b"public domain", b"copyleft", b"creative",

@@ -34,7 +34,7 @@ Look = Callable[[Callable[[str], bool]], Iterable[Seen]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reader:
+class FileListener:
     """Who waits for a file. `read` takes the path of the file itself and its bytes; `absent` is
     called when the package lacks it.
     """
@@ -49,20 +49,20 @@ class Waiting:
 
     links: Links
     # Paths that may lead over links.
-    _asked: list[tuple[str, Reader]] = field(default_factory=list)
+    _asked: list[tuple[str, FileListener]] = field(default_factory=list)
     # Paths of files themselves, of this round.
-    _wanted: dict[str, list[Reader]] = field(default_factory=dict)
-    _globs: list[tuple[PathPattern, Reader]] = field(default_factory=list)
+    _wanted: dict[str, list[FileListener]] = field(default_factory=dict)
+    _globs: list[tuple[PathPattern, FileListener]] = field(default_factory=list)
 
-    def ask(self, path: str, reader: Reader) -> None:
+    def ask(self, path: str, reader: FileListener) -> None:
         """Ask for the file at a path from the top of the package, which links may be part of."""
         self._asked.append((path, reader))
 
-    def ask_all(self, pattern: PathPattern, reader: Reader) -> None:
+    def ask_all(self, pattern: PathPattern, reader: FileListener) -> None:
         """Ask for all files whose path from the top of the package matches."""
         self._globs.append((pattern, reader))
 
-    def readers_of(self, path: str) -> list[Reader]:
+    def readers_of(self, path: str) -> list[FileListener]:
         """Return who waits for a file that is there, and forget those who waited for it alone."""
         matching = [reader for pattern, reader in self._globs if pattern.matches(path)]
         return [*self._wanted.pop(path, []), *matching]

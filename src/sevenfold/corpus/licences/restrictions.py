@@ -15,12 +15,12 @@ from pathlib import Path
 from sevenfold.corpus.licences.explained import Explained, plain_words
 from sevenfold.corpus.licences.notices import normalise
 from sevenfold.corpus.licences.speech import SOFT, STERN, PhraseTable
-from sevenfold.corpus.native import Needles
+from sevenfold.corpus.native import PatternSearch
 
 TABLE = Path(__file__).with_name("restrictions.toml")
 _ROWS = tomllib.loads(TABLE.read_text())
 _TABLE = PhraseTable.of(_ROWS["phrase"])
-_HINTS = Needles(hint.encode() for hint in _ROWS["hints"])
+_HINTS = PatternSearch(hint.encode() for hint in _ROWS["hints"])
 # Bytes around a hint.
 _REACH = 200
 # A comment of one line.
@@ -35,7 +35,7 @@ _ALONE = re.compile(
     rb"[ \t.!*-]*(?:\*/|-->|\"\"\"|'''|\*\))?[ \t]*",
     re.IGNORECASE,
 )
-_ALONE_HINTS = Needles((
+_ALONE_HINTS = PatternSearch((
     b"proprietary", b"confidential", b"top secret", b"top-secret", b"closed source", b"closed-source",
     b"source available", b"source-available", b"not open", b"vertraulich", b"not copy", b"not share",
     b"not publish", b"not redistribute", b"without permission", b"no copying", b"no derivatives", b"copying ",

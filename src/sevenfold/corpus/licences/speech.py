@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevenfold.corpus.native import Needles
+from sevenfold.corpus.native import PatternSearch
 
 TABLE = Path(__file__).with_name("phrases.toml")
 _LEVELS = STERN, HARD, SOFT, NEAR = "stern", "hard", "soft", "near"
@@ -60,7 +60,7 @@ class PhraseTable:
     patterns: Mapping[bytes, tuple[tuple[str, re.Pattern[bytes]], ...]]
     literals: tuple[bytes, ...]
     # The literals, as they are looked for together.
-    sets: tuple[Needles, ...]
+    sets: tuple[PatternSearch, ...]
 
     @staticmethod
     def of(rows: Iterable[Mapping[str, Any]]) -> PhraseTable:
@@ -71,7 +71,7 @@ class PhraseTable:
             for literal in row["literals"]:
                 found.setdefault(literal.encode(), []).append((row["level"], pattern))
         literals = tuple(found)
-        sets = tuple(Needles(literals[i : i + _A_SET]) for i in range(0, len(literals), _A_SET))
+        sets = tuple(PatternSearch(literals[i : i + _A_SET]) for i in range(0, len(literals), _A_SET))
         return PhraseTable({literal: tuple(rows) for literal, rows in found.items()}, literals, sets)
 
     def _places(self, words: bytes) -> Iterator[tuple[int, bytes]]:

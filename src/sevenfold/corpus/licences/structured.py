@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import yaml
 
-from sevenfold.corpus.licences.ecosystems import NO_LITERAL, Read, lines_of
+from sevenfold.corpus.licences.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS = ("license", "licence", "licenses", "licences")
@@ -57,13 +57,13 @@ def _texts(value: Any) -> Iterator[str]:
         yield value if isinstance(value, str) else NO_LITERAL
 
 
-def _yaml(*tables: str) -> Callable[[str], Read]:
+def _yaml(*tables: str) -> Callable[[str], EcosystemLicences]:
     """Return a reader of YAML whose licence stands at the top or in one of some tables. A file that
     is no YAML, such as a template, is read line by line.
     """
     by_lines = lines_of(r"[\"']?licen[sc]es?[\"']?[ \t]*:")
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         try:
             documents = list(yaml.load_all(text, Loader=_Strict))
         except (yaml.YAMLError, TypeError, AttributeError, RecursionError) as error:
@@ -76,29 +76,31 @@ def _yaml(*tables: str) -> Callable[[str], Read]:
             for table in (document, *(document.get(name) for name in tables if isinstance(document, dict)))
             for field in values_of(table)
         ]
-        return Read(tuple(fields))
+        return EcosystemLicences(tuple(fields))
 
     return read
 
 
-def _conda(text: str) -> Read:
-    found = _yaml("about")(text) if re.search(r"(?m)^about\s*:", text) else Read()
+def _conda(text: str) -> EcosystemLicences:
+    found = _yaml("about")(text) if re.search(r"(?m)^about\s*:", text) else EcosystemLicences()
     # The file is one of the sources, which are elsewhere.
     is_elsewhere = not found.fields and re.search(r"(?m)^\s*license_file\s*:", text)
-    return Read(("see file",)) if is_elsewhere else found
+    return EcosystemLicences(("see file",)) if is_elsewhere else found
 
 
-def _toml(text: str) -> Read:
+def _toml(text: str) -> EcosystemLicences:
     """Read `license` at the top or in `[package]`, `[project]` or `[workspace]`."""
     document = tomllib.loads(text)
     tables = (document, *(document.get(name) for name in ("package", "project", "workspace")))
     # Blender writes "SPDX:MIT".
-    return Read(tuple(field.removeprefix("SPDX:") for table in tables for field in values_of(table)))
+    return EcosystemLicences(
+        tuple(field.removeprefix("SPDX:") for table in tables for field in values_of(table))
+    )
 
 
-def _ansible(text: str) -> Read:
+def _ansible(text: str) -> EcosystemLicences:
     """Read `license` of a role's `meta/main.yml`; other files of that name say nothing."""
-    return _yaml("galaxy_info")(text) if re.search(r"(?m)^galaxy_info\s*:", text) else Read()
+    return _yaml("galaxy_info")(text) if re.search(r"(?m)^galaxy_info\s*:", text) else EcosystemLicences()
 
 
 def _elements(text: str) -> ElementTree.Element:
@@ -119,16 +121,16 @@ def _said(element: ElementTree.Element) -> str:
     return " ".join("".join(element.itertext()).split())
 
 
-def _maven(text: str) -> Read:
+def _maven(text: str) -> EcosystemLicences:
     fields = []
     for licences in (child for child in _elements(text) if _name(child) == "licenses"):
         for licence in licences:
             parts = {_name(part): _said(part) for part in licence}
             fields.append(parts.get("name") or parts.get("url") or NO_LITERAL)
-    return Read(tuple(fields))
+    return EcosystemLicences(tuple(fields))
 
 
-def _nuspec(text: str) -> Read:
+def _nuspec(text: str) -> EcosystemLicences:
     fields: list[str] = []
     files: list[str] = []
     for element in _elements(text).iter():
@@ -139,15 +141,15 @@ def _nuspec(text: str) -> Read:
             _name(element) == "licenseUrl" and not re.search(r"aka\.ms|nuget\.org", said)
         ):
             fields.append(said or NO_LITERAL)
-    return Read(tuple(fields), tuple(files))
+    return EcosystemLicences(tuple(fields), tuple(files))
 
 
-def _xml(fields: tuple[str, ...], files: tuple[str, ...] = ()) -> Callable[[str], Read]:
+def _xml(fields: tuple[str, ...], files: tuple[str, ...] = ()) -> Callable[[str], EcosystemLicences]:
     """Return a reader of elements that name a licence, or the file that has it."""
 
-    def read(text: str) -> Read:
+    def read(text: str) -> EcosystemLicences:
         elements = list(_elements(text).iter())
-        return Read(
+        return EcosystemLicences(
             tuple(_said(e) or e.get("name") or NO_LITERAL for e in elements if _name(e) in fields),
             tuple(_said(e) for e in elements if _name(e) in files and _said(e)),
         )
@@ -155,15 +157,15 @@ def _xml(fields: tuple[str, ...], files: tuple[str, ...] = ()) -> Callable[[str]
     return read
 
 
-def _lazarus(text: str) -> Read:
+def _lazarus(text: str) -> EcosystemLicences:
     elements = [e for e in _elements(text).iter() if _name(e) == "License"]
-    return Read(tuple(e.get("Value") or NO_LITERAL for e in elements))
+    return EcosystemLicences(tuple(e.get("Value") or NO_LITERAL for e in elements))
 
 
 _PROJECT_OF_NET = _xml(("PackageLicenseExpression",), ("PackageLicenseFile",))
 _APPSTREAM = _xml(("project_license",))
 _MAPPING = _yaml()
-READERS: tuple[tuple[str, Callable[[str], Read]], ...] = (
+READERS: tuple[tuple[str, Callable[[str], EcosystemLicences]], ...] = (
     ("citation.cff", _MAPPING), ("shard.yml", _MAPPING), ("package.yaml", _MAPPING), ("galaxy.yml", _MAPPING),
     ("meta.yml", _MAPPING), ("snapcraft.yaml", _MAPPING), ("pubspec.yaml", _MAPPING), ("nfpm.yaml", _MAPPING),
     ("idf_component.yml", _MAPPING), ("rockcraft.yaml", _MAPPING), ("spago.yaml", _yaml("package")),

@@ -33,7 +33,7 @@ from sevenfold.corpus.licences.metadata import Declaration, declared_by, is_meta
 from sevenfold.corpus.licences.own import licences_in
 from sevenfold.corpus.licences.path_patterns import pep639_pattern
 from sevenfold.corpus.licences.policy import UNRECOGNISED, combine, symbols
-from sevenfold.corpus.licences.reading import MAX_ROUNDS, Look, Reader, Seen, Waiting
+from sevenfold.corpus.licences.reading import MAX_ROUNDS, FileListener, Look, Seen, Waiting
 from sevenfold.corpus.licences.speech import SOFT, STERN
 
 # Directories of a Debian binary package below which a source tree stands as it was.
@@ -144,7 +144,7 @@ class Survey:
         if path not in self._waiting.links:
             self._waiting.links.add(path, target)
             if self.wants(path):
-                reader = Reader(lambda _, data: self._add(path, data), partial(self._add, path, None))
+                reader = FileListener(lambda _, data: self._add(path, data), partial(self._add, path, None))
                 self._waiting.ask(path, reader)
 
     def add(self, path: str, data: bytes | None) -> None:
@@ -233,7 +233,7 @@ class Survey:
         self._pointers.append(pointer)
         read = self._read_pointed if is_strong else self._read_listed
         for place in places:
-            self._waiting.ask(place, Reader(partial(read, pointer)))
+            self._waiting.ask(place, FileListener(partial(read, pointer)))
 
     def _ask_wheel(self, pointer: _Pointer, file: str, read: _Read) -> None:
         """Look for a file where a wheel keeps it: the metadata that it was built from may lie in it
@@ -244,7 +244,7 @@ class Survey:
 
     def _ask_all(self, pointer: _Pointer, glob: str, read: _Read) -> None:
         with contextlib.suppress(ValueError):
-            self._waiting.ask_all(pep639_pattern(glob), Reader(partial(read, pointer)))
+            self._waiting.ask_all(pep639_pattern(glob), FileListener(partial(read, pointer)))
 
     def _read_pointed(self, pointer: _Pointer, path: str, data: bytes | None) -> None:
         """Read the file that says what a field leaves open: it speaks for the folder of the field."""

@@ -1,11 +1,11 @@
-"""Where documents come from. A source yields every document that it sees, in one canonical order.
+"""Read documents from their sources. A source yields every document that it sees, in one canonical
+order.
 
-It judges nothing but what only the reader can know: that a file cannot be read, or is longer than
-the limit. Canonical order: sources as the recipe lists them; within a source by path, compared as
-bytes (records: by file and line;
-packages: as the lock lists them, and as the archive holds its files). The order in which a file
-system lists a
-directory is never seen outside. Memory: one document, and the names of one package.
+It decides only what the reader alone can know: that a file cannot be read, or exceeds the limit.
+Canonical order: sources as the recipe lists them. Within a source, files are ordered by the bytes
+of their paths, records by file and line, and packages as the lock lists them, with their files in
+the order of the archive. The directory order of a file system never has an effect. Memory: one
+document, and the names of one package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sevenfold.corpus.document import LANGUAGES, Origin, Problem, SourceDocument, is_pointer
+from sevenfold.corpus.document import LANGUAGES, Problem, SourceDocument, SourceOrigin, is_pointer
 from sevenfold.corpus.sources.dataset import read_dataset
 from sevenfold.corpus.sources.directory import read_directory
 from sevenfold.corpus.sources.git import read_git
@@ -26,7 +26,7 @@ from sevenfold.corpus.sources.stdlib import read_stdlib
 from sevenfold.corpus.sources.synthetic import read_synthetic
 from sevenfold.recipe.corpus_schema import Source
 
-__all__ = ["LANGUAGES", "READERS", "Found", "Origin", "Problem", "read_source"]
+__all__ = ["LANGUAGES", "READERS", "Found", "SourceOrigin", "Problem", "read_source"]
 
 # kind of a source -> its reader: (source, directory of the recipe, max_bytes) -> documents
 READERS: Mapping[str, Callable[[Any, Path, int], Iterator[SourceDocument]]] = {

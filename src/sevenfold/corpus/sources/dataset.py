@@ -1,8 +1,7 @@
-"""Data sets in Parquet or JSON lines, one file or a directory as hubs lay it out
+"""Read data sets in Parquet or JSON lines: one file, or a directory in the layout of dataset hubs
 (`data/train-00000-of-00005.parquet`).
 
-Parquet streams in batches of rows out of one row group at a time; only the
-columns that are named are read.
+Parquet is read in batches of rows out of one row group at a time, and only the named columns.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from typing import Any
 
 from sevenfold.core.documents import pyarrow_library
 from sevenfold.core.errors import StorageError, storage
-from sevenfold.corpus.document import Origin, SourceDocument
+from sevenfold.corpus.document import SourceDocument, SourceOrigin
 from sevenfold.corpus.globs import chooser, walk_tree
 from sevenfold.corpus.sources.jsonl import read_lines
-from sevenfold.corpus.sources.records import Keys, found_record, keys_of, origin_of
+from sevenfold.corpus.sources.records import ColumnNames, found_record, keys_of, origin_of
 from sevenfold.recipe.corpus_schema import DatasetSource
 
 ROWS_AT_ONCE = 64
@@ -43,7 +42,7 @@ def read_dataset(source: DatasetSource, base: Path, max_bytes: int) -> Iterator[
 
 
 def _read_parquet(
-    file: Path, name: str, keys: Keys, origin: Origin, max_bytes: int
+    file: Path, name: str, keys: ColumnNames, origin: SourceOrigin, max_bytes: int
 ) -> Iterator[SourceDocument]:
     arrow = pyarrow_library()
     number = 0
@@ -71,8 +70,8 @@ def _read_parquet(
             ) from error
 
 
-def _require_unique_columns(names: list[str], keys: Keys, file: Path) -> None:
-    """Refuse a table in which one of the columns that are read has a namesake. Raises StorageError."""
+def _require_unique_columns(names: list[str], keys: ColumnNames, file: Path) -> None:
+    """Refuse a table in which a column to be read has a namesake. Raises StorageError."""
     if twice := [name for name in keys.columns() if names.count(name) > 1]:
         raise StorageError(
             f"the column {twice[0]!a} stands there twice",
@@ -81,7 +80,9 @@ def _require_unique_columns(names: list[str], keys: Keys, file: Path) -> None:
         )
 
 
-def _row(keys: Keys, origin: Origin, place: str, record: dict[str, Any], max_bytes: int) -> SourceDocument:
+def _row(
+    keys: ColumnNames, origin: SourceOrigin, place: str, record: dict[str, Any], max_bytes: int
+) -> SourceDocument:
     try:
         return found_record(keys, origin, place, record, max_bytes)
     except (KeyError, TypeError):

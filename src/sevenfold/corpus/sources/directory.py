@@ -1,5 +1,5 @@
-"""A directory tree under one licence that the recipe declares. What its folders and files say of
-licences holds beside it.
+"""Read a directory tree under one licence that the recipe declares, and under what its own files
+say of licences.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from sevenfold.corpus.document import Origin, SourceDocument, read_file
+from sevenfold.corpus.document import SourceDocument, SourceOrigin, read_file
 from sevenfold.corpus.globs import glob_matches, glob_parts, require_directory, walk_tree
 from sevenfold.corpus.licences import Licence, Look, Seen, Survey, read_through
 from sevenfold.corpus.sources.on_disk import path_itself, seen_on_disk, tree_paths
@@ -21,7 +21,7 @@ def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Itera
     Raises StorageError and RecipeError as `read_source` does.
     """
     patterns = [glob_parts(text) for text in source.include]
-    origin = Origin(
+    origin = SourceOrigin(
         source=f"directory:{source.path}",
         version="",
         licence=source.licence,
@@ -38,14 +38,14 @@ def read_directory(source: DirectorySource, base: Path, max_bytes: int) -> Itera
     read_through(survey, _look_at(root))
     real_root = root.resolve()
     for path, file in walk_tree(root, wanted, frozenset()):
-        # A link to a file is read as the file, which may lie in a folder under another licence.
+        # A link to a file is read as the file, which may be in a folder under another licence.
         itself = path_itself(file, real_root) if file.is_symlink() else None
         licence = survey.licence_of(path, None, itself=itself)
         yield with_own_licence(read_file(origin.under(licence), path, file, max_bytes))
 
 
 def _look_at(root: Path) -> Look:
-    """Return how a survey sees a tree on the disk."""
+    """Return the view that a licence survey has of a tree on disk."""
 
     def look(wanted: Callable[[str], bool]) -> Iterator[Seen]:
         for path, file in tree_paths(root):
@@ -56,7 +56,7 @@ def _look_at(root: Path) -> Look:
 
 
 def with_own_licence(found: SourceDocument) -> SourceDocument:
-    """Return the document under what it states itself, too."""
+    """Return the document with the licence that it states itself added."""
     if found.data is None:
         return found
     origin = found.origin.with_own(found.data)

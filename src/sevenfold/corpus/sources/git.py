@@ -1,8 +1,8 @@
-"""A git repository at one commit, read from its objects: `ls-tree` and `cat-file`, no work tree, no
-hooks, no network.
+"""Read a git repository at one commit from its objects: `ls-tree` and `cat-file`, without work
+tree, hooks or network.
 
-A commit names its bytes, and every object is hashed (`git_objects`). So nothing of the machine
-enters: no attributes, no replacements, no filters, no configuration.
+A commit determines its bytes, and every object is hashed (`git_objects`). The machine has no
+influence: attributes, replacements, filters and configuration are not used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
-from sevenfold.corpus.document import Origin, SourceDocument, entry_document
+from sevenfold.corpus.document import SourceDocument, SourceOrigin, entry_document
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Look, Seen, Survey, read_through
 from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
@@ -30,7 +30,7 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[SourceDo
     wants = chooser(source.include, source.exclude)
     repository = base / source.path
     survey = Survey(None, source.licence)
-    origin = Origin(
+    origin = SourceOrigin(
         source=f"git:{source.path}",
         version=source.commit,
         licence=None,
@@ -54,7 +54,7 @@ def read_git(source: GitSource, base: Path, max_bytes: int) -> Iterator[SourceDo
 
 
 def _look_at(entries: list[TreeEntry], objects: Objects) -> Look:
-    """Return how a survey sees a tree; links are blobs that hold a path."""
+    """Return the view that a licence survey has of a tree. Links are blobs that hold a path."""
     by_path = {path: entry for entry in entries if (path := safe_path(entry.name))}
 
     def look(wanted: Callable[[str], bool]) -> Iterator[Seen]:

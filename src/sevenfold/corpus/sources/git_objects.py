@@ -1,9 +1,9 @@
-"""Objects of a git repository, each held to the hash that is its name: commits, trees and blobs,
-loose or packed.
+"""Read objects of a git repository, loose or packed, and check each against the hash that is its
+name.
 
-git itself believes the name of a loose object, and hashes it only when it is asked to check a
-repository. Here nothing is taken whose bytes do not hash to the name under which they were asked
-for, so a commit binds every byte below it.
+git itself trusts the name of a loose object, and hashes it only when it checks a repository. Here
+an object is used only when its bytes match the requested hash, so a commit binds every byte below
+it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ MAX_DEPTH = 200
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A path of a commit: `name` as the repository has it, `object` in hexadecimal. Links are blobs
-    and no files.
+    """A path of a commit. `name` is the name in the repository, `object` is hexadecimal. Links are
+    blobs and not files.
     """
 
     name: str
@@ -53,12 +53,12 @@ class TreeEntry:
 
 
 def _environment() -> dict[str, str]:
-    # What the caller's own git was told (GIT_DIR, GIT_OBJECT_DIRECTORY) must not reach this one.
+    # Variables for the git of the caller (GIT_DIR, GIT_OBJECT_DIRECTORY) must not reach this one.
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _ENVIRONMENT
 
 
 class Objects:
-    """`git cat-file --batch`: one process, one object after the other."""
+    """A process `git cat-file --batch` that returns one object after the other."""
 
     def __init__(self, process: subprocess.Popen[bytes], repository: Path) -> None:
         if process.stdin is None or process.stdout is None:
@@ -69,10 +69,11 @@ class Objects:
         self._repository = repository
 
     def tree(self, commit: str) -> list[TreeEntry]:
-        """Return all paths of a commit, compared as bytes.
+        """Return all paths of a commit, ordered by their bytes.
 
         Raises:
-            StorageError: no such commit, an object is missing, or one is not what its name says.
+            StorageError: the commit does not exist, an object is missing, or one does not match its
+                name.
         """
         try:
             head = self._read(commit, "the commit", b"commit", MAX_TREE_BYTES)
@@ -109,7 +110,7 @@ class Objects:
             raise self._missing(identifier, path) from None
 
     def _entries(self, data: bytes, identifier: str, path: str) -> Iterator[tuple[bytes, bytes, str]]:
-        """Yield (mode, name, object) of a tree: `mode SP name NUL hash` again and again."""
+        """Yield (mode, name, object) of a tree, which is a sequence of `mode SP name NUL hash`."""
         n_hash, place = len(identifier) // 2, 0
         while place < len(data):
             end = data.find(b"\0", place)
@@ -120,10 +121,10 @@ class Objects:
             yield mode, name, data[end + 1 : place].hex()
 
     def read(self, identifier: str, path: str, max_bytes: int) -> Entry:
-        """Return one blob; a longer one is hashed and counted, never held.
+        """Return one blob. A longer one is hashed and counted and not held.
 
         Raises:
-            StorageError: it is missing, or is not what its name says.
+            StorageError: it is missing, or does not match its name.
         """
         hasher, held = hashlib.sha256(), bytearray()
         try:
@@ -143,8 +144,8 @@ class Objects:
     def _stream(
         self, identifier: str, path: str, kind: bytes, max_bytes: int, content: hashlib._Hash, held: bytearray
     ) -> int:
-        """Read one object to its end, held up to `max_bytes`; its
-        length, once its hash is its name.
+        """Read one object to its end, and hold up to `max_bytes`. Return its length after its hash
+        was checked.
         """
         try:
             self._ask.write(identifier.encode("ascii", "replace") + b"\n")
@@ -172,7 +173,7 @@ class Objects:
         return n_bytes
 
     def _last_word(self) -> str:
-        """Return what git said before it ended."""
+        """Return the last message of git before it ended."""
         error = self._process.stderr
         said = error.read().decode("utf-8", "replace").strip().splitlines() if error else []
         return said[-1] if said else "no reason given"

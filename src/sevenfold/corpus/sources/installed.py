@@ -1,5 +1,5 @@
-"""Python packages as they are installed: the files that each one's own record lists, under the
-licences that it declares.
+"""Read installed Python packages: the files in the record of each package, under its declared
+licences.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError
 from sevenfold.core.log import one_line
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
-from sevenfold.corpus.document import Origin, SourceDocument, entry_document, read_file
+from sevenfold.corpus.document import SourceDocument, SourceOrigin, entry_document, read_file
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Look, Seen, Survey, read_through
 from sevenfold.corpus.sources.on_disk import link_on_disk, path_itself, seen_on_disk
@@ -33,10 +33,10 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
         found = _distribution(name)
         root = Path(str(found.locate_file("")))
         files, real_root = _files(name, found), root.resolve()
-        # A record lists no folders, so the links among them are looked up.
+        # A record lists no folders, so links among them are looked up.
         survey = Survey(link_at=partial(link_on_disk, root))
         read_through(survey, _look_at(files))
-        origin = Origin(
+        origin = SourceOrigin(
             source=f"installed:{name}",
             version=one_line(found.version),
             licence=None,
@@ -57,7 +57,7 @@ def read_installed(source: InstalledSource, _base: Path, max_bytes: int) -> Iter
 
 
 def _look_at(files: list[tuple[str, Path]]) -> Look:
-    """Return how a survey sees the files of a record."""
+    """Return the view that a licence survey has of the files of a record."""
 
     def look(wanted: Callable[[str], bool]) -> Iterator[Seen]:
         for path, file in files:
@@ -79,7 +79,7 @@ def _distribution(name: str) -> Distribution:
 
 
 def _files(name: str, found: Distribution) -> list[tuple[str, Path]]:
-    """Return (path, file) of what the record lists below the installation, in canonical order."""
+    """Return (path, file) of the entries of the record below the installation, in canonical order."""
     if found.files is None:
         raise StorageError(
             f"the package {name!r} does not record its files",

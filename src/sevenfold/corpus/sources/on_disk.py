@@ -1,6 +1,4 @@
-"""Files on a disk as a survey of licences sees them: no link is followed, and nothing but a regular
-file is opened.
-"""
+"""Show files on disk to a licence survey. No link is followed, and only regular files are opened."""
 
 from __future__ import annotations
 
@@ -16,8 +14,10 @@ from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
 
 
 def tree_paths(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (path from the root as the ledger shows it, path of the file) of all below a directory
-    that is no directory itself; a link counts as itself.
+    """Yield (path from the root in the form of the ledger, path of the file) of everything below a
+    directory except directories.
+
+    A link is yielded as itself.
 
     Raises:
         StorageError: a directory cannot be listed.
@@ -33,7 +33,7 @@ def tree_paths(root: Path) -> Iterator[tuple[str, str]]:
         for entry in entries:
             path = f"{below}{shown(entry.name)}"
             if entry.is_dir(follow_symlinks=False):
-                # What git keeps of other commits is none of the tree.
+                # The folder of git holds other commits and is not part of the tree.
                 if entry.name != ".git":
                     waiting.append((f"{path}/", entry.path))
             else:
@@ -41,8 +41,8 @@ def tree_paths(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def seen_on_disk(path: str, file: str, *, is_wanted: bool) -> Seen | None:
-    """Return a file for a survey: a link with what stands in it, also unasked; None for a file that
-    is not wanted.
+    """Return a file for a survey: always a link with its target; None for a file that is not
+    wanted.
     """
     try:
         mode = os.lstat(file).st_mode
@@ -59,7 +59,7 @@ def seen_on_disk(path: str, file: str, *, is_wanted: bool) -> Seen | None:
 
 
 def link_on_disk(root: Path, path: str) -> str | None:
-    """Return what stands in the link at a path below `root`; None where there is none."""
+    """Return the target of the link at a path below `root`; None when there is none."""
     try:
         return shown(os.fspath((root / path).readlink()))
     except OSError:
@@ -67,9 +67,7 @@ def link_on_disk(root: Path, path: str) -> str | None:
 
 
 def path_itself(file: Path, real_root: Path) -> str | None:
-    """Return the path, from the root, of the file that links on the way to `file` lead to; None for
-    one outside.
-    """
+    """Return the path from the root to which `file` resolves through links; None outside the root."""
     try:
         itself = file.resolve()
         return shown(os.fspath(itself.relative_to(real_root))) if itself.is_relative_to(real_root) else None

@@ -1,8 +1,8 @@
-"""Pinned packages: archives from the store that `s7 corpus fetch` fills, read in memory, each file
+"""Read pinned packages: archives of the store that `s7 corpus fetch` fills, in memory, each file
 under its own licence.
 
-A package is looked through twice: once for what it says about licences, once for its documents. Its
-hash is checked before that, so what is read is what was pinned.
+A package is read twice: first for its statements about licences, then for its documents. Its hash
+is checked before, so the pinned bytes are read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.corpus.archives import Entry, read_archive
 from sevenfold.corpus.archives.entry import DAMAGE, faulty
-from sevenfold.corpus.document import Origin, SourceDocument, entry_document
+from sevenfold.corpus.document import SourceDocument, SourceOrigin, entry_document
 from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, archive_name, file_digest, store_directory
@@ -32,8 +32,8 @@ _NAMED_AT_MOST = 5
 
 
 def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[SourceDocument]:
-    """Yield the documents of the packages of a lock, in its order; within a
-    package in the archive's own order.
+    """Yield the documents of the packages of a lock in its order, and within a package in the order
+    of the archive.
 
     Raises:
         StorageError: the lock is missing, or a package is not fetched or damaged; the remedy is the
@@ -48,9 +48,9 @@ def read_pinned(source: PinnedSource, base: Path, max_bytes: int) -> Iterator[So
 
 
 def selected_pins(source: PinnedSource, base: Path) -> list[Pin]:
-    """Return the packages that a source takes of its lock, in the lock's order.
+    """Return the packages that a source takes of its lock, in the order of the lock.
 
-    Raises StorageError, RecipeError.
+    Raises StorageError or RecipeError.
     """
     path = base / source.path
     if not path.is_file():
@@ -64,8 +64,8 @@ def selected_pins(source: PinnedSource, base: Path) -> list[Pin]:
 
 
 def pinned_identity(source: PinnedSource, base: Path) -> list[str]:
-    """Return what decides the documents of a source beside the recipe: its pins, with every archive
-    hashed again.
+    """Return what decides the documents of a source besides the recipe: its pins, with every
+    archive hashed again.
 
     Raises:
         StorageError: as `read_pinned` does.
@@ -99,7 +99,7 @@ def _require(store: PackageStore, pins: list[Pin], lock: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Archive:
-    """One archive of a package. `prefix`: what its first path component becomes; None: it stays."""
+    """One archive of a package. `prefix` replaces its first path component; None keeps it."""
 
     name: str
     path: Path
@@ -112,11 +112,13 @@ def read_package(
     """Yield the documents of one package whose path `wants` accepts, each under its licence."""
     files = _require_pinned_bytes(store, pin)
     survey, archives = survey_package(pin, files)
-    origin = Origin(source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain)
+    origin = SourceOrigin(
+        source=pin.source, version=pin.version, licence=None, licence_evidence="", domain=domain
+    )
     is_empty = True
     for archive in archives:
         if pin.kind == "dsc" and re.search(r"\.debian\.tar\.\w+$", archive.name):
-            # The packaging: it says what the licences are, and is no part of the work.
+            # Packaging files say what the licences are, and are not part of the work.
             continue
         for entry in _entries(archive, wants, max_bytes):
             is_empty = False
@@ -140,7 +142,7 @@ def _require_pinned_bytes(store: PackageStore, pin: Pin) -> list[tuple[str, Path
 
 
 def survey_package(pin: Pin, files: list[tuple[str, Path]]) -> tuple[Survey, list[_Archive]]:
-    """Return what a package says about licences, and its archives as they are to be read."""
+    """Return the licence survey of a package, and its archives in the form in which they are read."""
     said = " AND ".join(pin.licence)
     declared = Licence(said, "as the lock states it") if len(pin.licence) == 1 and is_valid(said) else None
     is_debian = pin.kind in ("deb", "dsc")
@@ -181,8 +183,8 @@ def _entries(archive: _Archive, wants: Wanted, max_bytes: int) -> Iterator[Entry
 
 
 def _survey(survey: Survey, archive: _Archive) -> _Archive:
-    """Give the survey what it wants, and see whether a source tarball has the one directory that
-    unpacking would take off.
+    """Feed the survey, and find out whether a source tarball has the one top directory that
+    unpacking would remove.
     """
     tops: set[str] = set()
 
@@ -209,7 +211,7 @@ def _read(archive: _Archive, wanted: Wanted) -> list[Entry]:
 
 
 def _seen(archive: _Archive, entries: list[Entry], wanted: Wanted) -> Iterator[Seen]:
-    """Yield files, links, and what is there and cannot be read."""
+    """Yield files, links, and entries that cannot be read."""
     for entry in entries:
         path = _renamed(entry.path, archive.prefix)
         if entry.target is not None or wanted(path):
@@ -217,8 +219,8 @@ def _seen(archive: _Archive, entries: list[Entry], wanted: Wanted) -> Iterator[S
 
 
 def _survey_diff(survey: Survey, path: Path) -> None:
-    """Survey `debian/copyright` out of the one patch that held Debian's changes
-    before there was a debian.tar.
+    """Survey `debian/copyright` in the single patch that held the changes of Debian before there
+    was a debian.tar.
     """
     lines: list[bytes] = []
     inside = False

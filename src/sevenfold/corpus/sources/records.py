@@ -1,4 +1,4 @@
-"""Records with a text, a licence and more: which key holds what, and a record as a document."""
+"""Turn records with a text, a licence and other columns into documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
-from sevenfold.corpus.document import Origin, SourceDocument, language_of, text_document
+from sevenfold.corpus.document import SourceDocument, SourceOrigin, language_of, text_document
 from sevenfold.corpus.licences import combine, is_valid
 from sevenfold.corpus.licences.metadata import spelled
 from sevenfold.corpus.sources.directory import with_own_licence
@@ -17,8 +17,8 @@ from sevenfold.recipe.corpus_schema import DatasetSource, JsonlSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
-    """Names of the columns; None where there is none."""
+class ColumnNames:
+    """Names of the columns; None for a column that does not exist."""
 
     text: str = "text"
     licence: str | None = None
@@ -31,30 +31,30 @@ class Keys:
         return [name for name in (getattr(self, field.name) for field in fields(self)) if name]
 
 
-LAYOUTS: Mapping[str, Keys] = {
-    "plain": Keys(),
-    "the-stack": Keys(
+LAYOUTS: Mapping[str, ColumnNames] = {
+    "plain": ColumnNames(),
+    "the-stack": ColumnNames(
         text="content",
         licence="max_stars_repo_licenses",
         path="max_stars_repo_path",
         language="lang",
         group="max_stars_repo_name",
     ),
-    "the-stack-v2": Keys(
+    "the-stack-v2": ColumnNames(
         text="content", licence="detected_licenses", path="path", language="language", group="repo_name"
     ),
 }
 
 
-def keys_of(source: JsonlSource | DatasetSource) -> Keys:
-    """Return the columns that a source's settings mean.
+def keys_of(source: JsonlSource | DatasetSource) -> ColumnNames:
+    """Return the columns that the settings of a source mean.
 
     Raises:
-        RecipeError: not exactly one of `licence` and `licence_key` (the
-            layout's own, if neither is given).
+        RecipeError: not exactly one of `licence` and `licence_key` is given; without both, the
+            layout decides.
     """
     if isinstance(source, JsonlSource):
-        keys, given = Keys(text=source.text_key), {"licence": source.licence_key}
+        keys, given = ColumnNames(text=source.text_key), {"licence": source.licence_key}
     else:
         keys = LAYOUTS[source.layout]
         given = {
@@ -76,9 +76,9 @@ def keys_of(source: JsonlSource | DatasetSource) -> Keys:
     return keys
 
 
-def origin_of(source: JsonlSource | DatasetSource, keys: Keys) -> Origin:
-    """Return what the records of a source share."""
-    return Origin(
+def origin_of(source: JsonlSource | DatasetSource, keys: ColumnNames) -> SourceOrigin:
+    """Return the common origin of the records of a source."""
+    return SourceOrigin(
         source=f"{source.kind}:{source.path}",
         version="",
         licence=source.licence,
@@ -90,9 +90,9 @@ def origin_of(source: JsonlSource | DatasetSource, keys: Keys) -> Origin:
 
 
 def found_record(
-    keys: Keys, origin: Origin, place: str, record: Mapping[str, Json], max_bytes: int
+    keys: ColumnNames, origin: SourceOrigin, place: str, record: Mapping[str, Json], max_bytes: int
 ) -> SourceDocument:
-    """Return a record as a document; `place` is where it stands (file and number).
+    """Return a record as a document. `place` is its file and number.
 
     Raises:
         KeyError, TypeError: there is no text under the key.
@@ -105,8 +105,8 @@ def found_record(
     path, language, group = (
         _text(record.get(key) if key else None) for key in (keys.path, keys.language, keys.group)
     )
-    # Data sets have their own names for languages; ours are lower case, and an extension is surer
-    # than "C/C++".
+    # Data sets have their own names for languages. Ours are lower case, and an extension is more
+    # precise than "C/C++".
     known = language_of(path) if PurePosixPath(path).suffix else "unknown"
     stated = known if known != "unknown" else re.sub(r"[^a-z0-9+#]+", "-", language.lower())[:40]
     return with_own_licence(text_document(origin, place, text, max_bytes, group, stated))
@@ -117,8 +117,8 @@ def _text(value: Json) -> str:
 
 
 def _licence(value: Json) -> str | None:
-    """Return one licence, or a list of which all hold (a data set that lists what was detected does
-    not offer a choice).
+    """Return one licence, or a conjunction of a list. A data set that lists detected licences does
+    not offer a choice.
     """
     if isinstance(value, str):
         return value if is_valid(value) else spelled(value) or value

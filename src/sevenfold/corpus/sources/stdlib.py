@@ -1,4 +1,4 @@
-"""The running interpreter's own standard library."""
+"""Read the standard library of the running interpreter."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from sevenfold.core.hashing import sha256
-from sevenfold.corpus.document import Origin, SourceDocument, read_file
+from sevenfold.corpus.document import SourceDocument, SourceOrigin, read_file
 from sevenfold.corpus.globs import walk_tree
 from sevenfold.recipe.corpus_schema import StdlibSource
 
-# Test folders repeat themselves and hold broken text on purpose; the others
-# are not the standard library.
+# Test folders repeat themselves and hold broken text on purpose. The others are not the standard
+# library.
 STDLIB_EXCLUDED_DIRECTORIES = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 )
-# Written when the interpreter was built, with that machine's paths in it.
+# These files were written when the interpreter was built, and hold paths of that machine.
 STDLIB_EXCLUDED_FILES = "_sysconfigdata*.py"
 STDLIB_LICENCE = "PSF-2.0"
 _PSF_TITLE = b"PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2"
 
 
 def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[SourceDocument]:
-    """Yield the documents of the standard library. One licence covers it, so headers are not read."""
+    """Yield the documents of the standard library. One licence covers it, so the headers of files
+    are not read.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     licence, evidence = stdlib_licence(root)
-    origin = Origin(
+    origin = SourceOrigin(
         source="stdlib",
         version=f"{platform.python_implementation()} {platform.python_version()}",
         licence=licence,
@@ -46,8 +48,8 @@ def read_stdlib(source: StdlibSource, _base: Path, max_bytes: int) -> Iterator[S
 
 
 def stdlib_licence(root: Path) -> tuple[str | None, str]:
-    """Return the licence of the standard library under `root`, and how it is known; None when it
-    cannot be told.
+    """Return the licence of the standard library under `root` and its evidence; None when it cannot
+    be determined.
     """
     about = f"{platform.python_implementation()} {platform.python_version()}"
     if platform.python_implementation() != "CPython":

@@ -1,5 +1,5 @@
-"""Source kind `synthetic`: samples of this project's generators as documents under its own licence
-(specs/synthetic.md).
+"""Source kind `synthetic`: samples of the generators of this project, as documents under its own
+licence (specs/synthetic.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
 from sevenfold.core.log import Progress
-from sevenfold.corpus.document import Origin, SourceDocument
+from sevenfold.corpus.document import SourceDocument, SourceOrigin
 from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.synthetic.files import EVIDENCE, LICENCE, cached, read_samples
 from sevenfold.synthetic.generate import GenerationRequest
@@ -19,8 +19,8 @@ from sevenfold.synthetic.table import made_with
 
 
 def make_samples(source: SyntheticSource, progress: Progress) -> None:
-    """Make the samples that are not in the cache, which takes minutes, where somebody listens.
-    Raises as `read_synthetic` does.
+    """Make the samples that are not in the cache, which takes minutes, with progress. Raises as
+    `read_synthetic` does.
     """
     cached(_order(source), progress)
 
@@ -35,7 +35,7 @@ def read_synthetic(
     Raises:
         SevenfoldError: as `generate` does; StorageError when the cache cannot be written.
     """
-    origin = Origin(
+    origin = SourceOrigin(
         source=SYNTHETIC,
         version=made_with(),
         licence=LICENCE,
@@ -56,10 +56,10 @@ def read_synthetic(
 
 
 def synthetic_identity(source: SyntheticSource) -> list[str]:
-    """Return what decides the samples of a source beside the recipe: the generators' version, and
-    the interpreter's. Makes none.
+    """Return what decides the samples of a source besides the recipe: the versions of the
+    generators and of the interpreter. No sample is made.
     """
-    # An unknown generator is refused before hours of work.
+    # This refuses an unknown generator before hours of work.
     _order(source)
     return [made_with()]
 

@@ -1,1 +1,1 @@
-"""Steps over documents, one module each; `table` says which there are and in what order."""
+"""Steps over documents, one module for each. `table` lists them in their order."""

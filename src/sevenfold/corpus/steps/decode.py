@@ -1,13 +1,13 @@
-"""Step `decode`: bytes that are text. Anything else leaves here, before a step has to look at it."""
+"""Step `decode`: accept bytes that are text, and drop all others before another step reads them."""
 
 from __future__ import annotations
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 
 
-def decode(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Refuse what is empty, too small, not UTF-8, or holds control characters."""
+def decode(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Refuse a document that is empty, too small, not UTF-8, or holds control characters."""
     data = text.data
     if not data.strip():
         return "empty"
@@ -17,5 +17,5 @@ def decode(text: WorkingDocument, settings: Settings) -> Reason | None:
         data.decode("utf-8")
     except UnicodeDecodeError:
         return "not_utf8"
-    # Below 0x80 every byte of UTF-8 is a character of its own.
+    # Below 0x80 every byte of UTF-8 is one character.
     return "forbidden_control" if text.measures.n_controls else None

@@ -1,8 +1,8 @@
-"""Step `benchmark`: text and functions of evaluation sets stay out of the training data (C14).
+"""Step `benchmark`: keep text and functions of evaluation sets out of the training data (C14).
 
-A 13-gram of words finds copies in any layout; the hash of a function up to names finds those whose
-variables have other names. Documents that collide leave; the findings say with which set and how
-often.
+A 13-gram of words finds copies in any layout. The hash of a function without its names finds copies
+with renamed variables. A document that collides is dropped, and the findings name the set and the
+number of hits.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Set
 import numpy as np
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 from sevenfold.corpus.text import disguise, functions
 from sevenfold.corpus.text.contamination_index import NGRAM, ContaminationIndex, is_in
 from sevenfold.corpus.text.grammars import parser, reader
 from sevenfold.corpus.text.ngrams import unique, word_hashes
 
 
-def benchmark(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Refuse a document with `corpus.steps.decontaminate.hits` 13-grams of the sets, or with one
-    function of theirs.
+def benchmark(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Refuse a document with `corpus.steps.decontaminate.hits` 13-grams of the sets, or with one of
+    their functions.
     """
     known, wanted = settings.eval_hashes, settings.spec.decontaminate
     if known is None or wanted is None:
@@ -44,7 +44,7 @@ def benchmark(text: WorkingDocument, settings: Settings) -> Reason | None:
 
 
 def _disguised_functions(text: WorkingDocument, plain: str, known: ContaminationIndex) -> set[int]:
-    """Return the functions of the sets that stand in a document as methods, in fences, cells,
+    """Return the functions of the sets that occur in a document as methods, in fences, cells,
     doctests or strings.
     """
     shapes, whole = known.function_hashes
@@ -52,7 +52,7 @@ def _disguised_functions(text: WorkingDocument, plain: str, known: Contamination
         return set()
     found: set[int] = set()
     is_python = text.language == "python"
-    # A clean program was read before; one in ASCII with its methods as functions.
+    # A clean program was read before. This reads an ASCII program with its methods as functions.
     fast = reader("python")
     is_read = is_python and fast is not None and fast.is_clean(text.data)
     is_program = is_python and not (is_read and text.data.isascii())
@@ -67,10 +67,9 @@ def _disguised_functions(text: WorkingDocument, plain: str, known: Contamination
 def _functions_of(program: str, data: bytes, shapes: Set[int]) -> set[int]:
     """Return the hashes of the Python functions in a text whose shape is one of `shapes`.
 
-    `data` is the text in UTF-8.
-
-    A text that is no clean program is read function by function. Repairing it as a whole takes the
-    parser ten times as long, and what stands between the functions does not matter.
+    `data` is the text in UTF-8. A text that is not a clean program is read function by function.
+    Repairing it as a whole takes the parser ten times as long, and the text between functions does
+    not matter.
     """
     found = functions.of_shapes(data, "python", shapes)
     if found is not None:

@@ -1,4 +1,4 @@
-"""Step `domains`: which part of the mix a document belongs to, by the recipe's rules."""
+"""Step `domains`: assign a document to a domain of the mix, by the rules of the recipe."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 
 from sevenfold.corpus.globs import glob_matches
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 
 
-def domains(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Give the document the domain of the first rule that fits; it never leaves here."""
+def domains(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Set the domain of the document by the first rule that matches. No document is dropped here."""
     for rule in settings.spec.domains:
         if rule.of is not None and rule.of != text.found.origin.domain:
             continue

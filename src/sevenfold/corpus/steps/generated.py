@@ -1,7 +1,7 @@
-"""Step `generated`: files that a program wrote, that a minifier pressed, or
-that belong to another project.
+"""Step `generated`: drop files that a program wrote, that are minified, or that belong to another
+project.
 
-Markers are looked for where their writers put them: in the first bytes. Names and folders are those
+Markers are searched where generators write them, in the first bytes. Names and folders are those
 that GitHub's linguist and packagers treat the same way.
 """
 
@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from sevenfold.corpus.document import name_of
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 
 HEAD_BYTES = 2000
 GENERATED_MARKERS = re.compile(
@@ -24,7 +24,7 @@ GENERATED_MARKERS = re.compile(
     rb"|\bdo not (?:edit|modify) (?:this file|manually|by hand|directly)|\bcode generated .{0,60}do not edit",
     re.IGNORECASE,
 )
-# No marker is without one, case aside.
+# Every marker contains one of these words, in any case.
 _GENERATED_WORDS = (b"generated", b"do not edit", b"do not modify")
 GENERATED_NAMES = re.compile(
     r"_pb2(?:_grpc)?\.pyi?$|\.pb\.(?:go|cc|h)$|\.g\.dart$|^(?:package-lock|npm-shrinkwrap)\.json$|^(?:yarn|"
@@ -32,7 +32,7 @@ GENERATED_NAMES = re.compile(
     r"|^moc_.*\.cpp$|^qrc_.*\.cpp$|\.designer\.cs$|^parsetab\.py$|^_sysconfigdata"
 )
 MINIFIED_NAMES = re.compile(r"[.-]min\.(?:js|css|mjs)$|\.bundle\.js$|\.map$")
-# By the mean line a minifier gives itself away, whatever the file is called.
+# The mean length of a line identifies minified files with any name.
 MINIFIED_LANGUAGES = frozenset(("javascript", "css", "html", "typescript"))
 MINIFIED_MEAN_LINE = 200
 VENDORED_FOLDERS = frozenset(
@@ -45,8 +45,8 @@ VENDORED_FOLDERS = frozenset(
 )  # fmt: skip
 
 
-def generated(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Return the kinds that `corpus.steps.drop` names."""
+def generated(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Refuse documents of the kinds that `corpus.steps.drop` names."""
     wanted = settings.spec.drop
     name = name_of(text.found.path)
     if "vendored" in wanted and not VENDORED_FOLDERS.isdisjoint(PurePosixPath(text.found.path).parts[:-1]):

@@ -1,13 +1,14 @@
-"""Keys and tokens that their issuers mark: a fixed prefix, and the letters and lengths that follow.
+"""Patterns of keys and tokens whose issuers mark them: a fixed prefix, then letters of a given
+length.
 
 The formats are those of the rules of gitleaks (github.com/gitleaks/gitleaks, config/gitleaks.toml,
-MIT licence, copyright 2019 Zachary Rice) and of the issuers' own documentation. Lengths are
+MIT licence, copyright 2019 Zachary Rice) and of the documentation of the issuers. Lengths are
 bounded, so that no text makes the search slow.
 """
 
 from __future__ import annotations
 
-# Kind -> (prefix, pattern of what follows). A prefix stands behind no letter, digit or underscore.
+# Kind -> (prefix, pattern of what follows). No letter, digit or underscore precedes a prefix.
 _WORD, _NAME = r"[A-Za-z0-9]", r"[A-Za-z0-9_-]"
 ISSUED: tuple[tuple[str, str, str], ...] = (
     ("age_key", "AGE-SECRET-KEY-1", "[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}"),
@@ -134,7 +135,7 @@ ISSUED: tuple[tuple[str, str, str], ...] = (
     ("vault_token", "hvr.", _NAME + "{24,300}"),
     *(("vercel_token", prefix, _WORD + r"{40,70}\b") for prefix in ("vcp_", "vci_", "vca_", "vck_")),
     ("wundergraph_key", "cosmo_", r"[a-f0-9]{32}\b"),
-    # A private key in Base64, as "-----BEGIN" and the first letters of its kind.
+    # A private key in Base64 begins with "-----BEGIN" and the first letters of its kind.
     *(
         ("private_key", head, r"[A-Za-z0-9+/=]{100,16384}+")
         for head in ("LS0tLS1CRUdJTiBQUklWQVRF", "LS0tLS1CRUdJTiBSU0EgUFJJ")

@@ -1,11 +1,9 @@
-"""Step `language`: what a document is written in.
+"""Step `language`: identify the language of a document.
 
-Programs by name, first line and parser; prose by a model.
-
-The model is py3langid's (99 languages, naive Bayes over byte n-grams, its data inside the package).
-It sees a sample: a kilobyte of prose settles the question. Its automaton runs in C++ where the
-library is built; the numbers that come out are the same, and what is done with them is py3langid's
-own.
+Name, first line and parser identify programs. A model identifies prose. The model is that of
+py3langid (99 languages, naive Bayes over byte n-grams, with its data in the package). It reads a
+sample, because a kilobyte of prose is enough. Its automaton runs in C++ where the library is built,
+with the same numbers. Everything after that is py3langid's own code.
 """
 
 from __future__ import annotations
@@ -19,22 +17,22 @@ import numpy as np
 from sevenfold.core.modules import require_module
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Automaton, library
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 
 SAMPLE_BYTES = 1024
-# Fewer letters than these settle nothing: the document stays.
+# With fewer letters the language is unknown, and the document stays.
 MIN_SAMPLE = 64
 SHEBANGS = {
     "python": "python", "sh": "bash", "bash": "bash", "dash": "bash", "zsh": "bash", "node": "javascript",
 }  # fmt: skip
 _SHEBANG = re.compile(rb"#!\s*(?:/[^\s]*/)?(?:env\s+(?:-S\s+)?)?([a-z]+)[0-9.]*\b")
-# What is not prose in a file of prose: fenced and indented code, markup, addresses.
+# Parts of a prose file that are not prose: fenced and indented code, markup, addresses.
 _NOT_PROSE = re.compile(
     rb"```.*?```|^(?: {4}|\t)[^\n]*$|<[^>]*>|https?://\S+|[`*_#|=~-]+", re.DOTALL | re.MULTILINE
 )
 
 
-def language(text: WorkingDocument, settings: Settings) -> Reason | None:
+def language(text: WorkingDocument, settings: StepSettings) -> Reason | None:
     """Name the language of a script without an extension; refuse prose in languages that the recipe
     does not list.
     """
@@ -55,13 +53,13 @@ def language(text: WorkingDocument, settings: Settings) -> Reason | None:
 
 
 def prose_sample(data: bytes) -> bytes:
-    """Return at most SAMPLE_BYTES of running text out of a document."""
+    """Return at most SAMPLE_BYTES of running text of a document."""
     return _NOT_PROSE.sub(b" ", data[: 4 * SAMPLE_BYTES])[:SAMPLE_BYTES].strip()
 
 
 @cache
 def _model() -> Any:
-    """Return py3langid's identifier."""
+    """Return the identifier of py3langid."""
     langid, fast = require_module("py3langid.langid"), library()
     if fast is None:
         return langid

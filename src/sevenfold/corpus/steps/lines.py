@@ -1,19 +1,16 @@
-"""Step `lines`: texts in the shape that people give them.
-
-Data in text form (tables, blobs, dumps) is not.
-"""
+"""Step `lines`: drop data in text form, such as tables, blobs and dumps, by the shape of its lines."""
 
 from __future__ import annotations
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 
 
-def lines(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Return the limits of `corpus.steps.lines`: longest and mean line in bytes, number of lines,
-    share of letters.
+def lines(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Refuse a text outside the limits of `corpus.steps.lines`: longest and mean line in bytes,
+    number of lines, share of letters.
 
-    A line of prose may be a paragraph: the first two bind programs and data only.
+    A line of prose may be a paragraph, so the first two limits apply only to programs and data.
     """
     limits = settings.spec.lines
     if limits is None:

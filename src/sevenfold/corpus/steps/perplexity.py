@@ -1,12 +1,13 @@
-"""Step `perplexity`: how unlike the rest a document is, by byte trigrams counted on the other half
-of the corpus, in integers.
+"""Step `perplexity`: measure how unlike the other documents a document is, in integers.
+
+Byte trigrams are counted on the other half of the corpus:
 
     p(b | a1 a2) = (n(a1 a2 b) + 4 p(b | a2)) / (n(a1 a2) + 4),
     p(b | a2) = (256 n(a2 b) + 1) / (256 n(a2) + 256)
 
-in fixed point with 16 bits; a cost is -log2 p in units of 1/256 bit, by an exact table of
-logarithms. So the same documents give the same decision on every machine. Memory: 224 MB, whatever
-the corpus. Counting 100 to 200 MB/s, scoring about 100 MB/s.
+in fixed point with 16 bits. A cost is -log2 p in units of 1/256 bit, from an exact table of
+logarithms. The same documents therefore give the same decision on every machine. Memory: 224 MB for
+any corpus. Counting takes 100 to 200 MB/s, scoring about 100 MB/s.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# Of a bit.
+# Units in a bit.
 UNITS = 256
 _WEIGHT = 4
 _BITS = 16
@@ -24,17 +25,19 @@ _BATCH_BYTES = 16 << 20
 
 
 def _log2_table() -> np.ndarray:
-    """Return int64[4096]: floor(256 * log2(4096 + i)), by integers: the length of the 256th power."""
+    """Return int64[4096]: floor(256 * log2(4096 + i)), from the length of the 256th power in
+    integers.
+    """
     size = 1 << _TABLE_BITS
     return np.array([((size + i) ** UNITS).bit_length() - 1 for i in range(size)], np.int64)
 
 
 def log2_units(values: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Return int64: floor of 256 * log2 of positive integers below
-    2**62, from their 13 highest bits.
+    """Return int64: floor of 256 * log2 of positive integers below 2**62, from their 13 highest
+    bits.
     """
-    # The exponent of the float is exact or one too high (rounding up to a power of two); the second
-    # line mends that.
+    # The exponent of the float is exact or one too high, because it may round up to a power of two.
+    # The second line corrects that.
     exponents = np.frexp(values.astype(np.float64))[1].astype(np.int64) - 1
     exponents -= values < (np.int64(1) << exponents)
     shift = exponents - _TABLE_BITS
@@ -50,7 +53,9 @@ def _codes(data: bytes) -> np.ndarray:
 
 
 class Trigrams:
-    """Costs of all trigrams, counted over documents. Counts add up, so no order matters."""
+    """Costs of all trigrams, counted over documents. Counts are added, so their order has no
+    effect.
+    """
 
     def __init__(self, documents: Iterable[bytes]) -> None:
         counts = np.zeros(1 << 24, np.int64)
@@ -66,8 +71,8 @@ class Trigrams:
         self._cost = _costs(counts.reshape(256, 256, 256))
 
     def bits_per_byte(self, data: bytes) -> float:
-        """Return the mean cost of the bytes from the third on, in bits;
-        0 for fewer than three bytes.
+        """Return the mean cost in bits of the bytes from the third on; 0 for fewer than three
+        bytes.
         """
         if len(data) < 3:
             return 0.0
@@ -75,7 +80,7 @@ class Trigrams:
 
 
 def _costs(counts: np.ndarray) -> np.ndarray:
-    """Return u16[2**24]: cost of each trigram in 1/256 bits. counts: int64[256, 256, 256]."""
+    """Return u16[2**24]: the cost of each trigram in 1/256 bits. counts: int64[256, 256, 256]."""
     table = _log2_table()
     # n(a2 b); counted over the last two bytes of trigrams.
     pairs = counts.sum(axis=0)

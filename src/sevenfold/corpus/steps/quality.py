@@ -1,9 +1,9 @@
-"""Step `quality`: rules as data. A rule bounds one measure of the text; the first that is broken is
+"""Step `quality`: rules as data. A rule bounds one measure of a text, and the first broken rule is
 the finding.
 
 The measures are those of Gopher (Rae et al., 2021, table A1) that need no word list, and their
-counterparts for programs. Every bound is a share or a length, so a rule means the same for a short
-document and for a long one.
+counterparts for programs. Every bound is a share or a length, so a rule means the same for short
+and long documents.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import distinct_lines
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 from sevenfold.corpus.text.ngrams import unique
 
-# Below, repeated lines are no sign of anything.
+# In shorter texts, repeated lines mean nothing.
 MIN_LINES = 10
-# Below, neither is a small vocabulary.
+# In shorter texts, a small vocabulary means nothing.
 MIN_WORDS = 200
 
 
 def n_words(text: WorkingDocument) -> float:
-    """Return the words."""
+    """Return the number of words."""
     return len(text.words_W)
 
 
 def mean_word(text: WorkingDocument) -> float:
-    """Return the letters for each word."""
+    """Return the mean length of a word in letters."""
     return text.measures.n_letters / max(1, len(text.words_W))
 
 
@@ -44,7 +44,7 @@ def digits(text: WorkingDocument) -> float:
 
 
 def repeated_lines(text: WorkingDocument) -> float:
-    """Return the share of the bytes in lines that stood above already."""
+    """Return the share of bytes in lines that occurred before."""
     n_ends = len(text.data) - text.n_in_lines
     if n_ends + 1 < MIN_LINES:
         return 0.0
@@ -52,8 +52,8 @@ def repeated_lines(text: WorkingDocument) -> float:
 
 
 def vocabulary(text: WorkingDocument) -> float:
-    """Return the different words among the first MIN_WORDS * 5, as a share of MIN_WORDS; 1 for a
-    short text.
+    """Return the number of different words among the first MIN_WORDS * 5, as a share of MIN_WORDS;
+    1 for a short text.
     """
     words = text.words_W[: MIN_WORDS * 5]
     return len(unique(words)) / MIN_WORDS if len(words) >= MIN_WORDS else 1.0
@@ -65,7 +65,7 @@ def longest_word(text: WorkingDocument) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class QualityRule:
     """The measure must be within both bounds."""
 
     measure: Callable[[WorkingDocument], float]
@@ -74,24 +74,25 @@ class Rule:
 
 
 PROSE_RULES = (
-    Rule(n_words, least=20),
-    Rule(mean_word, least=2.5, most=12),
-    Rule(letters, least=0.5),
-    Rule(vocabulary, least=0.15),
-    Rule(repeated_lines, most=0.3),
+    QualityRule(n_words, least=20),
+    QualityRule(mean_word, least=2.5, most=12),
+    QualityRule(letters, least=0.5),
+    QualityRule(vocabulary, least=0.15),
+    QualityRule(repeated_lines, most=0.3),
 )
 CODE_RULES = (
-    Rule(letters, least=0.2),
-    Rule(digits, most=0.4),
-    Rule(longest_word, most=1000),
-    Rule(vocabulary, least=0.05),
-    Rule(repeated_lines, most=0.7),
+    QualityRule(letters, least=0.2),
+    QualityRule(digits, most=0.4),
+    QualityRule(longest_word, most=1000),
+    QualityRule(vocabulary, least=0.05),
+    QualityRule(repeated_lines, most=0.7),
 )
 
 
-def quality(text: WorkingDocument, _settings: Settings) -> Reason | None:
-    """Refuse a text that breaks one of the rules for its kind. They are about what was found: our
-    own samples are proved in other ways (specs/synthetic.md), and rows of figures would break them.
+def quality(text: WorkingDocument, _settings: StepSettings) -> Reason | None:
+    """Refuse a text that breaks one of the rules for its kind. They apply only to found texts.
+    Samples of our generators are proved in other ways (specs/synthetic.md), and rows of figures
+    would break these rules.
     """
     if text.found.origin.source == SYNTHETIC:
         return None

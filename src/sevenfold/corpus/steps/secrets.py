@@ -1,10 +1,10 @@
-"""Steps `secrets` and `personal`: keys, passwords, addresses and numbers of people; redacted or
-dropped by the recipe.
+"""Steps `secrets` and `personal`: redact keys, passwords, addresses and numbers of people, or drop
+the document.
 
-Own matching, because detect-secrets is too slow for a corpus (dev/LOG.md). The formats of issuers
-are those that gitleaks knows (`issued_tokens`); beside them a check digit, or a name beside a value
-that looks like no word. The placeholder is a word of its own that keeps the syntax of strings and
-comments. Every repetition is bounded, so a text costs what its length says.
+The matching is our own, because detect-secrets is too slow for a corpus (dev/LOG.md). The formats
+of issuers are those of gitleaks (`issued_tokens`). Other values are found by a check digit, or by a
+name beside a value that does not look like a word. The replacement keeps the syntax of strings and
+comments. Every repetition is bounded, so the cost is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, Needles, hints
+from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, PatternSearch, hints
 from sevenfold.corpus.steps.issued_tokens import ISSUED
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
-    """`regex` over bytes; its group `value` (else all of it) is what has to go, with the group
-    `value` of `before`.
+    """One pattern. `regex` matches bytes; its group `value`, or else the whole match, is removed,
+    with the group `value` of `before`.
 
     `before` has to match the bytes that end where the match starts. `check` confirms the value. The
     pattern cannot match, nor `before`, where a text has none of `hints` (`native.hints`) or none of
@@ -44,7 +44,7 @@ class Pattern:
 
 
 def entropy(value: bytes) -> float:
-    """Return the shannon entropy, bits per byte."""
+    """Return the Shannon entropy in bits per byte."""
     counts = Counter(value).values()
     return math.log2(len(value)) - sum(n * math.log2(n) for n in counts) / len(value)
 
@@ -58,28 +58,27 @@ def _is_random(value: bytes) -> bool:
 
 
 def _is_aws_secret(value: bytes) -> bool:
-    """Return whether 40 characters are mixed as only a random value is: a hash or a
-    path has not all three kinds.
+    """Return whether 40 characters are mixed like a random value. A hash or a path does not have
+    all three kinds.
     """
     kinds = (rb"[0-9]", rb"[a-z]", rb"[A-Z]")
     return all(re.search(kind, value) for kind in kinds) and entropy(value) >= 4.2
 
 
 def _is_bare_secret(value: bytes) -> bool:
-    """Return whether a value without quotes is random: code has names, numbers, paths and calls in
-    its place.
+    """Return whether a value without quotes is random. In that place, code has names, numbers,
+    paths and calls.
     """
     if _PLACEHOLDER.search(value) or _BARE_NAME.fullmatch(value) or not _is_random(value):
         return False
-    # Names with numbers have their digits in a row; random values change
-    # between letters and digits.
+    # In names, digits are adjacent; in random values, letters and digits alternate.
     n_changes = len(re.findall(rb"(?<=[A-Za-z])[0-9]|(?<=[0-9])[A-Za-z]", value))
     return n_changes >= 3 or (len(value) >= 24 and n_changes >= 2)
 
 
 def _is_password(value: bytes) -> bool:
-    """Return whether a quoted value or one in an address is a password that somebody chose, and no
-    placeholder.
+    """Return whether a quoted value, or one in an address, is a chosen password and not a dummy
+    value.
     """
     if _PLACEHOLDER.search(value) or len(set(value)) < 5:
         return False
@@ -89,13 +88,13 @@ def _is_password(value: bytes) -> bool:
 
 
 def _is_assigned(value: bytes) -> bool:
-    """Return whether a value without quotes behind an equals sign is a password, and no name."""
+    """Return whether a value without quotes after an equals sign is a password and not a name."""
     return not _BARE_NAME.fullmatch(value) and _is_password(value)
 
 
 def _is_chosen(value: bytes) -> bool:
-    """Return whether a value without quotes is a password that somebody chose: code has names,
-    numbers, paths and addresses in its place.
+    """Return whether a value without quotes is a chosen password. In that place, code has names,
+    numbers, paths and addresses.
     """
     if b"/" in value or not _is_assigned(value):
         return False
@@ -103,17 +102,17 @@ def _is_chosen(value: bytes) -> bool:
 
 
 def _is_credential(value: bytes) -> bool:
-    """Return whether what stands behind the name of a scheme is a token."""
+    """Return whether the text after the name of an authentication scheme is a token."""
     return not _PLACEHOLDER.search(value) and _is_random(value)
 
 
 def _is_key_body(value: bytes) -> bool:
-    """Return whether there is Base64 between the lines of a key, and not a sentence about them."""
+    """Return whether the text between the lines of a key is Base64 and not a sentence about keys."""
     return re.search(rb"[A-Za-z0-9+/]{32}", value) is not None
 
 
 def luhn(value: bytes) -> bool:
-    """Return whether the check digit of a card number is right, and it is not one digit all over."""
+    """Return whether the check digit of a card number is right and its digits are not all equal."""
     digits = [byte - ord("0") for byte in value if byte in b"0123456789"]
     doubled = [d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(reversed(digits))]
     return sum(doubled) % 10 == 0 and len(set(digits)) > 2
@@ -133,10 +132,10 @@ def _is_person(value: bytes) -> bool:
 
 
 MIN_ENTROPY = 3.5
-# Sixteen digits have at most four bits each, and few values reach that.
+# Sixteen digits have at most four bits each, and few of them have that many.
 MIN_HEX_ENTROPY = 3.0
 _HEX = re.compile(rb"[0-9a-f]{20,}|[0-9A-F]{20,}")
-# A checksum or an id.
+# This is a checksum or an id.
 _SHORT_HEX = re.compile(rb"[0-9a-f]{0,19}|[0-9A-F]{0,19}")
 _PLACEHOLDER = re.compile(
     rb"example|changeme|change_me|placeholder|your|xxxx|dummy|sample|redacted|insert|<|>|\$\{|\{\{|%\(|"
@@ -166,7 +165,7 @@ _NO_DOMAIN = re.compile(
 
 
 def _issued(kind: str, prefix: str, body: str) -> Pattern:
-    """Return a pattern of a row of `ISSUED`: its prefix is what the text is searched for."""
+    """Return a pattern for a row of `ISSUED`. The search looks for its prefix."""
     fixed = re.escape(prefix).encode()
     behind = rb"(?<![A-Za-z0-9_]" + b"." * len(prefix) + b")"
     return Pattern(kind, re.compile(fixed + behind + body.encode()), needles=(prefix.lower().encode(),))
@@ -205,12 +204,12 @@ _KEY_END = rb"[\w.-]{0,30}(?: (?i:key|token))?[\"']?\]?"
 _TYPE = rb"(?:(?:[ \t]{0,3}:[ \t]{0,3}|[ \t]{1,3})[A-Za-z_&][\w&'.:<>*\[\]]{0,24})?"
 _ASSIGNS = rb"[ \t]{0,3}(?::{0,3}=|[?.|+]{1,2}=|=>|[:=,])\s{0,3}"
 _ASSIGNS_BARE = rb"[ \t]{0,3}(?::{0,3}=|[?.|+]{1,2}=|=>|[:=])[ \t]{0,3}"
-# A value goes whole, so its length is bounded far above what people have. Nothing in it can end it,
-# so it is not given back.
+# A value is replaced as a whole, so its length is bounded far above real values. No character in it
+# can end it, so the match is possessive.
 _VALUE = rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,8192}+)"
 _AZURE_NEEDLES = tuple(b"%dq~" % digit for digit in range(10))
 _PASSWORD_NEEDLES = (b"passw", b"passphrase", b"pwd", b"pass:", b"pass=", b"pw:", b"pw=")
-# Tokens that say where a list goes on, or which state is meant.
+# Tokens that mark the next page of a list, or a state.
 _CURSOR = re.compile(
     rb"(?:next|prev|previous|page|continuation|cursor|forward|backward|lock|change|creation|action|idempotency)"
     rb"[_-]?(?:page[_-]?)?token\W{1,12}\Z",
@@ -219,11 +218,11 @@ _CURSOR = re.compile(
 _PASSWORD_NAME = rb"(?i:passw(?:or)?d|passphrase|pwd|pass|pw)"
 _PASSWORD_VALUE = rb"[^\s\"'`<>{}()\[\],;$]{8,64}+"
 
-# A pattern starts with fixed bytes or a small class, and looks behind after them: that is what lets
-# `re` skip through a text.
+# A pattern starts with fixed bytes or a small class and checks the text before it afterwards. So
+# `re` can skip through a text.
 SECRETS = (
-    # Whatever stands between its lines: headers of an encrypted key, a checksum, quotes and line
-    # ends of a program's strings.
+    # The text between its lines may be headers of an encrypted key, a checksum, or quotes and line
+    # ends of strings.
     Pattern("private_key", re.compile(
         rb"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: "
         rb"BLOCK)?-----(?P<value>(?:[^-]|-(?!----)){40,65536})"
@@ -267,7 +266,7 @@ NAMED = (
         rb"(?i:passw(?:or)?d|passphrase|secret|pwd)" + _KEY_END + _TYPE
         + rb"[ \t]{0,3}(?::{0,3}=|=>|[:=])[ \t]{0,3}[\"'`](?P<value>[^\s\"'`<>{}()]{8,100}+)[\"'`]"),
         _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
-    # Behind a colon or an equals sign, at any place of a line.
+    # After a colon or an equals sign, anywhere in a line.
     Pattern("password", re.compile(
         _PASSWORD_NAME + rb"[\w.-]{0,20}[:=](?!=)(?P<value>" + _PASSWORD_VALUE + rb")(?=[\s,;]|\\n|\Z)"),
         _is_chosen, needles=_PASSWORD_NEEDLES),
@@ -339,18 +338,18 @@ PERSONAL = (
 # Before a match, for patterns with a condition on it.
 CONTEXT_BYTES = 64
 _ALL = (*SECRETS, *MORE_SECRETS, *PERSONAL)
-_NEEDLES = Needles(tuple(dict.fromkeys(needle for pattern in _ALL for needle in pattern.needles)))
-# Below those of needles.
+_NEEDLES = PatternSearch(tuple(dict.fromkeys(needle for pattern in _ALL for needle in pattern.needles)))
+# The bits below those of needles.
 _HINT_BITS = 8
-# Bytes around the name of a secret in which its value is looked for.
+# Number of bytes around the name of a secret in which its value is searched.
 _REACH = 160
-_NAMES = Needles(
+_NAMES = PatternSearch(
     tuple(dict.fromkeys((*_SECRET_NEEDLES, *_PASSWORD_NEEDLES, b"identified", b"authorization")))
 )
 
 
 class _Likely:
-    """Which patterns the last text may match: two steps ask about one."""
+    """Remembers which patterns the last text may match, because two steps ask about one text."""
 
     def __init__(self) -> None:
         self._text, self._had = b"", 0
@@ -358,12 +357,14 @@ class _Likely:
 
     @staticmethod
     def _masks_of(pattern: Pattern) -> tuple[int, int]:
-        """Return one bit of each mask has to be there; -1 stands for a pattern that asks for none."""
+        """Return the masks of the patterns. One bit of each mask has to be present; -1 stands for a
+        pattern without condition.
+        """
         mask = _NEEDLES.mask(pattern.needles) << _HINT_BITS
         return pattern.hints or -1, mask or -1
 
     def of(self, text: bytes, patterns: tuple[Pattern, ...]) -> list[Pattern]:
-        """Return those of the patterns that may match, in their order."""
+        """Return the patterns that may match, in their order."""
         if text is not self._text:
             # The highest bit is in every mask of -1 and in no other.
             highest = 1 << (_HINT_BITS + len(_NEEDLES.all))
@@ -380,26 +381,26 @@ _likely = _Likely()
 _SECRETS = (*SECRETS, *MORE_SECRETS)
 
 
-def secrets(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Return the keys and passwords, as `corpus.steps.secrets` wants."""
+def secrets(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Find keys and passwords, and treat them as `corpus.steps.secrets` says."""
     return _apply(text, "secrets", _SECRETS, settings.spec.secrets, "secret")
 
 
-def personal(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Return the personal data, as `corpus.steps.personal` wants."""
+def personal(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Find personal data, and treat it as `corpus.steps.personal` says."""
     return _apply(text, "personal", PERSONAL, settings.spec.personal, "personal_data")
 
 
 def find(data: bytes, patterns: tuple[Pattern, ...]) -> list[tuple[int, int, str]]:
-    """Return (start, end, kind) of everything that has to go, in order, without overlaps (the
-    earlier pattern wins).
+    """Return (start, end, kind) of everything to remove, in order and without overlaps. The earlier
+    pattern wins.
     """
     taken: list[tuple[int, int, str]] = []
     for pattern in _likely.of(data, patterns):
         new: list[tuple[int, int, str]] = []
         stop = 0
         for start, end in _matches(pattern, data):
-            # What was taken before is ascending and apart, so one neighbour on each side tells.
+            # Earlier matches are ascending and disjoint, so one neighbour on each side is enough.
             place = bisect_left(taken, (start,))
             is_free = start >= stop and (place == len(taken) or end <= taken[place][0])
             if is_free and (not place or taken[place - 1][1] <= start) and pattern.check(data[start:end]):
@@ -426,12 +427,14 @@ def _matches(pattern: Pattern, data: bytes) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=2)
 def _names(data: bytes, reach: int) -> list[tuple[int, int]]:
-    """Return where the names of secrets stand: several patterns ask about one text."""
+    """Return the positions of the names of secrets, because several patterns need them for one
+    text.
+    """
     return _NAMES.windows(data, reach)
 
 
 def _raw_matches(pattern: Pattern, data: bytes) -> Iterator[re.Match[bytes]]:
-    """Yield what `finditer` gives, from the places alone where the pattern can match."""
+    """Yield the matches of `finditer`, tried only at the positions where the pattern can match."""
     if pattern in NAMED:
         behind = 0
         for first, last in _names(data, 1):
@@ -447,7 +450,7 @@ def _raw_matches(pattern: Pattern, data: bytes) -> Iterator[re.Match[bytes]]:
 
 
 def placeholder(kind: str) -> bytes:
-    """Return what stands in the text instead."""
+    """Return the text that replaces a removed value."""
     return f"REDACTED_{kind.upper()}".encode()
 
 

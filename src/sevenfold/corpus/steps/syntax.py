@@ -1,20 +1,20 @@
-"""Step `syntax`: a program in a language that the recipe names must parse (tree-sitter: 10 MB/s;
-what `corpus.native` knows: 55).
+"""Step `syntax`: drop a program that does not parse in its language (tree-sitter: 10 MB/s; with
+`corpus.native`: 55 MB/s).
 
-tree-sitter recovers from errors, so it can say how much of a file it could not read. For most
-languages nothing may be left over; C, C++ and shell are read without their preprocessor or other
-commands, hence their shares.
+tree-sitter recovers from errors, so it reports how much of a file it could not read. For most
+languages that share has to be zero. C, C++ and shell are read without a preprocessor or the syntax
+of other commands, so a share is allowed.
 """
 
 from __future__ import annotations
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.steps.working_document import Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 from sevenfold.corpus.text.grammars import GRAMMARS, OTHERWISE, reader
 
 
-def syntax(text: WorkingDocument, settings: Settings) -> Reason | None:
-    """Refuse a program whose text its grammar cannot read."""
+def syntax(text: WorkingDocument, settings: StepSettings) -> Reason | None:
+    """Refuse a program that its grammar cannot read."""
     if text.language not in settings.spec.syntax:
         return None
     for language in _languages(text):
@@ -25,7 +25,7 @@ def syntax(text: WorkingDocument, settings: Settings) -> Reason | None:
 
 
 def _languages(text: WorkingDocument) -> tuple[str, ...]:
-    """Return what a text may be written in, the likeliest first."""
+    """Return the possible languages of a text, the most likely first."""
     if text.language not in OTHERWISE:
         return (text.language,)
     other, marks = OTHERWISE[text.language]
@@ -33,8 +33,8 @@ def _languages(text: WorkingDocument) -> tuple[str, ...]:
 
 
 def unreadable_share(text: WorkingDocument, language: str) -> float:
-    """Return the share of the bytes that lie in errors of the syntax tree; a token that had to be
-    invented counts as one byte.
+    """Return the share of bytes that lie in errors of the syntax tree. A token that the parser
+    inserted counts as one byte.
     """
     fast = reader(language)
     if fast is not None and fast.is_clean(text.data):

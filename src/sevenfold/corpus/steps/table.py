@@ -1,9 +1,9 @@
-"""The steps between a source and the corpus, as a table: name, function, reasons, version. In the
-order in which they are tried.
+"""The table of the steps between a source and the corpus: name, function, reasons, version, in the
+order of use.
 
-A step sees one document and the recipe, nothing else: no clock, no order, no neighbour. So parts of
-a corpus can be made by any process, in any order, twice, and are the same. What needs all documents
-(duplicates, perplexity, the split) is in `sevenfold.corpus.global_steps`.
+A step sees one document and the recipe, and no clock, order or other document. Shards of a corpus
+can therefore be made by any process, in any order, repeatedly, with the same result. What needs all
+documents (duplicates, perplexity, the split) is in `sevenfold.corpus.global_steps`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sevenfold.corpus.steps.lines import lines
 from sevenfold.corpus.steps.quality import quality
 from sevenfold.corpus.steps.secrets import personal, secrets
 from sevenfold.corpus.steps.syntax import syntax
-from sevenfold.corpus.steps.working_document import CorpusStep, Settings, WorkingDocument
+from sevenfold.corpus.steps.working_document import CorpusStep, StepSettings, WorkingDocument
 from sevenfold.corpus.text.grammars import GRAMMARS
 from sevenfold.recipe.corpus_schema import StepsSpec
 
@@ -51,7 +51,7 @@ STEPS = (
         reasons=("language_not_wanted",),
         is_on=lambda spec: bool(spec.prose_languages or spec.syntax or spec.domains),
         tools=("py3langid",),
-        # An indented line ends itself, not the sample; a kilobyte.
+        # Version 2: an indented line ends only itself and not the sample; the sample is a kilobyte.
         version=2,
     ),
     CorpusStep(
@@ -60,7 +60,7 @@ STEPS = (
         reasons=("syntax_error",),
         is_on=lambda spec: bool(spec.syntax),
         tools=_GRAMMAR_TOOLS,
-        # A header with marks of C++ is C++ when it can be read as both.
+        # Version 2: a header with marks of C++ is C++ when it can be read as both.
         version=2,
     ),
     CorpusStep(
@@ -68,7 +68,7 @@ STEPS = (
         function=quality,
         reasons=("low_quality_prose", "low_quality_code"),
         is_on=lambda spec: spec.quality,
-        # Not for samples that our generators made.
+        # It does not apply to samples of our generators.
         version=2,
     ),
     CorpusStep(
@@ -76,7 +76,7 @@ STEPS = (
         function=secrets,
         reasons=("secret",),
         is_on=lambda spec: spec.secrets != "keep",
-        # Formats of issuers, values without quotes.
+        # It covers formats of issuers and values without quotes.
         version=3,
     ),
     CorpusStep(
@@ -84,7 +84,7 @@ STEPS = (
         function=personal,
         reasons=("personal_data",),
         is_on=lambda spec: spec.personal != "keep",
-        # Countries whose domains are endings of files.
+        # Domains of countries may equal endings of files.
         version=2,
     ),
     CorpusStep(
@@ -93,7 +93,7 @@ STEPS = (
         reasons=("benchmark",),
         is_on=lambda spec: spec.decontaminate is not None,
         tools=("tree-sitter", "tree-sitter-python"),
-        # Methods, fences, notebooks, other characters.
+        # It covers methods, fences, notebooks and other characters.
         version=2,
     ),
     CorpusStep(name="domains", function=domains, reasons=(), is_on=lambda spec: bool(spec.domains)),
@@ -101,10 +101,10 @@ STEPS = (
 
 
 def switched_on(spec: StepsSpec) -> tuple[CorpusStep, ...]:
-    """Return the steps that a recipe has, in order.
+    """Return the steps of a recipe, in order.
 
     Raises:
-        UsageError: it names a language without a grammar.
+        UsageError: the recipe names a language without a grammar.
     """
     if unknown := [name for name in spec.syntax if name not in GRAMMARS]:
         raise UsageError(
@@ -115,9 +115,9 @@ def switched_on(spec: StepsSpec) -> tuple[CorpusStep, ...]:
     return tuple(step for step in STEPS if step.is_on(spec))
 
 
-def apply(text: WorkingDocument, steps: tuple[CorpusStep, ...], settings: Settings) -> Reason | None:
-    """Take a document through the steps; the reason under which it leaves, or None. What is left
-    may not be empty.
+def apply(text: WorkingDocument, steps: tuple[CorpusStep, ...], settings: StepSettings) -> Reason | None:
+    """Apply the steps to a document. Return the reason for which it is dropped, or None. An empty
+    result is dropped as well.
     """
     for step in steps:
         if reason := step.function(text, settings):
@@ -126,7 +126,9 @@ def apply(text: WorkingDocument, steps: tuple[CorpusStep, ...], settings: Settin
 
 
 def tool_versions(spec: StepsSpec) -> dict[str, str]:
-    """Return the distributions that decide what the steps of a recipe do, with their versions."""
+    """Return the distributions that decide the results of the steps of a recipe, with their
+    versions.
+    """
     names = {tool for step in switched_on(spec) for tool in step.tools}
     names |= {"rensa", "numpy"} if spec.near_duplicates else set()
     return {name: version(name) for name in sorted(names)}

@@ -1,6 +1,4 @@
-"""What a step is given: one document on its way, with the little that
-several steps compute once for all.
-"""
+"""The argument of a step: one document in processing, with values that several steps share."""
 
 from __future__ import annotations
 
@@ -21,13 +19,13 @@ from sevenfold.recipe.corpus_schema import StepsSpec
 if TYPE_CHECKING:
     from sevenfold.corpus.text.contamination_index import ContaminationIndex
 
-# Languages of people; every other known language is one of programs or data.
+# Natural languages. Every other known language is one of programs or data.
 PROSE = frozenset(("text", "markdown", "restructuredtext", "html"))
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something a step noticed: counted, and kept for people to read."""
+class StepFinding:
+    """An observation of a step. It is counted, and kept for people to read."""
 
     step: str
     kind: str
@@ -37,20 +35,20 @@ class Finding:
 
 @dataclass
 class WorkingDocument:
-    """A document between its source and the corpus. Steps may replace `data`, `language` and
-    `domain`, nothing else.
+    """A document between its source and the corpus. Steps may replace only `data`, `language` and
+    `domain`.
     """
 
     found: SourceDocument
     data: bytes
     language: str
     domain: str
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[StepFinding] = field(default_factory=list)
     _tree: tuple[str, Any] | None = None
 
     @property
     def is_prose(self) -> bool:
-        """Return whether people are meant to read it, rather than programs."""
+        """Return whether the text is written for people and not for programs."""
         return self.language in PROSE
 
     @cached_property
@@ -60,7 +58,7 @@ class WorkingDocument:
 
     @property
     def n_in_lines(self) -> int:
-        """Return the bytes of all lines without their ends."""
+        """Return the size of all lines without their ends."""
         return len(self.data) - self.measures.n_lines + (not self.data.endswith(b"\n"))
 
     @cached_property
@@ -69,7 +67,7 @@ class WorkingDocument:
         return word_hashes(self.data)
 
     def tree(self, language: str) -> Any:
-        """Return the syntax tree of the text as `language`, parsed once."""
+        """Return the syntax tree of the text in the given language. It is parsed once."""
         from sevenfold.corpus.text.grammars import parser
 
         if self._tree is None or self._tree[0] != language:
@@ -77,20 +75,20 @@ class WorkingDocument:
         return self._tree[1]
 
     def replace(self, data: bytes) -> None:
-        """Replace the text by other bytes, and forget what was computed of it."""
+        """Replace the text, and discard everything computed from it."""
         self.data = data
         self._tree = None
         for name in ("measures", "words_W"):
             self.__dict__.pop(name, None)
 
     def note(self, step: str, kind: str, detail: str, n: int = 1) -> None:
-        """Write a finding down."""
-        self.findings.append(Finding(step, kind, detail, n))
+        """Record a finding."""
+        self.findings.append(StepFinding(step, kind, detail, n))
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the steps of one recipe need. `eval_hashes`: None without decontamination."""
+class StepSettings:
+    """The settings of the steps of one recipe. `eval_hashes` is None without decontamination."""
 
     spec: StepsSpec
     min_bytes: int
@@ -101,14 +99,14 @@ class Settings:
 class CorpusStep:
     """One row of the table of steps.
 
-    `function` gives the reason under which the document leaves, or None. Raise `version` when a
-    change of code changes what it decides: parts of an unfinished run are then made anew.
+    `function` returns the reason for which the document is dropped, or None. Raise `version` when a
+    change of code changes its decisions. Shards of an unfinished run are then made again.
     """
 
     name: str
-    function: Callable[[WorkingDocument, Settings], Reason | None]
+    function: Callable[[WorkingDocument, StepSettings], Reason | None]
     reasons: tuple[Reason, ...]
     is_on: Callable[[StepsSpec], bool] = lambda _: True
-    # Distributions that decide what it does.
+    # Distributions that decide the result of the step.
     tools: tuple[str, ...] = ()
     version: int = 1

@@ -1,1 +1,1 @@
-"""What corpus steps compute of one text: its words, its tree, its functions, its measures."""
+"""Values that corpus steps compute from one text: words, tree, functions, measures."""

@@ -1,9 +1,9 @@
-"""The hash file of evaluation sets: 13-grams of words, and functions up to names (C14). It holds no
-text of a set.
+"""Build and read the hash file of evaluation sets: 13-grams of words, and functions without names
+(C14).
 
-`build` reads the sets below a directory; `read` gives what the step `benchmark` compares with. A
-recipe names the file's SHA-256, so its digest binds what was looked for. The same sets give the
-same bytes. Format: specs/dataset.md.
+The file holds no text of a set. `build` reads the sets below a directory. `read` returns the hashes
+that the step `benchmark` compares with. A recipe names the SHA-256 of the file, so the digest of
+the recipe binds the sets. The same sets give the same bytes. Format: specs/dataset.md.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from sevenfold.corpus.text.ngrams import Filter, ngram_hashes, unique, word_hash
 
 MAGIC, VERSION = b"S7EH", 1
 NGRAM = 13
-# Words of a 13-gram; fewer are rows of numbers, or a rule of dashes.
+# Different words that a 13-gram needs; one with fewer is a row of numbers or a rule of dashes.
 MIN_DISTINCT = 6
-# Words of it that are no numbers; numbers that ascend are everybody's.
+# Words in it that are not numbers; ascending numbers occur everywhere.
 MIN_NAMES = 2
 KINDS = ("ngrams", "functions", "shapes")
 _HEADER = struct.Struct("<4sHHI")
@@ -43,9 +43,7 @@ _NUMBER = re.compile(rb"(?<![\w\x80-\xff])[0-9]+(?![\w\x80-\xff])")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationItem:
-    """One task: texts that are looked for as they are, and a program
-    whose functions are looked for.
-    """
+    """One task: texts to search for as they are, and a program whose functions are searched for."""
 
     texts: tuple[str, ...]
     program: str = ""
@@ -83,11 +81,12 @@ def _hellaswag(data: bytes) -> Iterator[EvaluationItem]:
     lines = bz2.decompress(data).decode("utf-8").splitlines()
     for start in range(0, len(lines) - 5, 6):
         context, label, *endings = lines[start : start + 6]
-        # The right ending is the text as it was; the wrong ones were written for the test.
+        # The right ending is original text. The wrong ones were written for the test.
         yield EvaluationItem((f"{context} {endings[int(label)]}", *endings))
 
 
-# Name -> (glob below the directory, reader). The training part of GSM8K may be trained on.
+# Name -> (glob below the directory, reader). The training part of GSM8K is not listed, because it
+# may be trained on.
 SETS: dict[str, tuple[str, Callable[[bytes], Iterator[EvaluationItem]]]] = {
     "gsm8k": ("gsm8k/test.jsonl", _rows("question", "answer")),
     "hellaswag": ("hellaswag/*.txt.bz2", _hellaswag),
@@ -101,8 +100,8 @@ SETS: dict[str, tuple[str, Callable[[bytes], Iterator[EvaluationItem]]]] = {
 
 
 def ngrams(data: bytes) -> np.ndarray:
-    """Return u64, ascending: 13-grams of a text with at least MIN_DISTINCT different words,
-    MIN_NAMES of all being no numbers.
+    """Return u64, ascending: 13-grams of a text with at least MIN_DISTINCT different words, at
+    least MIN_NAMES of which are not numbers.
     """
     words = word_hashes(data)
     if len(words) < NGRAM:
@@ -115,10 +114,11 @@ def ngrams(data: bytes) -> np.ndarray:
 
 
 def build(directory: Path, path: Path) -> Json:
-    """Hash the sets below `directory` into the file `path`. Return what it holds, with its SHA-256.
+    """Hash the sets below `directory` into the file `path`. Return a description of the file, with
+    its SHA-256.
 
     Raises:
-        StorageError: no set is there, one cannot be read, or the file cannot be written.
+        StorageError: no set is present, one cannot be read, or the file cannot be written.
     """
     refuse_foreign(path, lambda held: held.startswith(MAGIC), "file of evaluation hashes")
     summary, arrays = [], []
@@ -181,17 +181,17 @@ class ContaminationIndex:
 
     @cached_property
     def _ngrams(self) -> tuple[np.ndarray, Filter]:
-        """Return all 13-grams, and what says quickly where none is."""
+        """Return all 13-grams, and a filter that quickly excludes most others."""
         hashes = self.all("ngrams")
         return hashes, Filter(hashes)
 
     @cached_property
     def function_hashes(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Return all shapes, and all whole functions."""
+        """Return the shapes and the hashes of all functions."""
         return frozenset(self.all("shapes").tolist()), frozenset(self.all("functions").tolist())
 
     def common_ngrams(self, words: np.ndarray) -> np.ndarray:
-        """Return u64, each once: 13-grams of the words (their hashes) that a set has."""
+        """Return u64, each once: those 13-grams of the words (given as hashes) that a set contains."""
         hashes, known = self._ngrams
         likely = known.likely(words, NGRAM)
         found: np.ndarray = likely[is_in(likely, hashes)]
@@ -199,7 +199,7 @@ class ContaminationIndex:
 
 
 def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """Return bool for each value: whether the ascending `hashes` have it."""
+    """Return for each value whether the ascending `hashes` contain it."""
     if not len(hashes) or not len(values):
         return np.zeros(len(values), bool)
     places = np.minimum(np.searchsorted(hashes, values), len(hashes) - 1)
@@ -210,7 +210,7 @@ def is_in(values: np.ndarray, hashes: np.ndarray) -> np.ndarray:
 def read(path: Path, expected: str) -> ContaminationIndex:
     """Read a hash file.
 
-    Raises StorageError: missing, damaged, or not the one whose SHA-256 the recipe names.
+    Raises StorageError: it is missing or damaged, or its SHA-256 is not the one in the recipe.
     """
     data = read_bytes(path)
     if (found := sha256(data).hex()) != expected:

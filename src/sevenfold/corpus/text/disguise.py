@@ -1,9 +1,9 @@
-"""What a copy of a benchmark's solution may be written as, undone: other characters, another place,
+"""Undo how a copy of a solution of a benchmark may be disguised: other characters, another place,
 other parameters.
 
-The hashes of the sets are of functions as their authors wrote them. So a document is looked at as
-it is, and again as `plain` text, as the programs that stand inside it, and with its functions'
-parameters as a plain function would have them.
+The hashes of the sets are of functions as their authors wrote them. So a document is examined as it
+is, as `plain` text, as the programs that are embedded in it, and with the parameters of its
+functions in plain form.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ _LOOKALIKES = str.maketrans(
 )
 _FOREIGN = re.compile("[^\x00-\x7f]+")
 _FENCE_MARK = re.compile(r"^[ \t>]{0,12}(?P<mark>```+|~~~+)(?P<rest>[^\n]*)", re.MULTILINE)
-# Characters of a mark that count.
+# Characters of a fence that count.
 _FENCE_LENGTHS = range(10, 2, -1)
-# Characters behind the mark that opens a block.
+# Characters after the fence that opens a block.
 _INFO_LENGTH = 200
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
-# One pattern for each prompt: `re` looks for the fixed bytes that a pattern begins with.
+# There is one pattern for each prompt, because `re` looks for the fixed bytes with which a pattern
+# begins.
 _DOCTEST_DEFINITIONS = {
     prompt: re.compile(re.escape(prompt) + " *(?:def|async|class|@)") for prompt in (">>> ", "... ")
 }
-# What may stand in a line before a function: marks. More than newlines end a line.
+# Marks that may stand in a line before a function. Not only newlines end a line.
 _ENDS = r"\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _MARGIN = re.compile(rf"(?:.*[{_ENDS}])?\W*(?:async\W+)?")
-# Characters of a line that are looked at.
+# Characters of a line that are examined.
 _MARGIN_LENGTH = 200
 _QUOTES = ('"""', "'''")
 _DEFINITION = re.compile(
@@ -48,15 +49,15 @@ _RECEIVER = re.compile(r"^\s*(?:self|cls)\b[^,]*(?:,\s*|$)")
 _DEFAULT = re.compile(
     r"(?<!\s)\s*=\s*(?:\"[^\"]*\"|'[^']*'|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^,()\[\]{}\"']+)"
 )
-# What starts with a letter and looks behind itself is found faster than what starts with `\b`.
+# A pattern that starts with a letter and looks behind is faster than one that starts with `\b`.
 _MEMBER = re.compile(r"(?:self(?<!\w.{4})|cls(?<!\w.{3}))\.(?=\w+\()", re.DOTALL)
 _MARK = re.compile(r"^[ \t]*>(?!>) ?|^[ \t]*(?:>>>|\.\.\.) ?", re.MULTILINE)
 _MIN_LENGTH = 40
 
 
 class _Marks(dict[int, int | None]):
-    """A table for `str.translate` that takes out characters which change what a text is and not
-    what it shows.
+    """A table for `str.translate` that removes characters which change a text but not its
+    appearance.
     """
 
     def __missing__(self, code: int) -> int | None:
@@ -70,14 +71,14 @@ _INVISIBLE = _Marks()
 
 
 def plain(text: str) -> str:
-    """Return a text in the characters of programs: compatibility forms, look-alikes and invisible
-    marks undone.
+    """Return a text in the characters of programs, without compatibility forms, look-alikes and
+    invisible marks.
     """
     if text.isascii():
         return text
     pieces, behind = list[str](), 0
     for run in _FOREIGN.finditer(text):
-        # With the character before, because a mark may combine with that one.
+        # The character before is included, because a mark may combine with it.
         start = max(behind, run.start() - 1)
         pieces += (text[behind:start], _plain_run(text[start : run.end()]))
         behind = run.end()
@@ -89,8 +90,8 @@ def _plain_run(run: str) -> str:
 
 
 def definitions(text: str) -> Iterator[str]:
-    """Yield each function of a program by its indentation, whatever stands
-    around it, without its margin.
+    """Yield each function of a program by its indentation, without its margin, whatever surrounds
+    it.
     """
     lines = text.splitlines(keepends=True)
     for start, line in enumerate(lines):
@@ -122,7 +123,7 @@ def _cells(text: str) -> Iterator[str]:
 
 
 def may_define(text: str) -> bool:
-    """Return whether a function may start in a text; fast, and never wrong when it says no."""
+    """Return whether a function may start in a text. It is fast, and a negative answer is certain."""
     place = text.find("def ")
     while place >= 0:
         low = max(0, place - _MARGIN_LENGTH)
@@ -134,10 +135,10 @@ def may_define(text: str) -> bool:
 
 
 def fences(text: str) -> Iterator[str]:
-    """Yield what stands in each fenced block of Markdown, from the left.
+    """Yield the content of each fenced block of Markdown, from the left.
 
-    A block ends at the next mark of the same character that is as long. Where none follows, a
-    shorter one ends it.
+    A block ends at the next fence of the same character and length. Without one, a shorter fence
+    ends it.
     """
     marks = list(_FENCE_MARK.finditer(text))
     last = {
@@ -163,7 +164,7 @@ def fences(text: str) -> Iterator[str]:
 
 
 def long_strings(text: str) -> Iterator[str]:
-    """Yield what stands between three quotes and the next three of the same kind, from the left."""
+    """Yield the text between three quotes and the next three of the same kind, from the left."""
     kinds = [mark for mark in _QUOTES if mark in text]
     if len(kinds) < len(_QUOTES):
         for mark in kinds:
@@ -182,7 +183,7 @@ def long_strings(text: str) -> Iterator[str]:
         start, mark = min(starts)
         end = text.find(mark, start + 3)
         if end < 0:
-            # Nothing closes this kind any more; the other kind may still hold strings.
+            # Nothing closes this kind any more. Strings of the other kind may follow.
             ahead[mark] = -1
             continue
         yield text[start + 3 : end]
@@ -190,14 +191,13 @@ def long_strings(text: str) -> Iterator[str]:
 
 
 def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator[str]:
-    """Yield what may be a program inside a text: cells of a notebook, fenced
-    blocks, doctests, long strings.
+    """Yield candidates for programs inside a text: cells of a notebook, fenced blocks, doctests,
+    long strings.
 
     Args:
         text: a document, `plain`.
-        is_program: the text is one itself, and comes first.
-        is_prose: the text may be a program without any mark, where
-            nothing inside it is marked as one.
+        is_program: the text is a program itself, which comes first.
+        is_prose: the text may be a program without any fence.
     """
     if is_program and may_define(text):
         yield text
@@ -221,7 +221,7 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
 
 
 def as_function(text: str) -> str:
-    """Return a program whose methods are written as functions: without `self` or `cls`, and without
+    """Return a program whose methods are written as functions, without `self` or `cls` and without
     default arguments.
     """
 

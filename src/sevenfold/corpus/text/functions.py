@@ -1,10 +1,10 @@
-"""Functions of a program up to names, layout, comments, documentation
-strings, annotations and brackets.
+"""Compare functions of a program without names, layout, comments, documentation, annotations and
+brackets.
 
-A function's hash is taken of its syntax tree: the kinds of its nodes, operators and literals as
-they are, and every identifier as the number of its first occurrence. Few functions of a corpus can
-be one of an evaluation set: most leave by their size, or by the kinds of their statements, before
-the whole tree is walked.
+The hash of a function is that of its syntax tree: the kinds of its nodes, operators and literals
+unchanged, and every identifier as the number of its first occurrence. Few functions of a corpus can
+match one of an evaluation set. Size and kinds of statements exclude most of them before the whole
+tree is read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sevenfold.core.modules import require_module
 from sevenfold.corpus.native import hashed
 from sevenfold.corpus.text.grammars import parser, reader
 
-# Smaller functions are everybody's: `__init__` with three arguments has 39 nodes and 31 parts.
+# Smaller functions are common: `__init__` with three arguments has 39 nodes and 31 parts.
 MIN_NODES = 40
 MIN_PARTS = 36
-# One language so far: the sets with solutions are in Python.
+# There is one language so far, because the sets with solutions are in Python.
 QUERIES = {"python": "(function_definition) @function"}
 _SKIPPED = frozenset(("comment", "type", "(", ")", "[", "]", "{", "}", ",", ":", ";", "line_continuation"))
 _TRANSPARENT = frozenset(
@@ -36,7 +36,7 @@ _TRANSPARENT = frozenset(
 )
 _OPAQUE = {"string": "S", "concatenated_string": "S"}
 _TAG = "sevenfold/function/1"
-# What native/corpus/functions.h calls them; a later row replaces an earlier one.
+# Roles in native/corpus/functions.h. A later row replaces an earlier one.
 _ROLES = (
     _SKIPPED, _TRANSPARENT, frozenset(_OPAQUE), frozenset(("identifier",)),
     frozenset(("expression_statement",)),
@@ -46,21 +46,21 @@ _ROLES = (
 
 @cache
 def _query(language: str) -> Any:
-    # Says what is missing.
+    # This names what is missing.
     parser(language)
     library, grammar = require_module("tree_sitter"), require_module(f"tree_sitter_{language}")
     return library.Query(library.Language(grammar.language()), QUERIES[language])
 
 
 def functions(tree: Any, language: str) -> list[Any]:
-    """Return the nodes of all functions that are large enough, nested ones too, in order."""
+    """Return the nodes of all functions that are large enough, including nested ones, in order."""
     cursor = require_module("tree_sitter").QueryCursor(_query(language))
     found: list[Any] = cursor.captures(tree.root_node).get("function", [])
     return [node for node in found if node.descendant_count >= MIN_NODES]
 
 
 def _children(node: Any) -> Iterator[Any]:
-    """Yield what stands below a node: without what is skipped, and through what is transparent."""
+    """Yield the children of a node, without skipped ones and through transparent ones."""
     for child in node.children:
         kind = child.type
         if kind in _SKIPPED or (kind == "expression_statement" and _is_documentation(child)):
@@ -72,7 +72,7 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def _is_documentation(statement: Any) -> bool:
-    """Return whether a statement is a string and nothing else."""
+    """Return whether a statement consists of one string."""
     return bool(statement.named_child_count == 1 and statement.named_child(0).type in _OPAQUE)
 
 
@@ -85,8 +85,8 @@ def _number(hexadecimal: str) -> int:
 
 
 def statement_signature(node: Any) -> int:
-    """Return the hash of the kinds of a function's statements: cheap, and
-    different for most functions.
+    """Return the hash of the kinds of the statements of a function. It is cheap, and different for
+    most functions.
     """
     kinds = []
     for child in node.child_by_field_name("body").named_children:
@@ -101,8 +101,8 @@ def statement_signature(node: Any) -> int:
 
 
 def function_fingerprint(node: Any) -> int | None:
-    """Return 64-bit hash of a function's parameters and body; None when
-    it has fewer than MIN_PARTS.
+    """Return the 64-bit hash of the parameters and the body of a function; None when it has fewer
+    than MIN_PARTS.
     """
     parts = _parts_of(node)
     return _hash(parts) if len(parts) >= MIN_PARTS else None
@@ -144,9 +144,10 @@ def _parts(node: Any, names: dict[bytes, int]) -> Iterator[str]:
 
 def of_shapes(data: bytes, language: str, shapes: Set[int]) -> set[int] | None:
     """Return the hashes of the functions in a text whose shape is one of `shapes`, without its
-    tree; None where only that can tell.
+    tree; None where the tree is needed.
 
-    Says what `forms` says of the nodes that `functions` finds and `statement_signature` chooses.
+    The result is that of `forms` for the nodes that `functions` finds and `statement_signature`
+    selects.
     """
     fast = reader(language)
     if fast is None or not fast.is_clean(data):

@@ -10,11 +10,11 @@ from typing import Any
 
 from sevenfold.core.modules import require_module
 from sevenfold.corpus import native
-from sevenfold.corpus.native import Reader
+from sevenfold.corpus.native import SyntaxReader
 
 
 @dataclass(frozen=True, slots=True)
-class Grammar:
+class SyntaxGrammar:
     """Module and function of a grammar; the share of a file's bytes that may be unreadable."""
 
     module: str
@@ -23,15 +23,15 @@ class Grammar:
 
 
 GRAMMARS = {
-    "bash": Grammar("tree_sitter_bash", max_error_share=0.02),
-    "c": Grammar("tree_sitter_c", max_error_share=0.05),
-    "cpp": Grammar("tree_sitter_cpp", max_error_share=0.05),
-    "go": Grammar("tree_sitter_go"),
-    "java": Grammar("tree_sitter_java"),
-    "javascript": Grammar("tree_sitter_javascript"),
-    "python": Grammar("tree_sitter_python"),
-    "rust": Grammar("tree_sitter_rust"),
-    "typescript": Grammar("tree_sitter_typescript", "language_typescript"),
+    "bash": SyntaxGrammar("tree_sitter_bash", max_error_share=0.02),
+    "c": SyntaxGrammar("tree_sitter_c", max_error_share=0.05),
+    "cpp": SyntaxGrammar("tree_sitter_cpp", max_error_share=0.05),
+    "go": SyntaxGrammar("tree_sitter_go"),
+    "java": SyntaxGrammar("tree_sitter_java"),
+    "javascript": SyntaxGrammar("tree_sitter_javascript"),
+    "python": SyntaxGrammar("tree_sitter_python"),
+    "rust": SyntaxGrammar("tree_sitter_rust"),
+    "typescript": SyntaxGrammar("tree_sitter_typescript", "language_typescript"),
 }
 # A file of the first may turn out to be one of the second: `.h` is C and C++. Where the third is
 # found, the second is tried first: repairing C++ as if it were C takes ten times as long as reading
@@ -52,10 +52,10 @@ def _capsule(language: str) -> object:
 
 
 @cache
-def reader(language: str) -> Reader | None:
+def reader(language: str) -> SyntaxReader | None:
     """Return the fast way through a language in GRAMMARS, None where its library is not built."""
     found = native.library()
-    return None if found is None else native.Reader(found, _capsule(language))
+    return None if found is None else native.SyntaxReader(found, _capsule(language))
 
 
 def available(language: str) -> bool:

@@ -1,6 +1,4 @@
-"""What the rules about lines and quality ask of a text: counts and lengths of its bytes, in one
-pass where the library is built.
-"""
+"""Measure a text for the rules about lines and quality, in one pass where the library is built."""
 
 from __future__ import annotations
 
@@ -11,8 +9,8 @@ from sevenfold.corpus.native import Measures, library
 _LETTERS = (
     bytes(range(ord("A"), ord("Z") + 1)) + bytes(range(ord("a"), ord("z") + 1)) + bytes(range(128, 256))
 )
-# A text file may hold these; any other C0 control marks binary data, or moves
-# a terminal's cursor (CM-1).
+# A text file may hold these. Any other C0 control marks binary data, or moves the cursor of a
+# terminal (CM-1).
 ALLOWED_CONTROLS = "\t\n\f\r"
 _CONTROLS = bytes(code for code in range(32) if chr(code) not in ALLOWED_CONTROLS)
 
@@ -29,7 +27,7 @@ def measure(data: bytes) -> Measures:
 
 
 def measure_in_numpy(data: bytes) -> Measures:
-    """Return what `measure` gives, where the library is not built."""
+    """Return the result of `measure`, where the library is not built."""
     codes = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(codes == ord("\n"))
     if not data.endswith(b"\n"):

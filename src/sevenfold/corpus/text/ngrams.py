@@ -1,10 +1,10 @@
-"""Words and shingles of a text as 64-bit hashes: in NumPy about 100 MB/s on one core, in C++
-(native/corpus) five times that.
+"""Hash the words and shingles of a text to 64 bits: about 100 MB/s on one core in NumPy, five times
+that in C++ (native/corpus).
 
-A word is a run of ASCII letters, digits, underscores and bytes above 0x7f, ASCII letters as lower
-case; all else separates. So neither layout nor punctuation changes a shingle, a run of n words. Two
-sets of hashes are taken for the two sets of shingles: among a million shingles two meet by chance
-with a probability of 3e-8.
+A word is a run of ASCII letters, digits, underscores and bytes above 0x7f, with ASCII letters in
+lower case. Everything else separates words. Neither layout nor punctuation therefore changes a
+shingle, which is a run of n words. Sets of hashes stand for sets of shingles: among a million
+shingles, two collide with a probability of 3e-8.
 
     word hash   mix(sum of byte[i] * P**i  *  P**-start)   modulo 2**64, P odd:
                 one running sum serves all words
@@ -20,7 +20,7 @@ import numpy as np
 from sevenfold.corpus.native import library
 
 _P, _Q = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95
-# Bytes hashed at a time; powers are tables of this length.
+# Bytes hashed at a time. Tables of powers have this length.
 _BLOCK = 1 << 16
 _MASK = (1 << 64) - 1
 
@@ -35,7 +35,7 @@ def _powers(base: int) -> np.ndarray:
 
 @cache
 def _tables() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return is_word bool[256], value u64[256] by byte; P**i and P**-i, u64[_BLOCK]."""
+    """Return is_word bool[256] and value u64[256] by byte, and P**i and P**-i, u64[_BLOCK]."""
     codes = np.arange(256)
     letters = (codes >= ord("a")) & (codes <= ord("z")) | (codes >= ord("A")) & (codes <= ord("Z"))
     is_word = letters | (codes >= ord("0")) & (codes <= ord("9")) | (codes == ord("_")) | (codes >= 128)
@@ -63,7 +63,7 @@ def word_hashes(data: bytes) -> np.ndarray:
 
 
 def word_hashes_in_numpy(data: bytes) -> np.ndarray:
-    """Return what `word_hashes` gives, where the library is not built."""
+    """Return the result of `word_hashes`, where the library is not built."""
     blocks = []
     start = 0
     while start < len(data):
@@ -76,9 +76,9 @@ def word_hashes_in_numpy(data: bytes) -> np.ndarray:
 
 
 def _word_end(data: bytes, start: int, stop: int) -> int:
-    """Return a place to cut at or below `stop`: behind a separator.
+    """Return a position at or below `stop` after a separator, where the text may be cut.
 
-    A word as long as a block is cut where the block ends.
+    A word as long as a block is cut at the end of the block.
     """
     is_word = _tables()[0]
     for place in range(stop, start, -1):
@@ -101,7 +101,7 @@ def _block_hashes(codes: np.ndarray) -> np.ndarray:
 
 
 def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
-    """Return u64[max(W - n + 1, 0)]: hash of every run of n words, in order; repeats stay."""
+    """Return u64[max(W - n + 1, 0)]: the hash of every run of n words, in order, with repeats."""
     n_runs = len(words) - n + 1
     if n_runs <= 0:
         return np.empty(0, np.uint64)
@@ -114,7 +114,7 @@ def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
 
 
 def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
-    """Return what `ngram_hashes` gives for n words or more, where the library is not built."""
+    """Return the result of `ngram_hashes` for at least n words, where the library is not built."""
     n_runs = len(words) - n + 1
     sums = np.zeros(n_runs, np.uint64)
     for j in range(n):
@@ -124,8 +124,8 @@ def ngram_hashes_in_numpy(words: np.ndarray, n: int) -> np.ndarray:
 
 
 class RunHashes:
-    """What `ngram_hashes` gives of any runs of a text's words, of any lengths,
-    from sums that are taken once.
+    """Computes `ngram_hashes` for any runs of the words of a text, of any lengths, from sums that
+    are computed once.
 
     Args:
         words: u64[W], hashes of the words.
@@ -137,7 +137,9 @@ class RunHashes:
         np.cumsum(words * inverses[: len(words)], out=self._sums[1:])
 
     def hashes(self, first: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return u64[R]: of words from each of `first` to behind each of `ends` (i64[R] both)."""
+        """Return u64[R]: the hash of the words from `first` to before `ends` of each run (i64[R]
+        both).
+        """
         return mix((self._sums[ends] - self._sums[first]) * self._powers[ends - 1])
 
 
@@ -154,11 +156,10 @@ def _powers_of(base: int, n: int) -> np.ndarray:
 
 
 class Sorted:
-    """A set of hashes, and a table of bits that tells of most others at
-    once that they are none of it.
+    """A set of hashes with a table of bits that excludes most other hashes at once.
 
     Args:
-        hashes: u64[H], ascending; a hash may stand there more than once.
+        hashes: u64[H], ascending; a hash may occur more than once.
     """
 
     BITS = 20
@@ -170,8 +171,8 @@ class Sorted:
         self._marks[hashes >> self._shift] = True
 
     def find(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (i64[F], i64[F]): which of the hashes asked for are in the set, ascending, and the
-        first place of each.
+        """Return (i64[F], i64[F]): which of the given hashes are in the set, ascending, and the
+        first position of each.
         """
         likely = np.flatnonzero(self._marks[asked >> self._shift])
         values = asked[likely]
@@ -181,8 +182,8 @@ class Sorted:
 
 
 class Filter:
-    """Which hashes a set may have, by two numbers of BITS bits of each: few bytes to look at for
-    one that it does not have.
+    """Tells which hashes a set may have, from two numbers of BITS bits of each hash. It reads few
+    bytes for a hash outside the set.
     """
 
     BITS = 24
@@ -199,7 +200,7 @@ class Filter:
         return hashes >> shift, hashes << kept >> shift
 
     def likely(self, words: np.ndarray, n: int) -> np.ndarray:
-        """Return u64, ascending, each once: runs of n words that the set may have."""
+        """Return u64, ascending, each once: the runs of n words that the set may contain."""
         fast = library()
         if fast is None or len(words) < n:
             return unique(self._likely_in_numpy(ngram_hashes(words, n)))
@@ -220,7 +221,9 @@ class Filter:
 
 
 def unique(hashes: np.ndarray) -> np.ndarray:
-    """Return the ascending, each once. (np.unique hashes again, and takes 100 times as long.)"""
+    """Return the values ascending, each once. np.unique hashes them again and takes 100 times as
+    long.
+    """
     ordered = np.sort(hashes)
     first = np.ones(len(ordered), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
@@ -230,15 +233,15 @@ def unique(hashes: np.ndarray) -> np.ndarray:
 def shingle_set(data: bytes, n: int) -> np.ndarray:
     """Return u64[S], ascending: the set of n-word shingles.
 
-    A text of fewer words is one shingle, of all it has.
+    A text of fewer words is one shingle of all its words.
     """
     words = word_hashes(data)
     return unique(ngram_hashes(words, max(1, min(n, len(words)))))
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the size of the intersection over size of the union of two
-    sets; two empty sets are equal.
+    """Return the size of the intersection over the size of the union of two sets; two empty sets
+    are equal.
     """
     if not len(a) and not len(b):
         return 1.0

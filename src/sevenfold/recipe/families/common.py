@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 
 from sevenfold.recipe.corpus_schema import DatasetSource, DirectorySource, GitSource, JsonlSource
-from sevenfold.recipe.families.rule import Rule, missing_from, number
-from sevenfold.recipe.schema import ExpertStacks, Family, HybridAttention, Phase, Recipe, Retrieval
+from sevenfold.recipe.families.rule import FamilyRule, missing_from, number
+from sevenfold.recipe.schema import ExpertStacks, Family, HybridAttentionSpec, Phase, Recipe, Retrieval
 from sevenfold.recipe.yamltree import show
 
 ALL: tuple[Family, ...] = ("s7", "m31r", "llama", "slm")
@@ -168,7 +168,7 @@ def _phases(recipe: Recipe) -> str | None:
 
 def _hybrid(recipe: Recipe) -> str | None:
     model = recipe.model
-    if not isinstance(model.attention, HybridAttention):
+    if not isinstance(model.attention, HybridAttentionSpec):
         return None
     if model.n_heads != model.attention.gqa * model.n_kv_heads:
         return f"gqa {model.attention.gqa} x {model.n_kv_heads} key/value heads is not {model.n_heads} heads"
@@ -224,73 +224,75 @@ def _decoder_only(recipe: Recipe) -> str | None:
 
 
 RULES = (
-    Rule("G.heads", ALL, "query heads are a multiple of key/value heads", "model.n_kv_heads", _heads),
-    Rule(
+    FamilyRule("G.heads", ALL, "query heads are a multiple of key/value heads", "model.n_kv_heads", _heads),
+    FamilyRule(
         "G.vocabulary",
         ALL,
         "tokenizer and model agree on the size",
         "tokenizer.vocab_size",
         _vocabulary,
     ),
-    Rule(
+    FamilyRule(
         "G.special-tokens",
         ALL,
         "special tokens are distinct, and fit the vocabulary with the 256 bytes",
         "tokenizer.special_tokens",
         _special_tokens,
     ),
-    Rule("G.sequence", ALL, "training sequences fit the context", "train.sequence", _sequence),
-    Rule(
+    FamilyRule("G.sequence", ALL, "training sequences fit the context", "train.sequence", _sequence),
+    FamilyRule(
         "G.batch",
         ALL,
         "micro batches divide the batch; at least one batch",
         "train.tokens",
         _batch,
     ),
-    Rule("G.licences", ALL, "licences are SPDX expressions", "corpus.licences", _licences),
-    Rule(
+    FamilyRule("G.licences", ALL, "licences are SPDX expressions", "corpus.licences", _licences),
+    FamilyRule(
         "G.source-licence",
         ALL,
         "each source has a licence",
         "corpus.sources",
         _source_licence,
     ),
-    Rule("G.mix", ALL, "a mix sums to 1 and names the sources' domains", "corpus.mix", _mix),
-    Rule("G.sizes", ALL, "min_bytes is at most max_bytes", "corpus.min_bytes", _sizes),
-    Rule("G.experts", ALL, "experts have distinct names", "model.moe.experts", _experts),
-    Rule(
+    FamilyRule("G.mix", ALL, "a mix sums to 1 and names the sources' domains", "corpus.mix", _mix),
+    FamilyRule("G.sizes", ALL, "min_bytes is at most max_bytes", "corpus.min_bytes", _sizes),
+    FamilyRule("G.experts", ALL, "experts have distinct names", "model.moe.experts", _experts),
+    FamilyRule(
         "G.stacks",
         ALL,
         "each expert stack has a domain of the mix and that domain's token",
         "model.moe",
         _stacks,
     ),
-    Rule(
+    FamilyRule(
         "G.objectives",
         ALL,
         "each objective's special tokens are reserved",
         "tokenizer.special_tokens",
         _objectives,
     ),
-    Rule("G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases),
-    Rule("G.trunk", ALL, "a run goes on from a trunk in one phase, and beyond it", "train", _trunk),
-    Rule(
+    FamilyRule(
+        "G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases
+    ),
+    FamilyRule("G.trunk", ALL, "a run goes on from a trunk in one phase, and beyond it", "train", _trunk),
+    FamilyRule(
         "G.hybrid",
         ALL,
         "a hybrid block agrees with heads and scaling, and its stride divides its chunk",
         "model.attention",
         _hybrid,
     ),
-    Rule(
+    FamilyRule(
         "G.rope-scaling",
         ALL,
         "a factor above 1 if and only if scaled; the frequencies of llama3 with it alone",
         "model.rope_scaling",
         _scaling,
     ),
-    Rule("G.curriculum", ALL, "context targets ascend", "context", _curriculum),
-    Rule("G.tools", ALL, "each tool stands once, and its ranges ascend", "tools", _tools),
-    Rule(
+    FamilyRule("G.curriculum", ALL, "context targets ascend", "context", _curriculum),
+    FamilyRule("G.tools", ALL, "each tool stands once, and its ranges ascend", "tools", _tools),
+    FamilyRule(
         "G.spine",
         ("s7", "llama", "slm"),
         "a decoder, without retrieval, reinforcement or outside services",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sevenfold.recipe.families.rule import (
-    Rule,
+    FamilyRule,
     around,
     budget,
     check_adamw,
@@ -61,32 +61,36 @@ def _clip(recipe: Recipe) -> str | None:
 
 
 RULES = (
-    Rule("E1.dense", LLAMA, "no mixture of experts", "model.moe", check_dense),
-    Rule("E1.rope", LLAMA, "positions are rotary (RoPE)", "model.position", check_rope),
-    Rule("E1.rope-base", LLAMA, "RoPE base 10000", "model.rope_theta", _rope_base),
-    Rule("E1.causal", LLAMA, "attention is full causal", "model.attention", check_causal),
-    Rule("E1.vocabulary", LLAMA, "a vocabulary of 32k (32000 or 32768)", "model.vocab_size", _vocabulary),
-    Rule("E1.context", LLAMA, "a context of 4096", "model.context", _context),
-    Rule(
+    FamilyRule("E1.dense", LLAMA, "no mixture of experts", "model.moe", check_dense),
+    FamilyRule("E1.rope", LLAMA, "positions are rotary (RoPE)", "model.position", check_rope),
+    FamilyRule("E1.rope-base", LLAMA, "RoPE base 10000", "model.rope_theta", _rope_base),
+    FamilyRule("E1.causal", LLAMA, "attention is full causal", "model.attention", check_causal),
+    FamilyRule(
+        "E1.vocabulary", LLAMA, "a vocabulary of 32k (32000 or 32768)", "model.vocab_size", _vocabulary
+    ),
+    FamilyRule("E1.context", LLAMA, "a context of 4096", "model.context", _context),
+    FamilyRule(
         "E1.contract",
         LLAMA,
         "tier 1.5B: 24 to 28 layers, hidden 2048 to 2560, 16 to 20 heads of 128, 4 to 8 key/value heads",
         "model",
         _contract,
     ),
-    Rule("E1.budget", LLAMA, "tier 1.5B within 0.5 %", "model", budget({"1.5B": around(1.5e9, 0.005)})),
-    Rule("E2.tokenizer", LLAMA, "a SentencePiece tokenizer", "tokenizer.algo", _tokenizer),
-    Rule("E3.optimizer", LLAMA, "AdamW with betas 0.9 and 0.95", "train.optimizer", check_adamw),
-    Rule("E3.warmup", LLAMA, "warm-up of 1 to 2 %", "train.warmup_ratio", warmup_between(0.01, 0.02)),
-    Rule("E3.clip", LLAMA, "gradients are clipped at 1.0", "train.clip_norm", _clip),
-    Rule("E3.precision", LLAMA, "bf16", "train.precision", precision_in("bf16")),
-    Rule(
+    FamilyRule("E1.budget", LLAMA, "tier 1.5B within 0.5 %", "model", budget({"1.5B": around(1.5e9, 0.005)})),
+    FamilyRule("E2.tokenizer", LLAMA, "a SentencePiece tokenizer", "tokenizer.algo", _tokenizer),
+    FamilyRule("E3.optimizer", LLAMA, "AdamW with betas 0.9 and 0.95", "train.optimizer", check_adamw),
+    FamilyRule("E3.warmup", LLAMA, "warm-up of 1 to 2 %", "train.warmup_ratio", warmup_between(0.01, 0.02)),
+    FamilyRule("E3.clip", LLAMA, "gradients are clipped at 1.0", "train.clip_norm", _clip),
+    FamilyRule("E3.precision", LLAMA, "bf16", "train.precision", precision_in("bf16")),
+    FamilyRule(
         "E3.checkpointing",
         LLAMA,
         "activation checkpointing",
         "train.activation_checkpointing",
         check_checkpointing,
     ),
-    Rule("E3.order", LLAMA, "deterministic loader order: no shuffle", "train.shuffle", check_order),
-    Rule("E7.milestone", LLAMA, "tier 30M: 10 to 50M; tier 150M: 100 to 300M", "model", budget(MILESTONES)),
+    FamilyRule("E3.order", LLAMA, "deterministic loader order: no shuffle", "train.shuffle", check_order),
+    FamilyRule(
+        "E7.milestone", LLAMA, "tier 30M: 10 to 50M; tier 150M: 100 to 300M", "model", budget(MILESTONES)
+    ),
 )

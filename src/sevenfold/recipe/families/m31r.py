@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sevenfold.recipe.families.rule import (
     Check,
-    Rule,
+    FamilyRule,
     around,
     budget,
     check_causal,
@@ -90,37 +90,45 @@ def _dropout(recipe: Recipe) -> str | None:
 
 
 RULES = (
-    Rule("D1.tied", M31R, "embedding and head are tied", "model.tied", check_tied),
-    Rule("D1.causal", M31R, "attention is full causal", "model.attention", check_causal),
-    Rule("D1.heads", M31R, "heads of 64", "model.head_dim", _heads),
-    Rule("D1.context", M31R, "a context of at least 2048 tokens", "model.context", _context),
-    Rule("D1.vocabulary", M31R, "a vocabulary of 16k to 24k", "model.vocab_size", _vocabulary),
-    Rule("D1.budget", M31R, "tiers 60M, 200M, 450M within 5 %", "model", budget(BUDGETS)),
-    Rule(
+    FamilyRule("D1.tied", M31R, "embedding and head are tied", "model.tied", check_tied),
+    FamilyRule("D1.causal", M31R, "attention is full causal", "model.attention", check_causal),
+    FamilyRule("D1.heads", M31R, "heads of 64", "model.head_dim", _heads),
+    FamilyRule("D1.context", M31R, "a context of at least 2048 tokens", "model.context", _context),
+    FamilyRule("D1.vocabulary", M31R, "a vocabulary of 16k to 24k", "model.vocab_size", _vocabulary),
+    FamilyRule("D1.budget", M31R, "tiers 60M, 200M, 450M within 5 %", "model", budget(BUDGETS)),
+    FamilyRule(
         "D2.encoder-decoder",
         M31R,
         "no encoder-decoder",
         "model.architecture",
         _architecture("encoder_decoder"),
     ),
-    Rule("D2.moe", M31R, "no mixture of experts", "model.moe", check_dense),
-    Rule("D2.retrieval", M31R, "no retrieval", "model.retrieval", _retrieval),
-    Rule("D2.recurrence", M31R, "no recurrence", "model.architecture", _architecture("recurrent")),
-    Rule("D2.learned-positions", M31R, "no learned absolute positions", "model.position", check_rope),
-    Rule(
+    FamilyRule("D2.moe", M31R, "no mixture of experts", "model.moe", check_dense),
+    FamilyRule("D2.retrieval", M31R, "no retrieval", "model.retrieval", _retrieval),
+    FamilyRule("D2.recurrence", M31R, "no recurrence", "model.architecture", _architecture("recurrent")),
+    FamilyRule("D2.learned-positions", M31R, "no learned absolute positions", "model.position", check_rope),
+    FamilyRule(
         "D2.rl-alignment",
         M31R,
         "no RL alignment loop",
         "train.rl_alignment",
         _reinforcement,
     ),
-    Rule("D2.pretrained", M31R, "no external pretrained weights", "model.pretrained", _pretrained),
-    Rule("D2.services", M31R, "no external services", "train.external_services", _services),
-    Rule("D2.size", M31R, "at most 500M parameters", "model", _size),
-    Rule("D3.objectives", M31R, "fill-in-middle and reasoning have weight", "train.objectives", _objectives),
-    Rule("D4.symbols", M31R, "the tokenizer keeps Rust's operators whole", "tokenizer.preserve", _symbols),
-    Rule("D5.dropout", M31R, "light dropout: at most 0.1", "model.dropout", _dropout),
-    Rule("D5.precision", M31R, "training in bf16 or fp16", "train.precision", precision_in("bf16", "fp16")),
-    Rule("D5.order", M31R, "deterministic order: no shuffle", "train.shuffle", check_order),
-    Rule("D5.noise", M31R, "no stochastic tricks: no gradient noise", "train.gradient_noise", check_noise),
+    FamilyRule("D2.pretrained", M31R, "no external pretrained weights", "model.pretrained", _pretrained),
+    FamilyRule("D2.services", M31R, "no external services", "train.external_services", _services),
+    FamilyRule("D2.size", M31R, "at most 500M parameters", "model", _size),
+    FamilyRule(
+        "D3.objectives", M31R, "fill-in-middle and reasoning have weight", "train.objectives", _objectives
+    ),
+    FamilyRule(
+        "D4.symbols", M31R, "the tokenizer keeps Rust's operators whole", "tokenizer.preserve", _symbols
+    ),
+    FamilyRule("D5.dropout", M31R, "light dropout: at most 0.1", "model.dropout", _dropout),
+    FamilyRule(
+        "D5.precision", M31R, "training in bf16 or fp16", "train.precision", precision_in("bf16", "fp16")
+    ),
+    FamilyRule("D5.order", M31R, "deterministic order: no shuffle", "train.shuffle", check_order),
+    FamilyRule(
+        "D5.noise", M31R, "no stochastic tricks: no gradient noise", "train.gradient_noise", check_noise
+    ),
 )

@@ -56,7 +56,7 @@ PERMISSIVE = frozenset(
 
 
 @dataclass(frozen=True)
-class Rule:
+class FamilyRule:
     """One rule. `key` is the recipe key that an error points to."""
 
     id: str

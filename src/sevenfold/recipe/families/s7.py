@@ -7,7 +7,7 @@ from __future__ import annotations
 from sevenfold.core.documents import STEP_MARKERS
 from sevenfold.recipe.families.rule import (
     Check,
-    Rule,
+    FamilyRule,
     around,
     budget,
     check_causal,
@@ -148,55 +148,67 @@ def _is_code_sku(recipe: Recipe) -> bool:
 
 
 RULES = (
-    Rule(
+    FamilyRule(
         "A1.tier",
         S7,
         "tiers: 1M, 8M, 30M, 100M, 300M, 140M (S7-MOE-140M); empty: an experiment",
         "tier",
         _tier,
     ),
-    Rule("A1.rope", S7, "positions are rotary (RoPE)", "model.position", check_rope),
-    Rule("A1.causal", S7, "attention is full causal", "model.attention", check_causal),
-    Rule("A1.dropout", S7, "no dropout (also A4)", "model.dropout", _dropout),
-    Rule("A1.tied", S7, "embedding and head are tied; an import keeps its own", "model.tied", _tied),
-    Rule("A1.budget", S7, "a tier keeps its budget; 8M is 7 to 9 M parameters", "model", budget(BUDGETS)),
-    Rule("A1.shape", S7, "tier 8M: hidden 320, 8 layers, 5 heads of 64, context 512", "model", _shape),
-    Rule(
+    FamilyRule("A1.rope", S7, "positions are rotary (RoPE)", "model.position", check_rope),
+    FamilyRule("A1.causal", S7, "attention is full causal", "model.attention", check_causal),
+    FamilyRule("A1.dropout", S7, "no dropout (also A4)", "model.dropout", _dropout),
+    FamilyRule("A1.tied", S7, "embedding and head are tied; an import keeps its own", "model.tied", _tied),
+    FamilyRule(
+        "A1.budget", S7, "a tier keeps its budget; 8M is 7 to 9 M parameters", "model", budget(BUDGETS)
+    ),
+    FamilyRule("A1.shape", S7, "tier 8M: hidden 320, 8 layers, 5 heads of 64, context 512", "model", _shape),
+    FamilyRule(
         "A2.mix",
         S7,
         "CODE: 40 code / 25 instructions / 20 maths / 15 prose",
         "corpus.mix",
         mix_is(CODE_MIX, _is_code_sku),
     ),
-    Rule("A2.reserved", S7, f"MATH reserves {' '.join(STEP_MARKERS)}", "tokenizer.special_tokens", _reserved),
-    Rule("A3.experts", S7, "token routing has two experts", "model.moe.experts", _two_experts),
-    Rule("A3.markers", S7, "the router's markers are { def ; fn", "model.moe.code_markers", _markers),
-    Rule("A3.split", S7, "tier 8M with experts: about 4M shared, 2M + 2M in experts", "model", _split),
-    Rule("A4.order", S7, "fixed order of the data: no shuffle", "train.shuffle", check_order),
-    Rule("A4.noise", S7, "no gradient noise", "train.gradient_noise", check_noise),
-    Rule("A4.optimizer", S7, "Adam", "train.optimizer", _in_a(_adam)),
-    Rule("A4.precision", S7, "FP32, no AMP", "train.precision", _in_a(precision_in("fp32"))),
-    Rule("A5.licences", S7, "permissive licences only", "corpus.licences", check_licences),
-    Rule("A7.dictionary", S7, "tiers 1M and 8M: DICT has 4096 entries", "model.vocab_size", _dictionary),
-    Rule("B1.stacks", S7, "tier 140M: a trunk and expert stacks", "model.moe", _in_b(_stacks)),
-    Rule("B1.tier", S7, "expert stacks belong to tier 140M, or to none", "tier", _in_a(_no_stacks)),
-    Rule("B1.experts", S7, "tier 140M: 4 experts of 8 layers, hidden 512", "model.moe", _in_b(_expert_shape)),
-    Rule("B1.budget", S7, "within 2 % of 133M parameters", "model", budget({"140M": around(133e6, 0.02)})),
-    Rule("B1.phases", S7, "tier 140M: the trunk first, then the experts", "train.phases", _in_b(_two_phases)),
-    Rule(
+    FamilyRule(
+        "A2.reserved", S7, f"MATH reserves {' '.join(STEP_MARKERS)}", "tokenizer.special_tokens", _reserved
+    ),
+    FamilyRule("A3.experts", S7, "token routing has two experts", "model.moe.experts", _two_experts),
+    FamilyRule("A3.markers", S7, "the router's markers are { def ; fn", "model.moe.code_markers", _markers),
+    FamilyRule("A3.split", S7, "tier 8M with experts: about 4M shared, 2M + 2M in experts", "model", _split),
+    FamilyRule("A4.order", S7, "fixed order of the data: no shuffle", "train.shuffle", check_order),
+    FamilyRule("A4.noise", S7, "no gradient noise", "train.gradient_noise", check_noise),
+    FamilyRule("A4.optimizer", S7, "Adam", "train.optimizer", _in_a(_adam)),
+    FamilyRule("A4.precision", S7, "FP32, no AMP", "train.precision", _in_a(precision_in("fp32"))),
+    FamilyRule("A5.licences", S7, "permissive licences only", "corpus.licences", check_licences),
+    FamilyRule(
+        "A7.dictionary", S7, "tiers 1M and 8M: DICT has 4096 entries", "model.vocab_size", _dictionary
+    ),
+    FamilyRule("B1.stacks", S7, "tier 140M: a trunk and expert stacks", "model.moe", _in_b(_stacks)),
+    FamilyRule("B1.tier", S7, "expert stacks belong to tier 140M, or to none", "tier", _in_a(_no_stacks)),
+    FamilyRule(
+        "B1.experts", S7, "tier 140M: 4 experts of 8 layers, hidden 512", "model.moe", _in_b(_expert_shape)
+    ),
+    FamilyRule(
+        "B1.budget", S7, "within 2 % of 133M parameters", "model", budget({"140M": around(133e6, 0.02)})
+    ),
+    FamilyRule(
+        "B1.phases", S7, "tier 140M: the trunk first, then the experts", "train.phases", _in_b(_two_phases)
+    ),
+    FamilyRule(
         "B1.mix",
         S7,
         "35 code / 25 maths / 20 reasoning / 20 general",
         "corpus.mix",
         _in_b(mix_is(CLUSTER_MIX, bool)),
     ),
-    Rule(
+    FamilyRule(
         "B2.precision",
         S7,
         "tier 140M: BF16 forward, FP32 gradients",
         "train.precision",
         _in_b(precision_in("bf16")),
     ),
-    Rule("B2.warmup", S7, "tier 140M: 2000 warm-up steps", "train.warmup_ratio", _in_b(_warmup)),
-    Rule("B7.packing", S7, "tier 140M: records padded to 32 bytes", "seal.packing", _in_b(_padded)),
+    FamilyRule("B2.warmup", S7, "tier 140M: 2000 warm-up steps", "train.warmup_ratio", _in_b(_warmup)),
+    FamilyRule("B7.packing", S7, "tier 140M: records padded to 32 bytes", "seal.packing", _in_b(_padded)),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sevenfold.recipe.families.rule import (
     Check,
-    Rule,
+    FamilyRule,
     around,
     budget,
     check_adamw,
@@ -22,7 +22,7 @@ from sevenfold.recipe.families.rule import (
     precision_in,
     warmup_between,
 )
-from sevenfold.recipe.schema import Family, HybridAttention, Recipe
+from sevenfold.recipe.schema import Family, HybridAttentionSpec, Recipe
 
 SLM: tuple[Family, ...] = ("slm",)
 MIX = {"code": 0.40, "math": 0.15, "text": 0.30, "synthetic_cot": 0.15}
@@ -51,7 +51,7 @@ def _specials(recipe: Recipe) -> str | None:
 
 
 def _hybrid(recipe: Recipe) -> str | None:
-    return None if isinstance(recipe.model.attention, HybridAttention) else "model.attention is causal"
+    return None if isinstance(recipe.model.attention, HybridAttentionSpec) else "model.attention is causal"
 
 
 def _curriculum(recipe: Recipe) -> str | None:
@@ -85,54 +85,56 @@ def _sharding(recipe: Recipe) -> str | None:
 
 
 RULES = (
-    Rule(
+    FamilyRule(
         "C2.tokenizer",
         SLM,
         "SentencePiece Unigram, 150000 entries, byte fallback",
         "tokenizer",
         _at_full_size(_tokenizer),
     ),
-    Rule(
+    FamilyRule(
         "C2.specials",
         SLM,
         "the tokenizer has the special tokens of C2",
         "tokenizer.special_tokens",
         _at_full_size(_specials),
     ),
-    Rule(
+    FamilyRule(
         "C3.mix",
         SLM,
         "40 code / 15 maths / 30 text / 15 synthetic",
         "corpus.mix",
         mix_is(MIX, lambda recipe: recipe.tier != PROXY),
     ),
-    Rule("C3.licences", SLM, "permissive licences only", "corpus.licences", check_licences),
-    Rule("C5.dense", SLM, "no mixture of experts", "model.moe", check_dense),
-    Rule("C5.rope", SLM, "positions are rotary (RoPE)", "model.position", check_rope),
-    Rule("C5.hybrid", SLM, "hybrid attention", "model.attention", _hybrid),
-    Rule("C5.heads", SLM, "tier 2B: 24 heads", "model.n_heads", _heads),
-    Rule(
+    FamilyRule("C3.licences", SLM, "permissive licences only", "corpus.licences", check_licences),
+    FamilyRule("C5.dense", SLM, "no mixture of experts", "model.moe", check_dense),
+    FamilyRule("C5.rope", SLM, "positions are rotary (RoPE)", "model.position", check_rope),
+    FamilyRule("C5.hybrid", SLM, "hybrid attention", "model.attention", _hybrid),
+    FamilyRule("C5.heads", SLM, "tier 2B: 24 heads", "model.n_heads", _heads),
+    FamilyRule(
         "C5.curriculum",
         SLM,
         "training starts at train_base, and the model is made for target_stage1",
         "context",
         _curriculum,
     ),
-    Rule("C5.optimizer", SLM, "AdamW with betas 0.9 and 0.95", "train.optimizer", check_adamw),
-    Rule("C5.weight-decay", SLM, "weight decay 0.1", "train.weight_decay", _weight_decay),
-    Rule("C5.warmup", SLM, "warm-up of 2 to 3 %", "train.warmup_ratio", warmup_between(0.02, 0.03)),
-    Rule("C5.precision", SLM, "FP8", "train.precision", _at_full_size(precision_in("fp8"))),
-    Rule(
+    FamilyRule("C5.optimizer", SLM, "AdamW with betas 0.9 and 0.95", "train.optimizer", check_adamw),
+    FamilyRule("C5.weight-decay", SLM, "weight decay 0.1", "train.weight_decay", _weight_decay),
+    FamilyRule("C5.warmup", SLM, "warm-up of 2 to 3 %", "train.warmup_ratio", warmup_between(0.02, 0.03)),
+    FamilyRule("C5.precision", SLM, "FP8", "train.precision", _at_full_size(precision_in("fp8"))),
+    FamilyRule(
         "C5.checkpointing",
         SLM,
         "gradient checkpointing",
         "train.activation_checkpointing",
         check_checkpointing,
     ),
-    Rule("C5.sharding", SLM, "FSDP ZeRO-3", "hardware.sharding", _at_full_size(_sharding)),
-    Rule("C5.budget", SLM, "tier 2B within 1 %", "model", budget({"2B": around(2e9, 0.01)})),
-    Rule("C5.proxy", SLM, "tier 10M, the proxy, within 5 %", "model", budget({PROXY: around(10e6, 0.05)})),
-    Rule(
+    FamilyRule("C5.sharding", SLM, "FSDP ZeRO-3", "hardware.sharding", _at_full_size(_sharding)),
+    FamilyRule("C5.budget", SLM, "tier 2B within 1 %", "model", budget({"2B": around(2e9, 0.01)})),
+    FamilyRule(
+        "C5.proxy", SLM, "tier 10M, the proxy, within 5 %", "model", budget({PROXY: around(10e6, 0.05)})
+    ),
+    FamilyRule(
         "C13.draft", SLM, "the draft, tier 300M, within 5 %", "model", budget({"300M": around(300e6, 0.05)})
     ),
 )

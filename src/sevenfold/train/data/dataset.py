@@ -80,7 +80,7 @@ def _split(job: Job, name: str) -> IndexedTokens:
     return IndexedTokens(path=job.directory("tokenizer") / TOKENS[name])
 
 
-def open_data(job: Job, part: TrainingPhase) -> TrainingData:
+def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
     """Return the training data of a phase.
 
     An objective of weight w has w rows for each row of next tokens, one at least, so that a token
@@ -89,8 +89,8 @@ def open_data(job: Job, part: TrainingPhase) -> TrainingData:
     Raises:
         StorageError: a file is missing, or a domain has less than a window.
     """
-    split, spec = _split(job, "train"), part.spec
-    objectives = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, part), split=split)]
+    split, spec = _split(job, "train"), phase.spec
+    objectives = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, phase), split=split)]
     for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
         if weight:
             samples = _split(job, name)
@@ -104,22 +104,22 @@ def open_data(job: Job, part: TrainingPhase) -> TrainingData:
     return TrainingData(objectives=tuple(objectives))
 
 
-def _windows(job: Job, split: IndexedTokens, part: TrainingPhase) -> BatchSource:
+def _windows(job: Job, split: IndexedTokens, phase: TrainingPhase) -> BatchSource:
     """Return the windows of a phase. Each stage of a curriculum cuts its own."""
-    spec = part.spec
+    spec = phase.spec
     if job.recipe.context is None:
-        return _cut(job, split, part, spec.sequence, spec.batch_sequences)
+        return _cut(job, split, phase, spec.sequence, spec.batch_sequences)
     return StagedBatches(
         context_stages(job.recipe),
-        lambda stage: _cut(job, split, part, stage.sequence, stage.batch_sequences),
+        lambda stage: _cut(job, split, phase, stage.sequence, stage.batch_sequences),
     )
 
 
 def _cut(
-    job: Job, split: IndexedTokens, part: TrainingPhase, sequence: int, batch_sequences: int
+    job: Job, split: IndexedTokens, phase: TrainingPhase, sequence: int, batch_sequences: int
 ) -> Batches | MixedBatches:
     first = leads(job)
-    if not part.mix:
+    if not phase.mix:
         return Batches(tokens=split.file, sequence=sequence, batch_sequences=batch_sequences)
     streams = {
         domain: Batches(
@@ -129,10 +129,10 @@ def _cut(
             domain=domain,
             lead=first.get(domain),
         )
-        for domain, share in part.mix.items()
+        for domain, share in phase.mix.items()
         if share > 0
     }
-    return MixedBatches(streams=streams, mix=part.mix, sequence=sequence, batch_sequences=batch_sequences)
+    return MixedBatches(streams=streams, mix=phase.mix, sequence=sequence, batch_sequences=batch_sequences)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A token file with its index: tokens by domain, documents by place."""
+"""Join a token file with its index, for tokens by domain and documents by position."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class IndexedTokens:
 
     @cached_property
     def file(self) -> TokenFile:
-        """Return the tokens, mapped."""
+        """Return the mapped tokens."""
         return open_tokens(self.path)
 
     @cached_property
@@ -30,12 +30,12 @@ class IndexedTokens:
         return open_index(self.path, self.file.n_documents)
 
     def domain(self, name: str) -> DomainTokens:
-        """Return the stream of a domain."""
+        """Return the token stream of a domain."""
         return DomainTokens(self.file, self.index, name)
 
     def documents(self, domain: str, start: int, stop: int) -> list[str]:
-        """Return the ids of the documents that tokens [start, stop) come from, of a domain's stream
-        or of all ("").
+        """Return the ids of the documents of tokens [start, stop), of the stream of a domain or of
+        all ("").
         """
         if domain:
             numbers = self.domain(domain).documents(start, stop)

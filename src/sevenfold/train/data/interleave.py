@@ -1,13 +1,14 @@
-"""Domains in a fixed interleave that realises `corpus.mix` exactly, without a shuffle (A2, A4).
+"""Interleave domains in a fixed pattern that realises `corpus.mix` exactly, without a shuffle (A2,
+A4).
 
 Shares become whole weights w_d (35 % and 65 %: 7 and 13), and the windows of a run repeat one
-pattern of sum(w) places. Place i goes to the domain that is furthest behind its share: the largest
-(i + 1) * w_d - sum(w) * (places it has), the first by name when two are. So each period holds
-exactly w_d windows of d, and no domain waits long. Within a domain the order is that of `batches`;
-a domain with too few windows for its share starts over, which is counted as epochs. A window never
+pattern of sum(w) slots. Slot i goes to the domain with the largest deficit (i + 1) * w_d - sum(w) *
+(slots it has), of equal ones to the first by name. Each period therefore holds exactly w_d windows
+of d, and the windows of a domain are spread evenly. Within a domain the order is that of `batches`.
+A domain with too few windows for its share starts over, which is counted as epochs. A window never
 crosses from one domain into another.
 
-The window of a place follows from its number alone: the data cursor stays the step.
+The number of a slot determines its window, so the step remains the only data cursor.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from sevenfold.tokenizer.token_file import TokenFile
 from sevenfold.train.data.windows import Batches
 
 MAX_PERIOD = 1_000_000
-# Documents.
+# Number of documents.
 BLOCK = 1024
 
 
 class DomainTokens:
-    """The documents of one domain, one behind the other, as one stream.
+    """The documents of one domain, concatenated as one stream.
 
-    Memory: 8 bytes for BLOCK documents of the file, of whatever domain; within a block they are
-        counted when it is read.
+    Memory: 8 bytes for BLOCK documents of the file, of any domain. Within a block, documents are
+    counted when it is read.
     """
 
     def __init__(self, file: TokenFile, index: DocumentIndex, domain: str) -> None:
@@ -46,24 +47,24 @@ class DomainTokens:
         self._ends = np.cumsum(np.concatenate((np.zeros(0, np.int64), *totals)))
 
     def _lengths(self, first: int, stop: int) -> NDArray[np.int64]:
-        """Return the tokens of documents [first, stop); 0 of those of another domain."""
+        """Return the lengths of documents [first, stop) in tokens; 0 for those of another domain."""
         mine = self._index.domain_of[first:stop] == self._number
         lengths: NDArray[np.int64] = np.diff(self._file.offsets[first : stop + 1]).astype(np.int64) * mine
         return lengths
 
     def _totals(self, first: int) -> NDArray[np.int64]:
-        """Return the tokens of the domain in each of up to BLOCK blocks."""
+        """Return how many tokens of the domain each of up to BLOCK blocks has."""
         lengths = self._lengths(first, min(first + BLOCK * BLOCK, self._file.n_documents))
         self._file.mapped.release()
         self._index.mapped.release()
         return np.add.reduceat(lengths, range(0, len(lengths), BLOCK))
 
     def __len__(self) -> int:
-        """Return the tokens of the domain."""
+        """Return the number of tokens of the domain."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, part: slice) -> NDArray[np.integer]:
-        """Return the tokens of a slice without a step, from as many documents as it touches."""
+        """Return the tokens of a slice without a step. It may span several documents."""
         start, stop, _ = part.indices(len(self))
         pieces = [
             self._file.document(document)[max(0, start - begin) : stop - begin]
@@ -72,8 +73,8 @@ class DomainTokens:
         return np.concatenate(pieces) if pieces else self._file.tokens[:0]
 
     def _places(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield the number, and first token in this stream, of each document that tokens [start,
-        stop) come from.
+        """Yield the number and the first token in this stream of each document of tokens [start,
+        stop).
         """
         if stop <= start:
             return
@@ -88,13 +89,13 @@ class DomainTokens:
                 yield number + int(place), int(ends[place] - lengths[place])
 
     def documents(self, start: int, stop: int) -> list[int]:
-        """Return the numbers of the documents that tokens [start, stop) come from."""
+        """Return the numbers of the documents of tokens [start, stop)."""
         return [document for document, _ in self._places(start, stop)]
 
 
 def weights(mix: Mapping[str, float]) -> dict[str, int]:
-    """Return the whole weights in the ratio of the shares as the recipe writes them;
-    domains without a share left out.
+    """Return the whole weights in the ratio of the decimal shares. Domains without a share are left
+    out.
 
     Raises:
         RecipeError: the shares have so many digits that a period would exceed MAX_PERIOD windows.
@@ -114,7 +115,7 @@ def weights(mix: Mapping[str, float]) -> dict[str, int]:
 
 
 def interleave_pattern(weight: Mapping[str, int]) -> list[str]:
-    """Return the domain of each place of one period."""
+    """Return the domain of each slot of one period."""
     total, names = sum(weight.values()), sorted(weight)
     behind, places = dict.fromkeys(names, 0), []
     for _ in range(total):
@@ -128,7 +129,7 @@ def interleave_pattern(weight: Mapping[str, int]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class MixedBatches:
-    """Batches over several domains. `streams`: windows of each domain that the mix names."""
+    """Batches over several domains. `streams` holds windows of each domain in the mix."""
 
     streams: Mapping[str, Batches]
     mix: Mapping[str, float]
@@ -137,7 +138,9 @@ class MixedBatches:
 
     @cached_property
     def _period(self) -> tuple[list[str], list[int], dict[str, int]]:
-        """Return the domain of each place, how many of its domain stand before it, and the weights."""
+        """Return for each slot its domain and how many slots of that domain precede it, and the
+        weights.
+        """
         weight = weights(self.mix)
         places, seen, before = interleave_pattern(weight), dict.fromkeys(weight, 0), []
         for name in places:
@@ -177,7 +180,7 @@ class MixedBatches:
         ]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """Return how often a run of `n_steps` steps goes through each domain."""
+        """Return how many epochs of each domain a run of `n_steps` steps trains on."""
         places, _, weight = self._period
         periods, rest = divmod(n_steps * self.batch_sequences, len(places))
         return {

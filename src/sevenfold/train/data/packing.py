@@ -1,9 +1,9 @@
-"""Rows of an objective: samples packed whole into rows, in the order of `batches`, with the targets
-that count.
+"""Pack whole samples of an objective into rows, in the order of `batches`, with the targets that
+count.
 
 A row is <|endoftext|>, then as many samples as fit, each with its own end of text, then ends of
 text that do not count. A sample is never cut, so a middle always sees its prefix and suffix. The
-row of a step follows from the step alone.
+step alone determines its rows.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class SampleBatches:
 
     @cached_property
     def _rows(self) -> NDArray[np.int64]:
-        """Return the first sample of each row, and the number of samples behind the last. Memory: 8
-        bytes a row.
+        """Return the first sample of each row, and the number of samples after the last one.
+        Memory: 8 bytes for each row.
         """
         offsets, n_samples = self.file.offsets, self.file.n_documents // 2
         bounds = array("q", [0])
         while (first := bounds[-1]) < n_samples:
-            # A sample has 2 to `sequence` tokens, so a row holds one at least and
-            # `sequence` of them at most.
+            # A sample has 2 to `sequence` tokens, so a row holds between one and `sequence` of
+            # them.
             ends = offsets[2 * first + 2 : 2 * (first + self.sequence) + 2 : 2]
             limit = int(offsets[2 * first]) + self.sequence
             bounds.append(first + int(np.searchsorted(ends, np.uint64(limit), side="right")))
@@ -50,7 +50,7 @@ class SampleBatches:
 
     @property
     def n_rows(self) -> int:
-        """Return the rows of one pass."""
+        """Return the number of rows in one epoch."""
         return len(self._rows) - 1
 
     def _numbers(self, step: int) -> list[int]:
@@ -58,7 +58,9 @@ class SampleBatches:
         return [(first + b) * stride % self.n_rows for b in range(self.batch_sequences)]
 
     def _filled(self, fill: int, value: Callable[[int], NDArray[np.int64]], row: int) -> NDArray[np.int64]:
-        """Return [sequence + 1]: `fill`, the values of each document of the row, `fill` to the end."""
+        """Return [sequence + 1]: `fill`, the values of each document of the row, then `fill` to the
+        end.
+        """
         documents = range(2 * int(self._rows[row]), 2 * int(self._rows[row + 1]))
         out = np.full(self.sequence + 1, fill, np.int64)
         joined = np.concatenate([value(document) for document in documents])
@@ -74,7 +76,7 @@ class SampleBatches:
         return np.stack([self._filled(self.end, ids, row) for row in self._numbers(step)])
 
     def counted(self, step: int) -> NDArray[np.float32]:
-        """Return float32 [batch_sequences, sequence]: 1 for the targets of samples."""
+        """Return float32 [batch_sequences, sequence], 1 for the targets of samples."""
 
         def is_target(document: int) -> NDArray[np.int64]:
             return np.full(len(self.file.document(document)), document % 2, np.int64)
@@ -83,16 +85,16 @@ class SampleBatches:
         return np.stack(rows).astype(np.float32)
 
     def domains(self, _step: int) -> list[str]:
-        """Return no domain for each row: the rows of an objective have none."""
+        """Return "" for each row, because the rows of an objective have no domain."""
         return [""] * self.batch_sequences
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """Return the first token and end of each row's samples in the file."""
+        """Return the first token and the end of the samples of each row in the file."""
         offsets, rows = self.file.offsets, self._rows
         return [
             ("", int(offsets[2 * rows[row]]), int(offsets[2 * rows[row + 1]])) for row in self._numbers(step)
         ]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """Return how often a run of `n_steps` steps goes through the samples."""
+        """Return how many epochs of the samples a run of `n_steps` steps trains on."""
         return {"": n_steps * self.batch_sequences / self.n_rows}

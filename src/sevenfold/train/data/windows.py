@@ -1,12 +1,11 @@
 """The fixed order of training data.
 
-Nothing is shuffled or random, and every batch mixes the corpus (A4).
-
-The token stream is cut into windows of `sequence` tokens. Window i of the run is (i * stride) mod
-n_windows, with the stride next to the golden section of n_windows and coprime to it: each pass
-visits every window once, and neighbours in time lie far apart in the corpus. Consecutive windows
-would put one file into a whole batch, which at this size does not learn at all (dev/LOG.md). The
-data cursor is the step number alone. A mix of domains is `train.mix`, over one such order for each.
+Nothing is shuffled or random, and every batch mixes the corpus (A4). The token stream is cut into
+windows of `sequence` tokens. Window i of the run is (i * stride) mod n_windows. The stride is the
+number next to the golden section of n_windows that is coprime to it. Each epoch visits every window
+once, and successive windows are far apart in the corpus. Consecutive windows would fill a batch
+with one file, and at this size such a model does not learn at all (dev/LOG.md). The step number is
+the only data cursor. A mix of domains is `train.mix`, over one such order for each.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ GOLDEN_NUMERATOR, GOLDEN_DENOMINATOR = 618_033_989, 1_000_000_000
 
 
 def golden_stride(n_windows: int) -> int:
-    """Return the smallest number from 0.618 * n_windows upwards that
-    shares no factor with n_windows.
+    """Return the smallest number from 0.618 * n_windows upwards that shares no factor with
+    n_windows.
     """
     stride = max(1, n_windows * GOLDEN_NUMERATOR // GOLDEN_DENOMINATOR)
     while math.gcd(stride, n_windows) != 1:
@@ -35,9 +34,7 @@ def golden_stride(n_windows: int) -> int:
 
 
 class Tokens(Protocol):
-    """A stream of token ids: an array, mapped or not, or the documents of a
-    domain one behind the other.
-    """
+    """A stream of token ids: an array, mapped or not, or the concatenated documents of a domain."""
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -47,33 +44,35 @@ class Tokens(Protocol):
 
 
 class BatchSource(Protocol):
-    """Batches by step: what a run trains on."""
+    """Batches by step, as a run reads them."""
 
     @property
     def batch_sequences(self) -> int:
-        """Return the rows of a batch."""
+        """Return the number of rows of a batch."""
 
     @property
     def sequence(self) -> int:
-        """Return the tokens in a row, without the target of the last."""
+        """Return the number of tokens in a row, without the target of the last."""
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
 
     def domains(self, step: int) -> list[str]:
-        """Return the domain of each row; "" where a run does not tell domains apart."""
+        """Return the domain of each row; "" for a run without domains."""
 
     def counted(self, step: int) -> NDArray[np.float32] | None:
-        """Return float32 [batch_sequences, sequence]: 1 where a target counts, 0 where not; None
-        when all do.
+        """Return float32 [batch_sequences, sequence], 1 for a target that counts and 0 for others;
+        None when all count.
         """
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
-        """Return of each row: domain, first token and end of its window in that domain's stream."""
+        """Return the domain, first token and end of the window of each row, in the stream of that
+        domain.
+        """
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """Return how often a run of `n_steps` steps goes through each domain; "" where it does not
-        tell domains apart.
+        """Return how many epochs of each domain a run of `n_steps` steps trains on; the domain is
+        "" for a run without domains.
         """
 
 
@@ -81,8 +80,8 @@ class BatchSource(Protocol):
 class Batches:
     """Random access to batches by step, in the order of the module docstring.
 
-    `lead`: a token put before every window (the domain's token of expert stacks), so that all
-        tokens of a window are targets.
+    `lead` is a token that is put before every window, such as the token of a domain for expert
+    stacks. All tokens of a window are then targets.
     """
 
     tokens: Tokens
@@ -103,12 +102,12 @@ class Batches:
 
     @property
     def width(self) -> int:
-        """Return the tokens of the stream that one row holds."""
+        """Return how many tokens of the stream one row holds."""
         return self.sequence + (self.lead is None)
 
     @property
     def n_windows(self) -> int:
-        """Return the windows with a next token for each position."""
+        """Return the number of windows whose every position has a next token."""
         return (len(self.tokens) - self.width) // self.sequence + 1
 
     def start(self, window: int) -> int:
@@ -133,7 +132,7 @@ class Batches:
         return np.stack([self.row(window) for window in self._windows(step)])
 
     def domains(self, step: int) -> list[str]:
-        """Return the one domain, for each row."""
+        """Return the one domain for each row."""
         return [self.domain for _ in self._windows(step)]
 
     def counted(self, _step: int) -> None:
@@ -144,13 +143,13 @@ class Batches:
         return [(self.domain, start, start + self.width) for start in self.starts(step)]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
-        """Return how often a run of `n_steps` steps goes through the stream."""
+        """Return how many epochs of the stream a run of `n_steps` steps trains on."""
         return {self.domain: n_steps * self.batch_sequences / self.n_windows}
 
 
 def evaluation_starts(n_tokens: int, sequence: int, n_windows: int | None = None) -> list[int]:
-    """Return the offsets of non-overlapping windows of a held-out stream: all, or
-    `n_windows` evenly spaced ones.
+    """Return the offsets of non-overlapping windows of a held-out stream: all, or `n_windows`
+    evenly spaced ones.
 
     Raises:
         StorageError: the stream is shorter than one window.

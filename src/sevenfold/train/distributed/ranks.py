@@ -1,14 +1,14 @@
-"""The processes that train one model together, and the collectives that they call.
+"""The processes that train one model together, and their collective operations.
 
-`torchrun` starts them and says in the environment who each is; a process alone is a group of one
-and never touches `torch.distributed`. There are two groups. Weights and gradients travel over the
-one of `mesh` (NCCL between GPUs, gloo between CPUs), where a silence of `S7_RANK_TIMEOUT` seconds
-is a lost rank: what every rank does there takes about as long on each. Work that the first rank
-does alone (hashing, writing) is waited for over `control`, which is patient. A rank that dies
-closes its connections, and is found at once.
+`torchrun` starts them and gives each its rank in the environment. A single process is a group of
+one and never uses `torch.distributed`. There are two groups. Weights and gradients use the group of
+`mesh` (NCCL between GPUs, gloo between CPUs). There every rank takes about as long as the others,
+so a silence of `S7_RANK_TIMEOUT` seconds means a lost rank. Waiting for work that the first rank
+does alone (hashing, writing) uses the group `control`, which has a long timeout. A rank that dies
+closes its connections and is noticed at once.
 
-The first rank runs the stage, reads and writes its files and announces each part that it trains;
-the others follow.
+The first rank runs the stage, reads and writes its files, and announces each phase that it trains.
+The other ranks follow.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from sevenfold.core.errors import TrainingError, UsageError
 from sevenfold.recipe.schema import TrainSpec
 
 T = TypeVar("T")
-# Seconds that a collective may take; with torchrun's own, the default finds a lost rank within 30.
+# Timeout of a collective in seconds. Together with that of torchrun, the default finds a lost rank
+# within 30 s.
 COLLECTIVE_TIMEOUT = "S7_RANK_TIMEOUT"
 DEFAULT_SILENCE = 25
 CONTROL_TIMEOUT = timedelta(hours=1)
-# Cpu or cuda; CUDA where it is, if not set.
+# "cpu" or "cuda". Unset means CUDA where it is available.
 DEVICE = "S7_DEVICE"
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection|[Tt]imed? ?out|peer|TCPStore|Broken pipe")
 
 
 def local_device() -> torch.device:
-    """Return the device on which this process computes. Raises UsageError when it is not there."""
+    """Return the device on which this process computes. Raises UsageError when it is not available."""
     asked = os.environ.get(DEVICE, "")
     if asked not in ("", "cpu", "cuda") or (asked == "cuda" and not torch.cuda.is_available()):
         raise UsageError(
@@ -48,25 +49,25 @@ def local_device() -> torch.device:
         )
     if asked == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    # cuBLAS is deterministic with a workspace of its own only, and reads this when it starts.
+    # cuBLAS is deterministic only with this workspace, and reads the variable when it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those that train together; alone, unless `process_group` says otherwise."""
+    """This process in its group. It is alone unless `process_group` set up a group."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
-    # Of one dimension, the group that computes.
+    # The one-dimensional mesh of the computing group.
     mesh: DeviceMesh | None = None
     control: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
-        """Return whether this process runs the stage and owns its files."""
+        """Return whether this process runs the stage and writes its files."""
         return self.rank == 0
 
     @property
@@ -75,8 +76,8 @@ class Ranks:
         return self.size == 1
 
     def rows(self, n_rows: int) -> slice:
-        """Return the rows of a tensor with `n_rows` that this rank holds (torch.chunk's rule, which
-        FSDP2 follows).
+        """Return which rows of a tensor with `n_rows` this rank holds, by the rule of torch.chunk,
+        which FSDP2 follows.
         """
         each = -(-n_rows // self.size)
         return slice(min(self.rank * each, n_rows), min((self.rank + 1) * each, n_rows))
@@ -95,12 +96,12 @@ class Ranks:
         return bool(self.all_reduce_sum(torch.tensor([float(flag)], device=self.device)).item())
 
     def barrier(self) -> None:
-        """Wait until every rank has called this, however long the first one works."""
+        """Wait until every rank has called this. The first rank may take long."""
         if not self.is_alone:
             dist.barrier(group=self.control)
 
     def broadcast_object(self, value: T | None) -> T:
-        """Return the `value` of the first rank, on every rank."""
+        """Return the `value` of the first rank on every rank."""
         box = [value]
         if not self.is_alone:
             dist.broadcast_object_list(box, src=0, group=self.control)
@@ -116,8 +117,8 @@ class Ranks:
 
 
 def ranks_recorded(spec: TrainSpec, ranks: Ranks) -> dict[str, int]:
-    """Return what manifests and checkpoints say of the number of ranks:
-    nothing where it decides no bit.
+    """Return what manifests and checkpoints record about the number of ranks; nothing where it
+    decides no bit.
     """
     return {"n_ranks": ranks.size} if spec.reduction == "fast" else {}
 
@@ -131,14 +132,14 @@ def here() -> Ranks:
 
 
 def dismiss() -> None:
-    """End the work of the other ranks.
+    """Tell the other ranks to stop.
 
-    The first rank calls this when nothing more is trained, and goes on alone.
+    The first rank calls this when no more phases are trained, and continues alone.
     """
     global _joined
     if _joined is not None:
         if _joined.is_first:
-            # A follower is here because it was told so.
+            # A follower comes here because the first rank told it to stop.
             _joined.broadcast_object(None)
         _joined.barrier()
         dist.destroy_process_group()
@@ -154,11 +155,11 @@ def _silence() -> float:
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """Within this block the processes that torchrun started are one group; without torchrun, this
-    process alone.
+    """Join the processes that torchrun started into one group for this block; without torchrun,
+    this process alone.
 
     Raises:
-        TrainingError: another rank is gone.
+        TrainingError: another rank is lost.
     """
     global _joined
     size = int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,11 +1,10 @@
 """A checkpoint that several ranks write together: a directory, complete or absent.
 
 Each rank writes its rows through `torch.distributed.checkpoint` as safetensors (no pickle) and
-hashes its files; the first writes manifest.json with those hashes last, and renames the directory
-to its name. Any number of ranks reads it, also one without a
-group: each asks for its own rows. A directory whose files do not have their hashes is damaged, and
-so is one whose manifest
-does not have the digest that stands in it.
+hashes its files. The first rank then writes manifest.json with these hashes and renames the
+directory. Any number of ranks reads it, also one without a group, and each asks for its own rows. A
+directory is damaged when a file does not match its hash, or the manifest does not match the digest
+in it.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from sevenfold.train.distributed.ranks import Ranks
 from sevenfold.train.distributed.shards import local
 
 VERSION = 2
-# Of no parameter: every rank has all of it.
+# The name of values that every rank has completely.
 _WHOLE = "rng.state"
 
 
 def path_of(directory: Path, step: int) -> Path:
-    """Return where the shards of a step stand."""
+    """Return the path of the shards of a step."""
     return directory / f"checkpoint-{step:08d}.sharded"
 
 
 def remove_partials(directory: Path) -> None:
-    """Delete what killed writers left behind."""
+    """Delete what interrupted writers left behind."""
     for leftover in directory.glob(f".checkpoint-*{PARTIAL_SUFFIX}"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -48,8 +47,8 @@ def remove_partials(directory: Path) -> None:
 def write(
     directory: Path, step: int, tensors: dict[str, Tensor], meta: dict[str, Json], ranks: Ranks
 ) -> None:
-    """Write the shards of all ranks; a collective. `tensors`: the same names on every rank. Raises
-    StorageError.
+    """Write the shards of all ranks; a collective. `tensors` has the same names on every rank.
+    Raises StorageError.
     """
     final = path_of(directory, step)
     partial = final.with_name(f".{final.name}{PARTIAL_SUFFIX}")
@@ -106,9 +105,9 @@ def checked(path: Path) -> dict[str, Json]:
 
 
 def _place(name: str, shape: torch.Size, dtype: torch.dtype, ranks: Ranks | None) -> Tensor:
-    """Return the memory for a tensor, laid out as the ranks want it.
+    """Return memory for a tensor in the layout of this rank.
 
-    On the CPU: it is moved when it is used.
+    It is on the CPU and is moved when it is used.
     """
     if ranks is None or ranks.is_alone or not shape or name == _WHOLE:
         return torch.empty(shape, dtype=dtype)
@@ -119,8 +118,9 @@ def _place(name: str, shape: torch.Size, dtype: torch.dtype, ranks: Ranks | None
 
 
 def read(path: Path, ranks: Ranks | None) -> tuple[dict[str, Json], dict[str, Tensor]]:
-    """Return the meta, and this rank's rows of each tensor. A rank alone checks the hashes; of
-    several, the first has done so.
+    """Return the meta, and the rows of this rank of each tensor.
+
+    A single rank checks the hashes. With several ranks, the first has done so.
 
     Raises:
         ValueError, KeyError: it is damaged.

@@ -1,16 +1,15 @@
-"""A model over ranks: FSDP2 shards of rows, and gradients that are added in
-the order of the micro-batches.
+"""A model over ranks: FSDP2 shards of rows, and gradients added in the order of the micro-batches.
 
-The law of accumulation (`loop`) does not say who computes a micro-batch. So they are dealt: of each
-round of as many micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a
-round in an order of its own and then add the rounds, which rounds differently on another number of
-ranks. `OrderedSum` takes its place: an all-to-all brings every rank its rows of each gradient of
-the round (as many bytes as the reduce-scatter), and they are added to the sum of the rounds before
-one by one. Then the shards hold the rows of the gradient that one rank would have, bit for bit.
-Adam goes element by element, and the norm adds row by row, so the weights are the same, too.
+The law of accumulation (`loop`) does not fix who computes a micro-batch. Of each round of as many
+micro-batches as there are ranks, rank r computes the r-th. FSDP2 would reduce a round in an order
+of its own and then add the rounds, which rounds differently for another number of ranks.
+`OrderedSum` replaces that reduction. An all-to-all brings each rank its rows of every gradient of
+the round (as many bytes as a reduce-scatter), and they are added one by one to the sum of earlier
+rounds. The shards then hold the rows of the gradient that one rank would compute, bit for bit. Adam
+works element by element and the norm adds row by row, so the weights are the same as well.
 
-`train.reduction: fast` leaves the reduction to the backend, once a step: fewer bytes travel, and
-the bits depend on the number of ranks.
+`train.reduction: fast` leaves the reduction to the backend, once for each step. Fewer bytes travel,
+and the bits depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -32,17 +31,15 @@ from sevenfold.train.distributed.ranks import Ranks
 
 @dataclass(kw_only=True)
 class Round:
-    """The micro-batches that are being computed: how many of them count,
-    and whether they begin a step.
-    """
+    """The micro-batches in computation: how many of them count, and whether they begin a step."""
 
     n_counted: int = 1
     is_first: bool = True
 
 
 class OrderedSum(ReduceScatter):
-    """The reduction of one FSDP2 group of parameters: sums of a step so far, plus this round's
-    gradients in order.
+    """The reduction of one FSDP2 group of parameters: the sums of the step so far plus the
+    gradients of this round in order.
     """
 
     def __init__(self, current: Round) -> None:
@@ -63,8 +60,8 @@ class OrderedSum(ReduceScatter):
         op: object = None,  # noqa: ARG002  (the signature of PyTorch)
         async_op: bool = False,  # noqa: ARG002  (as above)
     ) -> None:
-        """input [size * n]: this rank's gradient, cut by the rank that holds the rows; output [n]:
-        the sum of those held here.
+        """Reduce `input` [size * n], the gradient of this rank cut by owner, to `output` [n], the
+        sum of the rows held here.
         """
         received = torch.empty_like(input_tensor)
         dist.all_to_all_single(received, input_tensor, group=group)
@@ -80,12 +77,12 @@ class OrderedSum(ReduceScatter):
                 operators.add(output_tensor, part, output_tensor)
             else:
                 output_tensor.add_(part)
-        # FSDP2 makes the gradient a view of it, and this reduction its next value.
+        # FSDP2 makes the gradient a view of this, and the next reduction adds to it.
         self.total = output_tensor
 
 
 class ModelShards:
-    """The layout of one model over the ranks. On one rank it is whole."""
+    """The layout of one model over the ranks. A single rank holds the whole model."""
 
     def __init__(self, model: Transformer, ranks: Ranks, reduction: str) -> None:
         self.ranks, self.model = ranks, model
@@ -97,8 +94,8 @@ class ModelShards:
             return
         for block in [module for module in model.modules() if isinstance(module, Block)]:
             self.groups.append(fully_shard(block, mesh=ranks.mesh))
-        # The head reads the tied embedding behind the last layer, so the root's weights stay until
-        # backward is done.
+        # The head reads the tied embedding after the last layer, so the weights of the root stay
+        # until backward is done.
         self.groups.append(fully_shard(model, mesh=ranks.mesh, reshard_after_forward=False))
         register_fsdp_forward_method(model, "hidden")
         register_fsdp_forward_method(model, "states")
@@ -117,32 +114,34 @@ class ModelShards:
         self.round.n_counted, self.round.is_first = n_counted, number == 0
         if self.ordered:
             for parameter in self.model.parameters():
-                # `OrderedSum` holds it.
+                # `OrderedSum` holds the gradient.
                 parameter.grad = None
         else:
-            # The group of the root, which is last, leads all others.
+            # The group of the root comes last and controls all others.
             self.groups[-1].set_requires_gradient_sync(is_last)
 
     def put(self, parameter: Tensor, value: Tensor) -> None:
-        """Set this rank's rows of a parameter from a whole value."""
+        """Set the rows of this rank of a parameter from the whole value."""
         own = local(parameter)
         own.copy_(value if own is parameter else value[self.ranks.rows(value.shape[0])])
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Return this rank's rows."""
+    """Return the rows of this rank."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def gradient(parameter: Tensor) -> Tensor:
-    """Return this rank's rows of a parameter's gradient. Raises ValueError: it has none."""
+    """Return the rows of this rank of the gradient of a parameter. Raises ValueError when it has
+    none.
+    """
     if parameter.grad is None:
         raise ValueError("a parameter without a gradient")
     return local(parameter.grad)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return all rows, on every rank; a collective of all ranks."""
+    """Return all rows on every rank; a collective of all ranks."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

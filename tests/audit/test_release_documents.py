@@ -1,4 +1,4 @@
-"""Papers: from the sealed file alone, the same bytes each time, valid, equal to the ledger,
+"""Release documents: from the sealed file alone, the same bytes each time, valid, equal to the ledger,
 and total over hostile files.
 """
 
@@ -26,9 +26,8 @@ from sevenfold.core.documents import read_rows
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, sha256_file
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
-from sevenfold.release.documents import write_papers
+from sevenfold.release.documents import write_from_lineage, write_release_documents
 from sevenfold.release.lineage import lineage
-from sevenfold.release.papers import papers
 from sevenfold.runs.job import Job
 
 NAMES = ["model.card.md", "model.cdx.json", "model.notice.txt"]
@@ -41,7 +40,7 @@ VALUE = st.recursive(
 
 
 def write(artifact: Artifact, directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in papers(artifact, directory)}
+    return {path.name: path.read_bytes() for path in write_release_documents(artifact, directory)}
 
 
 def require_valid(bom: bytes) -> None:
@@ -155,7 +154,7 @@ def test_a_hostile_name_stays_text(told: Told, tmp_path: Path) -> None:
     value = told.again()
     value["recipe"]["name"] = "x](http://e.org) <script>|\n# y\x1b[31m `"
     value["sources"][0]["source"] = "a\nSPDX-License-Identifier: CC0-1.0 | b"
-    card, bom, notice = (path.read_bytes().decode() for path in write_papers(tmp_path, "model", value))
+    card, bom, notice = (path.read_bytes().decode() for path in write_from_lineage(tmp_path, "model", value))
     assert "<script>" not in card
     assert "\\](http" in card  # a bracket that was made text
     assert re.findall(r"^# .*", card, re.M) == [card.splitlines()[0]]
@@ -175,7 +174,7 @@ PARTS = ("sources", "corpus.root", "corpus.licences", "recipe.summary", "recipe.
     part=st.sampled_from(PARTS),
     odd=VALUE | st.lists(st.fixed_dictionaries({"train": VALUE, "licence": LEAF})),
 )
-def test_papers_are_total_over_what_a_file_may_say(
+def test_release_documents_are_total_over_what_a_file_may_say(
     part: str, odd: Json, told: Told, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     value = told.again()
@@ -186,13 +185,13 @@ def test_papers_are_total_over_what_a_file_may_say(
         value[section][key] = odd if isinstance(odd, list) else [odd]
     else:
         value[section][key] = odd
-    directory = tmp_path_factory.mktemp("papers")
-    _, bom, _ = write_papers(directory, "model", value)
+    directory = tmp_path_factory.mktemp("documents")
+    _, bom, _ = write_from_lineage(directory, "model", value)
     require_valid(bom.read_bytes())
 
 
-def test_a_file_that_does_not_say_where_it_comes_from_has_no_papers(tmp_path: Path) -> None:
+def test_a_file_that_does_not_say_where_it_comes_from_has_no_release_documents(tmp_path: Path) -> None:
     (tmp_path / "empty.s7l").write_bytes(header_only(1))
     with pytest.raises(ArtifactError, match="where it comes from"):
-        papers(read_artifact(tmp_path / "empty.s7l"))
+        write_release_documents(read_artifact(tmp_path / "empty.s7l"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty.s7l"]
