@@ -203,7 +203,8 @@ def test_the_real_sets(tmp_path: Path) -> None:
         pytest.skip("no evaluation sets under $SEVENFOLD_DATA")
     facts = contamination_index.build(root, tmp_path / "eval")
     known = contamination_index.read(tmp_path / "eval", facts["sha256"])
-    assert set(known.sets) == set(contamination_index.SETS)
+    # The band is made by this project, and lies in no directory of sets.
+    assert set(known.sets) == set(contamination_index.SETS) - {"band"}
     tasks = [
         json.loads(line)
         for line in gzip.decompress((root / "humaneval" / "HumanEval.jsonl.gz").read_bytes()).splitlines()

@@ -144,7 +144,7 @@ def test_a_pair_that_disagrees_is_dropped(box: Sandbox, monkeypatch: pytest.Monk
         "other",
         tuple(f"({i},)" for i in range(8)),
     )
-    monkeypatch.setattr(python, "_drawn", lambda rng: wrong)
+    monkeypatch.setattr(python, "drawn", lambda rng: wrong)
     for name in ("python-function", "python-tests", "python-refactor"):
         assert attempt(name, 0, 0, box) is None
 
@@ -168,7 +168,7 @@ def test_unit_tests_are_judged_outside_the_function(
 ) -> None:
     right = "def f(x):\n    return 2 * x\n"
     task = python.PythonTask("f", "", right, right, "other", tuple(f"({i},)" for i in range(1, 9)))
-    monkeypatch.setattr(python, "_drawn", lambda rng: task)
+    monkeypatch.setattr(python, "drawn", lambda rng: task)
     # The only bug known is one that forges: the sample is kept because its tests fail on it.
     monkeypatch.setattr(python, "bugs", lambda _: [Bug(source, 1, "", "", "", "")])
     assert attempt("python-tests", 0, 0, box) is not None

@@ -12,8 +12,9 @@ import pytest
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.evals import data, graders
 from sevenfold.evals.builders import BUILDERS
-from sevenfold.evals.cards import Card, Item, cards, make_task, resolve, task_root
+from sevenfold.evals.cards import Card, Item, cards, task_root
 from sevenfold.evals.rust import asserts_of, judge_rust
+from sevenfold.evals.suites import make_task, resolve
 
 DATA = Path(os.environ.get("SEVENFOLD_DATA", "../shared/data")) / "eval"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the evaluation sets are not here (SEVENFOLD_DATA)")

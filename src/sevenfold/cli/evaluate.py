@@ -98,13 +98,15 @@ def evaluate(
     from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.engine.sampling import DecodingLaw
     from sevenfold.engine.session import Model
-    from sevenfold.evals.cards import resolve
     from sevenfold.evals.decoding import EvaluationDecoder
     from sevenfold.evals.run import EvaluationSettings
+    from sevenfold.evals.suites import resolve
 
     law = DecodingLaw.parse(temperature, top_k, min_p, top_p, seed)
     rules = (rescore,) if rescore else ()
-    settings = EvaluationSettings(law=law, n_samples=samples, ks=_numbers(k), rules=rules, is_guided=guided)
+    settings = EvaluationSettings(
+        law=law, n_samples=samples, ks=_numbers(k), rules=rules, is_guided=guided, run=corpus
+    )
     chosen = [(card, limit or n) for card, n in resolve([name for name in suite.split(",") if name])]
     if not chosen:
         raise UsageError("no suite is named", where="--suite")
@@ -134,12 +136,12 @@ def _run_all(
     folder: Path,
     settings: EvaluationSettings,
 ) -> tuple[list[Json], SevenfoldError | None]:
-    """Return the sealed runs, and the first error of a run without a verdict."""
-    from sevenfold.evals.cards import make_task
+    """Return the sealed runs, and the first that has no verdict."""
     from sevenfold.evals.data import data_directory
     from sevenfold.evals.journal import exclusive
     from sevenfold.evals.leaks import NOT_CHECKABLE, corpus_of, find_leaks
     from sevenfold.evals.run import NoVerdictError, evaluate
+    from sevenfold.evals.suites import make_task, needs_data
     from sevenfold.report.console import close_progress, make_progress
 
     trained = None if corpus is None else corpus_of(decoder.model, corpus)
@@ -149,7 +151,8 @@ def _run_all(
     try:
         with exclusive(folder):
             for card, n_first in chosen:
-                task = make_task(card, data_directory(data), n_first)
+                sets = data_directory(data) if needs_data(card) else None
+                task = make_task(card, sets, n_first, None if trained is None else trained.path.parent)
                 leaks = NOT_CHECKABLE if trained is None else find_leaks(task.items, trained, progress)
                 try:
                     runs.append(evaluate(decoder, task, folder, settings, leaks, progress))
@@ -162,16 +165,22 @@ def _run_all(
 
 def _show(runs: list[Json], folder: Path, png: Path | None, *, as_json: bool) -> None:
     from sevenfold.report.console import print_table
-    from sevenfold.report.evals import score_rows, write_page, write_plot
+    from sevenfold.report.evals import float_rows, score_rows, write_page, write_plot
 
     write_page(folder / "evaluation.html", runs)
     if png is not None:
         write_plot(png, runs)
     if as_json:
         keys = ("name", "card", "task", "data", "model", "law", "key", "executor", "leaks", "scores", "root")
-        print_json([{key: run.get(key) for key in keys} for run in runs])
+        rows = [{key: run.get(key) for key in keys} for run in runs]
+        for row, run in zip(rows, runs, strict=True):
+            row["fp32"] = run["evidence"].get("fp32")
+        print_json(rows)
         return
     print_table("scores", ("suite", "metric", "value", "95 %", "n", "ties", "protocol"), score_rows(runs))
+    if floats := float_rows(runs):
+        head = ("suite", "metric", "INT8", "FP32", "INT8 above FP32")
+        print_table("the FP32 weights on the same windows", head, floats)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Protocol cards, suites, and the items that a card makes of a set.
+"""Protocol cards, and the items that a card makes of a set.
 
 A card says everything that decides a score besides the model. The root of a task binds the card, the
 digest of the data, and the prompt and choices of each item.
@@ -11,17 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json, canonical_json, digest, digest_of, sha256
-from sevenfold.evals.data import read_set, sets
+from sevenfold.evals.data import sets
 
-KINDS = ("generate", "choice")
-# name -> (card, first items). A subset has a root of its own, as every task has.
-QUICK = {"humaneval": 10, "mbpp-0shot": 10, "gsm8k": 5, "mmlu-cloze": 60, "hellaswag": 60}
-SUITES = {"quick": QUICK}
+KINDS = ("generate", "choice", "text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +53,10 @@ class Card:
 class Item:
     """One question. `choices` are continuations that are scored; `target` is what the grader takes.
 
-    `texts` and `program` are what is looked for in a corpus (`leaks`); they are of the data, whose
-    digest the root has, so the root of a task does not repeat them.
+    `texts`, `program` and `beginning` are what is looked for in a corpus (`leaks`): texts in parts,
+    functions up to their names, and the beginning of a document as a whole; an item `is_of_corpus` if
+    a document has to begin so. They follow from the data, whose digest the root has, so the root of a
+    task does not repeat them.
     """
 
     id: str
@@ -68,6 +65,8 @@ class Item:
     target: Mapping[str, Json] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     program: str = ""
+    beginning: str = ""
+    is_of_corpus: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,42 +91,6 @@ def _card(name: str, row: Mapping[str, Json]) -> Card:
         key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
     }
     return Card(**{"name": name, **values})
-
-
-def resolve(names: Sequence[str]) -> list[tuple[Card, int | None]]:
-    """Return the cards that names of suites stand for, each with the number of its first items.
-
-    Raises:
-        UsageError: no such suite, or one of data that may not be redistributed.
-    """
-    found: list[tuple[Card, int | None]] = []
-    for name in names:
-        if name in SUITES:
-            found += [(cards()[card], n) for card, n in SUITES[name].items()]
-        elif name in cards():
-            found.append((cards()[name], None))
-        elif name in sets() and not sets()[name].is_given:
-            raise UsageError(f"suite {name!r} is skipped: its data {sets()[name].licence}", where="--suite")
-        else:
-            raise UsageError(
-                f"no suite {name!r}",
-                where="--suite",
-                remedy=f"use {', '.join([*cards(), *SUITES])}",
-            )
-    return found
-
-
-def make_task(card: Card, directory: Path, n_first: int | None = None) -> Task:
-    """Return the task of a card over its set, of the first `n_first` items if given.
-
-    Raises:
-        StorageError: the set is missing or altered.
-    """
-    from sevenfold.evals.builders import BUILDERS
-
-    items = tuple(BUILDERS[card.build](read_set(card.set, directory)))
-    chosen = items[:n_first]
-    return Task(card=card, items=chosen, n_in_set=len(items), root=task_root(card, chosen))
 
 
 def task_root(card: Card, items: Sequence[Item]) -> str:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from sevenfold.core.hashing import Json
+from sevenfold.evals.band import execution
+from sevenfold.evals.band import graders as band
 from sevenfold.evals.cards import Card, Item
 from sevenfold.evals.programs import parsed
 from sevenfold.evals.rust import judge_rust
-from sevenfold.sandbox.confined import ProcessLimits
-from sevenfold.sandbox.grading import GradingVerdict, PythonTests, judge_python
+from sevenfold.sandbox.confined import ProcessLimits, bubblewrap
+from sevenfold.sandbox.grading import GradingVerdict, PythonTests, executor_facts, judge_python
 
 PASS, FAIL = "pass", "fail"
 LIMITS = ProcessLimits()
@@ -78,6 +81,8 @@ EXTRACTIONS: dict[str, Callable[[Item, str], str]] = {
     "gsm8k-strict": _strict,
     "gsm8k-flexible": _flexible,
     "boxed": lambda _item, text: boxed(text),
+    "fenced": lambda _item, text: band.fenced(text),
+    "marked": lambda _item, text: band.marked(text),
 }
 
 
@@ -163,9 +168,34 @@ GRADERS: dict[str, Callable[[Item, str], GradingVerdict]] = {
     "infilling": _grade_infilling,
     "mbpp": _grade_mbpp,
     "rust": _grade_rust,
+    **band.WORKER,
+    **band.OTHERS,
 }
-# Graders that execute programs, with the languages that they need.
-EXECUTES = {"humaneval": ("python",), "infilling": ("python",), "mbpp": ("python",), "rust": ("rust",)}
+# Graders that execute programs under bubblewrap, with the languages that they need.
+EXECUTES = {
+    "humaneval": ("python",), "infilling": ("python",), "mbpp": ("python",), "rust": ("rust",),
+    "band-rust": ("rust",),
+}  # fmt: skip
+
+
+def is_of_programs(grade: str) -> bool:
+    """Return whether a grader decides over programs."""
+    return grade in EXECUTES or grade in band.WORKER
+
+
+def executor(grade: str) -> Json:
+    """Return what decides verdicts besides the sample; None where nothing is executed."""
+    if grade in band.WORKER:
+        return execution.facts()
+    return executor_facts(LIMITS, EXECUTES[grade]) if grade in EXECUTES else None
+
+
+def check_executor(grade: str) -> None:
+    """Prove that a grader can execute programs here. Raises SandboxError."""
+    if grade in band.WORKER:
+        execution.check()
+    elif grade in EXECUTES:
+        bubblewrap()
 
 
 def judge(card: Card, item: Item, text: str, rule: str) -> tuple[str, GradingVerdict]:

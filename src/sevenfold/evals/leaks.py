@@ -16,7 +16,7 @@ import numpy as np
 
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import StorageError
-from sevenfold.core.hashing import Json
+from sevenfold.core.hashing import Json, sha256
 from sevenfold.core.log import Progress
 from sevenfold.core.manifest import damaged_output, output_root, read_manifest
 from sevenfold.core.run_files import TRAIN_DOCUMENTS
@@ -26,6 +26,7 @@ from sevenfold.corpus.text.grammars import parser
 from sevenfold.corpus.text.ngrams import Sorted, ngram_hashes, word_hashes
 from sevenfold.engine.session import Model
 from sevenfold.evals.cards import Item
+from sevenfold.synthetic.sample import RESPONSE
 
 _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
 MAX_SPAN = 400
@@ -96,6 +97,7 @@ class _Index:
         for hashed, name in pairs:
             self.of_gram.setdefault(hashed, set()).add(name)
         self._sorted = Sorted(np.sort(np.array(list(self.of_gram), np.uint64)))
+        self.of_beginning = {sha256(item.beginning.encode()): item.id for item in items if item.beginning}
         self.of_function: dict[int, set[str]] = {}
         self.shapes: set[int] = set()
         for item in items:
@@ -104,6 +106,11 @@ class _Index:
                     if (fingerprint := functions.function_fingerprint(node)) is not None:
                         self.of_function.setdefault(fingerprint, set()).add(item.id)
                         self.shapes.add(functions.statement_signature(node))
+
+    def beginning_of(self, text: str) -> str | None:
+        """Return the item that a document begins with, up to the heading of its answer."""
+        head, mark, _ = text.partition(f"{RESPONSE}\n") if self.of_beginning else ("", "", "")
+        return self.of_beginning.get(sha256((head + mark).encode("utf-8", "replace"))) if mark else None
 
     def grams_in(self, text: str) -> Iterator[int]:
         """Yield the 13-grams of a document that an item has."""
@@ -149,11 +156,16 @@ def find_leaks(items: Sequence[Item], corpus: Corpus, progress: Progress) -> Lea
             for hashed in index.grams_in(text):
                 for item in index.of_gram[hashed]:
                     grams.setdefault(item, set()).add(hashed)
+        if (item_id := index.beginning_of(document.text)) is not None:
+            named.setdefault(item_id, set()).add(f"the question of {document.source}/{document.path}")
         for hashed in index.functions_in(plain, is_program=document.path.endswith(".py")):
             for item in index.of_function[hashed]:
                 named.setdefault(item, set()).add(f"a function of {document.source}/{document.path}")
         if n % 1000 == 0:
             progress.advance(n)
+    for one in items:
+        if one.is_of_corpus and named.pop(one.id, None) is None:
+            named[one.id] = {"no document of the corpus begins so"}
     dropped = {
         item: [*_spans(index.items[item], grams.get(item, set())), *sorted(named.get(item, set()))]
         for item in sorted({*grams, *named})

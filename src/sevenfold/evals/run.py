@@ -19,14 +19,14 @@ from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256
 from sevenfold.core.log import Progress
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
-from sevenfold.evals import graders, scores
+from sevenfold.evals import bits, graders, scores
+from sevenfold.evals.band import execution
 from sevenfold.evals.cards import Item, Task, run_key
 from sevenfold.evals.data import sets
 from sevenfold.evals.decoding import EvaluationDecoder
 from sevenfold.evals.guided import GUIDED, choose, guided_score
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import Leaks
-from sevenfold.sandbox.confined import bubblewrap
 from sevenfold.sandbox.grading import GradingVerdict, executor_facts
 
 FORMAT = 1
@@ -51,6 +51,8 @@ class EvaluationSettings:
     ks: tuple[int, ...] = (1,)
     rules: tuple[str, ...] = ()
     is_guided: bool = False
+    # The run directory of the model, for its FP32 weights.
+    run: Path | None = None
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     def __post_init__(self) -> None:
@@ -93,9 +95,9 @@ def evaluate(
         SandboxError: programs cannot be confined here.  GateError, StorageError: as below.
     """
     card = task.card
-    if card.kind == "generate" and card.grade in graders.EXECUTES:
+    if card.kind == "generate":
         # Nothing is generated for a grader that cannot run.
-        bubblewrap()
+        graders.check_executor(card.grade)
     law = (
         decoder.facts(settings.law, settings.n_samples)
         if card.kind == "generate"
@@ -120,12 +122,34 @@ def evaluate(
         "leaks": leaks.facts(),
     }
     evidence: Json = {"backend": decoder.model.engine.detail, "batch": decoder.batch}
+    if card.kind == "text":
+        body["executor"] = None
+        body["items"] = [{"id": item.id, **item.target, "sums": outputs[item.id]["sums"]} for item in items]
+        body["scores"] = bits.text_scores(items, outputs)
+        body["context_rule"] = f"{bits.RULE}; context {decoder.model.context}"
+        evidence["fp32"] = _floats(decoder, items, settings, progress)
+        return _sealed(body, evidence, out / f"{card.name}.eval.json")
     if card.kind == "choice":
         body["executor"] = None
         body["items"] = [_choice_row(item, outputs[item.id]) for item in items]
         body["scores"] = scores.choice_scores(card, items, outputs)
         return _sealed(body, evidence, out / f"{card.name}.eval.json")
     return _judged(body, evidence, task, items, outputs, folder, decoder, settings, progress, out)
+
+
+def _floats(
+    decoder: EvaluationDecoder, items: Sequence[Item], settings: EvaluationSettings, progress: Progress
+) -> Json:
+    """Return the figures of the FP32 weights, None where they are not at hand."""
+    score = None if settings.run is None else bits.float_scorer(decoder, settings.run)
+    if score is None:
+        return None
+    progress.start("the same windows in FP32", len(items), "texts")
+    rows: dict[str, Json] = {}
+    for row in bits.measured(decoder, items, score):
+        rows[row["item"]] = row
+        progress.advance(len(rows))
+    return bits.float_figures(items, rows)
 
 
 def _choice_row(item: Item, row: Json) -> Json:
@@ -164,6 +188,9 @@ def _made(
     decoder: EvaluationDecoder, task: Task, items: Sequence[Item], settings: EvaluationSettings
 ) -> Iterator[Json]:
     card = task.card
+    if card.kind == "text":
+        yield from bits.measured(decoder, items, bits.integer_scorer(decoder))
+        return
     if card.kind == "choice":
         for item, found in decoder.likelihoods(items):
             yield {"item": item.id, "likelihoods": [[x.total, x.n_tokens, x.is_greedy] for x in found]}
@@ -187,8 +214,7 @@ def _judged(
     out: Path,
 ) -> Json:
     card = task.card
-    needs = graders.EXECUTES.get(card.grade, ())
-    executor = executor_facts(graders.LIMITS, needs) if needs else None
+    executor = graders.executor(card.grade)
     texts = {
         item.id: [decoder.tokenizer.decode(answer["ids"]) for answer in outputs[item.id]["answers"]]
         for item in items
@@ -275,6 +301,7 @@ def _verdicts(
                 progress.advance(len(journal.rows))
         return {item_id: row["samples"] for item_id, row in journal.rows.items()}
     finally:
+        execution.release()
         journal.close()
 
 

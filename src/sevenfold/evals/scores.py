@@ -9,7 +9,7 @@ from fractions import Fraction
 from sevenfold.core.hashing import Json
 from sevenfold.evals import statistics
 from sevenfold.evals.cards import Card, Item
-from sevenfold.evals.graders import EXECUTES, plain_number
+from sevenfold.evals.graders import is_of_programs, plain_number
 
 # Self-consistency is asked for up to this many samples.
 MAX_VOTERS = 5
@@ -47,18 +47,38 @@ def sample_scores(
 ) -> list[Json]:
     """Return pass@k for programs, exact_match for texts, and the vote of several samples.
 
-    `verdicts` has, for each item, the list of [extracted, verdict, ..] of its samples.
+    Items that belong to rows have a score for each row, with the number of its skeletons. `verdicts`
+    has, for each item, the list of [extracted, verdict, ..] of its samples.
 
     Raises:
         UsageError: a k above the number of samples.
     """
+    if rows := list(dict.fromkeys(str(item.target["row"]) for item in items if "row" in item.target)):
+        return [score for row in rows for score in _row_scores(card, items, verdicts, rule, ks, row)]
+    return _scores(card, items, verdicts, rule, ks)
+
+
+def _row_scores(
+    card: Card, items: Sequence[Item], verdicts: Mapping[str, Json], rule: str, ks: Sequence[int], row: str
+) -> list[Json]:
+    chosen = [item for item in items if item.target["row"] == row]
+    n_skeletons = len({str(item.target["skeleton"]) for item in chosen})
+    return [
+        {**score, "metric": f"{score['metric']} {row}", "n_skeletons": n_skeletons}
+        for score in _scores(card, chosen, verdicts, rule, ks)
+    ]
+
+
+def _scores(
+    card: Card, items: Sequence[Item], verdicts: Mapping[str, Json], rule: str, ks: Sequence[int]
+) -> list[Json]:
     counts = [
         (len(verdicts[item.id]), sum(1 for row in verdicts[item.id] if row[1] == "pass")) for item in items
     ]
     scores: list[Json] = []
     for k in ks:
         share = statistics.mean([statistics.pass_at_k(n, c, k) for n, c in counts])
-        name = f"pass@{k}" if card.grade in EXECUTES or k > 1 else "exact_match"
+        name = f"pass@{k}" if is_of_programs(card.grade) or k > 1 else "exact_match"
         figure = statistics.figure(share, len(items))
         scores.append({"metric": name, "extract": rule, **figure})
     n_samples = max((n for n, _ in counts), default=0)

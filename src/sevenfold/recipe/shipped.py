@@ -23,6 +23,8 @@ from sevenfold.recipe.validate import nearest
 PACKAGED = "_recipes"
 # Beside the families: what models have to reach (`sevenfold.evals.gates`).
 GATES = "gates"
+# Beside them: which cards are evaluated together (`sevenfold.evals.suites`).
+SUITES = "suites"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,8 @@ def recipe_paths() -> dict[str, Path]:
     return {
         f"{path.parent.name}/{path.stem}": path
         for path in files
-        # Gates are no recipes.
-        if not path.name.startswith("_") and path.parent.name != GATES
+        # Gates and suites are no recipes.
+        if not path.name.startswith("_") and path.parent.name not in (GATES, SUITES)
     }
 
 

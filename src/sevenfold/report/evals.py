@@ -35,10 +35,27 @@ def score_rows(runs: Sequence[Json]) -> list[list[str]]:
     ]
 
 
+def float_rows(runs: Sequence[Json]) -> list[list[str]]:
+    """Return one row for each figure of bits per byte that the FP32 weights have, too: suite, metric,
+    INT8, FP32, and how much larger INT8 is.
+    """
+    rows = []
+    for run in runs:
+        floats = run["evidence"].get("fp32") or {}
+        for score in run["scores"]:
+            if exact := floats.get(score["metric"]):
+                more = f"{score['value'] / exact - 1:+.3%}"
+                rows.append([run["name"], score["metric"], f"{score['value']:.5f}", f"{exact:.5f}", more])
+    return rows
+
+
 def write_page(path: Path, runs: Sequence[Json]) -> None:
     """Write the report page of some runs. Raises StorageError."""
     head = ("suite", "metric", "#value", "95 % interval", "#n", "#ties", "protocol")
     parts = [section("Scores", table(head, score_rows(runs)))]
+    if floats := float_rows(runs):
+        both = ("suite", "metric", "#INT8", "#FP32", "#INT8 above FP32")
+        parts.append(section("The FP32 weights on the same windows", table(both, floats)))
     for run in runs:
         facts = [
             ("root of the run", run["root"]),
@@ -81,7 +98,7 @@ def write_plot(path: Path, runs: Sequence[Json]) -> None:
         axes.plot([score["low"], score["high"]], [place, place], color="0.6")
         axes.plot(score["value"], place, "o", color="C0")
     axes.set_yticks(range(len(rows)), [f"{run['name']} {score['metric']}" for run, score in rows], fontsize=8)
-    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlim(-0.02, max([1.02, *(score["high"] * 1.02 for _, score in rows)]))
     axes.grid(axis="x", alpha=0.3)
     axes.set_title("score, 95 % interval", fontsize=10)
     buffer = io.BytesIO()

@@ -146,6 +146,20 @@ def build(language: str, source: str) -> tuple[bytes | None, str]:
     return (program, "") if is_built else (None, said.decode("utf-8", "replace")[-2000:] or tree.ending.value)
 
 
+def compiles(language: str, source: str) -> tuple[Ending, str]:
+    """Return how a compiler ended that only checks a source, and what it said when it refused it.
+
+    Raises SandboxError, UsageError.
+    """
+    tools = toolchains.LANGUAGES[language]
+    command = tools.check.format(tool=toolchains.place(language).tool)
+    files = {tools.source: source.encode("utf-8", "surrogatepass")}
+    with Confined(language, ["/bin/sh", "-c", command], files, BUILD_LIMITS, may_fork=True) as tree:
+        _, said = tree.run()
+        refused = "" if tree.exit_code == 0 else said.decode("utf-8", "replace")[:2000] or "refused"
+        return tree.ending, refused
+
+
 @dataclass(frozen=True, kw_only=True)
 class Printed:
     """What a program of any language wrote, and how it ended."""

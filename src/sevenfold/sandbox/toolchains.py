@@ -34,6 +34,8 @@ class Language:
     find: Callable[[], Path | None]
     start: tuple[str, ...]
     build: str = ""
+    # As `build`, without a program: it only proves that the source is one.
+    check: str = ""
     # 0: as much as the memory that it may use.
     address_space: int = 0
     # Where the tool is shown when it is not below /usr.
@@ -80,7 +82,9 @@ LANGUAGES = {
         Language(name="rust", source="main.rs", find=_rust, start=("/box/program",), shown="/opt/rust",
                  build="{tool} --edition 2021 -C debuginfo=0 -C codegen-units=1 -C linker-features=-lld -A "
                      "warnings -o /tmp/program "
-                 "/box/main.rs 1>&2 && cat /tmp/program", address_space=4096 * MIB, has_libraries=True,
+                 "/box/main.rs 1>&2 && cat /tmp/program",
+                 check="{tool} --edition 2021 --crate-type lib --emit metadata -C debuginfo=0 -A warnings "
+                 "-o /tmp/checked /box/main.rs 1>&2", address_space=4096 * MIB, has_libraries=True,
                  calls=("socketpair", "recvfrom", "recvmsg", "sendmsg", "sendto", "shutdown")),
         Language(name="javascript", source="main.js", find=_on_path("node"),
                  start=("node", "--max-old-space-size=256", "/box/main.js"),

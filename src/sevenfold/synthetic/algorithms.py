@@ -15,13 +15,16 @@ from sevenfold.synthetic.words import TOPICS
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """`ways`: sources with `{f}` for the function's name; `inputs`: what a call is made with."""
+    """`ways`: sources with `{f}` for the function's name; `inputs`: what a call is made with; `takes`:
+    the name of that, with its bounds.
+    """
 
     name: str
     words: str
     ways: tuple[str, ...]
     inputs: Callable[[SeededChoices], str]
     k: tuple[int, int] = (2, 9)
+    takes: tuple[Any, ...] = ()
 
 
 def _number(low: int, high: int) -> Callable[[SeededChoices], str]:
@@ -88,11 +91,12 @@ _INPUTS_WITH_BOUNDS: dict[str, Callable[..., Callable[[SeededChoices], str]]] = 
 }
 
 
-def _algorithm(row: dict[str, Any]) -> Algorithm:
+def algorithm_of(row: dict[str, Any]) -> Algorithm:
+    """Return the algorithm of a row of the data file."""
     name, *bounds = row["inputs"]
     inputs = _INPUTS_WITH_BOUNDS[name](*bounds) if bounds else _INPUTS[name]
     low, high = row.get("k", (2, 9))
-    return Algorithm(row["name"], row["words"], tuple(row["ways"]), inputs, (low, high))
+    return Algorithm(row["name"], row["words"], tuple(row["ways"]), inputs, (low, high), tuple(row["inputs"]))
 
 
-ALGORITHMS = tuple(_algorithm(row) for row in read_data("algorithms.toml")["algorithms"])
+ALGORITHMS = tuple(algorithm_of(row) for row in read_data("algorithms.toml")["algorithms"])

@@ -111,7 +111,7 @@ Tree = int | tuple[str, "Tree", "Tree"]
 def _tree(rng: SeededChoices, n_leaves: int) -> Tree:
     if n_leaves == 1:
         return rng.between(1, 9) if rng.chance(0.3) else rng.between(2, 99)
-    left = rng.between(1, n_leaves - 1)
+    left = 1 + rng.below(n_leaves - 1)
     return (rng.pick("++--**/"), _tree(rng, left), _tree(rng, n_leaves - left))
 
 
@@ -300,7 +300,7 @@ def divisible(rng: SeededChoices) -> Worked:
 
 def series(rng: SeededChoices) -> Worked:
     """Return the next term, or the sum, of an arithmetic or geometric sequence."""
-    start, n = rng.between(1, 30), rng.between(4, 7)
+    start, n = rng.between(1, 30), 4 + rng.below(4)
     if rng.chance(0.4):
         ratio = rng.between(2, 4)
         terms = [start * ratio**i for i in range(n)]

@@ -20,7 +20,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.core.worker_pool import process_pool
 from sevenfold.sandbox.executor import Sandbox
-from sevenfold.synthetic import blocks
+from sevenfold.synthetic import blocks, held_out
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Attempts, SyntheticSample
 from sevenfold.synthetic.table import GENERATORS
@@ -90,7 +90,9 @@ def generate(
         SandboxError: programs cannot be executed safely here.
         UsageError: a grammar is not installed.
         StorageError: a worker process was killed.
+        SevenfoldError: a table of the generators has a skeleton that is held out for evaluation.
     """
+    held_out.refuse()
     with _Makers(workers, keep) as makers:
         for name, count in order.counts.items():
             variety = report.by_generator[name] = Variety()

@@ -107,10 +107,13 @@ class PortableTask:
     final: str
 
 
-def _task(rng: SeededChoices, language: str) -> PortableTask:
+def portable_task(
+    rng: SeededChoices, language: str, folds: Mapping[str, PortableReduction] = FOLDS
+) -> PortableTask:
+    """Return a task in a language that returns one of `folds`."""
     topic = TOPICS[rng.pick(tuple(TOPICS))]
     one, many = rng.pick(topic.numbers)
-    key, acc = rng.pick(tuple(FOLDS)), rng.pick(("result", "answer", "outcome", "acc", "state"))
+    key, acc = rng.pick(tuple(folds)), rng.pick(("result", "answer", "outcome", "acc", "state"))
     tests = [part(rng, _TESTS) for _ in range(rng.pick((1, 1, 2, 2, 3)))]
     changes = [part(rng, _CHANGES) for _ in range(rng.pick((1, 1, 2)))]
     joins = [rng.pick(("and", "or")) for _ in tests[1:]]
@@ -126,7 +129,7 @@ def _task(rng: SeededChoices, language: str) -> PortableTask:
         test = re.sub(r"([!=])=", r"\1==", test)
         test = test.replace("<==", "<=").replace(">==", ">=")
     writing = rng.pick(tuple(WRITINGS[language]))
-    fold, name = FOLDS[key], _named(f"{key}_of_{many}" if rng.chance(0.5) else f"{many}_{key}", language)
+    fold, name = folds[key], _named(f"{key}_of_{many}" if rng.chance(0.5) else f"{many}_{key}", language)
     update = _BASH_UPDATES[key] if language == "bash" else fold.update
     method = fold.rust if language == "rust" else fold.javascript
     if language == "rust":
@@ -158,7 +161,8 @@ def _named(name: str, language: str) -> str:
     return first + "".join(other.capitalize() for other in others)
 
 
-def _asked(task: PortableTask, language: str, rng: SeededChoices) -> str:
+def asked(task: PortableTask, language: str, rng: SeededChoices) -> str:
+    """Return the task as a person would ask for it."""
     what = "arguments" if language == "bash" else f"`{task.many}`"
     if task.writing == "script":
         subject = "Write a Bash script. It reads integers of at least 0, one a line."
@@ -184,12 +188,12 @@ def writing(language: str) -> Maker:
     """Return the maker of functions in a language."""
 
     def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-        task = _task(rng, language)
+        task = portable_task(rng, language)
         yield from ()
         if not parses(task.source, language):
             return None
         return SyntheticSample(
-            _asked(task, language, rng),
+            asked(task, language, rng),
             fenced(task.source, language),
             language,
             code_shape(task.source, language),
@@ -202,7 +206,7 @@ def repairing(language: str) -> Maker:
     """Return the maker of repairs in a language: a mistake, what it is, and the corrected function."""
 
     def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-        task = _task(rng, language)
+        task = portable_task(rng, language)
         yield from ()
         known = [mistake for mistake in _MISTAKES if task.source.count(mistake[0]) == 1]
         if not known:
@@ -219,7 +223,7 @@ def repairing(language: str) -> Maker:
         opening = rng.pick(
             ("Find and repair the bug.", "This code gives wrong results. Correct it.", "Fix this function.")
         )
-        instruction = f"{opening} Task: {_asked(task, language, rng)}\n\n{fenced(bug, language)}"
+        instruction = f"{opening} Task: {asked(task, language, rng)}\n\n{fenced(bug, language)}"
         response = f"In `{line}`, {why}.\n\n{fenced(task.source, language)}"
         return SyntheticSample(instruction, response, language, f"{right}{code_shape(bug, language)}")
 
@@ -228,7 +232,7 @@ def repairing(language: str) -> Maker:
 
 def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the rust with its chain of thought as comments before and beside the code (D3)."""
-    task = _task(rng, "rust")
+    task = portable_task(rng, "rust")
     yield from ()
     empty = {"1": "one, the empty product", "0": "zero"}[("1" if "product" in task.final else "0")]
     thoughts = [
@@ -264,7 +268,7 @@ def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, S
         )
     )
     return SyntheticSample(
-        f"{_asked(task, 'rust', rng)} {closing}",
+        f"{asked(task, 'rust', rng)} {closing}",
         fenced(source, "rust"),
         "rust",
         f"{bullet}{mark}{code_shape(source, 'rust')}",

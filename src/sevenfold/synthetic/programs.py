@@ -66,8 +66,8 @@ class Program:
         return all(step.kind != "whole" for step in self.steps)
 
 
-def program(rng: SeededChoices) -> Program:
-    """Compose one."""
+def program(rng: SeededChoices, folds: tuple[Reduction, ...] = FOLDS) -> Program:
+    """Compose one that returns one of `folds`."""
     topic = TOPICS[rng.pick(tuple(TOPICS))]
     kind: Kind = "int" if rng.chance(0.6) else "str"
     one, many = rng.pick(topic.numbers if kind == "int" else topic.texts)
@@ -76,7 +76,7 @@ def program(rng: SeededChoices) -> Program:
         step = _step(rng, now)
         steps.append(step)
         now = step.part.gives or now
-    fold = rng.pick(tuple(fold for fold in FOLDS if now in fold.kinds))
+    fold = rng.pick(tuple(fold for fold in folds if now in fold.kinds))
     first, second, letter = numbers(rng, fold.a, (0, 0))
     fold = Reduction(
         words=fill(fold.words, first, second, letter),
@@ -118,7 +118,7 @@ def _operand(test: Part) -> str:
 def in_words(task: Program, rng: SeededChoices) -> str:
     """Return what the program does, as a person would ask for it."""
     what = {"int": "integers", "str": "strings"}[task.kind]
-    steps = [_step_in_words(step, rng) for step in task.steps]
+    steps = [step_in_words(step, rng) for step in task.steps]
     opening = rng.pick(
         (
             f"Write a Python function `{task.name}({task.many})`. `{task.many}` is a list of {what}.",
@@ -137,7 +137,8 @@ def in_words(task: Program, rng: SeededChoices) -> str:
     return f"{opening} {body[0].upper()}{body[1:]}. Finally return {task.fold.words}."
 
 
-def _step_in_words(step: ProgramStep, rng: SeededChoices) -> str:
+def step_in_words(step: ProgramStep, rng: SeededChoices) -> str:
+    """Return one step as a person would ask for it."""
     if step.kind == "whole":
         return step.part.words
     if step.kind == "keep":

@@ -9,13 +9,23 @@ when the patched text gives the right results; a refactoring when old and new ag
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Literal
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
-from sevenfold.synthetic.algorithms import ALGORITHMS
+from sevenfold.synthetic.algorithms import ALGORITHMS, Algorithm
 from sevenfold.synthetic.mutate import Bug, bugs
-from sevenfold.synthetic.programs import Style, in_words, inputs, program, render, styles
+from sevenfold.synthetic.programs import (
+    N_INPUTS,
+    Program,
+    Style,
+    in_words,
+    inputs,
+    program,
+    render,
+    styles,
+)
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import SyntheticSample, failed, fenced
 from sevenfold.synthetic.variety import code_shape
@@ -49,6 +59,8 @@ _PASSED = ["'passed'"]
 MIN_DIFFERENT = 3
 N_CANDIDATES = 3
 ALGORITHM_SHARE = 0.12
+# The style of a function that is no composed program.
+OTHER: Literal["other"] = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +80,22 @@ class PythonTask:
         return f"{self.name}({self.calls[index][1:-1].rstrip(',')})"
 
 
-def _drawn(rng: SeededChoices) -> PythonTask:
-    if rng.chance(ALGORITHM_SHARE):
-        return _algorithm(rng)
-    made = program(rng)
+def drawn(rng: SeededChoices) -> PythonTask:
+    """Return the task of a sample: a composed program, or an algorithm."""
+    return algorithm_task(rng) if rng.chance(ALGORITHM_SHARE) else program_task(rng, program(rng))
+
+
+def program_task(rng: SeededChoices, made: Program) -> PythonTask:
+    """Return a task of a composed program, in two of its styles."""
     words, (first, second) = in_words(made, rng), rng.some(styles(made), 2)
     hints = rng.chance(0.4)
     source, other = (render(made, style, hints=hints) for style in (first, second))
     return PythonTask(made.name, words, source, other, second, inputs(made, rng))
 
 
-def _algorithm(rng: SeededChoices) -> PythonTask:
-    chosen = rng.pick(ALGORITHMS)
+def algorithm_task(rng: SeededChoices, algorithms: tuple[Algorithm, ...] = ALGORITHMS) -> PythonTask:
+    """Return a task of one of the algorithms."""
+    chosen = rng.pick(algorithms)
     k = rng.between(*chosen.k)
     name = rng.pick(("", "", "find_", "get_", "my_", "compute_")) + chosen.name
     first, second = (way.replace("{f}", name).replace("{k}", str(k)) for way in rng.some(chosen.ways, 2))
@@ -87,14 +103,21 @@ def _algorithm(rng: SeededChoices) -> PythonTask:
         ("Write a Python function `{}` that", "Implement `{}` in Python: it", "Define a function `{}` which")
     )
     words = f"{opening.format(name)} {chosen.words.replace('{k}', str(k))}."
-    return PythonTask(name, words, first, second, "other", tuple(chosen.inputs(rng) for _ in range(8)))
+    calls = tuple(chosen.inputs(rng) for _ in range(N_INPUTS))
+    return PythonTask(name, words, first, second, OTHER, calls)
 
 
-def _solved(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
+# What decides which task it is.
+Drawer = Callable[[SeededChoices], PythonTask]
+
+
+def _solved(
+    rng: SeededChoices, draw: Drawer | None = None
+) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
     """Yield a task whose two ways agree, with its results; None when
     they do not, or tell too little.
     """
-    task = _drawn(rng)
+    task = (draw or drawn)(rng)
     outcome = yield ExecutionRequest({"source": task.source, "other": task.other}, task.name, task.calls)
     results = outcome["source"]
     if failed(results) or results != outcome["other"] or len(set(results)) < MIN_DIFFERENT:
@@ -105,10 +128,10 @@ def _solved(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, PythonTa
 
 
 def _buggy(
-    rng: SeededChoices,
+    rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, tuple[PythonTask, Bug, int, str] | None]:
     """Yield a task, a bug in it, the first input that shows the bug, and what the bug gives there."""
-    task = yield from _solved(rng)
+    task = yield from _solved(rng, draw)
     # A bug there may loop for ever.
     if task is None or "while" in task.source:
         return None
@@ -126,9 +149,11 @@ def _buggy(
     return None
 
 
-def function(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def function(
+    rng: SeededChoices, draw: Drawer | None = None
+) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the function writing."""
-    task = yield from _solved(rng)
+    task = yield from _solved(rng, draw)
     if task is None:
         return None
     instruction, index = task.words, rng.below(len(task.calls))
@@ -140,12 +165,14 @@ def function(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, Synthet
     return SyntheticSample(instruction, response, "python", code_shape(task.source, "python"))
 
 
-def unit_tests(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def unit_tests(
+    rng: SeededChoices, draw: Drawer | None = None
+) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Make a task of writing unit tests; the tests must pass on the function and fail on a bug."""
-    task = yield from _solved(rng)
+    task = yield from _solved(rng, draw)
     if task is None:
         return None
-    chosen = rng.some(range(len(task.calls)), rng.between(3, 5))
+    chosen = rng.some(range(len(task.calls)), 3 + rng.below(3))
     style = rng.pick(("functions", "one", "table"))
     tests = _test_module(task, sorted(chosen), style)
     known = [] if "while" in task.source else bugs(task.source)
@@ -203,9 +230,11 @@ def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
     return "\n\n\n".join(functions)
 
 
-def explanation(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def explanation(
+    rng: SeededChoices, draw: Drawer | None = None
+) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the bug explanation: where, what, an input that shows it, and the corrected function."""
-    found = yield from _buggy(rng)
+    found = yield from _buggy(rng, draw)
     if found is None:
         return None
     task, bug, index, wrong = found
@@ -236,9 +265,11 @@ def _evidence(task: PythonTask, index: int, wrong: str, rng: SeededChoices) -> s
     )
 
 
-def repair(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def repair(
+    rng: SeededChoices, draw: Drawer | None = None
+) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Repair as a unified diff; the diff is applied to the buggy text, and the result executed."""
-    found = yield from _buggy(rng)
+    found = yield from _buggy(rng, draw)
     if found is None:
         return None
     task, bug, index, wrong = found
@@ -320,9 +351,11 @@ _TARGETS: dict[Style | str, tuple[str, ...]] = {
 }
 
 
-def refactoring(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def refactoring(
+    rng: SeededChoices, draw: Drawer | None = None
+) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
     """Yield the refactoring to another style, with equal results."""
-    task = yield from _solved(rng)
+    task = yield from _solved(rng, draw)
     if task is None or task.source == task.other:
         return None
     wish = rng.pick(_TARGETS[task.other_style])

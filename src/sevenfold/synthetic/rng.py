@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 
 class SeededChoices:
-    """A stream of choices for one purpose. Two purposes never share a stream (core.rng)."""
+    """A stream of choices for one purpose. Two purposes never share a stream (core.rng).
+
+    Generators draw numbers that are values with `between`, and everything that decides the structure
+    of a sample with the other methods. So the same structure can be given other values.
+    """
 
     def __init__(self, seed: int, purpose: str) -> None:
         self._random = random.Random(derive_seed(seed, purpose)).random

@@ -8,8 +8,10 @@ least 0: one that would break that is drawn again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from sevenfold.synthetic.arithmetic import Worked
 from sevenfold.synthetic.data_files import read_data
@@ -50,17 +52,28 @@ def _bounds(pair: list[int]) -> tuple[int, int]:
     return low, high
 
 
-EVENTS = tuple(
-    Event(tuple(row["sentences"]), row["formula"], _bounds(row["a"]), _bounds(row.get("b", [0, 0])))
-    for row in _TABLES["events"]
-)
+def event_of(row: dict[str, Any]) -> Event:
+    """Return the event of a row of the data file."""
+    return Event(tuple(row["sentences"]), row["formula"], _bounds(row["a"]), _bounds(row.get("b", [0, 0])))
+
+
+EVENTS = tuple(event_of(row) for row in _TABLES["events"])
 _STARTS = tuple((row["sentence"], _bounds(row["q"])) for row in _TABLES["starts"])
 _QUESTIONS = tuple(_TABLES["questions"])
 _LABELS = tuple(_TABLES["labels"])
 
 
-def story(rng: SeededChoices) -> Worked:
-    """Return one word problem, worked out event by event."""
+# A formula on exact numbers: the formula, {q}, {a} and {b}.
+Applied = Callable[[str, Fraction, int, int], Fraction]
+
+
+def story(rng: SeededChoices, events: tuple[Event, ...] = EVENTS, applied: Applied | None = None) -> Worked:
+    """Return one word problem, worked out event by event.
+
+    Args:
+        applied: computes the formulas of `events`; None: those of EVENTS.
+    """
+    applied = applied or _applied
     scene = _scene(rng)
     opening, span = rng.pick(_STARTS)
     start = quantity = rng.between(*span)
@@ -68,9 +81,9 @@ def story(rng: SeededChoices) -> Worked:
     sentences, steps = [_told(opening, scene, quantity, 0, 0)], []
     label = rng.pick(_LABELS)
     for i in range(1, rng.pick((2, 2, 3, 3, 4, 5, 6)) + 1):
-        event, a, b = _event(rng, quantity)
+        event, a, b = _event(rng, quantity, events, applied)
         formula = event.formula.replace("{q}", str(quantity)).replace("{a}", str(a)).replace("{b}", str(b))
-        exact = _applied(event.formula, exact, a, b)
+        exact = applied(event.formula, exact, a, b)
         sentences.append(_told(rng.pick(event.sentences), scene, quantity, a, b))
         quantity = int(exact)
         steps.append(f"{label.format(i=i, things=scene.things)}: {formula} = {quantity}")
@@ -106,13 +119,15 @@ def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
     }[formula]
 
 
-def _event(rng: SeededChoices, quantity: int) -> tuple[Event, int, int]:
+def _event(
+    rng: SeededChoices, quantity: int, events: tuple[Event, ...], applied: Applied
+) -> tuple[Event, int, int]:
     while True:
-        event = rng.pick(EVENTS)
+        event = rng.pick(events)
         a, b = rng.between(*event.a), rng.between(*event.b)
         if "100" in event.formula:
             a *= 5
-        after = _applied(event.formula, Fraction(quantity), a, b)
+        after = applied(event.formula, Fraction(quantity), a, b)
         if a < quantity and after.denominator == 1 and 1 <= after <= MAX_QUANTITY:
             return event, a, b
 

@@ -85,9 +85,17 @@ def _hellaswag(data: bytes) -> Iterator[EvaluationItem]:
         yield EvaluationItem((f"{context} {endings[int(label)]}", *endings))
 
 
+def _band(data: bytes) -> Iterator[EvaluationItem]:
+    """Yield the functions that the capability band holds out; its last line has no item."""
+    for row in _lines(data):
+        if row.get("program"):
+            yield EvaluationItem((), row["program"])
+
+
 # Name -> (glob below the directory, reader). The training part of GSM8K is not listed, because it
 # may be trained on.
 SETS: dict[str, tuple[str, Callable[[bytes], Iterator[EvaluationItem]]]] = {
+    "band": ("band/*.jsonl", _band),
     "gsm8k": ("gsm8k/test.jsonl", _rows("question", "answer")),
     "hellaswag": ("hellaswag/*.txt.bz2", _hellaswag),
     "humaneval": ("humaneval/*.jsonl.gz", _human_eval),
@@ -149,7 +157,8 @@ def build(directory: Path, path: Path) -> Json:
 
 
 def _hash_set(name: str, items: list[EvaluationItem]) -> tuple[dict[str, Json], dict[str, np.ndarray]]:
-    grams = [np.concatenate([ngrams(text.encode()) for text in item.texts]) for item in items]
+    nothing = np.empty(0, np.uint64)
+    grams = [np.concatenate([nothing, *(ngrams(text.encode()) for text in item.texts)]) for item in items]
     nodes = [
         node
         for item in items
@@ -159,7 +168,7 @@ def _hash_set(name: str, items: list[EvaluationItem]) -> tuple[dict[str, Json], 
     known = {functions.function_fingerprint(node): functions.statement_signature(node) for node in nodes}
     known.pop(None, None)
     hashes = {
-        "ngrams": unique(np.concatenate(grams)),
+        "ngrams": unique(np.concatenate([nothing, *grams])),
         "functions": unique(np.array(list(known), np.uint64)),
         "shapes": unique(np.array(list(known.values()), np.uint64)),
     }

@@ -1,0 +1,108 @@
+"""Programs in the worker sandbox. Each of a model has a process of its own, which holds that program
+and its inputs; programs of our own generators share one, because a process costs more than they do.
+
+The verdict is made in this process, from the values that the calls gave (`sandbox.executor`). A value
+is the word of the program about itself, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from sevenfold.core.hashing import Json
+from sevenfold.sandbox import executor
+from sevenfold.sandbox.executor import Sandbox
+from sevenfold.sandbox.request import ExecutionRequest, Outcome
+from sevenfold.sandbox.toolchains import version
+
+LOST, OUT_OF_TIME = "!Lost", "!OutOfTime"
+# Runs call k of source s of request r; a source is compiled when it is first called.
+_TOGETHER = """
+REQUESTS = {requests}
+NAMES = {{}}
+
+
+def run(r, s, k):
+    sources, entry, calls = REQUESTS[r]
+    if (r, s) not in NAMES:
+        names = {{"__name__": "sample"}}
+        exec(compile(sources[s], "sample", "exec"), names)
+        NAMES[r, s] = names
+    return NAMES[r, s][entry](*eval(calls[k], {{}}))
+"""
+_KNOWN = ExecutionRequest({"known": "def known():\n    return 1\n"}, "known", ("()",))
+# Sandboxes that no thread uses now.
+_IDLE: deque[Sandbox] = deque()
+
+
+class MachineError(Exception):
+    """Raised when the machine, not the program, is at fault."""
+
+
+def facts() -> Json:
+    """Return what decides a verdict besides the sample."""
+    return {
+        "version": 1,
+        "sandbox": "a worker process for each program: seccomp, no files, no network, no children",
+        "limit": "processor time of the program",
+        "limits": {"processor_seconds": executor.SAMPLE_SECONDS, "memory_bytes": executor.MEMORY_BYTES},
+        "tools": {"python": version("python")},
+    }
+
+
+def results(sources: Mapping[str, str], entry: str, calls: Sequence[str]) -> dict[str, list[str]]:
+    """Return what each call of each program gave.
+
+    Raises:
+        SandboxError: no worker can be confined on this machine.
+        MachineError: a program was lost, and so is one that is known to run.
+    """
+    box = _IDLE.pop() if _IDLE else Sandbox()
+    try:
+        request = ExecutionRequest(sources, entry, tuple(calls))
+        found = box.run(request)
+        if any(LOST in row for row in found.values()):
+            if box.run(_KNOWN)["known"] != ["1"]:
+                raise MachineError("the sandbox lost a program that is known to run")
+            # Lost twice, beside a program that was not: it breaks its limits.
+            found = box.run(request)
+        return dict(found)
+    finally:
+        _IDLE.append(box)
+
+
+def check() -> None:
+    """Prove that programs can be executed here. Raises SandboxError."""
+    results(_KNOWN.sources, _KNOWN.entry, _KNOWN.inputs)
+
+
+def release() -> None:
+    """End the idle workers."""
+    while _IDLE:
+        _IDLE.pop().close()
+
+
+def together(requests: Sequence[ExecutionRequest], box: Sandbox) -> list[Outcome]:
+    """Return the outcomes of requests whose programs this project's generators wrote.
+
+    They are those that the requests have one by one: where a program is lost or out of time, they are
+    run one by one.
+    """
+    if len(requests) < 2:
+        return [box.run(request) for request in requests]
+    table = [(list(one.sources.values()), one.entry, list(one.inputs)) for one in requests]
+    places = [
+        (r, s, k)
+        for r, (sources, _, calls) in enumerate(table)
+        for s in range(len(sources))
+        for k in range(len(calls))
+    ]
+    source = _TOGETHER.format(requests=repr(table))
+    shown = box.run(ExecutionRequest({"all": source}, "run", tuple(map(repr, places))))["all"]
+    if LOST in shown or OUT_OF_TIME in shown:
+        return [box.run(request) for request in requests]
+    found: list[dict[str, list[str]]] = [{key: [] for key in one.sources} for one in requests]
+    for (r, s, _), value in zip(places, shown, strict=True):
+        found[r][list(requests[r].sources)[s]].append(value)
+    return list(found)

@@ -1,0 +1,51 @@
+"""The items of a family in the user's cache: making them takes minutes, because programs are executed.
+
+A file is closed by the digest of its items, and the root of the task proves them again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sevenfold.core.files import write_bytes
+from sevenfold.core.hashing import canonical_json, digest, sha256
+from sevenfold.evals.band.items import ITEMS_PER_ROW, SEED
+from sevenfold.evals.cards import Item
+from sevenfold.synthetic.table import made_with
+
+# Raise it when the items change.
+VERSION = 1
+_END = "sha256"
+_FIELDS = ("id", "prompt", "target", "program", "beginning", "is_of_corpus")
+
+
+def line_of(item: Item) -> bytes:
+    """Return an item as a line of a file."""
+    return canonical_json({name: getattr(item, name) for name in _FIELDS}) + b"\n"
+
+
+def kept_items(family: str, make: Callable[[], list[Item]]) -> list[Item]:
+    """Return the items of a family from the user's cache, or made now and kept. Raises as `make`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    asked = [family, ITEMS_PER_ROW, SEED, VERSION]
+    name = digest("sevenfold/band/1", made_with(), canonical_json(asked))
+    file = Path(root, "sevenfold", "band", f"{name}.jsonl")
+    found = _read(file)
+    if found is None:
+        found = make()
+        body = b"".join(map(line_of, found))
+        write_bytes(file, body + canonical_json({_END: sha256(body).hex()}) + b"\n")
+    return found
+
+
+def _read(file: Path) -> list[Item] | None:
+    try:
+        *lines, end = file.read_bytes().splitlines(keepends=True)
+        if json.loads(end) != {_END: sha256(b"".join(lines)).hex()}:
+            return None
+    except (OSError, ValueError):
+        return None
+    return [Item(**json.loads(line)) for line in lines]
