@@ -12,7 +12,7 @@ INTEROP := .interop
 # One process for each core. A file's tests stay together, because they share what they trained.
 FAST := -n auto --dist loadfile -m "not slow"
 
-.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint tidy docs wheels interop \
+.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint tidy docs wheels wheels-cross interop \
 	bench bench-peers bench-corpus durations clean
 
 help:
@@ -77,6 +77,9 @@ docs: $(READY) ## the documentation site in build/site, and the manual page buil
 wheels: $(READY) ## the wheel of this machine in build/wheels
 	$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w build/wheels .
 
+wheels-cross: $(SLOW_READY) ## wheels for Linux, macOS and Windows, built by zig, in build/wheels
+	scripts/wheels.sh $(BIN)/python build/wheels
+
 slow-tools: $(SLOW_READY) ## zig, qemu-user, Node.js, CMake, a GPU in software, a fuzzer
 
 interop: $(INTEROP)/.ready ## llama.cpp and our Go program, which prove exports
@@ -96,7 +99,8 @@ build/peers/.ready: benchmarks/peers.sh benchmarks/requirements-peers.txt benchm
 
 # A peer that could not be built is left out. Leave the machine alone meanwhile.
 bench: $(READY) ## tokens/s beside the peers, the seal, the first token, memory
-	$(BIN)/python benchmarks/engine.py --out benchmarks/results/engine
+	$(BIN)/python benchmarks/engine.py --isa all --out benchmarks/results/engine
+	$(BIN)/python benchmarks/engine_tables.py
 	$(BIN)/python benchmarks/opening.py --out benchmarks/results/opening.json
 
 # It takes about forty minutes on a free core, because datatrove is slow. Stopped, the same command goes on.

@@ -8,7 +8,6 @@ import ctypes
 import os
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import gguf
@@ -17,7 +16,8 @@ import numpy as np
 from shapes import Shape, random_weights
 from worker import UnableError
 
-LOOP = Path(sys.prefix) / "libllama_loop.so"
+# peers.sh builds one for each instruction set; a machine without one of ours has "native".
+ISA_VARIABLE = "S7_ISA"
 NAMES = {
     "attn.q_proj": "attn_q", "attn.k_proj": "attn_k", "attn.v_proj": "attn_v", "attn.o_proj": "attn_output",
     "ffn.gate_proj": "ffn_gate", "ffn.up_proj": "ffn_up", "ffn.down_proj": "ffn_down",
@@ -79,8 +79,13 @@ class LlamaCpp:
     """See worker.py."""
 
     def __init__(self, shape: Shape, threads: int, directory: Path) -> None:
-        self.loop = ctypes.CDLL(str(LOOP))
-        self.loop.loop_open.restype, self.loop.loop_system.restype = ctypes.c_void_p, ctypes.c_char_p
+        isa = os.environ.get(ISA_VARIABLE, "native")
+        loop = Path(sys.prefix) / f"libllama_loop-{isa}.so"
+        if not loop.exists():
+            raise UnableError(f"it was not built for {isa}: `make bench-peers`")
+        self.loop = ctypes.CDLL(str(loop))
+        self.loop.loop_open.restype = ctypes.c_void_p
+        self.loop.loop_version.restype = self.loop.loop_system.restype = ctypes.c_char_p
         path = write_model(shape, directory)
         handle = self.loop.loop_open(str(path).encode(), threads, shape.context)
         if handle is None:
@@ -89,7 +94,8 @@ class LlamaCpp:
         built_for = [
             part.split(" = ")[0].split()[-1] for part in self.loop.loop_system().decode().split("|")[:-1]
         ]
-        self.version = f"llama-cpp-python {version('llama-cpp-python')} Q8_0 ({', '.join(built_for)})"
+        release = self.loop.loop_version().decode()
+        self.version = f"llama.cpp of llama-cpp-python {release} Q8_0 ({', '.join(built_for)})"
 
     def _read(self, ids: list[int]) -> int:
         token = self.loop.loop_read(self.handle, (ctypes.c_int32 * len(ids))(*ids), len(ids))

@@ -14,14 +14,14 @@ best, and we are divided by the best peer.
 
 Decoding of ours is what a session calls (`engine.decoding`), token by token; batches are
 `NativeEngine.greedy_batch`. Each instruction set has a table of its own, OUT-ISA, which names the
-machine. With --isa all engines are held to it; llama.cpp is built for the machine, so on a machine
-with more it is left out.
+machine; `--isa all` makes one after the other. All engines are held to it: llama.cpp is built for
+each. The table in README.md is made of the results (engine_tables.py).
 
 The peers' environment is made by `make bench-peers`; without it, or with one that fails, the others
 run. Every engine must give as many tokens as were asked for, inside the vocabulary; how many of the
 first agree with ours is in the JSON.
 
-    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] [--isa avx2] \
+    python benchmarks/engine.py [--rounds 5] [--shapes 8M 34M 228M] [--threads 1 2] [--isa all] \
         [--out benchmarks/results/engine]
 """
 
@@ -69,19 +69,16 @@ Samples = dict[tuple[str, str, str, int], list[float]]
 class Worker:
     """One engine's process for a shape and a thread count. `error` says why there is none."""
 
-    def __init__(self, engine: str, shape: str, threads: int, args: argparse.Namespace) -> None:
+    def __init__(self, engine: str, shape: str, threads: int, isa: str, args: argparse.Namespace) -> None:
         self.engine, self.shape, self.threads = engine, shape, threads
         python = sys.executable if engine == US else str(args.peers / "bin" / "python")
         self.version, self.error, self.process = "", "", None
         if not Path(python).exists():
             self.error = "no peers' environment: `make bench-peers`"
             return
-        if engine == "llama.cpp" and args.isa != instruction_sets()[-1]:
-            self.error = f"it was built for {instruction_sets()[-1]}"
-            return
         # Threads of a library that does not ask: as many as the engine may use.
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), ISA_VARIABLE: args.isa}
-        environment |= HELD.get(args.isa, {})
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), ISA_VARIABLE: isa}
+        environment |= HELD.get(isa, {})
         self.process = subprocess.Popen(
             [python, HERE / "worker.py", engine, shape, str(threads), args.models],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -123,12 +120,12 @@ def common(a: list[int], b: list[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def measure(shape: str, args: argparse.Namespace, samples: Samples) -> dict[str, Any]:
+def measure(shape: str, isa: str, args: argparse.Namespace, samples: Samples) -> dict[str, Any]:
     """All rounds of one shape, into `samples`; what ran, and how far the
     greedy tokens agree with ours.
     """
     wanted = [(engine, threads) for engine in (US, *PEERS) for threads in args.threads]
-    workers = [Worker(engine, shape, threads, args) for engine, threads in wanted]
+    workers = [Worker(engine, shape, threads, isa, args) for engine, threads in wanted]
     facts: dict[str, Any] = {"versions": {}, "missing": {}, "agree": {}}
     for worker in workers:
         where = "missing" if worker.error else "versions"
@@ -247,8 +244,36 @@ def machine() -> dict[str, Any]:
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()}
 
 
+def make_table(isa: str, args: argparse.Namespace) -> None:
+    """Measure with one instruction set, print and write."""
+    samples: Samples = defaultdict(list)
+    facts = {"machine": machine(), "isa": isa, "rounds": args.rounds, "shapes": {}}
+    for shape in args.shapes:
+        facts["shapes"][shape] = measure(shape, isa, args, samples)
+    rows = rows_of(samples)
+    lines = summary(rows)
+    cpu, cores = facts["machine"]["cpu"], facts["machine"]["cores"]
+    # Of the minute before: past the number of cores, others ran beside.
+    load = facts["machine"]["load"][0]
+    title = f"{isa}: {cpu}, {cores} cores, load {load:.1f}, medians of {args.rounds} rounds, tokens/s"
+    text = f"{title}\n\n{table(lines)}"
+    print(text)
+    for shape, what in facts["shapes"].items():
+        for engine, reason in what["missing"].items():
+            print(f"{shape}: {engine} did not run: {reason}")
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        out = args.out.with_name(f"{args.out.name}-{isa}")
+        out.with_suffix(".md").write_text(text)
+        ratios = [{k: line[k] for k in ("shape", "line", "ratio")} for line in lines]
+        value = facts | {"rows": rows, "ratios": ratios}
+        out.with_suffix(".json").write_text(json.dumps(value, indent=2) + "\n")
+        chart(lines, out.with_suffix(".png"))
+        print(f"the table of {isa} is {out.with_suffix('.md')}")
+
+
 def main() -> None:
-    """Measure, print and write."""
+    """Make a table for each instruction set."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -259,34 +284,15 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=HERE.parent / "build" / "bench")
     parser.add_argument("--out", type=Path, help="Writes OUT-ISA.md, .json and .png.")
     parser.add_argument("--verbose", action="store_true", help="Show what the engines say.")
-    parser.add_argument("--isa", choices=instruction_sets(), help="The widest of this machine, if not given.")
+    parser.add_argument(
+        "--isa", choices=[*instruction_sets(), "all"], help="The widest of this machine, if not given."
+    )
     args = parser.parse_args()
-    args.isa = args.isa or choose_isa()
     args.models.mkdir(parents=True, exist_ok=True)
-    samples: Samples = defaultdict(list)
-    facts = {"machine": machine(), "isa": args.isa, "rounds": args.rounds, "shapes": {}}
-    for shape in args.shapes:
-        facts["shapes"][shape] = measure(shape, args, samples)
-    rows = rows_of(samples)
-    lines = summary(rows)
-    cpu, cores = facts["machine"]["cpu"], facts["machine"]["cores"]
-    # Of the minute before: past the number of cores, others ran beside.
-    load = facts["machine"]["load"][0]
-    title = f"{args.isa}: {cpu}, {cores} cores, load {load:.1f}, medians of {args.rounds} rounds, tokens/s"
-    text = f"{title}\n\n{table(lines)}"
-    print(text)
-    for shape, what in facts["shapes"].items():
-        for engine, reason in what["missing"].items():
-            print(f"{shape}: {engine} did not run: {reason}")
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        out = args.out.with_name(f"{args.out.name}-{args.isa}")
-        out.with_suffix(".md").write_text(text)
-        ratios = [{k: line[k] for k in ("shape", "line", "ratio")} for line in lines]
-        value = facts | {"rows": rows, "ratios": ratios}
-        out.with_suffix(".json").write_text(json.dumps(value, indent=2) + "\n")
-        chart(lines, out.with_suffix(".png"))
-        print(f"the table of {args.isa} is {out.with_suffix('.md')}")
+    # The portable text is there to be read, not to be fast.
+    every = [isa for isa in instruction_sets() if isa != "scalar"]
+    for isa in every if args.isa == "all" else [args.isa or choose_isa()]:
+        make_table(isa, args)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ void *loop_open(const char *path, int32_t n_threads, int32_t n_ctx) {
     return new Loop{model, context, llama_vocab_n_tokens(llama_model_get_vocab(model))};
 }
 
+const char *loop_version() { return LLAMA_VERSION; }
+
 // What the library was built for.
 const char *loop_system() { return llama_print_system_info(); }
 

@@ -75,6 +75,9 @@ if [ -n "${SLOW_TOOLS:-}" ]; then
     $pip install --no-deps --only-binary :all: atheris==3.0.0 || say "no atheris for this Python: the fuzz tests are skipped"
     has qemu-aarch64-static aarch64-linux-gnu-objdump || (debian_install qemu-user-static binutils-aarch64-linux-gnu) || [ -z "${CI:-}" ]
     has shellcheck || (debian_install shellcheck) || [ -z "${CI:-}" ]
+    # libFuzzer, and a Go that builds the example with cgo.
+    has clang++ || has clang++-14 || (debian_install clang libclang-rt-dev) || [ -z "${CI:-}" ]
+    has go || (debian_install golang-go) || [ -z "${CI:-}" ]
     has node || (debian_install nodejs) || [ -z "${CI:-}" ]
     # The page of the server is looked at in a browser.
     has chromium || (debian_install chromium) || [ -z "${CI:-}" ]

@@ -11,6 +11,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 native=$(dirname "$here")
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$native/../pyproject.toml" | head -1)
 abi=$(sed -n 's/^#define S7F_ABI \([0-9]*\).*/\1/p' "$here/sevenfold.h")
+# Outside of Linux, where exports are named in other ways, the static library alone.
+case $($cxx -dumpmachine) in *linux*) ;; *) S7_STATIC=1 ;; esac
 mkdir -p "$out/include" "$out/lib/pkgconfig" "$out/lib/cmake/sevenfold"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT

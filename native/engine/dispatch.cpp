@@ -4,7 +4,7 @@
 #include "model.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+#include "processor.h"
 #endif
 
 const s7::Kernels *s7::kernels_of(s7_isa isa) {
@@ -55,20 +55,10 @@ const char *s7_status_text(s7_status status) {
 int32_t s7_isa_supported(s7_isa isa) {
     if (s7::kernels_of(isa) == nullptr) return 0;
 #if defined(__x86_64__)
-    // The compiler's run-time library asks CPUID, and the operating system about the wide
-    // registers.
-    __builtin_cpu_init();
-    if (isa == S7_AVX2) return __builtin_cpu_supports("avx2") != 0;
-    if (isa == S7_AVXVNNI) {  // leaf 7, subleaf 1, EAX bit 4; compilers do not know its name yet
-        u32 a = 0, b = 0, c = 0, d = 0;
-        return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
-               (a & (1U << 4)) != 0;
-    }
-    if (isa == S7_AVX512) {
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vnni");
-    }
+    const Processor here;
+    if (isa == S7_AVX2) return here.avx2();
+    if (isa == S7_AVXVNNI) return here.avxvnni();
+    if (isa == S7_AVX512) return here.avx512();
 #endif
     return 1;  // every ARM of 64 bits has NEON, and a module with SIMD128 does not load where it is
                // not

@@ -169,7 +169,7 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
         // A total is 2^14 at least (load_tables), so is no zero.
         // NOLINTNEXTLINE(clang-analyzer-core.DivideZero)
         kernels.units(own.o.get() + r * stride, dims, static_cast<i32>(kMax32 / divisor),
-                      length - 1, false, team.joined.get() + row * team.d_q + which * dims);
+                      length - 1, false, team.joined() + row * team.mid_wide + which * dims);
         team.low.get()[row * shape.n_heads + which] = own.queries[r].low;
     }
 }
@@ -186,7 +186,7 @@ void Worker::fetch(i64 index, i64 at) const {
 void Worker::join() const {
     const i64 dims = shape.head_dim;
     for (i64 r = mine.begin; r < mine.end; ++r) {
-        const i32 *low = team.low.get() + r * shape.n_heads, *o = team.joined.get() + r * team.d_q;
+        const i32 *low = team.low.get() + r * shape.n_heads, *o = team.joined() + r * team.mid_wide;
         i32 lowest = low[0];
         for (i64 head = 1; head < shape.n_heads; ++head) lowest = least(lowest, low[head]);
         for (i64 head = 0; head < shape.n_heads; ++head) {

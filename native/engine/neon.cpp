@@ -1,6 +1,7 @@
 // NEON: four outputs by four inputs are a register of codes. With dot products (SDOT) they are one
-// instruction, which the processor is asked for at run time; without, products of two groups are
-// added up in 16 bits: 2 * 128 * 127 = 32512 saturates nothing.
+// instruction, and with products of matrices (SMMLA, i8mm) two rows by two outputs by eight inputs
+// are; the processor is asked at run time. Without, products of two groups are added up in 16 bits:
+// 2 * 128 * 127 = 32512 saturates nothing.
 #include "kernels.h"
 
 #if defined(__aarch64__)
@@ -12,6 +13,7 @@
 #endif
 
 #define S7_DOT_PRODUCTS __attribute__((target("arch=armv8.2-a+dotprod")))
+#define S7_MATRIX_PRODUCTS __attribute__((target("arch=armv8.2-a+dotprod+i8mm")))
 
 namespace {
 
@@ -119,6 +121,81 @@ S7_DOT_PRODUCTS void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_
     }
 }
 
+// 2 MP rows by a panel: acc[m][i] holds outputs 2 i and 2 i + 1 of rows 2 m and 2 m + 1, as
+// (0, 0), (0, 1), (1, 0), (1, 1) of output and row.
+template <int MP>
+S7_MATRIX_PRODUCTS void matrix_block(const i8 *panel, i64 n_groups, const i8 *acts, i64 acts_stride,
+                                     i32 *out, i64 out_stride) {
+    int32x4_t acc[MP][2 * kQuads];
+    for (auto &rows : acc) {
+        for (auto &pair : rows) pair = vdupq_n_s32(0);
+    }
+    // Two groups are eight inputs; behind the last one, zeros.
+    const auto add = [&](i64 g, bool two) S7_MATRIX_PRODUCTS {
+        int8x16_t x[MP];
+        for (int m = 0; m < MP; ++m) {
+            i64 row[2] = {};
+            for (int t = 0; t < 2; ++t)
+                __builtin_memcpy(&row[t], acts + (2 * m + t) * acts_stride + g * s7::kGroup,
+                                 two ? 8 : 4);
+            x[m] = vreinterpretq_s8_s64(vld1q_s64(row));
+        }
+        for (int i = 0; i < kQuads; ++i) {
+            const i8 *cell = panel + g * s7::kCell + i * 16;
+            const int32x4_t first = vreinterpretq_s32_s8(vld1q_s8(cell)),
+                            second = two ? vreinterpretq_s32_s8(vld1q_s8(cell + s7::kCell))
+                                         : vdupq_n_s32(0);
+            const int8x16_t low = vreinterpretq_s8_s32(vzip1q_s32(first, second)),
+                            high = vreinterpretq_s8_s32(vzip2q_s32(first, second));
+            for (int m = 0; m < MP; ++m) {
+                acc[m][2 * i] = vmmlaq_s32(acc[m][2 * i], low, x[m]);
+                acc[m][2 * i + 1] = vmmlaq_s32(acc[m][2 * i + 1], high, x[m]);
+            }
+        }
+    };
+    i64 g = 0;
+    for (; g + 2 <= n_groups; g += 2) add(g, true);
+    if (g < n_groups) add(g, false);
+    for (int m = 0; m < MP; ++m) {
+        i32 *row = out + 2 * m * out_stride;
+        for (int i = 0; i < kQuads; ++i) {
+            vst1q_s32(row + i * 4, vuzp1q_s32(acc[m][2 * i], acc[m][2 * i + 1]));
+            vst1q_s32(row + out_stride + i * 4, vuzp2q_s32(acc[m][2 * i], acc[m][2 * i + 1]));
+        }
+    }
+}
+
+S7_MATRIX_PRODUCTS void matrix_dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups,
+                                   const i8 *acts, i64 acts_stride, i64 n, i32 *out,
+                                   i64 out_stride) {
+    const i64 whole = n / 2 * 2;
+    for (i64 p = 0; whole > 0 && p < n_panels; ++p) {
+        const i8 *panel = panels + p * panel_bytes;
+        i32 *to = out + p * s7::kPanel;
+        i64 t = 0;
+        for (; t + 4 <= whole; t += 4)
+            matrix_block<2>(panel, n_groups, acts + t * acts_stride, acts_stride,
+                            to + t * out_stride, out_stride);
+        if (t < whole)
+            matrix_block<1>(panel, n_groups, acts + t * acts_stride, acts_stride,
+                            to + t * out_stride, out_stride);
+    }
+    if (whole < n)  // a row that is left over
+        dot(panels, panel_bytes, n_panels, n_groups, acts + whole * acts_stride, acts_stride, 1,
+            out + whole * out_stride, out_stride);
+}
+
+bool has_matrix_products() {
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    return true;
+#elif defined(__linux__)
+    constexpr u64 i8mm = u64{1} << 13;  // HWCAP2_I8MM
+    return (getauxval(AT_HWCAP2) & i8mm) != 0;
+#else
+    return false;
+#endif
+}
+
 bool has_dot_products() {
 #if defined(__ARM_FEATURE_DOTPROD)
     return true;
@@ -130,11 +207,15 @@ bool has_dot_products() {
 #endif
 }
 
-constexpr s7::Kernels kPairs = table_of<pair_dot>(), kTable = table_of<dot>();
+constexpr s7::Kernels kPairs = table_of<pair_dot>(), kDots = table_of<dot>(),
+                      kMatrices = table_of<matrix_dot>();
 
 }  // namespace
 
-const s7::Kernels *s7::neon_kernels() { return has_dot_products() ? &kTable : &kPairs; }
+const s7::Kernels *s7::neon_kernels() {
+    if (has_matrix_products()) return &kMatrices;
+    return has_dot_products() ? &kDots : &kPairs;
+}
 #else
 const s7::Kernels *s7::neon_kernels() { return nullptr; }
 #endif

@@ -117,9 +117,9 @@ bool s7_team::make_scratch() {
         }
     }
     return rows.make(n) && line.make(n) && tiles.make(n) && sorted.make(n) && wanted.make(n) &&
-           x.make(n * d) && mid.make(n * mid_wide) && joined.make(n * d_q) &&
-           low.make(n * h.n_heads) && logits.make(s7::kHeadRows * v_wide) && acts.make(n * wide) &&
-           hidden.make(n * wide) && token.make(n) && hidden_token.make(n);
+           x.make(n * d) && mid.make(n * mid_wide) && low.make(n * h.n_heads) &&
+           logits.make(s7::kHeadRows * v_wide) && acts.make(n * wide) && hidden.make(n * wide) &&
+           token.make(n) && hidden_token.make(n);
 }
 
 bool s7_team::make_scores(i64 n_keys) {

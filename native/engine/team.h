@@ -6,7 +6,7 @@
 
 namespace s7 {
 
-constexpr i64 kRows = 128;     // rows that a thread takes through the layers together
+constexpr i64 kRows = 64;      // rows that a thread takes through the layers together
 constexpr i64 kQueries = 12;   // query rows that go over the keys together
 constexpr i64 kHeadRows = 24;  // rows whose logits are computed together
 
@@ -54,7 +54,7 @@ struct s7_team {
     // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole
     // panels.
     i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, v_wide = 0;
-    s7::Buffer<i32> x, joined, low, logits;
+    s7::Buffer<i32> x, low, logits;
     // Results of projections, mid_wide for each row: q, k and v, or after attention the two of a
     // feed forward and, behind them, what is added to x.
     s7::Buffer<i32> mid;
@@ -62,6 +62,7 @@ struct s7_team {
     i32 *q() { return mid.get(); }
     i32 *k() { return mid.get() + q_wide; }
     i32 *v() { return mid.get() + q_wide + kv_wide; }
+    i32 *joined() { return q(); }  // a head takes the place of its query
     i32 *first() { return mid.get(); }
     i32 *second() { return mid.get() + out; }
     i32 *delta() { return mid.get() + 2 * out; }

@@ -6,6 +6,9 @@
 #include "mode.h"
 #include "operators.h"
 #include "threads.h"
+#if defined(__x86_64__)
+#include "../engine/processor.h"
+#endif
 
 #include <algorithm>
 #include <cstring>
@@ -23,11 +26,10 @@ constexpr std::size_t kPanelsAtOnce =
 
 bool here(const char *name) {
 #if defined(__x86_64__)
-    if (!__builtin_cpu_supports("fma")) return false;
-    if (!std::strcmp(name, "avx2")) return __builtin_cpu_supports("avx2");
-    if (!std::strcmp(name, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    const Processor processor;
+    if (!processor.fma()) return false;
+    if (!std::strcmp(name, "avx2")) return processor.avx2();
+    if (!std::strcmp(name, "avx512")) return processor.avx512_without_vnni();
     return !std::strcmp(name, "scalar");
 #else
     return !std::strcmp(name, "neon") || !std::strcmp(name, "scalar");

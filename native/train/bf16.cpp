@@ -2,6 +2,7 @@
 
 #include "bf16.h"
 
+#include "../engine/processor.h"
 #include "bf16_kernels.h"
 #include "kernels.h"
 #include "threads.h"
@@ -13,11 +14,7 @@ namespace {
 
 constexpr std::size_t kChunk = 64;  // rows of a task; sums over rows are added chunk by chunk
 
-bool available() {
-    return wide_allowed() && __builtin_cpu_supports("avx512f") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
-}
+bool available() { return wide_allowed() && Processor().bf16(); }
 
 bool sound_rows(const s7_bf16_rows *rows) {
     return rows && rows->n_rows >= 0 && rows->n_columns > 0 && rows->n_threads > 0 &&

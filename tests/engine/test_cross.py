@@ -55,6 +55,7 @@ class Target:
 QEMU = "qemu-aarch64-static"
 TARGETS = {
     "aarch64": Target("aarch64-linux-musl", ("scalar", "neon"), (QEMU, "-cpu", "max")),
+    "aarch64-no-matrices": Target("aarch64-linux-musl", ("scalar", "neon"), (QEMU, "-cpu", "neoverse-n1")),
     "aarch64-no-dot": Target("aarch64-linux-musl", ("scalar", "neon"), (QEMU, "-cpu", "cortex-a72")),
     "wasm32": Target(
         "wasm32-wasi", ("scalar", "wasm"), ("node", "--no-warnings", "--input-type=module", "-e", WASI, "--")
@@ -68,22 +69,24 @@ def zig(*arguments: object) -> None:
     subprocess.run([str(a) for a in arguments], env=environment, capture_output=True, check=True, text=True)
 
 
+def build_driver(triple: str, out: Path, sources: Path = NATIVE) -> Path:
+    """The driver for a triple, in the directory of the objects that build.sh of the sources makes."""
+    compiler = [*ZIG, "-target", triple]
+    zig("env", "S7_OBJECTS=1", f"CXX={' '.join(compiler)}", sources / "build.sh", out)
+    flags = ["-static", "-std=c++20", "-O1", "-fno-exceptions", "-I", sources]
+    source = Path(__file__).with_name("cross_driver.cpp")
+    zig(*compiler, *flags, source, *sorted(out.glob("*.o")), "-o", out / "driver")
+    return out / "driver"
+
+
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Builds the driver for a triple, once: objects by native/engine/build.sh, in
-    the directory of what it gives.
-    """
+    """`build_driver`, once for each triple."""
     done: dict[str, Path] = {}
 
     def build(triple: str) -> Path:
         if triple not in done:
-            out = tmp_path_factory.mktemp(triple)
-            compiler = [*ZIG, "-target", triple]
-            zig("env", "S7_OBJECTS=1", f"CXX={' '.join(compiler)}", NATIVE / "build.sh", out)
-            done[triple] = out / "driver"
-            flags = ["-static", "-std=c++20", "-O1", "-fno-exceptions", "-I", NATIVE]
-            source = Path(__file__).with_name("cross_driver.cpp")
-            zig(*compiler, *flags, source, *sorted(out.glob("*.o")), "-o", done[triple])
+            done[triple] = build_driver(triple, tmp_path_factory.mktemp(triple))
         return done[triple]
 
     return build
@@ -140,6 +143,21 @@ def test_flips_are_of_every_table() -> None:
     assert [name for name, _ in native_ffi.Tables._fields_] == list(TABLES)
 
 
+@pytest.mark.slow
+def test_each_arm_processor_runs_its_own_products(tmp_path: Path) -> None:
+    """A fault of the products of matrices shows where they are, and nowhere else."""
+    if reason := TARGETS["aarch64"].missing():
+        pytest.skip(f"{reason} is not here: `make slow-tools` installs it")
+    sources = tmp_path / "native"
+    shutil.copytree(NATIVE, sources)
+    text, right = (sources / "neon.cpp").read_text(encoding="utf-8"), "two ? 8 : 4"
+    assert text.count(right) == 1
+    (sources / "neon.cpp").write_text(text.replace(right, "4"), encoding="utf-8")
+    driver = build_driver("aarch64-linux-musl", tmp_path / "out", sources)
+    found = {name: run(TARGETS[name], driver, case("dense"))[0] for name in TARGETS if "wasm" not in name}
+    assert found == {"aarch64": 1, "aarch64-no-matrices": 0, "aarch64-no-dot": 0}
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_cut_case_fails(name: str, build: Build) -> None:
     target, driver = driver_of(name, build)
@@ -175,7 +193,7 @@ def test_no_floating_point_arithmetic_on_arm(build: Build) -> None:
         )
         found += re.findall(r"^ +[0-9a-f]+:\t(\S+)", text.stdout, re.MULTILINE)
     assert len(found) > 5000
-    assert "sdot" in found, "dot products are there"
+    assert {"sdot", "smmla"} <= set(found), "dot products and products of matrices are there"
     assert sorted({name for name in found if ARM_FLOAT.search(name)}) == []
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+# In the width in which they are stored; `as_ints` widens them.
+StoredInts = NDArray[np.integer[Any]]
 
 INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
@@ -65,7 +67,7 @@ def rshift(v: Ints, s: Ints | int) -> Ints:
     return np.where(s > MAX_SHIFT, np.int64(0), (v + half) >> shift)
 
 
-def mulsh(a: Ints, m: Ints | int, s: Ints | int) -> Ints:
+def mulsh(a: Ints, m: StoredInts | int, s: StoredInts | int) -> Ints:
     """Return MULSH: a * m / 2^s, rounded half up, saturated to int32.
 
     Args:

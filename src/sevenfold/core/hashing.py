@@ -86,9 +86,24 @@ def canonical_json(value: Json) -> bytes:
         ValueError: a NaN, an infinity or a key that is not a string.
     """
     _refuse_non_finite(value, "")
+    return _dumped(value)
+
+
+def _dumped(value: Json) -> bytes:
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     ).encode()
+
+
+def is_canonical(parsed: Json, payload: bytes | memoryview) -> bool:
+    """Return whether a payload is the canonical form of what was parsed from it.
+
+    Keys of parsed objects are texts, so they are not looked at once more.
+    """
+    try:
+        return payload == _dumped(parsed)
+    except ValueError:
+        return False
 
 
 def finite(value: float) -> float | str:

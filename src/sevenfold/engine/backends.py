@@ -135,8 +135,8 @@ def built_in_model() -> IntegerModel:
     def linear(name: str, n_out: int, n_in: int) -> QuantizedLinear:
         return QuantizedLinear(
             codes_OI=_numbers(name, n_in * n_out, -127, 127).reshape(n_out, n_in).astype(np.int8),
-            row_m_O=_numbers(f"{name}.m", n_out, 32768, 65535),
-            row_s_O=_numbers(f"{name}.s", n_out, 16, 22),
+            row_m_O=_numbers(f"{name}.m", n_out, 32768, 65535).astype(np.int32),
+            row_s_O=_numbers(f"{name}.s", n_out, 16, 22).astype(np.int32),
             exponent=25,
         )
 
@@ -169,11 +169,11 @@ def built_in_model() -> IntegerModel:
         embedding_VD=_numbers("embedding", s.vocab_size * s.d_model, -127, 127)
         .reshape(s.vocab_size, s.d_model)
         .astype(np.int8),
-        embedding_m_V=_numbers("embedding.m", s.vocab_size, 32768, 65535),
-        embedding_s_V=_numbers("embedding.s", s.vocab_size, 4, 8),
-        rope_CP2=_numbers("rope", s.context * s.head_dim, -32767, 32767).reshape(
-            s.context, s.head_dim // 2, 2
-        ),
+        embedding_m_V=_numbers("embedding.m", s.vocab_size, 32768, 65535).astype(np.int32),
+        embedding_s_V=_numbers("embedding.s", s.vocab_size, 4, 8).astype(np.int32),
+        rope_CP2=_numbers("rope", s.context * s.head_dim, -32767, 32767)
+        .astype(np.int16)
+        .reshape(s.context, s.head_dim // 2, 2),
         router_V=np.arange(s.vocab_size, dtype=np.int64) % s.n_experts,
         layers=layers,
         final_norm=norm("final"),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core import fixed
-from sevenfold.core.fixed import Ints
+from sevenfold.core.fixed import StoredInts
 from sevenfold.engine.ops import Norm, QuantizedLinear
 from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer
 
@@ -145,7 +145,7 @@ class Arrays:
         self.kept.append(array)
         return int(array.ctypes.data)
 
-    def projection(self, codes_OI: Any, m: Ints, s: Ints, exponent: int) -> LinearView:
+    def projection(self, codes_OI: Any, m: StoredInts, s: StoredInts, exponent: int) -> LinearView:
         n_out, n_in = codes_OI.shape
         return LinearView(
             self.pointer(codes_OI, np.int8), self.pointer(m, np.uint16), self.pointer(s, np.uint16),

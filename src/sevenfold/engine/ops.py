@@ -23,6 +23,7 @@ from sevenfold.core.fixed import (
     INT32_MAX,
     Ints,
     Scale,
+    StoredInts,
     as_ints,
     bit_length,
     exp2_negative,
@@ -72,10 +73,10 @@ class QuantizedLinear:
 
     # In [-127, 127], as stored in the file.
     codes_OI: NDArray[np.int8]
-    # u16 mantissa of each output row.
-    row_m_O: Ints
+    # u16 mantissa of each output row. Kept narrow: there are as many as outputs of all layers.
+    row_m_O: StoredInts
     # Shift of each output row.
-    row_s_O: Ints
+    row_s_O: StoredInts
     exponent: int
 
     @cached_property
@@ -120,7 +121,7 @@ def linear(x: Quantized, layer: QuantizedLinear) -> Ints:
     return mulsh(acc_TO << headroom(layer.codes_OI.shape[1]), layer.row_m_O, layer.row_s_O)
 
 
-def embed(codes_TD: Ints, row_m_T: Ints, row_s_T: Ints) -> Ints:
+def embed(codes_TD: Ints, row_m_T: StoredInts, row_s_T: StoredInts) -> Ints:
     """Return the rows of the embedding in residual units, [T, D]."""
     return mulsh(codes_TD, row_m_T[:, None], row_s_T[:, None])
 

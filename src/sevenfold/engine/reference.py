@@ -61,7 +61,7 @@ def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache,
     """Return what the attention block adds to the residual, [T, D]."""
     shape, n_tokens = model.shape, x_TD.shape[0]
     x = ops.rms_norm(x_TD, layer.attn_norm)
-    table = model.rope_CP2[n_past : n_past + n_tokens]
+    table = as_ints(model.rope_CP2[n_past : n_past + n_tokens])
     q_THE = ops.linear(x, layer.q).reshape(n_tokens, shape.n_heads, shape.head_dim)
     k_TKE = ops.linear(x, layer.k).reshape(n_tokens, shape.n_kv_heads, shape.head_dim)
     v_TKE = ops.linear(x, layer.v).reshape(n_tokens, shape.n_kv_heads, shape.head_dim)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sevenfold.core import fixed
-from sevenfold.core.fixed import CODE_MAX, INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, as_ints
+from sevenfold.core.fixed import CODE_MAX, INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, StoredInts, as_ints
 from sevenfold.engine.ops import (
     GATE_FRACTION,
     LONG_CONTEXT,
@@ -145,7 +145,7 @@ class Arithmetic:
         self.rsqrt_table = self.tensor(fixed.rsqrt_table())
         self.exp2_table, self.silu_table = (self.tensor(t, torch.int32) for t in _wide_tables())
 
-    def tensor(self, values: Ints, dtype: torch.dtype = torch.int64) -> Tensor:
+    def tensor(self, values: StoredInts, dtype: torch.dtype = torch.int64) -> Tensor:
         """Return the integers on the device."""
         return torch.from_numpy(np.array(as_ints(values))).to(self.device, dtype)
 
@@ -155,7 +155,7 @@ class Arithmetic:
         n_out, n_in = weight_NI.shape
         codes = torch.zeros((aligned(n_out), aligned(n_in)), dtype=torch.int8, device=self.device)
         codes[:n_out, :n_in] = self.tensor(weight_NI, torch.int8)
-        m = np.concatenate([layer.row_m_O for layer in layers]) << headroom(n_in)
+        m = as_ints(np.concatenate([layer.row_m_O for layer in layers])) << headroom(n_in)
         s = np.minimum(np.concatenate([layer.row_s_O for layer in layers]), MAX_SHIFT) - 1
         return ProjectionWeights(
             codes, self.tensor(m), self.tensor(s), tuple(layer.row_m_O.size for layer in layers)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import ArtifactError
-from sevenfold.core.fixed import CODE_MAX, Ints
+from sevenfold.core.fixed import CODE_MAX, Ints, StoredInts, as_ints
 from sevenfold.core.hashing import Json
 from sevenfold.core.tables import LAW_VERSION, law_digest
 from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Norm, QuantizedLinear
@@ -111,9 +111,10 @@ class IntegerModel:
 
     shape: ModelShape
     embedding_VD: NDArray[np.int8]
-    embedding_m_V: Ints
-    embedding_s_V: Ints
-    rope_CP2: Ints
+    embedding_m_V: StoredInts
+    embedding_s_V: StoredInts
+    # As narrow as it is stored: in a long context it is the largest table.
+    rope_CP2: StoredInts
     router_V: Ints
     layers: tuple[Layer, ...]
     final_norm: Norm
@@ -153,8 +154,11 @@ class _Loader:
         """Return big-endian 16-bit integers, which are stored as pairs of bytes along the last
         axis.
         """
-        raw = np.ascontiguousarray(self.record(name, dims))
-        return raw.view(kind).astype(np.int64)
+        return as_ints(self.stored(name, dims, kind))
+
+    def stored(self, name: str, dims: tuple[int, ...], kind: str) -> StoredInts:
+        """Return `packed` in the width of the file."""
+        return np.ascontiguousarray(self.record(name, dims)).view(kind)
 
     def integer(self, *keys: str, least: int, most: int) -> int:
         value: Json = self.graph
@@ -169,9 +173,9 @@ class _Loader:
     def exponent(self, *keys: str) -> int:
         return self.integer(*keys, least=-MAX_EXPONENT, most=MAX_EXPONENT)
 
-    def rows(self, name: str, n_rows: int) -> tuple[Ints, Ints]:
-        packed = self.packed(f"{name}.rows", (n_rows, 4), ">u2")
-        return packed[:, 0], packed[:, 1]
+    def rows(self, name: str, n_rows: int) -> tuple[StoredInts, StoredInts]:
+        stored = self.stored(f"{name}.rows", (n_rows, 4), ">u2").astype(np.int32)
+        return stored[:, 0], stored[:, 1]
 
     def linear(self, name: str, n_out: int, n_in: int) -> QuantizedLinear:
         weight = self.codes(name, (n_out, n_in))
@@ -264,7 +268,7 @@ def load_weights(records: Mapping[str, WeightRecord], graph: Mapping[str, Json],
             raise load.fail(f"record {ROUTER!r} names an expert outside 0 .. {shape.n_experts - 1}")
     else:
         router = np.zeros(vocab, np.int64)
-    rope = load.packed(ROPE, (shape.context, shape.head_dim // 2, 2, 2), ">i2")[..., 0]
+    rope = load.stored(ROPE, (shape.context, shape.head_dim // 2, 2, 2), ">i2")[..., 0].astype(np.int16)
     return IntegerModel(
         shape=shape,
         embedding_VD=load.codes(EMBEDDING, (vocab, d_model)),
