@@ -138,9 +138,10 @@ def _band_task(card: Card, n_first: int | None) -> Task:
         return items_of(card.build, n_per_row)
 
     items = kept_items(card.build, make) if n_per_row == ITEMS_PER_ROW else make()
+    n_in_set = len(items) if n == n_in_set else n_in_set
     task = Task(card=card, items=tuple(items[:n]), n_in_set=n_in_set, root=task_root(card, items[:n]))
     promised = next((s.roots[card.name] for s in suites().values() if card.name in s.roots), None)
-    if n == n_in_set and promised not in (None, task.root):
+    if n >= n_in_set and promised not in (None, task.root):
         raise StorageError(
             f"the items of {card.name} are not those of the suite: {task.root[:16]}, not {promised[:16]}",
             where=str(recipes_directory() / SUITES),

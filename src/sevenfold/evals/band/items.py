@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count, islice, zip_longest
 
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.evals.band import draws
@@ -40,6 +40,9 @@ MAX_INSTRUCTION, MAX_RESPONSE = 800, 700
 # How many samples of one shape a corpus keeps.
 PER_SHAPE: int = SyntheticSource.model_fields["max_per_shape"].default
 N_BUGS = 3
+# Of each generator of a corpus. A family of few skeletons has fewer items than asked for: a corpus
+# holds PER_SHAPE of each.
+LAST_ATTEMPT = 16_000
 # Attempts whose programs are executed together.
 AT_ONCE = 32
 _FENCE = re.compile(r"```\w*\n(.*?)\n```", re.DOTALL)
@@ -278,7 +281,7 @@ def _of_corpus(family: str, row: Row, generator: str, box: Sandbox) -> Iterator[
     """Yield what a corpus holds of a generator, or the same with other values."""
     seen: set[bytes] = set()
     shapes: Counter[str] = Counter()
-    for start in count(0, AT_ONCE):
+    for start in range(0, LAST_ATTEMPT, AT_ONCE):
         kept: dict[int, Made] = {}
         numbers = range(start, start + AT_ONCE)
         for number, made in zip(numbers, attempts(family, generator, "seen", numbers, box), strict=True):
@@ -312,14 +315,17 @@ def _new(family: str, row: Row, box: Sandbox) -> Iterator[Made]:
 
 
 def made_of(family: str, row: Row, box: Sandbox) -> Iterator[Made]:
-    """Yield the tasks of a row of a family, without end."""
+    """Yield the tasks of a row of a family, while there are any."""
     if row in ("new-skeleton", "new-composition"):
         yield from _new(family, row, box)
         return
     generators = FAMILIES[family].generators
     streams = {name: _of_corpus(family, row, name, box) for name in set(generators)}
     for turn in count():
-        yield next(streams[generators[turn % len(generators)]])
+        found = next(streams[generators[turn % len(generators)]], None)
+        if found is None:
+            return
+        yield found
 
 
 def _item(family: str, row: Row, number: int, made: Made, form: str = "") -> Item:
@@ -351,4 +357,4 @@ def items_of(family: str, n_per_row: int) -> list[Item]:
             else:
                 chosen = [(made, "") for made in islice(made_of(family, row, box), n_per_row)]
             rows.append([_item(family, row, i, made, form) for i, (made, form) in enumerate(chosen)])
-    return [item for group in zip(*rows, strict=True) for item in group]
+    return [item for group in zip_longest(*rows) for item in group if item is not None]
