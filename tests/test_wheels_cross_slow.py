@@ -40,7 +40,7 @@ ELF_X86, ELF_ARM = (b"\x7fELF\x02\x01", 62), (b"\x7fELF\x02\x01", 183)
 TAGS = {
     "manylinux_2_17_x86_64": (ELF_X86, LIBRARIES),
     "musllinux_1_2_aarch64": (ELF_ARM, LIBRARIES),
-    "macosx_11_0_arm64": ((b"\xcf\xfa\xed\xfe", None), LIBRARIES),
+    "macosx_11_0_arm64": ((b"\xcf\xfa\xed\xfe", None), LIBRARIES - {TRAIN}),
     "win_amd64": ((b"MZ", None), LIBRARIES - {TRAIN}),
 }
 Wheel = Callable[[str], Path]

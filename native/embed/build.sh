@@ -39,9 +39,11 @@ for pid in $engine $pids; do wait "$pid"; done
 $ar rcs "$work/libsevenfold.a" "$work"/*.o
 mv "$work/libsevenfold.a" "$out/lib/libsevenfold.a"
 if [ -z "${S7_STATIC:-}" ]; then
+    # One page less for the loader; zig's linker does not know it.
+    case $cxx in *zig*) layout="" ;; *) layout=-Wl,-z,noseparate-code ;; esac
     # Nothing but the interface leaves the library.
     printf '{ global: s7f_*; local: *; };\n' >"$work/exports"
-    $cxx -shared -pthread "$@" "$work"/*.o -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,--version-script="$work/exports" \
+    $cxx -shared -pthread "$@" "$work"/*.o -Wl,--gc-sections $layout -Wl,--version-script="$work/exports" \
         -Wl,-soname,"libsevenfold.so.$abi" -o "$work/libsevenfold.so"
     mv "$work/libsevenfold.so" "$out/lib/libsevenfold.so.$abi"
     ln -sf "libsevenfold.so.$abi" "$out/lib/libsevenfold.so"

@@ -131,7 +131,7 @@ s7f_status second_of_a_name(s7f_file &file, const Record *&found, s7f_error *err
 }
 
 s7f_status read_all(s7f_file &file, s7f_error *error) {
-    const u64 limit = std::min(u64{1} << 16, 2048 + file.bytes.n / 512);
+    const u64 limit = std::min<u64>(u64{1} << 16, 2048 + file.bytes.n / 512);
     for (const Lane &lane : file.lanes) {
         if (lane.id != kField) continue;
         Cursor cursor(file, lane, error);

@@ -88,13 +88,10 @@ template <int N, class F> [[gnu::always_inline]] inline void with_rows(i64 n, co
     f(Index<N>{});
 }
 
-// The registers of a tile are MR * NP sums, NP codes and one group of acts.
-template <int NP> constexpr int kTileRows = NP == 4 ? 6 : 8;
-
 template <int NP>
 void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_stride, i64 n,
                    i32 *y, i64 y_stride) {
-    constexpr int most_rows = kTileRows<NP>;
+    constexpr int most_rows = 6;
     i64 left = n;
     for (i64 blocks = (n + most_rows - 1) / most_rows; blocks > 0; --blocks) {
         const i64 rows = (left + blocks - 1) / blocks;  // as even as can be
@@ -107,19 +104,26 @@ void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_
     }
 }
 
-// Eight rows and no more go over the codes once: three panels of theirs are a tile. More rows read
-// codes from the first cache again, so there the wider tile counts, which loads less.
+// Seven or eight rows go over the codes once, by three panels. More rows read codes from the first
+// cache again, so there the wider tile counts, which loads less. Gives the first panel that is
+// left.
+template <int MR>
+i64 linear_once(const s7::Projection &w, i64 p, i64 p1, const u8 *acts, i64 acts_stride, i32 *y,
+                i64 y_stride) {
+    for (; p + 3 <= p1; p += 3) linear_tile<MR, 3>(w, p, acts, acts_stride, y, y_stride);
+    for (; p + 2 <= p1; p += 2) linear_tile<MR, 2>(w, p, acts, acts_stride, y, y_stride);
+    return p;
+}
+
 void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y,
             i64 y_stride) {
     i64 p = p0;
     if (n == 1) {  // bound by memory: what it asks for ahead would only wait in the same line
         for (; p + 8 <= p1; p += 8) linear_tile<1, 8, false>(w, p, acts, acts_stride, y, y_stride);
     }
-    if (n == 7 || n == 8) {
-        for (; p + 3 <= p1; p += 3) linear_column<3>(w, p, acts, acts_stride, n, y, y_stride);
-    }
+    if (n == 7) p = linear_once<7>(w, p, p1, acts, acts_stride, y, y_stride);
+    if (n == 8) p = linear_once<8>(w, p, p1, acts, acts_stride, y, y_stride);
     for (; p + 4 <= p1; p += 4) linear_column<4>(w, p, acts, acts_stride, n, y, y_stride);
-    for (; p + 2 <= p1; p += 2) linear_column<2>(w, p, acts, acts_stride, n, y, y_stride);
     for (; p < p1; ++p) linear_column<1>(w, p, acts, acts_stride, n, y, y_stride);
     if (w.narrow) return;
     for (i64 t = 0; t < n; ++t) {  // rare: shifts that 32-bit lanes cannot do
