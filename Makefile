@@ -64,8 +64,9 @@ test-slow: $(SLOW_READY) interop tidy ## the suites that take minutes
 tidy: $(SLOW_READY) ## clang-tidy over native/ (three minutes)
 	scripts/tidy.sh $(BIN)/clang-tidy
 
-durations: $(READY) ## the slowest hundred tests
-	$(BIN)/python -m pytest $(FAST) --durations 100
+durations: $(READY) ## the slowest hundred tests, and the minutes of each folder
+	$(BIN)/python -m pytest $(FAST) --durations 100 --junitxml build/durations.xml
+	$(BIN)/python scripts/minutes.py build/durations.xml
 
 ##@ Build
 

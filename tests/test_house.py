@@ -142,6 +142,48 @@ def test_a_public_class_name_stands_for_one_class(tmp_path: Path) -> None:
     assert not names_of_several_classes(SOURCES), names_of_several_classes(SOURCES)
 
 
+def imported_files(module: str, files: dict[str, Path]) -> set[str]:
+    """Return the modules that a module imports, also inside functions, but not for types alone."""
+    found: set[str] = set()
+    pending: list[ast.AST] = [tree(files[module])]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        pending.extend(ast.iter_child_nodes(node))
+    # A package is the door of its modules, so its own imports are no circle.
+    return {name for name in found if name in files and files[name].name != "__init__.py"}
+
+
+def circle_of_files(files: dict[str, Path]) -> list[str]:
+    """Return modules that import each other in a circle; [] when there is none."""
+    left = {module: imported_files(module, files) for module in files}
+    while free := [module for module, needs in left.items() if not needs & left.keys()]:
+        for module in free:
+            del left[module]
+    # What is left imports into a circle. Modules that nobody there imports only lead to it.
+    while outside := [m for m in left if all(m not in needs for needs in left.values())]:
+        for module in outside:
+            del left[module]
+    return sorted(left)
+
+
+def test_no_files_import_each_other_in_a_circle(tmp_path: Path) -> None:
+    canary = {"a": tmp_path / "a.py", "b": tmp_path / "b.py", "c": tmp_path / "c.py"}
+    for name, text in (("a", "import b"), ("b", "def f():\n    import a"), ("c", "import a")):
+        canary[name].write_text(text)
+    assert circle_of_files(canary) == ["a", "b"]
+    files = {
+        ".".join(p.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in SOURCES
+    }
+    assert circle_of_files(files) == []
+
+
 def test_ignores_carry_a_reason() -> None:
     bare = []
     for path in SOURCES:
@@ -266,6 +308,20 @@ def test_no_two_test_modules_share_a_name() -> None:
         p.name for p in (ROOT / "tests").rglob("*.py") if p.name not in ("conftest.py", "__init__.py")
     )
     assert [name for name, n in names.items() if n > 1] == []
+
+
+def test_minutes_are_summed_by_folder(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    rows = (("tests.cli.test_cli", 60.0), ("tests.cli.test_table", 30.0), ("tests.test_house", 15.0))
+    cases = "".join(f'<testcase classname="{name}" name="t" time="{seconds}"/>' for name, seconds in rows)
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    command = [sys.executable, str(ROOT / "scripts" / "minutes.py"), str(report)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["tests/cli", "2", "tests", "1.5", "min"],
+        ["tests", "1", "tests", "0.2", "min"],
+        ["all", "3", "tests", "1.8", "min"],
+    ]
 
 
 def test_prose_of_pages_is_wrapped() -> None:

@@ -22,16 +22,17 @@ from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.corpus.fetch import (
     PackageStore,
+    client,
     fetch_all,
     read_lock,
-    registries,
     run,
     select,
     store_directory,
 )
+from sevenfold.corpus.fetch.client import FetchFailure, classify
 from sevenfold.corpus.fetch.lock import Pin, source_files
 from sevenfold.corpus.fetch.pin import lock_of, parse_request, pin_all
-from sevenfold.corpus.fetch.registries import FetchFailure, classify, source_version, with_sources
+from sevenfold.corpus.fetch.registries import source_version, with_sources
 from sevenfold.corpus.licences import is_valid
 
 HASH = hashlib.sha256(b"x").hexdigest()
@@ -339,7 +340,7 @@ def test_an_interrupt_keeps_what_has_arrived(tmp_path: Path, registry: Registry)
 
 def test_a_missing_client_is_named(tmp_path: Path) -> None:
     with pytest.raises(FetchFailure) as caught:
-        registries.run_client(["no-such-client-here"], tmp_path)
+        client.run_client(["no-such-client-here"], tmp_path)
     assert caught.value.reason == "no client"
 
 

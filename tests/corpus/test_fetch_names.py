@@ -15,10 +15,10 @@ from package_builders import zip_of
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.corpus.fetch import fetch_all, read_lock, registries, run, sdist, store_directory
+from sevenfold.corpus.fetch.client import FetchFailure
 from sevenfold.corpus.fetch.grammar import fault
 from sevenfold.corpus.fetch.lock import Pin
 from sevenfold.corpus.fetch.pin import parse_request, pin_all
-from sevenfold.corpus.fetch.registries import FetchFailure
 from sevenfold.corpus.fetch.store import PackageStore
 
 HASH = "0" * 64

@@ -20,9 +20,10 @@ from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
+from sevenfold.corpus.fetch.client import FetchFailure, run_client
 from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, source_files
-from sevenfold.corpus.fetch.registries import NPM_SAYS_WHY, Apt, FetchFailure, pip_download, run_client
+from sevenfold.corpus.fetch.registries import NPM_SAYS_WHY, Apt, pip_download
 from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, file_digest
 from sevenfold.corpus.licences import is_valid

@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlparse
 
 from sevenfold.core.errors import storage
+from sevenfold.corpus.fetch.client import FetchFailure, run_client
 from sevenfold.corpus.fetch.lock import Pin
-from sevenfold.corpus.fetch.registries import FetchFailure, run_client
 
 _TIMEOUT_SECONDS = 60
 # This asks pip for its settings, and for its default where nothing is set.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sevenfold.corpus.licences.policy import UNRECOGNISED as UNRECOGNISED
 from sevenfold.corpus.licences.policy import is_valid
-from sevenfold.corpus.licences.tags import take_tags
 from sevenfold.corpus.native import PatternSearch, plain_text
 
 RESTRICTED = "LicenseRef-restricted"
@@ -142,18 +141,6 @@ _MARKS = re.compile(
     r"(?m)^[ \t]*(?:#+|/{2,}|/?\*+|;+|%+|--+|dnl\b|rem\b|\|+|>+|\.\.)[ \t]?|(?<!\*)\*+/[ \t]*$"
 )
 _BLANK = re.compile(r"[\s\"`_*]+")
-
-
-def find_tags(text: str) -> list[str]:
-    """Return SPDX expressions of the fields in a text; `LicenseRef-unrecognised` for
-    one that is not an expression.
-    """
-    return take_tags(text)[0]
-
-
-def find_notices(text: str) -> list[str]:
-    """Return the licences that normalised text grants or states."""
-    return list(dict.fromkeys(spdx for _, _, spdx, _ in find_notice_spans(text)))
 
 
 def find_notice_spans(text: str) -> list[tuple[int, int, str, bool]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from sevenfold.evals.band.execution import MachineError, results
+from sevenfold.evals.band.execution import MachineFault, results
 from sevenfold.evals.cards import Item
 from sevenfold.evals.programs import parsed
 from sevenfold.sandbox.confined import Ending
@@ -175,7 +175,7 @@ def _guarded(judge: Callable[[Item, str], GradingVerdict]) -> Callable[[Item, st
     def guarded(item: Item, found: str) -> GradingVerdict:
         try:
             return judge(item, found)
-        except MachineError as error:
+        except MachineFault as error:
             return GradingVerdict(verdict="none", reason=str(error))
 
     return guarded

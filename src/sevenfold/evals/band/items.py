@@ -74,8 +74,8 @@ class Family:
     make: Callable[[str, Row, SeededChoices], Making]
 
 
-class _OtherFamilyError(Exception):
-    """Raised where an attempt belongs to another family."""
+class _OtherFamily(Exception):  # noqa: N818  (an outcome that the caller handles)
+    """An attempt belongs to another family."""
 
 
 PythonDraws = dict[Row, python.Drawer]
@@ -99,7 +99,7 @@ def _python(
         def draw(choices: SeededChoices) -> PythonTask:
             task = new[row](choices) if row in new else python.drawn(choices)
             if row not in new and is_algorithm not in (None, task.other_style == python.OTHER):
-                raise _OtherFamilyError
+                raise _OtherFamily
             tasks.append(task)
             return task
 
@@ -261,7 +261,7 @@ def attempts(
             waiting[i] = next(makings[i]) if outcome is None else makings[i].send(outcome)
         except StopIteration as end:
             found[i] = end.value
-        except _OtherFamilyError:
+        except _OtherFamily:
             found[i] = None
 
     for i in range(len(makings)):
