@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sevenfold.cli import app
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import QualityError, RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json, digest
@@ -240,3 +242,25 @@ def test_a_guided_run_is_sealed_with_its_choice(model: Model, tmp_path: Path) ->
     assert read_run(tmp_path / "humaneval.eval.json")["guided"] == {"a": [0, 0]}
     with pytest.raises(UsageError, match="among samples"):
         EvaluationSettings(is_guided=True)
+
+
+def test_the_command_shows_gates_and_requires_them(dense_run: Job, model: Model, tmp_path: Path) -> None:
+    file = str(dense_run.out / "model.s7l")
+    shown = CliRunner().invoke(app, ["scorecard", file, "--runs", str(tmp_path), "--json"])
+    assert shown.exit_code == 0
+    rows = json.loads(shown.stdout)
+    assert rows["model"] == model.artifact.root
+    assert {row["state"] for row in rows["rows"]} == {"not measured"}
+    refused = CliRunner().invoke(app, ["scorecard", file, "--runs", str(tmp_path), "--require"])
+    assert refused.exit_code == 6
+    sealed(tmp_path, model={"root": model.artifact.root})
+    named = tmp_path / "one.yaml"
+    row = "{id: a, requirement: C0, text: t, card: gsm8k, metric: maj@5, at_least: 0.7}"
+    named.write_text(f"gates: 1\nname: one\nsummary: s\nrows: [{row}]\n")
+    arguments = ["scorecard", file, "--runs", str(tmp_path), "--gates", str(named), "--require"]
+    met = CliRunner().invoke(app, arguments)
+    assert met.exit_code == 0, met.output
+    assert "0.7500" in met.stdout
+    named.write_text(named.read_text().replace("0.7}", "0.8}"))
+    assert CliRunner().invoke(app, arguments).exit_code == 6
+    assert CliRunner().invoke(app, ["scorecard", file, "--gates", "nowhere"]).exit_code == 2
