@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from typer.testing import CliRunner
@@ -139,3 +143,29 @@ def test_a_run_is_put_on_the_shelf_with_its_papers(finished_run: Job, tmp_path: 
         module["ship"](tmp_path / "again", tmp_path, {})
     lines = module["table"]([row]).splitlines()
     assert lines[-1] == f"| `{row['name']}` | {row['n_bytes']:,} | `{row['root']}` |"
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_the_wheel_of_models_holds_them_and_they_are_found_there(tmp_path: Path) -> None:
+    source = Path(shutil.copytree(ROOT / "models", tmp_path / "models"))
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (made,) = tmp_path.glob("*.whl")
+    with ZipFile(made) as wheel:
+        wheel.extractall(tmp_path / "site")
+    package = tmp_path / "site" / "sevenfold_models"
+    for row in json.loads((package / INDEX).read_text())["models"]:
+        code = f"from sevenfold.core.shipped_models import model_path; print(model_path({row['name']!r}))"
+        environment = {k: v for k, v in os.environ.items() if k != DIRECTORY}
+        environment["PYTHONPATH"] = f"{tmp_path / 'site'}:{ROOT / 'src'}"
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == str(package / row["file"])
