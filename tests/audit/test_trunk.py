@@ -34,6 +34,8 @@ from sevenfold.core.hashing import canonical_json
 from sevenfold.core.log import Silent
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.schema import Recipe
+from sevenfold.release.lineage import lineage
+from sevenfold.release.target import sealed_file
 from sevenfold.runs.job import Job
 from sevenfold.train import trunk as trunk_module
 from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
@@ -107,6 +109,8 @@ def test_the_records_and_the_seal_reach_back_to_the_first_step_of_the_trunk(grov
         branch_values()["train"]["from"]["root"],
     )
     assert sealed["recipe"]["name"] == "tiny-trunk"
+    shown = lineage(sealed_file(grove / "branch"))["training"]["trunk"]
+    assert (shown["name"], shown["step"], shown["root"]) == ("tiny-trunk", 10, sealed["root"])
 
 
 def test_the_schedule_of_a_branch_is_its_own(grove: Path) -> None:

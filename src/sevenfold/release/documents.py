@@ -52,8 +52,10 @@ def scores(value: Mapping[str, Json]) -> list[tuple[str, Json, str]]:
     training, figures = value["training"], value["quantisation"]["figures"]
     figures = figures if isinstance(figures, dict) else {}
     windows = "held-out windows that both were run on"
+    some = training["heldout_windows"]
+    heldout = "all held-out documents" if some is None else f"{some} windows of the held-out documents"
     rows = (
-        ("bits per byte, FP32", training["heldout_bpb"], "all held-out documents"),
+        ("bits per byte, FP32", training["heldout_bpb"], heldout),
         ("bits per byte, FP32", figures.get("bpb_fp32"), windows),
         ("bits per byte, INT8", figures.get("bpb_int"), windows),
         ("relative increase of INT8 over FP32", figures.get("bpb_increase"), windows),

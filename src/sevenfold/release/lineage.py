@@ -96,6 +96,8 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
             "n_tokens": at(train, "n_tokens"),
             "final_loss": at(train, "final_loss"),
             "heldout_bpb": at(train, "heldout_bpb"),
+            "heldout_windows": at(train, "heldout_windows"),
+            "trunk": {name: at(train, "trunk", name) for name in ("name", "step", "root", "chain")},
             "phases": _list(at(recipe, "train", "phases")),
             "trace": _trace(artifact),
             "checkpoints": _checkpoints(recipe, at(train, "n_steps")),

@@ -171,7 +171,7 @@ def _headline(run: RunRecord) -> Markup:
     )
     cards = (
         page.card(
-            "Held-out bits per byte, FP32", number(run.fact("train", "heldout_bpb")), "all held-out files"
+            "Held-out bits per byte, FP32", number(run.fact("train", "heldout_bpb")), f"{_heldout(run)} files"
         ),
         page.card(
             "Held-out bits per byte, INT8",
@@ -198,13 +198,19 @@ def _headline(run: RunRecord) -> Markup:
     return page.join((tag("div", *cards, class_="cards"), seal, _bars(run)))
 
 
+def _heldout(run: RunRecord) -> str:
+    """Return of which files the FP32 figure is: all, or windows of them."""
+    n_windows = run.fact("train", "heldout_windows")
+    return "all held-out" if n_windows is None else f"{n_windows} windows of the held-out"
+
+
 def _increase(run: RunRecord) -> str:
     return percent(run.fact("quantize", "bpb_increase"), sign=True)
 
 
 def _bars(run: RunRecord) -> Markup:
     named = (
-        ("FP32, all files", run.fact("train", "heldout_bpb")),
+        (f"FP32, {_heldout(run)} files", run.fact("train", "heldout_bpb")),
         ("FP32, tokens compared", run.fact("quantize", "bpb_fp32")),
         ("INT8, tokens compared", run.fact("quantize", "bpb_int")),
         ("gzip -9, all files", run.fact("corpus", "heldout_gzip_bpb")),

@@ -76,6 +76,11 @@ def _training(training: Mapping[str, Json]) -> list[str]:
             f" {shown(training['heldout_bpb'])}"
         ),
     ]
+    if training["trunk"]["root"] is not None:
+        trunk = training["trunk"]
+        lines.append(
+            f"goes on from step {shown(trunk['step'])} of {shown(trunk['name'])}, root {shown(trunk['root'])}"
+        )
     for which in ("first", "last"):
         row = trace[which] if isinstance(trace[which], dict) else {}
         lines.append(f"{which} trace, step {shown(row.get('step'))}: {shown(row.get('chain'))}")

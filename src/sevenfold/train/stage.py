@@ -146,6 +146,8 @@ def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
     facts: dict[str, Json] = {"heldout_domains": domains} if domains else {}
     if buckets is not None:
         facts["heldout_bpb_by_position"] = buckets.table()
+    if job.recipe.train.eval_windows is not None:
+        facts["heldout_windows"] = sum(len(group.rows) for group in groups)
     return sum(others, first), facts
 
 
