@@ -15,7 +15,7 @@ from pathlib import Path
 from sevenfold.release.papers import papers
 
 from sevenfold.artifact import read_artifact
-from sevenfold.artifact.verify import refuse_unverified
+from sevenfold.artifact.bundle import refuse_unverified
 from sevenfold.core.files import read_bytes, write_bytes, write_pretty_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.shipped_models import FORMAT, INDEX
