@@ -323,17 +323,15 @@ def audit_full(
         UsageError: a source is relative, and no recipe was given; `work` holds something else.
         SevenfoldError: what a stage raises.
     """
-    findings = Findings(progress)
-    artifact = sealed_file(path)
+    findings, artifact = Findings(progress), sealed_file(path)
     facts = identity_of(artifact)["facts"]
     recipe = _checked_recipe(artifact, given, findings, has_inputs=taken is not None)
     if findings.differences:
         return _result(path, artifact, findings, [], None)
     check_supported(recipe)
     _warn_of_training(artifact, recipe, findings)
-    directory = work or default_work(artifact.root)
-    audit: dict[str, Json] = {"audit": "full", "root": artifact.root}
-    audit |= {"taken": str(taken.resolve())} if taken else {}
+    directory, named = work or default_work(artifact.root), {"taken": str(taken.resolve())} if taken else {}
+    audit: dict[str, Json] = {"audit": "full", "root": artifact.root, **named}
     with storage(), _work_directory(directory, audit, keep=work is not None) as goes_on:
         progress.note(f"audit: {'goes on' if goes_on else 'works'} in {directory}")
         job = Job(

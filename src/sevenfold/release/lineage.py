@@ -34,6 +34,10 @@ def _checkpoints(recipe: Json, n_steps: Json) -> dict[str, Json]:
     }
 
 
+def _named(value: Json, *names: str) -> dict[str, Json]:
+    return {name: at(value, name) for name in names}
+
+
 def _trace(artifact: Artifact) -> dict[str, Json]:
     rows = _list(artifact.batch.get("rows"))
     return {"n_points": len(rows), "first": rows[0] if rows else None, "last": rows[-1] if rows else None}
@@ -91,13 +95,9 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         "tools": recorded_tools(artifact.path, artifact.root) or None,
         "training": {
             "root": at(facts, "roots", "train"),
-            "n_parameters": at(train, "n_parameters"),
-            "n_steps": at(train, "n_steps"),
-            "n_tokens": at(train, "n_tokens"),
-            "final_loss": at(train, "final_loss"),
-            "heldout_bpb": at(train, "heldout_bpb"),
-            "heldout_windows": at(train, "heldout_windows"),
-            "trunk": {name: at(train, "trunk", name) for name in ("name", "step", "root", "chain")},
+            **_named(train, "n_parameters", "n_steps", "n_tokens", "final_loss"),
+            **_named(train, "heldout_bpb", "heldout_windows"),
+            "trunk": _named(at(train, "trunk"), "name", "step", "root", "chain"),
             "phases": _list(at(recipe, "train", "phases")),
             "trace": _trace(artifact),
             "checkpoints": _checkpoints(recipe, at(train, "n_steps")),
