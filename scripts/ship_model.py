@@ -1,4 +1,4 @@
-"""Put the sealed model of a run into the package of models: file, papers, one row of the index.
+"""Put the sealed model of a run into the package of models: file, documents, one row of the index.
 
     python scripts/ship_model.py RUN [--figure "NAME=VALUE"]...
 
@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from sevenfold.release.papers import papers
+from sevenfold.release.documents import write_release_documents
 
 from sevenfold.artifact import read_artifact
 from sevenfold.artifact.bundle import refuse_unverified
@@ -27,7 +27,7 @@ BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 
 
 def ship(run: Path, package: Path, figures: dict[str, Json]) -> dict[str, Json]:
-    """Copy the file and its papers, and return its row of the index."""
+    """Copy the file and write its documents, and return its row of the index."""
     artifact = find_target(run).artifact
     if artifact is None:
         raise SystemExit(f"{run} holds no sealed model")
@@ -37,8 +37,8 @@ def ship(run: Path, package: Path, figures: dict[str, Json]) -> dict[str, Json]:
     target = package / f"{name}.s7l"
     target.unlink(missing_ok=True)
     write_bytes(target, read_bytes(artifact.path), 0o444)
-    for paper in papers(read_artifact(target), package / name):
-        print(paper)
+    for document in write_release_documents(read_artifact(target), package / name):
+        print(document)
     return {
         "name": name,
         "file": target.name,

@@ -64,7 +64,7 @@ def test_every_verb_that_takes_a_file_takes_the_name(shelf: Path) -> None:
         code, text = s7(*words)
         assert code == 0, text
     assert "same: root" in s7("diff", "tiny-8m", "tiny-8m")[1]
-    code, text = s7("papers", "tiny-8m")
+    code, text = s7("model-card", "tiny-8m")
     assert code == 0, text
     assert any(path.suffix == ".md" for path in shelf.iterdir()), (
         "papers lie beside the file, not beside the name"

@@ -296,24 +296,12 @@ def audit_full(
         path: run directory or sealed file; never written to.
         given: the recipe, when its sources are relative to its file; it must be the sealed one.
         recipe_dir: directory of that file.
-<<<<<<< HEAD
         progress: receives warnings and steps.
         work: work directory, which is kept; None is `default_work`, which a finished audit removes.
             An interrupted audit leaves it, and the next audit of the same file resumes there.
         taken: run directory whose corpus and token files are used, if they have the sealed roots.
-        trunk: run directory with the state that `train.from` names, besides the audited run and its
-            neighbours. The state is taken by its root and not made again.
+        trunk: run with the state that `train.from` names, besides those of `_trunks`.
         finish: called with the new run, when it gave the same root.
-=======
-        progress: told of warnings and steps.
-        work: directory to work in, kept at the end; None is `default_work`, which is gone when the
-            audit ends. Stopped or killed, an audit leaves it, and the next audit of the same file
-            goes on from it.
-        taken: run directory whose corpus and token files are taken as they are, if they have the
-            sealed roots; None makes them, too.
-        trunk: run that has the state of `train.from`, beside those that `_trunks` names.
-        finish: called with the run that was made, when it gave the same root.
->>>>>>> e34ca67 (Mend what landed untested: a function too long, a wrong import, the bundle that the front page names)
 
     Returns:
         The outcome: `same`, `differences`, `first_stage`, `first_step`, `warnings`, the stages
