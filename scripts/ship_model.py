@@ -12,14 +12,13 @@ import argparse
 import json
 from pathlib import Path
 
-from sevenfold.release.documents import write_release_documents
-
 from sevenfold.artifact import read_artifact
 from sevenfold.artifact.bundle import refuse_unverified
 from sevenfold.core.files import read_bytes, write_bytes, write_pretty_json
 from sevenfold.core.hashing import Json
 from sevenfold.core.shipped_models import FORMAT, INDEX
 from sevenfold.pipeline.finish import verify_with_replay
+from sevenfold.release.documents import write_release_documents
 from sevenfold.release.target import find_target, identity_of
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
