@@ -10,6 +10,7 @@ from typing import Any
 
 import foreign_models as foreign
 import pytest
+from gguf import GGUFWriter
 from test_import_gguf import Maker, refused
 
 from sevenfold.core.errors import StorageError, UsageError
@@ -82,7 +83,7 @@ REFUSED = {
     r"token_type\[298\] is UNUSED": put_item("token_type", 298, 5),
     r"token_type\[299\] is BYTE": put_item("token_type", 299, 6),
     r"token_type\[299\] is 9": put_item("token_type", 299, 9),
-    "not the first ids|special tokens first": put_item("token_type", 299, 3),
+    "a merge makes a special token": put_item("token_type", 299, 3),
     "pre is 'code'": put("pre", "code"),
     "pre is 'gpt-2'": put("pre", "gpt-2"),
     "pre is 'default'": put("pre", "default"),
@@ -102,7 +103,6 @@ REFUSED = {
     "ids": lambda keys: put_item("tokens", 299, keys[f"{GGML}tokens"][298])(keys),
     "pieces is 3": put(vocabulary.PIECES_KEY, 3),
     "pieces is ''|cut by ''": put(vocabulary.PIECES_KEY, ""),
-    "takes 1 tokens whole that its merges do not reach": without_a_merge,
 }
 
 
@@ -125,6 +125,18 @@ def test_a_whole_file_with_a_key_that_is_not_obeyed_is_refused(base: ExportSourc
     maker = Maker(base)
     maker.keys[f"{GGML}add_space_prefix"] = True
     refused(maker.write(tmp_path / "x.gguf"), "add_space_prefix is True")
+
+
+def test_a_token_that_no_merge_reaches_is_taken_whole_as_llama_cpp_does(base: ExportSource) -> None:
+    keys = header(base)
+    without_a_merge(keys)
+    data = read_tokenizer(keys, base.spec.vocab_size, "x.gguf")
+    assert vocabulary.stray_tokens(data) == []
+    # What is exported of it says so, and comes back as the same bytes.
+    writer = GGUFWriter(None, "llama")
+    vocabulary.add_to(writer, data)
+    again = {name: value.value for table in writer.kv_data for name, value in table.items()}
+    assert read_tokenizer(again, base.spec.vocab_size, "x.gguf") == data
 
 
 def test_our_own_rule_may_leave_tokens_that_no_merge_reaches(base: ExportSource) -> None:

@@ -160,7 +160,6 @@ def bad_files(data: bytes) -> dict[str, bytes]:
         "no model": b"{}",
         "another model": with_model(data, type="Unigram"),
         "dropout": with_model(data, dropout=0.1),
-        "ignore_merges": with_model(data, ignore_merges=True),
         "normaliser": changed(data, normalizer={"type": "Lowercase"}),
         "post-processor": changed(data, post_processor={"type": "ByteLevel", "trim_offsets": True}),
         "truncation": changed(data, truncation={"max_length": 3}),

@@ -54,6 +54,23 @@ def put(*path: Any, value: Any) -> Callable[[Any], None]:
     return change
 
 
+def without_some_merges(tree: dict[str, Any], *, ignores: bool) -> None:
+    """Leave every third merge out: what is a token whole is then not what merges make."""
+    model = tree["model"]
+    model["merges"] = [merge for i, merge in enumerate(model["merges"]) if i % 3]
+    model["ignore_merges"] = ignores
+
+
+def special_last(tree: dict[str, Any], *, is_listed: bool) -> None:
+    """Give the special tokens the last ids, in the vocabulary or beside it."""
+    model, names = tree["model"], [token["content"] for token in tree["added_tokens"]]
+    ordinary = sorted(model["vocab"].keys() - {*names}, key=model["vocab"].__getitem__)
+    ids = {name: i for i, name in enumerate([*ordinary, *names])}
+    model["vocab"] = ids if is_listed else {name: ids[name] for name in ordinary}
+    for token in tree["added_tokens"]:
+        token["id"] = ids[token["content"]]
+
+
 STEPS = ("pre_tokenizer", "pretokenizers")
 # Accepted: the ids are those of the library, by the native encoder and by the fallback.
 OBEYED = {
@@ -71,6 +88,11 @@ OBEYED = {
     "a merge twice": lambda tree: tree["model"]["merges"].append(tree["model"]["merges"][0]),
     "another rule": put(*STEPS, 0, "pattern", value={"Regex": r"\s+|\S+"}),
     "normalized": put("added_tokens", 1, "normalized", value=True),
+    "ignore_merges": lambda tree: without_some_merges(tree, ignores=True),
+    "merges that reach not all": lambda tree: without_some_merges(tree, ignores=False),
+    "special tokens last": lambda tree: special_last(tree, is_listed=True),
+    "special tokens beside the vocabulary": lambda tree: special_last(tree, is_listed=False),
+    "as Llama 3": lambda tree: (without_some_merges(tree, ignores=True), special_last(tree, is_listed=False)),
     "nulls absent": lambda tree: [
         tree.pop(k) for k in ("normalizer", "truncation", "padding", "post_processor")
     ],
@@ -83,7 +105,8 @@ REFUSED = {
     "continuing_subword_prefix": put("model", "continuing_subword_prefix", value="##"),
     "end_of_word_suffix": put("model", "end_of_word_suffix", value="</w>"),
     "model.dropout": put("model", "dropout", value=0.5),
-    "ignore_merges": put("model", "ignore_merges", value=True),
+    "a special token has the id of another": put("added_tokens", 1, "id", value=7),
+    "its ids are not 0 to n-1": put("model", "vocab", "<pad>", value=3),
     "model.wat": put("model", "wat", value=1),
     "wat": put("wat", value=1),
     "version": put("version", value="9.0"),

@@ -86,15 +86,12 @@ def read_tokenizer(values: dict[str, Json], n_tokens: int, where: str) -> bytes:
                 remedy=_HF_DIRECTORY,
             )
     pieces = _pieces(values, where)
-    data = vocabulary.build(tokens, types, merges, pieces)
-    strays = [] if vocabulary.PIECES_KEY in values else vocabulary.stray_tokens(data)
-    if strays:
-        raise UsageError(
-            f"llama.cpp takes {len(strays)} tokens whole that its merges do not reach, "
-            f"tokenizer.ggml.tokens[{strays[0]}] first ({shown(tokens[strays[0]])})",
-            where=where,
-            remedy="only a vocabulary whose merges reach every token can be imported",
-        )
+    data = vocabulary.build(
+        tokens, types, merges, pieces, takes_whole=values.get(vocabulary.WHOLE_KEY) is True
+    )
+    if vocabulary.PIECES_KEY not in values and vocabulary.stray_tokens(data):
+        # llama.cpp takes a piece that is a token whole, also where no merge makes it (Llama 3).
+        return vocabulary.build(tokens, types, merges, pieces, takes_whole=True)
     return data
 
 

@@ -89,7 +89,7 @@ def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
     value, begin = json.loads(data), tokenizer.roles.begin
     if begin is None:
         return canonical_json(value)
-    name = tokenizer.special_tokens[begin]
+    name = tokenizer.special_name(begin)
     token = {"SpecialToken": {"id": name, "type_id": 0}}
     value["post_processor"] = {
         "type": "TemplateProcessing",
@@ -139,10 +139,11 @@ def _token_names(tokenizer: Tokenizer) -> dict[str, Json]:
 
     An ordinary token has none: named there it would be found in a text.
     """
-    roles, names = tokenizer.roles, tokenizer.special_tokens
+    roles = tokenizer.roles
     end = roles.ends[0] if roles.ends else None
     named = {"bos_token": roles.bos, "eos_token": end, "pad_token": roles.pad}
-    return {key: names[i] for key, i in named.items() if i is not None and i < len(names)}
+    names = {key: tokenizer.special_name(i) for key, i in named.items() if i is not None}
+    return {key: name for key, name in names.items() if name is not None}
 
 
 def write_safetensors(source: ExportSource, out: Path, dtype: str) -> None:

@@ -28,6 +28,16 @@ ADAPTER = "adapter_config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # A buffer that older files carry; it is computed from theta, here and in transformers.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
+_OTHER_VOCABULARIES = {
+    "tokenizer.model": "a SentencePiece or tiktoken model",
+    "spiece.model": "a SentencePiece model",
+    "sentencepiece.bpe.model": "a SentencePiece model",
+    "tekken.json": "a Tekken vocabulary",
+    "tiktoken.model": "a tiktoken vocabulary",
+    "qwen.tiktoken": "a tiktoken vocabulary",
+    "vocab.json": "an older form of a byte-level BPE",
+    "vocab.txt": "a WordPiece vocabulary",
+}
 _EVERYDAY = "only a dense Llama without biases or adapters can be imported"
 
 
@@ -45,11 +55,7 @@ def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
     config = Config(read_foreign_json(path / CONFIG), path / CONFIG)
     stored = config.spec()
     weights = _Weights.open(path, stored)
-    raw = read_foreign_json(path / TOKENIZER) if (path / TOKENIZER).is_file() else None
-    if not isinstance(raw, dict):
-        raise StorageError(
-            "the tokenizer is missing", where=str(path / TOKENIZER), remedy="a directory with tokenizer.json"
-        )
+    raw = _tokenizer_of(path)
     data = _own_form({**raw, "post_processor": None})
     tokenizer = Tokenizer.from_json(data)
     cut = Cut.of(stored.vocab_size, tokenizer.vocab_size, cut_padding, str(path))
@@ -64,6 +70,26 @@ def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
         read=sound(cut.reader(weights.read), weights.names.__getitem__, str(path)),
         roles=hf_roles.read_roles(path, config, raw, tokenizer),
         notes=hf_roles.unheard(path),
+    )
+
+
+def _tokenizer_of(path: Path) -> dict[str, Json]:
+    """Return tokenizer.json as it is. Raises StorageError, and UsageError for a vocabulary of another
+    kind, by its name.
+    """
+    raw = read_foreign_json(path / TOKENIZER) if (path / TOKENIZER).is_file() else None
+    if isinstance(raw, dict):
+        return raw
+    others = [name for name in _OTHER_VOCABULARIES if (path / name).is_file()]
+    if others and not (path / TOKENIZER).exists():
+        raise UsageError(
+            f"its vocabulary is {_OTHER_VOCABULARIES[others[0]]} ({others[0]}), and there is no {TOKENIZER}",
+            where=str(path / others[0]),
+            remedy="a byte-level BPE in tokenizer.json is read (Llama 3 has one); a model of another kind "
+            "cannot be imported",
+        )
+    raise StorageError(
+        "the tokenizer is missing", where=str(path / TOKENIZER), remedy="a directory with tokenizer.json"
     )
 
 

@@ -53,7 +53,7 @@ def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Toke
         UsageError: a post-processor that does more than to put one token before a text.
     """
     generation, names = _object(path / GENERATION), _token_names(path)
-    ids = {name: i for i, name in enumerate(tokenizer.special_tokens)}
+    ids = {name: tokenizer.special_id(name) for name in tokenizer.special_tokens}
     vocabulary = _vocabulary(raw)
 
     def of(role: str) -> tuple[Json, str]:

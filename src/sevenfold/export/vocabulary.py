@@ -19,6 +19,8 @@ from sevenfold.tokenizer.roles import Roles
 
 PRE = "llama-bpe"
 PIECES_KEY = f"{KEY}.tokenizer.pieces"
+# Set where a piece that is a token is that token, whatever the merges say.
+WHOLE_KEY = f"{KEY}.tokenizer.whole_pieces"
 _NORMAL, _CONTROL = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
 
 
@@ -59,10 +61,10 @@ def pieces_of(tokenizer: bytes) -> str:
 def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
     """Return the tokens, their types and merges, as GGUF holds them."""
     value = _form(tokenizer)
-    vocabulary = value["model"]["vocab"]
-    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
-    n_special = len(value["added_tokens"])
-    types = [_CONTROL] * n_special + [_NORMAL] * (len(tokens) - n_special)
+    specials = {token["content"]: token["id"] for token in value["added_tokens"]}
+    ids = {**specials, **value["model"]["vocab"]}
+    tokens = sorted(ids, key=ids.__getitem__)
+    types = [_CONTROL if token in specials else _NORMAL for token in tokens]
     return tokens, types, [" ".join(pair) for pair in value["model"]["merges"]]
 
 
@@ -84,6 +86,8 @@ def add_to(writer: gguf.GGUFWriter, tokenizer: bytes, roles: Roles | None = None
     writer.add_token_merges(merges)
     _add_roles(writer, roles or Tokenizer.from_json(tokenizer).roles)
     writer.add_string(PIECES_KEY, pieces_of(tokenizer))
+    if _form(tokenizer)["model"]["ignore_merges"]:
+        writer.add_bool(WHOLE_KEY, True)
 
 
 def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
@@ -107,20 +111,29 @@ def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
     writer.add_add_eos_token(False)
 
 
-def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -> bytes:
+def build(
+    tokens: list[str], types: list[int], merges: list[str], pieces: str, *, takes_whole: bool = False
+) -> bytes:
     """Return the tokenizer file of these lists: the bytes that this
     project's trainer writes for them.
+
+    Args:
+        tokens: names by id.
+        types: of each token.
+        merges: "left right", in order.
+        pieces: the name of the rule that cuts text.
+        takes_whole: a piece that is a token is that token, whatever the merges say.
 
     Raises:
         StorageError: they are no byte-level BPE of the form that this version reads.
     """
     if pieces not in PIECES:
         raise StorageError(f"text is cut by {pieces!r}, which is not known here", where=PIECES_KEY)
-    specials = [token for token, kind in zip(tokens, types, strict=True) if kind == _CONTROL]
+    specials = {i: tokens[i] for i, kind in enumerate(types) if kind == _CONTROL}
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     byte_level = {"add_prefix_space": False, "trim_offsets": True, "type": "ByteLevel", "use_regex": False}
     value: Json = {
-        "added_tokens": [{**flags, "id": i, "content": token} for i, token in enumerate(specials)],
+        "added_tokens": [{**flags, "id": i, "content": token} for i, token in specials.items()],
         "decoder": {"add_prefix_space": True, "trim_offsets": True, "type": "ByteLevel", "use_regex": True},
         "model": {
             "byte_fallback": False,
@@ -128,7 +141,7 @@ def build(tokens: list[str], types: list[int], merges: list[str], pieces: str) -
             "dropout": None,
             "end_of_word_suffix": None,
             "fuse_unk": False,
-            "ignore_merges": False,
+            "ignore_merges": takes_whole,
             "merges": [merge.split(" ") for merge in merges],
             "type": "BPE",
             "unk_token": None,
@@ -166,7 +179,9 @@ def stray_tokens(tokenizer: bytes) -> list[int]:
     """
     ours = Tokenizer.from_json(tokenizer)
     texts: dict[int, str] = {}
-    for token in range(len(ours.special_tokens), ours.vocab_size):
+    for token in range(ours.vocab_size):
+        if ours.special_name(token) is not None:
+            continue
         try:
             texts[token] = ours.token_bytes(token).decode()
         except UnicodeDecodeError:

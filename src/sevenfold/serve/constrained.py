@@ -27,14 +27,14 @@ class _Vocabulary:
     """The vocabulary as the library reads it: bytes of each token, and how to encode bytes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        names = tokenizer.special_tokens
+        special = {tokenizer.special_id(name) for name in tokenizer.special_tokens}
         self.tokens = [
-            f"<|{i}|>".encode() if i < len(names) else tokenizer.token_bytes(i)
+            f"<|{i}|>".encode() if i in special else tokenizer.token_bytes(i)
             for i in range(tokenizer.vocab_size)
         ]
         self.eos_token_id = tokenizer.roles.ends[0] if tokenizer.roles.ends else tokenizer.eot_id
         self.bos_token_id = None
-        self.special_token_ids = list(range(len(names)))
+        self.special_token_ids = sorted(special)
         self._encode = tokenizer.encode
 
     def __call__(self, text: bytes | str) -> list[int]:

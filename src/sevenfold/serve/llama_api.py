@@ -275,8 +275,10 @@ def detokenized(fields: Fields, served: Served) -> dict[str, Any]:
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < size for i in ids):
         raise RequestError("it is no list of ids", where="tokens", remedy=f"use 0 to {size - 1}")
     tokenizer = served.model.tokenizer
-    names = tokenizer.special_tokens
-    text = b"".join(names[i].encode() if i < len(names) else tokenizer.token_bytes(i) for i in ids)
+    text = b"".join(
+        tokenizer.token_bytes(i) if (name := tokenizer.special_name(i)) is None else name.encode()
+        for i in ids
+    )
     return {"content": text.decode("utf-8", "replace"), "prompt": text.decode("utf-8", "replace")}
 
 

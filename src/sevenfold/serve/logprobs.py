@@ -18,8 +18,8 @@ LEAST = -9999.0
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
     """Return how a token is shown: its characters, its name, or its bytes as `bytes:\\xNN`."""
-    if token < len(tokenizer.special_tokens):
-        return tokenizer.special_tokens[token]
+    if (name := tokenizer.special_name(token)) is not None:
+        return name
     data = tokenizer.token_bytes(token)
     try:
         return data.decode()

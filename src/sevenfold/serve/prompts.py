@@ -62,8 +62,7 @@ class Prompts:
         return self.tokenizer.begun(ids)
 
     def _is_marked(self, token: int) -> bool:
-        names = self.tokenizer.special_tokens
-        return token < len(names) and names[token] in FIM
+        return self.tokenizer.special_name(token) in FIM
 
     @property
     def has_infill(self) -> bool:

@@ -2,7 +2,8 @@
 
 Every Unicode string is decoded to itself. Invariants:
 
-- Ids 0 to k-1 are the special tokens. One of BEGINNINGS is among them and precedes every document.
+- The special tokens have the first ids in a vocabulary of ours. In an import they may have any (Llama
+  3: the last). One of BEGINNINGS is among them and precedes every document.
 - All 256 single bytes are tokens.
 - A token is a fixed byte string, so decoding is concatenation and may be split between any two ids.
 - A special token has no bytes, and no text encodes to one. The characters `<|endoftext|>` in a
@@ -22,7 +23,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from itertools import chain
 from typing import Any
@@ -36,9 +37,9 @@ from sevenfold.tokenizer.pieces import HAS_UNITS, Cutter, units
 from sevenfold.tokenizer.roles import Roles
 
 END_OF_TEXT = "<|endoftext|>"
-# The first reserved one of these precedes every document.
-BEGINNINGS = (END_OF_TEXT, "<bos>", "<s>")
-ENDINGS = (END_OF_TEXT, "<eos>", "</s>")
+# The first of these that is reserved precedes every document.
+BEGINNINGS = (END_OF_TEXT, "<bos>", "<s>", "<|begin_of_text|>")
+ENDINGS = (END_OF_TEXT, "<eos>", "</s>", "<|end_of_text|>")
 PADDINGS = ("<pad>", "<|pad|>")
 # A longer unit is unlikely to occur again.
 MAX_CACHED_LETTERS = 64
@@ -62,9 +63,10 @@ class Tokenizer:
         self,
         data: bytes,
         vocabulary: tuple[bytes, ...],
-        specials: tuple[str, ...],
+        specials: Mapping[str, int],
         roles: Roles | None = None,
     ) -> None:
+        """`specials`: the ids by the names, in the order of the ids."""
         self._data, self._vocabulary, self._specials, self._roles = data, vocabulary, specials, roles
 
     @cached_property
@@ -109,8 +111,16 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> tuple[str, ...]:
-        """Return the names of the special tokens. The id of each is its position."""
-        return self._specials
+        """Return the names of the special tokens, in the order of their ids."""
+        return tuple(self._specials)
+
+    @cached_property
+    def _special_names(self) -> dict[int, str]:
+        return {token_id: name for name, token_id in self._specials.items()}
+
+    def special_name(self, token_id: int) -> str | None:
+        """Return the name of the special token with this id; None for another token."""
+        return self._special_names.get(token_id)
 
     @property
     def eot_id(self) -> int:
@@ -119,7 +129,7 @@ class Tokenizer:
         """
         if self._roles is not None and self._roles.boundary is not None:
             return self._roles.boundary
-        return next(self._specials.index(name) for name in BEGINNINGS if name in self._specials)
+        return next(self._specials[name] for name in BEGINNINGS if name in self._specials)
 
     @property
     def pad_id(self) -> int | None:
@@ -128,7 +138,7 @@ class Tokenizer:
         """
         if self._roles is not None:
             return self._roles.pad
-        return next((self._specials.index(name) for name in PADDINGS if name in self._specials), None)
+        return next((self._specials[name] for name in PADDINGS if name in self._specials), None)
 
     @property
     def roles(self) -> Roles:
@@ -158,7 +168,7 @@ class Tokenizer:
                 where="tokenizer.special_tokens",
                 remedy=f"it has {', '.join(self._specials)}",
             )
-        return self._specials.index(name)
+        return self._specials[name]
 
     def domain_id(self, domain: str) -> int:
         """Return the id of the token that a sequence of `domain` begins with (expert stacks).
@@ -203,7 +213,7 @@ class Tokenizer:
             return self.encode(text)
         ids = []
         for i, part in enumerate(self._marker.split(text)):
-            ids += [self._specials.index(part)] if i % 2 else self.encode(part)
+            ids += [self._specials[part]] if i % 2 else self.encode(part)
         return ids
 
     @cached_property
@@ -213,18 +223,20 @@ class Tokenizer:
 
     @cached_property
     def _encoder(self) -> Encoder | None:
-        return Encoder.open(read_form(self._data), self._findable())
+        value = read_form(self._data)
+        return Encoder.open(value, self._findable(value["model"]["vocab"]))
 
-    def _findable(self) -> list[bytes]:
-        """Return the bytes by which the library would find each id in a text. Its vocabulary
-        includes the special tokens.
+    def _findable(self, entries: Json) -> list[bytes]:
+        """Return the bytes of every id as the library would find them in a text: a special token is
+        an entry of its vocabulary, too, unless it stands in the list of added tokens alone.
         """
         letters = {letter: bytes([byte]) for byte, letter in enumerate(byte_letters())}
-        names = (
-            [letters[letter] for letter in name] if letters.keys() >= {*name} else []
-            for name in self._specials
-        )
-        return [*map(b"".join, names), *self._vocabulary[len(self._specials) :]]
+        found = list(self._vocabulary)
+        listed = entries if isinstance(entries, dict) else {name for name, _ in entries}
+        for name, token_id in self._specials.items():
+            is_spelled = name in listed and letters.keys() >= {*name}
+            found[token_id] = b"".join(letters[letter] for letter in name) if is_spelled else b""
+        return found
 
     @cached_property
     def _known(self) -> _Known | None:
@@ -338,44 +350,47 @@ def _refusal(error: Exception) -> StorageError:
     )
 
 
-def _checked(value: Json) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    """Return the special tokens and the bytes of every id. Raises ValueError or LookupError for an
-    unknown form.
+def _checked(value: Json) -> tuple[dict[str, int], tuple[bytes, ...]]:
+    """Return the ids of the special tokens and the bytes of every id; ValueError or a lookup error
+    when the form is not ours.
     """
     model, letters = value["model"], {letter: byte for byte, letter in enumerate(byte_letters())}
     steps = value["pre_tokenizer"]["pretokenizers"]
     added = sorted(value["added_tokens"], key=lambda token: token["id"])
-    specials = tuple(token["content"] for token in added)
-    if [token["id"] for token in added] != list(range(len(added))) or not {*BEGINNINGS} & {*specials}:
-        raise ValueError(
-            f"its special tokens {specials} are not the first ids, one of {BEGINNINGS} among them"
-        )
-    names = _NAMES[model["type"]](model, len(steps) > len(("Split", "ByteLevel")))
-    if tuple(names[: len(added)]) != specials:
-        raise ValueError("its ids are not 0 to n-1 with the special tokens first")
+    specials = {token["content"]: token["id"] for token in added}
+    if len(specials) != len(added) or not {*BEGINNINGS} & specials.keys():
+        raise ValueError(f"its special tokens {(*specials,)} have not one of {BEGINNINGS} among them")
+    names = _NAMES[model["type"]](model, specials, len(steps) > len(("Split", "ByteLevel")))
+    if any(token_id >= len(names) or names[token_id] != name for name, token_id in specials.items()):
+        raise ValueError("a special token has the id of another entry")
     for left, right in model.get("merges", ()):
         if left + right in specials:
             raise ValueError("a merge makes a special token")
-    vocabulary = tuple(bytes(letters[letter] for letter in name) for name in names[len(added) :])
-    if len({*vocabulary}) != len(vocabulary) or not {bytes([byte]) for byte in range(256)} <= {*vocabulary}:
+    ordinary = [bytes(letters[letter] for letter in name) for name in names if name not in specials]
+    if len({*ordinary}) != len(ordinary) or not {bytes([byte]) for byte in range(256)} <= {*ordinary}:
         raise ValueError("its vocabulary lacks a byte")
-    spelled = tuple(name.encode() if name in STEP_MARKERS else b"" for name in specials)
-    return specials, spelled + vocabulary
+    rest = iter(ordinary)
+    vocabulary = tuple(
+        (name.encode() if name in STEP_MARKERS else b"") if name in specials else next(rest) for name in names
+    )
+    return specials, vocabulary
 
 
-def _names_of_bpe(model: Json, has_protected: bool) -> list[str]:
-    if model["ignore_merges"] is not has_protected:
-        raise ValueError(f"model.ignore_merges is {model['ignore_merges']} with {has_protected=} symbols")
-    names = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    if [model["vocab"][name] for name in names] != list(range(len(names))):
-        raise ValueError("its ids are not 0 to n-1 with the special tokens first")
+def _names_of_bpe(model: Json, specials: Mapping[str, int], has_protected: bool) -> list[str]:
+    if has_protected and not model["ignore_merges"]:
+        raise ValueError("model.ignore_merges is False with protected symbols")
+    # Llama 3 lists its special tokens beside the vocabulary, and not in it.
+    ids = {**specials, **model["vocab"]}
+    names = sorted(ids, key=ids.__getitem__)
+    if [ids[name] for name in names] != list(range(len(names))):
+        raise ValueError("its ids are not 0 to n-1")
     for left, right in model["merges"]:
         if not {left, right, left + right} <= model["vocab"].keys():
             raise ValueError(f"the merge of {left!r} and {right!r} is not one of entries")
     return names
 
 
-def _names_of_unigram(model: Json, _has_protected: bool) -> list[str]:
+def _names_of_unigram(model: Json, _specials: Mapping[str, int], _has_protected: bool) -> list[str]:
     if not all(isinstance(score, float) and math.isfinite(score) for _, score in model["vocab"]):
         raise ValueError("a score is no finite number")
     return [name for name, _ in model["vocab"]]
