@@ -12,7 +12,7 @@ INTEROP := .interop
 # One process for each core. A file's tests stay together, because they share what they trained.
 FAST := -n auto --dist loadfile -m "not slow"
 
-.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint tidy docs wheels wheels-cross interop \
+.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint tidy docs wheels wheels-cross interop versions \
 	bench bench-peers bench-corpus durations clean
 
 help:
@@ -60,6 +60,10 @@ lint: $(READY) ## ruff, mypy, import contracts, documentation, clang-format
 
 test-slow: $(SLOW_READY) interop tidy ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# It downloads PyTorch twice, with CUDA's libraries: 6 GB at a time in build/versions.
+versions: $(READY) ## the golden runs and a small model with other versions of PyTorch and the rest
+	$(BIN)/python scripts/versions.py
 
 tidy: $(SLOW_READY) ## clang-tidy over native/ (three minutes)
 	scripts/tidy.sh $(BIN)/clang-tidy

@@ -1,7 +1,10 @@
 """Training speed: our step and nanoGPT's model and loop, compiled, on the same
 shape, data, precision and batch.
 
-A step is what each trainer does between two batches: forward, backward, gradient clipping, Adam.
+A step is what each trainer does between two batches: forward, backward, gradient clipping, Adam
+(ours under specs/training-arithmetic.md, where it holds). With it come the share of the roof of
+fused multiply-adds (a register loop, in the same run), what each operator of our step takes, and the
+most memory that our steps held. `--clock processor` counts processor time: for a busy machine.
 Both get the same random ids, take turns in one process, and are compared by model FLOP/s (6 N + 12
 L H Q T a token, the formula of nanoGPT, for both), because their blocks differ: ours is gated and
 smaller. "ours, not deterministic" is our step without `use_deterministic_algorithms`; "ours,
@@ -23,8 +26,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
+import subprocess
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,16 +42,24 @@ import torch
 from torch import Tensor, nn
 
 from nanogpt import load_nanogpt
+from products import FLAGS, roof
 from sevenfold.core.memory import keep_freed_memory
+from sevenfold.model import operators
 from sevenfold.model.loss import sequence_losses
+from sevenfold.model.observe import OperatorCall, observing
 from sevenfold.model.transformer import Transformer, count_parameters
-from sevenfold.recipe.schema import ModelSpec
+from sevenfold.recipe.schema import ModelSpec, TrainSpec
 from sevenfold.train import precision as rules
+from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
+from sevenfold.train.optimizer import update_of
 from sevenfold.train.records import CHAIN_START, TRACE_EVERY, trace_row
 from shapes import SHAPES, Shape
 
-CLIP = 1.0
+CLIP, RATE, BETAS = 1.0, 1e-4, (0.9, 0.95)
+# The demo's shape is too small for the engines of shapes.py.
+TRAINED = SHAPES | {"1M": Shape(name="1M", d_model=128, n_layers=4, n_heads=2, d_ffn=192, vocab_size=4096)}
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
 # Of one turn.
 STEPS = 4
 OURS, FREE, COMPILED, PEER = "ours", "ours, not deterministic", "ours, compiled", "nanoGPT, compiled"
@@ -60,6 +75,15 @@ class Case:
     device: torch.device
     batch: int
     sequence: int
+    clock: str = "wall"
+
+    def train_spec(self) -> TrainSpec:
+        """What the trainer's own step is told."""
+        values = {
+            "seed": 0, "tokens": self.batch * self.sequence, "batch_sequences": self.batch,
+            "sequence": self.sequence, "learning_rate": RATE, "betas": BETAS, "precision": self.precision,
+        }  # fmt: skip
+        return TrainSpec.model_validate(values)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Products in BF16, unless the precision is FP32."""
@@ -96,8 +120,10 @@ def ours(case: Case, *, compiled: bool = False) -> tuple[Step, Transformer]:
     model.to(case.device)
     if case.precision == "fp8":
         in_fp8(model, case.device)
-    parameters: list[Tensor] = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1e-4, betas=(0.9, 0.95), fused=True)
+    named = dict(model.named_parameters())
+    parameters = list(named.values())
+    spec = case.train_spec()
+    optimizer = update_of(named, spec, arithmetic(model.spec, spec, case.device))
     states = torch.compile(model.hidden) if compiled else model.hidden
 
     def step(batch: Tensor) -> None:
@@ -109,7 +135,7 @@ def ours(case: Case, *, compiled: bool = False) -> tuple[Step, Transformer]:
         loss.backward()
         float(loss.detach())
         clip_gradients(parameters, CLIP)
-        optimizer.step()
+        optimizer.step(RATE)
 
     return step, model
 
@@ -140,7 +166,7 @@ def nanogpt(checkout: Path, case: Case) -> tuple[Step, int]:
         bias=False,
     )
     plain = module.GPT(config).to(case.device)
-    optimizer = plain.configure_optimizers(0.1, 1e-4, (0.9, 0.95), case.device.type)
+    optimizer = plain.configure_optimizers(0.1, RATE, BETAS, case.device.type)
     model = torch.compile(plain)
 
     def step(batch: Tensor) -> None:
@@ -166,6 +192,50 @@ def hash_seconds(step: Step, model: Transformer, batch: Tensor) -> float:
     return min(times)
 
 
+class Stopwatch:
+    """Adds up the time of each operator of a step (`sevenfold.model.observe`)."""
+
+    def __init__(self, clock: str) -> None:
+        self.clock, self.began, self.seconds = CLOCKS[clock], 0.0, Counter[str]()
+
+    def begin(self, call: OperatorCall) -> None:  # noqa: ARG002 (an observer is told of each call)
+        """Start."""
+        self.began = self.clock()
+
+    def end(self, call: OperatorCall) -> None:
+        """Stop, and add to the operator; products by their shape, rows x inner x outputs."""
+        taken, name = self.clock() - self.began, call.operator
+        if name == "matrix_product":
+            a, b = call.inputs["a"], call.inputs["b"]
+            name = f"product {a.shape[0]} x {a.shape[1]} x {b.shape[1]}"
+        self.seconds[name] += taken
+
+
+def profile(case: Case, step: Step, batch: Tensor) -> dict[str, float]:
+    """The share of each operator in our step, the largest first; `besides` is what is none."""
+    watch, clock = Stopwatch(case.clock), CLOCKS[case.clock]
+    began = clock()
+    with observing(watch):
+        for _ in range(STEPS):
+            step(batch)
+    total = clock() - began
+    watch.seconds["besides"] = total - watch.seconds.total()
+    return {name: seconds / total for name, seconds in watch.seconds.most_common()}
+
+
+def fma_roof(threads: int) -> float:
+    """FLOP/s of fused multiply-adds on registers, of all threads; 0 where it cannot be measured."""
+    isa = operators.isa()
+    if isa not in FLAGS:
+        return 0.0
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            measure = roof(isa, Path(directory))
+        except (OSError, subprocess.CalledProcessError):
+            return 0.0
+        return max(measure() for _ in range(5)) * 1e9 * threads
+
+
 def timed(
     case: Case, kinds: dict[str, tuple[Step, bool, int]], batch: Tensor, rounds: int
 ) -> dict[str, list[float]]:
@@ -179,12 +249,13 @@ def timed(
             # The turn before may have cooled what this one needs.
             step(batch)
             case.wait()
-            began = time.perf_counter()
+            began = CLOCKS[case.clock]()
             for _ in range(STEPS):
                 step(batch)
             case.wait()
             if turn:
-                times[name].append((time.perf_counter() - began) / STEPS)
+                n_clocks = torch.get_num_threads() if case.clock == "processor" else 1
+                times[name].append((CLOCKS[case.clock]() - began) / STEPS / n_clocks)
     return times
 
 
@@ -201,11 +272,12 @@ def case_of(args: argparse.Namespace) -> Case:
     if device.type == "cpu" and args.precision == "fp8":
         raise SystemExit("--precision fp8: a CPU has no FP8 products; use bf16, which fp8 becomes there")
     return Case(
-        shape=SHAPES[args.shape],
+        shape=TRAINED[args.shape],
         precision=args.precision,
         device=device,
         batch=args.batch,
         sequence=args.sequence,
+        clock=args.clock,
     )
 
 
@@ -223,14 +295,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if case.device.type == "cuda":
         kinds[COMPILED] = (ours(case, compiled=True)[0], True, n_ours)
-    if args.nanogpt:
-        peer_step, n_peer = nanogpt(args.nanogpt, case)
-        kinds[PEER] = (peer_step, False, n_peer)
     generator = torch.Generator().manual_seed(1)
     batch = torch.randint(0, case.shape.vocab_size, (case.batch, case.sequence + 1), generator=generator).to(
         case.device
     )
+    our_step(batch)
+    shares = profile(case, our_step, batch)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if args.nanogpt:
+        peer_step, n_peer = nanogpt(args.nanogpt, case)
+        kinds[PEER] = (peer_step, False, n_peer)
     times = timed(case, kinds, batch, args.rounds)
+    roof_flops = fma_roof(args.threads) if case.device.type == "cpu" else 0.0
     rows = {}
     for name, (_, _, n_parameters) in kinds.items():
         low, middle, high = statistics.quantiles(times[name], n=4)
@@ -246,7 +322,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     device = torch.cuda.get_device_name(case.device) if case.device.type == "cuda" else "cpu"
     return {
         "shape": args.shape, "precision": args.precision, "device": device, "threads": args.threads,
-        "torch": torch.__version__, "rows": rows, "hash_seconds": hashes,
+        "clock": args.clock, "isa": operators.isa(), "roof_gflops": roof_flops / 1e9, "profile": shares,
+        "peak_bytes": peak, "torch": torch.__version__, "rows": rows, "hash_seconds": hashes,
         "hash_share": hashes / TRACE_EVERY / (rows[OURS]["seconds"][1] * args.threads),
     }  # fmt: skip
 
@@ -261,6 +338,13 @@ def report(result: dict[str, Any]) -> None:
             f"{name:24} {middle:8.1f} ms [{low:.1f} .. {high:.1f}]  {row['tokens_per_second']:8,.0f} tokens/s"
             f"  {row['model_gflops']:7.1f} model GFLOP/s{mfu}  ({row['n_parameters']:,} parameters)"
         )
+    if result["roof_gflops"]:
+        result["share_of_roof"] = rows[OURS]["model_gflops"] / result["roof_gflops"]
+        print(
+            f"roof {result['roof_gflops']:.1f} GFLOP/s; our step reaches {result['share_of_roof']:.0%} of it"
+        )
+    print("our step:", ", ".join(f"{name} {share:.1%}" for name, share in result["profile"].items()))
+    print(f"most memory of our steps: {result['peak_bytes'] / 1e6:.0f} MB")
     result["determinism_cost"] = rows[OURS]["seconds"][1] / rows[FREE]["seconds"][1]
     print(f"determinism costs x{result['determinism_cost']:.3f}")
     print(
@@ -283,7 +367,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--nanogpt", type=Path)
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="8M")
+    parser.add_argument("--shape", choices=sorted(TRAINED), default="8M")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp8"), default="fp32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--gpu-peak", type=float, default=0.0, help="FLOP/s of the device, for MFU")
@@ -291,6 +375,7 @@ def main() -> None:
     parser.add_argument("--sequence", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     result = run(args)

@@ -43,10 +43,15 @@ def calls_of(name: str, directory: Path) -> list[Kept]:
     return list(transcript.kept.values())
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gqa", "routed", "untied", "documents")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("gqa", "routed", "untied", "documents", "hybrid documents")
+]
+ATTENTION = {"attend", "attend_slope"}
+HYBRID = {"attend_hybrid", "attend_hybrid_slope"}
 
 
-@pytest.mark.parametrize("name", ["objectives", "dropout", *SLOW])
+@pytest.mark.parametrize("name", ["objectives", "dropout", "hybrid", *SLOW])
 def test_fractions_and_kernels_agree(name: str, tmp_path: Path) -> None:
     choose, asked = random.Random(name), set()
     for kept in calls_of(name, tmp_path):
@@ -61,7 +66,9 @@ def test_fractions_and_kernels_agree(name: str, tmp_path: Path) -> None:
                 assert found is not None
                 assert same(found, float(values.reshape(-1)[index])), (kept.call.operator, output, index)
                 asked.add(kept.call.operator)
-    expected = set(OPERATORS) - {"dropout"} | ({"dropout"} if name == "dropout" else set())
+    expected = set(OPERATORS) - (ATTENTION if "hybrid" in name else HYBRID)
+    if name not in ("dropout", "hybrid documents"):
+        expected -= {"dropout"}
     optional = {"scale", "add"}
     assert expected - optional <= asked
 

@@ -1,42 +1,31 @@
-"""Hybrid attention of specs/training-arithmetic.md in exact rational arithmetic: one key/value head
-over one document, without a line of the kernels.
+"""Hybrid attention of specs/training-arithmetic.md in exact rational arithmetic: all results of one
+key/value head over one document at once, of the pieces in `sevenfold.audit.rational_hybrid`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sevenfold.audit.rational import (
-    add,
-    chain,
-    div,
-    exp,
-    f32,
-    fma,
-    ln,
-    mul,
-    row_sum,
-    row_sum_of_products,
-    sqrt,
-    sub,
-    tree,
+from sevenfold.audit.rational import add, chain, div, exp, f32, fma, ln, mul, row_sum_of_products, sqrt, sub
+from sevenfold.audit.rational_hybrid import (
+    Reading,
+    Row,
+    Rows,
+    Summary,
+    column,
+    columns,
+    sum_of_columns,
+    summary,
+    summary_slope,
 )
-
-Row = list[float]
-Rows = list[Row]
-ROWS_OF_A_BLOCK = 48
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Window, stride, ring, what multiplies the scores of summaries, and tables of rotation."""
+    """What a row reads, and tables of rotation."""
 
-    window: int
-    stride: int
-    ring: int
-    temper: float
+    reading: Reading
     cos: Rows
     sin: Rows
 
@@ -53,72 +42,14 @@ def turned(x: Rows, rule: Rule, sign: float = 1.0) -> Rows:
     return out
 
 
-def length(x: Sequence[float]) -> float:
-    return sqrt(add(row_sum_of_products(x, x), f32(1e-12)))
-
-
-def column(x: Rows, e: int) -> Row:
-    return [row[e] for row in x]
-
-
-@dataclass
-class Summary:
-    """One summary, and what its slope needs."""
-
-    first: int
-    weights: Row
-    mean: Row
-    factor: float
-    value: Row
-
-
-def summary(x: Rows, score: Row, c: int, stride: int) -> Summary:
-    first = max(0, (c - 1) * stride)
-    own, scores = x[first : (c + 1) * stride], score[first : (c + 1) * stride]
-    e = [exp(sub(v, max(scores))) for v in scores]
-    total = row_sum(e)
-    w = [div(v, total) for v in e]
-    mean = [chain(w, column(own, e)) for e in range(len(x[0]))]
-    factor = div(chain(w, [length(row) for row in own]), length(mean))
-    return Summary(first, w, mean, factor, [mul(m, factor) for m in mean])
-
-
-def summary_slope(one: Summary, x: Rows, grad: Row, grad_x: Rows, grad_score: Row) -> None:
-    n = length(one.mean)
-    along = row_sum_of_products(grad, one.mean)
-    share = div(along, n)
-    back = -div(div(mul(along, one.factor), n), n)
-    through = [fma(m, back, mul(g, one.factor)) for m, g in zip(one.mean, grad, strict=True)]
-    own = x[one.first : one.first + len(one.weights)]
-    slopes = [fma(share, length(row), row_sum_of_products(through, row)) for row in own]
-    middle = chain(one.weights, slopes)
-    for j, (w, row, slope) in enumerate(zip(one.weights, own, slopes, strict=True), one.first):
-        z = div(mul(share, w), length(row))
-        grad_x[j] = [fma(v, z, fma(w, t, g)) for v, t, g in zip(row, through, grad_x[j], strict=True)]
-        grad_score[j] = add(grad_score[j], mul(w, sub(slope, middle)))
-
-
-def columns(t: int, n: int, rule: Rule) -> tuple[list[int], list[int], set[int], set[int]]:
-    """Keys and summaries of the block of row t, and those of them that t reads."""
-    start = t // ROWS_OF_A_BLOCK * ROWS_OF_A_BLOCK
-    end = min(start + ROWS_OF_A_BLOCK, n)
-    keys = range(max(0, start + 1 - rule.window) // 16 * 16, end)
-    newest = (start + 1) // rule.stride
-    summaries = range(max(0, newest - rule.ring) // 16 * 16, end // rule.stride)
-    complete = (t + 1) // rule.stride
-    return (
-        list(keys),
-        list(summaries),
-        set(range(max(0, t + 1 - rule.window), t + 1)),
-        set(range(max(0, complete - rule.ring), complete)),
-    )
-
-
-def row_sum_of_both(keys: list[int], summaries: list[int], w: Row) -> float:
-    lanes = [0.0] * 16
-    for number, value in zip([*keys, *summaries], w, strict=True):
-        lanes[number % 16] = add(lanes[number % 16], value)
-    return tree(lanes)
+def slope_added(one: Summary, x: Rows, grad: Row, grad_x: Rows, grad_score: Row) -> None:
+    """Add what goes back through a summary to the slopes of its positions."""
+    slope = summary_slope(one, x, grad)
+    for j, w in enumerate(one.weights):
+        at = one.first + j
+        to = [fma(w, t, g) for t, g in zip(slope.through, grad_x[at], strict=True)]
+        grad_x[at] = [fma(v, slope.shares[j], g) for v, g in zip(x[at], to, strict=True)]
+        grad_score[at] = add(grad_score[at], slope.scores[j])
 
 
 def hybrid(
@@ -127,9 +58,10 @@ def hybrid(
     """Outputs, and slopes of queries, keys, values and both scores."""
     n, width = len(k), len(k[0])
     scale = div(1.0, sqrt(float(width)))
-    sums = n // rule.stride
-    of_keys = [summary(k, scores[0], c, rule.stride) for c in range(sums)]
-    of_values = [summary(v, scores[1], c, rule.stride) for c in range(sums)]
+    reading = rule.reading
+    sums, temper = n // reading.stride, f32(reading.temper)
+    of_keys = [summary(k, scores[0], c, reading.stride) for c in range(sums)]
+    of_values = [summary(v, scores[1], c, reading.stride) for c in range(sums)]
     key, value = [one.value for one in of_keys], [one.value for one in of_values]
     k_turned = turned(k, rule)
 
@@ -142,13 +74,13 @@ def hybrid(
         head_turned = turned(head, rule)
         out, from_turned, from_plain = [], [], []
         for t in range(n):
-            keys, summaries, read, recalled = columns(t, n, rule)
+            at = columns(t, n, reading)
+            keys, summaries, is_read = at.keys, at.summaries, at.are_read
             s = [chain(head_turned[t], k_turned[j]) for j in keys]
-            s += [mul(chain(head[t], key[c]), f32(rule.temper)) for c in summaries]
-            is_read = [j in read for j in keys] + [c in recalled for c in summaries]
+            s += [mul(chain(head[t], key[c]), temper) for c in summaries]
             m = mul(max(x for x, seen in zip(s, is_read, strict=True) if seen), scale)
             w = [exp(sub(mul(x, scale), m)) if seen else 0.0 for x, seen in zip(s, is_read, strict=True)]
-            total = row_sum_of_both(keys, summaries, w)
+            total = sum_of_columns(at, w)
             rows = [v[j] for j in keys] + [value[c] for c in summaries]
             out.append([div(chain(w, column(rows, e)), total) for e in range(width)])
             log_sum = add(f32(Fraction(ln(total))), m)
@@ -158,7 +90,7 @@ def hybrid(
                 exp(sub(mul(x, scale), log_sum)) if seen else 0.0 for x, seen in zip(s, is_read, strict=True)
             ]
             u = [mul(mul(x, sub(chain(g, row), d)), scale) for x, row in zip(w, rows, strict=True)]
-            near, far = u[: len(keys)], [mul(x, f32(rule.temper)) for x in u[len(keys) :]]
+            near, far = u[: len(keys)], [mul(x, temper) for x in u[len(keys) :]]
             from_turned.append([chain(near, [k_turned[j][e] for j in keys]) for e in range(width)])
             from_plain.append([chain(far, [key[c][e] for c in summaries]) for e in range(width)])
             for j, x, y in zip(keys, w, near, strict=False):
@@ -171,8 +103,8 @@ def hybrid(
         slopes_of_q.append(sum_of(turned(from_turned, rule, -1.0), from_plain))
     slopes_of_scores = [0.0] * n, [0.0] * n
     for c in range(sums):
-        summary_slope(of_keys[c], k, grad_key[c], grad_k, slopes_of_scores[0])
-        summary_slope(of_values[c], v, grad_value[c], grad_v, slopes_of_scores[1])
+        slope_added(of_keys[c], k, grad_key[c], grad_k, slopes_of_scores[0])
+        slope_added(of_values[c], v, grad_value[c], grad_v, slopes_of_scores[1])
     return outputs, slopes_of_q, sum_of(turned(grad_turned, rule, -1.0), grad_k), grad_v, *slopes_of_scores
 
 

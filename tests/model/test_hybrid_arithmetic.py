@@ -14,6 +14,7 @@ from rational_hybrid import hybrid
 from test_arithmetic import _here, numbers, same
 from torch import Tensor
 
+from sevenfold.audit.rational_hybrid import Reading
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.model import operators
 from sevenfold.model.hybrid_kernel import HybridConstants, hybrid_attention
@@ -60,9 +61,10 @@ def tables(length: int) -> tuple[Tensor, Tensor]:
 @cache
 def wanted(name: str) -> tuple[object, ...]:
     length, window, stride, ring, temper = CASES[name]
+    reading = Reading(window=window, stride=stride, ring=ring, temper=temper)
     q, k, v, score = (x.detach() for x in inputs(length))
     cos, sin = (t.tolist() for t in tables(length))
-    rule = RationalRule(window, stride, ring, temper, cos, sin)
+    rule = RationalRule(reading, cos, sin)
     grad = numbers(1, HEADS, length, WIDTH, seed=9)[0].tolist()
     scores = score[0, 0].tolist(), score[0, 1].tolist()
     return hybrid(q[0].tolist(), k[0, 0].tolist(), v[0, 0].tolist(), scores, grad, rule)

@@ -4,9 +4,13 @@ that another library computed.
 
 from __future__ import annotations
 
+import builtins
+import functools
+import math
+import operator
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +22,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sevenfold import pipeline
+from sevenfold.artifact.reader import open_artifact
 from sevenfold.model import operators
 from sevenfold.model.operators import ISAS, LAW
 from sevenfold.recipe.schema import HybridAttentionSpec
+from sevenfold.runs.job import Job
 from sevenfold.train import gradient_step, loop
 from sevenfold.train.arithmetic import obstacle
 from sevenfold.train.environment import CPU
@@ -135,6 +142,36 @@ def test_swapped_micro_batches_give_something_else(tmp_path: Path, monkeypatch: 
     original: Callable[..., list[Any]] = gradient_step.micro_batches
     monkeypatch.setattr(gradient_step, "micro_batches", lambda *args: original(*args)[::-1])
     assert digests("objectives", tmp_path)["weights"] != promised()["objectives"]["weights"]
+
+
+def compensated(iterable: Iterable[Any], /, start: Any = 0) -> Any:
+    """What `sum` gives since Python 3.12, and more exactly: floats lose nothing on the way."""
+    items = list(iterable)
+    if items and all(type(item) is float for item in items):
+        return math.fsum([start, *items])
+    return functools.reduce(operator.add, items, start)
+
+
+@needs_kernels
+def test_a_sum_that_compensates_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What PyTorch imports late looks at `sum` itself.
+    loop.use_deterministic_kernels()
+    monkeypatch.setattr(builtins, "sum", compensated)
+    assert digests("objectives", tmp_path / "plain") == promised()["objectives"]
+    # A canary: the loss of several terms shows it.
+    monkeypatch.setattr(loop, "sum_in_order", compensated)
+    assert digests("objectives", tmp_path / "canary")["metrics"] != promised()["objectives"]["metrics"]
+
+
+@needs_kernels
+@pytest.mark.slow
+def test_no_version_of_python_decides_the_root(
+    dense_run: Job, make_job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtins, "sum", compensated)
+    job = make_job(tmp_path / "run")
+    pipeline.make(job)
+    assert open_artifact(job.out / "model.s7l").root == open_artifact(dense_run.out / "model.s7l").root
 
 
 def test_what_is_not_under_the_law_is_named() -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sevenfold.audit import rational as law
+from sevenfold.audit.rational_hybrid import ROWS_OF_A_BLOCK, Given, HybridHead, Reading
 
 
 @dataclass(frozen=True)
@@ -172,10 +173,17 @@ class _Head:
         scores = [law.chain(self.q[i], self.k[j]) for j in range(i + 1)]
         top = law.mul(max(scores), self.scale)
         weights = [law.exp(law.sub(law.mul(s, self.scale), top)) for s in scores]
-        return weights, law.row_sum(weights), top
+        total = law.row_sum(weights)
+        return weights + [0.0] * (self.end(i) - i - 1), total, top
+
+    def end(self, i: int) -> int:
+        """Return the end of the columns of row i's block: behind the row they weigh nothing."""
+        return min((i // ROWS_OF_A_BLOCK + 1) * ROWS_OF_A_BLOCK, len(self.k))
 
     def weight(self, i: int, j: int) -> float:
         """Return the weight of column j in row i, from the logarithm of the row's sum."""
+        if j > i:
+            return 0.0
         score = law.mul(law.chain(self.q[i], self.k[j]), self.scale)
         return law.exp(law.sub(score, self.log_sums[i]))
 
@@ -200,7 +208,7 @@ def _attend(q: Question) -> float:
     weights, total, top = one.forward(i)
     if q.output == "log_sum":
         return law.add(law.f32(law.ln(total)), top)
-    return law.div(law.chain(weights, [one.v[j][e] for j in range(i + 1)]), total)
+    return law.div(law.chain(weights, [one.v[j][e] for j in range(one.end(i))]), total)
 
 
 def _attend_slope(q: Question) -> float:
@@ -208,17 +216,66 @@ def _attend_slope(q: Question) -> float:
     if q.output == "grad_q":
         batch, head, i, e = _place(q, tuple(queries.shape))
         one = _Head(q, batch, head)
-        return law.chain([one.slope(i, j) for j in range(i + 1)], [one.k[j][e] for j in range(i + 1)])
+        columns = range(one.end(i))
+        return law.chain([one.slope(i, j) for j in columns], [one.k[j][e] for j in columns])
     batch, kv_head, j, e = _place(q, tuple(keys.shape))
     group, total = queries.shape[1] // keys.shape[1], 0.0
     for head in range(kv_head * group, (kv_head + 1) * group):
         one = _Head(q, batch, head)
-        for i in range(j, queries.shape[2]):
+        for i in range(j // ROWS_OF_A_BLOCK * ROWS_OF_A_BLOCK, queries.shape[2]):
             if q.output == "grad_v":
                 total = law.fma(one.weight(i, j), one.grad[i][e], total)
             else:
                 total = law.fma(one.slope(i, j), one.q[i][e], total)
     return total
+
+
+def _hybrid_head(q: Question, batch: int, kv_head: int) -> HybridHead:
+    n_kv = q.inputs["k"].shape[1]
+    group = q.inputs["q"].shape[1] // n_kv
+    heads = slice(kv_head * group, (kv_head + 1) * group)
+    slopes = {
+        name: q.inputs[name][batch, heads].tolist() for name in ("y", "grad", "log_sum") if name in q.inputs
+    }
+    given = Given(
+        **{name: q.inputs[name][batch, heads].tolist() for name in ("q", "q_turned")},
+        **{name: q.inputs[name][batch, kv_head].tolist() for name in ("k", "k_turned", "v")},
+        key_score=q.inputs["score"][batch, kv_head].tolist(),
+        value_score=q.inputs["score"][batch, n_kv + kv_head].tolist(),
+        scaled_dim=q.settings["scaled_dim"],
+        **slopes,
+    )
+    rule = q.settings["rule"]
+    reading = Reading(window=rule.window, stride=rule.stride, ring=rule.ring, temper=rule.temper)
+    return HybridHead(given, reading)
+
+
+def _attend_hybrid(q: Question) -> float:
+    shape, n_kv = tuple(q.inputs["q"].shape), q.inputs["k"].shape[1]
+    batch, head, row, channel = _place(q, shape if q.output == "y" else (*shape[:3], 1))
+    kv_head, query = divmod(head, shape[1] // n_kv)
+    one = _hybrid_head(q, batch, kv_head)
+    return one.log_sum(query, row) if q.output == "log_sum" else one.output(query, row, channel)
+
+
+def _attend_hybrid_slope(q: Question) -> float:
+    queries, keys = q.inputs["q"], q.inputs["k"]
+    n_kv, group = keys.shape[1], queries.shape[1] // keys.shape[1]
+    if q.output == "grad_score":
+        batch, head, position, _ = _place(q, (*q.inputs["score"].shape, 1))
+        of_values, kv_head = divmod(head, n_kv)
+        return _hybrid_head(q, batch, kv_head).slope_of_score(position, of_values=bool(of_values))
+    if q.output in ("grad_q", "grad_q_turned"):
+        batch, head, row, channel = _place(q, tuple(queries.shape))
+        kv_head, query = divmod(head, group)
+        one = _hybrid_head(q, batch, kv_head)
+        found = one.slope_of_q if q.output == "grad_q" else one.slope_of_q_turned
+        return found(query, row, channel)
+    batch, kv_head, position, channel = _place(q, tuple(keys.shape))
+    one = _hybrid_head(q, batch, kv_head)
+    if q.output == "grad_k_turned":
+        return one.slope_of_k_turned(position, channel)
+    return one.slope_of_vector(position, channel, of_values=q.output == "grad_v")
 
 
 OPERATORS: Mapping[str, Callable[[Question], float]] = {
@@ -239,6 +296,8 @@ OPERATORS: Mapping[str, Callable[[Question], float]] = {
     "dropout": _dropout,
     "attend": _attend,
     "attend_slope": _attend_slope,
+    "attend_hybrid": _attend_hybrid,
+    "attend_hybrid_slope": _attend_hybrid_slope,
 }
 
 

@@ -116,8 +116,9 @@ def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
             key="",
             step=facts.step - 1,
             chain=facts.chain,
-            model=dict(bundle.model),
-            optimizer=dict(bundle.optimizer),
+            # A run writes over the tensors that it begins from, and a bundle may be used again.
+            model={name: tensor.clone() for name, tensor in bundle.model.items()},
+            optimizer={name: tensor.clone() for name, tensor in bundle.optimizer.items()},
             rng=torch.get_rng_state(),
             seed=facts.train.seed,
         )

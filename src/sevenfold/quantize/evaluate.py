@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import QualityError
+from sevenfold.core.floats import sum_in_order
 from sevenfold.core.log import Progress
 from sevenfold.engine import reference
 from sevenfold.engine.backends import available, make_engine
@@ -53,7 +54,7 @@ def integer_score(
         # The losses are computed as for the float model. Exponentials of NumPy depend on the
         # processor, and these figures are sealed.
         losses = token_losses(torch.from_numpy(real)[None], torch.from_numpy(row[None, 1:]))
-        nats += sum(operators.nats(losses, None))
+        nats += sum_in_order(operators.nats(losses, None))
         progress.advance(index + 1)
     score = Score(nats=nats, n_tokens=rows[:, 1:].size, n_bytes=predicted_bytes(rows, token_lengths))
     return score, np.stack(choices)

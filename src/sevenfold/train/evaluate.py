@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import StorageError
+from sevenfold.core.floats import sum_in_order
 from sevenfold.core.log import Progress, Silent
 from sevenfold.core.run_files import WEIGHTS
 from sevenfold.model import operators
@@ -93,7 +94,7 @@ def float_score(
         loss = token_losses(logits, batch[:, 1:])
         if watch is not None:
             watch(start, loss.cpu())
-        nats += sum(operators.nats(loss.cpu(), None))
+        nats += sum_in_order(operators.nats(loss.cpu(), None))
         choices.append(logits.argmax(-1).cpu().numpy())
         listener.advance(min(start + _EVAL_BATCH, len(rows)))
     if not math.isfinite(nats):

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from sevenfold.core.errors import StorageError, TrainingError
 from sevenfold.core.files import write_json
+from sevenfold.core.floats import sum_in_order
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.memory import keep_freed_memory
@@ -343,7 +344,7 @@ class TrainingRun:
         rate = learning_rate(self.spec, self.step)
         parts = self.gradients.run(self.step)
         norm = clip_gradients(self.parameters, self.spec.clip_norm, self.ranks)
-        loss = sum(part.objective.weight * part.loss for part in parts)
+        loss = sum_in_order(part.objective.weight * part.loss for part in parts)
         reason = self.guard.judge(loss, norm)
         if reason:
             self._stop(reason, loss, norm)
