@@ -145,18 +145,76 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
     for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
 }
 
-// Checks a call, and gets all that its ids and the n_tokens - 1 steps behind them will need.
-s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens) {
+// Steps behind the ids of run i that append a token: of `limits`, or of n_tokens for every run.
+i64 appended(const i32 *limits, i64 i, i64 n_tokens) {
+    return most(limits == nullptr ? n_tokens : i64{limits[i]}, i64{1}) - 1;
+}
+
+// Checks a call, and gets all that its ids and the steps behind them will need.
+s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens,
+                  const i32 *limits = nullptr) {
     if (const s7_status bad = check(team, runs, n_runs)) return bad;
     i64 n_keys = 0;
     for (i64 i = 0; i < n_runs; ++i) {
-        n_keys = most(n_keys, runs[i].session->length + runs[i].n_ids + n_tokens - 1);
+        n_keys =
+            most(n_keys, runs[i].session->length + runs[i].n_ids + appended(limits, i, n_tokens));
         if (n_keys > team.model->shape.context) return S7_CONTEXT;
     }
     for (i64 i = 0; i < n_runs; ++i) {
-        if (!runs[i].session->reserve(runs[i].n_ids + n_tokens - 1)) return S7_NO_MEMORY;
+        if (!runs[i].session->reserve(runs[i].n_ids + appended(limits, i, n_tokens)))
+            return S7_NO_MEMORY;
     }
     return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
+}
+
+// What s7_greedy and s7_decode share: s7_decode's arguments.
+struct Steps {
+    const i32 *limits;
+    i32 stop, *tokens, n_tokens, *n_made;
+    const i32 *interrupt;
+
+    i32 limit(i64 i) const { return limits == nullptr ? n_tokens : limits[i]; }
+    bool is_interrupted() const {
+        return interrupt != nullptr && __atomic_load_n(interrupt, __ATOMIC_RELAXED) != 0;
+    }
+};
+
+s7_status take_steps(s7_team &team, const s7_run *runs, i64 n_runs, const Steps &steps) {
+    const i64 vocab = team.model->shape.vocab_size;
+    s7::Buffer<s7_run> now;
+    s7::Buffer<i32> logits;
+    if (!now.make(n_runs) || !logits.make(n_runs * vocab)) return S7_NO_MEMORY;
+    for (i64 i = 0; i < n_runs; ++i) {
+        s7_run &run = now.get()[i] = runs[i];
+        run.n_logits = steps.limit(i) > 0 ? 1 : 0;
+        run.logits = logits.get() + i * vocab;
+    }
+    if (const s7_status bad = prepare(team, now.get(), n_runs, steps.n_tokens, steps.limits))
+        return bad;
+    for (i64 i = 0; i < n_runs; ++i) steps.n_made[i] = 0;
+    for (i64 n_left = n_runs; n_left > 0;) {
+        run_all(team, now.get(), n_left);
+        const bool ends = steps.is_interrupted();
+        i64 kept = 0;
+        for (i64 j = 0; j < n_left; ++j) {
+            s7_run run = now.get()[j];
+            if (run.n_logits == 0) continue;
+            const i64 i = (run.logits - logits.get()) / vocab;
+            i32 *token = steps.tokens + i * steps.n_tokens + steps.n_made[i]++;
+            *token = team.model->kernels->argmax(run.logits, vocab);
+            if (ends || *token == steps.stop || steps.n_made[i] == steps.limit(i)) continue;
+            run.ids = token;
+            run.n_ids = 1;
+            now.get()[kept++] = run;
+        }
+        n_left = kept;
+    }
+    for (i64 i = 0; i < n_runs; ++i) {
+        if (runs[i].logits == nullptr || steps.n_made[i] == 0) continue;
+        std::memcpy(runs[i].logits, logits.get() + i * vocab,
+                    static_cast<size_t>(vocab) * sizeof(i32));
+    }
+    return S7_OK;
 }
 
 #if !defined(S7_FREESTANDING_CORE)
@@ -196,38 +254,20 @@ s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t s
         return S7_NULL;
     if (n_runs < 1) return S7_IDS;
     if (n_tokens < 1) return S7_SHAPE;
-    const i64 vocab = team->model->shape.vocab_size;
-    s7::Buffer<s7_run> now;
-    s7::Buffer<i32> logits;
-    if (!now.make(n_runs) || !logits.make(n_runs * vocab)) return S7_NO_MEMORY;
+    return take_steps(*team, runs, n_runs, {nullptr, stop, tokens, n_tokens, n_made, nullptr});
+}
+
+s7_status s7_decode(s7_team *team, const s7_run *runs, const int32_t *limits, int32_t n_runs,
+                    int32_t stop, int32_t *tokens, int32_t n_tokens, int32_t *n_made,
+                    const int32_t *interrupt) {
+    if (team == nullptr || runs == nullptr || limits == nullptr || tokens == nullptr ||
+        n_made == nullptr)
+        return S7_NULL;
+    if (n_runs < 1) return S7_IDS;
     for (i64 i = 0; i < n_runs; ++i) {
-        s7_run &run = now.get()[i] = runs[i];
-        run.n_logits = 1;
-        run.logits = logits.get() + i * vocab;
+        if (limits[i] < 0 || limits[i] > n_tokens) return S7_SHAPE;
     }
-    if (const s7_status bad = prepare(*team, now.get(), n_runs, n_tokens)) return bad;
-    for (i64 i = 0; i < n_runs; ++i) n_made[i] = 0;
-    for (i64 n_left = n_runs; n_left > 0;) {
-        run_all(*team, now.get(), n_left);
-        i64 kept = 0;
-        for (i64 j = 0; j < n_left; ++j) {
-            s7_run run = now.get()[j];
-            const i64 i = (run.logits - logits.get()) / vocab;
-            i32 *token = tokens + i * n_tokens + n_made[i]++;
-            *token = team->model->kernels->argmax(run.logits, vocab);
-            if (*token == stop || n_made[i] == n_tokens) continue;
-            run.ids = token;
-            run.n_ids = 1;
-            now.get()[kept++] = run;
-        }
-        n_left = kept;
-    }
-    for (i64 i = 0; i < n_runs; ++i) {
-        if (runs[i].logits == nullptr) continue;
-        std::memcpy(runs[i].logits, logits.get() + i * vocab,
-                    static_cast<size_t>(vocab) * sizeof(i32));
-    }
-    return S7_OK;
+    return take_steps(*team, runs, n_runs, {limits, stop, tokens, n_tokens, n_made, interrupt});
 }
 
 s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, int32_t n_stops,

@@ -182,6 +182,14 @@ s7_isa s7_isa_widest(void);
 s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, int32_t n_stops,
                       int32_t *tokens, int32_t n_tokens, int32_t *n_made);
 
+/* s7_greedy for a server: run i makes up to limits[i] tokens, 0 .. n_tokens; with 0 its ids are
+ * read and no token is made. The steps end after the one in which *interrupt (NULL: never) is other
+ * than 0, which another thread may write at any time; every run with a limit has a token at least.
+ */
+s7_status s7_decode(s7_team *team, const s7_run *runs, const int32_t *limits, int32_t n_runs,
+                    int32_t stop, int32_t *tokens, int32_t n_tokens, int32_t *n_made,
+                    const int32_t *interrupt);
+
 #if defined(S7_FREESTANDING_CORE)
 /* A core without the C library: the program gives its memory. s7_take gives `n_bytes` of zeros on a
  * boundary of 16 bytes, or NULL; s7_give takes a block back. Both are called by the thread that

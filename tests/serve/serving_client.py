@@ -68,13 +68,20 @@ class Client:
         return self.send("GET", path, None, headers)
 
 
-def serving(paths: list[Path], **changes: Any) -> Iterator[Client]:
+def serving(
+    paths: list[Path],
+    *,
+    speculate: str = "auto",
+    draft: Path | None = None,
+    recorders: tuple[Any, ...] = (),
+    **changes: Any,
+) -> Iterator[Client]:
     """A server on a free port; closed afterwards."""
     access = Access(**{"limits": ServerLimits(body_seconds=5, cache_bytes=4 << 20), **changes})
-    registry = Registry(access.limits, 1)
+    registry = Registry(access.limits, 1, speculate=speculate, draft=draft)
     for path in paths:
         registry.load(path)
-    server = Server(registry=registry, access=access)
+    server = Server(registry=registry, access=access, recorders=recorders)
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     program = uvicorn.Server(uvicorn.Config(make_app(server), log_level="critical", lifespan="on"))

@@ -159,6 +159,10 @@ FORGED: list[tuple[str, Change, str]] = [
         v, lambda s: s.update(predicateType="x"), whole=True), MALFORMED),
     ("two subjects", lambda v, _: rewrite(
         v, lambda s: s["subject"].append(s["subject"][0]), whole=True), MALFORMED),
+    ("subject of another name", lambda v, _: rewrite(
+        v, lambda s: s["subject"][0].update(name="anwer"), whole=True), MALFORMED),
+    ("subject with more", lambda v, _: rewrite(
+        v, lambda s: s["subject"][0].update(uri="a"), whole=True), MALFORMED),
     ("subject of another", lambda v, _: rewrite(
         v, lambda s: s["subject"][0]["digest"].update(sha256="0" * 64), whole=True), MALFORMED),
     ("another format", lambda v, _: rewrite(v, lambda p: p.update(format=2)), MALFORMED),

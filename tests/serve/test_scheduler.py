@@ -90,7 +90,12 @@ def test_a_batch_changes_nothing(model: Model, alone: list[list[Event]], change:
 def pieces(events: Sequence[Event]) -> tuple[list[object], list[object]]:
     """Tokens of the prompt and of the answers, with their log-probabilities."""
     read = [token for e in events if isinstance(e, PromptRead) for token in e.tokens]
-    said = [(e.index, token) for e in events if isinstance(e, GeneratedPiece) for token in e.tokens]
+    said = [
+        (e.index, token)
+        for e in events
+        if isinstance(e, GeneratedPiece)
+        for token in zip(e.ids, e.tokens or [None] * len(e.ids), strict=True)
+    ]
     # The order within a sample; how many came at once is a matter of time.
     return read, sorted(said, key=lambda pair: pair[0])
 

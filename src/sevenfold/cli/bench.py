@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -92,6 +93,13 @@ def bench(
     rounds: Annotated[
         int, typer.Option("--rounds", metavar="N", min=1, max=1000, help="Times that each is measured.")
     ] = 5,
+    speculate: Annotated[
+        bool, typer.Option("--speculate", help="Measure guesses instead: what they cost, how many hold.")
+    ] = False,
+    draft: Annotated[
+        Path | None,
+        typer.Option("--draft", metavar="FILE", readable=False, help="A smaller sealed model that guesses."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure tokens/s of a sealed model here, and the share of what this machine could do at most."""
@@ -100,6 +108,11 @@ def bench(
     from sevenfold.report.console import close_progress, make_progress
 
     counts = thread_counts(threads)
+    if speculate:
+        _guesses(file, draft, counts[-1], as_json=as_json)
+        return
+    if draft is not None:
+        raise UsageError("--draft goes with --speculate", where="--draft", remedy="add --speculate")
     model = Model.open(file)
     progress = make_progress()
     try:
@@ -111,3 +124,31 @@ def bench(
         print_json(value)
     else:
         _print(value)
+
+
+def _guesses(file: Path, draft: Path | None, n_threads: int, *, as_json: bool) -> None:
+    """Measure guesses, and print what came of it."""
+    from sevenfold.engine.bench_guesses import measure_guesses
+    from sevenfold.engine.session import Model
+    from sevenfold.report.console import print_table
+
+    model = Model.open(file, n_threads=n_threads)
+    value = measure_guesses(model, Model.open(draft, n_threads=n_threads) if draft else None)
+    value |= {"path": str(file), "root": model.artifact.root, "threads": n_threads}
+    if as_json:
+        print_json(value)
+        return
+    columns = zip(value["cost_by_guesses"], value["guessed_by_place"], value["held_by_place"], strict=True)
+    rows = [
+        [str(place + 1), f"{cost:.2f}", f"{guessed:,}", f"{held / guessed:.0%}" if guessed else "-"]
+        for place, (cost, guessed, held) in enumerate(columns)
+    ]
+    print_table(
+        f"{file}, {n_threads} thread{'s' if n_threads > 1 else ''}",
+        ("guesses", "cost of a pass in steps", "guessed at this place", "held"),
+        rows,
+    )
+    speed = value["tokens_per_second"]
+    print(f"one sequence: {speed['plain']:,.0f} tokens/s; with guesses everywhere: {speed['guessed']:,.0f}")
+    pays = ", ".join(f"{n} at {float(share):.0%}" for share, n in value["guesses_that_pay"].items())
+    print(f"guesses that pay by the share that holds: {pays}")

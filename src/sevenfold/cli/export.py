@@ -15,9 +15,14 @@ from sevenfold.cli.base import JsonOption, RunArg, app, guarded, print_json
 @guarded
 def export(
     path: RunArg,
-    to: Annotated[str, typer.Option("--to", metavar="TARGET", help="gguf, hf, safetensors or bundle.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="TARGET", help="gguf, hf, vllm-config, safetensors or bundle.")
+    ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="PATH", readable=False, help="File to write; a directory for hf.")
+        Path,
+        typer.Option(
+            "--out", metavar="PATH", readable=False, help="File to write; a directory for hf, vllm-config."
+        ),
     ],
     quant: Annotated[
         str | None,

@@ -52,6 +52,13 @@ Queue = Annotated[int, _count("--queue", "Requests that may wait.", 65536)]
 CacheMegabytes = Annotated[
     int, _count("--cache-mb", "Megabytes that the prefix cache holds, at most.", 1 << 20, 0)
 ]
+Speculate = Annotated[
+    str, typer.Option("--speculate", metavar="MODE", help="auto: guess where it saves time; off; always.")
+]
+Draft = Annotated[Path | None, _path("--draft", "A smaller sealed model with the same vocabulary.")]
+NoLog = Annotated[
+    bool, typer.Option("--no-log", help="Write no line for each request; without it, one without prompts.")
+]
 
 
 @app.command()
@@ -69,6 +76,9 @@ def serve(
     parallel: Parallel = 32,
     queue: Queue = 256,
     cache_mb: CacheMegabytes = 256,
+    speculate: Speculate = "auto",
+    draft: Draft = None,
+    no_log: NoLog = False,
 ) -> None:
     """Answer HTTP: the protocols of OpenAI and llama.cpp, with answers that never change."""
     from sevenfold.serve.limits import ServerLimits
@@ -84,6 +94,9 @@ def serve(
         host_names=tuple(host_names or ()),
         origins=tuple(origins or ()),
         threads=threads,
+        speculate=speculate,
+        draft=draft,
+        log=not no_log,
         receipt_key=receipt_key,
         password=password,
         limits=ServerLimits(parallel=parallel, queue=queue, cache_bytes=cache_mb << 20),

@@ -253,7 +253,7 @@ class NativeEngine:
             raise GateError(f"{n_tokens} tokens", remedy="ask for one token at least")
         tokens = np.empty((len(calls), n_tokens), np.int32)
         n_made = np.zeros(len(calls), np.int32)
-        with self._runs(calls, [None] * len(calls), n_tokens - 1) as runs, self.team() as team:
+        with self._runs(calls, [None] * len(calls), [n_tokens - 1] * len(calls)) as runs, self.team() as team:
             status = self._library.s7_greedy(
                 team,
                 runs,
@@ -266,15 +266,47 @@ class NativeEngine:
             _check(self._library, status, "run these ids")
         return [row[:n].tolist() for row, n in zip(tokens, n_made, strict=True)]
 
+    def decode_batch(
+        self,
+        calls: Sequence[tuple[NativeSession, Ints]],
+        limits: Sequence[int],
+        *,
+        stop: int | None = None,
+        interrupt: c_int32 | None = None,
+    ) -> list[list[int]]:
+        """Append ids to several sequences, then take up to `limits[i]` greedy steps of sequence i.
+
+        With a limit of 0 the ids are read and nothing more. The steps of all end after the one in
+        which another thread writes `interrupt`, so a caller is never further from an answer than
+        one step.
+
+        Raises:
+            GateError: what `greedy_batch` refuses, or a negative limit; nothing is changed.
+        """
+        n_tokens = max(limits, default=0)
+        if min(limits, default=0) < 0:
+            raise GateError(f"{min(limits)} tokens", remedy="ask for none at least")
+        tokens = np.empty((len(calls), max(1, n_tokens)), np.int32)
+        n_made = np.zeros(len(calls), np.int32)
+        most = (c_int32 * len(calls))(*limits)
+        more = [max(0, limit - 1) for limit in limits]
+        with self._runs(calls, [None] * len(calls), more) as runs, self.team() as team:
+            status = self._library.s7_decode(
+                team, runs, most, len(runs), -1 if stop is None else stop, tokens.ctypes.data,
+                tokens.shape[1], n_made.ctypes.data, None if interrupt is None else byref(interrupt),
+            )  # fmt: skip
+            _check(self._library, status, "run these ids")
+        return [row[:n].tolist() for row, n in zip(tokens, n_made.tolist(), strict=True)]
+
     @contextmanager
     def _runs(
         self,
         calls: Sequence[tuple[NativeSession, Ints]],
         logits: Sequence[NDArray[np.int32] | None],
-        n_more: int = 0,
+        n_more: Sequence[int] = (),
     ) -> Iterator[Any]:
-        """Yield the checked structures of a call, with every session locked. `n_more` positions
-        will follow the ids.
+        """Yield the checked structures of a call, with every session locked. `n_more[i]`
+        positions will follow the ids of call i, and none where nothing is given.
         """
         sessions = [session for session, _ in calls]
         if not calls or len({id(session) for session in sessions}) < len(sessions):
@@ -287,8 +319,8 @@ class NativeEngine:
             session.lock.acquire()
         try:
             runs, kept = (abi.NativeRun * len(calls))(), []
-            for run, (session, ids), rows in zip(runs, calls, logits, strict=True):
-                narrow = self._checked(session, ids, n_more)
+            for place, (run, (session, ids), rows) in enumerate(zip(runs, calls, logits, strict=True)):
+                narrow = self._checked(session, ids, n_more[place] if n_more else 0)
                 kept.append(narrow)
                 run.session, run.ids, run.n_ids = session.handle, narrow.ctypes.data, narrow.size
                 if rows is not None:

@@ -125,6 +125,10 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [c_void_p, POINTER(NativeRun), c_void_p, c_int32, c_void_p, c_int32, POINTER(c_int32)],
     ),
+    "s7_decode": (
+        c_int32,
+        [c_void_p, POINTER(NativeRun), c_void_p, c_int32, c_int32, c_void_p, c_int32, c_void_p, c_void_p],
+    ),
     "s7_session_kv": (
         c_int32,
         [c_void_p, c_int32, c_int32, c_void_p, c_int64, c_void_p, c_void_p, c_int64],

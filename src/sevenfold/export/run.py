@@ -16,7 +16,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.log import Progress
 from sevenfold.core.run_files import ARTIFACT, TOKENS, WEIGHTS
-from sevenfold.export import gguf, hf, parity_corpus, runtimes, vocabulary
+from sevenfold.export import gguf, hf, parity_corpus, runtimes, servers, vocabulary
 from sevenfold.export.names import foreign_names
 from sevenfold.export.quants import find_quant
 from sevenfold.export.source import ExportSource, open_source
@@ -28,7 +28,7 @@ from sevenfold.tokenizer.token_file import open_tokens
 if TYPE_CHECKING:
     from sevenfold.export.parity import FloatReference, ParityCheck
 
-TARGETS = ("gguf", "hf", "safetensors", "bundle")
+TARGETS = ("gguf", "hf", "safetensors", "bundle", "vllm-config")
 # The type of a bundle, which has no other.
 SEALED = "int8"
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
@@ -281,6 +281,8 @@ def _stored(source: ExportSource, work: Path, request: Request, progress: Progre
         return [_read_back(source, open_tensors(work).read, dtype, dtype)]
     work.mkdir(parents=True)
     hf.write_hf(source, work, request.quant)
+    if request.target == "vllm-config":
+        servers.write_configs(source, work, request.quant)
     names = foreign_names(source.spec, "hf")
     file = open_tensors(work / WEIGHTS)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -26,16 +27,60 @@ class AnswerSample:
     """What one sample of one prompt has become."""
 
     text: str = ""
+    n_tokens: int = 0
+    # With log-probabilities, where the request wants those.
     tokens: list[TokenInfo] = field(default_factory=list)
     finished: Finished | None = None
+
+
+Letter = tuple[int, list[Event]]
+
+
+class Mailbox:
+    """Carries what schedulers tell to one event loop: the loop is woken once for all of a round."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._letters: deque[tuple[asyncio.Queue[Letter], Letter]] = deque()
+        self._is_called = False
+
+    @classmethod
+    def of_loop(cls) -> Mailbox:
+        """Return the one of the loop that runs."""
+        loop = asyncio.get_running_loop()
+        found = getattr(loop, _MAILBOX, None)
+        if found is None:
+            found = cls(loop)
+            # uvloop's loops and asyncio's take attributes; the box goes with its loop.
+            setattr(loop, _MAILBOX, found)
+        return found
+
+    def put(self, queue: asyncio.Queue[Letter], told: Letter) -> None:
+        """Send a letter. Called by any thread."""
+        self._letters.append((queue, told))
+        if not self._is_called:
+            self._is_called = True
+            # A loop that is closed has no client to tell.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        # Before the letters are read, so that one which comes now is not left lying.
+        self._is_called = False
+        while self._letters:
+            queue, told = self._letters.popleft()
+            queue.put_nowait(told)
+
+
+_MAILBOX = "_sevenfold_mailbox"
 
 
 class Running:
     """The jobs of one request. Leaving the block cancels what still runs."""
 
     def __init__(self, served: Served, generations: Sequence[Generation]) -> None:
-        self.served, self._loop = served, asyncio.get_running_loop()
-        self._queue: asyncio.Queue[tuple[int, list[Event]]] = asyncio.Queue()
+        self.served, self._mailbox = served, Mailbox.of_loop()
+        self._queue: asyncio.Queue[Letter] = asyncio.Queue()
         self.jobs = [
             GenerationJob(generation, self._teller(number)) for number, generation in enumerate(generations)
         ]
@@ -43,11 +88,9 @@ class Running:
         # Log-probabilities of each prompt behind its first token.
         self.prompts: list[list[TokenInfo]] = [[] for _ in generations]
 
-    def _teller(self, number: int):  # type: ignore[no-untyped-def]  # a closure over the queue
+    def _teller(self, number: int) -> Callable[[list[Event]], None]:
         def tell(events: list[Event]) -> None:
-            # A loop that is closed has no client to tell.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._queue.put_nowait, (number, events))
+            self._mailbox.put(self._queue, (number, events))
 
         return tell
 
@@ -83,13 +126,22 @@ class Running:
                     self.jobs[number].n_cached = event.n_cached
                 else:
                     self._take(self.samples[number][event.index], event)
+                    self._remember(self.jobs[number].generation, event)
                     left -= isinstance(event, Finished)
                 yield number, event
+
+    def _remember(self, generation: Generation, event: GeneratedPiece | Finished) -> None:
+        """Keep a suggestion, of which the next one may be the rest; let a shadow run the request."""
+        if self.served.trial is not None and isinstance(event, Finished):
+            self.served.trial.replay(generation, event)
+        if generation.between is not None and isinstance(event, Finished) and event.index == 0:
+            self.served.suggestions.keep(generation.salt, *generation.between, event.text)
 
     @staticmethod
     def _take(sample: AnswerSample, event: GeneratedPiece | Finished) -> None:
         if isinstance(event, GeneratedPiece):
             sample.text += event.text
+            sample.n_tokens += len(event.ids)
             sample.tokens += event.tokens
             return
         if isinstance(event.error, SevenfoldError):
@@ -111,7 +163,7 @@ class Running:
     def n_completion(self) -> int:
         """Return the tokens of all samples."""
         return sum(
-            len(sample.finished.ids) if sample.finished else len(sample.tokens)
+            len(sample.finished.ids) if sample.finished else sample.n_tokens
             for samples in self.samples
             for sample in samples
         )

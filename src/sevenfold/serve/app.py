@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.serve import llama_api, openai_api, receipt
+from sevenfold.serve import admin, llama_api, openai_api, receipt
 from sevenfold.serve.answers import Running
 from sevenfold.serve.body import read_object
 from sevenfold.serve.errors import NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, RequestError
@@ -25,6 +25,8 @@ from sevenfold.serve.fields import Fields
 from sevenfold.serve.guard import Access, Guard
 from sevenfold.serve.metrics import Exposition
 from sevenfold.serve.openapi import document
+from sevenfold.serve.receipt_check import named_root, verify_answer
+from sevenfold.serve.records import RUNNING, RequestRecorder
 from sevenfold.serve.registry import Registry, Served
 from sevenfold.serve.request import Finished, GeneratedPiece
 
@@ -32,6 +34,7 @@ PAGE = Path(__file__).with_name("page")
 PAGE_FILES = {
     "": ("index.html", "text/html"),
     "page.js": ("page.js", "text/javascript"),
+    "receipt.js": ("receipt.js", "text/javascript"),
     "page.css": ("page.css", "text/css"),
 }
 PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:"
@@ -47,7 +50,9 @@ class Server:
     access: Access
     signing_key: Any = None
     probe_seconds: float = 60.0
+    recorders: tuple[RequestRecorder, ...] = ()
     receipts: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict)
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def keep(self, made: dict[str, Any]) -> dict[str, Any]:
         """Return a receipt under a new id, which /v1/receipts answers for a while."""
@@ -74,7 +79,7 @@ class Server:
 async def _fields(request: Request, server: Server) -> tuple[Fields, Served]:
     values = read_object(await request.body(), server.access.limits.json_depth)
     fields = Fields(values)
-    return fields, server.registry.find(fields.text("model"))
+    return fields, server.registry.route(fields.text("model"))
 
 
 async def _whole_or_gone(request: Request, running: Running) -> None:
@@ -91,7 +96,7 @@ async def _whole_or_gone(request: Request, running: Running) -> None:
 
 
 async def _answer(server: Server, request: Request, asked: openai_api.Asked) -> Response:
-    running = Running(asked.served, asked.generations)
+    request.scope[RUNNING] = running = Running(asked.served, asked.generations)
     headers = {"x-s7-root": asked.served.root}
     if asked.is_stream:
         await running.__aenter__()
@@ -150,7 +155,7 @@ async def _llama(server: Server, request: Request, *, infill: bool) -> Response:
     names, is_stream = fields.get("response_fields"), fields.flag("stream")
     limits, salt = server.access.limits, request.scope["s7.salt"]
     generation, is_cut = llama_api.read(fields, served, limits, salt, infill=infill)
-    running = Running(served, [generation])
+    request.scope[RUNNING] = running = Running(served, [generation])
     if is_stream:
         await running.__aenter__()
         return StreamingResponse(_llama_stream(running, fields, is_cut), media_type="text/event-stream")
@@ -175,8 +180,9 @@ async def _llama_stream(running: Running, fields: Fields, is_cut: bool) -> Async
             sample = running.samples[0][event.index]
             if isinstance(event, GeneratedPiece):
                 n_told[event.index] += len(event.text)
-                ids = [token.id for token in event.tokens]
-                head = {"index": event.index, "content": event.text, "tokens": ids, "stop": False}
+                head = {
+                    "index": event.index, "content": event.text, "tokens": list(event.ids), "stop": False,
+                }  # fmt: skip
                 yield openai_api.sse(head)
                 continue
             whole = llama_api.answer(running, sample, event.index, is_cut=is_cut, fields=fields)
@@ -277,6 +283,19 @@ async def stored_receipt(server: Server, request: Request) -> Response:
     return JSONResponse(server.receipts[name])
 
 
+async def verify_receipt(server: Server, request: Request) -> Response:
+    """POST /v1/receipts/verify: check a receipt with one prefill, as `s7 verify-answer` does."""
+    data = await request.body()
+    value = read_object(data, server.access.limits.json_depth)
+    served = server.registry.find(named_root(value))
+    # One at a time: a check reads a whole answer at once.
+    if server.checking.locked():
+        raise RequestError("another receipt is being checked", remedy="try again", status=UNAVAILABLE)
+    async with server.checking:
+        verdict = await asyncio.to_thread(verify_answer, data, served.model)
+    return JSONResponse({"verdict": verdict.word, "why": verdict.why, "step": verdict.step})
+
+
 async def embeddings(_: Server, __: Request) -> Response:
     """POST /v1/embeddings."""
     raise RequestError(
@@ -298,48 +317,13 @@ async def openapi(_: Server, __: Request) -> Response:
     return JSONResponse(document(ROUTES))
 
 
-async def reload(server: Server, request: Request) -> Response:
-    """POST /admin/reload {"path", "model"}: load beside, prove, switch, drain."""
-    fields = Fields(read_object(await request.body(), server.access.limits.json_depth))
-    path, name = Path(fields.text("path")), fields.text("model")
-    loaded = await asyncio.to_thread(server.registry.load, path, name)
-    return JSONResponse({"model": loaded.name, "root": loaded.root})
-
-
-async def rollback(server: Server, request: Request) -> Response:
-    """POST /admin/rollback {"model"}: let the file before the last change answer again."""
-    fields = Fields(read_object(await request.body(), server.access.limits.json_depth))
-    name = fields.text("model") or server.registry.find("").name
-    loaded = await asyncio.to_thread(server.registry.back, name)
-    return JSONResponse({"model": loaded.name, "root": loaded.root})
-
-
-async def switches(server: Server, request: Request) -> Response:
-    """POST /admin/switches {"context", "parallel", "cache_mb", "tools_off"}: without a restart."""
-    fields = Fields(read_object(await request.body(), server.access.limits.json_depth))
-    now, off = server.registry.switches, fields.get("tools_off")
-    context, parallel = (
-        fields.integer("context", now.context, 0, 1 << 31),
-        fields.integer("parallel", 0, 0, 1024),
-    )
-    cache_mb = fields.integer("cache_mb", -1, 0, 1 << 20)
-    if off is not None and not (isinstance(off, list) and all(isinstance(name, str) for name in off)):
-        raise RequestError("it is no list of names", where="tools_off", remedy="send names of tools")
-    if unknown := fields.said():
-        raise RequestError(unknown[0], remedy="use context, parallel, cache_mb, tools_off")
-    now.context = context
-    now.parallel = parallel or now.parallel
-    now.cache_bytes = cache_mb << 20 if cache_mb >= 0 else now.cache_bytes
-    now.tools_off = tuple(off) if off is not None else now.tools_off
-    return JSONResponse(asdict(now))
-
-
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/completions", completions),
     ("POST", "/v1/chat/completions", chat),
     ("GET", "/v1/models", models),
     ("GET", "/models", models),
     ("GET", "/v1/models/{name:path}", model),
+    ("POST", "/v1/receipts/verify", verify_receipt),
     ("GET", "/v1/receipts/{id}", stored_receipt),
     ("POST", "/v1/embeddings", embeddings),
     ("POST", "/infill", infill),
@@ -360,10 +344,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/openapi.json", openapi),
     ("GET", "/", page),
     ("GET", "/page.js", page),
+    ("GET", "/receipt.js", page),
     ("GET", "/page.css", page),
-    ("POST", "/admin/reload", reload),
-    ("POST", "/admin/rollback", rollback),
-    ("POST", "/admin/switches", switches),
+    *admin.ROUTES,
 )
 
 
@@ -404,4 +387,4 @@ def make_app(server: Server) -> Guard:
 
     routes = [Route(path, _endpoint(server, handler), methods=[method]) for method, path, handler in ROUTES]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: missing, 405: missing})
-    return Guard(app, server.access)
+    return Guard(app, server.access, server.recorders)

@@ -13,8 +13,9 @@ from typing import Any
 
 from sevenfold.serve.errors import RequestError
 
-# A string, or one bracket: all that decides how deep a text is.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string, or one bracket: all that decides how deep a text is. A string that does not end takes the
+# rest, and nothing is tried twice, so the time grows with the length alone.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _check_depth(data: bytes, most: int) -> None:

@@ -11,13 +11,15 @@ import asyncio
 import hmac
 import json
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sevenfold.core.hashing import sha256
 from sevenfold.serve.errors import FORBIDDEN, MEDIA_TYPE, TOO_LARGE, UNAUTHORIZED, RequestError
 from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.records import Record, RequestRecorder
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -75,8 +77,8 @@ class Access:
 class Guard:
     """The outermost layer of the application."""
 
-    def __init__(self, app: App, access: Access) -> None:
-        self._app, self._access = app, access
+    def __init__(self, app: App, access: Access, recorders: Sequence[RequestRecorder] = ()) -> None:
+        self._app, self._access, self._recorders = app, access, tuple(recorders)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse, one request."""
@@ -84,25 +86,31 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        extra = self._extra_headers(headers)
-        try:
-            body = await self._admitted(scope, headers, receive)
-        except RequestError as error:
-            await _refuse(send, error, extra)
-            return
+        record = Record(
+            id=f"req-{secrets.token_hex(8)}", method=scope["method"], path=scope["path"], headers=headers
+        )
+        began = time.monotonic()
+        extra = self._extra_headers(headers, record.id)
 
         async def sender(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
+                record.status = message["status"]
                 message["headers"] = [*message["headers"], *extra]
             await send(message)
 
-        await self._app(scope, _replay(body, receive), sender)
+        try:
+            body = await self._admitted(scope, headers, receive)
+            await self._app(scope, _replay(body, receive), sender)
+        except RequestError as error:
+            await _refuse(sender, error)
+        finally:
+            if self._recorders:
+                record.end(scope, time.monotonic() - began)
+                for recorder in self._recorders:
+                    recorder.write(record)
 
-    def _extra_headers(self, headers: dict[bytes, str]) -> list[tuple[bytes, bytes]]:
-        extra = [
-            (b"x-request-id", f"req-{secrets.token_hex(8)}".encode()),
-            (b"x-content-type-options", b"nosniff"),
-        ]
+    def _extra_headers(self, headers: dict[bytes, str], name: str) -> list[tuple[bytes, bytes]]:
+        extra = [(b"x-request-id", name.encode()), (b"x-content-type-options", b"nosniff")]
         origin = headers.get(b"origin", "")
         if origin and origin in self._access.origins:
             extra += [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
@@ -169,9 +177,9 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def _refuse(send: Send, error: RequestError, extra: list[tuple[bytes, bytes]]) -> None:
+async def _refuse(send: Send, error: RequestError) -> None:
     data = json.dumps(error.body()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode()), *extra]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in error.headers().items()]
     if error.status in (TOO_LARGE, REQUEST_TIMEOUT):
         # What is left of the body is not read, so the connection cannot be used again.

@@ -31,8 +31,8 @@ class ServerLimits:
     queue: int = 256
     # Tokens that are read of all prompts in one step: a long prompt stops the others no longer.
     prefill_tokens: int = 256
-    # Greedy tokens of one step where nobody waits; a cancelled request ends within one step.
-    block_tokens: int = 8
+    # Greedy tokens of one call of the engine, at most; a cancelled request ends it after one token.
+    block_tokens: int = 32
     # Bytes of keys and values that the prefix cache holds, at most.
     cache_bytes: int = 256 << 20
     # Seconds a client has for its headers and for its body.

@@ -73,8 +73,10 @@ def read(
     # As llama.cpp does, a context without room ends the answer early instead of refusing it.
     if infill:
         ids, is_cut = _fitting(fields, served, min(max(n_wanted, 0), served.context // 2))
+        between = (fields.text("input_prefix") + fields.text("prompt"), fields.text("input_suffix"))
     else:
         ids, is_cut = _completion_ids(fields, served), False
+        between = None
     room = room_of(served, len(ids))
     n_probs = fields.get("n_probs")
     fields.leave((*UNUSED, "response_fields", "stream", "model"))
@@ -90,6 +92,8 @@ def read(
         salt=salt,
         receipt=fields.flag("receipt"),
         constraint=constraint_of(fields, served),
+        guess=served.guess_between(salt, *between) if between else (),
+        between=between,
         newline_after_ms=fields.integer("t_max_predict_ms", 0, 0, 1 << 31),
     )
     return generation, is_cut

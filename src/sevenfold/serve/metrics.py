@@ -19,6 +19,21 @@ COUNTERS = (
     ("sevenfold_prefix_cache_queries", "vllm:prefix_cache_queries", "Prompts looked up in the prefix cache"),
     ("sevenfold_prefix_cache_hits", "vllm:prefix_cache_hits", "Prompts whose beginning was found"),
     ("sevenfold_prefix_cache_tokens", "", "Tokens that were not read again"),
+    ("sevenfold_guess_checks", "vllm:spec_decode_num_drafts", "Passes that checked guesses of a sequence"),
+    ("sevenfold_guessed_tokens", "vllm:spec_decode_num_draft_tokens", "Tokens that were guessed"),
+    ("sevenfold_guesses_held", "vllm:spec_decode_num_accepted_tokens", "Guesses that held"),
+    ("sevenfold_trial_taken", "", "Requests that the model on trial took"),
+    ("sevenfold_trial_compared", "", "Answers that a shadow gave again"),
+    ("sevenfold_trial_different", "", "Answers of a shadow that differ"),
+)
+# By their place behind the last token, 0 first.
+BY_POSITION = (
+    ("sevenfold_guessed_tokens_per_pos", "", "Tokens that were guessed, by place"),
+    (
+        "sevenfold_guesses_held_per_pos",
+        "vllm:spec_decode_num_accepted_tokens_per_pos",
+        "Guesses that held, by place",
+    ),
 )
 GAUGES = (
     ("sevenfold_running", "vllm:num_requests_running", "Sequences that run"),
@@ -35,6 +50,7 @@ HISTOGRAMS = (
 
 def _counts(served: Served) -> list[int]:
     counters, cache = served.scheduler.counters, served.scheduler.cache
+    guesses, trial = served.scheduler.guesser.counts, served.trial
     return [
         counters.n_prompt,
         counters.n_generated,
@@ -43,6 +59,12 @@ def _counts(served: Served) -> list[int]:
         cache.n_queries,
         cache.n_hits,
         cache.n_tokens_saved,
+        guesses.n_checks,
+        sum(guesses.guessed),
+        sum(guesses.held),
+        trial.n_taken if trial else 0,
+        trial.n_compared if trial else 0,
+        trial.n_different if trial else 0,
     ]
 
 
@@ -78,6 +100,7 @@ class Collector:
                     gauge.add_metric([served.name], _levels(served)[place])
                 yield gauge
         yield from self._reasons(models)
+        yield from self._positions(models)
         for place, (ours, theirs, text) in enumerate(HISTOGRAMS):
             for name in (ours, theirs):
                 histogram = HistogramMetricFamily(name, text, labels=["model_name"])
@@ -85,6 +108,17 @@ class Collector:
                     buckets, total = _buckets(_histograms(served)[place])
                     histogram.add_metric([served.name], buckets, total)
                 yield histogram
+
+    @staticmethod
+    def _positions(models: Iterable[Served]) -> Iterator[Metric]:
+        for place, (ours, theirs, text) in enumerate(BY_POSITION):
+            for name in filter(None, (ours, theirs)):
+                family = CounterMetricFamily(name, text, labels=["model_name", "position"])
+                for served in models:
+                    counts = served.scheduler.guesser.counts
+                    for position, n in enumerate((counts.guessed, counts.held)[place]):
+                        family.add_metric([served.name, str(position)], n)
+                yield family
 
     @staticmethod
     def _reasons(models: Iterable[Served]) -> Iterator[Metric]:

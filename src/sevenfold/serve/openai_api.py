@@ -15,7 +15,7 @@ from sevenfold.serve.errors import RequestError
 from sevenfold.serve.fields import Fields
 from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.logprobs import Namer
-from sevenfold.serve.openai_fields import biases_of, law_of, length_of, room_of, stops_of
+from sevenfold.serve.openai_fields import biases_of, guess_of, law_of, length_of, room_of, stops_of
 from sevenfold.serve.registry import Served
 from sevenfold.serve.request import Event, Finished, GeneratedPiece, Generation
 from sevenfold.serve.tools import call_of, schema_of_call
@@ -153,7 +153,9 @@ def _asked(
     n, receipt = fields.integer("n", 1, 1, limits.n), fields.flag("receipt")
     call = schema_of_call(fields, served.scheduler.switches.tools_off) if kind == CHAT else None
     biases, constraint = biases_of(fields, served, limits), constraint_of(fields, served, call)
-    ignore_end = fields.flag("ignore_eos")
+    ignore_end, guess = fields.flag("ignore_eos"), guess_of(fields, served)
+    prompt, suffix = fields.get("prompt"), fields.get("suffix")
+    between = (prompt, suffix) if isinstance(prompt, str) and isinstance(suffix, str) else None
     generations = [
         Generation(
             ids=tuple(ids),
@@ -168,6 +170,8 @@ def _asked(
             salt=salt,
             receipt=receipt,
             constraint=constraint,
+            guess=guess or (served.guess_between(salt, *between) if between else ()),
+            between=between,
         )
         for ids in prompts
     ]
@@ -283,7 +287,7 @@ class Writer:
             self._n_told[number, event.index] = n_told + len(event.text)
             return (
                 [self._piece(place, number, event.text, event.tokens, None)]
-                if event.text or event.tokens
+                if event.text or event.ids
                 else []
             )
         # What was held back for a stop string that did not come.

@@ -9,6 +9,7 @@ from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.fields import Fields
 from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.prompts import content_of
 from sevenfold.serve.registry import Served
 from sevenfold.serve.request import BANNED
 
@@ -152,3 +153,17 @@ def length_of(fields: Fields, names: tuple[str, ...], default: int | None, room:
             remedy=f"ask for {room} at most, or shorten the prompt",
         )
     return n
+
+
+def guess_of(fields: Fields, served: Served) -> tuple[int, ...]:
+    """Return the ids of `prediction`, which a client expects the answer to be. Raises RequestError."""
+    value = fields.get("prediction")
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise RequestError(
+            f"{type(value).__name__} as a prediction",
+            where="prediction",
+            remedy='send {"type": "content", "content": TEXT}',
+        )
+    return tuple(served.prompts.plain(content_of(value, "prediction.content"), "prediction"))

@@ -66,7 +66,17 @@ BODIES: dict[str, dict[str, Any]] = {
     "/tokenize": {"content": _TEXT, "prompt": _TEXT, "parse_special": _FLAG, "with_pieces": _FLAG},
     "/detokenize": {"tokens": _IDS},
     "/apply-template": {"messages": {"type": "array", "items": {"type": "object"}}},
+    "/v1/receipts/verify": {
+        "envelope": {"type": "object"},
+        "prompt_ids": _IDS,
+        "output_ids": _IDS,
+        "salt": _TEXT,
+        "steps": {"type": "array", "items": _TEXT},
+    },
     "/admin/reload": {"path": _TEXT, "model": _TEXT},
+    "/admin/canary": {"path": _TEXT, "model": _TEXT, "share": _NUMBER},
+    "/admin/shadow": {"path": _TEXT, "model": _TEXT, "share": _NUMBER},
+    "/admin/promote": {"model": _TEXT},
     "/admin/rollback": {"model": _TEXT},
     "/admin/switches": {
         "context": _INT,

@@ -37,6 +37,8 @@ class PrefixCache:
     def __init__(self, cap_bytes: int) -> None:
         self.cap_bytes = cap_bytes
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
+        # Keys of the entries by salt and first ids: only those can be found.
+        self._alike: dict[tuple[str, bytes], list[int]] = {}
         self._next = 0
         self.n_bytes = 0
         self.n_queries = self.n_hits = self.n_tokens_saved = 0
@@ -51,9 +53,10 @@ class PrefixCache:
         """
         self.n_queries += 1
         wanted, best, length = np.array(ids[:-1], np.int32), -1, FEWEST - 1
-        for key, entry in self._entries.items():
+        for key in self._alike.get(_beginning(salt, wanted), ()):
+            entry = self._entries[key]
             n = min(len(entry.ids), len(wanted))
-            if entry.salt != salt or n <= length:
+            if n <= length:
                 continue
             differs = np.flatnonzero(entry.ids[:n] != wanted[:n])
             common = int(differs[0]) if differs.size else n
@@ -79,14 +82,12 @@ class PrefixCache:
             return
         held = np.array(ids, np.int32)
         # What the new entry holds, too, is not kept twice.
-        for key, entry in list(self._entries.items()):
-            if (
-                entry.salt == salt
-                and len(entry.ids) <= len(held)
-                and np.array_equal(entry.ids, held[: len(entry.ids)])
-            ):
+        for key in list(self._alike.get(_beginning(salt, held), ())):
+            entry = self._entries[key]
+            if len(entry.ids) <= len(held) and np.array_equal(entry.ids, held[: len(entry.ids)]):
                 self._drop(key)
         self._entries[self._next] = _Entry(salt, held, session, n_bytes)
+        self._alike.setdefault(_beginning(salt, held), []).append(self._next)
         self._next += 1
         self.n_bytes += n_bytes
         self.shrink(self.cap_bytes)
@@ -100,5 +101,13 @@ class PrefixCache:
 
     def _drop(self, key: int) -> None:
         entry = self._entries.pop(key)
+        beginning = _beginning(entry.salt, entry.ids)
+        self._alike[beginning].remove(key)
+        if not self._alike[beginning]:
+            del self._alike[beginning]
         self.n_bytes -= entry.n_bytes
         entry.session.close()
+
+
+def _beginning(salt: str, ids: NDArray[np.int32]) -> tuple[str, bytes]:
+    return salt, ids[:FEWEST].tobytes()

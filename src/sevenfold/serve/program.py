@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,14 @@ from sevenfold.core.errors import StorageError
 from sevenfold.serve.app import Server, make_app
 from sevenfold.serve.guard import LOOPBACK, Access
 from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.records import JsonLines, RequestSpans
 from sevenfold.serve.registry import Registry
 
 MAX_HEADER_BYTES = 32 << 10
 KEEP_ALIVE_SECONDS = 30
+# Seconds that a thread keeps the interpreter from one that waits: an engine whose block has ended
+# does not wait longer for a loop that writes answers.
+SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +39,13 @@ class Options:
     host_names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     threads: int | None = None
+    speculate: str = "auto"
+    draft: Path | None = None
     receipt_key: Path | None = None
     password: bytes | None = None
     drain_seconds: int = 30
+    # Whether each request is a line of JSON on the standard error.
+    log: bool = True
     limits: ServerLimits = field(default_factory=ServerLimits)
 
 
@@ -70,7 +80,7 @@ def make_server(options: Options) -> Server:
         from sevenfold.release import dsse
 
         key = dsse.load_private_key(options.receipt_key, options.password)
-    registry = Registry(options.limits, options.threads)
+    registry = Registry(options.limits, options.threads, speculate=options.speculate, draft=options.draft)
     for path in options.files:
         registry.load(path)
     hosts = tuple({*LOOPBACK, options.host.lower(), *(name.lower() for name in options.host_names)})
@@ -81,7 +91,16 @@ def make_server(options: Options) -> Server:
         origins=options.origins,
         limits=options.limits,
     )
-    return Server(registry=registry, access=access, signing_key=key)
+    lines = JsonLines(_to_stderr) if options.log else None
+    recorders = tuple(each for each in (lines, RequestSpans.installed()) if each is not None)
+    return Server(registry=registry, access=access, signing_key=key, recorders=recorders)
+
+
+def _to_stderr(line: str) -> None:
+    # A closed terminal is no reason to end an answer.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 def _protocol(seconds: int) -> type[H11Protocol]:
@@ -108,6 +127,7 @@ def _protocol(seconds: int) -> type[H11Protocol]:
 
 def run(options: Options, server: Server, bound: socket.socket) -> None:
     """Answer until a signal comes; then take no more, and end what runs."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     config = uvicorn.Config(
         make_app(server),
         http=_protocol(options.limits.header_seconds),

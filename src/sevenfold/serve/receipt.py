@@ -21,6 +21,7 @@ from sevenfold.serve.request import BANNED, Finished, Generation
 PREDICATE_TYPE = "https://in-toto.io/attestation/sevenfold/answer/v1"
 ARITHMETIC_VERSION = 1
 FORMAT = 1
+SUBJECT = "answer"
 KEYS = {"format", "model", "request", "sampling", "output", "trace"}
 
 
@@ -84,7 +85,7 @@ def make(
 ) -> dict[str, Json]:
     """Return a receipt with what its check needs: the envelope, the ids, and the hash of each step."""
     said = predicate(root, generation, index, finished, salt)
-    value = dsse.statement("answer", ids_digest(finished.ids), PREDICATE_TYPE, said)
+    value = dsse.statement(SUBJECT, ids_digest(finished.ids), PREDICATE_TYPE, said)
     return {
         "envelope": dsse.envelope(value, key),
         "prompt_ids": list(generation.ids),

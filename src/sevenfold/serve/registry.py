@@ -14,6 +14,8 @@ from sevenfold.serve.errors import NOT_FOUND, UNAVAILABLE, RequestError
 from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prompts import Prompts
 from sevenfold.serve.scheduler import Scheduler
+from sevenfold.serve.suggestions import Suggestions
+from sevenfold.serve.trial import CANARY, SHADOW, Trial
 
 
 def _identity(model: Model) -> dict[str, Any]:
@@ -38,7 +40,10 @@ class Served:
     model: Model
     scheduler: Scheduler
     prompts: Prompts
+    suggestions: Suggestions = field(default_factory=Suggestions)
     loaded_at: int = field(default_factory=lambda: int(time.time()))
+    # What is on trial beside it.
+    trial: Trial | None = None
     # Set when a probe found another bit: the server is not ready then.
     fault: str = ""
 
@@ -46,6 +51,11 @@ class Served:
     def root(self) -> str:
         """Return the root of the sealed file."""
         return self.model.artifact.root
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Return the names of this very root, which no canary takes."""
+        return self.root, f"sha256:{self.root}"
 
     @property
     def is_greedy_only(self) -> bool:
@@ -58,6 +68,11 @@ class Served:
         """Return the positions of a request: the model's, or fewer where an operator said so."""
         return min(self.model.context, self.scheduler.switches.context or self.model.context)
 
+    def guess_between(self, salt: str, prefix: str, suffix: str) -> tuple[int, ...]:
+        """Return the ids of what is left of an earlier suggestion; none where there is none."""
+        text = self.suggestions.find(salt, prefix, suffix)
+        return tuple(self.model.tokenizer.encode(text)) if text else ()
+
     def probe(self) -> None:
         """Replay the golden prompt; one wrong bit makes the model not ready."""
         try:
@@ -67,44 +82,121 @@ class Served:
 
 
 class Registry:
-    """Models by name. A name keeps the model it had before, so that a change can be taken back."""
+    """Models by name. A name keeps the model it had before, so that a change can be taken back.
 
-    def __init__(self, limits: ServerLimits, n_threads: int | None = None) -> None:
-        self.limits, self._n_threads = limits, n_threads
+    Args:
+        speculate, draft: as `Guesser` takes them; the draft model is that of every file.
+    """
+
+    def __init__(
+        self,
+        limits: ServerLimits,
+        n_threads: int | None = None,
+        *,
+        speculate: str = "auto",
+        draft: Path | None = None,
+    ) -> None:
+        self.limits, self._n_threads, self._speculate = limits, n_threads, speculate
+        self._draft = None if draft is None else Model.open(draft, n_threads=n_threads)
         self.switches = Switches()
         self._models: dict[str, Served] = {}
         self._before: dict[str, Path] = {}
         self._lock = threading.Lock()
 
     def load(self, path: Path, name: str = "") -> Served:
-        """Open and prove a file, then let it answer under its name; what had the name is drained.
+        """Open and prove a file, then let it answer under its name; what had the name is drained,
+        and so is what was on trial for it.
 
         Raises:
             ArtifactError, StorageError: the file is refused; what runs goes on.
         """
+        return self._switch(self._open(path, name))
+
+    def _open(self, path: Path, name: str = "") -> Served:
         model = Model.open(path, n_threads=self._n_threads)
-        served = Served(
+        scheduler = Scheduler(model, self.limits, self.switches, speculate=self._speculate, draft=self._draft)
+        return Served(
             name=name or _name_of(path, model),
             path=path,
             model=model,
-            scheduler=Scheduler(model, self.limits, self.switches),
+            scheduler=scheduler,
             prompts=Prompts(model.tokenizer),
         )
+
+    def _switch(self, served: Served) -> Served:
+        """Let a model answer under its name."""
         with self._lock:
             old = self._models.get(served.name)
             self._models[served.name] = served
             if old is not None:
                 self._before[served.name] = old.path
         if old is not None:
-            threading.Thread(target=old.scheduler.close, daemon=True).start()
+            trial, old.trial = old.trial, None
+            if trial is not None and trial.served is not served:
+                _drain(trial.served)
+            _drain(old)
         return served
 
+    def try_out(self, path: Path, name: str, kind: str, share: int) -> Trial:
+        """Open and prove a file, then put it on trial beside the model of a name; a trial before it
+        ends.
+
+        Raises:
+            ArtifactError, StorageError: the file is refused; what runs goes on.
+            RequestError: there is no such model, or a shadow has another vocabulary.
+        """
+        now = self.find(name)
+        trial = Trial(kind=kind, served=self._open(path, now.name), share=share)
+        if kind == SHADOW and trial.served.model.artifact.dictionary != now.model.artifact.dictionary:
+            _drain(trial.served)
+            raise RequestError(
+                "it has another vocabulary, so its tokens cannot be compared",
+                where="path",
+                remedy="use a canary",
+            )
+        self.end_trial(now)
+        now.trial = trial
+        return trial
+
+    def end_trial(self, served: Served) -> bool:
+        """End the trial beside a model. Return whether there was one."""
+        trial, served.trial = served.trial, None
+        if trial is not None:
+            _drain(trial.served)
+        return trial is not None
+
+    def promote(self, name: str) -> Served:
+        """Let what is on trial answer all. Raises RequestError without a trial."""
+        trial = self.find(name).trial
+        if trial is None:
+            raise RequestError("nothing is on trial", where="model", status=NOT_FOUND)
+        return self._switch(trial.served)
+
     def back(self, name: str) -> Served:
-        """Let the file before the last change answer again. Raises RequestError without one."""
+        """End the trial of a name; without one, let the file before the last change answer again.
+
+        Raises:
+            RequestError: there is neither.
+        """
+        now = self._models.get(name)
+        if now is not None and self.end_trial(now):
+            return now
         path = self._before.get(name)
         if path is None:
             raise RequestError(f"{name!r} has no model before this one", where="model", status=NOT_FOUND)
         return self.load(path, name)
+
+    def route(self, name: str) -> Served:
+        """Return the model that answers this request: that of `find`, or its canary for a share.
+
+        Raises:
+            RequestError: there is none.
+        """
+        served = self.find(name)
+        trial = served.trial
+        if trial is not None and trial.kind == CANARY and name not in served.names and trial.takes():
+            return trial.served
+        return served
 
     def find(self, name: str) -> Served:
         """Return the model of a name, or of a root; "" is the first. Raises RequestError."""
@@ -114,7 +206,7 @@ class Registry:
         if name in models:
             return models[name]
         for served in models.values():
-            if name in (served.root, f"sha256:{served.root}"):
+            if name in served.names:
                 return served
         if len(models) == 1 and models:
             # Clients insist on names of their own; with one model there is no doubt which is meant.
@@ -140,4 +232,11 @@ class Registry:
     def close(self) -> None:
         """Drain every scheduler."""
         for served in self.all():
-            served.scheduler.close()
+            trial, served.trial = served.trial, None
+            for each in (served, trial.served) if trial is not None else (served,):
+                each.scheduler.close()
+
+
+def _drain(served: Served) -> None:
+    """Let a model end what it runs, and wait for nothing."""
+    threading.Thread(target=served.scheduler.close, daemon=True).start()

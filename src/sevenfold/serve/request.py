@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from sevenfold.core.fixed import Ints
@@ -44,6 +44,10 @@ class Generation:
     salt: str = ""
     receipt: bool = False
     constraint: Callable[[], Constraint] | None = None
+    # Ids that the answer may be: a suggestion before this one, or what the client expects.
+    guess: tuple[int, ...] = ()
+    # Prefix and suffix of a suggestion, by which the next one finds it.
+    between: tuple[str, str] | None = None
     # Milliseconds after the first token, after which the first newline ends the answer; 0: none.
     newline_after_ms: int = 0
 
@@ -58,6 +62,11 @@ class Generation:
             and self.constraint is None
             and not self.newline_after_ms
         )
+
+    @property
+    def is_unwatched(self) -> bool:
+        """Return whether nothing but its last token ends the answer, and no token is told of apart."""
+        return not (self.stops or self.newline_after_ms or self.constraint or self.n_logprobs is not None)
 
 
 BANNED = -(1 << 62)
@@ -76,11 +85,14 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPiece:
-    """More of sample `index`: tokens, and the text that they released."""
+    """More of sample `index`: tokens, and the text that they released. `tokens` are the same with
+    log-probabilities, where the request wants those.
+    """
 
     index: int
     text: str
-    tokens: tuple[TokenInfo, ...]
+    ids: tuple[int, ...]
+    tokens: tuple[TokenInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +135,10 @@ class GenerationJob:
     first_at: float = 0.0
     ended_at: float = 0.0
     n_cached: int = 0
-    events: list[Event] = field(default_factory=list)
+    # Called behind `cancel`: what ends the step that runs.
+    on_cancel: Callable[[], None] = lambda: None
 
     def cancel(self) -> None:
-        """End it within one step. Safe from any thread."""
+        """End it within one step of the engine. Safe from any thread."""
         self.is_cancelled = True
+        self.on_cancel()

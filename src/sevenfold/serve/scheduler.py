@@ -1,10 +1,9 @@
 """Continuous batching of one model: a thread that runs every sequence a step at a time.
 
-A step reads a bounded share of the prompts that wait and gives a token to every sequence that runs,
-in one call of the engine. Sums of the law are exact, so a batch, a chunk of a prompt, a fork and a
-block of greedy steps change no bit of an answer (specs/arithmetic.md); what a step holds is a matter
-of time alone. Requests are begun in the order in which they came, and prompts share a step equally,
-so none waits for ever.
+A round (`stepper`) reads a bounded share of the prompts that wait and gives tokens to every sequence
+that runs. What a round holds changes no bit of an answer, so it is a matter of time alone. Requests
+are begun in the order in which they came, and prompts share a round equally, so none waits for ever.
+What a round did is told at its end, all at once.
 """
 
 from __future__ import annotations
@@ -14,24 +13,36 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-import numpy as np
-
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.fixed import Ints
-from sevenfold.engine.native import NativeEngine, NativeSession
+from sevenfold.engine.native import NativeEngine
 from sevenfold.engine.session import Model
 from sevenfold.serve.counters import Counters
 from sevenfold.serve.errors import TOO_MANY, UNAVAILABLE, RequestError
+from sevenfold.serve.guesses import Guesser
 from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prefix_cache import PrefixCache
-from sevenfold.serve.request import Event, GenerationJob, PromptRead, TokenInfo
+from sevenfold.serve.request import Event, GenerationJob
 from sevenfold.serve.sequence import Sequence
+from sevenfold.serve.stepper import Stepper
 
 
 class Scheduler:
-    """Runs jobs on a model. Public methods may be called from any thread."""
+    """Runs jobs on a model. Public methods may be called from any thread.
 
-    def __init__(self, model: Model, limits: ServerLimits, switches: Switches | None = None) -> None:
+    Args:
+        speculate, draft: as `Guesser` takes them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        limits: ServerLimits,
+        switches: Switches | None = None,
+        *,
+        speculate: str = "auto",
+        draft: Model | None = None,
+    ) -> None:
         if not isinstance(model.engine, NativeEngine):
             raise SevenfoldError(
                 f"the server needs the native engine; this machine runs {model.backend!r}",
@@ -41,6 +52,11 @@ class Scheduler:
         self.switches = switches or Switches()
         self.cache = PrefixCache(limits.cache_bytes)
         self._engine = model.engine
+        self.guesser = Guesser(model, model.engine, speculate, draft)
+        end = next(iter(model.tokenizer.roles.ends), None)
+        self._stepper = Stepper(model.engine, limits, end, self.counters, self.guesser)
+        # What the running round has to tell.
+        self._told: list[tuple[GenerationJob, list[Event]]] = []
         self._waiting: deque[GenerationJob] = deque()
         self._running: list[Sequence] = []
         # Samples of a job behind its first, which wait until the prompt was read.
@@ -65,6 +81,7 @@ class Scheduler:
                     f"{self.limits.queue} requests wait already", remedy="try again later", status=TOO_MANY
                 )
             job.asked_at = time.monotonic()
+            job.on_cancel = self._interrupt
             self._waiting.append(job)
             self._wake.notify()
 
@@ -78,6 +95,10 @@ class Scheduler:
         """Return the sequences that run."""
         return len(self._running)
 
+    def _interrupt(self) -> None:
+        """End the running block after its step. The thread clears this before it looks who is gone."""
+        self._stepper.interrupt.value = 1
+
     def close(self, *, drain_seconds: float = 30.0) -> None:
         """Take no more jobs, end those that run within `drain_seconds`, and stop the thread."""
         with self._wake:
@@ -86,6 +107,7 @@ class Scheduler:
         self._thread.join(drain_seconds)
         with self._wake:
             self._is_stopped = True
+            self._interrupt()
             self._wake.notify()
         self._thread.join()
         self.cache.shrink(0)
@@ -97,14 +119,22 @@ class Scheduler:
                     self._wake.wait()
                 if self._is_stopped or (self._is_closing and not self._waiting and not self._running):
                     break
+            self._stepper.interrupt.value = 0
             self._drop_cancelled()
             self._admit()
             if self._running:
                 self._step()
+            self._tell_all()
         for sequence in [*self._running, *(s for behind in self._behind.values() for s in behind)]:
             sequence.end("cancelled", "cancel")
             self._settle(sequence, [])
         self._flush(list(self._waiting))
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        told, self._told = self._told, []
+        for job, events in told:
+            job.tell(events)
 
     def _flush(self, jobs: Iterable[GenerationJob]) -> None:
         """End jobs that never began."""
@@ -157,6 +187,7 @@ class Scheduler:
             first.session, first.n_read = found
             del first.pending[: first.n_read]
         job.n_cached = first.n_read
+        self.guesser.begin(first)
         self._running.append(first)
         others = [Sequence(job, index, self.model.tokenizer) for index in range(1, generation.n)]
         if others:
@@ -164,84 +195,32 @@ class Scheduler:
 
     def _step(self) -> None:
         try:
-            reading = [s for s in self._running if s.is_reading]
-            if not reading and all(s.generation.is_plain for s in self._running):
-                self._greedy_block()
-            else:
-                self._mixed(reading)
+            told = self._stepper.round(self._running, is_forking=bool(self._behind))
         except SevenfoldError as error:
-            # The engine did all or nothing; whoever was in the step is told.
+            # The engine did all or nothing; whoever was in the round is told.
             for sequence in list(self._running):
                 sequence.end("error", "error", error)
                 self._settle(sequence, [])
-        self.counters.n_steps += 1
-
-    def _greedy_block(self) -> None:
-        """Give every sequence the same number of greedy tokens, without a return between them."""
-        running = list(self._running)
-        n = min(self.limits.block_tokens, min(s.n_left for s in running))
-        stop = next(iter(self.model.tokenizer.roles.ends), None)
-        if any(not s.ends for s in running):
-            stop = None
-        rows = self._engine.greedy_batch([(_held(s), _ids(s.pending)) for s in running], n, stop=stop)
-        for sequence, tokens in zip(running, rows, strict=True):
-            before = len(sequence.tokens)
-            told: list[Event] = list(sequence.take_tokens(tokens))
-            # The engine read all but the last token; the answer may have ended before.
-            sequence.n_read += len(tokens)
-            self._tell(sequence, told, len(sequence.tokens) - before)
-
-    def _mixed(self, reading: list[Sequence]) -> None:
-        """Read a share of the prompts and give each running sequence one token."""
-        share = max(1, self.limits.prefill_tokens // max(1, len(reading)))
-        calls: list[tuple[Sequence, list[int]]] = []
-        for sequence in self._running:
-            calls.append((sequence, sequence.pending[:share] if sequence.is_reading else sequence.pending))
-        for all_rows in (False, True):
-            group = [c for c in calls if (c[0].is_reading and c[0].generation.echo) is all_rows]
-            if not group:
-                continue
-            rows = self._engine.forward_batch(
-                [(_held(s), _ids(ids)) for s, ids in group], last_only=not all_rows
-            )
-            for (sequence, ids), logits in zip(group, rows, strict=True):
-                self._read(sequence, ids, logits)
-
-    def _read(self, sequence: Sequence, ids: list[int], logits_TV: Ints) -> None:
-        """Go on behind ids that the engine has read."""
-        generation, first = sequence.generation, sequence.n_read
-        was_reading = sequence.is_reading
-        sequence.n_read += len(ids)
-        told: list[Event] = []
-        if was_reading:
-            del sequence.pending[: len(ids)]
-            self.counters.n_prompt += len(ids)
-            infos: tuple[TokenInfo, ...] = ()
-            if generation.echo and generation.n_logprobs is not None:
-                infos = sequence.prompt_infos(logits_TV, first)
-            is_read = not sequence.pending
-            if is_read or infos:
-                told.append(PromptRead(sequence.job.n_cached, infos))
-            if not is_read:
-                self._tell(sequence, told, 0)
-                return
-            self._fork(sequence, logits_TV[-1])
-        self._choose(sequence, logits_TV[-1], told)
-
-    def _choose(self, sequence: Sequence, logits_V: Ints, told: list[Event]) -> None:
-        if sequence.generation.max_tokens == 0:
-            sequence.end("length", "limit")
-            self._tell(sequence, told, 0)
             return
-        self._tell(sequence, [*told, *sequence.take_logits(logits_V)], 1)
+        for sequence, events, n_tokens, row_V in told:
+            if row_V is not None:
+                self._fork(sequence, row_V)
+            self._tell(sequence, events, n_tokens)
 
     def _fork(self, first: Sequence, logits_V: Ints) -> None:
         """Begin the other samples of a job behind the prompt that its first has read."""
         for other in self._behind.pop(id(first.job), []):
-            other.session = _held(first).fork()
-            other.n_read, other.pending = first.n_read, []
+            if first.session is None:
+                continue
+            other.session = first.session.fork(len(first.generation.ids))
+            other.n_read, other.pending = len(first.generation.ids), []
+            self.guesser.begin(other)
             self._running.append(other)
-            self._choose(other, logits_V, [])
+            if other.generation.max_tokens == 0:
+                other.end("length", "limit")
+                self._tell(other, [], 0)
+            else:
+                self._tell(other, [*other.take_logits(logits_V)], 1)
 
     # ---- what clients are told ----
 
@@ -253,7 +232,7 @@ class Scheduler:
         if sequence.finished is not None:
             self._settle(sequence, events)
         elif events:
-            sequence.job.tell(events)
+            self._told.append((sequence.job, events))
 
     def _settle(self, sequence: Sequence, events: list[Event]) -> None:
         """Tell the end of a sample, and keep or free its session."""
@@ -272,18 +251,10 @@ class Scheduler:
                 self.cache.keep(sequence.generation.salt, ids, session)
             else:
                 session.close()
-        job.tell([*events, finished])
+        if sequence.guess is not None:
+            sequence.guess.close()
+        self._told.append((job, [*events, finished]))
         if finished.error is not None:
             for other in self._behind.pop(id(job), []):
                 other.end("error", "error", finished.error)
                 self._settle(other, [])
-
-
-def _held(sequence: Sequence) -> NativeSession:
-    if sequence.session is None:
-        raise SevenfoldError("a sequence without a session", remedy="please report it")
-    return sequence.session
-
-
-def _ids(ids: list[int]) -> Ints:
-    return np.array(ids, np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence as Items
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from sevenfold.engine.reference import argmax
 from sevenfold.serve.request import BANNED, Finished, GeneratedPiece, GenerationJob, TokenInfo
 from sevenfold.serve.text import AnswerText
 from sevenfold.tokenizer.codec import Tokenizer
+
+if TYPE_CHECKING:
+    from sevenfold.serve.guesses import Guess
 
 
 def token_infos(logits_TV: Ints, ids: Items[int], n_top: int, offsets: Items[int]) -> tuple[TokenInfo, ...]:
@@ -45,6 +49,8 @@ class Sequence:
         self.finished: Finished | None = None
         make = self.generation.constraint
         self.constraint = make() if make else None
+        # What guesses its next tokens; set where the server guesses.
+        self.guess: Guess | None = None
 
     @property
     def is_reading(self) -> bool:
@@ -98,19 +104,35 @@ class Sequence:
         Afterwards `pending` is the last token, which the session has not read. Tokens that came at
         once are one piece: fewer events for the client, and for us.
         """
-        told: list[TokenInfo] = []
+        if not self.generation.is_unwatched:
+            return self._take_each(tokens, infos)
+        taken = list(tokens)[: self.n_left]
+        end = next((place for place, token in enumerate(taken) if token in self.ends), None)
+        told = taken if end is None else taken[:end]
+        self.tokens += taken if end is None else taken[: end + 1]
+        text = self.answer.feed_all(told)
+        if end is not None:
+            self._finish("stop", "end")
+        elif self.n_left <= 0:
+            self._finish("length", "limit")
+        self.pending = self.tokens[-1:]
+        return [GeneratedPiece(self.index, text, tuple(told))] if told else []
+
+    def _take_each(self, tokens: Items[int], infos: tuple[TokenInfo, ...]) -> list[GeneratedPiece]:
+        """Take tokens one by one: something of the request may end the answer behind any of them."""
+        told: list[int] = []
         text = ""
-        for place, token in enumerate(tokens):
+        for token in tokens:
             self.tokens.append(token)
             if token in self.ends:
                 self._finish("stop", "end")
                 break
-            told += infos[place : place + 1] or (TokenInfo(token, offset=self.answer.n_given),)
+            told.append(token)
             text += self.answer.feed(token)
             if self._is_over():
                 break
         self.pending = self.tokens[-1:]
-        return [GeneratedPiece(self.index, text, tuple(told))] if told else []
+        return [GeneratedPiece(self.index, text, tuple(told), infos[: len(told)])] if told else []
 
     def _is_over(self) -> bool:
         if self.answer.stop is not None:

@@ -64,6 +64,10 @@ class AnswerText:
         """Return the text that this token releases."""
         return self._release(self._stream.feed(token))
 
+    def feed_all(self, tokens: Sequence[int]) -> str:
+        """Return the text that these tokens release together."""
+        return self._release(self._stream.feed_all(tokens))
+
     def close(self) -> str:
         """Return the rest of the text: the end of an answer that no stop string ended."""
         if self.stop is not None:

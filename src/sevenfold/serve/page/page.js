@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const PROMPT_LABELS = { complete: "Text to complete", infill: "Text before the gap", chat: "What you say" };
 const chat = [];
 let running = null;
+let root = "";
 
 function mode() {
   return document.querySelector("input[name=mode]:checked").value;
@@ -20,6 +21,7 @@ async function about() {
   const value = await reply.json();
   if (!reply.ok) throw new Error(value.error.message);
   const model = value.data[0];
+  root = model.root;
   byId("about").textContent =
     `${model.id}: ${model.meta.n_ctx_train} tokens of context, root ${model.root}`;
 }
@@ -61,6 +63,7 @@ function take(value, state) {
     byId("receipt").textContent = text;
     byId("save").href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     byId("save").hidden = false;
+    state.receipt = value.receipt[0];
   }
   for (const choice of value.choices || []) {
     const text = choice.text ?? choice.delta?.content ?? "";
@@ -70,6 +73,36 @@ function take(value, state) {
       addRow(++state.count, row);
     }
   }
+}
+
+function verdict(text, holds) {
+  byId("verdict").textContent = text;
+  byId("verdict").className = holds ? "good" : "error";
+}
+
+// Beside the answer: what this page checked itself, then what one prefill on the server says.
+async function verify(receipt) {
+  if (!receipt) return;
+  if (!globalThis.crypto?.subtle) {
+    verdict("Receipt: this page has no SHA-256 here (it needs https or localhost).", false);
+    return;
+  }
+  const faults = await faultsOf(receipt, byId("answer").textContent, root);
+  if (faults.length) {
+    verdict(`Receipt: REJECT, ${faults.join("; ")}.`, false);
+    return;
+  }
+  verdict("Receipt: its digests hold; proving its steps.", true);
+  const { id, ...bare } = receipt;
+  const reply = await fetch("/v1/receipts/verify", {
+    method: "POST", headers: headers(), body: JSON.stringify(bare),
+  });
+  const value = await reply.json();
+  if (!reply.ok) throw new Error(value.error.message);
+  verdict(
+    `Receipt: digests checked here; one prefill on the server says ${value.verdict} (${value.why}).`,
+    value.verdict === "ACCEPT",
+  );
 }
 
 async function readEvents(reply, state) {
@@ -88,7 +121,7 @@ async function readEvents(reply, state) {
 }
 
 function clear() {
-  for (const id of ["answer", "figures", "receipt"]) byId(id).textContent = "";
+  for (const id of ["answer", "figures", "receipt", "verdict"]) byId(id).textContent = "";
   byId("answer").classList.remove("error");
   byId("table").tBodies[0].replaceChildren();
   byId("save").hidden = true;
@@ -117,6 +150,7 @@ async function run(event) {
     const wait = Math.round((state.first || performance.now()) - state.begun);
     byId("figures").textContent =
       `${state.count} tokens, first after ${wait} ms, ${(state.count / seconds).toFixed(0)} tokens/s`;
+    await verify(state.receipt);
   } catch (error) {
     if (mode() === "chat") chat.pop();
     if (error.name !== "AbortError") {
