@@ -60,24 +60,49 @@ def completion(seed: int, n_words: int = N_PROMPT_WORDS, n_tokens: int = N_TOKEN
 class Client:
     """One connection, and the answer that it waits for."""
 
-    def __init__(self, port: int, number: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, number: int, selector: selectors.BaseSelector) -> None:
+        self._port, self._selector = port, selector
         self.turn = number << 20
         self.data = b""
         self.began = 0.0
         self.times: list[float] = []
+        self._connect()
+
+    def _connect(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self._port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._selector.register(self.socket, selectors.EVENT_READ, self)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._selector.unregister(self.socket)
+        self.socket.close()
 
     def ask(self) -> None:
         """Send the next request."""
         self.turn += 1
         self.data, self.times = b"", []
         self.began = time.monotonic()
+        try:
+            self.socket.sendall(completion(self.turn))
+        except OSError:
+            self._again()
+
+    def _again(self) -> None:
+        """Send it on a new connection: a server may close one behind an answer."""
+        self.close()
+        self._connect()
         self.socket.sendall(completion(self.turn))
 
     def take(self) -> bool:
         """Read what came. Return whether the answer has ended."""
-        data = self.socket.recv(1 << 16)
+        try:
+            data = self.socket.recv(1 << 16)
+        except ConnectionResetError:
+            data = b""
+        if not data and not self.data:
+            self._again()
+            return False
         if not data:
             raise SystemExit(f"the server closed the connection behind {self.data[-300:]!r}")
         self.data += data
@@ -97,9 +122,8 @@ def percentiles(values: list[float], name: str) -> dict[str, float]:
 def run(port: int, n_clients: int, seconds: float) -> dict[str, float]:
     """Figures of a closed loop."""
     selector = selectors.DefaultSelector()
-    clients = [Client(port, i) for i in range(n_clients)]
+    clients = [Client(port, i, selector) for i in range(n_clients)]
     for client in clients:
-        selector.register(client.socket, selectors.EVENT_READ, client)
         client.ask()
     began = time.monotonic()
     first: list[float] = []
@@ -123,7 +147,7 @@ def run(port: int, n_clients: int, seconds: float) -> dict[str, float]:
                 waiting.ask()
             else:
                 n_left -= 1
-                selector.unregister(waiting.socket)
+                waiting.close()
     return {
         "tokens_per_second": round(n_tokens / (time.monotonic() - began), 1),
         "requests": n_tokens // N_TOKENS,
