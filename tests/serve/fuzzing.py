@@ -68,7 +68,7 @@ def mutated(value: Any, rng: random.Random) -> Any:
         return changed_list
     if isinstance(value, str) and value and rng.random() < 0.7:
         place = rng.randrange(len(value))
-        return value[:place] + rng.choice(("", "\x00", "\n", "0", "é", value[::-1])) + value[place + 1 :]
+        return value[:place] + rng.choice(("", "\x00", "\n", "0", "\u00e9", value[::-1])) + value[place + 1 :]
     if type(value) is int and rng.random() < 0.7:
         return value + rng.choice((-1, 1, 1 << 31, -(1 << 40)))
     return rng.choice(NASTY)
