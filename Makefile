@@ -7,13 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SLOW_READY := $(VENV)/.slow-ready
+WEB_READY := $(VENV)/.web-ready
 OUT ?= out/demo
 INTEROP := .interop
 # One process for each core. A file's tests stay together, because they share what they trained.
 FAST := -n auto --dist loadfile -m "not slow"
 
-.PHONY: help setup slow-tools demo test check check-fast check-optimised test-slow lint tidy docs wheels wheels-cross interop versions \
-	bench bench-peers bench-corpus durations clean
+.PHONY: help setup slow-tools web-tools demo test check check-fast check-optimised test-slow test-web lint tidy docs \
+	web wheels wheels-cross interop versions bench bench-peers bench-corpus durations clean
 
 help:
 	@scripts/help.sh $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ $(READY): pyproject.toml requirements.txt scripts/setup.sh $(wildcard native/*/*
 $(SLOW_READY): $(READY) requirements-slow.txt
 	@SLOW_TOOLS=1 scripts/setup.sh "$(VENV)" $(PYTHON)
 
+$(WEB_READY): $(READY) requirements-slow.txt web/package-lock.json
+	@WEB_TOOLS=1 scripts/setup.sh "$(VENV)" $(PYTHON)
+
 ##@ Use
 
 demo: $(READY) ## real code to a sealed, verified, running model in $(OUT)
@@ -33,7 +37,7 @@ setup: $(READY) ## the private environment in .venv, and what is in C++
 
 ##@ Check
 
-test: $(READY) ## the tests
+test: $(WEB_READY) ## the tests
 	$(BIN)/python -m pytest $(FAST)
 
 check: lint test check-optimised ## what CI runs
@@ -65,6 +69,9 @@ test-slow: $(SLOW_READY) interop tidy ## the suites that take minutes
 versions: $(READY) ## the golden runs and a small model with other versions of PyTorch and the rest
 	$(BIN)/python scripts/versions.py
 
+test-web: $(WEB_READY) ## all tests of web/, with a browser where there is one
+	$(BIN)/python -m pytest -n 0 tests/web
+
 tidy: $(SLOW_READY) ## clang-tidy over native/ (three minutes)
 	scripts/tidy.sh $(BIN)/clang-tidy
 
@@ -79,11 +86,16 @@ docs: $(READY) ## the documentation site in build/site, and the manual page buil
 	mkdir -p build/man
 	$(BIN)/python -m sevenfold.cli.manual > build/man/s7.1
 
+web: $(WEB_READY) ## the npm package `sevenfold` in web/dist
+	scripts/web.sh $(BIN)/python
+
 wheels: $(READY) ## the wheel of this machine in build/wheels
 	$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w build/wheels .
 
 wheels-cross: $(SLOW_READY) ## wheels for Linux, macOS and Windows, built by zig, in build/wheels
 	scripts/wheels.sh $(BIN)/python build/wheels
+
+web-tools: $(WEB_READY) ## Node.js, esbuild, TypeScript and zig, which build and test web/
 
 slow-tools: $(SLOW_READY) ## zig, qemu-user, Node.js, CMake, a GPU in software, a fuzzer
 

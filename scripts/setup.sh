@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make the private environment: setup.sh VENV [PYTHON]. With SLOW_TOOLS=1 also what `make test-slow` takes.
+# Make the private environment: setup.sh VENV [PYTHON]. With SLOW_TOOLS=1 also what `make test-slow` takes, with WEB_TOOLS=1 what
+# builds and tests the package in web/.
 # Idempotent; every step that is done already is skipped.
 # PyTorch is installed first and by exact version, so that no resolver can replace it by another build.
 set -eu
@@ -84,6 +85,20 @@ if [ -n "${SLOW_TOOLS:-}" ]; then
     # A GPU in software, for the shaders.
     [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || [ -z "${CI:-}" ]
     touch "$venv/.slow-ready"
+fi
+# What builds web/: a compiler for WebAssembly, Node.js, and the packages that web/package-lock.json pins.
+if [ -n "${WEB_TOOLS:-}" ]; then
+    say "installing the tools of web/"
+    $pip install "$(grep '^ziglang==' requirements-slow.txt)"
+    has node || (debian_install nodejs) || [ -z "${CI:-}" ]
+    has npm || (debian_install npm) || [ -z "${CI:-}" ]
+    if has node npm; then
+        # No script of a package runs.
+        npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel error || [ -z "${CI:-}" ]
+    else
+        say "no Node.js: the package in web/ is not built, and its tests are skipped"
+    fi
+    touch "$venv/.web-ready"
 fi
 touch "$venv/.ready"
 say "ready"

@@ -74,11 +74,14 @@ bool load_tables(const s7_tables &from, s7_model &to) {
            make_steps(from.sigmoid, S7_SIGMOID_ENTRIES - 1, 1, 32768, to.sigmoid_steps);
 }
 
-s7_status check_linear(const s7_linear &w, i64 n_out, i64 n_in) {
+// The codes of a projection, checked.
+s7_status codes_of(const s7_linear &w, i64 n_out, i64 n_in, const i8 *&codes) {
     if (w.codes == nullptr || w.row_m == nullptr || w.row_s == nullptr) return S7_NULL;
     if (w.n_out != n_out || w.n_in != n_in) return S7_SHAPE;
+    codes = s7::lent(w.codes, static_cast<size_t>(n_out * n_in));
+    if (codes == nullptr) return S7_NULL;
     for (i64 i = 0; i < n_out * n_in; ++i) {
-        if (w.codes[i] < -kCodeMax) return S7_RANGE;
+        if (codes[i] < -kCodeMax) return S7_RANGE;
     }
     return S7_OK;
 }
@@ -106,7 +109,8 @@ i64 packed_bytes_of(const s7_model &model) {
 
 // Row by row into panels; where acts are unsigned, sums start at -128 times an output's codes.
 s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, s7_model &model, Linear &to) {
-    if (const s7_status bad = check_linear(from, n_out, n_in)) return bad;
+    const i8 *all_codes = nullptr;
+    if (const s7_status bad = codes_of(from, n_out, n_in, all_codes)) return bad;
     if (!is_exponent(from.exponent)) return S7_RANGE;
     to.n_out = n_out;
     to.n_in = n_in;
@@ -126,7 +130,7 @@ s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, s7_model &mode
         to.m[o] = from.row_m[o];
         to.s[o] = static_cast<u8>(least(i64{from.row_s[o]}, kMaxShift));
         i8 *row = to.panels + o / s7::kPanel * panel_bytes + o % s7::kPanel * s7::kGroup;
-        const i8 *codes = from.codes + o * n_in;
+        const i8 *codes = all_codes + o * n_in;
         i32 sum = 0;
         for (i64 i = 0; i < n_in; ++i) sum += codes[i];
         for (i64 g = 0; g < n_in / s7::kGroup; ++g)
@@ -181,12 +185,13 @@ s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer
 
 s7_status load_embedding(const s7_shape &s, const s7_linear &from, s7_model &to) {
     const i64 n = i64{s.vocab_size} * s.d_model;
-    if (const s7_status bad = check_linear(from, s.vocab_size, s.d_model)) return bad;
+    const i8 *codes = nullptr;
+    if (const s7_status bad = codes_of(from, s.vocab_size, s.d_model, codes)) return bad;
     if (!to.embedding.make(n) || !to.embedding_m.make(s.vocab_size) ||
         !to.embedding_s.make(s.vocab_size)) {
         return S7_NO_MEMORY;
     }
-    std::memcpy(to.embedding.get(), from.codes, static_cast<size_t>(n));
+    std::memcpy(to.embedding.get(), codes, static_cast<size_t>(n));
     std::memcpy(to.embedding_m.get(), from.row_m, static_cast<size_t>(s.vocab_size) * sizeof(u16));
     std::memcpy(to.embedding_s.get(), from.row_s, static_cast<size_t>(s.vocab_size) * sizeof(u16));
     return S7_OK;

@@ -10,6 +10,59 @@
 
 #if defined(S7_FREESTANDING_CORE)
 
+#if defined(__wasm_atomics__)
+
+// Threads that wait in the program until they are wanted (s7.h): -1 where none is left.
+int s7_thread_start(void *(*work)(void *), void *argument);
+void s7_thread_join(int thread);
+
+namespace s7 {
+
+// Sleep while a word has a value. A function of its own: the first compiler of V8 (seen in Node.js
+// 20) takes wrong values for what follows the instruction in the same function.
+[[gnu::noinline]] inline void wait_while(int *word, int value, long long nanoseconds = -1) {
+    __builtin_wasm_memory_atomic_wait32(word, value, nanoseconds);
+}
+
+using ThreadHandle = int;
+inline bool start_thread(ThreadHandle &handle, void *(*work)(void *), void *argument) {
+    handle = s7_thread_start(work, argument);
+    return handle >= 0;
+}
+inline void join_thread(ThreadHandle handle) { s7_thread_join(handle); }
+// A short sleep: there is no call that only gives the processor away.
+inline void give_way() {
+    int never = 0;
+    wait_while(&never, 0, 20000);
+}
+
+// A lock (0 free, 1 taken), and a count of wakings that sleepers wait on.
+class Sleep {
+  public:
+    void lock() {
+        while (__atomic_exchange_n(&taken_, 1, __ATOMIC_ACQUIRE) != 0) wait_while(&taken_, 1);
+    }
+    void unlock() {
+        __atomic_store_n(&taken_, 0, __ATOMIC_RELEASE);
+        __builtin_wasm_memory_atomic_notify(&taken_, 1);
+    }
+    void wait() {
+        const int seen = __atomic_load_n(&wakings_, __ATOMIC_SEQ_CST);
+        unlock();
+        wait_while(&wakings_, seen);
+        lock();
+    }
+    void wake_all() {
+        __atomic_fetch_add(&wakings_, 1, __ATOMIC_SEQ_CST);
+        __builtin_wasm_memory_atomic_notify(&wakings_, 1U << 30);
+    }
+
+  private:
+    int taken_ = 0, wakings_ = 0;
+};
+
+#else
+
 namespace s7 {
 
 // One thread is all that there is: no other can be started, so there is nobody to wait for.
@@ -26,10 +79,20 @@ class Sleep {
     void wake_all() {}
 };
 
+#endif
+
 inline void *take_zeroed(size_t n_bytes) { return s7_take(n_bytes); }
 inline void give(void *block) {
     if (block != nullptr) s7_give(block);
 }
+
+#if defined(S7_LENT_CODES)
+// Codes that the program has when they are asked for (s7.h).
+inline const int8_t *lent(const int8_t *codes, size_t n) { return s7_lend(codes, n); }
+#else
+inline const int8_t *lent(const int8_t *codes, size_t) { return codes; }
+#endif
+
 }  // namespace s7
 
 #else
@@ -70,6 +133,7 @@ class Sleep {
 
 inline void *take_zeroed(size_t n_bytes) { return std::calloc(n_bytes, 1); }
 inline void give(void *block) { std::free(block); }
+inline const int8_t *lent(const int8_t *codes, size_t) { return codes; }
 
 }  // namespace s7
 

@@ -196,6 +196,12 @@ s7_status s7_decode(s7_team *team, const s7_run *runs, const int32_t *limits, in
  * calls the engine. Such a core has no threads but the caller's, and no s7_peak. */
 void *s7_take(size_t n_bytes);
 void s7_give(void *block);
+#if defined(S7_LENT_CODES)
+/* With -DS7_LENT_CODES the `codes` of a projection are a name of the program's. It gives the `n`
+ * codes when s7_model_create asks for them; they may go when it asks for the next. NULL: it has
+ * none. */
+const int8_t *s7_lend(const int8_t *codes, size_t n);
+#endif
 #endif
 
 #pragma GCC visibility pop

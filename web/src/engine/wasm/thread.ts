@@ -1,0 +1,35 @@
+/** A thread of the engine: the entry of a worker that gives itself to the module and never comes back. */
+
+import type { Exports } from "./module.ts";
+
+/** What a thread is told once. */
+export interface ThreadStart {
+  readonly index: number;
+  /** The end of its stack in the shared memory. */
+  readonly stack: number;
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+}
+
+function run({ index, stack, module, memory }: ThreadStart): void {
+  // Codes are lent while a model is made, by the thread that makes it.
+  const imports = { env: { memory }, host: { lend: () => 0 } };
+  const exports = new WebAssembly.Instance(module, imports).exports as unknown as Exports;
+  exports.__stack_pointer.value = stack;
+  exports.s7w_wait_for_work(index);
+}
+
+interface Port {
+  on(event: "message", listener: (message: ThreadStart) => void): void;
+}
+
+const scope = globalThis as { onmessage?: unknown; WorkerGlobalScope?: unknown };
+if (scope.WorkerGlobalScope !== undefined) {
+  scope.onmessage = (event: MessageEvent<ThreadStart>) => run(event.data);
+} else {
+  const name = "node:worker_threads";
+  const { parentPort } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as {
+    parentPort: Port | null;
+  };
+  parentPort?.on("message", run);
+}

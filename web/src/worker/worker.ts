@@ -1,0 +1,103 @@
+/** The entry of a worker that holds a model: it downloads, verifies and answers. */
+
+import { chunks, whole } from "../api/answer.ts";
+import { Client } from "../api/client.ts";
+import { readRequest } from "../api/request.ts";
+import { SevenfoldError, UsageError } from "../core/errors.ts";
+import { download } from "../download/download.ts";
+import { OpfsStore } from "../download/opfs.ts";
+import { MemoryStore } from "../download/store.ts";
+import { wasmHash, WasmInstance } from "../engine/wasm/module.ts";
+import { Model } from "../model/model.ts";
+import { readPublicKey } from "../receipt/dsse.ts";
+import { verifyReceipt } from "../receipt/verify.ts";
+import type { FromWorker, ToWorker, WorkerError, WorkerOpen } from "./protocol.ts";
+
+const scope = globalThis as unknown as {
+  postMessage(message: FromWorker): void;
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+};
+
+let client: Client | null = null;
+const running = new Map<number, AbortController>();
+
+function errorOf(error: unknown): WorkerError {
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  const parts = error instanceof SevenfoldError ? error : { what: message, where: "", remedy: "" };
+  return { name, message, what: parts.what, where: parts.where, remedy: parts.remedy };
+}
+
+function opened(): Client {
+  if (!client) throw new UsageError("no model is open", "worker", "call open first");
+  return client;
+}
+
+async function open(id: number, asked: WorkerOpen, signal: AbortSignal): Promise<object> {
+  const startHash = wasmHash(await WasmInstance.make(false));
+  const digest = (bytes: Uint8Array): Uint8Array => {
+    const hashing = startHash();
+    hashing.add(bytes);
+    return hashing.digest();
+  };
+  const hasOpfs =
+    !asked.inMemory && typeof navigator !== "undefined" && navigator.storage?.getDirectory !== undefined;
+  const found = await download(asked.url, {
+    store: hasOpfs ? new OpfsStore() : new MemoryStore(),
+    sha256: digest,
+    signal,
+    onProgress: (progress) => scope.postMessage({ id, kind: "progress", progress }),
+    ...(asked.root === undefined ? {} : { root: asked.root }),
+    ...(asked.mirrors === undefined ? {} : { mirrors: asked.mirrors }),
+  });
+  client?.model.close();
+  const options = {
+    startHash,
+    isProved: true,
+    ...(asked.n_threads === undefined ? {} : { n_threads: asked.n_threads }),
+  };
+  client = new Client(await Model.open(found.source, options));
+  return { info: client.model.info(), rows: client.model.rows };
+}
+
+async function answer(message: ToWorker, signal: AbortSignal): Promise<unknown> {
+  switch (message.call) {
+    case "open":
+      return open(message.id, message.open, signal);
+    case "create": {
+      const { model, name } = opened();
+      const asked = readRequest(message.body, message.kind, model);
+      if (!asked.isStream) return whole(asked, model, name, signal);
+      for await (const value of chunks(asked, model, name, signal))
+        scope.postMessage({ id: message.id, kind: "chunk", value });
+      return null;
+    }
+    case "verifyReceipt": {
+      const key = message.key === undefined ? undefined : await readPublicKey(message.key);
+      return verifyReceipt(message.receipt, opened().model, key);
+    }
+    case "info":
+      return { info: opened().model.info(), rows: opened().model.rows };
+    case "close":
+      client?.model.close();
+      client = null;
+      return null;
+    case "abort":
+      return null;
+  }
+}
+
+async function take(message: ToWorker): Promise<void> {
+  if (message.call === "abort") return running.get(message.id)?.abort();
+  const controller = new AbortController();
+  running.set(message.id, controller);
+  try {
+    const value = await answer(message, controller.signal);
+    scope.postMessage({ id: message.id, kind: "done", value });
+  } catch (error) {
+    scope.postMessage({ id: message.id, kind: "error", error: errorOf(error) });
+  } finally {
+    running.delete(message.id);
+  }
+}
+
+scope.onmessage = (event) => void take(event.data);
