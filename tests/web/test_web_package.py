@@ -48,7 +48,8 @@ import {{ Client, MemorySource, Model }} from {json.dumps(str(DIST / "index.js")
 for (const n_threads of [1, 2]) {{
   const model = await Model.open(new MemorySource(readFileSync({json.dumps(str(sealed))})), {{ n_threads }});
   const answer = await new Client(model).completions.create({{ prompt: "def add(", max_tokens: 12 }});
-  console.log(JSON.stringify([model.info().n_threads, answer.choices[0].text]));
+  const refused = await new Client(model).completions.create({{ prompt: "a\\u0007" }}).catch((e) => e.name);
+  console.log(JSON.stringify([model.info().n_threads, answer.choices[0].text, refused]));
   model.close();
 }}
 """
@@ -57,4 +58,7 @@ for (const n_threads of [1, 2]) {{
     assert done.returncode == 0, done.stderr
     with Model.open(sealed, backend="reference").session("def add(") as session:
         text = "".join(session.generate(12))
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [[1, text], [2, text]]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        [1, text, "GateError"],
+        [2, text, "GateError"],
+    ]

@@ -4,6 +4,7 @@ import { printable, SevenfoldError } from "../core/errors.ts";
 
 /** A request that is refused: `where` names the field, `status` is HTTP's. */
 export class RequestError extends SevenfoldError {
+  override name = "RequestError";
   readonly status: number;
 
   constructor(what: string, where = "", remedy = "", status = 400) {

@@ -6,6 +6,8 @@ export function printable(text: string, length = 120): string {
 }
 
 export class SevenfoldError extends Error {
+  // Written out: a bundler shortens the names of classes.
+  override name = "SevenfoldError";
   readonly what: string;
   readonly where: string;
   readonly remedy: string;
@@ -13,7 +15,6 @@ export class SevenfoldError extends Error {
   constructor(what: string, where = "", remedy = "") {
     const place = where ? `${where}: ` : "";
     super(place + what + (remedy ? ` (${remedy})` : ""));
-    this.name = new.target.name;
     this.what = what;
     this.where = where;
     this.remedy = remedy;
@@ -21,16 +22,24 @@ export class SevenfoldError extends Error {
 }
 
 /** A request, an option or a call that is refused. */
-export class UsageError extends SevenfoldError {}
+export class UsageError extends SevenfoldError {
+  override name = "UsageError";
+}
 
 /** The CM-1 gate is shut, or refuses a character (specs/control.md). */
-export class GateError extends SevenfoldError {}
+export class GateError extends SevenfoldError {
+  override name = "GateError";
+}
 
 /** Bytes that cannot be read, written or fetched. */
-export class StorageError extends SevenfoldError {}
+export class StorageError extends SevenfoldError {
+  override name = "StorageError";
+}
 
 /** An engine that cannot be had here, or fails: the session goes on elsewhere. */
-export class EngineError extends SevenfoldError {}
+export class EngineError extends SevenfoldError {
+  override name = "EngineError";
+}
 
 /** The causes of specs/artifact.md, "Errors", and of what opening a model adds to them. */
 export type Cause =
