@@ -175,7 +175,9 @@ async def hold(held: Held, pid: int) -> list[int]:
     for number in range(N_EXPECTED):
         held.expected[number] = choices(await held.whole(request("/v1/completions", body(number))))
     clients = [held.client(kind) for kind, n in KINDS.items() for _ in range(n)]
-    memory, *_ = await asyncio.gather(watch(held, pid), *clients)
+    watching = asyncio.create_task(watch(held, pid))
+    await asyncio.gather(*clients)
+    memory = await watching
     for _ in range(100):
         _, data = await held.answer(b"GET /slots HTTP/1.1\r\nHost: localhost\r\n\r\n")
         if not any(slot["is_processing"] for slot in json.loads(data)):
