@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sevenfold.corpus.licences.explained import Explained, plain_words
-from sevenfold.corpus.licences.notices import find_notice_spans, normalise, said_better
+from sevenfold.corpus.licences.notices import RESTRICTED, find_notice_spans, normalise, said_better
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid, symbols
 from sevenfold.corpus.licences.restrictions import restriction_in
 from sevenfold.corpus.licences.rules import RuleMatch, find_rules
@@ -112,7 +112,8 @@ def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
         that no known licence explains.
     """
     said, evidence = _stated(data)
-    if UNRECOGNISED in said or not (strange := restriction_in(data, is_stated=bool(said))):
+    # What is unknown or restricted for sure needs no second look.
+    if {UNRECOGNISED, RESTRICTED} & {*said} or not (strange := restriction_in(data, is_stated=bool(said))):
         return said, evidence
     return (*said, UNRECOGNISED), ", ".join(filter(None, (evidence, _UNEXPLAINED.format(strange))))
 
