@@ -164,7 +164,7 @@ def test_counts_of_pieces_stay_within_their_limit() -> None:
         ({"unk_id": 0}, "model.unk_id"),
         ({"byte_fallback": True}, "model.byte_fallback"),
         ({"type": "WordPiece"}, "WordPiece"),
-        ({"vocab": [["<bos>", 0.0]]}, "special tokens first"),
+        ({"vocab": [["<bos>", 0.0]]}, "a special token has the id of another entry"),
         ({"vocab": None}, "not a tokenizer"),
     ],
 )
@@ -293,6 +293,6 @@ def test_families_reserve_chat_and_their_objectives(name: str) -> None:
 
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_padding_cannot_stand_for_the_end(padding: str) -> None:
-    with pytest.raises(UsageError, match=r"<\|endoftext\|>, <bos>, <s> among them"):
+    with pytest.raises(UsageError, match=r"<\|endoftext\|>, <bos>, <s>, <\|begin_of_text\|> among them"):
         train_tokenizer(["a"], TokenizerSpec(vocab_size=300, special_tokens=(padding,)))
     assert not {*PADDINGS} & {*codec.BEGINNINGS, *codec.ENDINGS}

@@ -197,7 +197,7 @@ def test_a_killed_expert_goes_on_and_a_changed_trunk_starts_it_over(
     assert (directory / PHASE_WEIGHTS).read_bytes() == (same / PHASE_WEIGHTS).read_bytes()
     assert (directory / "metrics.jsonl").read_bytes() == (same / "metrics.jsonl").read_bytes()
     other = job_of(stack_values(), domain_dir, prepared.out, train={"seed": 4})
-    with pytest.raises(StorageError, match="trunk that experts/code stands behind is not trained"):
+    with pytest.raises(StorageError, match="the trunk of experts/code is not trained"):
         train_phase(other, training_phases(other.recipe)[1])
 
 

@@ -18,7 +18,7 @@ from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model
 from sevenfold.serve import receipt as form
 from sevenfold.serve.receipt_check import verify_answer
-from sevenfold.serve.request import BANNED, Finished, Generation, Job
+from sevenfold.serve.request import BANNED, Finished, Generation, GenerationJob
 from sevenfold.serve.sequence import Sequence
 
 PROMPTS = ("def add(", "print", "gr\u00fc\u00dfe", "class Adder:\n    ")
@@ -67,7 +67,7 @@ def generations(model: Model) -> list[tuple[Generation, int]]:
 def answer(model: Model, generation: Generation, index: int) -> Finished:
     """Return the answer of the server's own sequence on the reference."""
     session = model.engine.session()
-    sequence = Sequence(Job(generation, lambda _: None), index, model.tokenizer)
+    sequence = Sequence(GenerationJob(generation, lambda _: None), index, model.tokenizer)
     if generation.max_tokens == 0:
         sequence.end("length", "limit")
     while sequence.finished is None:
