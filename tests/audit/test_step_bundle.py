@@ -294,3 +294,11 @@ def test_a_run_outside_the_law_exports_nothing(dense_run: Job, tmp_path: Path) -
         export_step(dense_run.out, 3, tmp_path / "out", other, Silent())
     with pytest.raises(UsageError, match="beyond the end"):
         export_step(dense_run.out, 31, tmp_path / "out", None, Silent())
+
+
+def test_an_operator_that_the_step_has_not_is_refused(dense_run: Job, tmp_path: Path) -> None:
+    out = tmp_path / "step.s7step"
+    with pytest.raises(UsageError, match="--operator 999999") as refused:
+        export_step(dense_run.out, 1, out, dense_run.recipe, Silent(), keep=999999)
+    assert "operators 0 to" in str(refused.value)
+    assert not out.exists()

@@ -282,7 +282,7 @@ def export_step(
         The outcome. Where a step is not as recorded, `same` is false and nothing is written.
 
     Raises:
-        UsageError: no such step, or the run is not under the law.
+        UsageError: no such step or operator, or the run is not under the law.
         StorageError: a file of the run is missing, or the bundle cannot be written.
     """
     if step < 1:
@@ -310,6 +310,9 @@ def export_step(
         bundle = _step_of(rerun, stretch.first, transcript, findings)
     if bundle is None:
         return _outcome(path, step, findings, started_from=rerun.started_from)
+    if keep is not None and keep not in range(len(bundle.transcript or [])):
+        n_operators = len(bundle.transcript or [])
+        raise UsageError(f"--operator {keep}", remedy=f"step {step} has operators 0 to {n_operators - 1}")
     n_bytes = write_bundle(out, bundle)
     return _outcome(
         path, step, findings, started_from=rerun.started_from, out=str(out), n_bytes=n_bytes,
