@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 from pathlib import Path
 
@@ -38,8 +40,13 @@ def test_receipts(model: Model, n: int, seconds: float) -> None:
 
 
 def test_the_judge_of_a_change_is_no_yes_man() -> None:
-    good = {"envelope": {"payload": "YWI=", "signatures": []}, "salt": ""}
-    same = b'{"salt": "", "envelope": {"signatures": [1], "payload": "YWI="}}'
-    assert says_the_same(same, good)
-    assert not says_the_same(same.replace(b"YWI", b"YWM"), good)
-    assert not says_the_same(b"[]", good)
+    def receipt(format_: object, top_k: int) -> dict[str, object]:
+        said = {"predicate": {"format": format_, "sampling": {"top_k": top_k}, "request": {"stops": []}}}
+        payload = base64.b64encode(json.dumps(said).encode()).decode()
+        return {"envelope": {"payload": payload, "signatures": []}, "salt": ""}
+
+    good = receipt(1, 0)
+    for same in (good, receipt(1, 1), {"salt": "", "envelope": good["envelope"]}):
+        assert says_the_same(json.dumps(same).encode(), good)
+    for other in (receipt(2, 0), receipt(True, 0), good | {"salt": "00"}, []):
+        assert not says_the_same(json.dumps(other).encode(), good)

@@ -159,6 +159,12 @@ FORGED: list[tuple[str, Change, str]] = [
         v, lambda s: s.update(predicateType="x"), whole=True), MALFORMED),
     ("two subjects", lambda v, _: rewrite(
         v, lambda s: s["subject"].append(s["subject"][0]), whole=True), MALFORMED),
+    ("a rule that is no text", lambda v, _: rewrite(
+        v, lambda s: s["predicate"]["output"].update(rule={}), whole=True), MALFORMED),
+    ("true for 1", lambda v, _: rewrite(
+        v, lambda s: s["predicate"].update(format=True), whole=True), MALFORMED),
+    ("true for a version", lambda v, _: rewrite(
+        v, lambda s: s["predicate"]["model"].update(sampling=True), whole=True), MALFORMED),
     ("subject of another name", lambda v, _: rewrite(
         v, lambda s: s["subject"][0].update(name="anwer"), whole=True), MALFORMED),
     ("subject with more", lambda v, _: rewrite(

@@ -102,6 +102,8 @@ def _check_types(said: Mapping[str, Any]) -> None:
     request, output = said["request"], said["output"]
     counts = [request["n_prompt"], request["max_tokens"], output["n_tokens"]]
     counts += [said["sampling"]["sample"], said["trace"]["n_steps"]]
+    # JSON has true beside 1, and Python holds them for equal.
+    counts += [said["format"], said["model"]["arithmetic"], said["model"]["sampling"]]
     _need(all(type(n) is int and 0 <= n < 1 << 31 for n in counts), "a count is no count", MALFORMED)
     stops = request["stops"]
     _need(isinstance(stops, list) and all(isinstance(s, str) for s in stops), "stops are no texts", MALFORMED)
@@ -113,7 +115,8 @@ def _check_types(said: Mapping[str, Any]) -> None:
         for b in biases
     )
     _need(good, "biases are no pairs", MALFORMED)
-    _need(output["rule"] in REASONS, f"no rule {output['rule']!r:.40}", MALFORMED)
+    is_rule = isinstance(output["rule"], str) and output["rule"] in REASONS
+    _need(is_rule, f"no rule {output['rule']!r:.40}", MALFORMED)
     _need(output["reason"] == REASONS[output["rule"]], "the reason is not the rule's", MALFORMED)
 
 
