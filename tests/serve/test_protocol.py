@@ -164,6 +164,9 @@ def test_special_tokens_in_files_are_text(client: Client, model: Model, field: s
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("/v1/completions", {"prompt": "a\x07b"}, "BEL (U+0007) at offset 1"),
     ("/v1/completions", {"prompt": "\ud800"}, "no UTF-8 form"),
+    ("/v1/completions", {"prompt": "a", "\udfff": 1}, "no UTF-8 form"),
+    ("/infill", {"input_prefix": "a", "response_fields": ["\ud800"]}, "no UTF-8 form"),
+    ("/tokenize", {"content": ["a", "\udc00"]}, "no UTF-8 form"),
     ("/v1/completions", {"prompt": 3}, "prompt"),
     ("/v1/completions", {"prompt": [[1, 400]]}, "prompt"),
     ("/v1/completions", {"prompt": [[1, -1]]}, "prompt"),

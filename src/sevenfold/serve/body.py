@@ -1,4 +1,4 @@
-"""JSON of a request, read strictly: bounded depth, no duplicate key, no NaN, UTF-8 without a mark.
+"""JSON of a request, read strictly: bounded depth, no duplicate key, no NaN, no half of a surrogate pair.
 
 The bound on depth comes first, in one pass over the bytes, so no parser recurses on what a stranger
 sent.
@@ -16,6 +16,7 @@ from sevenfold.serve.errors import RequestError
 # A string, or one bracket: all that decides how deep a text is. A string that does not end takes the
 # rest, and nothing is tried twice, so the time grows with the length alone.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _check_depth(data: bytes, most: int) -> None:
@@ -50,6 +51,21 @@ def _finite(text: str) -> float:
     return value
 
 
+def _check_surrogates(data: bytes, value: Any) -> None:
+    # Only an escape makes half of a pair, and few bodies hold such an escape. An answer that quoted one,
+    # in a warning or as a name, could not be sent.
+    if not _SURROGATE_ESCAPE.search(data):
+        return
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"U+{ord(text[error.start]):04X} is half of a surrogate pair and has no UTF-8 form",
+            remedy="send whole characters",
+        ) from error
+
+
 def read_object(data: bytes, most_depth: int) -> dict[str, Any]:
     """Return the object that a body holds.
 
@@ -65,6 +81,7 @@ def read_object(data: bytes, most_depth: int) -> dict[str, Any]:
         raise RequestError(f"the body is not UTF-8: byte {error.start}", remedy="send UTF-8") from error
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}", remedy="send one JSON object") from error
+    _check_surrogates(data, value)
     if not isinstance(value, dict):
         raise RequestError(f"the body is a {type(value).__name__}", remedy="send one JSON object")
     return value
