@@ -222,6 +222,7 @@ FORGED: list[tuple[str, Change, str]] = [
     ("a word that did not stop it", at("output", "word", "x"), REJECT),
     ("another limit", at("request", "max_tokens", 200), REJECT),
     ("a smaller limit", at("request", "max_tokens", 3), REJECT),
+    ("a limit of none", at("request", "max_tokens", 0), REJECT),
     ("text of another", at("output", "text_sha256", "0" * 64), REJECT),
     ("root of other steps", at("trace", "root", "0" * 64), REJECT),
     ("logits of a step", lambda v, _: v["steps"].__setitem__(4, "0" * 64), REJECT),

@@ -142,6 +142,7 @@ def _generation(
         len(output) == said["output"]["n_tokens"] == said["trace"]["n_steps"], "the answer has another length"
     )
     _need(form.ids_digest(output) == said["output"]["ids_sha256"], "the answer is another")
+    _need(len(output) <= request["max_tokens"], "the answer is longer than its limit")
     biases = tuple((token, BANNED if bias is None else bias) for token, bias in request["biases"])
     _need(all(0 <= token < size for token, _ in biases), "a bias of no token", MALFORMED)
     generation = Generation(

@@ -114,6 +114,8 @@ function checkTypes({ section }: Said): void {
     output.get("n_tokens"),
     section("sampling").get("sample"),
     section("trace").get("n_steps"),
+    section("model").get("arithmetic"),
+    section("model").get("sampling"),
   ];
   need(
     counts.every((n) => integerWithin(n, 0, MAX_COUNT) !== null),
@@ -205,6 +207,7 @@ function readGeneration(said: Said, model: Model): [Generation, number[]] {
     "the answer has another length",
   );
   need(idsDigest(output) === told.get("ids_sha256"), "the answer is another");
+  need(output.length <= count(request, "max_tokens"), "the answer is longer than its limit");
   const generation: Generation = {
     ids: prompt,
     max_tokens: count(request, "max_tokens"),
