@@ -1,4 +1,4 @@
-"""JSON of a request, read strictly: bounded depth, no duplicate key, no NaN, no half of a surrogate pair.
+"""JSON of a request, read strictly: bounded depth, no duplicate key, no NaN, no lone surrogate.
 
 The bound on depth comes first, in one pass over the bytes, so no parser recurses on what a stranger
 sent.
@@ -52,8 +52,8 @@ def _finite(text: str) -> float:
 
 
 def _check_surrogates(data: bytes, value: Any) -> None:
-    # Only an escape makes half of a pair, and few bodies hold such an escape. An answer that quoted one,
-    # in a warning or as a name, could not be sent.
+    # Only an escape makes half of a pair, and few bodies hold such an escape. An answer that quoted
+    # one, in a warning or as a name, could not be sent.
     if not _SURROGATE_ESCAPE.search(data):
         return
     text = json.dumps(value, ensure_ascii=False)
