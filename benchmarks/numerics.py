@@ -31,9 +31,9 @@ import torch
 from safetensors.torch import load_file
 
 from sevenfold import pipeline
-from sevenfold.core import fixed
-from sevenfold.core.fixed import Ints, Scale, as_ints, bit_length, mulsh
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import Ints, Scale, as_ints, bit_length, mulsh
 from sevenfold.core.run_files import WEIGHTS
 from sevenfold.engine import ops, reference
 from sevenfold.engine.weights import load_weights

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.core.memory import keep_freed_memory
+from sevenfold.core.process.memory import keep_freed_memory
 from sevenfold.model import operators
 
 FORWARD, INPUT, WEIGHT = "forward", "input slope", "weight slope"

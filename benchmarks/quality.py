@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from nanogpt import load_nanogpt
 from sevenfold.core.files import write_bytes, write_json
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.pipeline import exclusive, make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job

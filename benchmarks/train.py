@@ -43,7 +43,7 @@ from torch import Tensor, nn
 
 from nanogpt import load_nanogpt
 from products import FLAGS, roof
-from sevenfold.core.memory import keep_freed_memory
+from sevenfold.core.process.memory import keep_freed_memory
 from sevenfold.model import operators
 from sevenfold.model.loss import sequence_losses
 from sevenfold.model.observe import OperatorCall, observing

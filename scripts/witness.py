@@ -57,7 +57,7 @@ def made(directory: Path) -> str:
     """The root of the small model."""
     from sevenfold import pipeline
     from sevenfold.artifact.reader import read_artifact
-    from sevenfold.core.log import Silent
+    from sevenfold.core.process.log import Silent
     from sevenfold.recipe.schema import Recipe
     from sevenfold.runs.job import Job
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sevenfold import pipeline
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 

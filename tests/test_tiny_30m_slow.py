@@ -16,7 +16,7 @@ import pytest
 
 from sevenfold import pipeline
 from sevenfold.artifact import read_artifact, verify
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model, replay
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe

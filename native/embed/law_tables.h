@@ -1,4 +1,4 @@
-// The tables of specs/arithmetic.md, section 2: entries of sevenfold.core.tables, with which a test
+// The tables of specs/arithmetic.md, section 2: entries of sevenfold.core.numbers.tables, with which a test
 // compares them.
 #pragma once
 

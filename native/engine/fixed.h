@@ -1,4 +1,4 @@
-// Fixed point of specs/arithmetic.md, section 2: the mirror of src/sevenfold/core/fixed.py.
+// Fixed point of specs/arithmetic.md, section 2: the mirror of src/sevenfold/core/numbers/fixed.py.
 // Integers only.
 //
 // Everything is in an unnamed namespace: each instruction set compiles its own copy, and the linker

@@ -15,8 +15,8 @@ from build_attacks import ATTACKS, Parts, build, replay
 from sevenfold.artifact import CHECKS, Artifact, errors, layout, parse_artifact, run_check, verify
 from sevenfold.artifact.frames import parse_header
 from sevenfold.artifact.verify import VerificationRule
-from sevenfold.core import tables
 from sevenfold.core.errors import ArtifactError
+from sevenfold.core.numbers import tables
 
 SPECS = SPEC.parent
 

@@ -14,7 +14,7 @@ from sevenfold.audit import full
 from sevenfold.audit.full import audit_full, default_work
 from sevenfold.audit.preconditions import tool_warnings
 from sevenfold.core.errors import UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.core.run_files import AUDIT
 from sevenfold.runs.job import Job
 from sevenfold.train.data import windows

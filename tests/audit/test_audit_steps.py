@@ -21,8 +21,8 @@ from sevenfold.audit.records import METRIC_FIELDS, RecordSource
 from sevenfold.audit.replay import audit_steps, parse_steps
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root, read_manifest, write_manifest
+from sevenfold.core.process.log import Silent
 from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines

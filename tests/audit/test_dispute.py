@@ -22,7 +22,7 @@ from sevenfold.audit.step_check import check_step
 from sevenfold.audit.step_export import export_step
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.model import native, operators
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines

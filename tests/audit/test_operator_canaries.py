@@ -24,7 +24,7 @@ from sevenfold.audit.step_check import run_of
 from sevenfold.audit.step_dispute import dispute_step
 from sevenfold.audit.step_export import export_step
 from sevenfold.audit.transcript import Transcript
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.model import causal, hybrid_kernel, operators
 from sevenfold.model.observe import observing
 from sevenfold.runs.job import Job

@@ -14,7 +14,7 @@ import pytest
 from sevenfold.artifact import read_artifact
 from sevenfold.audit.reproduce import reproduce
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.release import dsse
 from sevenfold.release.signature import make_key_pair
 from sevenfold.release.statements import find_statements, statement_paths

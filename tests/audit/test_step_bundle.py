@@ -33,7 +33,7 @@ from sevenfold.audit.step_check import check_step
 from sevenfold.audit.step_export import export_step, standing, take_step
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.model import native, operators
 from sevenfold.runs.job import Job
 from sevenfold.train.records import Unrecorded

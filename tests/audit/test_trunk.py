@@ -31,7 +31,7 @@ from sevenfold.audit.step_export import export_step
 from sevenfold.cli import app
 from sevenfold.core.errors import PolicyError, RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import lineage

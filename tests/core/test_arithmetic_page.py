@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sevenfold.core import fixed, tables
+from sevenfold.core.numbers import fixed, tables
 from sevenfold.engine import ops, weights
 
 PAGE = (Path(__file__).resolve().parents[2] / "specs" / "arithmetic.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import INT32_MAX, INT32_MIN, Scale
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN, Scale
 
 EDGES = sorted({s * (2**k + d) for k in range(32) for d in (-1, 0, 1) for s in (1, -1)})
 INT32 = st.one_of(

@@ -1,4 +1,5 @@
-"""The recipes of specs/arithmetic.md in 32-bit arithmetic give the same bits as `core.fixed` in 64.
+"""The recipes of specs/arithmetic.md in 32-bit arithmetic give the same bits as
+`core.numbers.fixed` in 64.
 
 Everything here is int32 and uint32 with wrap-around, as on hardware without 64-bit integers
 (WGSL). A result that came out of an overflow would differ from the reference; shift amounts are
@@ -10,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import INT32_MAX, INT32_MIN
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN
 
 I32, U32 = np.int32, np.uint32
 N = 100_000

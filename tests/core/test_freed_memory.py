@@ -11,7 +11,7 @@ import pytest
 CODE = """
 import resource, sys
 import numpy as np
-from sevenfold.core.memory import keep_freed_memory
+from sevenfold.core.process.memory import keep_freed_memory
 
 if sys.argv[1] == "kept" and not keep_freed_memory():  # no assert: the suite runs under -O, too
     sys.exit("this C library takes no such settings")

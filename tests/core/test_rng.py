@@ -7,7 +7,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.core.rng import derive_seed
+from sevenfold.core.numbers.rng import derive_seed
 
 SEEDS = st.integers(0, 2**63 - 1)
 

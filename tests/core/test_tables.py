@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold.core import tables
+from sevenfold.core.numbers import tables
 
 DIGESTS = {  # SHA-256 of the entries as big-endian int64; also in specs/arithmetic.md
     "exp2": "dad500ed4f3f7311bf2bb09dfb74c86c6f2abceb51402b1c27036198442b4f0e",

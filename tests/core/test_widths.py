@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_arithmetic_page import rows
 
-from sevenfold.core import fixed
+from sevenfold.core.numbers import fixed
 from sevenfold.engine import ops, weights
 from sevenfold.recipe import load_recipe
 from sevenfold.recipe.schema import ExpertStacks

@@ -151,7 +151,7 @@ def test_a_full_store_stops_the_fetch_by_name_and_keeps_what_came(
 ) -> None:
     from test_fetch import pins_of
 
-    from sevenfold.core.log import Silent
+    from sevenfold.core.process.log import Silent
     from sevenfold.corpus.fetch import fetch_all
     from sevenfold.corpus.fetch import run as fetch_run
 

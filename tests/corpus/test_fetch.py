@@ -19,7 +19,7 @@ import pytest
 from package_builders import zip_of
 
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus.fetch import (
     PackageStore,
     client,

@@ -13,7 +13,7 @@ import pytest
 from package_builders import zip_of
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus.fetch import fetch_all, read_lock, registries, run, sdist, store_directory
 from sevenfold.corpus.fetch.client import FetchFailure
 from sevenfold.corpus.fetch.grammar import fault

@@ -17,8 +17,8 @@ import pytest
 from package_builders import Files, stored
 
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
-from sevenfold.core.log import Silent
 from sevenfold.core.manifest import hash_outputs, output_root
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus import missing_packages
 from sevenfold.corpus.fetch import FetchOutcome, PackageStore, Pin, pin, read_lock
 from sevenfold.corpus.fetch.pin import lock_of, pin_from, read_names

@@ -21,7 +21,7 @@ from corpus_runs import DRIVER, SOURCES, STEPS, MakeJob, findings, ledger, plant
 
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import StorageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus import global_steps, shards
 from sevenfold.corpus.ledger import REASONS
 from sevenfold.corpus.stage import run

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus.sources import read_source
 from sevenfold.corpus.sources.synthetic import make_samples
 from sevenfold.recipe.corpus_schema import SyntheticSource

@@ -18,7 +18,7 @@ import pytest
 from corpus_runs import SOURCES, STEPS, MakeJob, assert_nobody_is_left, plant, root_of, start
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus import shards, workers
 from sevenfold.corpus.stage import run
 

@@ -21,8 +21,8 @@ from embed_mutations import mutations
 from packing import pack_file, pack_record, pack_sealed, two_tensors
 
 from sevenfold.artifact import errors, header_only, layout, parse_artifact, verify
-from sevenfold.core import tables
 from sevenfold.core.errors import ArtifactError
+from sevenfold.core.numbers import tables
 
 SAMPLE = Parts.sample().pack()
 HOSTILE = {name: lambda name=name: build(name) for name in ATTACKS} | {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from tiny_models import ids, tiny
 
-from sevenfold.core import fixed
+from sevenfold.core.numbers import fixed
 from sevenfold.engine import native_ffi as abi
 from sevenfold.engine import reference
 from sevenfold.engine.ops import Norm, QuantizedLinear

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tiny_models import Tiny
 
-from sevenfold.core.tables import law_digest, rope, rope_frequencies
+from sevenfold.core.numbers.tables import law_digest, rope, rope_frequencies
 from sevenfold.quantize.convert import IntTensor
 
 PROMPT, N_STEPS = [1, 2, 3, 10, 0], 6

@@ -14,7 +14,7 @@ from sevenfold.artifact import SealInput, build_contents, write_artifact
 from sevenfold.cli import app
 from sevenfold.cli.bench import thread_counts
 from sevenfold.core.errors import GateError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine import bench, native
 from sevenfold.engine.session import Model
 

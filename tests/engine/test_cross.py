@@ -22,7 +22,7 @@ import pytest
 from case_file import CASES, SHORT, TABLES, case
 from wasm_code import float_arithmetic, instructions
 
-from sevenfold.core import tables
+from sevenfold.core.numbers import tables
 from sevenfold.engine import native, native_ffi
 
 ROOT = Path(__file__).resolve().parents[2]

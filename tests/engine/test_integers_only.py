@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from tiny_models import ids, tiny
 
-from sevenfold.core import fixed
+from sevenfold.core.numbers import fixed
 from sevenfold.engine import ops, reference
 from sevenfold.engine.reference import Cache, LayerCache, forward
 from sevenfold.engine.weights import IntegerModel

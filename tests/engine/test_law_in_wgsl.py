@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from tiny_models import EXTREMES, SHAPES, ids, tiny
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import INT32_MAX, INT32_MIN, Scale
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN, Scale
 from sevenfold.engine import ops, reference
 
 DRIVERS = list(Path("/usr/share/vulkan/icd.d").glob("*.json"))

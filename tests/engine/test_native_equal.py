@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from tiny_models import ids, tiny
 
-from sevenfold.core.fixed import Ints
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine import native, reference
 from sevenfold.engine.weights import IntegerModel
 from sevenfold.recipe.schema import TokenizerSpec

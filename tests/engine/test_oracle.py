@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 from oracle import Oracle
 from tiny_models import EXTREMES, SHAPES, Tiny, ids, tiny
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import Scale
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import Scale
 from sevenfold.engine import ops, reference
 
 INT32 = st.one_of(

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import Tiny, ids, tiny
 
-from sevenfold.core import fixed
 from sevenfold.core.errors import GateError
+from sevenfold.core.numbers import fixed
 from sevenfold.engine import ops, reference
 from sevenfold.engine.reference import Cache, forward
 from sevenfold.engine.weights import IntegerModel

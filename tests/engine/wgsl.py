@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import wgpu
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import Ints, Scale
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import Ints, Scale
 from sevenfold.engine.ops import Norm, QuantizedLinear
 from sevenfold.engine.weights import IntegerModel, Layer
 

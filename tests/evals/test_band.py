@@ -12,7 +12,7 @@ import pytest
 
 from sevenfold.core.documents import Document, write_documents
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.corpus.text import contamination_index, functions
 from sevenfold.corpus.text.grammars import parser
 from sevenfold.evals import graders, suites

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sevenfold.cli import app
 from sevenfold.core.errors import UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.evals import bits, suites, texts
 from sevenfold.evals.cards import Item, cards

@@ -14,7 +14,7 @@ from sevenfold.cli import app
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import QualityError, RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json, digest
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.evals import gates
 from sevenfold.evals.cards import Item, Task, cards, task_root

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sevenfold import pipeline
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.evals.builders import gsm8k, mmlu_cloze, mmlu_letters
 from sevenfold.evals.cards import Card, Item, Task, cards, task_root

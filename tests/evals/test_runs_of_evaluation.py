@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sevenfold.core.errors import GateError, StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine import native
 from sevenfold.engine.likelihood import log_probabilities
 from sevenfold.engine.sampling import GREEDY, DecodingLaw

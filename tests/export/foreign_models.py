@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export.importer import import_model
 from sevenfold.export.parity import FloatReference
 from sevenfold.export.source import ExportSource, open_source

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export import vocabulary
 from sevenfold.export.gguf import layout, read_header, stored_reader, write_gguf
 from sevenfold.export.names import deinterleave, interleave

@@ -12,7 +12,7 @@ import torch
 
 from sevenfold import pipeline
 from sevenfold.core.errors import PolicyError, SevenfoldError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export.importer import import_model
 from sevenfold.export.run import Request, export
 from sevenfold.recipe import load_recipe

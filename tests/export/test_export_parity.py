@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export import parity
 from sevenfold.export.parity import FloatReference
 from sevenfold.export.run import Request, export

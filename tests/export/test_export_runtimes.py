@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sevenfold.core.errors import SevenfoldError, StorageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export import parity, parity_corpus, runtimes
 from sevenfold.export.gguf import stored_reader, write_gguf
 from sevenfold.export.parity import FloatReference, ParityError

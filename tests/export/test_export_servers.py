@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export.run import Request, export
 from sevenfold.export.servers import TRTLLM, VLLM
 

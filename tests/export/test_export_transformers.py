@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export import run
 from sevenfold.export.parity import ParityError
 from sevenfold.export.run import Request, export

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export import gguf, runtimes
 from sevenfold.export.importer import import_model
 from sevenfold.export.names import foreign_names, interleave, n_rotated

@@ -14,7 +14,7 @@ import pytest
 
 from sevenfold import pipeline
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.export import runtimes
 from sevenfold.export.importer import import_model

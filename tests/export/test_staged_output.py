@@ -9,7 +9,7 @@ import foreign_models as foreign
 import pytest
 
 from sevenfold.core.errors import StorageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.export.importer import import_model
 from sevenfold.export.run import Request, export
 from sevenfold.export.staged_output import beside

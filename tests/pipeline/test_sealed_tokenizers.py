@@ -15,7 +15,7 @@ import pytest
 
 from sevenfold import pipeline
 from sevenfold.core.errors import StorageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.export.run import Request, export
 from sevenfold.runs.job import Job

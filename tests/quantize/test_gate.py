@@ -17,8 +17,8 @@ from sevenfold.audit.full import audit_full
 from sevenfold.cli import app
 from sevenfold.core.errors import QualityError
 from sevenfold.core.files import read_json
-from sevenfold.core.log import Silent
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.process.log import Silent
 from sevenfold.quantize import stage
 from sevenfold.quantize.gate import ACCEPTED, MET, gate_rows, pass_gate
 from sevenfold.runs.job import Job

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.artifact import read_artifact, verify
-from sevenfold.core.fixed import CODE_MAX
-from sevenfold.core.log import Silent
+from sevenfold.core.numbers.fixed import CODE_MAX
+from sevenfold.core.process.log import Silent
 from sevenfold.engine import native
 from sevenfold.engine.session import replay
 from sevenfold.engine.weights import load_weights

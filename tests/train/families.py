@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Recipe
 from sevenfold.runs.job import Job
 

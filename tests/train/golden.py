@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.hashing import sha256_file
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.core.run_files import METRICS, TRACE
 from sevenfold.model.operators import LAW
 from sevenfold.model.transformer import Transformer

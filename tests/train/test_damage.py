@@ -13,7 +13,7 @@ import pytest
 
 from sevenfold import pipeline
 from sevenfold.core.errors import StorageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
     DamagedCheckpointError,

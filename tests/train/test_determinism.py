@@ -31,7 +31,7 @@ from families import (
 from sevenfold import pipeline
 from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import TrainingError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.model import operators
 from sevenfold.model.loss import backward, sequence_losses
 from sevenfold.model.operators import LAW

@@ -21,7 +21,7 @@ from sevenfold.artifact import read_artifact, verify
 from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.core.run_files import PHASE_WEIGHTS
 from sevenfold.engine.session import Model, prompt_ids, replay
 from sevenfold.recipe.schema import Recipe

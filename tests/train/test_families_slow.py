@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.model.transformer import Transformer
 from sevenfold.plan.cost import phases_of
 from sevenfold.plan.forecast import needed

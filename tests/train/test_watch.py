@@ -16,7 +16,7 @@ from safetensors.torch import load
 
 from sevenfold import pipeline
 from sevenfold.core.errors import RecipeError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.model.linear import Linear
 from sevenfold.report.console import shown_figures
 from sevenfold.runs.job import Job

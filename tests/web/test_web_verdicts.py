@@ -12,7 +12,7 @@ from embed_mutations import mutations
 from test_verdicts import HOSTILE, SAMPLE, payload_files, python_verdict
 
 from sevenfold.artifact import header_only, layout
-from sevenfold.core import tables
+from sevenfold.core.numbers import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of a byte of the header: versions, classes, flags, and what is none.

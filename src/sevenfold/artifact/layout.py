@@ -166,8 +166,8 @@ MAX_HEADER_BYTES = 1024
 MAX_BODY_BYTES = 16 << 20
 
 # The integer arithmetic that the stored codes are read by: the version of its page, and
-# `core.tables.law_digest()`. It is a constant so that opening a file computes no tables. A test
-# compares the two.
+# `core.numbers.tables.law_digest()`. It is a constant so that opening a file computes no tables. A
+# test compares the two.
 ARITHMETIC_VERSION = 1
 ARITHMETIC_TABLES = "73b2f7e5119f5e12147830809a71d9a742e9bc629468a6706a7d9f1af7ea0117"
 

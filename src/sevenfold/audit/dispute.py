@@ -25,8 +25,8 @@ from sevenfold.audit.subject import Findings, Stretch, subject_of
 from sevenfold.audit.transcript import Transcript
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.process.log import Progress
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.train.phases import training_phases

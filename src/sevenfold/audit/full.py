@@ -22,13 +22,13 @@ from sevenfold.audit.subject import Findings
 from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import link_or_copy, read_bytes, write_json
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
 from sevenfold.core.manifest import (
     damaged_output,
     output_root,
     read_manifest,
     write_manifest,
 )
+from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, RECIPE, TRACE
 from sevenfold.model.operators import LAW
 from sevenfold.quantize.gate import ACCEPTED

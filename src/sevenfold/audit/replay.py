@@ -36,8 +36,8 @@ from sevenfold.audit.subject import (
 )
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import METRICS
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job

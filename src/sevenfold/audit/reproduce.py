@@ -15,7 +15,7 @@ from sevenfold import pipeline
 from sevenfold.artifact import Artifact
 from sevenfold.audit.full import TAKEN, audit_full
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.statements import REPRODUCTION, reproduction, write_statement
 from sevenfold.release.target import sealed_file

@@ -18,7 +18,7 @@ from sevenfold.audit.records import Difference
 from sevenfold.audit.step_bundle import Batch, StepBundle, read_bundle
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress, Silent
+from sevenfold.core.process.log import Progress, Silent
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.checkpoint import Checkpoint, state_root
 from sevenfold.train.data.curriculum import ContextStage

@@ -41,10 +41,10 @@ from sevenfold.audit.subject import (
 from sevenfold.audit.transcript import Transcript
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
-from sevenfold.core.memory import keep_freed_memory
 from sevenfold.core.ownership import refuse_foreign
+from sevenfold.core.process.log import Progress
+from sevenfold.core.process.memory import keep_freed_memory
 from sevenfold.model.observe import observing
 from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe, TokenRouted

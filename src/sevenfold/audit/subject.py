@@ -21,8 +21,8 @@ from sevenfold.audit.preconditions import (
 from sevenfold.audit.records import Difference, RecordSource
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
 from sevenfold.core.manifest import read_manifest
+from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import MANIFEST
 from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe

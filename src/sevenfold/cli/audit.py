@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sevenfold.core.hashing import Json
-    from sevenfold.core.log import Progress
+    from sevenfold.core.process.log import Progress
     from sevenfold.recipe.schema import Recipe
 
 MODES = "allowed: RUN --steps A..B, RUN --full, RUN --export-step N OUT, --check BUNDLE, --dispute A B"

@@ -15,7 +15,7 @@ from sevenfold import __version__
 from sevenfold.cli.lazy import LazyGroup
 from sevenfold.cli.streams import ReaderGoneError, silence
 from sevenfold.core.errors import EXIT_CODES, EXIT_INTERRUPTED, SevenfoldError, UsageError, storage_error
-from sevenfold.core.log import escaped
+from sevenfold.core.process.log import escaped
 
 if TYPE_CHECKING:
     from sevenfold.core.hashing import Json

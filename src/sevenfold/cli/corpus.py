@@ -228,7 +228,7 @@ def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
     """
     from dataclasses import replace
 
-    from sevenfold.core.log import one_line
+    from sevenfold.core.process.log import one_line
     from sevenfold.corpus.licences import is_valid
     from sevenfold.corpus.sources.packages import survey_package
 

@@ -314,7 +314,7 @@ def train(
     """Stage 3: a float checkpoint; resumes where it stopped."""
     from dataclasses import replace
 
-    from sevenfold.core.log import Silent
+    from sevenfold.core.process.log import Silent
 
     if expert is not None and phase is None:
         raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")

@@ -17,7 +17,7 @@ import numpy as np
 
 from sevenfold.core.documents import Document
 from sevenfold.core.hashing import Json, digest
-from sevenfold.core.log import Progress, Silent
+from sevenfold.core.process.log import Progress, Silent
 from sevenfold.corpus import minhash
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.shard_store import ShardStore

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sevenfold.core.modules import require_module
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus.text.ngrams import jaccard, mix
 
 N_BANDS, N_ROWS = 25, 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.corpus.fetch.lock import Pin
 from sevenfold.corpus.fetch.run import fetch_all
 from sevenfold.corpus.fetch.store import PackageStore, store_directory

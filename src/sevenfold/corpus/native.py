@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.library import open_library
+from sevenfold.core.process.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
 ABI = 3

@@ -17,9 +17,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
-from sevenfold.core.log import Progress
-from sevenfold.core.modules import require_module
-from sevenfold.core.worker_pool import process_pool
+from sevenfold.core.process.log import Progress
+from sevenfold.core.process.modules import require_module
+from sevenfold.core.process.worker_pool import process_pool
 from sevenfold.corpus.shards import ShardTask, make_shard
 
 _TASKS_A_WORKER = 2

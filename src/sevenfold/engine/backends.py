@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from sevenfold.core.errors import SevenfoldError, UsageError
-from sevenfold.core.fixed import Ints
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine import native, reference
 from sevenfold.engine.ops import Norm, QuantizedLinear
 from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer, ModelShape

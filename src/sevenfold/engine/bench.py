@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sevenfold.core.errors import GateError
-from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
+from sevenfold.core.numbers.fixed import Ints
+from sevenfold.core.process.log import Progress
 from sevenfold.engine import native, reference
 from sevenfold.engine.backends import Engine, make_engine
 from sevenfold.engine.session import Model

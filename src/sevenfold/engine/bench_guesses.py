@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from sevenfold.core.errors import SevenfoldError, UsageError
-from sevenfold.core.fixed import as_ints
 from sevenfold.core.hashing import Json
+from sevenfold.core.numbers.fixed import as_ints
 from sevenfold.engine.native import NativeEngine
 from sevenfold.engine.reference import argmax
 from sevenfold.engine.sampling import GREEDY

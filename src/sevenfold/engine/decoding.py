@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sevenfold.core.errors import GateError
-from sevenfold.core.fixed import Ints, as_ints
+from sevenfold.core.numbers.fixed import Ints, as_ints
 from sevenfold.engine import native, reference
 from sevenfold.engine.backends import Engine
 

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from sevenfold.core.fixed import Ints, as_ints
+from sevenfold.core.numbers.fixed import Ints, as_ints
 
 FRACTION_BITS = 32
 LOGIT_FRACTION = 16

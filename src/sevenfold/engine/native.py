@@ -2,8 +2,8 @@
 
 The result equals that of the reference bit for bit. ctypes releases the interpreter lock during a
 call. scripts/setup.sh builds the library into `_native/` beside this file. An installation without
-it runs on the reference. The library receives its tables from `core.tables`, so there is one copy.
-Legend of shape suffixes: as in `ops`.
+it runs on the reference. The library receives its tables from `core.numbers.tables`, so there is
+one copy. Legend of shape suffixes: as in `ops`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
-from sevenfold.core.fixed import Ints, as_ints
+from sevenfold.core.numbers.fixed import Ints, as_ints
 from sevenfold.engine import native_ffi as abi
 from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import IntegerModel, Layer

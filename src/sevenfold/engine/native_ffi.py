@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import StoredInts
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import StoredInts
 from sevenfold.engine.ops import Norm, QuantizedLinear
 from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer
 
@@ -185,7 +185,7 @@ class Arrays:
 
 
 def tables() -> Tables:
-    """Return the tables of the arithmetic from `core.fixed`, the only copy."""
+    """Return the tables of the arithmetic from `core.numbers.fixed`, the only copy."""
     exp2, sigmoid, rsqrt = (
         t.tolist() for t in (fixed.exp2_table(), fixed.sigmoid_table(), fixed.rsqrt_table())
     )

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.fixed import (
+from sevenfold.core.numbers.fixed import (
     CODE_MAX,
     INT32_MAX,
     Ints,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sevenfold.core.fixed import Ints, as_ints
+from sevenfold.core.numbers.fixed import Ints, as_ints
 
 N_ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

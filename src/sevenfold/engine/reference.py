@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sevenfold.core.errors import GateError
-from sevenfold.core.fixed import Ints, Scale, as_ints, multiply_scales, quantize
+from sevenfold.core.numbers.fixed import Ints, Scale, as_ints, multiply_scales, quantize
 from sevenfold.engine import ops
 from sevenfold.engine.weights import IntegerModel, Layer, ModelShape
 

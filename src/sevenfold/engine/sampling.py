@@ -19,7 +19,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from sevenfold.core.errors import UsageError
-from sevenfold.core.fixed import INT32_MAX, Ints, as_ints, bit_length, mulsh, rshift
+from sevenfold.core.numbers.fixed import INT32_MAX, Ints, as_ints, bit_length, mulsh, rshift
 from sevenfold.engine.ops import LOGIT_FRACTION
 from sevenfold.engine.philox import WORD, words_of_tokens
 from sevenfold.engine.reference import argmax

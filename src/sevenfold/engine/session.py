@@ -25,8 +25,8 @@ from sevenfold.artifact.bundle import is_bundle, open_bundle, refuse_unverified
 from sevenfold.artifact.errors import AnonymousError, HeaderOnlyError, PublishedError
 from sevenfold.artifact.verify import CHECKS, Verification
 from sevenfold.core.errors import ArtifactError, GateError, SevenfoldError, StorageError
-from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import Json, sha256
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine import reference
 from sevenfold.engine.backends import (
     BACKENDS,

@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.fixed import as_ints
+from sevenfold.core.numbers.fixed import as_ints
 from sevenfold.engine.native import NativeEngine, NativeSession
 from sevenfold.engine.sampling import DecodingLaw
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sevenfold.core.errors import GateError, StorageError, UsageError
-from sevenfold.core.fixed import INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, as_ints
+from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, as_ints
 from sevenfold.engine.native import KeyValues
 from sevenfold.engine.ops import LOGIT_FRACTION, QuantizedLinear
 from sevenfold.engine.reference import check_ids

@@ -3,9 +3,9 @@ on the CPU or a GPU.
 
 All tensors hold integers. A test runs the engine under a dispatcher that refuses any other type.
 Rows are independent, as in `ops`. Three things differ from the text of the page, with equal
-results. EXP2 and SiLU are look-ups in tables that `core.fixed` made for every relevant argument.
-The half that RSHIFT adds is added after all bits but one have been shifted out. A product of codes
-runs in int8, and the sixteen bits of a weight of P are split into two limbs (R9).
+results. EXP2 and SiLU are look-ups in tables that `core.numbers.fixed` made for every relevant
+argument. The half that RSHIFT adds is added after all bits but one have been shifted out. A product
+of codes runs in int8, and the sixteen bits of a weight of P are split into two limbs (R9).
 
 Legend: R rows (tokens of a pass), N outputs, I inputs; the rest as in `ops`.
 """
@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sevenfold.core import fixed
-from sevenfold.core.fixed import CODE_MAX, INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, StoredInts, as_ints
+from sevenfold.core.numbers import fixed
+from sevenfold.core.numbers.fixed import CODE_MAX, INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, StoredInts, as_ints
 from sevenfold.engine.ops import (
     GATE_FRACTION,
     LONG_CONTEXT,
@@ -54,7 +54,7 @@ HIDDEN = -(2**40)
 
 
 class TScale(NamedTuple):
-    """The value m * 2^-e, as `core.fixed.Scale`, in int64 tensors."""
+    """The value m * 2^-e, as `core.numbers.fixed.Scale`, in int64 tensors."""
 
     m: Tensor
     e: Tensor

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import ArtifactError
-from sevenfold.core.fixed import CODE_MAX, Ints, StoredInts, as_ints
 from sevenfold.core.hashing import Json
-from sevenfold.core.tables import LAW_VERSION, law_digest
+from sevenfold.core.numbers.fixed import CODE_MAX, Ints, StoredInts, as_ints
+from sevenfold.core.numbers.tables import LAW_VERSION, law_digest
 from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Norm, QuantizedLinear
 
 EMBEDDING, HEAD, FINAL_NORM = "embedding.weight", "lm_head.weight", "final_norm.weight"

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sevenfold.artifact import Gate
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes
-from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import Json
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.core.run_files import ARTIFACT, RECIPE, WEIGHTS
 from sevenfold.engine.likelihood import FRACTION_BITS, log_probabilities
 from sevenfold.engine.session import open_model

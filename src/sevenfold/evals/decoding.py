@@ -17,8 +17,8 @@ import numpy as np
 
 from sevenfold.artifact import Gate
 from sevenfold.core.errors import GateError, UsageError
-from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import digest
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.likelihood import log_probabilities
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids

@@ -17,8 +17,8 @@ import numpy as np
 from sevenfold.core.documents import read_documents
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json, sha256
-from sevenfold.core.log import Progress
 from sevenfold.core.manifest import damaged_output, output_root, read_manifest
+from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import TRAIN_DOCUMENTS
 from sevenfold.corpus.text import disguise, functions
 from sevenfold.corpus.text.contamination_index import NGRAM, ngrams

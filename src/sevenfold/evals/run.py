@@ -17,7 +17,7 @@ from pathlib import Path
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.evals import bits, graders, scores
 from sevenfold.evals.band import execution

@@ -14,7 +14,7 @@ import numpy as np
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
-from sevenfold.core.tables import rope_base
+from sevenfold.core.numbers.tables import rope_base
 from sevenfold.export.store import Floats
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors

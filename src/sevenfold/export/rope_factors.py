@@ -14,7 +14,7 @@ import numpy as np
 
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.core.tables import llama3_frequencies, rope_frequencies
+from sevenfold.core.numbers.tables import llama3_frequencies, rope_frequencies
 from sevenfold.export.store import Floats
 from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ModelSpec

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sevenfold.artifact.bundle import write_bundle
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import ARTIFACT, TOKENS, WEIGHTS
 from sevenfold.export import gguf, hf, parity_corpus, runtimes, servers, vocabulary
 from sevenfold.export.names import foreign_names

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.library import open_library
+from sevenfold.core.process.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
 ABI = 4

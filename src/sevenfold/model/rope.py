@@ -1,8 +1,8 @@
 """Rotary position embedding (arXiv 2104.09864) on half-split pairs (i, i + head_dim / 2), plain or
 scaled.
 
-Frequencies come from `core.tables`. The integer engine rounds the same numbers, so the float and
-the integer model rotate alike.
+Frequencies come from `core.numbers.tables`. The integer engine rounds the same numbers, so the
+float and the integer model rotate alike.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sevenfold.core.tables import yarn_frequencies, yarn_temperature
+from sevenfold.core.numbers.tables import yarn_frequencies, yarn_temperature
 from sevenfold.model import functions, operators
 from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ModelSpec, RopeScaling

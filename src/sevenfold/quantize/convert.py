@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from sevenfold.artifact import operation
 from sevenfold.core.errors import RecipeError
-from sevenfold.core.fixed import CODE_MAX
 from sevenfold.core.hashing import Json
-from sevenfold.core.tables import LAW_VERSION, law_digest, rope
+from sevenfold.core.numbers.fixed import CODE_MAX
+from sevenfold.core.numbers.tables import LAW_VERSION, law_digest, rope
 from sevenfold.engine.ops import headroom
 from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
 from sevenfold.recipe.rotation import frequencies

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import QualityError
-from sevenfold.core.floats import sum_in_order
-from sevenfold.core.log import Progress
+from sevenfold.core.numbers.floats import sum_in_order
+from sevenfold.core.process.log import Progress
 from sevenfold.engine import reference
 from sevenfold.engine.backends import available, make_engine
 from sevenfold.engine.ops import LOGIT_FRACTION

@@ -21,8 +21,8 @@ from safetensors.torch import load as load_tensors
 from sevenfold.core.errors import RecipeError, StorageError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
+from sevenfold.core.numbers.tables import LAW_VERSION
 from sevenfold.core.run_files import GRAPH, QUALITY, RECORDS, SCALES, WEIGHTS
-from sevenfold.core.tables import LAW_VERSION
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.model.transformer import Block, Transformer
 from sevenfold.quantize.convert import IntTensor, convert

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from sevenfold.core.tables import llama3_frequencies, rope_frequencies
+from sevenfold.core.numbers.tables import llama3_frequencies, rope_frequencies
 from sevenfold.recipe.schema import RopeScaling
 
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import one_line
+from sevenfold.core.process.log import one_line
 from sevenfold.report.lineage import MISSING, shown
 
 SPEC_VERSION = "1.6"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import escaped
+from sevenfold.core.process.log import escaped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -13,8 +13,8 @@ from typing import Literal
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress, Silent
 from sevenfold.core.manifest import Manifest, read_manifest
+from sevenfold.core.process.log import Progress, Silent
 from sevenfold.recipe.schema import Recipe
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sevenfold.core.fixed import Ints, as_ints
+from sevenfold.core.numbers.fixed import Ints, as_ints
 from sevenfold.serve.errors import NOT_IMPLEMENTED, RequestError
 from sevenfold.serve.fields import Fields
 from sevenfold.serve.registry import Served

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from sevenfold.core.errors import ArtifactError, GateError, SevenfoldError
-from sevenfold.core.fixed import Ints
 from sevenfold.core.hashing import hex_bytes
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.sampling import LAW_VERSION
 from sevenfold.engine.session import Model
 from sevenfold.release import dsse

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from sevenfold.core.fixed import Ints
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.fixed import Ints
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.native import NativeEngine
 from sevenfold.engine.session import Model
 from sevenfold.serve.counters import Counters

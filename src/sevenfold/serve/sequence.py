@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sevenfold.core.fixed import INT32_MAX, INT32_MIN, Ints, as_ints
+from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN, Ints, as_ints
 from sevenfold.engine.likelihood import log_probabilities, most_likely
 from sevenfold.engine.native import NativeSession
 from sevenfold.engine.reference import argmax

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.core.fixed import Ints
+from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.native import NativeEngine, NativeSession
 from sevenfold.serve.counters import Counters
 from sevenfold.serve.guesses import Guesser

@@ -20,7 +20,7 @@ from pathlib import Path
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json, canonical_json, digest
-from sevenfold.core.log import Progress, Silent
+from sevenfold.core.process.log import Progress, Silent
 from sevenfold.synthetic import blocks
 from sevenfold.synthetic.generate import BLOCK, GenerationReport, GenerationRequest, generate
 from sevenfold.synthetic.table import GENERATORS, made_with

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, sha256
-from sevenfold.core.worker_pool import process_pool
+from sevenfold.core.process.worker_pool import process_pool
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.synthetic import blocks, held_out
 from sevenfold.synthetic.rng import SeededChoices

@@ -8,13 +8,13 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sevenfold.core.rng import derive_seed
+from sevenfold.core.numbers.rng import derive_seed
 
 T = TypeVar("T")
 
 
 class SeededChoices:
-    """A stream of choices for one purpose. Two purposes never share a stream (core.rng).
+    """A stream of choices for one purpose. Two purposes never share a stream (core.numbers.rng).
 
     Generators draw numbers that are values with `between`, and everything that decides the structure
     of a sample with the other methods. So the same structure can be given other values.

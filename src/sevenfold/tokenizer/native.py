@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.hashing import Json
-from sevenfold.core.library import open_library
+from sevenfold.core.process.library import open_library
 from sevenfold.tokenizer.pieces import PIECES, is_marks, protected_symbols
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7tokens.so"

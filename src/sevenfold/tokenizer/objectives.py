@@ -25,7 +25,7 @@ from pathlib import Path
 from sevenfold.core.documents import Document
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import digest
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Objectives
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import StorageError
-from sevenfold.core.floats import sum_in_order
-from sevenfold.core.log import Progress, Silent
+from sevenfold.core.numbers.floats import sum_in_order
+from sevenfold.core.process.log import Progress, Silent
 from sevenfold.core.run_files import WEIGHTS
 from sevenfold.model import operators
 from sevenfold.model.transformer import Transformer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sevenfold.core.errors import RecipeError
-from sevenfold.core.rng import derive_seed
+from sevenfold.core.numbers.rng import derive_seed
 from sevenfold.model import loss as head
 from sevenfold.model import observe, operators
 from sevenfold.model.loss import sequence_losses

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 
 from sevenfold.core.errors import StorageError, TrainingError
 from sevenfold.core.files import write_json
-from sevenfold.core.floats import sum_in_order
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
-from sevenfold.core.memory import keep_freed_memory
-from sevenfold.core.rng import derive_seed
+from sevenfold.core.numbers.floats import sum_in_order
+from sevenfold.core.numbers.rng import derive_seed
+from sevenfold.core.process.log import Progress
+from sevenfold.core.process.memory import keep_freed_memory
 from sevenfold.core.run_files import STOPPED
 from sevenfold.model import operators
 from sevenfold.model.operators import LAW

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 
 # Number of losses whose median a new loss is compared with.
 WINDOW = 50

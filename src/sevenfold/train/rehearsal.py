@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sevenfold.core.log import Silent
-from sevenfold.core.memory import keep_freed_memory
+from sevenfold.core.process.log import Silent
+from sevenfold.core.process.memory import keep_freed_memory
 from sevenfold.model.transformer import Transformer
 from sevenfold.plan.calculator import Cpu
 from sevenfold.plan.cost import STEP_COST

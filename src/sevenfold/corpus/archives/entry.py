@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from sevenfold.core.hashing import sha256
-from sevenfold.core.log import one_line
+from sevenfold.core.process.log import one_line
 
 # Faults that a reader of a source reports for what it does not read. `no_documents`,
 # `duplicate_key` and `pointer` do not come from archives.

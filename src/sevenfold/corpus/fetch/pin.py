@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.corpus.fetch.client import FetchFailure, run_client
 from sevenfold.corpus.fetch.grammar import KINDS
 from sevenfold.corpus.fetch.lock import Pin, source_files

@@ -15,7 +15,7 @@ from typing import Literal
 
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import read_bytes
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.corpus.fetch.client import Failure, FetchFailure
 from sevenfold.corpus.fetch.lock import Pin, source_files
 from sevenfold.corpus.fetch.registries import Apt, download_npm, download_python

@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.core.log import one_line
+from sevenfold.core.process.log import one_line
 
 # On no list, so unknown: a licence is there, and nobody can tell which.
 UNRECOGNISED = "LicenseRef-unrecognised"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 
-from sevenfold.core.log import one_line
+from sevenfold.core.process.log import one_line
 from sevenfold.corpus.licences import names, reuse
 from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
 from sevenfold.corpus.licences.folder import Folder, Unknown, covered

@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from sevenfold.core.errors import StorageError
-from sevenfold.core.log import one_line
+from sevenfold.core.process.log import one_line
 from sevenfold.corpus.archives.entry import faulty, safe_path, shown
 from sevenfold.corpus.document import SourceDocument, SourceOrigin, entry_document, read_file
 from sevenfold.corpus.globs import chooser

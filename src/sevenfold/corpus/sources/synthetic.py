@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sevenfold.core.documents import SYNTHETIC
 from sevenfold.core.hashing import sha256
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.corpus.document import SourceDocument, SourceOrigin
 from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.synthetic.files import EVIDENCE, LICENCE, cached, read_samples

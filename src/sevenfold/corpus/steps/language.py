@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sevenfold.core.modules import require_module
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import Automaton, library
 from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument

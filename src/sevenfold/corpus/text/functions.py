@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from sevenfold.core.hashing import digest
-from sevenfold.core.modules import require_module
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus.native import hashed
 from sevenfold.corpus.text.grammars import parser, reader
 

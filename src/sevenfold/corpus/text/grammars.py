@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sevenfold.core.modules import require_module
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus import native
 from sevenfold.corpus.native import SyntaxReader
 

@@ -180,7 +180,7 @@ def rsqrt_table() -> Ints:
 
 
 def _load_tables() -> tuple[Ints, Ints, Ints]:
-    from sevenfold.core import tables
+    from sevenfold.core.numbers import tables
 
     return as_ints(tables.exp2()), as_ints(tables.sigmoid()), as_ints(tables.rsqrt())
 

@@ -1,0 +1,1 @@
+"""Integer arithmetic, its tables, exact sums, and seeds."""

@@ -1,0 +1,1 @@
+"""What a process needs: native and optional libraries, workers, memory, progress."""
