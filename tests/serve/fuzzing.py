@@ -182,7 +182,7 @@ def receipts(model: Model, seed: int) -> Iterator[tuple[bytes, bool]]:
     from together import run, scheduling
 
     from sevenfold.serve import receipt as form
-    from sevenfold.serve.request import Finished, Generation
+    from sevenfold.serve.batching.request import Finished, Generation
 
     ids = tuple(model.tokenizer.begun(model.tokenizer.encode("def f(")))
     generation = Generation(ids=ids, max_tokens=6, receipt=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.serve.body import read_object
 from sevenfold.serve.errors import RequestError
+from sevenfold.serve.protocols.body import read_object
 
 BAD = {
     "empty": b"",

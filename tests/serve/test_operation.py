@@ -14,10 +14,10 @@ from serving_client import Client, Reply, serving
 
 from sevenfold import pipeline
 from sevenfold.runs.job import Job
-from sevenfold.serve.body import read_object
+from sevenfold.serve.batching.request import Finished, Generation
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.records import JsonLines, Record, RequestSpans
-from sevenfold.serve.request import Finished, Generation
+from sevenfold.serve.operation.records import JsonLines, Record, RequestSpans
+from sevenfold.serve.protocols.body import read_object
 from sevenfold.serve.trial import CANARY, SHADOW, Trial, first_difference
 
 ADMIN = {"Authorization": "Bearer admin"}

@@ -20,9 +20,9 @@ from sevenfold.engine.session import Model
 from sevenfold.release import dsse
 from sevenfold.release.signature import make_key_pair
 from sevenfold.serve import receipt
+from sevenfold.serve.batching.request import Finished, Generation
 from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.receipt_check import ACCEPT, MALFORMED, REJECT, UNVERIFIABLE, verify_answer
-from sevenfold.serve.request import Finished, Generation
 
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
 

@@ -12,9 +12,7 @@ from together import run, scheduling
 
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, greedy_steps
-from sevenfold.serve.errors import RequestError
-from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.request import (
+from sevenfold.serve.batching.request import (
     BANNED,
     Event,
     Finished,
@@ -23,7 +21,9 @@ from sevenfold.serve.request import (
     GenerationJob,
     PromptRead,
 )
-from sevenfold.serve.scheduler import Scheduler
+from sevenfold.serve.batching.scheduler import Scheduler
+from sevenfold.serve.errors import RequestError
+from sevenfold.serve.limits import ServerLimits
 
 PROMPTS = (
     "def f(",

@@ -28,9 +28,9 @@ from sevenfold.engine.speculation import (
     Lengths,
 )
 from sevenfold.runs.job import Job
+from sevenfold.serve.batching.request import Event
+from sevenfold.serve.batching.scheduler import Scheduler
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.request import Event
-from sevenfold.serve.scheduler import Scheduler
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sevenfold.engine.session import Model
+from sevenfold.serve.batching.request import Event, Finished, Generation, GenerationJob
+from sevenfold.serve.batching.scheduler import Scheduler
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.request import Event, Finished, Generation, GenerationJob
-from sevenfold.serve.scheduler import Scheduler
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from sevenfold.core.hashing import canonical_json
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model
 from sevenfold.serve import receipt as form
+from sevenfold.serve.batching.request import BANNED, Finished, Generation, GenerationJob
+from sevenfold.serve.batching.sequence import Sequence
 from sevenfold.serve.receipt_check import verify_answer
-from sevenfold.serve.request import BANNED, Finished, Generation, GenerationJob
-from sevenfold.serve.sequence import Sequence
 
 PROMPTS = ("def add(", "print", "gr\u00fc\u00dfe", "class Adder:\n    ")
 

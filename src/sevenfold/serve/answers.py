@@ -9,9 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.serve.errors import RequestError
-from sevenfold.serve.registry import Served
-from sevenfold.serve.request import (
+from sevenfold.serve.batching.request import (
     Event,
     Finished,
     GeneratedPiece,
@@ -20,6 +18,8 @@ from sevenfold.serve.request import (
     PromptRead,
     TokenInfo,
 )
+from sevenfold.serve.errors import RequestError
+from sevenfold.serve.registry import Served
 
 
 @dataclass

@@ -17,18 +17,20 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.serve import admin, llama_api, openai_api, receipt
+from sevenfold.serve import receipt
 from sevenfold.serve.answers import Running
-from sevenfold.serve.body import read_object
+from sevenfold.serve.batching.request import Finished, GeneratedPiece
 from sevenfold.serve.errors import NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, RequestError
-from sevenfold.serve.fields import Fields
 from sevenfold.serve.guard import Access, Guard
-from sevenfold.serve.metrics import Exposition
-from sevenfold.serve.openapi import document
+from sevenfold.serve.operation import admin
+from sevenfold.serve.operation.metrics import Exposition
+from sevenfold.serve.operation.records import RUNNING, RequestRecorder
+from sevenfold.serve.protocols import llama_api, openai_api
+from sevenfold.serve.protocols.body import read_object
+from sevenfold.serve.protocols.fields import Fields
+from sevenfold.serve.protocols.openapi import document
 from sevenfold.serve.receipt_check import named_root, verify_answer
-from sevenfold.serve.records import RUNNING, RequestRecorder
 from sevenfold.serve.registry import Registry, Served
-from sevenfold.serve.request import Finished, GeneratedPiece
 
 PAGE = Path(__file__).with_name("page")
 PAGE_FILES = {

@@ -19,7 +19,7 @@ from typing import Any
 from sevenfold.core.hashing import sha256
 from sevenfold.serve.errors import FORBIDDEN, MEDIA_TYPE, TOO_LARGE, UNAUTHORIZED, RequestError
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.records import Record, RequestRecorder
+from sevenfold.serve.operation.records import Record, RequestRecorder
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

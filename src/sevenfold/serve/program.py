@@ -17,7 +17,7 @@ from sevenfold.core.errors import StorageError
 from sevenfold.serve.app import Server, make_app
 from sevenfold.serve.guard import LOOPBACK, Access
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.records import JsonLines, RequestSpans
+from sevenfold.serve.operation.records import JsonLines, RequestSpans
 from sevenfold.serve.registry import Registry
 
 MAX_HEADER_BYTES = 32 << 10

@@ -16,7 +16,7 @@ from sevenfold.core.hashing import Json, sha256
 from sevenfold.core.merkle import merkle_root
 from sevenfold.engine.sampling import LAW_VERSION, DecodingLaw
 from sevenfold.release import dsse
-from sevenfold.serve.request import BANNED, Finished, Generation
+from sevenfold.serve.batching.request import BANNED, Finished, Generation
 
 PREDICATE_TYPE = "https://in-toto.io/attestation/sevenfold/answer/v1"
 ARITHMETIC_VERSION = 1

@@ -17,8 +17,8 @@ from sevenfold.engine.sampling import LAW_VERSION
 from sevenfold.engine.session import Model
 from sevenfold.release import dsse
 from sevenfold.serve import receipt as form
-from sevenfold.serve.request import BANNED, Generation, GenerationJob
-from sevenfold.serve.sequence import Sequence
+from sevenfold.serve.batching.request import BANNED, Generation, GenerationJob
+from sevenfold.serve.batching.sequence import Sequence
 
 ACCEPT, REJECT, UNVERIFIABLE, MALFORMED = "ACCEPT", "REJECT", "UNVERIFIABLE", "MALFORMED"
 MAX_BYTES = 64 << 20

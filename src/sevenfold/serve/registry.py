@@ -10,11 +10,11 @@ from typing import Any
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.engine.session import Model
+from sevenfold.serve.batching.scheduler import Scheduler
+from sevenfold.serve.batching.suggestions import Suggestions
 from sevenfold.serve.errors import NOT_FOUND, UNAVAILABLE, RequestError
 from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prompts import Prompts
-from sevenfold.serve.scheduler import Scheduler
-from sevenfold.serve.suggestions import Suggestions
 from sevenfold.serve.trial import CANARY, SHADOW, Trial
 
 

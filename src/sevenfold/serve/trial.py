@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sevenfold.core.hashing import sha256
+from sevenfold.serve.batching.request import Event, Finished, Generation, GenerationJob
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.request import Event, Finished, Generation, GenerationJob
 
 if TYPE_CHECKING:
     from sevenfold.serve.registry import Served

@@ -17,14 +17,14 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.native import NativeEngine
 from sevenfold.engine.session import Model
-from sevenfold.serve.counters import Counters
+from sevenfold.serve.batching.counters import Counters
+from sevenfold.serve.batching.guesses import Guesser
+from sevenfold.serve.batching.prefix_cache import PrefixCache
+from sevenfold.serve.batching.request import Event, GenerationJob
+from sevenfold.serve.batching.sequence import Sequence
+from sevenfold.serve.batching.stepper import Stepper
 from sevenfold.serve.errors import TOO_MANY, UNAVAILABLE, RequestError
-from sevenfold.serve.guesses import Guesser
 from sevenfold.serve.limits import ServerLimits, Switches
-from sevenfold.serve.prefix_cache import PrefixCache
-from sevenfold.serve.request import Event, GenerationJob
-from sevenfold.serve.sequence import Sequence
-from sevenfold.serve.stepper import Stepper
 
 
 class Scheduler:

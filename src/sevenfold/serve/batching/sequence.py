@@ -13,12 +13,12 @@ from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN, Ints, as_ints
 from sevenfold.engine.likelihood import log_probabilities, most_likely
 from sevenfold.engine.native import NativeSession
 from sevenfold.engine.reference import argmax
-from sevenfold.serve.request import BANNED, Finished, GeneratedPiece, GenerationJob, TokenInfo
-from sevenfold.serve.text import AnswerText
+from sevenfold.serve.batching.request import BANNED, Finished, GeneratedPiece, GenerationJob, TokenInfo
+from sevenfold.serve.batching.text import AnswerText
 from sevenfold.tokenizer.codec import Tokenizer
 
 if TYPE_CHECKING:
-    from sevenfold.serve.guesses import Guess
+    from sevenfold.serve.batching.guesses import Guess
 
 
 def token_infos(logits_TV: Ints, ids: Items[int], n_top: int, offsets: Items[int]) -> tuple[TokenInfo, ...]:

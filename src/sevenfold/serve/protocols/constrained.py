@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from sevenfold.core.numbers.fixed import Ints, as_ints
+from sevenfold.serve.batching.request import Constraint
 from sevenfold.serve.errors import NOT_IMPLEMENTED, RequestError
-from sevenfold.serve.fields import Fields
+from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.registry import Served
-from sevenfold.serve.request import Constraint
 from sevenfold.tokenizer.codec import Tokenizer
 
 MAX_GRAMMAR_BYTES = 64 << 10

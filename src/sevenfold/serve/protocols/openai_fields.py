@@ -6,12 +6,12 @@ import secrets
 from typing import Any
 
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
+from sevenfold.serve.batching.request import BANNED
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.fields import Fields
 from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.prompts import content_of
+from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.registry import Served
-from sevenfold.serve.request import BANNED
 
 # A logit's unit: 16 fraction bits.
 LOGIT_ONE = 1 << 16

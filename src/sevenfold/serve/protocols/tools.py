@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.fields import Fields
+from sevenfold.serve.protocols.fields import Fields
 
 MAX_TOOLS = 64
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from sevenfold.serve.counters import Histogram
+from sevenfold.serve.batching.counters import Histogram
 from sevenfold.serve.registry import Registry, Served
 
 # Our name, vLLM's name, help, and where the number is.

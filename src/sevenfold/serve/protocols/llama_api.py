@@ -6,15 +6,15 @@ from typing import Any
 
 from sevenfold import __version__
 from sevenfold.serve.answers import AnswerSample, Running
-from sevenfold.serve.constrained import constraint_of
+from sevenfold.serve.batching.request import Generation
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.fields import Fields
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.logprobs import token_text, value
-from sevenfold.serve.openai_fields import biases_of, law_of, room_of, stops_of
 from sevenfold.serve.prompts import HEADINGS
+from sevenfold.serve.protocols.constrained import constraint_of
+from sevenfold.serve.protocols.fields import Fields
+from sevenfold.serve.protocols.logprobs import token_text, value
+from sevenfold.serve.protocols.openai_fields import biases_of, law_of, room_of, stops_of
 from sevenfold.serve.registry import Served
-from sevenfold.serve.request import Generation
 
 # An editor does not say how long a suggestion may be: llama.cpp's own default.
 DEFAULT_TOKENS = 128

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from sevenfold.serve.body import read_object
 from sevenfold.serve.errors import NOT_FOUND, RequestError
-from sevenfold.serve.fields import Fields
+from sevenfold.serve.protocols.body import read_object
+from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.trial import CANARY, SHADOW, WHOLE
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevenfold.serve.answers import Running
-from sevenfold.serve.constrained import constraint_of
+from sevenfold.serve.batching.request import Event, Finished, GeneratedPiece, Generation
 from sevenfold.serve.errors import RequestError
-from sevenfold.serve.fields import Fields
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.logprobs import Namer
-from sevenfold.serve.openai_fields import biases_of, guess_of, law_of, length_of, room_of, stops_of
+from sevenfold.serve.protocols.constrained import constraint_of
+from sevenfold.serve.protocols.fields import Fields
+from sevenfold.serve.protocols.logprobs import Namer
+from sevenfold.serve.protocols.openai_fields import biases_of, guess_of, law_of, length_of, room_of, stops_of
+from sevenfold.serve.protocols.tools import call_of, schema_of_call
 from sevenfold.serve.registry import Served
-from sevenfold.serve.request import Event, Finished, GeneratedPiece, Generation
-from sevenfold.serve.tools import call_of, schema_of_call
 
 DEFAULT_TOKENS = 16
 COMPLETION, CHAT, FIM_CHAT = "text_completion", "chat.completion", "fim"

@@ -17,10 +17,10 @@ from sevenfold.engine.speculation import (
     History,
     Lengths,
 )
-from sevenfold.serve.sequence import Sequence
+from sevenfold.serve.batching.sequence import Sequence
 
 if TYPE_CHECKING:
-    from sevenfold.serve.stepper import Call
+    from sevenfold.serve.batching.stepper import Call
 
 MODES = ("auto", "off", "always")
 

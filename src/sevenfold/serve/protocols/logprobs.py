@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sevenfold.engine.likelihood import as_float
-from sevenfold.serve.request import TokenInfo
+from sevenfold.serve.batching.request import TokenInfo
 from sevenfold.tokenizer.codec import Tokenizer
 
 # Protocols have no minus infinity; OpenAI writes this for what hardly happens.

@@ -18,11 +18,11 @@ import numpy as np
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.native import NativeEngine, NativeSession
-from sevenfold.serve.counters import Counters
-from sevenfold.serve.guesses import Guesser
+from sevenfold.serve.batching.counters import Counters
+from sevenfold.serve.batching.guesses import Guesser
+from sevenfold.serve.batching.request import Event, PromptRead, TokenInfo
+from sevenfold.serve.batching.sequence import Sequence
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.request import Event, PromptRead, TokenInfo
-from sevenfold.serve.sequence import Sequence
 
 # Seconds of this thread that a block takes about: a request that comes meanwhile waits for its end.
 BLOCK_SECONDS = 0.008

@@ -1,0 +1,1 @@
+"""Continuous batching: what the scheduler runs, and how answers grow."""

@@ -1,0 +1,1 @@
+"""The protocols of clients: fields, bodies, prompts and answers as each protocol writes them."""
