@@ -15,13 +15,14 @@ from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.process.log import Silent
 from sevenfold.corpus.text import contamination_index, functions
 from sevenfold.corpus.text.grammars import parser
-from sevenfold.evals import graders, suites
+from sevenfold.evals import suites
 from sevenfold.evals.band import execution, held_out, items, store
 from sevenfold.evals.band.draws import ROWS, Revalued
 from sevenfold.evals.band.graders import fenced, marked
-from sevenfold.evals.cards import Item, cards
+from sevenfold.evals.grading import graders
 from sevenfold.evals.leaks import Corpus, find_leaks
-from sevenfold.evals.scores import sample_scores
+from sevenfold.evals.scoring.scores import sample_scores
+from sevenfold.evals.tasks.cards import Item, cards
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.sandbox.request import ExecutionRequest
 from sevenfold.synthetic import algorithms, parts, portable, stories

@@ -14,11 +14,13 @@ from sevenfold.cli import app
 from sevenfold.core.errors import UsageError
 from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
-from sevenfold.evals import bits, suites, texts
-from sevenfold.evals.cards import Item, cards
-from sevenfold.evals.decoding import EvaluationDecoder
+from sevenfold.evals import suites
+from sevenfold.evals.decoding import bits
+from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.leaks import NOT_CHECKABLE, corpus_of
 from sevenfold.evals.run import EvaluationSettings, evaluate, read_run
+from sevenfold.evals.tasks import texts
+from sevenfold.evals.tasks.cards import Item, cards
 from sevenfold.report.evals import float_rows, score_rows, write_page
 from sevenfold.runs.job import Job
 

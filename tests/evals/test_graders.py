@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.evals import data, graders
 from sevenfold.evals.band import items
-from sevenfold.evals.builders import BUILDERS
-from sevenfold.evals.cards import KINDS, Card, Item, cards, task_root
-from sevenfold.evals.rust import asserts_of, judge_rust
+from sevenfold.evals.grading import graders
+from sevenfold.evals.grading.rust import asserts_of, judge_rust
 from sevenfold.evals.suites import make_task, resolve
+from sevenfold.evals.tasks import data
+from sevenfold.evals.tasks.builders import BUILDERS
+from sevenfold.evals.tasks.cards import KINDS, Card, Item, cards, task_root
 
 DATA = Path(os.environ.get("SEVENFOLD_DATA", "../shared/data")) / "eval"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the evaluation sets are not here (SEVENFOLD_DATA)")

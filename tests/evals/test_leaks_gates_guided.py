@@ -17,11 +17,11 @@ from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
 from sevenfold.evals import gates
-from sevenfold.evals.cards import Item, Task, cards, task_root
-from sevenfold.evals.decoding import EvaluationDecoder
-from sevenfold.evals.guided import choose, guided_score, visible_tests
+from sevenfold.evals.decoding.decoder import EvaluationDecoder
+from sevenfold.evals.guidance.guided import choose, guided_score, visible_tests
 from sevenfold.evals.leaks import corpus_of, find_leaks
 from sevenfold.evals.run import EvaluationSettings, evaluate, read_run
+from sevenfold.evals.tasks.cards import Item, Task, cards, task_root
 from sevenfold.runs.job import Job
 
 needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")

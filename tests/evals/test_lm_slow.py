@@ -15,12 +15,12 @@ import pytest
 from sevenfold import pipeline
 from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model
-from sevenfold.evals.builders import gsm8k, mmlu_cloze, mmlu_letters
-from sevenfold.evals.cards import Card, Item, Task, cards, task_root
-from sevenfold.evals.data import csv_rows, json_lines, read_set, six_lines
-from sevenfold.evals.decoding import EvaluationDecoder
+from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.leaks import NOT_CHECKABLE
 from sevenfold.evals.run import EvaluationSettings, evaluate
+from sevenfold.evals.tasks.builders import gsm8k, mmlu_cloze, mmlu_letters
+from sevenfold.evals.tasks.cards import Card, Item, Task, cards, task_root
+from sevenfold.evals.tasks.data import csv_rows, json_lines, read_set, six_lines
 from sevenfold.runs.job import Job
 
 lm_eval = pytest.importorskip("lm_eval")
@@ -136,7 +136,7 @@ def likelihoods(results: Any, name: str) -> list[list[tuple[float, bool]]]:
 
 @pytest.mark.parametrize("name", ["local_mmlu", "local_cloze", "local_arc", "local_hellaswag"])
 def test_choices_are_scored_as_ours(results: Any, wide_run: Job, name: str, tmp_path: Path) -> None:
-    from sevenfold.evals.builders import hellaswag
+    from sevenfold.evals.tasks.builders import hellaswag
 
     mmlu = {path: data for path, data in read_set("mmlu", DATA).items() if SUBJECT in path}
     card, items = {

@@ -21,12 +21,12 @@ from sevenfold.engine import native
 from sevenfold.engine.likelihood import log_probabilities
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids
-from sevenfold.evals import graders
-from sevenfold.evals.cards import Card, Item, Task, cards, task_root
-from sevenfold.evals.decoding import Answer, EvaluationDecoder
+from sevenfold.evals.decoding.decoder import Answer, EvaluationDecoder
+from sevenfold.evals.grading import graders
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import NOT_CHECKABLE
 from sevenfold.evals.run import EvaluationSettings, NoVerdictError, evaluate, read_run
+from sevenfold.evals.tasks.cards import Card, Item, Task, cards, task_root
 from sevenfold.report.evals import score_rows, write_page
 from sevenfold.runs.job import Job
 from sevenfold.sandbox.grading import GradingVerdict

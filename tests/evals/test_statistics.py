@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.core.errors import UsageError
-from sevenfold.evals import scores, statistics
-from sevenfold.evals.cards import Item, cards
+from sevenfold.evals.scoring import scores, statistics
+from sevenfold.evals.tasks.cards import Item, cards
 
 
 @pytest.mark.parametrize(

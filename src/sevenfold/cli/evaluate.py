@@ -12,10 +12,10 @@ from sevenfold.core.errors import SevenfoldError, UsageError
 
 if TYPE_CHECKING:
     from sevenfold.core.hashing import Json
-    from sevenfold.evals.cards import Card
-    from sevenfold.evals.decoding import EvaluationDecoder
+    from sevenfold.evals.decoding.decoder import EvaluationDecoder
     from sevenfold.evals.gates import GateState
     from sevenfold.evals.run import EvaluationSettings
+    from sevenfold.evals.tasks.cards import Card
 
 
 SuiteOption = Annotated[str, typer.Option("--suite", metavar="NAME[,NAME]", help="Cards or suites to run.")]
@@ -98,7 +98,7 @@ def evaluate(
     from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.engine.sampling import DecodingLaw
     from sevenfold.engine.session import Model
-    from sevenfold.evals.decoding import EvaluationDecoder
+    from sevenfold.evals.decoding.decoder import EvaluationDecoder
     from sevenfold.evals.run import EvaluationSettings
     from sevenfold.evals.suites import resolve
 
@@ -137,11 +137,11 @@ def _run_all(
     settings: EvaluationSettings,
 ) -> tuple[list[Json], SevenfoldError | None]:
     """Return the sealed runs, and the first that has no verdict."""
-    from sevenfold.evals.data import data_directory
     from sevenfold.evals.journal import exclusive
     from sevenfold.evals.leaks import NOT_CHECKABLE, corpus_of, find_leaks
     from sevenfold.evals.run import NoVerdictError, evaluate
     from sevenfold.evals.suites import make_task, needs_data
+    from sevenfold.evals.tasks.data import data_directory
     from sevenfold.report.console import close_progress, make_progress
 
     trained = None if corpus is None else corpus_of(decoder.model, corpus)

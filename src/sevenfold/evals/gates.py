@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sevenfold.core.errors import QualityError, RecipeError, StorageError, UsageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
-from sevenfold.evals.cards import cards
 from sevenfold.evals.run import read_run
+from sevenfold.evals.tasks.cards import cards
 from sevenfold.recipe.shipped import GATES, recipes_directory
 
 

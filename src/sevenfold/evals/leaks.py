@@ -25,7 +25,7 @@ from sevenfold.corpus.text.contamination_index import NGRAM, ngrams
 from sevenfold.corpus.text.grammars import parser
 from sevenfold.corpus.text.ngrams import Sorted, ngram_hashes, word_hashes
 from sevenfold.engine.session import Model
-from sevenfold.evals.cards import Item
+from sevenfold.evals.tasks.cards import Item
 from sevenfold.synthetic.sample import RESPONSE
 
 _WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")

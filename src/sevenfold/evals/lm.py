@@ -24,9 +24,9 @@ from sevenfold.core.errors import UsageError
 from sevenfold.engine.likelihood import as_float
 from sevenfold.engine.sampling import GREEDY
 from sevenfold.engine.session import Model
-from sevenfold.evals.cards import Item
-from sevenfold.evals.decoding import EvaluationDecoder, Likelihood
-from sevenfold.evals.graders import cut
+from sevenfold.evals.decoding.decoder import EvaluationDecoder, Likelihood
+from sevenfold.evals.grading.graders import cut
+from sevenfold.evals.tasks.cards import Item
 
 DEFAULT_TOKENS = 256
 

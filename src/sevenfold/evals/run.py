@@ -19,14 +19,16 @@ from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256
 from sevenfold.core.process.log import Progress
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
-from sevenfold.evals import bits, graders, scores
 from sevenfold.evals.band import execution
-from sevenfold.evals.cards import Item, Task, run_key
-from sevenfold.evals.data import sets
-from sevenfold.evals.decoding import EvaluationDecoder
-from sevenfold.evals.guided import GUIDED, choose, guided_score
+from sevenfold.evals.decoding import bits
+from sevenfold.evals.decoding.decoder import EvaluationDecoder
+from sevenfold.evals.grading import graders
+from sevenfold.evals.guidance.guided import GUIDED, choose, guided_score
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import Leaks
+from sevenfold.evals.scoring import scores
+from sevenfold.evals.tasks.cards import Item, Task, run_key
+from sevenfold.evals.tasks.data import sets
 from sevenfold.sandbox.grading import GradingVerdict, executor_facts
 
 FORMAT = 1

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sevenfold.core.errors import RecipeError, StorageError, UsageError
 from sevenfold.core.files import read_bytes
-from sevenfold.evals import texts
 from sevenfold.evals.band.draws import ROWS
 from sevenfold.evals.band.items import ITEMS_PER_ROW, items_of
 from sevenfold.evals.band.store import kept_items
-from sevenfold.evals.builders import BUILDERS
-from sevenfold.evals.cards import Card, Item, Task, cards, task_root
-from sevenfold.evals.data import read_set, sets
+from sevenfold.evals.tasks import texts
+from sevenfold.evals.tasks.builders import BUILDERS
+from sevenfold.evals.tasks.cards import Card, Item, Task, cards, task_root
+from sevenfold.evals.tasks.data import read_set, sets
 from sevenfold.recipe.shipped import SUITES, recipes_directory
 
 # The set of cards whose items are made by this project's generators.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from sevenfold.evals.band.execution import MachineFault, results
-from sevenfold.evals.cards import Item
-from sevenfold.evals.programs import parsed
+from sevenfold.evals.tasks.cards import Item
+from sevenfold.evals.tasks.programs import parsed
 from sevenfold.sandbox.confined import Ending
 from sevenfold.sandbox.grading import GradingVerdict, compiles
 from sevenfold.synthetic.python import apply

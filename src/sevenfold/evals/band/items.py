@@ -18,7 +18,7 @@ from sevenfold.evals.band import draws
 from sevenfold.evals.band.draws import ROWS, Revalued, Row
 from sevenfold.evals.band.execution import together
 from sevenfold.evals.band.held_out import question
-from sevenfold.evals.cards import Item
+from sevenfold.evals.tasks.cards import Item
 from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.sandbox.request import ExecutionRequest, Outcome

@@ -13,7 +13,7 @@ from pathlib import Path
 from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import canonical_json, digest, sha256
 from sevenfold.evals.band.items import ITEMS_PER_ROW, SEED
-from sevenfold.evals.cards import Item
+from sevenfold.evals.tasks.cards import Item
 from sevenfold.synthetic.table import made_with
 
 # Raise it when the items change.

@@ -21,8 +21,8 @@ from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import sha256
 from sevenfold.core.run_files import HELDOUT_DOCUMENTS, LEDGER
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
-from sevenfold.evals.cards import Item
-from sevenfold.evals.data import plain
+from sevenfold.evals.tasks.cards import Item
+from sevenfold.evals.tasks.data import plain
 from sevenfold.recipe.shipped import recipes_directory
 
 DOCUMENTS_PER_GROUP = 64

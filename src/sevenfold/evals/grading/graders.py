@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from sevenfold.core.hashing import Json
 from sevenfold.evals.band import execution
 from sevenfold.evals.band import graders as band
-from sevenfold.evals.cards import Card, Item
-from sevenfold.evals.programs import parsed
-from sevenfold.evals.rust import judge_rust
+from sevenfold.evals.grading.rust import judge_rust
+from sevenfold.evals.tasks.cards import Card, Item
+from sevenfold.evals.tasks.programs import parsed
 from sevenfold.sandbox.confined import ProcessLimits, bubblewrap
 from sevenfold.sandbox.grading import GradingVerdict, PythonTests, executor_facts, judge_python
 

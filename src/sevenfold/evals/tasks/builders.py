@@ -12,9 +12,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sevenfold.core.hashing import Json
-from sevenfold.evals.cards import Item
-from sevenfold.evals.data import csv_rows, json_lines, plain, six_lines
-from sevenfold.evals.programs import parsed
+from sevenfold.evals.tasks.cards import Item
+from sevenfold.evals.tasks.data import csv_rows, json_lines, plain, six_lines
+from sevenfold.evals.tasks.programs import parsed
 
 Files = Mapping[str, bytes]
 LETTERS = "ABCD"

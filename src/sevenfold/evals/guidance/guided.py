@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from sevenfold.core.hashing import Json
-from sevenfold.evals import graders, statistics
-from sevenfold.evals.cards import Card, Item
+from sevenfold.evals.grading import graders
+from sevenfold.evals.scoring import statistics
+from sevenfold.evals.tasks.cards import Card, Item
 from sevenfold.sandbox.grading import PythonTests, judge_python
 
 # Graders of Python programs whose prompts show tests.

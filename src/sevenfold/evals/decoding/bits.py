@@ -23,9 +23,9 @@ from sevenfold.core.numbers.fixed import Ints
 from sevenfold.core.run_files import ARTIFACT, RECIPE, WEIGHTS
 from sevenfold.engine.likelihood import FRACTION_BITS, log_probabilities
 from sevenfold.engine.session import open_model
-from sevenfold.evals.cards import Item
-from sevenfold.evals.decoding import EvaluationDecoder
-from sevenfold.evals.statistics import DIGITS, Z_95
+from sevenfold.evals.decoding.decoder import EvaluationDecoder
+from sevenfold.evals.scoring.statistics import DIGITS, Z_95
+from sevenfold.evals.tasks.cards import Item
 
 RULE = "windows that overlap by one id; each id is predicted from those before it in its window"
 # The first positions of the groups by position.

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from sevenfold.core.hashing import Json, canonical_json, digest, digest_of, sha256
-from sevenfold.evals.data import sets
+from sevenfold.evals.tasks.data import sets
 
 KINDS = ("generate", "choice", "text")
 

@@ -22,7 +22,7 @@ from sevenfold.core.numbers.fixed import Ints
 from sevenfold.engine.likelihood import log_probabilities
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids
-from sevenfold.evals.cards import Item
+from sevenfold.evals.tasks.cards import Item
 
 TRUNCATIONS = ("none", "left")
 # Tokens between two looks at the stop texts.

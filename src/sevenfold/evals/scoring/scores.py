@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from sevenfold.core.hashing import Json
-from sevenfold.evals import statistics
-from sevenfold.evals.cards import Card, Item
-from sevenfold.evals.graders import is_of_programs, plain_number
+from sevenfold.evals.grading.graders import is_of_programs, plain_number
+from sevenfold.evals.scoring import statistics
+from sevenfold.evals.tasks.cards import Card, Item
 
 # Self-consistency is asked for up to this many samples.
 MAX_VOTERS = 5

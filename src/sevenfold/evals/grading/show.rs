@@ -1,4 +1,4 @@
-// Prints a value in one form for equal values (evals/rust.py).
+// Prints a value in one form for equal values (evals/grading/rust.py).
 trait S7Show { fn s7(&self) -> String; }
 macro_rules! s7_plain { ($($t:ty),*) => { $(impl S7Show for $t { fn s7(&self) -> String { format!("{:?}", self) } })* } }
 s7_plain!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char, String, str, ());

@@ -1,0 +1,1 @@
+"""Answers, log-likelihoods and bits per byte of a sealed model."""

@@ -1,0 +1,1 @@
+"""Answers that are chosen or mended by executing them."""

@@ -1,0 +1,1 @@
+"""Exact shares, intervals, and scores."""

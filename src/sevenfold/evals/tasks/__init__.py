@@ -1,0 +1,1 @@
+"""Protocol cards, pinned data, and the items that they make."""
