@@ -1,5 +1,5 @@
-// The tables of specs/arithmetic.md, section 2: entries of sevenfold.core.numbers.tables, with which a test
-// compares them.
+// The tables of specs/arithmetic.md, section 2: entries of sevenfold.core.numbers.tables, with
+// which a test compares them.
 #pragma once
 
 #include "s7.h"
