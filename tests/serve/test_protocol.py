@@ -259,6 +259,37 @@ def test_what_there_is_not_says_so(client: Client) -> None:
     assert client.get("/v1/completions").json["error"]["type"] == "not_found_error"
 
 
+@pytest.mark.parametrize(("path", "field", "value"), [
+    ("/completion", "stop", {}),
+    ("/completion", "n_probs", {}),
+    ("/completion", "response_fields", "content"),
+    ("/completion", "response_fields", [1]),
+    ("/infill", "input_extra", [{"filename": "a\x00", "text": ""}]),
+    ("/v1/completions", "stream_options", 1),
+    ("/v1/completions", "logit_bias", 1),
+    ("/apply-template", "messages", []),
+    ("/v1/chat/completions", "messages", []),
+    ("/v1/chat/completions", "tool_choice", 1),
+    ("/v1/chat/completions", "max_tokens", 1 << 63),
+])  # fmt: skip
+def test_a_field_of_the_wrong_kind_is_refused(client: Client, path: str, field: str, value: Any) -> None:
+    body = {"messages": [{"role": "user", "content": "a"}]} if "chat" in path else {}
+    reply = client.post(path, body | {"max_completion_tokens": 1, field: value})
+    assert (reply.status, reply.json["error"]["param"]) == (400, field)
+
+
+def test_another_method_is_told_which_there_are(client: Client) -> None:
+    for method, path, allowed in (
+        ("PUT", "/v1/completions", "POST"),
+        ("POST", "/health", "GET"),
+        ("TRACE", "/", "GET"),
+    ):
+        reply = client.send(method, path, b"", {})
+        assert reply.status == 405
+        assert allowed in reply.headers["allow"]
+    assert client.send("PUT", "/nowhere", b"", {}).status == 404
+
+
 def test_the_small_routes(client: Client, model: Model) -> None:
     assert client.get("/health").json == {"status": "ok"}
     assert client.get("/ready").json["roots"] == [model.artifact.root]

@@ -20,7 +20,7 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.serve import receipt
 from sevenfold.serve.answers import Running
 from sevenfold.serve.batching.request import Finished, GeneratedPiece
-from sevenfold.serve.errors import NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, RequestError
+from sevenfold.serve.errors import NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, WRONG_METHOD, RequestError
 from sevenfold.serve.guard import Access, Guard
 from sevenfold.serve.operation import admin
 from sevenfold.serve.operation.metrics import Exposition
@@ -154,7 +154,7 @@ async def chat(server: Server, request: Request) -> Response:
 
 async def _llama(server: Server, request: Request, *, infill: bool) -> Response:
     fields, served = await _fields(request, server)
-    names, is_stream = fields.get("response_fields"), fields.flag("stream")
+    names, is_stream = fields.texts("response_fields"), fields.flag("stream")
     limits, salt = server.access.limits, request.scope["s7.salt"]
     generation, is_cut = llama_api.read(fields, served, limits, salt, infill=infill)
     request.scope[RUNNING] = running = Running(served, [generation])
@@ -218,9 +218,7 @@ async def detokenize(server: Server, request: Request) -> Response:
 async def apply_template(server: Server, request: Request) -> Response:
     """POST /apply-template: the text of a chat, up to where the answer begins."""
     fields, served = await _fields(request, server)
-    messages = fields.get("messages")
-    if not isinstance(messages, list):
-        raise RequestError("messages are missing", where="messages", remedy="send a list of messages")
+    messages = openai_api.messages_of(fields, server.access.limits)
     return JSONResponse({"prompt": served.prompts.chat(messages)[0]})
 
 
@@ -314,9 +312,9 @@ async def page(_: Server, request: Request) -> Response:
     return Response((PAGE / name).read_text(encoding="utf-8"), media_type=kind, headers=headers)
 
 
-async def openapi(_: Server, __: Request) -> Response:
+async def openapi(server: Server, _: Request) -> Response:
     """GET /openapi.json."""
-    return JSONResponse(document(ROUTES))
+    return JSONResponse(document(ROUTES, server.access.limits))
 
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
@@ -383,9 +381,15 @@ def make_app(server: Server) -> Guard:
             probes.cancel()
             await asyncio.to_thread(server.registry.close)
 
-    async def missing(request: Request, _: Exception) -> Response:
-        told = RequestError(f"there is no {request.method} {request.url.path:.80}", status=NOT_FOUND)
-        return JSONResponse(told.body(), status_code=NOT_FOUND, headers=told.headers())
+    async def missing(request: Request, error: Exception) -> Response:
+        # Starlette names the methods that the path has; without any the path is unknown.
+        allowed = getattr(error, "headers", None) or {}
+        told = RequestError(
+            f"there is no {request.method} {request.url.path:.80}",
+            remedy=f"use {allowed['Allow']}" if allowed else "",
+            status=WRONG_METHOD if allowed else NOT_FOUND,
+        )
+        return JSONResponse(told.body(), status_code=told.status, headers=told.headers() | allowed)
 
     routes = [Route(path, _endpoint(server, handler), methods=[method]) for method, path, handler in ROUTES]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: missing, 405: missing})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sevenfold.core.errors import GateError, SevenfoldError, UsageError
 
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 400, 401, 403, 404
-TOO_LARGE, MEDIA_TYPE, TOO_MANY, NOT_IMPLEMENTED, UNAVAILABLE = 413, 415, 429, 501, 503
+WRONG_METHOD, TOO_LARGE, MEDIA_TYPE, TOO_MANY = 405, 413, 415, 429
+NOT_IMPLEMENTED, UNAVAILABLE = 501, 503
 RETRY_SECONDS = 1
 
 _TYPES = {
@@ -13,6 +14,7 @@ _TYPES = {
     UNAUTHORIZED: "authentication_error",
     FORBIDDEN: "permission_error",
     NOT_FOUND: "not_found_error",
+    WRONG_METHOD: "not_found_error",
     TOO_LARGE: "invalid_request_error",
     MEDIA_TYPE: "invalid_request_error",
     TOO_MANY: "rate_limit_error",

@@ -84,6 +84,8 @@ class Prompts:
                 remedy="serve a model whose recipe sets train.objectives.fim",
                 status=NOT_IMPLEMENTED,
             )
+        for name, _ in extra:
+            check_text(name, "input_extra")
         before = "".join(f"# {name}\n{text}\n" for name, text in extra if text)
         marks = [self.tokenizer.special_id(name) for name in FIM]
         ahead = self.plain(before + prefix, "input_prefix")

@@ -73,6 +73,24 @@ class Fields:
             raise RequestError(f"{value!r:.80} is no text", where=name, remedy="send a string")
         return value
 
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return an object; an empty one when it is missing. Raises RequestError."""
+        value = self.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise RequestError(f"{value!r:.80} is no object", where=name, remedy="send an object")
+        return value
+
+    def texts(self, name: str) -> list[str] | None:
+        """Return a list of strings; None when it is missing. Raises RequestError."""
+        value = self.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise RequestError(f"{value!r:.80} is no list of strings", where=name, remedy="send strings")
+        return value
+
     def warn(self, text: str) -> None:
         """Say in the answer that something was not done as asked."""
         self.warnings.append(text)

@@ -78,7 +78,7 @@ def read(
         ids, is_cut = _completion_ids(fields, served), False
         between = None
     room = room_of(served, len(ids))
-    n_probs = fields.get("n_probs")
+    n_probs = fields.integer("n_probs", 0, 0, limits.logprobs)
     fields.leave((*UNUSED, "response_fields", "stream", "model"))
     generation = Generation(
         ids=tuple(ids),
@@ -86,7 +86,7 @@ def read(
         law=law_of(fields, served),
         n=fields.integer("n_cmpl", fields.integer("n", 1, 1, limits.n), 1, limits.n),
         stops=stops_of(fields, limits),
-        n_logprobs=fields.integer("n_probs", 0, 0, limits.logprobs) if n_probs else None,
+        n_logprobs=n_probs or None,
         biases=biases_of(fields, served, limits),
         ignore_end=fields.flag("ignore_eos"),
         salt=salt,
@@ -195,17 +195,17 @@ def _probability(served: Served, token: Any) -> dict[str, Any]:
     return entry(token.id, token.logprob) | {"top_logprobs": [entry(i, p) for i, p in token.top]}
 
 
-def select(whole: dict[str, Any], names: Any) -> dict[str, Any]:
+def select(whole: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
     """Return the fields of an answer that were asked for; a path stands as its literal key."""
-    if not isinstance(names, list):
+    if names is None:
         return whole
     chosen = {}
     for name in names:
         found: Any = whole
-        for part in str(name).split("/"):
+        for part in name.split("/"):
             found = found.get(part) if isinstance(found, dict) else None
         if found is not None:
-            chosen[str(name)] = found
+            chosen[name] = found
     return chosen
 
 

@@ -115,12 +115,21 @@ def read_completion(
     )
 
 
+def messages_of(fields: Fields, limits: ServerLimits) -> list[Any]:
+    """Return the messages of a chat, one at least. Raises RequestError."""
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise RequestError("messages are missing", where="messages", remedy="send a list of messages")
+    if len(messages) > limits.messages:
+        raise RequestError(
+            f"{len(messages)} messages", where="messages", remedy=f"send {limits.messages} at most"
+        )
+    return messages
+
+
 def read_chat(fields: Fields, served: Served, limits: ServerLimits, salt: str) -> Asked:
     """Return what a body of /v1/chat/completions asks for. Raises RequestError."""
-    messages = fields.get("messages")
-    if not isinstance(messages, list) or not 1 <= len(messages) <= limits.messages:
-        raise RequestError("messages are missing", where="messages", remedy="send a list of messages")
-    _, ids = served.prompts.chat(messages)
+    _, ids = served.prompts.chat(messages_of(fields, limits))
     return _asked(
         fields,
         served,
@@ -175,8 +184,8 @@ def _asked(
         )
         for ids in prompts
     ]
-    options = fields.get("stream_options")
-    with_usage = isinstance(options, dict) and options.get("include_usage") is True
+    options = Fields(fields.mapping("stream_options"))
+    with_usage = options.flag("include_usage")
     as_ids = fields.flag("return_tokens_as_token_ids")
     asked = Asked(
         served=served,

@@ -30,7 +30,7 @@ UNSUPPORTED_SAMPLING = {
 def stops_of(fields: Fields, limits: ServerLimits) -> tuple[str, ...]:
     """Return the stop strings: one, or a list. Raises RequestError."""
     value = fields.get("stop")
-    stops = [value] if isinstance(value, str) else value or []
+    stops = [] if value in (None, "") else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
         raise RequestError(
             "it is neither a string nor a list of strings", where="stop", remedy="send strings"
@@ -140,16 +140,19 @@ def length_of(fields: Fields, names: tuple[str, ...], default: int | None, room:
     Raises:
         RequestError: more than the context has room for, or no whole number.
     """
-    given = [name for name in names if fields.get(name) is not None]
+    given = {
+        name: fields.integer(name, 0, -2, (1 << 63) - 1) for name in names if fields.get(name) is not None
+    }
     if not given:
         return room if default is None else min(default, room)
-    n = fields.integer(given[0], 0, -2, (1 << 63) - 1)
+    # The first of the names counts, as with OpenAI; the others still have to be numbers.
+    name, n = next(iter(given.items()))
     if n < 0:
         return room
     if n > room:
         raise RequestError(
             f"{n} tokens are asked for; the context has room for {room}",
-            where=given[0],
+            where=name,
             remedy=f"ask for {room} at most, or shorten the prompt",
         )
     return n

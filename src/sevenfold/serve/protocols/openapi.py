@@ -1,4 +1,8 @@
-"""/openapi.json: the routes and the fields of the bodies that we read, from one table."""
+"""/openapi.json: the routes, and the fields of the bodies that we read with their bounds.
+
+The bounds are those that the readers enforce, so a generator of requests (schemathesis) and a
+generator of clients see the same limits as a client at run time.
+"""
 
 from __future__ import annotations
 
@@ -6,108 +10,202 @@ from collections.abc import Iterable
 from typing import Any
 
 from sevenfold import __version__
+from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.prompts import ROLES
+from sevenfold.serve.protocols.tools import MAX_TOOLS
 
-_TEXT, _INT, _NUMBER, _FLAG = (
-    {"type": "string"},
-    {"type": "integer"},
-    {"type": "number"},
-    {"type": "boolean"},
-)
-_STOP = {"oneOf": [_TEXT, {"type": "array", "items": _TEXT}]}
-_SHARED = {
-    "model": _TEXT,
-    "temperature": _NUMBER,
-    "top_k": _INT,
-    "top_p": _NUMBER,
-    "min_p": _NUMBER,
-    "seed": _INT,
-    "stop": _STOP,
-    "stream": _FLAG,
-    "logit_bias": {"type": "object"},
-    "response_format": {"type": "object"},
-    "receipt": _FLAG,
-    "ignore_eos": _FLAG,
-}
-_IDS = {"type": "array", "items": _INT}
-BODIES: dict[str, dict[str, Any]] = {
-    "/v1/completions": _SHARED
-    | {
-        "prompt": {"oneOf": [_TEXT, {"type": "array"}]},
+Schema = dict[str, Any]
+
+_STRING: Schema = {"type": "string"}
+# What the gate of control characters lets pass (specs/arithmetic.md, CM-1): TAB, LF, CR and text.
+_TEXT: Schema = {"type": "string", "pattern": r"^[\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\uffff]*$"}
+_FLAG: Schema = {"type": "boolean"}
+_OBJECT: Schema = {"type": "object"}
+_ERRORS = ("400", "401", "403", "404", "405", "413", "415", "429", "500", "501", "503")
+
+
+def _number(low: float, high: float) -> Schema:
+    return {"type": "number", "minimum": low, "maximum": high}
+
+
+def _integer(low: int, high: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _list(items: Schema, most: int | None = None, least: int = 0) -> Schema:
+    bounds = {"minItems": least} if least else {}
+    return {"type": "array", "items": items} | bounds | ({} if most is None else {"maxItems": most})
+
+
+def _either(*schemas: Schema) -> Schema:
+    return {"anyOf": list(schemas)}
+
+
+def _body(fields: dict[str, Schema], required: tuple[str, ...] = ()) -> Schema:
+    """Return the schema of a body. A field that may be left out may also be null."""
+    properties = {
+        name: schema if name in required else _either(schema, {"type": "null"})
+        for name, schema in fields.items()
+    }
+    return {"type": "object", "properties": properties} | ({"required": list(required)} if required else {})
+
+
+def _messages(limits: ServerLimits) -> Schema:
+    part = {
+        "type": "object",
+        "properties": {"type": {"enum": ["text", "input_text"]}, "text": _TEXT},
+        "required": ["type", "text"],
+    }
+    message = {
+        "type": "object",
+        "properties": {
+            "role": {"enum": list(ROLES)},
+            "content": _either(_TEXT, _list(part), {"type": "null"}),
+        },
+        "required": ["role"],
+    }
+    return _list(message, limits.messages, 1)
+
+
+def _shared(limits: ServerLimits) -> dict[str, Schema]:
+    stop = {"type": "string", "minLength": 1, "maxLength": limits.stop_bytes}
+    bias = {
+        "description": "ids of tokens (or texts) and their biases; false bans a token",
+        "type": "object",
+        "additionalProperties": _either(_number(-100, 100), {"const": False}),
+        "maxProperties": limits.biases,
+    }
+    return {
+        "model": _STRING,
+        "temperature": _number(0, 10),
+        "top_k": _integer(-1, 1 << 30),
+        "top_p": _number(0, 1),
+        "min_p": _number(0, 1),
+        "seed": _integer(-(1 << 63), (1 << 64) - 1),
+        "stop": _either(stop, {"const": ""}, _list(stop, limits.stops)),
+        "stream": _FLAG,
+        "logit_bias": _either(bias, _list(_list({}, 2, 2), limits.biases)),
+        "response_format": {
+            "type": "object",
+            "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
+            "required": ["type"],
+        },
+        "receipt": _FLAG,
+        "ignore_eos": _FLAG,
+    }
+
+
+def _openai_bodies(limits: ServerLimits) -> dict[str, Schema]:
+    length, ids = _integer(-2, (1 << 63) - 1), _list(_integer(0, (1 << 31) - 1))
+    texts = _list(_either(_TEXT, ids), limits.prompts)
+    usage = _either(_FLAG, {"type": "null"})
+    shared = _shared(limits) | {
+        "max_tokens": length,
+        "n": _integer(1, limits.n),
+        "stream_options": {"type": "object", "properties": {"include_usage": usage}},
+    }
+    completion = {
+        "prompt": _either(_TEXT, ids, texts),
         "suffix": _TEXT,
-        "max_tokens": _INT,
-        "n": _INT,
-        "logprobs": _INT,
+        "logprobs": _either(_integer(0, limits.logprobs), _FLAG),
         "echo": _FLAG,
-        "stream_options": {"type": "object"},
-    },
-    "/v1/chat/completions": _SHARED
-    | {
-        "messages": {"type": "array", "items": {"type": "object"}},
-        "max_tokens": _INT,
-        "max_completion_tokens": _INT,
-        "n": _INT,
+    }
+    chat = {
+        "messages": _messages(limits),
+        "max_completion_tokens": length,
         "logprobs": _FLAG,
-        "top_logprobs": _INT,
-        "stream_options": {"type": "object"},
-    },
-    "/infill": _SHARED
-    | {
-        "input_prefix": _TEXT,
-        "input_suffix": _TEXT,
-        "input_extra": {"type": "array", "items": {"type": "object"}},
-        "prompt": _TEXT,
-        "n_predict": _INT,
-        "n_cmpl": _INT,
-        "t_max_predict_ms": _INT,
-        "response_fields": {"type": "array", "items": _TEXT},
-    },
-    "/completion": _SHARED | {"prompt": {"oneOf": [_TEXT, _IDS]}, "n_predict": _INT, "n_probs": _INT},
-    "/fim/completions": _SHARED | {"prompt": _TEXT, "suffix": _TEXT, "max_tokens": _INT},
-    "/tokenize": {"content": _TEXT, "prompt": _TEXT, "parse_special": _FLAG, "with_pieces": _FLAG},
-    "/detokenize": {"tokens": _IDS},
-    "/apply-template": {"messages": {"type": "array", "items": {"type": "object"}}},
-    "/v1/receipts/verify": {
-        "envelope": {"type": "object"},
-        "prompt_ids": _IDS,
-        "output_ids": _IDS,
-        "salt": _TEXT,
-        "steps": {"type": "array", "items": _TEXT},
-    },
-    "/admin/reload": {"path": _TEXT, "model": _TEXT},
-    "/admin/canary": {"path": _TEXT, "model": _TEXT, "share": _NUMBER},
-    "/admin/shadow": {"path": _TEXT, "model": _TEXT, "share": _NUMBER},
-    "/admin/promote": {"model": _TEXT},
-    "/admin/rollback": {"model": _TEXT},
-    "/admin/switches": {
-        "context": _INT,
-        "parallel": _INT,
-        "cache_mb": _INT,
-        "tools_off": {"type": "array", "items": _TEXT},
-    },
-}
-_ERRORS = ("400", "401", "403", "404", "413", "415", "429", "500", "501", "503")
+        "top_logprobs": _integer(0, limits.logprobs),
+        "tools": _list(_OBJECT, MAX_TOOLS),
+        "tool_choice": _either(_STRING, _OBJECT),
+    }
+    fill = _body(shared | {"prompt": _TEXT, "suffix": _TEXT})
+    return {
+        "/v1/completions": _body(shared | completion),
+        "/v1/chat/completions": _body(shared | chat, ("messages",)),
+        "/fim/completions": fill,
+        "/v1/fim/completions": fill,
+        "/v1/embeddings": _body({"input": {}}),
+    }
 
 
-def document(routes: Iterable[tuple[str, str, Any]]) -> dict[str, Any]:
-    """Return the OpenAPI document of the routes."""
+def _llama_bodies(limits: ServerLimits) -> dict[str, Schema]:
+    length, ids = _integer(-2, 1 << 62), _list(_integer(0, (1 << 31) - 1))
+    shared = _shared(limits) | {
+        "n_predict": length,
+        "n_cmpl": _integer(1, limits.n),
+        "n_probs": _integer(0, limits.logprobs),
+        "t_max_predict_ms": _integer(0, 1 << 31),
+        "response_fields": _list(_STRING),
+    }
+    file = {"type": "object", "properties": {"filename": _TEXT, "text": _TEXT}}
+    infill = {"input_prefix": _TEXT, "input_suffix": _TEXT, "input_extra": _list(file), "prompt": _TEXT}
+    completion = _body(shared | {"prompt": _either(_TEXT, ids)})
+    tokenize = {"content": _TEXT, "prompt": _TEXT, "parse_special": _FLAG, "with_pieces": _FLAG}
+    return {
+        "/infill": _body(shared | infill),
+        "/completion": completion,
+        "/completions": completion,
+        "/tokenize": _body(tokenize | {"add_special": _FLAG, "add_special_tokens": _FLAG}),
+        "/detokenize": _body({"tokens": ids}, ("tokens",)),
+        "/apply-template": _body({"messages": _messages(limits)}, ("messages",)),
+    }
+
+
+def _admin_bodies() -> dict[str, Schema]:
+    file = {"path": _STRING, "model": _STRING}
+    trial = _body(file | {"share": {"type": "number", "exclusiveMinimum": 0, "maximum": 1}}, ("path",))
+    switches = {
+        "context": _integer(0, 1 << 31),
+        "parallel": _integer(0, 1024),
+        "cache_mb": _integer(0, 1 << 20),
+        "tools_off": _list(_STRING),
+    }
+    return {
+        "/admin/reload": _body(file, ("path",)),
+        "/admin/canary": trial,
+        "/admin/shadow": trial,
+        "/admin/promote": _body({"model": _STRING}),
+        "/admin/rollback": _body({"model": _STRING}),
+        "/admin/switches": _body(switches) | {"additionalProperties": False},
+    }
+
+
+def bodies(limits: ServerLimits) -> dict[str, Schema]:
+    """Return the schema of the body of each route that takes one."""
+    # What is no receipt is answered with the verdict MALFORMED, so the body has no further schema.
+    receipt = {"/v1/receipts/verify": _OBJECT}
+    return _openai_bodies(limits) | _llama_bodies(limits) | _admin_bodies() | receipt
+
+
+def _operation(path: str, handler: Any, body: Schema | None) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": (handler.__doc__ or "").strip().rstrip("."),
+        "responses": {"200": {"description": "the answer"}}
+        | {code: {"$ref": "#/components/responses/Error"} for code in _ERRORS},
+    }
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    if names:
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": _STRING} for name in names
+        ]
+    return operation
+
+
+def document(routes: Iterable[tuple[str, str, Any]], limits: ServerLimits) -> dict[str, Any]:
+    """Return the OpenAPI document of the routes.
+
+    Raises:
+        KeyError: a route that takes a body has no schema here.
+    """
     paths: dict[str, Any] = {}
+    schemas = bodies(limits)
     for method, path, handler in routes:
-        operation: dict[str, Any] = {
-            "summary": (handler.__doc__ or "").strip().rstrip("."),
-            "responses": {"200": {"description": "the answer"}}
-            | {code: {"$ref": "#/components/responses/Error"} for code in _ERRORS},
-        }
-        if method == "POST":
-            schema = {"type": "object", "properties": BODIES.get(path, {})}
-            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
         clean = path.replace(":path}", "}")
-        names = [part[1:-1] for part in clean.split("/") if part.startswith("{")]
-        if names:
-            operation["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names
-            ]
-        paths.setdefault(clean, {})[method.lower()] = operation
-    error = {"type": "object", "properties": {"error": {"type": "object"}}}
+        body = schemas[clean] if method == "POST" else None
+        paths.setdefault(clean, {})[method.lower()] = _operation(clean, handler, body)
+    error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sevenfold", "version": __version__},

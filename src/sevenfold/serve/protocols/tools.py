@@ -40,6 +40,8 @@ def schema_of_call(fields: Fields, off: Sequence[str] = ()) -> dict[str, Any] | 
         RequestError: a tool, or a choice, that is not of OpenAI's form.
     """
     tools, choice = fields.get("tools"), fields.get("tool_choice")
+    if not isinstance(choice, str | dict | None):
+        raise RequestError(f"{choice!r:.80} names no tool", where="tool_choice", remedy="name one of tools")
     if tools in (None, []) or choice == "none":
         return None
     if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
