@@ -37,7 +37,7 @@ def test_help_imports_no_verb() -> None:
         "print(sorted(m for m in sys.modules if m.startswith('sevenfold.')), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for heavy in ("sevenfold.cli.make", "sevenfold.recipe", "sevenfold.artifact", "sevenfold.engine"):
+    for heavy in ("sevenfold.cli.factory.make", "sevenfold.recipe", "sevenfold.artifact", "sevenfold.engine"):
         assert f"'{heavy}'" not in done.stderr
     for group in GROUPS:
         assert f"{group}:" in done.stdout

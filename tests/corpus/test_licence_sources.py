@@ -19,7 +19,7 @@ from identify.vendor.licenses import LICENSES
 from package_builders import ar_of, store_in, stored
 
 from sevenfold.cli.base import guarded
-from sevenfold.cli.corpus import licences
+from sevenfold.cli.factory.corpus import licences
 from sevenfold.core.errors import UsageError
 from sevenfold.corpus.document import SourceDocument
 from sevenfold.corpus.fetch.lock import Kind, Pin

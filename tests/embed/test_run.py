@@ -30,7 +30,7 @@ from sevenfold.artifact import (
     visible_text,
     write_artifact,
 )
-from sevenfold.cli.run import run as s7_run
+from sevenfold.cli.models.run import run as s7_run
 from sevenfold.core.errors import GateError, SevenfoldError
 from sevenfold.engine.session import Model, prompt_ids, replay
 

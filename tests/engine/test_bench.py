@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from sevenfold.artifact import SealInput, build_contents, write_artifact
 from sevenfold.cli import app
-from sevenfold.cli.bench import thread_counts
+from sevenfold.cli.models.bench import thread_counts
 from sevenfold.core.errors import GateError, UsageError
 from sevenfold.core.process.log import Silent
 from sevenfold.engine import bench, native

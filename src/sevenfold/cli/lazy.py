@@ -40,7 +40,8 @@ class LazyGroup(TyperGroup):
 
 def load(verb: Verb) -> Any:
     """Import the module of a verb, which registers it, and return its command."""
-    module = importlib.import_module(f"sevenfold.cli.{verb.module}")
+    home = f"{GROUPS[verb.group]}.{verb.module}"
+    module = importlib.import_module(home)
     app: typer.Typer = module.app
     for info in app.registered_groups:
         if info.name == verb.name and info.typer_instance is not None:
@@ -53,4 +54,4 @@ def load(verb: Verb) -> Any:
             return typer.main.get_command_from_info(
                 command, pretty_exceptions_short=True, rich_markup_mode=None
             )
-    raise LookupError(f"sevenfold.cli.{verb.module} does not define the verb {verb.name!r}")
+    raise LookupError(f"{home} does not define the verb {verb.name!r}")

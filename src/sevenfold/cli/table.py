@@ -22,7 +22,16 @@ class Verb:
 # Earlier names of verbs. They are accepted, and `s7 --help` does not list them.
 ALIASES = {"papers": "model-card"}
 
-GROUPS = ("Make", "Corpus and tokenizer", "Inspect", "Run", "Evaluate", "Share", "This machine")
+# The groups of `s7 --help`, in its order, and the package that holds the modules of each.
+GROUPS = {
+    "Make": "sevenfold.cli.factory",
+    "Corpus and tokenizer": "sevenfold.cli.factory",
+    "Inspect": "sevenfold.cli.models",
+    "Run": "sevenfold.cli.models",
+    "Evaluate": "sevenfold.cli.models",
+    "Share": "sevenfold.cli.models",
+    "This machine": "sevenfold.cli",
+}
 
 VERBS = tuple(
     Verb(*row)

@@ -77,7 +77,7 @@ def verify(
 ) -> None:
     """Check hashes, root and rules of a sealed model, its signature and its statements."""
     _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
-    from sevenfold.cli import partial
+    from sevenfold.cli.models import partial
 
     if str(file) == "-":
         partial.verify_stream(root, published, as_json)
@@ -132,7 +132,7 @@ def _check_rules(
     refused.
     """
     from sevenfold.artifact import verify as verify_artifact
-    from sevenfold.cli import partial
+    from sevenfold.cli.models import partial
     from sevenfold.report.console import print_verification
     from sevenfold.report.statements import print_statements
 

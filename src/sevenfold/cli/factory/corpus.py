@@ -18,7 +18,7 @@ from sevenfold.cli.base import (
     make_job,
     print_json,
 )
-from sevenfold.cli.make import ForceOption, run_one
+from sevenfold.cli.factory.make import ForceOption, run_one
 from sevenfold.core.errors import StorageError, UsageError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Verbs that make a model: recipes, stages, corpus, tokenizer, samples."""
