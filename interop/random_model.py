@@ -16,7 +16,7 @@ import numpy as np
 
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.run_files import ORIGIN, TOKENIZER, WEIGHTS
-from sevenfold.export.parity_corpus import library_text
+from sevenfold.export.proof.parity_corpus import library_text
 from sevenfold.export.store import Floats, write_tensors
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import TokenizerSpec

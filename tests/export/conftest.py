@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold import pipeline
-from sevenfold.export import parity, parity_corpus, runtimes
+from sevenfold.export.proof import parity, parity_corpus, runtimes
 from sevenfold.runs.job import Job
 
 LINES = parity_corpus.library_lines()

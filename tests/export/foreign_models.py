@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from sevenfold.core.process.log import Silent
 from sevenfold.export.importer import import_model
-from sevenfold.export.parity import FloatReference
+from sevenfold.export.proof.parity import FloatReference
 from sevenfold.export.source import ExportSource, open_source
 from sevenfold.recipe import load_recipe
 from sevenfold.recipe.schema import TokenizerSpec

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from sevenfold.core.errors import SevenfoldError, StorageError, UsageError
 from sevenfold.core.process.log import Silent
-from sevenfold.export import vocabulary
-from sevenfold.export.gguf import layout, read_header, stored_reader, write_gguf
+from sevenfold.export.gguf import vocabulary
+from sevenfold.export.gguf.gguf_file import layout, read_header, stored_reader, write_gguf
+from sevenfold.export.gguf.quants import QUANTS, find_quant, pack, pack_i2_s, type_for, unpack_i2_s
 from sevenfold.export.names import deinterleave, interleave
-from sevenfold.export.quants import QUANTS, find_quant, pack, pack_i2_s, type_for, unpack_i2_s
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import open_source
 from sevenfold.recipe.schema import ModelSpec
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_one_line(llama_run: Path, tmp_path: Path, cut: int) -
 def test_a_type_or_a_shape_that_is_not_known_is_one_line(
     llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sevenfold.export import gguf as room
+    from sevenfold.export.gguf import gguf_file as room
 
     path = tmp_path / "x.gguf"
     write_gguf(open_source(llama_run), path, find_quant("f16"))

@@ -102,7 +102,7 @@ def test_a_model_of_transformers_answers_the_same_here(
     directory = foreign(tmp_path / "hf", **({"rope_parameters": scaling} if scaling else {}))
     (directory / "tokenizer.json").write_bytes((llama_run / "tokenizer" / "tokenizer.json").read_bytes())
     import_model("hf", directory, tmp_path / "in")
-    from sevenfold.export.parity import FloatReference
+    from sevenfold.export.proof.parity import FloatReference
     from sevenfold.export.source import open_source
 
     source = open_source(tmp_path / "in")
@@ -172,14 +172,14 @@ def test_a_value_of_another_type_is_one_line(
 def test_keys_of_another_type_are_one_line(
     llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sevenfold.export import gguf
+    from sevenfold.export.gguf import gguf_file
 
     write(llama_run, tmp_path / "a", "gguf", "f32")
-    keys, places = gguf.read_header(tmp_path / "a")
+    keys, places = gguf_file.read_header(tmp_path / "a")
     needed = [f"llama.{name}" for name in ("block_count", "embedding_length", "rope.freq_base")]
     for name in [*needed, *(f"tokenizer.ggml.{name}" for name in ("tokens", "token_type", "merges"))]:
         for odd in ([[1]], "x", -1):
-            monkeypatch.setattr(gguf, "read_header", lambda _, wrong={name: odd}: (keys | wrong, places))
+            monkeypatch.setattr(gguf_file, "read_header", lambda _, wrong={name: odd}: (keys | wrong, places))
             with pytest.raises(SevenfoldError) as caught:
                 import_model("gguf", tmp_path / "a", tmp_path / "in")
             assert "\n" not in str(caught.value), name

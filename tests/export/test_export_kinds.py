@@ -22,7 +22,7 @@ TEXTS = [Path(inspect.__file__).read_text(encoding="utf-8")]
     ],
 )
 def test_refused_by_name(spec: TokenizerSpec, match: str) -> None:
-    vocabulary = pytest.importorskip("sevenfold.export.vocabulary", reason="gguf is not installed")
+    vocabulary = pytest.importorskip("sevenfold.export.gguf.vocabulary", reason="gguf is not installed")
     with pytest.raises(StorageError, match=match):
         vocabulary.pieces_of(train_tokenizer(TEXTS, spec))
     assert vocabulary.pieces_of(train_tokenizer(TEXTS, TokenizerSpec(vocab_size=270))) == "code"
@@ -30,7 +30,7 @@ def test_refused_by_name(spec: TokenizerSpec, match: str) -> None:
 
 @pytest.mark.parametrize("padding", [(), ("<pad>",)])
 def test_padding_is_its_own_token_or_none(padding: tuple[str, ...]) -> None:
-    vocabulary = pytest.importorskip("sevenfold.export.vocabulary", reason="gguf is not installed")
+    vocabulary = pytest.importorskip("sevenfold.export.gguf.vocabulary", reason="gguf is not installed")
     said: dict[str, object] = {}
 
     class Writer:

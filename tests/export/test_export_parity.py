@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sevenfold.core.process.log import Silent
-from sevenfold.export import parity
-from sevenfold.export.parity import FloatReference
+from sevenfold.export.proof import parity
+from sevenfold.export.proof.parity import FloatReference
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
 from sevenfold.recipe.schema import ModelSpec
@@ -50,7 +50,7 @@ def test_read_layer_by_layer_it_is_the_same_model(
 def test_a_large_model_is_asked_less_and_fails_as_well(
     llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sevenfold.export.transformers_runtime import Transformers
+    from sevenfold.export.proof.transformers_runtime import Transformers
 
     monkeypatch.setattr(parity, "STREAMED", 0)
     report = export(llama_run, tmp_path / "hf", Request(target="hf"), Silent())

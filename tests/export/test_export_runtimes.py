@@ -16,13 +16,13 @@ import pytest
 
 from sevenfold.core.errors import SevenfoldError, StorageError
 from sevenfold.core.process.log import Silent
-from sevenfold.export import parity, parity_corpus, runtimes
-from sevenfold.export.gguf import stored_reader, write_gguf
-from sevenfold.export.parity import FloatReference, ParityError
-from sevenfold.export.quants import find_quant
+from sevenfold.export.gguf.gguf_file import stored_reader, write_gguf
+from sevenfold.export.gguf.quants import find_quant
+from sevenfold.export.proof import parity, parity_corpus, runtimes
+from sevenfold.export.proof.parity import FloatReference, ParityError
+from sevenfold.export.proof.transformers_runtime import Transformers
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
-from sevenfold.export.transformers_runtime import Transformers
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
 from sevenfold.runs.job import Job
@@ -133,9 +133,11 @@ def test_a_wrong_file_fails_the_export(
 ) -> None:
     # The canary: half-split rows under the name of neighbours is the classic mistake,
     # and loads without complaint.
-    monkeypatch.setattr("sevenfold.export.gguf.interleave", lambda weight, heads: weight, raising=False)
+    monkeypatch.setattr(
+        "sevenfold.export.gguf.gguf_file.interleave", lambda weight, heads: weight, raising=False
+    )
     monkeypatch.setattr("sevenfold.export.names.interleave", lambda weight, heads: weight)
-    monkeypatch.setattr("sevenfold.export.gguf.deinterleave", lambda weight, heads: weight)
+    monkeypatch.setattr("sevenfold.export.gguf.gguf_file.deinterleave", lambda weight, heads: weight)
     other = "go_runtime" if runtime == "llama.cpp" else "llama_cpp"
     monkeypatch.setattr(runtimes, other, Absent)
     with pytest.raises(ParityError, match=runtime):
@@ -253,7 +255,7 @@ read = gguf.stored_reader(Path(sys.argv[1] + ".gguf"), spec)
 assert all(np.isfinite(read(name)).all() for name in shapes)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    from sevenfold.export.vocabulary import build
+    from sevenfold.export.gguf.vocabulary import build
     from sevenfold.tokenizer.codec import byte_letters
 
     tokens = ["<|endoftext|>", *byte_letters(), *(f"a{letter}" for letter in byte_letters()[:143])]

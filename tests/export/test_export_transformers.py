@@ -10,7 +10,7 @@ import torch
 
 from sevenfold.core.process.log import Silent
 from sevenfold.export import run
-from sevenfold.export.parity import ParityError
+from sevenfold.export.proof.parity import ParityError
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import open_source
 from sevenfold.export.store import open_tensors
@@ -72,7 +72,7 @@ def test_a_wrong_weight_fails_the_export(
 def test_a_runtime_that_answers_otherwise_fails_the_export(
     llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sevenfold.export.transformers_runtime import Transformers
+    from sevenfold.export.proof.transformers_runtime import Transformers
 
     logits = Transformers.logits
     monkeypatch.setattr(Transformers, "logits", lambda self, ids: logits(self, ids) + 2e-4)

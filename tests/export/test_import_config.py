@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.export.hf_config import DEFAULTS, HARMLESS, WANTED, Config
+from sevenfold.export.hf.config import DEFAULTS, HARMLESS, WANTED, Config
 from sevenfold.export.importer import import_model
 
 # Absolute. The weights are four times the usual ones, so that what is read wrongly shows: the

@@ -16,13 +16,14 @@ import pytest
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.process.log import Silent
-from sevenfold.export import gguf, runtimes
+from sevenfold.export.gguf import gguf_file
+from sevenfold.export.gguf.rope_factors import NAME, scaling_of
+from sevenfold.export.gguf.vocabulary import lists
 from sevenfold.export.importer import import_model
 from sevenfold.export.names import foreign_names, interleave, n_rotated
-from sevenfold.export.rope_factors import NAME, scaling_of
+from sevenfold.export.proof import runtimes
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
-from sevenfold.export.vocabulary import lists
 from sevenfold.tokenizer.roles import Roles
 
 TOLERANCE = 2e-4  # absolute; llama.cpp sums in another order
@@ -356,7 +357,7 @@ def test_divisors_of_llama3_are_read_back(
     wanted = factors(spec, *scaling)
     found = scaling_of(wanted, head_dim, theta, "x")
     assert found is not None
-    from sevenfold.export.rope_factors import divisors
+    from sevenfold.export.gguf.rope_factors import divisors
     from sevenfold.recipe.schema import RopeScaling
 
     again = divisors(spec.model_copy(update={"rope_scaling": RopeScaling(**found)}))
@@ -414,8 +415,8 @@ def test_the_export_of_llama3_says_it_in_keys_and_divisors(tmp_path: Path) -> No
     directory = foreign.make(tmp_path / "hf", begin="<s>", rope_parameters=rope)
     foreign.imported("hf", directory, tmp_path / "in")
     export(tmp_path / "in", tmp_path / "x.gguf", Request(target="gguf", proven=False), Silent())
-    keys, places = gguf.read_header(tmp_path / "x.gguf")
+    keys, places = gguf_file.read_header(tmp_path / "x.gguf")
     assert not any("rope.scaling" in key for key in keys)
-    found = gguf.read_stored(tmp_path / "x.gguf", NAME, places[NAME])
+    found = gguf_file.read_stored(tmp_path / "x.gguf", NAME, places[NAME])
     wanted = factors(open_source(tmp_path / "in").spec, 8.0, 1.0, 4.0, 32)
     assert np.abs(found / wanted - 1).max() < 1e-6

@@ -14,8 +14,8 @@ from gguf import GGUFWriter
 from test_import_gguf import Maker, refused
 
 from sevenfold.core.errors import StorageError, UsageError
-from sevenfold.export import vocabulary
-from sevenfold.export.gguf_tokens import adds_bos, read_tokenizer
+from sevenfold.export.gguf import vocabulary
+from sevenfold.export.gguf.tokens import adds_bos, read_tokenizer
 from sevenfold.export.source import ExportSource
 from sevenfold.tokenizer.codec import Tokenizer
 

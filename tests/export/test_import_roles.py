@@ -16,8 +16,8 @@ from sevenfold import pipeline
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model, prompt_ids
-from sevenfold.export import runtimes
 from sevenfold.export.importer import import_model
+from sevenfold.export.proof import runtimes
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import open_source
 from sevenfold.tokenizer.roles import Roles

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Library
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import canonical_json
-from sevenfold.export import vocabulary
+from sevenfold.export.gguf import vocabulary
 from sevenfold.tokenizer import codec, native
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.form import read_form

@@ -16,8 +16,8 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.run_files import IMPORTED_RECIPE, ORIGIN, TOKENIZER, WEIGHTS
-from sevenfold.export import vocabulary
 from sevenfold.export.foreign import object_of
+from sevenfold.export.gguf import vocabulary
 from sevenfold.export.names import check_expressible
 from sevenfold.export.source import ExportSource, check_vocabulary
 from sevenfold.export.staged_output import beside
@@ -93,10 +93,10 @@ def import_model(
 def _read(kind: str, path: Path, cut_padding: bool) -> ExportSource:
     # Imported here: the library of the one format is not needed for the other.
     if kind == "hf":
-        from sevenfold.export.hf_import import read_hf
+        from sevenfold.export.hf.importing import read_hf
 
         return read_hf(path, cut_padding=cut_padding)
-    from sevenfold.export.gguf_import import read_gguf
+    from sevenfold.export.gguf.importing import read_gguf
 
     return read_gguf(path, cut_padding=cut_padding)
 

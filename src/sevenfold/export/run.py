@@ -16,9 +16,12 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import ARTIFACT, TOKENS, WEIGHTS
-from sevenfold.export import gguf, hf, parity_corpus, runtimes, servers, vocabulary
+from sevenfold.export import servers
+from sevenfold.export.gguf import gguf_file, vocabulary
+from sevenfold.export.gguf.quants import find_quant
+from sevenfold.export.hf import hf_directory
 from sevenfold.export.names import foreign_names
-from sevenfold.export.quants import find_quant
+from sevenfold.export.proof import parity_corpus, runtimes
 from sevenfold.export.source import ExportSource, open_source
 from sevenfold.export.staged_output import beside
 from sevenfold.export.store import Floats, narrow, open_tensors, widen
@@ -26,7 +29,7 @@ from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.token_file import open_tokens
 
 if TYPE_CHECKING:
-    from sevenfold.export.parity import FloatReference, ParityCheck
+    from sevenfold.export.proof.parity import FloatReference, ParityCheck
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle", "vllm-config")
 # The type of a bundle, which has no other.
@@ -66,11 +69,11 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
         )
     if request.target == "bundle":
         return _bundle(path, out, request.quant)
-    if request.target != "gguf" and request.quant not in hf.DTYPES:
+    if request.target != "gguf" and request.quant not in hf_directory.DTYPES:
         raise UsageError(
             f"{request.target} has no type {request.quant!r}",
             where="--quant",
-            remedy=f"its types are {', '.join(hf.DTYPES)}; --to gguf has more",
+            remedy=f"its types are {', '.join(hf_directory.DTYPES)}; --to gguf has more",
         )
     source = open_source(path)
     progress.note(f"export {source.name} as {request.target} {request.quant}")
@@ -90,7 +93,7 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
         }
         failed = next((check for check in checks if check.status == "fail"), None)
         if failed:
-            from sevenfold.export.parity import ParityError
+            from sevenfold.export.proof.parity import ParityError
 
             raise ParityError(
                 f"the export answers differently in {failed.runtime}, {failed.name}: {failed.detail}",
@@ -131,31 +134,31 @@ def _windows(source: ExportSource, split: str, n: int) -> NDArray[np.int64]:
 def _gguf(
     source: ExportSource, work: Path, request: Request, progress: Progress
 ) -> tuple[int, list[ParityCheck]]:
-    gguf.check_text(source, ids_only=request.ids_only)
+    gguf_file.check_text(source, ids_only=request.ids_only)
     quant = find_quant(request.quant)
     with ExitStack() as stack:
         llama = stack.enter_context(runtimes.llama_cpp())
         model: FloatReference | None = None
         importance = None
         if request.proven or quant.maker == "llama.cpp":
-            from sevenfold.export.parity import FloatReference
+            from sevenfold.export.proof.parity import FloatReference
 
             model = FloatReference(source.spec, source.read)
         if quant.maker == "llama.cpp" and model:
             importance = model.importance(_windows(source, "train", N_CALIBRATION)[:, :-1])
-        plan = gguf.write_gguf(source, work, quant, llama.quantize if llama else None, importance)
-        checks = [_read_back(source, gguf.stored_reader(work, source.spec), _exact_type(request), "F32")]
+        plan = gguf_file.write_gguf(source, work, quant, llama.quantize if llama else None, importance)
+        checks = [_read_back(source, gguf_file.stored_reader(work, source.spec), _exact_type(request), "F32")]
         if model and request.proven:
-            from sevenfold.export.parity import FloatReference
+            from sevenfold.export.proof.parity import FloatReference
 
-            stored = FloatReference(source.spec, gguf.stored_reader(work, source.spec))
+            stored = FloatReference(source.spec, gguf_file.stored_reader(work, source.spec))
             go = stack.enter_context(runtimes.go_runtime())
             checks += _ask(source, work, request, (model, stored), llama, go, progress)
     return plan.n_fallback, checks
 
 
 def _exact_type(request: Request) -> str | None:
-    return hf.DTYPES[request.quant][0] if request.quant in hf.DTYPES else None
+    return hf_directory.DTYPES[request.quant][0] if request.quant in hf_directory.DTYPES else None
 
 
 def _read_back(
@@ -164,7 +167,7 @@ def _read_back(
     """Return every tensor of the written file against the model: equal to the bit in
     F32, F16, BF16, measured else.
     """
-    from sevenfold.export.parity import ParityCheck
+    from sevenfold.export.proof.parity import ParityCheck
 
     worst = 0.0
     for name in tensors(source.spec):
@@ -201,7 +204,7 @@ class _Questions:
 
 def _questions(source: ExportSource, name: str) -> _Questions:
     """Return all of them; fewer of a runtime that would take hours."""
-    from sevenfold.export import parity
+    from sevenfold.export.proof import parity
 
     n_parameters, prompts = count(source.spec), parity.prompt_ids(source.vocabulary(), source.spec.context)
     rows = _windows(source, "heldout", N_WINDOWS)
@@ -217,12 +220,14 @@ def _questions(source: ExportSource, name: str) -> _Questions:
 
 def _unread(name: str, request: Request, n_parameters: int) -> str:
     """Return why a runtime is not asked; "" when it is."""
-    from sevenfold.export import parity
+    from sevenfold.export.proof import parity
 
     if name == "go" and n_parameters > parity.STREAMED:
         return f"not asked past {parity.STREAMED:,} parameters: it holds every weight in FP32"
     readable = (
-        request.quant != "i2_s" if name == "llama.cpp" else request.quant in (*hf.DTYPES, "q8_0", "i2_s")
+        request.quant != "i2_s"
+        if name == "llama.cpp"
+        else request.quant in (*hf_directory.DTYPES, "q8_0", "i2_s")
     )
     return "" if readable else f"{name} does not read type {request.quant}"
 
@@ -237,12 +242,12 @@ def _ask(
     progress: Progress,
 ) -> list[ParityCheck]:
     """Return the runtimes' answers about a GGUF file."""
-    from sevenfold.export import parity
+    from sevenfold.export.proof import parity
 
     model, stored = references
     tokenizer, is_float, lines = (
         source.vocabulary(),
-        request.quant in hf.DTYPES,
+        request.quant in hf_directory.DTYPES,
         parity_corpus.library_lines(),
     )
     exact_text = vocabulary.pieces_of(source.tokenizer) == "llama3" and not vocabulary.stray_tokens(
@@ -275,12 +280,12 @@ def _ask(
 
 def _stored(source: ExportSource, work: Path, request: Request, progress: Progress) -> list[ParityCheck]:
     """Write safetensors or a Hugging Face directory, and what its reader says."""
-    dtype = hf.DTYPES[request.quant][0]
+    dtype = hf_directory.DTYPES[request.quant][0]
     if request.target == "safetensors":
-        hf.write_safetensors(source, work, request.quant)
+        hf_directory.write_safetensors(source, work, request.quant)
         return [_read_back(source, open_tensors(work).read, dtype, dtype)]
     work.mkdir(parents=True)
-    hf.write_hf(source, work, request.quant)
+    hf_directory.write_hf(source, work, request.quant)
     if request.target == "vllm-config":
         servers.write_configs(source, work, request.quant)
     names = foreign_names(source.spec, "hf")
@@ -291,8 +296,8 @@ def _stored(source: ExportSource, work: Path, request: Request, progress: Progre
 
     checks = [_read_back(source, read, dtype, dtype)]
     if request.proven:
-        from sevenfold.export import parity
-        from sevenfold.export.transformers_runtime import Transformers
+        from sevenfold.export.proof import parity
+        from sevenfold.export.proof.transformers_runtime import Transformers
 
         progress.note("parity: transformers")
         runtime = Transformers.load(work)

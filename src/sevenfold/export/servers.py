@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sevenfold.core.files import write_bytes
 from sevenfold.core.hashing import Json
-from sevenfold.export.hf import DTYPES
+from sevenfold.export.hf.hf_directory import DTYPES
 from sevenfold.export.source import ExportSource
 
 VLLM, TRTLLM = "vllm.yaml", "trtllm.yaml"

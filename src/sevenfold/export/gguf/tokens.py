@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.export import vocabulary
-from sevenfold.export.hf_config import shown
+from sevenfold.export.gguf import vocabulary
+from sevenfold.export.hf.config import shown
 
 # Names that llama.cpp takes for one and the same rule; with each it puts bos before a text unless
 # the file says otherwise.

@@ -19,9 +19,18 @@ from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import atomic_writer
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.numbers.tables import rope_base
-from sevenfold.export import rope_factors, vocabulary
+from sevenfold.export.gguf import rope_factors, vocabulary
+from sevenfold.export.gguf.quants import (
+    I2_S,
+    QUANTS,
+    Quant,
+    Quantizer,
+    pack,
+    stored_bytes,
+    type_for,
+    unpack_i2_s,
+)
 from sevenfold.export.names import deinterleave, foreign_names, n_rotated, reader
-from sevenfold.export.quants import I2_S, QUANTS, Quant, Quantizer, pack, stored_bytes, type_for, unpack_i2_s
 from sevenfold.export.source import KEY, ExportSource
 from sevenfold.export.store import Floats, narrow
 from sevenfold.recipe.schema import ModelSpec

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.hashing import Json
-from sevenfold.export import parity_corpus
-from sevenfold.export.runtimes import MISSING, Runtime
+from sevenfold.export.proof import parity_corpus
+from sevenfold.export.proof.runtimes import MISSING, Runtime
 from sevenfold.export.store import Floats
 from sevenfold.model.linear import product
 from sevenfold.model.transformer import Transformer

@@ -14,8 +14,8 @@ from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.numbers.tables import rope_base
 from sevenfold.core.run_files import TOKENIZER, WEIGHTS
-from sevenfold.export.hf_config import CONFIG
-from sevenfold.export.hf_roles import GENERATION, SETTINGS
+from sevenfold.export.hf.config import CONFIG
+from sevenfold.export.hf.roles import GENERATION, SETTINGS
 from sevenfold.export.names import foreign_names
 from sevenfold.export.source import KEY, ExportSource
 from sevenfold.export.store import write_tensors

@@ -13,7 +13,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.run_files import TOKENIZER
 from sevenfold.export.foreign import read_foreign_json
-from sevenfold.export.hf_config import CONFIG, DEFAULTS, Config, shown
+from sevenfold.export.hf.config import CONFIG, DEFAULTS, Config, shown
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import MAX_ENDS, Roles
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.export import gguf, gguf_tokens, rope_factors
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, sound
-from sevenfold.export.gguf_keys import HeaderKeys
+from sevenfold.export.gguf import gguf_file, rope_factors, tokens
+from sevenfold.export.gguf.keys import HeaderKeys
 from sevenfold.export.names import foreign_names
 from sevenfold.export.source import ExportSource
 from sevenfold.recipe.schema import ModelSpec
@@ -17,7 +17,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
 UNUSED = 5  # type of a token that stands for nothing: padding of the embedding
-Places = dict[str, gguf.StoredTensor]
+Places = dict[str, gguf_file.StoredTensor]
 
 
 def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
@@ -30,7 +30,7 @@ def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
         UsageError: a model that this version does not run; it names the key or the tensor.
         StorageError: the file is damaged, or its vocabulary is of another form.
     """
-    values, places = gguf.read_header(path)
+    values, places = gguf_file.read_header(path)
     keys = HeaderKeys(values, str(path))
     stored = keys.spec(tied="output.weight" not in places)
     places = dict(places)
@@ -41,21 +41,21 @@ def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
     n_tokens = stored.vocab_size - _n_unused(values)
     cut = Cut.of(stored.vocab_size, n_tokens, cut_padding, str(path))
     names = foreign_names(stored, "gguf")
-    data = gguf_tokens.read_tokenizer(values, cut.n_rows, str(path))
+    data = tokens.read_tokenizer(values, cut.n_rows, str(path))
     return ExportSource(
         path=path,
         spec=agreeing(
-            object_of(values.get(gguf.MODEL)), stored.model_copy(update={"vocab_size": cut.n_rows})
+            object_of(values.get(gguf_file.MODEL)), stored.model_copy(update={"vocab_size": cut.n_rows})
         ),
         tokenizer=data,
-        provenance=object_of(values.get(gguf.PROVENANCE))
+        provenance=object_of(values.get(gguf_file.PROVENANCE))
         or origin("gguf", path, str(values.get("general.name", path.stem))),
-        read=sound(cut.reader(gguf.stored_reader(path, stored)), names.__getitem__, str(path)),
+        read=sound(cut.reader(gguf_file.stored_reader(path, stored)), names.__getitem__, str(path)),
         roles=_roles(values, Tokenizer.from_json(data), path),
     )
 
 
-def _scaled(spec: ModelSpec, path: Path, place: gguf.StoredTensor) -> ModelSpec:
+def _scaled(spec: ModelSpec, path: Path, place: gguf_file.StoredTensor) -> ModelSpec:
     """Return the shape with the scaling that `rope_freqs.weight` says. Raises UsageError."""
     if spec.rope_scaling.kind != "none":
         raise UsageError(
@@ -69,7 +69,7 @@ def _scaled(spec: ModelSpec, path: Path, place: gguf.StoredTensor) -> ModelSpec:
             f" {spec.head_dim // 2} pairs",
             where=str(path),
         )
-    found = gguf.read_stored(path, rope_factors.NAME, place)
+    found = gguf_file.read_stored(path, rope_factors.NAME, place)
     scaling = rope_factors.scaling_of(found, spec.head_dim, spec.rope_theta, str(path))
     if scaling is None:
         return spec
@@ -124,7 +124,7 @@ def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles |
 
     bos, ends = ident("bos"), [ident(name) for name in ("eos", "eot", "eom")]
     # What llama.cpp does with a file that is silent depends on how it cuts text.
-    begins = flag("add_bos_token", gguf_tokens.adds_bos(values))
+    begins = flag("add_bos_token", tokens.adds_bos(values))
     if flag("add_eos_token", False) or flag("add_sep_token", False):
         raise UsageError(
             "it puts a token behind every text (add_eos_token, add_sep_token)",

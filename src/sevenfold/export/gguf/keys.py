@@ -9,7 +9,7 @@ import numpy as np
 
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.export.hf_config import make_spec, shown
+from sevenfold.export.hf.config import make_spec, shown
 from sevenfold.recipe.schema import ModelSpec
 
 _READ = {

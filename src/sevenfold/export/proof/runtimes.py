@@ -48,7 +48,7 @@ class Runtime(Protocol):
 def interop_home() -> Path | None:
     """Return the directory that `make interop` made, or None."""
     named = os.environ.get("S7_INTEROP")
-    places = [Path(named)] if named else [Path(__file__).parents[3] / ".interop", Path(".interop")]
+    places = [Path(named)] if named else [Path(__file__).parents[4] / ".interop", Path(".interop")]
     return next((place for place in places if (place / "bin" / "python").is_file()), None)
 
 

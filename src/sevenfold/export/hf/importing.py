@@ -13,9 +13,10 @@ import numpy as np
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.run_files import TOKENIZER, WEIGHTS
-from sevenfold.export import hf_roles, vocabulary
 from sevenfold.export.foreign import Cut, agreeing, object_of, origin, read_foreign_json, sound
-from sevenfold.export.hf_config import CONFIG, Config, shown
+from sevenfold.export.gguf import vocabulary
+from sevenfold.export.hf import roles
+from sevenfold.export.hf.config import CONFIG, Config, shown
 from sevenfold.export.names import foreign_names
 from sevenfold.export.source import KEY, ExportSource
 from sevenfold.export.store import TYPES, Floats, TensorFile, open_tensors
@@ -68,8 +69,8 @@ def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
         tokenizer=data,
         provenance=provenance or origin("hf", path, path.name),
         read=sound(cut.reader(weights.read), weights.names.__getitem__, str(path)),
-        roles=hf_roles.read_roles(path, config, raw, tokenizer),
-        notes=hf_roles.unheard(path),
+        roles=roles.read_roles(path, config, raw, tokenizer),
+        notes=roles.unheard(path),
     )
 
 

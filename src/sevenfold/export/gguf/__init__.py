@@ -1,0 +1,1 @@
+"""GGUF files of architecture `llama`: written, and read from elsewhere."""

@@ -1,0 +1,1 @@
+"""Hugging Face directories: written, and read from elsewhere."""

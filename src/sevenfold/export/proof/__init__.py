@@ -1,0 +1,1 @@
+"""Proof of an export: the runtimes that will read it give the same answers."""
