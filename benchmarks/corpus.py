@@ -170,7 +170,7 @@ def _import_all(where: Path, steps: dict[str, Any]) -> None:
     import pyarrow.parquet  # noqa: F401 - loaded, not used
 
     from sevenfold.corpus.licences import Judgement
-    from sevenfold.corpus.licences.own import licences_in
+    from sevenfold.corpus.licences.wording.own import licences_in
     from sevenfold.corpus.shards import ShardTask, make_shard
     from sevenfold.corpus.sources import SourceDocument, SourceOrigin
     from sevenfold.recipe.corpus_schema import CorpusSpec

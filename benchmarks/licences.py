@@ -34,8 +34,8 @@ from typing import Any
 import yaml
 
 from sevenfold.corpus.licences import LicencePolicy
-from sevenfold.corpus.licences.own import licences_in
 from sevenfold.corpus.licences.policy import combine
+from sevenfold.corpus.licences.wording.own import licences_in
 
 HERE = Path(__file__).resolve().parent
 TESTS, LICENCES = "tests/licensedcode/data/datadriven", "src/licensedcode/data/licenses"

@@ -1,4 +1,4 @@
-"""Write the data of `sevenfold.corpus.licences.rules` and `.explained`: the licence rules of
+"""Write the data of `sevenfold.corpus.licences.wording.rules` and `.explained`: the licence rules of
 scancode-toolkit as hashes of words.
 
 The texts are the licences and rules of scancode-toolkit (CC-BY-4.0, nexB Inc. and others). No text
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sevenfold.corpus.licences import explained, rules
-from sevenfold.corpus.licences.explained import plain_words
-from sevenfold.corpus.licences.notices import RESTRICTED, normalise
 from sevenfold.corpus.licences.policy import is_valid
+from sevenfold.corpus.licences.wording import explained, rules
+from sevenfold.corpus.licences.wording.explained import plain_words
+from sevenfold.corpus.licences.wording.notices import RESTRICTED, normalise
 from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
 # Licences that people allow. The order is the order of the bits.

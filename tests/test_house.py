@@ -209,7 +209,7 @@ OTHER_MEANINGS = {
     ("src/sevenfold/artifact/bundle.py", "model.safetensors"),
     ("src/sevenfold/artifact/bundle.py", "tokenizer.json"),
     # conda's metadata of a package.
-    ("src/sevenfold/corpus/licences/structured.py", "recipe.yaml"),
+    ("src/sevenfold/corpus/licences/declared/structured.py", "recipe.yaml"),
     # A key of a recipe: section `train`, key `tokens`.
     ("src/sevenfold/recipe/families/common.py", "train.tokens"),
 }

@@ -118,7 +118,7 @@ def test_a_solution_in_disguise_is_found(
 def test_other_code_is_not_a_solution(known: ContaminationIndex) -> None:
     import sevenfold.core
 
-    files = sorted(Path(sevenfold.core.__file__).parent.glob("*.py"))
+    files = sorted(Path(sevenfold.core.__file__).parent.rglob("*.py"))
     assert not [file.name for file in files if hits(known, "python", file.read_text())]
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.corpus import native
-from sevenfold.corpus.licences import own
-from sevenfold.corpus.licences.explained import Explained
+from sevenfold.corpus.licences.wording import own
+from sevenfold.corpus.licences.wording.explained import Explained
 from sevenfold.corpus.steps import secrets
 from sevenfold.corpus.text import disguise, functions, grammars
 from sevenfold.corpus.text.ngrams import RunHashes, ngram_hashes, word_hashes

@@ -7,10 +7,11 @@ import pytest
 from identify.vendor.licenses import LICENSES
 from test_licence_cases import ALLOWED, CODE, GPL2_HEADER, NOT, UNKNOWN, commented
 
-from sevenfold.corpus.licences import LicencePolicy, explained, rules
-from sevenfold.corpus.licences.own import _judged as judge_anew
-from sevenfold.corpus.licences.own import licences_in
+from sevenfold.corpus.licences import LicencePolicy
 from sevenfold.corpus.licences.policy import combine
+from sevenfold.corpus.licences.wording import explained, rules
+from sevenfold.corpus.licences.wording.own import _judged as judge_anew
+from sevenfold.corpus.licences.wording.own import licences_in
 from sevenfold.corpus.text.ngrams import word_hashes
 
 TEXT = {name: text.encode() for name, text in LICENSES}
@@ -217,7 +218,7 @@ def test_a_rule_is_found_wherever_it_stands(words: str) -> None:
 def test_canary_without_the_words_about_rights_a_restriction_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sevenfold.corpus.licences.own.find_phrases", lambda *_: [])
+    monkeypatch.setattr("sevenfold.corpus.licences.wording.own.find_phrases", lambda *_: [])
     # No judgement of another test is taken, and none of this one is kept.
-    monkeypatch.setattr("sevenfold.corpus.licences.own._remembered", judge_anew)
+    monkeypatch.setattr("sevenfold.corpus.licences.wording.own._remembered", judge_anew)
     assert judged(NOT_KNOWN["trade secret"])[1] is None

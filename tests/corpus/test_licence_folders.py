@@ -14,7 +14,7 @@ from package_builders import store_in
 
 from sevenfold.corpus.fetch.lock import Kind, Pin
 from sevenfold.corpus.globs import chooser
-from sevenfold.corpus.licences.metadata import declared_by
+from sevenfold.corpus.licences.declared.metadata import declared_by
 from sevenfold.corpus.sources.packages import read_package
 
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from licence_trees import GPL, MIT, NOT, NPM, TEXT, UNKNOWN, reason
 
-from sevenfold.corpus.licences.licence_text import decoded, judge_licence
 from sevenfold.corpus.licences.path_patterns import debian_pattern, pep639_pattern, reuse_pattern
 from sevenfold.corpus.licences.policy import base_name
+from sevenfold.corpus.licences.wording.licence_text import decoded, judge_licence
 
 
 def as_html(text: str) -> str:

@@ -20,7 +20,7 @@ from test_file_licences import CASES
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.corpus import native
-from sevenfold.corpus.licences import notices, own, speech, tags, texts
+from sevenfold.corpus.licences.wording import notices, own, speech, tags, texts
 from sevenfold.corpus.steps import language, secrets
 from sevenfold.runs.job import Job
 

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold import corpus
-from sevenfold.corpus.licences import notices, tags
+from sevenfold.corpus.licences.wording import notices, tags
 
 N_BYTES = 200_000
 # Seconds of processor time for one search. A linear one takes milliseconds.
@@ -35,14 +35,14 @@ ROOMS = ("steps", "licences", "text")
 # Tried as a whole on texts of bounded length, and never searched for: tried here at the start of
 # `SHORT` bytes. Name -> what bounds it.
 BOUNDED = {
-    "licences.licence_text._TEMPLATE": "a licence's template, read whole",
-    "licences.notices._VERSION": "tried at one place, behind the name of a licence",
-    "licences.speech._TABLE": "160 bytes on both sides of a literal",
-    "licences.restrictions._TABLE": "160 bytes on both sides of a literal",
-    "licences.restrictions._ALONE": "one line of at most 200 bytes",
-    "licences.tags._TOKEN": "tried at one place, behind an SPDX tag",
-    "licences.tags._JOINS": "tried at one place, behind an expression",
-    "licences.tags._END": "tried at one place, behind an expression",
+    "licences.wording.licence_text._TEMPLATE": "a licence's template, read whole",
+    "licences.wording.notices._VERSION": "tried at one place, behind the name of a licence",
+    "licences.wording.speech._TABLE": "160 bytes on both sides of a literal",
+    "licences.wording.restrictions._TABLE": "160 bytes on both sides of a literal",
+    "licences.wording.restrictions._ALONE": "one line of at most 200 bytes",
+    "licences.wording.tags._TOKEN": "tried at one place, behind an SPDX tag",
+    "licences.wording.tags._JOINS": "tried at one place, behind an expression",
+    "licences.wording.tags._END": "tried at one place, behind an expression",
     "licences.names._STRONG": "the name of a file",
     "licences.names._JOINED": "the name of a file",
     "licences.names._WEAK": "the name of a file",
@@ -61,7 +61,7 @@ def rooms() -> Iterator[str]:
     for room in ROOMS:
         package = importlib.import_module(f"{corpus.__name__}.{room}")
         yield package.__name__
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             yield module.name
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from sevenfold.core.hashing import sha256
 from sevenfold.corpus.archives import Entry, Fault
 from sevenfold.corpus.licences import Licence, combine
-from sevenfold.corpus.licences.own import licences_in
+from sevenfold.corpus.licences.wording.own import licences_in
 
 BLOCK = 1 << 20
 Problem = Literal["unreadable"] | Fault

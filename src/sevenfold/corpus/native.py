@@ -228,8 +228,8 @@ class Automaton:
 
 
 def plain_text(text: str) -> str | None:
-    """Return `licences.notices.normalise` of an ASCII text; None for another text, or where the
-    library is not built.
+    """Return `licences.wording.notices.normalise` of an ASCII text; None for another text, or where
+    the library is not built.
     """
     fast = library()
     if fast is None or not text.isascii():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sevenfold.corpus.licences.fields import ANY, WORKSPACE, Said
-from sevenfold.corpus.licences.notices import RESTRICTED
+from sevenfold.corpus.licences.declared.fields import ANY, WORKSPACE, Said
 from sevenfold.corpus.licences.policy import UNRECOGNISED, symbols
+from sevenfold.corpus.licences.wording.notices import RESTRICTED
 
 
 def covered(spdx: str, named: frozenset[str]) -> bool:

@@ -18,23 +18,24 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from sevenfold.core.process.log import one_line
-from sevenfold.corpus.licences import names, reuse
-from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
+from sevenfold.corpus.licences import names
+from sevenfold.corpus.licences.declared import reuse
+from sevenfold.corpus.licences.declared.debian import DebianCopyright, parse_copyright
+from sevenfold.corpus.licences.declared.metadata import Declaration, declared_by, is_metadata
 from sevenfold.corpus.licences.folder import Folder, Unknown, covered
-from sevenfold.corpus.licences.licence_text import (
+from sevenfold.corpus.licences.links import Links
+from sevenfold.corpus.licences.path_patterns import pep639_pattern
+from sevenfold.corpus.licences.policy import UNRECOGNISED, combine, symbols
+from sevenfold.corpus.licences.reading import MAX_ROUNDS, FileListener, Look, Seen, Waiting
+from sevenfold.corpus.licences.wording.licence_text import (
     MAX_LICENCE_BYTES,
     decoded,
     files_named,
     is_template,
     judge_licence,
 )
-from sevenfold.corpus.licences.links import Links
-from sevenfold.corpus.licences.metadata import Declaration, declared_by, is_metadata
-from sevenfold.corpus.licences.own import licences_in
-from sevenfold.corpus.licences.path_patterns import pep639_pattern
-from sevenfold.corpus.licences.policy import UNRECOGNISED, combine, symbols
-from sevenfold.corpus.licences.reading import MAX_ROUNDS, FileListener, Look, Seen, Waiting
-from sevenfold.corpus.licences.speech import SOFT, STERN
+from sevenfold.corpus.licences.wording.own import licences_in
+from sevenfold.corpus.licences.wording.speech import SOFT, STERN
 
 # Directories of a Debian binary package below which a source tree stands as it was.
 _SOURCE_TREES = (

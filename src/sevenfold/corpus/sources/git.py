@@ -15,7 +15,7 @@ from sevenfold.corpus.archives.entry import faulty, safe_path, shown
 from sevenfold.corpus.document import SourceDocument, SourceOrigin, entry_document
 from sevenfold.corpus.globs import chooser
 from sevenfold.corpus.licences import Look, Seen, Survey, read_through
-from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
+from sevenfold.corpus.licences.wording.licence_text import MAX_LICENCE_BYTES
 from sevenfold.corpus.sources.git_objects import Objects, TreeEntry, open_objects
 from sevenfold.recipe.corpus_schema import GitSource
 

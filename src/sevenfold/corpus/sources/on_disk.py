@@ -10,7 +10,7 @@ from pathlib import Path
 from sevenfold.core.errors import storage_error
 from sevenfold.corpus.archives.entry import shown
 from sevenfold.corpus.licences import Seen
-from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
+from sevenfold.corpus.licences.wording.licence_text import MAX_LICENCE_BYTES
 
 
 def tree_paths(root: Path) -> Iterator[tuple[str, str]]:

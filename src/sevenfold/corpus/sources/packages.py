@@ -22,7 +22,7 @@ from sevenfold.corpus.fetch.lock import Pin, read_lock
 from sevenfold.corpus.fetch.store import PackageStore, archive_name, file_digest, store_directory
 from sevenfold.corpus.globs import chooser, glob_matches
 from sevenfold.corpus.licences import Licence, Seen, Survey, follow, is_valid
-from sevenfold.corpus.licences.licence_text import MAX_LICENCE_BYTES
+from sevenfold.corpus.licences.wording.licence_text import MAX_LICENCE_BYTES
 from sevenfold.recipe.corpus_schema import PinnedSource
 
 Wanted = Callable[[str], bool]

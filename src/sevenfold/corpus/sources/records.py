@@ -11,7 +11,7 @@ from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
 from sevenfold.corpus.document import SourceDocument, SourceOrigin, language_of, text_document
 from sevenfold.corpus.licences import combine, is_valid
-from sevenfold.corpus.licences.metadata import spelled
+from sevenfold.corpus.licences.declared.metadata import spelled
 from sevenfold.corpus.sources.directory import with_own_licence
 from sevenfold.recipe.corpus_schema import DatasetSource, JsonlSource
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from sevenfold.corpus.licences.metadata import spelled
+from sevenfold.corpus.licences.declared.metadata import spelled
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sevenfold.corpus.licences.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
+from sevenfold.corpus.licences.declared.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
 
 _LITERAL = re.compile(r"""(["'])([^"'\n]*)\1|([^\s"'()]+)""")
 # What a shell or a recipe puts together, as "${LICENSE}+docs" and "$(cat x)".

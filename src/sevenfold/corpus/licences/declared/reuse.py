@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any
 
-from sevenfold.corpus.licences.debian import DebianCopyright, parse_copyright
+from sevenfold.corpus.licences.declared.debian import DebianCopyright, parse_copyright
 from sevenfold.corpus.licences.path_patterns import PathPattern, reuse_pattern
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 

@@ -19,8 +19,15 @@ from dataclasses import dataclass, replace
 from email.parser import HeaderParser
 from typing import Any
 
-from sevenfold.corpus.licences import distributions, ecosystems, structured
-from sevenfold.corpus.licences.fields import ANY, WORKSPACE, Said, read_classifiers, read_field, spelled
+from sevenfold.corpus.licences.declared import distributions, ecosystems, structured
+from sevenfold.corpus.licences.declared.fields import (
+    ANY,
+    WORKSPACE,
+    Said,
+    read_classifiers,
+    read_field,
+    spelled,
+)
 from sevenfold.corpus.licences.policy import UNRECOGNISED
 
 __all__ = ["Declaration", "declared_by", "is_metadata", "spelled"]

@@ -12,9 +12,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from sevenfold.corpus.licences.explained import Explained, plain_words
-from sevenfold.corpus.licences.notices import normalise
-from sevenfold.corpus.licences.speech import SOFT, STERN, PhraseTable
+from sevenfold.corpus.licences.wording.explained import Explained, plain_words
+from sevenfold.corpus.licences.wording.notices import normalise
+from sevenfold.corpus.licences.wording.speech import SOFT, STERN, PhraseTable
 from sevenfold.corpus.native import PatternSearch
 
 TABLE = Path(__file__).with_name("restrictions.toml")

@@ -13,14 +13,23 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sevenfold.corpus.licences.explained import Explained, plain_words
-from sevenfold.corpus.licences.notices import RESTRICTED, find_notice_spans, normalise, said_better
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid, symbols
-from sevenfold.corpus.licences.restrictions import restriction_in
-from sevenfold.corpus.licences.rules import RuleMatch, find_rules
-from sevenfold.corpus.licences.speech import DENIALS, HARD, NEAR, REFERENCES, SOFT, STERN, Spans, find_phrases
-from sevenfold.corpus.licences.tags import TAG_WORDS, take_tags
-from sevenfold.corpus.licences.texts import find_texts
+from sevenfold.corpus.licences.wording.explained import Explained, plain_words
+from sevenfold.corpus.licences.wording.notices import RESTRICTED, find_notice_spans, normalise, said_better
+from sevenfold.corpus.licences.wording.restrictions import restriction_in
+from sevenfold.corpus.licences.wording.rules import RuleMatch, find_rules
+from sevenfold.corpus.licences.wording.speech import (
+    DENIALS,
+    HARD,
+    NEAR,
+    REFERENCES,
+    SOFT,
+    STERN,
+    Spans,
+    find_phrases,
+)
+from sevenfold.corpus.licences.wording.tags import TAG_WORDS, take_tags
+from sevenfold.corpus.licences.wording.texts import find_texts
 from sevenfold.corpus.native import PatternSearch
 
 HINTS = PatternSearch((

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import yaml
 
-from sevenfold.corpus.licences.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
+from sevenfold.corpus.licences.declared.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS = ("license", "licence", "licenses", "licences")

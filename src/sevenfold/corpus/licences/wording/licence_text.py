@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sevenfold.corpus.licences.fields import spelled
-from sevenfold.corpus.licences.notices import normalise
-from sevenfold.corpus.licences.own import Words, judge_words
+from sevenfold.corpus.licences.declared.fields import spelled
 from sevenfold.corpus.licences.policy import UNRECOGNISED, base_name
-from sevenfold.corpus.licences.speech import HARD
-from sevenfold.corpus.licences.texts import find_texts, library_text, words_beyond
+from sevenfold.corpus.licences.wording.notices import normalise
+from sevenfold.corpus.licences.wording.own import Words, judge_words
+from sevenfold.corpus.licences.wording.speech import HARD
+from sevenfold.corpus.licences.wording.texts import find_texts, library_text, words_beyond
 
 MAX_LICENCE_BYTES = 1 << 20
 # Characters of a text whose judgement is kept.

@@ -1,0 +1,1 @@
+"""What the metadata of packages declares, format by format."""

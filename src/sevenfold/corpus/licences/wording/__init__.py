@@ -1,0 +1,1 @@
+"""What texts say of licences: notices, tags, licence texts, restrictions."""
