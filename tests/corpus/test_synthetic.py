@@ -22,16 +22,17 @@ from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.sandbox import executor
 from sevenfold.sandbox.executor import Sandbox, SandboxError
 from sevenfold.sandbox.request import ExecutionRequest
-from sevenfold.synthetic import blocks, python
+from sevenfold.synthetic import blocks
 from sevenfold.synthetic import generate as generating
-from sevenfold.synthetic.arithmetic import Worked, holds, value_of, written
 from sevenfold.synthetic.files import LICENCE, cached, read_samples, write_samples
 from sevenfold.synthetic.generate import GenerationReport, GenerationRequest, attempt, generate, spread
-from sevenfold.synthetic.mutate import Bug, bugs
-from sevenfold.synthetic.programs import inputs, program, render, styles
+from sevenfold.synthetic.generators import python
+from sevenfold.synthetic.generators.arithmetic import Worked, holds, value_of, written
+from sevenfold.synthetic.generators.mutate import Bug, bugs
+from sevenfold.synthetic.generators.programs import inputs, program, render, styles
+from sevenfold.synthetic.generators.stories import EVENTS, _applied
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, SyntheticSample
-from sevenfold.synthetic.stories import EVENTS, _applied
 from sevenfold.synthetic.table import GENERATORS
 from sevenfold.synthetic.variety import Variety, code_shape, parses, text_shape
 

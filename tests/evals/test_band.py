@@ -25,9 +25,9 @@ from sevenfold.evals.scoring.scores import sample_scores
 from sevenfold.evals.tasks.cards import Item, cards
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.sandbox.request import ExecutionRequest
-from sevenfold.synthetic import algorithms, parts, portable, stories
 from sevenfold.synthetic import held_out as guard
 from sevenfold.synthetic.generate import GenerationReport, GenerationRequest, generate
+from sevenfold.synthetic.generators import algorithms, parts, portable, stories
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import RESPONSE
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.hashing import digest
-from sevenfold.synthetic import algorithms, parts, portable, stories
 from sevenfold.synthetic.data_files import read_data
-from sevenfold.synthetic.parts import Reduction, fill
+from sevenfold.synthetic.generators import algorithms, parts, portable, stories
+from sevenfold.synthetic.generators.parts import Reduction, fill
 from sevenfold.synthetic.variety import code_shape
 
 DIGESTS = frozenset(read_data("held_out.toml")["digests"])

@@ -8,11 +8,11 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sevenfold.synthetic import python
-from sevenfold.synthetic.arithmetic import expression, maker, method
-from sevenfold.synthetic.portable import repairing, rust_reasoning, writing
+from sevenfold.synthetic.generators import python
+from sevenfold.synthetic.generators.arithmetic import expression, maker, method
+from sevenfold.synthetic.generators.portable import repairing, rust_reasoning, writing
+from sevenfold.synthetic.generators.stories import story
 from sevenfold.synthetic.sample import Maker
-from sevenfold.synthetic.stories import story
 
 # Raise it when a generator's samples change.
 VERSION = 1

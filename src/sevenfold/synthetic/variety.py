@@ -17,7 +17,7 @@ from typing import Any
 
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json, digest
-from sevenfold.synthetic.words import CONTAINERS, PEOPLE, PLACES, TOPICS
+from sevenfold.synthetic.generators.words import CONTAINERS, PEOPLE, PLACES, TOPICS
 
 GRAMMARS = {
     "javascript": "tree_sitter_javascript",

@@ -8,13 +8,21 @@ from dataclasses import replace
 from typing import Literal
 
 from sevenfold.evals.band import held_out
-from sevenfold.synthetic import portable, python, stories
-from sevenfold.synthetic.algorithms import ALGORITHMS
-from sevenfold.synthetic.arithmetic import Worked, expression, method
-from sevenfold.synthetic.programs import N_INPUTS, Program, inputs, program, render, step_in_words, styles
-from sevenfold.synthetic.python import PythonTask
+from sevenfold.synthetic.generators import portable, python, stories
+from sevenfold.synthetic.generators.algorithms import ALGORITHMS
+from sevenfold.synthetic.generators.arithmetic import Worked, expression, method
+from sevenfold.synthetic.generators.programs import (
+    N_INPUTS,
+    Program,
+    inputs,
+    program,
+    render,
+    step_in_words,
+    styles,
+)
+from sevenfold.synthetic.generators.python import PythonTask
+from sevenfold.synthetic.generators.stories import story
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.stories import story
 
 Row = Literal["seen", "new-values", "new-skeleton", "new-composition"]
 ROWS: tuple[Row, ...] = ("seen", "new-values", "new-skeleton", "new-composition")

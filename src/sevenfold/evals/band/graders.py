@@ -12,7 +12,7 @@ from sevenfold.evals.tasks.cards import Item
 from sevenfold.evals.tasks.programs import parsed
 from sevenfold.sandbox.confined import Ending
 from sevenfold.sandbox.grading import GradingVerdict, compiles
-from sevenfold.synthetic.python import apply
+from sevenfold.synthetic.generators.python import apply
 from sevenfold.synthetic.variety import parses
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from importlib.resources import files
 
-from sevenfold.synthetic import portable
-from sevenfold.synthetic.algorithms import algorithm_of
-from sevenfold.synthetic.arithmetic import Worked
-from sevenfold.synthetic.parts import Reduction
+from sevenfold.synthetic.generators import portable
+from sevenfold.synthetic.generators.algorithms import algorithm_of
+from sevenfold.synthetic.generators.arithmetic import Worked
+from sevenfold.synthetic.generators.parts import Reduction
+from sevenfold.synthetic.generators.stories import event_of
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.stories import event_of
 
 _TABLES = tomllib.loads(files(__package__).joinpath("held_out.toml").read_text(encoding="utf-8"))
 

@@ -22,10 +22,10 @@ from sevenfold.evals.tasks.cards import Item
 from sevenfold.recipe.corpus_schema import SyntheticSource
 from sevenfold.sandbox.executor import Sandbox
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
-from sevenfold.synthetic import python
-from sevenfold.synthetic.arithmetic import Worked
-from sevenfold.synthetic.mutate import bugs
-from sevenfold.synthetic.python import PythonTask
+from sevenfold.synthetic.generators import python
+from sevenfold.synthetic.generators.arithmetic import Worked
+from sevenfold.synthetic.generators.mutate import bugs
+from sevenfold.synthetic.generators.python import PythonTask
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, SyntheticSample, fenced
 from sevenfold.synthetic.table import GENERATORS

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sevenfold.synthetic.generators.words import LETTERS
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.words import LETTERS
 
 Kind = Literal["int", "str"]
 Range = tuple[int, int]

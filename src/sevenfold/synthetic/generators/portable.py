@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.data_files import read_data
-from sevenfold.synthetic.parts import CHANGES, TESTS, part
+from sevenfold.synthetic.generators.parts import CHANGES, TESTS, part
+from sevenfold.synthetic.generators.words import TOPICS
 from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import Maker, SyntheticSample, fenced
 from sevenfold.synthetic.variety import code_shape, parses
-from sevenfold.synthetic.words import TOPICS
 
 _TESTS = tuple(row for row in TESTS["int"] if row.portable)
 _CHANGES = tuple(row for row in CHANGES["int"] if row.portable)
@@ -71,7 +71,7 @@ FOLDS = {
     ),
 }
 
-WRITINGS: Mapping[str, Mapping[str, str]] = read_data("portable.toml")
+WRITINGS: Mapping[str, Mapping[str, str]] = read_data("generators/portable.toml")
 _BASH_UPDATES = {
     "sum": "(( {acc} += {n} )) || true",
     "count": "(( {acc} += 1 ))",

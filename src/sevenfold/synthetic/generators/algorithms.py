@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevenfold.synthetic.data_files import read_data
+from sevenfold.synthetic.generators.words import TOPICS
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.words import TOPICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +99,4 @@ def algorithm_of(row: dict[str, Any]) -> Algorithm:
     return Algorithm(row["name"], row["words"], tuple(row["ways"]), inputs, (low, high), tuple(row["inputs"]))
 
 
-ALGORITHMS = tuple(algorithm_of(row) for row in read_data("algorithms.toml")["algorithms"])
+ALGORITHMS = tuple(algorithm_of(row) for row in read_data("generators/algorithms.toml")["algorithms"])

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sevenfold.sandbox.request import ExecutionRequest, Outcome
-from sevenfold.synthetic.algorithms import ALGORITHMS, Algorithm
-from sevenfold.synthetic.mutate import Bug, bugs
-from sevenfold.synthetic.programs import (
+from sevenfold.synthetic.generators.algorithms import ALGORITHMS, Algorithm
+from sevenfold.synthetic.generators.mutate import Bug, bugs
+from sevenfold.synthetic.generators.programs import (
     N_INPUTS,
     Program,
     Style,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from sevenfold.synthetic.arithmetic import Worked
 from sevenfold.synthetic.data_files import read_data
+from sevenfold.synthetic.generators.arithmetic import Worked
+from sevenfold.synthetic.generators.words import CONTAINERS, PEOPLE, PLACES, TOPICS
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.words import CONTAINERS, PEOPLE, PLACES, TOPICS
 
 MAX_QUANTITY = 5000
 
@@ -44,7 +44,7 @@ class Event:
     b: tuple[int, int] = (0, 0)
 
 
-_TABLES = read_data("stories.toml")
+_TABLES = read_data("generators/stories.toml")
 
 
 def _bounds(pair: list[int]) -> tuple[int, int]:

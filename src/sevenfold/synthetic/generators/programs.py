@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from sevenfold.synthetic.parts import (
+from sevenfold.synthetic.generators.parts import (
     CHANGES,
     FOLDS,
     TESTS,
@@ -26,8 +26,8 @@ from sevenfold.synthetic.parts import (
     numbers,
     part,
 )
+from sevenfold.synthetic.generators.words import TOPICS, Topic
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.words import TOPICS, Topic
 
 N_INPUTS = 8
 STEP_KINDS = ("keep", "keep", "change", "change", "whole")
