@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from sevenfold.core.process.memory import keep_freed_memory
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
 
 FORWARD, INPUT, WEIGHT = "forward", "input slope", "weight slope"
 SHAPES = (

@@ -44,9 +44,9 @@ from torch import Tensor, nn
 from nanogpt import load_nanogpt
 from products import FLAGS, roof
 from sevenfold.core.process.memory import keep_freed_memory
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.observe import OperatorCall, observing
 from sevenfold.model.loss import sequence_losses
-from sevenfold.model.observe import OperatorCall, observing
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.schema import ModelSpec, TrainSpec
 from sevenfold.train import precision as rules
@@ -193,7 +193,7 @@ def hash_seconds(step: Step, model: Transformer, batch: Tensor) -> float:
 
 
 class Stopwatch:
-    """Adds up the time of each operator of a step (`sevenfold.model.observe`)."""
+    """Adds up the time of each operator of a step (`sevenfold.model.kernels.observe`)."""
 
     def __init__(self, clock: str) -> None:
         self.clock, self.began, self.seconds = CLOCKS[clock], 0.0, Counter[str]()

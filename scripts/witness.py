@@ -69,7 +69,7 @@ def made(directory: Path) -> str:
 
 def main() -> int:
     """Print the line."""
-    from sevenfold.model.operators import isa
+    from sevenfold.model.kernels.operators import isa
 
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)

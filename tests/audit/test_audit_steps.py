@@ -23,7 +23,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.manifest import hash_outputs, output_root, read_manifest, write_manifest
 from sevenfold.core.process.log import Silent
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
 from sevenfold.runs.job import Job

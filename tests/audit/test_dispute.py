@@ -23,7 +23,8 @@ from sevenfold.audit.step_export import export_step
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.process.log import Silent
-from sevenfold.model import native, operators
+from sevenfold.model import native
+from sevenfold.model.kernels import operators
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
 from sevenfold.runs.job import Job

@@ -25,8 +25,8 @@ from sevenfold.audit.step_dispute import dispute_step
 from sevenfold.audit.step_export import export_step
 from sevenfold.audit.transcript import Transcript
 from sevenfold.core.process.log import Silent
-from sevenfold.model import causal, hybrid_kernel, operators
-from sevenfold.model.observe import observing
+from sevenfold.model.kernels import causal, hybrid_kernel, operators
+from sevenfold.model.kernels.observe import observing
 from sevenfold.runs.job import Job
 from sevenfold.train.records import Unrecorded
 

@@ -14,8 +14,8 @@ from golden import CASES, run_of
 
 from sevenfold.audit.oracle import OPERATORS, Question, element, same
 from sevenfold.audit.transcript import Kept, Transcript, TranscriptRow
-from sevenfold.model import operators
-from sevenfold.model.observe import observing
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.observe import observing
 from sevenfold.train.loop import use_deterministic_kernels
 from sevenfold.train.records import Unrecorded
 

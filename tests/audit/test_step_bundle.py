@@ -34,7 +34,8 @@ from sevenfold.audit.step_export import export_step, standing, take_step
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.process.log import Silent
-from sevenfold.model import native, operators
+from sevenfold.model import native
+from sevenfold.model.kernels import operators
 from sevenfold.runs.job import Job
 from sevenfold.train.records import Unrecorded
 from sevenfold.train.tensor_digest import tensors_digest

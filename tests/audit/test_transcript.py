@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sevenfold.audit.transcript import Transcript, TranscriptRow, find_parting, hash_of, rows_of
 from sevenfold.core.errors import ArtifactError
-from sevenfold.model.observe import note, observed, observing
+from sevenfold.model.kernels.observe import note, observed, observing
 
 names = st.text("abc", min_size=1, max_size=2)
 hashes = st.dictionaries(names, st.sampled_from("0123456789"), max_size=2)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sevenfold.audit import rational
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.model import operators
-from sevenfold.model.causal import causal_attention
-from sevenfold.model.operators import ISAS, AdamScalars, isa
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.causal import causal_attention
+from sevenfold.model.kernels.operators import ISAS, AdamScalars, isa
 from sevenfold.train.arithmetic import Powers, half_turn_cosine
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.model import bf16
-from sevenfold.model.causal import causal_attention
+from sevenfold.model.kernels import bf16
+from sevenfold.model.kernels.causal import causal_attention
 from sevenfold.model.linear import Linear
 from sevenfold.model.loss import BLOCK_BF16, sequence_losses
 from sevenfold.model.norm import RMSNorm

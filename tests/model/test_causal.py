@@ -18,8 +18,8 @@ from sanitized import run_sanitized
 from torch import Tensor
 
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.model import causal
-from sevenfold.model.causal import causal_attention
+from sevenfold.model.kernels import causal
+from sevenfold.model.kernels.causal import causal_attention
 
 needs_kernel = pytest.mark.skipif(
     causal.kernel_name() != "s7", reason="the attention kernel is not built here"

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevenfold.model import hybrid, operators
+from sevenfold.model import hybrid
 from sevenfold.model.attention import document_segments
+from sevenfold.model.kernels import operators
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import HybridAttentionSpec, ModelSpec, RopeScaling
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sevenfold.audit.rational_hybrid import Reading
 from sevenfold.core.errors import SevenfoldError
-from sevenfold.model import operators
-from sevenfold.model.hybrid_kernel import HybridConstants, hybrid_attention
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.hybrid_kernel import HybridConstants, hybrid_attention
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
 # Length, window, stride, ring, temper: two blocks of rows, a ring that forgets; a stride longer than

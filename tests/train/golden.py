@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sevenfold.core.hashing import sha256_file
 from sevenfold.core.process.log import Silent
 from sevenfold.core.run_files import METRICS, TRACE
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec, TokenRouted, TrainSpec
 from sevenfold.train.data.dataset import TrainingData

@@ -32,9 +32,9 @@ from sevenfold import pipeline
 from sevenfold.audit.replay import audit_steps
 from sevenfold.core.errors import TrainingError
 from sevenfold.core.process.log import Silent
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.model.loss import backward, sequence_losses
-from sevenfold.model.operators import LAW
 from sevenfold.runs.job import Job
 from sevenfold.train import loop
 from sevenfold.train.arithmetic import arithmetic

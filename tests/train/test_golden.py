@@ -24,8 +24,8 @@ from torch.utils._pytree import tree_leaves
 
 from sevenfold import pipeline
 from sevenfold.artifact.reader import open_artifact
-from sevenfold.model import operators
-from sevenfold.model.operators import ISAS, LAW
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.operators import ISAS, LAW
 from sevenfold.recipe.schema import HybridAttentionSpec
 from sevenfold.runs.job import Job
 from sevenfold.train import gradient_step, loop

@@ -30,7 +30,7 @@ from sevenfold.core.manifest import (
 )
 from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, RECIPE, TRACE
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at

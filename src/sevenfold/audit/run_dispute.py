@@ -25,7 +25,7 @@ from sevenfold.core.changes import changes
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.run_files import METRICS
-from sevenfold.model.observe import observing
+from sevenfold.model.kernels.observe import observing
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
     Checkpoint,

@@ -25,7 +25,7 @@ from torch import Tensor
 from sevenfold.core.errors import ArtifactError, storage
 from sevenfold.core.files import unique_keys, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.fields import Root, Section
 from sevenfold.recipe.schema import ModelSpec, RopeScaling, TokenRouted, TrainSpec
 from sevenfold.recipe.sizing import count, expert_of, tensors

@@ -30,7 +30,7 @@ from sevenfold.audit.transcript import (
 )
 from sevenfold.core.errors import ArtifactError, TrainingError, storage
 from sevenfold.core.hashing import Json, finite
-from sevenfold.model.observe import observing
+from sevenfold.model.kernels.observe import observing
 from sevenfold.train.records import Unrecorded
 
 # How many elements the oracle computes. A difference shows in the first ones.

@@ -45,8 +45,8 @@ from sevenfold.core.manifest import read_manifest
 from sevenfold.core.ownership import refuse_foreign
 from sevenfold.core.process.log import Progress
 from sevenfold.core.process.memory import keep_freed_memory
-from sevenfold.model.observe import observing
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels.observe import observing
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.schema import Recipe, TokenRouted
 from sevenfold.recipe.sizing import expert_of
 from sevenfold.runs.job import Job

@@ -24,7 +24,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest
 from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import MANIFEST
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import find_target, identity_of

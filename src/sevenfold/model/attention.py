@@ -11,9 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sevenfold.model import bf16, causal, functions, native, operators
-from sevenfold.model.causal import causal_attention
-from sevenfold.model.functions import Segments
+from sevenfold.model import native
+from sevenfold.model.kernels import bf16, causal, functions, operators
+from sevenfold.model.kernels.causal import causal_attention
+from sevenfold.model.kernels.functions import Segments
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import ModelSpec

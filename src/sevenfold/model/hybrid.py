@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sevenfold.model import functions, hybrid_kernel, native, operators
+from sevenfold.model import native
 from sevenfold.model.attention import Attention
-from sevenfold.model.functions import Segments
-from sevenfold.model.hybrid_kernel import HybridConstants
+from sevenfold.model.kernels import functions, hybrid_kernel, operators
+from sevenfold.model.kernels.functions import Segments
+from sevenfold.model.kernels.hybrid_kernel import HybridConstants
 from sevenfold.model.linear import Linear
 from sevenfold.model.rope import Rope
 from sevenfold.recipe.schema import HybridAttentionSpec as HybridBlock

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import functions, operators
+from sevenfold.model.kernels import functions, operators
 from sevenfold.model.native import reduced_dtype
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.model import bf16, operators
+from sevenfold.model.kernels import bf16, operators
 from sevenfold.model.linear import product, weight_gradient
 from sevenfold.model.native import reduced_dtype
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import bf16, functions, operators
+from sevenfold.model.kernels import bf16, functions, operators
 
 
 class RMSNorm(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sevenfold.model.functions import Segments
+from sevenfold.model.kernels.functions import Segments
 
 
 def recomputed(

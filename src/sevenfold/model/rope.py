@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sevenfold.core.numbers.tables import yarn_frequencies, yarn_temperature
-from sevenfold.model import functions, operators
+from sevenfold.model.kernels import functions, operators
 from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ModelSpec, RopeScaling
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import bf16, functions, operators
 from sevenfold.model.attention import Attention, document_segments
 from sevenfold.model.feed_forward import FeedForward, RoutedFeedForward
-from sevenfold.model.functions import Segments
 from sevenfold.model.hybrid import HybridAttention
+from sevenfold.model.kernels import bf16, functions, operators
+from sevenfold.model.kernels.functions import Segments
 from sevenfold.model.linear import Linear, product
 from sevenfold.model.norm import RMSNorm
 from sevenfold.model.recompute import recomputed

@@ -17,7 +17,7 @@ from sevenfold.engine import reference
 from sevenfold.engine.backends import available, make_engine
 from sevenfold.engine.ops import LOGIT_FRACTION
 from sevenfold.engine.weights import IntegerModel
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
 from sevenfold.train.evaluate import Score, predicted_bytes, token_losses
 
 

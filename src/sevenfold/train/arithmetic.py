@@ -11,8 +11,9 @@ from functools import lru_cache
 
 import torch
 
-from sevenfold.model import causal, native, operators
-from sevenfold.model.operators import LAW
+from sevenfold.model import native
+from sevenfold.model.kernels import causal, operators
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.schema import ModelSpec, TrainSpec
 
 OTHER = "aten"

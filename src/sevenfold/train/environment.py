@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from sevenfold.model.causal import kernel_name
+from sevenfold.model.kernels.causal import kernel_name
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.model.linear import backend_name
-from sevenfold.model.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.train.arithmetic import OTHER, arithmetic
 from sevenfold.train.precision import bf16_kernels

@@ -19,7 +19,7 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.numbers.floats import sum_in_order
 from sevenfold.core.process.log import Progress, Silent
 from sevenfold.core.run_files import WEIGHTS
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.data.windows import Tokens
 

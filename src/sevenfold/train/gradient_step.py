@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.numbers.rng import derive_seed
 from sevenfold.model import loss as head
-from sevenfold.model import observe, operators
+from sevenfold.model.kernels import observe, operators
 from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec

@@ -33,8 +33,8 @@ from sevenfold.core.numbers.rng import derive_seed
 from sevenfold.core.process.log import Progress
 from sevenfold.core.process.memory import keep_freed_memory
 from sevenfold.core.run_files import STOPPED
-from sevenfold.model import operators
-from sevenfold.model.operators import LAW
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.checkpoint import (

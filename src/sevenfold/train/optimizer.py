@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from sevenfold.model import operators
-from sevenfold.model.operators import LAW, AdamScalars
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.operators import LAW, AdamScalars
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.arithmetic import Powers
 from sevenfold.train.checkpoint import optimizer_tensors, restore_optimizer

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from sevenfold.core.errors import RecipeError
-from sevenfold.model import bf16
+from sevenfold.model.kernels import bf16
 from sevenfold.model.linear import Linear
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp8": torch.bfloat16}

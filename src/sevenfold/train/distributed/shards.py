@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.fsdp._fully_shard._fsdp_api import ReduceScatter
 from torch.distributed.tensor import DTensor, Shard
 
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
 from sevenfold.model.transformer import Block, Transformer
 from sevenfold.train.distributed.ranks import Ranks
 

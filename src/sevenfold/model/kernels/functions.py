@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.model import operators
+from sevenfold.model.kernels import operators
 
 Segments = list[
     list[int]

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sevenfold.model import native, operators
-from sevenfold.model.causal import AttentionShape, shape_of, whole_lanes
-from sevenfold.model.functions import Segments, documents
-from sevenfold.model.observe import observed
+from sevenfold.model import native
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.causal import AttentionShape, shape_of, whole_lanes
+from sevenfold.model.kernels.functions import Segments, documents
+from sevenfold.model.kernels.observe import observed
 
 # The kernel counts positions up to this number, so no document is longer.
 _MAX_POSITIONS = 1 << 20

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sevenfold.model import functions, native, operators
-from sevenfold.model.causal import shape_of
+from sevenfold.model import native
+from sevenfold.model.kernels import functions, operators
+from sevenfold.model.kernels.causal import shape_of
 from sevenfold.model.linear import Linear
 from sevenfold.model.native import reduced_dtype
 

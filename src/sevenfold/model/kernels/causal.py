@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sevenfold.model import native
-from sevenfold.model.functions import Segments, documents
+from sevenfold.model.kernels.functions import Segments, documents
+from sevenfold.model.kernels.observe import observed
 from sevenfold.model.native import reduced_dtype
-from sevenfold.model.observe import observed
 
 
 class AttentionShape(ctypes.Structure):

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from sevenfold.model import native
+from sevenfold.model.kernels.observe import observed
 from sevenfold.model.native import reduced_dtype
-from sevenfold.model.observe import observed
 
 LAW = "training-arithmetic/1"
 ISAS = ("", "scalar", "avx2", "avx512", "neon")

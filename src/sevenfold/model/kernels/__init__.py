@@ -1,0 +1,1 @@
+"""The operators of training with their gradients: kernels of `native/train`, or PyTorch's."""
