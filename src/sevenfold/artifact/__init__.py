@@ -10,10 +10,10 @@ from sevenfold.artifact.assemble import Golden, Identity, SealInput, build_conte
 from sevenfold.artifact.control import Frame, Gate, frame, parse, visible_text
 from sevenfold.artifact.frames import Lane
 from sevenfold.artifact.layout import Flag, LaneId, ModelClass
-from sevenfold.artifact.partial import Proved, verify_part, verify_range
+from sevenfold.artifact.pieces.partial import Proved, verify_part, verify_range
+from sevenfold.artifact.pieces.stream import StreamVerifier
 from sevenfold.artifact.reader import Artifact, open_artifact, parse_artifact, read_artifact
 from sevenfold.artifact.records import Tensor, TensorRecord, training_tensor, training_values
-from sevenfold.artifact.stream import StreamVerifier
 from sevenfold.artifact.verify import (
     CHECKS,
     ReplayRow,

@@ -21,7 +21,7 @@ from sevenfold.artifact import layout
 from sevenfold.artifact.binding import NOT_BOUND
 from sevenfold.artifact.frames import Lane
 from sevenfold.artifact.json_lane import shown
-from sevenfold.artifact.partial import check_everything
+from sevenfold.artifact.pieces.partial import check_everything
 from sevenfold.artifact.reader import Artifact, open_artifact
 from sevenfold.core.errors import ArtifactError, SevenfoldError
 from sevenfold.core.hashing import Json, canonical_json, is_canonical, sha256

@@ -8,7 +8,7 @@ from pathlib import Path
 from sevenfold.artifact import Artifact, StreamVerifier, open_artifact, verify_part, verify_range
 from sevenfold.artifact.bundle import is_bundle, open_bundle
 from sevenfold.artifact.errors import RootError
-from sevenfold.artifact.stream import check_wanted
+from sevenfold.artifact.pieces.stream import check_wanted
 from sevenfold.artifact.verify import published_notes
 from sevenfold.cli.base import print_json
 from sevenfold.core.errors import UsageError

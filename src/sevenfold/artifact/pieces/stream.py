@@ -29,7 +29,7 @@ from sevenfold.artifact.errors import (
 )
 from sevenfold.artifact.frames import AGAIN, Header, Lane, check_digest, parse_header, parse_lane_head
 from sevenfold.artifact.json_lane import parse_json, shown
-from sevenfold.artifact.partial import changed_chunk
+from sevenfold.artifact.pieces.partial import changed_chunk
 from sevenfold.artifact.seal import Seal, SealedLane, SealedPiece, parse_seal, sealed_root
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import sha256
