@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sevenfold.core.errors import GateError, SevenfoldError, StorageError, UsageError
-from sevenfold.engine import backends, ops, reference, torch_backend, torch_ops
+from sevenfold.engine import backends, ops, reference
+from sevenfold.engine.pytorch import torch_backend, torch_ops
 from sevenfold.engine.session import greedy_steps
 from sevenfold.engine.weights import IntegerModel
 

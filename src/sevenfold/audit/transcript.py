@@ -89,7 +89,7 @@ class Kept:
 
 @dataclass
 class Transcript:
-    """Observes a step (`model.observe`).
+    """Observes a step (`model.kernels.observe`).
 
     Args:
         wanted: a function of the number and the row of a call that decides whether its tensors are

@@ -58,7 +58,7 @@ class Backend:
 
 def _torch_engine(model: IntegerModel, _: int | None) -> Engine:
     # Loading PyTorch takes a second.
-    from sevenfold.engine.torch_backend import TorchEngine
+    from sevenfold.engine.pytorch.torch_backend import TorchEngine
 
     return TorchEngine(model)
 

@@ -4,7 +4,7 @@ complete stride.
 Keys are in blocks of one window. A block of queries attends to its own keys, to those of the block
 before, and to a run of summaries, all under one softmax. No tensor is longer than the sequence
 times (two windows + the ring), so the cost is linear in the length. In FP32 on the CPU the kernel
-of `model.hybrid_kernel` computes the same under specs/training-arithmetic.md.
+of `model.kernels.hybrid_kernel` computes the same under specs/training-arithmetic.md.
 
 Shape suffixes: B batch, T sequence, D d_model, H query heads, K key/value heads, G query heads of
 one key/value head, E head_dim, Q scores (2 * K), S summaries, N blocks, W window (positions of a

@@ -1,4 +1,4 @@
-"""Bias-free projections: in FP32 on the CPU by `model.functions`, in BF16 under autocast.
+"""Bias-free projections: in FP32 on the CPU by `model.kernels.functions`, in BF16 under autocast.
 
 Without our kernels, FP32 uses oneDNN if PyTorch has it. On AMD processors the default matrix
 product of PyTorch takes an AVX2 path. oneDNN takes AVX-512 and is 2.2 times as fast (dev/LOG.md).

@@ -5,10 +5,10 @@ the logits of a block become the loss and then the gradient, in place, and the f
 of the head are one pass. The block order is fixed and every reduction is first done per row, so the
 result does not depend on the thread count. (A full `.sum()` would: dev/LOG.md.) Under autocast the
 products are BF16. The loss, its gradient and the sum of the gradient of the head over blocks stay
-FP32. Where `model.bf16` has kernels, the logits of a block become their gradients in one pass in
-BF16.
+FP32. Where `model.kernels.bf16` has kernels, the logits of a block become their gradients in one
+pass in BF16.
 
-In FP32 on the CPU `model.operators` compute everything, and blocks decide no bit, because the
+In FP32 on the CPU `model.kernels.operators` compute everything, and blocks decide no bit, because the
 gradient of the head is one chain through them.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
@@ -67,7 +67,7 @@ def slopes_of(
     """Return the losses [N] and the gradients of their sum weighted by `factor_N`: of x and, if it
     is `trained`, of the head.
 
-    It uses `model.operators`, so `is_taken(x)` must be true, and no autograd.
+    It uses `model.kernels.operators`, so `is_taken(x)` must be true, and no autograd.
     """
     x_ND, target_N = x_ND.contiguous(), target_N.contiguous()
     loss_N, grad_x = x_ND.new_empty(len(x_ND)), torch.empty_like(x_ND)
@@ -88,7 +88,7 @@ def backward(
     """Run autograd backward from factor * the sum of the losses that count. Return the sum of each
     sequence (nats) in binary64.
 
-    It uses `model.operators`, so `is_taken(x)` must be true. The arguments are those of
+    It uses `model.kernels.operators`, so `is_taken(x)` must be true. The arguments are those of
     `sequence_losses`.
     """
     shares = torch.full(target_BT.shape, factor)

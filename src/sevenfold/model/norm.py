@@ -18,7 +18,9 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [..., D] -> [..., D]. The result is BF16 where `model.bf16` computes the block."""
+        """Map [..., D] -> [..., D]. The result is BF16 where `model.kernels.bf16` computes the
+        block.
+        """
         if bf16.is_taken(x) and x.dtype == torch.float32:
             return self.beside(x)[1]
         if operators.is_taken(x):

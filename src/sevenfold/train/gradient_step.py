@@ -85,8 +85,8 @@ def check_share(objectives: Sequence[Objective], spec: TrainSpec, ranks: Ranks) 
 
 
 class MicroSums:
-    """Sums of the gradients of one rank's micro-batches, added in order by `model.operators` during
-    backward.
+    """Sums of the gradients of one rank's micro-batches, added in order by
+    `model.kernels.operators` during backward.
 
     Autograd would add them with PyTorch. It does so where `operators` are not available.
     """

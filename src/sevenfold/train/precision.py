@@ -5,7 +5,7 @@ Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient le
 BF16 and is converted to FP32 before it is added to another, so micro-batches are added in FP32.
 There is no loss scaling, because BF16 has the range of FP32. FP16 does not, and is refused by name.
 On a CPU with AVX512-BF16, our own kernels compute the operations between the products
-(`model.bf16`). Elsewhere PyTorch does, with other bits, and the run says so.
+(`model.kernels.bf16`). Elsewhere PyTorch does, with other bits, and the run says so.
 
 FP8 is BF16 with the products of the projections of the layers in FP8 by torchao. There is one scale
 for each tensor, from its largest element, so nothing is carried from step to step. The GPU kernels

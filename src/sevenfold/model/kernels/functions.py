@@ -1,10 +1,10 @@
-"""The operators of `model.operators` with gradients, for autograd.
+"""The operators of `model.kernels.operators` with gradients, for autograd.
 
 Where a tensor is used twice, autograd adds its gradients, and it adds with PyTorch. A tensor that
 is used twice is therefore handled by one function here: the residual stream beside its norm, the
 input of several projections, and an embedding that is also the head.
 
-Shape suffixes: as in `model.operators`.
+Shape suffixes: as in `model.kernels.operators`.
 """
 
 from __future__ import annotations

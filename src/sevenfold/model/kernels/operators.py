@@ -3,7 +3,7 @@ autograd.
 
 All are FP32 on the CPU. The page defines every result to the bit. No sum, product or function of a
 library takes part, and neither the number of threads nor the instruction set decides a bit.
-`model.functions` adds their gradients.
+`model.kernels.functions` adds their gradients.
 
 Shape suffixes: N rows, I inputs, O outputs, D channels, V vocabulary, B batch, H heads, T
 positions, E head_dim, P pairs.

@@ -21,8 +21,7 @@ from sevenfold.core.errors import GateError, StorageError, UsageError
 from sevenfold.core.numbers.fixed import INT32_MAX, INT32_MIN, MAX_SHIFT, Ints, as_ints
 from sevenfold.engine.native import KeyValues
 from sevenfold.engine.ops import LOGIT_FRACTION, QuantizedLinear
-from sevenfold.engine.reference import check_ids
-from sevenfold.engine.torch_ops import (
+from sevenfold.engine.pytorch.torch_ops import (
     PASS_ROWS,
     SCORES,
     Arithmetic,
@@ -32,6 +31,7 @@ from sevenfold.engine.torch_ops import (
     mulsh,
     shifted,
 )
+from sevenfold.engine.reference import check_ids
 from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer, ModelShape
 
 NAME = "torch"

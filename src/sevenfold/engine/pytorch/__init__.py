@@ -1,0 +1,1 @@
+"""The PyTorch engine: integer tensors, on the CPU or on a CUDA device."""
