@@ -17,9 +17,9 @@ from families import stack_values, write_domains
 
 from sevenfold import pipeline
 from sevenfold.audit.dispute import settle
-from sevenfold.audit.step_bundle import read_bundle, write_bundle
-from sevenfold.audit.step_check import check_step
-from sevenfold.audit.step_export import export_step
+from sevenfold.audit.steps.bundle import read_bundle, write_bundle
+from sevenfold.audit.steps.check import check_step
+from sevenfold.audit.steps.export import export_step
 from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.process.log import Silent

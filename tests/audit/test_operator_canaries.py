@@ -18,12 +18,12 @@ import torch
 from golden import HYBRID
 
 from sevenfold import pipeline
-from sevenfold.audit.oracle import OPERATORS
-from sevenfold.audit.step_bundle import StepBundle, read_bundle
-from sevenfold.audit.step_check import run_of
-from sevenfold.audit.step_dispute import dispute_step
-from sevenfold.audit.step_export import export_step
-from sevenfold.audit.transcript import Transcript
+from sevenfold.audit.exact.oracle import OPERATORS
+from sevenfold.audit.steps.bundle import StepBundle, read_bundle
+from sevenfold.audit.steps.check import run_of
+from sevenfold.audit.steps.dispute import dispute_step
+from sevenfold.audit.steps.export import export_step
+from sevenfold.audit.steps.transcript import Transcript
 from sevenfold.core.process.log import Silent
 from sevenfold.model.kernels import causal, hybrid_kernel, operators
 from sevenfold.model.kernels.observe import observing

@@ -12,8 +12,8 @@ import pytest
 import torch
 from golden import CASES, run_of
 
-from sevenfold.audit.oracle import OPERATORS, Question, element, same
-from sevenfold.audit.transcript import Kept, Transcript, TranscriptRow
+from sevenfold.audit.exact.oracle import OPERATORS, Question, element, same
+from sevenfold.audit.steps.transcript import Kept, Transcript, TranscriptRow
 from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.observe import observing
 from sevenfold.train.loop import use_deterministic_kernels

@@ -18,7 +18,7 @@ from golden import CASES, run_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevenfold.audit.step_bundle import (
+from sevenfold.audit.steps.bundle import (
     DIGEST,
     FACTS,
     TAG,
@@ -29,8 +29,8 @@ from sevenfold.audit.step_bundle import (
     read_bundle,
     write_bundle,
 )
-from sevenfold.audit.step_check import check_step
-from sevenfold.audit.step_export import export_step, standing, take_step
+from sevenfold.audit.steps.check import check_step
+from sevenfold.audit.steps.export import export_step, standing, take_step
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.process.log import Silent

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevenfold.audit.transcript import Transcript, TranscriptRow, find_parting, hash_of, rows_of
+from sevenfold.audit.steps.transcript import Transcript, TranscriptRow, find_parting, hash_of, rows_of
 from sevenfold.core.errors import ArtifactError
 from sevenfold.model.kernels.observe import note, observed, observing
 

@@ -26,8 +26,8 @@ from sevenfold.artifact import read_artifact
 from sevenfold.audit.full import audit_full
 from sevenfold.audit.replay import audit_steps
 from sevenfold.audit.reproduce import reproduce
-from sevenfold.audit.step_check import check_step
-from sevenfold.audit.step_export import export_step
+from sevenfold.audit.steps.check import check_step
+from sevenfold.audit.steps.export import export_step
 from sevenfold.cli import app
 from sevenfold.core.errors import PolicyError, RecipeError, StorageError, UsageError
 from sevenfold.core.hashing import canonical_json

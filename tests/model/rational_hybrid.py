@@ -1,5 +1,5 @@
 """Hybrid attention of specs/training-arithmetic.md in exact rational arithmetic: all results of one
-key/value head over one document at once, of the pieces in `sevenfold.audit.rational_hybrid`.
+key/value head over one document at once, of the pieces in `sevenfold.audit.exact.rational_hybrid`.
 """
 
 from __future__ import annotations
@@ -7,8 +7,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sevenfold.audit.rational import add, chain, div, exp, f32, fma, ln, mul, row_sum_of_products, sqrt, sub
-from sevenfold.audit.rational_hybrid import (
+from sevenfold.audit.exact.rational import (
+    add,
+    chain,
+    div,
+    exp,
+    f32,
+    fma,
+    ln,
+    mul,
+    row_sum_of_products,
+    sqrt,
+    sub,
+)
+from sevenfold.audit.exact.rational_hybrid import (
     Reading,
     Row,
     Rows,

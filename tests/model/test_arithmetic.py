@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sevenfold.audit import rational
+from sevenfold.audit.exact import rational
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.causal import causal_attention

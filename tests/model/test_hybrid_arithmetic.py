@@ -14,7 +14,7 @@ from rational_hybrid import hybrid
 from test_arithmetic import _here, numbers, same
 from torch import Tensor
 
-from sevenfold.audit.rational_hybrid import Reading
+from sevenfold.audit.exact.rational_hybrid import Reading
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.hybrid_kernel import HybridConstants, hybrid_attention

@@ -18,11 +18,11 @@ from sevenfold.artifact import Artifact, read_artifact
 from sevenfold.audit.records import Comparison, StepDiffersError
 from sevenfold.audit.replay import sources_of
 from sevenfold.audit.run_dispute import dispute_runs
-from sevenfold.audit.step_bundle import StepBundle, is_step_bundle, read_bundle
-from sevenfold.audit.step_dispute import DisputeFinding, dispute_step
-from sevenfold.audit.step_export import begin, require_law, take_step
+from sevenfold.audit.steps.bundle import StepBundle, is_step_bundle, read_bundle
+from sevenfold.audit.steps.dispute import DisputeFinding, dispute_step
+from sevenfold.audit.steps.export import begin, require_law, take_step
+from sevenfold.audit.steps.transcript import Transcript
 from sevenfold.audit.subject import Findings, Stretch, subject_of
-from sevenfold.audit.transcript import Transcript
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest

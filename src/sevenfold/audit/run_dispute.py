@@ -16,11 +16,11 @@ from torch import Tensor
 
 from sevenfold.audit.preconditions import manifest_differences
 from sevenfold.audit.records import METRIC_FIELDS, read_rows
-from sevenfold.audit.step_bundle import MOMENTS, BundleOrigin
-from sevenfold.audit.step_dispute import DisputeFinding, ask_oracle
-from sevenfold.audit.step_export import Rerun, standing
+from sevenfold.audit.steps.bundle import MOMENTS, BundleOrigin
+from sevenfold.audit.steps.dispute import DisputeFinding, ask_oracle
+from sevenfold.audit.steps.export import Rerun, standing
+from sevenfold.audit.steps.transcript import Kept, Transcript, TranscriptRow, hash_of
 from sevenfold.audit.subject import Findings, base_for
-from sevenfold.audit.transcript import Kept, Transcript, TranscriptRow, hash_of
 from sevenfold.core.changes import changes
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json

@@ -96,11 +96,11 @@ def audit(
 
     def do(progress: Progress, given: Recipe | None, directory: Path | None) -> dict[str, Json]:
         if bundle is not None:
-            from sevenfold.audit.step_check import check_step
+            from sevenfold.audit.steps.check import check_step
 
             return check_step(bundle, progress)
         if export is not None:
-            from sevenfold.audit.step_export import export_step
+            from sevenfold.audit.steps.export import export_step
 
             return export_step(run, *export, given, progress, operators=operators, keep=operator)
         if dispute is not None:

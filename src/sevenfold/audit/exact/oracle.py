@@ -1,4 +1,4 @@
-"""Compute single results of an operator from its inputs by exact fractions (`audit.rational`).
+"""Compute single results of an operator from its inputs by exact fractions (`audit.exact.rational`).
 
 It decides a dispute about an operator, so it uses nothing of the kernels, only
 specs/training-arithmetic.md. It is slow, and meant for the elements in which two results differ.
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sevenfold.audit import rational as law
-from sevenfold.audit.rational_hybrid import ROWS_OF_A_BLOCK, Given, HybridHead, Reading
+from sevenfold.audit.exact import rational as law
+from sevenfold.audit.exact.rational_hybrid import ROWS_OF_A_BLOCK, Given, HybridHead, Reading
 
 
 @dataclass(frozen=True)

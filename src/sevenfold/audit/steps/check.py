@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sevenfold.audit.records import Difference
-from sevenfold.audit.step_bundle import Batch, StepBundle, read_bundle
+from sevenfold.audit.steps.bundle import Batch, StepBundle, read_bundle
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.process.log import Progress, Silent

@@ -127,7 +127,7 @@ class StepBundle:
         base: frozen weights that it reads.
         optimizer: moments by parameter and slot, as in a checkpoint; empty before the first step.
         router: expert of each token id, int64 [V], where the model has experts.
-        transcript: what each operator of the step was given and gave (`audit.transcript`); None
+        transcript: what each operator of the step was given and gave (`audit.steps.transcript`); None
             when it was not asked for.
         kept: outputs of one operator, by number in the transcript.
     """

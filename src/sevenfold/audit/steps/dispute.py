@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sevenfold.audit.oracle import Question, element, same
-from sevenfold.audit.step_bundle import StepBundle
-from sevenfold.audit.step_check import CLAIMED, run_of
-from sevenfold.audit.transcript import (
+from sevenfold.audit.exact.oracle import Question, element, same
+from sevenfold.audit.steps.bundle import StepBundle
+from sevenfold.audit.steps.check import CLAIMED, run_of
+from sevenfold.audit.steps.transcript import (
     Kept,
     Parting,
     Transcript,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from sevenfold.audit import rational as law
+from sevenfold.audit.exact import rational as law
 
 Row = list[float]
 Rows = list[Row]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sevenfold.audit.records import Comparison, StepDiffersError
 from sevenfold.audit.replay import check_range, sources_of
-from sevenfold.audit.step_bundle import (
+from sevenfold.audit.steps.bundle import (
     Batch,
     BundleOrigin,
     Claims,
@@ -28,6 +28,7 @@ from sevenfold.audit.step_bundle import (
     begins_bundle,
     write_bundle,
 )
+from sevenfold.audit.steps.transcript import Transcript
 from sevenfold.audit.subject import (
     Findings,
     Stretch,
@@ -38,7 +39,6 @@ from sevenfold.audit.subject import (
     stretches,
     subject_of,
 )
-from sevenfold.audit.transcript import Transcript
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest

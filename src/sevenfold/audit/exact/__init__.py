@@ -1,0 +1,1 @@
+"""The arithmetic of training in exact fractions, an oracle for single results."""
