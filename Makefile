@@ -14,7 +14,7 @@ INTEROP := .interop
 FAST := -n auto --dist loadfile -m "not slow"
 
 .PHONY: help setup slow-tools web-tools demo test check check-fast check-optimised test-slow test-web lint tidy docs \
-	web wheels wheels-cross interop versions bench bench-peers bench-corpus durations clean
+	web web-build wheels wheels-cross interop versions bench bench-peers bench-corpus durations clean
 
 help:
 	@scripts/help.sh $(MAKEFILE_LIST)
@@ -86,8 +86,12 @@ docs: $(READY) ## the documentation site in build/site, and the manual page buil
 	mkdir -p build/man
 	$(BIN)/python -m sevenfold.cli.manual > build/man/s7.1
 
-web: $(WEB_READY) ## the npm package `sevenfold` in web/dist
+web-build: $(WEB_READY) ## the npm package `sevenfold` in web/dist, and its page in build/web/site
 	scripts/web.sh $(BIN)/python
+
+# Any file host will do: there is no code on the server.
+web: web-build ## the page, built and served on http://127.0.0.1:8707/
+	$(BIN)/python -m http.server 8707 --bind 127.0.0.1 --directory build/web/site
 
 wheels: $(READY) ## the wheel of this machine in build/wheels
 	$(BIN)/python -m pip --disable-pip-version-check -q wheel --no-deps --no-build-isolation -w build/wheels .
@@ -95,7 +99,7 @@ wheels: $(READY) ## the wheel of this machine in build/wheels
 wheels-cross: $(SLOW_READY) ## wheels for Linux, macOS and Windows, built by zig, in build/wheels
 	scripts/wheels.sh $(BIN)/python build/wheels
 
-web-tools: $(WEB_READY) ## Node.js, esbuild, TypeScript and zig, which build and test web/
+web-tools: $(WEB_READY) ## Node.js, esbuild, TypeScript, zig and Chromium, which build and test web/
 
 slow-tools: $(SLOW_READY) ## zig, qemu-user, Node.js, CMake, a GPU in software, a fuzzer
 

@@ -92,6 +92,9 @@ if [ -n "${WEB_TOOLS:-}" ]; then
     $pip install "$(grep '^ziglang==' requirements-slow.txt)"
     has node || (debian_install nodejs) || [ -z "${CI:-}" ]
     has npm || (debian_install npm) || [ -z "${CI:-}" ]
+    # The page is looked at in a browser, on its GPU in software and on Mesa's.
+    has chromium || (debian_install chromium) || [ -z "${CI:-}" ]
+    [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || [ -z "${CI:-}" ]
     if has node npm; then
         # No script of a package runs.
         npm ci --prefix web --ignore-scripts --no-audit --no-fund --loglevel error || [ -z "${CI:-}" ]

@@ -1,11 +1,12 @@
 /**
  * Build the package: `node build.mjs` makes dist/ from src/, `node build.mjs --tests DIRECTORY` the tests and
- * their tools. The engine's modules are read from WASM_DIR (native/web/build.sh makes them) and become text of
+ * their tools, `node build.mjs --site DIRECTORY MODELS` the static site of page/ with the models of a folder. The engine's modules are read from WASM_DIR (native/web/build.sh makes them) and become text of
  * the code, so that no bundler has to find a file.
  */
 
 import { build } from "esbuild";
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -70,8 +71,54 @@ export async function buildTests(outdir) {
     await build({ ...options, entryPoints: { thread }, outdir: folder });
 }
 
+/** The static site: files of page/ and the entries of the package beside each other. */
+export async function buildSite(outdir, models) {
+  rmSync(outdir, { recursive: true, force: true });
+  await build({
+    ...options,
+    entryPoints: {
+      page: join(here, "page/page.ts"),
+      worker: join(here, "src/worker/worker.ts"),
+      thread: join(here, "src/engine/wasm/thread.ts"),
+    },
+    outdir,
+    minify: true,
+    splitting: true,
+    chunkNames: "chunk-[hash]",
+  });
+  for (const name of ["index.html", "page.css", "icon.svg"])
+    copyFileSync(join(here, "page", name), join(outdir, name));
+  const index = join(models, "index.json");
+  mkdirSync(join(outdir, "models"));
+  if (existsSync(index)) {
+    copyFileSync(index, join(outdir, "models", "index.json"));
+    for (const { file } of JSON.parse(readFileSync(index, "utf8")).models)
+      copyFileSync(join(models, file), join(outdir, "models", file));
+  }
+  const files = readdirSync(outdir).filter((name) => name !== "models");
+  if (existsSync(index)) files.push("models/index.json");
+  const digest = createHash("sha256");
+  for (const name of files.sort())
+    digest
+      .update(name)
+      .update("\0")
+      .update(readFileSync(join(outdir, name)));
+  await build({
+    ...options,
+    format: "iife",
+    entryPoints: { service: join(here, "page/service.ts") },
+    outdir,
+    minify: true,
+    define: {
+      BUILD: JSON.stringify(digest.digest("hex").slice(0, 16)),
+      FILES: JSON.stringify(["./", ...files]),
+    },
+  });
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const at = process.argv.indexOf("--tests");
-  if (at < 0) await buildPackage(join(here, "dist"));
-  else await buildTests(resolve(process.argv[at + 1]));
+  const [what, to, models] = process.argv.slice(2);
+  if (what === "--tests") await buildTests(resolve(to));
+  else if (what === "--site") await buildSite(resolve(to), resolve(models));
+  else await buildPackage(join(here, "dist"));
 }

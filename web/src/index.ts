@@ -24,13 +24,15 @@ export type { Body, FetchLike, RequestOptions, Transport } from "./api/fetch.ts"
 export { RequestError } from "./api/fields.ts";
 export { Gate } from "./control/gate.ts";
 export { type Download, download, type DownloadOptions, type Progress } from "./download/download.ts";
-export { OpfsStore } from "./download/opfs.ts";
+export { keptModels, type KeptModel, OpfsStore } from "./download/opfs.ts";
 export { MemoryStore, type Store, type StoredFile } from "./download/store.ts";
 export { wasmHash, WasmInstance } from "./engine/wasm/module.ts";
 export { generate } from "./model/generate.ts";
 export { type EngineFactory, Model, type ModelInfo, type OpenOptions } from "./model/model.ts";
 export type { Generation, Sequence } from "./model/sequence.ts";
+export { type Provenance, provenanceOf, type SourceRow } from "./model/provenance.ts";
 export type { ModelSession } from "./model/session.ts";
 export { type PublicKey, readPublicKey } from "./receipt/dsse.ts";
 export { type ReceiptVerdict, verifyReceipt } from "./receipt/verify.ts";
 export { WorkerClient, type WorkerOpenOptions } from "./worker/client.ts";
+export type { Opened, WorkerOpen } from "./worker/protocol.ts";

@@ -68,12 +68,43 @@ class Downloading {
   }
 
   async run(): Promise<Download> {
+    const { root, store } = this.#options;
+    if (root !== undefined)
+      return store.lock(root, async () =>
+        this.#done((await this.#keptPlan(root)) ?? (await this.#asked(root))),
+      );
     const plan = await this.#again(() => this.#plan());
-    const { root, store } = { root: this.#options.root, store: this.#options.store };
-    if (root !== undefined && plan.root !== root)
-      throw new ArtifactError("RootError", `the file is ${plan.root}, ${root} was asked for`, this.#urls[0]);
-    await store.lock(plan.root, () => this.#fill(plan));
-    return { root: plan.root, source: await store.source(plan.root), n_fetched: this.#n_fetched };
+    return store.lock(plan.root, () => this.#done(plan));
+  }
+
+  async #done(plan: Plan): Promise<Download> {
+    await this.#fill(plan);
+    const source = await this.#options.store.source(plan.root);
+    return { root: plan.root, source, n_fetched: this.#n_fetched };
+  }
+
+  async #asked(root: string): Promise<Plan> {
+    const plan = await this.#again(() => this.#plan());
+    if (plan.root === root) return plan;
+    throw new ArtifactError("RootError", `the file is ${plan.root}, ${root} was asked for`, this.#urls[0]);
+  }
+
+  // Header and seal that are kept are as good as fetched ones: the root proves them. So a whole file needs
+  // no network, and a page works offline.
+  async #keptPlan(root: string): Promise<Plan | null> {
+    const source = await this.#options.store.source(root).catch(() => null);
+    if (!source) return null;
+    try {
+      if (source.n_bytes < HEAD_BYTES) return null;
+      const n_bytes = planBytes(source.read(0, HEAD_BYTES));
+      const plan = n_bytes <= source.n_bytes ? makePlan(source.read(0, n_bytes)) : null;
+      return plan?.root === root && plan.n_bytes === source.n_bytes ? plan : null;
+    } catch (error) {
+      if (error instanceof ArtifactError) return null;
+      throw error;
+    } finally {
+      source.close();
+    }
   }
 
   #open(begin: number, end: number): Promise<ByteStream> {

@@ -28,7 +28,7 @@ async function bytesLeft(): Promise<number | null> {
 }
 
 function quotaError(wanted: number, left: number | null): StorageError {
-  const has = left === null ? "" : `, the browser grants ${left}`;
+  const has = left === null || left >= wanted ? "" : `, the browser grants ${left}`;
   return new StorageError(`no room for ${wanted} bytes${has}`, "storage", "free space on this device");
 }
 
@@ -73,6 +73,24 @@ class ReadOnlyFile extends OpfsFile {
   override flush(): void {}
 }
 
+/** A file that this site keeps. Parts of it may be missing: opening it fetches them. */
+export interface KeptModel {
+  readonly root: string;
+  readonly n_bytes: number;
+}
+
+/** What this site keeps on this device. A page may ask, not only a worker. */
+export async function keptModels(): Promise<KeptModel[]> {
+  const top = await navigator.storage?.getDirectory?.();
+  if (!top) return [];
+  const folder = await top.getDirectoryHandle(FOLDER, { create: true });
+  const found: KeptModel[] = [];
+  for await (const [root, handle] of folder.entries())
+    if (handle.kind === "file")
+      found.push({ root, n_bytes: (await (handle as FileSystemFileHandle).getFile()).size });
+  return found.sort((a, b) => (a.root < b.root ? -1 : 1));
+}
+
 export class OpfsStore implements Store {
   async #handle(name: string, create: boolean): Promise<FileHandle> {
     const top = await navigator.storage.getDirectory();
@@ -96,7 +114,13 @@ export class OpfsStore implements Store {
       handle.close();
       throw quotaError(missing, left);
     }
-    if (missing !== 0) handle.truncate(n_bytes);
+    try {
+      if (missing !== 0) handle.truncate(n_bytes);
+    } catch (error) {
+      // The browser said that there was room, and gives none.
+      handle.close();
+      throw (error as Error).name === "QuotaExceededError" ? quotaError(n_bytes, left) : error;
+    }
     return new OpfsFile(handle, n_bytes);
   }
 

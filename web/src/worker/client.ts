@@ -3,21 +3,14 @@
 import type { Answer } from "../api/answer.ts";
 import { createOf } from "../api/client.ts";
 import { type Body, fetchOver, type RequestOptions, type Transport } from "../api/fetch.ts";
-import type { Row } from "../artifact/rules.ts";
 import { EngineError, GateError, SevenfoldError, StorageError, UsageError } from "../core/errors.ts";
 import type { Progress } from "../download/download.ts";
-import type { ModelInfo } from "../model/model.ts";
 import type { ReceiptVerdict } from "../receipt/verify.ts";
-import type { FromWorker, ToWorker, WorkerError, WorkerOpen } from "./protocol.ts";
+import type { FromWorker, Opened, ToWorker, WorkerError, WorkerOpen } from "./protocol.ts";
 
 export interface WorkerOpenOptions extends WorkerOpen {
   readonly onProgress?: (progress: Progress) => void;
   readonly signal?: AbortSignal;
-}
-
-export interface Opened {
-  readonly info: ModelInfo;
-  readonly rows: readonly Row[];
 }
 
 interface Call {
@@ -165,6 +158,14 @@ export class WorkerClient implements Transport {
 
   /** Answers what a client of OpenAI sends to a server. */
   readonly fetch = fetchOver(this);
+
+  /** End the worker at once, whatever it does. */
+  end(): void {
+    this.#worker.terminate();
+    const failure = new EngineError("the worker was ended", "worker");
+    for (const call of this.#calls.values()) call.reject(failure);
+    this.#calls.clear();
+  }
 
   async close(): Promise<void> {
     await this.#call({ call: "close" });

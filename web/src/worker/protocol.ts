@@ -1,16 +1,31 @@
 /** What a page and its worker say to each other. */
 
 import type { Body } from "../api/fetch.ts";
+import type { Row } from "../artifact/rules.ts";
 import type { Progress } from "../download/download.ts";
+import type { ModelInfo } from "../model/model.ts";
+import type { Provenance } from "../model/provenance.ts";
 
 /** Which model, and how. */
 export interface WorkerOpen {
-  readonly url: string;
+  /** Where the file is; empty where `file` is given or the file is kept already. */
+  readonly url?: string;
+  /** A file that a person chose, instead of an address. */
+  readonly file?: Blob;
+  /** The name of the model: another file is refused, and a kept one needs no network. */
   readonly root?: string;
   readonly mirrors?: readonly string[];
   readonly n_threads?: number;
   /** Keep the file in memory alone: where the page has no OPFS. */
   readonly inMemory?: boolean;
+}
+
+/** What a worker tells of the model that is open. */
+export interface Opened {
+  readonly info: ModelInfo;
+  /** V0 to V7 as they were when the file was opened. */
+  readonly rows: readonly Row[];
+  readonly provenance: Provenance;
 }
 
 export type ToWorker =

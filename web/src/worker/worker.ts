@@ -3,15 +3,18 @@
 import { chunks, whole } from "../api/answer.ts";
 import { Client } from "../api/client.ts";
 import { readRequest } from "../api/request.ts";
+import type { Row } from "../artifact/rules.ts";
 import { SevenfoldError, UsageError } from "../core/errors.ts";
 import { download } from "../download/download.ts";
 import { OpfsStore } from "../download/opfs.ts";
 import { MemoryStore } from "../download/store.ts";
+import { blobFetch } from "../download/stream.ts";
 import { wasmHash, WasmInstance } from "../engine/wasm/module.ts";
 import { Model } from "../model/model.ts";
+import { provenanceOf } from "../model/provenance.ts";
 import { readPublicKey } from "../receipt/dsse.ts";
 import { verifyReceipt } from "../receipt/verify.ts";
-import type { FromWorker, ToWorker, WorkerError, WorkerOpen } from "./protocol.ts";
+import type { FromWorker, Opened, ToWorker, WorkerError, WorkerOpen } from "./protocol.ts";
 
 const scope = globalThis as unknown as {
   postMessage(message: FromWorker): void;
@@ -19,6 +22,8 @@ const scope = globalThis as unknown as {
 };
 
 let client: Client | null = null;
+// V0 to V7 of the model that is open, replayed once.
+let rows: readonly Row[] = [];
 const running = new Map<number, AbortController>();
 
 function errorOf(error: unknown): WorkerError {
@@ -32,7 +37,7 @@ function opened(): Client {
   return client;
 }
 
-async function open(id: number, asked: WorkerOpen, signal: AbortSignal): Promise<object> {
+async function open(id: number, asked: WorkerOpen, signal: AbortSignal): Promise<Opened> {
   const startHash = wasmHash(await WasmInstance.make(false));
   const digest = (bytes: Uint8Array): Uint8Array => {
     const hashing = startHash();
@@ -41,11 +46,12 @@ async function open(id: number, asked: WorkerOpen, signal: AbortSignal): Promise
   };
   const hasOpfs =
     !asked.inMemory && typeof navigator !== "undefined" && navigator.storage?.getDirectory !== undefined;
-  const found = await download(asked.url, {
+  const found = await download(asked.url ?? "", {
     store: hasOpfs ? new OpfsStore() : new MemoryStore(),
     sha256: digest,
     signal,
     onProgress: (progress) => scope.postMessage({ id, kind: "progress", progress }),
+    ...(asked.file === undefined ? {} : { fetch: blobFetch(asked.file) }),
     ...(asked.root === undefined ? {} : { root: asked.root }),
     ...(asked.mirrors === undefined ? {} : { mirrors: asked.mirrors }),
   });
@@ -56,7 +62,12 @@ async function open(id: number, asked: WorkerOpen, signal: AbortSignal): Promise
     ...(asked.n_threads === undefined ? {} : { n_threads: asked.n_threads }),
   };
   client = new Client(await Model.open(found.source, options));
-  return { info: client.model.info(), rows: client.model.rows };
+  rows = await client.model.provedRows();
+  return told(client.model);
+}
+
+function told(model: Model): Opened {
+  return { info: model.info(), rows, provenance: provenanceOf(model.artifact) };
 }
 
 async function answer(message: ToWorker, signal: AbortSignal): Promise<unknown> {
@@ -76,7 +87,7 @@ async function answer(message: ToWorker, signal: AbortSignal): Promise<unknown> 
       return verifyReceipt(message.receipt, opened().model, key);
     }
     case "info":
-      return { info: opened().model.info(), rows: opened().model.rows };
+      return told(opened().model);
     case "close":
       client?.model.close();
       client = null;
