@@ -29,7 +29,7 @@ from sevenfold.core.manifest import (
     write_manifest,
 )
 from sevenfold.core.process.log import Progress
-from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, RECIPE, TRACE
+from sevenfold.core.run_files import ARTIFACT, AUDIT, METRICS, RECIPE, TRACE, sealed_name
 from sevenfold.model.kernels.operators import LAW
 from sevenfold.quantize.gate import ACCEPTED
 from sevenfold.recipe.schema import Recipe
@@ -245,13 +245,17 @@ def _remake(
 
 
 def _trunks(path: Path, recipe: Recipe, trunk: Path | None) -> tuple[Path, ...]:
-    """Return where the state that a recipe goes on from may be. It is taken by its root, and not
-    made again.
+    """Return where the state or the sealed model that a recipe goes on from may be. It is taken by
+    its root, and not made again.
     """
-    out, spec = find_target(path).out, recipe.train.trunk
+    out, spec = find_target(path).out, recipe.train.origin
     if spec is None:
         return ()
-    beside = (out, out.parent / spec.name) if out is not None else ()
+    if recipe.train.parent:
+        named = (path if out is None else out).parent
+        beside: tuple[Path, ...] = (named / spec.name, named / sealed_name(spec.name))
+    else:
+        beside = (out, out.parent / spec.name) if out is not None else ()
     return (*((trunk,) if trunk else ()), *beside)
 
 
@@ -300,7 +304,7 @@ def audit_full(
         work: work directory, which is kept; None is `default_work`, which a finished audit removes.
             An interrupted audit leaves it, and the next audit of the same file resumes there.
         taken: run directory whose corpus and token files are used, if they have the sealed roots.
-        trunk: run with the state that `train.from` names, besides those of `_trunks`.
+        trunk: run or sealed file that `train.from` names, besides those of `_trunks`.
         finish: called with the new run, when it gave the same root.
 
     Returns:

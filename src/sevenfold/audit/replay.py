@@ -150,6 +150,12 @@ def sources_of(
     return metrics, traces
 
 
+def _beginning(job: Job) -> str:
+    """Return what the first step of a run begins with, for people."""
+    parent = job.recipe.train.parent
+    return f"the sealed model {parent.name}" if parent else "seed"
+
+
 def _audit_stretch(
     job: Job,
     stretch: Stretch,
@@ -166,7 +172,7 @@ def _audit_stretch(
         scratch = Path(name)
         run = training_run(job, scratch, stretch.part, base=base[0], base_root=base[1])
         checkpoint = find_checkpoint(job.out, stretch, run, findings)
-        origin, begin = "seed", 1
+        origin, begin = _beginning(job), 1
         if checkpoint is not None:
             source = checkpoint_path(job.out / stretch.directory, checkpoint.step)
             origin, begin, run.key = f"{stretch.directory}/{source.name}", checkpoint.step + 1, checkpoint.key
@@ -206,7 +212,7 @@ def _result(path: Path, asked: tuple[int, int], findings: Findings, **more: Json
 
 
 def audit_steps(
-    path: Path, first: int, last: int, given: Recipe | None, progress: Progress
+    path: Path, first: int, last: int, given: Recipe | None, progress: Progress, *, trunk: Path | None = None
 ) -> dict[str, Json]:
     """Compute steps `first` to `last` again and compare.
 
@@ -216,6 +222,7 @@ def audit_steps(
         last: last step.
         given: the recipe, when the run is not sealed; it must be that of the run.
         progress: receives warnings and steps.
+        trunk: the sealed file that `train.from` names, when it is not beside the run.
 
     Returns:
         The outcome: `same`, `differences` in the order found, `first_step`, `warnings`, what was
@@ -230,7 +237,7 @@ def audit_steps(
     findings = Findings(progress)
     recipe, out, artifact, facts = subject_of(path, given, findings)
     check_supported(recipe)
-    job = Job(recipe=recipe, out=out, progress=progress)
+    job = Job(recipe=recipe, out=out, progress=progress, trunks=(trunk,) if trunk else ())
     asked = (first, last)
     finished = read_manifest(job.directory("train")) is not None
     check_range(job, first, last, finished)

@@ -24,8 +24,9 @@ from sevenfold.audit.subject import Findings, base_for
 from sevenfold.core.changes import changes
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json
-from sevenfold.core.run_files import METRICS
+from sevenfold.core.run_files import METRICS, PARENT
 from sevenfold.model.kernels.observe import observing
+from sevenfold.pipeline.parent import changed_parent
 from sevenfold.runs.job import Job
 from sevenfold.train.checkpoint import (
     Checkpoint,
@@ -134,6 +135,9 @@ def dispute_runs(jobs: tuple[Job, Job], findings: Findings) -> DisputeFinding:
     for job, manifest in zip(jobs, tokens, strict=True):
         for wrong in manifest_differences(manifest, None, job.directory("tokenizer")):
             reason = f"{job.out}: {wrong.where} is not what its manifest says"
+            return DisputeFinding(place="tokens", reason=reason)
+        for name, _, _ in changed_parent(job):
+            reason = f"{job.out}: {PARENT}/{name} is not what the sealed model gives"
             return DisputeFinding(place="tokens", reason=reason)
     for part in training_phases(a.recipe):
         found = _dispute_part(jobs, part, findings)

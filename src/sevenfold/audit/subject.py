@@ -23,8 +23,9 @@ from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest
 from sevenfold.core.process.log import Progress
-from sevenfold.core.run_files import MANIFEST
+from sevenfold.core.run_files import MANIFEST, PARENT
 from sevenfold.model.kernels.operators import LAW
+from sevenfold.pipeline.parent import changed_parent
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import find_target, identity_of
@@ -86,8 +87,8 @@ def subject_of(
 def check_files(
     job: Job, given: bool, artifact: Artifact | None, facts: Mapping[str, Json], findings: Findings
 ) -> bool:
-    """Compare recipe and files with the manifests and the seal. Return whether a replay is
-    meaningful.
+    """Compare recipe and files with the manifests and the seal, and those of a sealed parent with its
+    file. Return whether a replay is meaningful.
     """
     tokenizer, train = job.manifest("tokenizer"), read_manifest(job.directory("train"))
     recorded = train or tokenizer
@@ -104,6 +105,10 @@ def check_files(
                 actual=tokenizer.root,
             )
         )
+    findings.differences += [
+        Difference(where=f"{PARENT}/{name}", field="sha256", expected=expected, actual=actual)
+        for name, expected, actual in changed_parent(job)
+    ]
     if findings.differences:
         return False
     if train is not None:

@@ -97,7 +97,10 @@ WorkersOption = Annotated[
 TrunkOption = Annotated[
     Path | None,
     typer.Option(
-        "--trunk", metavar="RUN", readable=False, help="The run that `train.from` names; default: beside DIR."
+        "--trunk",
+        metavar="RUN",
+        readable=False,
+        help="The run or sealed file that `train.from` names; default: beside DIR.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]

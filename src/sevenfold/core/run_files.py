@@ -57,6 +57,11 @@ QUALITY = "quality.json"
 ORIGIN = "origin.json"
 IMPORTED_RECIPE = "recipe.yaml"
 
+# The directory of the sealed model that a run begins with (`train.from`): its weights as floats,
+# its tokenizer, and what is said of it, under the names of a run's own.
+PARENT = "parent"
+PARENT_FACTS = "parent.json"
+
 # In the work directory of an audit.
 AUDIT = "audit.json"
 
@@ -65,3 +70,8 @@ STAGES = ("corpus", "tokenizer", "train", "quantize", "seal")
 # By split or objective, for code that iterates over them.
 DOCUMENTS = {"train": TRAIN_DOCUMENTS, "heldout": HELDOUT_DOCUMENTS}
 TOKENS = {"train": TRAIN_TOKENS, "heldout": HELDOUT_TOKENS, "fim": FIM_TOKENS, "cot": COT_TOKENS}
+
+
+def sealed_name(model: str) -> str:
+    """Return the file name of a sealed model outside a run."""
+    return f"{model}.s7l"

@@ -8,14 +8,10 @@ every format carries it. An import keeps what its file said (specs/export.md, se
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from sevenfold.artifact import read_artifact
@@ -26,13 +22,11 @@ from sevenfold.core.manifest import read_manifest
 from sevenfold.core.run_files import ORIGIN, RECIPE, TOKENIZER, WEIGHTS
 from sevenfold.export.names import check_expressible
 from sevenfold.export.store import Floats, open_tensors
+from sevenfold.quantize.dequantize import Dequantized
 from sevenfold.recipe.schema import ModelSpec, Recipe
 from sevenfold.recipe.sizing import tensors
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
-
-if TYPE_CHECKING:
-    from sevenfold.artifact import Artifact
 
 # Of our metadata in other formats.
 KEY = "sevenfold"
@@ -199,7 +193,7 @@ def _from_sealed(path: Path) -> ExportSource:
         "recipe_digest": recipe.digest,
         "recipe": recipe.resolved(),
     }
-    floats = _Dequantized(artifact, recipe.model)
+    floats = Dequantized(artifact, recipe.model)
     source = ExportSource(
         path=path,
         spec=recipe.model,
@@ -209,42 +203,3 @@ def _from_sealed(path: Path) -> ExportSource:
         roles=Roles.of(recipe.tokenizer.roles),
     )
     return _checked(source, {name: floats.shape(name) for name in tensors(recipe.model)})
-
-
-class _Dequantized:
-    """The inverse of `quantize.convert`, record by record (specs/arithmetic.md, section 6)."""
-
-    def __init__(self, artifact: Artifact, spec: ModelSpec) -> None:
-        self.records, self.graph, self.spec, self.where = (
-            artifact.tensors,
-            artifact.graph,
-            spec,
-            str(artifact.path),
-        )
-
-    def _data(self, name: str) -> NDArray[np.int8]:
-        if name not in self.records:
-            raise StorageError(f"no record {name!r}", where=self.where)
-        record = self.records[name]
-        return np.asarray(record.data).reshape(record.dims)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return (self.spec.d_model,) if name.endswith("norm.weight") else tuple(self.records[name].dims)
-
-    def read(self, name: str) -> Floats:
-        exponent = int(self.graph["exponents"].get(name, 0))
-        if name.endswith("norm.weight"):
-            gain = self._data(f"{name}.gain").view(">i2")[:, 0]
-            real = np.ldexp(gain.astype(np.float64), -exponent) / math.sqrt(self.spec.d_model)
-            return real.astype(np.float32)
-        rows = self._data(f"{name}.rows").view(">u2").astype(np.int64)
-        scale = np.ldexp(rows[:, 0].astype(np.float64), -rows[:, 1])
-        if name == "embedding.weight":
-            scale = np.ldexp(scale, -int(self.graph["residual_exponent"]))
-        else:
-            from sevenfold.engine.ops import headroom
-
-            folds = 2 if name.endswith("o_proj.weight") else 1
-            scale = np.ldexp(scale, headroom(self._data(name).shape[1]) - exponent) * 127.0**folds
-        real = self._data(name) * scale[:, None]
-        return real.astype(np.float32)

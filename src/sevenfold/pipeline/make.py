@@ -27,6 +27,7 @@ from sevenfold.core.manifest import (
     write_manifest,
 )
 from sevenfold.core.run_files import MANIFEST, RECIPE
+from sevenfold.pipeline.parent import READERS, check_parent, unpack_parent
 from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, StageModule, find_stage, stage_module
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
@@ -114,6 +115,8 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
         job.progress.note(f"{stage.name}: up to date")
         return False
     require_whole_inputs(job, stage)
+    if stage.name in READERS:
+        unpack_parent(job)
     directory = _prepare(job, stage, force=force)
     result = module.run(job)
     with storage(directory):
@@ -215,6 +218,8 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
     for stage in stages:
         # A later stage reports what it cannot do before an earlier one has worked for an hour.
         stage_module(stage).check_job(job)
+    if not any((job.directory(name) / MANIFEST).is_file() for name in READERS):
+        check_parent(job)
     ran = []
     with exclusive(job.out):
         for stage in stages:
@@ -247,6 +252,7 @@ def train_to(job: Job, step: int) -> str:
         write_json(job.out / RECIPE, job.recipe.resolved())
         with storage(directory):
             directory.mkdir(parents=True, exist_ok=True)
+        unpack_parent(job)
         if not has_state(job, step):
             run = training_run(job, directory)
             run.recording = Recording(last=step)

@@ -28,6 +28,11 @@ def is_none(value: object) -> bool:
     return value is None
 
 
+def is_zero(value: object) -> bool:
+    """Return whether a number is 0, which its key leaves out of the digest."""
+    return value == 0
+
+
 class Section(BaseModel):
     """Base of every part of a recipe: no unknown keys, no coercion, no mutation."""
 
@@ -37,7 +42,7 @@ class Section(BaseModel):
 
 
 def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
-    """Return the fields of a section by the key of the recipe: that of `trunk` is `from`, which
+    """Return the fields of a section by the key of the recipe: that of `origin` is `from`, which
     Python keeps for itself.
     """
     return {field.alias or name: field for name, field in section.model_fields.items()}

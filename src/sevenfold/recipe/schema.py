@@ -13,7 +13,18 @@ from pydantic import Field
 
 from sevenfold.core.hashing import Json, canonical_json, digest
 from sevenfold.recipe.corpus_schema import CorpusSpec
-from sevenfold.recipe.fields import Bytes, Name, Positive, Ratio, Root, Section, Tokens, is_none
+from sevenfold.recipe.fields import (
+    MOST,
+    Bytes,
+    Name,
+    Positive,
+    Ratio,
+    Root,
+    Section,
+    Tokens,
+    is_none,
+    is_zero,
+)
 from sevenfold.recipe.units import Unit
 
 Family = Literal["s7", "m31r", "llama", "slm"]
@@ -159,13 +170,14 @@ class Phase(Section):
 
 
 class Trunk(Section):
-    """The run that this one goes on from, and its state: weights and moments after `step` steps.
+    """What this run goes on from: the state of another run after `step` steps (weights and moments),
+    or the weights of a sealed model, when `step` is 0.
 
-    `root` binds that state with all that led to it (`train.trunk`).
+    `root` binds that state with all that led to it (`train.trunk`); or it is that of the sealed file.
     """
 
     name: Name
-    step: Positive
+    step: Annotated[int, Field(ge=0, le=MOST)] = Field(default=0, exclude_if=is_zero)
     root: Root
 
 
@@ -173,7 +185,7 @@ class TrainSpec(Section):
     """The run. Everything that decides a bit of the weights is here; the thread count must not."""
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)]
-    trunk: Trunk | None = Field(default=None, alias="from", exclude_if=is_none)
+    origin: Trunk | None = Field(default=None, alias="from", exclude_if=is_none)
     tokens: Tokens  # those of the trunk counted
     batch_sequences: Positive
     sequence: Tokens
@@ -206,6 +218,16 @@ class TrainSpec(Section):
     eval_windows: Positive | None = Field(default=None, exclude_if=is_none)
     objectives: Objectives = Objectives()
     phases: tuple[Phase, ...] = ()
+
+    @property
+    def trunk(self) -> Trunk | None:
+        """Return the run that this one goes on from."""
+        return self.origin if self.origin and self.origin.step else None
+
+    @property
+    def parent(self) -> Trunk | None:
+        """Return the sealed model whose weights this run begins with."""
+        return self.origin if self.origin and not self.origin.step else None
 
     @property
     def first_step(self) -> int:

@@ -60,6 +60,47 @@ def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
     }
 
 
+def ancestors(name: str, artifact: Artifact) -> list[Json]:
+    """Return what a run keeps of the sealed model that it begins with: itself, then its own parents.
+
+    `licences` are those of the documents that it was trained on.
+
+    Raises ArtifactError: the file holds no identity.
+    """
+    identity = identity_of(artifact)
+    facts = identity["facts"]
+    groups = _list(at(facts, "corpus", "groups"))
+    used = [group for group in groups if at(group, "train", "n_documents")]
+    licences = {str(licence) for group in used if (licence := at(group, "licence"))}
+    own: dict[str, Json] = {
+        "name": name,
+        "root": artifact.root,
+        **_named(identity, "recipe_name", "recipe_digest", "dataset_root", "tokenizer_digest"),
+        **_named(identity, "training_seed", "code_version"),
+        **_named(at(facts, "train"), "n_steps", "n_tokens"),
+        "train_root": at(facts, "roots", "train"),
+        "arithmetic": facts.get("arithmetic"),
+        "licences": sorted(licences),
+    }
+    return [own, *_list(at(facts, "train", "trunk", "parents"))]
+
+
+def recipe_from(artifact: Artifact) -> dict[str, Json]:
+    """Return the sections of a recipe that begins with this model: all that has to be equal, and the
+    key `train.from`. JSON is YAML, so a recipe can be written around it.
+
+    Raises ArtifactError: the file holds no identity.
+    """
+    identity = identity_of(artifact)
+    recipe = identity["facts"].get("recipe")
+    model, name = at(recipe, "model"), at(recipe, "name")
+    return {
+        "model": {**(model if isinstance(model, dict) else {}), "pretrained": None},
+        "tokenizer": at(recipe, "tokenizer"),
+        "train": {"from": {"name": name, "root": artifact.root}},
+    }
+
+
 def lineage(artifact: Artifact) -> dict[str, Json]:
     """Return the links of the chain in the order in which they were made.
 
@@ -98,6 +139,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
             **_named(train, "n_parameters", "n_steps", "n_tokens", "final_loss"),
             **_named(train, "heldout_bpb", "heldout_windows"),
             "trunk": _named(at(train, "trunk"), "name", "step", "root", "chain"),
+            "parents": _list(at(train, "trunk", "parents")),
             "phases": _list(at(recipe, "train", "phases")),
             "trace": _trace(artifact),
             "checkpoints": _checkpoints(recipe, at(train, "n_steps")),

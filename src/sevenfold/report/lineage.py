@@ -64,6 +64,17 @@ def _tools(tools: Json) -> str:
     return ", ".join(f"{shown(name)} {shown(found[name])}" for name in sorted(found)) or MISSING
 
 
+def _parent(parent: Json, what: str) -> list[str]:
+    row = parent if isinstance(parent, dict) else {}
+    licences = row.get("licences")
+    named = ", ".join(map(shown, licences)) if isinstance(licences, list) else MISSING
+    return [
+        f"{what} {shown(row.get('name'))}, root {shown(row.get('root'))}",
+        f"  recipe {shown(row.get('recipe_digest'))}, corpus {shown(row.get('dataset_root'))},"
+        f" licences {named or MISSING}",
+    ]
+
+
 def _training(training: Mapping[str, Json]) -> list[str]:
     trace, checkpoints = training["trace"], training["checkpoints"]
     lines = [
@@ -76,11 +87,13 @@ def _training(training: Mapping[str, Json]) -> list[str]:
             f" {shown(training['heldout_bpb'])}"
         ),
     ]
-    if training["trunk"]["root"] is not None:
-        trunk = training["trunk"]
+    trunk, parents = training["trunk"], training["parents"]
+    if trunk["root"] is not None and not parents:
         lines.append(
             f"goes on from step {shown(trunk['step'])} of {shown(trunk['name'])}, root {shown(trunk['root'])}"
         )
+    for number, parent in enumerate(parents):
+        lines += _parent(parent, "its parent" if number else "begins with the weights of")
     for which in ("first", "last"):
         row = trace[which] if isinstance(trace[which], dict) else {}
         lines.append(f"{which} trace, step {shown(row.get('step'))}: {shown(row.get('chain'))}")

@@ -16,6 +16,7 @@ from sevenfold.core.run_files import (
     CORPUS_PAGE,
     CORPUS_PLOT,
     LOCK,
+    PARENT,
     RECIPE,
     REPORT,
     STAGES,
@@ -26,6 +27,7 @@ from sevenfold.recipe.schema import Recipe
 # What a run writes beside `recipe.json`: its stages' directories, and what ends it.
 NAMES = (
     *STAGES,
+    PARENT,
     *(VERIFICATION, COMPLETIONS, REPORT, CORPUS_PAGE, CORPUS_PLOT),
 )
 

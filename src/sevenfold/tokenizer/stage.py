@@ -21,6 +21,7 @@ from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.run_files import DOCUMENTS, ROUTER, TOKENIZER, TOKENS
 from sevenfold.recipe.schema import ExpertStacks, TokenRouted
 from sevenfold.runs.job import Job, StageResult
+from sevenfold.runs.parent import parent_file
 from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index
@@ -47,7 +48,7 @@ def check_job(job: Job) -> None:
 
 
 def run(job: Job) -> StageResult:
-    """Train the tokenizer, or use that of an import, and tokenise the corpus.
+    """Train the tokenizer, or use that of an import or of a sealed parent, and tokenise the corpus.
 
     Raises:
         StorageError: the corpus is missing, empty or too small, or a file cannot be written.
@@ -61,7 +62,9 @@ def run(job: Job) -> StageResult:
         if n_documents[split] == 0:
             raise StorageError(f"no documents to tokenise in the {split} split", where=str(path))
     job.progress.start("tokenizer", None, "documents")
-    if recipe.model.pretrained:
+    if recipe.train.parent:
+        data = read_bytes(parent_file(job, TOKENIZER))
+    elif recipe.model.pretrained:
         data = read_bytes(pretrained_file(job, TOKENIZER))
     else:
         texts = mixed(lambda: read_documents(paths["train"]), recipe.tokenizer.training_mix)
@@ -106,13 +109,15 @@ def _tools(algo: str) -> dict[str, str]:
 
 
 def fingerprint(job: Job) -> str:
-    """Return a digest of what decides the samples of the objectives besides the recipe sections; ""
-    without objectives.
+    """Return what decides the files besides the recipe sections: the root of a sealed parent, and what
+    the samples of the objectives are cut by; "" without both.
     """
     train = job.recipe.train
+    parent = f"parent {train.parent.root} " if train.parent else ""
     if not train.objectives.special_tokens():
-        return ""
-    return canonical_json([train.objectives.model_dump(mode="json"), train.seed, train.sequence]).decode()
+        return parent
+    decides = [train.objectives.model_dump(mode="json"), train.seed, train.sequence]
+    return parent + canonical_json(decides).decode()
 
 
 def _objectives(job: Job, tokenizer: Tokenizer, path: Path) -> tuple[list[str], dict[str, Json]]:

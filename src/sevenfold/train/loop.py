@@ -153,8 +153,8 @@ class TrainingRun:
         data: the objectives, with their rows.
         key: names recipe and data; only checkpoints with this key are resumed.
         stages: of a context curriculum; with one or none, nothing changes on the way.
-        base: weights of the phase before, which this one leaves as they are; the rest is
-            initialised from the seed.
+        base: weights to begin with: of a sealed parent; or of the phase before, which this one
+            leaves as they are. The rest is initialised from the seed.
         branch: of a recipe with `train.from`: puts the trunk's state into a directory as a
             checkpoint with a key.
     """

@@ -129,7 +129,7 @@ def rehearsal(
             "sequence": sample.sequence,
             "micro_batch_sequences": micro_batch,
             # A step costs the same from any state.
-            "trunk": None,
+            "origin": None,
         }
     )
     model = Transformer(sample.model)

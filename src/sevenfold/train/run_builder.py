@@ -20,7 +20,7 @@ from sevenfold.train.meters import ThroughputMeter
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import fallback_notes
 from sevenfold.train.run_key import run_key
-from sevenfold.train.trunk import adopt
+from sevenfold.train.trunk import adopt, parent_weights
 
 
 def build_model(job: Job) -> Transformer:
@@ -66,7 +66,7 @@ def training_run(
         directory=directory,
         key=run_key(job, phase, base_root),
         progress=job.progress,
-        base=base or {},
+        base=base or parent_weights(job),
         meter=_meter(job, phase),
         branch=partial(adopt, job) if phase.spec.trunk else None,
         ranks=ranks,

@@ -37,7 +37,7 @@ from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.trunk import TRUNK, history
+from sevenfold.train.trunk import TRUNK, history, write_parent
 
 STAGE = "train"
 
@@ -71,6 +71,7 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 def _trained(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
+    write_parent(job, directory)
     if len(phases) > 1:
         return train_phases(job, phases, directory)
     training = training_run(job, directory, phases[0])
@@ -168,7 +169,7 @@ def run(job: Job) -> StageResult:
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)
     return StageResult(
-        outputs=[WEIGHTS, METRICS, TRACE, *([TRUNK] if job.recipe.train.trunk else [])],
+        outputs=[WEIGHTS, METRICS, TRACE, *([TRUNK] if job.recipe.train.origin else [])],
         facts={
             "n_parameters": count_parameters(model),
             **_history(job, phases, directory, score),

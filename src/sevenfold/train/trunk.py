@@ -5,6 +5,9 @@ A trunk is a run like any other. Another run may leave it at any step whose chec
 counts its steps on from there, in its data too, and its records begin with the trunk's. So the chain
 of its trace, and with it the seal, reaches back to the trunk's first step.
 Cost: the trunk's state is read twice and written once.
+
+A sealed parent (`train.from` without a step) gives weights only, by `runs.parent`. They take the
+place of the draw from the seed, and the steps, the moments and the trace begin anew.
 """
 
 from __future__ import annotations
@@ -13,14 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
 from sevenfold.core.errors import RecipeError, StorageError, UsageError, storage
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256
 from sevenfold.core.manifest import read_manifest
-from sevenfold.core.run_files import METRICS, RECIPE, TRACE
+from sevenfold.core.run_files import METRICS, RECIPE, TRACE, WEIGHTS
 from sevenfold.recipe.schema import Recipe, Trunk
 from sevenfold.recipe.sizing import tensors
 from sevenfold.runs.job import Job
+from sevenfold.runs.parent import parent_facts, parent_file
 from sevenfold.train.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -208,8 +215,32 @@ def branch_point(job: Job, step: int) -> str:
 
 
 def history(job: Job) -> dict[str, Json]:
-    """Return what is sealed about the trunk of a run; nothing without one. Raises StorageError."""
-    trunk = job.recipe.train.trunk
-    if trunk is None:
+    """Return what is sealed about the trunk or parent of a run; nothing without one.
+
+    Raises StorageError.
+    """
+    origin = job.recipe.train.origin
+    if origin is None:
         return {}
-    return {"trunk": {"name": trunk.name, **read_json(job.directory("train") / TRUNK)}}
+    return {"trunk": {"name": origin.name, **read_json(job.directory("train") / TRUNK)}}
+
+
+def parent_weights(job: Job) -> dict[str, Tensor]:
+    """Return the weights of the sealed model that a run begins with; {} without one.
+
+    Raises StorageError: the files of the run are not those of the sealed model.
+    """
+    if job.recipe.train.parent is None:
+        return {}
+    weights: dict[str, Tensor] = load_tensors(read_bytes(parent_file(job, WEIGHTS)))
+    return weights
+
+
+def write_parent(job: Job, directory: Path) -> None:
+    """Write what the seal binds of a sealed parent: its root and its lineage; nothing without one.
+
+    Raises StorageError.
+    """
+    if job.recipe.train.parent is not None:
+        said = parent_facts(job)
+        write_json(directory / TRUNK, {"step": 0, "root": said["root"], "parents": said["parents"]})

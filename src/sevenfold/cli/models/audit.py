@@ -110,7 +110,7 @@ def audit(
         if steps is not None:
             from sevenfold.audit.replay import audit_steps, parse_steps
 
-            return audit_steps(run, *parse_steps(steps), given, progress)
+            return audit_steps(run, *parse_steps(steps), given, progress, trunk=trunk)
         from sevenfold.audit.full import audit_full
 
         return audit_full(run, given, directory, progress, work, trunk=trunk)
@@ -128,13 +128,13 @@ def _check_modes(
     is_detailed: bool,
 ) -> None:
     """Refuse options that exclude each other. Raises UsageError."""
-    _, full, export, check, dispute = modes
+    steps, full, export, check, dispute = modes
     if sum(modes) != 1:
         raise UsageError("audit does one thing at a time", remedy=MODES)
     if (path is None) != (check or dispute):
         raise UsageError("--check and --dispute take no RUN, and everything else does", remedy=MODES)
-    if trunk is not None and not full:
-        raise UsageError("--trunk goes with --full", remedy="other audits begin in the run's own copy")
+    if trunk is not None and not (full or steps):
+        raise UsageError("--trunk goes with --full and --steps", remedy="leave it out")
     if work is not None and not full:
         raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
     if check and recipe is not None:

@@ -260,6 +260,9 @@ def lineage(
         Path | None,
         typer.Option("--picture", metavar="SVG", readable=False, help="Write the chain as a picture, too."),
     ] = None,
+    begins: Annotated[
+        bool, typer.Option("--recipe", help="Print what a recipe says that goes on from this model.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the chain from sources and licences to the Merkle root, from the sealed file alone."""
@@ -272,6 +275,11 @@ def lineage(
     if picture is not None:
         refuse_foreign(picture, is_lineage_picture, "picture")
     value = chain(sealed_file(path))
+    if begins:
+        from sevenfold.release.lineage import recipe_from
+
+        print_json(recipe_from(sealed_file(path)))
+        return
     if picture is not None:
         write_picture(picture, value)
     if as_json:

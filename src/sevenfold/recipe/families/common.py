@@ -122,11 +122,11 @@ def _objectives(recipe: Recipe) -> str | None:
 
 def _trunk(recipe: Recipe) -> str | None:
     train = recipe.train
-    if train.trunk is None:
+    if train.origin is None:
         return None
     steps = train.tokens // (train.batch_sequences * train.sequence)
-    if steps <= train.trunk.step:
-        return f"train.tokens pay for {steps} steps, and the trunk has {train.trunk.step}"
+    if steps <= train.origin.step:
+        return f"train.tokens pay for {steps} steps, and the trunk has {train.origin.step}"
     others = {
         "train.phases": train.phases,
         "context": recipe.context,
