@@ -55,7 +55,7 @@ def test_the_token_before_a_text_is_put_and_never_parsed(llama_run: Path, tmp_pa
 def test_a_wrong_weight_fails_the_export(
     llama_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = run.hf.write_hf
+    write = run.hf_directory.write_hf
 
     def wrong(source, out, dtype):
         write(source, out, dtype)
@@ -63,7 +63,7 @@ def test_a_wrong_weight_fails_the_export(
         data[-1] ^= 1
         (out / "model.safetensors").write_bytes(data)
 
-    monkeypatch.setattr(run.hf, "write_hf", wrong)
+    monkeypatch.setattr(run.hf_directory, "write_hf", wrong)
     with pytest.raises(ParityError, match="not what was written"):
         export(llama_run, tmp_path / "hf", Request(target="hf"), Silent())
     assert not list(tmp_path.iterdir())
