@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "sevenfold"
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
+MAX_FOLDER_FILES = 15
+# Folders that hold more, and how many. The numbers only fall.
+LARGE_FOLDERS = {"src/sevenfold/evals": 19, "src/sevenfold/train": 23}
 PYTHON = sorted(p for base in ("src", "tests", "benchmarks") for p in (ROOT / base).rglob("*.py"))
 NATIVE = sorted(p for kind in ("native/**/*.h", "native/**/*.cpp", "web/**/*.wgsl") for p in ROOT.glob(kind))
 SOURCES = [p for p in PYTHON if SOURCE in p.parents]
@@ -49,6 +52,19 @@ def test_sizes_and_characters(path: Path) -> None:
     for node in functions(path):
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         assert length <= MAX_FUNCTION_LINES, f"{relative(path)}:{node.lineno}: {node.name} has {length} lines"
+
+
+def large_folders(paths: list[Path]) -> dict[str, int]:
+    """Return the folders with more Python files than a reader takes in at a glance, and the number."""
+    counts = Counter(path.parent for path in paths)
+    return {relative(folder): n for folder, n in counts.items() if n > MAX_FOLDER_FILES}
+
+
+def test_folders_are_small() -> None:
+    canary = [ROOT / "room" / f"{n}.py" for n in range(MAX_FOLDER_FILES + 1)]
+    assert large_folders(canary) == {"room": MAX_FOLDER_FILES + 1}
+    assert large_folders(canary[1:]) == {}
+    assert large_folders(SOURCES) == LARGE_FOLDERS, "split the folder, or lower the number that fell"
 
 
 @pytest.mark.parametrize("path", NATIVE, ids=relative)
