@@ -205,7 +205,10 @@ def messages(file: str, *calls: str) -> list[str]:
 
 def test_no_check_says_what_is_not_on_the_page() -> None:
     texts = re.findall(r"`([^`]+)`", "".join(f"`{row[1]}`" for row in table("verification.md", "failing")))
-    said, below = messages("verify.py", "_need", "_Failed"), messages("pieces/partial.py", "ChunkError", "SealError")
+    said, below = (
+        messages("verify.py", "_need", "_Failed"),
+        messages("pieces/partial.py", "ChunkError", "SealError"),
+    )
     assert len(said) > 40
     for message in said:
         assert any(text in message for text in texts) or message.endswith("{error}'"), message
