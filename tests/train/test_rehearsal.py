@@ -4,11 +4,16 @@ cut where a step is too long.
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sevenfold.model import operators
+from sevenfold.model.observe import OperatorCall, observing
 from sevenfold.plan.calculator import Cpu
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe
@@ -61,8 +66,9 @@ def test_speed_is_flops_over_the_time_of_the_step(monkeypatch: pytest.MonkeyPatc
     """The arithmetic, with a clock of our own: no test asserts a time."""
     recipe, done = tiny(), []
 
-    def seconds(work: object) -> float:
+    def seconds(work: object, clock: object) -> float:
         work()  # type: ignore[operator]  # the real step runs
+        assert clock is time.perf_counter
         done.append(work)
         return (0.5, 0.25)[len(done) - 1]
 
@@ -102,3 +108,72 @@ def test_experts_by_token_are_rehearsed(tmp_path: Path) -> None:
     sample = sample_of(recipe, part)
     assert sample is not None
     rehearsal.rehearsal(recipe, part, sample, tmp_path).gradients.run(0)
+
+
+class CountedFlops:
+    """Adds the FLOPs of each product and of each attention of a step, by their shapes."""
+
+    def __init__(self) -> None:
+        self.of: Counter[str] = Counter()
+
+    def begin(self, call: OperatorCall) -> None:
+        """Count a call."""
+        if call.operator == "matrix_product":
+            a, b = call.inputs["a"], call.inputs["b"]
+            self.of["product"] += 2 * a.shape[0] * a.shape[1] * b.shape[1]
+        elif call.operator in ("attend", "attend_slope"):
+            n_batch, n_heads, length, width = call.inputs["q"].shape
+            pairs = length * (length + 1) // 2
+            passes = 1 if call.operator == "attend" else 2
+            self.of["attention"] += passes * 4 * n_batch * n_heads * width * pairs
+
+    def end(self, call: OperatorCall) -> None:
+        """Take no note of results."""
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "grouped heads": {"n_heads": 4, "n_kv_heads": 2},
+    "untied": {"tied": False},
+    "experts by token": {"moe": "s7/moe-8m"},
+    "several micro-batches": {"micro": 2},
+}
+
+
+@pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_recorded_step_has_the_flops_of_its_shape(shape: str, tmp_path: Path) -> None:
+    """Each operation of a step is in the forecast once, and nothing else is."""
+    changes = dict(SHAPES[shape])
+    micro, small = changes.pop("micro", None), tiny()
+    if "moe" in changes:
+        changes["moe"] = load_recipe(recipe_paths()[str(changes["moe"])]).model.moe
+    recipe = small.model_copy(update={"model": small.model.model_copy(update=changes)})
+    part = training_phases(recipe)[0]
+    sample = sample_of(recipe, part)
+    assert sample is not None
+    run = rehearsal.rehearsal(recipe, part, sample, tmp_path, micro)
+    counted = CountedFlops()
+    with observing(counted):
+        run.gradients.run(0)
+    assert counted.of["product"] > counted.of["attention"] > 0
+    n_tokens = sample.rows * sample.sequence
+    assert counted.of.total() == n_tokens * sample.flops_per_token
+
+
+@pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
+def test_a_step_that_recomputes_has_the_products_of_its_layers_once_more(tmp_path: Path) -> None:
+    """Canary: what the count sees beyond the forecast is a pass, and a forecast leaves it out."""
+    counts = []
+    for recomputes in (False, True):
+        recipe = tiny({"activation_checkpointing": recomputes})
+        part = training_phases(recipe)[0]
+        sample = sample_of(recipe, part)
+        assert sample is not None
+        run = rehearsal.rehearsal(recipe, part, sample, tmp_path)
+        counted = CountedFlops()
+        with observing(counted):
+            run.gradients.run(0)
+        counts.append(counted.of.total() - sample.rows * sample.sequence * sample.flops_per_token)
+    head = 2.0 * 300 * 32
+    assert counts == [0, sample.rows * sample.sequence * (sample.flops_per_token / 3 - head)]
