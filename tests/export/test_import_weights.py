@@ -5,6 +5,7 @@ directory is that is no model.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +191,9 @@ def test_a_size_of_the_config_that_is_not_the_embeddings_is_refused(model: Path)
         ({WEIGHTS: None}, "neither model.safetensors nor"),
         ({"config.json": None}, "no config.json"),
         ({"tokenizer.json": None}, "the tokenizer is missing"),
-        ({"tokenizer.json": None, "tokenizer.model": b"x"}, "a SentencePiece or tiktoken model"),
+        ({"tokenizer.json": None, "tokenizer.model": b"IQ== 0\n"}, "a tiktoken vocabulary"),
+        ({"tokenizer.json": None, "tokenizer.model": b"\n\x0e\n\x05<unk>"}, "a SentencePiece model"),
+        ({"tokenizer.json": None, "spiece.model": b"\n"}, "a SentencePiece model"),
         ({"tokenizer.json": None, "tekken.json": b"{}"}, "a Tekken vocabulary"),
         ({"tokenizer.json": None, "vocab.json": b"{}"}, "an older form of a byte-level BPE"),
         ({"config.json": b"{"}, "not valid JSON"),
@@ -207,6 +210,38 @@ def test_a_directory_that_is_no_model_is_named_as_what_it_is(
             (model / name).write_bytes(data)
     error = refused(model, words)
     assert "delete" not in str(error)
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_a_lone_sentencepiece_model_is_refused_because_no_form_keeps_its_ids(
+    model: Path, algorithm: str
+) -> None:
+    """The three facts of the reason, asked of the library; a command that converts would not help."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    lines = ["the cat sat on the mat", "a cat and a mat", "the the the"] * 20
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(model / "tokenizer"), model_type=algorithm,
+        vocab_size=290, byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer.vocab").unlink()
+    error = refused(model, r"a SentencePiece model \(tokenizer.model\)")
+    assert "no conversion keeps its ids" in str(error)
+    asked = sentencepiece.SentencePieceProcessor(model_file=str(model / "tokenizer.model"))
+    # A text gets a blank before it, so its ids are not those of its bytes.
+    assert asked.encode("the") == asked.encode(" the")
+    # A byte has two ids: the letter, and the byte that stands in for a character that is unknown.
+    assert {asked.id_to_piece(i) for i in range(asked.get_piece_size())} >= {"t", "<0x74>"}
+
+
+def test_a_tiktoken_vocabulary_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    model = foreign.make(tmp_path / "a b")
+    (model / "tokenizer.json").rename(model / "aside.json")
+    (model / "tokenizer.model").write_bytes(b"IQ== 0\n")
+    remedy = refused(model, "a tiktoken vocabulary").remedy or ""
+    program, directory = remedy[remedy.index("python -c ") :].removeprefix("python -c ").rsplit('" ', 1)
+    assert shlex.split(directory) == [str(model)]
+    compile(program.removeprefix('"'), "remedy", "exec")
 
 
 def test_a_path_that_is_no_directory_is_one_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ tensors they hold.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +30,14 @@ ADAPTER = "adapter_config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # A buffer that older files carry; it is computed from theta, here and in transformers.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
+_SENTENCEPIECE = "a SentencePiece model"
+# What such a file begins with: the first field of its message, of bytes. A tiktoken file is text.
+_FIRST_FIELD = b"\n"
+# Files without tokenizer.json, and what each is. `tokenizer.model` may also be a SentencePiece model.
 _OTHER_VOCABULARIES = {
-    "tokenizer.model": "a SentencePiece or tiktoken model",
-    "spiece.model": "a SentencePiece model",
-    "sentencepiece.bpe.model": "a SentencePiece model",
+    "tokenizer.model": "a tiktoken vocabulary",
+    "spiece.model": _SENTENCEPIECE,
+    "sentencepiece.bpe.model": _SENTENCEPIECE,
     "tekken.json": "a Tekken vocabulary",
     "tiktoken.model": "a tiktoken vocabulary",
     "qwen.tiktoken": "a tiktoken vocabulary",
@@ -83,14 +88,37 @@ def _tokenizer_of(path: Path) -> dict[str, Json]:
         return raw
     others = [name for name in _OTHER_VOCABULARIES if (path / name).is_file()]
     if others and not (path / TOKENIZER).exists():
-        raise UsageError(
-            f"its vocabulary is {_OTHER_VOCABULARIES[others[0]]} ({others[0]}), and there is no {TOKENIZER}",
-            where=str(path / others[0]),
-            remedy="a byte-level BPE in tokenizer.json is read (Llama 3 has one); a model of another kind "
-            "cannot be imported",
-        )
+        raise _other_vocabulary(path / others[0])
     raise StorageError(
         "the tokenizer is missing", where=str(path / TOKENIZER), remedy="a directory with tokenizer.json"
+    )
+
+
+def _other_vocabulary(file: Path) -> UsageError:
+    """Return the refusal of a vocabulary that is not in tokenizer.json.
+
+    A SentencePiece model has no form here that keeps its ids: it puts a blank before a text, merges
+    characters across blanks, and has a byte twice, as a character and as itself. In the form of
+    specs/dataset.md a text is cut by a rule, no text is changed, and every byte string has one id.
+    """
+    kind = _OTHER_VOCABULARIES[file.name]
+    with file.open("rb") as opened:
+        if file.suffix == ".model" and opened.read(1) == _FIRST_FIELD:
+            kind = _SENTENCEPIECE
+    directory = shlex.quote(str(file.parent))
+    remedy = (
+        "no conversion keeps its ids (it changes a text before it cuts it): import a model with a byte-level"
+        " BPE, as Llama 3 has"
+        if kind == _SENTENCEPIECE
+        else "if it is a byte-level BPE, as that of Llama 3, transformers with tiktoken makes"
+        f" {TOKENIZER}: "
+        'python -c "import sys; from transformers import AutoTokenizer as T; d = sys.argv[1]; '
+        f'T.from_pretrained(d).save_pretrained(d)" {directory}'
+    )
+    return UsageError(
+        f"its vocabulary is {kind} ({file.name}), and there is no {TOKENIZER}",
+        where=str(file),
+        remedy=remedy,
     )
 
 
