@@ -130,12 +130,19 @@ class TokenizerReader {
         if (const s7f_status bad = pieces()) return bad;
         if (const s7f_status bad = specials()) return bad;
         if (const s7f_status bad = is_bpe_ ? bpe_names() : unigram_names()) return bad;
+        if (const s7f_status bad = mark_specials()) return bad;
         if (const s7f_status bad = vocabulary()) return bad;
         if (const s7f_status bad = is_bpe_ ? merges() : S7F_OK) return bad;
         return encoder();
     }
 
   private:
+    struct Special {
+        Slice name;
+        u32 id;
+    };
+    enum : u8 { kListed = 1, kBeside = 2, kSpecial = 4 };
+
     s7f_status fail(const char *what) const {
         return refuse(error_, S7F_TOKENIZER, "DICT", "%s", what);
     }
@@ -186,63 +193,75 @@ class TokenizerReader {
         rule_ = rule == kPieceRules[0] ? 0 : rule == kPieceRules[1] ? 1 : -1;
         if (rule_ < 0) return fail("it cuts text by a rule that this library has not written out");
         const Value *whole = document_.get(model_, "ignore_merges");
-        if (is_bpe_ && is_true(whole) != has_protected_)
-            return fail("model.ignore_merges contradicts its protected symbols");
+        takes_whole_ = is_bpe_ && is_true(whole);
+        if (is_bpe_ && has_protected_ && !takes_whole_)
+            return fail("model.ignore_merges is false with protected symbols");
         if (!has_protected_) return S7F_OK;
         const s7f_status bad = symbols_.read(rules[0]);
         if (bad == S7F_MEMORY) return no_memory(error_);
         return bad == S7F_OK ? S7F_OK : fail("its protected symbols are of another form");
     }
 
+    // Names and ids of the special tokens; the ids are compared with the vocabulary later.
     s7f_status specials() {
         const Value *added = document_.get("added_tokens");
-        if (!names_.resize(added->n)) return no_memory(error_);
-        n_specials_ = added->n;
+        if (!specials_.resize(added->n)) return no_memory(error_);
+        bool begins = false;
         for (u32 i = 0; i < added->n; ++i) {
             const Value &token = document_.child(*added, i);
             if (const s7f_status bad = object(token, kAddedToken)) return bad;
             i64 id = 0;
-            if (!integer_within(document_.get(&token, "id"), 0, i64{added->n} - 1, id) ||
-                names_[static_cast<size_t>(id)].data != nullptr)
-                return fail("its special tokens are not the first ids");
-            names_[static_cast<size_t>(id)] = document_.get(&token, "content")->text;
+            if (!integer_within(document_.get(&token, "id"), 0, INT32_MAX, id))
+                return fail("its ids are not 0 to n-1");
+            specials_[i] = {document_.get(&token, "content")->text, static_cast<u32>(id)};
+            for (const Slice &beginning : kBeginnings) begins |= specials_[i].name == beginning;
         }
-        for (const Slice &name : names_)
-            for (const Slice &beginning : kBeginnings)
-                if (name == beginning) return S7F_OK;
-        return fail("none of its special tokens begins a text");
+        return begins ? S7F_OK : fail("none of its special tokens begins a text");
     }
 
-    // An entry of the vocabulary; those of special tokens are known already.
-    s7f_status name(size_t id, const Slice &text) {
-        if (id < n_specials_)
-            return names_[id] == text
-                       ? S7F_OK
-                       : fail("its ids are not 0 to n-1 with the special tokens first");
-        names_[id] = text;
+    // Give an id its name, once.
+    s7f_status name(i64 id, const Slice &text, u8 kind) {
+        if (id < 0 || id >= static_cast<i64>(names_.size()) || kinds_[static_cast<size_t>(id)] != 0)
+            return fail("its ids are not 0 to n-1");
+        names_[static_cast<size_t>(id)] = text;
+        kinds_[static_cast<size_t>(id)] = kind;
         return S7F_OK;
     }
 
     s7f_status bpe_names() {
         const Value *vocab = document_.get(model_, "vocab");
-        if (vocab->n < n_specials_) return fail("its vocabulary lacks a special token");
-        Vec<u8> seen;
-        if (!names_.resize(vocab->n) || !seen.resize(vocab->n)) return no_memory(error_);
+        // Llama 3 lists its special tokens beside the vocabulary, and not in it.
+        size_t n = vocab->n;
+        for (const Special &special : specials_) n += document_.get(vocab, special.name) == nullptr;
+        if (n > INT32_MAX || !names_.resize(n) || !kinds_.resize(n)) return no_memory(error_);
         for (u32 i = 0; i < vocab->n; ++i) {
             const Value &entry = document_.child(*vocab, i);
-            i64 id = 0;
-            if (!integer_within(&entry, 0, i64{vocab->n} - 1, id) ||
-                std::exchange(seen[static_cast<size_t>(id)], u8{1}) != 0)
-                return fail("its ids are not 0 to n-1");
-            if (const s7f_status bad = name(static_cast<size_t>(id), entry.key)) return bad;
+            i64 id = -1;
+            if (!integer_within(&entry, 0, INT32_MAX, id)) id = -1;
+            if (const s7f_status bad = name(id, entry.key, kListed)) return bad;
+        }
+        for (const Special &special : specials_)
+            if (document_.get(vocab, special.name) == nullptr)
+                if (const s7f_status bad = name(special.id, special.name, kBeside)) return bad;
+        return S7F_OK;
+    }
+
+    // The special tokens are entries with their own ids, and each is one of them.
+    s7f_status mark_specials() {
+        for (const Special &special : specials_) {
+            if (special.id >= names_.size() || !(names_[special.id] == special.name))
+                return fail("a special token has the id of another entry");
+            u8 &kind = kinds_[special.id];
+            if ((kind & kSpecial) != 0) return fail("a special token stands twice");
+            kind |= kSpecial;
         }
         return S7F_OK;
     }
 
     s7f_status unigram_names() {
         const Value *vocab = document_.get(model_, "vocab");
-        if (vocab->n < n_specials_) return fail("its vocabulary lacks a special token");
-        if (!names_.resize(vocab->n) || !scores_.resize(vocab->n)) return no_memory(error_);
+        if (!names_.resize(vocab->n) || !kinds_.resize(vocab->n) || !scores_.resize(vocab->n))
+            return no_memory(error_);
         for (u32 i = 0; i < vocab->n; ++i) {
             const Value &entry = document_.child(*vocab, i);
             if (!entry.is(Kind::kList) || entry.n != 2 ||
@@ -252,14 +271,14 @@ class TokenizerReader {
             const double score = parse_double(document_.child(entry, 1).text);
             if (!std::isfinite(score)) return fail("a score is no finite number");
             scores_[i] = as_read(score);
-            if (const s7f_status bad = name(i, document_.child(entry, 0).text)) return bad;
+            if (const s7f_status bad = name(i, document_.child(entry, 0).text, kListed)) return bad;
         }
         Vec<u32> order;
         if (!order.resize(vocab->n)) return no_memory(error_);
         for (u32 i = 0; i < vocab->n; ++i) order[i] = i;
-        std::sort(order.begin() + n_specials_, order.end(),
+        std::sort(order.begin(), order.end(),
                   [&](u32 a, u32 b) { return compare(names_[a], names_[b]) < 0; });
-        for (size_t i = n_specials_ + 1; i < order.size(); ++i)
+        for (size_t i = 1; i < order.size(); ++i)
             if (names_[order[i]] == names_[order[i - 1]]) return fail("an entry stands twice");
         return S7F_OK;
     }
@@ -271,15 +290,18 @@ class TokenizerReader {
         for (size_t id = 0; id < names_.size(); ++id) {
             const size_t before = entries_.size();
             bool spelled = false;
-            if (!letters.append(names_[id], entries_, spelled)) return no_memory(error_);
+            // No text becomes a token that stands beside the vocabulary.
+            if ((kinds_[id] & kBeside) == 0 && !letters.append(names_[id], entries_, spelled))
+                return no_memory(error_);
             if (!entry_ends_.push(static_cast<u32>(entries_.size()))) return no_memory(error_);
             const Slice entry(entries_.data() + before, entries_.size() - before);
             Slice decoded = entry;
-            if (id < n_specials_) {
+            if ((kinds_[id] & kSpecial) != 0) {
                 decoded = {};
                 for (const Slice &marker : kMarkers)
                     if (names_[id] == marker) decoded = names_[id];
                 if (!to_.names_.append(names_[id].data, names_[id].n) ||
+                    !to_.name_ids_.push(static_cast<i32>(id)) ||
                     !to_.name_ends_.push(static_cast<u32>(to_.names_.size())))
                     return no_memory(error_);
             } else if (!spelled) {
@@ -335,7 +357,8 @@ class TokenizerReader {
                     return fail("a merge is not one of entries");
                 if (!merges_.push(static_cast<i32>(id))) return no_memory(error_);
             }
-            if (static_cast<u32>(merges_.back()) < n_specials_)
+            const size_t into = static_cast<size_t>(merges_.back());
+            if (into >= kinds_.size() || (kinds_[into] & kSpecial) != 0)
                 return fail("a merge makes a special token");
         }
         return S7F_OK;
@@ -346,7 +369,7 @@ class TokenizerReader {
         file.rule = rule_;
         file.n_entries = static_cast<i32>(names_.size());
         file.n_symbols = static_cast<i32>(symbols_.ends.size());
-        file.whole = is_bpe_ && has_protected_;
+        file.whole = takes_whole_;
         file.n_merges = static_cast<i64>(merges_.size() / 3);
         file.ends = entry_ends_.data();
         file.bytes = reinterpret_cast<const u8 *>(entries_.data());
@@ -363,10 +386,11 @@ class TokenizerReader {
     s7f_error *error_;
     Document document_;
     const Value *model_ = nullptr;
-    bool is_bpe_ = false, has_protected_ = false;
+    bool is_bpe_ = false, has_protected_ = false, takes_whole_ = false;
     i32 rule_ = 0;
-    size_t n_specials_ = 0;
+    Vec<Special> specials_;
     Vec<Slice> names_;  // of every id
+    Vec<u8> kinds_;     // of every id: kListed or kBeside, and kSpecial
     Vec<double> scores_;
     Vec<char> entries_;
     Vec<u32> entry_ends_;
@@ -436,7 +460,7 @@ Slice Tokenizer::token(i32 id) const {
 i32 Tokenizer::special_id(const Slice &name) const {
     u32 begin = 0;
     for (size_t i = 0; i < name_ends_.size(); begin = name_ends_[i++])
-        if (Slice(names_.data() + begin, name_ends_[i] - begin) == name) return static_cast<i32>(i);
+        if (Slice(names_.data() + begin, name_ends_[i] - begin) == name) return name_ids_[i];
     return -1;
 }
 

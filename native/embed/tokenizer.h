@@ -48,6 +48,7 @@ class Tokenizer {
     Vec<u32> ends_;
     Vec<char> names_;  // of the special tokens
     Vec<u32> name_ends_;
+    Vec<i32> name_ids_;
     Roles roles_;
     s7_tokens *encoder_ = nullptr;
 };

@@ -77,7 +77,7 @@ constexpr Slice kPieceRules[] = {
     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"};
 
 // The first of these that is reserved precedes every document.
-constexpr Slice kBeginnings[] = {"<|endoftext|>", "<bos>", "<s>"};
+constexpr Slice kBeginnings[] = {"<|endoftext|>", "<bos>", "<s>", "<|begin_of_text|>"};
 constexpr Slice kPaddings[] = {"<pad>", "<|pad|>"};
 // Special tokens that stand for their own names.
 constexpr Slice kMarkers[] = {"<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>"};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sysconfig
 from dataclasses import replace
 from functools import cache
@@ -12,6 +13,7 @@ from typing import Any
 from tiny_models import Tiny, tiny
 
 from sevenfold.artifact import Golden, Identity, ModelClass, SealInput, Tensor
+from sevenfold.core.hashing import canonical_json
 from sevenfold.engine.session import greedy_run, prompt_ids
 from sevenfold.recipe.schema import TokenizerSpec
 from sevenfold.tokenizer.codec import Tokenizer
@@ -33,7 +35,40 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any] | None]] = {
     "markers": ("dense", {"special_tokens": ("<bos>", "<eos>", "<pad>", "<THINK>")}, None),
     "roles": ("dense", {}, {"begin": None, "bos": 3, "ends": [40, 0, 7], "pad": None}),
     "stacks": ("stacks", {"special_tokens": ("<|endoftext|>", "<|code|>", "<|math|>")}, None),
+    # As imports have them: `imported` changes the file.
+    "as Llama 3": (
+        "dense",
+        {"pieces": "llama3", "special_tokens": ("<|endoftext|>", "<pad>", "<eos>")},
+        {"begin": VOCAB - 3, "bos": VOCAB - 3, "ends": [VOCAB - 2, VOCAB - 1], "pad": None},
+    ),
+    "special tokens last": ("dense", {"special_tokens": ("<s>", "</s>", "<FINAL>")}, None),
+    "unigram, last": ("dense", {"algo": "sentencepiece_unigram"}, None),
 }
+IMPORTED = ("as Llama 3", "special tokens last", "unigram, last")
+LLAMA3 = ("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>")
+
+
+def imported(kind: str, data: bytes) -> bytes:
+    """Return the file as an import of another project's model would have it.
+
+    The special tokens have the last ids. As in Llama 3 they stand beside the vocabulary, and a
+    piece that is an entry is that entry, also where no merges make it.
+    """
+    tree = json.loads(data)
+    model, added = tree["model"], tree["added_tokens"]
+    n_specials = len(added)
+    for token in added:
+        token["id"] += VOCAB - n_specials
+    if kind == "unigram, last":
+        model["vocab"] = model["vocab"][n_specials:] + model["vocab"][:n_specials]
+        return canonical_json(tree)
+    model["vocab"] = {name: (i - n_specials) % VOCAB for name, i in model["vocab"].items()}
+    if kind == "as Llama 3":
+        for token, name in zip(added, LLAMA3, strict=True):
+            del model["vocab"][token["content"]]
+            token["content"] = name
+        model |= {"ignore_merges": True, "merges": [m for i, m in enumerate(model["merges"]) if i % 3]}
+    return canonical_json(tree)
 
 
 @cache
@@ -45,7 +80,8 @@ def dictionary(kind: str) -> bytes:
         *TEXTS,
         *((library / f"{name}.py").read_text(encoding="utf-8") for name in ("textwrap", "shlex")),
     ]
-    return train_tokenizer(texts, TokenizerSpec(vocab_size=VOCAB, **KINDS[kind][1]))
+    data = train_tokenizer(texts, TokenizerSpec(vocab_size=VOCAB, **KINDS[kind][1]))
+    return imported(kind, data) if kind in IMPORTED else data
 
 
 @cache

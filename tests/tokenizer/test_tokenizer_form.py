@@ -106,6 +106,7 @@ REFUSED = {
     "end_of_word_suffix": put("model", "end_of_word_suffix", value="</w>"),
     "model.dropout": put("model", "dropout", value=0.5),
     "a special token has the id of another": put("added_tokens", 1, "id", value=7),
+    "a special token has the id of another entry": put("added_tokens", 1, "id", value=-1),
     "its ids are not 0 to n-1": put("model", "vocab", "<pad>", value=3),
     "model.wat": put("model", "wat", value=1),
     "wat": put("wat", value=1),

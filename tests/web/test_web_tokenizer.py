@@ -90,8 +90,9 @@ def changed_files(count: int) -> list[bytes]:
     """Tokenizer files with one value changed, removed or added."""
     rng = random.Random(5)
     files = []
+    kinds = ["plain", "unigram", "protected", "as Llama 3", "unigram, last"]
     for _ in range(count):
-        value = json.loads(dictionary(rng.choice(["plain", "unigram", "protected"])))
+        value = json.loads(dictionary(rng.choice(kinds)))
         model = value["model"]
         owner = rng.choice(
             [value, model, value["decoder"], value["pre_tokenizer"], value["added_tokens"][0],

@@ -361,7 +361,7 @@ def _checked(value: Json) -> tuple[dict[str, int], tuple[bytes, ...]]:
     if len(specials) != len(added) or not {*BEGINNINGS} & specials.keys():
         raise ValueError(f"its special tokens {(*specials,)} have not one of {BEGINNINGS} among them")
     names = _NAMES[model["type"]](model, specials, len(steps) > len(("Split", "ByteLevel")))
-    if any(token_id >= len(names) or names[token_id] != name for name, token_id in specials.items()):
+    if any(not 0 <= i < len(names) or names[i] != name for name, i in specials.items()):
         raise ValueError("a special token has the id of another entry")
     for left, right in model.get("merges", ()):
         if left + right in specials:

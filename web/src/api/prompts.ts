@@ -37,7 +37,7 @@ export function parsedIds(tokenizer: Tokenizer, text: string, field: string): nu
 export function rawIds(tokenizer: Tokenizer, text: string, withSpecials: boolean): number[] {
   const ids = withSpecials ? parsedIds(tokenizer, text, "prompt") : plain(tokenizer, text, "prompt");
   const first = ids[0];
-  const isMarked = first !== undefined && FIM.includes(tokenizer.specials[first] ?? "");
+  const isMarked = first !== undefined && FIM.includes(tokenizer.specialName(first) ?? "");
   return first !== undefined && (first === tokenizer.roles.begin || isMarked) ? ids : tokenizer.begun(ids);
 }
 

@@ -88,7 +88,7 @@ export const PIECE_RULES: readonly string[] = [
     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
 ];
 /** The first of these that is reserved precedes every document. */
-export const BEGINNINGS: readonly string[] = ["<|endoftext|>", "<bos>", "<s>"];
+export const BEGINNINGS: readonly string[] = ["<|endoftext|>", "<bos>", "<s>", "<|begin_of_text|>"];
 export const PADDINGS: readonly string[] = ["<pad>", "<|pad|>"];
 /** Special tokens that stand for their own names. */
 export const MARKERS: readonly string[] = ["<REASON>", "<THINK>", "<FINAL>", "<scratchpad>", "</scratchpad>"];

@@ -15,8 +15,8 @@ export interface TokenizerFile {
   readonly rule: Rule;
   readonly symbols: Symbols;
   readonly encoder: Encoder;
-  /** Names of the special tokens; the id of each is its place. */
-  readonly specials: readonly string[];
+  /** Ids of the special tokens by their names, in the order of the ids. */
+  readonly specials: ReadonlyMap<string, number>;
   /** The bytes that each id stands for. */
   readonly vocabulary: readonly Bytes[];
 }
@@ -47,6 +47,7 @@ function spelled(name: string): Bytes | null {
 
 // The largest whole number of 64 bits: where the library's reader stops taking digits.
 const MAX_DIGITS = 2n ** 64n - 1n;
+const MAX_ID = 2 ** 31 - 1;
 
 /**
  * A score as the library's JSON reader takes it (`as_read` of sevenfold.tokenizer.native): digits over
@@ -99,28 +100,31 @@ function readCutting(value: Json | undefined): Cutting {
   };
 }
 
-function readSpecials(added: readonly Json[]): string[] {
-  const names: (string | undefined)[] = added.map(() => undefined);
-  for (const token of added) {
+// Ids by names, in the order of the ids; the vocabulary is compared later.
+function readSpecials(added: readonly Json[]): Map<string, number> {
+  const tokens = added.map((token): [string, number] => {
     const fields = form.checkFields(token, form.ADDED_TOKEN, "added_tokens");
-    const id = integerWithin(fields.get("id"), 0, added.length - 1);
-    if (id === null || names[id] !== undefined) refuse("its special tokens are not the first ids");
-    names[id] = fields.get("content") as string;
-  }
-  const specials = names as string[];
-  if (!form.BEGINNINGS.some((name) => specials.includes(name)))
-    refuse("none of its special tokens begins a text");
+    const id = integerWithin(fields.get("id"), 0, MAX_ID) ?? refuse("its ids are not 0 to n-1");
+    return [fields.get("content") as string, id];
+  });
+  const specials = new Map(tokens.sort((a, b) => a[1] - b[1]));
+  if (specials.size !== tokens.length) refuse("a special token stands twice");
+  if (!form.BEGINNINGS.some((name) => specials.has(name))) refuse("none of its special tokens begins a text");
   return specials;
 }
 
-function bpeNames(model: JsonObject): string[] {
+function bpeNames(model: JsonObject, specials: ReadonlyMap<string, number>): string[] {
   const vocab = model.get("vocab") as JsonObject;
-  const names: (string | undefined)[] = Array.from({ length: vocab.size });
-  for (const [name, value] of vocab) {
-    const id = integerWithin(value, 0, vocab.size - 1);
-    if (id === null || names[id] !== undefined) refuse("its ids are not 0 to n-1");
+  // Llama 3 lists its special tokens beside the vocabulary, and not in it.
+  const beside = [...specials].filter(([name]) => !vocab.has(name));
+  const n = vocab.size + beside.length;
+  const names: (string | undefined)[] = Array.from({ length: n });
+  const put = (name: string, id: number | null): void => {
+    if (id === null || id >= n || names[id] !== undefined) refuse("its ids are not 0 to n-1");
     names[id] = name;
-  }
+  };
+  for (const [name, value] of vocab) put(name, integerWithin(value, 0, n - 1));
+  for (const [name, id] of beside) put(name, id);
   return names as string[];
 }
 
@@ -138,16 +142,21 @@ function unigramNames(model: JsonObject): { names: string[]; scores: number[] } 
   return { names, scores };
 }
 
-// The bytes of every id as a text may hold them. A special token is an entry, too, where it is spelled.
-function entriesOf(names: readonly string[], n_specials: number): (Bytes | null)[] {
+// The bytes of every id as a text may hold them. A special token is an entry, too, where it is spelled
+// and stands in the vocabulary.
+function entriesOf(
+  names: readonly string[],
+  specials: ReadonlyMap<string, number>,
+  isListed: (name: string) => boolean,
+): (Bytes | null)[] {
   const seen = new Set<string>();
   const single = new Set<number>();
-  const entries = names.map((name, id) => {
+  const entries = names.map((name) => {
     const bytes = spelled(name);
-    if (id < n_specials) return bytes;
-    if (!bytes) refuse("an entry holds a letter that stands for no byte");
     if (seen.has(name)) refuse("an entry stands twice");
     seen.add(name);
+    if (specials.has(name)) return isListed(name) ? bytes : null;
+    if (!bytes) refuse("an entry holds a letter that stands for no byte");
     if (bytes.length === 1) single.add(bytes[0]!);
     return bytes;
   });
@@ -166,8 +175,12 @@ function mergePair(merge: Json): [string, string] {
   return refuse("a merge is not two names");
 }
 
-function makeBpe(model: JsonObject, isWhole: boolean, entries: (Bytes | null)[], n_specials: number): Bpe {
-  const bpe = new Bpe(isWhole);
+function makeBpe(
+  model: JsonObject,
+  entries: readonly (Bytes | null)[],
+  specials: ReadonlyMap<string, number>,
+): Bpe {
+  const bpe = new Bpe(model.get("ignore_merges") === true);
   for (const [id, entry] of entries.entries()) if (entry && entry.length > 0) bpe.addEntry(entry, id);
   const vocab = model.get("vocab") as JsonObject;
   const idOf = (name: string): number => {
@@ -176,9 +189,8 @@ function makeBpe(model: JsonObject, isWhole: boolean, entries: (Bytes | null)[],
   };
   for (const [rank, merge] of (model.get("merges") as Json[]).entries()) {
     const [left, right] = mergePair(merge);
-    const into = idOf(left + right);
-    if (into < n_specials) refuse("a merge makes a special token");
-    bpe.addMerge(idOf(left), idOf(right), rank, into);
+    if (specials.has(left + right)) refuse("a merge makes a special token");
+    bpe.addMerge(idOf(left), idOf(right), rank, idOf(left + right));
   }
   return bpe;
 }
@@ -203,14 +215,15 @@ export function readTokenizer(dictionary: Bytes): TokenizerFile {
   const model = form.checkFields(untyped, isBpe ? form.BPE : form.UNIGRAM, "model");
   const { rule, symbols, hasProtected } = readCutting(top.get("pre_tokenizer"));
   const specials = readSpecials(top.get("added_tokens") as Json[]);
-  if (isBpe && (model.get("ignore_merges") === true) !== hasProtected)
-    refuse("model.ignore_merges contradicts its protected symbols");
-  const { names, scores } = isBpe ? { names: bpeNames(model), scores: [] } : unigramNames(model);
-  if (specials.some((name, id) => names[id] !== name))
-    refuse("its ids are not 0 to n-1 with the special tokens first");
-  const entries = entriesOf(names, specials.length);
+  if (isBpe && hasProtected && model.get("ignore_merges") !== true)
+    refuse("model.ignore_merges is false with protected symbols");
+  const { names, scores } = isBpe ? { names: bpeNames(model, specials), scores: [] } : unigramNames(model);
+  for (const [name, id] of specials)
+    if (names[id] !== name) refuse("a special token has the id of another entry");
+  const vocab = model.get("vocab");
+  const entries = entriesOf(names, specials, (name) => !isObject(vocab) || vocab.has(name));
   let encoder: Encoder;
-  if (isBpe) encoder = makeBpe(model, hasProtected, entries, specials.length);
+  if (isBpe) encoder = makeBpe(model, entries, specials);
   else {
     const unigram = new Unigram();
     for (const [id, entry] of entries.entries())
@@ -218,7 +231,7 @@ export function readTokenizer(dictionary: Bytes): TokenizerFile {
     encoder = unigram;
   }
   const vocabulary = names.map((name, id) => {
-    if (id >= specials.length) return entries[id]!;
+    if (!specials.has(name)) return entries[id]!;
     return form.MARKERS.includes(name) ? utf8(name) : new Uint8Array(0);
   });
   return { rule, symbols, encoder, specials, vocabulary };

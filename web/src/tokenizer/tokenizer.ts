@@ -52,7 +52,7 @@ function readRoles(graph: JsonObject): Roles | null {
 
 export class Tokenizer {
   readonly #file: TokenizerFile;
-  readonly #ids: ReadonlyMap<string, number>;
+  readonly #names: ReadonlyMap<number, string>;
   readonly #cache = new Map<string, readonly number[]>();
   readonly roles: Roles;
   /** The id between two documents. */
@@ -60,7 +60,7 @@ export class Tokenizer {
 
   constructor(dictionary: Bytes, graph: JsonObject = new Map()) {
     this.#file = readTokenizer(dictionary);
-    this.#ids = new Map(this.specials.map((name, id) => [name, id]).reverse() as [string, number][]);
+    this.#names = new Map([...this.#file.specials].map(([name, id]) => [id, name]));
     const first = (names: readonly string[]): number | null =>
       names.map((name) => this.specialId(name)).find((id) => id !== null) ?? null;
     const named = readRoles(graph);
@@ -82,14 +82,19 @@ export class Tokenizer {
     return this.#file.vocabulary.length;
   }
 
-  /** Names of the special tokens; the id of each is its place. */
+  /** Names of the special tokens, in the order of their ids. */
   get specials(): readonly string[] {
-    return this.#file.specials;
+    return [...this.#file.specials.keys()];
+  }
+
+  /** The name of the special token with this id; null for another token. */
+  specialName(id: number): string | null {
+    return this.#names.get(id) ?? null;
   }
 
   /** The id of a special token; null when the vocabulary does not reserve it. */
   specialId(name: string): number | null {
-    return this.#ids.get(name) ?? null;
+    return this.#file.specials.get(name) ?? null;
   }
 
   /** Ids of a text, never a special token's. */
