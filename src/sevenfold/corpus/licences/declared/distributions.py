@@ -1,5 +1,5 @@
 """Licence fields of the recipes of distributions and of other package metadata that is lines of
-`name = value`: Arch, Gentoo, Alpine, BitBake, MacPorts, Java manifests and more.
+`name = value`: Arch, Gentoo, Alpine, BitBake, MacPorts, Java manifests, Homebrew, Guix and more.
 
 The files are read as text, and never run. A value that a program computes comes as one that no
 licence is spelled like.
@@ -152,7 +152,7 @@ def _android(text: str) -> EcosystemLicences:
 
 def _bazel(text: str) -> EcosystemLicences:
     """Read `licenses(["notice"])`: a kind that asks for more is a licence that nobody names."""
-    listed = re.findall(r"(?m)^\s*licenses\s*\(\s*\[([^\]]{0,400})\]", text)
+    listed = re.findall(r"(?m)^[^\S\n]*licenses\s*\(\s*\[([^\]]{0,400})\]", text)
     kinds = {kind for rest in listed for kind in re.findall(r"""["'](\w+)["']""", rest)}
     return EcosystemLicences(
         ("kind of Bazel",) if kinds - {"notice", "unencumbered", "permissive", "none"} else ()
@@ -173,6 +173,58 @@ def _front_matter(text: str) -> EcosystemLicences:
     return _LINES(front[1]) if front else EcosystemLicences()
 
 
+def _homebrew(text: str) -> EcosystemLicences:
+    """Read `license "MIT"`, `license any_of: [...]`, a choice, and `license all_of: [...]`; what is
+    nested or a symbol is no literal.
+    """
+    code = re.sub(r"(?m)^[ \t]*#[^\n]*$", "", text)
+    fields: list[str] = []
+    for value in re.findall(r"(?m)^[ \t]*license\b[ \t]*((?:any|all)_of:\s*\[[^\]]{0,2000}\]|[^\n]*)", code):
+        whole = re.sub(r'"([^"\n]*)"\s*=>\s*\{\s*with:\s*"([^"\n]*)"\s*\}', r'"\1 WITH \2"', value)
+        names = re.findall(r'"([^"\n]+)"', whole)
+        rest = re.sub(r'"[^"\n]*"|[\s,\[\]]', "", whole.partition("#")[0])
+        if not names or rest not in ("", "any_of:", "all_of:"):
+            fields.append(NO_LITERAL)
+        else:
+            fields += [" OR ".join(names)] if rest == "any_of:" else names
+    return EcosystemLicences(tuple(fields))
+
+
+# Names of (guix licenses) that are not spelled as SPDX does, without `+`.
+_GUIX = {
+    "expat": "MIT", "expat-0": "MIT-0", "asl2.0": "Apache-2.0", "asl1.1": "Apache-1.1",
+    "bsd-2": "BSD-2-Clause", "bsd-3": "BSD-3-Clause", "bsd-4": "BSD-4-Clause", "bsd-0": "0BSD",
+    "boost1.0": "BSL-1.0", "cc0": "CC0-1.0", "isc": "ISC", "zlib": "Zlib", "x11": "X11", "psfl": "PSF-2.0",
+    "unlicense": "Unlicense",
+    "mpl1.1": "MPL-1.1", "mpl2.0": "MPL-2.0", "epl1.0": "EPL-1.0", "epl2.0": "EPL-2.0", "ncsa": "NCSA",
+    "gpl1": "GPL-1.0", "gpl2": "GPL-2.0", "gpl3": "GPL-3.0", "lgpl2.0": "LGPL-2.0", "lgpl2.1": "LGPL-2.1",
+    "lgpl3": "LGPL-3.0", "agpl3": "AGPL-3.0", "cc-by4.0": "CC-BY-4.0", "cc-by-sa4.0": "CC-BY-SA-4.0",
+}  # fmt: skip
+_GNU_FAMILY = re.compile(r"[al]?gpl")
+
+
+def _of_guix(word: str) -> str:
+    """Return the licence that `license:gpl2+` names; the name itself where it is not known here."""
+    name = word.rpartition(":")[2]
+    spdx = _GUIX.get(name.removesuffix("+"))
+    if spdx is None or not _GNU_FAMILY.match(name):
+        return NO_LITERAL if spdx is None else spdx
+    return f"{spdx}-{'or-later' if name.endswith('+') else 'only'}"
+
+
+def _guix(text: str) -> EcosystemLicences:
+    """Read `(license license:expat)` and `(license (list license:gpl2+ license:asl2.0))`; all of a
+    list hold.
+    """
+    code = re.sub(r";[^\n]*", "", text)
+    fields: list[str] = []
+    for one, listed in re.findall(r"\(license\s+(?:([^\s()]{1,200})|\(([^()]{0,2000})\))\s*\)", code):
+        head, *words = (listed or f"list {one}").split() or [""]
+        fields += [_of_guix(word) for word in words] if head == "list" and words else [NO_LITERAL]
+    is_there = re.search(r"\(license\b", code)
+    return EcosystemLicences(tuple(fields) or ((NO_LITERAL,) if is_there else ()))
+
+
 _LINES = lines_of(r"licen[sc]es?[ \t]*:")
 _BAZEL_FILES = ("BUILD", "build.bazel")
 READERS: tuple[tuple[str, Callable[[str], EcosystemLicences]], ...] = (
@@ -190,4 +242,6 @@ READERS: tuple[tuple[str, Callable[[str], EcosystemLicences]], ...] = (
     ("*.dockerfile", _labels), ("android.bp", _android), *((name, _bazel) for name in _BAZEL_FILES),
     ("readme.chromium", _properties("License")), ("readme.md", _front_matter),
     ("metadata.desktop", _properties("X-KDE-PluginInfo-License")),
+    ("*.rb", _where(r"^class [A-Z]\w* < Formula\b", _homebrew)),
+    ("*.scm", _where(r"\((?:define-public [^()\s]+\s+\()?package\b", _guix)),
 )  # fmt: skip
