@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.export import parity_corpus, runtimes
-from sevenfold.export.parity import FloatReference
+from sevenfold.export.proof.parity import FloatReference
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from sevenfold.model import operators
-from sevenfold.model.observe import OperatorCall, observing
+from sevenfold.model.kernels import operators
+from sevenfold.model.kernels.observe import OperatorCall, observing
 from sevenfold.plan.calculator import Cpu
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe

@@ -119,7 +119,7 @@ class Apt:
             ["apt-config", "shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"],
             Path(),
         )
-        places = dict(re.findall(r"(\w+)='([^']*)'", text))
+        places = dict(re.findall(r"(?<!\w)(\w+)='([^']*)'", text))
         parts = Path(places.get("PARTS", ""))
         files = [
             Path(places.get("LIST", "")),

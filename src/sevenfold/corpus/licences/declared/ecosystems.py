@@ -101,7 +101,7 @@ def _r(text: str) -> EcosystemLicences:
     """
     licence = _headers(text).get("license", "")
     files = re.findall(r"file\s+(\S+)", licence)
-    rest = re.sub(r"\s*[|+]\s*file\s+\S+", "", licence).strip()
+    rest = re.sub(r"(?<!\s)\s*+[|+]\s*file\s+\S+", "", licence).strip()
     if re.fullmatch(r"file\s+\S+", rest):
         return EcosystemLicences(files=tuple(files))
     names = {"Unlimited": NO_LITERAL, "BSD_3_clause": "BSD-3-Clause", "BSD_2_clause": "BSD-2-Clause"}
@@ -126,7 +126,7 @@ def lines_of(pattern: str) -> Callable[[str], EcosystemLicences]:
     def read(text: str) -> EcosystemLicences:
         fields: list[str] = []
         for match in head.finditer(text):
-            value = re.sub(r"\s+#.*", "", match["value"]).strip()
+            value = re.sub(r"(?<!\s)\s++#.*", "", match["value"]).strip()
             if listed := re.fullmatch(r"\[(.*)\]", value):
                 fields += [item.strip(" \"'") for item in listed[1].split(",") if item.strip()]
             elif value:

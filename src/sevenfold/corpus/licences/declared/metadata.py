@@ -131,16 +131,17 @@ def _choice(text: str, *, all_hold: bool = False) -> Declaration:
     return _merged(found)
 
 
-# Strings and comments of JSON, and commas before a closing bracket.
-_JSONC = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
-_TRAILING = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])', re.DOTALL)
+# Strings and comments of JSON, and commas before a closing bracket. One that does not end goes to the
+# end of the text, so that nothing is looked at twice; it stays, and the text is no JSON.
+_STRING = r'"(?:\\.|[^"\\])*+(?:"|\\?\Z)'
+_JSONC = re.compile(rf"{_STRING}|//[^\n]*|/\*.*?(?:(?P<end>\*/)|\Z)", re.DOTALL)
+_TRAILING = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
 
 
 def _with_comments(text: str) -> Declaration:
     """Return the licence of JSON that may have comments, and commas behind the last member."""
-    for pattern in (_JSONC, _TRAILING):
-        text = pattern.sub(lambda match: match[0] if match[0][0] == '"' else "", text)
-    return _choice(text)
+    text = _JSONC.sub(lambda m: m[0] if m[0][0] == '"' or (m[0][:2] == "/*" and not m["end"]) else "", text)
+    return _choice(_TRAILING.sub(lambda match: match[0] if match[0][0] == '"' else "", text))
 
 
 def _loose(text: str) -> Declaration:

@@ -84,7 +84,7 @@ def _yaml(*tables: str) -> Callable[[str], EcosystemLicences]:
 def _conda(text: str) -> EcosystemLicences:
     found = _yaml("about")(text) if re.search(r"(?m)^about\s*:", text) else EcosystemLicences()
     # The file is one of the sources, which are elsewhere.
-    is_elsewhere = not found.fields and re.search(r"(?m)^\s*license_file\s*:", text)
+    is_elsewhere = not found.fields and re.search(r"(?m)^[^\S\n]*license_file\s*:", text)
     return EcosystemLicences(("see file",)) if is_elsewhere else found
 
 
