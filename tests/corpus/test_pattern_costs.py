@@ -25,8 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pattern_finder import Found, all_found
 
-from sevenfold.corpus.licences import notices, tags
 from sevenfold.corpus.licences.declared.metadata import UNKNOWN, declared_by
+from sevenfold.corpus.licences.wording import notices, tags
 
 # Characters of a text, and of one that is GROWN times as long.
 N, GROWN = 16_000, 4
@@ -193,7 +193,11 @@ def test_the_patterns_of_the_corpus_are_found() -> None:
     assert {name.partition(".")[0] for name in names} >= {"archives", "fetch", "licences", "sources", "steps"}
     assert len(found) > 550
     # In a table, in the closure of a reader, and in a call.
-    assert names >= {"steps.secrets._ISSUED", "licences.declared.ecosystems.READERS", "licences.declared.ecosystems._r"}
+    assert names >= {
+        "steps.secrets._ISSUED",
+        "licences.declared.ecosystems.READERS",
+        "licences.declared.ecosystems._r",
+    }
     assert set(BOUNDED) <= names
     assert untold == set(UNTOLD)
 

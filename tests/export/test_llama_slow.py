@@ -16,7 +16,7 @@ import pytest
 
 from sevenfold.core.process.log import Silent
 from sevenfold.engine.session import Model, prompt_ids
-from sevenfold.export import parity_corpus, runtimes
+from sevenfold.export.proof import parity_corpus, runtimes
 from sevenfold.export.proof.parity import FloatReference
 from sevenfold.export.run import Request, export
 from sevenfold.export.source import ExportSource, open_source
