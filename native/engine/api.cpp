@@ -108,14 +108,9 @@ void deal(s7_team &team, i64 n_rows) {
     }
 }
 
-// The runs whose sequences go through the stack of `expert`: all of them, where there are no
-// stacks.
-void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
-    i64 n_left = 0;
-    for (i64 i = 0; i < n_runs; ++i)
-        n_left += runs[i].session->expert == expert ? runs[i].n_ids : 0;
+// `n_left` rows of the runs whose sequences go through the stack of `expert`.
+void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
     const i64 most_rows = s7::kRows * team.n_threads;
-    team.expert = expert;
     i64 run = 0, t = 0;
     for (i64 n_passes = (n_left + most_rows - 1) / most_rows; n_passes > 0; --n_passes) {
         const i64 n = (n_left + n_passes - 1) / n_passes;  // passes as even as can be
@@ -132,6 +127,23 @@ void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
         team.run();
         n_left -= n;
     }
+}
+
+// The runs whose sequences go through the stack of `expert`: all of them, where there are no
+// stacks. By all threads, or by the caller's alone where that goes faster (pace.h).
+void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
+    i64 n_rows = 0;
+    for (i64 i = 0; i < n_runs; ++i)
+        n_rows += runs[i].session->expert == expert ? runs[i].n_ids : 0;
+    team.expert = expert;
+    if (n_rows == 0) return;
+    // Few rows have a pace for each number of them; more share one, by what a row takes.
+    const bool is_many = n_rows >= s7::kPaces;
+    s7::Pace &pace = team.paces[is_many ? 0 : n_rows];
+    team.n_threads = team.n_seats > 1 && pace.is_alone() ? 1 : team.n_seats;
+    const i64 begin = team.n_seats > 1 ? s7::now() : 0;
+    run_rows(team, runs, n_rows, expert);
+    if (team.n_seats > 1) pace.took((s7::now() - begin) / (is_many ? n_rows : 1));
 }
 
 void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
@@ -218,12 +230,6 @@ s7_status take_steps(s7_team &team, const s7_run *runs, i64 n_runs, const Steps 
 }
 
 #if !defined(S7_FREESTANDING_CORE)
-i64 now() {
-    timespec t{};
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return i64{t.tv_sec} * 1000000000 + t.tv_nsec;
-}
-
 struct RoofSeat {
     const s7::Kernels *kernels;
     i64 done;
@@ -300,7 +306,7 @@ s7_status s7_peak(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64
     if (!s7_isa_supported(isa)) return S7_ISA_ABSENT;
     if (n_threads < 1 || n_threads > S7_MAX_THREADS) return S7_THREADS;
     RoofSeat seats[S7_MAX_THREADS] = {};
-    const i64 begin = now();
+    const i64 begin = s7::now();
     i64 n_started = 1, sum = 0;
     for (i64 i = 0; i < n_threads; ++i) seats[i].kernels = s7::kernels_of(isa);
     for (; n_started < n_threads; ++n_started) {
@@ -310,7 +316,7 @@ s7_status s7_peak(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64
     peak_thread(&seats[0]);
     for (i64 i = 1; i < n_started; ++i) pthread_join(seats[i].handle, nullptr);
     for (i64 i = 0; i < n_started; ++i) sum += seats[i].done;
-    *nanoseconds = now() - begin;
+    *nanoseconds = s7::now() - begin;
     *n_multiply_adds = sum;
     return n_started == n_threads ? S7_OK : S7_THREADS;
 }

@@ -81,6 +81,8 @@ class Sleep {
 
 #endif
 
+// There is no clock.
+inline int64_t now() { return 0; }
 inline void *take_zeroed(size_t n_bytes) { return s7_take(n_bytes); }
 inline void give(void *block) {
     if (block != nullptr) s7_give(block);
@@ -110,6 +112,12 @@ inline bool start_thread(ThreadHandle &handle, void *(*work)(void *), void *argu
 }
 inline void join_thread(ThreadHandle handle) { pthread_join(handle, nullptr); }
 inline void give_way() { sched_yield(); }
+// Nanoseconds of a clock that never goes back.
+inline int64_t now() {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
+}
 
 // A lock, and what is waited for under it.
 class Sleep {

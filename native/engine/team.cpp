@@ -74,7 +74,7 @@ void *s7_team::work(void *argument) {
 }
 
 bool s7_team::start() {
-    for (; n_started_ < n_threads; ++n_started_) {
+    for (; n_started_ < n_seats; ++n_started_) {
         Seat &seat = seats_[n_started_];
         seat = {this, n_started_, {}};
         if (!s7::start_thread(seat.handle, work, &seat)) return false;
@@ -97,15 +97,15 @@ bool s7_team::make_scratch() {
     const i64 d_kv = i64{h.n_kv_heads} * h.head_dim, f = most(h.d_ffn, h.stack_d_ffn),
               d = h.d_model;
     d_q = i64{h.n_heads} * h.head_dim;
-    const i64 n = s7::kRows * n_threads, widest = s7::round_up(most(most(d, d_q), f), 64);
+    const i64 n = s7::kRows * n_seats, widest = s7::round_up(most(most(d, d_q), f), 64);
     wide = widest;
     out = widest;
     q_wide = s7::round_up(d_q, 64), kv_wide = s7::round_up(d_kv, 64);
     mid_wide = most(q_wide + 2 * kv_wide, 2 * out + s7::round_up(d, 64));
     v_wide = s7::round_up(h.vocab_size, 64);
-    own = new (std::nothrow) s7::Own[static_cast<size_t>(n_threads)];
+    own = new (std::nothrow) s7::Own[static_cast<size_t>(n_seats)];
     if (own == nullptr) return false;
-    for (i64 i = 0; i < n_threads; ++i) {
+    for (i64 i = 0; i < n_seats; ++i) {
         s7::Own &o = own[i];
         const i64 acts_of = s7::kQueries * s7::round_up(h.head_dim, 64);
         if (!o.row.make(widest) || !o.gate.make(widest) || !o.up.make(widest) ||
@@ -124,7 +124,7 @@ bool s7_team::make_scratch() {
 
 bool s7_team::make_scores(i64 n_keys) {
     const i64 stride = s7::round_up(n_keys, s7::kPage);
-    for (i64 i = 0; i < n_threads; ++i) {
+    for (i64 i = 0; i < n_seats; ++i) {
         s7::Own &o = own[i];
         if (o.score_stride >= stride) continue;
         const i64 room = least(s7::round_up(2 * stride, s7::kPage),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cache.h"
+#include "pace.h"
 #include "platform.h"
 
 namespace s7 {
@@ -9,6 +10,7 @@ namespace s7 {
 constexpr i64 kRows = 64;      // rows that a thread takes through the layers together
 constexpr i64 kQueries = 12;   // query rows that go over the keys together
 constexpr i64 kHeadRows = 24;  // rows whose logits are computed together
+constexpr i64 kPaces = 64;     // calls of fewer rows have a pace for each number of them
 
 // A token on its way through the layers.
 struct Row {
@@ -38,7 +40,9 @@ struct Own {
 
 struct s7_team {
     const s7_model *model;
-    i64 n_threads;
+    const i64 n_seats;           // threads that were asked for
+    i64 n_threads;               // of them, those of the pass at hand: all, or the caller's alone
+    s7::Pace paces[s7::kPaces];  // by the rows of a call; the first is that of more rows
     s7::Own *own = nullptr;
 
     // The pass at hand, written by the caller's thread between passes.
@@ -69,7 +73,9 @@ struct s7_team {
     s7::Buffer<u8> acts, hidden;
     s7::Buffer<s7::Pair> token, hidden_token;
 
-    explicit s7_team(const s7_model *of, i64 n) : model(of), n_threads(n) {}
+    explicit s7_team(const s7_model *of, i64 n) : model(of), n_seats(n), n_threads(n) {
+        paces[0].start_together();
+    }
     s7_team(const s7_team &) = delete;
     s7_team &operator=(const s7_team &) = delete;
     ~s7_team();
