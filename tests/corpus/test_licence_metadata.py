@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 import pytest
 from licence_trees import GPL, MIT, NOT, NPM, UNKNOWN, reason
+
+from sevenfold.corpus.licences import metadata
 
 
 def setup_py(arguments: str) -> bytes:
@@ -424,3 +428,13 @@ CARGO: dict[str, tuple[dict[str, bytes | None], str | None]] = {
 @pytest.mark.parametrize(("files", "wanted"), CARGO.values(), ids=CARGO)
 def test_cargo_workspaces(files: dict[str, bytes | None], wanted: str | None) -> None:
     assert reason(files, "x/src/a.rs") == wanted
+
+
+def test_the_reader_of_a_name_is_that_of_the_first_glob_that_matches() -> None:
+    """One pattern of all globs chooses as they do one by one."""
+    names = {glob.replace("*", part) for glob, _ in metadata._GLOBS for part in ("x", "a.b", "", "\n")}
+    names |= {f"{name}x" for name in names} | {"setup.py", "a.dockerfile.nix", "x.rb", "main.c"}
+    for name in names:
+        wanted = next((r for glob, r in metadata._GLOBS if fnmatch.fnmatchcase(name.lower(), glob)), None)
+        exact = metadata._CASED.get(name) or metadata._EXACT.get(name.lower())
+        assert metadata._reader(name) is (exact or wanted), name
