@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sevenfold.runs.files import LOCK
+from sevenfold.core.run_files import LOCK
 from torch import Tensor
 from torch.nn import functional as F
 

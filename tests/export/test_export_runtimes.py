@@ -239,7 +239,8 @@ def test_memory_is_bounded_by_the_largest_tensor(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 import numpy as np
-from sevenfold.export import gguf, quants, run, source, store
+from sevenfold.export import run, source, store
+from sevenfold.export.gguf import gguf_file, quants
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
 spec = ModelSpec(d_model=512, n_layers=8, n_heads=8, n_kv_heads=8, head_dim=64, d_ffn=1024,
@@ -250,8 +251,8 @@ file = store.open_tensors(Path(sys.argv[1]))
 model = source.ExportSource(path=Path("x"), spec=spec, tokenizer=Path(sys.argv[2]).read_bytes(),
                             provenance={}, read=file.read)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-gguf.write_gguf(model, Path(sys.argv[1] + ".gguf"), quants.find_quant("f16"))
-read = gguf.stored_reader(Path(sys.argv[1] + ".gguf"), spec)
+gguf_file.write_gguf(model, Path(sys.argv[1] + ".gguf"), quants.find_quant("f16"))
+read = gguf_file.stored_reader(Path(sys.argv[1] + ".gguf"), spec)
 assert all(np.isfinite(read(name)).all() for name in shapes)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
