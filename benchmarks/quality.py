@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sevenfold.core.run_files import LOCK
 from torch import Tensor
 from torch.nn import functional as F
 
 from nanogpt import load_nanogpt
 from sevenfold.core.files import write_bytes, write_json
 from sevenfold.core.process.log import Silent
+from sevenfold.core.run_files import LOCK
 from sevenfold.pipeline import exclusive, make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job

@@ -158,6 +158,72 @@ def test_a_public_class_name_stands_for_one_class(tmp_path: Path) -> None:
     assert not names_of_several_classes(SOURCES), names_of_several_classes(SOURCES)
 
 
+# Public names that only tests use, each with its reason.
+FOR_TESTS = {
+    "turn_of_angle": "part of the definition in exact fractions, to which native/train is held",
+    "n_nodes": "the native parser is compared with tree-sitter by it",
+    "key_values": "the caches of two engines are compared",
+}
+# Functions that a library calls by name.
+CALLED_BY_LIBRARIES = {
+    "SevenfoldLM": "lm-eval finds the class by its registration",
+    "loglikelihood": "lm-eval",
+    "loglikelihood_rolling": "lm-eval",
+    "generate_until": "lm-eval",
+    "format_commands": "click",
+    "handle_starttag": "html.parser",
+    "allocate": "PyTorch's FSDP",
+    "readinto": "io",
+    "seekable": "io",
+    "writelines": "io",
+}
+USERS = (
+    "src/**/*.py",
+    "scripts/*.py",
+    "benchmarks/**/*.py",
+    "examples/*.py",
+    "interop/*.py",
+    "docs/hooks.py",
+)
+
+
+def names_used_in(path: Path) -> set[str]:
+    """Return the names that a module loads, imports, or holds as a string."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found.add(node.name.rsplit(".", 1)[-1])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
+def public_definitions(path: Path) -> Iterator[str]:
+    """Yield the public functions, classes and methods of a module that no decorator registers."""
+    body = tree(path).body
+    inside = [node for owner in body if isinstance(owner, ast.ClassDef) for node in owner.body]
+    for node in (*body, *inside):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            registered = re.search("command|callback|validator", "".join(map(ast.dump, node.decorator_list)))
+            if not node.name.startswith("_") and not registered:
+                yield node.name
+
+
+def test_what_is_public_has_a_user(tmp_path: Path) -> None:
+    canary = tmp_path / "canary.py"
+    canary.write_text("def used(): ...\n\ndef unused(): ...\n\nused()\n")
+    assert set(public_definitions(canary)) - names_used_in(canary) == {"unused"}
+    used = {name for pattern in USERS for path in ROOT.glob(pattern) for name in names_used_in(path)}
+    pages = (ROOT / "docs" / "reference").glob("*.md")
+    used |= {name for page in pages for name in re.findall(r"\w+", page.read_text(encoding="utf-8"))}
+    unused = {name for path in SOURCES for name in public_definitions(path)} - used
+    assert unused == FOR_TESTS.keys() | CALLED_BY_LIBRARIES.keys(), "delete it, or give it its use"
+
+
 def imported_files(module: str, files: dict[str, Path]) -> set[str]:
     """Return the modules that a module imports, also inside functions, but not for types alone."""
     found: set[str] = set()

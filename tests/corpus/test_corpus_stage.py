@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from splits import split_of
 
 from sevenfold.core.documents import Document, read_documents, read_rows
 from sevenfold.core.errors import RecipeError, SevenfoldError, StorageError
 from sevenfold.core.manifest import hash_outputs, output_root
 from sevenfold.corpus import shards, stage
 from sevenfold.corpus.archives import Fault
-from sevenfold.corpus.global_steps import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.stage import fingerprint, run
 from sevenfold.corpus.steps.table import STEPS
@@ -182,14 +180,6 @@ def test_an_unlicensed_first_copy_does_not_take_a_licensed_one_with_it(
         "a.py": "licence_not_allowed",
         "b.py": "",
     }
-
-
-@settings(max_examples=200)
-@given(st.binary(max_size=64), st.integers(2, 10000))
-def test_split_rule(data: bytes, holdout: int) -> None:
-    digest = hashlib.sha256(data).digest()
-    expected = "heldout" if int.from_bytes(digest[:4], "big") % holdout == 0 else "train"
-    assert split_of(digest.hex(), holdout) == expected
 
 
 def test_gzip_figure_is_all_documents_in_one_stream(tmp_path: Path, make_job: MakeJob) -> None:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from splits import split_of
 
 from sevenfold.core import documents
-from sevenfold.corpus.global_steps import split_of
 from sevenfold.corpus.ledger import LEDGER_COLUMNS, REASONS
 from sevenfold.corpus.sources import READERS, records, stdlib
 from sevenfold.corpus.text import measures

@@ -34,7 +34,6 @@ def test_a_signed_statement_comes_back_and_its_signer_is_named(pair: tuple[Any, 
     private, public = pair
     envelope = dsse.envelope(VALUE, private)
     assert dsse.read_envelope(envelope) == VALUE
-    assert dsse.subject_digest(VALUE) == "ab" * 32
     assert dsse.signers(envelope, public) == [dsse.key_id(public)]
     assert dsse.signers(dsse.envelope(VALUE), public) == []
 

@@ -32,7 +32,7 @@ from sevenfold.artifact.frames import SEAL_AGAIN
 from sevenfold.artifact.json_lane import parse_json, shown
 from sevenfold.artifact.reader import Artifact, open_artifact, parse_artifact
 from sevenfold.artifact.records import Tensor, training_tensor, training_values
-from sevenfold.artifact.verify import Replay, Verification, verify
+from sevenfold.artifact.verify import Verification, verify
 from sevenfold.artifact.writer import SEALED_MODE, Contents, pack
 from sevenfold.core.errors import ArtifactError, storage
 from sevenfold.core.files import read_bytes, sync_directory, write_bytes
@@ -119,11 +119,6 @@ def _files(artifact: Artifact) -> dict[str, bytes]:
 def is_bundle(path: Path) -> bool:
     """Return whether `path` is a directory that holds weights or sums of a bundle."""
     return any((path / name).is_file() for name in (SUMS, WEIGHTS))
-
-
-def verify_bundle(directory: Path, replay: Replay | None = None) -> Verification:
-    """Return the results of sums, root and V0 to V7 of a bundle. Raises what `open_bundle` raises."""
-    return verify(open_bundle(directory), replay)
 
 
 def open_bundle(directory: Path, *, allow_anonymous: bool = False) -> Artifact:

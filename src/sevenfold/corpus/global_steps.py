@@ -94,11 +94,6 @@ class Decisions:
         }
 
 
-def split_of(document_id: str, holdout: int) -> Split:
-    """Return the split of an id: held out when its first 32 bits are a multiple of `holdout`."""
-    return "heldout" if int(document_id[:8], 16) % holdout == 0 else "train"
-
-
 def decide(store: ShardStore, spec: CorpusSpec, progress: Progress = _SILENT) -> Decisions:
     """Run the global steps of a recipe in their order.
 

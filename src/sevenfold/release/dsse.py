@@ -138,16 +138,6 @@ def read_envelope(value: object, where: str = "") -> dict[str, Json]:
     return read
 
 
-def subject_digest(read: Mapping[str, Any], where: str = "") -> str:
-    """Return the SHA-256 of the one subject of a statement. Raises ArtifactError."""
-    subject = read["subject"]
-    if isinstance(subject, list) and len(subject) == 1 and isinstance(subject[0], dict):
-        digests = subject[0].get("digest")
-        if isinstance(digests, dict) and isinstance(digests.get("sha256"), str):
-            return str(digests["sha256"])
-    raise _refusal("it has no single subject with a SHA-256", where)
-
-
 def signers(value: Mapping[str, Any], public: Any, where: str = "") -> list[str]:
     """Return the names of the keys that signed, each checked with its public key.
 

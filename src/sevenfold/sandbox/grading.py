@@ -9,13 +9,12 @@ without the sample, prints for the expected values.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sevenfold.sandbox import toolchains
-from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits, bubblewrap
+from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits
 from sevenfold.sandbox.wire import LENGTH, MAX_FRAME_BYTES
 
 EXECUTOR_VERSION = 1
@@ -195,21 +194,3 @@ def run_program(language: str, source: str, limits: ProcessLimits, stdin: bytes 
         exit_code=tree.exit_code,
         seconds=round(tree.seconds, 3),
     )
-
-
-def judge_all(
-    tasks: Iterable[PythonTests],
-    limits: ProcessLimits,
-    n_workers: int,
-    done: Callable[[int], None] = lambda _n: None,
-) -> Iterator[GradingVerdict]:
-    """Yield the verdicts over samples in their order, several at a time.
-
-    Raises:
-        SandboxError: nothing can be confined here.
-    """
-    bubblewrap()
-    with ThreadPoolExecutor(n_workers) as pool:
-        for index, verdict in enumerate(pool.map(lambda task: judge_python(task, limits), tasks)):
-            done(index + 1)
-            yield verdict
