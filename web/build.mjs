@@ -25,13 +25,27 @@ export const wasmModules = {
   },
 };
 
+/** `import text from "wgsl:law/heads.wgsl"` is that program for a GPU, without its comments. */
+export const gpuPrograms = {
+  name: "wgsl",
+  setup(bundle) {
+    bundle.onResolve({ filter: /^wgsl:/ }, (found) => ({ path: found.path.slice(5), namespace: "wgsl" }));
+    bundle.onLoad({ filter: /.*/, namespace: "wgsl" }, (found) => ({
+      contents: readFileSync(join(here, found.path), "utf8")
+        .replace(/[ \t]*\/\/.*$/gm, "")
+        .replace(/^[ \t]+|\n(?=\n)/gm, ""),
+      loader: "text",
+    }));
+  },
+};
+
 const options = {
   bundle: true,
   format: "esm",
   target: "es2022",
   // One package for pages and programs: what Node.js alone has is imported when it is there.
   external: ["node:*"],
-  plugins: [wasmModules],
+  plugins: [wasmModules, gpuPrograms],
   logLevel: "warning",
 };
 
@@ -64,6 +78,12 @@ export async function buildTests(outdir) {
     outExtension: { ".js": ".mjs" },
     sourcemap: "inline",
     platform: "node",
+  });
+  // What tests run in a page.
+  await build({
+    ...options,
+    entryPoints: { harness: join(here, "test/browser/harness.ts") },
+    outdir: join(outdir, "browser"),
   });
   // A thread's entry lies beside whoever starts it.
   const thread = join(here, "src/engine/wasm/thread.ts");

@@ -334,7 +334,7 @@ SPOILED = {
     "values": ("values", "length - 1)", "length)"),
     "score": ("scores", "i32(lift) - 32", "i32(lift) - 31"),
     "weights": ("weights", "16 + v_scales[at + 1u] - low", "17 + v_scales[at + 1u] - low"),
-    "gate": ("swiglu", "sizes[1] - 11", "sizes[1] - 12"),
+    "gate": ("swiglu", "t.e - 11", "t.e - 12"),
     "head": ("head", "sizes[1] - 16", "sizes[1] - 15"),
     "argmax": ("argmax", "max(lowest, ~v)", "max(lowest, v)"),
 }

@@ -166,10 +166,12 @@ class Device:
     ) -> tuple[Ints, Scale]:
         n, heads, width = y_THE.shape
         extra = [int(score.m), int(score.e)] if score else [0, 0]
+        # In int16, as models hold it, a shift by 16 leaves nothing.
+        cos_sin_CP2 = cos_sin_CP2.astype(np.int64)
         table = (cos_sin_CP2[..., 0] << 16 | cos_sin_CP2[..., 1] & 0xFFFF) & 0xFFFFFFFF
         inputs = (y_THE.astype(np.int32), table.astype(np.uint32), pack_scale(token))
         outputs = (np.zeros((n, heads, words(width)), np.uint32), np.zeros((n, heads, 2), np.int32))
-        sizes = [width, heads, exponent, first, int(turn), *extra]
+        sizes = [width, heads, exponent, first, int(turn), *extra, 0]
         codes, scale = self.run(self.source("heads"), "heads", (heads, n), sizes, *inputs, *outputs)
         return unpack(codes, width), scale_of(scale)
 
@@ -200,13 +202,16 @@ class Device:
         n, f = gate_TF.shape
         outputs = (np.zeros((n, words(f)), np.uint32), np.zeros((n, 2), np.int32))
         inputs = (gate_TF.astype(np.int32), up_TF.astype(np.int32), pack_scale(token))
-        codes, scale = self.run(self.source("swiglu"), "swiglu", (n,), [f, gate_e, up_e], *inputs, *outputs)
+        experts = np.zeros(n, np.uint32)
+        held = (*inputs, *outputs, experts)
+        codes, scale = self.run(self.source("swiglu"), "swiglu", (n,), [f, gate_e, up_e], *held)
         return unpack(codes, f), scale_of(scale)
 
     def add_residual(self, x_TD: Ints, y_TD: Ints, token: Scale, exponent: int, fraction: int) -> Ints:
         n, d = x_TD.shape
-        inputs = (y_TD.astype(np.int32), pack_scale(token), x_TD.astype(np.int32))
-        sizes = [d, exponent, fraction]
+        experts = np.zeros(n, np.uint32)
+        inputs = (y_TD.astype(np.int32), pack_scale(token), x_TD.astype(np.int32), experts)
+        sizes = [d, fraction, exponent]
         out = self.run(self.source("residual"), "add_residual", (-(-d // LANES), n), sizes, *inputs)
         return out[0].astype(np.int64)
 

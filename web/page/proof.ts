@@ -1,6 +1,6 @@
 /** Shows what the seal says of a model: the rules, the root, where it comes from, and licences. */
 
-import type { Opened, SourceRow } from "../src/index.ts";
+import type { Measured, Opened, SourceRow } from "../src/index.ts";
 import { bytes, byId, count, describe, make } from "./dom.ts";
 
 const VERDICTS = {
@@ -21,8 +21,13 @@ function sourceLine(row: SourceRow): HTMLElement {
   return make("tr", "", source, licence, trained, make("td", "", dropped || "none"));
 }
 
+function speedLine({ name, n_tokens_per_second, why }: Measured): readonly [string, string] {
+  const title = name === "webgpu" ? "WebGPU here" : "WebAssembly here";
+  return [title, why || `${count(Math.round(n_tokens_per_second))} tokens/s`];
+}
+
 /** Fill the tables of proof and provenance. */
-export function showProof({ info, rows, provenance }: Opened): void {
+export function showProof({ info, rows, provenance, measured }: Opened): void {
   const n_passed = rows.filter((row) => row.status === "pass").length;
   const verdict = byId("verdict");
   verdict.className = rows.some((row) => row.status === "fail") ? "bad" : "good";
@@ -30,6 +35,7 @@ export function showProof({ info, rows, provenance }: Opened): void {
   describe(byId("root"), [
     ["Root", make("span", "mono", info.root)],
     ["Engine", info.detail],
+    ...measured.map(speedLine),
     ...info.notes.map((note) => ["Note", note] as const),
   ]);
   byId("rules").replaceChildren(

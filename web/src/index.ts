@@ -15,6 +15,8 @@ export {
 export { sha256 } from "./core/sha256.ts";
 export type { Awaitable, Engine, EngineSession, KeyValues } from "./engine/engine.ts";
 export { WasmEngine, type WasmOptions } from "./engine/wasm/engine.ts";
+export { fastest, type Measured } from "./engine/fastest.ts";
+export { WebGpuEngine, type WebGpuOptions } from "./engine/webgpu/engine.ts";
 export { loadWeights, type ModelShape, type ModelWeights } from "./engine/weights.ts";
 export { SamplingLaw } from "./sampling/law.ts";
 export { Tokenizer } from "./tokenizer/tokenizer.ts";

@@ -3,6 +3,7 @@
 import type { Body } from "../api/fetch.ts";
 import type { Row } from "../artifact/rules.ts";
 import type { Progress } from "../download/download.ts";
+import type { Measured } from "../engine/fastest.ts";
 import type { ModelInfo } from "../model/model.ts";
 import type { Provenance } from "../model/provenance.ts";
 
@@ -16,6 +17,8 @@ export interface WorkerOpen {
   readonly root?: string;
   readonly mirrors?: readonly string[];
   readonly n_threads?: number;
+  /** Which engine runs; `auto`, the default, is the one that a measurement here finds faster. */
+  readonly engine?: "auto" | "wasm" | "webgpu";
   /** Keep the file in memory alone: where the page has no OPFS. */
   readonly inMemory?: boolean;
 }
@@ -26,6 +29,8 @@ export interface Opened {
   /** V0 to V7 as they were when the file was opened. */
   readonly rows: readonly Row[];
   readonly provenance: Provenance;
+  /** What the engines did here when one was chosen. */
+  readonly measured: readonly Measured[];
 }
 
 export type ToWorker =

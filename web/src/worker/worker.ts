@@ -9,8 +9,11 @@ import { download } from "../download/download.ts";
 import { OpfsStore } from "../download/opfs.ts";
 import { MemoryStore } from "../download/store.ts";
 import { blobFetch } from "../download/stream.ts";
+import { fastest, type Measured } from "../engine/fastest.ts";
+import { WasmEngine } from "../engine/wasm/engine.ts";
 import { wasmHash, WasmInstance } from "../engine/wasm/module.ts";
-import { Model } from "../model/model.ts";
+import { WebGpuEngine } from "../engine/webgpu/engine.ts";
+import { type EngineFactory, Model } from "../model/model.ts";
 import { provenanceOf } from "../model/provenance.ts";
 import { readPublicKey } from "../receipt/dsse.ts";
 import { verifyReceipt } from "../receipt/verify.ts";
@@ -24,6 +27,7 @@ const scope = globalThis as unknown as {
 let client: Client | null = null;
 // V0 to V7 of the model that is open, replayed once.
 let rows: readonly Row[] = [];
+let measured: Measured[] = [];
 const running = new Map<number, AbortController>();
 
 function errorOf(error: unknown): WorkerError {
@@ -57,17 +61,34 @@ async function open(id: number, asked: WorkerOpen, signal: AbortSignal): Promise
   });
   client?.model.close();
   const options = {
+    engines: enginesOf(asked),
     startHash,
     isProved: true,
-    ...(asked.n_threads === undefined ? {} : { n_threads: asked.n_threads }),
   };
   client = new Client(await Model.open(found.source, options));
   rows = await client.model.provedRows();
   return told(client.model);
 }
 
+// The one that was asked for, and WebAssembly for when it is lost.
+function enginesOf(asked: WorkerOpen): EngineFactory[] {
+  const { n_threads } = asked;
+  const wasm: EngineFactory = (weights) =>
+    WasmEngine.make(weights, n_threads === undefined ? {} : { n_threads });
+  const webgpu: EngineFactory = (weights) => WebGpuEngine.make(weights);
+  measured = [];
+  const hasGpu = typeof navigator !== "undefined" && navigator.gpu !== undefined;
+  if (asked.engine === "wasm" || (asked.engine !== "webgpu" && !hasGpu)) return [wasm];
+  if (asked.engine === "webgpu") return [webgpu, wasm];
+  const both = [
+    ["wasm", wasm],
+    ["webgpu", webgpu],
+  ] as const;
+  return [(weights) => fastest(weights, both, (found) => measured.push(found)), wasm];
+}
+
 function told(model: Model): Opened {
-  return { info: model.info(), rows, provenance: provenanceOf(model.artifact) };
+  return { info: model.info(), rows, provenance: provenanceOf(model.artifact), measured };
 }
 
 async function answer(message: ToWorker, signal: AbortSignal): Promise<unknown> {
