@@ -5,6 +5,7 @@
  */
 
 import { build } from "esbuild";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -44,7 +45,7 @@ const options = {
   format: "esm",
   target: "es2022",
   // One package for pages and programs: what Node.js alone has is imported when it is there.
-  external: ["node:*"],
+  external: ["node:*", "react"],
   plugins: [wasmModules, gpuPrograms],
   logLevel: "warning",
 };
@@ -55,6 +56,7 @@ export async function buildPackage(outdir) {
     ...options,
     entryPoints: {
       index: join(here, "src/index.ts"),
+      react: join(here, "src/react/completion.ts"),
       worker: join(here, "src/worker/worker.ts"),
       thread: join(here, "src/engine/wasm/thread.ts"),
     },
@@ -63,6 +65,15 @@ export async function buildPackage(outdir) {
     splitting: true,
     chunkNames: "chunk-[hash]",
   });
+  // What an editor of the package's users reads.
+  const tsc = join(here, "node_modules", "typescript", "bin", "tsc");
+  execFileSync(process.execPath, [
+    tsc,
+    "-p",
+    join(here, "tsconfig.types.json"),
+    "--outDir",
+    join(outdir, "types"),
+  ]);
 }
 
 export async function buildTests(outdir) {

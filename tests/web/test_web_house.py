@@ -20,7 +20,7 @@ FILES = [
 # A folder imports itself and what stands before it.
 ORDER = (
     "core", "artifact", "control", "tokenizer", "engine", "sampling", "download", "model", "receipt", "api",
-    "worker",
+    "worker", "react",
 )  # fmt: skip
 IMPORT = re.compile(r'(?:from|import)\s+"(\.[^"]+)"')
 

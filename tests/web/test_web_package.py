@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,34 @@ def test_size(built: Path) -> None:
     assert {"index.js", "worker.js", "thread.js"} < {*found}
 
 
+def test_types_are_in_the_package(built: Path, tmp_path: Path) -> None:
+    """A program of a user is checked against them, and a wrong use is found."""
+    assert built.is_dir()
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "sevenfold").symlink_to(DIST.parent)
+    lines = [
+        'import { Client, MemorySource, Model } from "sevenfold";',
+        "const model = await Model.open(new MemorySource(new Uint8Array(4)), { n_threads: 2 });",
+        'const answer = await new Client(model).completions.create({ prompt: "a" });',
+        "export const text: string | undefined = answer.choices[0]?.text;",
+    ]
+    flags = ["--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler"]
+
+    def check(*more: str) -> str:
+        (tmp_path / "program.ts").write_text("\n".join([*lines, *more]))
+        done = subprocess.run(
+            [
+                ROOT / "web" / "node_modules" / ".bin" / "tsc", "--ignoreConfig", "--noEmit",
+                "--skipLibCheck", "--types", "", *flags, "program.ts",
+            ],
+            capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        return done.stdout
+
+    assert check() == ""
+    assert "TS2322" in check("export const wrong: number = answer.id;")
+
+
 def test_the_built_package_answers(sealed: Path, built: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.mjs"
     program.write_text(
@@ -62,3 +91,63 @@ for (const n_threads of [1, 2]) {{
         [1, text, "GateError"],
         [2, text, "GateError"],
     ]
+
+
+# Hooks of React, as far as a component needs them that is rendered by hand.
+REACT = """
+const cells = [];
+export let at = 0;
+export const ends = [];
+export function render(component) { at = 0; return component(); }
+export function useState(first) {
+  const i = at++;
+  if (!(i in cells)) cells[i] = first;
+  return [cells[i], (next) => { cells[i] = typeof next === "function" ? next(cells[i]) : next; }];
+}
+export function useRef(first) {
+  const i = at++;
+  return (cells[i] ??= { current: first });
+}
+export function useCallback(run) { const i = at++; return (cells[i] ??= run); }
+export function useEffect(run) { const i = at++; if (!(i in cells)) { cells[i] = 1; ends.push(run()); } }
+"""
+HOOKED = """
+import { readFileSync } from "node:fs";
+import { ends, render } from "react";
+import { Client, MemorySource, Model } from "sevenfold";
+import { useCompletion } from "sevenfold/react";
+const client = new Client(await Model.open(new MemorySource(readFileSync(process.argv[2]))));
+const show = () => render(() => useCompletion(client));
+const { run } = show();
+const body = { prompt: "def add(", max_tokens: 12, ignore_eos: true };
+const whole = (await client.completions.create(body)).choices[0].text;
+await run(body);
+const { text, isRunning, error } = show();
+// Another question ends the first: its parts do not mix.
+const [first, second] = [run({ ...body, prompt: "import " }), run(body)];
+await Promise.all([first, second]);
+const again = show().text;
+await run({ prompt: "a\\u0007" });
+const refused = show().error?.name;
+// A component that goes away ends its answer.
+const last = run({ ...body, max_tokens: 60 });
+ends[0]();
+await last;
+console.log(JSON.stringify([text === whole, isRunning, error, again === whole, refused]));
+"""
+
+
+def test_the_hook_for_react(sealed: Path, built: Path, tmp_path: Path) -> None:
+    assert built.is_dir()
+    modules = tmp_path / "node_modules"
+    shutil.copytree(DIST, modules / "sevenfold" / "dist")
+    shutil.copy(ROOT / "web" / "package.json", modules / "sevenfold")
+    (modules / "react").mkdir()
+    (modules / "react" / "package.json").write_text('{"type": "module", "exports": "./index.js"}')
+    (modules / "react" / "index.js").write_text(REACT)
+    (tmp_path / "program.mjs").write_text(HOOKED)
+    done = subprocess.run(
+        ["node", tmp_path / "program.mjs", sealed], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [True, False, None, True, "GateError"]
