@@ -50,6 +50,15 @@ const options = {
   logLevel: "warning",
 };
 
+/**
+ * The entry of a thread, by itself: a bundler that finds it by its URL copies the file, and would not follow
+ * what it imports.
+ */
+async function buildThread(outdir) {
+  const thread = join(here, "src/engine/wasm/thread.ts");
+  await build({ ...options, entryPoints: { thread }, outdir, minify: true });
+}
+
 export async function buildPackage(outdir) {
   rmSync(outdir, { recursive: true, force: true });
   await build({
@@ -58,13 +67,13 @@ export async function buildPackage(outdir) {
       index: join(here, "src/index.ts"),
       react: join(here, "src/react/completion.ts"),
       worker: join(here, "src/worker/worker.ts"),
-      thread: join(here, "src/engine/wasm/thread.ts"),
     },
     outdir,
     minify: true,
     splitting: true,
     chunkNames: "chunk-[hash]",
   });
+  await buildThread(outdir);
   // What an editor of the package's users reads.
   const tsc = join(here, "node_modules", "typescript", "bin", "tsc");
   execFileSync(process.execPath, [
@@ -110,13 +119,13 @@ export async function buildSite(outdir, models) {
     entryPoints: {
       page: join(here, "page/page.ts"),
       worker: join(here, "src/worker/worker.ts"),
-      thread: join(here, "src/engine/wasm/thread.ts"),
     },
     outdir,
     minify: true,
     splitting: true,
     chunkNames: "chunk-[hash]",
   });
+  await buildThread(outdir);
   for (const name of ["index.html", "page.css", "icon.svg"])
     copyFileSync(join(here, "page", name), join(outdir, name));
   const index = join(models, "index.json");

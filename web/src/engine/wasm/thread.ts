@@ -28,8 +28,8 @@ if (scope.WorkerGlobalScope !== undefined) {
   scope.onmessage = (event: MessageEvent<ThreadStart>) => run(event.data);
 } else {
   const name = "node:worker_threads";
-  const { parentPort } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as {
-    parentPort: Port | null;
-  };
-  parentPort?.on("message", run);
+  // No await outside of a function: bundlers that copy this file read it as a script.
+  void import(/* @vite-ignore */ /* webpackIgnore: true */ name).then((threads) =>
+    (threads as { parentPort: Port | null }).parentPort?.on("message", run),
+  );
 }
