@@ -97,6 +97,13 @@ BROKEN: dict[str, list[tuple[str, dict]]] = {
             },
         ),
     ],
+    "G.tune": [
+        ("s7/tune-demo", {"train.packing": "stream"}),
+        ("s7/tune-demo", {"train.from": None}),
+        ("s7/tune-demo", {"tune.domains": []}),
+        ("s7/tune-demo", {"tune.domains": ["poems"]}),
+        ("s7/tune-demo", {"tune.pretraining": 0.0}),
+    ],
     "G.hybrid": [
         ("slm/2b", {"model.n_kv_heads": 3, "tier": ""}),
         ("slm/2b", {"model.rope_scaling.kind": "ntk"}),

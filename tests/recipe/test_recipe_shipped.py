@@ -14,6 +14,7 @@ from sevenfold.recipe.sizing import count, expert_parameters, trunk_parameters
 BUDGETS = {
     "s7/demo-1m": (0.5e6, 2e6, 1_082_496),
     "s7/stdlib-1m": (0.5e6, 2e6, 1_082_496),
+    "s7/tune-demo": (0.5e6, 2e6, 1_082_496),
     "s7/stdlib-8m": (7e6, 9e6, 8_033_600),
     "s7/base-8m": (7e6, 9e6, 8_033_600),
     "s7/code-8m": (7e6, 9e6, 8_033_600),

@@ -95,6 +95,11 @@ def _refuse_relative_sources(recipe: Recipe) -> None:
                 f"the recipe reads {named!r}, which is relative to the recipe's file",
                 remedy="give --recipe RECIPE, the file that the run was made from",
             )
+    if recipe.tune is not None and recipe.tune.files:
+        raise UsageError(
+            f"the recipe tunes on {recipe.tune.files[0].path!r}, which is relative to the recipe's file",
+            remedy="give --recipe RECIPE, the file that the run was made from",
+        )
 
 
 def _sources(path: Path, artifact: Artifact) -> tuple[list[RecordSource], list[RecordSource]]:

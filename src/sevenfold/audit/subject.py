@@ -23,13 +23,14 @@ from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest
 from sevenfold.core.process.log import Progress
-from sevenfold.core.run_files import MANIFEST, PARENT
+from sevenfold.core.run_files import MANIFEST, PARENT, TUNE
 from sevenfold.model.kernels.operators import LAW
 from sevenfold.pipeline.parent import changed_parent
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import at
 from sevenfold.release.target import find_target, identity_of
 from sevenfold.runs.job import Job
+from sevenfold.runs.tuning import changed_tuning
 from sevenfold.train.checkpoint import (
     Checkpoint,
     DamagedCheckpointError,
@@ -108,6 +109,10 @@ def check_files(
     findings.differences += [
         Difference(where=f"{PARENT}/{name}", field="sha256", expected=expected, actual=actual)
         for name, expected, actual in changed_parent(job)
+    ]
+    findings.differences += [
+        Difference(where=f"{TUNE}/{name}", field="sha256", expected=expected, actual=actual)
+        for name, expected, actual in changed_tuning(job)
     ]
     if findings.differences:
         return False

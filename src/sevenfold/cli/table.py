@@ -40,6 +40,7 @@ VERBS = tuple(
         ("plan", "make", "Make", "Size a recipe: parameters, memory, hours, cost."),
         ("make", "make", "Make", "Make a recipe: every stage up to a sealed, verified model."),
         ("train", "make", "Make", "Stage 3: token files to a float checkpoint."),
+        ("tune", "tune", "Make", "Tune a sealed model on conversations."),
         ("quantize", "make", "Make", "Stage 4: the checkpoint as integers, and the quality gate."),
         ("seal", "make", "Make", "Stage 5: write the sealed model."),
         ("launch", "launch", "Make", "Print a script that trains on several processes or machines."),

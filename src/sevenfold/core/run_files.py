@@ -62,6 +62,12 @@ IMPORTED_RECIPE = "recipe.yaml"
 PARENT = "parent"
 PARENT_FACTS = "parent.json"
 
+# tune/: the samples of a tuning, cut before stage `train`, and what is said of them. The second
+# is an output of `train`, too.
+TUNE = "tune"
+TUNE_TOKENS = "tune.tokens"
+TUNE_FACTS = "tune.json"
+
 # In the work directory of an audit.
 AUDIT = "audit.json"
 

@@ -32,6 +32,7 @@ from sevenfold.pipeline.stages import STAGE_NAMES, STAGES, Stage, StageModule, f
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.runs.lock import exclusive
+from sevenfold.tune.prepare import prepare
 
 # The threads of PyTorch wait for each other by spinning. When another process wants a core, the
 # default wastes the time that this process and the missing thread need: with one core busy, 4,700
@@ -117,6 +118,8 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
     require_whole_inputs(job, stage)
     if stage.name in READERS:
         unpack_parent(job)
+    if stage.name == "train":
+        prepare(job)
     directory = _prepare(job, stage, force=force)
     result = module.run(job)
     with storage(directory):
@@ -253,6 +256,7 @@ def train_to(job: Job, step: int) -> str:
         with storage(directory):
             directory.mkdir(parents=True, exist_ok=True)
         unpack_parent(job)
+        prepare(job)
         if not has_state(job, step):
             run = training_run(job, directory)
             run.recording = Recording(last=step)

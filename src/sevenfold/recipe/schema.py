@@ -16,6 +16,7 @@ from sevenfold.recipe.corpus_schema import CorpusSpec
 from sevenfold.recipe.fields import (
     MOST,
     Bytes,
+    FilePath,
     Name,
     Positive,
     Ratio,
@@ -239,6 +240,31 @@ class TrainSpec(Section):
         return self.micro_batch_sequences or batch_sequences
 
 
+class TuneFile(Section):
+    """A file of conversations, one JSON object a line (specs/tune.md).
+
+    `path` is relative to the recipe; `sha256` is that of its bytes.
+    """
+
+    path: FilePath
+    sha256: Root
+    licence: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TuneSpec(Section):
+    """Tuning a sealed parent on conversations; the loss is that of the answers (C7).
+
+    `pretraining` is the share of the rows of a step that are windows of the corpus. `domains` are
+    those of corpus documents in the form `### Instruction:`, `### Response:`.
+    """
+
+    template: Literal["instruction"] = "instruction"
+    pretraining: Ratio = 0.2
+    domains: tuple[Name, ...] = Field(default=(), max_length=16)
+    files: tuple[TuneFile, ...] = Field(default=(), max_length=64)
+    too_long: Literal["refuse", "leave_out"] = "refuse"
+
+
 class QuantizeSpec(Section):
     """Integers from floats (B4): INT8 per row, and the gate that
     refuses a model that lost too much.
@@ -342,6 +368,7 @@ class Recipe(Section):
     tokenizer: TokenizerSpec
     corpus: CorpusSpec
     train: TrainSpec
+    tune: TuneSpec | None = Field(default=None, exclude_if=is_none)
     quantize: QuantizeSpec = QuantizeSpec()
     seal: SealSpec = SealSpec()
     hardware: Hardware = Hardware()

@@ -177,6 +177,13 @@ def notice(value: Mapping[str, Json]) -> bytes:
             " nothing is recorded."
         ),
     ]
+    for parent in value.get("training", {}).get("parents", []):
+        licences = parent.get("licences") if isinstance(parent, dict) else None
+        lines += [
+            "",
+            f"Begins with the weights of: {shown(parent.get('name'))}, root {shown(parent.get('root'))}",
+            f"Licences of its sources: {'; '.join(map(shown, licences or [])) or UNKNOWN}",
+        ]
     for group in kept_sources(value):
         evidence = group.get("licence_evidence")
         described = " ".join(shown(group[n], 400) for n in ("source", "version") if group.get(n))

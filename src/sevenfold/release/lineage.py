@@ -60,6 +60,24 @@ def _quantisation(artifact: Artifact, facts: Json) -> dict[str, Json]:
     }
 
 
+def _tuned(train: Json) -> list[dict[str, Json]]:
+    """Return the files of a tuning in the form of the groups of the ledger."""
+    return [
+        {
+            "source": at(file, "path"),
+            "version": at(file, "sha256"),
+            "licence": at(file, "licence"),
+            "licence_evidence": ["declared in the recipe"],
+            "domain": "tune",
+            "train": {"n_documents": at(file, "n_conversations"), "n_bytes": at(file, "n_bytes")},
+            "heldout": {"n_documents": 0, "n_bytes": 0},
+            "dropped": {},
+        }
+        for file in _list(at(train, "tune", "sources"))
+        if at(file, "path") is not None
+    ]
+
+
 def ancestors(name: str, artifact: Artifact) -> list[Json]:
     """Return what a run keeps of the sealed model that it begins with: itself, then its own parents.
 
@@ -69,7 +87,7 @@ def ancestors(name: str, artifact: Artifact) -> list[Json]:
     """
     identity = identity_of(artifact)
     facts = identity["facts"]
-    groups = _list(at(facts, "corpus", "groups"))
+    groups = [*_list(at(facts, "corpus", "groups")), *_tuned(facts.get("train"))]
     used = [group for group in groups if at(group, "train", "n_documents")]
     licences = {str(licence) for group in used if (licence := at(group, "licence"))}
     own: dict[str, Json] = {
@@ -112,7 +130,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
     recipe, corpus, train = facts.get("recipe"), facts.get("corpus"), facts.get("train")
     return {
         "path": str(artifact.path),
-        "sources": _list(at(corpus, "groups")),
+        "sources": [*_list(at(corpus, "groups")), *_tuned(train)],
         "corpus": {
             "root": identity.get("dataset_root"),
             **{name: at(corpus, name) for name in _CORPUS_FIGURES},
@@ -140,6 +158,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
             **_named(train, "heldout_bpb", "heldout_windows"),
             "trunk": _named(at(train, "trunk"), "name", "step", "root", "chain"),
             "parents": _list(at(train, "trunk", "parents")),
+            "tune": at(train, "tune"),
             "phases": _list(at(recipe, "train", "phases")),
             "trace": _trace(artifact),
             "checkpoints": _checkpoints(recipe, at(train, "n_steps")),

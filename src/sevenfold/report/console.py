@@ -182,6 +182,22 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     print_on_stdout(table)
 
 
+def print_runs(title: str, runs: Sequence[tuple[str, bool]]) -> None:
+    """Print text on stdout under a title; marked runs are green, or stand between `{+` and `+}`
+    where there are no colours.
+    """
+    from rich.text import Text
+
+    print(title)
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        print("".join(f"{{+{text}+}}" if marked else text for text, marked in runs) + "\n")
+        return
+    line = Text()
+    for text, marked in runs:
+        line.append(text, style="bold green" if marked else "dim")
+    print_on_stdout(line)
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table

@@ -75,6 +75,16 @@ def _parent(parent: Json, what: str) -> list[str]:
     ]
 
 
+def _tuning(tune: Mapping[str, Json]) -> list[str]:
+    template, counts = tune.get("template"), tune.get("counts")
+    template = template if isinstance(template, dict) else {}
+    counts = counts if isinstance(counts, dict) else {}
+    return [
+        f"tuned on {shown(counts.get('samples'))} answers of {shown(counts.get('answer_bytes'))} bytes,"
+        f" form {shown(template.get('name'))}, share of pretraining {shown(tune.get('pretraining'))}"
+    ]
+
+
 def _training(training: Mapping[str, Json]) -> list[str]:
     trace, checkpoints = training["trace"], training["checkpoints"]
     lines = [
@@ -94,6 +104,9 @@ def _training(training: Mapping[str, Json]) -> list[str]:
         )
     for number, parent in enumerate(parents):
         lines += _parent(parent, "its parent" if number else "begins with the weights of")
+    tune = training["tune"]
+    if isinstance(tune, dict):
+        lines += _tuning(tune)
     for which in ("first", "last"):
         row = trace[which] if isinstance(trace[which], dict) else {}
         lines.append(f"{which} trace, step {shown(row.get('step'))}: {shown(row.get('chain'))}")

@@ -20,6 +20,7 @@ from sevenfold.core.run_files import (
     RECIPE,
     REPORT,
     STAGES,
+    TUNE,
     VERIFICATION,
 )
 from sevenfold.recipe.schema import Recipe
@@ -28,6 +29,7 @@ from sevenfold.recipe.schema import Recipe
 NAMES = (
     *STAGES,
     PARENT,
+    TUNE,
     *(VERIFICATION, COMPLETIONS, REPORT, CORPUS_PAGE, CORPUS_PLOT),
 )
 

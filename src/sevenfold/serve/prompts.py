@@ -13,29 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevenfold.artifact.control import check_text
-from sevenfold.core.hashing import digest
 from sevenfold.serve.errors import NOT_IMPLEMENTED, RequestError
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.template import INSTRUCTION, ChatTemplate
 
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
-ROLES = ("system", "developer", "user", "assistant", "tool")
-HEADINGS = {
-    "system": "### System:",
-    "developer": "### System:",
-    "user": "### Instruction:",
-    "assistant": "### Response:",
-    "tool": "### Result:",
-}
-# What stands in receipts, so that another form of a chat is another name.
-TEMPLATE = "sevenfold/instruction/1"
-TEMPLATE_DIGEST = digest(TEMPLATE, *(f"{role} {heading}" for role, heading in HEADINGS.items()))
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Turns texts into ids of one vocabulary."""
+    """Turns texts into ids of one vocabulary. `template`: the form of a chat, that of the model."""
 
     tokenizer: Tokenizer
+    template: ChatTemplate = INSTRUCTION
 
     def plain(self, text: str, field: str) -> list[int]:
         """Return the ids of a text; names of special tokens in it are text. Raises GateError."""
@@ -93,19 +83,19 @@ class Prompts:
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]]:
         """Return the text and the ids of a chat, up to where the next answer begins."""
-        lines = []
+        turns, roles = [], self.template.headings
         for place, message in enumerate(messages):
             role = message.get("role") if isinstance(message, dict) else None
-            if role not in ROLES:
+            if not isinstance(role, str) or role not in roles:
                 raise RequestError(
                     f"the role {role!r:.40} is not known",
                     where=f"messages[{place}]",
-                    remedy=f"use {', '.join(ROLES)}",
+                    remedy=f"use {', '.join(roles)}",
                 )
-            text = content_of(message, f"messages[{place}].content")
-            lines.append(f"{HEADINGS[role]}\n{text}\n")
-        text = "".join(lines) + HEADINGS["assistant"] + "\n"
-        return text, self.tokenizer.begun(self.plain(text, "messages"))
+            turns.append((role, content_of(message, f"messages[{place}].content")))
+        text = self.template.prompt(turns)
+        check_text(text, "messages")
+        return text, self.template.prompt_ids(self.tokenizer, turns)
 
 
 def content_of(message: Mapping[str, Any], field: str) -> str:

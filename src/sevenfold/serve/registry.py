@@ -16,6 +16,7 @@ from sevenfold.serve.errors import NOT_FOUND, UNAVAILABLE, RequestError
 from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prompts import Prompts
 from sevenfold.serve.trial import CANARY, SHADOW, Trial
+from sevenfold.tokenizer.template import sealed_template
 
 
 def _identity(model: Model) -> dict[str, Any]:
@@ -120,7 +121,7 @@ class Registry:
             path=path,
             model=model,
             scheduler=scheduler,
-            prompts=Prompts(model.tokenizer),
+            prompts=Prompts(model.tokenizer, sealed_template(_identity(model).get("facts"))),
         )
 
     def _switch(self, served: Served) -> Served:

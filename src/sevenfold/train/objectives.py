@@ -10,6 +10,8 @@ from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.windows import BatchSource
 
 NEXT = "next"
+# The answers of conversations, in a tuning.
+ANSWERS = "answers"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from sevenfold.core.errors import StorageError
-from sevenfold.core.files import read_bytes, write_bytes
+from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
-from sevenfold.core.run_files import METRICS, TRACE, WEIGHTS
+from sevenfold.core.run_files import METRICS, TRACE, TUNE_FACTS, WEIGHTS
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe.policy import check_optimizer
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.runs.pretrained import pretrained_file
+from sevenfold.runs.tuning import tuning_facts
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.data.curriculum import context_stages
 from sevenfold.train.data.dataset import held_out, load_tokenizer
@@ -62,7 +63,9 @@ def fingerprint(job: Job) -> str:
     roundings of BF16.
     """
     mix = canonical_json(job.recipe.corpus.mix).decode() if job.recipe.corpus.mix else ""
-    return "".join([mix, *law(job.recipe.train.precision)])
+    tune = job.recipe.tune
+    tuned = "" if tune is None else f"tune {tune.model_dump_json()}"
+    return "".join([mix, *law(job.recipe.train.precision), tuned])
 
 
 def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
@@ -72,6 +75,8 @@ def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 def _trained(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
     write_parent(job, directory)
+    if job.recipe.tune is not None:
+        write_json(directory / TUNE_FACTS, tuning_facts(job))
     if len(phases) > 1:
         return train_phases(job, phases, directory)
     training = training_run(job, directory, phases[0])
@@ -168,8 +173,9 @@ def run(job: Job) -> StageResult:
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)
+    tuned = [TUNE_FACTS] if job.recipe.tune else []
     return StageResult(
-        outputs=[WEIGHTS, METRICS, TRACE, *([TRUNK] if job.recipe.train.origin else [])],
+        outputs=[WEIGHTS, METRICS, TRACE, *([TRUNK] if job.recipe.train.origin else []), *tuned],
         facts={
             "n_parameters": count_parameters(model),
             **_history(job, phases, directory, score),
@@ -177,6 +183,7 @@ def run(job: Job) -> StageResult:
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,
             **by_domain,
+            **({"tune": tuning_facts(job)} if job.recipe.tune else {}),
             **ranks_recorded(job.recipe.train, ranks),
         },
         tools=tools_of(job.recipe, ranks.device),

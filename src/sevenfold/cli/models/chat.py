@@ -31,10 +31,13 @@ def chat(
     """Talk with a model in the terminal; an empty line or Ctrl-D ends it."""
     from sevenfold.artifact import visible_text
     from sevenfold.engine.session import Model
+    from sevenfold.release.lineage import at
     from sevenfold.serve.prompts import Prompts
+    from sevenfold.tokenizer.template import sealed_template
 
     model = Model.open(file, n_threads=threads)
-    prompts, messages = Prompts(model.tokenizer), list[dict[str, str]]()
+    facts = at(model.artifact.provenance, "identity", "facts")
+    prompts, messages = Prompts(model.tokenizer, sealed_template(facts)), list[dict[str, str]]()
     for said in _lines():
         messages.append({"role": "user", "content": said})
         pieces = []

@@ -135,6 +135,31 @@ def _trunk(recipe: Recipe) -> str | None:
     return next((f"{key} is set beside train.from" for key, is_set in others.items() if is_set), None)
 
 
+def _tune(recipe: Recipe) -> str | None:
+    tune, train = recipe.tune, recipe.train
+    if tune is None:
+        return None
+    rows = round(tune.pretraining * train.batch_sequences)
+    wrong = {
+        "train.from names no sealed model": train.parent is None,
+        "train.packing is not documents": train.packing != "documents",
+        "train.objectives are set beside it": bool(train.objectives.special_tokens()),
+        "it names no domain and no file": not (tune.domains or tune.files),
+        f"{rows} of {train.batch_sequences} rows are pretraining: each kind needs one": not (
+            0 < rows < train.batch_sequences
+        ),
+    }
+    unknown = missing_from([source.domain for source in recipe.corpus.sources], tune.domains)
+    found = [text for text, is_so in wrong.items() if is_so]
+    found += [f"no source has the domain {unknown}"] if unknown else []
+    found += [
+        f"{show(file.licence)} does not have the form of an SPDX licence expression"
+        for file in tune.files
+        if not _SPDX.fullmatch(file.licence)
+    ]
+    return next(iter(found), None)
+
+
 def _phase(phase: Phase, moe: object) -> str | None:
     if phase.trains == "all":
         return (
@@ -276,6 +301,13 @@ RULES = (
         "G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases
     ),
     FamilyRule("G.trunk", ALL, "a run goes on from a trunk in one phase, and beyond it", "train", _trunk),
+    FamilyRule(
+        "G.tune",
+        ALL,
+        "a tuning begins with a sealed model, keeps documents apart, and mixes both kinds of rows",
+        "tune",
+        _tune,
+    ),
     FamilyRule(
         "G.hybrid",
         ALL,

@@ -9,12 +9,14 @@ from sevenfold.serve.answers import AnswerSample, Running
 from sevenfold.serve.batching.request import Generation
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.limits import ServerLimits
+from sevenfold.serve.batching.request import Generation
 from sevenfold.serve.prompts import HEADINGS
 from sevenfold.serve.protocols.constrained import constraint_of
 from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.protocols.logprobs import token_text, value
 from sevenfold.serve.protocols.openai_fields import biases_of, law_of, room_of, stops_of
 from sevenfold.serve.registry import Served
+from sevenfold.tokenizer.template import ChatTemplate
 
 # An editor does not say how long a suggestion may be: llama.cpp's own default.
 DEFAULT_TOKENS = 128
@@ -218,7 +220,7 @@ def props(served: Served, limits: ServerLimits) -> dict[str, Any]:
         "total_slots": limits.parallel,
         "model_path": served.name,
         "model_alias": served.name,
-        "chat_template": chat_template(),
+        "chat_template": chat_template(served.prompts.template),
         "chat_template_caps": {"supports_tools": False, "supports_system_role": True},
         "modalities": {"vision": False, "audio": False},
         "bos_token": _special(served, served.model.tokenizer.roles.bos),
@@ -233,14 +235,14 @@ def _special(served: Served, token: int | None) -> str:
     return "" if token is None else token_text(served.model.tokenizer, token)
 
 
-def chat_template() -> str:
+def chat_template(template: ChatTemplate) -> str:
     """Return the form of a chat as a Jinja template, for clients that show it."""
     head = "".join(
         f"{{% {'if' if place == 0 else 'elif'} m.role == '{role}' %}}{heading}\n"
-        for place, (role, heading) in enumerate(HEADINGS.items())
+        for place, (role, heading) in enumerate(template.headings.items())
     )
     body = f"{head}{{% endif %}}{{{{ m.content }}}}\n"
-    return f"{{% for m in messages %}}{body}{{% endfor %}}{HEADINGS['assistant']}\n"
+    return f"{{% for m in messages %}}{body}{{% endfor %}}{template.prompt([])}"
 
 
 def slots(served: Served, limits: ServerLimits) -> list[dict[str, Any]]:
@@ -295,6 +297,6 @@ def tokenizer_info(served: Served) -> dict[str, Any]:
         "eos_token": _special(served, end),
         "bos_token": _special(served, roles.bos),
         "pad_token": _special(served, roles.pad if roles.pad is not None else end),
-        "chat_template": chat_template(),
+        "chat_template": chat_template(served.prompts.template),
         "model_max_length": served.context,
     }

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
-from sevenfold.core.run_files import HELDOUT_TOKENS, ROUTER, TOKENIZER, TOKENS
-from sevenfold.recipe.schema import ExpertStacks, Recipe
+from sevenfold.core.run_files import HELDOUT_TOKENS, ROUTER, TOKENIZER, TOKENS, TUNE_TOKENS
+from sevenfold.recipe.schema import ExpertStacks, Recipe, TuneSpec
 from sevenfold.runs.job import Job
+from sevenfold.runs.tuning import tuning_file
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 from sevenfold.train.data.curriculum import StagedBatches, context_stages
@@ -23,7 +24,7 @@ from sevenfold.train.data.interleave import MixedBatches
 from sevenfold.train.data.packing import SampleBatches
 from sevenfold.train.data.windows import Batches, BatchSource, evaluation_starts
 from sevenfold.train.evaluate import windows
-from sevenfold.train.objectives import NEXT, Objective
+from sevenfold.train.objectives import ANSWERS, NEXT, Objective
 from sevenfold.train.phases import TrainingPhase
 
 
@@ -90,6 +91,8 @@ def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
         StorageError: a file is missing, or a domain has less than a window.
     """
     split, spec = _split(job, "train"), phase.spec
+    if job.recipe.tune is not None:
+        return _tuning(job, job.recipe.tune, split, phase)
     objectives = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, phase), split=split)]
     for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
         if weight:
@@ -102,6 +105,31 @@ def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
             )
             objectives.append(Objective(name=name, weight=weight, source=source, split=samples))
     return TrainingData(objectives=tuple(objectives))
+
+
+def _tuning(job: Job, tune: TuneSpec, split: IndexedTokens, phase: TrainingPhase) -> TrainingData:
+    """Return the rows of a tuning: windows of the corpus, and samples whose answers carry the loss.
+
+    A kind of rows weighs as much as its share of the rows.
+    """
+    spec = phase.spec
+    n_windows = round(tune.pretraining * spec.batch_sequences)
+    n_samples = spec.batch_sequences - n_windows
+    samples = IndexedTokens(path=tuning_file(job, TUNE_TOKENS))
+    answers = SampleBatches(
+        file=samples.file,
+        sequence=spec.sequence,
+        batch_sequences=n_samples,
+        end=load_tokenizer(job).eot_id,
+    )
+    windows = _cut(job, split, phase, spec.sequence, n_windows)
+    kinds = ((NEXT, windows, split, n_windows), (ANSWERS, answers, samples, n_samples))
+    return TrainingData(
+        objectives=tuple(
+            Objective(name=name, weight=n / spec.batch_sequences, source=source, split=tokens)
+            for name, source, tokens, n in kinds
+        )
+    )
 
 
 def _windows(job: Job, split: IndexedTokens, phase: TrainingPhase) -> BatchSource:

@@ -1,0 +1,89 @@
+"""The form of a conversation: which text is put around each turn, and which tokens of it carry loss.
+
+One object says it. Tuning trains on it, the sealed file holds it, the server and `s7 chat` read it
+there. The text of a turn is never searched for special tokens: their characters are text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sevenfold.core.errors import UsageError
+from sevenfold.core.hashing import Json, digest
+from sevenfold.tokenizer.codec import Tokenizer
+
+ANSWERS = "assistant"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatTemplate:
+    """A named form. A turn is its heading, a line feed, its text, a line feed; an answer is to come
+    after the heading of `assistant` and a line feed.
+
+    Attributes:
+        name: the form and its version.
+        headings: by role.
+    """
+
+    name: str
+    headings: Mapping[str, str]
+
+    def turn(self, role: str, text: str) -> str:
+        """Return a turn of a known role, as it stands before a later one."""
+        return f"{self.headings[role]}\n{text}\n"
+
+    def prompt(self, turns: Sequence[tuple[str, str]]) -> str:
+        """Return the text before the next answer, from turns of (role, text)."""
+        return "".join(self.turn(role, text) for role, text in turns) + self.headings[ANSWERS] + "\n"
+
+    def prompt_ids(self, tokenizer: Tokenizer, turns: Sequence[tuple[str, str]]) -> list[int]:
+        """Return the ids before the next answer, with the token that begins a text."""
+        return tokenizer.begun(tokenizer.encode(self.prompt(turns)))
+
+    @property
+    def digest(self) -> str:
+        """Return what names the form in receipts."""
+        return digest(self.name, *(f"{role} {heading}" for role, heading in self.headings.items()))
+
+    def as_json(self) -> dict[str, Json]:
+        """Return the form as a sealed file holds it. `loss`: the roles whose text carries loss, each
+        answer with the token that ends a text.
+        """
+        headings = [[role, heading] for role, heading in self.headings.items()]
+        return {"name": self.name, "headings": headings, "loss": [ANSWERS], "digest": self.digest}
+
+
+INSTRUCTION = ChatTemplate(
+    name="sevenfold/instruction/1",
+    headings={
+        "system": "### System:",
+        "developer": "### System:",
+        "user": "### Instruction:",
+        "assistant": "### Response:",
+        "tool": "### Result:",
+    },
+)
+TEMPLATES = {"instruction": INSTRUCTION}
+
+
+def sealed_template(facts: Json) -> ChatTemplate:
+    """Return the form that the sealed facts of a model name; `INSTRUCTION` for a model that was not
+    tuned.
+
+    Raises UsageError: it is a form that this version does not have.
+    """
+    train = facts.get("train") if isinstance(facts, dict) else None
+    tuned = train.get("tune") if isinstance(train, dict) else None
+    if not isinstance(tuned, dict):
+        return INSTRUCTION
+    said = tuned.get("template")
+    for template in TEMPLATES.values():
+        if said == template.as_json():
+            return template
+    name = said.get("name") if isinstance(said, dict) else said
+    raise UsageError(
+        f"the model was tuned with a form of conversations that this version does not have: {name!r:.60}",
+        where="train.tune.template",
+        remedy="use the version that its seal names",
+    )

@@ -1,0 +1,153 @@
+"""Read conversations, and refuse by name those that would teach something else than their answers
+(specs/tune.md).
+
+A conversation is turns of (role, text) that end with an answer. Two forms of a line are read:
+`{"messages": [{"role", "content"}, ...]}` and `{"instruction", "response"}`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sevenfold.core.errors import StorageError
+from sevenfold.core.hashing import Json, canonical_json, sha256
+from sevenfold.tokenizer.template import ANSWERS, ChatTemplate
+
+MAX_TURNS = 64
+MAX_LINE = 1 << 20
+_FENCE = re.compile(r"^\s*```", re.MULTILINE)
+_DOCUMENT = re.compile(r"\A### Instruction:\n(?P<user>.+?)\n\n### Response:\n(?P<answer>.*)\Z", re.DOTALL)
+_KEYS = ({"messages"}, {"instruction", "response"}, {"system", "instruction", "response"})
+# They may stand beside the keys of both forms.
+_BESIDE = {"id", "finish_reason"}
+
+
+class ConversationError(StorageError):
+    """A conversation that cannot be trained on as it is meant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """Turns of (role, text); the last is an answer."""
+
+    turns: tuple[tuple[str, str], ...]
+
+    @property
+    def id(self) -> str:
+        """Return the digest of the turns."""
+        return sha256(canonical_json([list(turn) for turn in self.turns])).hex()
+
+
+def of_document(text: str) -> Conversation | None:
+    """Return the conversation of a corpus document (specs/synthetic.md); None when it has another
+    form.
+    """
+    match = _DOCUMENT.match(text)
+    if match is None:
+        return None
+    answer = match["answer"]
+    return Conversation(turns=(("user", match["user"]), (ANSWERS, answer.removesuffix("\n"))))
+
+
+def of_lines(data: bytes, where: str) -> Iterator[tuple[int, Conversation]]:
+    """Yield the number and the conversation of each line. Raises ConversationError with its line."""
+    for number, line in enumerate(data.splitlines(), start=1):
+        place = f"{where}:{number}"
+        if len(line) > MAX_LINE:
+            raise ConversationError(f"a line of {len(line)} bytes; at most {MAX_LINE}", where=place)
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ConversationError("it is not JSON", where=place, remedy="one object a line") from error
+        yield number, _of_value(value, place)
+
+
+def _of_value(value: Json, where: str) -> Conversation:
+    keys = set(value) - _BESIDE if isinstance(value, dict) else set()
+    if keys not in _KEYS:
+        raise ConversationError(
+            f"keys {', '.join(sorted(keys)) or 'none'}"[:200],
+            where=where,
+            remedy="messages; or instruction and response, with or without system",
+        )
+    if value.get("finish_reason", "stop") != "stop":
+        raise ConversationError(
+            f"the answer is truncated: its finish_reason is {value['finish_reason']!r:.40}",
+            where=where,
+            remedy="leave it out: a model learns from it to stop in the middle",
+        )
+    if "messages" not in keys:
+        named = (("system", "system"), ("instruction", "user"), ("response", ANSWERS))
+        turns = [(role, value[key]) for key, role in named if key in value]
+    else:
+        turns = _turns(value["messages"], where)
+    if not all(isinstance(text, str) for _, text in turns):
+        raise ConversationError("a text is no string", where=where, remedy="strings only")
+    return Conversation(turns=tuple(turns))
+
+
+def _turns(messages: Json, where: str) -> list[tuple[str, Json]]:
+    if not isinstance(messages, list) or not 2 <= len(messages) <= MAX_TURNS:
+        raise ConversationError("messages is no list of turns", where=where, remedy=f"2 to {MAX_TURNS} turns")
+    turns = []
+    for message in messages:
+        if not isinstance(message, dict) or message.keys() != {"role", "content"}:
+            raise ConversationError("a turn has other keys", where=where, remedy="role and content")
+        turns.append((message["role"], message["content"]))
+    return turns
+
+
+def check(
+    conversation: Conversation, template: ChatTemplate, specials: Sequence[str], where: str
+) -> Conversation:
+    """Return the conversation. Raises ConversationError: what is wrong, named."""
+    turns, known = conversation.turns, template.headings
+    for place, (role, text) in enumerate(turns):
+        if not isinstance(role, str) or role not in known:
+            raise ConversationError(
+                f"the role {role!r:.40} is not known", where=where, remedy=f"use {', '.join(known)}"
+            )
+        if place and role == turns[place - 1][0]:
+            raise ConversationError(
+                f"two turns of {role} follow each other", where=where, remedy="join them, or leave one out"
+            )
+        if role in ("system", "developer") and place:
+            raise ConversationError(
+                f"a turn of {role} stands after others", where=where, remedy="put it first"
+            )
+        _check_text(role, text, template, specials, where)
+    if turns[-1][0] != ANSWERS or turns[0][0] == ANSWERS:
+        raise ConversationError(
+            "it does not end with an answer to a turn", where=where, remedy=f"end with a turn of {ANSWERS}"
+        )
+    return conversation
+
+
+def _check_text(role: str, text: str, template: ChatTemplate, specials: Sequence[str], where: str) -> None:
+    if not text.strip():
+        what = "the answer is empty" if role == ANSWERS else f"a turn of {role} is empty"
+        raise ConversationError(what, where=where, remedy="leave it out: it teaches to say nothing")
+    for name in specials:
+        if name in text:
+            raise ConversationError(
+                f"a turn of {role} holds the characters of the special token {name}",
+                where=where,
+                remedy="take them out: what ends and marks texts is put there by the form alone",
+            )
+    lines = set(text.split("\n"))
+    for heading in template.headings.values():
+        if heading in lines:
+            raise ConversationError(
+                f"a turn of {role} holds the heading {heading!r} as a line",
+                where=where,
+                remedy="give its turns as turns: the form puts headings",
+            )
+    if role == ANSWERS and len(_FENCE.findall(text)) % 2:
+        raise ConversationError(
+            "the answer is truncated: it ends inside a fenced block",
+            where=where,
+            remedy="leave it out: a model learns from it to stop in the middle",
+        )

@@ -1,0 +1,70 @@
+"""Cut conversations into samples: a context, which is read, and an answer with the token that ends a
+text, which carry the loss.
+
+A conversation of n answers gives n samples, each with the turns before it. The ids of a context are
+those that the server makes of the same turns, and a sample that does not give back the bytes of its
+answer is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from sevenfold.core.documents import Document
+from sevenfold.core.errors import SevenfoldError, UsageError
+from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.tokenizer.objectives import ObjectiveSample
+from sevenfold.tokenizer.template import ANSWERS, ChatTemplate
+from sevenfold.tune.conversations import Conversation, ConversationError
+
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(kw_only=True)
+class AnswerCutter:
+    """Cuts samples that fit a row of `room` tokens, and counts them."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    room: int
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        roles, end = self.tokenizer.roles, self.tokenizer.eot_id
+        if roles.begin != end or end not in roles.ends:
+            raise UsageError(
+                "the vocabulary does not begin and end texts with one token, which tuning needs",
+                where="tokenizer.roles",
+                remedy="tune a model of this project's own vocabulary",
+            )
+
+    def cut(
+        self, conversation: Conversation, document: Document, where: str, *, encode: Encode | None = None
+    ) -> Iterator[ObjectiveSample]:
+        """Yield the samples of a checked conversation.
+
+        Raises ConversationError: a sample has more tokens than a row.
+        """
+        turns = conversation.turns
+        for place, (role, answer) in enumerate(turns):
+            if role != ANSWERS:
+                continue
+            # A row, and so a sample, stands behind the token that begins a text.
+            context = self.template.prompt_ids(self.tokenizer, turns[:place])[1:]
+            ids = (encode or self.tokenizer.encode)(answer)
+            if self.tokenizer.decode_bytes(ids) != answer.encode():
+                raise SevenfoldError("the ids of an answer are not its bytes", where=where)
+            sample = ObjectiveSample(context, [*ids, self.tokenizer.eot_id], document)
+            if sample.n_tokens > self.room:
+                raise ConversationError(
+                    f"{sample.n_tokens} tokens, a row has {self.room}",
+                    where=where,
+                    remedy="shorten it, or set tune.too_long: leave_out; an answer is never cut",
+                )
+            self.counts["samples"] += 1
+            self.counts["context_tokens"] += len(context)
+            self.counts["answer_tokens"] += len(sample.targets)
+            self.counts["answer_bytes"] += len(answer.encode())
+            yield sample
