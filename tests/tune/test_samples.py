@@ -15,6 +15,10 @@ from conftest import SEQUENCE, lines, tuned
 from sevenfold.artifact import read_artifact
 from sevenfold.core.documents import Document
 from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.engine.sampling import GREEDY
+from sevenfold.engine.session import Model, prompt_ids
+from sevenfold.evals.cards import Item
+from sevenfold.evals.decoding import EvaluationDecoder
 from sevenfold.runs.job import Job
 from sevenfold.serve.prompts import Prompts
 from sevenfold.tokenizer.codec import Tokenizer
@@ -60,6 +64,21 @@ def test_the_ids_are_those_of_the_server_and_of_the_chat(run: Job) -> None:
             assert tokenizer.decode_bytes(sample.targets[:-1]) == answer
             assert sample.targets[-1] == tokenizer.eot_id
             assert tokenizer.eot_id not in [*sample.context, *sample.targets[:-1]]
+
+
+def test_an_evaluation_asks_in_the_form_of_the_seal(run: Job, parent: Job) -> None:
+    item = Item(id="band/0", prompt="### Instruction:\nAdd 1\n\nand 2.\n\n### Response:\n")
+    model = Model.open(run.out / "model.s7l")
+    decoder = EvaluationDecoder(model)
+    asked = prompt_ids(model.tokenizer, decoder.prompt_of(item))
+    said = [{"role": "user", "content": "Add 1\n\nand 2."}]
+    assert asked == Prompts(model.tokenizer).chat(said)[1]
+    assert decoder.facts(GREEDY, 1)["form"] == "sevenfold/instruction/1"
+    code = replace(item, prompt="def f(x):\n")
+    assert decoder.prompt_of(code) == code.prompt
+    before = EvaluationDecoder(Model.open(parent.out / "model.s7l"))
+    assert before.prompt_of(item) == item.prompt
+    assert "form" not in before.facts(GREEDY, 1)
 
 
 def test_every_row_carries_the_end_of_every_answer_and_nothing_else(run: Job) -> None:

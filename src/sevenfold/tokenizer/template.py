@@ -6,6 +6,7 @@ there. The text of a turn is never searched for special tokens: their characters
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from sevenfold.core.hashing import Json, digest
 from sevenfold.tokenizer.codec import Tokenizer
 
 ANSWERS = "assistant"
+# A document of the corpus up to its answer.
+_WRITTEN = re.compile(r"### Instruction:\n(?P<asked>.+)\n\n### Response:\n", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,13 @@ class ChatTemplate:
     def prompt(self, turns: Sequence[tuple[str, str]]) -> str:
         """Return the text before the next answer, from turns of (role, text)."""
         return "".join(self.turn(role, text) for role, text in turns) + self.headings[ANSWERS] + "\n"
+
+    def of_document(self, prompt: str) -> str:
+        """Return a prompt in the form of corpus documents (specs/synthetic.md) in this form. Another
+        prompt is returned as it is.
+        """
+        match = _WRITTEN.fullmatch(prompt)
+        return self.prompt([("user", match["asked"])]) if match else prompt
 
     def prompt_ids(self, tokenizer: Tokenizer, turns: Sequence[tuple[str, str]]) -> list[int]:
         """Return the ids before the next answer, with the token that begins a text."""
@@ -73,10 +83,18 @@ def sealed_template(facts: Json) -> ChatTemplate:
 
     Raises UsageError: it is a form that this version does not have.
     """
+    return tuned_template(facts) or INSTRUCTION
+
+
+def tuned_template(facts: Json) -> ChatTemplate | None:
+    """Return the form that a model was tuned with; None for a model that was not.
+
+    Raises UsageError: it is a form that this version does not have.
+    """
     train = facts.get("train") if isinstance(facts, dict) else None
     tuned = train.get("tune") if isinstance(train, dict) else None
     if not isinstance(tuned, dict):
-        return INSTRUCTION
+        return None
     said = tuned.get("template")
     for template in TEMPLATES.values():
         if said == template.as_json():

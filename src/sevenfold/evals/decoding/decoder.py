@@ -23,6 +23,7 @@ from sevenfold.engine.likelihood import log_probabilities
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.evals.tasks.cards import Item
+from sevenfold.tokenizer.template import tuned_template
 
 TRUNCATIONS = ("none", "left")
 # Tokens between two looks at the stop texts.
@@ -87,13 +88,21 @@ class EvaluationDecoder:
             raise UsageError(f"a batch of {batch}", where="--batch", remedy="use 1 or more")
         self.model, self.batch, self.truncation = model, batch, truncation
         self.tokenizer = model.tokenizer
+        identity = model.artifact.provenance.get("identity")
+        # A model that was tuned is asked in the form that it was tuned on.
+        self.template = tuned_template(identity.get("facts") if isinstance(identity, dict) else None)
         self._can_fork = hasattr(model.engine.session(), "fork")
 
     def facts(self, law: DecodingLaw, n_samples: int) -> dict[str, object]:
         """Return the decoding law of a run as JSON: with the model's root and the task's, all that
         decides its outputs.
         """
-        return {**law.facts(), "samples": n_samples, "truncation": self.truncation}
+        form = {"form": self.template.name} if self.template else {}
+        return {**law.facts(), "samples": n_samples, "truncation": self.truncation, **form}
+
+    def prompt_of(self, item: Item) -> str:
+        """Return the prompt of an item as the model is asked: in its own form, where it has one."""
+        return self.template.of_document(item.prompt) if self.template else item.prompt
 
     def fitted(self, ids: list[int], needed: int, item: str) -> list[int]:
         """Return the ids of a prompt that leave room for `needed` more.
@@ -142,7 +151,7 @@ class EvaluationDecoder:
         with ExitStack() as gates:
             running: list[_Running] = []
             for number, item in enumerate(group):
-                body = gates.enter_context(Gate().call(item.prompt))
+                body = gates.enter_context(Gate().call(self.prompt_of(item)))
                 ids = self.fitted(prompt_ids(self.tokenizer, body), 1, item.id)
                 session = self.model.engine.session()
                 room = min(max_tokens, self.model.context - len(ids))
@@ -262,8 +271,9 @@ class EvaluationDecoder:
 
     def _score(self, item: Item, shared: _Prefix) -> list[Likelihood]:
         with ExitStack() as gates:
-            gates.enter_context(Gate().call(item.prompt + "".join(item.choices)))
-            pairs = [self.pair_ids(item.prompt, choice, item.id) for choice in item.choices]
+            prompt = self.prompt_of(item)
+            gates.enter_context(Gate().call(prompt + "".join(item.choices)))
+            pairs = [self.pair_ids(prompt, choice, item.id) for choice in item.choices]
             rows: list[tuple[list[int], list[int]]] = []
             for context, choice in pairs:
                 if len(choice) > self.model.context - 1:
