@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tuning_jobs import SEQUENCE, lines, tuned
 
-from conftest import SEQUENCE, lines, tuned
 from sevenfold.artifact import read_artifact
 from sevenfold.core.documents import Document
 from sevenfold.core.errors import StorageError, UsageError

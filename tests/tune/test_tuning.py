@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import torch
+from tuning_jobs import lines, tuned
 from typer.testing import CliRunner
 
-from conftest import lines, tuned
 from sevenfold import pipeline
 from sevenfold.artifact import read_artifact
 from sevenfold.audit.full import audit_full
@@ -27,7 +27,7 @@ from sevenfold.audit.replay import audit_steps
 from sevenfold.audit.step_check import check_step
 from sevenfold.audit.step_export import export_step
 from sevenfold.cli import app
-from sevenfold.core.errors import PolicyError, StorageError, UsageError
+from sevenfold.core.errors import PolicyError, StorageError, TrainingError, UsageError
 from sevenfold.core.log import Silent
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.schema import Recipe
@@ -65,6 +65,15 @@ def test_the_answers_are_learnt_and_everything_is_in_the_seal(run: Job, parent: 
         lineage(sealed_file(run.out))["training"]["parents"][0]["root"]
         == parent.manifest("seal").facts["root"]
     )
+
+
+def test_a_model_that_forgets_is_refused(run: Job, parent: Job, tmp_path: Path) -> None:
+    facts = run.manifest("train").facts
+    assert facts["heldout_bpb_parent"] * 1.01 < facts["heldout_bpb"] <= facts["heldout_bpb_parent"] * 1.2
+    job = tuned(parent, tmp_path / "forgets", max_bpb_increase=0.01)
+    with pytest.raises(TrainingError, match=r"more than with the parent; the recipe allows 1\.00%"):
+        pipeline.make(job)
+    assert not (job.out / "train/manifest.json").exists()
 
 
 def test_lineage_and_notice_name_the_conversations_and_the_parent(

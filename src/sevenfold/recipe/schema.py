@@ -255,7 +255,8 @@ class TuneSpec(Section):
     """Tuning a sealed parent on conversations; the loss is that of the answers (C7).
 
     `pretraining` is the share of the rows of a step that are windows of the corpus. `domains` are
-    those of corpus documents in the form `### Instruction:`, `### Response:`.
+    those of corpus documents in the form `### Instruction:`, `### Response:`. `max_bpb_increase` is
+    how much held-out text may cost more than with the parent.
     """
 
     template: Literal["instruction"] = "instruction"
@@ -263,6 +264,7 @@ class TuneSpec(Section):
     domains: tuple[Name, ...] = Field(default=(), max_length=16)
     files: tuple[TuneFile, ...] = Field(default=(), max_length=64)
     too_long: Literal["refuse", "leave_out"] = "refuse"
+    max_bpb_increase: Ratio = 0.01
 
 
 class QuantizeSpec(Section):

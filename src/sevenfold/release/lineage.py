@@ -155,7 +155,7 @@ def lineage(artifact: Artifact) -> dict[str, Json]:
         "training": {
             "root": at(facts, "roots", "train"),
             **_named(train, "n_parameters", "n_steps", "n_tokens", "final_loss"),
-            **_named(train, "heldout_bpb", "heldout_windows"),
+            **_named(train, "heldout_bpb", "heldout_windows", "heldout_bpb_parent"),
             "trunk": _named(at(train, "trunk"), "name", "step", "root", "chain"),
             "parents": _list(at(train, "trunk", "parents")),
             "tune": at(train, "tune"),

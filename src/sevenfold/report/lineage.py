@@ -75,13 +75,14 @@ def _parent(parent: Json, what: str) -> list[str]:
     ]
 
 
-def _tuning(tune: Mapping[str, Json]) -> list[str]:
+def _tuning(tune: Mapping[str, Json], before: Json) -> list[str]:
     template, counts = tune.get("template"), tune.get("counts")
     template = template if isinstance(template, dict) else {}
     counts = counts if isinstance(counts, dict) else {}
     return [
         f"tuned on {shown(counts.get('samples'))} answers of {shown(counts.get('answer_bytes'))} bytes,"
-        f" form {shown(template.get('name'))}, share of pretraining {shown(tune.get('pretraining'))}"
+        f" form {shown(template.get('name'))}, share of pretraining {shown(tune.get('pretraining'))}",
+        f"held-out bits per byte of the parent {shown(before)}",
     ]
 
 
@@ -106,7 +107,7 @@ def _training(training: Mapping[str, Json]) -> list[str]:
         lines += _parent(parent, "its parent" if number else "begins with the weights of")
     tune = training["tune"]
     if isinstance(tune, dict):
-        lines += _tuning(tune)
+        lines += _tuning(tune, training["heldout_bpb_parent"])
     for which in ("first", "last"):
         row = trace[which] if isinstance(trace[which], dict) else {}
         lines.append(f"{which} trace, step {shown(row.get('step'))}: {shown(row.get('chain'))}")

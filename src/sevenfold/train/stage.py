@@ -8,6 +8,7 @@ directory as working files and are no outputs.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from sevenfold.core.errors import StorageError
+from sevenfold.core.errors import StorageError, TrainingError
 from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.run_files import METRICS, TRACE, TUNE_FACTS, WEIGHTS
@@ -28,7 +29,7 @@ from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.runs.tuning import tuning_facts
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.data.curriculum import context_stages
-from sevenfold.train.data.dataset import held_out, load_tokenizer
+from sevenfold.train.data.dataset import HeldOut, held_out, load_tokenizer
 from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.environment import tools_of
 from sevenfold.train.evaluate import Score, float_score
@@ -38,7 +39,7 @@ from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.trunk import TRUNK, history, write_parent
+from sevenfold.train.trunk import TRUNK, history, parent_weights, write_parent
 
 STAGE = "train"
 
@@ -154,7 +155,33 @@ def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
         facts["heldout_bpb_by_position"] = buckets.table()
     if job.recipe.train.eval_windows is not None:
         facts["heldout_windows"] = sum(len(group.rows) for group in groups)
-    return sum(others, first), facts
+    score = sum(others, first)
+    return score, facts | _beside_parent(job, groups, lengths, score)
+
+
+def _beside_parent(
+    job: Job, groups: Sequence[HeldOut], lengths: NDArray[np.int64], score: Score
+) -> dict[str, Json]:
+    """Return the score of the parent of a tuning on the same windows; nothing for another run.
+
+    Raises TrainingError: the tuned model is worse on them by more than the recipe allows.
+    """
+    tune = job.recipe.tune
+    if tune is None:
+        return {}
+    job.progress.start("evaluate the parent", None, "windows")
+    model = build_model(job)
+    model.load_state_dict(parent_weights(job))
+    scores = [float_score(model, group.rows, lengths, job.progress, group.stack)[0] for group in groups]
+    before, after = sum(scores[1:], scores[0]).bits_per_byte, score.bits_per_byte
+    if not after <= before * (1 + tune.max_bpb_increase):
+        raise TrainingError(
+            f"held-out text costs {after:.4f} bits per byte, {after / before - 1:.2%} more than with the"
+            f" parent; the recipe allows {tune.max_bpb_increase:.2%}",
+            where="tune.max_bpb_increase",
+            remedy="lower train.learning_rate or train.tokens, or raise tune.pretraining",
+        )
+    return {"heldout_bpb_parent": before}
 
 
 def run(job: Job) -> StageResult:
