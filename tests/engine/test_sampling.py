@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,43 @@ def test_the_law_equals_its_second_implementation(
     top_p = (1, 1) if top_p[0] == top_p[1] else top_p
     expected = oracle.choose(logits, temperature, top_k, min_p, top_p, seed, position, sample)
     assert law.choose(np.array(logits), position=position, sample=sample) == expected
+
+
+@pytest.mark.parametrize("spread", [0, 3, 1 << 14, 1 << 18, 1 << 22])
+@pytest.mark.parametrize("top_p", [(1, 65535), (1, 2), (19, 20), (65534, 65535)])
+def test_a_nucleus_is_that_of_all_tokens_sorted(spread: int, top_p: tuple[int, int]) -> None:
+    law = DecodingLaw(temperature=(4, 5), top_p=top_p)
+    logits = np.random.default_rng(spread).integers(-spread, spread + 1, 4096)
+    ids, distance = law.kept(logits)
+    # With a top-k of all tokens, the others are sorted as a whole.
+    expected, far = replace(law, top_k=4096).kept(logits)
+    assert ids.tolist() == expected.tolist()
+    assert distance.tolist() == far.tolist()
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        DecodingLaw(temperature=(4, 5), top_p=(19, 20)),
+        DecodingLaw(temperature=(4, 5), top_k=3),
+        DecodingLaw(temperature=(1, 1)),
+        DecodingLaw(),
+    ],
+)
+def test_rows_that_are_drawn_together_are_those_drawn_alone(law: DecodingLaw) -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.integers(-(1 << 19), 1 << 19, (7, 4096))
+    positions, samples, seeds = (
+        [3, 2**20, 5, 5, 1, 0, 9],
+        [0, 1, 2**32 - 1, 2, 3, 4, 5],
+        [7, 2**64 - 1] * 3 + [0],
+    )
+    together = law.choose_of_each(logits, positions=positions, samples=samples, seeds=seeds)
+    alone = [
+        replace(law, seed=seed).choose(row, position=position, sample=sample)
+        for row, position, sample, seed in zip(logits, positions, samples, seeds, strict=True)
+    ]
+    assert together == alone
 
 
 def test_examples_of_the_page() -> None:

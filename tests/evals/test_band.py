@@ -265,7 +265,7 @@ def test_suites_are_files_and_bind_their_items(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UsageError, match="no suite"):
         suites.resolve(["band"])
     monkeypatch.setattr(suites, "ITEMS_PER_ROW", 1)
-    monkeypatch.setattr(suites, "kept_items", lambda _family, make: make())
+    monkeypatch.setattr(suites, "kept_items", lambda _family, _n, make: make())
     with pytest.raises(StorageError, match="not those of the suite"):
         suites.make_task(cards()["band-arithmetic"], None)
 

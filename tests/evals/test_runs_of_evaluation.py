@@ -199,7 +199,7 @@ def test_outputs_are_kept_by_model_task_and_law_alone(
     keys.add(run(model, generating(), tmp_path, law=DecodingLaw.parse("0.9", 40, "0.01", "0.95", 12))["key"])
     assert len(keys) == 4
     # The same key: nothing is generated again.
-    monkeypatch.setattr(EvaluationDecoder, "_generate_group", lambda *_: pytest.fail("generated again"))
+    monkeypatch.setattr(EvaluationDecoder, "_started", lambda *_: pytest.fail("generated again"))
     assert run(model, generating(), tmp_path)["root"] == first["root"]
 
 
@@ -245,7 +245,7 @@ def test_a_killed_run_goes_on(dense_run: Job, tmp_path: Path) -> None:
 def test_rescoring_keeps_the_outputs_and_shows_both(model: Model, tmp_path: Path) -> None:
     first = run(model, generating(), tmp_path)
     second = run(model, generating(), tmp_path, rules=("boxed",))
-    assert [s["extract"] for s in second["scores"]] == ["gsm8k-flexible", "boxed"]
+    assert [s["extract"] for s in second["scores"] if "extract" in s] == ["gsm8k-flexible", "boxed"]
     assert [i["answers"] for i in second["items"]] == [i["answers"] for i in first["items"]]
     assert second["key"] == first["key"]
     with pytest.raises(UsageError, match="no rule"):
@@ -321,7 +321,7 @@ def test_the_page_and_the_table_show_what_the_run_says(model: Model, tmp_path: P
     assert "<script>" not in page
     for one in runs:
         assert one["root"] in page
-    assert [row[0] for row in score_rows(runs)] == ["made", "mmlu-cloze", "mmlu-cloze"]
+    assert [row[0] for row in score_rows(runs)] == ["made", "made", "mmlu-cloze", "mmlu-cloze"]
 
 
 @pytest.mark.subprocess

@@ -70,14 +70,14 @@ def test_an_evaluation_asks_in_the_form_of_the_seal(run: Job, parent: Job) -> No
     item = Item(id="band/0", prompt="### Instruction:\nAdd 1\n\nand 2.\n\n### Response:\n")
     model = Model.open(run.out / "model.s7l")
     decoder = EvaluationDecoder(model)
-    asked = prompt_ids(model.tokenizer, decoder.prompt_of(item))
+    asked = prompt_ids(model.tokenizer, decoder.text_of(item))
     said = [{"role": "user", "content": "Add 1\n\nand 2."}]
     assert asked == Prompts(model.tokenizer).chat(said)[1]
     assert decoder.facts(GREEDY, 1)["form"] == "sevenfold/instruction/1"
     code = replace(item, prompt="def f(x):\n")
-    assert decoder.prompt_of(code) == code.prompt
+    assert decoder.text_of(code) == code.prompt
     before = EvaluationDecoder(Model.open(parent.out / "model.s7l"))
-    assert before.prompt_of(item) == item.prompt
+    assert before.text_of(item) == item.prompt
     assert "form" not in before.facts(GREEDY, 1)
 
 

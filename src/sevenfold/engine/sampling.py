@@ -11,17 +11,19 @@ Shape suffixes: V vocabulary, N candidate tokens.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import cache, cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sevenfold.core.errors import UsageError
-from sevenfold.core.numbers.fixed import INT32_MAX, Ints, as_ints, bit_length, mulsh, rshift
+from sevenfold.core.numbers.fixed import INT32_MAX, Ints, MAX_SHIFT, as_ints, bit_length, mulsh, rshift
 from sevenfold.engine.ops import LOGIT_FRACTION
-from sevenfold.engine.philox import WORD, words_of_tokens
+from sevenfold.engine.philox import WORD, words_of_draws, words_of_tokens
 from sevenfold.engine.reference import argmax
 
 LAW_VERSION = 1
@@ -33,6 +35,8 @@ TABLE_BITS = 8
 # A distance beyond this is 1,024 halvings, which no draw reaches.
 MAX_DISTANCE = 1 << 30
 MAX_TERM = (1 << 16) - 1
+# Tokens that are sorted at first where top-p keeps few.
+_FIRST_SORTED = 64
 MAX_SEED = (1 << 64) - 1
 _CONTEXT = Context(prec=50)
 _NUMBER = re.compile(r"[0-9]{1,5}(\.[0-9]{1,5})?", re.ASCII)
@@ -76,11 +80,25 @@ def log2(n: Ints) -> Ints:
     return (k << SCORE_BITS) + _between("log2", fraction >> 16, fraction & 0xFFFF, 16)
 
 
+@cache
+def _exp2_steps() -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Return the entries of `exp2`, each one's distance to the next, and half of each power of two."""
+    entries = table("exp2").astype(np.int32)
+    halves = np.array([(1 << shift) >> 1 for shift in range(32)], np.int64).astype(np.int32)
+    return entries[:-1], np.diff(entries), halves
+
+
 def weights(distance: Ints) -> Ints:
-    """Return 2^(WEIGHT_BITS - distance) for a distance >= 0 in score units."""
-    fraction = distance & ((1 << SCORE_BITS) - 1)
-    value = _between("exp2", fraction >> 12, fraction & 0xFFF, 12)
-    return rshift(value, np.minimum(distance >> SCORE_BITS, 31))
+    """Return 2^(WEIGHT_BITS - distance) for a distance of 0 to MAX_DISTANCE in score units.
+
+    Interpolates between entries of `exp2`, as `_between` does; no term leaves 32 bits.
+    """
+    entries, steps, halves = _exp2_steps()
+    d = distance.astype(np.int32)
+    index = (d >> 12) & 0xFF
+    value = entries[index] + ((steps[index] * (d & 0xFFF) + (1 << 11)) >> 12)
+    shift = np.minimum(d >> SCORE_BITS, 31)
+    return as_ints((value + halves[shift]) >> shift)
 
 
 def gumbel(words: Ints) -> Ints:
@@ -193,6 +211,13 @@ class DecodingLaw:
             m = int((exact * Decimal(2) ** s).to_integral_value(ROUND_HALF_UP))
         return (m >> 1, s - 1) if m == 1 << 16 else (m, s)
 
+    def _distance(self, gap_V: Ints) -> Ints:
+        """Return gaps of logits, 0 to INT32_MAX, in score units: MULSH, MAX_DISTANCE at most."""
+        m, s = self.multiplier
+        if 1 <= s <= MAX_SHIFT:
+            return as_ints(np.minimum((gap_V * m + (1 << (s - 1))) >> s, MAX_DISTANCE))
+        return as_ints(np.minimum(mulsh(gap_V, m, s), MAX_DISTANCE))
+
     def kept(self, logits_V: Ints) -> tuple[Ints, Ints]:
         """Return the ids of the tokens that may be drawn, and the distance of each from the most
         likely one.
@@ -201,9 +226,13 @@ class DecodingLaw:
             (ids_N, distance_N): score units; ids ascend.
         """
         gap_V = np.minimum(np.max(logits_V) - logits_V, INT32_MAX)
-        distance_V = np.minimum(mulsh(gap_V, *self.multiplier), MAX_DISTANCE)
+        distance_V = self._distance(gap_V)
         ids = np.arange(len(logits_V))
-        if self.top_k or self.top_p[0] < self.top_p[1]:
+        is_nucleus = self.top_p[0] < self.top_p[1]
+        if self.is_nucleus_alone:
+            ids = self._nucleus(gap_V, weights(distance_V))
+            return ids, distance_V[ids]
+        if self.top_k or is_nucleus:
             # The most likely token comes first, and of equal ones the lower id.
             ids = np.argsort(gap_V, kind="stable")
         if self.top_k:
@@ -211,13 +240,38 @@ class DecodingLaw:
         if self.min_p[0]:
             a, b = self.min_p
             ids = ids[weights(distance_V[ids]) * b >= a << WEIGHT_BITS]
-        if self.top_p[0] < self.top_p[1]:
+        if is_nucleus:
             a, b = self.top_p
             sums = np.cumsum(weights(distance_V[ids]))
             # The token with which the share is reached is the last one kept.
             ids = ids[: int(np.argmax(sums * b >= sums[-1] * a)) + 1]
         ids = np.sort(ids)
         return as_ints(ids), distance_V[ids]
+
+    @property
+    def is_nucleus_alone(self) -> bool:
+        """Return whether top-p cuts, and nothing else does."""
+        return self.top_p[0] < self.top_p[1] and not self.top_k and not self.min_p[0]
+
+    def _nucleus(self, gap_V: Ints, weights_V: Ints) -> Ints:
+        """Return the ids that top-p alone keeps, in ascending order, without sorting all of them.
+
+        The first of the stable order are those up to some gap, equal ones included, so a few are
+        sorted first, and more only while the share is not reached.
+        """
+        a, b = self.top_p
+        wanted = int(weights_V.sum()) * a
+        n = _FIRST_SORTED
+        while True:
+            if n < len(gap_V):
+                some = np.flatnonzero(gap_V <= np.partition(gap_V, n - 1)[n - 1])
+            else:
+                some = np.arange(len(gap_V))
+            some = some[np.argsort(gap_V[some], kind="stable")]
+            sums = np.cumsum(weights_V[some])
+            if n >= len(gap_V) or int(sums[-1]) * b >= wanted:
+                return as_ints(np.sort(some[: int(np.argmax(sums * b >= wanted)) + 1]))
+            n *= 8
 
     def choose(self, logits_V: Ints, *, position: int, sample: int = 0) -> int:
         """Return the next token.
@@ -233,6 +287,31 @@ class DecodingLaw:
         words = words_of_tokens(ids, position=position, sample=sample, seed=self.seed)
         # argmax returns the first of equals, which has the lowest id.
         return int(ids[np.argmax(gumbel(words) - distance)])
+
+    def choose_of_each(
+        self, logits_BV: Ints, *, positions: Sequence[int], samples: Sequence[int], seeds: Sequence[int]
+    ) -> list[int]:
+        """Return the next token of each row, each with a position, a sample and a seed of its own.
+
+        They are the tokens that `choose` gives row by row. Where top-p alone cuts, few tokens are
+        left of each row, and the rows are computed together.
+        """
+        if not self.is_nucleus_alone or self.is_greedy:
+            draws = zip(logits_BV, positions, samples, seeds, strict=True)
+            return [replace(self, seed=s).choose(row, position=p, sample=n) for row, p, n, s in draws]
+        gap_BV = np.minimum(np.max(logits_BV, axis=1, keepdims=True) - logits_BV, INT32_MAX)
+        distance_BV = self._distance(gap_BV)
+        kept = [self._nucleus(*row) for row in zip(gap_BV, weights(distance_BV), strict=True)]
+        sizes = [len(ids) for ids in kept]
+        ids_N, row_N = np.concatenate(kept), np.repeat(np.arange(len(kept)), sizes)
+        words = words_of_draws(
+            ids_N,
+            np.array(positions, np.int64)[row_N],
+            np.array(samples, np.int64)[row_N],
+            np.array(seeds, np.uint64)[row_N],
+        )
+        scores = np.split(gumbel(words) - distance_BV[row_N, ids_N], np.cumsum(sizes)[:-1])
+        return [int(ids[np.argmax(score)]) for ids, score in zip(kept, scores, strict=True)]
 
 
 GREEDY = DecodingLaw()

@@ -19,17 +19,17 @@ from sevenfold.core.files import read_json, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256
 from sevenfold.core.process.log import Progress
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
-from sevenfold.evals.band import execution
 from sevenfold.evals.decoding import bits
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.grading import graders
+from sevenfold.evals.grading.pool import VerdictPool
 from sevenfold.evals.guidance.guided import GUIDED, choose, guided_score
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import Leaks
 from sevenfold.evals.scoring import scores
 from sevenfold.evals.tasks.cards import Item, Task, run_key
 from sevenfold.evals.tasks.data import sets
-from sevenfold.sandbox.grading import GradingVerdict, executor_facts
+from sevenfold.sandbox.grading import executor_facts
 
 FORMAT = 1
 _ITEMS_PER_ROUND = 16
@@ -109,7 +109,11 @@ def evaluate(
     key = run_key(model_root, task.root, law)
     items = [item for item in task.items if item.id not in leaks.dropped]
     folder = out / f"{card.name}-{key[:16]}"
-    outputs = _outputs(decoder, task, items, folder / "outputs.jsonl", settings, progress)
+    # A rule that was asked for comes behind the card's own.
+    rules = list(dict.fromkeys((*card.extract, *settings.rules))) if card.kind == "generate" else []
+    with VerdictPool(task, rules, folder, settings.n_workers, progress) as pool:
+        outputs = _outputs(decoder, task, items, folder / "outputs.jsonl", settings, progress, pool)
+        found = pool.finish()
     body: dict[str, Json] = {
         "eval": FORMAT,
         "name": card.name,
@@ -130,13 +134,13 @@ def evaluate(
         body["scores"] = bits.text_scores(items, outputs)
         body["context_rule"] = f"{bits.RULE}; context {decoder.model.context}"
         evidence["fp32"] = _floats(decoder, items, settings, progress)
-        return _sealed(body, evidence, out / f"{card.name}.eval.json")
+        return sealed(body, evidence, out / f"{card.name}.eval.json")
     if card.kind == "choice":
         body["executor"] = None
         body["items"] = [_choice_row(item, outputs[item.id]) for item in items]
         body["scores"] = scores.choice_scores(card, items, outputs)
-        return _sealed(body, evidence, out / f"{card.name}.eval.json")
-    return _judged(body, evidence, task, items, outputs, folder, decoder, settings, progress, out)
+        return sealed(body, evidence, out / f"{card.name}.eval.json")
+    return _judged(body, evidence, task, items, outputs, found, folder, decoder, settings, out)
 
 
 def _floats(
@@ -165,15 +169,29 @@ def _outputs(
     path: Path,
     settings: EvaluationSettings,
     progress: Progress,
+    pool: VerdictPool,
 ) -> dict[str, Json]:
-    """Return the output row of each item, made now or before."""
+    """Return the output row of each item, made now or before.
+
+    Answers are graded while the next ones are decoded.
+    """
     journal = Journal(path)
+    by_id = {item.id: item for item in items}
+
+    def grade(row: Json) -> None:
+        if "answers" in row:
+            pool.submit(by_id[row["item"]], [decoder.tokenizer.decode(a["ids"]) for a in row["answers"]])
+
     try:
         missing = [item for item in items if item.id not in journal.rows]
         progress.start(f"eval {task.card.name}", len(items), "items")
+        for row in journal.rows.values():
+            if row["item"] in by_id:
+                grade(row)
         done: list[Json] = []
         for row in _made(decoder, task, missing, settings):
             done.append(row)
+            grade(row)
             if len(done) == _ITEMS_PER_ROUND:
                 journal.add(done)
                 done = []
@@ -209,25 +227,14 @@ def _judged(
     task: Task,
     items: Sequence[Item],
     outputs: dict[str, Json],
+    found: dict[str, dict[str, Json]],
     folder: Path,
     decoder: EvaluationDecoder,
     settings: EvaluationSettings,
-    progress: Progress,
     out: Path,
 ) -> Json:
     card = task.card
-    executor = graders.executor(card.grade)
-    texts = {
-        item.id: [decoder.tokenizer.decode(answer["ids"]) for answer in outputs[item.id]["answers"]]
-        for item in items
-    }
-    # A rule that was asked for comes behind the card's own.
-    all_rules = list(dict.fromkeys((*card.extract, *settings.rules)))
-    found: dict[str, dict[str, Json]] = {}
-    for rule in all_rules:
-        kept = digest("sevenfold/eval-verdicts/1", rule, canonical_json(executor))[:16]
-        path = folder / f"verdicts-{rule}-{kept}.jsonl"
-        found[rule] = _verdicts(task, items, texts, rule, path, settings, progress)
+    executor, all_rules = graders.executor(card.grade), list(found)
     body["executor"] = executor
     body["rescored"] = bool(settings.rules)
     body["items"] = [
@@ -248,17 +255,22 @@ def _judged(
         item.id for item in items for rule in all_rules for v in found[rule][item.id] if v[1] == "none"
     ]
     if missing:
-        _sealed({**body, "scores": []}, evidence, path)
+        sealed({**body, "scores": []}, evidence, path)
         raise _no_verdict(missing, path)
     guided: list[Json] = []
     if settings.is_guided and card.grade in GUIDED:
+        texts = {
+            item.id: [decoder.tokenizer.decode(answer["ids"]) for answer in outputs[item.id]["answers"]]
+            for item in items
+        }
         chosen = _chosen(task, items, texts, all_rules[0], folder, settings)
         body["guided"] = {item.id: chosen[item.id] for item in items}
         guided = [guided_score(items, found[all_rules[0]], chosen, all_rules[0])]
     body["scores"] = guided + [
         row for rule in all_rules for row in scores.sample_scores(card, items, found[rule], rule, settings.ks)
     ]
-    return _sealed(body, evidence, path)
+    body["scores"] += scores.ending_scores(items, outputs)
+    return sealed(body, evidence, path)
 
 
 def _no_verdict(missing: Sequence[str], path: Path) -> NoVerdictError:
@@ -268,43 +280,6 @@ def _no_verdict(missing: Sequence[str], path: Path) -> NoVerdictError:
         where=str(path),
         remedy="run the same command again; what has a verdict keeps it",
     )
-
-
-def _verdicts(
-    task: Task,
-    items: Sequence[Item],
-    texts: dict[str, list[str]],
-    rule: str,
-    path: Path,
-    settings: EvaluationSettings,
-    progress: Progress,
-) -> dict[str, Json]:
-    """Return [extracted, verdict, reason, seconds] of each sample of each item."""
-    journal = Journal(path)
-    try:
-        # What the machine failed is tried again.
-        missing = [
-            item
-            for item in items
-            if item.id not in journal.rows or any(v[1] == "none" for v in journal.rows[item.id]["samples"])
-        ]
-        progress.start(f"grade {task.card.name} ({rule})", len(items), "items")
-        with ThreadPoolExecutor(settings.n_workers) as pool:
-
-            def grade(item: Item) -> Json:
-                judged = [graders.judge(task.card, item, text, rule) for text in texts[item.id]]
-                return {
-                    "item": item.id,
-                    "samples": [_row(extracted, verdict) for extracted, verdict in judged],
-                }
-
-            for row in pool.map(grade, missing):
-                journal.add([row])
-                progress.advance(len(journal.rows))
-        return {item_id: row["samples"] for item_id, row in journal.rows.items()}
-    finally:
-        execution.release()
-        journal.close()
 
 
 def _chosen(
@@ -329,11 +304,8 @@ def _chosen(
         journal.close()
 
 
-def _row(extracted: str, verdict: GradingVerdict) -> list[Json]:
-    return [extracted, verdict.verdict, verdict.reason, verdict.seconds]
-
-
-def _sealed(body: dict[str, Json], evidence: Json, path: Path) -> Json:
+def sealed(body: dict[str, Json], evidence: Json, path: Path) -> Json:
+    """Write a run as one object under its root, and return it. Raises StorageError."""
     root = digest("sevenfold/eval/1", canonical_json(body))
     found = {**body, "root": root, "evidence": evidence}
     write_json(path, found)

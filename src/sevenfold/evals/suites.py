@@ -19,10 +19,13 @@ from sevenfold.evals.tasks import texts
 from sevenfold.evals.tasks.builders import BUILDERS
 from sevenfold.evals.tasks.cards import Card, Item, Task, cards, task_root
 from sevenfold.evals.tasks.data import read_set, sets
+from sevenfold.evals.tasks.made import MADE
 from sevenfold.recipe.shipped import SUITES, recipes_directory
 
 # The set of cards whose items are made by this project's generators.
 BAND = "band"
+# Of cards whose items follow from this package alone.
+MADE_SET = "made"
 
 
 class Suite(BaseModel):
@@ -108,6 +111,9 @@ def make_task(
         return Task(card=card, items=chosen, n_in_set=len(items), root=task_root(card, chosen))
     if card.set == BAND:
         return _band_task(card, n_first)
+    if card.set == MADE_SET:
+        made = tuple(MADE[card.build]())
+        return Task(card=card, items=made[:n_first], n_in_set=len(made), root=task_root(card, made[:n_first]))
     if directory is None:
         raise StorageError("no evaluation data", where="--data")
     items = tuple(BUILDERS[card.build](read_set(card.set, directory)))
@@ -137,7 +143,7 @@ def _band_task(card: Card, n_first: int | None) -> Task:
     def make() -> list[Item]:
         return items_of(card.build, n_per_row)
 
-    items = kept_items(card.build, make) if n_per_row == ITEMS_PER_ROW else make()
+    items = kept_items(card.build, n_per_row, make)
     n_in_set = len(items) if n == n_in_set else n_in_set
     task = Task(card=card, items=tuple(items[:n]), n_in_set=n_in_set, root=task_root(card, items[:n]))
     promised = next((s.roots[card.name] for s in suites().values() if card.name in s.roots), None)

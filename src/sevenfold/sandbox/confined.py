@@ -31,7 +31,7 @@ from typing import IO
 
 from sevenfold.sandbox.executor import SandboxError
 from sevenfold.sandbox.groups import Group, n_out_of_memory_here
-from sevenfold.sandbox.syscalls import filter_program
+from sevenfold.sandbox.syscalls import ALLOWED_TO_SERVE, filter_program
 from sevenfold.sandbox.toolchains import LANGUAGES, MIB, place
 
 IDLE_SECONDS = 10.0
@@ -110,6 +110,18 @@ def bubblewrap() -> str:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class TreeUsage:
+    """What a tree of processes used: ticks of the processor, whether a thread wants it now, seconds as
+    its group counts them (None where none does), and processes that ran out of memory.
+    """
+
+    ticks: int
+    wants: bool
+    seconds: float | None
+    n_out_of_memory: int
+
+
 class Confined:
     """A started program. `send` and `receive` are its standard streams; leave the block to end it.
 
@@ -118,6 +130,8 @@ class Confined:
         command: what is started; the first word may be the language's tool by its plain name.
         files: name -> bytes, below /box, read-only.
         may_fork: whether it may start processes (a compiler).
+        control: the descriptor that it has as standard input, in place of a pipe. Such a program
+            starts others (`fork_server`), and it can write no file.
     """
 
     def __init__(
@@ -128,6 +142,7 @@ class Confined:
         limits: ProcessLimits,
         *,
         may_fork: bool = False,
+        control: int | None = None,
     ) -> None:
         self.limits, self.ending = limits, Ending.EXIT
         self.exit_code: int | None = None
@@ -139,22 +154,26 @@ class Confined:
         self._idle_since, self._idle_ticks = self._began, -1
         self._group = Group(limits.memory_bytes, limits.n_processes)
         try:
-            self._start(language, command, files, may_fork)
+            self._start(language, command, files, may_fork, control)
         except BaseException:
             self._group.close()
             raise
 
     def _start(
-        self, language: str, command: Sequence[str], files: Mapping[str, bytes], may_fork: bool
+        self,
+        language: str,
+        command: Sequence[str],
+        files: Mapping[str, bytes],
+        may_fork: bool,
+        control: int | None,
     ) -> None:
         seen = place(language)
         tool = seen.tool if command[0] == Path(seen.tool).name or command[0] == language else command[0]
         with contextlib.ExitStack() as held:
             shown: list[str] = []
             descriptors = []
-            tools = LANGUAGES[language]
-            is_tool = may_fork or not tools.build
-            rules = filter_program(may_fork=may_fork, more=tools.calls if is_tool else ())
+            rules = _rules(language, may_fork, is_server=control is not None)
+            room = ["--size", str(self.limits.disk_bytes), "--tmpfs"] if control is None else ["--dir"]
             for name, data in {".filter": rules, **files}.items():
                 descriptor = os.memfd_create(name)
                 held.callback(os.close, descriptor)
@@ -175,7 +194,7 @@ class Confined:
                 *variables, *seen.arguments, "--perms", "0755", "--dir", "/box", "--perms", "0755", "--dir",
                 "/dev",
                 "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom",
-                "--perms", "1777", "--size", str(self.limits.disk_bytes), "--tmpfs", "/tmp", *shown,
+                "--perms", "1777", *room, "/tmp", *shown,
                 "--chdir", "/tmp",
                 "--remount-ro", "/",
                 "--seccomp", str(descriptors[0]), "--info-fd", str(tells), "--block-fd", str(waits),
@@ -183,7 +202,7 @@ class Confined:
             with contextlib.closing(_Descriptors(tells, waits)):
                 self.process = subprocess.Popen(
                     [*arguments, "--", tool, *command[1:]],
-                    stdin=subprocess.PIPE,
+                    stdin=subprocess.PIPE if control is None else control,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     pass_fds=[*descriptors, tells, waits],
@@ -374,6 +393,23 @@ class Confined:
             if not self._is_in_time():
                 return False
 
+    @property
+    def is_running(self) -> bool:
+        """Return whether the tree's first process was not ended, by itself or by this class."""
+        if self.process.returncode is None and self.exit_code is None:
+            return self.process.poll() is None
+        return False
+
+    def usage(self) -> TreeUsage:
+        """Return what the tree used until now."""
+        ticks, wants = _activity(self._pid)
+        return TreeUsage(
+            ticks=ticks,
+            wants=wants,
+            seconds=self._group.processor_seconds(),
+            n_out_of_memory=self._group.n_out_of_memory(),
+        )
+
     def _is_in_time(self) -> bool:
         """Return whether the tree may go on; end it otherwise."""
         now = time.monotonic()
@@ -392,6 +428,13 @@ class Confined:
             return True
         self._kill()
         return False
+
+
+def _rules(language: str, may_fork: bool, *, is_server: bool) -> bytes:
+    """Return the filter of a tree: a tool makes calls that a program that was built does not."""
+    tools = LANGUAGES[language]
+    more = tools.calls if may_fork or not tools.build else ()
+    return filter_program(may_fork=may_fork, more=(*more, *ALLOWED_TO_SERVE) if is_server else more)
 
 
 class _Descriptors:

@@ -1,9 +1,9 @@
 """Verdicts over programs: pass, fail, or none when the machine, not the program, is at fault.
 
-A Python task is two confined trees: the sample, and the judge with the tests. This process carries
-frames between them and reads none of the sample's. A task of another language is built and run once
-with the values that the tests ask for printed, and compared here with what a second program, built
-without the sample, prints for the expected values.
+A Python task is two confined processes in trees of their own: the sample, and the judge with the
+tests. This process carries frames between them and reads none of the sample's. A task of another
+language is built and run once with the values that the tests ask for printed. They are compared here
+with what a second program, built without the sample, prints for the expected values.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from sevenfold.sandbox import toolchains
-from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits
+from sevenfold.sandbox import toolchains, warm
+from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits, bubblewrap
+from sevenfold.sandbox.warm import ForkedProgram
 from sevenfold.sandbox.wire import LENGTH, MAX_FRAME_BYTES
 
-EXECUTOR_VERSION = 1
+EXECUTOR_VERSION = 2
 PASS, FAIL, NONE = "pass", "fail", "none"
 MAX_CALLS = 100_000
-_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +62,10 @@ def judge_python(task: PythonTests, limits: ProcessLimits) -> GradingVerdict:
     Raises:
         SandboxError: nothing can be confined here.
     """
-    wire = (_HERE / "wire.py").read_bytes()
-    command = toolchains.LANGUAGES["python"].start
-    main = toolchains.LANGUAGES["python"].source
     with (
-        Confined(
-            "python", command, {main: (_HERE / "judge.py").read_bytes(), "wire.py": wire}, limits
-        ) as judge,
-        Confined(
-            "python", command, {main: (_HERE / "sample.py").read_bytes(), "wire.py": wire}, limits
-        ) as sample,
+        warm.warm_pair(limits) as pair,
+        pair.judge.begin(warm.JUDGE) as judge,
+        pair.sample.begin(warm.SAMPLE) as sample,
     ):
         told = {
             "prelude": task.prelude,
@@ -87,7 +80,7 @@ def judge_python(task: PythonTests, limits: ProcessLimits) -> GradingVerdict:
     return GradingVerdict(verdict=found[0], reason=found[1], seconds=round(sample.seconds, 3))
 
 
-def _converse(judge: Confined, sample: Confined) -> tuple[str, str]:
+def _converse(judge: ForkedProgram, sample: ForkedProgram) -> tuple[str, str]:
     """Carry calls and answers until the judge decides, or one of the two ends."""
     reply = _frame_of(sample)
     for _ in range(MAX_CALLS):
@@ -106,13 +99,13 @@ def _converse(judge: Confined, sample: Confined) -> tuple[str, str]:
     return FAIL, "too many calls"
 
 
-def _ended(tree: Confined, otherwise: str) -> tuple[str, str]:
+def _ended(tree: ForkedProgram, otherwise: str) -> tuple[str, str]:
     if tree.ending is Ending.NONE:
         return NONE, "the machine stopped it"
     return FAIL, otherwise if tree.ending is Ending.EXIT else f"limit: {tree.ending.value}"
 
 
-def _frame_of(tree: Confined) -> bytes | None:
+def _frame_of(tree: ForkedProgram) -> bytes | None:
     """Return the bytes of the next frame; None when the tree ended, or the frame is too large."""
     head = tree.receive(LENGTH.size)
     if head is None:

@@ -40,6 +40,10 @@ getsid getrlimit getrusage sysinfo getrandom arch_prctl capget
 ALLOWED = tuple(f"{FILES} {MEMORY} {THREADS} {TIME} {FACTS}".split())
 # A compiler is several processes.
 ALLOWED_TO_COMPILE = ("fork", "vfork")
+# What the process that starts samples does besides (`fork_server`).
+ALLOWED_TO_SERVE = (
+    "recvmsg", "recvfrom", "sendto", "getsockopt", "getsockname", "kill", "pidfd_open",
+)  # fmt: skip
 CLONE_THREAD = 0x10000
 # New namespaces, and a child that its parent's tracer follows.
 CLONE_REFUSED = 0x7E020000 | 0x2000 | 0x80
@@ -47,8 +51,8 @@ CLONE_REFUSED = 0x7E020000 | 0x2000 | 0x80
 ALLOWED_WITH = (
     # TCGETS, FIONREAD, TIOCGWINSZ, FIONBIO, FIOCLEX: what a program asks of a descriptor.
     ("ioctl", 1, (0x5401, 0x541B, 0x5413, 0x5421, 0x5451)),
-    # PR_SET_NAME, PR_GET_NAME.
-    ("prctl", 0, (15, 16)),
+    # PR_SET_NAME, PR_GET_NAME, and PR_SET_SECCOMP, which can only take away.
+    ("prctl", 0, (15, 16, 22)),
     # Its own limits.
     ("prlimit64", 0, (0,)),
 )
@@ -62,9 +66,13 @@ class FilterError(SevenfoldError):
 
 
 @cache
-def filter_program(*, may_fork: bool, more: tuple[str, ...] = ()) -> bytes:
+def filter_program(*, may_fork: bool, more: tuple[str, ...] = (), may_signal: bool = True) -> bytes:
     """Return the filter as a BPF program of this machine's processor; `more`
     are calls besides the table.
+
+    Args:
+        may_signal: whether it may send signals to processes of its tree, other than the one that
+            kills. A child of the fork server may not, because its parent is in the tree.
 
     Raises:
         FilterError: the library is missing.
@@ -88,7 +96,8 @@ def filter_program(*, may_fork: bool, more: tuple[str, ...] = ()) -> bytes:
             rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(argument, pyseccomp.EQ, value))
     # A program that is killed was killed from outside: it cannot look like
     # one that ran out of memory.
-    rules.add_rule(pyseccomp.ALLOW, "tgkill", pyseccomp.Arg(2, pyseccomp.NE, SIGKILL))
+    if may_signal:
+        rules.add_rule(pyseccomp.ALLOW, "tgkill", pyseccomp.Arg(2, pyseccomp.NE, SIGKILL))
     # The flags of clone3 lie in memory, where no filter sees them: it does not exist, and
     # the C library takes clone.
     mask = CLONE_REFUSED | (0 if may_fork else CLONE_THREAD)

@@ -37,6 +37,9 @@ TopKOption = Annotated[int, typer.Option("--top-k", min=0, help="Tokens that may
 MinPOption = Annotated[str, typer.Option("--min-p", help="Least share of the largest probability.")]
 TopPOption = Annotated[str, typer.Option("--top-p", help="Probability mass that stays.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", metavar="N", min=1, max=16, help="Seeds from --seed on: mean and spread.")
+]
 SamplesOption = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Answers for each item.")]
 KOption = Annotated[str, typer.Option("--k", metavar="K[,K]", help="The k of pass@k.")]
 RescoreOption = Annotated[
@@ -82,6 +85,7 @@ def evaluate(
     min_p: MinPOption = "0",
     top_p: TopPOption = "1",
     seed: SeedOption = 0,
+    seeds: SeedsOption = 1,
     samples: SamplesOption = 1,
     k: KOption = "1",
     rescore: RescoreOption = "",
@@ -115,7 +119,7 @@ def evaluate(
     model = Model.open(file, backend=backend, n_threads=threads)
     decoder = EvaluationDecoder(model, batch=batch, truncation=truncate)
     folder = out or file.parent / "eval"
-    runs, failed = _run_all(decoder, chosen, data, corpus, folder, settings)
+    runs, failed = _run_all(decoder, chosen, data, corpus, folder, settings, seeds)
     _show(runs, folder, png, as_json=as_json)
     if failed is not None:
         raise failed
@@ -135,11 +139,13 @@ def _run_all(
     corpus: Path | None,
     folder: Path,
     settings: EvaluationSettings,
+    n_seeds: int,
 ) -> tuple[list[Json], SevenfoldError | None]:
     """Return the sealed runs, and the first that has no verdict."""
     from sevenfold.evals.journal import exclusive
     from sevenfold.evals.leaks import NOT_CHECKABLE, corpus_of, find_leaks
-    from sevenfold.evals.run import NoVerdictError, evaluate
+    from sevenfold.evals.run import NoVerdictError
+    from sevenfold.evals.seeds import evaluate_seeds
     from sevenfold.evals.suites import make_task, needs_data
     from sevenfold.evals.tasks.data import data_directory
     from sevenfold.report.console import close_progress, make_progress
@@ -155,7 +161,7 @@ def _run_all(
                 task = make_task(card, sets, n_first, None if trained is None else trained.path.parent)
                 leaks = NOT_CHECKABLE if trained is None else find_leaks(task.items, trained, progress)
                 try:
-                    runs.append(evaluate(decoder, task, folder, settings, leaks, progress))
+                    runs.append(evaluate_seeds(decoder, task, folder, settings, n_seeds, leaks, progress))
                 except NoVerdictError as error:
                     failed = failed or error
     finally:

@@ -60,6 +60,13 @@ def _same(shown: str, expected: str) -> bool:
 def _called(item: Item, source: str) -> GradingVerdict:
     """Return whether every call of a program gives what was expected."""
     target = item.target
+    try:
+        parsed(source)
+    except SyntaxError as error:
+        # The sandbox would say the same of the first call.
+        return _verdict(False, f"{target['calls'][0][:60]} gave !{type(error).__name__}")
+    except _NO_PROGRAM:
+        pass
     found = results({"sample": source}, str(target["entry"]), target["calls"])["sample"]
     for call, shown, expected in zip(target["calls"], found, target["results"], strict=True):
         if not _same(shown, expected):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sevenfold.core.files import write_bytes
@@ -27,18 +27,33 @@ def line_of(item: Item) -> bytes:
     return canonical_json({name: getattr(item, name) for name in _FIELDS}) + b"\n"
 
 
-def kept_items(family: str, make: Callable[[], list[Item]]) -> list[Item]:
-    """Return the items of a family from the user's cache, or made now and kept. Raises as `make`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    asked = [family, ITEMS_PER_ROW, SEED, VERSION]
-    name = digest("sevenfold/band/1", made_with(), canonical_json(asked))
-    file = Path(root, "sevenfold", "band", f"{name}.jsonl")
-    found = _read(file)
-    if found is None:
-        found = make()
-        body = b"".join(map(line_of, found))
-        write_bytes(file, body + canonical_json({_END: sha256(body).hex()}) + b"\n")
+def kept_items(family: str, n_per_row: int, make: Callable[[], list[Item]]) -> list[Item]:
+    """Return the first items of each row of a family from the user's cache, or made now and kept.
+
+    Items of the whole family begin with those of any part of it, so they stand for them.
+
+    Raises as `make`.
+    """
+    for n in dict.fromkeys((ITEMS_PER_ROW, n_per_row)):
+        file = _file(family, n)
+        if (found := _read(file)) is not None:
+            return first_of_rows(found, n_per_row)
+    found = make()
+    body = b"".join(map(line_of, found))
+    write_bytes(file, body + canonical_json({_END: sha256(body).hex()}) + b"\n")
     return found
+
+
+def _file(family: str, n_per_row: int) -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    asked = [family, n_per_row, SEED, VERSION]
+    name = digest("sevenfold/band/1", made_with(), canonical_json(asked))
+    return Path(root, "sevenfold", "band", f"{name}.jsonl")
+
+
+def first_of_rows(items: Sequence[Item], n_per_row: int) -> list[Item]:
+    """Return the items whose number in their row is below `n_per_row`."""
+    return [item for item in items if int(item.id.rpartition("/")[2]) < n_per_row]
 
 
 def _read(file: Path) -> list[Item] | None:

@@ -8,9 +8,8 @@ passes the CM-1 gate, as any other call does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from sevenfold.engine.likelihood import log_probabilities
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.evals.tasks.cards import Item
+from sevenfold.recipe.schema import FIM_TOKENS
 from sevenfold.tokenizer.template import tuned_template
 
 TRUNCATIONS = ("none", "left")
@@ -49,16 +49,26 @@ class Likelihood:
     is_greedy: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
+class _Group:
+    """The answers of an item; its gate is open until the last of them ended."""
+
+    item: Item
+    answers: list[Answer | None]
+    gate: AbstractContextManager[str]
+    stack: ExitStack = field(default_factory=ExitStack)
+
+
+@dataclass(kw_only=True)
 class _Running:
     """A continuation on its way."""
 
-    number: int
+    group: _Group
     session: Any
     pending: list[int]
     position: int
     room: int
-    law: DecodingLaw
+    seed: int
     sample: int
     ids: list[int] = field(default_factory=list)
     ended: str = ""
@@ -100,7 +110,7 @@ class EvaluationDecoder:
         form = {"form": self.template.name} if self.template else {}
         return {**law.facts(), "samples": n_samples, "truncation": self.truncation, **form}
 
-    def prompt_of(self, item: Item) -> str:
+    def text_of(self, item: Item) -> str:
         """Return the prompt of an item as the model is asked: in its own form, where it has one."""
         return self.template.of_document(item.prompt) if self.template else item.prompt
 
@@ -139,69 +149,123 @@ class EvaluationDecoder:
         Raises:
             GateError: a prompt is refused, or does not fit.
         """
-        per_batch = max(1, self.batch // n_samples)
-        waiting = iter(items)
-        while group := list(islice(waiting, per_batch)):
-            answers = self._generate_group(group, [s.encode() for s in stops], max_tokens, law, n_samples)
-            yield from zip(group, answers, strict=True)
-
-    def _generate_group(
-        self, group: Sequence[Item], stops: list[bytes], max_tokens: int, law: DecodingLaw, n_samples: int
-    ) -> list[list[Answer]]:
-        with ExitStack() as gates:
-            running: list[_Running] = []
-            for number, item in enumerate(group):
-                body = gates.enter_context(Gate().call(self.prompt_of(item)))
-                ids = self.fitted(prompt_ids(self.tokenizer, body), 1, item.id)
-                session = self.model.engine.session()
-                room = min(max_tokens, self.model.context - len(ids))
-                first = session
-                if n_samples > 1 and len(ids) > 1 and self._can_fork:
-                    session.forward(np.array(ids[:-1], np.int64), last_only=True)
-                for sample in range(n_samples):
-                    if sample and self._can_fork and len(ids) > 1:
-                        own = first.fork()  # type: ignore[attr-defined]  # asked for with hasattr
-                    else:
-                        own = first if sample == 0 else self.model.engine.session()
-                    is_read = n_samples > 1 and len(ids) > 1 and self._can_fork
-                    running.append(
-                        _Running(
-                            number=number,
-                            session=own,
-                            pending=ids[-1:] if is_read else ids,
-                            position=len(ids),
-                            room=room,
-                            law=item_seed(law, item.id),
-                            sample=sample,
-                        )
+        waiting = iter(enumerate(items))
+        running: list[_Running] = []
+        done: dict[int, _Group] = {}
+        endings = [stop.encode() for stop in stops]
+        n_yielded = 0
+        try:
+            while True:
+                # A sequence that ended makes room for the next at once.
+                while not running or len(running) + n_samples <= self.batch:
+                    number, item = next(waiting, (0, None))
+                    if item is None:
+                        break
+                    done[number] = _Group(
+                        item=item, answers=[None] * n_samples, gate=Gate().call(self.text_of(item))
                     )
-            every = list(running)
-            while running:
-                self._advance(running)
+                    running += self._started(done[number], max_tokens, law, n_samples)
+                if not running:
+                    return
+                self._advance(running, law)
                 for one in running:
-                    self._look(one, stops, max_tokens)
-                running = [one for one in running if not one.ended]
-            for one in every:
+                    self._look(one, endings, max_tokens)
+                running = [one for one in running if not self._is_over(one)]
+                while n_yielded in done and None not in done[n_yielded].answers:
+                    group = done.pop(n_yielded)
+                    n_yielded += 1
+                    yield group.item, [answer for answer in group.answers if answer is not None]
+        finally:
+            for one in running:
                 one.session.close()
-        found: list[list[Answer]] = [[] for _ in group]
-        for one in every:
-            found[one.number].append(Answer(ids=tuple(one.ids), ended=one.ended))
+            for group in done.values():
+                group.stack.close()
+
+    def _started(self, group: _Group, max_tokens: int, law: DecodingLaw, n_samples: int) -> list[_Running]:
+        """Return the sequences of an item, its prompt read once where sessions can fork."""
+        body = group.stack.enter_context(group.gate)
+        if group.item.suffix:
+            group.stack.enter_context(Gate().call(group.item.suffix))
+        ids = self.fitted(self.prompt_of(group.item, body), 1, group.item.id)
+        room = min(max_tokens, self.model.context - len(ids))
+        first = self.model.engine.session()
+        is_read = n_samples > 1 and len(ids) > 1 and self._can_fork
+        if is_read:
+            first.forward(np.array(ids[:-1], np.int64), last_only=True)
+        found = []
+        for sample in range(n_samples):
+            if sample == 0:
+                session: Any = first
+            else:
+                session = first.fork() if is_read else self.model.engine.session()  # type: ignore[attr-defined]  # asked for with hasattr
+            found.append(
+                _Running(
+                    group=group,
+                    session=session,
+                    pending=ids[-1:] if is_read else ids,
+                    position=len(ids),
+                    room=room,
+                    seed=item_seed(law, group.item.id).seed,
+                    sample=sample,
+                )
+            )
         return found
 
-    def _advance(self, running: list[_Running]) -> None:
-        """Add up to BLOCK_TOKENS tokens to each."""
+    def prompt_of(self, item: Item, body: str) -> list[int]:
+        """Return the ids of a prompt, its text as the gate gave it; of a fill-in-middle prompt its
+        parts behind their marks, in the order of the item.
+
+        Raises:
+            UsageError: the vocabulary has no marks.
+        """
+        if not item.order:
+            return prompt_ids(self.tokenizer, body)
+        if missing := [name for name in FIM_TOKENS if name not in self.tokenizer.special_tokens]:
+            raise UsageError(
+                f"the vocabulary of the model has no token {missing[0]}",
+                where=item.id,
+                remedy="fill-in-middle needs a model that was trained with train.objectives.fim",
+            )
+        prefix, suffix, middle = (self.tokenizer.special_id(name) for name in FIM_TOKENS)
+        parts = {
+            "P": [prefix, *self.tokenizer.encode(body)],
+            "S": [suffix, *self.tokenizer.encode(item.suffix)],
+            "M": [middle],
+        }
+        return [i for part in item.order for i in parts[part]]
+
+    def _is_over(self, one: _Running) -> bool:
+        """Return whether a sequence ended; keep its answer then, and free what it held."""
+        if not one.ended:
+            return False
+        one.session.close()
+        group = one.group
+        group.answers[one.sample] = Answer(ids=tuple(one.ids), ended=one.ended)
+        if None not in group.answers:
+            group.stack.close()
+        return True
+
+    def _advance(self, running: list[_Running], law: DecodingLaw) -> None:
+        """Add up to BLOCK_TOKENS tokens to each; one where tokens are drawn."""
         engine = self.model.engine
-        greedy = [one for one in running if one.law.is_greedy]
-        if greedy and hasattr(engine, "greedy_batch"):
-            n = min(BLOCK_TOKENS, min(one.room - len(one.ids) for one in greedy))
-            calls = [(one.session, np.array(one.pending, np.int64)) for one in greedy]
-            for one, tokens in zip(greedy, engine.greedy_batch(calls, n), strict=True):
+        if law.is_greedy and hasattr(engine, "decode_batch"):
+            ends = self.tokenizer.roles.ends
+            limits = [min(BLOCK_TOKENS, one.room - len(one.ids)) for one in running]
+            calls = [(one.session, np.array(one.pending, np.int64)) for one in running]
+            found = engine.decode_batch(calls, limits, stop=ends[0] if len(ends) == 1 else None)
+            for one, tokens in zip(running, found, strict=True):
                 one.ids += tokens
                 one.pending = tokens[-1:]
                 one.position += len(tokens)
             return
-        for one, row in zip(running, self._rows(running), strict=True):
-            token = one.law.choose(row, position=one.position, sample=one.sample)
+        rows = self._rows(running)
+        chosen = law.choose_of_each(
+            np.stack(rows),
+            positions=[one.position for one in running],
+            samples=[one.sample for one in running],
+            seeds=[one.seed for one in running],
+        )
+        for one, token in zip(running, chosen, strict=True):
             one.ids.append(token)
             one.pending = [token]
             one.position += 1
@@ -271,7 +335,7 @@ class EvaluationDecoder:
 
     def _score(self, item: Item, shared: _Prefix) -> list[Likelihood]:
         with ExitStack() as gates:
-            prompt = self.prompt_of(item)
+            prompt = self.text_of(item)
             gates.enter_context(Gate().call(prompt + "".join(item.choices)))
             pairs = [self.pair_ids(prompt, choice, item.id) for choice in item.choices]
             rows: list[tuple[list[int], list[int]]] = []

@@ -119,6 +119,18 @@ def _grade_math(item: Item, found: str) -> GradingVerdict:
     return GradingVerdict(verdict=PASS if is_right else FAIL, reason="" if is_right else f"{found[:40]!r}")
 
 
+def _judged(task: PythonTests) -> GradingVerdict:
+    """Return the verdict of the sandbox; without it for a text that is no program."""
+    try:
+        parsed(task.source)
+    except SyntaxError as error:
+        return GradingVerdict(verdict=FAIL, reason=f"import: {type(error).__name__}")
+    except (ValueError, RecursionError, MemoryError):
+        # The interpreter of the sandbox says what this is.
+        pass
+    return judge_python(task, LIMITS)
+
+
 def _check(item: Item, source: str) -> PythonTests:
     name = str(item.target["entry_point"])
     # What the task defines itself: helpers above the function, and the function's own head.
@@ -129,12 +141,17 @@ def _check(item: Item, source: str) -> PythonTests:
 
 
 def _grade_humaneval(item: Item, found: str) -> GradingVerdict:
-    return judge_python(_check(item, item.prompt + found), LIMITS)
+    return _judged(_check(item, item.prompt + found))
 
 
 def _grade_infilling(item: Item, found: str) -> GradingVerdict:
+    # A line was asked for: its end stands behind it.
+    return _grade_middle(item, f"{found}\n")
+
+
+def _grade_middle(item: Item, found: str) -> GradingVerdict:
     target = item.target
-    source = f"{target['prompt']}{found}\n{target['suffix']}"
+    source = f"{target['prompt']}{found}{target['suffix']}"
     # The whole of the task's helpers stands before the entry point's own head.
     head = str(target["prompt"])
     place = head.rfind(f"def {target['entry_point']}(")
@@ -142,20 +159,19 @@ def _grade_infilling(item: Item, found: str) -> GradingVerdict:
     end = head.find("'''", head.find("'''", place) + 3) if end < 0 else end
     prelude = head[: end + 3] + "\n"
     item = Item(id=item.id, prompt=item.prompt, target={**target, "prelude": prelude})
-    return judge_python(_check(item, source), LIMITS)
+    return _judged(_check(item, source))
 
 
 def _grade_mbpp(item: Item, found: str) -> GradingVerdict:
     target = item.target
-    return judge_python(
+    return _judged(
         PythonTests(
             source=found.replace("\r", ""),
             prelude="",
             # The setup may use classes of the sample.
             tests="\n".join([str(target["setup"]), *target["tests"]]),
             functions=tuple(target["functions"]),
-        ),
-        LIMITS,
+        )
     )
 
 
@@ -168,6 +184,7 @@ GRADERS: dict[str, Callable[[Item, str], GradingVerdict]] = {
     "math": _grade_math,
     "humaneval": _grade_humaneval,
     "infilling": _grade_infilling,
+    "infilling-multi": _grade_middle,
     "mbpp": _grade_mbpp,
     "rust": _grade_rust,
     **band.WORKER,
@@ -175,7 +192,8 @@ GRADERS: dict[str, Callable[[Item, str], GradingVerdict]] = {
 }
 # Graders that execute programs under bubblewrap, with the languages that they need.
 EXECUTES = {
-    "humaneval": ("python",), "infilling": ("python",), "mbpp": ("python",), "rust": ("rust",),
+    "humaneval": ("python",), "infilling": ("python",), "infilling-multi": ("python",),
+    "mbpp": ("python",), "rust": ("rust",),
     "band-rust": ("rust",),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from sevenfold.evals.tasks.cards import Card, Item
 
 # Self-consistency is asked for up to this many samples.
 MAX_VOTERS = 5
+ENDS_BY_ITSELF = "ends_by_itself"
 
 
 def share_of(values: Sequence[Fraction], answer: int) -> tuple[Fraction, bool]:
@@ -25,7 +26,20 @@ def share_of(values: Sequence[Fraction], answer: int) -> tuple[Fraction, bool]:
 
 
 def choice_scores(card: Card, items: Sequence[Item], rows: Mapping[str, Json]) -> list[Json]:
-    """Return acc, and acc_norm where the card asks for it (by characters, without the first space)."""
+    """Return acc, and acc_norm where the card asks for it (by characters, without the first space).
+
+    Items that belong to rows have a score for each row besides.
+    """
+    scores = _choice_scores(card, items, rows)
+    for row in dict.fromkeys(str(item.target["row"]) for item in items if "row" in item.target):
+        chosen = [item for item in items if item.target["row"] == row]
+        scores += [
+            {**score, "metric": f"{score['metric']} {row}"} for score in _choice_scores(card, chosen, rows)
+        ]
+    return scores
+
+
+def _choice_scores(card: Card, items: Sequence[Item], rows: Mapping[str, Json]) -> list[Json]:
     scores = []
     for metric in card.metrics:
         shares, n_tied = [], 0
@@ -81,6 +95,10 @@ def _scores(
         name = f"pass@{k}" if is_of_programs(card.grade) or k > 1 else "exact_match"
         figure = statistics.figure(share, len(items))
         scores.append({"metric": name, "extract": rule, **figure})
+    if "exact_match" in card.metrics:
+        equal = statistics.mean([_equal(item, verdicts[item.id]) for item in items])
+        figure = statistics.figure(equal, len(items))
+        scores.append({"metric": "exact_match", "extract": rule, **figure})
     n_samples = max((n for n, _ in counts), default=0)
     if card.grade == "number" and 2 <= n_samples <= MAX_VOTERS:
         shares = [_vote(verdicts[item.id]) for item in items]
@@ -88,6 +106,12 @@ def _scores(
         figure = statistics.figure(statistics.mean([share for share, _ in shares]), len(items))
         scores.append({"metric": f"maj@{n_samples}", "extract": rule, "n_ties": n_tied, **figure})
     return scores
+
+
+def _equal(item: Item, samples: Sequence[Sequence[Json]]) -> Fraction:
+    """Return the share of samples that are the text that was cut out, but for spaces around it."""
+    middle = str(item.target["middle"]).strip()
+    return Fraction(sum(1 for row in samples if row[0].strip() == middle), len(samples))
 
 
 def _vote(samples: Sequence[Sequence[Json]]) -> tuple[Fraction, bool]:
@@ -99,3 +123,22 @@ def _vote(samples: Sequence[Sequence[Json]]) -> tuple[Fraction, bool]:
     tied = [answer for answer, n in votes.items() if n == most]
     right = {plain_number(row[0]) for row in samples if row[1] == "pass"}
     return Fraction(sum(1 for answer in tied if answer in right), len(tied)), len(tied) > 1
+
+
+def ending_scores(items: Sequence[Item], outputs: Mapping[str, Json]) -> list[Json]:
+    """Return the share of answers that the model ended itself, by the token that ends a text.
+
+    A stop text of the card, the limit of the card and the end of the context are no end of the model.
+    Items that belong to rows have a share for each row.
+    """
+    rows = list(dict.fromkeys(str(item.target.get("row", "")) for item in items))
+    scores: list[Json] = []
+    for row in rows:
+        chosen = [item for item in items if str(item.target.get("row", "")) == row]
+        shares = []
+        for item in chosen:
+            endings = [answer["ended"] for answer in outputs[item.id]["answers"]]
+            shares.append(Fraction(endings.count("end"), len(endings)))
+        name = f"{ENDS_BY_ITSELF} {row}".strip()
+        scores.append({"metric": name, **statistics.figure(statistics.mean(shares), len(chosen))})
+    return scores

@@ -7,11 +7,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from sevenfold.core.hashing import Json
+from sevenfold.core.hashing import Json, digest
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.evals.tasks.data import csv_rows, json_lines, plain, six_lines
 from sevenfold.evals.tasks.programs import parsed
@@ -22,6 +23,8 @@ LETTERS = "ABCD"
 MBPP_TEST = range(11, 511)
 MBPP_SHOTS = (2, 3, 4)
 GSM8K_SHOTS = 5
+# Of multi-line infilling.
+SPANS_PER_TASK = 4
 
 
 def _only(files: Files) -> bytes:
@@ -45,6 +48,48 @@ def infilling(files: Files) -> Iterator[Item]:
     for row in json_lines(_only(files)):
         target = {key: row[key] for key in ("prompt", "suffix", "test", "entry_point")}
         yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target, **_leaks_of_code(row))
+
+
+def _filled(order: str) -> Callable[[Files], Iterator[Item]]:
+    """Return a builder of single-line infilling as fill-in-middle prompts."""
+
+    def build(files: Files) -> Iterator[Item]:
+        for item, row in zip(infilling(files), json_lines(_only(files)), strict=True):
+            target = {**item.target, "middle": row["canonical_solution"]}
+            yield replace(item, suffix=plain(row["suffix"]), order=order, target=target)
+
+    return build
+
+
+def _spans(row: Json) -> list[tuple[int, int]]:
+    """Return up to SPANS_PER_TASK spans of two or more lines of a solution that leave a line."""
+    n = len(row["canonical_solution"].splitlines())
+    spans = [(a, b) for a in range(n) for b in range(a + 2, n + 1) if b - a < n]
+    name = str(row["task_id"])
+    spans.sort(key=lambda span: digest("sevenfold/eval-span/1", name, *map(str, span)))
+    return spans[:SPANS_PER_TASK]
+
+
+def _filled_spans(order: str) -> Callable[[Files], Iterator[Item]]:
+    """Return a builder of multi-line infilling of HumanEval's solutions."""
+
+    def build(files: Files) -> Iterator[Item]:
+        for row in json_lines(_only(files)):
+            lines = row["canonical_solution"].splitlines(keepends=True)
+            for a, b in _spans(row):
+                before = row["prompt"] + "".join(lines[:a])
+                middle, after = "".join(lines[a:b]), "".join(lines[b:])
+                shared = {key: row[key] for key in ("test", "entry_point")}
+                yield Item(
+                    id=f"{row['task_id']}/{a}-{b}",
+                    prompt=plain(before),
+                    suffix=plain(after),
+                    order=order,
+                    target={**shared, "prompt": before, "suffix": after, "middle": middle},
+                    **_leaks_of_code(row),
+                )
+
+    return build
 
 
 def _mbpp_rows(files: Files) -> dict[int, Json]:
@@ -100,6 +145,14 @@ def gsm8k(files: Files) -> Iterator[Item]:
     )
     for i, row in enumerate(test):
         prompt = f"{shots}Question: {row['question']}\nAnswer:"
+        texts = (row["question"], row["answer"])
+        yield Item(id=f"GSM8K/{i}", prompt=plain(prompt), target={"answer": row["answer"]}, texts=texts)
+
+
+def gsm8k_0shot(files: Files) -> Iterator[Item]:
+    """Yield GSM8K without examples, as instructions of the corpus: a context of 512 holds them."""
+    for i, row in enumerate(json_lines(files["gsm8k/test.jsonl"])):
+        prompt = f"### Instruction:\n{row['question']}\n\n### Response:\n"
         texts = (row["question"], row["answer"])
         yield Item(id=f"GSM8K/{i}", prompt=plain(prompt), target={"answer": row["answer"]}, texts=texts)
 
@@ -177,9 +230,14 @@ def hellaswag(files: Files) -> Iterator[Item]:
 BUILDERS: dict[str, Callable[[Files], Iterator[Item]]] = {
     "humaneval": humaneval,
     "infilling": infilling,
+    "infilling-psm": _filled("PSM"),
+    "infilling-spm": _filled("SPM"),
+    "infilling-multi-psm": _filled_spans("PSM"),
+    "infilling-multi-spm": _filled_spans("SPM"),
     "mbpp-3shot": mbpp_3shot,
     "mbpp-0shot": mbpp_0shot,
     "gsm8k": gsm8k,
+    "gsm8k-0shot": gsm8k_0shot,
     "math500": math500,
     "rust": rust,
     "mmlu-letters": mmlu_letters,

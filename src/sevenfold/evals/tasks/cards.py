@@ -53,6 +53,10 @@ class Card:
 class Item:
     """One question. `choices` are continuations that are scored; `target` is what the grader takes.
 
+    `suffix` and `order` are of fill-in-middle: what follows the answer, and the order of the parts of
+    the prompt (prefix, suffix, middle: PSM or SPM; "" is no such prompt). The card says the order, and
+    the target has the suffix, so the root binds both.
+
     `texts`, `program` and `beginning` are what is looked for in a corpus (`leaks`): texts in parts,
     functions up to their names, and the beginning of a document as a whole; an item `is_of_corpus` if
     a document has to begin so. They follow from the data, whose digest the root has, so the root of a
@@ -63,6 +67,8 @@ class Item:
     prompt: str
     choices: tuple[str, ...] = ()
     target: Mapping[str, Json] = field(default_factory=dict)
+    suffix: str = ""
+    order: str = ""
     texts: tuple[str, ...] = ()
     program: str = ""
     beginning: str = ""
