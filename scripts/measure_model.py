@@ -110,11 +110,19 @@ def figures(model: str, step: Step, runs: list[Any], command: str) -> list[str]:
             skeletons = f", {score['n_skeletons']} skeletons" if "n_skeletons" in score else ""
             name = f"{step.text}: {run['name']} {score['metric']}{rule}, n {score['n']}{skeletons}"
             rows.append(f"| {model} | {name} | {shown(score)} | `{command}` |")
+        for rule, counts in run.get("failures", {}).items():
+            if counts:
+                text = f"{step.text}: {run['name']} failures by class ({rule})"
+                rows.append(f"| {model} | {text} | {_inline(counts)} | `{command}` |")
         for name, value in (run["evidence"].get("fp32") or {}).items():
             if name == "bits_per_byte":
                 text = f"{step.text}: {run['name']} of the FP32 weights on the same windows"
                 rows.append(f"| {model} | {text} | {value:.4f} | `{command}` |")
     return rows
+
+
+def _inline(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
 def replace_block(text: str, model: str, block: str) -> str:

@@ -13,7 +13,7 @@ from sevenfold.core.log import Silent
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
-from sevenfold.evals.grading import graders
+from sevenfold.evals.grading import failures, graders
 from sevenfold.evals.leaks import NOT_CHECKABLE
 from sevenfold.evals.run import EvaluationSettings, evaluate, read_run
 from sevenfold.evals.scoring.scores import choice_scores, ending_scores, sample_scores
@@ -233,3 +233,55 @@ def test_equal_answers_of_an_item_are_executed_once(
     found = evaluate(EvaluationDecoder(model), task_of(3), tmp_path, settings, NOT_CHECKABLE, Silent())
     assert sorted(judged) == ["i0", "i1", "i2"]
     assert found["scores"][0]["exact"] == "1/1"
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [
+        ("import: SyntaxError", "syntax"),
+        ("f(1) gave !IndentationError", "syntax"),
+        ("missing: f", "no function"),
+        ("import: ModuleNotFoundError", "import"),
+        ("NameError", "name"),
+        ("f([]) gave !UnboundLocalError", "name"),
+        ("f([]) gave !TypeError", "type"),
+        ("IndexError", "index or key"),
+        ("ZeroDivisionError", "arithmetic"),
+        ("f(1) gave !RecursionError", "recursion"),
+        ("limit: processor time", "time"),
+        ("f(1) gave !OutOfTime", "time"),
+        ("limit: memory", "memory or output"),
+        ("build: error[E0425]", "compiler"),
+        ("diff: hunk 1 does not apply", "diff"),
+        ("form", "form"),
+        ("the sample ended", "ended"),
+        ("AssertionError", "wrong value"),
+        ("f(1) gave 7", "wrong value"),
+        ("'12'", "wrong value"),
+        ("a reason of another kind", "other"),
+    ],
+)
+def test_a_reason_has_one_class(reason: str, name: str) -> None:
+    assert failures.failure_class(reason) == name
+
+
+def test_failures_are_counted_by_class() -> None:
+    rows = {
+        "a": [["", "fail", "NameError"], ["", "pass", ""]],
+        "b": [["", "fail", "NameError"], ["", "fail", "x"]],
+    }
+    assert failures.failure_counts(rows) == {"name": 2, "other": 1}
+
+
+def test_reasons_of_the_sandbox_have_a_class() -> None:
+    for source, name in (
+        ("def f(x): return y", "name"),
+        ("def f(x): return [][x]", "index or key"),
+        ("def f(x): return 1 / 0", "arithmetic"),
+        ("def g(x): return x", "no function"),
+        ("import nothing_here", "import"),
+        ("def f(x): return x", "wrong value"),
+        ("def f(x): return f(x)", "recursion"),
+    ):
+        task = grading.PythonTests(source=source, prelude="", tests="assert f(1) == 2", functions=("f",))
+        assert failures.failure_class(grading.judge_python(task, graders.LIMITS).reason) == name

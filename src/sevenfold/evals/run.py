@@ -22,8 +22,10 @@ from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.evals.decoding import bits
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.grading import graders
+from sevenfold.evals.grading.failures import failure_counts
 from sevenfold.evals.grading.pool import VerdictPool
 from sevenfold.evals.guidance.guided import GUIDED, choose, guided_score
+from sevenfold.evals.guidance.repair import repaired
 from sevenfold.evals.journal import Journal
 from sevenfold.evals.leaks import Leaks
 from sevenfold.evals.scoring import scores
@@ -53,6 +55,8 @@ class EvaluationSettings:
     ks: tuple[int, ...] = (1,)
     rules: tuple[str, ...] = ()
     is_guided: bool = False
+    # Rounds of repair of the first answer, by the tests that the prompt shows.
+    n_repairs: int = 0
     # The run directory of the model, for its FP32 weights.
     run: Path | None = None
     n_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -246,6 +250,9 @@ def _judged(
         }
         for item in items
     ]
+    body["failures"] = {
+        rule: failure_counts({item.id: found[rule][item.id] for item in items}) for rule in all_rules
+    }
     evidence["seconds"] = {
         rule: {i: [v[3] for v in row] for i, row in found[rule].items()} for rule in all_rules
     }
@@ -266,6 +273,10 @@ def _judged(
         chosen = _chosen(task, items, texts, all_rules[0], folder, settings)
         body["guided"] = {item.id: chosen[item.id] for item in items}
         guided = [guided_score(items, found[all_rules[0]], chosen, all_rules[0])]
+    if settings.n_repairs and card.grade in GUIDED:
+        rule = all_rules[0]
+        body["repaired"], score = repaired(decoder, card, items, found[rule], rule, settings.n_repairs)
+        guided.append(score)
     body["scores"] = guided + [
         row for rule in all_rules for row in scores.sample_scores(card, items, found[rule], rule, settings.ks)
     ]

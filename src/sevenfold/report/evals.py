@@ -66,6 +66,11 @@ def write_page(path: Path, runs: Sequence[Json]) -> None:
             ("executor", _inline(run["executor"])),
             ("leaks", _inline(run["leaks"])),
         ]
+        facts += [
+            (f"failures ({rule})", _inline(counts))
+            for rule, counts in run.get("failures", {}).items()
+            if counts
+        ]
         parts.append(section(run["name"], table(("fact", "value"), facts), _samples(run)))
     write_bytes(path, document("Evaluation", tag("h1", "Evaluation"), *parts))
 

@@ -49,6 +49,10 @@ GuidedOption = Annotated[
     bool,
     typer.Option("--guided", help="Answer with the first sample that passes the tests in the prompt."),
 ]
+RepairOption = Annotated[
+    int,
+    typer.Option("--repair", metavar="N", min=0, max=8, help="Rounds of patches after a failed test."),
+]
 CorpusOption = Annotated[
     Path | None,
     typer.Option("--corpus", metavar="RUN", readable=False, help="The model's run: drop items that leaked."),
@@ -90,6 +94,7 @@ def evaluate(
     k: KOption = "1",
     rescore: RescoreOption = "",
     guided: GuidedOption = False,
+    repair: RepairOption = 0,
     corpus: CorpusOption = None,
     truncate: TruncateOption = "none",
     batch: BatchOption = 16,
@@ -109,7 +114,13 @@ def evaluate(
     law = DecodingLaw.parse(temperature, top_k, min_p, top_p, seed)
     rules = (rescore,) if rescore else ()
     settings = EvaluationSettings(
-        law=law, n_samples=samples, ks=_numbers(k), rules=rules, is_guided=guided, run=corpus
+        law=law,
+        n_samples=samples,
+        ks=_numbers(k),
+        rules=rules,
+        is_guided=guided,
+        n_repairs=repair,
+        run=corpus,
     )
     chosen = [(card, limit or n) for card, n in resolve([name for name in suite.split(",") if name])]
     if not chosen:

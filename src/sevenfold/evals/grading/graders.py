@@ -218,6 +218,15 @@ def check_executor(grade: str) -> None:
         bubblewrap()
 
 
+def judge_program(card: Card, item: Item, program: str) -> GradingVerdict:
+    """Return the verdict of the hidden tests over a whole program, its prompt included.
+
+    Raises:
+        SandboxError: programs cannot be confined here.
+    """
+    return _grade_mbpp(item, program) if card.grade == "mbpp" else _judged(_check(item, program))
+
+
 def judge(card: Card, item: Item, text: str, rule: str) -> tuple[str, GradingVerdict]:
     """Return what a rule extracts of an answer's text, and the verdict over it.
 
