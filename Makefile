@@ -108,7 +108,7 @@ $(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard intero
 	@scripts/interop.sh "$(INTEROP)" $(BIN)/python
 
 clean: ## remove the environment and caches (not $(OUT))
-	rm -rf $(VENV) $(INTEROP) build src/sevenfold/*/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP) build src/sevenfold/*/_native src/sevenfold/agent/memory/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 ##@ Measure
 

@@ -46,7 +46,13 @@ def tests_of(paths: set[str]) -> list[str]:
             rooms.add(TESTED_IN.get(parts[2], parts[2]))
         elif parts[0] == "native" and len(parts) > 2:
             rooms.add(
-                {"engine": "engine", "train": "model", "tokens": "tokenizer", "corpus": "corpus"}[parts[1]]
+                {
+                    "engine": "engine",
+                    "train": "model",
+                    "tokens": "tokenizer",
+                    "corpus": "corpus",
+                    "memory": "agent",
+                }[parts[1]]
             )
         elif parts[0] == "tests" and len(parts) > 2:
             rooms.add(parts[1])

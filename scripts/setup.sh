@@ -62,6 +62,7 @@ if has "${cxx%% *}"; then
     native train model "its kernels are left out, training uses PyTorch's and no law"
     native tokens tokenizer "the encoder is left out, text is encoded by the tokenizers library"
     native corpus corpus "the corpus stage is left to Python and takes longer"
+    native memory agent/memory "the scan of a memory is left to NumPy and takes longer"
     native embed artifact "there is no libsevenfold for programs in other languages"
 else
     say "no C++ compiler: the native engine is left out, the reference runs"

@@ -96,6 +96,7 @@ NATIVE = ["sevenfold/corpus/_native/libs7corpus.so", "sevenfold/engine/_native/l
 if platform.machine() in ("x86_64", "aarch64"):
     NATIVE.append("sevenfold/model/_native/libs7train.so")
 NATIVE.append("sevenfold/tokenizer/_native/libs7tokens.so")
+NATIVE.append("sevenfold/agent/memory/_native/libs7memory.so")
 # libsevenfold for other languages: header, libraries, packages.
 EMBED = "sevenfold/artifact/_native/"
 EMBEDDED = {f"{EMBED}include/sevenfold.h", f"{EMBED}lib/libsevenfold.a", f"{EMBED}lib/libsevenfold.so"}

@@ -32,6 +32,7 @@ LIBRARIES = {
         ("model", "s7train"),
         ("tokenizer", "s7tokens"),
         ("corpus", "s7corpus"),
+        ("agent/memory", "s7memory"),
     )
 }
 TRAIN = "sevenfold/model/_native/libs7train.so"

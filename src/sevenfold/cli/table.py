@@ -63,6 +63,7 @@ VERBS = tuple(
         ("chat", "chat", "Run", "Talk with a model in the terminal."),
         ("serve", "serve", "Run", "Answer HTTP: unmodified clients, a receipt for each answer."),
         ("verify-answer", "serve", "Run", "Check the receipt of an answer with one prefill."),
+        ("memory", "memory", "Run", "Remember texts, search them, prove what was found."),
         ("backends", "run", "Run", "List the engines of this machine, each proved."),
         ("eval", "evaluate", "Evaluate", "Score a model under named protocols, sealed."),
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets, by its sealed runs."),

@@ -1,0 +1,1 @@
+"""What acts around a model: so far its memory (`sevenfold.agent.memory`)."""

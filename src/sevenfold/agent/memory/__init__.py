@@ -1,0 +1,28 @@
+"""The memory of an agent: texts on disk, found again by an exact integer scan, each provable.
+
+Tier 1 is a store of texts with vectors (`store`, `index`, `search`, `proof`), tier 2 a compressor of
+texts (`scratchpad`). No PyTorch and no floating point. specs/memory.md is the definition.
+"""
+
+from __future__ import annotations
+
+from sevenfold.agent.memory.index import Addition, AdditionReport, add_source, compact
+from sevenfold.agent.memory.proof import check_proof, prove
+from sevenfold.agent.memory.search import MemoryHit, MemoryQuery, MemorySearch
+from sevenfold.agent.memory.sources import open_source
+from sevenfold.agent.memory.store import Memory, open_memory
+
+__all__ = [
+    "Addition",
+    "AdditionReport",
+    "add_source",
+    "compact",
+    "open_source",
+    "Memory",
+    "open_memory",
+    "MemoryHit",
+    "MemoryQuery",
+    "MemorySearch",
+    "prove",
+    "check_proof",
+]
