@@ -17,9 +17,8 @@ from memories import FILES, remember, write_files
 
 from sevenfold.agent.memory import MemoryQuery, MemorySearch, compact, open_memory
 from sevenfold.agent.memory.errors import DamagedMemoryError, ForeignMemoryError, NoMemoryError
-from sevenfold.agent.memory.figures import check_vectors
 from sevenfold.agent.memory.frames import MAGIC, frame_bytes, read_frames
-from sevenfold.agent.memory.store import LOCK_NAME, MANIFEST_NAME, SEGMENTS, writing
+from sevenfold.agent.memory.store import LOCK_NAME, MANIFEST_NAME, SEGMENTS, check_vectors, writing
 from sevenfold.core.errors import StorageError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ import fnmatch
 import pytest
 from licence_trees import GPL, MIT, NOT, NPM, UNKNOWN, reason
 
-from sevenfold.corpus.licences import metadata
+from sevenfold.corpus.licences.declared import metadata
 
 
 def setup_py(arguments: str) -> bytes:

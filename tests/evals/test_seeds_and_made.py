@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sevenfold.core.errors import UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model
 from sevenfold.evals.decoding.decoder import EvaluationDecoder

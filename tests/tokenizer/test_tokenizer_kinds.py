@@ -21,11 +21,10 @@ from sevenfold.recipe.schema import FIM_TOKENS, REASON_TOKENS, Objectives, Token
 from sevenfold.recipe.shipped import resolve_recipe_path
 from sevenfold.tokenizer import codec, native, spm
 from sevenfold.tokenizer.codec import PADDINGS, Tokenizer
-from sevenfold.tokenizer.mix import mixed
 from sevenfold.tokenizer.objectives import Sampler
 from sevenfold.tokenizer.pieces import PIECES, Cutter, protected_pattern, units
 from sevenfold.tokenizer.report import compare, measure, targets
-from sevenfold.tokenizer.train import _refuse_impossible, _splits, train_tokenizer
+from sevenfold.tokenizer.train import _refuse_impossible, _splits, mixed, train_tokenizer
 
 RUST = ("::", "->", "=>", "..=", "&&", "&mut", "&self", "'a", "'static", "#[", "{", ";")
 SLM = ("<bos>", "<eos>", "<pad>", "<scratchpad>", "<REASON>")

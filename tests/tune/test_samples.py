@@ -17,8 +17,8 @@ from sevenfold.core.documents import Document
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.engine.sampling import GREEDY
 from sevenfold.engine.session import Model, prompt_ids
-from sevenfold.evals.cards import Item
-from sevenfold.evals.decoding import EvaluationDecoder
+from sevenfold.evals.decoding.decoder import EvaluationDecoder
+from sevenfold.evals.tasks.cards import Item
 from sevenfold.runs.job import Job
 from sevenfold.serve.prompts import Prompts
 from sevenfold.tokenizer.codec import Tokenizer

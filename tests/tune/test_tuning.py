@@ -24,11 +24,11 @@ from sevenfold import pipeline
 from sevenfold.artifact import read_artifact
 from sevenfold.audit.full import audit_full
 from sevenfold.audit.replay import audit_steps
-from sevenfold.audit.step_check import check_step
-from sevenfold.audit.step_export import export_step
+from sevenfold.audit.steps.check import check_step
+from sevenfold.audit.steps.export import export_step
 from sevenfold.cli import app
 from sevenfold.core.errors import PolicyError, StorageError, TrainingError, UsageError
-from sevenfold.core.log import Silent
+from sevenfold.core.process.log import Silent
 from sevenfold.recipe.policy import check_policies
 from sevenfold.recipe.schema import Recipe
 from sevenfold.release.documents import write_release_documents

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.core.errors import UsageError
-from sevenfold.core.numbers.fixed import INT32_MAX, Ints, MAX_SHIFT, as_ints, bit_length, mulsh, rshift
+from sevenfold.core.numbers.fixed import INT32_MAX, MAX_SHIFT, Ints, as_ints, bit_length, mulsh, rshift
 from sevenfold.engine.ops import LOGIT_FRACTION
 from sevenfold.engine.philox import WORD, words_of_draws, words_of_tokens
 from sevenfold.engine.reference import argmax

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.leaks import Leaks
 from sevenfold.evals.run import FORMAT, EvaluationSettings, evaluate, sealed

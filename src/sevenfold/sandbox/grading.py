@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sevenfold.sandbox import toolchains, warm
-from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits, bubblewrap
+from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits
 from sevenfold.sandbox.warm import ForkedProgram
 from sevenfold.sandbox.wire import LENGTH, MAX_FRAME_BYTES
 

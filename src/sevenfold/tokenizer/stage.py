@@ -25,12 +25,11 @@ from sevenfold.runs.parent import parent_file
 from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path, write_index
-from sevenfold.tokenizer.mix import mixed
 from sevenfold.tokenizer.objectives import Sampler, write_samples
 from sevenfold.tokenizer.roles import Roles
 from sevenfold.tokenizer.router import CODE_EXPERT, router_table, stack_table
 from sevenfold.tokenizer.token_file import write_tokens
-from sevenfold.tokenizer.train import train_tokenizer
+from sevenfold.tokenizer.train import mixed, train_tokenizer
 
 BATCH_DOCUMENTS = 64
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sevenfold.agent.memory.features import Weights
-from sevenfold.core.fixed import CODE_MAX, Ints, quantize, rshift, rsqrt
+from sevenfold.core.numbers.fixed import CODE_MAX, Ints, quantize, rshift, rsqrt
 
 HALF = 1024
 WIDTH = 2 * HALF
@@ -31,25 +30,6 @@ UNSEEN = 255
 
 Codes = NDArray[np.int8]
 Table = NDArray[np.uint8]
-
-
-class Embedder(Protocol):
-    """Makes vectors of spans and of questions. `name` and `width` enter the root of a memory."""
-
-    name: str
-    width: int
-
-    def spans(self, features: Sequence[Weights]) -> Codes:
-        """Return i8 [n, width], each of about one length."""
-        ...
-
-    def query(self, features: Weights) -> Codes:
-        """Return i8 [width], its largest magnitude 127."""
-        ...
-
-    def rarity(self, features: Iterable[int]) -> list[int]:
-        """Return how rare each feature is."""
-        ...
 
 
 def log2_sixteenths(value: int) -> int:

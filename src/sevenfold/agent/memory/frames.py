@@ -32,7 +32,7 @@ _ENTRY_KEYS = {"source", "path", "blob", "licence", "time", "trust", "git"}
 _REMOVAL_KEYS = {"source", "path"}
 
 
-class Frame(NamedTuple):
+class SegmentFrame(NamedTuple):
     """One frame of a segment, its digest checked."""
 
     kind: int
@@ -140,7 +140,7 @@ def segment_root(digests: Iterable[bytes]) -> str:
     return merkle_root(list(digests)).hex()
 
 
-def read_frames(data: bytes | memoryview, where: str) -> list[Frame]:
+def read_frames(data: bytes | memoryview, where: str) -> list[SegmentFrame]:
     """Return the frames of a segment.
 
     Raises:
@@ -149,7 +149,7 @@ def read_frames(data: bytes | memoryview, where: str) -> list[Frame]:
     view = memoryview(data)
     if bytes(view[: len(MAGIC)]) != MAGIC:
         raise damaged(where, "it does not begin as a segment of this version")
-    frames: list[Frame] = []
+    frames: list[SegmentFrame] = []
     place = len(MAGIC)
     while place < len(view):
         name = f"frame {len(frames)} at byte {place}"
@@ -162,7 +162,7 @@ def read_frames(data: bytes | memoryview, where: str) -> list[Frame]:
         stated = bytes(view[end : end + _DIGEST])
         if sha256(view[place:end]) != stated:
             raise damaged(where, f"{name} does not have its digest")
-        frames.append(Frame(kind, view[place + _HEAD : end], stated))
+        frames.append(SegmentFrame(kind, view[place + _HEAD : end], stated))
         place = end + _DIGEST
     return frames
 

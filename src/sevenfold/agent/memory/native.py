@@ -7,7 +7,7 @@ from ctypes import c_int32, c_uint32, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
-from sevenfold.core.library import open_library
+from sevenfold.core.process.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7memory.so"
 ABI = 1

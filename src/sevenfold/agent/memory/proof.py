@@ -58,7 +58,7 @@ def prove(memory: Memory, hits: Sequence[MemoryHit]) -> dict[str, Json]:
     head = canonical_json({"format": FORMAT, "settings": memory.manifest.settings.value()})
     roots = [head, *(bytes.fromhex(one.root) for one in memory.manifest.segments)]
 
-    read: dict[str, list[fr.Frame]] = {}
+    read: dict[str, list[fr.SegmentFrame]] = {}
 
     def of(key: str | tuple[str, str]) -> Json:
         segment, index = memory.places[key]
@@ -129,7 +129,7 @@ def _checked(hit: Json, root: str) -> dict[str, Json]:
     }
 
 
-def _frame(part: Json, root: str) -> fr.Frame:
+def _frame(part: Json, root: str) -> fr.SegmentFrame:
     data = fr.MAGIC + base64.b64decode(part["frame"], validate=True)
     (frame,) = fr.read_frames(data, "proof")
     segment = follow(frame.digest, part["in_segment"])

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from sevenfold.agent.memory import frames as fr
 from sevenfold.agent.memory.embed import BUCKETS, WIDTH, HashedEmbedder
 from sevenfold.agent.memory.errors import DamagedMemoryError, ForeignMemoryError, NoMemoryError
+from sevenfold.agent.memory.features import text_features
+from sevenfold.agent.memory.scan import engine_name
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import atomic_writer, read_bytes, remove_partials, write_bytes
 from sevenfold.core.hashing import Json, canonical_json, digest, is_canonical, sha256
@@ -202,7 +205,7 @@ def _load(path: Path, manifest: MemoryManifest) -> Memory:
     return memory
 
 
-def read_segment(file: Path, ref: SegmentRef) -> list[fr.Frame]:
+def read_segment(file: Path, ref: SegmentRef) -> list[fr.SegmentFrame]:
     """Return the frames of a segment that a manifest lists.
 
     Raises:
@@ -224,7 +227,7 @@ def read_segment(file: Path, ref: SegmentRef) -> list[fr.Frame]:
 
 
 def _take(
-    memory: Memory, blobs: dict[str, fr.Blob], frame: fr.Frame, place: tuple[int, int], where: str
+    memory: Memory, blobs: dict[str, fr.Blob], frame: fr.SegmentFrame, place: tuple[int, int], where: str
 ) -> None:
     """Apply one frame: later entries replace earlier ones."""
     if frame.kind == fr.TABLE:
@@ -327,3 +330,49 @@ def write_memory_manifest(path: Path, manifest: MemoryManifest) -> None:
 def table_digest(embedder: HashedEmbedder) -> str:
     """Return the hex SHA-256 of the table of rarity."""
     return sha256(embedder.table.tobytes()).hex()
+
+
+def figures(memory: Memory) -> dict[str, Json]:
+    """Return what a memory holds, as JSON."""
+    entries = memory.entries.values()
+    blobs = memory.blobs.values()
+    return {
+        "root": memory.manifest.root,
+        "chunk_tokens": memory.manifest.settings.chunk_tokens,
+        "counter": memory.manifest.settings.counter,
+        "embedder": memory.manifest.settings.embedder,
+        "table": "" if memory.embedder is None else table_digest(memory.embedder),
+        "scan": engine_name(),
+        "files": len(memory.entries),
+        "texts": len(memory.blobs),
+        "chunks": sum(len(blob.chunks) for blob in blobs),
+        "vectors": sum(len(blob.spans) for blob in blobs),
+        "bytes_of_text": sum(len(blob.text) for blob in blobs),
+        "bytes_on_disk": sum(one.n_bytes for one in memory.manifest.segments),
+        "segments": len(memory.manifest.segments),
+        "unused_frames": memory.n_dead,
+        "sources": dict(sorted(Counter(entry.source for entry in entries).items())),
+        "languages": dict(sorted(Counter(memory.blobs[entry.blob].language for entry in entries).items())),
+        "licences": dict(sorted(Counter(entry.licence for entry in entries).items())),
+    }
+
+
+def check_vectors(memory: Memory) -> int:
+    """Make every vector again from its text, and return how many there are.
+
+    Raises:
+        DamagedMemoryError: one differs.
+    """
+    if memory.embedder is None:
+        raise fr.damaged(str(memory.path), "it has no table")
+    n = 0
+    for blob in memory.blobs.values():
+        places = [(start, end) for start, end, _ in blob.spans.tolist()]
+        made = memory.embedder.spans(text_features(blob.text, places, blob.hint.encode()))
+        if not np.array_equal(made, blob.vectors):
+            span = int(np.flatnonzero(np.any(made != blob.vectors, axis=1))[0])
+            raise fr.damaged(
+                str(memory.path), f"the vector of span {span} of the text {blob.id} is not that of its text"
+            )
+        n += len(made)
+    return n

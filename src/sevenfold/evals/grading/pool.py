@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from sevenfold.core.hashing import Json, canonical_json, digest
-from sevenfold.core.log import Progress
+from sevenfold.core.process.log import Progress
 from sevenfold.evals.band import execution
 from sevenfold.evals.grading import graders
 from sevenfold.evals.journal import Journal

@@ -25,7 +25,7 @@ from sevenfold.evals.scoring import statistics
 from sevenfold.evals.tasks.cards import Card, Item
 from sevenfold.evals.tasks.data import plain
 from sevenfold.sandbox.grading import GradingVerdict, PythonTests, judge_python
-from sevenfold.synthetic.python import apply
+from sevenfold.synthetic.generators.python import apply
 
 MAX_PATCH_TOKENS = 256
 _STOPS = ("\n### ",)

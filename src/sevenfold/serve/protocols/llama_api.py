@@ -9,8 +9,6 @@ from sevenfold.serve.answers import AnswerSample, Running
 from sevenfold.serve.batching.request import Generation
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.batching.request import Generation
-from sevenfold.serve.prompts import HEADINGS
 from sevenfold.serve.protocols.constrained import constraint_of
 from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.protocols.logprobs import token_text, value

@@ -11,8 +11,8 @@ from typing import Any
 
 from sevenfold import __version__
 from sevenfold.serve.limits import ServerLimits
-from sevenfold.serve.prompts import ROLES
 from sevenfold.serve.protocols.tools import MAX_TOOLS
+from sevenfold.tokenizer.template import INSTRUCTION
 
 Schema = dict[str, Any]
 
@@ -59,7 +59,7 @@ def _messages(limits: ServerLimits) -> Schema:
     message = {
         "type": "object",
         "properties": {
-            "role": {"enum": list(ROLES)},
+            "role": {"enum": list(INSTRUCTION.headings)},
             "content": _either(_TEXT, _list(part), {"type": "null"}),
         },
         "required": ["role"],

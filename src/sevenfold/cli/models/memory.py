@@ -117,6 +117,9 @@ def _seconds(text: str, option: str) -> int:
         raise UsageError(f"{option} {text!r}", remedy="a date such as 2026-01-31, or seconds") from None
 
 
+Names = list[str] | None
+
+
 @memory_app.command()
 @guarded
 def search(
@@ -124,18 +127,10 @@ def search(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words; names in backquotes.")],
     k: Annotated[int, typer.Option("--k", metavar="N", help="Chunks to return, 1 to 64.")] = 6,
     hops: Annotated[int, typer.Option("--hops", metavar="1|2", help="2 follows the calls of a name.")] = 2,
-    path: Annotated[
-        list[str] | None, typer.Option("--path", metavar="GLOB", help="Only these paths.")
-    ] = None,
-    source: Annotated[
-        list[str] | None, typer.Option("--source", metavar="NAME", help="Only these sources.")
-    ] = None,
-    language: Annotated[
-        list[str] | None, typer.Option("--language", metavar="NAME", help="Only these languages.")
-    ] = None,
-    licence: Annotated[
-        list[str] | None, typer.Option("--licence", metavar="SPDX", help="Only under these licences.")
-    ] = None,
+    path: Annotated[Names, typer.Option("--path", metavar="GLOB", help="Only these paths.")] = None,
+    source: Annotated[Names, typer.Option("--source", metavar="NAME", help="Only these sources.")] = None,
+    language: Annotated[Names, typer.Option("--language", metavar="NAME", help="Only these.")] = None,
+    licence: Annotated[Names, typer.Option("--licence", metavar="SPDX", help="Only these.")] = None,
     since: Annotated[str, typer.Option("--since", metavar="DATE", help="Not older than this.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="DATE", help="Not newer than this.")] = "",
     root: RootOption = "",
@@ -152,10 +147,7 @@ def search(
     from sevenfold.core.files import write_json
     from sevenfold.core.ownership import is_json_of, refuse_foreign
 
-    if model is not None:
-        from sevenfold.agent.memory.policy import check_model
-
-        check_model(model)
+    _check_model(model)
     if proof is not None:
         refuse_foreign(proof, is_json_of("proof", "root", "hits"), "proof")
     query = MemoryQuery(
@@ -186,8 +178,15 @@ def search(
     print(f"root {found.manifest.root}")
 
 
+def _check_model(model: Path | None) -> None:
+    if model is not None:
+        from sevenfold.agent.memory.policy import check_model
+
+        check_model(model)
+
+
 def _print_hits(hits: Sequence[MemoryHit], *, with_text: bool) -> None:
-    from sevenfold.core.log import escaped
+    from sevenfold.core.process.log import escaped
     from sevenfold.report.console import print_table
 
     rows = [
@@ -210,7 +209,7 @@ def _print_hits(hits: Sequence[MemoryHit], *, with_text: bool) -> None:
 def stats(memory: StoreArg, root: RootOption = "", as_json: JsonOption = False) -> None:
     """Show what a memory holds: texts, tokens, sources, languages, licences, its root."""
     from sevenfold.agent.memory import open_memory
-    from sevenfold.agent.memory.figures import figures
+    from sevenfold.agent.memory.store import figures
     from sevenfold.report.console import print_table
 
     value = figures(open_memory(memory, root))
@@ -232,7 +231,7 @@ def stats(memory: StoreArg, root: RootOption = "", as_json: JsonOption = False) 
 def verify(memory: StoreArg, root: RootOption = "", as_json: JsonOption = False) -> None:
     """Check every byte of a memory, and that its vectors are those of its texts."""
     from sevenfold.agent.memory import open_memory
-    from sevenfold.agent.memory.figures import check_vectors
+    from sevenfold.agent.memory.store import check_vectors
 
     found = open_memory(memory, root)
     n_vectors = check_vectors(found)
@@ -310,7 +309,7 @@ def outline(
     """Compress a program to imports, signatures and calls, each with its byte range."""
     from sevenfold.agent.memory.scratchpad import compress
     from sevenfold.core.files import read_bytes
-    from sevenfold.core.log import escaped
+    from sevenfold.core.process.log import escaped
     from sevenfold.corpus.document import language_of
 
     if not file.is_file():

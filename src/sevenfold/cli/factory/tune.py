@@ -16,7 +16,7 @@ from sevenfold.cli.base import (
     make_job,
     print_json,
 )
-from sevenfold.cli.make import ForceOption
+from sevenfold.cli.factory.make import ForceOption
 from sevenfold.core.errors import UsageError
 
 if TYPE_CHECKING:
