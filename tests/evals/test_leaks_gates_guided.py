@@ -238,7 +238,7 @@ def test_a_guided_run_is_sealed_with_its_choice(model: Model, tmp_path: Path) ->
     from sevenfold.evals.leaks import NOT_CHECKABLE
 
     found = evaluate(EvaluationDecoder(model), task, tmp_path, settings, NOT_CHECKABLE, Silent())
-    assert [score["metric"] for score in found["scores"]] == ["pass@1 guided", "pass@1"]
+    assert [score["metric"] for score in found["scores"]] == ["pass@1 guided", "pass@1", "ends_by_itself"]
     assert read_run(tmp_path / "humaneval.eval.json")["guided"] == {"a": [0, 0]}
     with pytest.raises(UsageError, match="among samples"):
         EvaluationSettings(is_guided=True)
