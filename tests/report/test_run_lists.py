@@ -88,7 +88,9 @@ def test_a_forecast_grows_with_the_rows_and_names_what_would_fit() -> None:
     assert row["steps"] == recipe.train.tokens // (64 * 4096)
     assert (
         row["memory"]
-        == sum(row["memory_parts"][k] for k in ("weights", "gradients", "optimizer", "base"))
+        == sum(
+            row["memory_parts"][k] for k in ("weights", "gradients", "optimizer", "base", "between_blocks")
+        )
         + (row["memory_parts"]["activations_checkpointed"])
     )
     with pytest.raises(RecipeError, match=r"it fits with train\.micro_batch_sequences: (\d+)") as caught:
@@ -104,6 +106,16 @@ def test_a_forecast_grows_with_the_rows_and_names_what_would_fit() -> None:
     assert needed(recipe, more, phase) > 6 << 30
     with pytest.raises(RecipeError, match="no setting of the batch makes it fit"):
         forecast(recipe, 800 << 20, CPU)
+
+
+def test_large_blocks_leave_room_between_them() -> None:
+    """A quarter of the activations of code-8m, whose tensors have 42 MB; nothing with 8 rows."""
+    parts = {
+        name: forecast(load_recipe(recipe_paths()[name]), 1 << 50, CPU)["phases"][0]["memory_parts"]
+        for name in ("s7/code-8m", "s7/base-8m")
+    }
+    assert parts["s7/code-8m"]["between_blocks"] == parts["s7/code-8m"]["activations"] // 4
+    assert parts["s7/base-8m"]["between_blocks"] == 0
 
 
 def test_recomputation_is_named_where_the_batch_alone_does_not_help() -> None:
