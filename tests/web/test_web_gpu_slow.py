@@ -187,3 +187,20 @@ def test_twenty_thousand_tokens_of_real_code(harness: Callable[..., Any]) -> Non
         assert harness("windows", DEMO.name, "webgpu", part, 512) == harness(
             "windows", DEMO.name, "wasm", part, 512
         )
+
+
+def test_the_page_measures_and_takes_what_is_faster(built: Path, page: Page) -> None:
+    site = Site(built / "site")
+    tab = page.browser.page(site.url)
+    try:
+        tab.until("document.querySelector('#models button')")
+        tab.evaluate("document.querySelector('#models button').click()")
+        tab.until("!document.getElementById('opened').hidden")
+        facts = tab.evaluate("document.getElementById('root').innerText")
+    finally:
+        tab.close()
+        site.stop()
+    assert "WebAssembly here" in facts
+    assert "WebGPU here" in facts
+    # Both were had, whichever is the faster one of this machine.
+    assert facts.count("tokens/s") == 2

@@ -36,6 +36,12 @@ function revived(error: WorkerError): Error {
   return made;
 }
 
+// Where an address is, seen from the page: a worker would look beside its own script.
+function ofPage(url: string): string {
+  const base = (globalThis as { document?: { baseURI: string } }).document?.baseURI;
+  return base === undefined ? url : new URL(url, base).href;
+}
+
 export class WorkerClient implements Transport {
   readonly #worker: Worker;
   readonly #calls = new Map<number, Call>();
@@ -84,7 +90,12 @@ export class WorkerClient implements Transport {
 
   /** Download, verify and load a model. */
   async open(options: WorkerOpenOptions): Promise<Opened> {
-    const { onProgress, signal, ...open } = options;
+    const { onProgress, signal, ...asked } = options;
+    const open: WorkerOpen = {
+      ...asked,
+      ...(asked.url ? { url: ofPage(asked.url) } : {}),
+      ...(asked.mirrors ? { mirrors: asked.mirrors.map(ofPage) } : {}),
+    };
     const found = (await this.#call({ call: "open", open }, signal, (part) => {
       if (part.kind === "progress") onProgress?.(part.progress);
     })) as Opened;
