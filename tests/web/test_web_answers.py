@@ -16,6 +16,8 @@ from sevenfold.artifact import build_contents, write_artifact
 from sevenfold.core.hashing import canonical_json
 from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model
+from sevenfold.release import dsse
+from sevenfold.release.signature import make_key_pair
 from sevenfold.serve import receipt as form
 from sevenfold.serve.batching.request import BANNED, Finished, Generation, GenerationJob
 from sevenfold.serve.batching.sequence import Sequence
@@ -189,3 +191,40 @@ def test_answers_and_receipts(
     assert lines[len(cases) :] == [[verdict.word, verdict.step] for verdict in verdicts]
     assert {"ACCEPT"} < {verdict.word for verdict in verdicts} or kind != "plain"
     assert {end.rule for end in finished} >= {"limit", "word"} or kind != "plain"
+
+
+def test_signatures_of_receipts(
+    sealed: Callable[..., Path], node: Callable[..., str], tmp_path: Path
+) -> None:
+    """Signed by the key, by another, by none, and with signatures that do not hold."""
+    import base64
+
+    private, public = (tmp_path / "key", make_key_pair(tmp_path / "key"))
+    key, other = dsse.load_private_key(private), tmp_path / "other"
+    make_key_pair(other)
+    model = Model.open(sealed(), backend="reference")
+    generation, index = next(pair for pair in generations(model) if pair[0].receipt)
+    end = answer(model, generation, index)
+
+    def made(signer: Any) -> dict[str, Any]:
+        return form.make(model.artifact.root, generation, index, end, key=signer)
+
+    # Numbers of a signature are of one length in 255 of 256 cases, so some are tried.
+    receipts: list[Any] = [made(key) for _ in range(24)]
+    receipts += [made(None), made(dsse.load_private_key(other))]
+    for change in (lambda sig: sig[:-1] + bytes([sig[-1] ^ 1]), lambda sig: sig[:-1], lambda _: b""):
+        wrong = made(key)
+        signature = wrong["envelope"]["signatures"][0]
+        signature["sig"] = base64.b64encode(change(base64.b64decode(signature["sig"]))).decode()
+        receipts.append(wrong)
+    moved = made(key)
+    moved["envelope"]["signatures"][0]["keyid"] = "00" * 32
+    receipts.append(moved)
+    (tmp_path / "wanted").write_text(json.dumps({"cases": [], "receipts": receipts}))
+    printed = node("tools/answers", sealed(), tmp_path / "wanted", public)
+    loaded = dsse.load_public_key(public)
+    verdicts = [verify_answer(json.dumps(receipt).encode(), model, loaded) for receipt in receipts]
+    expected = [[verdict.word, verdict.step, bool(verdict.signers)] for verdict in verdicts]
+    assert [json.loads(line) for line in printed.splitlines()] == expected
+    assert expected[:24] == [["ACCEPT", -1, True]] * 24
+    assert all(not is_signed and word != "ACCEPT" for word, _, is_signed in expected[24:])

@@ -3,7 +3,7 @@
  *
  * Input: the path of a model, and that of a JSON object {cases, receipts}. A case is a generation with
  * fractions as pairs and the seed as a text; its line is [ids, text, rule, word, hashes]. A receipt's line
- * is [word, step].
+ * is [word, step], and where the path of a public key is given, whether that key signed.
  */
 
 import { readFileSync } from "node:fs";
@@ -12,6 +12,7 @@ import {
   generate,
   MemorySource,
   Model,
+  readPublicKey,
   SamplingLaw,
   verifyReceipt,
 } from "../../src/index.ts";
@@ -32,7 +33,8 @@ interface Case {
   readonly sample: number;
 }
 
-const [path, wanted] = process.argv.slice(2);
+const [path, wanted, keyPath] = process.argv.slice(2);
+const key = keyPath ? await readPublicKey(readFileSync(keyPath, "utf8")) : undefined;
 const model = await Model.open(new MemorySource(new Uint8Array(readFileSync(path!))));
 const { cases, receipts } = JSON.parse(readFileSync(wanted!, "utf8")) as {
   cases: Case[];
@@ -57,7 +59,7 @@ for (const row of cases) {
   console.log(JSON.stringify([tokens, text, finished?.rule, finished?.word, leaves.map(toHex)]));
 }
 for (const receipt of receipts) {
-  const { word, step } = await verifyReceipt(JSON.stringify(receipt), model);
-  console.log(JSON.stringify([word, step]));
+  const { word, step, isSigned } = await verifyReceipt(JSON.stringify(receipt), model, key);
+  console.log(JSON.stringify(key ? [word, step, isSigned] : [word, step]));
 }
 model.close();
