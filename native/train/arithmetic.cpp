@@ -115,38 +115,42 @@ int32_t multiply(const Operators &all, const s7_product_of &p) {
     const auto m = static_cast<std::size_t>(p.m), n = static_cast<std::size_t>(p.n),
                k = static_cast<std::size_t>(p.k);
     const std::size_t n_panels = parts_of(n, all.panel), width = n_panels * all.panel;
-    const std::size_t n_blocks = parts_of(k, all.inner), block = parts_of(k, n_blocks);
+    // Equal blocks of whole chunks (product.h).
+    const std::size_t block = parts_of(parts_of(k, parts_of(k, all.inner)), 16) * 16,
+                      n_blocks = parts_of(k, block);
     const std::size_t at_once =
         std::min(n_blocks, std::max<std::size_t>(1, kPacked / (width * block)));
-    const std::size_t columns =
-        std::max<std::size_t>(1, kPanelsAtOnce / (block * all.panel)) * all.panel;
+    const std::size_t n_passes = parts_of(block * width, kPanelsAtOnce);
+    const std::size_t columns = parts_of(n_panels, n_passes) * all.panel;
     const std::size_t n_columns = parts_of(width, columns), n_slivers = parts_of(m, all.tile_rows);
     // At least four tasks for each thread, or there is a wait at the end; many rows, or B is read
-    // too often.
+    // too often. Equal ones, as far as tiles allow.
     const std::size_t wanted =
         parts_of(n_slivers * n_columns, 4 * static_cast<std::size_t>(p.n_threads));
-    const std::size_t rows = std::clamp<std::size_t>(wanted, 1, 12) * all.tile_rows,
+    const std::size_t n_parts = parts_of(n_slivers, std::clamp<std::size_t>(wanted, 1, 12)),
+                      rows = parts_of(n_slivers, n_parts) * all.tile_rows,
                       n_rows = parts_of(m, rows);
-    const Memory panels(at_once * block * width),
+    const Memory panels(at_once * n_panels * all.panel_floats(block)),
         scratch(all.sliver * static_cast<std::size_t>(p.n_threads));
     if (!panels.floats || !scratch.floats) return S7_TRAIN_MEMORY;
     for (std::size_t first = 0; first < n_blocks; first += at_once) {
-        const std::size_t last = std::min(n_blocks, first + at_once), begin = first * block;
+        const std::size_t last = std::min(n_blocks, first + at_once);
         const auto inner = [&](std::size_t number) {
             return Span{number * block, std::min(k, (number + 1) * block)};
         };
         const auto place = [&](std::size_t number) {
-            return panels.floats + (number * block - begin) * width;
+            return panels.floats + (number - first) * n_panels * all.panel_floats(block);
         };
         const bool by_rows = p.b_column == 1;
-        const std::size_t n_parts = by_rows ? parts_of(block, kPackedRows) : n_panels;
-        int32_t code = deal((last - first) * n_parts, p.n_threads, [&](std::size_t task) {
-            const std::size_t number = first + task / n_parts, part = task % n_parts,
+        const std::size_t n_packed = by_rows ? parts_of(block, kPackedRows) : n_panels;
+        int32_t code = deal((last - first) * n_packed, p.n_threads, [&](std::size_t task) {
+            const std::size_t number = first + task / n_packed, part = task % n_packed,
                               column = part * all.panel;
             const Span span = inner(number);
             const std::size_t start = span.begin + part * kPackedRows;
             if (!by_rows) {
-                all.pack_panel(p, column, span, place(number) + column * (span.end - span.begin));
+                all.pack_panel(p, column, span,
+                               place(number) + part * all.panel_floats(span.end - span.begin));
             } else if (start < span.end) {
                 all.pack_rows(p, span, Span{start, std::min(span.end, start + kPackedRows)},
                               place(number));
@@ -157,7 +161,8 @@ int32_t multiply(const Operators &all, const s7_product_of &p) {
         each(n_rows * n_columns, p.n_threads, [&](std::size_t task, std::size_t thread) {
             const FloatMode mode;
             if (!mode.is_set()) is_lost = true;
-            const std::size_t row = task / n_columns * rows, column = task % n_columns * columns;
+            // Rows before columns: the panels of the task before are in the cache still.
+            const std::size_t row = task % n_rows * rows, column = task / n_rows * columns;
             const Span own_rows{row, std::min(m, row + rows)},
                 own_columns{column, std::min(n, column + columns)};
             for (std::size_t number = first; number < last; ++number)

@@ -21,6 +21,8 @@ struct Operators {
     /* Columns of a panel of packed B, rows of a tile, inner indices of a block, floats of a packed
      * sliver of A. */
     std::size_t panel, tile_rows, inner, sliver;
+    /* Floats of a packed panel: an odd number of rows, or the panels would share cache sets. */
+    std::size_t (*panel_floats)(std::size_t n);
     void (*pack_panel)(const s7_product_of &p, std::size_t first, Span inner, float *to);
     /* All panels of a part of a block's inner indices, where B is by rows. */
     void (*pack_rows)(const s7_product_of &p, Span inner, Span part, float *to);

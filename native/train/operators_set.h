@@ -10,6 +10,7 @@ namespace s7train::S7_SET {
 
 /* product.cpp */
 extern const std::size_t panel_columns, tile_rows, inner_block, sliver_floats;
+std::size_t panel_floats(std::size_t n);
 void pack_panel(const s7_product_of &p, std::size_t first, Span inner, float *to);
 void pack_rows(const s7_product_of &p, Span inner, Span part, float *to);
 void multiply(const s7_product_of &p, Span rows, Span columns, Span inner, const float *panels,

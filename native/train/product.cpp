@@ -15,46 +15,98 @@
 namespace s7train {
 namespace {
 
-// The rows of a sliver by rows (kStride apart), or by columns where A's columns are what is dense.
-void pack_sliver(const s7_product_of &p, std::size_t first, std::size_t n_rows, Span inner,
-                 bool by_column, float *to) {
-    const std::size_t n = inner.end - inner.begin;
-    const float *from = p.a + static_cast<int64_t>(first) * p.a_row +
-                        static_cast<int64_t>(inner.begin) * p.a_column;
-    if (by_column) {
-        for (std::size_t i = 0; i < n; ++i, from += p.a_column, to += kTileRows)
-            for (std::size_t r = 0; r < n_rows; ++r) to[r] = from[r];
-        return;
-    }
-    for (std::size_t r = 0; r < n_rows; ++r, from += p.a_row, to += kStride) {
-        if (p.a_column == 1) {
-            std::memcpy(to, from, n * sizeof(float));
-        } else {
-            for (std::size_t i = 0; i < n; ++i) to[i] = from[static_cast<int64_t>(i) * p.a_column];
-        }
-    }
+#if S7_WIDTH > 1
+// Of two rows, the blocks of kApart lanes that lie off the diagonal change places.
+template <std::size_t kApart, std::size_t... I>
+inline void exchange(Register &low, Register &high, std::index_sequence<I...>) {
+    const Register a = low, b = high;
+    low = __builtin_shufflevector(a, b, (I & kApart ? S7_WIDTH + I - kApart : I)...);
+    high = __builtin_shufflevector(a, b, (I & kApart ? S7_WIDTH + I : I + kApart)...);
 }
 
-// The same for a sliver that is whole: the number of floats to copy is a constant.
-void pack_whole_sliver(const s7_product_of &p, std::size_t first, Span inner, float *to) {
-    const float *from = p.a + static_cast<int64_t>(first) * p.a_row +
-                        static_cast<int64_t>(inner.begin) * p.a_column;
-    for (std::size_t i = inner.begin; i < inner.end; ++i, from += p.a_column, to += kTileRows)
-        std::memcpy(to, from, kTileRows * sizeof(float));
+template <std::size_t kApart, std::size_t... R>
+inline void exchange_all(Register (&rows)[S7_WIDTH], std::index_sequence<R...> all) {
+    const auto one = [&]<std::size_t r>() {
+        if constexpr (!(r & kApart)) exchange<kApart>(rows[r], rows[r + kApart], all);
+    };
+    (one.template operator()<R>(), ...);
+    if constexpr (kApart > 1) exchange_all<kApart / 2>(rows, all);
+}
+#endif
+
+// A square of S7_WIDTH rows of kRows floats, `apart` from each other, to columns kTo apart. Rows
+// behind the kRows-th are zeros.
+template <std::size_t kRows, std::size_t kTo, std::size_t... R>
+inline void transpose(const float *from, int64_t apart, float *to,
+                      [[maybe_unused]] std::index_sequence<R...> all) {
+    Register rows[S7_WIDTH];
+    ((rows[R] = R < kRows ? get(from + static_cast<int64_t>(R) * apart) : spread(0.0f)), ...);
+#if S7_WIDTH > 1
+    exchange_all<S7_WIDTH / 2>(rows, all);
+#endif
+    (put(to + R * kTo, rows[R]), ...);
+}
+
+// kRows rows of n floats to columns kTo floats apart; whole registers are written, so that up to
+// S7_WIDTH floats behind a column are lost.
+template <std::size_t kRows, std::size_t kTo>
+void transpose_rows(const float *from, int64_t apart, std::size_t n, float *to) {
+    constexpr auto all = std::make_index_sequence<S7_WIDTH>{};
+    constexpr std::size_t rest = kRows % S7_WIDTH, whole = kRows - rest;
+    std::size_t i = 0;
+    for (; i + S7_WIDTH <= n; i += S7_WIDTH) {
+        if constexpr (rest)
+            transpose<rest, kTo>(from + static_cast<int64_t>(whole) * apart + i, apart,
+                                 to + i * kTo + whole, all);
+        for (std::size_t r = 0; r < whole; r += S7_WIDTH)
+            transpose<S7_WIDTH, kTo>(from + static_cast<int64_t>(r) * apart + i, apart,
+                                     to + i * kTo + r, all);
+    }
+    for (; i < n; ++i)
+        for (std::size_t r = 0; r < kRows; ++r)
+            to[i * kTo + r] = from[static_cast<int64_t>(r) * apart + static_cast<int64_t>(i)];
 }
 
 constexpr std::size_t kBatch = 16;  // inner indices that are transposed at once
 
-void pack_transposed(const s7_product_of &p, const float *from, std::size_t n_columns,
-                     std::size_t n, float *to) {
+// The same for any strides and fewer rows.
+void transpose_any(const float *from, std::size_t n_rows, int64_t row, std::size_t n,
+                   int64_t column, float *to, std::size_t apart) {
     for (std::size_t start = 0; start < n; start += kBatch) {
         const std::size_t end = std::min(n, start + kBatch);
-        for (std::size_t j = 0; j < n_columns; ++j) {
-            const float *row = from + static_cast<int64_t>(j) * p.b_column;
+        for (std::size_t r = 0; r < n_rows; ++r) {
+            const float *at = from + static_cast<int64_t>(r) * row;
             for (std::size_t i = start; i < end; ++i)
-                to[i * kTileColumns + j] = row[static_cast<int64_t>(i) * p.b_row];
+                to[i * apart + r] = at[static_cast<int64_t>(i) * column];
         }
     }
+}
+
+// The rows of a tile, by columns.
+void pack_sliver(const s7_product_of &p, std::size_t first, std::size_t n_rows, Span inner,
+                 float *to) {
+    const std::size_t n = inner.end - inner.begin;
+    const float *from = p.a + static_cast<int64_t>(first) * p.a_row +
+                        static_cast<int64_t>(inner.begin) * p.a_column;
+    if (n_rows < kTileRows)
+        return transpose_any(from, n_rows, p.a_row, n, p.a_column, to, kTileRows);
+    if (p.a_column == 1) return transpose_rows<kTileRows, kTileRows>(from, p.a_row, n, to);
+    if (p.a_row != 1) return transpose_any(from, kTileRows, p.a_row, n, p.a_column, to, kTileRows);
+    for (std::size_t i = 0; i < n; ++i, from += p.a_column, to += kTileRows)
+        std::memcpy(to, from, kTileRows * sizeof(float));
+}
+
+// What to prefetch while the sliver before `first` meets n_panels panels: all lines of the next.
+Ahead ahead_of(const s7_product_of &p, std::size_t first, Span inner, std::size_t n_panels) {
+    const bool by_column = p.a_row == 1;
+    Ahead ahead{};
+    // By columns, the sliver before has brought the line of the first row of most columns.
+    ahead.from = p.a + static_cast<int64_t>(by_column ? first + kTileRows - 1 : first) * p.a_row +
+                 static_cast<int64_t>(inner.begin) * p.a_column;
+    ahead.stride = static_cast<std::size_t>(by_column ? p.a_column : p.a_row);
+    ahead.step = static_cast<std::size_t>(p.a_column) * kChunk;
+    ahead.count = ((by_column ? kChunk : kTileRows) + n_panels - 1) / n_panels;
+    return ahead;
 }
 
 }  // namespace
@@ -62,15 +114,19 @@ void pack_transposed(const s7_product_of &p, const float *from, std::size_t n_co
 namespace S7_SET {
 
 const std::size_t panel_columns = kTileColumns, tile_rows = kTileRows, inner_block = kInner;
-const std::size_t sliver_floats = kTileRows * kStride + kTileRows * kTileColumns;
+const std::size_t sliver_floats = kTileRows * kInner + kWide + kTileRows * kTileColumns;
+
+std::size_t panel_floats(std::size_t n) { return (n | 1) * kTileColumns; }
 
 void pack_panel(const s7_product_of &p, std::size_t first, Span inner, float *to) {
     const std::size_t n_columns = std::min(kTileColumns, static_cast<std::size_t>(p.n) - first),
                       n = inner.end - inner.begin;
     const float *from = p.b + static_cast<int64_t>(inner.begin) * p.b_row +
                         static_cast<int64_t>(first) * p.b_column;
+    if (n_columns == kTileColumns && p.b_row == 1)
+        return transpose_rows<kTileColumns, kTileColumns>(from, p.b_column, n, to);
     if (n_columns < kTileColumns) std::fill(to, to + n * kTileColumns, 0.0f);
-    pack_transposed(p, from, n_columns, n, to);
+    transpose_any(from, n_columns, p.b_column, n, p.b_row, to, kTileColumns);
 }
 
 void pack_rows(const s7_product_of &p, Span inner, Span part, float *to) {
@@ -80,7 +136,7 @@ void pack_rows(const s7_product_of &p, Span inner, Span part, float *to) {
         const float *from = p.b + static_cast<int64_t>(i) * p.b_row;
         float *at = to + (i - inner.begin) * kTileColumns;
         for (std::size_t panel = 0; panel < whole;
-             ++panel, from += kTileColumns, at += n * kTileColumns)
+             ++panel, from += kTileColumns, at += panel_floats(n))
             std::memcpy(at, from, kTileColumns * sizeof(float));
         const std::size_t rest = n_columns - whole * kTileColumns;
         if (!rest) continue;
@@ -91,30 +147,32 @@ void pack_rows(const s7_product_of &p, Span inner, Span part, float *to) {
 
 void multiply(const s7_product_of &p, Span rows, Span columns, Span inner, const float *panels,
               float *scratch) {
-    const std::size_t n = inner.end - inner.begin;
-    const bool by_column = p.a_row == 1 && p.a_column != 1,
-               is_added = p.is_added || inner.begin > 0;
-    float *sliver = scratch, *edge = scratch + kTileRows * kStride;
+    const std::size_t n = inner.end - inner.begin,
+                      n_panels = (columns.end - columns.begin + kTileColumns - 1) / kTileColumns;
+    const bool is_added = p.is_added || inner.begin > 0;
+    float *sliver = scratch, *edge = scratch + kTileRows * kInner + kWide;
     for (std::size_t first = rows.begin; first < rows.end; first += kTileRows) {
         const std::size_t n_rows = std::min(kTileRows, rows.end - first);
-        if (by_column && n_rows == kTileRows) {
-            pack_whole_sliver(p, first, inner, sliver);
-        } else {
-            pack_sliver(p, first, n_rows, inner, by_column, sliver);
-        }
-        const Tile tile = by_column ? kTilesByColumn.of[n_rows - 1] : kTiles.of[n_rows - 1];
+        pack_sliver(p, first, n_rows, inner, sliver);
+        const Tile tile = kTiles.of[n_rows - 1];
         float *c = p.c + static_cast<int64_t>(first) * p.c_row;
+        Ahead ahead = ahead_of(p, first + kTileRows, inner, n_panels);
+        if (first + 2 * kTileRows > rows.end) ahead.count = 0;
         for (std::size_t j = columns.begin; j < columns.end; j += kTileColumns) {
-            const float *panel = panels + j * n;
+            const float *panel = panels + j / kTileColumns * panel_floats(n);
             const std::size_t n_columns = std::min(kTileColumns, static_cast<std::size_t>(p.n) - j);
+            ahead.sums = j + kTileColumns < columns.end
+                             ? c + j + kTileColumns
+                             : c + columns.begin + static_cast<int64_t>(kTileRows) * p.c_row;
             if (n_columns == kTileColumns) {
-                tile(sliver, panel, c + j, p.c_row, n, is_added);
+                tile(sliver, panel, c + j, p.c_row, n, is_added, ahead);
+                ahead.from += ahead.count * ahead.stride;
                 continue;
             }
             for (std::size_t r = 0; is_added && r < n_rows; ++r)
                 std::memcpy(edge + r * kTileColumns, c + j + static_cast<int64_t>(r) * p.c_row,
                             n_columns * sizeof(float));
-            tile(sliver, panel, edge, kTileColumns, n, is_added);
+            tile(sliver, panel, edge, kTileColumns, n, is_added, ahead);
             for (std::size_t r = 0; r < n_rows; ++r)
                 std::memcpy(c + j + static_cast<int64_t>(r) * p.c_row, edge + r * kTileColumns,
                             n_columns * sizeof(float));

@@ -107,9 +107,13 @@ def test_a_stopped_audit_goes_on(dense_run: Job, cache: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(full.pipeline, "run_stage", stop)
+        stopped = Notes()
         with pytest.raises(KeyboardInterrupt):
-            audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, Silent())
+            audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, stopped)
     [work] = (cache / "sevenfold").iterdir()
+    assert stopped.lines[-1] == (
+        f"audit: stopped; what is done is kept in {work}, and the same command goes on there"
+    )
     assert work == default_work(dense_run.manifest("seal").facts["root"])
     notes = Notes()
     value = audit_full(dense_run.out, dense_run.recipe, dense_run.recipe_dir, notes)

@@ -94,7 +94,7 @@ CANARIES: dict[str, tuple[str, dict[str, str], str]] = {
     ),
     "a product that is rounded": (
         "product.h",
-        {"fused(factor, values[N], sum[r][N])": "factor * values[N] + sum[r][N]"},
+        {"fused(spread(*factor), v, sum)": "spread(*factor) * v + sum"},
         "avx2",
     ),
     "a second accumulator": (

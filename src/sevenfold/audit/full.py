@@ -53,8 +53,11 @@ def default_work(root: str) -> Path:
 
 
 @contextmanager
-def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Iterator[bool]:
-    """Hold the work directory of an audit. Yield whether it resumes an earlier one.
+def _work_directory(
+    work: Path, audit: Mapping[str, Json], progress: Progress, *, keep: bool
+) -> Iterator[None]:
+    """Hold the work directory of an audit, and say where it is: at the start, and when the user
+    stops the audit.
 
     A directory that holds anything but the work of this audit is refused, because comparing files
     that were copied there would prove nothing. When the audit ends, the marker is removed (and,
@@ -73,7 +76,14 @@ def _work_directory(work: Path, audit: Mapping[str, Json], *, keep: bool) -> Ite
         )
     with pipeline.exclusive(work):
         write_json(marker, audit)
-        yield bool(found)
+        progress.note(f"audit: {'goes on' if found else 'works'} in {work}")
+        try:
+            yield
+        except KeyboardInterrupt:
+            progress.note(
+                f"audit: stopped; what is done is kept in {work}, and the same command goes on there"
+            )
+            raise
         marker.unlink()
         if not keep:
             shutil.rmtree(work)
@@ -329,8 +339,7 @@ def audit_full(
     _warn_of_training(artifact, recipe, findings)
     directory, named = work or default_work(artifact.root), {"taken": str(taken.resolve())} if taken else {}
     audit: dict[str, Json] = {"audit": "full", "root": artifact.root, **named}
-    with storage(), _work_directory(directory, audit, keep=work is not None) as goes_on:
-        progress.note(f"audit: {'goes on' if goes_on else 'works'} in {directory}")
+    with storage(), _work_directory(directory, audit, progress, keep=work is not None):
         job = Job(
             recipe=recipe,
             out=directory,
