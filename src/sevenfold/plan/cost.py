@@ -40,7 +40,7 @@ STEP_COST = {"all": (3.0, 3.0, 3.0), "trunk": (3.0, 0.0, 3.0), "experts": (1.0, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryNeed:
+class Memory:
     """Bytes on one GPU. `activations` without, `activations_checkpointed`
     with activation checkpointing.
     """
@@ -84,7 +84,7 @@ class PhaseCost:
     trained: int
     frozen: int
     micro_batch_sequences: int
-    memory: MemoryNeed
+    memory: Memory
     needed_gpus: int | None
     flops_per_token: float
     pools: tuple[Pool, ...]
@@ -143,7 +143,7 @@ def _layers(model: ModelSpec, phase: Phase) -> list[int]:
     return expert if phase.trains == "experts" else trunk + expert
 
 
-def memory(model: ModelSpec, train: TrainSpec, phase: Phase, sequences: int, shards: int) -> MemoryNeed:
+def memory(model: ModelSpec, train: TrainSpec, phase: Phase, sequences: int, shards: int) -> Memory:
     """Return the memory of one GPU that passes `sequences` sequences at a time, states divided over
     `shards` GPUs.
     """
@@ -153,7 +153,7 @@ def memory(model: ModelSpec, train: TrainSpec, phase: Phase, sequences: int, sha
     layers = [layer_activations(model, d_ffn) for d_ffn in _layers(model, phase)]
     head = n_tokens * 2 * model.d_model * activation + min(n_tokens, LOSS_CHUNK) * model.vocab_size * 8
     kept = model.d_model * len(layers) + max(layers)
-    return MemoryNeed(
+    return Memory(
         weights=math.ceil((trained * full + frozen * working) / shards),
         gradients=math.ceil(trained * GRADIENT_BYTES / shards),
         optimizer=math.ceil(trained * ADAM_BYTES / shards),

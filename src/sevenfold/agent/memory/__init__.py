@@ -10,7 +10,7 @@ from sevenfold.agent.memory.index import Addition, AdditionReport, add_source, c
 from sevenfold.agent.memory.proof import check_proof, prove
 from sevenfold.agent.memory.search import MemoryHit, MemoryQuery, MemorySearch
 from sevenfold.agent.memory.sources import open_source
-from sevenfold.agent.memory.store import Memory, open_memory
+from sevenfold.agent.memory.store import AgentMemory, open_memory
 
 __all__ = [
     "Addition",
@@ -18,7 +18,7 @@ __all__ = [
     "add_source",
     "compact",
     "open_source",
-    "Memory",
+    "AgentMemory",
     "open_memory",
     "MemoryHit",
     "MemoryQuery",

@@ -27,7 +27,7 @@ from sevenfold.agent.memory.features import Weights, path_hint, text_features
 from sevenfold.agent.memory.sources import MemorySource, language_name, licence_of, refusal_of
 from sevenfold.agent.memory.store import (
     MANIFEST_NAME,
-    Memory,
+    AgentMemory,
     MemoryManifest,
     MemorySettings,
     SegmentRef,
@@ -141,7 +141,7 @@ def add_source(path: Path, source: MemorySource, how: Addition) -> AdditionRepor
 
 
 def _compare(
-    memory: Memory | None, source: MemorySource, how: Addition
+    memory: AgentMemory | None, source: MemorySource, how: Addition
 ) -> tuple[AdditionReport, list[fr.MemoryEntry], list[_Cut], list[tuple[str, str]]]:
     """Return the report, the entries that change, the new texts, and what is no longer there."""
     report = AdditionReport(source=source.name, commit=source.commit, dropped=Counter(source.dropped))
@@ -272,7 +272,7 @@ def _write(path: Path, frames: list[bytes], payloads: Iterator[tuple[int, bytes]
 
 def compact(
     path: Path, *, relearn: bool = False, counter: TokenCounter = count_tokens, counter_name: str = RULE
-) -> tuple[Memory, int]:
+) -> tuple[AgentMemory, int]:
     """Rewrite a memory without what is no longer used. Return the new one and how many blobs,
     entries and removals were left out.
 
@@ -311,7 +311,7 @@ def _recut(blob: fr.Blob, counter: TokenCounter) -> _Cut:
     return _cut(blob.id, blob.language, blob.hint, blob.text, counter)
 
 
-def _as_they_are(memory: Memory, entries: Sequence[fr.MemoryEntry]) -> Iterator[tuple[int, bytes]]:
+def _as_they_are(memory: AgentMemory, entries: Sequence[fr.MemoryEntry]) -> Iterator[tuple[int, bytes]]:
     for _, blob in sorted(memory.blobs.items()):
         yield fr.BLOB, fr.blob_payload(blob)
     for entry in entries:

@@ -14,7 +14,7 @@ from sevenfold.agent.memory import frames as fr
 from sevenfold.agent.memory.embed import WIDTH
 from sevenfold.agent.memory.errors import DamagedMemoryError, ForeignMemoryError
 from sevenfold.agent.memory.search import MemoryHit
-from sevenfold.agent.memory.store import FORMAT, SEGMENTS, Memory, read_segment
+from sevenfold.agent.memory.store import FORMAT, SEGMENTS, AgentMemory, read_segment
 from sevenfold.core.hashing import Json, canonical_json, sha256
 
 PROOF_FORMAT = 1
@@ -53,7 +53,7 @@ def follow(leaf: bytes, path: Json) -> bytes:
     return at
 
 
-def prove(memory: Memory, hits: Sequence[MemoryHit]) -> dict[str, Json]:
+def prove(memory: AgentMemory, hits: Sequence[MemoryHit]) -> dict[str, Json]:
     """Return the proof of hits, as JSON."""
     head = canonical_json({"format": FORMAT, "settings": memory.manifest.settings.value()})
     roots = [head, *(bytes.fromhex(one.root) for one in memory.manifest.segments)]

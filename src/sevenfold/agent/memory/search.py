@@ -25,7 +25,7 @@ from sevenfold.agent.memory.features import (
 )
 from sevenfold.agent.memory.frames import Blob, MemoryEntry, damaged
 from sevenfold.agent.memory.scan import dots
-from sevenfold.agent.memory.store import Memory
+from sevenfold.agent.memory.store import AgentMemory
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.hashing import Json, digest
 from sevenfold.corpus.globs import glob_matches, glob_parts
@@ -112,7 +112,7 @@ class MemoryHit:
 class MemorySearch:
     """A memory, laid out for questions: one matrix, and the chunks as runs of its rows."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: AgentMemory) -> None:
         if memory.embedder is None:
             raise damaged(str(memory.path), "it has no table")
         self.memory = memory

@@ -89,7 +89,7 @@ class MemoryManifest:
 
 
 @dataclass(kw_only=True)
-class Memory:
+class AgentMemory:
     """A memory in main memory, every byte checked.
 
     Attributes:
@@ -159,7 +159,7 @@ def _manifest_digest(value: Json) -> str:
     return digest("sevenfold/memory/manifest/1", canonical_json(value))
 
 
-def open_memory(path: Path, expected_root: str = "") -> Memory:
+def open_memory(path: Path, expected_root: str = "") -> AgentMemory:
     """Read and check the memory in a directory.
 
     Raises:
@@ -187,8 +187,10 @@ def open_memory(path: Path, expected_root: str = "") -> Memory:
     )
 
 
-def _load(path: Path, manifest: MemoryManifest) -> Memory:
-    memory = Memory(path=path, manifest=manifest, embedder=None, blobs={}, entries={}, places={}, digests=[])
+def _load(path: Path, manifest: MemoryManifest) -> AgentMemory:
+    memory = AgentMemory(
+        path=path, manifest=manifest, embedder=None, blobs={}, entries={}, places={}, digests=[]
+    )
     blobs: dict[str, fr.Blob] = {}
     for number, ref in enumerate(manifest.segments):
         file = path / SEGMENTS / ref.file
@@ -227,7 +229,7 @@ def read_segment(file: Path, ref: SegmentRef) -> list[fr.SegmentFrame]:
 
 
 def _take(
-    memory: Memory, blobs: dict[str, fr.Blob], frame: fr.SegmentFrame, place: tuple[int, int], where: str
+    memory: AgentMemory, blobs: dict[str, fr.Blob], frame: fr.SegmentFrame, place: tuple[int, int], where: str
 ) -> None:
     """Apply one frame: later entries replace earlier ones."""
     if frame.kind == fr.TABLE:
@@ -332,7 +334,7 @@ def table_digest(embedder: HashedEmbedder) -> str:
     return sha256(embedder.table.tobytes()).hex()
 
 
-def figures(memory: Memory) -> dict[str, Json]:
+def figures(memory: AgentMemory) -> dict[str, Json]:
     """Return what a memory holds, as JSON."""
     entries = memory.entries.values()
     blobs = memory.blobs.values()
@@ -357,7 +359,7 @@ def figures(memory: Memory) -> dict[str, Json]:
     }
 
 
-def check_vectors(memory: Memory) -> int:
+def check_vectors(memory: AgentMemory) -> int:
     """Make every vector again from its text, and return how many there are.
 
     Raises:
