@@ -1,9 +1,9 @@
-"""The tables of README.md out of what benchmarks/engine.py wrote.
+"""Write the tables of two pages from what benchmarks/engine.py wrote.
 
     python benchmarks/engine_tables.py [--check]    writes them; or exits 1 where they are others
 
-Between two marks of README.md stand the lines of the widest instruction set, and what we are over
-the best peer on each instruction set that was measured.
+README.md shows the lines of the widest instruction set. docs/how-to/speed.md shows what we are over
+the best peer on each instruction set that was measured. A table stands between two marks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine import BATCH_LINES, LINES, PEERS, US, summary
 from shapes import SHAPES
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS, README = ROOT / "benchmarks" / "results", ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- engine: benchmarks/engine_tables.py -->", "<!-- engine: end -->"
 ORDER = ("avx512", "avxvnni", "avx2", "neon")
 TITLES = {"avx512": "AVX-512 VNNI", "avxvnni": "AVX-VNNI", "avx2": "AVX2", "neon": "NEON"}
@@ -72,42 +72,48 @@ def title(isa: str, machine: dict[str, Any]) -> str:
     return f"{TITLES[isa]}{busy}"
 
 
-def block(files: dict[str, dict[str, Any]]) -> str:
-    """What stands between the marks."""
-    measured = {isa: summary(value["rows"]) for isa, value in files.items()}
+def speed_table(files: dict[str, dict[str, Any]]) -> str:
+    """Return tokens/s of the widest instruction set, for the front page."""
     widest, value = next(iter(files.items()))
     machine = f"{value['machine']['cores']} cores ({value['machine']['cpu']}, {TITLES[widest]})"
     header = f"| shape | | {' | '.join(NAMES[e] for e in (US, *PEERS))} | us / best peer |"
+    rows = speeds(summary(value["rows"]))
+    return "\n".join((f"Tokens/s on {machine}:", "", header, "| --- |" + " --- |" * 5, *rows))
+
+
+def ratio_table(files: dict[str, dict[str, Any]]) -> str:
+    """Return our speed over the best peer's, with a column for each instruction set."""
+    measured = {isa: summary(value["rows"]) for isa, value in files.items()}
     titles = [title(isa, files[isa]["machine"]) for isa in measured]
     columns = f"| us / best peer | | {' | '.join(titles)} |"
-    lines = [
-        f"Tokens/s on {machine}:", "",
-        header, "| --- |" + " --- |" * 5, *speeds(measured[widest]), "",
-        "Every engine held to the instruction set:", "",
-        columns, "| --- | --- |" + " --- |" * len(measured), *ratios(measured),
-    ]  # fmt: skip
-    return "\n".join(lines)
+    first = "Every engine held to the instruction set:"
+    return "\n".join((first, "", columns, "| --- | --- |" + " --- |" * len(measured), *ratios(measured)))
+
+
+PAGES = {"README.md": speed_table, "docs/how-to/speed.md": ratio_table}
 
 
 def with_block(text: str, made: str) -> str:
-    """README.md with the block between its marks."""
+    """Return a page with the block between its marks."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
 
 
 def main() -> None:
-    """Write README.md, or compare."""
+    """Write the pages, or compare them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
-    made = with_block(text, block(results()))
-    if args.check:
-        raise SystemExit(0 if made == text else "README.md has other tables than benchmarks/results")
-    README.write_text(made, encoding="utf-8")
+    for name, table in PAGES.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        made = with_block(text, table(results()))
+        if not args.check:
+            (ROOT / name).write_text(made, encoding="utf-8")
+        elif made != text:
+            raise SystemExit(f"{name} has other tables than benchmarks/results")
 
 
 if __name__ == "__main__":
