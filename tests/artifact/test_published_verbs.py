@@ -4,38 +4,16 @@ files that pretend to be one.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packing import pack_file, pack_record
 
+from command_line import refusal, said
+from command_line import s7_of_bytes as s7
 from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
-
-
-def s7(*args: object, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
-    return subprocess.run(command, input=data, capture_output=True, check=False)
-
-
-def said(*args: object, data: bytes = b"") -> Any:
-    done = s7(*args, "--json", data=data)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def refusal(code: int, *args: object, data: bytes = b"") -> str:
-    done = s7(*args, data=data)
-    assert done.returncode == code, (args, done.stdout, done.stderr)
-    lines = done.stderr.decode().strip().splitlines()
-    assert len([line for line in lines if line.startswith("s7: ")]) == 1
-    assert b"Traceback" not in done.stderr
-    return lines[-1]
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from command_line import s7
 from sevenfold.artifact import read_artifact
 from sevenfold.audit.reproduce import reproduce
 from sevenfold.core.errors import StorageError, UsageError
@@ -82,10 +80,6 @@ def test_another_root_states_nothing(dense_run: Job, tmp_path: Path, monkeypatch
 @pytest.mark.subprocess
 def test_the_verb(dense_run: Job, tmp_path: Path) -> None:
     model = alone(dense_run, tmp_path / "given")
-
-    def s7(*args: object) -> subprocess.CompletedProcess[str]:
-        command: list[Any] = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
     done = s7("reproduce", model, "--from", dense_run.out, "--work", tmp_path / "work", "--json")
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,7 @@ import typer
 import yaml
 from typer.models import TyperPath
 
+from command_line import s7
 from sevenfold import __version__
 from sevenfold.cli import app
 from sevenfold.cli.table import VERBS
@@ -28,12 +29,6 @@ from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 SNAPSHOT = Path(__file__).parent / "flags.json"
-
-
-def s7(*args: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would."""
-    command = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from command_line import s7
 from sevenfold.runs.job import Job
 
 pytestmark = pytest.mark.subprocess
 MINE = b"the only copy of my notes\n"
 PIN = '{"format": 1, "pypi": [], "npm": [], "deb": [], "dsc": []}'
-
-
-def s7(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def sets(directory: Path) -> Path:

@@ -7,8 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from command_line import s7
 from sevenfold.artifact import read_artifact
 from sevenfold.core.hashing import Json, canonical_json, sha256_file
 from sevenfold.release import dsse
@@ -235,11 +234,6 @@ def test_any_bytes_are_read_or_refused(data: bytes, tmp_path_factory: Any) -> No
     path.write_bytes(data)
     with pytest.raises(StatementError):
         read_statement(path, "b" * 64, "a" * 64)
-
-
-def s7(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sevenfold.cli", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.subprocess

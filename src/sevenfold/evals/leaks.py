@@ -124,20 +124,8 @@ class _Index:
         if not self.of_function or "def " not in text:
             return
         for program in disguise.programs(text, is_program=is_program, is_prose=not is_program):
-            yield from _functions_of(program, self.shapes) & self.of_function.keys()
-
-
-def _functions_of(program: str, shapes: Set[int]) -> set[int]:
-    data = program.encode("utf-8", "replace")
-    if (found := functions.of_shapes(data, "python", shapes)) is not None:
-        return found
-    nodes = functions.functions(parser("python").parse(data), "python")
-    return {
-        hashed
-        for node in nodes
-        if functions.statement_signature(node) in shapes
-        for hashed in functions.forms(node)
-    }
+            data = program.encode("utf-8", "replace")
+            yield from functions.in_python(data, self.shapes) & self.of_function.keys()
 
 
 def find_leaks(items: Sequence[Item], corpus: Corpus, progress: Progress) -> Leaks:

@@ -15,7 +15,7 @@ from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
 from sevenfold.corpus.text import disguise, functions
 from sevenfold.corpus.text.contamination_index import NGRAM, ContaminationIndex, is_in
-from sevenfold.corpus.text.grammars import parser, reader
+from sevenfold.corpus.text.grammars import reader
 from sevenfold.corpus.text.ngrams import unique, word_hashes
 
 
@@ -77,20 +77,7 @@ def _functions_of(program: str, data: bytes, shapes: Set[int]) -> set[int]:
     return {
         hashed
         for definition in disguise.definitions(program)
-        for hashed in _functions_of_one(definition.encode("utf-8", "replace"), shapes)
-    }
-
-
-def _functions_of_one(data: bytes, shapes: Set[int]) -> set[int]:
-    found = functions.of_shapes(data, "python", shapes)
-    if found is not None:
-        return found
-    nodes = functions.functions(parser("python").parse(data), "python")
-    return {
-        hashed
-        for node in nodes
-        if functions.statement_signature(node) in shapes
-        for hashed in functions.forms(node)
+        for hashed in functions.in_python(definition.encode("utf-8", "replace"), shapes)
     }
 
 

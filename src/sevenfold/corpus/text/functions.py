@@ -167,6 +167,17 @@ _FIRST = (2).to_bytes(8, "big") + b"v0"
 _DEFAULT = (17).to_bytes(8, "big") + b"default_parameter"
 
 
+def in_python(data: bytes, shapes: Set[int]) -> set[int]:
+    """Return the hashes of the functions in a Python text whose statement signature is one of
+    `shapes`. The library reads it, or tree-sitter where the library cannot decide.
+    """
+    found = of_shapes(data, "python", shapes)
+    if found is not None:
+        return found
+    nodes = functions(parser("python").parse(data), "python")
+    return {hashed for node in nodes if statement_signature(node) in shapes for hashed in forms(node)}
+
+
 def _may_differ(parts: bytes) -> bool:
     """Return whether a function has a default, or begins with a parameter that it does not use."""
     return _DEFAULT in parts or (parts.startswith(_FIRST) and parts.count(_FIRST) == 1)
