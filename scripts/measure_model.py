@@ -43,12 +43,11 @@ class Step:
     options: tuple[str, ...] = ()
     limit: int | None = None
     corpus: bool = False
-    without_corpus: str = ""
+    needs_corpus: bool = False
 
     def words(self, model: str, data: str, corpus: str) -> list[str]:
         """The words of the command behind `s7`."""
-        suite = self.suite if corpus or not self.without_corpus else self.without_corpus
-        words = ["eval", model, "--suite", suite, "--data", data, *self.options]
+        words = ["eval", model, "--suite", self.suite, "--data", data, *self.options]
         words += ["--limit", str(self.limit)] if self.limit else []
         return words + (["--corpus", corpus] if corpus and self.corpus else [])
 
@@ -169,7 +168,9 @@ def main() -> None:
         runs, reason = finished(folder, root), ""
         if not runs:
             left = None if arguments.minutes is None else 60 * arguments.minutes - (time.monotonic() - began)
-            if left is not None and left < ENOUGH * step.seconds:
+            if step.needs_corpus and arguments.corpus is None:
+                reason = "no --corpus was given"
+            elif left is not None and left < ENOUGH * step.seconds:
                 reason = "no time was left for it"
             else:
                 print(f"{number}/{len(steps)} {step.name}", file=sys.stderr, flush=True)

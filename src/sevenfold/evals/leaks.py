@@ -107,6 +107,16 @@ class _Index:
                         self.of_function.setdefault(fingerprint, set()).add(item.id)
                         self.shapes.add(functions.statement_signature(node))
 
+    @property
+    def seeks_in_disguise(self) -> bool:
+        """Return whether 13-grams or functions are looked for."""
+        return bool(self.of_gram or self.of_function)
+
+    @property
+    def seeks_anything(self) -> bool:
+        """Return whether an item has a text, a function or a beginning to look for."""
+        return bool(self.seeks_in_disguise or self.of_beginning)
+
     def beginning_of(self, text: str) -> str | None:
         """Return the item that a document begins with, up to the heading of its answer."""
         head, mark, _ = text.partition(f"{RESPONSE}\n") if self.of_beginning else ("", "", "")
@@ -138,8 +148,9 @@ def find_leaks(items: Sequence[Item], corpus: Corpus, progress: Progress) -> Lea
     grams: dict[str, set[int]] = {}
     named: dict[str, set[str]] = {}
     progress.start("leaks", None, "documents")
-    for n, document in enumerate(read_documents(corpus.path)):
-        plain = disguise.plain(document.text)
+    for n, document in enumerate(read_documents(corpus.path) if index.seeks_anything else ()):
+        # Undoing a disguise is what takes the time.
+        plain = disguise.plain(document.text) if index.seeks_in_disguise else document.text
         for text in {document.text, plain}:
             for hashed in index.grams_in(text):
                 for item in index.of_gram[hashed]:
