@@ -83,8 +83,10 @@ def test_cards_are_whole() -> None:
         assert set(card.extract) <= set(graders.EXTRACTIONS)
         assert card.protocol
         assert (card.kind == "generate") is bool(
-            card.extract and card.stops and card.max_tokens and card.grade in graders.GRADERS
+            card.extract and card.max_tokens and card.grade in graders.GRADERS
         )
+        # A middle of several lines ends where the model ends it.
+        assert card.stops or card.kind != "generate" or card.grade == "infilling-multi"
         assert card.metrics or card.kind == "generate"
 
 
