@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sevenfold.tokenizer.template import INSTRUCTION
+from sevenfold.tokenizer.chat.template import INSTRUCTION
 from sevenfold.tune.conversations import ConversationError, check, of_document, of_lines
 
 SPECIALS = ("<|endoftext|>", "<|user|>")

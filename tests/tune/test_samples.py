@@ -21,9 +21,9 @@ from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.runs.job import Job
 from sevenfold.serve.prompts import Prompts
+from sevenfold.tokenizer.chat.template import INSTRUCTION, sealed_template
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
-from sevenfold.tokenizer.template import INSTRUCTION, sealed_template
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.data.packing import SampleBatches
 from sevenfold.train.phases import training_phases

@@ -38,7 +38,7 @@ from sevenfold.report.lineage import links
 from sevenfold.runs.job import Job
 from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.registry import Registry
-from sevenfold.tokenizer.template import INSTRUCTION
+from sevenfold.tokenizer.chat.template import INSTRUCTION
 from sevenfold.train.run_builder import training_run
 
 

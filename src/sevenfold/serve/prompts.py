@@ -14,8 +14,8 @@ from typing import Any
 
 from sevenfold.artifact.control import check_text
 from sevenfold.serve.errors import NOT_IMPLEMENTED, RequestError
+from sevenfold.tokenizer.chat.template import INSTRUCTION, ChatTemplate
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.tokenizer.template import INSTRUCTION, ChatTemplate
 
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 

@@ -16,7 +16,7 @@ from sevenfold.serve.errors import NOT_FOUND, UNAVAILABLE, RequestError
 from sevenfold.serve.limits import ServerLimits, Switches
 from sevenfold.serve.prompts import Prompts
 from sevenfold.serve.trial import CANARY, SHADOW, Trial
-from sevenfold.tokenizer.template import sealed_template
+from sevenfold.tokenizer.chat.template import sealed_template
 
 
 def _identity(model: Model) -> dict[str, Any]:

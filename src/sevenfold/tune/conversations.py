@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sevenfold.core.errors import StorageError
 from sevenfold.core.hashing import Json, canonical_json, sha256
-from sevenfold.tokenizer.template import ANSWERS, ChatTemplate
+from sevenfold.tokenizer.chat.template import ANSWERS, ChatTemplate
 
 MAX_TURNS = 64
 MAX_LINE = 1 << 20

@@ -16,11 +16,11 @@ from sevenfold.core.hashing import Json, sha256, sha256_file
 from sevenfold.core.run_files import DOCUMENTS, TOKENIZER, TUNE, TUNE_FACTS, TUNE_TOKENS
 from sevenfold.recipe.schema import TuneFile, TuneSpec
 from sevenfold.runs.job import Job
+from sevenfold.tokenizer.chat.template import TEMPLATES
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path
 from sevenfold.tokenizer.objectives import ObjectiveSample, write_samples
 from sevenfold.tokenizer.roles import Roles
-from sevenfold.tokenizer.template import TEMPLATES
 from sevenfold.tune.conversations import ConversationError, check, of_document, of_lines
 from sevenfold.tune.samples import AnswerCutter
 

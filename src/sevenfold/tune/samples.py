@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from sevenfold.core.documents import Document
 from sevenfold.core.errors import SevenfoldError, UsageError
+from sevenfold.tokenizer.chat.template import ANSWERS, ChatTemplate
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.objectives import ObjectiveSample
-from sevenfold.tokenizer.template import ANSWERS, ChatTemplate
 from sevenfold.tune.conversations import Conversation, ConversationError
 
 Encode = Callable[[str], list[int]]

@@ -33,7 +33,7 @@ def chat(
     from sevenfold.engine.session import Model
     from sevenfold.release.lineage import at
     from sevenfold.serve.prompts import Prompts
-    from sevenfold.tokenizer.template import sealed_template
+    from sevenfold.tokenizer.chat.template import sealed_template
 
     model = Model.open(file, n_threads=threads)
     facts = at(model.artifact.provenance, "identity", "facts")

@@ -23,6 +23,7 @@ from sevenfold.engine.sampling import DecodingLaw
 from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.recipe.schema import FIM_TOKENS
+from sevenfold.tokenizer.chat.template import tuned_template
 from sevenfold.tokenizer.template import tuned_template
 
 TRUNCATIONS = ("none", "left")

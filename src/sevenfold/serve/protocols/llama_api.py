@@ -14,7 +14,7 @@ from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.protocols.logprobs import token_text, value
 from sevenfold.serve.protocols.openai_fields import biases_of, law_of, room_of, stops_of
 from sevenfold.serve.registry import Served
-from sevenfold.tokenizer.template import ChatTemplate
+from sevenfold.tokenizer.chat.template import ChatTemplate
 
 # An editor does not say how long a suggestion may be: llama.cpp's own default.
 DEFAULT_TOKENS = 128

@@ -1,0 +1,1 @@
+"""The form of a conversation, which tuning, evaluation and serving share."""
