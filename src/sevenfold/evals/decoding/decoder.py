@@ -24,7 +24,6 @@ from sevenfold.engine.session import Model, prompt_ids
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.recipe.schema import FIM_TOKENS
 from sevenfold.tokenizer.chat.template import tuned_template
-from sevenfold.tokenizer.template import tuned_template
 
 TRUNCATIONS = ("none", "left")
 # Tokens between two looks at the stop texts.

@@ -12,7 +12,7 @@ from typing import Any
 from sevenfold import __version__
 from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.protocols.tools import MAX_TOOLS
-from sevenfold.tokenizer.template import INSTRUCTION
+from sevenfold.tokenizer.chat.template import INSTRUCTION
 
 Schema = dict[str, Any]
 
