@@ -309,6 +309,22 @@ def test_the_small_routes(client: Client, model: Model) -> None:
     assert client.get("/").headers["content-security-policy"].startswith("default-src 'none'")
 
 
+def test_the_template_that_clients_see_is_the_one_that_is_used(client: Client) -> None:
+    jinja2 = pytest.importorskip("jinja2")
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Write f.\n\nTwice."},
+        {"role": "assistant", "content": "def f(): ..."},
+        {"role": "tool", "content": "None"},
+        {"role": "user", "content": "And g."},
+    ]
+    used = client.post("/apply-template", {"messages": messages}).json["prompt"]
+    template = jinja2.Environment(keep_trailing_newline=True).from_string(
+        client.get("/props").json["chat_template"]
+    )
+    assert template.render(messages=messages) == used
+
+
 def test_foreign_pages_reach_nothing(client: Client) -> None:
     assert client.post("/v1/completions", {"prompt": "a"}, Host="evil.example").status == 403
     plain = client.send("POST", "/v1/completions", b'{"prompt":"a"}', {"Content-Type": "text/plain"})

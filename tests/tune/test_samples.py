@@ -21,6 +21,7 @@ from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.runs.job import Job
 from sevenfold.serve.prompts import Prompts
+from sevenfold.synthetic.sample import SyntheticSample
 from sevenfold.tokenizer.chat.template import INSTRUCTION, sealed_template
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
@@ -73,7 +74,7 @@ def test_an_evaluation_asks_in_the_form_of_the_seal(run: Job, parent: Job) -> No
     asked = prompt_ids(model.tokenizer, decoder.text_of(item))
     said = [{"role": "user", "content": "Add 1\n\nand 2."}]
     assert asked == Prompts(model.tokenizer).chat(said)[1]
-    assert decoder.facts(GREEDY, 1)["form"] == "sevenfold/instruction/1"
+    assert decoder.facts(GREEDY, 1)["form"] == "sevenfold/instruction/2"
     code = replace(item, prompt="def f(x):\n")
     assert decoder.text_of(code) == code.prompt
     before = EvaluationDecoder(Model.open(parent.out / "model.s7l"))
@@ -188,11 +189,20 @@ def test_packed_and_apart_the_gradients_have_the_same_bits(run: Job, tmp_path: P
     assert any(not torch.equal(packed[name], moved[name]) for name in packed), "a canary"
 
 
+def test_the_form_is_that_of_corpus_documents() -> None:
+    # A model that was only pretrained is asked in the words that it was trained on.
+    sample = SyntheticSample(instruction="Add.\n\nTwice.", response="x", language="python", shape="")
+    assert sample.text.startswith(INSTRUCTION.prompt([("user", sample.instruction)]) + sample.response)
+    assert INSTRUCTION.of_document("### Instruction:\na\n\n### Response:\n") == INSTRUCTION.prompt(
+        [("user", "a")]
+    )
+
+
 def test_a_form_that_this_version_does_not_have_is_refused() -> None:
     said = INSTRUCTION.as_json()
     facts = {"train": {"tune": {"template": said}}}
     assert sealed_template(facts) is INSTRUCTION
     assert sealed_template({}) is INSTRUCTION
     said["headings"] = [["user", "Q:"], ["assistant", "A:"]]
-    with pytest.raises(UsageError, match="this version does not have: 'sevenfold/instruction/1'"):
+    with pytest.raises(UsageError, match="this version does not have: 'sevenfold/instruction/2'"):
         sealed_template({"train": {"tune": {"template": said}}})

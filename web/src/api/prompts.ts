@@ -85,7 +85,7 @@ export function chatIds(tokenizer: Tokenizer, messages: readonly unknown[]): num
         where,
         `use ${Object.keys(HEADINGS).join(", ")}`,
       );
-    return `${HEADINGS[role]}\n${contentOf(fields, `${where}.content`)}\n`;
+    return `${HEADINGS[role]}\n${contentOf(fields, `${where}.content`)}\n\n`;
   });
   const text = `${lines.join("")}${HEADINGS["assistant"]}\n`;
   return tokenizer.begun(plain(tokenizer, text, "messages"));

@@ -239,7 +239,7 @@ def chat_template(template: ChatTemplate) -> str:
         f"{{% {'if' if place == 0 else 'elif'} m.role == '{role}' %}}{heading}\n"
         for place, (role, heading) in enumerate(template.headings.items())
     )
-    body = f"{head}{{% endif %}}{{{{ m.content }}}}\n"
+    body = f"{head}{{% endif %}}{{{{ m.content }}}}\n\n"
     return f"{{% for m in messages %}}{body}{{% endfor %}}{template.prompt([])}"
 
 

@@ -21,7 +21,7 @@ _WRITTEN = re.compile(r"### Instruction:\n(?P<asked>.+)\n\n### Response:\n", re.
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTemplate:
-    """A named form. A turn is its heading, a line feed, its text, a line feed; an answer is to come
+    """A named form. A turn is its heading, a line feed, its text, a blank line; an answer is to come
     after the heading of `assistant` and a line feed.
 
     Attributes:
@@ -34,7 +34,7 @@ class ChatTemplate:
 
     def turn(self, role: str, text: str) -> str:
         """Return a turn of a known role, as it stands before a later one."""
-        return f"{self.headings[role]}\n{text}\n"
+        return f"{self.headings[role]}\n{text}\n\n"
 
     def prompt(self, turns: Sequence[tuple[str, str]]) -> str:
         """Return the text before the next answer, from turns of (role, text)."""
@@ -65,7 +65,7 @@ class ChatTemplate:
 
 
 INSTRUCTION = ChatTemplate(
-    name="sevenfold/instruction/1",
+    name="sevenfold/instruction/2",
     headings={
         "system": "### System:",
         "developer": "### System:",
