@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from sevenfold.cli import base
 from sevenfold.cli.base import app
 from sevenfold.cli.lazy import load
 from sevenfold.cli.manual import escaped, manual_page
@@ -96,3 +98,26 @@ def test_a_handled_interrupt_while_a_module_loads_leaves_the_exit_code(tmp_path:
     command = [sys.executable, "-m", "interrupted"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 130, done.stderr
+
+
+@pytest.mark.parametrize("name", ["make", "verify"])
+def test_a_stopped_command_promises_no_more_than_it_keeps(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    stopped.__name__ = name
+    with pytest.raises(typer.Exit) as ended:
+        base.guarded(stopped)()
+    assert ended.value.exit_code == 130
+    assert ("to go on" in capsys.readouterr().err) is (name == "make")
+
+
+def test_the_commands_that_go_on_exist() -> None:
+    for verb in VERBS:
+        load(verb)
+    commands = list(app.registered_commands)
+    for group in app.registered_groups:
+        commands += group.typer_instance.registered_commands if group.typer_instance else []
+    assert {info.callback.__name__ for info in commands if info.callback} >= base.RESUMED

@@ -106,6 +106,13 @@ TrunkOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
 
+# Functions of the verbs that keep what they did when they are stopped.
+RESUMED = frozenset(
+    ("make", "train", "tune", "quantize", "seal", "tokenizer", "synth", "build", "fetch", "pin", "evaluate",
+     "reproduce", "add")
+)  # fmt: skip
+
+
 def fail(error: SevenfoldError) -> typer.Exit:
     """Print an error in one line and return the exit to raise."""
     print(escaped(f"s7: {error}".replace("\n", " ")), file=sys.stderr)
@@ -130,7 +137,8 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             raise fail(storage_error(error)) from error
         except KeyboardInterrupt as error:
-            print("s7: interrupted; run the same command again to go on", file=sys.stderr)
+            goes_on = "; run the same command again to go on" if function.__name__ in RESUMED else ""
+            print(f"s7: interrupted{goes_on}", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from error
         except ModuleNotFoundError as error:
             if (error.name or "sevenfold").startswith("sevenfold"):

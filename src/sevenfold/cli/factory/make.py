@@ -249,14 +249,6 @@ def run_one(name: str, job: Job, force: bool, taken_from: Path | None = None) ->
         close_progress(job.progress)
 
 
-def _stage_command(name: str, text: str) -> None:
-    @guarded
-    def command(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
-        run_one(name, make_job(recipe, out), force)
-
-    app.command(name, help=text)(command)
-
-
 def _forecast(recipe: str, as_json: bool) -> None:
     from sevenfold.plan.forecast import forecast
     from sevenfold.recipe import load_recipe, resolve_recipe_path
@@ -380,8 +372,11 @@ def quantize(
     _show_quality(job)
 
 
-for _name, _text in (("tokenizer", "Stage 2: vocabulary and token files."),):
-    _stage_command(_name, _text)
+@app.command()
+@guarded
+def tokenizer(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
+    """Stage 2: vocabulary and token files."""
+    run_one("tokenizer", make_job(recipe, out), force)
 
 
 @app.command()
