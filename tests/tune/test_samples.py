@@ -16,7 +16,7 @@ from sevenfold.artifact import read_artifact
 from sevenfold.core.documents import Document
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.engine.sampling import GREEDY
-from sevenfold.engine.session import Model, prompt_ids
+from sevenfold.engine.session import Model
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.runs.job import Job
@@ -71,14 +71,11 @@ def test_an_evaluation_asks_in_the_form_of_the_seal(run: Job, parent: Job) -> No
     item = Item(id="band/0", prompt="### Instruction:\nAdd 1\n\nand 2.\n\n### Response:\n")
     model = Model.open(run.out / "model.s7l")
     decoder = EvaluationDecoder(model)
-    asked = prompt_ids(model.tokenizer, decoder.text_of(item))
+    asked = decoder.prompt_of(item, item.prompt)
     said = [{"role": "user", "content": "Add 1\n\nand 2."}]
     assert asked == Prompts(model.tokenizer).chat(said)[1]
     assert decoder.facts(GREEDY, 1)["form"] == "sevenfold/instruction/2"
-    code = replace(item, prompt="def f(x):\n")
-    assert decoder.text_of(code) == code.prompt
     before = EvaluationDecoder(Model.open(parent.out / "model.s7l"))
-    assert before.text_of(item) == item.prompt
     assert "form" not in before.facts(GREEDY, 1)
 
 
@@ -193,9 +190,6 @@ def test_the_form_is_that_of_corpus_documents() -> None:
     # A model that was only pretrained is asked in the words that it was trained on.
     sample = SyntheticSample(instruction="Add.\n\nTwice.", response="x", language="python", shape="")
     assert sample.text.startswith(INSTRUCTION.prompt([("user", sample.instruction)]) + sample.response)
-    assert INSTRUCTION.of_document("### Instruction:\na\n\n### Response:\n") == INSTRUCTION.prompt(
-        [("user", "a")]
-    )
 
 
 def test_a_form_that_this_version_does_not_have_is_refused() -> None:

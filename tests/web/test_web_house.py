@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sevenfold.tokenizer.chat.template import INSTRUCTION
+
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
 SOURCES = sorted((WEB / "src").rglob("*.ts"))
@@ -95,3 +97,17 @@ def test_types() -> None:
 def test_format() -> None:
     found = tool("prettier", "--check", "src", "page", "test", "build.mjs")
     assert found.returncode == 0, found.stderr[-3000:]
+
+
+def test_the_form_of_a_chat_is_the_one_of_the_server() -> None:
+    text = (WEB / "src" / "api" / "prompts.ts").read_text(encoding="utf-8")
+    table = text.split("HEADINGS", 1)[1].split("};", 1)[0]
+    assert dict(re.findall(r'^  (\w+): "([^"]+)",$', table, re.MULTILINE)) == INSTRUCTION.headings
+    # A turn, and what stands before the answer, with the values put in.
+    turn, last = (shape.replace("\\n", "\n") for shape in re.findall(r"`(\$\{.+\\n)`", text))
+    said = turn.replace("${HEADINGS[role]}", INSTRUCTION.headings["user"])
+    said = re.sub(r"\$\{contentOf\(.+\)\}", "Add.", said)
+    last = last.replace('${lines.join("")}', said).replace(
+        '${HEADINGS["assistant"]}', INSTRUCTION.headings["assistant"]
+    )
+    assert last == INSTRUCTION.prompt([("user", "Add.")])

@@ -29,6 +29,10 @@ class ConversationError(StorageError):
     """A conversation that cannot be trained on as it is meant."""
 
 
+class LongConversationError(ConversationError):
+    """A conversation of which a sample has more tokens than a row."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
     """Turns of (role, text); the last is an answer."""

@@ -21,7 +21,13 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.index import index_path
 from sevenfold.tokenizer.objectives import ObjectiveSample, write_samples
 from sevenfold.tokenizer.roles import Roles
-from sevenfold.tune.conversations import ConversationError, check, of_document, of_lines
+from sevenfold.tune.conversations import (
+    ConversationError,
+    LongConversationError,
+    check,
+    of_document,
+    of_lines,
+)
 from sevenfold.tune.samples import AnswerCutter
 
 
@@ -103,7 +109,7 @@ def _of_file(
         document = Document(conversation.id, "", "tune", file.path, str(number))
         try:
             made = list(cutter.cut(conversation, document, where))
-        except ConversationError:
+        except LongConversationError:
             if tune.too_long == "refuse":
                 raise
             left_out["too_long"] += 1
@@ -140,8 +146,10 @@ def _of_corpus(
         try:
             check(conversation, cutter.template, specials, document.path)
             yield from list(cutter.cut(conversation, document, document.path, encode=encode))
-        except ConversationError as error:
-            left_out["too_long" if "a row has" in error.what else "refused"] += 1
+        except LongConversationError:
+            left_out["too_long"] += 1
+        except ConversationError:
+            left_out["refused"] += 1
     sources.append(
         {
             "domains": list(tune.domains),

@@ -17,7 +17,7 @@ from sevenfold.core.errors import SevenfoldError, UsageError
 from sevenfold.tokenizer.chat.template import ANSWERS, ChatTemplate
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.objectives import ObjectiveSample
-from sevenfold.tune.conversations import Conversation, ConversationError
+from sevenfold.tune.conversations import Conversation, LongConversationError
 
 Encode = Callable[[str], list[int]]
 
@@ -45,7 +45,7 @@ class AnswerCutter:
     ) -> Iterator[ObjectiveSample]:
         """Yield the samples of a checked conversation.
 
-        Raises ConversationError: a sample has more tokens than a row.
+        Raises LongConversationError.
         """
         turns = conversation.turns
         for place, (role, answer) in enumerate(turns):
@@ -58,7 +58,7 @@ class AnswerCutter:
                 raise SevenfoldError("the ids of an answer are not its bytes", where=where)
             sample = ObjectiveSample(context, [*ids, self.tokenizer.eot_id], document)
             if sample.n_tokens > self.room:
-                raise ConversationError(
+                raise LongConversationError(
                     f"{sample.n_tokens} tokens, a row has {self.room}",
                     where=where,
                     remedy="shorten it, or set tune.too_long: leave_out; an answer is never cut",

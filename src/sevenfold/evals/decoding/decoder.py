@@ -99,7 +99,7 @@ class EvaluationDecoder:
         self.model, self.batch, self.truncation = model, batch, truncation
         self.tokenizer = model.tokenizer
         identity = model.artifact.provenance.get("identity")
-        # A model that was tuned is asked in the form that it was tuned on.
+        # A form that this version does not have is refused: prompts are written in the known one.
         self.template = tuned_template(identity.get("facts") if isinstance(identity, dict) else None)
         self._can_fork = hasattr(model.engine.session(), "fork")
 
@@ -109,10 +109,6 @@ class EvaluationDecoder:
         """
         form = {"form": self.template.name} if self.template else {}
         return {**law.facts(), "samples": n_samples, "truncation": self.truncation, **form}
-
-    def text_of(self, item: Item) -> str:
-        """Return the prompt of an item as the model is asked: in its own form, where it has one."""
-        return self.template.of_document(item.prompt) if self.template else item.prompt
 
     def fitted(self, ids: list[int], needed: int, item: str) -> list[int]:
         """Return the ids of a prompt that leave room for `needed` more.
@@ -162,7 +158,7 @@ class EvaluationDecoder:
                     if item is None:
                         break
                     done[number] = _Group(
-                        item=item, answers=[None] * n_samples, gate=Gate().call(self.text_of(item))
+                        item=item, answers=[None] * n_samples, gate=Gate().call(item.prompt)
                     )
                     running += self._started(done[number], max_tokens, law, n_samples)
                 if not running:
@@ -335,9 +331,8 @@ class EvaluationDecoder:
 
     def _score(self, item: Item, shared: _Prefix) -> list[Likelihood]:
         with ExitStack() as gates:
-            prompt = self.text_of(item)
-            gates.enter_context(Gate().call(prompt + "".join(item.choices)))
-            pairs = [self.pair_ids(prompt, choice, item.id) for choice in item.choices]
+            gates.enter_context(Gate().call(item.prompt + "".join(item.choices)))
+            pairs = [self.pair_ids(item.prompt, choice, item.id) for choice in item.choices]
             rows: list[tuple[list[int], list[int]]] = []
             for context, choice in pairs:
                 if len(choice) > self.model.context - 1:

@@ -6,7 +6,6 @@ there. The text of a turn is never searched for special tokens: their characters
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,6 @@ from sevenfold.core.hashing import Json, digest
 from sevenfold.tokenizer.codec import Tokenizer
 
 ANSWERS = "assistant"
-# A document of the corpus up to its answer.
-_WRITTEN = re.compile(r"### Instruction:\n(?P<asked>.+)\n\n### Response:\n", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +36,6 @@ class ChatTemplate:
     def prompt(self, turns: Sequence[tuple[str, str]]) -> str:
         """Return the text before the next answer, from turns of (role, text)."""
         return "".join(self.turn(role, text) for role, text in turns) + self.headings[ANSWERS] + "\n"
-
-    def of_document(self, prompt: str) -> str:
-        """Return a prompt in the form of corpus documents (specs/synthetic.md) in this form. Another
-        prompt is returned as it is.
-        """
-        match = _WRITTEN.fullmatch(prompt)
-        return self.prompt([("user", match["asked"])]) if match else prompt
 
     def prompt_ids(self, tokenizer: Tokenizer, turns: Sequence[tuple[str, str]]) -> list[int]:
         """Return the ids before the next answer, with the token that begins a text."""
