@@ -137,7 +137,8 @@ def test_the_recipes_come_with_the_package_wherever_it_is_installed(way: str, tm
     (package,) = place.rglob("sevenfold/__init__.py")
     path = os.pathsep.join([str(package.parents[1]), *(p for p in sys.path if "site-packages" in p)])
     done = subprocess.run(
-        [sys.executable, "-m", "sevenfold.cli", "recipes", "--json"],
+        # -S: the editable install of a checkout would go before the path.
+        [sys.executable, "-S", "-m", "sevenfold.cli", "recipes", "--json"],
         env=environment | {"PYTHONPATH": path}, cwd=tmp_path, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert str(package.parent / "_recipes" / "s7" / "demo-1m.yaml") in done.stdout

@@ -121,3 +121,25 @@ def test_the_commands_that_go_on_exist() -> None:
     for group in app.registered_groups:
         commands += group.typer_instance.registered_commands if group.typer_instance else []
     assert {info.callback.__name__ for info in commands if info.callback} >= base.RESUMED
+
+
+# Python takes a module that is None for one that is not installed.
+BASE_ALONE = """
+import sys
+for name in ("torch", "safetensors", "pyarrow", "license_expression", "tree_sitter", "starlette", "uvicorn"):
+    sys.modules[name] = None
+from sevenfold.cli import main
+sys.argv = ["s7", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("plan", "s7/demo-1m"), ("recipes",), ("models",), ("verify", "demo-1m"), ("run", "demo-1m", "def ")],
+    ids=" ".join,
+)
+def test_the_base_install_has_these_verbs(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BASE_ALONE, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.numpy import save as save_arrays
 
 from sevenfold.artifact import Artifact, open_artifact
 from sevenfold.core.errors import ArtifactError, RecipeError, StorageError, storage
@@ -131,6 +130,9 @@ def parent_files(job: Job) -> dict[str, bytes]:
     parent = job.recipe.train.parent
     if parent is None:
         return {}
+    # Not at the head of the file: `s7 plan` of the base install, which has no safetensors, loads it.
+    from safetensors.numpy import save as save_arrays
+
     artifact = _opened(job, parent)
     floats = _check_fit(job, parent, artifact)
     weights = save_arrays({name: floats.read(name) for name in sorted(tensors(job.recipe.model))})
