@@ -60,7 +60,7 @@ lint: $(READY) ## ruff, mypy, import contracts, documentation, clang-format
 	$(BIN)/mypy --config-file benchmarks/mypy.ini
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.h' '*.c')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.cpp' '*.cu' '*.h' '*.c')
 
 test-slow: $(SLOW_READY) interop tidy ## the suites that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -106,6 +106,9 @@ slow-tools: $(SLOW_READY) ## zig, qemu-user, Node.js, CMake, a GPU in software, 
 interop: $(INTEROP)/.ready ## llama.cpp and our Go program, which prove exports
 $(INTEROP)/.ready: interop/requirements.txt scripts/interop.sh $(wildcard interop/go/*) $(READY)
 	@scripts/interop.sh "$(INTEROP)" $(BIN)/python
+
+cuda: $(READY) ## training kernels for GPUs, and what nvcc made of them
+	@scripts/cuda.sh "$$(pwd)/$(BIN)/python" src/sevenfold/model/_native
 
 clean: ## remove the environment and caches (not $(OUT))
 	rm -rf $(VENV) $(INTEROP) build src/sevenfold/*/_native src/sevenfold/agent/memory/_native .mypy_cache .ruff_cache .import_linter_cache .hypothesis

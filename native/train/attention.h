@@ -22,7 +22,8 @@ enum {
     S7_TRAIN_SHAPE = 1,
     S7_TRAIN_MEMORY = 2,
     S7_TRAIN_NOT_HERE = 3,
-    S7_TRAIN_MODE = 4
+    S7_TRAIN_MODE = 4,
+    S7_TRAIN_GPU = 5
 };
 
 /* n_heads is a multiple of n_kv_heads, head_dim a multiple of 16 up to 256; n_threads from 1 to 64.

@@ -8,6 +8,8 @@
 #ifndef S7_TRAIN_LANES_H
 #define S7_TRAIN_LANES_H
 
+#include "anywhere.h"
+
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -29,11 +31,11 @@ constexpr std::size_t kWide = 16, kParts = kWide / S7_WIDTH;
 #if S7_WIDTH == 1
 typedef float Register;
 typedef std::int32_t RegisterInt;
-inline Register fused(Register a, Register b, Register c) { return std::fma(a, b, c); }
-inline Register root(Register a) { return std::sqrt(a); }
+S7_ANYWHERE inline Register fused(Register a, Register b, Register c) { return std::fma(a, b, c); }
+S7_ANYWHERE inline Register root(Register a) { return std::sqrt(a); }
 inline Register get(const float *p) { return *p; }
 inline void put(float *p, Register v) { *p = v; }
-inline Register spread(float v) { return v; }
+S7_ANYWHERE inline Register spread(float v) { return v; }
 #else
 typedef float Register __attribute__((vector_size(S7_WIDTH * 4)));
 typedef std::int32_t RegisterInt __attribute__((vector_size(S7_WIDTH * 4)));
@@ -58,7 +60,7 @@ inline Register spread(float v) { return (Register)vdupq_n_f32(v); }
 #endif
 
 /* e^x for x <= 0; below -87 it is 0. */
-inline Register exponential(Register x) {
+S7_ANYWHERE inline Register exponential(Register x) {
     const Register low = spread(-87.0f);
     const auto tiny = x < low;
     x = tiny ? low : x;
@@ -81,7 +83,14 @@ inline Register exponential(Register x) {
     return tiny ? spread(0.0f) : p * scale;
 }
 
-inline Register largest(Register a, Register b) { return b > a ? b : a; }
+/* 1 / (1 + e^-x), from an exponential that does not overflow. */
+S7_ANYWHERE inline Register sigmoid(Register x) {
+    const Register zero = spread(0.0f), e = exponential(x < zero ? x : zero - x),
+                   q = spread(1.0f) / (spread(1.0f) + e);
+    return x < zero ? e * q : q;
+}
+
+S7_ANYWHERE inline Register largest(Register a, Register b) { return b > a ? b : a; }
 
 struct Wide {
     Register part[kParts];

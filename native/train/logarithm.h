@@ -2,6 +2,8 @@
 #ifndef S7_TRAIN_LOGARITHM_H
 #define S7_TRAIN_LOGARITHM_H
 
+#include "anywhere.h"
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -11,7 +13,7 @@ namespace { /* a copy for each instruction set */
 
 /* ln(x) for a positive normal x: x = m 2^e with m in [0.7071, 1.4142), s = (m - 1) / (m + 1), ln m
  * = 2 (s + s^3 / 3 + ...). */
-inline double logarithm(double x) {
+S7_ANYWHERE inline double logarithm(double x) {
     std::uint64_t bits;
     std::memcpy(&bits, &x, sizeof bits);
     std::int64_t exponent = static_cast<std::int64_t>(bits >> 52) - 1023;

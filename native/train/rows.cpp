@@ -77,12 +77,6 @@ void norm_gain(const float *x, const float *scale, const float *grad, float *gra
     });
 }
 
-// 1 / (1 + e^-x), from an exponential that does not overflow.
-inline Register sigmoid(Register x) {
-    const Register zero = spread(0.0f), e = exponential(x < zero ? x : zero - x),
-                   q = spread(1.0f) / (spread(1.0f) + e);
-    return x < zero ? e * q : q;
-}
 inline Wide sigmoid(const Wide &x) {
     return parts([&](std::size_t i) { return sigmoid(x.part[i]); });
 }

@@ -143,7 +143,7 @@ def test_the_page_of_native_names_is_true() -> None:
         if line[:3] == "| `"
     ]
     folders = [row for row in rows if row[0].startswith("`native/")]
-    built = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "native").glob("*/build.sh")}
+    built = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "native").rglob("build.sh")}
     assert {row[0].strip("`") for row in folders} == built
     for folder, library, room, headers, _ in folders:
         directory = ROOT / folder.strip("`")
@@ -155,7 +155,7 @@ def test_the_page_of_native_names_is_true() -> None:
         c_headers = {p.name for p in directory.glob("*.h") if 'extern "C"' in p.read_text(encoding="utf-8")}
         assert named == c_headers, folder
     sources = "".join(
-        p.read_text(encoding="utf-8") for p in (ROOT / "native").glob("*/*") if p.suffix in (".h", ".cpp")
+        p.read_text(encoding="utf-8") for p in (ROOT / "native").rglob("*.*") if p.suffix in (".h", ".cpp", ".cu")
     )
     for row in rows:
         for example in re.findall(r"`([^`]+)`", row[-1]) if row not in folders else []:

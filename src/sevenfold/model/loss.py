@@ -8,8 +8,8 @@ products are BF16. The loss, its gradient and the sum of the gradient of the hea
 FP32. Where `model.kernels.bf16` has kernels, the logits of a block become their gradients in one
 pass in BF16.
 
-In FP32 on the CPU `model.kernels.operators` compute everything, and blocks decide no bit, because the
-gradient of the head is one chain through them.
+In FP32, where `model.kernels.operators` are available, they compute everything, and blocks decide
+no bit, because the gradient of the head is one chain through them.
 
 Shape suffixes: N tokens, D d_model, V vocabulary.
 """
@@ -27,6 +27,8 @@ from sevenfold.model.native import reduced_dtype
 
 # Tokens in a block. Their logits take 8 MB at 4096 entries, which fits the last-level cache.
 BLOCK = 512
+# On a GPU a block fills the multiprocessors. Its logits take 128 MB at 4096 entries.
+BLOCK_GPU = 8192
 # Tokens in a BF16 block; they take the same number of bytes.
 BLOCK_BF16 = 1024
 
@@ -72,8 +74,9 @@ def slopes_of(
     x_ND, target_N = x_ND.contiguous(), target_N.contiguous()
     loss_N, grad_x = x_ND.new_empty(len(x_ND)), torch.empty_like(x_ND)
     grad_weight = torch.zeros_like(weight_VD) if trained else None
-    for start in range(0, len(x_ND), BLOCK):
-        block = slice(start, start + BLOCK)
+    size = BLOCK if x_ND.device.type == "cpu" else BLOCK_GPU
+    for start in range(0, len(x_ND), size):
+        block = slice(start, start + size)
         slope = operators.project(x_ND[block], weight_VD)
         loss_N[block] = operators.losses(slope, target_N[block], factor_N[block])
         operators.input_slope(slope, weight_VD, grad_x[block], is_added=False)
@@ -91,7 +94,7 @@ def backward(
     It uses `model.kernels.operators`, so `is_taken(x)` must be true. The arguments are those of
     `sequence_losses`.
     """
-    shares = torch.full(target_BT.shape, factor)
+    shares = torch.full(target_BT.shape, factor, device=x_BTD.device)
     if counted_BT is not None:
         shares = operators.scale(counted_BT.contiguous(), factor)
     with torch.no_grad():

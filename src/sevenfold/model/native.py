@@ -1,4 +1,6 @@
-"""Load the library of `native/train`, which computes training on the CPU beside PyTorch."""
+"""Load the libraries of `native/train`, which compute training on the CPU and on a GPU beside
+PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ import torch
 from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.process.library import open_library
 
-LIBRARY = Path(__file__).parent / "_native" / "libs7train.so"
+# By kind of device. That of GPUs is there after `make cuda`, and has the operators of
+# specs/training-arithmetic.md except hybrid attention.
+LIBRARIES = {
+    "cpu": Path(__file__).parent / "_native" / "libs7train.so",
+    "cuda": Path(__file__).parent / "_native" / "libs7train_cuda.so",
+}
 ABI = 4
 MAX_HEAD_DIM, LANES = 256, 16
 MAX_THREADS = 64
@@ -21,20 +28,23 @@ FAILURES = {
     2: "no memory for its scratch",
     3: "an instruction set that is not here",
     4: "a floating-point mode that it cannot set",
+    5: "an error that the GPU reported",
 }
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """Return the library, or None where it was not built or cannot be loaded."""
-    return open_library(LIBRARY, "s7_train_abi", ABI)
-
-
-def is_available(name: str) -> bool:
-    """Return whether the library is loaded and its function `name` reports that the processor can
-    run these kernels.
+def library(kind: str = "cpu") -> ctypes.CDLL | None:
+    """Return the library for a kind of device, or None where there is none, it was not built or it
+    cannot be loaded.
     """
-    found = library()
+    return open_library(LIBRARIES[kind], "s7_train_abi", ABI) if kind in LIBRARIES else None
+
+
+def is_available(name: str, kind: str = "cpu") -> bool:
+    """Return whether the library is loaded and its function `name` reports that the device can run
+    these kernels.
+    """
+    found = library(kind)
     return found is not None and bool(getattr(found, name)())
 
 
@@ -63,7 +73,7 @@ def reduced_dtype(x: torch.Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
-def call(name: str, *arguments: Any) -> None:
-    """Call a kernel. Raises SevenfoldError when it refuses."""
-    if code := getattr(library(), name)(*arguments):
+def call(device: torch.device, name: str, *arguments: Any) -> None:
+    """Call the kernel for a device. Raises SevenfoldError when it refuses."""
+    if code := getattr(library(device.type), name)(*arguments):
         raise SevenfoldError(f"the kernel refused {FAILURES.get(code, code)}", where=name)

@@ -43,9 +43,9 @@ class Rope(nn.Module):
             turns = yarn_frequencies(spec.head_dim, spec.rope_theta, scaling.factor, trained)
         else:
             turns = frequencies(spec.head_dim, spec.rope_theta, scaling)
-        if device.type == "cpu" and operators.is_available():
+        if operators.is_available():
             found = operators.rotation_tables([float(f) for f in turns], self.temperature, length)
-            self.cos, self.sin = found
+            self.cos, self.sin = (table.to(device) for table in found)
             return
         turn = torch.tensor([float(f) for f in turns], dtype=torch.float64)
         angle_TP = torch.outer(torch.arange(length, dtype=torch.float64), turn)

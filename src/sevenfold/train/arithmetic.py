@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 
 from sevenfold.model import native
-from sevenfold.model.kernels import causal, operators
+from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.schema import ModelSpec, TrainSpec
 
@@ -21,16 +21,20 @@ OTHER = "aten"
 
 def obstacle(model: ModelSpec, train: TrainSpec, device: torch.device) -> str:
     """Return why a run is not under the law; "" when it is."""
-    if device.type != "cpu":
+    if device.type not in native.LIBRARIES:
         return f"it is computed on {device.type}"
+    if device.type != "cpu" and model.attention != "causal":
+        return f"its attention is hybrid, which has no kernels for {device.type}"
     if train.precision != "fp32":
         return f"its precision is {train.precision}"
     if not native.fits(model.head_dim):
         return f"its heads are wider than {native.MAX_HEAD_DIM}"
     if train.reduction == "fast":
         return "its reduction is fast"
-    if not operators.is_available() or causal.kernel_name() != "s7":
-        return "native/train is not built, or not for this processor"
+    # Draws and tables are made by the CPU's library on any device.
+    for kind in ("cpu", device.type):
+        if not operators.is_available(kind) or not native.is_available("s7_train_available", kind):
+            return f"native/train is not built for {kind}, or it does not run here"
     return ""
 
 

@@ -45,7 +45,7 @@ class StoredTensors(Mapping[str, Tensor]):
 
 def tensor_bytes(tensor: Tensor) -> memoryview:
     """Return the bytes of a tensor, row by row."""
-    dense = tensor.detach().contiguous().reshape(-1)
+    dense = tensor.detach().cpu().contiguous().reshape(-1)
     data: memoryview = dense.view(torch.uint8).numpy().data
     return data
 

@@ -73,7 +73,7 @@ def _call_rows(name: str, like: Tensor, *arguments: Tensor | int | float | None)
         c_int64(a) if isinstance(a, int) else c_float(a) if isinstance(a, float) else _pointer(a)
         for a in arguments
     )
-    native.call(name, _rows(like), *given)
+    native.call(like.device, name, _rows(like), *given)
 
 
 def _row_stride(tensor: Tensor) -> int | None:
@@ -236,7 +236,7 @@ class _Attention(torch.autograd.Function):
         y_BHTE = torch.empty((n_batch, length, n_heads, head_dim), dtype=BF16).transpose(1, 2)
         log_sum_BHT = torch.empty((n_batch, n_heads, length))
         native.call(
-            "s7_bf16_attention_forward", ctypes.byref(shape_of(q_BHTE, k_BKTE)),
+            q_BHTE.device, "s7_bf16_attention_forward", ctypes.byref(shape_of(q_BHTE, k_BKTE)),
             *(_heads(t) for t in (q_BHTE, k_BKTE, v_BKTE)), _pointer(cos_TP), _pointer(sin_TP),
             _heads(y_BHTE), _pointer(log_sum_BHT),
         )  # fmt: skip
@@ -251,7 +251,7 @@ class _Attention(torch.autograd.Function):
         every = torch.empty((n_batch, length, sum(sizes), head_dim), dtype=BF16)
         out = tuple(part.transpose(1, 2) for part in every.split(sizes, dim=2))
         native.call(
-            "s7_bf16_attention_backward", ctypes.byref(shape_of(q_BHTE, k_BKTE)),
+            q_BHTE.device, "s7_bf16_attention_backward", ctypes.byref(shape_of(q_BHTE, k_BKTE)),
             *(_heads(t) for t in (q_BHTE, k_BKTE, v_BKTE)), _pointer(cos_TP), _pointer(sin_TP),
             _heads(y_BHTE), _pointer(log_sum_BHT), _heads(_by_channel(grads[0])), *(_heads(t) for t in out),
         )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Exact causal attention: the kernel of `native/train` on the CPU, that of PyTorch elsewhere.
+"""Exact causal attention: the kernels of `native/train` on the CPU and on a GPU, that of PyTorch
+elsewhere.
 
 The CPU kernel of PyTorch multiplies with MKL. On AMD processors MKL takes its AVX2 path and reaches
 70 GFLOP/s on two cores. Our kernel takes 0.3 of the time (dev/LOG.md). Its sums have one order
@@ -50,7 +51,7 @@ def shape_of(q_BHTE: Tensor, k_BKTE: Tensor, scaled_dim: int = 0) -> AttentionSh
 
 def _call(name: str, scaled_dim: int, q_BHTE: Tensor, k_BKTE: Tensor, *tensors: Tensor) -> None:
     pointers = (c_void_p(t.data_ptr()) for t in (q_BHTE, k_BKTE, *tensors))
-    native.call(name, ctypes.byref(shape_of(q_BHTE, k_BKTE, scaled_dim)), *pointers)
+    native.call(q_BHTE.device, name, ctypes.byref(shape_of(q_BHTE, k_BKTE, scaled_dim)), *pointers)
 
 
 @observed(out=("y", "log_sum"))
@@ -81,7 +82,7 @@ class _Causal(torch.autograd.Function):
     def forward(
         ctx: Any, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, segments: Segments | None
     ) -> Tensor:
-        y_BHTE = torch.empty(q_BHTE.shape)
+        y_BHTE = q_BHTE.new_empty(q_BHTE.shape)
         log_sums = []
         for part in documents(segments):
             q, k, v = (whole_lanes(part(t)) for t in (q_BHTE, k_BKTE, v_BKTE))
@@ -103,7 +104,7 @@ class _Causal(torch.autograd.Function):
         saved, y_BHTE, log_sums = all_saved[:3], all_saved[3], all_saved[4:]
         width, grad_y = y_BHTE.shape[3], grads[0]
         # The result has the layout of the projections: [B, T, H, E] in memory.
-        out = [torch.empty(t.transpose(1, 2).shape).transpose(1, 2) for t in saved]
+        out = [t.new_empty(t.transpose(1, 2).shape).transpose(1, 2) for t in saved]
         for part, log_sum in zip(documents(ctx.segments), log_sums, strict=True):
             q, k, v, y, grad = (whole_lanes(part(t)) for t in (*saved, y_BHTE, grad_y))
             found = [torch.empty_like(t) for t in (q, k, v)]
@@ -117,13 +118,12 @@ class _Causal(torch.autograd.Function):
 
 
 def is_taken(q_BHTE: Tensor) -> bool:
-    """Return whether the kernel computes the attention of these queries: on the CPU, in FP32 or
-    under autocast.
+    """Return whether the kernel computes the attention of these queries: in FP32, and on the CPU
+    also under autocast.
     """
-    reduced = reduced_dtype(q_BHTE) is not None
-    if q_BHTE.device.type != "cpu" or not (reduced or q_BHTE.dtype == torch.float32):
-        return False
-    return native.fits(q_BHTE.shape[3]) and kernel_name() == "s7"
+    kind, reduced = q_BHTE.device.type, reduced_dtype(q_BHTE) is not None
+    is_fitting = kind == "cpu" if reduced else q_BHTE.dtype == torch.float32
+    return is_fitting and native.fits(q_BHTE.shape[3]) and native.is_available("s7_train_available", kind)
 
 
 def causal_attention(

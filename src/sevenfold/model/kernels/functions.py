@@ -149,7 +149,7 @@ class _Embed(torch.autograd.Function):
         grad, head = grads
         if grad is None or not ctx.needs_input_grad[1]:
             return None, head
-        table = torch.zeros(ctx.shape) if head is None else head.clone()
+        table = grad.new_zeros(ctx.shape) if head is None else head.clone()
         operators.scatter_add(ids, grad.contiguous(), table)
         return None, table
 
@@ -209,7 +209,7 @@ class _Rotate(torch.autograd.Function):
         ctx.save_for_backward(cos, sin)
         ctx.segments = segments
         x = x if x.stride(-1) == 1 else x.contiguous()
-        y = torch.empty(x.shape)
+        y = x.new_empty(x.shape)
         for part in documents(segments):
             operators.rotate(part(x), cos, sin, part(y))
         return y
@@ -221,7 +221,7 @@ class _Rotate(torch.autograd.Function):
         n_batch, n_heads, length, head_dim = grad.shape
         # The result has the layout in which the projections returned x, so their products read it
         # without a copy.
-        to = torch.empty(n_batch, length, n_heads, head_dim).transpose(1, 2)
+        to = grad.new_empty(n_batch, length, n_heads, head_dim).transpose(1, 2)
         for part in documents(ctx.segments):
             operators.rotate(part(grad), cos, sin, part(to), back=True)
         return to, None, None, None

@@ -100,7 +100,10 @@ def attend_hybrid(
     `scaled_dim` channels are not padding.
     """
     one = _Document(q, q_turned, k, k_turned, v, score)
-    native.call("s7_hybrid_forward", one.shape(scaled_dim, rule), one.arrays, _pointer(y), _pointer(log_sum))
+    native.call(
+        q.device, "s7_hybrid_forward", one.shape(scaled_dim, rule), one.arrays,
+        _pointer(y), _pointer(log_sum),
+    )  # fmt: skip
 
 
 @observed(out=("grad_q", "grad_q_turned", "grad_k", "grad_k_turned", "grad_v", "grad_score"))
@@ -114,7 +117,7 @@ def attend_hybrid_slope(
     one = _Document(q, q_turned, k, k_turned, v, score)
     slopes = _Document(grad_q, grad_q_turned, grad_k, grad_k_turned, grad_v, grad_score)
     native.call(
-        "s7_hybrid_backward", one.shape(scaled_dim, rule), one.arrays,
+        q.device, "s7_hybrid_backward", one.shape(scaled_dim, rule), one.arrays,
         _pointer(y), _pointer(log_sum), _pointer(grad), slopes.arrays,
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """The operators of specs/training-arithmetic.md on tensors: kernels of `native/train`, without
 autograd.
 
-All are FP32 on the CPU. The page defines every result to the bit. No sum, product or function of a
-library takes part, and neither the number of threads nor the instruction set decides a bit.
+All are FP32, on the CPU or on a GPU. The page defines every result to the bit. No sum, product or
+function of a library takes part, and neither the number of threads nor the processor decides a bit.
 `model.kernels.functions` adds their gradients.
 
 Shape suffixes: N rows, I inputs, O outputs, D channels, V vocabulary, B batch, H heads, T
@@ -85,18 +85,16 @@ class AdamScalars:
     added_decay: float = 0.0
 
 
-def is_available() -> bool:
-    """Return whether the kernels were built and this processor has one of their instruction sets.
-    S7_ISA chooses one.
+def is_available(kind: str = "cpu") -> bool:
+    """Return whether the kernels for a kind of device were built and run here. On a CPU, S7_ISA
+    chooses the instruction set.
     """
-    return native.is_available("s7_arithmetic_available")
+    return native.is_available("s7_arithmetic_available", kind)
 
 
 def is_taken(x: Tensor) -> bool:
-    """Return whether these operators compute the next operation on x: FP32 on the CPU, outside
-    autocast.
-    """
-    return x.device.type == "cpu" and x.dtype == torch.float32 and reduced_dtype(x) is None and is_available()
+    """Return whether these operators compute the next operation on x: in FP32, outside autocast."""
+    return x.dtype == torch.float32 and reduced_dtype(x) is None and is_available(x.device.type)
 
 
 def isa() -> str:
@@ -123,7 +121,7 @@ def matrix_product(a: Tensor, b: Tensor, c: Tensor, *, is_added: bool = False) -
         a.data_ptr(), b.data_ptr(), c.data_ptr(), a.shape[0], b.shape[1], a.shape[1],
         *a.stride(), *b.stride(), c.stride(0), is_added, native.n_threads(),
     )  # fmt: skip
-    native.call("s7_product", ctypes.byref(product))
+    native.call(a.device, "s7_product", ctypes.byref(product))
     return c
 
 
@@ -157,7 +155,7 @@ def norm(x: Tensor, gain_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return the RMSNorm of dense x [..., D], and the scale of each row, which the gradient needs."""
     y, scale = torch.empty_like(x), x.new_empty(x.shape[:-1])
     native.call(
-        "s7_norm", _at(x), _at(gain_D), c_float(eps), _at(y), _at(scale),
+        x.device, "s7_norm", _at(x), _at(gain_D), c_float(eps), _at(y), _at(scale),
         c_int64(scale.numel()), c_int64(x.shape[-1]), native.n_threads(),
     )  # fmt: skip
     return y, scale
@@ -172,7 +170,8 @@ def norm_slope(
     """
     grad_x, grad_gain = torch.empty_like(x), torch.empty_like(gain_D) if is_trained else None
     native.call(
-        "s7_norm_slope", _at(x), _at(gain_D), _at(scale), _at(grad), _at(beside), _at(grad_x), _at(grad_gain),
+        x.device, "s7_norm_slope",
+        _at(x), _at(gain_D), _at(scale), _at(grad), _at(beside), _at(grad_x), _at(grad_gain),
         c_int64(scale.numel()), c_int64(x.shape[-1]), native.n_threads(),
     )  # fmt: skip
     return grad_x, grad_gain
@@ -182,7 +181,7 @@ def norm_slope(
 def gate(gate: Tensor, up: Tensor) -> Tensor:
     """Return silu(gate) * up of dense tensors with one shape."""
     y = torch.empty_like(gate)
-    native.call("s7_gate", _at(gate), _at(up), _at(y), c_int64(y.numel()), native.n_threads())
+    native.call(gate.device, "s7_gate", _at(gate), _at(up), _at(y), c_int64(y.numel()), native.n_threads())
     return y
 
 
@@ -191,7 +190,7 @@ def gate_slope(gate: Tensor, up: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of both factors of `gate`. All are dense."""
     out = torch.empty_like(gate), torch.empty_like(up)
     pointers = (_at(t) for t in (gate, up, grad, *out))
-    native.call("s7_gate_slope", *pointers, c_int64(gate.numel()), native.n_threads())
+    native.call(gate.device, "s7_gate_slope", *pointers, c_int64(gate.numel()), native.n_threads())
     return out
 
 
@@ -206,15 +205,15 @@ def rotate(x_BHTE: Tensor, cos_TP: Tensor, sin_TP: Tensor, y_BHTE: Tensor, *, ba
         *(t.data_ptr() for t in (x_BHTE, cos_TP, sin_TP, y_BHTE)),
         n_batch, n_heads, length, cos_TP.shape[1], *strides, -1 if back else 1, native.n_threads(),
     )  # fmt: skip
-    native.call("s7_rotate", ctypes.byref(turn))
+    native.call(x_BHTE.device, "s7_rotate", ctypes.byref(turn))
 
 
 def rotation_tables(frequencies: list[float], temperature: float, length: int) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of position times frequency, each times temperature, [T, P]."""
+    """Return cos and sin of position times frequency, each times temperature, [T, P], on the CPU."""
     given = (c_double * len(frequencies))(*frequencies)
     cos_TP, sin_TP = (torch.empty(length, len(frequencies)) for _ in range(2))
     native.call(
-        "s7_rotation_tables", given, c_double(temperature), _at(cos_TP), _at(sin_TP),
+        cos_TP.device, "s7_rotation_tables", given, c_double(temperature), _at(cos_TP), _at(sin_TP),
         c_int64(length), c_int64(len(frequencies)),
     )  # fmt: skip
     return cos_TP, sin_TP
@@ -230,7 +229,7 @@ def losses(logits_NV: Tensor, target_N: Tensor, factor_N: Tensor | None) -> Tens
         logits_NV.data_ptr(), target_N.data_ptr(), None if factor_N is None else factor_N.data_ptr(),
         loss_N.data_ptr(), *logits_NV.shape, native.n_threads(),
     )  # fmt: skip
-    native.call("s7_losses", ctypes.byref(call))
+    native.call(logits_NV.device, "s7_losses", ctypes.byref(call))
     return loss_N
 
 
@@ -240,7 +239,7 @@ def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
     dense.
     """
     native.call(
-        "s7_scatter_add", _at(ids), _at(grad), _at(table_VD), c_int64(ids.numel()),
+        grad.device, "s7_scatter_add", _at(ids), _at(grad), _at(table_VD), c_int64(ids.numel()),
         *(c_int64(n) for n in table_VD.shape), native.n_threads(),
     )  # fmt: skip
 
@@ -249,7 +248,7 @@ def scatter_add(ids: Tensor, grad: Tensor, table_VD: Tensor) -> None:
 def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     """Return x + y of dense tensors with one shape. `out` may be x."""
     out = torch.empty_like(x) if out is None else out
-    native.call("s7_add", _at(x), _at(y), _at(out), c_int64(x.numel()), native.n_threads())
+    native.call(x.device, "s7_add", _at(x), _at(y), _at(out), c_int64(x.numel()), native.n_threads())
     return out
 
 
@@ -257,7 +256,9 @@ def add(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 def scale(x: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
     """Return x * factor, dense. `out` may be x. The factor is rounded to FP32."""
     out = torch.empty_like(x) if out is None else out
-    native.call("s7_scale", _at(x), c_float(factor), _at(out), c_int64(x.numel()), native.n_threads())
+    native.call(
+        x.device, "s7_scale", _at(x), c_float(factor), _at(out), c_int64(x.numel()), native.n_threads()
+    )
     return out
 
 
@@ -268,8 +269,9 @@ def row_squares(x: Tensor) -> Tensor:
     """
     sums, width = x.new_empty(len(x)), x[0].numel() if len(x) else 1
     native.call(
-        "s7_row_squares", _at(x), _at(sums), c_int64(len(x)), c_int64(max(1, width)), native.n_threads()
-    )
+        x.device, "s7_row_squares", _at(x), _at(sums), c_int64(len(x)), c_int64(max(1, width)),
+        native.n_threads(),
+    )  # fmt: skip
     return sums
 
 
@@ -277,7 +279,7 @@ def row_squares(x: Tensor) -> Tensor:
 def total(x: Tensor) -> float:
     """Return the sum of all elements of dense x in binary64, added in order."""
     found = c_double()
-    native.call("s7_sum", _at(x), c_int64(x.numel()), ctypes.byref(found))
+    native.call(x.device, "s7_sum", _at(x), c_int64(x.numel()), ctypes.byref(found))
     return found.value
 
 
@@ -288,14 +290,14 @@ def adam(weight: Tensor, mean: Tensor, square: Tensor, grad: Tensor, scalars: Ad
         *(t.data_ptr() for t in (weight, mean, square, grad)), weight.numel(),
         *(getattr(scalars, name) for name in _ADAM_SCALARS), native.n_threads(),
     )  # fmt: skip
-    native.call("s7_adam", ctypes.byref(call))
+    native.call(weight.device, "s7_adam", ctypes.byref(call))
 
 
 def normal(shape: torch.Size, key: int, stream: int, std: float) -> Tensor:
-    """Return the normal deviates of a stream under a 64-bit key."""
+    """Return the normal deviates of a stream under a 64-bit key, on the CPU."""
     to = torch.empty(shape)
     native.call(
-        "s7_normal", c_uint64(key), c_uint64(stream), c_uint64(0), c_double(std), _at(to),
+        to.device, "s7_normal", c_uint64(key), c_uint64(stream), c_uint64(0), c_double(std), _at(to),
         c_int64(to.numel()), native.n_threads(),
     )  # fmt: skip
     return to
@@ -308,7 +310,7 @@ def dropout(x: Tensor, share: float, key: int, stream: int) -> Tensor:
     """
     y = torch.empty_like(x)
     native.call(
-        "s7_dropout", c_uint64(key), c_uint64(stream), c_uint32(int(share * 2.0**32)),
+        x.device, "s7_dropout", c_uint64(key), c_uint64(stream), c_uint32(int(share * 2.0**32)),
         c_float(1.0 / (1.0 - share)), _at(x), _at(y), c_int64(x.numel()), native.n_threads(),
     )  # fmt: skip
     return y
@@ -319,7 +321,7 @@ def nats(losses: Tensor, counted: Tensor | None) -> list[float]:
     """Return the sum of each row of token losses [B, T] over the tokens that count, in binary64,
     added in order.
     """
-    rows = losses.numpy().astype(np.float64)
+    rows = losses.cpu().numpy().astype(np.float64)
     if counted is not None:
-        rows = np.where(counted.numpy() != 0, rows, 0.0)
+        rows = np.where(counted.cpu().numpy() != 0, rows, 0.0)
     return [float(row[-1]) for row in np.add.accumulate(rows, axis=1)]
