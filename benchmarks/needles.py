@@ -26,15 +26,15 @@ from sevenfold.model import hybrid
 from sevenfold.model.transformer import Transformer, count_parameters
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import HybridAttentionSpec, ModelSpec
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     Checkpoint,
     latest_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
+from sevenfold.train.evaluation.needles import NeedleWindows, answers, haystacks, recall, start_mimetic
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
-from sevenfold.train.needles import NeedleWindows, answers, haystacks, recall, start_mimetic
 
 WINDOW, LONG = 64, 1152
 # Steps, tokens in a window, windows, needles, distances drawn in training: short, then long.

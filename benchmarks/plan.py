@@ -25,7 +25,7 @@ from sevenfold.plan.cost import phase_cost, phases_of
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import Objectives, Recipe
 from sevenfold.train.phases import training_phases
-from sevenfold.train.records import Unrecorded
+from sevenfold.train.recording.records import Unrecorded
 from sevenfold.train.rehearsal import RehearsedShape, measure_training, rehearsal, step_flops
 
 RECIPES = "s7/demo-1m,s7/base-8m,s7/stdlib-8m,s7/code-8m,s7/moe-8m,slm/proxy-10m"

@@ -41,7 +41,7 @@ from sevenfold.pipeline import exclusive, make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job
 from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
-from sevenfold.train.evaluate import float_score, predicted_bytes
+from sevenfold.train.evaluation.evaluate import float_score, predicted_bytes
 from sevenfold.train.loop import Recording, TrainingRun
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run

@@ -53,7 +53,7 @@ from sevenfold.train import precision as rules
 from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
 from sevenfold.train.optimizer import update_of
-from sevenfold.train.records import CHAIN_START, TRACE_EVERY, trace_row
+from sevenfold.train.recording.records import CHAIN_START, TRACE_EVERY, trace_row
 from shapes import SHAPES, Shape
 
 CLIP, RATE, BETAS = 1.0, 1e-4, (0.9, 0.95)

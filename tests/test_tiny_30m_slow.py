@@ -22,7 +22,7 @@ from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.runs.job import Job
-from sevenfold.train.meters import peak_memory
+from sevenfold.train.recording.meters import peak_memory
 
 pytestmark = pytest.mark.slow
 STEPS, BATCH, SEQUENCE = 24, 2, 256

@@ -27,8 +27,13 @@ from sevenfold.model.kernels.operators import LAW
 from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
 from sevenfold.runs.job import Job
-from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
-from sevenfold.train.records import TRACE_EVERY
+from sevenfold.train.checkpoints.checkpoint import (
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+    save_checkpoint,
+)
+from sevenfold.train.recording.records import TRACE_EVERY
 
 Copied = Callable[[Job], Path]
 

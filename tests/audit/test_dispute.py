@@ -29,7 +29,12 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.report.audit import audit_lines
 from sevenfold.runs.job import Job
 from sevenfold.train import gradient_step
-from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
+from sevenfold.train.checkpoints.checkpoint import (
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+    save_checkpoint,
+)
 from sevenfold.train.run_builder import training_run
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")

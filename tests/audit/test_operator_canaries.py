@@ -28,7 +28,7 @@ from sevenfold.core.process.log import Silent
 from sevenfold.model.kernels import causal, hybrid_kernel, operators
 from sevenfold.model.kernels.observe import observing
 from sevenfold.runs.job import Job
-from sevenfold.train.records import Unrecorded
+from sevenfold.train.recording.records import Unrecorded
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
 STEP = 2

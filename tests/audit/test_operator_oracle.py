@@ -17,7 +17,7 @@ from sevenfold.audit.steps.transcript import Kept, Transcript, TranscriptRow
 from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.observe import observing
 from sevenfold.train.loop import use_deterministic_kernels
-from sevenfold.train.records import Unrecorded
+from sevenfold.train.recording.records import Unrecorded
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
 PER_OPERATOR, PER_OUTPUT = 2, 2

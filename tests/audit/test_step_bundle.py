@@ -37,8 +37,8 @@ from sevenfold.core.process.log import Silent
 from sevenfold.model import native
 from sevenfold.model.kernels import operators
 from sevenfold.runs.job import Job
-from sevenfold.train.records import Unrecorded
-from sevenfold.train.tensor_digest import tensors_digest
+from sevenfold.train.checkpoints.tensor_digest import tensors_digest
+from sevenfold.train.recording.records import Unrecorded
 
 pytestmark = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
 ABOUT = {"recipe_name": "golden", "recipe_digest": "0" * 64, "tokens_root": "1" * 64, "sealed_root": None}

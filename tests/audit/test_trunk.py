@@ -37,9 +37,14 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.release.lineage import lineage
 from sevenfold.release.target import sealed_file
 from sevenfold.runs.job import Job
-from sevenfold.train import trunk as trunk_module
-from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
-from sevenfold.train.records import CHAIN_START, trace_link
+from sevenfold.train.checkpoints import trunk as trunk_module
+from sevenfold.train.checkpoints.checkpoint import (
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+    save_checkpoint,
+)
+from sevenfold.train.recording.records import CHAIN_START, trace_link
 from sevenfold.train.schedule import learning_rate
 
 ROOT = "S7_TEST_TRUNK"

@@ -27,10 +27,10 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec, TokenRouted, TrainSpec
 from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.data.objectives import Objective
 from sevenfold.train.loop import TrainingRun
-from sevenfold.train.objectives import Objective
 from sevenfold.train.phases import EXPERTS, TrainingPhase
-from sevenfold.train.records import weights_digest
+from sevenfold.train.recording.records import weights_digest
 
 FILE = Path(__file__).with_name("golden.json")
 VOCABULARY, SEQUENCE, ROWS = 261, 40, 4

@@ -23,7 +23,9 @@ import torch
 
 from sevenfold import pipeline
 from sevenfold.core import files
-from sevenfold.train import checkpoint, gradient_step, loop, records
+from sevenfold.train import gradient_step, loop
+from sevenfold.train.checkpoints import checkpoint
+from sevenfold.train.recording import records
 
 
 class Events:

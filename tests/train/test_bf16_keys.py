@@ -11,9 +11,9 @@ from families import job_of, mixed_values
 from sevenfold import pipeline
 from sevenfold.core.hashing import canonical_json, digest
 from sevenfold.train import precision
-from sevenfold.train.environment import CPU, environment, tools
+from sevenfold.train.checkpoints.run_key import run_key
 from sevenfold.train.phases import training_phases
-from sevenfold.train.run_key import run_key
+from sevenfold.train.recording.environment import CPU, environment, tools
 from sevenfold.train.stage import fingerprint
 
 

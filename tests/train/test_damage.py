@@ -15,7 +15,7 @@ from sevenfold import pipeline
 from sevenfold.core.errors import StorageError
 from sevenfold.core.process.log import Silent
 from sevenfold.runs.job import Job
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     DamagedCheckpointError,
     latest_checkpoint,
     read_checkpoint,

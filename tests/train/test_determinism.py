@@ -38,13 +38,18 @@ from sevenfold.model.loss import backward, sequence_losses
 from sevenfold.runs.job import Job
 from sevenfold.train import loop
 from sevenfold.train.arithmetic import arithmetic
-from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, read_checkpoint, save_checkpoint
+from sevenfold.train.checkpoints.checkpoint import (
+    checkpoint_path,
+    checkpoint_steps,
+    read_checkpoint,
+    save_checkpoint,
+)
 from sevenfold.train.data.dataset import open_data
-from sevenfold.train.environment import CPU, differences, environment
 from sevenfold.train.gradient_step import GradientStep
 from sevenfold.train.loop import Recording, TrainingRun, ordered_sum
-from sevenfold.train.meters import WINDOW, LossGuard
 from sevenfold.train.phases import training_phases
+from sevenfold.train.recording.environment import CPU, differences, environment
+from sevenfold.train.recording.meters import WINDOW, LossGuard
 from sevenfold.train.run_builder import training_run
 
 VALUES: dict[str, Callable[[], dict[str, Any]]] = {

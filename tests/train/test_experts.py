@@ -27,12 +27,12 @@ from sevenfold.engine.session import Model, prompt_ids, replay
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.tokenizer.codec import Tokenizer
-from sevenfold.train.checkpoint import checkpoint_steps, read_checkpoint
+from sevenfold.train.checkpoints.checkpoint import checkpoint_steps, read_checkpoint
 from sevenfold.train.data.dataset import held_out, leads, open_data, read_router
 from sevenfold.train.experts import phase_directory, train_phase
 from sevenfold.train.loop import Recording
 from sevenfold.train.phases import find_training_phase, training_phases
-from sevenfold.train.records import CHAIN_START, trace_link
+from sevenfold.train.recording.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, training_run
 
 EXPERTS = tuple(DOMAINS)

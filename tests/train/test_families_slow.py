@@ -25,11 +25,11 @@ from sevenfold.recipe.shipped import recipe_paths
 from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
+from sevenfold.train.data.objectives import Objective
 from sevenfold.train.data.windows import Batches
 from sevenfold.train.loop import Recording, TrainingRun
-from sevenfold.train.meters import peak_memory
-from sevenfold.train.objectives import Objective
 from sevenfold.train.phases import TrainingPhase, training_phases
+from sevenfold.train.recording.meters import peak_memory
 
 pytestmark = pytest.mark.slow
 STEPS = 3

@@ -30,8 +30,8 @@ from sevenfold.recipe.schema import HybridAttentionSpec
 from sevenfold.runs.job import Job
 from sevenfold.train import gradient_step, loop
 from sevenfold.train.arithmetic import obstacle
-from sevenfold.train.environment import CPU
-from sevenfold.train.records import Unrecorded
+from sevenfold.train.recording.environment import CPU
+from sevenfold.train.recording.records import Unrecorded
 
 needs_kernels = pytest.mark.skipif(not operators.is_available(), reason="native/train is not built here")
 # Views, copies, allocation, filling with a constant, and reading: they round nothing.

@@ -11,8 +11,8 @@ import torch
 
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec
-from sevenfold.train.evaluate import float_score
-from sevenfold.train.long_context import Buckets, positions
+from sevenfold.train.evaluation.evaluate import float_score
+from sevenfold.train.evaluation.long_context import Buckets, positions
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import ModelSpec
-from sevenfold.train import needles
+from sevenfold.train.evaluation import needles
 
 
 def drawn(seed: int, **changes: object) -> needles.NeedleWindows:

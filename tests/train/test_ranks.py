@@ -19,7 +19,12 @@ from families import OUTPUTS, job_of, mixed_values, objective_values
 from sevenfold import pipeline
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.run_files import MANIFEST
-from sevenfold.train.checkpoint import checkpoint_path, checkpoint_steps, latest_checkpoint, read_checkpoint
+from sevenfold.train.checkpoints.checkpoint import (
+    checkpoint_path,
+    checkpoint_steps,
+    latest_checkpoint,
+    read_checkpoint,
+)
 from sevenfold.train.distributed import ranks as ranks_module
 from sevenfold.train.distributed.ranks import Ranks
 from sevenfold.train.run_builder import training_run

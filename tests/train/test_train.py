@@ -20,7 +20,7 @@ from sevenfold.core.manifest import read_manifest
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.runs.job import Job
 from sevenfold.train import gradient_step, loop
-from sevenfold.train.checkpoint import latest_checkpoint, read_checkpoint
+from sevenfold.train.checkpoints.checkpoint import latest_checkpoint, read_checkpoint
 from sevenfold.train.data.windows import Batches, evaluation_starts, golden_stride
 from sevenfold.train.schedule import learning_rate, n_steps
 from sevenfold.train.stage import check_supported

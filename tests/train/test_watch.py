@@ -20,8 +20,8 @@ from sevenfold.core.process.log import Silent
 from sevenfold.model.linear import Linear
 from sevenfold.report.console import shown_figures
 from sevenfold.runs.job import Job
-from sevenfold.train.meters import ThroughputMeter, peak_memory
 from sevenfold.train.precision import autocast, check_precision
+from sevenfold.train.recording.meters import ThroughputMeter, peak_memory
 
 
 class Told(Silent):

@@ -37,7 +37,7 @@ from sevenfold.release.lineage import at
 from sevenfold.release.statements import recorded_tools
 from sevenfold.release.target import find_target, identity_of, sealed_file
 from sevenfold.runs.job import Job
-from sevenfold.train.environment import tools_of
+from sevenfold.train.recording.environment import tools_of
 from sevenfold.train.stage import check_supported
 
 # Stages whose files another run may provide.

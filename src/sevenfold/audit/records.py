@@ -12,7 +12,7 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.run_files import METRICS, TRACE
-from sevenfold.train.records import CHAIN_START, trace_link
+from sevenfold.train.recording.records import CHAIN_START, trace_link
 
 METRIC_FIELDS = ("loss", "learning_rate", "grad_norm", "tokens")
 TRACE_FIELDS = ("gradient", "weights", "chain")

@@ -41,7 +41,7 @@ from sevenfold.core.process.log import Progress
 from sevenfold.core.run_files import METRICS
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     checkpoint_path,
 )
 from sevenfold.train.loop import Recording, TrainingRun

@@ -28,7 +28,7 @@ from sevenfold.core.run_files import METRICS, PARENT
 from sevenfold.model.kernels.observe import observing
 from sevenfold.pipeline.parent import changed_parent
 from sevenfold.runs.job import Job
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     Checkpoint,
     DamagedCheckpointError,
     checkpoint_path,
@@ -37,7 +37,7 @@ from sevenfold.train.checkpoint import (
     state_root,
 )
 from sevenfold.train.phases import TrainingPhase, training_phases
-from sevenfold.train.records import Unrecorded
+from sevenfold.train.recording.records import Unrecorded
 from sevenfold.train.run_builder import training_run
 
 # Names of the inputs of an optimiser, and of the parts of a state.

@@ -31,20 +31,20 @@ from sevenfold.release.lineage import at
 from sevenfold.release.target import find_target, identity_of
 from sevenfold.runs.job import Job
 from sevenfold.runs.tuning import changed_tuning
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     Checkpoint,
     DamagedCheckpointError,
     checkpoint_path,
     checkpoint_steps,
     read_checkpoint,
 )
-from sevenfold.train.environment import tools_of
+from sevenfold.train.checkpoints.trunk import find_state
 from sevenfold.train.experts import base_of, phase_directory
 from sevenfold.train.loop import TrainingRun
 from sevenfold.train.phases import TrainingPhase, training_phases
-from sevenfold.train.records import CHAIN_START, weights_digest
+from sevenfold.train.recording.environment import tools_of
+from sevenfold.train.recording.records import CHAIN_START, weights_digest
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.trunk import find_state
 
 
 @dataclass

@@ -239,10 +239,10 @@ def train_to(job: Job, step: int) -> str:
         StorageError: a file cannot be read or written.
         Also what training raises.
     """
+    from sevenfold.train.checkpoints.trunk import branch_point, has_state
     from sevenfold.train.loop import Recording
     from sevenfold.train.run_builder import training_run
     from sevenfold.train.schedule import n_steps
-    from sevenfold.train.trunk import branch_point, has_state
 
     stage = find_stage("train")
     stage_module(stage).check_job(job)

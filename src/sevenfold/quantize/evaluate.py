@@ -18,7 +18,7 @@ from sevenfold.engine.backends import available, make_engine
 from sevenfold.engine.ops import LOGIT_FRACTION
 from sevenfold.engine.weights import IntegerModel
 from sevenfold.model.kernels import operators
-from sevenfold.train.evaluate import Score, predicted_bytes, token_losses
+from sevenfold.train.evaluation.evaluate import Score, predicted_bytes, token_losses
 
 
 def integer_score(

@@ -31,7 +31,7 @@ from sevenfold.quantize.gate import limits_of, pass_gate
 from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
-from sevenfold.train.evaluate import Score, float_score
+from sevenfold.train.evaluation.evaluate import Score, float_score
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import build_model
 from sevenfold.train.stage import token_lengths

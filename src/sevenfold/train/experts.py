@@ -31,13 +31,13 @@ from sevenfold.core.manifest import (
 from sevenfold.core.run_files import MANIFEST, METRICS, PHASE_WEIGHTS, TRACE
 from sevenfold.model.transformer import Transformer
 from sevenfold.runs.job import Job
+from sevenfold.train.checkpoints.run_key import run_key
 from sevenfold.train.data.dataset import open_data
 from sevenfold.train.distributed.ranks import Ranks, dismiss, here, ranks_recorded
-from sevenfold.train.environment import tools
 from sevenfold.train.phases import TrainingPhase, training_phases
-from sevenfold.train.records import CHAIN_START, trace_link
+from sevenfold.train.recording.environment import tools
+from sevenfold.train.recording.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, training_run
-from sevenfold.train.run_key import run_key
 from sevenfold.train.schedule import n_steps
 
 

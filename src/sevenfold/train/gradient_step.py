@@ -20,9 +20,9 @@ from sevenfold.model.kernels import observe, operators
 from sevenfold.model.loss import sequence_losses
 from sevenfold.model.transformer import Transformer
 from sevenfold.recipe.schema import TrainSpec
+from sevenfold.train.data.objectives import Objective, ObjectiveLoss
 from sevenfold.train.distributed.ranks import Ranks
 from sevenfold.train.distributed.shards import ModelShards
-from sevenfold.train.objectives import Objective, ObjectiveLoss
 from sevenfold.train.phases import TrainingPhase
 from sevenfold.train.precision import autocast
 

@@ -37,7 +37,7 @@ from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.operators import LAW
 from sevenfold.model.transformer import Transformer
 from sevenfold.train.arithmetic import arithmetic
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     Checkpoint,
     latest_checkpoint,
     save_checkpoint,
@@ -45,16 +45,16 @@ from sevenfold.train.checkpoint import (
 )
 from sevenfold.train.data.curriculum import ContextStage, stage_at
 from sevenfold.train.data.dataset import TrainingData
+from sevenfold.train.data.objectives import metric_fields
 from sevenfold.train.distributed.ranks import Ranks, here, ranks_recorded
 from sevenfold.train.distributed.shards import ModelShards, gradient, local, row_squares, whole
-from sevenfold.train.environment import differences, environment
 from sevenfold.train.gradient_step import GradientStep, check_share
-from sevenfold.train.meters import LossGuard, ThroughputMeter
-from sevenfold.train.objectives import metric_fields
 from sevenfold.train.optimizer import update_of
 from sevenfold.train.phases import TrainingPhase
 from sevenfold.train.precision import convert
-from sevenfold.train.records import (
+from sevenfold.train.recording.environment import differences, environment
+from sevenfold.train.recording.meters import LossGuard, ThroughputMeter
+from sevenfold.train.recording.records import (
     CHAIN_START,
     Recorder,
     Records,

@@ -21,7 +21,7 @@ from sevenfold.model.kernels import operators
 from sevenfold.model.kernels.operators import LAW, AdamScalars
 from sevenfold.recipe.schema import TrainSpec
 from sevenfold.train.arithmetic import Powers
-from sevenfold.train.checkpoint import optimizer_tensors, restore_optimizer
+from sevenfold.train.checkpoints.checkpoint import optimizer_tensors, restore_optimizer
 from sevenfold.train.distributed.shards import gradient, like, local
 
 # FP32 numbers of the widest vector.

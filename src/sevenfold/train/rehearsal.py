@@ -30,8 +30,8 @@ from sevenfold.recipe.schema import ModelSpec, Recipe, TokenRouted
 from sevenfold.recipe.sizing import count, flops_parts
 from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.data.objectives import NEXT, Objective
 from sevenfold.train.loop import Recording, TrainingRun, clip_gradients, use_deterministic_kernels
-from sevenfold.train.objectives import NEXT, Objective
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.stage import check_supported
 

@@ -12,15 +12,15 @@ from sevenfold.model.transformer import Transformer
 from sevenfold.plan.cost import STEP_COST
 from sevenfold.recipe.sizing import flops_parts
 from sevenfold.runs.job import Job
+from sevenfold.train.checkpoints.run_key import run_key
+from sevenfold.train.checkpoints.trunk import adopt, parent_weights
 from sevenfold.train.data.curriculum import context_stages
 from sevenfold.train.data.dataset import load_tokenizer, open_data, read_router
 from sevenfold.train.distributed.ranks import here
 from sevenfold.train.loop import TrainingRun
-from sevenfold.train.meters import ThroughputMeter
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import fallback_notes
-from sevenfold.train.run_key import run_key
-from sevenfold.train.trunk import adopt, parent_weights
+from sevenfold.train.recording.meters import ThroughputMeter
 
 
 def build_model(job: Job) -> Transformer:

@@ -28,18 +28,18 @@ from sevenfold.runs.job import Job, StageResult
 from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.runs.tuning import tuning_facts
 from sevenfold.tokenizer.codec import Tokenizer
+from sevenfold.train.checkpoints.trunk import TRUNK, history, parent_weights, write_parent
 from sevenfold.train.data.curriculum import context_stages
 from sevenfold.train.data.dataset import HeldOut, held_out, load_tokenizer
 from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
-from sevenfold.train.environment import tools_of
-from sevenfold.train.evaluate import Score, float_score
+from sevenfold.train.evaluation.evaluate import Score, float_score
+from sevenfold.train.evaluation.long_context import Buckets, first_edge
 from sevenfold.train.experts import epochs, train_phases
-from sevenfold.train.long_context import Buckets, first_edge
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
+from sevenfold.train.recording.environment import tools_of
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.trunk import TRUNK, history, parent_weights, write_parent
 
 STAGE = "train"
 

@@ -30,8 +30,8 @@ from sevenfold.recipe.fields import Root, Section
 from sevenfold.recipe.schema import ModelSpec, RopeScaling, TokenRouted, TrainSpec
 from sevenfold.recipe.sizing import count, expert_of, tensors
 from sevenfold.train.arithmetic import obstacle
-from sevenfold.train.checkpoint import state_root
-from sevenfold.train.tensor_digest import DAMAGE, StoredTensors, tensors_digest
+from sevenfold.train.checkpoints.checkpoint import state_root
+from sevenfold.train.checkpoints.tensor_digest import DAMAGE, StoredTensors, tensors_digest
 
 VERSION = 1
 SUFFIX = ".s7step"

@@ -20,14 +20,14 @@ from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.process.log import Progress, Silent
 from sevenfold.model.transformer import Transformer
-from sevenfold.train.checkpoint import Checkpoint, state_root
+from sevenfold.train.checkpoints.checkpoint import Checkpoint, state_root
 from sevenfold.train.data.curriculum import ContextStage
 from sevenfold.train.data.dataset import TrainingData
 from sevenfold.train.data.indexed_tokens import IndexedTokens
+from sevenfold.train.data.objectives import Objective
 from sevenfold.train.loop import Recording, TrainingRun, use_deterministic_kernels
-from sevenfold.train.objectives import Objective
 from sevenfold.train.phases import EXPERTS, TrainingPhase
-from sevenfold.train.records import Unrecorded, trace_row
+from sevenfold.train.recording.records import Unrecorded, trace_row
 
 CLAIMED = ("loss", "learning_rate", "grad_norm", "gradient", "weights", "chain", "state_after")
 

@@ -31,7 +31,7 @@ from sevenfold.audit.steps.transcript import (
 from sevenfold.core.errors import ArtifactError, TrainingError, storage
 from sevenfold.core.hashing import Json, finite
 from sevenfold.model.kernels.observe import observing
-from sevenfold.train.records import Unrecorded
+from sevenfold.train.recording.records import Unrecorded
 
 # How many elements the oracle computes. A difference shows in the first ones.
 MOST_ELEMENTS = 16

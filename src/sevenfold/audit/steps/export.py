@@ -51,10 +51,10 @@ from sevenfold.recipe.schema import Recipe, TokenRouted
 from sevenfold.recipe.sizing import expert_of
 from sevenfold.runs.job import Job
 from sevenfold.train.arithmetic import obstacle
-from sevenfold.train.checkpoint import Checkpoint, checkpoint_path, state_root
+from sevenfold.train.checkpoints.checkpoint import Checkpoint, checkpoint_path, state_root
 from sevenfold.train.data.curriculum import stage_at
 from sevenfold.train.loop import TrainingRun, use_deterministic_kernels
-from sevenfold.train.records import Recorder, trace_row
+from sevenfold.train.recording.records import Recorder, trace_row
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.stage import check_supported
 

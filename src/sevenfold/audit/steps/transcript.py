@@ -18,7 +18,7 @@ from torch import Tensor
 from sevenfold.core.errors import ArtifactError
 from sevenfold.core.hashing import Json, canonical_json, digest, digest_of
 from sevenfold.model.kernels.observe import OperatorCall
-from sevenfold.train.tensor_digest import tensor_bytes
+from sevenfold.train.checkpoints.tensor_digest import tensor_bytes
 
 MOST_ROWS = 2_000_000
 _KEYS = {"operator", "settings", "inputs", "outputs"}

@@ -79,7 +79,7 @@ def float_scorer(decoder: EvaluationDecoder, run: Path) -> TokenScorer | None:
 
     from sevenfold.recipe.schema import Recipe
     from sevenfold.runs.job import Job
-    from sevenfold.train.evaluate import token_losses
+    from sevenfold.train.evaluation.evaluate import token_losses
     from sevenfold.train.run_builder import build_model
 
     try:

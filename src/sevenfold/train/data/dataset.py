@@ -21,10 +21,9 @@ from sevenfold.tokenizer.roles import Roles
 from sevenfold.train.data.curriculum import StagedBatches, context_stages
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
+from sevenfold.train.data.objectives import ANSWERS, NEXT, Objective
 from sevenfold.train.data.packing import SampleBatches
-from sevenfold.train.data.windows import Batches, BatchSource, evaluation_starts
-from sevenfold.train.evaluate import windows
-from sevenfold.train.objectives import ANSWERS, NEXT, Objective
+from sevenfold.train.data.windows import Batches, BatchSource, evaluation_starts, window_rows
 from sevenfold.train.phases import TrainingPhase
 
 
@@ -183,7 +182,7 @@ def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
     recipe, sequence = job.recipe, context_stages(job.recipe)[-1].sequence
     split = _split(job, "heldout")
     if not recipe.corpus.mix:
-        rows = windows(
+        rows = window_rows(
             split.file.tokens, evaluation_starts(split.file.n_tokens, sequence, n_windows), sequence
         )
         return [HeldOut(domain="", stack=None, rows=rows)]
@@ -193,7 +192,7 @@ def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
         tokens = split.domain(domain)
         if len(tokens) <= sequence:
             continue
-        rows = windows(tokens, evaluation_starts(len(tokens), sequence, share), sequence)
+        rows = window_rows(tokens, evaluation_starts(len(tokens), sequence, share), sequence)
         if domain in first:
             rows = np.concatenate((np.full((len(rows), 1), first[domain], np.int64), rows[:, :-1]), axis=1)
         found.append(HeldOut(domain=domain, stack=stack_of(recipe, domain), rows=rows))

@@ -76,6 +76,11 @@ class BatchSource(Protocol):
         """
 
 
+def window_rows(tokens: Tokens, starts: list[int], sequence: int) -> NDArray[np.int64]:
+    """Return int64 [n_windows, sequence + 1]: the window from each start, with its last target."""
+    return np.stack([np.asarray(tokens[s : s + sequence + 1]) for s in starts]).astype(np.int64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batches:
     """Random access to batches by step, in the order of the module docstring.

@@ -28,7 +28,7 @@ from sevenfold.recipe.schema import Recipe, Trunk
 from sevenfold.recipe.sizing import tensors
 from sevenfold.runs.job import Job
 from sevenfold.runs.parent import parent_facts, parent_file
-from sevenfold.train.checkpoint import (
+from sevenfold.train.checkpoints.checkpoint import (
     Checkpoint,
     checkpoint_path,
     checkpoint_steps,
@@ -36,8 +36,8 @@ from sevenfold.train.checkpoint import (
     save_checkpoint,
     state_root,
 )
+from sevenfold.train.checkpoints.run_key import key_of
 from sevenfold.train.phases import training_phases
-from sevenfold.train.run_key import key_of
 
 # What a run says of its trunk; an output of stage `train`, so that the seal binds it.
 TRUNK = "trunk.json"

@@ -28,9 +28,9 @@ from torch import Tensor
 from sevenfold.core.errors import StorageError, storage
 from sevenfold.core.files import remove_partials, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
+from sevenfold.train.checkpoints.tensor_digest import DAMAGE, StoredTensors, tensors_digest
 from sevenfold.train.distributed import sharded_checkpoint
 from sevenfold.train.distributed.ranks import Ranks
-from sevenfold.train.tensor_digest import DAMAGE, StoredTensors, tensors_digest
 
 KEPT = 2
 _META, _DIGEST = "sevenfold", "sevenfold.sha256"

@@ -21,7 +21,6 @@ from sevenfold.core.process.log import Progress, Silent
 from sevenfold.core.run_files import WEIGHTS
 from sevenfold.model.kernels import operators
 from sevenfold.model.transformer import Transformer
-from sevenfold.train.data.windows import Tokens
 
 _EVAL_BATCH = 8
 # The constant is written out, because a C library would decide its last bit.
@@ -48,11 +47,6 @@ class Score:
             n_tokens=self.n_tokens + other.n_tokens,
             n_bytes=self.n_bytes + other.n_bytes,
         )
-
-
-def windows(tokens: Tokens, starts: list[int], sequence: int) -> NDArray[np.int64]:
-    """Return int64 [n_windows, sequence + 1]."""
-    return np.stack([np.asarray(tokens[s : s + sequence + 1]) for s in starts]).astype(np.int64)
 
 
 def predicted_bytes(rows: NDArray[np.int64], token_lengths: NDArray[np.int64]) -> int:

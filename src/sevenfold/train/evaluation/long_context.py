@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sevenfold.core.hashing import Json
 from sevenfold.model.attention import document_segments
 from sevenfold.recipe.schema import HybridAttentionSpec, ModelSpec
-from sevenfold.train.evaluate import LN2
+from sevenfold.train.evaluation.evaluate import LN2
 
 FIRST = 64
 

@@ -1,0 +1,1 @@
+"""Held-out figures of a float model: bits per byte, by position, and needle probes."""

@@ -1,0 +1,1 @@
+"""What a run writes about itself: metrics, the gradient trace, its environment, its speed."""
