@@ -121,8 +121,8 @@ class _RowDigest:
 
 
 def write_rows(path: Path, columns: Columns, rows: Iterable[tuple[str | int, ...]]) -> Written:
-    """Write rows (values in the order of `columns`) as a Parquet file, atomically; returns how many
-    and their digest.
+    """Write rows (values in the order of `columns`) as a Parquet file, atomically. Return their
+    number and their digest.
 
     Raises:
         StorageError: the file cannot be written, or a text is not Unicode.
@@ -193,7 +193,7 @@ def _refusal(path: Path, error: Exception) -> StorageError:
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> Written:
-    """Write documents in ascending order of id, atomically; returns how many and their digest.
+    """Write documents in ascending order of id, atomically. Return their number and their digest.
 
     Raises:
         StorageError: the file cannot be written.

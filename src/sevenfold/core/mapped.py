@@ -22,7 +22,10 @@ _CHUNK = 1 << 24
 
 
 class Mapped:
-    """bytes: u8 [size], read-only. Arrays made from it are views and live as long as the file."""
+    """A file mapped into memory.
+
+    `bytes` is u8 [size], read-only. Arrays made from it are views, and keep the file mapped.
+    """
 
     def __init__(self, path: Path) -> None:
         """Map the file. Raises StorageError when it is missing or empty."""

@@ -58,12 +58,12 @@ ORIGIN = "origin.json"
 IMPORTED_RECIPE = "recipe.yaml"
 
 # The directory of the sealed model that a run begins with (`train.from`): its weights as floats,
-# its tokenizer, and what is said of it, under the names of a run's own.
+# its tokenizer and its description. The files have the names that they have in a run.
 PARENT = "parent"
 PARENT_FACTS = "parent.json"
 
-# tune/: the samples of a tuning, cut before stage `train`, and what is said of them. The second
-# is an output of `train`, too.
+# tune/: the samples of a tuning, which are cut before stage `train`, and their description. The
+# description is an output of `train`, too.
 TUNE = "tune"
 TUNE_TOKENS = "tune.tokens"
 TUNE_FACTS = "tune.json"

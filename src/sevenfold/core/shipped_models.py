@@ -1,7 +1,8 @@
-"""Models that ship: a name stands for a sealed file wherever a file can be named. No network.
+"""Find the models that ship. Wherever a command takes a sealed file, it also takes the name of one
+of them. No network is used.
 
-They lie in the first of these directories that has an index: the one that the variable `S7_MODELS`
-names, the package `sevenfold_models` (its own wheel), `models/` of a checkout.
+The models lie in the first of these directories that has an index: the one that the variable
+`S7_MODELS` names, the package `sevenfold_models` (its own wheel), `models/` of a checkout.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class ShippedModel:
     """One model of the index.
 
     Attributes:
-        root: what the sealed file has to have.
-        figures: name of a figure -> its value; where they come from is in models/README.md.
+        root: the root of the sealed file.
+        figures: name of a figure -> its value. models/README.md says how they were measured.
     """
 
     name: str
@@ -50,9 +51,9 @@ def _directories() -> list[Path]:
 
 
 def shipped_models() -> dict[str, ShippedModel]:
-    """Return the models that are here, by name; none where no index is.
+    """Return the installed models by name. Without an index there are none.
 
-    Raises StorageError: the index cannot be read.
+    Raises StorageError when the index cannot be read.
     """
     for directory in _directories():
         index = directory / INDEX
@@ -72,7 +73,7 @@ def _read(index: Path) -> dict[str, ShippedModel]:
         )
     models = {}
     for row in rows:
-        # A name beside the index, never a path to somewhere else.
+        # The index may only name files beside it, so the folders of a path are dropped.
         path = index.parent / Path(str(row["file"])).name
         rest = {key: row[key] for key in _KEYS - {"file"}}
         models[str(row["name"])] = ShippedModel(path=path, **rest)
@@ -80,10 +81,10 @@ def _read(index: Path) -> dict[str, ShippedModel]:
 
 
 def model_path(path: Path | str) -> Path:
-    """Return the file of the model with this name; a path that is there, or has the form of a path,
-    is itself.
+    """Return the file of the model with this name. A path that exists, or that cannot be a name, is
+    returned as it is.
 
-    Raises StorageError: neither a file nor a model has the name; the names are listed.
+    Raises StorageError, which lists the names, when neither a file nor a model has this one.
     """
     path = Path(path)
     if not _NAME.fullmatch(str(path)) or path.exists():

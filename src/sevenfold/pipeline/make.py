@@ -60,7 +60,7 @@ def stage_key(job: Job, stage: Stage, module: StageModule) -> str:
 def up_to_date(job: Job, stage: Stage, key: str) -> bool:
     """Return whether the outputs of the stage exist, are whole, and were made from this key.
 
-    A note names damaged ones.
+    Damaged outputs are reported in a note.
     """
     directory = job.directory(stage.name)
     try:
@@ -142,11 +142,11 @@ def run_stage(job: Job, stage: Stage, *, force: bool = False) -> bool:
 
 
 def take_over(job: Job, stage: Stage, other: Path) -> None:
-    """Take the outputs of a stage from another run, whose recipe must be the same for this stage
-    except for facts that it passes on.
+    """Take the outputs of a stage from another run. Its recipe must be the same in the sections of
+    this stage, except for facts that the stage passes on.
 
-    Files are linked where the file system can, else copied. Earlier outputs of this run are
-    replaced.
+    Files are linked where the file system has hard links, and copied elsewhere. Earlier outputs of
+    this run are replaced.
 
     Raises:
         StorageError: the other run has no finished and undamaged outputs, or its sources or this
@@ -232,7 +232,8 @@ def make(job: Job, *, until: str = STAGE_NAMES[-1], force: str | None = None) ->
 
 
 def train_to(job: Job, step: int) -> str:
-    """Train up to `step`, resuming a begun run, and return the recipe line that starts from there.
+    """Train up to `step`, going on from the checkpoints of an earlier start. Return the recipe line
+    that begins another run there.
 
     Raises:
         UsageError: the run has no such step.

@@ -1,8 +1,8 @@
 """Take the weights, the vocabulary and the lineage of a sealed model into a run (`train.from`).
 
-The sealed file is found by its root, wherever it lies: its place decides no byte. It is read whole,
-so a changed byte is refused. Its integers become the floats that they stand for. Cost: one pass over
-the file.
+The sealed file is found by its root, so its place decides no byte. The whole file is read, so a
+changed byte is refused. Its integers become the floats that they stand for. Cost: one pass over the
+file.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from sevenfold.release.lineage import ancestors
 from sevenfold.release.target import identity_of
 from sevenfold.runs.job import Job
 
-# The stages that read what is taken.
+# The stages that read the files of the parent.
 READERS = ("tokenizer", "train")
-# What may differ from the parent's recipe: where a model came from is no shape, and how the text for
-# a vocabulary was chosen is past.
+# Keys that may differ from those of the parent's recipe. `pretrained` says where a model came from,
+# which is no part of its shape. The others say how the text for a vocabulary was chosen, and the
+# vocabulary is taken as it is.
 _NOT_COMPARED = {"model": {"pretrained"}, "tokenizer": {"training_mix", "eval_metrics"}}
 
 
 def _places(job: Job, parent: Trunk) -> Iterator[Path]:
-    """Yield where the file may lie: what the command names, the run's own copy of an earlier time,
-    files beside the run and the recipe, and models that ship.
+    """Yield the paths where the file may lie: the paths that the command names, the directory of the
+    parent's run beside this one, files beside the run and the recipe, and models that ship.
     """
     for named in job.trunks:
         yield named / ARTIFACT if named.is_dir() else named
@@ -93,7 +94,7 @@ def _check_fit(job: Job, parent: Trunk, artifact: Artifact) -> Dequantized:
                     f"the sealed model {parent.name} has {section}.{key} {_shown(there)}, this recipe"
                     f" {_shown(here)}",
                     where=f"{job.recipe.name}: {section}.{key}",
-                    remedy=f"say what its recipe says, which `s7 lineage {artifact.path} --recipe` prints",
+                    remedy=f"take the value that `s7 lineage {artifact.path} --recipe` prints",
                 )
     floats = Dequantized(artifact, job.recipe.model)
     for name, shape in tensors(job.recipe.model).items():
@@ -112,7 +113,8 @@ def _shown(value: Json) -> str:
 
 
 def check_parent(job: Job) -> None:
-    """Refuse, before hours of work, a parent that is not there or does not fit. Nothing without one.
+    """Refuse a parent that is missing or does not fit, before hours of work. A recipe without a
+    parent passes.
 
     Raises StorageError, RecipeError.
     """
@@ -122,15 +124,15 @@ def check_parent(job: Job) -> None:
 
 
 def parent_files(job: Job) -> dict[str, bytes]:
-    """Return the files of the parent, made from its sealed file, `PARENT_FACTS` last; none without
-    one.
+    """Return the files of the parent by name, made from its sealed file, `PARENT_FACTS` last. A
+    recipe without a parent has none.
 
     Raises StorageError, RecipeError.
     """
     parent = job.recipe.train.parent
     if parent is None:
         return {}
-    # Not at the head of the file: `s7 plan` of the base install, which has no safetensors, loads it.
+    # The base install has no safetensors, and its `s7 plan` imports this module.
     from safetensors.numpy import save as save_arrays
 
     artifact = _opened(job, parent)
@@ -147,7 +149,7 @@ def parent_files(job: Job) -> dict[str, bytes]:
 
 
 def unpack_parent(job: Job) -> None:
-    """Write the files of the parent into the run; nothing without one.
+    """Write the files of the parent into the run, if the recipe has a parent.
 
     Raises StorageError, RecipeError.
     """
@@ -165,8 +167,8 @@ def unpack_parent(job: Job) -> None:
 
 
 def changed_parent(job: Job) -> list[tuple[str, str, str]]:
-    """Return what the sealed file gives otherwise than the run has it: file, digest expected, digest
-    found.
+    """Return the files of the parent in this run that differ from those that its sealed file gives:
+    file, digest expected, digest found.
 
     Raises StorageError, RecipeError.
     """

@@ -1,9 +1,9 @@
 """The root that a recipe promises: a file beside the recipe, which the end of a run is compared
 with.
 
-`NAME.root.json` beside `NAME.yaml` states the root that everyone gets who makes the recipe, the
-versions of the stages, and the substitute recipe for machines that cannot fetch the packages. It
-decides no byte. Format: specs/recipe.md, "The promised root".
+`NAME.root.json` beside `NAME.yaml` states the root that everybody gets from the recipe, the versions
+of the stages, and the substitute recipe for machines that cannot fetch the packages. It decides no
+byte. Format: specs/recipe.md, "The promised root".
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def promise_path(recipe_path: Path) -> Path:
 
 
 def read_promise(recipe_path: Path) -> Promise | None:
-    """Return the promise of a recipe; None without one.
+    """Return the promise of a recipe, or None when it has none.
 
     Raises RecipeError or StorageError.
     """
@@ -87,7 +87,7 @@ def _is_promise(found: Json) -> bool:
     if not isinstance(found, dict) or found.keys() != _KEYS or found["promise"] != FORMAT:
         return False
     texts = [found["recipe"], found["root"], found["without_network"]]
-    # It is a name beside the recipe and never a path to another place.
+    # The substitute lies beside the recipe, so its name holds no folder.
     is_name = isinstance(texts[2], str) and Path(texts[2]).name == texts[2]
     return is_name and isinstance(found["versions"], dict) and all(isinstance(text, str) for text in texts)
 

@@ -36,15 +36,15 @@ class Stage:
     needs: tuple[str, ...]
     # Sections of the recipe; "*" is all of it.
     sections: tuple[str, ...]
-    # Files that an unfinished run leaves are its own checkpoints.
+    # Whether the files of an unfinished run stay, because the next run goes on from them.
     keeps: bool = False
-    # Keys of its section that are facts for later stages and decide no output.
+    # Keys of its section that later stages read and that decide no output of this one.
     passes_on: tuple[str, ...] = ()
     version: int = 1
 
 
 STAGES = (
-    # Shards of an unfinished corpus have keys of their own.
+    # Each shard of an unfinished corpus has a key of its own, so shards may stay.
     Stage(
         name="corpus",
         module="sevenfold.corpus.stage",

@@ -1,7 +1,7 @@
-"""The sizing calculator (B3): from a recipe to parameters, memory, hours and cost, as JSON.
+"""The sizing calculator (B3): parameters, memory, hours and cost of a recipe, as JSON.
 
 `plan` is arithmetic over the recipe, so the same recipe gives the same figures. The key `cpu` is the
-exception: it is an estimate of what this machine does, from a short measurement, and says so.
+exception. It is an estimate for this machine, from a short measurement, and is marked as one.
 """
 
 from __future__ import annotations
@@ -31,16 +31,19 @@ DAY = 24.0
 
 @dataclass(frozen=True, kw_only=True)
 class Cpu:
-    """What a CPU does: FP32 multiply-adds in matrix products (FLOP/s), bytes copied per second,
-    share reached.
+    """The speed of a CPU.
 
-    `training_flops`: model FLOP/s of the gradient of the recipe's own step, where that was timed
-    (`sevenfold.train.rehearsal`). `update_seconds`: of one update, for each trained parameter.
+    Attributes:
+        matmul_flops: FLOP/s of FP32 matrix products.
+        bytes_per_second: bytes copied per second.
+        efficiency: the share of `matmul_flops` that a training step or a decoded token reaches.
+        training_flops: model FLOP/s of the gradient of the recipe's own step, where it was timed
+            (`sevenfold.train.rehearsal`).
+        update_seconds: the time of one update, for each trained parameter.
     """
 
     matmul_flops: float
     bytes_per_second: float
-    # Of the matrix product, over a whole training step or a decoded token.
     efficiency: float = 0.5
     measured: bool = False
     training_flops: float | None = None
@@ -49,8 +52,8 @@ class Cpu:
     def training_tokens_per_second(
         self, flops_per_token: float, n_trained: int, tokens_per_step: int
     ) -> float:
-        """Return the tokens per second of a step: its gradient grows with its tokens, its update
-        with the parameters.
+        """Return the tokens per second of a step. The time of its gradient grows with its tokens,
+        that of its update with the parameters.
         """
         speed = self.training_flops or self.matmul_flops * self.efficiency
         return 1 / (flops_per_token / speed + self.update_seconds * n_trained / tokens_per_step)
@@ -79,11 +82,13 @@ def measure_cpu(seconds: float = 0.05) -> Cpu:
 
 
 def plan(recipe: Recipe, cpu: Cpu | None = None) -> dict[str, Json]:
-    """Return every figure of a recipe, in base units: bytes, FLOPs, hours, USD. `cpu` None measures
-    this machine.
+    """Return every figure of a recipe, in base units: bytes, FLOPs, hours, USD.
 
-    The document's table is under `document` for the recipes of tier 140M (expert stacks with two
-    phases), else empty.
+    The key `document` holds the table of the sizing document for recipes of tier 140M (expert
+    stacks with two phases). For others it is empty.
+
+    Args:
+        cpu: the speed of the CPU; None measures this machine.
     """
     phases = [phase_cost(recipe, phase) for phase in phases_of(recipe)]
     value: dict[str, Json] = {
@@ -220,8 +225,9 @@ def _inference(model: ModelSpec) -> Json:
 
 
 def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
-    """Return the tokens of a phase per second on a CPU; rows of further objectives
-    take time and are not counted.
+    """Return the tokens of a phase per second on a CPU.
+
+    Rows of further objectives take time, but their tokens are not counted.
     """
     phase, objectives = cost.phase, recipe.train.objectives
     return cpu.training_tokens_per_second(
@@ -232,8 +238,9 @@ def training_rate(recipe: Recipe, cost: PhaseCost, cpu: Cpu) -> float:
 
 
 def _cpu(recipe: Recipe, phases: list[PhaseCost], cpu: Cpu) -> Json:
-    """Return the estimates: training is bound by arithmetic; a decoded token also
-    reads every active weight once.
+    """Return the estimates for a CPU.
+
+    Training is bound by arithmetic. A decoded token also reads every active weight once.
     """
     rates = [training_rate(recipe, cost, cpu) for cost in phases]
     speed = cpu.matmul_flops * cpu.efficiency
@@ -277,8 +284,8 @@ def _assumptions(recipe: Recipe) -> list[str]:
 
 
 def _figure(figure: Figure, value: dict[str, Json]) -> Json:
-    """Return a row of the document's table: its figure, its own arithmetic,
-    ours, and whether they agree.
+    """Return a row of the document's table: the stated figure, the same from its other figures, ours,
+    and whether they agree.
     """
     ours = _lookup(value, figure.ours) if figure.ours else None
     adds_up = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 MB = 1e6
 # The document rounds most figures to two digits.
 ROUNDING = 0.03
-# Sums of figures that it prints in full.
+# For sums of figures that the document prints in full.
 EXACT = 0.002
 
 

@@ -1,10 +1,10 @@
-"""What a training run needs: memory per GPU by part, GPUs, hours, cost (requirement B3).
+"""Compute the needs of a training run: memory per GPU by part, GPUs, hours, cost (requirement B3).
 
-Arithmetic only, no measurement.
+All of it is arithmetic over the recipe. Nothing is measured.
 
 Memory per trained element, in bytes: FP32 4 weights + 4 gradients + 8 Adam moments. BF16, FP16 and
 FP8 keep an FP32 master beside the working copy, and accumulate gradients in FP32 (B2). A frozen
-element has its working copy alone. ZeRO-3 divides these by the GPUs of a pool; the layer that is
+element has only its working copy. ZeRO-3 divides these by the GPUs of a pool. The one layer that is
 gathered at a time is not counted.
 
 Activations kept for backward, elements per token and layer, with fused attention:
@@ -12,12 +12,12 @@ Activations kept for backward, elements per token and layer, with fused attentio
     4 d_model + 2 n_heads head_dim + 2 n_kv_heads head_dim + 4 d_ffn
 
 (two norm inputs, two norm outputs, q, attention output, k, v, gate, up, silu(gate), product). With
-checkpointing a layer keeps d_model, and one layer at a time is whole. The head keeps 2 d_model per
-token, and FP32 logits with their gradient for LOSS_CHUNK tokens at most.
+checkpointing a layer keeps d_model, and only one layer at a time keeps all of it. The head keeps
+2 d_model per token, and FP32 logits with their gradient for at most LOSS_CHUNK tokens.
 
-Time is model FLOPs / (peak x MFU). A step costs three forwards; frozen layers cost one, and a
-frozen head two, because the gradient passes through it. Recomputation by checkpointing is not a
-model FLOP: it shows in the MFU.
+Time is model FLOPs / (peak x MFU). A step costs three forwards. Frozen layers cost one forward, and
+a frozen head costs two, because the gradient passes through it. Recomputation by checkpointing is
+not a model FLOP. It lowers the MFU.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from sevenfold.recipe.sizing import count, expert_parameters, flops_parts, trunk
 LOSS_CHUNK = 8192
 ADAM_BYTES = 8
 GRADIENT_BYTES = 4
-# precision -> bytes of (master and working copy of a trained weight, working
-# copy alone, one activation)
+# precision -> bytes of (master and working copy of a trained weight, working copy alone, one
+# activation)
 PRECISION_BYTES = {"fp32": (4, 4, 4), "bf16": (6, 2, 2), "fp16": (6, 2, 2), "fp8": (5, 1, 2)}
-# What a phase trains -> forwards that a token costs in (trunk, expert, head);
-# three is forward and backward.
+# What a phase trains -> the cost of a token in (trunk, expert, head), in forwards. Three forwards are
+# forward and backward.
 STEP_COST = {"all": (3.0, 3.0, 3.0), "trunk": (3.0, 0.0, 3.0), "experts": (1.0, 3.0, 2.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes on one GPU. `activations` without, `activations_checkpointed`
-    with activation checkpointing.
+    """Bytes on one GPU. `activations_checkpointed` is with activation checkpointing, `activations`
+    without.
     """
 
     weights: int
@@ -75,9 +75,9 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseCost:
-    """A phase of training, sized.
+    """The size of a phase of training.
 
-    `needed_gpus` is the smallest pool that holds it; None: no number does.
+    `needed_gpus` is the smallest pool that holds the phase, or None when no pool does.
     """
 
     phase: Phase
@@ -185,8 +185,8 @@ def phase_cost(recipe: Recipe, phase: Phase) -> PhaseCost:
 
 
 def _largest_that_fits(recipe: Recipe, phase: Phase, most: int, shards: int) -> int:
-    """Return the largest power of two of sequences, at most `most`, that
-    fits a GPU; 1 when none does.
+    """Return the largest power of two of sequences, at most `most`, that fits a GPU. Return 1 when
+    none fits.
     """
     best, sequences = 1, 2
     while sequences <= most:
@@ -198,8 +198,8 @@ def _largest_that_fits(recipe: Recipe, phase: Phase, most: int, shards: int) -> 
 
 
 def _needed_gpus(recipe: Recipe, phase: Phase) -> int | None:
-    """Return the smallest pool that holds the phase with the smallest micro
-    batch; None when no pool does.
+    """Return the smallest pool that holds the phase with the smallest micro-batch, or None when no
+    pool does.
     """
     need = memory(recipe.model, recipe.train, phase, recipe.train.micro_batch_sequences or 1, 1)
     room = recipe.hardware.gpu_memory - (need.total - need.states)
@@ -209,7 +209,7 @@ def _needed_gpus(recipe: Recipe, phase: Phase) -> int | None:
 
 
 def _pools(phase: Phase, gpu_hours_per_token: float) -> tuple[Pool, ...]:
-    """Return the work over pools: the longest item first, each to the pool with the least work."""
+    """Divide the work over the pools: the longest item first, each to the pool with the least work."""
     work = sorted(phase.tokens_per_expert.items(), key=lambda item: -item[1]) or [(phase.name, phase.tokens)]
     loads: list[list[tuple[str, int]]] = [[] for _ in range(min(phase.n_pools, len(work)))]
     for item in work:

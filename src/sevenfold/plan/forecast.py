@@ -22,8 +22,8 @@ from sevenfold.recipe.sizing import count
 
 BASE_BYTES = 700 << 20
 # A run keeps freed blocks of all sizes in one heap (`core.process.memory`). Where a tensor of the
-# stream is larger than this, what lies between blocks that do not fit is a share of the activations:
-# code-8m with 64 rows held 6.2 GB, a quarter of its 4.6 GB of activations more than it used.
+# residual stream is larger than SMALL_BLOCK, gaps between blocks take a share of the activations.
+# code-8m with 64 rows held 6.2 GB: its use, and a quarter of its 4.6 GB of activations.
 SMALL_BLOCK, BETWEEN_BLOCKS = 32 << 20, 0.25
 _GIB = float(1 << 30)
 
@@ -34,7 +34,7 @@ def physical_memory() -> int:
 
 
 def needed(recipe: Recipe, train: TrainSpec, phase: Phase) -> int:
-    """Return the bytes that a phase holds at its fullest."""
+    """Return the most bytes that a phase holds at a time."""
     rows = train.micro_batch(phase.batch_sequences)
     # The trainer holds the whole model in FP32, and the stacks of other experts with it.
     idle = 4 * (count(recipe.model) - trained_parameters(recipe.model, phase)[0])
@@ -49,7 +49,7 @@ def between_blocks(model: ModelSpec, phase: Phase, rows: int, parts: Memory) -> 
 
 
 def settings(train: TrainSpec, phases: tuple[Phase, ...]) -> Iterator[tuple[str, TrainSpec]]:
-    """Yield the settings that need less, the mildest first."""
+    """Yield settings that need less memory, those that change the least first."""
     most = math.gcd(*(phase.batch_sequences for phase in phases))
     micros = [n for n in range(most, 0, -1) if most % n == 0]
     for recompute in dict.fromkeys((train.activation_checkpointing, True)):
@@ -83,12 +83,12 @@ def forecast(recipe: Recipe, available: int | None = None, cpu: Cpu | None = Non
     """Return the memory and hours of each phase on this machine.
 
     Args:
-        available: bytes of memory; None asks the machine.
-        cpu: what it computes; None measures.
+        available: bytes of memory; None is the memory of this machine.
+        cpu: the speed of the CPU; None measures it.
 
     Raises:
-        RecipeError: a phase does not fit; the remedy names the setting with
-            which it would, if there is one.
+        RecipeError: a phase does not fit. The remedy names a setting with which it fits, if there
+            is one.
     """
     room = physical_memory() if available is None else available
     rate = cpu or measure_cpu()

@@ -1,10 +1,10 @@
-"""A run on more than one process (`s7 launch`): its steps, what each needs and what it waits for.
+"""Plan a run on several processes (`s7 launch`): its jobs, the needs of each, and their order.
 
 The sizes are those of `plan`. One job makes the token files. A recipe of one phase is trained by one
 job on all ranks. With expert stacks (B1) the trunk is trained on all ranks, then each expert is a job
-of its own. Experts are dealt to pools; pools work at the same time, the jobs of a pool one after
-another. The last job joins the phases, quantises and seals. A job that died is started again and goes
-on from its last checkpoint.
+of its own. Each expert is assigned to a pool. Pools work at the same time; the jobs of one pool run
+one after another. The last job joins the phases, quantises and seals. A job that died is started
+again and goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class LaunchStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one pool of a phase has: so many GPUs on so many nodes; pool p begins at GPU `first(p)`
-    of its node.
+    """The share of one pool of a phase: a number of GPUs on each of a number of nodes. Pool p begins
+    at GPU `first(p)` of its node.
     """
 
     n_pools: int
@@ -67,8 +67,8 @@ class Share:
 
 
 def share_of(phase: Phase, nodes: int, gpus: int) -> Share:
-    """Return the nodes, or GPUs of a node where there are fewer nodes than pools, divided among the
-    pools of a phase.
+    """Divide the nodes among the pools of a phase, or the GPUs of each node where there are fewer
+    nodes than pools.
     """
     n_pools = min(phase.n_pools, len(phase.tokens_per_expert) or 1, nodes * gpus)
     if nodes >= n_pools:
@@ -78,8 +78,8 @@ def share_of(phase: Phase, nodes: int, gpus: int) -> Share:
 
 
 def needed(recipe: Recipe, train: TrainSpec, phase: Phase, ranks: int) -> int:
-    """Return the bytes that a phase holds on each of so many GPUs at its fullest: what `plan` says,
-    all of it sharded.
+    """Return the most bytes that a phase holds on each of `ranks` GPUs, with all states sharded, as
+    `plan` computes them.
     """
     idle = 4 * (count(recipe.model) - sum(trained_parameters(recipe.model, phase)))
     rows = train.micro_batch(phase.batch_sequences)
@@ -110,7 +110,7 @@ def _remedies(recipe: Recipe, shares: list[tuple[Phase, int]]) -> Iterator[str]:
 
 
 def _check(recipe: Recipe, shares: list[tuple[Phase, int]]) -> None:
-    """Refuse what cannot run. Raises RecipeError that names the setting with which it would."""
+    """Refuse what cannot run. Raises RecipeError, whose remedy names a setting that can run."""
     hardware, train = recipe.hardware, recipe.train
     for phase, ranks in shares:
         if _works(recipe, train, phase, ranks):
@@ -132,11 +132,11 @@ def launch(recipe: Recipe, name: str, out: str, *, nodes: int, gpus: int) -> lis
     """Return the steps of a run on `nodes` with `gpus` each, in an order in which they can be done.
 
     Args:
-        name, out: recipe and directory as `s7` is to be told them.
+        name, out: recipe and directory as the arguments of `s7`.
 
     Raises:
-        UsageError: a text that no script can hold.
-        RecipeError: it cannot run there; the remedy says with which setting it would.
+        UsageError: a script cannot hold one of the texts.
+        RecipeError: the run does not fit there. The remedy names a setting that fits.
     """
     for text in (name, out):
         if not text or not text.isprintable():

@@ -16,13 +16,13 @@ from sevenfold.plan.launch import LaunchStep
 
 MAX_RESTARTS = 3
 _PORT = 29400
-# The time that a job asks for is this factor of the estimate, and these hours to start. A job that
+# A job asks for the estimated time multiplied by the factor, and for these hours to start. A job that
 # needs more is submitted again.
 _TIME_FACTOR, _TIME_MORE = 1.5, 0.5
 _GB = 1e9
 _BEGIN = ("#!/usr/bin/env bash", "set -euo pipefail")
-# PyTorch 2.13 keeps one store for all attempts unless told not to: ranks that start again then find
-# addresses of those that died.
+# By default PyTorch 2.13 keeps one store for all attempts, so ranks that start again find the
+# addresses of ranks that died.
 _FRESH_STORE = "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
@@ -38,7 +38,7 @@ def _about(step: LaunchStep) -> str:
 
 
 def torchrun(step: LaunchStep, *rendezvous: str) -> str:
-    """Return the command of a step; `rendezvous` are shell words as they stand."""
+    """Return the command of a step. The words of `rendezvous` are inserted without quoting."""
     if not step.ranks:
         return f"s7 {_words(*step.arguments)}"
     options = [
@@ -75,10 +75,10 @@ def _pools(steps: list[LaunchStep]) -> list[str]:
 
 
 def bash_script(steps: list[LaunchStep], *, nodes: int) -> str:
-    """Return a script for one machine, or, for a recipe of one part, one to be started on each of
-    several that share a file system.
+    """Return a script for one machine. For a recipe of one phase it may be started on each of several
+    machines that share a file system.
 
-    Raises UsageError for phases on several machines: who waits for whom is then a scheduler's work.
+    Raises UsageError for phases on several machines, because a scheduler has to order those.
     """
     head = [*_BEGIN, _FRESH_STORE]
     trained = [step for step in steps if step.ranks]
@@ -152,8 +152,8 @@ def _slurm_job(step: LaunchStep, jobs: dict[str, str]) -> list[str]:
 
 
 def slurm_script(steps: list[LaunchStep]) -> str:
-    """Return a script that submits one Slurm job for each step; each starts when those
-    that it needs have ended well.
+    """Return a script that submits one Slurm job for each step. A job starts when those that it needs
+    have ended successfully.
     """
     jobs = {step.name: f"job_{number}" for number, step in enumerate(steps)}
     lines = [line for step in steps for line in _slurm_job(step, jobs)]

@@ -206,7 +206,7 @@ def _is_bill(data: bytes) -> bool:
     return any(maker["name"] == "sevenfold" for maker in makers)
 
 
-# How a file beside a model is recognised as one that this project wrote earlier.
+# Ending of a name -> the test whether such a file is one that this project wrote.
 _OURS: dict[str, Callable[[bytes], bool]] = {
     "card.md": lambda data: data.startswith(b"# ") and b"Merkle root" in data,
     "cdx.json": _is_bill,

@@ -79,11 +79,12 @@ def _tuned(train: Json) -> list[dict[str, Json]]:
 
 
 def ancestors(name: str, artifact: Artifact) -> list[Json]:
-    """Return what a run keeps of the sealed model that it begins with: itself, then its own parents.
+    """Return the rows that a run keeps about the sealed model that it begins with: the model, then
+    its own parents.
 
     `licences` are those of the documents that it was trained on.
 
-    Raises ArtifactError: the file holds no identity.
+    Raises ArtifactError when the file holds no identity.
     """
     identity = identity_of(artifact)
     facts = identity["facts"]
@@ -104,10 +105,10 @@ def ancestors(name: str, artifact: Artifact) -> list[Json]:
 
 
 def recipe_from(artifact: Artifact) -> dict[str, Json]:
-    """Return the sections of a recipe that begins with this model: all that has to be equal, and the
-    key `train.from`. JSON is YAML, so a recipe can be written around it.
+    """Return the sections of a recipe that begins with this model: the sections that have to be
+    equal, and the key `train.from`. JSON is YAML, so a user can write the rest around it.
 
-    Raises ArtifactError: the file holds no identity.
+    Raises ArtifactError when the file holds no identity.
     """
     identity = identity_of(artifact)
     recipe = identity["facts"].get("recipe")

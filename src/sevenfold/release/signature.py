@@ -59,7 +59,8 @@ def _target(file: Path) -> Path:
     with storage(file):
         try:
             return file.resolve(strict=True)
-        except RuntimeError as error:  # Python 3.11 and 3.12 say so of a circle of links
+        # Python 3.11 and 3.12 raise RuntimeError for a circle of links.
+        except RuntimeError as error:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(file)) from error
 
 
@@ -102,7 +103,8 @@ def sign(file: Path, out: Path, key: Path | None = None) -> None:
         else:
             read_bytes(key)
             with _usable(key, "private"):
-                password: Any = _password()  # it says str and needs bytes
+                # The library declares str and needs bytes.
+                password: Any = _password()
                 config.use_elliptic_key_signer(private_key=key, password=password)
         bundle = Path(name) / "bundle"
         with storage(file):

@@ -14,7 +14,7 @@ from sevenfold.core.run_files import ARTIFACT
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """The subject of an audit. `out` is None when only a file was named. `artifact` is None when
-    the run was not sealed yet.
+    the run is not sealed yet.
     """
 
     out: Path | None

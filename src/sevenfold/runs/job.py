@@ -29,15 +29,13 @@ class Job:
     progress: Progress = field(default_factory=Silent)
     # Number of workers that make the corpus. They change no byte.
     workers: int | Literal["ray"] = 1
-    accept_quality: bool = (
-        # Accept integers that miss the gate of the recipe. It is recorded in the seal.
-        False
-    )
-    # Store the FP32 weights in the sealed file as well.
+    # Whether integers that miss the gate of the recipe are accepted. The seal records it.
+    accept_quality: bool = False
+    # Whether the sealed file also holds the FP32 weights.
     with_training_weights: bool = False
-    # Runs that may hold the state that `train.from` names, beside this run and its sibling.
+    # More directories and sealed files in which to look for what `train.from` names.
     trunks: tuple[Path, ...] = ()
-    # The sealed file may take the place of one with another root.
+    # Whether the sealed file may replace one with another root.
     replace: bool = False
 
     def directory(self, stage: str) -> Path:

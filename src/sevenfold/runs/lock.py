@@ -1,4 +1,4 @@
-"""The lock of a run directory: one process works in it, or several that share it on purpose."""
+"""The lock of a run directory. One process works in it, or several that share it on purpose."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sevenfold.core.run_files import (
 )
 from sevenfold.recipe.schema import Recipe
 
-# What a run writes beside `recipe.json`: its stages' directories, and what ends it.
+# The names that a run writes beside `recipe.json`: directories, and the files of its end.
 NAMES = (
     *STAGES,
     PARENT,
@@ -35,11 +35,11 @@ NAMES = (
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Refuse a directory in which names of a run are taken by somebody else: stages replace their
-    directories.
+    """Refuse a directory in which something else has a name that a run writes, because stages replace
+    their directories.
 
-    A run's directory is known by its lock, which comes first and stays. A copy without it is
-    known by its resolved recipe.
+    The directory of a run is recognised by its lock, which is written first and stays. A copy
+    without the lock is recognised by its resolved recipe.
     """
     if (out / LOCK).is_file() or not out.is_dir() or _holds_resolved_recipe(out):
         return
@@ -47,7 +47,7 @@ def _refuse_foreign(out: Path) -> None:
         path = out / name
         if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise StorageError(
-                "a run would write here, and something that no run of s7 made is there",
+                "a run writes under this name, and it holds something that no run of s7 made",
                 where=str(path),
                 remedy="choose another --out",
             )

@@ -17,14 +17,14 @@ from pathlib import Path
 from sevenfold import __version__
 from sevenfold.core.hashing import Json
 
-# Each extra: the distributions that it brings, and what for.
+# Extra -> the distributions that it installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "base": ("numpy", "tokenizers", "pydantic", "PyYAML", "typer", "rich"),
     "train": ("torch", "safetensors", "pyarrow", "license-expression", "tree-sitter", "rensa", "matplotlib"),
     "export": ("gguf", "transformers"),
     "sign": ("model-signing", "cryptography"),
 }
-# Program, what it is for, and the Debian package that brings it.
+# (program, its use, the Debian package that installs it)
 PROGRAMS: tuple[tuple[str, str, str], ...] = (
     ("g++", "builds the native libraries", "g++"),
     ("git", "reads repositories as corpus sources", "git"),
@@ -35,7 +35,7 @@ PROGRAMS: tuple[tuple[str, str, str], ...] = (
     ("shellcheck", "checks the scripts of `s7 launch`", "shellcheck"),
     ("nvidia-smi", "a GPU of NVIDIA", ""),
 )
-# Room and library of each native part.
+# (room, library, its use)
 NATIVE: tuple[tuple[str, str, str], ...] = (
     ("engine", "libs7.so", "integer inference; without it the NumPy reference runs"),
     ("model", "libs7train.so", "training kernels; without it PyTorch's run"),
@@ -46,7 +46,7 @@ NATIVE: tuple[tuple[str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class MachineFinding:
-    """One thing that is here or is missing. `remedy` is the command that brings it."""
+    """A part that is installed or missing. `remedy` is the command that installs it."""
 
     group: str
     name: str
@@ -60,7 +60,7 @@ class MachineFinding:
 
 
 def inventory() -> dict[str, str]:
-    """Return what the machine is: processor, instruction sets, memory, kernel, Python, GPU driver."""
+    """Return facts by name: processor, instruction sets, memory, kernel, Python, GPU driver."""
     processor, flags = _cpuinfo()
     wanted = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
     return {
@@ -76,7 +76,7 @@ def inventory() -> dict[str, str]:
 
 
 def examine() -> Iterator[MachineFinding]:
-    """Yield what is here and what is missing: packages, native libraries, programs, the sandbox."""
+    """Yield a finding for each package, native library and program, and for the sandbox."""
     for extra, names in EXTRAS.items():
         for name in names:
             yield _package(extra, name)

@@ -1,4 +1,4 @@
-"""Load a native library of this package, which is beside the package that calls it, or absent."""
+"""Load a native library. It lies beside the package that calls it, unless it was not built."""
 
 from __future__ import annotations
 

@@ -21,6 +21,6 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
         return False
-    # A block of its own mapping is unmapped when it is freed, and 32 MiB is the largest block that a
-    # threshold keeps out of one.
+    # A block with a mapping of its own is unmapped when it is freed. A threshold can only keep blocks
+    # up to 32 MiB out of such mappings, so none may be made at all.
     return bool(mallopt(_M_MMAP_MAX, _NO_BLOCKS) and mallopt(_M_TRIM_THRESHOLD, _NEVER))
