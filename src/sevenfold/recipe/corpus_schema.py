@@ -11,7 +11,7 @@ from sevenfold.recipe.units import Unit
 
 
 class StdlibSource(Section):
-    """The running interpreter's own standard library, its test folders left out."""
+    """The standard library of the running interpreter, without its test folders."""
 
     kind: Literal["stdlib"]
     domain: Name = "code"
@@ -28,7 +28,7 @@ class DirectorySource(Section):
 
 
 class JsonlSource(Section):
-    """One JSON object a line; the licence is declared for all, or read from a key of each."""
+    """One JSON object per line. The licence is declared for all, or read from a key of each."""
 
     kind: Literal["jsonl"]
     path: FilePath
@@ -43,10 +43,10 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class PinnedSource(Section):
-    """Packages that a lock pins (specs/corpus-lock.md), from where `s7 corpus fetch` has put them.
+    """Packages that a lock pins (specs/corpus-lock.md), as `s7 corpus fetch` stored them.
 
-    `only`: kinds (pypi, npm, deb, dsc) or globs of names; none: all. `include`: globs of paths;
-    none: every extension that is in the table of languages.
+    `only` holds kinds (pypi, npm, deb, dsc) or globs of names; empty means all. `include` holds globs
+    of paths; empty means every extension in the table of languages.
     """
 
     kind: Literal["lock"]
@@ -70,7 +70,7 @@ class InstalledSource(Section):
 class GitSource(Section):
     """A git repository on this machine at one commit, read from its objects.
 
-    `licence`: concluded for all of it.
+    `licence` is concluded for all of it.
     """
 
     kind: Literal["git"]
@@ -83,10 +83,11 @@ class GitSource(Section):
 
 
 class DatasetSource(Section):
-    """Records in Parquet or JSON lines (plain, .gz, .zst): one file, or a
-    directory as dataset hubs lay it out.
+    """Records in Parquet or JSON lines (plain, .gz, .zst): one file, or a directory in the layout of
+    dataset hubs.
 
-    `layout` names the columns of a known data set; the other keys name them one by one, and win.
+    `layout` names the columns of a known data set. The other keys name single columns and override
+    it.
     """
 
     kind: Literal["dataset"]
@@ -103,8 +104,8 @@ class DatasetSource(Section):
 
 
 class SyntheticSource(Section):
-    """Samples that this project's generators make, each executed, evaluated or parsed before it
-    is kept (specs/synthetic.md).
+    """Samples from the generators of this project. Each is executed, evaluated or parsed before it is
+    kept (specs/synthetic.md).
     """
 
     kind: Literal["synthetic"]
@@ -128,7 +129,7 @@ Source = Annotated[
 
 
 class LineLimits(Section):
-    """The shape of a text that people wrote: its lines, and the share of letters in it."""
+    """Limits of a text that people wrote: its lines, and the share of letters in it."""
 
     max_line: Bytes = 1000
     max_mean_line: Bytes = 100
@@ -137,8 +138,8 @@ class LineLimits(Section):
 
 
 class Perplexity(Section):
-    """Bits per byte under a model of byte trigrams of the corpus's other half;
-    outside of both a document leaves.
+    """Limits of the bits per byte under a byte-trigram model of the other half of the corpus. A
+    document outside of them is dropped.
     """
 
     min_bits: float = Field(default=0.5, ge=0.0, le=32.0)
@@ -146,7 +147,7 @@ class Perplexity(Section):
 
 
 class NearDuplicates(Section):
-    """Documents whose sets of word shingles have at least this Jaccard similarity are one cluster."""
+    """Clusters of documents whose sets of word shingles have at least this Jaccard similarity."""
 
     jaccard: Annotated[float, Field(ge=0.5, le=1.0), Unit.RATIO] = 0.8
     shingle: Annotated[int, Field(ge=1, le=64)] = 5  # words
@@ -154,8 +155,8 @@ class NearDuplicates(Section):
 
 
 class Decontamination(Section):
-    """Hashes of evaluation sets (`s7 eval-hashes`); the digest binds them
-    without the sets themselves.
+    """Hashes of evaluation sets (`s7 eval-hashes`). The digest binds them without the sets
+    themselves.
     """
 
     path: FilePath
@@ -164,8 +165,9 @@ class Decontamination(Section):
 
 
 class DomainRule(Section):
-    """Documents of one of the languages, or under one of the globs, belong to `domain`; `of`:
-    of those whose source has it.
+    """A rule that puts documents of one of the languages, or under one of the globs, into `domain`.
+
+    `of` limits the rule to sources with that domain.
     """
 
     domain: Name
@@ -175,9 +177,9 @@ class DomainRule(Section):
 
 
 class StepsSpec(Section):
-    """What is done to documents after they were read.
+    """The steps over the documents after they were read.
 
-    By default nothing but decoding and exact duplicates.
+    By default texts are decoded and exact duplicates are dropped, and nothing else.
     """
 
     lines: LineLimits | None = None
@@ -195,7 +197,7 @@ class StepsSpec(Section):
 
 
 class CorpusSpec(Section):
-    """What the model reads. One document in `holdout` (by content hash) is never trained on."""
+    """The corpus of a model. One document in `holdout` (by content hash) is never trained on."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
     licences: tuple[str, ...] = Field(min_length=1)

@@ -29,7 +29,7 @@ def is_none(value: object) -> bool:
 
 
 def is_zero(value: object) -> bool:
-    """Return whether a number is 0, which its key leaves out of the digest."""
+    """Return whether a number is 0. Such a key is left out of the digest."""
     return value == 0
 
 
@@ -42,7 +42,7 @@ class Section(BaseModel):
 
 
 def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
-    """Return the fields of a section by the key of the recipe: that of `origin` is `from`, which
-    Python keeps for itself.
+    """Return the fields of a section by their key in a recipe. The key of `origin` is `from`, which
+    is a reserved word of Python.
     """
     return {field.alias or name: field for name, field in section.model_fields.items()}

@@ -1,8 +1,8 @@
-"""The four spec blocks of the SLM programme as files of their own (C21), and
-where each goes in a recipe.
+"""The four spec blocks of the SLM programme as files of their own (C21), and the place of each in a
+recipe.
 
-A block file is a mapping with exactly one key, the block's name; YAML or JSON. A recipe
-takes blocks in with `include:`.
+A block file is a mapping with exactly one key, the name of the block, in YAML or JSON. A recipe takes
+blocks in with `include:`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ BLOCKS: dict[str, tuple[type[Section], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class SpecBlock:
-    """A block that was read and checked: its name, its place in a
-    recipe, its value, its marked tree.
+    """A block that was read and checked: its name, its place in a recipe, its value, and its tree with
+    locations.
     """
 
     name: str

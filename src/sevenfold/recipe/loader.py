@@ -1,8 +1,8 @@
-"""Loading of a recipe file: `extends:`, `include:`, schema, family policies.
+"""Load a recipe file: `extends:`, `include:`, schema, family policies.
 
 The value of a file is its base (`extends:`), overlaid with its blocks (`include:`, in order), overlaid
-with its own keys. Mappings merge key by key; lists and scalars are replaced. Every value keeps the
-location of the file in which it stands, so an error in a base is shown in the base.
+with its own keys. Mappings merge key by key. Lists and scalars are replaced. Every value keeps its
+own location, so an error in a base is reported at a line of the base.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sevenfold.recipe.fragments import load_spec_block
 from sevenfold.recipe.policy import check_optimizer, check_policies
 from sevenfold.recipe.schema import Recipe
 from sevenfold.recipe.validate import build, locate
-from sevenfold.recipe.yamltree import Mark, Node, read_tree, show
+from sevenfold.recipe.yamltree import Node, SourceLocation, read_tree, show
 
 MAX_EXTENDS = 8
 
@@ -36,8 +36,8 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def load_tree(path: Path) -> Node:
-    """Return the marked tree of a recipe after `extends:` and `include:`,
-    unchecked against the schema.
+    """Return the tree of a recipe after `extends:` and `include:`. It is not yet checked against the
+    schema.
     """
     return _resolve(Path(path), ())
 
@@ -58,8 +58,8 @@ def _resolve(path: Path, chain: tuple[Path, ...]) -> Node:
     return merge(result, Node(entries, tree.mark))
 
 
-def _base(path: Path, mark: Mark, node: Node, chain: tuple[Path, ...]) -> Node:
-    """Return the tree of the recipe that `path` extends. `chain` holds the files on the way here."""
+def _base(path: Path, mark: SourceLocation, node: Node, chain: tuple[Path, ...]) -> Node:
+    """Return the tree of the recipe that `path` extends. `chain` holds the files that led to it."""
     base = _beside(path, mark, "extends", node)
     if base.resolve() in chain:
         cycle = " -> ".join(step.name for step in (*chain, base))
@@ -71,7 +71,7 @@ def _base(path: Path, mark: Mark, node: Node, chain: tuple[Path, ...]) -> Node:
     return _resolve(base, chain)
 
 
-def _includes(entry: tuple[Mark, Node] | None) -> list[tuple[Mark, Node]]:
+def _includes(entry: tuple[SourceLocation, Node] | None) -> list[tuple[SourceLocation, Node]]:
     if entry is None:
         return []
     mark, node = entry
@@ -84,8 +84,8 @@ def _includes(entry: tuple[Mark, Node] | None) -> list[tuple[Mark, Node]]:
     return [(item.mark, item) for item in node.value]
 
 
-def _beside(path: Path, mark: Mark, key: str, node: Node) -> Path:
-    """Return the file that a relative path in `path` means. Raises RecipeError when there is none."""
+def _beside(path: Path, mark: SourceLocation, key: str, node: Node) -> Path:
+    """Return the file that a relative path in `path` names. Raises RecipeError when there is none."""
     name = node.value
     if not isinstance(name, str) or not name or "\0" in name or Path(name).is_absolute():
         raise RecipeError(
@@ -111,8 +111,8 @@ def _graft(keys: tuple[str, ...], node: Node) -> Node:
 
 
 def merge(base: Node, over: Node) -> Node:
-    """Return `over` laid over `base`: mappings merge, everything else is replaced; marks stay with
-    their values.
+    """Return `over` laid over `base`. Mappings merge, and everything else is replaced. Locations stay
+    with their values.
     """
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over

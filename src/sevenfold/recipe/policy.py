@@ -33,11 +33,11 @@ def violations(recipe: Recipe) -> list[Violation]:
 
 
 def check_policies(recipe: Recipe, place: Callable[[str], str] | None = None) -> None:
-    """Refuse a recipe that breaks a rule of its family; `place` turns a key path into file:line.
+    """Refuse a recipe that breaks a rule of its family. `place` turns a key path into file:line.
 
     Raises:
-        PolicyError: with the first rule's id and text, what breaks it,
-            and how many more are broken.
+        PolicyError: the recipe breaks a rule. The error names the first such rule, what breaks it,
+            and the other rules that are broken.
     """
     broken = violations(recipe)
     if not broken:

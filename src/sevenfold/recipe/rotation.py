@@ -15,8 +15,8 @@ def frequencies(head_dim: int, theta: float, scaling: RopeScaling) -> list[Decim
     """Return the angle per position of each rotated pair, head_dim / 2 of them.
 
     Raises:
-        ValueError: a scaling that is not a matter of frequencies alone (`yarn`), or whose numbers
-            do not fit together.
+        ValueError: the scaling changes more than frequencies (`yarn`), or its numbers do not fit
+            together.
     """
     if scaling.kind != "llama3":
         return rope_frequencies(head_dim, theta, scaling.kind, scaling.factor)

@@ -1,8 +1,8 @@
 """The recipe: one YAML file that decides one model, as strict, frozen data (specs/recipe.md).
 
-Every field is typed and bounded here; what a family forbids is in `policy`, how many parameters
-come out is in `sizing`, and reading YAML with line numbers is in `loader`. A resolved recipe has
-one canonical form and one digest.
+Every field has its type and its bounds here. `policy` holds what a family forbids, `sizing` counts
+parameters, and `loader` reads YAML with line numbers. A resolved recipe has one canonical form and
+one digest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Scaling = Literal["none", "linear", "ntk", "yarn"]
 class RopeScaling(Section):
     """Position scaling beyond the trained context.
 
-    The last three keys belong to `llama3`, and are left out without it.
+    The last three keys belong to `llama3` and are omitted for other kinds.
     """
 
     kind: Scaling | Literal["llama3"] = "none"
@@ -50,7 +50,7 @@ class RopeScaling(Section):
 
 
 class HybridAttentionSpec(Section):
-    """Block `attention.yaml` of the SLM programme, as it stands there (C21)."""
+    """Block `attention.yaml` of the SLM programme, with its own keys (C21)."""
 
     scheme: Literal["hybrid"]
     local_chunk: Tokens
@@ -67,13 +67,12 @@ class TokenRouted(Section):
 
     kind: Literal["token_routed"]
     experts: tuple[Name, ...] = Field(min_length=2, max_length=16)
-    # experts[0] takes a token whose text contains one of these; every
-    # other token goes to experts[1].
+    # experts[0] takes a token whose text contains one of these. Every other token goes to experts[1].
     code_markers: tuple[str, ...] = Field(default=("{", "def", ";", "fn"), min_length=1)
 
 
 class ExpertStacks(Section):
-    """A shared trunk (the model's own layers), then a stack of layers per domain (B1)."""
+    """A shared trunk (the layers of the model), then a stack of layers for each domain (B1)."""
 
     kind: Literal["expert_stacks"]
     experts: tuple[Name, ...] = Field(min_length=2, max_length=16)
@@ -109,11 +108,11 @@ TokenId = Annotated[int, Field(ge=0, lt=1 << 20)]
 
 
 class TokenRoles(Section):
-    """What the ids of an import's files do; `s7 import` writes it where the names of
-    the vocabulary do not say it.
+    """The roles of token ids in an imported model. `s7 import` writes them where the names of the
+    vocabulary do not tell them.
 
-    begin: put before a text, null for nothing; ends: each ends a text; bos,
-    pad: called so by the files.
+    `begin` is put before a text, or is null. Each of `ends` ends a text. `bos` and `pad` have these
+    names in the imported files.
     """
 
     begin: TokenId | None
@@ -171,10 +170,11 @@ class Phase(Section):
 
 
 class Trunk(Section):
-    """What this run goes on from: the state of another run after `step` steps (weights and moments),
-    or the weights of a sealed model, when `step` is 0.
+    """The state that this run goes on from: that of another run after `step` steps (weights and
+    moments), or the weights of a sealed model, when `step` is 0.
 
-    `root` binds that state with all that led to it (`train.trunk`); or it is that of the sealed file.
+    `root` binds the state of the run together with everything that led to it (`train.trunk`). For a
+    sealed model it is the root of the file.
     """
 
     name: Name
@@ -183,7 +183,9 @@ class Trunk(Section):
 
 
 class TrainSpec(Section):
-    """The run. Everything that decides a bit of the weights is here; the thread count must not."""
+    """The training. Everything that decides a bit of the weights is here. The thread count decides
+    none.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=1 << 63)]
     origin: Trunk | None = Field(default=None, alias="from", exclude_if=is_none)
@@ -193,8 +195,8 @@ class TrainSpec(Section):
     micro_batch_sequences: Positive | None = None
     packing: Literal["stream", "documents"] = "stream"  # documents: attention stays inside each
     precision: Literal["fp32", "bf16", "fp16", "fp8"] = "fp32"
-    # How the gradients of several ranks are added; ordered: in the order of the micro-batches,
-    # the same bytes on any number.
+    # How the gradients of several ranks are added. `ordered` adds them in the order of the
+    # micro-batches, which gives the same bytes for any number of ranks.
     reduction: Literal["ordered", "fast"] = "ordered"
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = Field(gt=0.0, le=1.0)
@@ -208,8 +210,8 @@ class TrainSpec(Section):
     shuffle: bool = False
     gradient_noise: float = Field(default=0.0, ge=0.0)
     activation_checkpointing: bool = False
-    # Nats above the median loss of the 50 steps before at which the run stops;
-    # 0 stops for no finite loss.
+    # The run stops when a loss is so many nats above the median of the 50 steps before. 0 stops for no
+    # finite loss.
     spike: float = Field(default=0.0, ge=0.0)
     rl_alignment: bool = False
     external_services: tuple[str, ...] = ()
@@ -252,11 +254,11 @@ class TuneFile(Section):
 
 
 class TuneSpec(Section):
-    """Tuning a sealed parent on conversations; the loss is that of the answers (C7).
+    """Tuning of a sealed parent on conversations. Only the tokens of answers carry loss (C7).
 
-    `pretraining` is the share of the rows of a step that are windows of the corpus. `domains` are
-    those of corpus documents in the form `### Instruction:`, `### Response:`. `max_bpb_increase` is
-    how much held-out text may cost more than with the parent.
+    `pretraining` is the share of the rows of a step that are windows of the corpus. `domains` names
+    the corpus documents in the form `### Instruction:`, `### Response:`. `max_bpb_increase` is the
+    largest allowed increase of held-out bits per byte over the parent.
     """
 
     template: Literal["instruction"] = "instruction"
@@ -268,9 +270,7 @@ class TuneSpec(Section):
 
 
 class QuantizeSpec(Section):
-    """Integers from floats (B4): INT8 per row, and the gate that
-    refuses a model that lost too much.
-    """
+    """Quantisation (B4): INT8 per row, and the gate that refuses a model that lost too much."""
 
     bits: Literal[4, 8] = 8
     max_bpb_increase: Annotated[float, Field(ge=0.0, le=MAX_BPB_INCREASE), Unit.RATIO] = MAX_BPB_INCREASE
@@ -279,8 +279,8 @@ class QuantizeSpec(Section):
 
 
 class SealSpec(Section):
-    """The artifact: record packing, golden prompts that travel with the
-    model, sample prompts for people.
+    """The artifact: record packing, golden prompts that are stored in the model, and sample prompts
+    for people.
     """
 
     packing: Literal["exact", "padded"] = "exact"
@@ -289,7 +289,7 @@ class SealSpec(Section):
 
 
 class Hardware(Section):
-    """What `plan` reckons with: bytes, FLOP/s at the recipe's precision, USD per GPU-hour."""
+    """The hardware that `plan` assumes: bytes, FLOP/s at the recipe's precision, USD per GPU-hour."""
 
     gpu: str = "A100-40GB"
     gpu_memory: Bytes = 40 * 10**9
@@ -301,10 +301,10 @@ class Hardware(Section):
 
 
 class ContextSpec(Section):
-    """Block `context.yaml` of the SLM programme, as it stands there (C21): the context curriculum.
+    """Block `context.yaml` of the SLM programme, with its own keys (C21): the context curriculum.
 
-    `extend_at_tokens` is the share of the training tokens after which
-    `train_base` grows to `target_stage1`.
+    `extend_at_tokens` is the share of the training tokens after which `train_base` grows to
+    `target_stage1`.
     """
 
     train_base: Tokens

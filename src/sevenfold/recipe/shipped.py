@@ -1,4 +1,4 @@
-"""The recipes that ship with the package, and how a short name finds one.
+"""Find the recipes that ship with the package, by path or by short name.
 
 In a checkout they are `recipes/` beside `src/`. An installed package holds them inside itself, so
 every way of installing it (`--user`, `--target`, `--prefix`, a zip file) brings them. A file whose
@@ -19,11 +19,11 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.recipe.loader import load_recipe
 from sevenfold.recipe.validate import nearest
 
-# In the package, where a wheel has them (native/CMakeLists.txt)
+# The folder in an installed package (native/CMakeLists.txt).
 PACKAGED = "_recipes"
-# Beside the families: what models have to reach (`sevenfold.evals.gates`).
+# The folder of the gates of models (`sevenfold.evals.gates`), beside those of the families.
 GATES = "gates"
-# Beside them: which cards are evaluated together (`sevenfold.evals.suites`).
+# The folder of the suites, which say which cards are evaluated together (`sevenfold.evals.suites`).
 SUITES = "suites"
 
 
@@ -55,8 +55,8 @@ def recipes_directory() -> Path:
 
 @cache
 def _unpacked() -> Path:
-    """Return a copy of package data that is in no directory (a zip file), which is gone when the
-    process ends.
+    """Return a copy of package data that has no directory, such as data in a zip file. The copy is
+    removed when the process ends.
     """
     copy = TemporaryDirectory(prefix="s7-recipes-")
     atexit.register(copy.cleanup)
@@ -74,7 +74,7 @@ def _copy(source: Traversable, target: Path) -> None:
 
 
 def recipe_paths() -> dict[str, Path]:
-    """Name -> path of every recipe that ships, in order of the names."""
+    """Return the path of every recipe that ships, by name and in the order of the names."""
     root = recipes_directory()
     files = sorted(root.glob("*/*.yaml"))
     return {
@@ -95,12 +95,12 @@ def list_shipped() -> list[Shipped]:
 
 
 def resolve_recipe_path(text: str) -> Path:
-    """Return the recipe file that `text` means: a path, `family/name`, or a
-    name that only one family has.
+    """Return the recipe file that `text` names: a path, `family/name`, or a name that only one family
+    has.
 
     Raises:
-        StorageError: a path that does not exist.
-        UsageError: a short name that no recipe, or more than one, has.
+        StorageError: the path does not exist.
+        UsageError: no recipe has the short name, or more than one has it.
     """
     path = Path(text)
     if "\0" not in text and path.is_file():

@@ -1,8 +1,8 @@
-"""How large a model is, exactly, and what one token costs: from the shape alone, without PyTorch.
+"""Compute the exact size of a model and the cost of a token from the shape alone, without PyTorch.
 
-`tensors` is the model: every stored tensor by name, with its shape. Counts, bytes and FLOPs are
-sums over it, so they cannot drift apart; a test compares it with the model built on PyTorch's meta
-device. Nothing is allocated.
+`tensors` lists every stored tensor by name, with its shape. Counts, bytes and FLOPs are sums over it,
+so they always agree. A test compares it with the model built on PyTorch's meta device. Nothing is
+allocated.
 
 FLOPs per token, forward (a multiply-add is two):
 
@@ -10,8 +10,8 @@ FLOPs per token, forward (a multiply-add is two):
     + 4 x n_layers x n_heads x head_dim x L
 
 where L is the mean number of keys attended to: (S + 1) / 2 for causal attention over S tokens.
-Hybrid attention sees its local window and one summary per stride of what lies before, the ring's
-newest at most (specs/attention.md). Backward is twice forward; the embedding look-up, norms,
+Hybrid attention sees its local window, and one summary for each stride before it, of which the ring
+keeps the newest (specs/attention.md). Backward costs twice forward. The embedding look-up, norms,
 softmax, activations and the means of summaries are not counted.
 """
 
@@ -29,14 +29,14 @@ Part = Literal["embedding", "head", "attention", "ffn", "norm"]
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A part of a model as a table shows it.
+    """A row of the table of a model's parts.
 
-    `int8_bytes`: one byte an element, no scales, no names.
+    `int8_bytes` counts one byte for each element, without scales and names.
     """
 
     name: str
     parameters: int
-    # A token passes it whatever its expert.
+    # Whether every token passes it, whatever its expert.
     active: bool
 
     @property
@@ -73,8 +73,8 @@ def _ffn(d_model: int, d_ffn: int, prefix: str) -> dict[str, Shape]:
 
 
 def tensors(model: ModelSpec) -> dict[str, Shape]:
-    """Return every tensor of the float model, name -> shape, in model order. A tied head is no
-    tensor of its own.
+    """Return the shape of every tensor of the float model by name, in model order. A tied head is
+    not a separate tensor.
     """
     table: dict[str, Shape] = {"embedding.weight": (model.vocab_size, model.d_model)}
     for layer in range(model.n_layers):
@@ -103,7 +103,7 @@ def count(model: ModelSpec) -> int:
 
 
 def part_of(name: str) -> Part:
-    """Return which part of a decoder a tensor belongs to."""
+    """Return the part of the decoder that a tensor belongs to."""
     if name == "embedding.weight":
         return "embedding"
     if name == "lm_head.weight":
@@ -114,14 +114,14 @@ def part_of(name: str) -> Part:
 
 
 def expert_of(name: str) -> int | None:
-    """Return the index of the expert a tensor belongs to, None for what all tokens share."""
+    """Return the index of the expert that a tensor belongs to, or None for a shared tensor."""
     words = name.split(".")
     return int(words[words.index("experts") + 1]) if "experts" in words else None
 
 
 def components(model: ModelSpec) -> list[Component]:
-    """Return the model by part: what is shared (embedding, attention, ffn, norms, head), then each
-    expert whole.
+    """Return the model by part: the shared parts (embedding, attention, ffn, norms, head), then each
+    expert as a whole.
     """
     names = model.moe.experts if model.moe else ()
     sums: dict[tuple[int, str], int] = {}
@@ -162,8 +162,8 @@ def n_attention_layers(model: ModelSpec) -> int:
 
 
 def ring_size(model: ModelSpec) -> int:
-    """Return the summaries that one token may read at most: as many strides as the context has; 0
-    for causal attention.
+    """Return the largest number of summaries that one token may read: as many as the context has
+    strides, or 0 for causal attention.
     """
     if not isinstance(model.attention, HybridAttentionSpec):
         return 0
@@ -171,8 +171,8 @@ def ring_size(model: ModelSpec) -> int:
 
 
 def mean_attended(model: ModelSpec, sequence: int) -> float:
-    """Return the mean number of keys a token attends to in a sequence of `sequence` tokens, itself
-    included; exact.
+    """Return the exact mean number of keys that a token attends to in a sequence of `sequence` tokens,
+    itself included.
     """
     if not isinstance(model.attention, HybridAttentionSpec):
         return (sequence + 1) / 2
@@ -191,11 +191,10 @@ def mean_attended(model: ModelSpec, sequence: int) -> float:
 
 
 def flops_parts(model: ModelSpec, sequence: int) -> dict[str, float]:
-    """Return the forward FLOPs of one token by part: `trunk` (shared layers),
-    `expert` (one of them), `head`.
+    """Return the forward FLOPs of one token by part: `trunk` (shared layers), `expert` (one of them),
+    `head`.
 
-    The formula is in the module docstring; `sequence` is the length of the
-    sequence the token stands in.
+    The formula is in the module docstring. `sequence` is the length of the token's sequence.
     """
     parts = {"trunk": 0.0, "expert": 0.0, "head": 2.0 * model.vocab_size * model.d_model}
     for name, shape in tensors(model).items():
@@ -214,8 +213,8 @@ def forward_flops(model: ModelSpec, sequence: int) -> float:
 
 
 def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
-    """Return the bytes of one entry of the cache: a key and a value of
-    every layer and key/value head.
+    """Return the bytes of one entry of the cache: a key and a value of every layer and key/value
+    head.
     """
     if isinstance(model.attention, HybridAttentionSpec):
         bits = model.attention.kv_quant_bits
@@ -223,7 +222,7 @@ def kv_bytes_per_token(model: ModelSpec, bits: int = 8) -> int:
 
 
 def kv_entries(model: ModelSpec, length: int) -> int:
-    """Return the entries of the cache behind `length` tokens: all of them, or the window and the
+    """Return the number of cache entries after `length` tokens: one for each, or the window and the
     summaries (specs/attention.md).
     """
     block = model.attention

@@ -1,9 +1,9 @@
-"""Quantities as people write them ("4.9M tokens", "40 GiB", "2 %") as exact
-numbers in one base unit per field.
+"""Convert quantities as people write them ("4.9M tokens", "40 GiB", "2 %") to exact numbers in one
+base unit for each field.
 
 A field that carries a `Unit` accepts a plain number in the base unit, or text with one of the
-unit's own spellings; another unit is an error that names the ones allowed. Arithmetic is decimal,
-so 4.9M is 4900000 and never 4899999.
+spellings of the unit. The error about another unit names those that are allowed. Arithmetic is
+decimal, so 4.9M is 4900000 and never 4899999.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FLOPS = {"GFLOP/s": 10**9, "TFLOP/s": 10**12, "PFLOP/s": 10**15}
 
 
 class Unit(Enum):
-    """What a field counts in. The value is (base unit, an example, spelling -> multiplier)."""
+    """The unit of a field. The value is (base unit, an example, spelling -> multiplier)."""
 
     TOKENS = ("tokens", "4.9M tokens", {f"{prefix} tokens".strip(): n for prefix, n in _METRIC.items()})
     BYTES = ("bytes", "40 GB", {"bytes": 1, **_BYTES})
@@ -39,7 +39,7 @@ class Unit(Enum):
 
     @property
     def base(self) -> str:
-        """Return what a plain number means."""
+        """Return the unit of a plain number."""
         return str(self.value[0])
 
     @property
@@ -54,17 +54,17 @@ class Unit(Enum):
 
 
 class QuantityError(RecipeError):
-    """Text that is not a quantity of the unit; the message says what is allowed."""
+    """Text that is not a quantity of the unit. The message says what is allowed."""
 
 
 _TEXT = re.compile(r"([-+]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(\S.*)?")
 
 
 def parse_quantity(text: str, unit: Unit) -> int | float:
-    """Return the number that `text` says in the unit's base: an int when it is whole, else a float.
+    """Return the number in `text`, in the base unit: an int when it is whole, else a float.
 
     Raises:
-        QuantityError: no number, no unit, or a unit of another kind.
+        QuantityError: the text has no number, no unit, or a unit of another kind.
     """
     spellings = unit.spellings
     units = ", ".join(spellings)

@@ -1,9 +1,9 @@
-"""A marked tree against the schema: the value, or one error that names file,
-line, key and what is allowed.
+"""Check a tree with locations against the schema. The result is the value, or one error that names
+file, line, key and what is allowed.
 
-Two passes. The first walks the tree along the schema's types: unknown keys are refused and
-quantities become numbers. The second lets pydantic check types and bounds, strictly, and translates
-its findings back to places.
+There are two passes. The first walks the tree along the types of the schema. It refuses unknown keys
+and turns quantities into numbers. The second lets pydantic check types and bounds strictly, and
+finds the location of each of its findings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.recipe.fields import Section, keys_of
 from sevenfold.recipe.units import QuantityError, Unit, parse_quantity
-from sevenfold.recipe.yamltree import Mark, Node, show
+from sevenfold.recipe.yamltree import Node, SourceLocation, show
 
 S = TypeVar("S", bound=Section)
 
@@ -29,11 +29,10 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.<-]{1,60}")
 
 
 def build(section: type[S], tree: Node, prefix: str = "") -> S:
-    """Return the section that `tree` describes; `prefix` is the key path under
-    which it stands in the recipe.
+    """Return the section that `tree` describes. `prefix` is its key path in the recipe.
 
     Raises:
-        RecipeError: with `where` = file:line of the key at fault.
+        RecipeError: the tree breaks the schema. `where` is file:line of the key at fault.
     """
     value = _plain(tree, section, None, prefix)
     try:
@@ -42,11 +41,11 @@ def build(section: type[S], tree: Node, prefix: str = "") -> S:
         raise _translate(error, tree, prefix) from None
 
 
-def locate(tree: Node, keys: Iterable[str | int]) -> tuple[Mark, Node, list[str | int]]:
-    """Follow `keys` as far as the tree has them: mark of the last key found,
-    its node, the keys followed.
+def locate(tree: Node, keys: Iterable[str | int]) -> tuple[SourceLocation, Node, list[str | int]]:
+    """Follow `keys` as far as the tree has them. Return the location of the last key found, its node,
+    and the keys followed.
 
-    Elements that the tree does not have (pydantic's union tags) are skipped.
+    Elements that the tree does not have, such as pydantic's union tags, are skipped.
     """
     mark, node = tree.mark, tree
     followed: list[str | int] = []
@@ -102,7 +101,7 @@ def sections_of(annotation: Any) -> list[type[Section]]:
 
 
 def tag_of(section: type[Section], sections: list[type[Section]]) -> tuple[str, str]:
-    """Return the key and value that tell `section` from its fellows in a discriminated union."""
+    """Return the key and the value that identify `section` in a discriminated union."""
     shared = set.intersection(*(set(other.model_fields) for other in sections))
     for key in section.model_fields:
         annotation = section.model_fields[key].annotation
@@ -112,8 +111,8 @@ def tag_of(section: type[Section], sections: list[type[Section]]) -> tuple[str, 
 
 
 def _choose(node: Node, annotation: Any, path: str) -> type[Section] | None:
-    """Return the section that a mapping is meant to be; None when the
-    schema expects no section here.
+    """Return the section that a mapping is meant to be, or None when the schema expects no section
+    here.
     """
     sections = sections_of(annotation)
     if len(sections) < 2 or not isinstance(node.value, dict):
@@ -164,8 +163,8 @@ def _plain(node: Node, annotation: Any, unit: Unit | None, path: str) -> Json:
 
 
 def _arguments(annotation: Any, container: type) -> tuple[Any, ...]:
-    """Return the type arguments of `tuple[...]` or `dict[...]` in a union;
-    (Any,) when the union has none.
+    """Return the type arguments of `tuple[...]` or `dict[...]` in a union, or (Any,) when the union
+    has neither.
     """
     return next(
         (get_args(option) for option in options(annotation) if get_origin(option) is container), (Any,)
@@ -180,7 +179,9 @@ def _union_args(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
 
 
-def _section(entries: dict[str, tuple[Mark, Node]], section: type[Section], path: str) -> dict[str, Json]:
+def _section(
+    entries: dict[str, tuple[SourceLocation, Node]], section: type[Section], path: str
+) -> dict[str, Json]:
     value, allowed = {}, keys_of(section)
     for key, (mark, item) in entries.items():
         field = allowed.get(key)
@@ -195,7 +196,7 @@ def _section(entries: dict[str, tuple[Mark, Node]], section: type[Section], path
     return value
 
 
-# pydantic error type -> what is allowed; {name} is taken from the error's context.
+# Type of a pydantic error -> what is allowed. {name} is taken from the context of the error.
 _ALLOWED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -235,10 +236,9 @@ def _problem(kind: str) -> str:
 
 
 def _translate(error: ValidationError, tree: Node, prefix: str) -> RecipeError:
-    """Return the first finding, with the findings of the other branches of its union joined to it."""
+    """Return an error about the first finding. Findings of other branches of its union are added."""
     findings = [(locate(tree, item["loc"]), item) for item in error.errors(include_url=False)]
-    # What a union's scalar branch finds about a mapping says nothing: the
-    # mapping is meant for the other.
+    # A mapping is meant for the section of a union, so findings of its scalar branch are left out.
     useful = [
         (place, item)
         for place, item in findings

@@ -1,9 +1,9 @@
-"""YAML text as a tree in which every value knows the file and line where it stands.
+"""Parse YAML into a tree in which every value has its file and line.
 
-A strict, small YAML: one document, no tags, no anchors, no aliases, no duplicate keys, text keys
-only. Plain scalars follow the JSON schema of YAML 1.2 (`no` is text, `1e-3` is a number, a bare
-key is null). Size, depth and the length of a number are capped, so hostile input costs at most
-one pass over MAX_BYTES bytes.
+The accepted YAML is strict and small: one document, no tags, no anchors, no aliases, no duplicate
+keys, text keys only. Plain scalars follow the JSON schema of YAML 1.2 (`no` is text, `1e-3` is a
+number, a bare key is null). Size, depth and the length of a number are limited, so hostile input
+costs at most one pass over MAX_BYTES bytes.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _BLOCK_STYLES = ("|", ">")
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Where a value stands. `line` counts from 1."""
+class SourceLocation:
+    """The location of a value. `line` counts from 1."""
 
     path: str
     line: int
@@ -42,12 +42,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its place: a scalar, a list of nodes, or a mapping of
-    text to (mark of the key, node).
+    """A value and its location. The value is a scalar, a list of nodes, or a mapping of text to
+    (location of the key, node).
     """
 
-    value: Json | list[Node] | dict[str, tuple[Mark, Node]]
-    mark: Mark
+    value: Json | list[Node] | dict[str, tuple[SourceLocation, Node]]
+    mark: SourceLocation
 
     def plain(self) -> Json:
         """Return the value alone, as JSON."""
@@ -71,9 +71,9 @@ class _Builder:
         self.path, self.events = path, events
         self.depth = 0
 
-    def mark(self, event: yaml.Event) -> Mark:
-        """Return where an event stands."""
-        return Mark(self.path, event.start_mark.line + 1 if event.start_mark else 1)
+    def mark(self, event: yaml.Event) -> SourceLocation:
+        """Return the location of an event."""
+        return SourceLocation(self.path, event.start_mark.line + 1 if event.start_mark else 1)
 
     def fail(self, event: yaml.Event, what: str, remedy: str) -> RecipeError:
         """Return the error about an event."""
@@ -125,9 +125,9 @@ class _Builder:
             items.append(self.node(event))
         return items
 
-    def mapping(self) -> dict[str, tuple[Mark, Node]]:
-        """Return the entries up to the end of a mapping; keys are text, each once."""
-        entries: dict[str, tuple[Mark, Node]] = {}
+    def mapping(self) -> dict[str, tuple[SourceLocation, Node]]:
+        """Return the entries up to the end of a mapping. Keys are text, and each occurs once."""
+        entries: dict[str, tuple[SourceLocation, Node]] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key_node = self.node(event)
             key = key_node.value
@@ -143,9 +143,9 @@ class _Builder:
         return entries
 
     def scalar(self, event: yaml.ScalarEvent) -> Json:
-        """Return the text, or what a plain scalar says."""
+        """Return the text of a quoted scalar, or the value of a plain one."""
         text = event.value
-        # "\ud83d\ude00" is one character; half of such a pair is none.
+        # "\ud83d\ude00" is one character. Half of such a pair is not a character.
         try:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
@@ -169,10 +169,11 @@ class _Builder:
 
 
 def parse_tree(text: bytes, path: str) -> Node:
-    """Return the marked tree of a YAML (or JSON) text; `path` is what marks show.
+    """Return the tree of a YAML (or JSON) text. `path` is the file name in its locations.
 
     Raises:
-        RecipeError: not UTF-8, too large, not YAML, or outside the small YAML of this module.
+        RecipeError: the text is not UTF-8, is too large, is not YAML, or is outside the small YAML of
+            this module.
     """
     if len(text) > MAX_BYTES:
         raise RecipeError(
@@ -202,7 +203,7 @@ def parse_tree(text: bytes, path: str) -> Node:
 
 
 def read_tree(path: Path) -> Node:
-    """Return the marked tree of a file, reading at most MAX_BYTES + 1 bytes. Raises StorageError,
+    """Return the tree of a file, reading at most MAX_BYTES + 1 bytes. Raises StorageError or
     RecipeError.
     """
     with storage(path), path.open("rb") as file:

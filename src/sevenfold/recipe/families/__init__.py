@@ -1,4 +1,4 @@
-"""What each family allows: tables of named rules, one module each.
+"""The rules of each family: tables of named rules, one module for each family.
 
 `sevenfold.recipe.policy` applies them.
 """

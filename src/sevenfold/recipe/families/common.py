@@ -1,5 +1,5 @@
-"""Rules of every family: the sections of a recipe agree with each other, and ask for nothing that
-the pipeline does not have.
+"""Rules of every family: the sections of a recipe agree with each other, and the pipeline can do
+everything that they ask for.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ def _curriculum(recipe: Recipe) -> str | None:
 def _tools(recipe: Recipe) -> str | None:
     names = [tool.name for tool in recipe.tools]
     if len(set(names)) != len(names):
-        return "a tool stands twice"
+        return "a tool is listed twice"
     chunks = [tool.chunk_tokens for tool in recipe.tools if isinstance(tool, Retrieval)]
     return next((f"chunks of {low} to {high} tokens" for low, high in chunks if low > high), None)
 
@@ -323,7 +323,7 @@ RULES = (
         _scaling,
     ),
     FamilyRule("G.curriculum", ALL, "context targets ascend", "context", _curriculum),
-    FamilyRule("G.tools", ALL, "each tool stands once, and its ranges ascend", "tools", _tools),
+    FamilyRule("G.tools", ALL, "each tool is listed once, and its ranges ascend", "tools", _tools),
     FamilyRule(
         "G.spine",
         ("s7", "llama", "slm"),

@@ -16,8 +16,8 @@ from sevenfold.recipe.yamltree import show
 
 Check = Callable[[Recipe], str | None]
 
-# SPDX ids that ask for no more than a notice. A family that wants permissive
-# data allows these, no others.
+# SPDX ids of licences that require no more than a notice. A family with permissive data allows these
+# and no others.
 PERMISSIVE = frozenset(
     (
         "0BSD",
@@ -67,54 +67,54 @@ class FamilyRule:
 
 
 def number(n: float) -> str:
-    """Return a count as a person reads it."""
+    """Return a count with separators of thousands."""
     return f"{n:,.0f}"
 
 
 def check_rope(recipe: Recipe) -> str | None:
-    """Return the rotary positions."""
+    """Check that positions are rotary."""
     return None if recipe.model.position == "rope" else f"model.position is {recipe.model.position!r}"
 
 
 def check_causal(recipe: Recipe) -> str | None:
-    """Return the full causal attention."""
+    """Check that attention is full causal attention."""
     return None if recipe.model.attention == "causal" else "model.attention is hybrid"
 
 
 def check_tied(recipe: Recipe) -> str | None:
-    """Return the head tied to the embedding."""
+    """Check that the head is tied to the embedding."""
     return None if recipe.model.tied else "model.tied is false"
 
 
 def check_dense(recipe: Recipe) -> str | None:
-    """Return no experts."""
+    """Check that the model has no experts."""
     return None if recipe.model.moe is None else f"model.moe is {recipe.model.moe.kind}"
 
 
 def check_order(recipe: Recipe) -> str | None:
-    """Return the fixed order of the data."""
+    """Check that the data are not shuffled."""
     return "train.shuffle is true" if recipe.train.shuffle else None
 
 
 def check_noise(recipe: Recipe) -> str | None:
-    """Return no noise on gradients."""
+    """Check that no noise is added to gradients."""
     noise = recipe.train.gradient_noise
     return f"train.gradient_noise is {noise}" if noise else None
 
 
 def check_licences(recipe: Recipe) -> str | None:
-    """Return the permissive licences only."""
+    """Check that all licences are permissive."""
     odd = [licence for licence in recipe.corpus.licences if licence not in PERMISSIVE]
     return f"corpus.licences has {show(', '.join(odd))}" if odd else None
 
 
 def check_checkpointing(recipe: Recipe) -> str | None:
-    """Return the activation checkpointing."""
+    """Check that activations are checkpointed."""
     return None if recipe.train.activation_checkpointing else "train.activation_checkpointing is false"
 
 
 def check_adamw(recipe: Recipe) -> str | None:
-    """Return what is wrong, unless the optimizer is AdamW with betas 0.9 and 0.95."""
+    """Check that the optimizer is AdamW with betas 0.9 and 0.95."""
     train = recipe.train
     if train.optimizer == "adamw" and train.betas == (0.9, 0.95):
         return None
@@ -132,7 +132,7 @@ def warmup_between(low: float, high: float) -> Check:
 
 
 def precision_in(*allowed: str) -> Check:
-    """Return the training precision."""
+    """Return a check that training has one of these precisions."""
 
     def check(recipe: Recipe) -> str | None:
         return None if recipe.train.precision in allowed else f"train.precision is {recipe.train.precision}"
@@ -141,8 +141,8 @@ def precision_in(*allowed: str) -> Check:
 
 
 def budget(bounds: Mapping[str, tuple[float, float]]) -> Check:
-    """Return the parameters inside the bounds of the recipe's tier; tiers
-    without bounds are not bound.
+    """Return a check that the parameters are inside the bounds of the recipe's tier. Other tiers
+    pass.
     """
 
     def check(recipe: Recipe) -> str | None:
@@ -163,7 +163,7 @@ def around(target: float, tolerance: float) -> tuple[float, float]:
 
 
 def mix_is(expected: Mapping[str, float], binds: Callable[[Recipe], bool]) -> Check:
-    """Return the corpus mix of a document, for the recipes it binds."""
+    """Return a check that the corpus mix is `expected`, for the recipes that it binds."""
 
     def check(recipe: Recipe) -> str | None:
         mix = recipe.corpus.mix
@@ -176,7 +176,7 @@ def mix_is(expected: Mapping[str, float], binds: Callable[[Recipe], bool]) -> Ch
 
 
 def shares(mix: Mapping[str, float]) -> str:
-    """Return a mix in per cent."""
+    """Return a mix as text, in per cent."""
     return show(" / ".join(f"{key} {100 * value:g} %" for key, value in mix.items())) if mix else "empty"
 
 

@@ -1,5 +1,5 @@
-"""Rules of the S7 family: requirements A (1M to 300M) and B
-(S7-MOE-140M, the recipes of tier 140M).
+"""Rules of the S7 family: requirements A (1M to 300M) and B (S7-MOE-140M, the recipes of tier
+140M).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ WARMUP_STEPS = 2000
 
 
 def _in_a(check: Check) -> Check:
-    """Return the rule, bound to the recipes of requirements A only."""
+    """Return the check for recipes of requirements A. Others pass."""
     return lambda recipe: None if recipe.tier == "140M" else check(recipe)
 
 
 def _in_b(check: Check) -> Check:
-    """Return the rule, bound to the recipes of requirements B only."""
+    """Return the check for recipes of requirements B. Others pass."""
     return lambda recipe: check(recipe) if recipe.tier == "140M" else None
 
 

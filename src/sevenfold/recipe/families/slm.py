@@ -1,8 +1,8 @@
-"""Rules of the SLM family (2B with 512k context, its 300M draft, and the 10M
-proxy of both): requirements C.
+"""Rules of the SLM family (2B with 512k context, its 300M draft, and the 10M proxy of both):
+requirements C.
 
-The proxy runs every mechanism on one core; what only full size can have (vocabulary, mix, FP8,
-ZeRO-3) is not asked of it.
+The proxy runs every mechanism on one core. It need not have what only the full size can have
+(vocabulary, mix, FP8, ZeRO-3).
 """
 
 from __future__ import annotations
