@@ -1,1 +1,1 @@
-"""Programs that nobody vouches for, executed where they can reach nothing."""
+"""Execution of untrusted programs without network, files and other processes."""

@@ -1,14 +1,14 @@
-"""A program in a process tree of its own that can reach nothing: bubblewrap, a filter of system
-calls, limits of the kernel, control groups.
+"""Run a program in an isolated process tree: bubblewrap, a filter of system calls, limits of the
+kernel, control groups.
 
-Inside there is no network, no home, no process of another tree, no /proc and no file that can be
-written but those of a small file system in memory, which ends with the tree. What cannot be
-confined is not started (`SandboxError`), never with less protection.
+Inside there is no network, no home directory, no process of another tree and no /proc. Only a small
+file system in memory can be written, and it ends with the tree. A program that cannot be confined is
+not started (`SandboxError`). It never runs with less protection.
 
-Limits are in processor time. The clock ends a program in one case: it has not used the
-processor for `IDLE_SECONDS` and no thread of it wanted to, so a busy machine cannot end
-it. Past `CEILING_SECONDS` of the clock nothing is said of the program at all: the
-machine failed it (`Ending.NONE`).
+Limits are in processor time. The clock ends a program only when it has not used the processor for
+`IDLE_SECONDS` and no thread of it wanted to. So a busy machine cannot end a program. Past
+`CEILING_SECONDS` of the clock there is no verdict about the program, because the machine is at fault
+(`Ending.NONE`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import IO
 from sevenfold.sandbox.executor import SandboxError
 from sevenfold.sandbox.groups import Group, n_out_of_memory_here
 from sevenfold.sandbox.syscalls import ALLOWED_TO_SERVE, filter_program
-from sevenfold.sandbox.toolchains import LANGUAGES, MIB, place
+from sevenfold.sandbox.toolchains import LANGUAGES, MIB, tool_mounts
 
 IDLE_SECONDS = 10.0
 CEILING_SECONDS = 600.0
@@ -50,7 +50,7 @@ USER = 65534
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessLimits:
-    """What a program may use. Processor time is in whole seconds, because the kernel counts it so."""
+    """The limits of a program. Processor time is in whole seconds, the unit of the kernel's limit."""
 
     processor_seconds: int = 3
     memory_bytes: int = 512 * MIB
@@ -64,7 +64,7 @@ class ProcessLimits:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-# Of a build: compilers are large, and several processes.
+# The limits of a build. Compilers are large, and consist of several processes.
 BUILD_LIMITS = ProcessLimits(
     processor_seconds=60, memory_bytes=2048 * MIB, disk_bytes=256 * MIB, output_bytes=64 * MIB
 )
@@ -83,10 +83,10 @@ class Ending(enum.Enum):
 
 @cache
 def bubblewrap() -> str:
-    """Return the path of bubblewrap, proved to work.
+    """Return the path of bubblewrap after a trial run.
 
     Raises:
-        SandboxError: it is missing, or this machine lets it make no namespaces.
+        SandboxError: it is missing, or this machine does not let it make namespaces.
     """
     found = shutil.which("bwrap")
     if found is None:
@@ -112,8 +112,9 @@ def bubblewrap() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TreeUsage:
-    """What a tree of processes used: ticks of the processor, whether a thread wants it now, seconds as
-    its group counts them (None where none does), and processes that ran out of memory.
+    """The use of a tree of processes: ticks of the processor, whether a thread wants the processor
+    now, processor seconds as its group counts them (None without a group), and the number of
+    processes that ran out of memory.
     """
 
     ticks: int
@@ -123,15 +124,16 @@ class TreeUsage:
 
 
 class Confined:
-    """A started program. `send` and `receive` are its standard streams; leave the block to end it.
+    """A started program. `send` and `receive` use its standard streams. The end of the block ends the
+    program.
 
     Args:
-        language: whose tools it sees.
-        command: what is started; the first word may be the language's tool by its plain name.
-        files: name -> bytes, below /box, read-only.
-        may_fork: whether it may start processes (a compiler).
-        control: the descriptor that it has as standard input, in place of a pipe. Such a program
-            starts others (`fork_server`), and it can write no file.
+        language: the language whose tools the program sees.
+        command: the command. Its first word may be the plain name of the language's tool.
+        files: name -> bytes of read-only files below /box.
+        may_fork: whether the program may start processes, as a compiler does.
+        control: the descriptor of its standard input, in place of a pipe. Such a program starts
+            others (`fork_server`), and it cannot write a file.
     """
 
     def __init__(
@@ -167,7 +169,7 @@ class Confined:
         may_fork: bool,
         control: int | None,
     ) -> None:
-        seen = place(language)
+        seen = tool_mounts(language)
         tool = seen.tool if command[0] == Path(seen.tool).name or command[0] == language else command[0]
         with contextlib.ExitStack() as held:
             shown: list[str] = []
@@ -236,8 +238,8 @@ class Confined:
             ) from error
         limits, seconds = self.limits, self.limits.processor_seconds
         for kind, soft, hard in (
-            # The soft limit ends a program that does not catch its signal,
-            # the hard one every program.
+            # The soft limit ends a program that does not catch its signal. The hard one ends every
+            # program.
             (resource.RLIMIT_CPU, seconds, seconds + 1),
             (resource.RLIMIT_AS, self._address_space, self._address_space),
             (resource.RLIMIT_FSIZE, limits.disk_bytes, limits.disk_bytes),
@@ -257,7 +259,7 @@ class Confined:
         self.close()
 
     def close(self) -> None:
-        """End the whole tree, and free what it held. The facts of its end stay."""
+        """End the whole tree and free its resources. The facts about its end stay."""
         self._kill()
         used = self._group.processor_seconds()
         self.seconds = used if used is not None else self.seconds
@@ -271,7 +273,7 @@ class Confined:
         if self.exit_code is not None:
             return
         if self.process.returncode is None:
-            # The first process of the namespace: the kernel ends the others with it, and
+            # This is the first process of the namespace. The kernel ends the others with it, and
             # bubblewrap, which waits for it, ends by itself.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid or self.process.pid, signal.SIGKILL)
@@ -300,9 +302,7 @@ class Confined:
             _pipe(self.process.stdin).close()
 
     def receive(self, n_bytes: int) -> bytes | None:
-        """Return exactly `n_bytes` of standard output; None when the tree
-        ended, or was ended, before.
-        """
+        """Return exactly `n_bytes` of standard output, or None when the tree ended before."""
         pipe, data = _pipe(self.process.stdout), bytearray()
         while len(data) < n_bytes:
             if not self._wait([pipe], []):
@@ -320,7 +320,7 @@ class Confined:
     def run(self, stdin: bytes = b"") -> tuple[bytes, bytes]:
         """Give a program its input, wait for its end, and return standard output and error.
 
-        What it writes past `output_bytes` ends it.
+        A program that writes more than `output_bytes` is ended.
         """
         streams = {_pipe(self.process.stdout): bytearray(), _pipe(self.process.stderr): self.error_text}
         out = streams[_pipe(self.process.stdout)]
@@ -356,7 +356,7 @@ class Confined:
         return bytes(out[: self.limits.output_bytes]), bytes(self.error_text[: self.limits.output_bytes])
 
     def _judge_end(self) -> None:
-        """Wait for the end of a tree that closed its output, and say whether it was its time."""
+        """Wait for the end of a tree that closed its output, and find out whether a limit ended it."""
         while self.process.returncode is None:
             done, status, used = os.wait4(self.process.pid, os.WNOHANG)
             if done:
@@ -375,16 +375,16 @@ class Confined:
             self.ending = self._who_killed()
 
     def _who_killed(self) -> Ending:
-        """Return why the kernel killed a program: it cannot kill itself."""
+        """Return why the kernel killed a program. A program cannot kill itself."""
         if self._group.n_out_of_memory():
             return Ending.MEMORY
         if self.seconds >= self.limits.processor_seconds:
             return Ending.TIME
-        # The machine ran out of memory: that says nothing of the program.
+        # When the whole machine ran out of memory, the program is not at fault.
         return Ending.NONE if n_out_of_memory_here() > self._n_killed_before else Ending.EXIT
 
     def _wait(self, reading: list[IO[bytes]], writing: list[IO[bytes]]) -> bool:
-        """Return True when a stream is ready; False when the tree was ended by a limit."""
+        """Return True when a stream is ready, or False when a limit ended the tree."""
         while True:
             ready = select.select(reading, writing, [], _POLL_SECONDS)
             if ready[0] or ready[1]:
@@ -395,13 +395,13 @@ class Confined:
 
     @property
     def is_running(self) -> bool:
-        """Return whether the tree's first process was not ended, by itself or by this class."""
+        """Return whether the first process of the tree still runs."""
         if self.process.returncode is None and self.exit_code is None:
             return self.process.poll() is None
         return False
 
     def usage(self) -> TreeUsage:
-        """Return what the tree used until now."""
+        """Return the use of the tree until now."""
         ticks, wants = _activity(self._pid)
         return TreeUsage(
             ticks=ticks,
@@ -418,7 +418,8 @@ class Confined:
             self._idle_since, self._idle_ticks = now, ticks
         used = self._group.processor_seconds()
         if used is not None and used > self.limits.processor_seconds + 1:
-            # Several processes of one tree: each is below the kernel's limit of one.
+            # Several processes of a tree can be over the limit together, while each is below the
+            # kernel's limit of one process.
             self.ending = Ending.TIME
         elif now - self._idle_since > IDLE_SECONDS:
             self.ending = Ending.IDLE
@@ -431,14 +432,14 @@ class Confined:
 
 
 def _rules(language: str, may_fork: bool, *, is_server: bool) -> bytes:
-    """Return the filter of a tree: a tool makes calls that a program that was built does not."""
+    """Return the filter of a tree. A tool may make calls that a built program may not."""
     tools = LANGUAGES[language]
     more = tools.calls if may_fork or not tools.build else ()
     return filter_program(may_fork=may_fork, more=(*more, *ALLOWED_TO_SERVE) if is_server else more)
 
 
 class _Descriptors:
-    """Descriptors that belong to the other side once it runs."""
+    """Descriptors that are passed to the program. They are closed here once it runs."""
 
     def __init__(self, *numbers: int) -> None:
         self._numbers = numbers
@@ -455,8 +456,8 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
 
 
 def _activity(root: int) -> tuple[int, bool]:
-    """Return the processor ticks of a tree of processes, and whether one of its
-    threads wants the processor.
+    """Return the processor ticks of a tree of processes, and whether one of its threads wants the
+    processor.
     """
     ticks, wants, waiting = 0, False, [root]
     while waiting:

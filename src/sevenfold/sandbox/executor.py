@@ -1,15 +1,15 @@
-"""A long-lived worker that executes samples, and can reach nothing: the side outside.
+"""Execute samples in a long-lived confined worker. This is the side outside the worker.
 
-Without the kernel's filter nothing is executed (`SandboxError`), never with less protection. The
-worker starts a process for each source. It holds no file, no network and no right to start another
-(seccomp; proved by itself before the source), 512 MiB of address space, and two seconds of
-processor time. It holds its own source and inputs, and neither another source of the job nor a
-result that is expected of it. So a hostile program can spoil its own answer and no other's. What it
-answers is its own word: a verdict has to be made outside of it, from the answers.
+Without the kernel's filter nothing is executed (`SandboxError`). The worker starts a process for
+each source. This process has no file, no network and no right to start another one (seccomp, tried
+before the source runs), 512 MiB of address space, and two seconds of processor time. It holds its own
+source and inputs. It holds neither another source of the job nor an expected result. So a hostile
+program can spoil its own answer and no other. Its answer proves nothing, so a verdict has to be made
+outside of the process, from the answers.
 
-A reply is bound to its request: it starts with a nonce of 16 bytes that the worker reads after that
-process has ended. It is a frame of bounded length, and it is waited for in bounded time. A process
-whose reply is malformed is killed, and the job that it was on is lost, not the run.
+A reply is bound to its request. It starts with a nonce of 16 bytes, which the worker reads after the
+process has ended. It is a frame of bounded length, and the wait for it is bounded. A process whose
+reply is malformed is killed. Its job is lost, and the run goes on.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.sandbox.request import ERROR_MARK, ExecutionRequest, Outcome
 
 MEMORY_BYTES = 512 << 20
-# Processor time of a source: it is told to end after the first, and killed after the second.
+# Processor time of a source: after the first it gets a signal, after the second it is killed.
 SAMPLE_SECONDS = 2.0
 STUCK_SECONDS = 10.0
-# Of the clock, for each source: a program that waits for ever uses no processor time.
+# Seconds of the clock for each source, because a program that waits for ever uses no processor time.
 SILENT_SECONDS = 120.0
-# What the worker may take longer than its sources, in seconds of the clock.
+# Seconds of the clock that the worker may take longer than its sources.
 GRACE_SECONDS = 30.0
 START_SECONDS = 120.0
 JOBS_PER_WORKER = 20_000
@@ -47,7 +47,7 @@ JOBS_PER_WORKER = 20_000
 MAX_VALUE_BYTES = 1 << 15
 MAX_REPLY_BYTES = 64 << 20
 _N_NONCE = 16
-# Of a request: bytes of JSON, calls. Of a reply: bytes of JSON.
+# A request: bytes of JSON, number of calls. A reply: bytes of JSON.
 _REQUEST = struct.Struct(">II")
 _LENGTH = struct.Struct(">I")
 
@@ -59,7 +59,7 @@ class SandboxError(SevenfoldError):
 
 
 class Sandbox:
-    """One worker, started when it is needed and again when it was lost. Use it as a context."""
+    """One worker, started when it is needed and again after it was lost. Use it in a `with` block."""
 
     def __init__(self, silent_seconds: float = SILENT_SECONDS) -> None:
         self._silent_seconds = silent_seconds
@@ -74,7 +74,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the worker, with the process of a source that it may have."""
+        """End the worker, together with the process of a source if one runs."""
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -108,7 +108,7 @@ class Sandbox:
         return outcome
 
     def _answer(self, request: Mapping[str, object], n_calls: int) -> list[str] | None:
-        """Return what each call of one source gave; None when it was lost.
+        """Return the result of each call of one source, or None when it was lost.
 
         A worker that gave a malformed reply is ended.
         """
@@ -120,7 +120,7 @@ class Sandbox:
         return found if _is_answer(found, n_calls) else None
 
     def _has_said_more(self) -> bool:
-        """Return whether the worker wrote what answers no request, or ended."""
+        """Return whether the worker ended, or wrote something that answers no request."""
         answers = self._process.stdout if self._process else None
         return answers is not None and bool(select.select([answers.fileno()], [], [], 0)[0])
 
@@ -132,15 +132,15 @@ class Sandbox:
                 where="synthetic samples",
                 remedy="pip install 'sevenfold[train]', on Linux",
             )
-        # -I -S: no environment, no site packages. The library's own directory is
-        # the one thing that is added.
+        # -I -S leaves out the environment and the site packages. Only the directory of the library is
+        # added.
         library, worker = str(Path(found.origin).parent), str(Path(__file__).with_name("worker.py"))
         start = (
             f"import sys, runpy; sys.path.append({library!r}); runpy.run_path({worker!r},"
             " run_name='__main__')"
         )
         limits = [MEMORY_BYTES, math.ceil(STUCK_SECONDS), SAMPLE_SECONDS, self._silent_seconds]
-        # A session of its own: the worker and its children are ended together.
+        # The worker has a session of its own, so that it and its children are ended together.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", start, *map(str, limits)],
             stdin=subprocess.PIPE,
@@ -170,8 +170,8 @@ class Sandbox:
     def _ask(
         self, request: Mapping[str, object] | None, n_calls: int, limit: int, seconds: float
     ) -> bytes | None:
-        """Return what the child said, of at most `limit` bytes; None when the worker's frame is
-        lost or malformed. No request is a trial of the confinement.
+        """Return the answer of the child, of at most `limit` bytes, or None when the frame of the
+        worker is lost or malformed. Without a request, the confinement is tried.
         """
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
@@ -186,13 +186,13 @@ class Sandbox:
         (n_bytes,) = _LENGTH.unpack_from(head, _N_NONCE)
         data = _read(answer, n_bytes, deadline) if n_bytes <= limit else None
         if data is None or select.select([answer], [], [], 0)[0]:
-            # What stands behind a reply answers no request.
+            # Bytes after a reply answer no request.
             return None
         return data
 
 
 def _decoded(reply: bytes | None) -> object:
-    """Return the JSON value of a reply; None when it has none."""
+    """Return the JSON value of a reply, or None when it has none."""
     try:
         return json.loads(reply) if reply else None
     except (ValueError, RecursionError):
@@ -215,7 +215,7 @@ def _write(descriptor: int, data: bytes, deadline: float) -> bool:
 
 
 def _read(descriptor: int, n_bytes: int, deadline: float) -> bytes | None:
-    """Return exactly `n_bytes`; None when they do not come before the deadline."""
+    """Return exactly `n_bytes`, or None when they do not arrive before the deadline."""
     data = bytearray()
     while len(data) < n_bytes:
         left = deadline - time.monotonic()

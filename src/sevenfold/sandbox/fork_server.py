@@ -1,11 +1,11 @@
-"""The program that starts samples and judges without starting an interpreter for each.
+"""Start samples and judges by a fork, without starting an interpreter for each.
 
-It runs confined, reads requests on descriptor 0, forks a process for each, and says how it ended. A
-request is the name of a program and, beside it, the descriptor over which that program converses.
-This process runs no line of a sample. A child keeps that descriptor and nothing else. It gives up
-what this process may do (fork, sockets, signals to others) by the filter of `confined` programs,
-before its program begins. Nothing can be written here, and memory is copied at the fork, so a sample
-leaves nothing for the next.
+This program runs confined. It reads requests on descriptor 0, forks a process for each, and reports
+how it ended. A request is the name of a program, and with it comes the descriptor over which that
+program communicates. This process runs no line of a sample. A child keeps that descriptor and nothing
+else. Before its program begins, it gives up the rights of this process (fork, sockets, signals to
+others) by the filter of `confined` programs. Nothing can be written here, and memory is copied at the
+fork, so a sample leaves nothing for the next one.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ sys.path.insert(0, "/box")
 import judge  # type: ignore[import-not-found]  # it lies beside this file in the sandbox
 import sample  # type: ignore[import-not-found]  # as above
 
-# What samples import most often: loaded once, before the first of them.
+# The modules that samples import most often. They are loaded once, before the first sample.
 LIBRARY = (bisect, collections, functools, heapq, itertools, math, operator, re, string, typing)
 PROGRAMS = {b"J": judge.main, b"S": sample.main}
 KILL = b"K"
-# How a child ended: its status, and its processor time in microseconds.
+# The end of a child: its status, and its processor time in microseconds.
 ENDED = struct.Struct(">iQ")
 _SET_SECCOMP, _FILTER_MODE = 22, 2
 _INSTRUCTION_BYTES = 8
-# Descriptors of a child: its conversation as 0 and 1, and nothing as 2.
+# Descriptors of a child: its socket as 0 and 1, and /dev/null as 2.
 _KEPT = 3
 _MAX_DESCRIPTORS = 256
 # Loaded before the first child.
@@ -60,7 +60,7 @@ class FilterProgram(ctypes.Structure):
 
 
 def _give_up(rules: bytes, seconds: int) -> None:
-    """Bound this process's time and take the stricter filter. Raises OSError."""
+    """Limit the time of this process and install the stricter filter. Raises OSError."""
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     text = ctypes.create_string_buffer(rules, len(rules))
     program = FilterProgram(len(rules) // _INSTRUCTION_BYTES, ctypes.cast(text, ctypes.c_void_p))
@@ -87,7 +87,7 @@ def _be_child(name: bytes, conversation: int, rules: bytes, seconds: int) -> NoR
 
 
 def _wait(child: int, control: socket.socket) -> bytes:
-    """Return how a child ended; kill it when that is asked for, or when the other side is gone."""
+    """Return how a child ended. Kill it on request, or when the other side has closed."""
     poll = select.poll()
     handle = os.pidfd_open(child)
     poll.register(handle, select.POLLIN)

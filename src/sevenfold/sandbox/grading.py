@@ -1,9 +1,9 @@
-"""Verdicts over programs: pass, fail, or none when the machine, not the program, is at fault.
+"""Grade programs: pass, fail, or none when the machine and not the program is at fault.
 
-A Python task is two confined processes in trees of their own: the sample, and the judge with the
-tests. This process carries frames between them and reads none of the sample's. A task of another
-language is built and run once with the values that the tests ask for printed. They are compared here
-with what a second program, built without the sample, prints for the expected values.
+A Python task runs as two confined processes in separate trees: the sample, and the judge with the
+tests. This process passes frames between them and does not parse those of the sample. A program of
+another language is built and run once, and prints the values that the tests ask for. They are compared
+here with the expected values, which a second program, built without the sample, prints.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ MAX_CALLS = 100_000
 class PythonTests:
     """Tests of a Python sample.
 
-    `prelude` is what the task itself defines, `functions` are the sample's that the tests call, and
-    `check` names the one that is given to the tests' own `check`, "" where the tests are asserts.
+    `prelude` is the code that the task itself defines. `functions` are the functions of the sample
+    that the tests call. `check` names the function that is passed to the tests' own `check`. It is
+    "" where the tests are asserts.
     """
 
     source: str
@@ -39,7 +40,7 @@ class PythonTests:
 
 @dataclass(frozen=True, kw_only=True)
 class GradingVerdict:
-    """What was decided, why, and the processor time of the sample."""
+    """The verdict, its reason, and the processor time of the sample."""
 
     verdict: str
     reason: str = ""
@@ -47,7 +48,7 @@ class GradingVerdict:
 
 
 def executor_facts(limits: ProcessLimits, languages: Sequence[str] = ("python",)) -> dict[str, object]:
-    """Return what decides a verdict besides the sample: the executor's version, limits and tools."""
+    """Return the facts that decide a verdict besides the sample: version, limits and tools."""
     return {
         "version": EXECUTOR_VERSION,
         "limit": "processor time of the sample's tree",
@@ -86,11 +87,11 @@ def _converse(judge: ForkedProgram, sample: ForkedProgram) -> tuple[str, str]:
     for _ in range(MAX_CALLS):
         if reply is None:
             return _ended(sample, "the sample ended")
-        # A judge that decided already reads no more; its verdict is in its stream.
+        # A judge that has decided reads no more. Its verdict is in its stream.
         judge.send(LENGTH.pack(len(reply)) + reply)
         request = _frame_of(judge)
         if request is None:
-            # Values of a sample, each of bounded size, were too much for the tests.
+            # Each value of a sample is bounded, but together they were too much for the tests.
             return _ended(judge, "the judge ended")
         said = json.loads(request)
         if "verdict" in said:
@@ -106,7 +107,7 @@ def _ended(tree: ForkedProgram, otherwise: str) -> tuple[str, str]:
 
 
 def _frame_of(tree: ForkedProgram) -> bytes | None:
-    """Return the bytes of the next frame; None when the tree ended, or the frame is too large."""
+    """Return the bytes of the next frame, or None when the tree ended or the frame is too large."""
     head = tree.receive(LENGTH.size)
     if head is None:
         return None
@@ -123,12 +124,12 @@ def _framed(value: object) -> bytes:
 
 
 def build(language: str, source: str) -> tuple[bytes | None, str]:
-    """Return a built program and "", or None and what the compiler said.
+    """Return a built program and "", or None and the output of the compiler.
 
-    Raises SandboxError, UsageError.
+    Raises SandboxError or UsageError.
     """
     tools = toolchains.LANGUAGES[language]
-    command = tools.build.format(tool=toolchains.place(language).tool)
+    command = tools.build.format(tool=toolchains.tool_mounts(language).tool)
     files = {tools.source: source.encode("utf-8", "surrogatepass")}
     with Confined(language, ["/bin/sh", "-c", command], files, BUILD_LIMITS, may_fork=True) as tree:
         program, said = tree.run()
@@ -139,12 +140,13 @@ def build(language: str, source: str) -> tuple[bytes | None, str]:
 
 
 def compiles(language: str, source: str) -> tuple[Ending, str]:
-    """Return how a compiler ended that only checks a source, and what it said when it refused it.
+    """Check a source with a compiler. Return how the compiler ended, and its output when it refused
+    the source.
 
-    Raises SandboxError, UsageError.
+    Raises SandboxError or UsageError.
     """
     tools = toolchains.LANGUAGES[language]
-    command = tools.check.format(tool=toolchains.place(language).tool)
+    command = tools.check.format(tool=toolchains.tool_mounts(language).tool)
     files = {tools.source: source.encode("utf-8", "surrogatepass")}
     with Confined(language, ["/bin/sh", "-c", command], files, BUILD_LIMITS, may_fork=True) as tree:
         _, said = tree.run()
@@ -154,7 +156,7 @@ def compiles(language: str, source: str) -> tuple[Ending, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Printed:
-    """What a program of any language wrote, and how it ended."""
+    """The output of a program of any language, and how it ended."""
 
     out: bytes
     error: str
@@ -164,11 +166,11 @@ class Printed:
 
 
 def run_program(language: str, source: str, limits: ProcessLimits, stdin: bytes = b"") -> Printed:
-    """Build a program where its language is built, run it once, and return what it wrote.
+    """Build a program if its language needs it, run it once, and return its output.
 
     Raises:
         SandboxError: nothing can be confined here.
-        UsageError: no such language, or no tool for it.
+        UsageError: the language is unknown, or its tool is missing.
     """
     toolchains.tool_path(language)
     tools = toolchains.LANGUAGES[language]

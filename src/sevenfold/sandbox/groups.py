@@ -1,8 +1,8 @@
-"""Control groups around a confined program, versions 1 and 2, where this process may make them.
+"""Put a confined program into control groups, version 1 or 2, where this process may make them.
 
-They bound memory and the number of processes of the whole tree, and count its processor time. Where
-none can be made, the limits of single processes (`confined`) hold alone, and the executor's facts say
-so.
+The groups limit the memory and the number of processes of the whole tree, and count its processor
+time. Where no group can be made, only the limits of single processes (`confined`) apply, and the
+facts of the executor record that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PAUSE_SECONDS = 0.005
 
 @cache
 def parents() -> dict[str, Path]:
-    """Return the directories in which groups can be made, by controller; "" is version 2."""
+    """Return the directories in which groups can be made, by controller. "" stands for version 2."""
     found: dict[str, Path] = {}
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
@@ -54,7 +54,7 @@ def _can_make(directory: Path) -> bool:
 
 
 class Group:
-    """One tree of processes: a group of every controller that is here. Empty where there is none."""
+    """The groups of one tree of processes, one for each controller of this machine."""
 
     def __init__(self, memory_bytes: int, n_processes: int) -> None:
         name = f"sevenfold-{os.getpid()}-{next(_NUMBERS)}"
@@ -78,12 +78,12 @@ class Group:
                         (directory / file).write_text(str(value), encoding="ascii")
 
     def add(self, pid: int) -> None:
-        """Put a process, and what it will start, into the group."""
+        """Put a process, and the processes that it will start, into the group."""
         for directory in self.directories.values():
             (directory / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
     def processor_seconds(self) -> float | None:
-        """Return the processor time of the tree until now; None where no group counts it."""
+        """Return the processor time of the tree until now, or None where no group counts it."""
         with contextlib.suppress(OSError, ValueError, StopIteration):
             if (directory := self.directories.get("cpuacct")) is not None:
                 return int((directory / "cpuacct.usage").read_text(encoding="ascii")) / 1e9

@@ -1,8 +1,8 @@
-"""The program that holds the tests of a graded task, and decides.
+"""Run the tests of a graded task and decide the verdict.
 
-It runs confined in a process tree of its own. The sample's functions are stand-ins here: a call goes
-to the sample's process as a frame, and a value comes back. So the tests, their asserts and the
-verdict are in a process that never held a line of the sample.
+This program runs confined in a process tree of its own. The functions of the sample are stand-ins
+here: a call goes to the process of the sample as a frame, and a value comes back. So the tests, their
+asserts and the verdict are in a process that never held a line of the sample.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ REPLIES: list[int] = []
 
 
 class SampleGone(BaseException):
-    """Raised where the sample's process answers no more; no `except Exception` of a test eats it."""
+    """Raised when the process of the sample has ended. No `except Exception` of a test catches it."""
 
 
 class Remote(wire.OpaqueReference):  # type: ignore[misc]  # its base lies beside this file
-    """An object of the sample: what a test reads of it or sets on it is read and set there."""
+    """An object of the sample. A test reads and sets its attributes in the process of the sample."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
-            # What Python itself looks for is not there.
+            # The special attributes that Python looks for do not exist here.
             raise AttributeError(name)
         return ask({"get": self.number, "name": name})
 
@@ -41,7 +41,7 @@ class Remote(wire.OpaqueReference):  # type: ignore[misc]  # its base lies besid
 
 
 class StandIn:
-    """A function of the sample: calls it there."""
+    """A function of the sample. A call runs in the process of the sample."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -73,10 +73,10 @@ def ask(request: dict[str, Any]) -> object:
 
 
 def verdict_of(task: dict[str, Any]) -> dict[str, str]:
-    """Run the tests of a task; return the verdict and its reason.
+    """Run the tests of a task. Return the verdict and its reason.
 
-    The prelude (what the task itself defines) is executed first. Then each of the sample's functions
-    that the tests name is replaced by a stand-in, and the tests run.
+    The prelude, which is the code of the task itself, is executed first. Then each function of the
+    sample that the tests name is replaced by a stand-in, and the tests run.
     """
     names: dict[str, Any] = {"__name__": "judge"}
     try:
@@ -102,7 +102,7 @@ def verdict_of(task: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Judge one task: its frame comes first, then the sample's."""
+    """Judge one task. Its frame comes first, then those of the sample."""
     REPLIES.append(os.dup(1))
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (1, 2):

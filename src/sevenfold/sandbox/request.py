@@ -1,18 +1,18 @@
-"""What the sandbox is asked to execute, and what it answers."""
+"""The request to the sandbox, and its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Before the name of an exception in what a program gave.
+# The mark before the name of an exception in a result.
 ERROR_MARK = "!"
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRequest:
-    """Programs to execute: each of `sources` is run in a process of its own, then `entry` is called
-    with every tuple of arguments (Python literals).
+    """Programs to execute. Each of `sources` runs in a process of its own. Then `entry` is called with
+    every tuple of arguments (Python literals).
     """
 
     sources: Mapping[str, str]
@@ -20,5 +20,5 @@ class ExecutionRequest:
     inputs: tuple[str, ...]
 
 
-# Source -> what each call gave: the repr of its value, or `!` and the exception's name.
+# Source -> the result of each call: the repr of its value, or `!` and the name of the exception.
 Outcome = Mapping[str, list[str]]

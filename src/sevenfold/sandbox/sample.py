@@ -1,7 +1,7 @@
-"""The program around a sample: defines it, then answers calls of its functions, one frame for each.
+"""Define a sample, then answer calls of its functions, one frame for each call.
 
-It runs confined, in a process tree of its own, and never sees the tests. What it answers is its word
-about its own functions, and nothing else: a forged frame is a wrong value, not a verdict.
+This program runs confined in a process tree of its own and never sees the tests. Its answers are
+values of its own functions and nothing else. A forged frame is a wrong value and cannot be a verdict.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import wire  # type: ignore[import-not-found]  # it lies beside this file in the
 
 def main() -> None:
     """Serve calls until the judge is done."""
-    # The sample's own prints go nowhere; what it reads is empty.
+    # The output of the sample is discarded, and its input is empty.
     requests, replies = os.dup(0), os.dup(1)
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):

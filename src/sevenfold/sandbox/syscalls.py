@@ -1,8 +1,8 @@
-"""The system calls of a confined program: a table, and the kernel's filter made of it.
+"""The system calls of a confined program: a table, and the kernel's filter that is made from it.
 
-What the table does not name does not exist for the program (ENOSYS): sockets of every family,
-ptrace, io_uring, keys, namespaces, mounts, kernel modules, performance events, other processes'
-memory and limits. Processes are started only while a compiler runs; threads are.
+A call that the table does not name fails with ENOSYS: sockets of every family, ptrace, io_uring, keys,
+namespaces, mounts, kernel modules, performance events, the memory and limits of other processes. Only
+a compiler may start processes. Every program may start threads.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ uname getpid getppid getuid geteuid getgid getegid getgroups getresuid getresgid
 getsid getrlimit getrusage sysinfo getrandom arch_prctl capget
 """
 ALLOWED = tuple(f"{FILES} {MEMORY} {THREADS} {TIME} {FACTS}".split())
-# A compiler is several processes.
+# A compiler consists of several processes.
 ALLOWED_TO_COMPILE = ("fork", "vfork")
-# What the process that starts samples does besides (`fork_server`).
+# More calls of the process that starts samples (`fork_server`).
 ALLOWED_TO_SERVE = (
     "recvmsg", "recvfrom", "sendto", "getsockopt", "getsockname", "kill", "pidfd_open",
 )  # fmt: skip
 CLONE_THREAD = 0x10000
-# New namespaces, and a child that its parent's tracer follows.
+# Flags that are refused: new namespaces, and CLONE_PTRACE.
 CLONE_REFUSED = 0x7E020000 | 0x2000 | 0x80
-# (call, argument, values): allowed with these values of one argument.
+# (call, argument, values): the call is allowed with these values of one argument.
 ALLOWED_WITH = (
-    # TCGETS, FIONREAD, TIOCGWINSZ, FIONBIO, FIOCLEX: what a program asks of a descriptor.
+    # TCGETS, FIONREAD, TIOCGWINSZ, FIONBIO, FIOCLEX: questions about a descriptor.
     ("ioctl", 1, (0x5401, 0x541B, 0x5413, 0x5421, 0x5451)),
-    # PR_SET_NAME, PR_GET_NAME, and PR_SET_SECCOMP, which can only take away.
+    # PR_SET_NAME, PR_GET_NAME, and PR_SET_SECCOMP, which can only remove rights.
     ("prctl", 0, (15, 16, 22)),
-    # Its own limits.
+    # Process 0 is the caller itself.
     ("prlimit64", 0, (0,)),
 )
 SIGKILL = 9
@@ -67,12 +67,13 @@ class FilterError(SevenfoldError):
 
 @cache
 def filter_program(*, may_fork: bool, more: tuple[str, ...] = (), may_signal: bool = True) -> bytes:
-    """Return the filter as a BPF program of this machine's processor; `more`
-    are calls besides the table.
+    """Return the filter as a BPF program for the processor of this machine.
 
     Args:
-        may_signal: whether it may send signals to processes of its tree, other than the one that
-            kills. A child of the fork server may not, because its parent is in the tree.
+        may_fork: whether the program may start processes.
+        more: calls that are allowed besides the table.
+        may_signal: whether it may send signals other than SIGKILL to processes of its tree. A child
+            of the fork server may not, because its parent is in the tree.
 
     Raises:
         FilterError: the library is missing.
@@ -85,21 +86,20 @@ def filter_program(*, may_fork: bool, more: tuple[str, ...] = (), may_signal: bo
             where="sandbox",
             remedy="pip install 'sevenfold[eval]' on Linux, and the Debian package libseccomp2",
         ) from error
-    # Compilers and interpreters know what to do where a newer call does not exist.
+    # Compilers and interpreters have a fallback for a call that an older kernel lacks.
     rules = pyseccomp.SyscallFilter(defaction=pyseccomp.ERRNO(errno.ENOSYS))
     for name in ALLOWED + more + (ALLOWED_TO_COMPILE if may_fork else ()):
-        # A name that this processor has not is no way in.
+        # Some calls do not exist on every processor. What does not exist need not be allowed.
         with contextlib.suppress(OSError, RuntimeError):
             rules.add_rule(pyseccomp.ALLOW, name)
     for name, argument, values in ALLOWED_WITH:
         for value in values:
             rules.add_rule(pyseccomp.ALLOW, name, pyseccomp.Arg(argument, pyseccomp.EQ, value))
-    # A program that is killed was killed from outside: it cannot look like
-    # one that ran out of memory.
+    # No program may send SIGKILL, so none can look like one that the kernel killed for its memory.
     if may_signal:
         rules.add_rule(pyseccomp.ALLOW, "tgkill", pyseccomp.Arg(2, pyseccomp.NE, SIGKILL))
-    # The flags of clone3 lie in memory, where no filter sees them: it does not exist, and
-    # the C library takes clone.
+    # The flags of clone3 are in memory, where a filter cannot see them. So clone3 does not exist, and
+    # the C library uses clone.
     mask = CLONE_REFUSED | (0 if may_fork else CLONE_THREAD)
     expected = 0 if may_fork else CLONE_THREAD
     rules.add_rule(pyseccomp.ALLOW, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, mask, expected))

@@ -1,8 +1,8 @@
-"""The languages that can be executed: where their tools are, and how a
-program is built and started.
+"""The languages that can be executed: the paths of their tools, and the commands that build and start
+a program.
 
-Everything is read-only inside. A toolchain outside of /usr (rustup, pyenv) is shown at /opt/NAME,
-so that no home directory is seen.
+All tools are read-only inside. A toolchain outside of /usr (rustup, pyenv) is mounted at /opt/NAME,
+so that no home directory is visible.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """How programs of one language are built and started.
+    """The commands that build and start programs of one language.
 
-    `build` is a command of a shell that reads /box/SOURCE and writes one file to standard output;
-    "" where nothing is built. `start` begins the program. `address_space` is in bytes; a virtual
-    machine reserves more than it uses.
+    `build` is a shell command that reads /box/SOURCE and writes one file to standard output. It is ""
+    where nothing is built. `start` starts the program. `address_space` is in bytes. A virtual machine
+    reserves more than it uses.
     """
 
     name: str
@@ -34,22 +34,22 @@ class Language:
     find: Callable[[], Path | None]
     start: tuple[str, ...]
     build: str = ""
-    # As `build`, without a program: it only proves that the source is one.
+    # A command that only checks the source, without making a program.
     check: str = ""
-    # 0: as much as the memory that it may use.
+    # 0 is the limit of memory.
     address_space: int = 0
-    # Where the tool is shown when it is not below /usr.
+    # Where the tool is mounted when it is not below /usr.
     shown: str = ""
-    # Whether the tool's own libraries lie in ../lib: it cannot find them by itself without /proc.
+    # Whether the libraries of the tool lie in ../lib. Without /proc it cannot find them by itself.
     has_libraries: bool = False
-    # System calls that its tool makes besides; a program that was built has none of them.
+    # More system calls that its tool may make. A built program may not make them.
     calls: tuple[str, ...] = ()
 
 
 def _on_path(tool: str) -> Callable[[], Path | None]:
     def find() -> Path | None:
         found = shutil.which(tool, path="/usr/local/bin:/usr/bin:/bin")
-        # A Java machine finds its libraries beside its real place.
+        # A Java virtual machine finds its libraries relative to its real path.
         return None if found is None else Path(found).resolve()
 
     return find
@@ -65,7 +65,7 @@ def _rust() -> Path | None:
     found = shutil.which("rustc")
     if found is None:
         return None
-    # What is on the path may be a shim, which needs a home directory.
+    # The program on the path may be a shim, which needs a home directory.
     done = subprocess.run([found, "--print", "sysroot"], capture_output=True, text=True, check=False)
     path = Path(done.stdout.strip() or "/nowhere") / "bin" / "rustc"
     return path if path.is_file() else None
@@ -99,10 +99,10 @@ LANGUAGES = {
 
 @cache
 def tool_path(name: str) -> Path:
-    """Return where the tool of a language is on this machine.
+    """Return the path of a language's tool on this machine.
 
     Raises:
-        UsageError: no such language, or its tool is not installed.
+        UsageError: the language is unknown, or its tool is not installed.
     """
     language = LANGUAGES.get(name)
     if language is None:
@@ -115,15 +115,15 @@ def tool_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class ToolMounts:
-    """What of the machine a program sees, as arguments of bubblewrap, and its tool's path inside."""
+    """The mounts of a program as arguments of bubblewrap, and the path of its tool inside."""
 
     arguments: tuple[str, ...]
     tool: str
 
 
 @cache
-def place(name: str) -> ToolMounts:
-    """Return the file system of a language's programs. Raises UsageError as `tool_path`."""
+def tool_mounts(name: str) -> ToolMounts:
+    """Return the mounts of a language's programs. Raises UsageError as `tool_path` does."""
     path = tool_path(name)
     arguments = ["--ro-bind", "/usr", "/usr"]
     for link in ("bin", "lib", "lib64", "lib32", "sbin"):
@@ -145,7 +145,7 @@ def place(name: str) -> ToolMounts:
 
 @cache
 def version(name: str) -> str:
-    """Return the first line of what the tool of a language says of its version. Raises UsageError."""
+    """Return the first line of a tool's version output. Raises UsageError."""
     done = subprocess.run([tool_path(name), "--version"], capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).strip().splitlines()[0]
 

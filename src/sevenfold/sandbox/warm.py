@@ -1,4 +1,4 @@
-"""Confined processes that are forked, not started: a pool of trees with an interpreter that waits.
+"""Keep a pool of confined trees, each with a waiting interpreter that forks a process per program.
 
 Starting bubblewrap and an interpreter takes tens of milliseconds of processor time, a fork one or
 two. A tree of this module holds one process that runs no sample (`fork_server`). It forks a child
@@ -53,7 +53,7 @@ class WarmTree:
     def __init__(self, limits: ProcessLimits) -> None:
         self.limits, self.n_programs = limits, 0
         self._control, theirs = socket.socketpair()
-        # The limit of a program is set in its own process; that of the tree is over all of them.
+        # Each program sets its own limit. The limit of the tree covers all of its programs.
         whole = replace(limits, processor_seconds=PROGRAMS_PER_TREE * (limits.processor_seconds + 1))
         start = (*toolchains.LANGUAGES["python"].start, str(limits.processor_seconds))
         with theirs:
@@ -71,7 +71,7 @@ class WarmTree:
             )
 
     def _received(self, n_bytes: int) -> bytes:
-        """Return `n_bytes` of the control socket; fewer when the tree ended."""
+        """Return `n_bytes` of the control socket, or fewer when the tree ended."""
         data = b""
         with contextlib.suppress(OSError):
             while len(data) < n_bytes and (block := self._control.recv(n_bytes - len(data))):
@@ -89,13 +89,12 @@ class WarmTree:
         return ForkedProgram(self, program)
 
     def ask(self, program: bytes, conversation: socket.socket) -> None:
-        """Send a request with the descriptor of its conversation. Raises OSError: the tree ended."""
+        """Send a request with the descriptor of its socket. Raises OSError when the tree ended."""
         socket.send_fds(self._control, [program], [conversation.fileno()])
 
     def end_program(self) -> tuple[int, float] | None:
-        """Kill the program that runs, if one does; return its status and processor time.
-
-        None when the tree ended.
+        """Kill the running program, if there is one. Return its status and processor time, or None
+        when the tree ended.
         """
         with contextlib.suppress(OSError):
             self._control.sendall(_KILL)
@@ -107,7 +106,7 @@ class WarmTree:
         return status, microseconds / 1e6
 
     def close(self) -> None:
-        """End the tree and free what it held."""
+        """End the tree and free its resources."""
         self._control.close()
         self.tree.close()
 
@@ -121,7 +120,7 @@ def _files() -> dict[str, bytes]:
 
 
 class ForkedProgram:
-    """A program that converses over one socket, as `Confined` does over its standard streams."""
+    """A program that communicates over one socket, as `Confined` does over its standard streams."""
 
     def __init__(self, tree: WarmTree, program: bytes) -> None:
         self._tree, self.limits = tree, tree.limits
@@ -147,7 +146,7 @@ class ForkedProgram:
         self.close()
 
     def close(self) -> None:
-        """End the program. The facts of its end stay."""
+        """End the program. The facts about its end stay."""
         self._end()
         self._socket.close()
 
@@ -165,7 +164,7 @@ class ForkedProgram:
         return True
 
     def receive(self, n_bytes: int) -> bytes | None:
-        """Return exactly `n_bytes`; None when the program ended, or was ended, before."""
+        """Return exactly `n_bytes`, or None when the program ended before."""
         data = bytearray()
         while len(data) < n_bytes:
             if not self._wait(is_reading=True):
@@ -183,7 +182,7 @@ class ForkedProgram:
         return bytes(data)
 
     def _wait(self, *, is_reading: bool) -> bool:
-        """Return True when the socket is ready; False when the program was ended by a limit."""
+        """Return True when the socket is ready, or False when a limit ended the program."""
         streams = [self._socket]
         while not self._is_over:
             ready = select.select(
@@ -212,7 +211,7 @@ class ForkedProgram:
         self._end()
 
     def _end(self) -> None:
-        """End the program, and say whether the kernel had ended it."""
+        """End the program, and record whether the kernel had ended it."""
         if self._is_over:
             return
         self._is_over = True
@@ -223,7 +222,7 @@ class ForkedProgram:
             return
         is_out_of_memory = n_killed > self._before.n_out_of_memory
         if found is None:
-            # Its parent ended with it.
+            # The whole tree ended with it.
             self.ending = Ending.MEMORY if is_out_of_memory else Ending.NONE
             return
         status, self.seconds = found
@@ -234,13 +233,13 @@ class ForkedProgram:
         elif is_out_of_memory:
             self.ending = Ending.MEMORY
         elif n_out_of_memory_here() > self._n_killed_before:
-            # The machine ran out of memory: that says nothing of the program.
+            # When the whole machine ran out of memory, the program is not at fault.
             self.ending = Ending.NONE
 
 
 @dataclass(kw_only=True)
 class WarmPair:
-    """The trees of one Python task: that of its judge, and that of its sample."""
+    """The two trees of a Python task, one for its judge and one for its sample."""
 
     judge: WarmTree
     sample: WarmTree
@@ -257,7 +256,7 @@ _LOCK = threading.Lock()
 
 @cache
 def _starter() -> ThreadPoolExecutor:
-    """Return the thread that starts trees: the kernel ends a tree with the thread that started it."""
+    """Return the thread that starts trees. The kernel ends a tree with the thread that started it."""
     atexit.register(release)
     return ThreadPoolExecutor(1, thread_name_prefix="sevenfold-trees")
 
@@ -273,7 +272,7 @@ def _new_pair(limits: ProcessLimits) -> WarmPair:
 
 @contextlib.contextmanager
 def warm_pair(limits: ProcessLimits) -> Iterator[WarmPair]:
-    """Give a pair of trees that no other thread uses now.
+    """Yield a pair of trees that no other thread uses now.
 
     Raises:
         SandboxError: nothing can be confined here.

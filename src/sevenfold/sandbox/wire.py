@@ -1,8 +1,8 @@
-"""Frames and values between a judge and a sample: the two programs of a graded Python task.
+"""Exchange frames and values between the judge and the sample of a graded Python task.
 
-Both load this file by itself, so it imports nothing of the project. A frame is a length of four
-bytes and JSON. A value is a list that begins with the letter of its kind; what has no kind stays
-where it was made, and only its number crosses (`OpaqueReference`).
+Both load this file by itself, so it imports nothing of the project. A frame is a length of four bytes
+and JSON. A value is a list that begins with the letter of its kind. A value without a kind stays
+where it was made, and only its number is sent (`OpaqueReference`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _ITERATORS = (
 
 
 class OpaqueReference:
-    """A value that cannot cross: an object of a class that the sample made."""
+    """A value that cannot be sent: an object of a class that the sample defines."""
 
     def __init__(self, number: int, kind: str) -> None:
         self.number, self.kind = number, kind
 
 
 class Unsendable(Exception):
-    """A value or a frame that the other side does not take."""
+    """A value or a frame that the other side does not accept."""
 
 
 def write_frame(descriptor: int, value: object) -> None:
@@ -47,7 +47,7 @@ def write_frame(descriptor: int, value: object) -> None:
 
 
 def read_frame(descriptor: int) -> Any:
-    """Return the value of the next frame; None at the end. Raises ValueError, RecursionError."""
+    """Return the value of the next frame, or None at the end. Raises ValueError or RecursionError."""
     head = _read(descriptor, LENGTH.size)
     return None if head is None else json.loads(_read(descriptor, LENGTH.unpack(head)[0]) or b"null")
 
@@ -63,7 +63,7 @@ def _read(descriptor: int, n_bytes: int) -> bytes | None:
 
 
 _Items = Callable[[Any], list[Any]]
-# Kinds of values, the narrower before the wider: bool is an int.
+# Kinds of values, the narrower before the wider, because a bool is an int.
 _KINDS: tuple[tuple[Any, Callable[[Any, _Items], list[Any]]], ...] = (
     (type(None), lambda _v, _items: ["n"]),
     (bool, lambda v, _items: ["b", v]),
@@ -85,12 +85,12 @@ _KINDS: tuple[tuple[Any, Callable[[Any, _Items], list[Any]]], ...] = (
 
 
 def pack(value: object, keep: Callable[[object], int], depth: int = 0) -> list[Any]:
-    """Return a value as JSON; `keep` numbers what cannot cross.
+    """Return a value as JSON. `keep` numbers the values that cannot be sent.
 
-    A subclass of a container crosses as the container: a sample's own `__eq__` decides nothing.
+    A subclass of a container is sent as the container, so an `__eq__` of the sample decides nothing.
 
     Raises:
-        Unsendable: nested too deeply, or too many items.
+        Unsendable: the value is nested too deeply, or has too many items.
     """
     if depth > MAX_DEPTH:
         raise Unsendable("too deep")
@@ -112,7 +112,7 @@ def pack(value: object, keep: Callable[[object], int], depth: int = 0) -> list[A
 
 
 def unpack(value: list[Any], found: Callable[[int, str], object]) -> object:
-    """Return the value that was packed; `found` gives what a number stands for.
+    """Return the value that was packed. `found` returns the object of a number.
 
     Raises any error of a malformed value.
     """

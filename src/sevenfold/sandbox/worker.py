@@ -1,24 +1,23 @@
-"""The program inside the sandbox: runs each source in a process of its own, and says what its calls
-returned.
+"""Run each source in a process of its own inside the sandbox, and report what its calls returned.
 
-Started by `sandbox` with `python -I -S`, as a file of its own: it imports nothing of this project.
-It runs no source itself, and never reads one: it forks a child for each request, and the child
-reads the request. Answers pass through a buffer that is overwritten with zeros, and are not decoded
-here. So the memory of a child has its own source and inputs, and nothing of another source or its
-answers. The child gives up everything but its memory and two pipes before the source starts:
-afterwards the kernel refuses to open, connect, fork, execute and signal (seccomp, default: no), and
-memory and processor time are bounded.
+`executor` starts this program with `python -I -S`, as a file of its own, so it imports nothing of
+this project. It neither runs nor reads a source itself. It forks a child for each request, and the
+child reads the request. Answers pass through a buffer that is overwritten with zeros, and are not
+decoded here. So the memory of a child has its own source and inputs, and nothing of another source or
+its answers. Before the source starts, the child gives up everything but its memory and two pipes.
+From then on the kernel refuses to open, connect, fork, execute and signal (seccomp, refused unless
+allowed), and memory and processor time are limited.
 
-The child's descriptor 0 is then a pipe into which nobody writes, and 1 is a pipe that ends here, so
-a source can spoil its own answer and no other's. That answer is one frame: a token, a length of
-four bytes, JSON. More than that, less, another token, too many bytes, or an end with another
-status, and the answer is lost.
+The child's descriptor 0 is then a pipe into which nobody writes, and 1 is a pipe that ends here. So a
+source can spoil its own answer and no other. An answer is one frame: a token, a length of four bytes,
+JSON. It is lost when there is more or less than that, another token, too many bytes, or when the
+child ends with another status.
 
-Requests come as frames: bytes of JSON, number of calls, JSON; no JSON is a trial. Behind each
-stands its nonce, which is read when the child has ended: no source was ever in a process that had
-it, or in one that had the pipe of the replies. A child that ended before it had read its request
-leaves bytes that are not the nonce, so the side outside ends this worker. A reply is nonce, length,
-and the child's JSON; no JSON when the answer is lost.
+Requests come as frames: bytes of JSON, number of calls, JSON. A request without JSON is a trial. After
+each frame comes its nonce, which is read when the child has ended. So no source was ever in a process
+that had the nonce, or in one that had the pipe of the replies. A child that ended before it had read
+its request leaves bytes that are not the nonce, and the side outside then ends this worker. A reply
+is nonce, length, and the child's JSON, which is empty when the answer is lost.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-# What sources may import; loaded now, because nothing can be opened later.
+# The modules that sources may import. They are loaded now, because nothing can be opened later.
 LIBRARY = (ast, bisect, collections, functools, heapq, itertools, math, re, string)
 SYSCALLS = (
     "read", "write", "close", "lseek", "brk", "mmap", "munmap", "mremap", "madvise", "mprotect", "futex",
@@ -62,24 +61,25 @@ MAX_VALUE_BYTES = 12 * MAX_REPR + 16
 N_NONCE = 16
 REQUEST = struct.Struct(">II")
 LENGTH = struct.Struct(">I")
-# Of a frame, beside its values.
+# Bytes of a frame beside its values.
 SMALL = 256
 _POLL_SECONDS = 0.1
 _PAUSE_SECONDS = 0.0005
 
 
 class OutOfTime(BaseException):
-    """Raised in a source that used up its processor time; not an Exception, so that `except
-    Exception` does not eat it.
+    """Raised in a source that used up its processor time. It is no Exception, so that `except
+    Exception` does not catch it.
     """
 
 
 def confine(memory: int, cpu: int) -> None:
-    """Give up what is not needed, for good; an exception when the kernel cannot promise it."""
+    """Give up all rights that are not needed. Raises an exception when the kernel cannot enforce
+    it.
+    """
     import pyseccomp
 
-    # This interpreter's allocator takes address space in pieces; the rest
-    # of the room is for sources.
+    # The allocator of this interpreter takes address space in pieces. The rest is for sources.
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
     for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE):
@@ -87,11 +87,11 @@ def confine(memory: int, cpu: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
     rules = pyseccomp.SyscallFilter(defaction=pyseccomp.ERRNO(1))
     for name in SYSCALLS:
-        # A name that this processor has not is no way in.
+        # Some calls do not exist on every processor. What does not exist need not be allowed.
         with contextlib.suppress(OSError, RuntimeError):
             rules.add_rule(pyseccomp.ALLOW, name)
     rules.load()
-    # Closed on purpose: the proof that the filter holds, before anything is run.
+    # Calls that have to fail. They prove that the filter works before anything is run.
     attempts: tuple[Callable[[], int], ...] = (lambda: os.open("/", os.O_RDONLY), os.fork)
     for attempt in attempts:
         try:
@@ -107,9 +107,9 @@ def out_of_time(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG0
 
 
 def run(source: str, entry: str, inputs: Sequence[str], seconds: float) -> list[str]:
-    """Return what each call gave: its repr, or `!` and the name of what was raised."""
+    """Return the result of each call: its repr, or `!` and the name of the exception."""
     names: dict[str, Any] = {"__name__": "sample"}
-    # Armed inside the block that catches, so that the alarm cannot ring outside of it.
+    # The alarm is set inside the block that catches it, so it cannot go off outside.
     try:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
         exec(compile(source, "sample", "exec"), names)
@@ -132,7 +132,7 @@ class Gone(Exception):
 
 
 def read_exactly(n_bytes: int) -> bytes:
-    """Return so many bytes of the requests."""
+    """Return the next `n_bytes` of the requests."""
     data = bytearray()
     while len(data) < n_bytes:
         block = os.read(0, n_bytes - len(data))
@@ -143,14 +143,14 @@ def read_exactly(n_bytes: int) -> bytes:
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of `data`: a pipe may take less at a time."""
+    """Write all of `data`. A pipe may take less at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def framed(head: bytes, value: object) -> bytes:
-    """`head`, the length of `value` as JSON, and that."""
+    """Return `head`, the length of `value` as JSON, and the JSON."""
     text = json.dumps(value).encode()
     return head + LENGTH.pack(len(text)) + text
 
@@ -163,8 +163,9 @@ class Children:
         self._silence, self._never_written = os.pipe()
 
     def answer(self, n_bytes: int, n_calls: int) -> tuple[bytearray, int, int]:
-        """Return what a child said, and where its JSON starts and ends: what each call gave, "" for a
-        trial, or why it cannot be confined. Nothing when the child did not say it in one frame.
+        """Return the bytes of a child, and where its JSON starts and ends. The JSON holds the
+        result of each call, "" for a trial, or why the child cannot be confined. It is empty when
+        the bytes are not one frame.
         """
         token = os.urandom(N_NONCE)
         data = bytearray((n_calls + 1) * MAX_VALUE_BYTES + SMALL)
@@ -201,14 +202,14 @@ class Children:
             os._exit(1)
 
     def _take(self, child: int, ours: int, data: bytearray) -> int:
-        """Bytes that the child wrote into `data` until it ended well; 0 when it filled it,
-        was silent or ended otherwise.
+        """Return how many bytes the child wrote into `data` until it ended successfully, or 0 when it
+        filled the buffer, was silent or ended otherwise.
         """
         end, is_open, status = 0, True, None
         deadline = time.monotonic() + self._silent
         poll = select.poll()
         poll.register(ours, select.POLLIN)
-        # Tells of its other end being closed, and of nothing else.
+        # This reports that the other end was closed, and nothing else.
         poll.register(0, 0)
         try:
             while time.monotonic() < deadline and end < len(data):

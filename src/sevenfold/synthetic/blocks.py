@@ -1,10 +1,11 @@
-"""Finished blocks of attempts, kept beside the file that is being written: a run that was killed
-goes on behind them.
+"""Keep finished blocks of attempts beside the file that is being written, so that a run that was
+killed goes on after them.
 
-A block depends on the generators' version, the interpreter, the generator's name, the seed and the
-numbers of its attempts alone; all of them are in its file's name, so leftovers of another order are
-never taken. A file begins with the digest of the rest; one that was cut off or altered is made
-again. No fsync: what a machine that stops loses is made again, too. Memory: one block.
+A block depends only on the version of the generators, the interpreter, the name of the generator, the
+seed and the numbers of its attempts. A digest of all of them is the name of its file, so blocks of
+another request are never taken. A file begins with the digest of the rest. A file that was cut off or
+altered is made again. Files are not synced, because a block that a crash loses is made again as well.
+Memory: one block.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from sevenfold.core.hashing import canonical_json, digest, sha256
 from sevenfold.synthetic.sample import Attempts, SyntheticSample
 from sevenfold.synthetic.table import made_with
 
-# The second form is one that is being written.
+# The second form is the name of a file that is being written.
 _BLOCK = re.compile(r"[0-9a-f]{32}(\.\d+)?")
 
 
 def directory_of(file: Path) -> Path:
-    """Return where the blocks of a file of samples are kept until it is whole."""
+    """Return the directory in which the blocks of a file of samples are kept until it is complete."""
     return file.with_name(f"{file.name}.blocks")
 
 
 def path_of(directory: Path, name: str, seed: int, numbers: range) -> Path:
-    """Return the file of a block: these attempts of a generator."""
+    """Return the file of the block with these attempts of a generator."""
     return directory / digest("sevenfold/synthetic-block/1", made_with(), name, str(seed), repr(numbers))[:32]
 
 
 def load(file: Path) -> Attempts | None:
-    """Return the block that a file holds; None when there is none, or it is not whole."""
+    """Return the block in a file, or None when there is none or it is damaged."""
     try:
         seal, _, body = file.read_bytes().partition(b"\n")
     except OSError:
@@ -62,7 +63,7 @@ def save(file: Path, attempts: Attempts) -> None:
 
 
 def forget(directory: Path) -> None:
-    """Remove the blocks of a file that is whole, and the directory when nothing else is in it."""
+    """Remove the blocks of a complete file, and the directory when nothing else is in it."""
     with contextlib.suppress(OSError):
         for path in directory.iterdir():
             if _BLOCK.fullmatch(path.name):

@@ -1,11 +1,11 @@
-"""An order of samples as a JSONL file: what the source kind `synthetic`
-reads, and `s7 synth` writes.
+"""Write and read the samples of a request as JSONL files: the source kind `synthetic` reads them, and
+`s7 synth` writes them.
 
-Making 100,000 samples takes minutes and the corpus stage reads its sources twice, so what an order
-gave is kept in the user's cache, a file for each generator, named by a digest of all that decides
-it and closed by a digest of its own; a file that does not hold is made again, and recipes that ask
-one generator for the same share its file. Finished blocks stand beside a file until it is whole
-(`blocks`), so a run that was killed goes on where it was.
+Making 100,000 samples takes minutes, and the corpus stage reads its sources twice. So the samples are
+kept in the user's cache, one file for each generator. The name of a file is a digest of everything
+that decides it, and its last line is a digest of its contents. A damaged file is made again. Recipes
+that ask a generator for the same samples share its file. Finished blocks stay beside a file until it
+is complete (`blocks`), so a run that was killed goes on where it ended.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sevenfold.synthetic import blocks
 from sevenfold.synthetic.generate import BLOCK, GenerationReport, GenerationRequest, generate
 from sevenfold.synthetic.table import GENERATORS, made_with
 
-# Of this project: its generators wrote these texts.
+# The licence of this project, whose generators wrote the texts.
 LICENCE = "Apache-2.0"
 EVIDENCE = "made by this project's generators, which are under that licence (LICENSE)"
 _END = "sha256"
@@ -33,7 +33,7 @@ _SILENT = Silent()
 
 
 def cached(order: GenerationRequest, progress: Progress = _SILENT) -> list[Path]:
-    """Return the files of an order, one for each generator, from the user's cache or made now.
+    """Return the files of a request, one for each generator, from the user's cache or made now.
     Raises as `generate` does.
     """
     root = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
@@ -52,8 +52,8 @@ def cached(order: GenerationRequest, progress: Progress = _SILENT) -> list[Path]
 def write_samples(
     file: Path, order: GenerationRequest, *, workers: int, progress: Progress = _SILENT
 ) -> GenerationReport:
-    """Write an order as JSON lines {domain, licence, path, text}, closed by {sha256} of the lines
-    before; atomically.
+    """Write a request atomically as JSON lines {domain, licence, path, text}. The last line is
+    {sha256} of the lines before.
 
     Raises:
         SevenfoldError: as `generate` does.
@@ -98,7 +98,7 @@ def read_samples(file: Path) -> Iterator[Json]:
 
 
 def is_samples(data: bytes) -> bool:
-    """Return whether bytes begin a file of samples, of any order, whole or not."""
+    """Return whether bytes begin a file of samples of any request. The file need not be complete."""
     record = json.loads(data.partition(b"\n")[0])
     return set(record) in ({"domain", "licence", "path", "text"}, {_END})
 

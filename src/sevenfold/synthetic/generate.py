@@ -1,10 +1,10 @@
-"""Samples in one fixed order, from any number of worker processes.
+"""Generate samples in one fixed order with any number of worker processes.
 
-Attempt i of a generator is a function of (seed, generator, i) alone, so who makes it does not
-matter. Blocks of attempts are made in parallel and taken in order; caps and repeats are decided as
-they are taken. So the bytes depend on the recipe, not on the workers, and a run that was killed
-gives the same when it is run again; what `blocks` kept of it is not made twice.
-Memory: the samples of a few blocks, 8 bytes for each text kept, the shapes.
+Attempt i of a generator is a function of (seed, generator, i) alone, so any process may make it.
+Blocks of attempts are made in parallel and taken in order. Caps and repeats are decided as blocks are
+taken. So the bytes depend on the recipe and not on the workers. A run that was killed gives the same
+bytes when it is run again, and the blocks that `blocks` kept are not made twice.
+Memory: the samples of a few blocks, 8 bytes for each text kept, and the shapes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sevenfold.synthetic.table import GENERATORS
 from sevenfold.synthetic.variety import Variety
 
 BLOCK = 100
-# For each sample asked for; then the shortfall is reported.
+# Attempts for each sample that is asked for. After them the shortfall is reported.
 MAX_ATTEMPTS = 4
 _BLOCKS_A_WORKER = 3
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What is wanted: samples of each generator by name, the seed, and how many may share a shape."""
+    """A request: the number of samples by generator, the seed, and how many may share a shape."""
 
     counts: Mapping[str, int]
     seed: int
@@ -52,7 +52,7 @@ class GenerationRequest:
 
 @dataclass
 class GenerationReport:
-    """What came of an order: the variety of each generator."""
+    """The result of a request: the variety of each generator."""
 
     by_generator: dict[str, Variety] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class GenerationReport:
 
 
 def spread(count: int) -> dict[str, int]:
-    """Return `count` samples over all generators by their shares; the counts add up to it."""
+    """Divide `count` samples over all generators by their shares. The parts add up to `count`."""
     total, counts, given = sum(generator.share for generator in GENERATORS.values()), {}, 0
     shares = 0
     for name, generator in GENERATORS.items():
@@ -80,11 +80,11 @@ def spread(count: int) -> dict[str, int]:
 def generate(
     order: GenerationRequest, report: GenerationReport, workers: int = 1, keep: Path | None = None
 ) -> Iterator[tuple[str, int, SyntheticSample]]:
-    """Yield the samples with their generator and number, generator by generator;
-    `report` fills as they come.
+    """Yield the samples with their generator and number, generator by generator. `report` is filled
+    on the way.
 
     Args:
-        keep: a directory for finished blocks; those that are in it are taken as they are.
+        keep: a directory for finished blocks. Blocks that are already in it are used.
 
     Raises:
         SandboxError: programs cannot be executed safely here.
@@ -124,8 +124,8 @@ def _of_generator(
 
 
 class _Makers:
-    """Worker processes, each with a sandbox of its own; none and a
-    sandbox here when `workers` is 1.
+    """Worker processes, each with a sandbox of its own. With `workers` 1 this process does the work in
+    one sandbox.
     """
 
     def __init__(self, workers: int, keep: Path | None) -> None:
@@ -143,7 +143,7 @@ class _Makers:
         _close_sandbox()
 
     def blocks(self, name: str, seed: int, n_blocks: int) -> Iterator[Attempts]:
-        """Yield the blocks of attempts in order; a few are made ahead."""
+        """Yield the blocks of attempts in order. A few are made ahead."""
         if self._pool is None:
             for index in range(n_blocks):
                 yield _block(name, seed, index, self._keep)
@@ -171,7 +171,7 @@ _sandbox: Sandbox | None = None
 
 
 def _block(name: str, seed: int, index: int, keep: Path | None) -> Attempts:
-    """Return one block of attempts, made now or kept from a run before."""
+    """Return one block of attempts, made now or kept from an earlier run."""
     numbers = range(index * BLOCK, (index + 1) * BLOCK)
     file = blocks.path_of(keep, name, seed, numbers) if keep else None
     if file and (kept := blocks.load(file)) is not None:
@@ -190,7 +190,7 @@ def _made(name: str, seed: int, numbers: range) -> Attempts:
 
 
 def attempt(name: str, seed: int, number: int, sandbox: Sandbox) -> SyntheticSample | None:
-    """Return the attempt `number` of a generator; None when one of its checks does not hold."""
+    """Return the attempt `number` of a generator, or None when one of its checks fails."""
     making = GENERATORS[name].make(SeededChoices(seed, f"synthetic/{name}/{number}"))
     try:
         job = next(making)

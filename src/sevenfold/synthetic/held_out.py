@@ -1,7 +1,8 @@
-"""Skeletons that are held out for evaluation: no generator of a corpus may use one.
+"""Refuse skeletons that are held out for evaluation. No generator of a corpus may use one.
 
-The evaluation's tables are in `sevenfold.evals.band`, which this room does not import. It knows their
-digests (held_out.toml), and refuses to generate anything while a table of its own has one of them.
+The tables of the evaluation are in `sevenfold.evals.band`, which this room does not import. It has
+their digests (held_out.toml), and refuses to generate anything while one of its own tables has one of
+them.
 """
 
 from __future__ import annotations

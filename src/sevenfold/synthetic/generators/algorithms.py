@@ -15,8 +15,8 @@ from sevenfold.synthetic.rng import SeededChoices
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """`ways`: sources with `{f}` for the function's name; `inputs`: what a call is made with; `takes`:
-    the name of that, with its bounds.
+    """An algorithm. `ways` are sources with `{f}` for the name of the function. `inputs` makes the
+    arguments of a call. `takes` names the arguments and their bounds.
     """
 
     name: str

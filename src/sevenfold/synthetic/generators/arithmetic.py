@@ -1,9 +1,9 @@
-"""Arithmetic with its steps written out, as S7-MATH asks for it: `<REASON> <THINK> <FINAL>`, or
-`<scratchpad>`.
+"""Make arithmetic problems with their steps written out, as S7-MATH requires: `<REASON> <THINK>
+<FINAL>`, or `<scratchpad>`.
 
-A sample is its steps: lines `left = right`. Before it is kept, every line is read back from the
-finished text and evaluated exactly (as fractions), and the answer after the mark is compared with
-one computed in another way. A step that does not hold drops the sample.
+The steps of a sample are lines `left = right`. Before a sample is kept, every line is read back from
+the finished text and evaluated exactly (as fractions). The answer after the mark is compared with one
+that is computed in another way. A sample with a false step is dropped.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _value(node: ast.expr) -> Fraction:
 
 
 def holds(response: str, answer: Fraction) -> bool:
-    """Return whether every equation of a response is true, at least one is there, and the marked
-    answer is `answer`.
+    """Return whether a response has equations, every one of them is true, and the marked answer is
+    `answer`.
     """
     n_equations = 0
     for line in response.splitlines():
@@ -69,8 +69,8 @@ def holds(response: str, answer: Fraction) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A question, a sentence on how to go about it, the steps, and the
-    answer computed apart from them.
+    """A question, a sentence about the method, the steps, and the answer, which is computed
+    independently of the steps.
     """
 
     question: str
@@ -80,7 +80,7 @@ class Worked:
 
 
 def written(worked: Worked, rng: SeededChoices) -> SyntheticSample | None:
-    """Return the sample in one of the two forms, when it holds."""
+    """Return the sample in one of the two forms, or None when one of its equations is false."""
     shown = str(worked.answer)
     if rng.chance(0.6):
         lines = [f"<REASON> {worked.plan}", *(f"<THINK> {step}" for step in worked.steps), f"<FINAL> {shown}"]
@@ -95,7 +95,7 @@ def written(worked: Worked, rng: SeededChoices) -> SyntheticSample | None:
 def maker(
     work: Callable[[SeededChoices], Worked],
 ) -> Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, SyntheticSample | None]]:
-    """Return a maker around a function that works one question out."""
+    """Return a maker of samples from a function that works out one question."""
 
     def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
         yield from ()
@@ -179,7 +179,7 @@ def expression(rng: SeededChoices) -> Worked:
 
 # --- methods
 def columns(rng: SeededChoices) -> Worked:
-    """Return the addition or multiplication by place value."""
+    """Return an addition or a multiplication by place value."""
     a, b = rng.between(112, 9899), rng.between(12, 98)
     parts = [int(digit) * 10**place for place, digit in enumerate(reversed(str(a))) if digit != "0"][::-1]
     steps = [" + ".join(map(str, parts)) + f" = {a}"]
@@ -197,7 +197,7 @@ def columns(rng: SeededChoices) -> Worked:
 
 
 def euclid(rng: SeededChoices) -> Worked:
-    """Return the greatest common divisor, or least common multiple, by Euclid's algorithm."""
+    """Return a greatest common divisor, or a least common multiple, by Euclid's algorithm."""
     factor = rng.between(2, 24)
     a, b = factor * rng.between(4, 60), factor * rng.between(2, 40)
     first, second, steps = max(a, b), min(a, b), []
@@ -223,7 +223,7 @@ def euclid(rng: SeededChoices) -> Worked:
 
 
 def equation(rng: SeededChoices) -> Worked:
-    """Return a linear equation, solved and put to the test."""
+    """Return a linear equation, its solution, and a check of the solution."""
     x, a, c = rng.between(-15, 30), rng.between(2, 15), rng.between(0, 9)
     b, name = rng.between(-40, 60), rng.pick("xyznkt")
     c = 0 if c == a else c
@@ -278,7 +278,7 @@ def fractions(rng: SeededChoices) -> Worked:
 
 
 def divisible(rng: SeededChoices) -> Worked:
-    """Return a remainder by a proof-like decomposition: a number split into a multiple and a rest."""
+    """Return a remainder, found by splitting a number into multiples and a rest."""
     d, n = rng.between(3, 29), rng.between(150, 9999)
     blocks, rest, steps = [], n, []
     while rest >= d:

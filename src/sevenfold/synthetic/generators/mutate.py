@@ -1,9 +1,8 @@
-"""Bugs that people make, put into a correct function: one place changed, and
-in words what is wrong there.
+"""Put common bugs into a correct function: one place is changed, and a phrase says what is wrong
+there.
 
-A mutation is found in the syntax tree and made in the text, so the rest of the source keeps its
-form. Whether it is a bug at all is decided by executing it: a change that no input shows is thrown
-away.
+A mutation is found in the syntax tree and made in the text, so the rest of the source keeps its form.
+Execution decides whether it is a bug. A change that no input shows is discarded.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ _OPERATORS: dict[type[ast.operator], tuple[str, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A changed source. `line`: from 1. `why`: what is wrong, as the end of a sentence. `kind`:
-    which mistake it is.
+    """A changed source. `line` counts from 1. `why` says what is wrong, as the end of a sentence.
+    `kind` names the mistake.
     """
 
     source: str
@@ -47,8 +46,8 @@ class Bug:
 
 
 def bugs(source: str) -> list[Bug]:
-    """Return every single-place bug that is known for a source, in the order of its text. None that
-    could loop for ever.
+    """Return every known single-place bug of a source, in the order of its text. Bugs that could loop
+    for ever are left out.
     """
     found = []
     for node in ast.walk(ast.parse(source)):
@@ -164,7 +163,7 @@ def _changed(source: str, line: int, start: int, end: int, new: str, why: str, k
 
 
 def _early_return(source: str) -> list[Bug]:
-    """Return the last `return` moved into the loop before it."""
+    """Return the bug that moves the last `return` into the loop before it."""
     lines = source.rstrip("\n").split("\n")
     if len(lines) < 3 or not lines[-1].startswith("    return ") or not lines[-2].startswith("        "):
         return []

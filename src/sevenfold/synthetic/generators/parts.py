@@ -1,9 +1,9 @@
-"""The parts that programs are made of, as tables: tests and changes of one value, steps over a
-whole list, and what is returned.
+"""The parts of programs, as tables: tests and changes of one value, steps over a whole list, and
+reductions.
 
-Words and code stand side by side, so the task says what the program does. `{x}` is the value, `{v}`
-a list, `{a}` and `{b}` numbers and `{c}` a letter that the generator chooses. A row that every
-language writes alike (Python's spelling, C's meaning on numbers >= 0) is portable.
+A row holds words and code, so the task says what the program does. `{x}` is the value, `{v}` a list,
+`{a}` and `{b}` numbers and `{c}` a letter that the generator chooses. A row is portable when every
+language writes it alike, with Python's spelling and C's meaning on numbers >= 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class ValueTemplate:
-    """A template. `gives`: the kind of its value, where that is another than what it takes."""
+    """A template. `gives` is the kind of its value, where that differs from the kind of its input."""
 
     words: str
     code: str
@@ -32,7 +32,7 @@ class ValueTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row with its numbers chosen; `{x}` and `{v}` still stand."""
+    """A row with its numbers filled in. `{x}` and `{v}` are not."""
 
     words: str
     code: str
@@ -45,8 +45,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """What is returned: as one expression over a list, and as a start, an update
-    for each value and a result.
+    """A reduction: as one expression over a list, and as a start, an update for each value and a
+    result.
     """
 
     words: str
@@ -60,8 +60,8 @@ class Reduction:
 
 
 def numbers(rng: SeededChoices, a: Range, b: Range) -> tuple[int, int, str]:
-    """Return two numbers in their ranges (the second below the first when
-    it starts at 1), and a letter.
+    """Return two numbers in their ranges, and a letter. The second number is below the first when its
+    range starts at 1.
     """
     first = rng.between(*a)
     second = rng.between(b[0], min(b[1], first - 1)) if b[0] == 1 and first > 1 else rng.between(*b)
@@ -74,7 +74,7 @@ def fill(text: str, a: int, b: int, c: str) -> str:
 
 
 def part(rng: SeededChoices, rows: tuple[ValueTemplate, ...]) -> Part:
-    """Return one of the rows, its numbers chosen."""
+    """Return one of the rows with its numbers filled in."""
     row = rng.pick(rows)
     chosen_numbers = numbers(rng, row.a, row.b)
     return Part(fill(row.words, *chosen_numbers), fill(row.code, *chosen_numbers), row.gives)

@@ -1,9 +1,9 @@
-"""The same tasks in JavaScript, C, Rust and Bash, kept when the language's grammar reads them
-without an error (tree-sitter).
+"""Make the same tasks in JavaScript, C, Rust and Bash. A sample is kept when tree-sitter's grammar of
+the language parses it without an error.
 
-Values are integers of at least 0, where `%`, `/` and comparison mean the same everywhere. Each
-language is a table of writings with holes: `{t}` the test, `{c}` the change, `{x}` the value, `{v}`
-the list, `{f}` the function. Rust comes with its reasoning as comments (D3).
+Values are integers of at least 0, for which `%`, `/` and comparison mean the same in all languages.
+Each language is a table of templates: `{t}` is the test, `{c}` the change, `{x}` the value, `{v}` the
+list, `{f}` the function. Rust comes with its reasoning as comments (D3).
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ SPOKEN = {"javascript": "JavaScript", "c": "C", "rust": "Rust", "bash": "Bash"}
 
 @dataclass(frozen=True, slots=True)
 class PortableReduction:
-    """What is returned, in words, and its start, update and method in the languages that have one
-    of their own.
-    """
+    """A reduction in words, with its start and update, and its method in the languages that have one."""
 
     words: str
     start: str
@@ -119,7 +117,7 @@ def portable_task(
     joins = [rng.pick(("and", "or")) for _ in tests[1:]]
     test, words = tests[0].of("{x}"), tests[0].words
     for join, other in zip(joins, tests[1:], strict=True):
-        # Each earlier condition in brackets, so that the words and the code group alike.
+        # Each earlier condition is put in brackets, so that the words and the code group alike.
         test = f"({test}) {'&&' if join == 'and' else '||'} ({other.of('{x}')})"
         words = f"{words}, {join} it {other.words}"
     change = changes[0].of("{x}")
@@ -203,7 +201,9 @@ def writing(language: str) -> Maker:
 
 
 def repairing(language: str) -> Maker:
-    """Return the maker of repairs in a language: a mistake, what it is, and the corrected function."""
+    """Return the maker of repairs in a language: a bug, its explanation, and the corrected
+    function.
+    """
 
     def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
         task = portable_task(rng, language)
@@ -231,7 +231,7 @@ def repairing(language: str) -> Maker:
 
 
 def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-    """Yield the rust with its chain of thought as comments before and beside the code (D3)."""
+    """Make a Rust function with its reasoning as comments before and beside the code (D3)."""
     task = portable_task(rng, "rust")
     yield from ()
     empty = {"1": "one, the empty product", "0": "zero"}[("1" if "product" in task.final else "0")]

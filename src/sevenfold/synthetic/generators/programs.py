@@ -1,10 +1,10 @@
-"""Python functions composed from parts, each written in several styles that must agree when they
+"""Compose Python functions from parts. Each is written in several styles that must agree when they
 are executed.
 
 A program takes one list, passes it through one to four steps (keep, change, a step over the whole
-list) and returns a fold of what is left. The styles are independent renderings: `stages` and
-`chain` use the language's expressions, `loops` a loop for each step, `fused` one loop with early
-`continue`, `functions` map and filter. Two that agree on every input are evidence that both do what
+list) and returns a reduction of the rest. The styles are independent renderings: `stages` and `chain`
+use comprehensions, `loops` has a loop for each step, `fused` one loop with early `continue`, and
+`functions` uses map and filter. Two styles that agree on every input are evidence that both do what
 the words say.
 """
 
@@ -41,7 +41,7 @@ _LATER = ("kept", "changed", "result", "current", "selected", "values", "rest", 
 
 @dataclass(frozen=True, slots=True)
 class ProgramStep:
-    """`keep`: a test of each value; `change`: a new value for each; `whole`: a step over the list."""
+    """A step. `keep` tests each value, `change` gives each a new value, `whole` works on the list."""
 
     kind: Literal["keep", "change", "whole"]
     part: Part
@@ -49,7 +49,9 @@ class ProgramStep:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A task, before it is written down. `fold` has its numbers chosen. `one` and `many`: the noun."""
+    """A task before it is written down. The numbers of `fold` are filled in. `one` and `many` are the
+    singular and the plural of its noun.
+    """
 
     name: str
     one: str
@@ -62,12 +64,12 @@ class Program:
 
     @property
     def is_fusible(self) -> bool:
-        """Return whether one loop can do all of it: no step needs the whole list."""
+        """Return whether one loop can do all steps, because none needs the whole list."""
         return all(step.kind != "whole" for step in self.steps)
 
 
 def program(rng: SeededChoices, folds: tuple[Reduction, ...] = FOLDS) -> Program:
-    """Compose one that returns one of `folds`."""
+    """Compose a program that returns one of `folds`."""
     topic = TOPICS[rng.pick(tuple(TOPICS))]
     kind: Kind = "int" if rng.chance(0.6) else "str"
     one, many = rng.pick(topic.numbers if kind == "int" else topic.texts)
@@ -116,7 +118,7 @@ def _operand(test: Part) -> str:
 
 
 def in_words(task: Program, rng: SeededChoices) -> str:
-    """Return what the program does, as a person would ask for it."""
+    """Return the task in words, as a person would ask for it."""
     what = {"int": "integers", "str": "strings"}[task.kind]
     steps = [step_in_words(step, rng) for step in task.steps]
     opening = rng.pick(
@@ -138,7 +140,7 @@ def in_words(task: Program, rng: SeededChoices) -> str:
 
 
 def step_in_words(step: ProgramStep, rng: SeededChoices) -> str:
-    """Return one step as a person would ask for it."""
+    """Return one step in words, as a person would ask for it."""
     if step.kind == "whole":
         return step.part.words
     if step.kind == "keep":
@@ -160,7 +162,7 @@ def styles(task: Program) -> tuple[Style, ...]:
 
 
 def render(task: Program, style: Style, *, hints: bool = False, doc: str = "") -> str:
-    """Return the program's source in one style, imports first."""
+    """Return the source of the program in one style, imports first."""
     body = {
         "stages": _stages, "chain": _chain, "loops": _loops,
         "fused": _fused, "functions": _functions, "generator": _generator,
@@ -276,8 +278,8 @@ def _of_acc(code: str, acc: str, item: str) -> str:
 
 
 def inputs(task: Program, rng: SeededChoices) -> tuple[str, ...]:
-    """Return the arguments for a program: none, one, some with repeats, many; as Python literals of
-    tuples.
+    """Return argument tuples for a program as Python literals: lists with no value, with one, with
+    some that repeat, and with many.
     """
     sizes = (0, 1, 3, 4, 5, 7, 9, 12)[:N_INPUTS]
     return tuple(f"({_values(task, rng, size)!r},)" for size in sizes)

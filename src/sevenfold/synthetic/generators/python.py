@@ -1,9 +1,9 @@
-"""Python tasks of A6: functions, unit tests, explanations of bugs, repairs as diffs, refactorings.
-Every sample is executed.
+"""Make the Python tasks of A6: functions, unit tests, explanations of bugs, repairs as diffs,
+refactorings. Every sample is executed.
 
-A function is kept when two independent renderings agree on all inputs and tell the inputs apart; a
-test module when the function passes it and a bug does not; a bug when an input shows it; a repair
-when the patched text gives the right results; a refactoring when old and new agree.
+A function is kept when two independent renderings agree on all inputs and have different results. A
+test module is kept when the function passes it and a bug does not. A bug is kept when an input shows
+it, a repair when the patched text gives the right results, and a refactoring when old and new agree.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from sevenfold.synthetic.rng import SeededChoices
 from sevenfold.synthetic.sample import SyntheticSample, failed, fenced
 from sevenfold.synthetic.variety import code_shape
 
-# A program that judges a function by what its calls gave in another process; the function is not in
-# it. {given}: pairs of arguments and the answer of the sandbox.
+# A program that judges a function by the results of its calls in another process. The function is not
+# in it. {given} stands for pairs of arguments and the answer of the sandbox.
 _JUDGE = """
 import ast
 
@@ -55,17 +55,17 @@ def check_all():
     return "passed"
 """
 _PASSED = ["'passed'"]
-# Results that a task must have, so that its tests say something.
+# The number of different results that a task must have, so that its tests can fail.
 MIN_DIFFERENT = 3
 N_CANDIDATES = 3
 ALGORITHM_SHARE = 0.12
-# The style of a function that is no composed program.
+# The style of a function that was not composed.
 OTHER: Literal["other"] = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class PythonTask:
-    """A function in two ways of writing, and what its calls give."""
+    """A function written in two ways, and the results of its calls."""
 
     name: str
     words: str
@@ -107,15 +107,15 @@ def algorithm_task(rng: SeededChoices, algorithms: tuple[Algorithm, ...] = ALGOR
     return PythonTask(name, words, first, second, OTHER, calls)
 
 
-# What decides which task it is.
+# A function that draws a task.
 Drawer = Callable[[SeededChoices], PythonTask]
 
 
 def _solved(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, PythonTask | None]:
-    """Yield a task whose two ways agree, with its results; None when
-    they do not, or tell too little.
+    """Return a task whose two renderings agree, with its results. Return None when they do not agree,
+    or when the results differ too little.
     """
     task = (draw or drawn)(rng)
     outcome = yield ExecutionRequest({"source": task.source, "other": task.other}, task.name, task.calls)
@@ -130,7 +130,7 @@ def _solved(
 def _buggy(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, tuple[PythonTask, Bug, int, str] | None]:
-    """Yield a task, a bug in it, the first input that shows the bug, and what the bug gives there."""
+    """Return a task, a bug in it, the first input that shows the bug, and the wrong result there."""
     task = yield from _solved(rng, draw)
     # A bug there may loop for ever.
     if task is None or "while" in task.source:
@@ -152,7 +152,7 @@ def _buggy(
 def function(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-    """Yield the function writing."""
+    """Make a task of writing a function."""
     task = yield from _solved(rng, draw)
     if task is None:
         return None
@@ -168,7 +168,7 @@ def function(
 def unit_tests(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-    """Make a task of writing unit tests; the tests must pass on the function and fail on a bug."""
+    """Make a task of writing unit tests. The tests must pass on the function and fail on a bug."""
     task = yield from _solved(rng, draw)
     if task is None:
         return None
@@ -202,8 +202,8 @@ def unit_tests(
 
 
 def _judge(name: str, tests: str, calls: tuple[str, ...], results: list[str]) -> str:
-    """Return the program that runs the tests on what the calls of a function gave: values as
-    literals, anything else is no value and fails the test that asks for it.
+    """Return the program that runs the tests on the results of a function's calls. Results that are
+    not literals are left out, so a test that asks for one fails.
     """
     given = "".join(f"    ({call}, {shown!r}),\n" for call, shown in zip(calls, results, strict=True))
     return _JUDGE.format(given=f"[\n{given}]", name=name, tests=tests)
@@ -233,7 +233,9 @@ def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
 def explanation(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-    """Yield the bug explanation: where, what, an input that shows it, and the corrected function."""
+    """Make a task of explaining a bug: its line, the mistake, an input that shows it, and the
+    corrected function.
+    """
     found = yield from _buggy(rng, draw)
     if found is None:
         return None
@@ -268,7 +270,9 @@ def _evidence(task: PythonTask, index: int, wrong: str, rng: SeededChoices) -> s
 def repair(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-    """Repair as a unified diff; the diff is applied to the buggy text, and the result executed."""
+    """Make a task of repairing a bug with a unified diff. The diff is applied to the buggy text, and
+    the result is executed.
+    """
     found = yield from _buggy(rng, draw)
     if found is None:
         return None
@@ -306,8 +310,8 @@ def unified(old: str, new: str) -> str:
 
 
 def apply(old: str, diff: str) -> str:
-    """Return `old` with a unified diff applied; ValueError when a line of context or
-    of the old text is not there.
+    """Return `old` with a unified diff applied. Raises ValueError when a line of context or of the old
+    text is missing.
     """
     lines, result, at = old.splitlines(True), [], 0
     for line in diff.splitlines(True)[2:]:
@@ -354,7 +358,7 @@ _TARGETS: dict[Style | str, tuple[str, ...]] = {
 def refactoring(
     rng: SeededChoices, draw: Drawer | None = None
 ) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
-    """Yield the refactoring to another style, with equal results."""
+    """Make a task of refactoring to another style with equal results."""
     task = yield from _solved(rng, draw)
     if task is None or task.source == task.other:
         return None

@@ -1,9 +1,9 @@
-"""Word problems: a chain of two to six events that change a quantity, each a sentence of the story
-and a step of the calculation.
+"""Make word problems: a chain of two to six events that change a quantity. Each event is a sentence
+of the story and a step of the calculation.
 
-Events, people, places, things and numbers are drawn apart, so the shape of a story (its chain of
-events and their wording) varies, not only its numbers. The quantity stays a whole number of at
-least 0: one that would break that is drawn again.
+Events, people, places, things and numbers are drawn independently, so the shape of a story (its chain
+of events and their wording) varies as well as its numbers. The quantity stays a whole number of at
+least 0. An event that would break that is drawn again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_QUANTITY = 5000
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who, with whom, where, and what is counted."""
+    """The persons of a story, its place, and the things that are counted."""
 
     who: str
     friend: str
@@ -36,7 +36,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change: sentences with holes, and the new quantity as a formula over {q}, {a} and {b}."""
+    """A change: sentence templates, and the new quantity as a formula over {q}, {a} and {b}."""
 
     sentences: tuple[str, ...]
     formula: str
@@ -63,7 +63,7 @@ _QUESTIONS = tuple(_TABLES["questions"])
 _LABELS = tuple(_TABLES["labels"])
 
 
-# A formula on exact numbers: the formula, {q}, {a} and {b}.
+# A function that evaluates a formula exactly, from the formula, {q}, {a} and {b}.
 Applied = Callable[[str, Fraction, int, int], Fraction]
 
 
@@ -99,8 +99,8 @@ def story(rng: SeededChoices, events: tuple[Event, ...] = EVENTS, applied: Appli
 
 
 def _applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
-    """Return the event on exact numbers, apart from the text of the step:
-    what the step is compared with.
+    """Return the exact quantity after an event. It does not come from the text of the step, which is
+    compared with it.
     """
     percent = Fraction(a, 100)
     return {

@@ -1,5 +1,5 @@
-"""Names by topic, as data. A topic gives a program or a story its nouns, so that the words of a
-sample belong together.
+"""Nouns by topic, as data. A program or a story takes its nouns from one topic, so that the words of
+a sample belong together.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """`numbers`: singular and plural of what is counted or measured; `texts`: of what is named;
-    `things`: to buy and share.
+    """A topic. `numbers` holds the singular and plural of things that are counted or measured, `texts`
+    of things that have a name, and `things` of things that are bought and shared.
     """
 
     numbers: tuple[tuple[str, str], ...]
