@@ -254,7 +254,7 @@ def test_another_recipe_and_other_token_files(honest: Job, tmp_path: Path) -> No
     train = honest.recipe.train.model_copy(update={"learning_rate": 0.02})
     recipe = honest.recipe.model_copy(update={"train": train})
     from sevenfold.audit.run_dispute import dispute_runs
-    from sevenfold.audit.subject import Findings
+    from sevenfold.audit.target import Findings
 
     found = dispute_runs((honest, replace(job, recipe=recipe)), Findings(Silent()))
     assert (found.place, "train.learning_rate" in found.reason) == ("recipe", True)

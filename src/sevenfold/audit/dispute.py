@@ -22,7 +22,7 @@ from sevenfold.audit.steps.bundle import StepBundle, is_step_bundle, read_bundle
 from sevenfold.audit.steps.dispute import DisputeFinding, dispute_step
 from sevenfold.audit.steps.export import begin, require_law, take_step
 from sevenfold.audit.steps.transcript import Transcript
-from sevenfold.audit.subject import Findings, Stretch, subject_of
+from sevenfold.audit.target import Findings, Stretch, subject_of
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest

@@ -18,7 +18,7 @@ from sevenfold.artifact import Artifact, read_artifact
 from sevenfold.audit.diff import diff
 from sevenfold.audit.preconditions import recipe_difference, sealed_recipe, tool_warnings
 from sevenfold.audit.records import Difference, RecordSource, read_rows, run_sources, sealed_sources
-from sevenfold.audit.subject import Findings
+from sevenfold.audit.target import Findings
 from sevenfold.core.errors import StorageError, UsageError, storage
 from sevenfold.core.files import link_or_copy, read_bytes, write_json
 from sevenfold.core.hashing import Json

@@ -24,7 +24,7 @@ from sevenfold.audit.records import (
     read_rows,
     run_sources,
 )
-from sevenfold.audit.subject import (
+from sevenfold.audit.target import (
     Findings,
     Stretch,
     base_for,

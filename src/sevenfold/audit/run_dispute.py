@@ -20,7 +20,7 @@ from sevenfold.audit.steps.bundle import MOMENTS, BundleOrigin
 from sevenfold.audit.steps.dispute import DisputeFinding, ask_oracle
 from sevenfold.audit.steps.export import Rerun, standing
 from sevenfold.audit.steps.transcript import Kept, Transcript, TranscriptRow, hash_of
-from sevenfold.audit.subject import Findings, base_for
+from sevenfold.audit.target import Findings, base_for
 from sevenfold.core.changes import changes
 from sevenfold.core.errors import TrainingError, storage
 from sevenfold.core.hashing import Json

@@ -29,7 +29,7 @@ from sevenfold.audit.steps.bundle import (
     write_bundle,
 )
 from sevenfold.audit.steps.transcript import Transcript
-from sevenfold.audit.subject import (
+from sevenfold.audit.target import (
     Findings,
     Stretch,
     base_for,

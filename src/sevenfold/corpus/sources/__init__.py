@@ -26,7 +26,7 @@ from sevenfold.corpus.sources.stdlib import read_stdlib
 from sevenfold.corpus.sources.synthetic import read_synthetic
 from sevenfold.recipe.corpus_schema import Source
 
-__all__ = ["LANGUAGES", "READERS", "Found", "SourceOrigin", "Problem", "read_source"]
+__all__ = ["LANGUAGES", "READERS", "Problem", "SourceDocument", "SourceOrigin", "read_source"]
 
 # kind of a source -> its reader: (source, directory of the recipe, max_bytes) -> documents
 READERS: Mapping[str, Callable[[Any, Path, int], Iterator[SourceDocument]]] = {

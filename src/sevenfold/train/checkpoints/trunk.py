@@ -44,7 +44,7 @@ TRUNK = "trunk.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class TrunkState:
     """A trunk's state in a run directory.
 
     Attributes:
@@ -75,7 +75,7 @@ class Found:
         )
 
 
-def find_state(run: Path, step: int) -> Found:
+def find_state(run: Path, step: int) -> TrunkState:
     """Return the state after `step` steps of the run, or of the trunk that the run went on from.
 
     Raises:
@@ -100,7 +100,7 @@ def find_state(run: Path, step: int) -> Found:
         raise StorageError(
             "its recipe and token files are not those that it was trained with", where=str(run)
         )
-    return Found(checkpoint=checkpoint, key=key, rows=rows, recipe=recipe, tokens=tokens)
+    return TrunkState(checkpoint=checkpoint, key=key, rows=rows, recipe=recipe, tokens=tokens)
 
 
 def _origin(run: Path, step: int, key: str) -> tuple[str, Recipe, str]:
@@ -125,7 +125,7 @@ def _places(job: Job, trunk: Trunk) -> Iterator[Path]:
     yield job.out.parent / trunk.name
 
 
-def _found(job: Job, trunk: Trunk) -> Found:
+def _found(job: Job, trunk: Trunk) -> TrunkState:
     """Return the state that the recipe names, from the first run that has it. Raises StorageError."""
     wrong = []
     for place in _places(job, trunk):
@@ -167,7 +167,7 @@ def adopt(job: Job, directory: Path, key: str) -> None:
     job.progress.note(f"train: goes on from step {trunk.step} of {trunk.name}, root {trunk.root[:16]}")
 
 
-def facts_of(found: Found) -> dict[str, Json]:
+def facts_of(found: TrunkState) -> dict[str, Json]:
     """Return what a run keeps of its trunk's state."""
     return {
         "step": found.checkpoint.step,
@@ -179,7 +179,7 @@ def facts_of(found: Found) -> dict[str, Json]:
     }
 
 
-def _check_fit(job: Job, trunk: Trunk, found: Found) -> None:
+def _check_fit(job: Job, trunk: Trunk, found: TrunkState) -> None:
     """Refuse a trunk that this run cannot go on from. Raises RecipeError."""
     theirs = found.recipe
     model, train = job.recipe.model, job.recipe.train

@@ -117,14 +117,14 @@ def weights(mix: Mapping[str, float]) -> dict[str, int]:
 def interleave_pattern(weight: Mapping[str, int]) -> list[str]:
     """Return the domain of each slot of one period."""
     total, names = sum(weight.values()), sorted(weight)
-    behind, places = dict.fromkeys(names, 0), []
+    behind, slots = dict.fromkeys(names, 0), []
     for _ in range(total):
         for name in names:
             behind[name] += weight[name]
         chosen = max(names, key=behind.__getitem__)
         behind[chosen] -= total
-        places.append(chosen)
-    return places
+        slots.append(chosen)
+    return slots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,48 +142,48 @@ class MixedBatches:
         weights.
         """
         weight = weights(self.mix)
-        places, seen, before = interleave_pattern(weight), dict.fromkeys(weight, 0), []
-        for name in places:
+        slots, seen, before = interleave_pattern(weight), dict.fromkeys(weight, 0), []
+        for name in slots:
             before.append(seen[name])
             seen[name] += 1
-        return places, before, weight
+        return slots, before, weight
 
-    def place(self, window: int) -> tuple[str, int]:
+    def slot(self, window: int) -> tuple[str, int]:
         """Return the domain of window `window` of the run, and its number among the windows of that
         domain.
         """
-        places, before, weight = self._period
-        period, place = divmod(window, len(places))
-        name = places[place]
-        return name, period * weight[name] + before[place]
+        slots, before, weight = self._period
+        period, slot = divmod(window, len(slots))
+        name = slots[slot]
+        return name, period * weight[name] + before[slot]
 
-    def _places(self, step: int) -> list[tuple[str, int]]:
+    def _slots(self, step: int) -> list[tuple[str, int]]:
         first = step * self.batch_sequences
-        return [self.place(first + b) for b in range(self.batch_sequences)]
+        return [self.slot(first + b) for b in range(self.batch_sequences)]
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return int64 [batch_sequences, sequence + 1]: inputs are [:, :-1], targets [:, 1:]."""
-        return np.stack([self.streams[name].row(number) for name, number in self._places(step)])
+        return np.stack([self.streams[name].row(number) for name, number in self._slots(step)])
 
     def domains(self, step: int) -> list[str]:
         """Return the domain of each row."""
-        return [name for name, _ in self._places(step)]
+        return [name for name, _ in self._slots(step)]
 
     def counted(self, _step: int) -> None:
         """Return None: every target counts."""
 
     def spans(self, step: int) -> list[tuple[str, int, int]]:
         """Return the domain, first token and end of each window in its domain's stream."""
-        rows = ((name, self.streams[name], number) for name, number in self._places(step))
+        rows = ((name, self.streams[name], number) for name, number in self._slots(step))
         return [
             (name, stream.start(number), stream.start(number) + stream.width) for name, stream, number in rows
         ]
 
     def epochs(self, n_steps: int) -> dict[str, float]:
         """Return how many epochs of each domain a run of `n_steps` steps trains on."""
-        places, _, weight = self._period
-        periods, rest = divmod(n_steps * self.batch_sequences, len(places))
+        slots, _, weight = self._period
+        periods, rest = divmod(n_steps * self.batch_sequences, len(slots))
         return {
-            name: (periods * weight[name] + places[:rest].count(name)) / self.streams[name].n_windows
+            name: (periods * weight[name] + slots[:rest].count(name)) / self.streams[name].n_windows
             for name in weight
         }
