@@ -1,7 +1,7 @@
 """The sealed artifact: `.s7l` writer, total reader, verifier, and the CM-1 gate.
 
-Invariant: imports numpy and `sevenfold.core` only, so that a base
-install can open and verify a file.
+Invariant: it imports only numpy and `sevenfold.core`, so that a base install can open and verify a
+file.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ NOT_BOUND = (
         "how many lanes there are: a last lane may stand twice, and a payload of 64 bytes may stand for two"
         " lanes"
     ),
-    "where the model comes from, and what it answers: no identity, no control records, no golden logits",
+    "the origin of the model and its answers: no identity, no control records, no golden logits",
 )
-"""What the root of a published file leaves open, for people."""
+"""The facts that the root of a published file does not bind, as text for people."""
 
 
 def _spelled(word: str) -> str:
@@ -90,9 +90,8 @@ def check_binding(
     and lanes.
 
     Returns:
-        The seal as JSON under the index of its lane, and the parsed seal; ({}, None) for a file
-        without
-        a seal.
+        The seal as JSON under the index of its lane, and the parsed seal. A file without a seal gives
+        ({}, None).
 
     Raises:
         RootError: the root does not match the lanes.

@@ -1,12 +1,12 @@
-"""The CM-1 gate: a total state machine over bytes that decides whether
-inference may run (specs/control.md).
+"""The CM-1 gate: a total state machine over bytes that decides whether inference may run
+(specs/control.md). CM-1 is part of the format: the DICT and the rules of a file assume it.
 
     START -SOH-> HEADER -STX-> BODY -ETX-> CLOSED -EOT-> ENDED          anything else -> REFUSED
                                BODY -SO-> SHIFTED -SI-> BODY            to a set depth, balanced
                    BODY, SHIFTED -DLE-> LITERAL -one of the seven-> back
 
-Only in BODY and SHIFTED is the gate open. A control character that the state has no arrow for
-refuses the call and shuts the gate for good. TAB, LF and CR are text; every other control character
+The gate is open only in BODY and SHIFTED. A control character without an arrow from the state refuses
+the call, and the gate then stays shut. TAB, LF and CR are text. Every other control character
 (category Cc: C0, DEL, C1) is not.
 Invariant: `visible_text(stream.decode()) == header + visible_text(body)`. Cost: one pass, O(bytes).
 """

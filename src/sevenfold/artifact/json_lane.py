@@ -114,8 +114,8 @@ def parse_json(payload: bytes | memoryview, where: str, budget: JsonBudget | Non
 
 
 def _check_characters(value: Json, where: str) -> None:
-    # Half a surrogate pair, written as an escape, is a str that no UTF-8 holds: it could not be
-    # hashed or printed.
+    # Half a surrogate pair, written as an escape, becomes a str that UTF-8 cannot encode, so it could
+    # not be hashed or printed.
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

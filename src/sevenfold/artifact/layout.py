@@ -156,7 +156,7 @@ IDENTITY_DIGESTS = ("dataset_root", "recipe_digest", "tokenizer_digest")
 IDENTITY_FIELDS = (*IDENTITY_DIGESTS, "code_version", "recipe_name", "training_seed")
 
 # Characters of CM-1: they frame a call, mark a span of its body, or make the next character text.
-# The last group is text in any case.
+# The characters of the last group are always text.
 SOH, STX, ETX, EOT, SO, SI, DLE = 0x01, 0x02, 0x03, 0x04, 0x0E, 0x0F, 0x10
 # How deep spans may be nested.
 SHIFT_DEPTH = 15

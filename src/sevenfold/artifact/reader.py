@@ -377,6 +377,6 @@ def _json_values(
 def _value(view: memoryview, lane: Lane, budget: JsonBudget, read: dict[str, Json] | None) -> dict[str, Json]:
     if read is None:
         return parse_json(_payload(view, lane), lane.where, budget)
-    # It counts, too.
+    # A payload that was parsed before counts towards the budget as well.
     budget.decode(_payload(view, lane), lane.where)
     return read

@@ -1,4 +1,4 @@
 """Views for people: terminal tables, plots, the HTML report.
 
-Reads manifests and run logs; imports only core.
+They read manifests and run logs. This room imports only core.
 """

@@ -26,8 +26,8 @@ MAX_SOURCES = 40
 
 
 def write_corpus_report(out: Path) -> Path | None:
-    """Write `out`/corpus.html and corpus.png from the corpus stage's manifest; None when the stage
-    has not finished.
+    """Write `out`/corpus.html and corpus.png from the manifest of the corpus stage. Return the path of
+    the page, or None when the stage has not finished.
 
     Raises:
         StorageError: the manifest cannot be read, or a file cannot be written.

@@ -37,8 +37,8 @@ Bars = dict[str, Counter[str]]
 
 
 def bars(rows: Sequence[Mapping[str, Json]], side: str) -> Bars:
-    """Return the bytes of each value of a side, by domain for what was kept; what was kept most
-    first, at most MAX_BARS.
+    """Return the bytes of each value of a side. Kept bytes are split by domain. The values with the
+    most kept bytes come first, and there are at most MAX_BARS.
     """
     found: Bars = defaultdict(Counter)
     for row in rows:

@@ -36,8 +36,8 @@ def score_rows(runs: Sequence[Json]) -> list[list[str]]:
 
 
 def float_rows(runs: Sequence[Json]) -> list[list[str]]:
-    """Return one row for each figure of bits per byte that the FP32 weights have, too: suite, metric,
-    INT8, FP32, and how much larger INT8 is.
+    """Return one row for each figure of bits per byte that was also measured with the FP32 weights:
+    suite, metric, INT8, FP32, and the relative increase.
     """
     rows = []
     for run in runs:

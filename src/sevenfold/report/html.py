@@ -199,7 +199,7 @@ def _headline(run: RunRecord) -> Markup:
 
 
 def _heldout(run: RunRecord) -> str:
-    """Return of which files the FP32 figure is: all, or windows of them."""
+    """Return the files of the FP32 figure as text: all, or windows of them."""
     n_windows = run.fact("train", "heldout_windows")
     return "all held-out" if n_windows is None else f"{n_windows} windows of the held-out"
 

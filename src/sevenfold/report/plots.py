@@ -1,9 +1,9 @@
-"""Figures as inline SVG that follow the page's colours, light or dark, and refer to nothing outside
-themselves.
+"""Draw figures as inline SVG that follows the colours of the page, light or dark, and refers to
+nothing outside itself.
 
-Drawn by matplotlib with stand-in colours, which then become CSS variables. The same figures give
-the same bytes: no clock, fixed ids. Cost: about half a second, most of it the import, which is why
-it is inside the function.
+matplotlib draws with stand-in colours, which then become CSS variables. The same figures give the same
+bytes, because there is no clock and ids are fixed. Cost: about half a second, most of it the import of
+matplotlib, which is therefore inside the function.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Stand-in colour in the drawing -> what the page makes of it.
+# Stand-in colour in the drawing -> colour in the page.
 _COLOURS = {
     "#010101": "var(--ink)",
     "#020202": "var(--muted)",
@@ -44,15 +44,15 @@ class StepChart:
 
 
 def thin(steps: Sequence[StepChart], limit: int = MAX_POINTS) -> list[StepChart]:
-    """Return at most `limit` steps, evenly spread, the first and the last among them."""
+    """Return at most `limit` evenly spread steps, with the first and the last."""
     if len(steps) <= limit:
         return list(steps)
     return [steps[i * (len(steps) - 1) // (limit - 1)] for i in range(limit)]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Return the mean over a window of a fiftieth of the run around each value (what there is of it
-    at the ends).
+    """Return the mean over a window of a fiftieth of the run around each value. At the ends the window
+    is cut off.
     """
     half = len(values) // _SMOOTHING_PARTS // 2
     sums = [0.0]
@@ -130,7 +130,7 @@ def overlay(curves: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> b
 def bits_per_byte_bars(rows: Sequence[tuple[str, float]]) -> str:
     """Return an SVG with one horizontal bar for each row.
 
-    Shorter is better; the last row is the yardstick.
+    Shorter is better. The last row is the reference.
 
     Raises:
         ImportError: matplotlib is not installed.

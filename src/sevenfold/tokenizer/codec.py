@@ -66,7 +66,7 @@ class Tokenizer:
         specials: Mapping[str, int],
         roles: Roles | None = None,
     ) -> None:
-        """`specials`: the ids by the names, in the order of the ids."""
+        """Create a tokenizer. `specials` holds the ids by name, in the order of the ids."""
         self._data, self._vocabulary, self._specials, self._roles = data, vocabulary, specials, roles
 
     @cached_property

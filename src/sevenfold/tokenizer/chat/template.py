@@ -1,7 +1,7 @@
-"""The form of a conversation: which text is put around each turn, and which tokens of it carry loss.
+"""Define the form of a conversation: the text around each turn, and the tokens that carry loss.
 
-One object says it. Tuning trains on it, the sealed file holds it, the server and `s7 chat` read it
-there. The text of a turn is never searched for special tokens: their characters are text.
+Tuning, the server and `s7 chat` use one object, which the sealed file holds. The text of a turn is
+never searched for special tokens, so their characters are text.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ ANSWERS = "assistant"
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTemplate:
-    """A named form. A turn is its heading, a line feed, its text, a blank line; an answer is to come
-    after the heading of `assistant` and a line feed.
+    """A named form. A turn is its heading, a line feed, its text, and a blank line. An answer follows
+    the heading of `assistant` and a line feed.
 
     Attributes:
-        name: the form and its version.
-        headings: by role.
+        name: the name of the form and its version.
+        headings: the heading of each role.
     """
 
     name: str
     headings: Mapping[str, str]
 
     def turn(self, role: str, text: str) -> str:
-        """Return a turn of a known role, as it stands before a later one."""
+        """Return the text of a turn of a known role, before a later turn."""
         return f"{self.headings[role]}\n{text}\n\n"
 
     def prompt(self, turns: Sequence[tuple[str, str]]) -> str:
@@ -43,12 +43,12 @@ class ChatTemplate:
 
     @property
     def digest(self) -> str:
-        """Return what names the form in receipts."""
+        """Return the digest that identifies the form in receipts."""
         return digest(self.name, *(f"{role} {heading}" for role, heading in self.headings.items()))
 
     def as_json(self) -> dict[str, Json]:
-        """Return the form as a sealed file holds it. `loss`: the roles whose text carries loss, each
-        answer with the token that ends a text.
+        """Return the form as a sealed file holds it. `loss` lists the roles whose text carries loss.
+        The token that ends an answer carries loss as well.
         """
         headings = [[role, heading] for role, heading in self.headings.items()]
         return {"name": self.name, "headings": headings, "loss": [ANSWERS], "digest": self.digest}
@@ -68,18 +68,18 @@ TEMPLATES = {"instruction": INSTRUCTION}
 
 
 def sealed_template(facts: Json) -> ChatTemplate:
-    """Return the form that the sealed facts of a model name; `INSTRUCTION` for a model that was not
-    tuned.
+    """Return the form that the sealed facts of a model name. A model that was not tuned has
+    `INSTRUCTION`.
 
-    Raises UsageError: it is a form that this version does not have.
+    Raises UsageError when this version does not have the form.
     """
     return tuned_template(facts) or INSTRUCTION
 
 
 def tuned_template(facts: Json) -> ChatTemplate | None:
-    """Return the form that a model was tuned with; None for a model that was not.
+    """Return the form that a model was tuned with, or None for a model that was not tuned.
 
-    Raises UsageError: it is a form that this version does not have.
+    Raises UsageError when this version does not have the form.
     """
     train = facts.get("train") if isinstance(facts, dict) else None
     tuned = train.get("tune") if isinstance(train, dict) else None
