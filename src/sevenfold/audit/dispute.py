@@ -88,7 +88,7 @@ def dispute_bundles(a: StepBundle, b: StepBundle) -> DisputeFinding:
     common = sorted(ours.keys() & theirs.keys())
     if not common:
         raise UsageError(
-            f"the bundles tell of steps {min(ours)}..{max(ours)} and {min(theirs)}..{max(theirs)}",
+            f"the bundles hold the states of steps {min(ours)}..{max(ours)} and {min(theirs)}..{max(theirs)}",
             remedy="export both at the same step",
         )
     part = a.facts.part
@@ -105,7 +105,7 @@ def dispute_bundles(a: StepBundle, b: StepBundle) -> DisputeFinding:
             part=part,
             step=first,
             agreed=agreed,
-            reason=f"after step {first} the states differ; no state right before it is told by both",
+            reason=f"after step {first} the states differ; not both bundles state the one before it",
             wanted=tuple(f"{side}: --export-step {first} OUT" for side in "ab"),
         )
     if a.facts.step == b.facts.step == first:

@@ -146,8 +146,8 @@ def run_sources(
 
 
 class Comparison:
-    """Replaces the records of a run (`train.records.Recorder`): it compares each row and stops at
-    the first difference.
+    """Replaces the records of a run (`train.recording.records.Recorder`). It compares each row and
+    stops at the first difference.
     """
 
     def __init__(self, metrics: list[RecordSource], trace: list[RecordSource]) -> None:

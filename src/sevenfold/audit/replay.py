@@ -151,7 +151,7 @@ def sources_of(
 
 
 def _beginning(job: Job) -> str:
-    """Return what the first step of a run begins with, for people."""
+    """Return the name of the state before the first step of a run, for people."""
     parent = job.recipe.train.parent
     return f"the sealed model {parent.name}" if parent else "seed"
 

@@ -40,9 +40,8 @@ def reproduce(
     statement. Raises what `audit_full` raises.
 
     Returns:
-        The outcome of a full audit, with `given` (the stages that were taken) and `statement`, the
-        path
-        of the written statement; null when the root differs.
+        The outcome of a full audit, with `given` (the stages that were taken) and `statement` (the
+        path of the written statement, or null when the root differs).
     """
     written: list[Path] = []
 

@@ -189,8 +189,8 @@ def find_checkpoint(out: Path, stretch: Stretch, run: TrainingRun, findings: Fin
 def check_checkpoint(
     job: Job, checkpoint: Checkpoint, run: TrainingRun, where: str, traces: list[RecordSource]
 ) -> list[Difference]:
-    """Return the checkpoint against the trace: its chain, and its weights
-    when it stands at a trace point; that of a trunk against the root that the recipe names.
+    """Compare a checkpoint with the trace: its chain, and its weights when it is at a trace point. The
+    checkpoint of a trunk is compared with the root that the recipe names.
     """
     step, trunk = checkpoint.step, run.spec.trunk
     if trunk and step == trunk.step:

@@ -1,5 +1,5 @@
-"""Choices from one seed, the same with every Python: only `random()` of the standard library is
-promised not to change.
+"""Choices from one seed that are the same with every version of Python. They use only `random()`,
+whose results the standard library promises not to change.
 """
 
 from __future__ import annotations

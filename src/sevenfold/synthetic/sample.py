@@ -1,4 +1,4 @@
-"""One sample of the curriculum: an instruction, a response, and what is known of it (A6).
+"""One sample of the curriculum: an instruction, a response, and facts about it (A6).
 
 A generator is a coroutine. It yields an `ExecutionRequest` whenever programs have to be executed,
 and it receives what they returned. It ends with a `SyntheticSample`, or with None when a check does
@@ -18,9 +18,7 @@ INSTRUCTION, RESPONSE = "### Instruction:", "### Response:"
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSample:
-    """`shape`: what makes it another task than its neighbour, names and constants left out
-    (`variety.skeleton` of it).
-    """
+    """A sample. `shape` identifies its task without names and constants (see `variety`)."""
 
     instruction: str
     response: str
@@ -33,7 +31,7 @@ class SyntheticSample:
         return f"{INSTRUCTION}\n{self.instruction}\n\n{RESPONSE}\n{self.response}\n"
 
 
-# Of one block; None: a check did not hold.
+# The attempts of one block. None stands for an attempt that failed a check.
 Attempts = list[SyntheticSample | None]
 Maker = Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, SyntheticSample | None]]
 

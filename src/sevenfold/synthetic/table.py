@@ -1,5 +1,5 @@
-"""The generators, one row each: what a recipe may name, the domain of its
-samples, and who makes them.
+"""The table of generators: the name for recipes, the domain of the samples, and the function that
+makes them.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ VERSION = 1
 
 
 def made_with() -> str:
-    """Return the version of a sample's origin: the generators', and the
-    interpreter whose results it quotes.
+    """Return the version of the generators, and that of the interpreter whose results samples
+    quote.
     """
     return f"{VERSION}, {platform.python_implementation()} {'.'.join(platform.python_version_tuple()[:2])}"
 
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """`domain`: of its samples in the mix. `extension`: of the documents' names, which tells their
-    language. `checked`: how.
+    """A generator. `domain` is the domain of its samples in the mix. `extension` ends the names of its
+    documents and tells their language. `checked` says how samples are checked.
     """
 
     domain: str
     extension: str
     checked: str
     make: Maker
-    # Of a count that names no generator.
+    # Its share of a count that names no generator.
     share: int = 1
 
 

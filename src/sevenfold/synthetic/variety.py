@@ -1,9 +1,9 @@
-"""How different samples are: shapes of programs and texts with names and
-numbers removed, entropy, repeats.
+"""Measure the variety of samples: shapes of programs and texts without names and numbers, entropy,
+repeats.
 
-The shape of a program is its syntax tree without names and constants; of a text, its words without
-digits, names and topic words. The cap of samples a shape (recipe key `max_per_shape`) is what keeps
-a template from being repeated; what the cap refused is counted.
+The shape of a program is its syntax tree without names and constants. The shape of a text is its words
+without digits, names and topic words. A cap of samples for each shape (recipe key `max_per_shape`)
+keeps a template from being repeated. Refused samples are counted.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def parser(language: str) -> Any:
 
 
 def parses(source: str, language: str) -> bool:
-    """Return whether the language's grammar reads the source without an error or an invented token."""
+    """Return whether the grammar parses the source without an error or an inserted token."""
     return not parser(language).parse(source.encode()).root_node.has_error
 
 
 def code_shape(source: str, language: str) -> str:
-    """Return the kinds of the nodes of the syntax tree, in order, as a digest: names and constants
-    are not in it.
+    """Return a digest of the kinds of the nodes of the syntax tree, in order. Names and constants are
+    not in it.
     """
     if language == "python":
         kinds = [type(node).__name__ for node in ast.walk(ast.parse(source))]
@@ -83,7 +83,7 @@ def _topic_words() -> frozenset[str]:
 
 
 def text_shape(text: str) -> str:
-    """Return the text with numbers and words of the topics masked, as a digest."""
+    """Return a digest of the text with its numbers and topic words masked."""
     known = _topic_words()
     masked = _LETTERS.sub(
         lambda match: "_" if match[0].lower() in known else match[0], _NUMBER.sub("0", text)

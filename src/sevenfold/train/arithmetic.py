@@ -67,7 +67,7 @@ def half_turn_cosine(numerator: int, denominator: int) -> float:
 
 
 class Powers:
-    """beta^1, beta^2, ... by repeated products in binary64."""
+    """Powers of beta by repeated products in binary64."""
 
     def __init__(self, beta: float) -> None:
         self.beta, self.step, self.power = beta, 0, 1.0

@@ -103,7 +103,7 @@ def use_deterministic_kernels() -> None:
     a step and decides nothing here.
     """
     torch.use_deterministic_algorithms(True)
-    # PyTorch makes this an attribute when it is imported, which its types do not tell.
+    # PyTorch creates this attribute when it is imported, and its types do not declare it.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (as said)
 
 
@@ -152,11 +152,11 @@ class TrainingRun:
     Attributes:
         data: the objectives, with their rows.
         key: names recipe and data; only checkpoints with this key are resumed.
-        stages: of a context curriculum; with one or none, nothing changes on the way.
-        base: weights to begin with: of a sealed parent; or of the phase before, which this one
-            leaves as they are. The rest is initialised from the seed.
-        branch: of a recipe with `train.from`: puts the trunk's state into a directory as a
-            checkpoint with a key.
+        stages: the stages of a context curriculum; with one or none, the sequence never changes.
+        base: initial weights, either those of a sealed parent, or those of the phase before, which
+            this phase does not change. The others are initialised from the seed.
+        branch: for a recipe with `train.from`, a function that writes the state of the trunk into a
+            directory as a checkpoint with a key.
     """
 
     model: Transformer
@@ -241,10 +241,10 @@ class TrainingRun:
         return damaged_record(self.directory, bound) if self.recording.is_bound else None
 
     def take(self, checkpoint: Checkpoint | None) -> None:
-        """Set weights, moments and step from a checkpoint; without one, initialise from the seed.
+        """Set weights, moments and step from a checkpoint. Without one, initialise from the seed.
 
-        Frozen weights are initialised, or taken from `base`, in both cases. Raises StorageError: a
-        run that goes on from a trunk has no seed to begin from.
+        Frozen weights are initialised, or taken from `base`, in both cases. Raises StorageError when
+        a run that goes on from a trunk has no checkpoint, because it cannot begin from the seed.
         """
         if checkpoint is None and self.spec.trunk:
             raise StorageError(
@@ -273,7 +273,7 @@ class TrainingRun:
         if checkpoint is None and self.branch is not None:
             if self.ranks.is_first:
                 self.branch(self.directory, self.key)
-            # Its files are written.
+            # The first rank has written the files of the trunk now.
             self.ranks.barrier()
             checkpoint = self._latest()
         self.take(checkpoint)

@@ -53,7 +53,7 @@ def training_run(
     """
     phase, ranks = phase or training_phases(job.recipe)[0], here()
     if ranks.is_first:
-        # The others build the same run (`experts.follow`)
+        # The other ranks build the same run (`experts.follow`).
         ranks.broadcast_object(phase.name)
     data, model = open_data(job, phase), build_model(job)
     for note in fallback_notes(phase.spec.precision, ranks.device):

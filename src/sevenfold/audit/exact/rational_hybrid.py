@@ -1,8 +1,8 @@
-"""Hybrid attention of specs/training-arithmetic.md in exact rational arithmetic: summaries of strides,
-what a row reads, and single results of one key/value head.
+"""Compute the hybrid attention of specs/training-arithmetic.md in exact rational arithmetic: summaries
+of strides, the columns that a row reads, and single results of one key/value head.
 
-It shares no code with the kernels. Vectors are as the operator was given them, filled up to whole
-lanes. Cost: a weight is one or two chains over a vector, and a slope of a summary goes through all
+It shares no code with the kernels. Vectors are those that the operator was given, padded to whole
+lanes. Cost: a weight takes one or two chains over a vector, and the gradient of a summary visits all
 rows that read it.
 """
 
@@ -22,8 +22,8 @@ LANES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a row reads: positions of the window, positions of a stride, the newest summaries, and
-    what multiplies their scores.
+    """The sizes that decide what a row reads: positions of the window, positions of a stride, the
+    newest summaries, and the factors of their scores.
     """
 
     window: int
@@ -34,8 +34,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Summary:
-    """One summary: its first position, the weights of its positions, their mean, what the mean is
-    multiplied by, and the result.
+    """One summary: its first position, the weights of its positions, their mean, the factor of the
+    mean, and the result.
     """
 
     first: int
@@ -47,8 +47,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class SummarySlope:
-    """What goes back through a summary: for position j of it, `weights[j] * through` and then
-    `shares[j]` times its vector; and the slope of its score.
+    """The gradients through a summary. Position j gets `weights[j] * through`, then `shares[j]` times
+    its vector, and the gradient of its score.
     """
 
     through: Row
@@ -82,7 +82,7 @@ def column(rows: Sequence[Row], channel: int) -> Row:
 
 
 def summary(x: Rows, score: Row, number: int, stride: int) -> Summary:
-    """Return the summary with this number: of its stride and of the one before."""
+    """Return the summary with this number, which covers its stride and the one before."""
     first, end = max(0, (number - 1) * stride), (number + 1) * stride
     own, scores = x[first:end], score[first:end]
     most = max(scores)
@@ -95,7 +95,7 @@ def summary(x: Rows, score: Row, number: int, stride: int) -> Summary:
 
 
 def summary_slope(one: Summary, x: Rows, grad: Row) -> SummarySlope:
-    """Return what goes back through a summary whose slope is `grad`."""
+    """Return the gradients through a summary whose own gradient is `grad`."""
     n = length(one.mean)
     along = law.row_sum_of_products(grad, one.mean)
     share = law.div(along, n)
@@ -124,7 +124,7 @@ def columns(row: int, n_rows: int, reading: Reading) -> Columns:
 
 
 def sum_of_columns(at: Columns, weights: Sequence[float]) -> float:
-    """Return the row sum of weights: both runs of columns begin at a multiple of 16."""
+    """Return the row sum of weights. Both runs of columns begin at a multiple of 16."""
     lanes = [0.0] * LANES
     for number, weight in zip([*at.keys, *at.summaries], weights, strict=True):
         lanes[number % LANES] = law.add(lanes[number % LANES], weight)
@@ -133,7 +133,7 @@ def sum_of_columns(at: Columns, weights: Sequence[float]) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """What one key/value head was given; queries by head. The last three are of slopes alone."""
+    """The inputs of one key/value head, with queries by head. Only gradients use the last three."""
 
     q: list[Rows]
     q_turned: list[Rows]
@@ -149,7 +149,7 @@ class Given:
 
 
 class HybridHead:
-    """One key/value head over one document. A column is a key or, where `far`, a summary."""
+    """One key/value head over one document. A column is a key, or a summary where `far` is set."""
 
     def __init__(self, given: Given, reading: Reading) -> None:
         self.given, self.reading, self.n_rows = given, reading, len(given.k)
@@ -183,8 +183,8 @@ class HybridHead:
         return self.summary(number, of_values=True).value if far else self.given.v[number]
 
     def _softmax(self, query: int, row: int) -> tuple[list[tuple[bool, int]], Row, float, float]:
-        """Return the columns of a row, their weights, the sum of these, and what was taken from the
-        scores.
+        """Return the columns of a row, their weights, the sum of the weights, and the number that was
+        subtracted from the scores.
         """
         at = self._columns(row)
         places = [(False, j) for j in at.keys] + [(True, c) for c in at.summaries]
@@ -213,7 +213,7 @@ class HybridHead:
         return self._alongs[query, row]
 
     def _pair(self, query: int, row: int, far: bool, number: int) -> tuple[float, float]:
-        """Return the weight of a column in a row, and the slope of its score."""
+        """Return the weight of a column in a row, and the gradient of its score."""
         key = (query, row, far, number)
         if key not in self._pairs:
             at, weight = self._columns(row), 0.0
@@ -226,20 +226,20 @@ class HybridHead:
         return self._pairs[key]
 
     def slope_of_q_turned(self, query: int, row: int, channel: int) -> float:
-        """Return the slope of a turned query: what came through the window."""
+        """Return the gradient of a rotated query, which comes through the window."""
         keys = self._columns(row).keys
         slopes = [self._pair(query, row, False, j)[1] for j in keys]
         return law.chain(slopes, [self.given.k_turned[j][channel] for j in keys])
 
     def slope_of_q(self, query: int, row: int, channel: int) -> float:
-        """Return the slope of a query before rotation: what came through summaries."""
+        """Return the gradient of a query before rotation, which comes through summaries."""
         summaries = self._columns(row).summaries
         slopes = [self._pair(query, row, True, c)[1] for c in summaries]
         return law.chain(slopes, [self._key_of(c)[channel] for c in summaries])
 
     def _over_rows(self, far: bool, number: int, channel: int, by: list[Rows], *, which: int) -> float:
-        """Return the chain over all rows in whose blocks a column stands: of what `_pair` gives there,
-        its first or its second, and of vectors by head and row.
+        """Return the chain over all rows whose blocks hold a column. It multiplies the first or the
+        second result of `_pair` with vectors by head and row.
         """
         total = 0.0
         for query, vectors in enumerate(by):
@@ -250,11 +250,11 @@ class HybridHead:
         return total
 
     def slope_of_k_turned(self, position: int, channel: int) -> float:
-        """Return the slope of a turned key."""
+        """Return the gradient of a rotated key."""
         return self._over_rows(False, position, channel, self.given.q_turned, which=1)
 
     def _through(self, number: int, *, of_values: bool) -> tuple[Summary, SummarySlope]:
-        """Return a summary of keys or of values and what goes back through it."""
+        """Return a summary of keys or of values, and the gradients through it."""
         one, x, by, which = self.summary(number, of_values=of_values), self.given.k, self.given.q, 1
         if of_values:
             x, by, which = self.given.v, self.given.grad, 0
@@ -262,12 +262,12 @@ class HybridHead:
         return one, summary_slope(one, x, grad)
 
     def _summaries_with(self, position: int) -> range:
-        """Return the numbers of the summaries of which a position is a part."""
+        """Return the numbers of the summaries that contain a position."""
         own = position // self.reading.stride
         return range(own, min(own + 2, self.n_rows // self.reading.stride))
 
     def slope_of_vector(self, position: int, channel: int, *, of_values: bool) -> float:
-        """Return the slope of a value, or of a key before rotation."""
+        """Return the gradient of a value, or of a key before rotation."""
         x, total = self.given.k[position][channel], 0.0
         if of_values:
             x = self.given.v[position][channel]
@@ -280,7 +280,7 @@ class HybridHead:
         return total
 
     def slope_of_score(self, position: int, *, of_values: bool) -> float:
-        """Return the slope of the score of a position, for its value or for its key."""
+        """Return the gradient of the score of a position, for its value or for its key."""
         total = 0.0
         for number in self._summaries_with(position):
             one, slope = self._through(number, of_values=of_values)

@@ -93,9 +93,8 @@ def ask_oracle(kept: Kept, here: Mapping[str, Tensor], told: Mapping[str, Tensor
         told: its outputs as a side states them.
 
     Returns:
-        `output`, `n_different`, `checked` (index, both values and that of the oracle), and `agrees`
-        with:
-        `here`, `told`, `neither` or `open`; None when no output differs.
+        `output`, `n_different`, `checked` (index, both values and that of the oracle), and `agrees`,
+        which is `here`, `told`, `neither` or `open`. None when no output differs.
     """
     for name in sorted(here.keys() & told.keys()):
         ours, theirs = here[name], told[name]

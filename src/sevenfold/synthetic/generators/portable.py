@@ -27,7 +27,9 @@ SPOKEN = {"javascript": "JavaScript", "c": "C", "rust": "Rust", "bash": "Bash"}
 
 @dataclass(frozen=True, slots=True)
 class PortableReduction:
-    """A reduction in words, with its start and update, and its method in the languages that have one."""
+    """A reduction in words, with its start and update, and its method in the languages that have
+    one.
+    """
 
     words: str
     start: str

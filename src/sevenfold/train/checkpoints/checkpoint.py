@@ -1,6 +1,6 @@
 """Checkpoints in safetensors: weights, optimiser, RNG and data cursor, written whole or not at all.
 
-One rank writes one file. Several ranks write a directory together (`checkpoint_shards`). Any number
+One rank writes one file. Several ranks write a directory together (`sharded_checkpoint`). Any number
 of ranks reads either form, and each rank gets its own rows. `key` binds a checkpoint to its recipe
 and data, so a run never resumes from the state of another. A checkpoint holds a digest over all its
 tensors and facts. It is damaged when its bytes changed or its name states another step. It also
@@ -270,13 +270,13 @@ def latest_checkpoint(
     run are passed over.
 
     Args:
-        note: told of each that is passed over, and why.
-        damaged_record: of the records that a checkpoint binds, the name of one
-            that is no longer what it was.
+        note: receives a line for each checkpoint that is passed over, with the reason.
+        damaged_record: returns the name of a record that differs from the one that a checkpoint
+            binds, or None.
 
     Raises:
-        StorageError: one cannot be read; or none is left, but one is whole and
-            only its records are damaged.
+        StorageError: a checkpoint cannot be read. Or none can be used, but one is whole and only its
+            records are damaged.
     """
     if ranks is None or ranks.is_alone:
         path = _usable(directory, key, note, damaged_record)

@@ -1,4 +1,4 @@
-"""The digest that ties checkpoints to a run: a run never resumes from somebody else's state."""
+"""The digest that binds checkpoints to a run, so that no run resumes from the state of another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_key(job: Job, phase: TrainingPhase, base: str = "") -> str:
 
 
 def key_of(recipe: Recipe, phase: TrainingPhase, tokens_root: str, base: str = "") -> str:
-    """Return the same, of a recipe and the root of its token files."""
+    """Return the same digest from a recipe and the root of its token files."""
     sections = [recipe.model.model_dump_json(), phase.spec.model_dump_json()]
     if recipe.context is not None:
         sections.append(recipe.context.model_dump_json())

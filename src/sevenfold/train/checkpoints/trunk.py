@@ -1,13 +1,13 @@
-"""The state that a run goes on from (`train.from`): where it is found, what its root binds, and how
-it becomes the first checkpoint of the run.
+"""Find the state that a run goes on from (`train.from`), compare its root, and make it the first
+checkpoint of the run.
 
-A trunk is a run like any other. Another run may leave it at any step whose checkpoint is there. It
-counts its steps on from there, in its data too, and its records begin with the trunk's. So the chain
-of its trace, and with it the seal, reaches back to the trunk's first step.
-Cost: the trunk's state is read twice and written once.
+A trunk is a run like any other. Another run may branch off at any step whose checkpoint exists. It
+continues the step numbers of the trunk, also in the data, and its records begin with those of the
+trunk. So the chain of its trace, and with it the seal, reaches back to the first step of the trunk.
+Cost: the state of the trunk is read twice and written once.
 
-A sealed parent (`train.from` without a step) gives weights only, by `runs.parent`. They take the
-place of the draw from the seed, and the steps, the moments and the trace begin anew.
+A sealed parent (`train.from` without a step) gives only weights, by `runs.parent`. They replace the
+draw from the seed. Steps, moments and trace begin anew.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from sevenfold.train.checkpoints.checkpoint import (
 from sevenfold.train.checkpoints.run_key import key_of
 from sevenfold.train.phases import training_phases
 
-# What a run says of its trunk; an output of stage `train`, so that the seal binds it.
+# The description of the trunk. It is an output of stage `train`, so the seal binds it.
 TRUNK = "trunk.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkState:
-    """A trunk's state in a run directory.
+    """The state of a trunk in a run directory.
 
     Attributes:
-        key: of the trunk's run: recipe and data.
-        rows: the trunk's records up to the state, by file name.
-        recipe: the trunk's recipe.
-        tokens: root of the token files that it read. Recipe and tokens give the key.
+        key: the key of the trunk's run, which recipe and token files decide.
+        rows: the records of the trunk up to the state, by file name.
+        recipe: the recipe of the trunk.
+        tokens: the root of the token files that it read.
     """
 
     checkpoint: Checkpoint
@@ -62,7 +62,7 @@ class TrunkState:
 
     @property
     def root(self) -> str:
-        """Return the digest of the state with what led to it: recipe, data and every recorded step."""
+        """Return the digest of the state together with recipe, data and every recorded step."""
         state = self.checkpoint
         records = {name: [len(rows), sha256(rows).hex()] for name, rows in self.rows.items()}
         return digest(
@@ -79,7 +79,7 @@ def find_state(run: Path, step: int) -> TrunkState:
     """Return the state after `step` steps of the run, or of the trunk that the run went on from.
 
     Raises:
-        StorageError: there is no such checkpoint, or its records are not those that it binds.
+        StorageError: there is no such checkpoint, or its records differ from those that it binds.
     """
     directory = run / "train"
     path = checkpoint_path(directory, step)
@@ -117,7 +117,7 @@ def _origin(run: Path, step: int, key: str) -> tuple[str, Recipe, str]:
             str(said["tokens"]),
         )
     except (KeyError, ValueError) as error:
-        raise StorageError("it does not say how it was trained", where=str(run)) from error
+        raise StorageError("it does not record how it was trained", where=str(run)) from error
 
 
 def _places(job: Job, trunk: Trunk) -> Iterator[Path]:
@@ -147,11 +147,11 @@ def _found(job: Job, trunk: Trunk) -> TrunkState:
 
 
 def adopt(job: Job, directory: Path, key: str) -> None:
-    """Write the trunk's state to `directory` as a checkpoint with this key, its records and what is
-    said of it; the checkpoint last.
+    """Write the state of the trunk to `directory` as a checkpoint with this key, with its records and
+    its description. The checkpoint is written last.
 
     Raises:
-        StorageError: no run that was looked at has the state that the recipe names.
+        StorageError: no run has the state that the recipe names.
         RecipeError: the trunk has another shape, batch, or other token files.
     """
     trunk = job.recipe.train.trunk
@@ -168,7 +168,7 @@ def adopt(job: Job, directory: Path, key: str) -> None:
 
 
 def facts_of(found: TrunkState) -> dict[str, Json]:
-    """Return what a run keeps of its trunk's state."""
+    """Return the description of a trunk's state that a run keeps."""
     return {
         "step": found.checkpoint.step,
         "root": found.root,
@@ -199,7 +199,7 @@ def _check_fit(job: Job, trunk: Trunk, found: TrunkState) -> None:
             raise RecipeError(
                 f"the trunk {trunk.name} has {what}",
                 where=f"{job.recipe.name}: {key}",
-                remedy="let both recipes extend one file that says it",
+                remedy="let both recipes extend one file that sets it",
             )
 
 
@@ -215,7 +215,7 @@ def branch_point(job: Job, step: int) -> str:
 
 
 def history(job: Job) -> dict[str, Json]:
-    """Return what is sealed about the trunk or parent of a run; nothing without one.
+    """Return the sealed facts about the trunk or parent of a run. Without one there are none.
 
     Raises StorageError.
     """
@@ -226,9 +226,9 @@ def history(job: Job) -> dict[str, Json]:
 
 
 def parent_weights(job: Job) -> dict[str, Tensor]:
-    """Return the weights of the sealed model that a run begins with; {} without one.
+    """Return the weights of the sealed model that a run begins with. Without one there are none.
 
-    Raises StorageError: the files of the run are not those of the sealed model.
+    Raises StorageError when the files of the run are not those of the sealed model.
     """
     if job.recipe.train.parent is None:
         return {}
@@ -237,7 +237,7 @@ def parent_weights(job: Job) -> dict[str, Tensor]:
 
 
 def write_parent(job: Job, directory: Path) -> None:
-    """Write what the seal binds of a sealed parent: its root and its lineage; nothing without one.
+    """Write the root and the lineage of a sealed parent, if there is one, for the seal to bind.
 
     Raises StorageError.
     """

@@ -1,10 +1,10 @@
-"""The context curriculum (C5): how long a sequence is at which step, as data.
+"""The context curriculum (C5): the length of a sequence by step, as data.
 
-Without a `context` block a run has one stage. With one it starts at `train.sequence`, positions not
-scaled, and after the share `extend_at_tokens` of its steps goes on at `target_stage1` with
-`model.rope_scaling`. A step has the same number of tokens in both, so steps, tokens and learning
-rate do not know of stages. The cursor of the data stays the step number: each stage cuts the stream
-into windows of its own and counts its batches from its first step.
+Without a `context` block a run has one stage. With one it starts at `train.sequence` with unscaled
+positions. After the share `extend_at_tokens` of its steps it goes on at `target_stage1` with
+`model.rope_scaling`. A step has the same number of tokens in both stages, so steps, tokens and
+learning rate do not depend on stages. The step number remains the only data cursor. Each stage cuts
+the stream into windows of its own and counts its batches from its first step.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sevenfold.train.schedule import n_steps
 
 @dataclass(frozen=True, kw_only=True)
 class ContextStage:
-    """Steps from `first_step` on: rows of `sequence` tokens, `batch_sequences` of them, turned by
-    `rope_scaling`.
+    """The steps from `first_step` on, with `batch_sequences` rows of `sequence` tokens and positions
+    scaled by `rope_scaling`.
     """
 
     first_step: int

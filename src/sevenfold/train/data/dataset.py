@@ -41,8 +41,8 @@ def read_router(job: Job) -> torch.Tensor | None:
 
 
 def leads(job: Job) -> dict[str, int]:
-    """Return the token that every window of a domain begins with: for expert stacks, whose first id
-    chooses the stack.
+    """Return the token that every window of a domain begins with, or None. Expert stacks need it,
+    because the first id of a sequence chooses the stack.
     """
     moe = job.recipe.model.moe
     if not isinstance(moe, ExpertStacks):
@@ -83,8 +83,8 @@ def _split(job: Job, name: str) -> IndexedTokens:
 def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
     """Return the training data of a phase.
 
-    An objective of weight w has w rows for each row of next tokens, one at least, so that a token
-    weighs about the same in each.
+    An objective of weight w has w rows for each row of next tokens, but at least one, so that a token
+    has about the same weight in each objective.
 
     Raises:
         StorageError: a file is missing, or a domain has less than a window.
@@ -109,7 +109,7 @@ def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
 def _tuning(job: Job, tune: TuneSpec, split: IndexedTokens, phase: TrainingPhase) -> TrainingData:
     """Return the rows of a tuning: windows of the corpus, and samples whose answers carry the loss.
 
-    A kind of rows weighs as much as its share of the rows.
+    The weight of each kind of rows is its share of the rows.
     """
     spec = phase.spec
     n_windows = round(tune.pretraining * spec.batch_sequences)
@@ -172,11 +172,11 @@ class HeldOut:
 
 
 def held_out(job: Job, n_windows: int | None = None) -> list[HeldOut]:
-    """Return the windows of the held-out split: all, or `n_windows` evenly spaced ones; by domain
-    where the recipe has a mix.
+    """Return all windows of the held-out split, or `n_windows` evenly spaced ones. They are grouped by
+    domain where the recipe has a mix.
 
-    With expert stacks each window begins with its domain's token, as in training. A domain whose
-    held-out text is shorter than a window is left out. Raises StorageError: there is no window at
+    With expert stacks each window begins with the token of its domain, as in training. A domain whose
+    held-out text is shorter than a window is left out. Raises StorageError when there is no window at
     all.
     """
     recipe, sequence = job.recipe, context_stages(job.recipe)[-1].sequence

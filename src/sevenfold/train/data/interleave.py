@@ -3,8 +3,8 @@ A4).
 
 Shares become whole weights w_d (35 % and 65 %: 7 and 13), and the windows of a run repeat one
 pattern of sum(w) slots. Slot i goes to the domain with the largest deficit (i + 1) * w_d - sum(w) *
-(slots it has), of equal ones to the first by name. Each period therefore holds exactly w_d windows
-of d, and the windows of a domain are spread evenly. Within a domain the order is that of `batches`.
+(slots it has), and among equals to the first by name. Each period therefore holds exactly w_d windows
+of d, and the windows of a domain are spread evenly. Within a domain the order is that of `windows`.
 A domain with too few windows for its share starts over, which is counted as epochs. A window never
 crosses from one domain into another.
 

@@ -1,4 +1,4 @@
-"""Pack whole samples of an objective into rows, in the order of `batches`, with the targets that
+"""Pack whole samples of an objective into rows, in the order of `windows`, with the targets that
 count.
 
 A row is <|endoftext|>, then as many samples as fit, each with its own end of text, then ends of

@@ -5,7 +5,7 @@ windows of `sequence` tokens. Window i of the run is (i * stride) mod n_windows.
 number next to the golden section of n_windows that is coprime to it. Each epoch visits every window
 once, and successive windows are far apart in the corpus. Consecutive windows would fill a batch
 with one file, and at this size such a model does not learn at all (dev/LOG.md). The step number is
-the only data cursor. A mix of domains is `train.mix`, over one such order for each.
+the only data cursor. `interleave` combines one such order for each domain of a mix.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Record what decides the bits of a run besides recipe and data, and differs between machines.
 
 The same values here give the same bytes, for any number of threads. Under
-specs/training-arithmetic.md only the name of the law decides, and the other values document who
-computed. Each checkpoint holds them. A run may resume under other values, and it then prints a
-note, because it may round differently from the resumed step on.
+specs/training-arithmetic.md only the name of the law decides, and the other values document the
+machine. Each checkpoint holds them. A run may resume under other values. It then prints a note,
+because it may round differently from the resumed step on.
 """
 
 from __future__ import annotations
