@@ -1,5 +1,5 @@
-"""Licences of documents: what packages, folders and files say, as SPDX expressions, and whether a
-recipe allows it (A5).
+"""Find the licences of documents from packages, folders and files, as SPDX expressions, and decide
+whether a recipe allows them (A5).
 """
 
 from sevenfold.corpus.licences.policy import Judgement, LicencePolicy, combine, is_valid

@@ -1,4 +1,4 @@
-"""What a folder says of licences: metadata and licence texts, and how they compose."""
+"""Combine the licences that a folder states: metadata and licence texts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def covered(spdx: str, named: frozenset[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A file that is called a licence, or is pointed to as one, and says what nobody knows.
+    """A licence file, by its name or by a pointer to it, whose words are not known.
 
-    `restricts`: its name or its words take something away, so a person's judgement of the source
-    files explains it no more than anything else does. `names`: licence files beside it, for a file
-    that says no more than where they are.
+    With `restricts` its name or its words take something away, and then not even a person's judgement
+    of the source files explains it. `names` are the licence files beside it, for a file that only
+    says where they are.
     """
 
     file: str
@@ -32,24 +32,24 @@ class Unknown:
 
 @dataclass(slots=True)
 class Folder:
-    """Legend: `declared` is (statements, file, whether it inherits), one for each metadata file
-    that says something.
+    """The statements of a folder. `declared` is (statements, file, whether it inherits), one for each
+    metadata file with a statement.
     """
 
     declared: list[tuple[tuple[Said, ...], str, bool]] = field(default_factory=list)
-    # (identifier, name of the licence file), of whole texts
+    # (identifier, name of the licence file) of whole texts.
     texts: list[tuple[str, str]] = field(default_factory=list)
-    # The same of what licence files state in words
+    # The same of statements in words in licence files.
     words: list[tuple[str, str]] = field(default_factory=list)
     unknowns: list[Unknown] = field(default_factory=list)
 
     def declare(self, file: str, said: tuple[Said, ...], *, inherits: bool = False) -> None:
-        """Add what a metadata file says."""
+        """Add the statements of a metadata file."""
         if said or inherits:
             self.declared.append((said, file, inherits))
 
     def is_workspace(self) -> bool:
-        """Return whether metadata here declares a licence that members of a workspace take."""
+        """Return whether metadata here declares a licence for the members of a workspace."""
         return any(said.field == WORKSPACE for all_said, _, _ in self.declared for said in all_said)
 
     def parts(
@@ -92,7 +92,7 @@ def _declared(
     parts = []
     for statement in said:
         expression = statement.expression
-        # A person who judged each file has said which member of a family is meant.
+        # A person who judged each file has decided which member of a family is meant.
         is_vague = expression == UNRECOGNISED and explained
         if statement.family and (is_vague or _is_explained(statement, known)):
             continue

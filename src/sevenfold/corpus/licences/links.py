@@ -1,14 +1,14 @@
-"""The links of a package: which file a path means when links stand for it, or for folders above it.
+"""Resolve the links of a package: the file that a path means when it, or a folder above it, is a link.
 
-Nothing is followed on a disk. A source tells every link that it holds, with the path that stands
-in it, or can be asked for the link at a path. A path is walked part by part through those.
+Nothing is followed on a disk. A source reports every link that it holds with its target, or returns
+the link at a path on request. A path is walked part by part through these links.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-# One behind the other, on the way to one file.
+# Links in a row on the way to one file.
 MAX_LINKS = 8
 
 
@@ -16,8 +16,8 @@ class Links:
     """The links of one package, by their paths.
 
     Args:
-        link_at: gives what stands in the link at a path, None where there is none; for a source
-            that does not tell all its links.
+        link_at: returns the target of the link at a path, or None where there is none. It is for a
+            source that does not report all of its links.
     """
 
     def __init__(self, link_at: Callable[[str], str | None] | None = None) -> None:
@@ -31,15 +31,14 @@ class Links:
         return iter(self._targets)
 
     def add(self, path: str, target: str) -> None:
-        """Add the link at `path`; `target` is what stands in it."""
+        """Add the link at `path` with its target."""
         self._targets[path] = target
 
     def resolve(self, path: str) -> str | None:
-        """Return the path of the file itself; None for one that leaves the package, goes in a
-        circle or through more than `MAX_LINKS` links.
+        """Return the path of the file itself, or None when the path leaves the package, goes in a
+        circle or passes more than `MAX_LINKS` links.
         """
-        # A part "a/.." of a target is no detour where `a` is a link, so
-        # nothing is shortened beforehand.
+        # Where `a` is a link, "a/.." leads to another folder, so a target is not shortened before.
         ahead, done, n_links = path.split("/")[::-1], list[str](), 0
         if path.startswith("/"):
             return None

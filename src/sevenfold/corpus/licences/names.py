@@ -1,4 +1,4 @@
-"""Which files are licence texts, by their names, and what they speak for: their folder, the
+"""Recognise licence texts by the names of files, and find what they apply to: their folder, the
 package, or one file beside them.
 """
 
@@ -49,8 +49,8 @@ def _folded(name: str) -> str:
 
 
 def licence_name(path: str) -> str:
-    """ "text" for a file that is a licence by its name, "mention" for one that
-    may state some, "" for others.
+    """Return "text" for a file that is a licence by its name, "mention" for one that may state some,
+    and "" for others.
     """
     name = PurePosixPath(path).name
     if PurePosixPath(name).suffix.lower() in _NO_SUFFIXES:
@@ -64,8 +64,8 @@ def licence_name(path: str) -> str:
 
 
 def sidecar_of(path: str) -> str | None:
-    """Return the file that `g.py.license` speaks for, `g.py`; None for a
-    name without another extension.
+    """Return the file that `g.py.license` applies to, which is `g.py`. Return None for a name without
+    another extension.
     """
     match = _SIDECAR.fullmatch(PurePosixPath(path).name)
     if match is None or "." not in match["file"].lstrip("."):
@@ -80,33 +80,33 @@ _ABOUT_OTHERS = re.compile(
     r"readme|authors|contribut|change|history|news|credits|code[-_"
     r" ]of|security|maintainers|thanks|acknowl|citation"
 )
-# Names of files that take away what a licence gives.
+# Names of files that restrict what a licence grants.
 _RESTRICTS = re.compile(
     r"commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_. ]|agreement|addendum|additional|restrict"
 )
 
 
 def is_prose(name: str) -> bool:
-    """Return whether a file of this name speaks of much else, also where it is listed as a licence."""
+    """Return whether a file of this name has other subjects, even where it is listed as a licence."""
     return bool(_ABOUT_OTHERS.match(_folded(name)))
 
 
 def restricts(name: str) -> bool:
-    """Return whether a licence file of this name takes something away, whatever else is said."""
+    """Return whether a licence file of this name restricts other licences."""
     return bool(_RESTRICTS.search(_folded(name)))
 
 
 def listed_licence(path: str) -> bool:
-    """Return whether a wheel lists the file as a licence file (PEP 639), whatever its name;
-    a README speaks of much else.
+    """Return whether a wheel lists the file as a licence file (PEP 639), whatever its name. A README
+    is left out, because it has other subjects.
     """
     about = _ABOUT.fullmatch(path)
     return bool(about and about["listed"] and not is_prose(PurePosixPath(path).name))
 
 
 def places_of_listed(metadata: str, file: str) -> tuple[str, ...]:
-    """Return where the file may lie that a METADATA or PKG-INFO lists as `License-File`: by PEP
-    639, and as tools did it before.
+    """Return the possible paths of a file that a METADATA or PKG-INFO lists as `License-File`, by PEP
+    639 and by the habit of earlier tools.
     """
     folder, name = posixpath.split(metadata)
     places = [f"{folder}/licenses/{file}", f"{folder}/license_files/{file}", f"{folder}/{file}"]
@@ -117,17 +117,16 @@ def places_of_listed(metadata: str, file: str) -> tuple[str, ...]:
 
 
 def scopes(path: str) -> tuple[str, ...]:
-    """Return the folders that a metadata or licence file speaks for; "" is the package.
+    """Return the folders that a metadata or licence file applies to. "" is the package.
 
-    A wheel lists `licenses/src/x/_vendor/COPYING` by its place in the source: what the wheel has of
-    it lies at `x/_vendor`.
+    A wheel lists `licenses/src/x/_vendor/COPYING` by its path in the source. The wheel has this folder
+    at `x/_vendor`.
     """
     if about := _ABOUT.fullmatch(path):
         above, rest = about["above"].rstrip("/"), PurePosixPath(about["rest"]).parent.parts
         if not rest:
             return (above,)
-        # What stands before the package in its source (src, python, packages/x)
-        # is no folder of the wheel.
+        # The folders above the package in its source (src, python, packages/x) are not in the wheel.
         folders = {_uncollected("/".join(rest[first:])) for first in range(len(rest))}
         folders |= {"/".join(rest[1:])} if rest[0] in _SOURCE_ROOTS else set()
         return tuple(sorted("/".join(part for part in (above, folder) if part) for folder in folders))
@@ -140,7 +139,7 @@ def scopes(path: str) -> tuple[str, ...]:
     elif "META-INF" in parent.parts:
         parent = PurePosixPath(*parent.parts[: parent.parts.index("META-INF")])
     scope = "" if str(parent) == "." else str(parent)
-    # A folder LICENSE holds the licence of the folder above, and may be a folder of code besides.
+    # A folder LICENSE holds the licence of the folder above. It may also be a folder of code.
     return (scope, scope.rpartition("/")[0]) if parent.name.lower() in _OWN_FOLDERS else (scope,)
 
 
@@ -149,8 +148,8 @@ _COLLECTIONS = frozenset(("licenses", "licences", "license", "licence", "legal",
 
 
 def scopes_of_listed(path: str) -> tuple[str, ...]:
-    """Return the folders that a file speaks for which metadata lists as a licence file: its own,
-    and the one above for a folder that only collects licences.
+    """Return the folders that a file listed as a licence file applies to: its own, and the one above
+    when its folder only collects licences.
     """
     return tuple(dict.fromkeys(_uncollected(scope) for scope in scopes(path)))
 
@@ -161,7 +160,7 @@ def _uncollected(scope: str) -> str:
 
 
 def is_kept_for_reference(scope: str) -> bool:
-    """Return whether a folder holds texts that other files refer to (REUSE): its files speak for no
+    """Return whether a folder holds texts that other files refer to (REUSE). Its files apply to no
     folder.
     """
     return PurePosixPath(scope).name == "LICENSES"

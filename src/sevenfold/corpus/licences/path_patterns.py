@@ -1,8 +1,9 @@
-"""Patterns of paths in three dialects (PEP 639, REUSE, Debian), matched in time that a hostile
-pattern cannot stretch.
+"""Match patterns of paths in three dialects (PEP 639, REUSE, Debian). A hostile pattern cannot make
+the match slow.
 
-A regular expression with several stars tries their combinations. So only patterns with at most two
-become one; the others are walked with the set of places that the tokens read so far can end at.
+A regular expression with several stars tries their combinations. So only a pattern with at most two
+stars becomes a regular expression. Others are matched token by token with the set of positions at
+which the tokens so far can end.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import Literal
 
 _MAX_REGEX_STARS = 2
 
-# What a token stands for: its own characters, one character, any within a name, any number of whole
-# folders, any at all.
+# The kinds of tokens: fixed characters, one character of a class, any characters within a name, any
+# number of whole folders, any characters.
 Kind = Literal["text", "class", "within", "folders", "any"]
 _STARS = {"within": "[^/]*", "folders": "(?:.*/)?", "any": ".*"}
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`text`: the characters, or the regular expression of a class of one character."""
+    """A token. `text` holds its characters, or the regular expression of a class of one character."""
 
     kind: Kind
     text: str = ""
@@ -34,7 +35,7 @@ class Token:
         return _STARS.get(self.kind, self.text)
 
     def ends(self, path: str, starts: set[int]) -> set[int]:
-        """Return where the token can end in a path when it starts at one of some places."""
+        """Return the positions of a path at which the token can end, from those at which it may begin."""
         if self.kind == "text":
             return {start + len(self.text) for start in starts if path.startswith(self.text, start)}
         if self.kind == "class":
@@ -83,11 +84,11 @@ _PEP639 = re.compile(r"(\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]{0,255}\])")
 
 @lru_cache(maxsize=1024)
 def pep639_pattern(glob: str) -> PathPattern:
-    """Return a glob of `license-files`: `*`, `?` and `[...]` within a name,
-    `**` over any number of folders.
+    """Return a glob of `license-files`: `*`, `?` and `[...]` match within a name, `**` matches any
+    number of folders.
 
     Raises:
-        ValueError: a class of characters that is none.
+        ValueError: a class of characters is malformed.
     """
     stars = {"**/": Token("folders"), "**": Token("any"), "*": Token("within"), "?": _ONE_WITHIN}
     return PathPattern(tuple(stars.get(part) or _class_or_text(part) for part in _PEP639.split(glob) if part))
@@ -106,8 +107,8 @@ def _class_or_text(part: str) -> Token:
 
 @lru_cache(maxsize=4096)
 def reuse_pattern(glob: str) -> PathPattern:
-    """Return a path of REUSE.toml: `*` is any characters but a slash, `**` any, a backslash takes
-    their meaning.
+    """Return a path of REUSE.toml. `*` matches any characters but a slash, `**` any characters, and a
+    backslash makes them literal.
     """
     stars = {"**": Token("any"), "*": Token("within")}
     return PathPattern(tuple(
@@ -118,8 +119,8 @@ def reuse_pattern(glob: str) -> PathPattern:
 
 @lru_cache(maxsize=4096)
 def debian_pattern(glob: str) -> PathPattern:
-    """Return a glob of DEP-5: `*` is any characters, slashes included, `?` is one; a
-    backslash takes their meaning.
+    """Return a glob of DEP-5. `*` matches any characters with slashes, `?` matches one, and a
+    backslash makes them literal.
     """
     stars = {"*": Token("any"), "?": _ONE}
     return PathPattern(tuple(

@@ -1,9 +1,8 @@
-"""Licences as SPDX expressions, evaluated against the recipe's allow-list
-by `license-expression` (A5).
+"""Evaluate SPDX expressions against the allow-list of a recipe with `license-expression` (A5).
 
-`A OR B` is allowed when either is (the user may choose), `A AND B` when both are.
-`A WITH exception` is allowed only when that pair is on the list, even where A alone is: it is
-another licence. What cannot be parsed is unknown.
+`A OR B` is allowed when either is (the user may choose), `A AND B` when both are. `A WITH exception`
+is allowed only when that pair is on the list, even where A alone is, because it is another licence. An
+expression that cannot be parsed is unknown.
 """
 
 from __future__ import annotations
@@ -16,17 +15,18 @@ from typing import Any, Literal
 from sevenfold.core.errors import RecipeError, UsageError
 from sevenfold.core.process.log import one_line
 
-# On no list, so unknown: a licence is there, and nobody can tell which.
+# A licence exists, but it cannot be determined. The name is on no list, so it is never allowed.
 UNRECOGNISED = "LicenseRef-unrecognised"
-# Characters; nobody means a longer one.
+# Maximal number of characters of an expression.
 MAX_EXPRESSION = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`spdx`: the expression in canonical spelling (as found when unknown).
+    """A verdict. `spdx` is the expression in canonical spelling, or as it was found when it is
+    unknown.
 
-    `reason`: None if allowed.
+    `reason` is None if the licence is allowed.
     """
 
     spdx: str
@@ -65,14 +65,14 @@ def is_valid(expression: str) -> bool:
 
 
 def canonical(expression: str) -> str:
-    """Return the expression in the spelling of the SPDX list; as it is when it is not valid."""
+    """Return the expression in the spelling of the SPDX list, or unchanged when it is not valid."""
     parsed = _parse(expression)
     return expression if parsed is None else str(parsed)
 
 
 def symbols(expression: str) -> frozenset[str]:
-    """Return the licences that an expression names, without `-only` and `-or-later`; none if it is
-    not valid.
+    """Return the licences that an expression names, without `-only` and `-or-later`. An invalid
+    expression has none.
     """
     parsed = _parse(expression)
     if parsed is None:
@@ -82,14 +82,14 @@ def symbols(expression: str) -> frozenset[str]:
 
 
 def base_name(identifier: str) -> str:
-    """Return a licence without what it says about later versions: GPL-2.0-or-later -> GPL-2.0."""
+    """Return a licence without its suffix about later versions: GPL-2.0-or-later -> GPL-2.0."""
     return identifier.removesuffix("-only").removesuffix("-or-later")
 
 
 @lru_cache(maxsize=8192)
 def combine(expressions: tuple[str, ...]) -> str:
-    """Return `AND` over expressions, simplified; one that is not valid stays as it is, and so makes
-    the whole unknown.
+    """Return the simplified `AND` of expressions. An invalid one stays as it is and makes the whole
+    unknown.
     """
     _, licensing = _library()
     distinct = tuple(dict.fromkeys(expressions))
@@ -102,7 +102,7 @@ def combine(expressions: tuple[str, ...]) -> str:
 
 
 def _conjuncts(expression: str) -> list[str]:
-    """Return the parts of what `combine` gives for expressions of which some are not valid."""
+    """Return the parts of a result of `combine`, of which some may be invalid."""
     is_joined = expression.startswith("(") and expression.endswith(")") and ") AND (" in expression
     return expression[1:-1].split(") AND (") if is_joined else []
 
@@ -136,7 +136,7 @@ class LicencePolicy:
     def _judge(self, expression: str | None) -> Judgement:
         parsed = _parse(expression) if expression else None
         if parsed is None:
-            # What holds beside the unknown may be forbidden for sure.
+            # A licence beside the unknown one may be known and forbidden.
             beside = [_parse(part) for part in _conjuncts(expression or "")]
             is_forbidden = any(part is not None and not self._satisfied(part) for part in beside)
             return Judgement(

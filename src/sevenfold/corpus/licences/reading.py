@@ -1,8 +1,8 @@
-"""How a package is read for its licences: rounds over its files, and who waits for which of them.
+"""Read the files of a package for its licences, in rounds.
 
-The first round gives what is metadata or a licence by its name, and every link. The rounds behind
-it give what links and metadata point to. Nothing is followed on a disk: a source only gives the
-files of its own that it is asked for.
+The first round reads metadata, files that are licences by their names, and all links. Later rounds
+read the files that links and metadata point to. Nothing is followed on a disk. A source only returns
+requested files of its own.
 """
 
 from __future__ import annotations
@@ -13,29 +13,26 @@ from dataclasses import dataclass, field
 from sevenfold.corpus.licences.links import Links
 from sevenfold.corpus.licences.path_patterns import PathPattern
 
-# After the first: metadata behind a link may point to a file behind another.
+# Rounds after the first. Metadata behind a link may point to a file behind another link.
 MAX_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file of a package: its bytes, None for one that cannot be read.
-
-    Or a link, and what stands in it.
-    """
+    """A file of a package with its bytes (None if it cannot be read), or a link with its target."""
 
     path: str
     data: bytes | None = None
     target: str | None = None
 
 
-# Given which paths are wanted: gives those files, and all links.
+# A function that returns the files whose paths are wanted, and all links.
 Look = Callable[[Callable[[str], bool]], Iterable[Seen]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FileListener:
-    """Who waits for a file. `read` takes the path of the file itself and its bytes; `absent` is
+    """A request for a file. `read` receives the path of the file itself and its bytes. `absent` is
     called when the package lacks it.
     """
 
@@ -55,7 +52,7 @@ class Waiting:
     _globs: list[tuple[PathPattern, FileListener]] = field(default_factory=list)
 
     def ask(self, path: str, reader: FileListener) -> None:
-        """Ask for the file at a path from the top of the package, which links may be part of."""
+        """Ask for the file at a path from the top of the package. The path may contain links."""
         self._asked.append((path, reader))
 
     def ask_all(self, pattern: PathPattern, reader: FileListener) -> None:
@@ -63,12 +60,12 @@ class Waiting:
         self._globs.append((pattern, reader))
 
     def readers_of(self, path: str) -> list[FileListener]:
-        """Return who waits for a file that is there, and forget those who waited for it alone."""
+        """Return the requests for a file, and remove those for this file alone."""
         matching = [reader for pattern, reader in self._globs if pattern.matches(path)]
         return [*self._wanted.pop(path, []), *matching]
 
     def start_round(self) -> frozenset[str]:
-        """Return the paths and globs that are asked for, links resolved."""
+        """Return the requested paths and globs with links resolved."""
         for pattern, reader in self._globs:
             self._asked += [(path, reader) for path in self.links if pattern.matches(path)]
         asked, self._asked = self._asked, []
@@ -81,11 +78,11 @@ class Waiting:
         return frozenset((*self._wanted, *(str(pattern) for pattern, _ in self._globs)))
 
     def asks_for(self, path: str) -> bool:
-        """Return whether a file is asked for in this round."""
+        """Return whether a file is requested in this round."""
         return path in self._wanted or any(glob.matches(path) for glob, _ in self._globs)
 
     def end_round(self) -> None:
-        """Tell all who waited for files that the package lacks."""
+        """Call `absent` of the requests for files that the package lacks."""
         absent = [reader for readers in self._wanted.values() for reader in readers]
         self._wanted.clear()
         self._globs.clear()

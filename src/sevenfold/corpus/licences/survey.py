@@ -1,11 +1,11 @@
-"""The licence of each file of a package: metadata, licence files by folder, Debian's copyright, and
-the file itself.
+"""Determine the licence of each file of a package from metadata, licence files by folder, Debian's
+copyright, and the file itself.
 
-`read_through` gives a survey the files of a package that it wants (see `reading`); then
-`licence_of` judges each document. A folder with metadata or licence texts of its own (vendored
-code) adds them to what holds above it, and a file that states a licence adds that: all must be
-allowed, so the strictest wins. A licence text that the package's own expression already names adds
-nothing: the two files of "MIT OR Apache-2.0" do not make an AND.
+`read_through` gives a survey the files of a package that it wants (see `reading`). Then `licence_of`
+judges each document. A folder with metadata or licence texts of its own (vendored code) adds them to
+those of the folders above, and a file that states a licence adds that. All must be allowed, so the
+strictest decides. A licence text that the expression of the package already names adds nothing, so the
+two files of "MIT OR Apache-2.0" do not make an AND.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sevenfold.corpus.licences.wording.licence_text import (
 from sevenfold.corpus.licences.wording.own import licences_in
 from sevenfold.corpus.licences.wording.speech import SOFT, STERN
 
-# Directories of a Debian binary package below which a source tree stands as it was.
+# Directories of a Debian binary package that hold an unchanged source tree.
 _SOURCE_TREES = (
     re.compile(r"usr/share/cargo/registry/[^/]+/(?P<rest>.+)"),
     re.compile(r"usr/share/gocode/src/(?:[^/]*\.[^/]+/[^/]+/[^/]+)/(?P<rest>.+)"),
@@ -47,21 +47,21 @@ _DEBIAN_COPYRIGHT = re.compile(r"debian/copyright|usr/share/doc/[^/]+/copyright"
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """An SPDX expression, None when nothing declares one, and how it is known."""
+    """An SPDX expression (None when nothing declares one) and its evidence."""
 
     expression: str | None
     evidence: str
 
 
 def read_through(survey: Survey, look: Look) -> None:
-    """Give a survey all that it wants of a package."""
+    """Give a survey all files of a package that it wants."""
     for seen in look(survey.wants):
         survey.tell(seen)
     follow(survey, look)
 
 
 def follow(survey: Survey, look: Look) -> None:
-    """Give a survey that has seen what it wants what links and metadata point to."""
+    """Give a survey, after its first round, the files that links and metadata point to."""
     for _ in range(MAX_ROUNDS):
         if not survey.unread():
             break
@@ -73,8 +73,8 @@ def follow(survey: Survey, look: Look) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Pointer:
-    """A licence file that metadata points to: from which file, for which
-    folder, and whether it was found.
+    """A pointer of metadata to a licence file: the metadata, the folder that it applies to, and
+    whether the file was found.
     """
 
     metadata: str
@@ -87,16 +87,17 @@ _Read = Callable[[_Pointer, str, bytes | None], None]
 
 
 class Survey:
-    """What one package says about licences.
+    """The licences of one package.
 
     Args:
-        declared: what stands for the package when it says nothing itself, and why.
-        concluded: what a person decided about the package as a whole; its own words about itself
-            then count no more, those of its folders and files still do.
-        stated: what holds for the whole beside all that it says itself, and why.
-        binary: a Debian binary package, whose paths are not those of its source.
-        judged: `debian/copyright` is Debian's own: a person has judged each file.
-        link_at: gives what stands in the link at a path, for a source that does not tell all links.
+        declared: the licence of a package that states none itself, with its evidence.
+        concluded: the licence that a person decided for the package as a whole. Its own statements
+            about the whole then do not count. Those of its folders and files still do.
+        stated: licences that apply to the whole besides its own statements, with their evidence.
+        binary: whether it is a Debian binary package, whose paths are not those of its source.
+        judged: whether `debian/copyright` is Debian's own, so that a person has judged each file.
+        link_at: returns the target of the link at a path, for a source that does not report all
+            links.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Survey:
 
     @staticmethod
     def wants(path: str) -> bool:
-        """Return whether the first round has a use for the bytes of this file."""
+        """Return whether the first round needs the bytes of this file."""
         return (
             is_metadata(PurePosixPath(path).name)
             or bool(_DEBIAN_COPYRIGHT.fullmatch(path))
@@ -132,15 +133,15 @@ class Survey:
         )
 
     def tell(self, seen: Seen) -> None:
-        """Take one file that was asked for, or a link."""
+        """Add one requested file, or a link."""
         if seen.target is None:
             self.add(seen.path, seen.data)
         else:
             self.add_link(seen.path, seen.target)
 
     def add_link(self, path: str, target: str) -> None:
-        """Add a link: it says what its target says. One that leaves the package or ends nowhere is
-        unknown.
+        """Add a link, which states what its target states. A link that leaves the package or has no
+        target is unknown.
         """
         if path not in self._waiting.links:
             self._waiting.links.add(path, target)
@@ -157,19 +158,19 @@ class Survey:
             self._add(path, data)
 
     def unread(self) -> frozenset[str]:
-        """Begin the next round: return the paths and globs of the files that are asked for in it."""
+        """Begin the next round. Return the paths and globs of the files that it requests."""
         return self._waiting.start_round()
 
     def asks_for(self, path: str) -> bool:
-        """Return whether `add` has a use for a file in this round."""
+        """Return whether `add` needs a file in this round."""
         return self._waiting.asks_for(path)
 
     def end_round(self) -> None:
-        """Take what was not told since `unread` as files that the package lacks."""
+        """Treat requested files that were not added since `unread` as missing."""
         self._waiting.end_round()
 
     def missing(self) -> None:
-        """Mark what points to files that the package lacks as unknown."""
+        """Mark pointers to files that the package lacks as unknown."""
         self._waiting.start_round()
         self._waiting.end_round()
         for pointer in self._pointers:
@@ -215,7 +216,7 @@ class Survey:
             self._point(path, scope, found)
 
     def _point(self, path: str, scope: str, found: Declaration) -> None:
-        """Ask for the files that a metadata file points to; one that the package lacks is unknown."""
+        """Request the files that a metadata file points to. A missing file is unknown."""
         name = PurePosixPath(path).name
         for file in found.files:
             pointer = _Pointer(name, scope, file)
@@ -237,8 +238,8 @@ class Survey:
             self._waiting.ask(place, FileListener(partial(read, pointer)))
 
     def _ask_wheel(self, pointer: _Pointer, file: str, read: _Read) -> None:
-        """Look for a file where a wheel keeps it: the metadata that it was built from may lie in it
-        as a leftover, without its licence.
+        """Look for a file where a wheel keeps it. The metadata that the wheel was built from may be in
+        it as a leftover, without its licence.
         """
         for folder in ("*.dist-info/licenses", "*.dist-info"):
             self._ask_all(pointer, f"{folder}/{file}", read)
@@ -248,12 +249,14 @@ class Survey:
             self._waiting.ask_all(pep639_pattern(glob), FileListener(partial(read, pointer)))
 
     def _read_pointed(self, pointer: _Pointer, path: str, data: bytes | None) -> None:
-        """Read the file that says what a field leaves open: it speaks for the folder of the field."""
+        """Read the file that states what a field leaves open. It applies to the folder of the
+        field.
+        """
         pointer.is_found = True
         self._add_text(pointer.scope, PurePosixPath(path).name, _limited(data), is_strong=True)
 
     def _read_listed(self, pointer: _Pointer, path: str, data: bytes | None) -> None:
-        """Read a file that is listed as a licence file: it speaks for its own folder."""
+        """Read a file that is listed as a licence file. It applies to its own folder."""
         pointer.is_found = True
         name = PurePosixPath(path).name
         if self.wants(path) or names.is_prose(name):
@@ -279,7 +282,7 @@ class Survey:
         return self._folders.setdefault(scope, Folder())
 
     def _add_text(self, scope: str, name: str, data: bytes | None, *, is_strong: bool) -> None:
-        """Add a file that is a licence (`is_strong`), or may state some, to what a folder says."""
+        """Add a file that is a licence (`is_strong`), or that may state some, to its folder."""
         folder, restricts = self._folder(scope), names.restricts(name)
         if data is None:
             folder.unknowns.append(Unknown(name, "cannot be read", restricts))
@@ -295,7 +298,7 @@ class Survey:
         elif is_strong and not found.licences and not is_template(text):
             why = "is no licence text that is known"
         elif is_strong and named:
-            # What it states is half of what holds; the other half stands there.
+            # The file states only a part. The files that it names state the rest.
             why, is_all = "names licence files that are not known", True
         if why:
             restricts = restricts or found.level == STERN
@@ -322,7 +325,7 @@ class Survey:
         return Licence(expression, one_line("; ".join(dict.fromkeys(how for _, how in parts))))
 
     def licence_of_package(self) -> Licence:
-        """Return what the package says of itself as a whole."""
+        """Return the statements of the package about itself as a whole."""
         if self._debian:
             spdx, how = self._all_of_debian()
             return Licence(spdx, one_line(how))
@@ -330,7 +333,7 @@ class Survey:
 
     def _parts(self, path: str) -> list[tuple[str, str]]:
         by_debian, how = self._by_debian(path)
-        # Where Debian's paragraphs do not speak of a file, nobody has judged it.
+        # A file that Debian's paragraphs do not cover was not judged by anybody.
         explained = self._judged and by_debian is not None
         return [
             *self._package(by_debian, how, explained=explained),
@@ -355,7 +358,7 @@ class Survey:
         return parts
 
     def _by_debian(self, path: str) -> tuple[str | None, str]:
-        """Return what Debian's copyright files say of a file; where there are several, all hold."""
+        """Return the statements of Debian's copyright files about a file. All of several apply."""
         if not self._debian:
             return None, ""
         if self._binary:
@@ -370,7 +373,7 @@ class Survey:
         return _together([found for c in self._debian if (found := c.of_all())[0] is not None])
 
     def _above(self, path: str, *, explained: bool) -> list[tuple[str, str]]:
-        """Return what the folders on the way to a file say, the root aside."""
+        """Return the statements of the folders on the way to a file, without the root."""
         parts: list[tuple[str, str]] = []
         is_inherited = "" in self._folders and self._folders[""].is_workspace()
         for parent in reversed(PurePosixPath(path).parents):
@@ -407,5 +410,5 @@ def _limited(data: bytes | None) -> bytes | None:
 
 
 def _literal(path: str) -> str:
-    """Return a path as a glob that matches it alone."""
+    """Return a glob that matches only this path."""
     return re.sub(r"([*?\[])", r"[\1]", path)

@@ -1,1 +1,1 @@
-"""What the metadata of packages declares, format by format."""
+"""Readers of the licences that the metadata of packages declares, by format."""

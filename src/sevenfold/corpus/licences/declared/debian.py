@@ -43,14 +43,14 @@ _GNU = re.compile(
 
 
 def to_spdx(name: str) -> str:
-    """Return one of Debian's short licence expressions as SPDX; a name without
-    counterpart makes the whole unknown.
+    """Return one of Debian's short licence expressions as SPDX. A name without an SPDX counterpart
+    makes the whole expression unknown.
     """
     words = re.sub(r"[,()]", " ", name.strip()).split()
     lowered = [word.lower() for word in words]
     for operator in ("and", "or"):
-        # Debian lets "and" bind tighter than "or", and a comma undo it. Split at "and" first: never
-        # laxer than either.
+        # In Debian's form "and" binds tighter than "or", and a comma changes that. Splitting at "and"
+        # first is never laxer than either reading.
         if operator in lowered:
             at = lowered.index(operator)
             left, right = " ".join(words[:at]), " ".join(words[at + 1 :])
@@ -82,34 +82,34 @@ class Stanza:
     spdx: str
 
     def matches(self, path: str) -> bool:
-        """Return whether a path of the source package is meant."""
+        """Return whether the paragraph covers a path of the source package."""
         return any(debian_pattern(glob).matches(path) for glob in self.globs)
 
 
 class DebianCopyright:
     """A machine-readable copyright file.
 
-    `stanzas` in its order; the last that matches a file holds.
+    `stanzas` are in the order of the file. The last one that matches a path applies.
     """
 
     def __init__(self, stanzas: list[Stanza]) -> None:
         self.stanzas = stanzas
 
     def licence_of(self, path: str) -> tuple[str | None, str]:
-        """Return the licence of a file of the source tree, and which paragraph says so."""
+        """Return the licence of a file of the source tree, and the paragraph that states it."""
         for stanza in reversed(self.stanzas):
             if stanza.matches(path):
                 return stanza.spdx, f"debian/copyright, Files: {' '.join(stanza.globs)[:80]}"
         return None, ""
 
     def of_all(self) -> tuple[str | None, str]:
-        """Return all licences together, of the packaging (`debian/*`) aside."""
+        """Return all licences together, except those of the packaging (`debian/*`)."""
         parts = tuple(s.spdx for s in self.stanzas if not all(g.startswith("debian/") for g in s.globs))
         return (combine(parts), "debian/copyright, all paragraphs together") if parts else (None, "")
 
 
 def parse_copyright(data: bytes) -> DebianCopyright | None:
-    """Return a copyright file's paragraphs; None when it is not in the machine-readable form."""
+    """Return the paragraphs of a copyright file, or None when it is not machine-readable."""
     text = data.decode("utf-8", "replace")
     if not re.search(r"^Files:", text, re.MULTILINE) or not re.search(
         r"^Format(?:-Specification)?:", text, re.MULTILINE

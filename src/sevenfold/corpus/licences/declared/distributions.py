@@ -1,8 +1,8 @@
 """Licence fields of the recipes of distributions and of other package metadata that is lines of
 `name = value`: Arch, Gentoo, Alpine, BitBake, MacPorts, Java manifests, Homebrew, Guix and more.
 
-The files are read as text, and never run. A value that a program computes comes as one that no
-licence is spelled like.
+The files are read as text and never run. A value that a program computes is returned as a text that
+is no licence.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from sevenfold.corpus.licences.declared.ecosystems import NO_LITERAL, EcosystemLicences, lines_of
 
 _LITERAL = re.compile(r"""(["'])([^"'\n]*)\1|([^\s"'()]+)""")
-# What a shell or a recipe puts together, as "${LICENSE}+docs" and "$(cat x)".
+# Values that a shell or a recipe computes, such as "${LICENSE}+docs" and "$(cat x)".
 _COMPUTED = re.compile(r"[$`@]|%[({]")
-# What Gentoo, BitBake and Buildroot call licences otherwise than SPDX does.
+# Names of Gentoo, BitBake and Buildroot that differ from those of SPDX.
 _NAMES = {
     "BSD": "BSD-3-Clause", "BSD-1": "BSD-1-Clause", "BSD-2": "BSD-2-Clause", "BSD-4": "BSD-4-Clause",
     "Apache": "Apache", "Boost-1.0": "BSL-1.0", "ZLIB": "Zlib", "PSF-2": "PSF-2.0", "CC0-1.0": "CC0-1.0",
@@ -30,7 +30,7 @@ def _meant(name: str) -> str:
 
 
 def _assignments(text: str, name: str) -> list[str]:
-    """Return the values behind `name=`, one quoted or bracketed value over several lines, too."""
+    """Return the values after `name=`. A quoted or bracketed value may span several lines."""
     pattern = re.compile(
         rf"(?m)^[ \t]*(?:export[ \t]+)?{name}[ \t]*(?:\+=|\?\??=|:=|=)[ \t]*"
         r"(?P<value>\([^)]{0,2000}\)|\"[^\"]{0,2000}\"|'[^']{0,2000}'|[^\n#]*)"
@@ -39,7 +39,7 @@ def _assignments(text: str, name: str) -> list[str]:
 
 
 def _shell(name: str = r"licen[sc]es?") -> Callable[[str], EcosystemLicences]:
-    """Return a reader of `license=(...)` and `license="..."`; all of a list hold (Arch, Alpine)."""
+    """Return a reader of `license=(...)` and `license="..."`. All of a list apply (Arch, Alpine)."""
 
     def read(text: str) -> EcosystemLicences:
         fields: list[str] = []
@@ -57,14 +57,14 @@ def _shell(name: str = r"licen[sc]es?") -> Callable[[str], EcosystemLicences]:
 
 
 def _gentoo(text: str) -> EcosystemLicences:
-    """Read `LICENSE="A B || ( C D )"`: all hold, and what stands behind the bars is a choice."""
+    """Read `LICENSE="A B || ( C D )"`. All apply, and the group after the bars is a choice."""
     fields: list[str] = []
     for value in _assignments(text, "LICENSE"):
         inner = value.strip("\"'")
         for choice in re.findall(r"\|\|\s*\(([^()]*)\)", inner):
             fields.append(" OR ".join(_spdx(word) for word in choice.split()) or NO_LITERAL)
         rest = re.sub(r"\|\|\s*\([^()]*\)", " ", inner)
-        # A licence of a USE flag holds where the flag is set, and so it may.
+        # The licence of a USE flag applies when the flag is set, so it may apply.
         words = [word for word in re.sub(r"[()]", " ", rest).split() if not word.endswith("?")]
         fields += [_meant(word) for word in words]
         fields += [] if inner.strip() else [NO_LITERAL]
@@ -76,7 +76,7 @@ def _spdx(word: str) -> str:
 
 
 def _bitbake(text: str) -> EcosystemLicences:
-    """Read `LICENSE = "A & B"`, also of one package (`LICENSE:x`); a bar is a choice."""
+    """Read `LICENSE = "A & B"`, also of one package (`LICENSE:x`). A bar is a choice."""
     fields: list[str] = []
     for value in _assignments(text, r"LICENSE(?:[:_](?!FLAGS|PATH|CREATE|MANIFEST)[\w${}-]+)?"):
         inner = value.strip("\"'")
@@ -90,7 +90,9 @@ def _bitbake(text: str) -> EcosystemLicences:
 
 
 def _words_behind(name: str) -> Callable[[str], EcosystemLicences]:
-    """Return a reader of `name value` (MacPorts): words hold, and those in braces are a choice."""
+    """Return a reader of `name value` (MacPorts). All words apply, and words in braces are a
+    choice.
+    """
     pattern = re.compile(rf"(?m)^[ \t]*{name}(?:-append)?[ \t]+([^\n]*)")
 
     def read(text: str) -> EcosystemLicences:
@@ -120,8 +122,8 @@ def _calls(name: str) -> Callable[[str], EcosystemLicences]:
 
 
 def _properties(name: str) -> Callable[[str], EcosystemLicences]:
-    """Return a reader of `name: value` and `name=value`, each on a line of its own; a value goes on
-    in lines that begin with a blank.
+    """Return a reader of `name: value` and `name=value`, each on a line of its own. Lines that begin
+    with a blank continue a value.
     """
     pattern = re.compile(rf"(?mi)^(?:{name})[ \t]*[:=][ \t]*(?P<value>[^\n]*(?:\n [^\n]*)*)")
 
@@ -129,7 +131,7 @@ def _properties(name: str) -> Callable[[str], EcosystemLicences]:
         return EcosystemLicences(tuple(
             value
             for match in pattern.finditer(text)
-            # Directives of OSGi stand behind a semicolon.
+            # Directives of OSGi follow a semicolon.
             for value in [match["value"].replace("\n ", "").partition(";")[0].strip()]
             if value
         ))  # fmt: skip
@@ -151,7 +153,7 @@ def _android(text: str) -> EcosystemLicences:
 
 
 def _bazel(text: str) -> EcosystemLicences:
-    """Read `licenses(["notice"])`: a kind that asks for more is a licence that nobody names."""
+    """Read `licenses(["notice"])`. A kind that requires more than a notice is an unnamed licence."""
     listed = re.findall(r"(?m)^[^\S\n]*licenses\s*\(\s*\[([^\]]{0,400})\]", text)
     kinds = {kind for rest in listed for kind in re.findall(r"""["'](\w+)["']""", rest)}
     return EcosystemLicences(
@@ -160,13 +162,13 @@ def _bazel(text: str) -> EcosystemLicences:
 
 
 def _where(mark: str, reader: Callable[[str], EcosystemLicences]) -> Callable[[str], EcosystemLicences]:
-    """Return a reader of the files in which `mark` stands: others have the same name."""
+    """Return a reader of the files that contain `mark`, because other files have the same name."""
     pattern = re.compile(mark, re.MULTILINE)
     return lambda text: reader(text) if pattern.search(text) else EcosystemLicences()
 
 
 def _front_matter(text: str) -> EcosystemLicences:
-    """Read `license:` of the YAML in front of a page: it speaks for a repository of a model or of
+    """Read `license:` of the YAML at the top of a page. It applies to a repository of a model or of
     data.
     """
     front = re.match(r"---[ \t]*\n(.{0,20000}?)\n---[ \t]*(?:\n|$)", text, re.DOTALL)
@@ -174,8 +176,8 @@ def _front_matter(text: str) -> EcosystemLicences:
 
 
 def _homebrew(text: str) -> EcosystemLicences:
-    """Read `license "MIT"`, `license any_of: [...]`, a choice, and `license all_of: [...]`; what is
-    nested or a symbol is no literal.
+    """Read `license "MIT"`, `license any_of: [...]` (a choice) and `license all_of: [...]`. A nested
+    value or a symbol is no literal.
     """
     code = re.sub(r"(?m)^[ \t]*#[^\n]*$", "", text)
     fields: list[str] = []
@@ -204,7 +206,7 @@ _GNU_FAMILY = re.compile(r"[al]?gpl")
 
 
 def _of_guix(word: str) -> str:
-    """Return the licence that `license:gpl2+` names; the name itself where it is not known here."""
+    """Return the licence that `license:gpl2+` names, or the name itself when it is unknown."""
     name = word.rpartition(":")[2]
     spdx = _GUIX.get(name.removesuffix("+"))
     if spdx is None or not _GNU_FAMILY.match(name):
@@ -213,8 +215,8 @@ def _of_guix(word: str) -> str:
 
 
 def _guix(text: str) -> EcosystemLicences:
-    """Read `(license license:expat)` and `(license (list license:gpl2+ license:asl2.0))`; all of a
-    list hold.
+    """Read `(license license:expat)` and `(license (list license:gpl2+ license:asl2.0))`. All of a
+    list apply.
     """
     code = re.sub(r";[^\n]*", "", text)
     fields: list[str] = []

@@ -1,8 +1,8 @@
 """Licence fields of metadata that is a program or has a form of its own: R, Ruby, Haskell, OCaml,
 Elixir, Erlang, Perl, Lua, Gradle, Nix and more.
 
-The files are read as text, and never run. A field that is no literal comes as a value that no
-licence is spelled like, and so does a licence that stands in the file and was not read.
+The files are read as text and never run. A field that is not a literal is returned as a text that is
+no licence. So is a licence in the file that could not be read.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# What a field says that is computed, or of another type.
+# The value of a field that is computed, or of another type.
 NO_LITERAL = "no literal"
 
 
 @dataclass(frozen=True, slots=True)
 class EcosystemLicences:
-    """Licence fields, which all hold, and the licence files that are pointed to."""
+    """Licence fields, which all apply, and the licence files that they point to."""
 
     fields: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ def _quoted(text: str) -> list[str]:
     return [found for _, found in re.findall(r"""(["'])([^"'\n]*)\1""", part)]
 
 
-# Something is set that is called a licence.
+# An assignment to a name of a licence.
 _SET = re.compile(
     r"""(?<![\w"'./-])(?:\w+\.)*[:"']?licen[sc]es?["']?[ \t]*(?:=>|\+=|\|\|=|<<|:=|[:=](?![:=]))"""
 )
@@ -44,8 +44,8 @@ _SET = re.compile(
 def _guarded(
     reader: Callable[[str], EcosystemLicences], comment: str = "#"
 ) -> Callable[[str], EcosystemLicences]:
-    """Return a reader that passes over whole lines of comment, and to which a licence that it
-    cannot read is no licence that is known.
+    """Return a reader that skips whole lines of comment. A licence that it cannot read is an unknown
+    licence.
     """
     comments = re.compile(rf"(?m)^[ \t]*(?:{comment})[^\n]*$")
 
@@ -60,7 +60,7 @@ def _guarded(
 
 
 def _assigned(name: str, comment: str = "#") -> Callable[[str], EcosystemLicences]:
-    """Return a reader of `NAME <value>`, the value as `_quoted` reads it."""
+    """Return a reader of `NAME <value>`. `_quoted` reads the value."""
     pattern = re.compile(rf"(?m)^[^\n]*?(?<![\w-]){name}[ \t]*(?=(?P<rest>.*(?:\n[^\n]*){{0,8}}))")
 
     def read(text: str) -> EcosystemLicences:
@@ -82,13 +82,13 @@ def _assigned(name: str, comment: str = "#") -> Callable[[str], EcosystemLicence
 
 
 def _headers(text: str) -> dict[str, str]:
-    """Return `Name: value` lines with continuations; names in lower case."""
+    """Return the values of `Name: value` lines with continuations, by name in lower case."""
     found: dict[str, str] = {}
     name = ""
     for line in text.splitlines():
         if match := re.match(r"([A-Za-z][\w.-]*)[ \t]*:[ \t]*(.*)", line):
             name = match[1].lower()
-            # A field that is given twice holds twice.
+            # Both values of a field that is given twice apply.
             found[name] = f"{found[name]} and {match[2]}" if name in found else match[2]
         elif line[:1] in (" ", "\t") and name:
             found[name] = f"{found[name]} {line.strip()}".strip()
@@ -215,7 +215,7 @@ _NIX = {
 def _nix(text: str) -> EcosystemLicences:
     """Read `license = lib.licenses.mit;`, `license = with lib.licenses; [ mit asl20 ];` and texts."""
     fields: list[str] = []
-    # Comments in `/*` count: the marks stand in texts, too, as in "src/*".
+    # Comments in `/*` are read as well, because texts such as "src/*" hold the marks, too.
     code = re.sub(r"(?m)^[ \t]*#[^\n]*$", "", text)
     for value in re.findall(r"(?<![\w-])licen[sc]es?\s*=\s*((?:with\s+[\w.]+\s*;)?[^;]{0,2000});", code):
         names = re.sub(r"with\s+[\w.]+\s*;|[\[\]()]", " ", value)

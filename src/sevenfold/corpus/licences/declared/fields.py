@@ -1,7 +1,7 @@
-"""What the value of a licence field means: an SPDX expression, a family of licences, a pointer to a
+"""Interpret the value of a licence field: an SPDX expression, a family of licences, a pointer to a
 file, or nothing known.
 
-A field that is declared and not understood gives `UNRECOGNISED`: it makes what is under it unknown.
+A declared field that is not understood gives `UNRECOGNISED`, which makes everything under it unknown.
 "BSD" and "Apache" name
 families: a licence text beside them says which member is meant, and without one they are unknown.
 """
@@ -15,9 +15,9 @@ from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 # The family of every licence: "OSI Approved", "see the file"
 ANY = "*"
-# The field of what a workspace says for its members.
+# The field by which a workspace declares a licence for its members.
 WORKSPACE = "workspace"
-# Characters; a longer value is a text, and is read as one.
+# Maximal number of characters. A longer value is read as a text.
 MAX_FIELD = 200
 
 
@@ -25,17 +25,18 @@ MAX_FIELD = 200
 class Said:
     """One statement.
 
-    `family`: what identifiers begin with that explain it ("": only the expression itself).
+    `family` is the beginning of the identifiers that explain it. With "" only the expression itself
+    does.
     """
 
     expression: str
     family: str = ""
-    # That says it, where a file has several.
+    # The field that makes the statement, where a file has several.
     field: str = ""
 
 
-# Free text in licence fields -> SPDX; compared in lower case without punctuation
-# and the words of `_FILLERS`.
+# Free text in licence fields -> SPDX. It is compared in lower case, without punctuation and without
+# the words of `_FILLERS`.
 _SPELLINGS = {
     "mit": "MIT", "expat": "MIT", "mit expat": "MIT", "mit mit": "MIT", "x11": "X11", "mit x11": "MIT",
     "apache 2": "Apache-2.0", "apache 2 0": "Apache-2.0", "apache 2 2 0": "Apache-2.0",
@@ -63,7 +64,8 @@ _SPELLINGS = {
     "artistic 2": "Artistic-2.0", "artistic 2 0": "Artistic-2.0",
     "mozilla 1 1": "MPL-1.1", "mozilla 2 0": "MPL-2.0",
 }  # fmt: skip
-# Names of several licences -> (how their identifiers begin, what stands when nothing says which).
+# Names of several licences -> (the beginning of their identifiers, the expression when nothing tells
+# which one is meant).
 _FAMILIES = {
     "bsd": ("BSD-", UNRECOGNISED), "bsd style": ("BSD-", UNRECOGNISED), "bsd like": ("BSD-", UNRECOGNISED),
     "apache": ("Apache-", UNRECOGNISED), "mpl": ("MPL-", UNRECOGNISED),
@@ -73,7 +75,7 @@ _FAMILIES = {
     "osi approved": (ANY, UNRECOGNISED), "see file": (ANY, UNRECOGNISED), "file": (ANY, UNRECOGNISED),
     "see": (ANY, UNRECOGNISED), "txt": (ANY, UNRECOGNISED), "see txt": (ANY, UNRECOGNISED),
     "md": (ANY, UNRECOGNISED),
-    # Said to be none, or not yet said: nobody has granted anything.
+    # The field says that there is no licence, or none yet, so nobody has granted anything.
     "none": (ANY, UNRECOGNISED), "null": (ANY, UNRECOGNISED), "n a": (ANY, UNRECOGNISED),
     "tbd": (ANY, UNRECOGNISED),
     "todo": (ANY, UNRECOGNISED), "noassertion": (ANY, UNRECOGNISED),
@@ -94,9 +96,7 @@ _URLS = (
 
 
 def spelled(text: str) -> str | None:
-    """Return the SPDX expression that a licence field means, or None
-    when it means none, or several.
-    """
+    """Return the SPDX expression that a licence field means, or None when it means none or several."""
     text = text.strip()
     if not text or len(text) > MAX_FIELD or "\n" in text:
         return None
@@ -131,7 +131,7 @@ def _gnu(plain: str) -> str | None:
 
 
 def read_field(value: object) -> tuple[Said, ...]:
-    """Return what a licence field says; nothing when it is absent, empty or "UNKNOWN".
+    """Return the statements of a licence field, none when it is absent, empty or "UNKNOWN".
 
     A slash offers a choice, as it does in Cargo.toml and in many others.
     """
@@ -156,7 +156,7 @@ def read_field(value: object) -> tuple[Said, ...]:
 
 
 def is_shown(text: str) -> bool:
-    """Return whether an expression that is not understood can be told as it stands: a short
+    """Return whether an expression that is not understood can be quoted, because it is a short
     printable line.
     """
     return len(text) <= MAX_FIELD and text.isprintable() and not re.search(r"\b(?:AND|OR|WITH)\b", text)
@@ -198,7 +198,7 @@ _CLASSIFIERS = {
 
 
 def read_classifiers(values: list[str]) -> tuple[Said, ...]:
-    """Return what Python's `License ::` classifiers say; all that are given hold, and one that
+    """Return the statements of Python's `License ::` classifiers. All of them apply, and one that
     names no licence is unknown.
     """
     names = [

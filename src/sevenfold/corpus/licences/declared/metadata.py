@@ -1,9 +1,9 @@
-"""The licence that a package's own metadata declares: Python and JavaScript
-here, the others in `ecosystems`.
+"""Read the licence that the metadata of a package declares. Python and JavaScript are here, the others
+in `ecosystems`.
 
-Each reader takes the text of one file and gives all that it says; all of it holds at once. A file
-that cannot be read, or whose licence field is of the wrong type, says `UNRECOGNISED`: what is under
-it is unknown, and nothing is guessed.
+Each reader takes the text of one file and returns all of its statements, which apply together. A file
+that cannot be read, or whose licence field has the wrong type, gives `UNRECOGNISED`. Everything under
+it is then unknown, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _KEYS = ("license", "licence", "licenses", "licences")
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What one metadata file says. `inherits`: the folders above say it.
+    """The statements of one metadata file. With `inherits` it takes those of the folders above.
 
-    `files`: paths of files that say what a field leaves open. `listed`: licence files
-    of the distribution (`License-File`). `globs`: globs of its licence files, and
-    whether each must match one.
+    `files` are paths of files that state what a field leaves open. `listed` are licence files of the
+    distribution (`License-File`). `globs` are globs of its licence files, and whether each must match
+    a file.
     """
 
     said: tuple[Said, ...] = ()
@@ -62,8 +62,8 @@ def _strings(value: Any) -> list[str]:
 
 
 def _field(value: Any) -> Declaration:
-    """Return a field that may hold a whole text, or point to a file ("SEE
-    LICENSE IN x", "file LICENSE").
+    """Return the declaration of a field that may hold a whole text, or point to a file ("SEE LICENSE
+    IN x", "file LICENSE").
     """
     if isinstance(value, str):
         text = value.strip()
@@ -89,8 +89,8 @@ def _merged(parts: Iterable[Declaration]) -> Declaration:
 
 
 def python_metadata(text: str) -> Declaration:
-    """Return a wheel's METADATA or an sdist's PKG-INFO (PEP 639, and what was before); classifiers
-    hold, too.
+    """Read the METADATA of a wheel or the PKG-INFO of an sdist (PEP 639 and its predecessors).
+    Classifiers apply, too.
     """
     headers = HeaderParser().parsestr(text)
     found = [
@@ -121,8 +121,8 @@ def _json(text: str) -> Mapping[str, Any]:
 
 
 def _choice(text: str, *, all_hold: bool = False) -> Declaration:
-    """Return JSON with `license` or `licenses`: text, {type}, or a list, which offers a choice
-    (npm, Composer) or does not.
+    """Read `license` or `licenses` of JSON: a text, {type}, or a list. A list is a choice in npm and
+    Composer. Elsewhere all of it applies.
     """
     found = []
     for name, value in _json(text).items():
@@ -131,22 +131,22 @@ def _choice(text: str, *, all_hold: bool = False) -> Declaration:
     return _merged(found)
 
 
-# Strings and comments of JSON, and commas before a closing bracket. One that does not end goes to the
-# end of the text, so that nothing is looked at twice; it stays, and the text is no JSON.
+# Strings and comments of JSON, and commas before a closing bracket. An unfinished one extends to the
+# end of the text, so that nothing is read twice. It stays, and the text is then no JSON.
 _STRING = r'"(?:\\.|[^"\\])*+(?:"|\\?\Z)'
 _JSONC = re.compile(rf"{_STRING}|//[^\n]*|/\*.*?(?:(?P<end>\*/)|\Z)", re.DOTALL)
 _TRAILING = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
 
 
 def _with_comments(text: str) -> Declaration:
-    """Return the licence of JSON that may have comments, and commas behind the last member."""
+    """Read the licence of JSON that may have comments, and commas after the last member."""
     text = _JSONC.sub(lambda m: m[0] if m[0][0] == '"' or (m[0][:2] == "/*" and not m["end"]) else "", text)
     return _choice(_TRAILING.sub(lambda match: match[0] if match[0][0] == '"' else "", text))
 
 
 def _loose(text: str) -> Declaration:
-    """Return the licence of JSON of a name that other files have, too (Puppet, KDE, GNOME): one
-    that is no object and names none says nothing.
+    """Read the licence of JSON whose file name other files have, too (Puppet, KDE, GNOME). A file that
+    is no object, or that names no licence, states nothing.
     """
     if not re.search(r"licen[sc]e", text, re.IGNORECASE) or isinstance(json.loads(text), list):
         return Declaration()
@@ -155,7 +155,7 @@ def _loose(text: str) -> Declaration:
 
 
 def _vcpkg(text: str) -> Declaration:
-    """Return the licence of a port; `null` is one that no expression says."""
+    """Read the licence of a port. `null` stands for a licence that no expression names."""
     if "license" in (value := _json(text)) and value["license"] is None:
         return Declaration(said=(Said(UNRECOGNISED, ANY),))
     return _choice(text)
@@ -201,7 +201,8 @@ def _pyproject(text: str) -> Declaration:
             found.append(_field(licence))
         found.append(Declaration(said=read_classifiers(_strings(table.get("classifiers")))))
         listed = table.get("license-files")
-        # A glob of a table, as PEP 639 once had it, may match nothing; one of the list must not.
+        # A glob of a table (an earlier form of PEP 639) may match nothing. A glob of the list must
+        # match a file.
         found.append(Declaration(globs=tuple((glob, True) for glob in _strings(listed))))
         found += [
             Declaration(globs=tuple((glob, kind != "globs") for glob in _strings(globs)))
@@ -244,8 +245,8 @@ def _setup_cfg(text: str) -> Declaration:
 
 
 def _setup_py(text: str) -> Declaration:
-    """Read, never run: a keyword or key `license` with a literal or the name of one; classifiers
-    wherever they stand.
+    """Read a program without running it: a keyword or key `license` with a literal or the name of one,
+    and classifiers anywhere.
     """
     try:
         tree = ast.parse(text)
@@ -287,8 +288,8 @@ def _setup_py(text: str) -> Declaration:
 
 
 def _listed_in_setup(keyword: ast.keyword) -> Declaration:
-    """Return the licence files of `license_files=[...]`; what computes
-    them says that there are some.
+    """Return the licence files of `license_files=[...]`. An expression that computes them means that
+    there are some.
     """
     if keyword.arg not in ("license_file", "license_files"):
         return Declaration()
@@ -355,7 +356,8 @@ _READERS: tuple[tuple[str, Callable[[str], Declaration]], ...] = (
 _EXACT = {name.lower(): reader for name, reader in _READERS if "*" not in name and not name.isupper()}
 _CASED = {name: reader for name, reader in _READERS if name.isupper()}
 _GLOBS = [(name, reader) for name, reader in _READERS if "*" in name]
-# A group for each glob: every file's name is asked for, and one match takes a tenth of forty.
+# One pattern with a group for each glob. It is tried on the name of every file, and takes a tenth of
+# the time of forty patterns.
 _ANY_GLOB = re.compile("|".join(f"({fnmatch.translate(glob)})" for glob, _ in _GLOBS))
 
 
@@ -372,7 +374,7 @@ def is_metadata(name: str) -> bool:
 
 
 def declared_by(name: str, data: bytes | None) -> Declaration:
-    """Return what the metadata file `name` says; `UNRECOGNISED` when it cannot be read (None)."""
+    """Return the declaration of the metadata file `name`, or `UNRECOGNISED` when it cannot be read."""
     reader = _reader(name)
     if reader is None:
         return Declaration()

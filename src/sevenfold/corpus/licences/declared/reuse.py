@@ -1,4 +1,4 @@
-"""What REUSE says of files: `REUSE.toml`, `.reuse/dep5`, and sidecars `NAME.license`."""
+"""Read the licences that REUSE states: `REUSE.toml`, `.reuse/dep5`, and sidecars `NAME.license`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NAMES = ("REUSE.toml", "dep5")
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """Tables of one REUSE.toml: (patterns, expressions); the last that matches a file holds."""
+    """Tables of one REUSE.toml: (patterns, expressions). The last that matches a file applies."""
 
     rows: tuple[tuple[tuple[PathPattern, ...], tuple[str, ...]], ...]
 
     def licence_of(self, path: str) -> tuple[str, ...]:
-        """Return the expressions for a path relative to the folder of the file; all hold."""
+        """Return the expressions for a path relative to the folder of the file. All apply."""
         for patterns, expressions in reversed(self.rows):
             if any(pattern.matches(path) for pattern in patterns):
                 return expressions
@@ -28,7 +28,7 @@ class Annotations:
 
 
 def is_reuse(path: str) -> bool:
-    """Return whether a file is one of REUSE's that speak for others."""
+    """Return whether a file is one of REUSE's files about other files."""
     return path.rpartition("/")[2] == "REUSE.toml" or path == ".reuse/dep5" or path.endswith("/.reuse/dep5")
 
 

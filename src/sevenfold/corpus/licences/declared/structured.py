@@ -1,7 +1,7 @@
 """Licence fields of metadata in YAML, TOML and XML: CITATION.cff, conda, snapcraft, Julia,
 AppStream, Maven, NuGet and more.
 
-A field whose value is no text comes as a value that no licence is spelled like.
+A field whose value is not a text is returned as a text that is no licence.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sevenfold.corpus.licences.declared.ecosystems import NO_LITERAL, EcosystemL
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _KEYS = ("license", "licence", "licenses", "licences")
-# Of a table that says a licence: its name, as several formats call it.
+# Keys under which the tables of several formats hold the name of a licence.
 NAMES = ("spdx", "type", "name", "id", "@id", "url", "text")
 
 
 class _Strict(_LOADER):  # type: ignore[misc]  # the C loader is there or is not
-    """A loader that refuses a key that is given twice, where the library takes the last."""
+    """A loader that refuses a key that is given twice. The library would take the last one."""
 
 
 def _mapping(loader: Any, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -41,7 +41,7 @@ _Strict.add_constructor(
 
 
 def values_of(table: Any) -> Iterator[str]:
-    """Yield the licences that a table says; all hold."""
+    """Yield the licences that a table states. All apply."""
     for key, value in table.items() if isinstance(table, dict) else ():
         if isinstance(key, str) and key.lower() in _KEYS and value not in (None, "", []):
             yield from _texts(value)
@@ -58,8 +58,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _yaml(*tables: str) -> Callable[[str], EcosystemLicences]:
-    """Return a reader of YAML whose licence stands at the top or in one of some tables. A file that
-    is no YAML, such as a template, is read line by line.
+    """Return a reader of YAML whose licence is at the top or in one of some tables. A file that is no
+    YAML, such as a template, is read line by line.
     """
     by_lines = lines_of(r"[\"']?licen[sc]es?[\"']?[ \t]*:")
 
@@ -99,7 +99,7 @@ def _toml(text: str) -> EcosystemLicences:
 
 
 def _ansible(text: str) -> EcosystemLicences:
-    """Read `license` of a role's `meta/main.yml`; other files of that name say nothing."""
+    """Read `license` of the `meta/main.yml` of a role. Other files of that name state nothing."""
     return _yaml("galaxy_info")(text) if re.search(r"(?m)^galaxy_info\s*:", text) else EcosystemLicences()
 
 

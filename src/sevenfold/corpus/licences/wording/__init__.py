@@ -1,1 +1,1 @@
-"""What texts say of licences: notices, tags, licence texts, restrictions."""
+"""Licences in the words of texts: notices, tags, licence texts, restrictions."""

@@ -1,4 +1,4 @@
-"""Which words of a text are words of a permissive licence, and of which.
+"""Find the words of a text that belong to a permissive licence, and to which one.
 
 `explained.npz` holds hashes of the word 4-grams of the texts and notices of the licences that
 people allow. It is derived from the licence rules of scancode-toolkit (CC-BY-4.0) by
@@ -20,7 +20,7 @@ from sevenfold.corpus.text.ngrams import Sorted, ngram_hashes, word_hashes
 DATA = Path(__file__).with_name("explained.npz")
 WORDS_IN_A_GRAM = 4
 
-# Letters, digits and bytes above ASCII stay; all else separates words.
+# Letters, digits and bytes above ASCII are kept. All other bytes separate words.
 _SEPARATORS = bytes(
     code if (chr(code).isascii() and chr(code).isalnum()) or code >= 128 else 0x20 for code in range(256)
 )
@@ -30,7 +30,7 @@ _SEPARATORS = bytes(
 class _Known:
     """Legend: G known 4-grams.
 
-    Bit i of an owner is licence i; further bits are explained and name none.
+    Bit i of an owner is licence i. Further bits mark 4-grams that are explained but name no licence.
     """
 
     licences: tuple[str, ...]
@@ -48,12 +48,12 @@ def known() -> _Known:
 
 
 def plain_words(normalised: str) -> bytes:
-    """Return the words of normalised text with one space between each two, UTF-8."""
+    """Return the words of normalised text in UTF-8, separated by one space."""
     return b" ".join(normalised.lower().encode("utf-8", "replace").translate(_SEPARATORS).split())
 
 
 class Explained:
-    """Explanation of a text's words.
+    """The explanation of the words of a text.
 
     Legend: W words, R = max(W - 3, 0) runs of four words.
 
@@ -70,7 +70,7 @@ class Explained:
         self._owners_R = np.zeros(len(runs), np.uint32)
         self._owners_R[held] = library.owners_G[places]
         is_known = self._owners_R != 0
-        # Whether words i and i + 1 stand in one known run.
+        # Whether words i and i + 1 are in one known run.
         pairs = np.zeros(len(self.hashes) + WORDS_IN_A_GRAM, bool)
         for k in range(WORDS_IN_A_GRAM - 1):
             pairs[k : k + len(is_known)] |= is_known
@@ -81,11 +81,11 @@ class Explained:
         return len(self.hashes)
 
     def word_at(self, place: int) -> int:
-        """Return the number of the word that holds byte `place` of the words, or stands before it."""
+        """Return the number of the word that holds byte `place` of the words, or of the one before."""
         return bisect_left(self._ends_W, place)
 
     def text(self, first: int, last: int) -> bytes:
-        """Return the words `first` to `last`, counted both; those that are there."""
+        """Return the words `first` to `last` (inclusive), as far as they exist."""
         first = max(0, first)
         if first > last or first >= len(self._ends_W):
             return b""
@@ -93,8 +93,8 @@ class Explained:
         return self.words[start : self._ends_W[min(last, len(self._ends_W) - 1)]]
 
     def explains(self, first: int, last: int) -> bool:
-        """Return whether each two neighbours of words `first` to `last` (counted both) stand in one
-        known run.
+        """Return whether each two neighbours of words `first` to `last` (inclusive) are in one known
+        run.
         """
         first, last = max(0, first), min(last, len(self.hashes) - 1)
         return self._gaps_W[max(last, first + 1)] == self._gaps_W[first]

@@ -1,8 +1,8 @@
-"""What a file says that is a licence by its name: its text out of its form (UTF-16, HTML, RTF), and
-the licences in it.
+"""Read a file that is a licence by its name: extract its text (UTF-16, HTML, RTF), and find the
+licences in it.
 
-A licence file is judged as strictly as any other: words about rights that none of its licences
-explains make it unknown. "MIT, but not for evil" is not MIT.
+A licence file is judged as strictly as any other. Words about rights that none of its licences
+explains make it unknown, so "MIT, but not for evil" is not MIT.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from sevenfold.corpus.licences.wording.speech import HARD
 from sevenfold.corpus.licences.wording.texts import find_texts, library_text, words_beyond
 
 MAX_LICENCE_BYTES = 1 << 20
-# Characters of a text whose judgement is kept.
+# Maximal number of characters of a text whose judgement is cached.
 _REMEMBERED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class LicenceText:
-    """The licences in a text, all of which hold: whole `texts`, and what `words` state beside them.
+    """The licences in a text, all of which apply: whole `texts`, and statements in `words`.
 
-    `strange`: the first words that no licence explains; `level`: of these words (see `speech`).
+    `strange` holds the first words that no licence explains, and `level` their level (see `speech`).
     """
 
     texts: tuple[str, ...] = ()
@@ -43,8 +43,8 @@ class LicenceText:
 
 
 def decoded(data: bytes) -> str:
-    """Return the text of a licence file: UTF-8, or UTF-16 by its mark or by every other byte being
-    NUL, out of HTML or RTF; "" for binary data.
+    """Return the text of a licence file, or "" for binary data. UTF-16 is recognised by its mark,
+    or by a NUL in every other byte. HTML and RTF are converted to plain text.
     """
     text = _characters(data)
     head = text[:1024].lstrip("\ufeff \t\r\n")
@@ -66,7 +66,7 @@ def _characters(data: bytes) -> str:
 _HTML = re.compile(
     r"<!doctype html|<\?xml|<(?:html|head|body|title|meta|p|h[1-6]|pre|div|br|center|table)\b[^>]*>", re.I
 )
-# Their content is no text that a reader sees.
+# Elements whose content a reader does not see.
 _UNSEEN = frozenset(("script", "style", "template"))
 _INLINE = frozenset((
     "a", "abbr", "b", "big", "cite", "code", "em", "font", "i", "kbd", "mark", "q", "s", "small", "span",
@@ -83,8 +83,8 @@ _OF_A_LICENCE = re.compile("licen|gpl|legal|commons", re.IGNORECASE)
 def _html_text(text: str) -> str:
     """Return the text of a page, in one pass.
 
-    Comments count, because they may be the only place that names a licence;
-    so do addresses of licences.
+    Comments and addresses of licences are kept, because they may be the only place that names a
+    licence.
     """
     parts: list[str] = []
     addresses: list[str] = []
@@ -95,7 +95,7 @@ def _html_text(text: str) -> str:
         is_comment = text.startswith("<!--", start)
         end = text.find("-->" if is_comment else ">", start)
         if end < 0:
-            # What is not closed is text: nothing may hide behind it.
+            # An element that is not closed is read as text, so that nothing can hide in it.
             place = start + 1
             break
         place = end + (3 if is_comment else 1)
@@ -115,7 +115,7 @@ def _html_text(text: str) -> str:
             parts.append("\n")
         addresses += [address for address in _HREF.findall(inner) if _OF_A_LICENCE.search(address)]
     parts.append(text[place:])
-    # Behind the text, so that they stand in no sentence of a licence.
+    # Addresses are put after the text, so that they interrupt no sentence of a licence.
     return html.unescape("\n".join(("".join(parts), *addresses))).replace("\xa0", " ")
 
 
@@ -125,7 +125,7 @@ _RTF = re.compile(
     r"|\\(?P<symbol>[^a-zA-Z])|(?P<brace>[{}])|(?P<plain>[^\\{}\r\n]+)|[\r\n]+",
     re.DOTALL,
 )
-# Groups whose text is none of the document.
+# Groups whose text is not part of the document.
 _RTF_UNSEEN = frozenset((
     "fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "themedata", "colorschememapping",
     "latentstyles",
@@ -146,16 +146,16 @@ def _rtf_said(match: re.Match[str]) -> str:
     if match["byte"]:
         return bytes.fromhex(match["byte"]).decode("cp1252", "replace")
     if match["symbol"]:
-        # `\\*` begins a group that a reader may pass over; some hold text, so
-        # only the known are unseen.
+        # `\\*` begins a group that a reader may skip. Some of these hold text, so only known groups
+        # are unseen.
         return _RTF_SYMBOLS.get(match["symbol"], match["symbol"])
     return match["plain"] or _RTF_WORDS.get(match["word"] or "", "")
 
 
 def _rtf_text(text: str) -> str:
-    """Return the text of an RTF document. Text that is marked as hidden counts."""
+    """Return the text of an RTF document. Text that is marked as hidden is included."""
     parts: list[str] = []
-    # (whether the group is unseen, characters that stand in for a \\u one) of each open group.
+    # For each open group: whether it is unseen, and the number of substitute characters after a \\u.
     groups = [(False, 1)]
     n_skipped = 0
     for match in _RTF.finditer(text):
@@ -182,8 +182,8 @@ def _rtf_text(text: str) -> str:
 
 
 def judge_licence(text: str) -> LicenceText:
-    """Return the licences of a file that is a licence by its name: whole texts, tags,
-    notices, or the bare name of one.
+    """Return the licences of a file that is a licence by its name: whole texts, tags, notices, or only
+    the name of one.
     """
     return _remembered(text) if len(text) <= _REMEMBERED else _judged(text)
 
@@ -199,8 +199,8 @@ def _judged(text: str) -> LicenceText:
         if "Python-2.0" in said and _is_psf_alone(plain):
             said[said.index("Python-2.0")] = "PSF-2.0"
         return _as_found((), tuple(said), own)
-    # Some licences speak of rights in words of their own, and of other licences by name: what
-    # stands in their texts word for word is theirs.
+    # Some licences have words of their own about rights, and name other licences. Words that are in
+    # their texts verbatim belong to them.
     alone = [_alone(name) for name in texts]
     theirs = {spdx for words in alone for spdx in (*words.tags, *words.notices)}
     said = [spdx for spdx in (*own.tags, *own.notices) if spdx not in theirs]
@@ -217,17 +217,17 @@ _remembered = lru_cache(maxsize=512)(_judged)
 
 @lru_cache(maxsize=256)
 def _alone(name: str) -> Words:
-    """Return what the verbatim text of a licence says by itself."""
+    """Return the licences that the verbatim text of a licence states by itself."""
     return judge_words(library_text(name), is_licence=True)
 
 
-# The owner of what the compiler of protocol buffers writes is not its author.
+# A notice of the compiler of protocol buffers: its author does not own its output.
 _ADDS_NOTHING = ("LicenseRef-scancode-protobuf",)
 
 
 def _is_psf_alone(plain: str) -> bool:
-    """Return whether the licence of Python stands there without those that were before it: that is
-    PSF-2.0, and all together are Python-2.0.
+    """Return whether the text holds the licence of Python without its predecessors. It is PSF-2.0
+    then, and Python-2.0 with them.
     """
     return "python software foundation license version 2" in plain and not re.search("beopen|cnri", plain)
 
@@ -240,10 +240,10 @@ def _as_found(texts: tuple[str, ...], said: tuple[str, ...], words: Words) -> Li
 
 
 _TEMPLATE = re.compile(r"\s*(?:(?:YEAR|COPYRIGHT HOLDER|ORGANIZATION)\s*:[^\n]*\s*)+")
-# Characters of a licence file that may say no more than where the licences are.
+# Maximal number of characters of a licence file that only says where the licences are.
 _MAX_POINTER = 300
 _NAMED = re.compile(r"\b(?:LICEN[SC]E|COPYING)(?:[-._]\w+)+")
-# All other words of such a file; any that is not here may take something away.
+# The other words that such a file may have. Any further word may be a restriction.
 _POINTS = frozenset((
     "a", "an", "and", "any", "apache", "are", "as", "at", "be", "below", "boost", "both", "bsd", "by",
     "can", "choice", "choose", "chosen", "clause", "code", "copies", "copy", "detail", "details",
@@ -258,13 +258,13 @@ _POINTS = frozenset((
 
 
 def is_template(text: str) -> bool:
-    """Return whether a file is R's list of holders, which says nothing of a licence."""
+    """Return whether a file is R's list of holders, which states no licence."""
     return bool(_TEMPLATE.fullmatch(text))
 
 
 def files_named(text: str) -> tuple[frozenset[str], bool]:
-    """Return the licence files beside it that a short licence file names, and whether it says no
-    more than that.
+    """Return the licence files beside it that a short licence file names, and whether it states
+    nothing else.
     """
     if len(text) > _MAX_POINTER:
         return frozenset(), False

@@ -1,7 +1,7 @@
-"""Notices such as "licensed under the GPL", in any wording: a table, `NOTICES`, and the GNU family
-with its versions.
+"""Find notices such as "licensed under the GPL" in many wordings: a table, `NOTICES`, and the GNU
+family with its versions.
 
-They are looked for in normalised text: lower case, comment marks and line ends taken out.
+They are searched in normalised text, which is lower case without comment marks and line ends.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sevenfold.corpus.native import PatternSearch, plain_text
 
 RESTRICTED = "LicenseRef-restricted"
 
-# All of what follows is looked for in normalised text: lower case, comment marks gone, one space
-# between words.
+# All patterns below are searched in normalised text: lower case, no comment marks, one space between
+# words.
 _GRANT = re.compile(
     r"licen[sc]ed|released (?:under|with)|distribut\w+ (?:\w+ ){0,3}under|under the terms|subject"
     r" to|available under"
@@ -25,13 +25,13 @@ _GRANT = re.compile(
     r"|this (?:file|program|software|library|work|code|module|script) (?:is|are) under|copying policy ?:|part"
     r" of .{0,40} under"
 )
-# Characters before the licence's name.
+# Characters before the name of a licence in which it may be granted.
 _GRANT_REACH = 120
 _GNU = re.compile(
     r"(?P<name>(?:lesser |library |affero )?general public"
     r" licen[sc]e|\b[al]?gpl(?=\b|v?\d))(?P<rest>.{0,140})"
 )
-# Neither of both patterns matches without one.
+# Both patterns need one of these words.
 _GNU_WORDS = (b"general public licen", b"gpl")
 _GNU_TITLE = re.compile(
     r"gnu (?P<name>(?:lesser |library |affero )?general public licen[sc]e) version (?P<rest>[123](?:\.\d)?),?"
@@ -45,7 +45,7 @@ _VERSION = re.compile(
 _LATER = re.compile(
     r"or (?:\(?at your option\)?,? )?any later|or later|or newer|\bor \(at your option\)|^\W*v?\d(?:\.\d)?\+"
 )
-# "it is not under the GPL" tells of no grant.
+# "it is not under the GPL" grants nothing.
 _DENIAL = re.compile(
     r"\b(?:not|never|unlike|without|\w+n't)[ ,]+(?:[\w']+[ ,]+){0,5}$"
     r"|\b(?:software|code|works?|programs?|components?) that (?:is|are)\W+(?:(?:released|licensed) under the"
@@ -55,11 +55,11 @@ _DENIAL = re.compile(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Notice:
-    """A pattern, the licence that it means, and whether it is only a name,
-    which a grant must stand before.
+    """A pattern, the licence that it means, and whether it is only a name, which needs a grant before
+    it.
 
-    No text without one of `words` matches: they are looked for first, because that takes a
-    hundredth of the time.
+    Only a text with one of `words` can match. The words are searched first, which takes a hundredth
+    of the time.
     """
 
     pattern: re.Pattern[str]
@@ -174,7 +174,7 @@ def _gnu_spans(text: str) -> list[tuple[int, int, str, bool]]:
 
 
 def _granted(text: str, at: int) -> bool:
-    """Return whether what is named at `at` is granted shortly before."""
+    """Return whether a grant shortly precedes the name at `at`."""
     before = text[max(0, at - _GRANT_REACH) : at]
     return any(not _DENIAL.search(before[: grant.start()]) for grant in _GRANT.finditer(before))
 
@@ -199,19 +199,19 @@ def _dotted(version: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """Lower case, without comment marks and line ends: what the notices are looked for in."""
+    """Return the text in which notices are searched: lower case, without comment marks and line ends."""
     plain = plain_text(text)
     return normalised_by_regex(text) if plain is None else plain
 
 
 def normalised_by_regex(text: str) -> str:
-    """Return what `normalise` gives, where the library is not built."""
+    """Do the work of `normalise` where the library is not built."""
     return _BLANK.sub(" ", _MARKS.sub("", text)).lower()
 
 
 def said_better(spdx: str, others: list[str]) -> bool:
-    """Return whether another finding tells the same more exactly: a notice with "or later" beside
-    the bare text, BSD-3 beside BSD-2.
+    """Return whether another finding is more exact, such as a notice with "or later" beside the bare
+    text, or BSD-3 beside BSD-2.
     """
     base = spdx.removesuffix("-only")
     if spdx.endswith("-only") and f"{base}-or-later" in others:

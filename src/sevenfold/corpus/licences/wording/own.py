@@ -1,9 +1,9 @@
-"""What a file says about its own licence: fields, notices, texts, how they belong together, and
-what none of them explains.
+"""Find the licence that a file states about itself: fields, notices, texts, their relations, and words
+that none of them explains.
 
-Fast where there is nothing: a file without one of a few words is not looked at twice. Elsewhere
-only the surroundings of those words are read. All that a file states holds at once (AND), but for
-choices that stand there as choices. Words about rights that no known licence explains make the
+Most files hold none of a few hint words, and one search settles them. In the others only the
+surroundings of those words are read. All statements of a file apply together (AND), except
+alternatives that it offers as a choice. Words about rights that no known licence explains make the
 licence of the file unknown, whatever else it states.
 """
 
@@ -48,24 +48,25 @@ HINTS = PatternSearch((
     b"\xe8\xa8\xb1\xe5\x8f\xaf", b"\xd0\xbb\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
     b"\xd0\x9b\xd0\xb8\xd1\x86\xd0\xb5\xd0\xbd",
 ))  # fmt: skip
-# Bytes around a hint.
+# Bytes around a hint that are read.
 _REACH = 400
 _UNEXPLAINED = "no known licence explains {!r} in the file"
-# Of a rule that is a piece of many texts.
+# The licence of a rule that is a part of many texts.
 _SOME_PERMISSIVE = "LicenseRef-scancode-other-permissive"
-# Bytes of a file that is read without a hint: it may be an address of a licence, and no more.
+# Maximal size in bytes of a file that is read without a hint, because it may be only an address of a
+# licence.
 _SHORT = 120
-# Without one of these no licence is written out.
+# Every full licence text holds one of these.
 _TEXT_WORDS = ("redistribut", "permission", "hereby", "terms and conditions", "verbatim cop")
-# Characters of a text whose judgement is kept.
+# Maximal number of characters of a text whose judgement is cached.
 _REMEMBERED = 4096
-# Bytes before a name in which it is granted.
+# Bytes before a name in which a grant is searched.
 _CONTEXT = 60
-# Words in a row that are explained are a licence.
+# So many explained words in a row are a licence.
 _STRETCH = 12
-# Words in a row that name their licence, and the share of them that it must have.
+# So many explained words in a row name their licence, when this share of them belongs to it.
 _LONG, _MOST = 30, 0.9
-# Words between a licence and what belongs to it.
+# Maximal number of words between a licence and words that belong to it.
 _NEAR = 16
 
 _GRANT = re.compile(
@@ -82,7 +83,7 @@ _OTHER_FILE = re.compile(
     r"|licen[sc]es?|copying|copyright|main|setup|__init__|index|top)\b)"
     r"[\w/-]+\.\w{1,4} for (?:\w+ ){0,3}(?:licen[sc]\w+|copyright)"
 )
-# Words that introduce a licence which stands right behind them.
+# Words that introduce the licence that follows them.
 _FORBIDS = re.compile(rb"may|must|shall")
 _INTRODUCES = re.compile(rb"dual|either|following|^(?:can|may|be) redistribute|under")
 _CHOICE_BEFORE = re.compile(
@@ -103,7 +104,9 @@ _ALTERNATIVELY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
-    """A licence that words `first` to `last` state. `is_name`: in a few words and not as a text."""
+    """A licence that words `first` to `last` state. With `is_name` they are a few words and no
+    text.
+    """
 
     first: int
     last: int
@@ -112,16 +115,16 @@ class _Statement:
 
 
 def licences_in(data: bytes) -> tuple[tuple[str, ...], str]:
-    """Return SPDX expressions that a file's own bytes state, and how: ("", no
-    evidence) when it states none.
+    """Return the SPDX expressions that the bytes of a file state, and the evidence. Both are empty
+    when it states none.
 
     Returns:
-        Expressions that all hold (a file that offers a choice gives one `OR` expression), and the
-        evidence. One of them is `LicenseRef-unrecognised` when the file speaks of rights in words
-        that no known licence explains.
+        Expressions that all apply (a file that offers a choice gives one `OR` expression), and the
+        evidence. One of them is `LicenseRef-unrecognised` when the file has words about rights that
+        no known licence explains.
     """
     said, evidence = _stated(data)
-    # What is unknown or restricted for sure needs no second look.
+    # A file that is already unknown or restricted needs no search for restrictions.
     if {UNRECOGNISED, RESTRICTED} & {*said} or not (strange := restriction_in(data, is_stated=bool(said))):
         return said, evidence
     return (*said, UNRECOGNISED), ", ".join(filter(None, (evidence, _UNEXPLAINED.format(strange))))
@@ -137,8 +140,8 @@ def _stated(data: bytes) -> tuple[tuple[str, ...], str]:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a text says of licences. `tags` and `notices`: expressions that all hold. `strange`: the
-    first words about rights that nothing explains, "" for none; `level`: of these words.
+    """The licences of a text. `tags` and `notices` are expressions that all apply. `strange` holds the
+    first words about rights that nothing explains, or "", and `level` their level.
     """
 
     tags: tuple[str, ...]
@@ -148,12 +151,12 @@ class Words:
 
 
 def judge_words(text: str, *, is_licence: bool = False) -> Words:
-    """Return what a text says of licences.
+    """Return the licences of a text.
 
     Args:
         text: of a file, or the surroundings of its hints.
-        is_licence: the file is a licence by its name. Soft words need no explanation in it, and all
-            that it says is said of the licence.
+        is_licence: whether the file is a licence by its name. Soft words need no explanation in it,
+            and all of its words are about the licence.
     """
     lowered = text.lower()
     tags: list[str] = []
@@ -184,7 +187,7 @@ def judge_words(text: str, *, is_licence: bool = False) -> Words:
 
 
 def _judged(text: str) -> tuple[tuple[str, ...], str]:
-    """Return what `licences_in` gives of a text that has a hint."""
+    """Do the work of `licences_in` for a text that has a hint."""
     found = judge_words(text)
     said = [*found.tags, *found.notices]
     evidence = [
@@ -198,13 +201,13 @@ def _judged(text: str) -> tuple[tuple[str, ...], str]:
     return tuple(dict.fromkeys(said)), ", ".join(evidence)
 
 
-# The files of a package mostly begin alike.
+# Most files of a package begin alike.
 _remembered = lru_cache(maxsize=4096)(_judged)
 
 
 def _counts(rule: RuleMatch, explained: Explained) -> bool:
-    """Return whether a rule that was found speaks of this file: a name needs a grant, an address,
-    or a file that says little else.
+    """Return whether a rule that was found is about this file. A name needs a grant, an address, or a
+    file with little else in it.
     """
     n_words = rule.last - rule.first + 1
     before = explained.text(rule.first - 12, rule.first - 1)[-_CONTEXT:]
@@ -223,11 +226,11 @@ def _counts(rule: RuleMatch, explained: Explained) -> bool:
 
 
 def _noticed(plain: str, covered: Spans) -> list[_Statement]:
-    """Return what our own table of notices finds outside the words that are known rules."""
+    """Return the findings of our own table of notices outside the words of known rules."""
     spans = find_notice_spans(plain)
     if not spans:
         return []
-    # Words in front of a place: the pieces are cut where the words are.
+    # The number of words before a position in a piece tells its word in the text.
     found = []
     for start, end, spdx, is_name in spans:
         first = len(plain_words(plain[:start]).split())
@@ -238,8 +241,8 @@ def _noticed(plain: str, covered: Spans) -> list[_Statement]:
 
 
 def _composed(statements: list[_Statement], explained: Explained) -> list[str]:
-    """Return the expressions of statements: those that stand there as a choice are one, the others
-    hold together.
+    """Return the expressions of statements. Those that the text offers as a choice become one
+    expression, and all expressions apply together.
     """
     ordered = sorted(statements, key=lambda s: (s.first, -s.last))
     groups: list[list[_Statement]] = []
@@ -252,9 +255,7 @@ def _composed(statements: list[_Statement], explained: Explained) -> list[str]:
 
 
 def _choice(expressions: list[str]) -> str:
-    """Return one of several licences; one that nobody can tell need not be
-    taken where there is another.
-    """
+    """Return a choice of several licences. An undetermined one is left out where there is another."""
     known = [e for e in expressions if is_valid(e)] or expressions
     return " OR ".join(_in_brackets(e) for e in known) if len(known) > 1 else known[0]
 
@@ -284,8 +285,8 @@ def _is_choice(group: list[_Statement], after: _Statement, explained: Explained)
 
 
 def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
-    """Return the expressions without those that another tells better, and without an alternative
-    that is named again behind the choice.
+    """Return the expressions without those that another states more exactly, and without an
+    alternative that is named again after the choice.
     """
     kept: list[str] = []
     choices = [symbols(tag) for tag in tags if " OR " in tag]
@@ -304,8 +305,8 @@ def _without_repeats(found: list[str], tags: list[str]) -> list[str]:
 def _unexplained(
     explained: Explained, rules: list[RuleMatch], statements: list[_Statement], is_stated: bool, is_near: bool
 ) -> tuple[str, str]:
-    """Return the first words about rights that nothing explains, and their
-    level; "" when there are none.
+    """Return the first words about rights that nothing explains, and their level, or "" when there are
+    none.
     """
     opens = Spans([(s.first, s.first) for s in statements])
     names_gpl = any("GPL" in s.expression for s in statements)
@@ -322,8 +323,7 @@ def _unexplained(
         (explained.word_at(m.start()),
             explained.word_at(m.end() - 1)) for m in REFERENCES.finditer(explained.words)
     ])  # fmt: skip
-    # A file that names its licence, or the file where it is, says enough of
-    # whose rights are reserved.
+    # "All rights reserved" is explained in a file that names its licence, or the file that holds it.
     is_stated = is_stated or bool(references)
     left = []
     for phrase in phrases:
@@ -331,7 +331,7 @@ def _unexplained(
         if known.hold(first, last) or references.hold(first, first) or references.hold(last, last):
             continue
         text = explained.text(first, last)
-        # What a licence forbids is told by what stands around it, too.
+        # The words around a prohibition belong to it, too.
         around = 2 if phrase.level == NEAR and _FORBIDS.match(text) else 0
         if (
             phrase.level != STERN
@@ -362,8 +362,8 @@ def _unexplained(
 
 
 def _by_its_words(explained: Explained) -> list[str]:
-    """Return the licence whose words stand in a file that states none otherwise, as in a copy that
-    was changed a little.
+    """Return the licence whose words are in a file that states none in another way, such as a slightly
+    changed copy.
     """
     found = max(explained.stretches(_LONG), key=lambda span: (span[1] - span[0], -span[0]), default=None)
     owners = explained.owners(*found) if found else []
@@ -371,8 +371,8 @@ def _by_its_words(explained: Explained) -> list[str]:
 
 
 def _elsewhere(plain: str) -> str:
-    """Return the first words that send the reader to a licence that is not the package's: a file of
-    another name; "" without any.
+    """Return the first words that refer the reader to another licence file than that of the package,
+    or "".
     """
     match = _OTHER_FILE.search(plain) if "see " in plain else None
     return match[0] if match else ""

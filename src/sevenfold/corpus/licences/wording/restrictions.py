@@ -1,9 +1,9 @@
 """Restrictions in words that no known licence has: "academic research only", "you may not use this
 without a contract", "do not use this to train models".
 
-No rule knows such words, so they are a table of their own, `restrictions.toml`, with its own hints.
-A line of a comment that consists of a restriction alone ("# Confidential.") counts, too: the word by
-itself does not, because programs speak of confidential clients.
+No rule has such words, so they are a table of their own, `restrictions.toml`, with its own hints. A
+comment line that consists only of a restriction ("# Confidential.") counts as well. The word alone
+does not, because programs have confidential clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TABLE = Path(__file__).with_name("restrictions.toml")
 _ROWS = tomllib.loads(TABLE.read_text())
 _TABLE = PhraseTable.of(_ROWS["phrase"])
 _HINTS = PatternSearch(hint.encode() for hint in _ROWS["hints"])
-# Bytes around a hint.
+# Bytes around a hint that are read.
 _REACH = 200
 # A comment of one line.
 _ALONE = re.compile(
@@ -46,11 +46,11 @@ _MAX_LINE = 200
 
 
 def restriction_in(data: bytes, *, is_stated: bool) -> str:
-    """Return the first words of a file that restrict and that no licence explains; "" for none.
+    """Return the first restricting words of a file that no licence explains, or "".
 
     Args:
         data: the file.
-        is_stated: the file names a licence, which explains soft words.
+        is_stated: whether the file names a licence, which explains soft words.
     """
     return _in_words(data, is_stated) or _alone(data)
 

@@ -1,9 +1,9 @@
-"""Licence notices, tags and texts that are known word for word.
+"""Find licence notices, tags and texts that are known word for word.
 
 `rules.npz` holds the licence rules of scancode-toolkit (CC-BY-4.0) as hashes of their words, made
-by `scripts/licence_rules.py` from one commit, which the file names. A rule is found where all of
-its words stand one behind the other. Of rules that overlap, the one that is longer counts, so "MIT
-or GPL" is a choice and not the GPL.
+by `scripts/licence_rules.py` from one commit, which the file names. A rule is found where all of its
+words follow one another. Of overlapping rules the longer one counts, so "MIT or GPL" is a choice and
+not the GPL.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from sevenfold.corpus.text.ngrams import RunHashes, Sorted, ngram_hashes
 
 DATA = Path(__file__).with_name("rules.npz")
 KINDS = ("text", "notice", "tag", "reference", "false")
-# Words of a rule that are looked up: as many as it has.
+# Numbers of leading words that are looked up. The largest that a rule has is used.
 HEADS = (3, 4, 8)
-# Words of a rule.
+# The least and the most words of a rule.
 LEAST, MOST = 3, 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """A rule that stands at words `first` to `last` (counted both).
+    """A rule at words `first` to `last` (inclusive).
 
-    `expression`: "" tells of no licence.
+    An `expression` of "" states no licence.
     """
 
     first: int
@@ -49,9 +49,9 @@ class _Rules:
     expression: np.ndarray
     # u8[N].
     kind: np.ndarray
-    # i64[N]: the rule, counted from the first of its range, behind those that begin alike.
+    # i64[N]: the end of the run of rules with the same head, counted from the first of its range.
     stops: np.ndarray
-    # (words of the head, first rule, heads of all)
+    # (number of words of the head, first rule, heads of all its rules)
     ranges: tuple[tuple[int, int, Sorted], ...]
     expressions: tuple[str, ...]
 
@@ -70,12 +70,12 @@ def _rules() -> _Rules:
 
 
 def find_rules(words: np.ndarray) -> list[RuleMatch]:
-    """Return the rules in a text, none within another, in order.
+    """Return the rules in a text in order. None lies within another.
 
-    `words`: u64[W], hashes of its words.
+    `words` is u64[W], the hashes of its words.
     """
     table, whole = _rules(), None
-    # (first word, word behind, rule)
+    # (first word, word after the last, rule)
     found: list[tuple[int, int, int]] = []
     for n, low, heads in table.ranges:
         places, starts = heads.find(ngram_hashes(words, n))
@@ -83,7 +83,7 @@ def find_rules(words: np.ndarray) -> list[RuleMatch]:
             continue
         whole = whole or RunHashes(words)
         starts = starts + low
-        # Rules that begin alike stand one behind the other: each of them at each place, in order.
+        # Rules with the same head are adjacent. Each of them is tried at each position, in order.
         n_alike = low + table.stops[starts] - starts
         owners = np.repeat(np.arange(len(places)), n_alike)
         rules = np.arange(len(owners)) + (starts - np.cumsum(n_alike) + n_alike)[owners]

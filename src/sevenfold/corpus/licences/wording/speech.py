@@ -1,9 +1,8 @@
-"""Words in which people speak of rights: what they say must be
-explained by a licence that is known.
+"""Find words about rights. A known licence must explain them.
 
-A text that grants, forbids or reserves something in words of no known licence is under unknown
-terms. The words are a table, `phrases.toml`. Each phrase holds a literal, and only around the
-literals of a text are its patterns tried.
+A text that grants, forbids or reserves something in words of no known licence is under unknown terms.
+The words are a table, `phrases.toml`. Each phrase has a literal, and its patterns are tried only
+around the literals in a text.
 
     STERN  takes away what permissive licences give: "for non-commercial use only"; only a notice
            known as a whole explains it
@@ -28,15 +27,15 @@ from sevenfold.corpus.native import PatternSearch
 
 TABLE = Path(__file__).with_name("phrases.toml")
 _LEVELS = STERN, HARD, SOFT, NEAR = "stern", "hard", "soft", "near"
-# Bytes on both sides of a literal in which its phrase is looked for.
+# Bytes on both sides of a literal in which its phrase is searched.
 _REACH = 160
-# Literals that are looked for in one pass.
+# Number of literals that are searched in one pass.
 _A_SET = 60
 
 _PHRASES = tomllib.loads(TABLE.read_text())
-# Words that send the reader to the package's own licence file, and so add nothing.
+# Words that refer the reader to the licence file of the package, and so add nothing.
 REFERENCES = re.compile("|".join(_PHRASES["references"]["patterns"]).encode())
-# "It is not under the GPL", "unlike the GPL", "GPL-compatible": nobody is bound by that.
+# "It is not under the GPL", "unlike the GPL", "GPL-compatible": such words state no licence.
 DENIALS = re.compile(
     rb"(?:\bnot|never|unlike|without|n t|rather than|instead of|neither|nor|no|compatible with|compatibility"
     rb" with"
@@ -46,7 +45,7 @@ DENIALS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Bytes `start` to `end` of a text's words, and the level of what they say."""
+    """Bytes `start` to `end` of the words of a text, and the level of their phrase."""
 
     start: int
     end: int
@@ -55,16 +54,16 @@ class Phrase:
 
 @dataclass(frozen=True, eq=False)
 class PhraseTable:
-    """Phrases by their literals. `patterns`: (level, pattern) of each literal."""
+    """Phrases by their literals. `patterns` holds the (level, pattern) pairs of each literal."""
 
     patterns: Mapping[bytes, tuple[tuple[str, re.Pattern[bytes]], ...]]
     literals: tuple[bytes, ...]
-    # The literals, as they are looked for together.
+    # Sets of literals that are searched together.
     sets: tuple[PatternSearch, ...]
 
     @staticmethod
     def of(rows: Iterable[Mapping[str, Any]]) -> PhraseTable:
-        """Return the table of rows with `level`, `literals` and `patterns`."""
+        """Build the table from rows with `level`, `literals` and `patterns`."""
         found: dict[bytes, list[tuple[str, re.Pattern[bytes]]]] = {}
         for row in rows:
             pattern = re.compile("|".join(row["patterns"]).encode())
@@ -87,12 +86,12 @@ class PhraseTable:
                     place = words.find(literal, place + len(literal))
 
     def find(self, words: bytes, is_explained: Callable[[int], bool]) -> list[Phrase]:
-        """Return what a text says about rights, in the order of the places.
+        """Return the phrases about rights in a text, in their order.
 
         Args:
-            words: lower case, one space between each two.
-            is_explained: whether what stands around a place is explained already, and need not be
-                read for more than stern words.
+            words: the words in lower case, separated by one space.
+            is_explained: whether the words around a position are already explained. Only stern words
+                are searched there.
         """
         found: dict[tuple[int, int], str] = {}
         for place, literal in self._places(words):
@@ -115,10 +114,10 @@ find_phrases = _TABLE.find
 
 
 class Spans:
-    """Stretches of words, counted from the first to the last one.
+    """Stretches of words.
 
     Args:
-        spans: (first, last) of each, in any order.
+        spans: the (first, last) word of each, inclusive, in any order.
     """
 
     def __init__(self, spans: list[tuple[int, int]]) -> None:
@@ -130,12 +129,12 @@ class Spans:
         return len(self._spans)
 
     def hold(self, first: int, last: int) -> bool:
-        """Return whether one of them holds words `first` to `last`."""
+        """Return whether one of the stretches holds words `first` to `last`."""
         behind = bisect_right(self._firsts, first)
         return any(end >= last for _, end in self._spans[:behind])
 
     def are_near(self, first: int, last: int, reach: int) -> bool:
-        """Return whether one of them lies within `reach` words of words `first` to `last`."""
+        """Return whether a stretch lies within `reach` words of words `first` to `last`."""
         n_begun = bisect_right(self._firsts, last + reach)
         n_over = bisect_left(self._lasts, first - reach)
         return n_begun > n_over

@@ -1,7 +1,7 @@
-"""Licences that a file states in a field: SPDX tags, `@license`, `__license__`, `MODULE_LICENSE`,
+"""Find licences that a file states in a field: SPDX tags, `@license`, `__license__`, `MODULE_LICENSE`,
 `"license": "..."`.
 
-A field is taken out of the text when it is read, so that nothing in it is read again as a notice.
+A field is removed from the text when it is read, so that nothing in it is read again as a notice.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
 
 TAG_WORDS = ("pdx", "@copyright", "\\copyright", "license", "licence", "lizenz", "licencia", "licenza")
 
-# Python names it SPDX-License-Identifier everywhere; some write it with
-# blanks, or as Britons spell it.
+# The tag is SPDX-License-Identifier. Some write it with blanks, or with the British spelling.
 _SPDX = re.compile(r"SPDX[-_ ]Licen[sc]e[-_ ]Identi?fi?er[ \t]*[:=][ \t]*", re.IGNORECASE)
 _LINE = re.compile(r"[^\r\n]*")
 _END = re.compile(r"\s*+(?:\*+/|-->|#+>|\*\)|\*+#|%>|\?>|\]\]|\\n|\\r|[\"'`,;\\|}<>].*)?\s*$")
-# The same, looked for: from the first of a run of blanks, stars or hashes alone, because the rest of
-# the run would be read from each of them.
+# The same for a search. It starts only at the first of a run of blanks, stars or hashes, because the
+# rest of the run would otherwise be read from each of them.
 _TAIL = re.compile(r"(?<!\s)" + _END.pattern.replace(r"\*+", r"(?<!\*)\*+").replace("#+>", "(?<!#)#+>"))
 _PLAIN_BEFORE = re.compile(r"[^\w]*(?:(?:dnl|rem|c|@rem|sb)\s+)?", re.IGNORECASE)
 _TOKEN = re.compile(r"\s*(\(|\)|[A-Za-z0-9][\w.+-]*(?::[\w.+-]+)?)")
 _JOINS = re.compile(r"\s*(?:and|or|with|/|,|\+|&|\|)\s*[\w(]", re.IGNORECASE)
 _CODE_AFTER = re.compile(r"\s*[\"'`]?\s*(?:[+{%$<&*(]|\.\.\.|$|\\|\[|\]|\)|[\"'`])")
 
-# A field's pattern, and a literal without which it is not tried.
+# The pattern of a quoted value.
 _QUOTED = r"(?P<quote>[\"'])(?P<value>[^\"'\r\n]{1,120})(?P=quote)"
 _MODULE = re.compile(r"\bMODULE_LICENSE\s*\(\s*" + _QUOTED, re.IGNORECASE)
 _DUNDER = re.compile(r"__licen[sc]e__\s*(?::\s*\w+\s*)?=\s*[uUrRbB]{0,2}" + _QUOTED)
@@ -46,7 +45,7 @@ _LABEL = re.compile(
 _ELEMENT = re.compile(
     r"<licen[sc]e(?: [^>]*)?>\s*(?:<name>)?\s*(?P<value>[^<>\r\n]{2,100}?)\s*</", re.IGNORECASE
 )
-# Each with the literals of which one stands in every match, in lower case.
+# Each pattern with literals in lower case. Every match holds one of them.
 _FIELDS = (
     (_MODULE, ("module_license",)),
     (_DUNDER, ("__licen",)),
@@ -67,7 +66,7 @@ _KERNEL = {
     "proprietary": "LicenseRef-restricted",
     "bsd": "BSD-3-Clause",
 }
-# As people shorten them; what is said in the file itself is taken as it is meant there.
+# Short forms that people use, with the licence that they mean in a file.
 _SHORT = {
     "bsd": "BSD-3-Clause", "bsd-style": "BSD-3-Clause", "bsd3": "BSD-3-Clause", "bsd2": "BSD-2-Clause",
     "apache": "Apache-2.0",
@@ -84,7 +83,7 @@ _ELSEWHERE = re.compile(
     r"n/a$|\W*$)",
     re.IGNORECASE,
 )
-# What is no name of a licence: code, a sentence.
+# The form of a licence name. Code and sentences do not have it.
 _NAME = re.compile(
     r"licen[sc]|\b[al]?gpl|public|proprietar|commercial|copyright|rights|freeware|shareware|domain|\bcc\b|"
     r"\bcc-"
@@ -99,7 +98,7 @@ def take_tags(text: str) -> tuple[list[str], str]:
     """Return SPDX expressions of the fields in a text, and the text without them.
 
     An SPDX tag that is no expression gives `LicenseRef-unrecognised`. Another field that names a
-    licence in words stays as a grant of it, to be judged as all other words.
+    licence in words stays in the text as a grant, and is judged like all other words.
     """
     found: list[str] = []
     cuts: list[tuple[int, int, str]] = []
@@ -130,9 +129,7 @@ def take_tags(text: str) -> tuple[list[str], str]:
 
 
 def _spdx(rest: str, *, is_alone: bool) -> tuple[str, int]:
-    """Return the expression behind an SPDX tag ("" when what stands there is code), and how many
-    characters it took.
-    """
+    """Return the expression after an SPDX tag ("" when there is code), and its number of characters."""
     whole = _TAIL.sub("", rest).strip()
     if is_valid(whole):
         return whole, len(rest)
@@ -178,7 +175,7 @@ def _field(value: str, pattern: re.Pattern[str]) -> str:
     if name.lower() in _SHORT:
         return _SHORT[name.lower()]
     is_name = bool(_NAME.search(value)) and len(value.split()) <= 8
-    # `@license React` names a project, as bundlers write it.
+    # Bundlers write `@license React`, which names a project.
     if pattern in (_MODULE, _DUNDER) and len(value.split()) <= 6 and re.search(r"[A-Za-z]{3}", value):
         return UNRECOGNISED
     return (
@@ -191,7 +188,7 @@ def _field(value: str, pattern: re.Pattern[str]) -> str:
 
 
 def _plus(value: str) -> str:
-    """Return GPL-2.0+ and the like, which the SPDX list has as -or-later."""
+    """Return GPL-2.0+ and the like in the form -or-later of the SPDX list."""
     match = re.fullmatch(
         r"(?:GNU )?([AL]?GPL)[- ]?v?(\d)(?:\.(\d))?(\+| or later|-or-later| only|-only)?",
         value,

@@ -1,10 +1,9 @@
-"""Licence texts within a text: which licences of the library's list are
-written out in it, and how far.
+"""Find the licences of a library's list whose texts are in a text.
 
-The texts are those of `identify` (choosealicense.com's list). Its own matcher answers for a whole
-file that is one licence; a copy in a comment, or one of several in a file, is found here by the
-share of the licence's word 6-grams that the text holds. A licence whose 6-grams another, better one
-explains (BSD-2-Clause in BSD-3-Clause) is not counted again.
+The texts are those of `identify` (choosealicense.com's list). Its own matcher handles a whole file
+that is one licence. A copy in a comment, or one of several in a file, is found here by the share of
+the licence's word 6-grams that the text holds. A licence whose 6-grams a better one explains
+(BSD-2-Clause in BSD-3-Clause) is not counted again.
 """
 
 from __future__ import annotations
@@ -22,18 +21,19 @@ from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
 WORDS_IN_A_GRAM = 6
 MIN_SHARE = 0.75
-# Of its 6-grams that no better licence explains.
+# The share of its 6-grams that no better licence may explain.
 MIN_NEW = 0.25
 
-# How `identify` names the GNU licences says nothing of later versions; a bare text allows none.
+# The names of `identify` for the GNU licences do not tell about later versions. A bare text allows
+# none.
 _ONLY = {"GPL-2.0", "GPL-3.0", "LGPL-2.1", "LGPL-3.0", "AGPL-3.0"}
 
 
 def grams(text: str) -> np.ndarray:
-    """Return u64[G], ascending: hashes of the word 6-grams of a text, case and punctuation aside.
+    """Return u64[G], ascending: hashes of the word 6-grams of a text, without case and punctuation.
 
-    Words are runs of ASCII letters and digits: what separates words here and not in `shingles` is
-    taken out first.
+    Words are runs of ASCII letters and digits. Characters that separate words here and not in
+    `shingles` are replaced first.
     """
     separated = text.lower().encode("ascii", "replace").replace(b"_", b" ")
     return unique(ngram_hashes(word_hashes(separated), WORDS_IN_A_GRAM))
@@ -73,7 +73,7 @@ def find_texts(text: str) -> tuple[str, ...]:
     places = places[known.grams_K[np.minimum(places, len(known.grams_K) - 1)] == held]
     if len(places) < MIN_SHARE * min(known.sizes):
         return ()
-    # Of the 6-grams that no better licence explains so far.
+    # The owners of the 6-grams that no better licence explains so far.
     owners = known.owners_KL[places]
     shares = [int(n) / size for n, size in zip(owners.sum(axis=0), known.sizes, strict=True)]
     found: list[str] = []
@@ -88,7 +88,7 @@ def find_texts(text: str) -> tuple[str, ...]:
 
 
 def _exact(name: str, text: str) -> str:
-    # The third clause is worded in many ways, and shorter than what two clauses share.
+    # The third clause has many wordings, and is shorter than the text that both licences share.
     if name == "BSD-2-Clause" and re.search(r"neither\s+the\s+names?\s", text, re.IGNORECASE):
         return "BSD-3-Clause"
     return f"{name}-only" if name in _ONLY else name
@@ -103,7 +103,7 @@ def _texts_by_name() -> dict[str, str]:
 
 
 def library_text(name: str) -> str:
-    """Return the text of a licence that `find_texts` names; "" for one that the library lacks."""
+    """Return the text of a licence that `find_texts` names, or "" when the library lacks it."""
     return _texts_by_name().get(base_name(name), "")
 
 
@@ -120,8 +120,8 @@ def _runs_of(words: list[str]) -> list[tuple[str, ...]]:
 
 
 def words_beyond(text: str, names: Iterable[str]) -> str:
-    """Return the words of `text` that stand in no run of six words of the named licences' texts; a
-    full stop is where one of those was.
+    """Return the words of `text` that are in no run of six words of the named licences' texts. A full
+    stop replaces each such run.
     """
     known = [_runs(name) for name in names]
     words = _WORD.findall(text.lower())
