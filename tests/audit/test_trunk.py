@@ -169,7 +169,7 @@ def test_another_root_a_missing_trunk_and_a_damaged_one_are_refused(grove: Path,
     job = prepared(with_from(grove, "wrong", root=WRONG))
     with pytest.raises(
         StorageError,
-        match=f"root {WRONG} is not there.*has the root {branch_values()['train']['from']['root']}",
+        match=f"root {WRONG} is missing.*has the root {branch_values()['train']['from']['root']}",
     ):
         pipeline.make(job, until="train")
     job = prepared(with_from(grove, "missing", name="tiny-oak"))

@@ -1,4 +1,4 @@
-"""What a resumed run reads back is verified: damaged, it is passed over,
+"""What a resumed run reads back is verified: damaged, it is skipped,
 made again or refused by name.
 """
 
@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(name: str, stopped: tuple
     found = latest_checkpoint(job.directory("train"), key, note=notes.note)
     assert found is not None
     assert found.step == 20
-    assert [line.startswith("checkpoint-00000030.safetensors is passed over") for line in notes.lines] == [
+    assert [line.startswith("checkpoint-00000030.safetensors is skipped") for line in notes.lines] == [
         True
     ]
     with pytest.raises(DamagedCheckpointError, match=r"checkpoint-00000030"):
@@ -136,7 +136,7 @@ def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_bytes(
     job, notes = stopped
     zero_the_second_half(checkpoint(job, 30))
     pipeline.make(job, until="train")
-    assert any("checkpoint-00000030.safetensors is passed over" in line for line in notes.lines)
+    assert any("checkpoint-00000030.safetensors is skipped" in line for line in notes.lines)
     assert "resuming at step 20 of 30" in notes.lines
     for name in OUTPUTS:
         assert (job.directory("train") / name).read_bytes() == (

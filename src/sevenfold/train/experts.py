@@ -63,7 +63,8 @@ def finished(job: Job, phase: TrainingPhase, base_root: str) -> Manifest | None:
 
 
 def train_phase(job: Job, phase: TrainingPhase) -> Manifest:
-    """Train one phase, resuming it if it was begun, unless it is finished. Return its manifest.
+    """Train one phase and return its manifest. A phase that was begun is resumed, and a finished
+    one is not run again.
 
     Raises:
         StorageError: the phase is an expert and its trunk is not trained.

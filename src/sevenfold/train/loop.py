@@ -1,12 +1,12 @@
-"""The training loop: fixed order, one seed, deterministic kernels. It stops cleanly and resumes to
-the same bits.
+"""The training loop, with a fixed order, one seed and deterministic kernels. It stops cleanly and
+resumes to the same bits.
 
 Every reduction across rows uses `ordered_sum`, because PyTorch splits a full-tensor `.sum()` by
 thread. One thread and two therefore give the same weights (tests/train).
 
 The law of accumulation: the gradient of a step is the sum over its objectives in order, and in each
-over micro-batches of `micro_batch_sequences` rows in the order of the data, FP32 plus FP32. A
-product over more rows rounds differently, so the micro-batch is part of the recipe and decides
+over micro-batches of `micro_batch_sequences` rows in the order of the data. FP32 is added to FP32.
+A product over more rows rounds differently, so the micro-batch is part of the recipe and decides
 bits. Who computes a micro-batch, and when, decides nothing. Several ranks (`ranks`, `shards`)
 therefore give the weights, the records and the trace of one rank.
 """
@@ -135,7 +135,7 @@ class Recording:
     Attributes:
         recorder: a function of the directory and the step at which the run begins.
         is_bound: whether the directory holds the records that its checkpoints bind.
-        last: the last step; None is the end of the token budget.
+        last: the last step; None means the end of the token budget.
     """
 
     recorder: Callable[[Path, int], Recorder] = Records
@@ -197,8 +197,8 @@ class TrainingRun:
         self.guard = LossGuard(spike=spec.spike)
 
     def _state(self) -> dict[str, Tensor]:
-        """Return the weights of this run, which are those it trains or all of the model, as the
-        rows of this rank.
+        """Return the rows of this rank of the weights of this run: those that it trains, or all
+        weights of the model.
         """
         if self.phase.is_partial:
             return {name: parameter.detach() for parameter, name in self.names.items()}
@@ -248,7 +248,7 @@ class TrainingRun:
         """
         if checkpoint is None and self.spec.trunk:
             raise StorageError(
-                f"the state of {self.spec.trunk.name} that this run goes on from is not there",
+                f"the state of {self.spec.trunk.name} that this run continues is missing",
                 where=str(self.directory),
                 remedy="run `s7 train` again: it takes the state from the trunk's run",
             )
@@ -268,7 +268,7 @@ class TrainingRun:
         )
 
     def start(self) -> None:
-        """Initialise from the seed or the trunk, or go on from the newest checkpoint of this run."""
+        """Initialise from the seed or the trunk, or resume from the newest checkpoint of this run."""
         checkpoint = self._latest()
         if checkpoint is None and self.branch is not None:
             if self.ranks.is_first:
@@ -359,7 +359,7 @@ class TrainingRun:
             link = trace_row({n: p for p, n in self.names.items()}, self.step, self.chain)
             self.chain = str(link["chain"])
             records.trace(link)
-            # The hashes of the first rank are done.
+            # The first rank has computed its hashes.
             self.ranks.barrier()
         return row
 

@@ -1,5 +1,5 @@
-"""Adam over the rows of each weight that this rank holds. The update of an element does not depend
-on where rows were cut.
+"""Apply Adam to the rows of each weight that this rank holds. The update of an element does not
+depend on where rows were cut.
 
 Under specs/training-arithmetic.md the kernel of `native/train` updates the rows in place; otherwise
 PyTorch does. The fused kernel of PyTorch works in steps of a vector and handles the rest of a

@@ -1,9 +1,9 @@
-"""The precision of the forward pass (B2, C5, E3): BF16 products under autocast, FP32 master weights
-and gradient sums.
+"""The precision of the forward pass (B2, C5, E3): products in BF16 under autocast, master weights
+and gradient sums in FP32.
 
 Weights, residual stream, norms, loss and the optimiser stay FP32. A gradient leaves its product in
 BF16 and is converted to FP32 before it is added to another, so micro-batches are added in FP32.
-There is no loss scaling, because BF16 has the range of FP32. FP16 does not, and is refused by name.
+There is no loss scaling, because BF16 has the range of FP32. FP16 does not, so it is refused.
 On a CPU with AVX512-BF16, our own kernels compute the operations between the products
 (`model.kernels.bf16`). Elsewhere PyTorch does, with other bits, and the run says so.
 

@@ -37,11 +37,12 @@ from sevenfold.train.stage import check_supported
 
 # Model FLOPs of a timed pass: a second or two on two cores.
 BUDGET = 1.5e11
-# Length to which a row is shortened.
+# The length to which a row is shortened.
 SHORTEST = 512
-# Parameters of a rehearsed model: 2.4 GB with gradients and moments.
+# The largest number of parameters of a rehearsed model: 2.4 GB with gradients and moments.
 MOST_PARAMETERS = 150_000_000
-# Seconds for which each component is repeated: three times, unless that takes four times as long.
+# Each component is repeated for about this many seconds: three times, unless that takes four times
+# as long.
 SECONDS = 1.5
 
 
@@ -92,8 +93,8 @@ def step_flops(model: ModelSpec, phase: TrainingPhase, sequence: int) -> float:
 
 
 def sample_of(recipe: Recipe, phase: TrainingPhase, budget: float = BUDGET) -> RehearsedShape | None:
-    """Return as many rows of the shape of the recipe as fit the budget; else a shorter row, then
-    fewer layers, else None.
+    """Return as many rows of the recipe's shape as fit the budget. When not even one row fits,
+    shorten it, then reduce the layers. Return None when that is not enough.
     """
     sequence, model = phase.spec.sequence, recipe.model
     most = phase.spec.micro_batch(phase.spec.batch_sequences)
@@ -172,8 +173,8 @@ def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def measure_training(recipe: Recipe, cpu: Cpu, clock: Callable[[], float] = time.perf_counter) -> Cpu:
-    """Return `cpu` with the measured speed of the training step of the recipe; unchanged when the
-    recipe is too large to rehearse here.
+    """Return `cpu` with the measured speed of the training step of the recipe. It is unchanged when
+    the recipe is too large to rehearse here.
 
     Args:
         clock: `time.process_time` leaves out what other programs take of a busy machine.

@@ -1,5 +1,5 @@
-"""Learning rate: linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the peak
-rate.
+"""The learning rate: a linear warm-up, then half a cosine (arXiv 1608.03983) down to a share of the
+peak rate.
 
 The cosine is rounded once from exact arithmetic, so no C library decides a bit of it.
 """
@@ -16,8 +16,9 @@ def n_steps(spec: TrainSpec) -> int:
 
 
 def learning_rate(spec: TrainSpec, step: int) -> float:
-    """Return the rate of step 0 .. n_steps - 1. The first step is not zero, the last is next to the
-    minimum. A run that goes on from a trunk has a schedule of its own, from its own first step.
+    """Return the rate of step 0 .. n_steps - 1. The rate of the first step is not zero, and that of
+    the last step is next to the minimum. A run that continues a trunk has its own schedule, which
+    begins at its own first step.
     """
     step -= spec.first_step
     total = n_steps(spec) - spec.first_step

@@ -45,9 +45,7 @@ STAGE = "train"
 
 
 def check_supported(recipe: Recipe) -> None:
-    """Refuse by name what this trainer does not support, before any work is done. Raises
-    RecipeError.
-    """
+    """Refuse what this trainer does not support before any work is done. Raises RecipeError."""
     check_optimizer(recipe)
     context_stages(recipe)
     check_precision(recipe.train.precision)
@@ -55,7 +53,7 @@ def check_supported(recipe: Recipe) -> None:
 
 
 def check_job(job: Job) -> None:
-    """Refuse the job before any stage runs, when its recipe is one that `check_supported` refuses."""
+    """Refuse a recipe that `check_supported` refuses, before any stage runs."""
     check_supported(job.recipe)
 
 
@@ -85,7 +83,7 @@ def _trained(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Tr
     weights = training.weights()
     if training.ranks.is_alone and used(training.spec.precision, training.ranks.device) != "fp8":
         return training.model
-    # Published scores are of the whole model with FP32 products.
+    # Published scores are those of the whole model with FP32 products.
     model = build_model(job)
     model.load_state_dict(weights)
     return model
@@ -102,7 +100,7 @@ def _imported(job: Job, directory: Path) -> Transformer:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise StorageError(
-            "the imported weights are not of the recipe's shape", where=str(job.recipe_dir)
+            "the imported weights do not have the recipe's shape", where=str(job.recipe_dir)
         ) from error
     for name in (METRICS, TRACE):
         write_bytes(directory / name, b"")
@@ -110,7 +108,7 @@ def _imported(job: Job, directory: Path) -> Transformer:
 
 
 def _history(job: Job, phases: tuple[TrainingPhase, ...], directory: Path, score: Score) -> dict[str, Json]:
-    """Return the facts of the run: steps, tokens, loss; for an import, its origin."""
+    """Return the facts of the run: steps, tokens and loss; for an import, its origin."""
     if job.recipe.model.pretrained:
         # An import has no training loss; this is the held-out loss.
         loss = score.nats / score.n_tokens
@@ -133,8 +131,8 @@ def _last_losses(path: Path, count: int = 50) -> float:
 
 
 def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
-    """Return FP32 score of the held-out windows; of each domain where there are several, by
-    position where there is a curriculum.
+    """Return the FP32 score of the held-out windows. It is split by domain where there are several,
+    and by position where there is a curriculum.
     """
     lengths, groups = token_lengths(load_tokenizer(job)), held_out(job, job.recipe.train.eval_windows)
     buckets = None
@@ -162,7 +160,7 @@ def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
 def _beside_parent(
     job: Job, groups: Sequence[HeldOut], lengths: NDArray[np.int64], score: Score
 ) -> dict[str, Json]:
-    """Return the score of the parent of a tuning on the same windows; nothing for another run.
+    """Return the score of the parent of a tuning run on the same windows; nothing for any other run.
 
     Raises TrainingError: the tuned model is worse on them by more than the recipe allows.
     """
@@ -195,7 +193,7 @@ def run(job: Job) -> StageResult:
     directory, ranks, phases = job.directory(STAGE), here(), training_phases(job.recipe)
     is_import = bool(job.recipe.model.pretrained)
     model = _imported(job, directory) if is_import else _trained(job, phases, directory)
-    # Only the first rank continues.
+    # Only the first rank continues here.
     dismiss()
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))

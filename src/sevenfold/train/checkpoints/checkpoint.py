@@ -52,7 +52,7 @@ def _refusing_damage(path: Path) -> Iterator[None]:
         raise DamagedCheckpointError(
             f"a damaged checkpoint: {' '.join(str(error).split())[:200] or type(error).__name__}",
             where=str(path),
-            remedy="run `s7 train` again: it goes on from the one before",
+            remedy="run `s7 train` again: it resumes from the checkpoint before",
         ) from error
 
 
@@ -62,16 +62,16 @@ class Checkpoint:
 
     key: str
     step: int
-    # Last link of the gradient trace.
+    # The last link of the gradient trace.
     chain: str
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     rng: Tensor
     seed: int
-    # Losses of the last steps, for the rule about spikes.
+    # The losses of the last steps, which `LossGuard` needs.
     losses: tuple[float, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    # See `records.record_digests`
+    # See `records.record_digests`.
     records: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -109,7 +109,7 @@ def _remove(path: Path) -> None:
 
 def prune(directory: Path, newest: int, keep_every: int, first: int = 0) -> None:
     """Keep `newest`, the one before it, each multiple of `keep_every` (unless that is 0), and
-    `first`: that of the trunk, from which an audit of this run's first steps begins.
+    `first`, the state of the trunk, from which an audit of this run's first steps begins.
 
     A checkpoint past `newest` belongs to an earlier run of another recipe in the same directory. If
     it were kept, it would displace a checkpoint of this run. Raises StorageError.
@@ -206,7 +206,7 @@ def verified_meta(path: Path) -> dict[str, Json]:
         meta = sharded_checkpoint.checked(path) if path.is_dir() else _checked_file(path)
         match = _NAME.fullmatch(path.name)
         if match and int(match.group(1)) != meta["step"]:
-            raise ValueError(f"it is of step {meta['step']}, not of the one that its name says")
+            raise ValueError(f"it is of step {meta['step']}, but its name states another step")
     return meta
 
 
@@ -266,8 +266,8 @@ def latest_checkpoint(
     note: Callable[[str], None] = lambda _text: None,
     damaged_record: Callable[[Mapping[str, Json]], str | None] = lambda _records: None,
 ) -> Checkpoint | None:
-    """Return the newest usable checkpoint of this run, or None. Damaged ones and those of another
-    run are passed over.
+    """Return the newest usable checkpoint of this run, or None. It skips damaged checkpoints and
+    those of another run.
 
     Args:
         note: receives a line for each checkpoint that is passed over, with the reason.
@@ -281,7 +281,7 @@ def latest_checkpoint(
     if ranks is None or ranks.is_alone:
         path = _usable(directory, key, note, damaged_record)
         return None if path is None else _read(path, None)
-    # The first rank looks, so that all go on from the same one.
+    # The first rank chooses, so that all ranks resume from the same checkpoint.
     path = ranks.broadcast_object(_usable(directory, key, note, damaged_record) if ranks.is_first else None)
     return None if path is None else _read(path, ranks)
 
@@ -305,16 +305,16 @@ def _usable(
         try:
             meta = verified_meta(path)
         except DamagedCheckpointError as error:
-            note(f"{path.name} is passed over, {error.what}")
+            note(f"{path.name} is skipped: {error.what}")
             continue
         if meta["key"] != key:
-            note(f"{path.name} is passed over: it is of another recipe, or of other data")
+            note(f"{path.name} is skipped: it belongs to another recipe or to other data")
             continue
         record = damaged_record(meta["records"])
         if record is None:
             return path
         unrecorded = unrecorded or record
-        note(f"{path.name} is passed over: {record} is damaged before its step")
+        note(f"{path.name} is skipped: {record} is damaged before its step")
     if unrecorded is not None:
         raise StorageError(
             "rows of steps before every checkpoint are missing or damaged",

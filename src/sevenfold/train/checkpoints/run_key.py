@@ -11,9 +11,9 @@ from sevenfold.train.precision import law
 
 
 def run_key(job: Job, phase: TrainingPhase, base: str = "") -> str:
-    """Return the digest of what decides the bits of a phase beside the code.
+    """Return the digest of what decides the bits of a phase besides the code.
 
-    That is the recipe, the data, and `base`: the root of the weights that it starts from.
+    That is the recipe, the data, and `base`, the root of the weights that it starts from.
     """
     return key_of(job.recipe, phase, job.manifest("tokenizer").root, base)
 

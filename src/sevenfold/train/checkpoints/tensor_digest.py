@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sevenfold.core.hashing import digest_of
 
-# Errors that the libraries raise for damaged bytes.
+# The errors that the libraries raise for damaged bytes.
 DAMAGE = (
     SafetensorError,
     ValueError,

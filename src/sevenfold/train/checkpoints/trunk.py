@@ -85,7 +85,9 @@ def find_state(run: Path, step: int) -> TrunkState:
     path = checkpoint_path(directory, step)
     if step not in checkpoint_steps(directory):
         kept = ", ".join(map(str, checkpoint_steps(directory))) or "none"
-        raise StorageError(f"no checkpoint of step {step} is there; those kept: {kept}", where=str(directory))
+        raise StorageError(
+            f"there is no checkpoint of step {step}; these are kept: {kept}", where=str(directory)
+        )
     checkpoint = read_checkpoint(path)
     rows = {}
     for name, bound in sorted(checkpoint.records.items()):
@@ -98,13 +100,15 @@ def find_state(run: Path, step: int) -> TrunkState:
     key, recipe, tokens = _origin(run, step, checkpoint.key)
     if key_of(recipe, training_phases(recipe)[0], tokens) != key:
         raise StorageError(
-            "its recipe and token files are not those that it was trained with", where=str(run)
+            "its recipe or its token files are not those that it was trained with", where=str(run)
         )
     return TrunkState(checkpoint=checkpoint, key=key, rows=rows, recipe=recipe, tokens=tokens)
 
 
 def _origin(run: Path, step: int, key: str) -> tuple[str, Recipe, str]:
-    """Return key, recipe and root of the tokens of the run that made a state. Raises StorageError."""
+    """Return the key, the recipe and the root of the tokens of the run that made a state. Raises
+    StorageError.
+    """
     own = run / "train" / TRUNK
     said = read_json(own) if own.is_file() else None
     if not isinstance(said, dict) or said.get("step") != step:
@@ -138,7 +142,7 @@ def _found(job: Job, trunk: Trunk) -> TrunkState:
             return found
         wrong.append(f"{place}: its state of step {trunk.step} has the root {found.root}")
     raise StorageError(
-        f"the state of {trunk.name} after step {trunk.step} with the root {trunk.root} is not there"
+        f"the state of {trunk.name} after step {trunk.step} with the root {trunk.root} is missing"
         f" ({'; '.join(wrong)})",
         where="train.from",
         remedy=f"train {trunk.name} to that step with `s7 train RECIPE --out DIR --to-step {trunk.step}`,"
@@ -156,7 +160,7 @@ def adopt(job: Job, directory: Path, key: str) -> None:
     """
     trunk = job.recipe.train.trunk
     if trunk is None:
-        raise UsageError("the recipe goes on from no trunk", where="train.from")
+        raise UsageError("the recipe continues no trunk", where="train.from")
     found = _found(job, trunk)
     _check_fit(job, trunk, found)
     for name in (METRICS, TRACE):
@@ -164,7 +168,7 @@ def adopt(job: Job, directory: Path, key: str) -> None:
     write_json(directory / TRUNK, facts_of(found))
     with storage(directory):
         save_checkpoint(directory, replace(found.checkpoint, key=key), first=trunk.step)
-    job.progress.note(f"train: goes on from step {trunk.step} of {trunk.name}, root {trunk.root[:16]}")
+    job.progress.note(f"train: continues from step {trunk.step} of {trunk.name}, root {trunk.root[:16]}")
 
 
 def facts_of(found: TrunkState) -> dict[str, Json]:
@@ -209,7 +213,7 @@ def has_state(job: Job, step: int) -> bool:
 
 
 def branch_point(job: Job, step: int) -> str:
-    """Return the line of a recipe that goes on from this run after `step`. Raises StorageError."""
+    """Return the line of a recipe that continues this run after `step`. Raises StorageError."""
     found = find_state(job.out, step)
     return f'from: {{name: {job.recipe.name}, step: {step}, root: "{found.root}"}}'
 

@@ -107,7 +107,8 @@ def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
 
 
 def _tuning(job: Job, tune: TuneSpec, split: IndexedTokens, phase: TrainingPhase) -> TrainingData:
-    """Return the rows of a tuning: windows of the corpus, and samples whose answers carry the loss.
+    """Return the rows of a tuning run: windows of the corpus, and samples of which only the answers
+    count in the loss.
 
     The weight of each kind of rows is its share of the rows.
     """
@@ -132,7 +133,7 @@ def _tuning(job: Job, tune: TuneSpec, split: IndexedTokens, phase: TrainingPhase
 
 
 def _windows(job: Job, split: IndexedTokens, phase: TrainingPhase) -> BatchSource:
-    """Return the windows of a phase. Each stage of a curriculum cuts its own."""
+    """Return the windows of a phase. Each stage of a curriculum cuts its own windows."""
     spec = phase.spec
     if job.recipe.context is None:
         return _cut(job, split, phase, spec.sequence, spec.batch_sequences)

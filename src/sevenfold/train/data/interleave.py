@@ -28,7 +28,7 @@ from sevenfold.tokenizer.token_file import TokenFile
 from sevenfold.train.data.windows import Batches
 
 MAX_PERIOD = 1_000_000
-# Number of documents.
+# The number of documents in a block.
 BLOCK = 1024
 
 
@@ -43,7 +43,7 @@ class DomainTokens:
         self._file, self._index = file, index
         self._number = index.domains.index(domain) if domain in index.domains else len(index.domains)
         totals = [self._totals(start) for start in range(0, file.n_documents, BLOCK * BLOCK)]
-        # Tokens of the domain up to the end of each block.
+        # The tokens of the domain up to the end of each block.
         self._ends = np.cumsum(np.concatenate((np.zeros(0, np.int64), *totals)))
 
     def _lengths(self, first: int, stop: int) -> NDArray[np.int64]:
@@ -107,9 +107,9 @@ def weights(mix: Mapping[str, float]) -> dict[str, int]:
     found = {domain: weight // divisor for domain, weight in whole.items()}
     if sum(found.values()) > MAX_PERIOD:
         raise RecipeError(
-            f"shares of so many digits repeat after {sum(found.values())} windows only",
+            f"shares with so many digits repeat only after {sum(found.values())} windows",
             where="corpus.mix",
-            remedy="give each share with at most four digits behind the point of its per cent",
+            remedy="give each share in per cent with at most four decimals",
         )
     return found
 

@@ -1,9 +1,9 @@
 """Pack whole samples of an objective into rows, in the order of `windows`, with the targets that
 count.
 
-A row is <|endoftext|>, then as many samples as fit, each with its own end of text, then ends of
-text that do not count. A sample is never cut, so a middle always sees its prefix and suffix. The
-step alone determines its rows.
+A row begins with <|endoftext|>. Then come as many samples as fit, each with its own end of text.
+The rest of the row is ends of text that do not count. A sample is never cut, so a middle always
+sees its prefix and suffix. The step alone determines its rows.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class SampleBatches:
         return [(first + b) * stride % self.n_rows for b in range(self.batch_sequences)]
 
     def _filled(self, fill: int, value: Callable[[int], NDArray[np.int64]], row: int) -> NDArray[np.int64]:
-        """Return [sequence + 1]: `fill`, the values of each document of the row, then `fill` to the
-        end.
+        """Return [sequence + 1]: `fill`, then the values of each document of the row, then `fill`
+        to the end.
         """
         documents = range(2 * int(self._rows[row]), 2 * int(self._rows[row + 1]))
         out = np.full(self.sequence + 1, fill, np.int64)

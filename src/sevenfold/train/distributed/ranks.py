@@ -3,9 +3,9 @@
 `torchrun` starts them and gives each its rank in the environment. A single process is a group of
 one and never uses `torch.distributed`. There are two groups. Weights and gradients use the group of
 `mesh` (NCCL between GPUs, gloo between CPUs). There every rank takes about as long as the others,
-so a silence of `S7_RANK_TIMEOUT` seconds means a lost rank. Waiting for work that the first rank
-does alone (hashing, writing) uses the group `control`, which has a long timeout. A rank that dies
-closes its connections and is noticed at once.
+so a rank that does not answer for `S7_RANK_TIMEOUT` seconds is lost. Waiting for work that the
+first rank does alone (hashing, writing) uses the group `control`, which has a long timeout. A rank
+that dies closes its connections and is noticed at once.
 
 The first rank runs the stage, reads and writes its files, and announces each phase that it trains.
 The other ranks follow.
@@ -30,8 +30,8 @@ from sevenfold.core.errors import TrainingError, UsageError
 from sevenfold.recipe.schema import TrainSpec
 
 T = TypeVar("T")
-# Timeout of a collective in seconds. Together with that of torchrun, the default finds a lost rank
-# within 30 s.
+# The timeout of a collective in seconds. With the default and that of torchrun, a lost rank is
+# found within 30 s.
 COLLECTIVE_TIMEOUT = "S7_RANK_TIMEOUT"
 DEFAULT_SILENCE = 25
 CONTROL_TIMEOUT = timedelta(hours=1)

@@ -82,7 +82,7 @@ class ThroughputMeter:
         for group in ("objectives", "domains"):
             for name, value in row.get(group, {}).items():
                 self._smooth(f"{group}/{name}", value)
-        # A domain without a row in this step keeps its place in the view.
+        # A domain without a row in this step stays in the view.
         figures |= {
             name.partition("/")[2]: f"{value:.3f}" for name, value in self.smoothed.items() if "/" in name
         }

@@ -1,6 +1,6 @@
 """The records of a run: metrics (JSONL and TensorBoard) and the gradient trace.
 
-Both JSONL files hold no time and no machine, so the files of a resumed run equal those of an
+The two JSONL files hold no time and name no machine, so the files of a resumed run equal those of an
 uninterrupted run byte for byte. On resume they are cut back to the step of the checkpoint. The
 event files of TensorBoard carry wall time. They are a view that is rebuilt from the metrics, and no
 output of the stage.
