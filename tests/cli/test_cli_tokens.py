@@ -89,6 +89,6 @@ def test_files_that_are_not_what_they_should_be(files: tuple[Path, Path, Path], 
         (storage, "no documents to measure on", (one, empty)),
         (storage, "cut.parquet", (one, cut_holdout)),
         (storage, "tokenizer.json", (one, one)),
-        (usage, "the two tokenizers are one file", (one, holdout, "--against", one)),
+        (usage, "the two tokenizers are the same file", (one, holdout, "--against", one)),
     ):
         assert says in refused(code, *args), args

@@ -112,7 +112,7 @@ def test_a_refused_list_of_threads_is_one_line(path) -> None:
     done = CliRunner().invoke(app, ["bench", str(path), "--threads", "9,9"])
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("s7: ")
-    assert "'9,9' is no list of thread counts" in done.stderr
+    assert "'9,9' is not a list of thread counts" in done.stderr
 
 
 def test_thread_counts(monkeypatch: pytest.MonkeyPatch) -> None:

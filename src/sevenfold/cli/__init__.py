@@ -34,10 +34,11 @@ def main() -> None:
             sys.stdout.flush()
     except streams.ReaderGoneError:
         code = 0
-    except SevenfoldError as error:  # of standard output, from what runs before a verb: help, version
+    # The failure is of standard output and comes from help or version, which run before a verb.
+    except SevenfoldError as error:
         code = fail(error).exit_code
     except SystemExit as error:
-        # The library of the command line ends so when the reader of a help text goes away.
+        # The command-line library ends like this when the reader of a help text is gone.
         if not isinstance(error.__context__, BrokenPipeError):
             raise
         code = 0

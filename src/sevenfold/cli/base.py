@@ -49,7 +49,7 @@ RecipeArg = Annotated[
 
 
 def named_model(path: Path | None) -> Path | None:
-    """Return the file of a model that ships, where its name was given instead of a path."""
+    """Return the path. When it is the name of a model that ships, return the path of its file."""
     from sevenfold.core.shipped_models import model_path
 
     try:
@@ -59,7 +59,7 @@ def named_model(path: Path | None) -> Path | None:
 
 
 def named_models(paths: list[Path]) -> list[Path]:
-    """Return the same of several."""
+    """Return `named_model` of each path."""
     return [found for path in paths if (found := named_model(path)) is not None]
 
 
@@ -81,17 +81,15 @@ RunArg = Annotated[
 OutOption = Annotated[
     Path, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")
 ]
-ReplaceOption = Annotated[
-    bool, typer.Option("--replace", help="Let model.s7l take the place of one with another root.")
-]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace a model.s7l that has another root.")]
 WeightsOption = Annotated[
     bool,
-    typer.Option("--with-training-weights", help="Seal the FP32 weights, too: lanes that engines ignore."),
+    typer.Option("--with-training-weights", help="Also seal the FP32 weights, in lanes that engines ignore."),
 ]
 WorkersOption = Annotated[
     str,
     typer.Option(
-        "--workers", metavar="N|ray", help="Processes that make the corpus, or Ray; changes no byte."
+        "--workers", metavar="N|ray", help="Processes that make the corpus, or `ray`; changes no byte."
     ),
 ]
 TrunkOption = Annotated[
@@ -100,13 +98,13 @@ TrunkOption = Annotated[
         "--trunk",
         metavar="RUN",
         readable=False,
-        help="The run or sealed file that `train.from` names; default: beside DIR.",
+        help="The run or sealed file that `train.from` names; by default it is sought beside DIR.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of tables.")]
 
 
-# Functions of the verbs that keep what they did when they are stopped.
+# The functions of the verbs whose work is kept when they are stopped.
 RESUMED = frozenset(
     ("make", "train", "tune", "quantize", "seal", "tokenizer", "synth", "build", "fetch", "pin", "evaluate",
      "reproduce", "add")
@@ -137,7 +135,7 @@ def guarded(function: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             raise fail(storage_error(error)) from error
         except KeyboardInterrupt as error:
-            goes_on = "; run the same command again to go on" if function.__name__ in RESUMED else ""
+            goes_on = "; run the same command again to continue" if function.__name__ in RESUMED else ""
             print(f"s7: interrupted{goes_on}", file=sys.stderr)
             raise typer.Exit(EXIT_INTERRUPTED) from error
         except ModuleNotFoundError as error:
@@ -158,7 +156,7 @@ def print_json(value: Json) -> None:
 
 
 def private_key(path: Path) -> Any:
-    """Return the key that signs a statement. Raises StorageError, UsageError."""
+    """Return the private key that signs a statement. Raises StorageError or UsageError."""
     import os
 
     from sevenfold.release.dsse import load_private_key
@@ -212,4 +210,4 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Accept the options that stand before the verb."""
+    """Accept the options before the verb."""

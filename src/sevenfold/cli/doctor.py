@@ -18,8 +18,8 @@ def doctor(
     as_json: JsonOption = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 when anything is missing.")] = False,
 ) -> None:
-    """Show what is installed here, which backends run, what is missing,
-    and the command that brings it.
+    """Show what is installed here, which backends run, what is missing, and the command that
+    installs it.
     """
     from sevenfold.core.errors import StorageError
     from sevenfold.engine.session import backend_states

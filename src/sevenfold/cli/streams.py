@@ -4,7 +4,7 @@ verbs.
 A closed stream becomes the null device, so that no file that is opened later gets its number.
 Characters that an output cannot encode are escaped. A failed write to standard output ends the
 program with the exit code of a failed output. If the reader is gone, the program ends without a
-message. A failed write to standard error ends nothing, and the work continues without progress.
+message. After a failed write to standard error the work continues without progress.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class _Stream:
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             self._failure = storage_error(error, "standard output")
         else:
-            self._failure = ReaderGoneError("the reader of standard output went away")
+            self._failure = ReaderGoneError("the reader of standard output is gone")
         raise self._failure from error
 
 

@@ -1,8 +1,8 @@
-"""The floats that the integers of a sealed file stand for: the inverse of `convert`, record by record
-(specs/arithmetic.md, section 6).
+"""Compute the floats that the integers of a sealed file represent: the inverse of `convert`, record
+by record (specs/arithmetic.md, section 6).
 
-Every product is exact in binary64 but for the last rounding to FP32, so all processors give the same
-floats. Memory: one tensor.
+Every product is exact in binary64, and the last step rounds to FP32, so all processors give the
+same floats. Memory: one tensor.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sevenfold.recipe.schema import ModelSpec
 
 
 class Dequantized:
-    """The weights of a sealed file as float32, read when asked for."""
+    """The weights of a sealed file as float32, which are read on request."""
 
     def __init__(self, artifact: Artifact, spec: ModelSpec) -> None:
         self.records, self.graph, self.spec = artifact.tensors, artifact.graph, spec

@@ -47,7 +47,7 @@ def integer_score(
         if index == 0 and not np.array_equal(logits, oracle.session().forward(row[:-1])):
             raise QualityError(
                 f"backend {engine.name!r} ({engine.detail}) gives other logits than the reference",
-                remedy="please report it; S7_ISA=scalar may run",
+                remedy="please report it; with S7_ISA=scalar it may work",
             )
         choices.append(np.argmax(logits, axis=1))
         real = np.ldexp(logits.astype(np.float64), -LOGIT_FRACTION).astype(np.float32)

@@ -88,5 +88,5 @@ def pass_gate(quality: Mapping[str, Json], *, accept: bool) -> str:
         )
         where = "quantize.min_top1_agreement"
     raise QualityError(
-        what, where=where, remedy="train longer, or accept it with --accept-quality: the seal says so"
+        what, where=where, remedy="train longer, or accept it with --accept-quality, which the seal records"
     )

@@ -104,7 +104,7 @@ def check_job(job: Job) -> None:
             f"the path holds a model of another recipe ({made_by[:16]}; this one is"
             f" {job.recipe.digest[:16]})",
             where=str(path),
-            remedy="--replace gives it up; or choose another --out",
+            remedy="replace it with --replace, or choose another --out",
         )
 
 

@@ -41,7 +41,7 @@ CALIBRATION_BATCHES = 4
 
 
 def check_supported(recipe: Recipe) -> None:
-    """Refuse what the integer law does not define, by name, before any work is done.
+    """Refuse a recipe that needs what the integer law does not define, before any work is done.
 
     Raises RecipeError.
     """
@@ -55,7 +55,7 @@ def check_supported(recipe: Recipe) -> None:
         raise RecipeError(
             f"version {LAW_VERSION} of the integer law does not define: {', '.join(missing)}",
             where=recipe.name,
-            remedy="stop after training: `s7 make --until train`, or `s7 train`",
+            remedy="stop after training with `s7 make --until train` or `s7 train`",
         )
 
 

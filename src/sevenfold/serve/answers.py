@@ -1,4 +1,4 @@
-"""From the scheduler's thread to the event loop: the events of the jobs of one request."""
+"""Carry the events of the jobs of one request from the scheduler's thread to the event loop."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sevenfold.serve.registry import Served
 
 @dataclass
 class AnswerSample:
-    """What one sample of one prompt has become."""
+    """The state of one sample of one prompt."""
 
     text: str = ""
     n_tokens: int = 0
-    # With log-probabilities, where the request wants those.
+    # Tokens with log-probabilities, when the request asks for them.
     tokens: list[TokenInfo] = field(default_factory=list)
     finished: Finished | None = None
 
@@ -37,7 +37,7 @@ Letter = tuple[int, list[Event]]
 
 
 class Mailbox:
-    """Carries what schedulers tell to one event loop: the loop is woken once for all of a round."""
+    """A queue from schedulers to one event loop. The loop is woken once for all events of a round."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -46,26 +46,27 @@ class Mailbox:
 
     @classmethod
     def of_loop(cls) -> Mailbox:
-        """Return the one of the loop that runs."""
+        """Return the mailbox of the running event loop."""
         loop = asyncio.get_running_loop()
         found = getattr(loop, _MAILBOX, None)
         if found is None:
             found = cls(loop)
-            # uvloop's loops and asyncio's take attributes; the box goes with its loop.
+            # The loops of uvloop and asyncio accept attributes. The mailbox lives as long as its
+            # loop.
             setattr(loop, _MAILBOX, found)
         return found
 
     def put(self, queue: asyncio.Queue[Letter], told: Letter) -> None:
-        """Send a letter. Called by any thread."""
+        """Send a message. Safe from any thread."""
         self._letters.append((queue, told))
         if not self._is_called:
             self._is_called = True
-            # A loop that is closed has no client to tell.
+            # A closed loop has no client that waits.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        # Before the letters are read, so that one which comes now is not left lying.
+        # Cleared before the messages are read, so that one which arrives now wakes the loop again.
         self._is_called = False
         while self._letters:
             queue, told = self._letters.popleft()
@@ -76,7 +77,7 @@ _MAILBOX = "_sevenfold_mailbox"
 
 
 class Running:
-    """The jobs of one request. Leaving the block cancels what still runs."""
+    """The jobs of one request. Leaving the block cancels the jobs that still run."""
 
     def __init__(self, served: Served, generations: Sequence[Generation]) -> None:
         self.served, self._mailbox = served, Mailbox.of_loop()
@@ -85,7 +86,7 @@ class Running:
             GenerationJob(generation, self._teller(number)) for number, generation in enumerate(generations)
         ]
         self.samples = [[AnswerSample() for _ in range(generation.n)] for generation in generations]
-        # Log-probabilities of each prompt behind its first token.
+        # The log-probabilities of each prompt after its first token.
         self.prompts: list[list[TokenInfo]] = [[] for _ in generations]
 
     def _teller(self, number: int) -> Callable[[list[Event]], None]:
@@ -107,12 +108,13 @@ class Running:
         self.cancel()
 
     def cancel(self) -> None:
-        """End every job within one step."""
+        """End every job within one step of the engine."""
         for job in self.jobs:
             job.cancel()
 
     async def events(self) -> AsyncIterator[tuple[int, Event]]:
-        """Yield (number of the prompt, event) until every sample has ended; `samples` is up to date.
+        """Yield (number of the prompt, event) until every sample has ended. `samples` is updated
+        before each event is yielded.
 
         Raises:
             RequestError: the engine refused or failed.
@@ -131,7 +133,9 @@ class Running:
                 yield number, event
 
     def _remember(self, generation: Generation, event: GeneratedPiece | Finished) -> None:
-        """Keep a suggestion, of which the next one may be the rest; let a shadow run the request."""
+        """Store the answer as a suggestion, because the next one may be the rest of it. Let a
+        shadow model run the request.
+        """
         if self.served.trial is not None and isinstance(event, Finished):
             self.served.trial.replay(generation, event)
         if generation.between is not None and isinstance(event, Finished) and event.index == 0:
@@ -149,19 +153,21 @@ class Running:
         sample.finished, sample.text = event, event.text
 
     async def whole(self) -> list[list[AnswerSample]]:
-        """Return every sample of every prompt, complete. Raises RequestError as `events` does."""
+        """Return all samples of all prompts when they are complete. Raises RequestError as `events`
+        does.
+        """
         async for _ in self.events():
             pass
         return self.samples
 
     @property
     def n_prompt(self) -> int:
-        """Return the tokens of all prompts."""
+        """Return the number of tokens of all prompts."""
         return sum(len(job.generation.ids) for job in self.jobs)
 
     @property
     def n_completion(self) -> int:
-        """Return the tokens of all samples."""
+        """Return the number of tokens of all samples."""
         return sum(
             len(sample.finished.ids) if sample.finished else sample.n_tokens
             for samples in self.samples

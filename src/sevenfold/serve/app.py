@@ -1,4 +1,4 @@
-"""The application: a table of routes, and how each kind of answer is sent."""
+"""The application: a table of routes, and the way in which each kind of answer is sent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Handler = Callable[["Server", Request], Awaitable[Response]]
 
 @dataclass
 class Server:
-    """What the routes share."""
+    """The state that all routes share."""
 
     registry: Registry
     access: Access
@@ -57,7 +57,9 @@ class Server:
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def keep(self, made: dict[str, Any]) -> dict[str, Any]:
-        """Return a receipt under a new id, which /v1/receipts answers for a while."""
+        """Store a receipt under a new id and return it with the id. /v1/receipts serves the newest
+        ones.
+        """
         name = f"rcpt-{secrets.token_hex(12)}"
         self.receipts[name] = made
         while len(self.receipts) > self.access.limits.receipts:
@@ -85,7 +87,7 @@ async def _fields(request: Request, server: Server) -> tuple[Fields, Served]:
 
 
 async def _whole_or_gone(request: Request, running: Running) -> None:
-    """Wait for every sample; a client that goes away ends them within a step."""
+    """Wait for all samples. When the client disconnects, they end within a step."""
     waiting = asyncio.ensure_future(running.whole())
     try:
         while not waiting.done():
@@ -113,7 +115,9 @@ async def _answer(server: Server, request: Request, asked: openai_api.Asked) -> 
 
 
 async def _stream(server: Server, asked: openai_api.Asked, running: Running) -> AsyncIterator[bytes]:
-    """Yield the events of a stream. A failure in the middle is an event that clients raise."""
+    """Yield the events of a stream. A failure in the middle is sent as an event, which clients
+    raise.
+    """
     try:
         async for chunk in openai_api.Writer(asked, running).chunks():
             yield openai_api.sse(chunk)
@@ -123,7 +127,7 @@ async def _stream(server: Server, asked: openai_api.Asked, running: Running) -> 
     except RequestError as error:
         yield openai_api.sse(error.body())
     finally:
-        # Also when the client goes away: the generator is closed then.
+        # This also runs when the client disconnects, because the generator is closed then.
         running.cancel()
     yield openai_api.DONE
 
@@ -138,7 +142,7 @@ async def completions(server: Server, request: Request) -> Response:
 
 
 async def fim_completions(server: Server, request: Request) -> Response:
-    """POST /fim/completions, as Continue sends it: answered in the form of a chat."""
+    """POST /fim/completions, as Continue sends it. The answer has the form of a chat."""
     fields, served = await _fields(request, server)
     salt = request.scope["s7.salt"]
     asked = openai_api.read_completion(fields, served, server.access.limits, salt, fim=True)
@@ -252,7 +256,7 @@ async def slots(server: Server, request: Request) -> Response:
     served = _served(server, request)
     is_full = served.scheduler.n_running >= server.access.limits.parallel
     if "fail_on_no_slot" in request.query_params and is_full:
-        raise RequestError("every slot is taken", remedy="try again", status=UNAVAILABLE)
+        raise RequestError("every slot is in use", remedy="try again", status=UNAVAILABLE)
     return JSONResponse(llama_api.slots(served, server.access.limits))
 
 
@@ -288,7 +292,7 @@ async def verify_receipt(server: Server, request: Request) -> Response:
     data = await request.body()
     value = read_object(data, server.access.limits.json_depth)
     served = server.registry.find(named_root(value))
-    # One at a time: a check reads a whole answer at once.
+    # Only one check runs at a time, because it reads a whole answer at once.
     if server.checking.locked():
         raise RequestError("another receipt is being checked", remedy="try again", status=UNAVAILABLE)
     async with server.checking:
@@ -299,7 +303,7 @@ async def verify_receipt(server: Server, request: Request) -> Response:
 async def embeddings(_: Server, __: Request) -> Response:
     """POST /v1/embeddings."""
     raise RequestError(
-        "these models have no head for embeddings",
+        "these models have no embedding head",
         remedy="use another server for them",
         status=NOT_IMPLEMENTED,
     )
@@ -382,7 +386,7 @@ def make_app(server: Server) -> Guard:
             await asyncio.to_thread(server.registry.close)
 
     async def missing(request: Request, error: Exception) -> Response:
-        # Starlette names the methods that the path has; without any the path is unknown.
+        # Starlette lists the methods of a path; without a list the path is unknown.
         allowed = getattr(error, "headers", None) or {}
         told = RequestError(
             f"there is no {request.method} {request.url.path:.80}",

@@ -1,4 +1,4 @@
-"""Errors that a client is told: a status of HTTP, a type, and the same three parts as every error."""
+"""Errors for clients: an HTTP status, a type, and the same three parts as every error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TYPES = {
 
 
 class RequestError(SevenfoldError):
-    """A request that is refused: `where` names the field."""
+    """A refused request. `where` names the field."""
 
     exit_code = 2
 
@@ -34,17 +34,19 @@ class RequestError(SevenfoldError):
 
     @classmethod
     def of(cls, error: SevenfoldError) -> RequestError:
-        """Return what a client is told of an error of the engine: a refusal of its input is 400."""
+        """Return an error of the engine as one for the client. When the engine refuses its input,
+        the status is 400.
+        """
         if isinstance(error, RequestError):
             return error
         status = BAD_REQUEST if isinstance(error, GateError | UsageError) else 500
         return cls(error.what, where=error.where, remedy=error.remedy, status=status)
 
     def body(self) -> dict[str, object]:
-        """Return the error as OpenAI's clients read it; llama.cpp's read `error.message`, too."""
+        """Return the error as the clients of OpenAI and llama.cpp read it (`error.message`)."""
         return {
             "error": {
-                # Libraries explain themselves over several lines.
+                # Messages of libraries may have several lines.
                 "message": " ".join(str(self).split()),
                 "type": _TYPES.get(self.status, "server_error"),
                 "param": self.where or None,
@@ -53,7 +55,7 @@ class RequestError(SevenfoldError):
         }
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that tell a client whether and when to try again."""
+        """Return the headers that say whether and when to try again."""
         if self.status in (TOO_MANY, UNAVAILABLE):
             return {"Retry-After": str(RETRY_SECONDS), "x-should-retry": "true"}
         return {"x-should-retry": "false"}

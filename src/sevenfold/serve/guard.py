@@ -1,8 +1,8 @@
-"""What stands in front of every route: Host, key, type and size of a body, time limits, an id.
+"""Check every request before its route: Host, key, type and size of the body, time limits, an id.
 
-Safe by default: the server listens on loopback, answers only to names of its own (so a page that
-points a name of its own at this machine reaches nothing), reflects no Origin, and takes JSON alone,
-which a form of a foreign page cannot send without asking first.
+The defaults are safe. The server listens on loopback. It answers only to its own host names, so DNS
+rebinding reaches nothing. It reflects no Origin. It takes only JSON, which a page of another origin
+cannot send without a preflight request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# What needs no key: a probe of an orchestrator has none.
+# Routes without a key, because the probe of an orchestrator has none.
 OPEN_PATHS = frozenset(("/health", "/ready"))
 ADMIN_PREFIX = "/admin/"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -35,17 +35,17 @@ REQUEST_TIMEOUT = 408
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Who may ask what."""
+    """The rules of access: which keys, hosts and origins may use which routes."""
 
     keys: tuple[str, ...] = ()
     admin_key: str = ""
     hosts: tuple[str, ...] = LOOPBACK
-    # Origins of pages that may read answers; "*" is never among them.
+    # The origins whose pages may read answers. "*" is never among them.
     origins: tuple[str, ...] = ()
     limits: ServerLimits = field(default_factory=ServerLimits)
 
     def check_host(self, host: str) -> None:
-        """Refuse a name that is not ours. Raises RequestError."""
+        """Refuse a host name that is not one of this server. Raises RequestError."""
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if name.lower() not in self.hosts:
             raise RequestError(
@@ -55,7 +55,9 @@ class Access:
             )
 
     def check_key(self, path: str, authorization: str) -> str:
-        """Return the salt of the caller's caches. Raises RequestError for a missing or wrong key."""
+        """Return the salt of the caller's cache entries. Raises RequestError for a missing or wrong
+        key.
+        """
         given = authorization.removeprefix("Bearer ").strip()
         if path.startswith(ADMIN_PREFIX):
             if not self.admin_key or not hmac.compare_digest(given.encode(), self.admin_key.encode()):
@@ -63,7 +65,7 @@ class Access:
             return ""
         if not self.keys or path in OPEN_PATHS:
             return ""
-        # Every key is compared, so the time does not tell which one was close.
+        # All keys are compared, so the time does not reveal which one was close.
         matches = [hmac.compare_digest(given.encode(), key.encode()) for key in self.keys]
         if not any(matches):
             raise RequestError(
@@ -75,13 +77,13 @@ class Access:
 
 
 class Guard:
-    """The outermost layer of the application."""
+    """The outermost middleware of the application."""
 
     def __init__(self, app: App, access: Access, recorders: Sequence[RequestRecorder] = ()) -> None:
         self._app, self._access, self._recorders = app, access, tuple(recorders)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse, one request."""
+        """Pass one request to the application, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -121,7 +123,7 @@ class Guard:
         scope["s7.salt"] = self._access.check_key(scope["path"], headers.get(b"authorization", ""))
         has_body = headers.get(b"content-length", "0") != "0" or b"transfer-encoding" in headers
         if scope["method"] != "POST" or not has_body:
-            # No other method has a route; without a body the route says what is missing.
+            # Only POST has routes with a body. Without a body the route says what is missing.
             return b""
         kind = headers.get(b"content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -140,7 +142,7 @@ class Guard:
             return await asyncio.wait_for(_body(receive, limits), limits.body_seconds)
         except TimeoutError as error:
             raise RequestError(
-                f"the body did not come within {limits.body_seconds} s",
+                f"the body did not arrive within {limits.body_seconds} s",
                 remedy="send it faster",
                 status=REQUEST_TIMEOUT,
             ) from error
@@ -157,7 +159,7 @@ async def _body(receive: Receive, limits: ServerLimits) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestError("the client went away", status=REQUEST_TIMEOUT)
+            raise RequestError("the client disconnected", status=REQUEST_TIMEOUT)
         data += bytes(message.get("body", b""))
         if len(data) > limits.body_bytes:
             raise _too_large(limits)
@@ -166,7 +168,7 @@ async def _body(receive: Receive, limits: ServerLimits) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body that was read, then what follows it."""
+    """Return a `receive` that returns the body that was read, then what follows it."""
     is_given = False
 
     async def replayed() -> MutableMapping[str, Any]:
@@ -184,7 +186,7 @@ async def _refuse(send: Send, error: RequestError) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
     headers += [(name.encode(), value.encode()) for name, value in error.headers().items()]
     if error.status in (TOO_LARGE, REQUEST_TIMEOUT):
-        # What is left of the body is not read, so the connection cannot be used again.
+        # The rest of the body is not read, so the connection cannot be used again.
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": data})

@@ -1,4 +1,4 @@
-"""What a client may ask for, and how much of it: one table, printed in docs/reference/server.md."""
+"""The bounds of what a client may ask for."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
-    """Bounds of one server. A value past its bound is refused by name; none is cut in silence."""
+    """The bounds of one server. A value past its bound is refused and never cut silently."""
 
-    # Bytes of a request body.
+    # The bytes of a request body.
     body_bytes: int = 4 << 20
-    # Nesting of arrays and objects in a body.
+    # The nesting depth of arrays and objects in a body.
     json_depth: int = 32
-    # Prompts of one request (a list of texts, or of lists of ids).
+    # The prompts of one request (a list of texts, or of lists of ids).
     prompts: int = 256
-    # Samples of one prompt.
+    # The samples of one prompt.
     n: int = 32
-    # Alternatives beside each token.
+    # The alternatives reported for each token.
     logprobs: int = 20
-    # Stop strings, and the bytes of one.
+    # The stop strings, and the bytes of one.
     stops: int = 64
     stop_bytes: int = 1024
-    # Entries of logit_bias.
+    # The entries of logit_bias.
     biases: int = 1024
-    # Messages of a chat.
+    # The messages of a chat.
     messages: int = 1024
-    # Sequences that run at once, and requests that wait.
+    # The sequences that run at once, and the requests that may wait.
     parallel: int = 32
     queue: int = 256
-    # Tokens that are read of all prompts in one step: a long prompt stops the others no longer.
+    # The prompt tokens that one step reads in all. It bounds the time for which a long prompt
+    # delays the other sequences.
     prefill_tokens: int = 256
-    # Greedy tokens of one call of the engine, at most; a cancelled request ends it after one token.
+    # The most greedy tokens of one call of the engine. A cancelled request ends it after one token.
     block_tokens: int = 32
-    # Bytes of keys and values that the prefix cache holds, at most.
+    # The most bytes of keys and values in the prefix cache.
     cache_bytes: int = 256 << 20
-    # Seconds a client has for its headers and for its body.
+    # The seconds that a client has for its headers, and for its body.
     header_seconds: int = 10
     body_seconds: int = 30
-    # Receipts that can be asked for later.
+    # The number of receipts that are kept for later requests.
     receipts: int = 1024
 
     def as_table(self) -> list[tuple[str, int]]:
@@ -48,13 +49,14 @@ class ServerLimits:
 
 @dataclass
 class Switches:
-    """What an operator changes while the server runs (`POST /admin/switches`). Zero changes nothing.
+    """Settings that an operator changes while the server runs (`POST /admin/switches`). Zero leaves
+    a setting as it was.
 
-    A lower context refuses longer requests; the answers of the others keep their bits.
+    With a lower context, longer requests are refused. All other answers keep their bits.
     """
 
     context: int = 0
     parallel: int = 0
     cache_bytes: int = -1
-    # Names of tools that are not called any more.
+    # The names of tools that are switched off.
     tools_off: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Starts the server: loads the models, listens, drains on SIGTERM."""
+"""Start the server: load the models, listen, and drain on SIGTERM."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from sevenfold.serve.registry import Registry
 
 MAX_HEADER_BYTES = 32 << 10
 KEEP_ALIVE_SECONDS = 30
-# Seconds that a thread keeps the interpreter from one that waits: an engine whose block has ended
-# does not wait longer for a loop that writes answers.
+# The seconds for which a thread may keep the interpreter while another waits. They are few, so that
+# the thread of the engine does not wait long for the event loop, which writes answers.
 SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
     files: tuple[Path, ...]
     host: str = "127.0.0.1"
@@ -44,7 +44,7 @@ class Options:
     receipt_key: Path | None = None
     password: bytes | None = None
     drain_seconds: int = 30
-    # Whether each request is a line of JSON on the standard error.
+    # Whether each request is logged as a line of JSON on standard error.
     log: bool = True
     limits: ServerLimits = field(default_factory=ServerLimits)
 
@@ -52,8 +52,8 @@ class Options:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens. Raises StorageError when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named asyncio sends each piece at once; without it a piece waits 40 ms for
-    # the acknowledgement of the one before.
+    # When the protocol is named, asyncio sends each piece at once (TCP_NODELAY). Without it a piece
+    # waits up to 40 ms for the acknowledgement of the one before.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -70,7 +70,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def make_server(options: Options) -> Server:
-    """Return the server with every model loaded and proved.
+    """Return the server after loading and proving every model.
 
     Raises:
         ArtifactError, StorageError: a file is refused.  UsageError: the receipt key is none.
@@ -97,24 +97,24 @@ def make_server(options: Options) -> Server:
 
 
 def _to_stderr(line: str) -> None:
-    # A closed terminal is no reason to end an answer.
+    # A closed terminal must not end an answer.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(line)
         sys.stderr.flush()
 
 
 def _protocol(seconds: int) -> type[H11Protocol]:
-    """Return the protocol of HTTP/1.1 that gives a client so long for its headers."""
+    """Return the HTTP/1.1 protocol with a time limit in seconds for the headers."""
 
     class TimedProtocol(H11Protocol):
-        """Closes a connection whose first headers do not come."""
+        """HTTP/1.1 that closes a connection whose first headers do not arrive."""
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._late = self.loop.call_later(seconds, self._check)
 
         def _check(self) -> None:
-            # Without a cycle no request was complete yet; uvicorn's types do not say that.
+            # `cycle` is None until a request is complete. The types of uvicorn do not say so.
             if getattr(self, "cycle", None) is None and not self.transport.is_closing():
                 self.transport.close()
 
@@ -126,7 +126,7 @@ def _protocol(seconds: int) -> type[H11Protocol]:
 
 
 def run(options: Options, server: Server, bound: socket.socket) -> None:
-    """Answer until a signal comes; then take no more, and end what runs."""
+    """Serve until a signal arrives. Then accept no more requests, and let the running ones end."""
     sys.setswitchinterval(SWITCH_SECONDS)
     config = uvicorn.Config(
         make_app(server),

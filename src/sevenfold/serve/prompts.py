@@ -1,8 +1,9 @@
-"""Ids of what a client sends: raw prompts, infill, chats; and who may name a special token.
+"""Encode what a client sends (raw prompts, infill, chats), and decide which texts may name a
+special token.
 
-A raw prompt may: editors build fill-in-middle prompts themselves. The texts of an infill request, a
-suffix, and what people say in a chat may not: there the characters of a special token are text, so
-a file that holds `<|endoftext|>` cannot end its own context.
+A raw prompt may name special tokens, because editors build fill-in-middle prompts themselves. The
+texts of an infill request, a suffix and the messages of a chat may not. There the characters of a
+special token are text, so a file that contains `<|endoftext|>` cannot end its own context.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 
 @dataclass(frozen=True)
 class Prompts:
-    """Turns texts into ids of one vocabulary. `template`: the form of a chat, that of the model."""
+    """The encoder of texts for one vocabulary. `template` is the form of a chat of the model."""
 
     tokenizer: Tokenizer
     template: ChatTemplate = INSTRUCTION
 
     def plain(self, text: str, field: str) -> list[int]:
-        """Return the ids of a text; names of special tokens in it are text. Raises GateError."""
+        """Return the ids of a text in which names of special tokens are text. Raises GateError."""
         check_text(text, field)
         return self.tokenizer.encode(text)
 
     def parsed(self, text: str, field: str) -> list[int]:
-        """Return the ids of a text in which names of special tokens are those. Raises GateError."""
+        """Return the ids of a text in which names of special tokens are special tokens. Raises
+        GateError.
+        """
         check_text(text, field)
         names = sorted(self.tokenizer.special_tokens, key=len, reverse=True)
         if not names:
@@ -44,7 +47,7 @@ class Prompts:
         return ids
 
     def raw(self, text: str, field: str = "prompt", *, specials: bool = True) -> list[int]:
-        """Return the ids of a raw prompt, with what begins a text before it, once."""
+        """Return the ids of a raw prompt, preceded once by the token that begins a text."""
         ids = self.parsed(text, field) if specials else self.plain(text, field)
         begins = self.tokenizer.roles.begin
         if ids and (ids[0] == begins or self._is_marked(ids[0])):
@@ -60,13 +63,15 @@ class Prompts:
         return all(name in self.tokenizer.special_tokens for name in FIM)
 
     def infill(self, prefix: str, suffix: str, extra: Sequence[tuple[str, str]] = ()) -> list[int]:
-        """Return the ids of a fill-in-middle prompt: prefix, suffix, then the middle is to come.
+        """Return the ids of a fill-in-middle prompt: the prefix, the suffix, and the token after
+        which the middle follows.
 
         Args:
-            extra: name and text of other files, put before the prefix.
+            extra: the names and texts of other files, which come before the prefix.
 
         Raises:
-            RequestError: the model was trained without it (501).  GateError: a control character.
+            RequestError: the model was trained without fill-in-middle (501).  GateError: a control
+                character.
         """
         if not self.has_infill:
             raise RequestError(
@@ -82,7 +87,7 @@ class Prompts:
         return [marks[0], *ahead, marks[1], *self.plain(suffix, "input_suffix"), marks[2]]
 
     def chat(self, messages: Sequence[Mapping[str, Any]]) -> tuple[str, list[int]]:
-        """Return the text and the ids of a chat, up to where the next answer begins."""
+        """Return the text and the ids of a chat, up to the beginning of the next answer."""
         turns, roles = [], self.template.headings
         for place, message in enumerate(messages):
             role = message.get("role") if isinstance(message, dict) else None

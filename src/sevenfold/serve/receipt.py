@@ -1,8 +1,8 @@
-"""Receipts: a statement that proves an answer, and its check by one prefill (specs/receipt.md).
+"""Make receipts: statements that prove an answer, which one prefill checks (specs/receipt.md).
 
-A receipt names the model by its root, the prompt and the answer by digests of their ids, the law by
-which tokens were chosen, the rule that ended the answer, and one hash over the logits of every step.
-Batches, caches and threads do not appear in it: they cannot change a bit (specs/arithmetic.md).
+A receipt contains the root of the model, digests of the ids of prompt and answer, the law by which
+tokens were chosen, the rule that ended the answer, and one hash over the logits of every step. It
+does not mention batches, caches and threads, because they change no bit (specs/arithmetic.md).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def ids_digest(ids: Sequence[int], salt: bytes = b"") -> str:
 
 
 def leaf(step: int, token: int, logits_sha256: bytes) -> bytes:
-    """Return the leaf of one step: what was chosen, and from which logits."""
+    """Return the leaf of one step: the chosen token, and the hash of the logits."""
     return struct.pack(">II", step, token) + logits_sha256
 
 
@@ -44,7 +44,9 @@ def trace_root(ids: Sequence[int], logits_sha256: Sequence[bytes]) -> str:
 def predicate(
     root: str, generation: Generation, index: int, finished: Finished, salt: bytes = b""
 ) -> dict[str, Json]:
-    """Return what a receipt says of one sample: strings and whole numbers only."""
+    """Return the predicate of the receipt of one sample. It contains only strings and whole
+    numbers.
+    """
     law = generation.law
     return {
         "format": FORMAT,
@@ -64,7 +66,7 @@ def predicate(
             "top_k": law.top_k,
             "min_p": list(law.min_p),
             "top_p": list(law.top_p),
-            # A text: JSON readers lose whole numbers above 2^53.
+            # As a string, because many JSON readers lose precision above 2^53.
             "seed": str(law.seed),
             "sample": index,
         },
@@ -83,7 +85,9 @@ def predicate(
 def make(
     root: str, generation: Generation, index: int, finished: Finished, *, key: Any = None, salt: bytes = b""
 ) -> dict[str, Json]:
-    """Return a receipt with what its check needs: the envelope, the ids, and the hash of each step."""
+    """Return a receipt with the input of its check: the envelope, the ids, and the hash of each
+    step.
+    """
     said = predicate(root, generation, index, finished, salt)
     value = dsse.statement(SUBJECT, ids_digest(finished.ids), PREDICATE_TYPE, said)
     return {
@@ -96,7 +100,7 @@ def make(
 
 
 def law_from(said: Mapping[str, Any]) -> DecodingLaw:
-    """Return the law that a receipt names. Raises ValueError, or UsageError for one that is none."""
+    """Return the law that a receipt names. Raises ValueError, or UsageError for an invalid law."""
     ratios = {}
     for name in ("temperature", "min_p", "top_p"):
         pair = said[name]

@@ -1,4 +1,6 @@
-"""The check of a receipt: ACCEPT, REJECT with the first step that differs, UNVERIFIABLE, MALFORMED."""
+"""Check a receipt. The verdict is ACCEPT, REJECT with the first step that differs, UNVERIFIABLE or
+MALFORMED.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class ReceiptVerdict:
-    """What a check found. `step` is the first that differs, -1 where no step is meant."""
+    """The result of a check. `step` is the first one that differs, or -1 when the verdict is not
+    about a step.
+    """
 
     word: str
     why: str
@@ -53,7 +57,7 @@ class ReceiptVerdict:
 
 
 class VerdictError(SevenfoldError):
-    """A check that ends early, with its verdict."""
+    """Ends a check early with its verdict."""
 
     def __init__(self, word: str, why: str, step: int = -1) -> None:
         super().__init__(why)
@@ -73,7 +77,7 @@ def _ids(value: object, name: str, size: int) -> list[int]:
 
 
 def _read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the receipt and its predicate, each of the form of the page."""
+    """Return the receipt and its predicate after checking their form (specs/receipt.md)."""
     _need(len(data) <= MAX_BYTES, f"more than {MAX_BYTES} bytes", MALFORMED)
     try:
         value = json.loads(data.decode("utf-8"))
@@ -102,7 +106,7 @@ def _check_types(said: Mapping[str, Any]) -> None:
     request, output = said["request"], said["output"]
     counts = [request["n_prompt"], request["max_tokens"], output["n_tokens"]]
     counts += [said["sampling"]["sample"], said["trace"]["n_steps"]]
-    # JSON has true beside 1, and Python holds them for equal.
+    # JSON distinguishes true from 1, but Python treats them as equal.
     counts += [said["format"], said["model"]["arithmetic"], said["model"]["sampling"]]
     _need(all(type(n) is int and 0 <= n < 1 << 31 for n in counts), "a count is no count", MALFORMED)
     stops = request["stops"]
@@ -123,7 +127,7 @@ def _check_types(said: Mapping[str, Any]) -> None:
 def _generation(
     value: Mapping[str, Any], said: Mapping[str, Any], model: Model
 ) -> tuple[Generation, list[int]]:
-    """Return the request again and the ids of the answer, after every digest was compared."""
+    """Compare all digests, and return the request and the ids of the answer."""
     size = model.tokenizer.vocab_size
     prompt, output = (
         _ids(value["prompt_ids"], "prompt_ids", size),
@@ -158,7 +162,7 @@ def _generation(
 
 
 def _replay(model: Model, generation: Generation, index: int, output: list[int]) -> Sequence:
-    """Choose every token again from the logits of one prefill, and end as the answer ended."""
+    """Choose every token again from the logits of one prefill, and compare the end of the answer."""
     ids = [*generation.ids, *output]
     session = model.engine.session()
     try:
@@ -212,10 +216,10 @@ def _check_trace(
 
 
 def verify_answer(data: bytes, model: Model, public: Any = None) -> ReceiptVerdict:
-    """Check a receipt on a model, with one prefill on any backend.
+    """Check a receipt on a model with one prefill on any backend.
 
     Args:
-        public: a key (`dsse.load_public_key`) whose signature must be there and hold.
+        public: a key (`dsse.load_public_key`) whose signature must be present and valid.
     """
     try:
         value, said = _read(data)
@@ -250,8 +254,8 @@ def verify_answer(data: bytes, model: Model, public: Any = None) -> ReceiptVerdi
 
 
 def named_root(value: Mapping[str, Any]) -> str:
-    """Return the root of the model that a receipt names; "" where it names none, which is for the
-    check to say.
+    """Return the root of the model that a receipt names; "" when it names none, which the check
+    reports.
     """
     try:
         root = dsse.read_envelope(value["envelope"])["predicate"]["model"]["root"]

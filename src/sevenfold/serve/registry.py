@@ -1,4 +1,4 @@
-"""The models of a server, by name: each with its scheduler, and the one before it for a way back."""
+"""The models of a server by name, each with its scheduler and the model before it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _identity(model: Model) -> dict[str, Any]:
 
 
 def _name_of(path: Path, model: Model) -> str:
-    """Return the name under which a file answers: its own, or its recipe's where it has the name of
-    every sealed file.
+    """Return the name under which a file is served: its file name, or the name of its recipe when
+    the file is called model.s7l.
     """
     recipe = _identity(model).get("recipe_name")
     return recipe if path.stem == "model" and isinstance(recipe, str) and recipe else path.stem
@@ -34,7 +34,7 @@ def _name_of(path: Path, model: Model) -> str:
 
 @dataclass(kw_only=True)
 class Served:
-    """A model that answers."""
+    """A model in service."""
 
     name: str
     path: Path
@@ -43,9 +43,9 @@ class Served:
     prompts: Prompts
     suggestions: Suggestions = field(default_factory=Suggestions)
     loaded_at: int = field(default_factory=lambda: int(time.time()))
-    # What is on trial beside it.
+    # The model on trial beside it.
     trial: Trial | None = None
-    # Set when a probe found another bit: the server is not ready then.
+    # Set when a probe gave other bits. The server is then not ready.
     fault: str = ""
 
     @property
@@ -55,27 +55,31 @@ class Served:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Return the names of this very root, which no canary takes."""
+        """Return the names of exactly this root. No canary answers them."""
         return self.root, f"sha256:{self.root}"
 
     @property
     def is_greedy_only(self) -> bool:
-        """Return whether the family's law allows nothing but greedy decoding (A8)."""
+        """Return whether the family allows only greedy decoding (A8)."""
         facts = _identity(self.model).get("facts")
         return isinstance(facts, dict) and facts.get("family") == "s7"
 
     @property
     def context(self) -> int:
-        """Return the positions of a request: the model's, or fewer where an operator said so."""
+        """Return the largest number of positions of a request: that of the model, or fewer when an
+        operator set a limit.
+        """
         return min(self.model.context, self.scheduler.switches.context or self.model.context)
 
     def guess_between(self, salt: str, prefix: str, suffix: str) -> tuple[int, ...]:
-        """Return the ids of what is left of an earlier suggestion; none where there is none."""
+        """Return the ids of the rest of an earlier suggestion; none when there is no such
+        suggestion.
+        """
         text = self.suggestions.find(salt, prefix, suffix)
         return tuple(self.model.tokenizer.encode(text)) if text else ()
 
     def probe(self) -> None:
-        """Replay the golden prompt; one wrong bit makes the model not ready."""
+        """Replay the golden prompt. After one wrong bit the model is not ready."""
         try:
             self.model.self_test()
         except SevenfoldError as error:
@@ -83,10 +87,10 @@ class Served:
 
 
 class Registry:
-    """Models by name. A name keeps the model it had before, so that a change can be taken back.
+    """The models by name. A name keeps the model that it had before, so that a change can be undone.
 
     Args:
-        speculate, draft: as `Guesser` takes them; the draft model is that of every file.
+        speculate, draft: see `Guesser`. All models use the same draft model.
     """
 
     def __init__(
@@ -105,11 +109,11 @@ class Registry:
         self._lock = threading.Lock()
 
     def load(self, path: Path, name: str = "") -> Served:
-        """Open and prove a file, then let it answer under its name; what had the name is drained,
-        and so is what was on trial for it.
+        """Open and prove a file, then serve it under its name. The model that had the name, and a
+        trial of it, are drained.
 
         Raises:
-            ArtifactError, StorageError: the file is refused; what runs goes on.
+            ArtifactError, StorageError: the file is refused; the running models continue.
         """
         return self._switch(self._open(path, name))
 
@@ -139,12 +143,12 @@ class Registry:
         return served
 
     def try_out(self, path: Path, name: str, kind: str, share: int) -> Trial:
-        """Open and prove a file, then put it on trial beside the model of a name; a trial before it
+        """Open and prove a file, then put it on trial beside the model of a name. An earlier trial
         ends.
 
         Raises:
-            ArtifactError, StorageError: the file is refused; what runs goes on.
-            RequestError: there is no such model, or a shadow has another vocabulary.
+            ArtifactError, StorageError: the file is refused; the running models continue.
+            RequestError: there is no such model, or the vocabulary of a shadow differs.
         """
         now = self.find(name)
         trial = Trial(kind=kind, served=self._open(path, now.name), share=share)
@@ -167,17 +171,17 @@ class Registry:
         return trial is not None
 
     def promote(self, name: str) -> Served:
-        """Let what is on trial answer all. Raises RequestError without a trial."""
+        """Let the model on trial answer all requests. Raises RequestError without a trial."""
         trial = self.find(name).trial
         if trial is None:
             raise RequestError("nothing is on trial", where="model", status=NOT_FOUND)
         return self._switch(trial.served)
 
     def back(self, name: str) -> Served:
-        """End the trial of a name; without one, let the file before the last change answer again.
+        """End the trial of a name. Without a trial, serve the file before the last change again.
 
         Raises:
-            RequestError: there is neither.
+            RequestError: there is neither a trial nor an earlier file.
         """
         now = self._models.get(name)
         if now is not None and self.end_trial(now):
@@ -188,7 +192,8 @@ class Registry:
         return self.load(path, name)
 
     def route(self, name: str) -> Served:
-        """Return the model that answers this request: that of `find`, or its canary for a share.
+        """Return the model that answers this request: the model of `find`, or its canary for a
+        share of the requests.
 
         Raises:
             RequestError: there is none.
@@ -200,7 +205,7 @@ class Registry:
         return served
 
     def find(self, name: str) -> Served:
-        """Return the model of a name, or of a root; "" is the first. Raises RequestError."""
+        """Return the model of a name or a root; "" means the first. Raises RequestError."""
         models = self._models
         if not name and models:
             return next(iter(models.values()))
@@ -210,7 +215,7 @@ class Registry:
             if name in served.names:
                 return served
         if len(models) == 1 and models:
-            # Clients insist on names of their own; with one model there is no doubt which is meant.
+            # Some clients send fixed names. With one model it is clear which one is meant.
             return next(iter(models.values()))
         raise RequestError(
             f"there is no model {name!r:.80}",
@@ -231,7 +236,7 @@ class Registry:
         return next((served.fault for served in self._models.values() if served.fault), "")
 
     def close(self) -> None:
-        """Drain every scheduler."""
+        """Drain all schedulers."""
         for served in self.all():
             trial, served.trial = served.trial, None
             for each in (served, trial.served) if trial is not None else (served,):
@@ -239,5 +244,5 @@ class Registry:
 
 
 def _drain(served: Served) -> None:
-    """Let a model end what it runs, and wait for nothing."""
+    """Let a model finish its running requests, without waiting for it."""
     threading.Thread(target=served.scheduler.close, daemon=True).start()

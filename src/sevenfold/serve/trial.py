@@ -1,9 +1,9 @@
-"""A new root on trial beside the one that answers: as a canary, or in the shadow.
+"""Try a new root beside the model in service, as a canary or as a shadow.
 
-A canary answers a share of the requests itself. A shadow answers nobody: what was answered is run
-again on it, and the first token that differs is reported. That is possible because an answer is
-exact: with the same weights nothing would differ, so whatever does is the new weights' doing.
-Reports hold ids and digests, and no text.
+A canary answers a share of the requests. A shadow answers no request. It repeats requests that were
+answered, and the first token that differs is reported. Answers are exact, so with the same weights
+nothing would differ, and every difference comes from the new weights. Reports hold ids and digests,
+but no text.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
     from sevenfold.serve.registry import Served
 
 CANARY, SHADOW = "canary", "shadow"
-# The share is so many of this.
+# A share is counted in parts of this number.
 WHOLE = 1000
-# Replays that may wait: more are left out and counted, so that a shadow never holds up the answers.
+# The number of replays that may wait. More are dropped and counted, so that a shadow never delays
+# answers.
 MOST_WAITING = 8
 MOST_REPORTS = 16
-# A share is spread over the requests by the golden ratio: 1 of 10 is about every tenth.
+# The golden ratio spreads a share evenly over the requests: 1 of 10 is about every tenth.
 SPREAD, WORD = 0x9E3779B97F4A7C15, 1 << 64
 
 
 def first_difference(ours: tuple[int, ...], theirs: tuple[int, ...]) -> int:
-    """Return the first place at which two answers differ, -1 where they do not."""
+    """Return the first position at which two answers differ; -1 when they are equal."""
     if ours == theirs:
         return -1
     pairs = zip(ours, theirs, strict=False)
@@ -55,7 +56,7 @@ class Trial:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def takes(self) -> bool:
-        """Return whether the next request is one of the share."""
+        """Return whether the next request belongs to the share."""
         with self._lock:
             self.n_seen += 1
             is_taken = self.n_seen * SPREAD % WORD < self.share * WORD // WHOLE
@@ -63,10 +64,10 @@ class Trial:
         return is_taken
 
     def replay(self, generation: Generation, answered: Finished) -> None:
-        """Run an answer's request again, where it is one of the share."""
+        """Repeat the request of an answer, if it belongs to the share."""
         if self.kind != SHADOW or answered.index or answered.reason not in ("stop", "length"):
             return
-        # A time limit fired at a moment, which no other run has.
+        # A time limit ended the answer, and another run would end at another token.
         if answered.rule == "time" or not self.takes():
             return
         scheduler = self.served.scheduler
@@ -80,7 +81,7 @@ class Trial:
             self.n_left_out += 1
 
     def _compare(self, generation: Generation, answered: Finished, events: list[Event]) -> None:
-        """Look at the end of a replay. Called in the thread of the new model's scheduler."""
+        """Compare a finished replay. The thread of the new model's scheduler calls this."""
         finished = next((event for event in events if isinstance(event, Finished)), None)
         if finished is None:
             return
@@ -103,7 +104,7 @@ class Trial:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is known so far."""
+        """Return the results so far."""
         return {
             "kind": self.kind,
             "root": self.served.root,

@@ -1,7 +1,7 @@
-"""Read conversations, and refuse by name those that would teach something else than their answers
+"""Read conversations, and refuse those that would teach something else than their answers
 (specs/tune.md).
 
-A conversation is turns of (role, text) that end with an answer. Two forms of a line are read:
+A conversation is a list of turns (role, text) that ends with an answer. A line has one of two forms:
 `{"messages": [{"role", "content"}, ...]}` and `{"instruction", "response"}`.
 """
 
@@ -21,21 +21,21 @@ MAX_LINE = 1 << 20
 _FENCE = re.compile(r"^\s*```", re.MULTILINE)
 _DOCUMENT = re.compile(r"\A### Instruction:\n(?P<user>.+?)\n\n### Response:\n(?P<answer>.*)\Z", re.DOTALL)
 _KEYS = ({"messages"}, {"instruction", "response"}, {"system", "instruction", "response"})
-# They may stand beside the keys of both forms.
+# Both forms may have these keys as well.
 _BESIDE = {"id", "finish_reason"}
 
 
 class ConversationError(StorageError):
-    """A conversation that cannot be trained on as it is meant."""
+    """A conversation that is not fit for training."""
 
 
 class LongConversationError(ConversationError):
-    """A conversation of which a sample has more tokens than a row."""
+    """A conversation that has a sample with more tokens than a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """Turns of (role, text); the last is an answer."""
+    """A list of turns (role, text). The last turn is an answer."""
 
     turns: tuple[tuple[str, str], ...]
 
@@ -65,7 +65,9 @@ def of_lines(data: bytes, where: str) -> Iterator[tuple[int, Conversation]]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConversationError("it is not JSON", where=place, remedy="one object a line") from error
+            raise ConversationError(
+                "it is not JSON", where=place, remedy="write one object on each line"
+            ) from error
         yield number, _of_value(value, place)
 
 
@@ -75,13 +77,13 @@ def _of_value(value: Json, where: str) -> Conversation:
         raise ConversationError(
             f"keys {', '.join(sorted(keys)) or 'none'}"[:200],
             where=where,
-            remedy="messages; or instruction and response, with or without system",
+            remedy="use messages; or instruction and response, with or without system",
         )
     if value.get("finish_reason", "stop") != "stop":
         raise ConversationError(
             f"the answer is truncated: its finish_reason is {value['finish_reason']!r:.40}",
             where=where,
-            remedy="leave it out: a model learns from it to stop in the middle",
+            remedy="leave it out: a model would learn to stop in the middle",
         )
     if "messages" not in keys:
         named = (("system", "system"), ("instruction", "user"), ("response", ANSWERS))
@@ -89,13 +91,15 @@ def _of_value(value: Json, where: str) -> Conversation:
     else:
         turns = _turns(value["messages"], where)
     if not all(isinstance(text, str) for _, text in turns):
-        raise ConversationError("a text is no string", where=where, remedy="strings only")
+        raise ConversationError("a text is not a string", where=where, remedy="strings only")
     return Conversation(turns=tuple(turns))
 
 
 def _turns(messages: Json, where: str) -> list[tuple[str, Json]]:
     if not isinstance(messages, list) or not 2 <= len(messages) <= MAX_TURNS:
-        raise ConversationError("messages is no list of turns", where=where, remedy=f"2 to {MAX_TURNS} turns")
+        raise ConversationError(
+            "messages is not a list of turns", where=where, remedy=f"2 to {MAX_TURNS} turns"
+        )
     turns = []
     for message in messages:
         if not isinstance(message, dict) or message.keys() != {"role", "content"}:
@@ -107,7 +111,9 @@ def _turns(messages: Json, where: str) -> list[tuple[str, Json]]:
 def check(
     conversation: Conversation, template: ChatTemplate, specials: Sequence[str], where: str
 ) -> Conversation:
-    """Return the conversation. Raises ConversationError: what is wrong, named."""
+    """Return the conversation after checking it. Raises ConversationError, which says what is
+    wrong.
+    """
     turns, known = conversation.turns, template.headings
     for place, (role, text) in enumerate(turns):
         if not isinstance(role, str) or role not in known:
@@ -133,13 +139,13 @@ def check(
 def _check_text(role: str, text: str, template: ChatTemplate, specials: Sequence[str], where: str) -> None:
     if not text.strip():
         what = "the answer is empty" if role == ANSWERS else f"a turn of {role} is empty"
-        raise ConversationError(what, where=where, remedy="leave it out: it teaches to say nothing")
+        raise ConversationError(what, where=where, remedy="leave it out: a model would learn to say nothing")
     for name in specials:
         if name in text:
             raise ConversationError(
                 f"a turn of {role} holds the characters of the special token {name}",
                 where=where,
-                remedy="take them out: what ends and marks texts is put there by the form alone",
+                remedy="remove them: only the form of a conversation may put special tokens there",
             )
     lines = set(text.split("\n"))
     for heading in template.headings.values():
@@ -147,11 +153,11 @@ def _check_text(role: str, text: str, template: ChatTemplate, specials: Sequence
             raise ConversationError(
                 f"a turn of {role} holds the heading {heading!r} as a line",
                 where=where,
-                remedy="give its turns as turns: the form puts headings",
+                remedy="split it into turns: only the form of a conversation may put headings there",
             )
     if role == ANSWERS and len(_FENCE.findall(text)) % 2:
         raise ConversationError(
             "the answer is truncated: it ends inside a fenced block",
             where=where,
-            remedy="leave it out: a model learns from it to stop in the middle",
+            remedy="leave it out: a model would learn to stop in the middle",
         )

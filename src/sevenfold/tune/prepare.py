@@ -1,7 +1,7 @@
-"""Write the samples of a tuning into the run, before stage `train` (specs/tune.md).
+"""Write the samples of a tuning run into its directory, before stage `train` (specs/tune.md).
 
-A recipe and the token files decide every byte. Conversations that are left out are counted under a
-reason. Memory: one conversation, and 32 bytes of each for the search for repetitions.
+The recipe and the token files decide every byte. Conversations that are left out are counted by
+reason. Memory: one conversation, and 32 bytes for each, by which repetitions are found.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def prepare(job: Job) -> None:
 
     Raises:
         ConversationError: a conversation of a file is refused, with its line.
-        StorageError: a file is not the one that the recipe names, or no sample is left.
+        StorageError: a file does not have the SHA-256 of the recipe, or no sample is left.
     """
     tune = job.recipe.tune
     if tune is None:
@@ -60,7 +60,7 @@ def prepare(job: Job) -> None:
         raise StorageError(
             f"no conversation is left; left out: {dict(left_out)}",
             where="tune",
-            remedy="name domains of instructions, or a file",
+            remedy="name domains that hold instructions, or a file",
         )
     facts: dict[str, Json] = {
         "template": cutter.template.as_json(),
@@ -94,7 +94,7 @@ def _of_file(
         raise StorageError(
             f"its SHA-256 is {sha256(data).hex()}, the recipe names {file.sha256}",
             where=str(path),
-            remedy=f"bring the file that was meant, or correct {key}.sha256",
+            remedy=f"restore that file, or correct {key}.sha256",
         )
     specials, seen, before = cutter.tokenizer.special_tokens, dict[str, int](), cutter.counts["samples"]
     n_bytes = 0
@@ -132,7 +132,7 @@ def _of_corpus(
     job: Job, tune: TuneSpec, cutter: AnswerCutter, left_out: Counter[str], sources: list[Json]
 ) -> Iterator[ObjectiveSample]:
     before, n_seen = cutter.counts["samples"], 0
-    # The markers of steps are one token each in such documents, and no mistake.
+    # In such documents the markers of steps are one token each, and they are allowed.
     specials = [name for name in cutter.tokenizer.special_tokens if name.startswith("<|")]
     for document in read_documents(job.directory("corpus") / DOCUMENTS["train"]):
         if document.domain not in tune.domains:

@@ -1,9 +1,9 @@
-"""Cut conversations into samples: a context, which is read, and an answer with the token that ends a
-text, which carry the loss.
+"""Cut conversations into samples. A sample is a context, which the model only reads, and an answer
+with the token that ends a text. Only the second part counts in the loss.
 
-A conversation of n answers gives n samples, each with the turns before it. The ids of a context are
-those that the server makes of the same turns, and a sample that does not give back the bytes of its
-answer is refused.
+A conversation with n answers gives n samples, each with the turns before it. The ids of a context
+are those that the server makes of the same turns. A sample is refused when its ids do not decode to
+the bytes of its answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(kw_only=True)
 class AnswerCutter:
-    """Cuts samples that fit a row of `room` tokens, and counts them."""
+    """A cutter of samples that fit a row of `room` tokens. It counts them."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
@@ -51,11 +51,11 @@ class AnswerCutter:
         for place, (role, answer) in enumerate(turns):
             if role != ANSWERS:
                 continue
-            # A row, and so a sample, stands behind the token that begins a text.
+            # A row begins with the token that begins a text, so the sample follows that token.
             context = self.template.prompt_ids(self.tokenizer, turns[:place])[1:]
             ids = (encode or self.tokenizer.encode)(answer)
             if self.tokenizer.decode_bytes(ids) != answer.encode():
-                raise SevenfoldError("the ids of an answer are not its bytes", where=where)
+                raise SevenfoldError("the ids of an answer do not decode to its bytes", where=where)
             sample = ObjectiveSample(context, [*ids, self.tokenizer.eot_id], document)
             if sample.n_tokens > self.room:
                 raise LongConversationError(

@@ -1,4 +1,4 @@
-"""Show the rows of a step of a tuning, and which of the ids that are trained on carry loss."""
+"""Show the rows of a step of a tuning run, and which of their tokens count in the loss."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sevenfold.tune.prepare import tokenizer_of
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRow:
-    """A row of a step: runs of (text, whether its tokens carry loss), in order. `n_counted`: tokens
-    that carry loss.
+    """A row of a step: pairs of (text, whether its tokens count in the loss), in order. `n_counted`
+    is the number of tokens that count.
     """
 
     objective: str
@@ -36,7 +36,7 @@ class ShownRow:
 
 
 def show_batch(job: Job, step: int) -> list[ShownRow]:
-    """Return the rows of a step, from 1. The samples have to be cut.
+    """Return the rows of a step. Steps count from 1. The samples must have been cut.
 
     Raises UsageError: the recipe has no tuning, or no such step.
     """
@@ -50,7 +50,7 @@ def show_batch(job: Job, step: int) -> list[ShownRow]:
     for objective in data.objectives:
         ids, counted = objective.source.batch(step - 1), objective.source.counted(step - 1)
         for number, row in enumerate(ids):
-            # A target stands one place behind the input that predicts it.
+            # A target is one position after the input that predicts it.
             marks = [False, *([True] * (len(row) - 1) if counted is None else (counted[number] > 0).tolist())]
             runs: list[tuple[list[int], bool]] = []
             for token, mark in zip(row.tolist(), marks, strict=True):
@@ -65,7 +65,7 @@ def show_batch(job: Job, step: int) -> list[ShownRow]:
 
 
 def _text(tokenizer: Tokenizer, tokens: list[int]) -> str:
-    """Return the text of tokens, special ones by their names."""
+    """Return the text of tokens. Special tokens are shown by their names."""
     text, plain = "", list[int]()
     for token in [*tokens, None]:
         name = None if token is None else tokenizer.special_name(token)

@@ -52,7 +52,7 @@ StoreOption = Annotated[
         "--out",
         metavar="DIR",
         readable=False,
-        help="Where packages are kept; default: $S7_PACKAGES, or the cache.",
+        help="Directory of the packages; default: $S7_PACKAGES, or the cache.",
     ),
 ]
 LedgerArg = Annotated[
@@ -68,7 +68,7 @@ def build(
     force: ForceOption = False,
     workers: WorkersOption = "1",
     offline: Annotated[
-        bool, typer.Option("--offline", help="Ask no registry: what the locks pin has to be here.")
+        bool, typer.Option("--offline", help="Use no network: what the locks pin must be here.")
     ] = False,
     taken_from: Annotated[
         Path | None,
@@ -76,19 +76,21 @@ def build(
             "--from",
             metavar="RUN",
             readable=False,
-            help="Take the corpus of a run whose recipe differs in its mix.",
+            help="Copy the corpus of a run whose recipe differs only in its mix.",
         ),
     ] = None,
 ) -> None:
-    """Stage 1: fetch what its locks pin, then documents, licences, held-out
-    split, with a page about them.
+    """Stage 1: fetch what the locks pin, then make documents, licences, the held-out split, and a
+    page about them.
     """
     from sevenfold.corpus.missing_packages import fetch_missing
     from sevenfold.report.console import close_progress
     from sevenfold.report.corpus import write_corpus_report
 
     if force and taken_from:
-        raise UsageError("--force and --from", remedy="one of the two: run the stage, or take what it made")
+        raise UsageError(
+            "--force and --from", remedy="use one of them: run the stage again, or copy its result"
+        )
     job = make_job(recipe, out, workers=workers)
     if not offline:
         try:
@@ -109,12 +111,14 @@ def fetch(
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", metavar="KIND|NAME", help="pypi, npm, deb or dsc; or a name, with * for any letters."
+            "--only",
+            metavar="KIND|NAME",
+            help="Only pypi, npm, deb or dsc; or a name, in which * stands for any letters.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the packages that a lock pins, check their hashes; nothing of them is run."""
+    """Fetch the packages that a lock pins and check their hashes. Nothing of them is run."""
     from sevenfold.corpus.fetch import fetch_all, read_lock, select, store_directory
     from sevenfold.report.console import close_progress, make_progress, print_table
 
@@ -157,7 +161,7 @@ def fetch(
         raise StorageError(
             f"{len(failed)} of {len(outcomes)} packages are missing",
             where=str(lock),
-            remedy="run the same command again to go on, or pin what is not found again",
+            remedy="run the same command again to continue, or pin what is not found again",
         )
 
 
@@ -177,7 +181,7 @@ def pin(
             "--names",
             metavar="FILE",
             readable=False,
-            help="Names in a file, each with the licence concluded for it (specs/corpus-lock.md).",
+            help="A file of names, each with the licence concluded for it (specs/corpus-lock.md).",
         ),
     ] = None,
     source: Annotated[
@@ -186,17 +190,17 @@ def pin(
             "--from",
             metavar="LOCK",
             readable=False,
-            help="Take versions and hashes from a lock that has more.",
+            help="Copy versions and hashes from a lock that has more packages.",
         ),
     ] = None,
     store: Annotated[
         Path | None,
         typer.Option(
-            "--store", metavar="DIR", readable=False, help="Where packages are kept, as of `fetch --out`."
+            "--store", metavar="DIR", readable=False, help="Directory of the packages, as in `fetch --out`."
         ),
     ] = None,
 ) -> None:
-    """Write a lock: versions and hashes of packages as their registries offer them now."""
+    """Write a lock: the versions and hashes of packages that their registries offer now."""
     from sevenfold.core.files import write_pretty_json
     from sevenfold.core.ownership import refuse_foreign
     from sevenfold.corpus.fetch import PackageStore, read_lock, store_directory
@@ -223,8 +227,8 @@ def pin(
 
 
 def _with_licence(pin: Pin, packages: PackageStore) -> Pin:
-    """Return the pin with the licence in the metadata of its package, or the concluded one; None
-    where parts of the package differ. Print it.
+    """Return the pin with the licence from the metadata of its package, or with the concluded one.
+    Return None when parts of the package differ. Print the licence.
     """
     from dataclasses import replace
 
@@ -244,7 +248,7 @@ def licences(
     run: LedgerArg,
     sql: Annotated[
         str | None,
-        typer.Option("--sql", metavar="QUERY", help="A question to the table `ledger`, as DuckDB reads it."),
+        typer.Option("--sql", metavar="QUERY", help="A query of the table `ledger`, in the SQL of DuckDB."),
     ] = None,
     by: Annotated[
         str,
@@ -252,7 +256,7 @@ def licences(
     ] = "licence",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the ledger: what is in the corpus, under which licence, and what was left out."""
+    """Query the ledger: what is in the corpus, under which licence, and what was left out."""
     from sevenfold.corpus.query import ledger_path, query, summary_sql
     from sevenfold.report.console import print_table
 
@@ -269,8 +273,8 @@ def licences(
 def notice(
     run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run directory.")],
 ) -> None:
-    """Print the notice of the sources of a corpus: what was kept, under which
-    licence, and how that is known.
+    """Print the notice of the sources of a corpus: what was kept, under which licence, and how that
+    is known.
     """
     from sevenfold.core.manifest import read_manifest
     from sevenfold.release.documents import notice as notice_of

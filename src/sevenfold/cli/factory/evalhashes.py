@@ -21,7 +21,7 @@ def eval_hashes(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Hash evaluation sets, so that a corpus can leave out what they hold
+    """Hash evaluation sets, so that a corpus can leave out their contents
     (corpus.steps.decontaminate).
     """
     from sevenfold.corpus.text.contamination_index import build

@@ -17,13 +17,17 @@ def launch(
     nodes: Annotated[int, typer.Option("--nodes", metavar="N", min=1, max=4096, help="Machines.")] = 1,
     gpus: Annotated[
         int,
-        typer.Option("--gpus", metavar="G", min=1, max=64, help="GPUs of each, or processes without one."),
+        typer.Option(
+            "--gpus", metavar="G", min=1, max=64, help="GPUs of each node, or processes where it has none."
+        ),
     ] = 1,
-    slurm: Annotated[bool, typer.Option("--slurm", help="Jobs of Slurm that wait for one another.")] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Write jobs for Slurm that wait for one another.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a script that trains with torchrun or Slurm: phases, pools,
-    memory and hours from `s7 plan`.
+    """Write a script that trains with torchrun or Slurm. Phases, pools, memory and hours are those
+    of `s7 plan`.
     """
     from sevenfold.plan.launch import as_json as steps_as_json
     from sevenfold.plan.launch import launch as steps_of

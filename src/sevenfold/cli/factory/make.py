@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from sevenfold.recipe.schema import Recipe
     from sevenfold.runs.job import Job
 
-ForceOption = Annotated[bool, typer.Option("--force", help="Run it even if it is up to date.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run the stage even if it is up to date.")]
 AcceptOption = Annotated[
     bool,
-    typer.Option("--accept-quality", help="Take integers that miss the recipe's gate; the seal says so."),
+    typer.Option(
+        "--accept-quality", help="Accept integers that miss the recipe's gate; the seal records it."
+    ),
 ]
 
 
@@ -80,8 +82,8 @@ def recipes(as_json: JsonOption = False) -> None:
 
 
 def this_cpu(recipe: Recipe) -> Cpu:
-    """Return the speed of this machine: of the training step of the recipe where it can be timed,
-    else of a matrix product.
+    """Return the speed of this machine. It is that of the recipe's training step where it can be
+    timed, else that of a matrix product.
     """
     from sevenfold.core.errors import RecipeError
     from sevenfold.plan.calculator import measure_cpu
@@ -93,15 +95,16 @@ def this_cpu(recipe: Recipe) -> Cpu:
         from sevenfold.train.rehearsal import measure_training
 
         return measure_training(recipe, cpu)
-    except (ModuleNotFoundError, RecipeError):  # without PyTorch, or of a recipe that is planned only
+    # PyTorch is missing, or this version only plans the recipe.
+    except (ModuleNotFoundError, RecipeError):
         return cpu
 
 
 @app.command()
 @guarded
 def plan(recipe: RecipeArg, as_json: JsonOption = False) -> None:
-    """Size a recipe: parameters, memory, FLOPs, hours and cost; and to which
-    formats its model will leave.
+    """Size a recipe: parameters, memory, FLOPs, hours, cost, and the formats to which its model can
+    be exported.
     """
     from sevenfold.export.names import outlook
     from sevenfold.plan.calculator import plan as plan_recipe
@@ -138,7 +141,7 @@ def make(
     ] = False,
     promise: Annotated[
         bool,
-        typer.Option("--promise", help="Write the root beside the recipe: it is what the recipe promises."),
+        typer.Option("--promise", help="Write the root beside the recipe, as the root that it promises."),
     ] = False,
 ) -> None:
     """Run the whole pipeline: corpus, tokenizer, train, quantize, seal, verify, report."""
@@ -201,14 +204,14 @@ def _with_packages(job: Job, path: Path, *, offline: bool, is_needed: bool) -> t
         if is_needed or promised is None or not promised.without_network:
             raise
         other = load_recipe(pipeline.stand_in(path, promised))
-        job.progress.note(f"{error.what}: made from {other.name} instead, whose root is its own")
+        job.progress.note(f"{error.what}: made from {other.name} instead, which has another root")
         return replace(job, recipe=other), True
     return job, False
 
 
 def _compare_with_promise(path: Path, recipe: Recipe, root: str, *, stands_in: bool) -> None:
-    """Print whether the root is the one that the recipe promises, if it promises one. Exit with the
-    code of a refused artifact when it is not.
+    """Print whether the root is the one that the recipe promises, if it promises one. If it is not,
+    exit with the code of a refused artifact.
     """
     from sevenfold import pipeline
 
@@ -217,7 +220,8 @@ def _compare_with_promise(path: Path, recipe: Recipe, root: str, *, stands_in: b
         return
     if stands_in:
         print(
-            f"the root that the recipe promises: not compared, this is {recipe.name} and its root is its own"
+            f"the root that the recipe promises: not compared, because this is"
+            f" {recipe.name}, which has another root"
         )
         return
     verdict = promised.verdict(root)
@@ -284,26 +288,31 @@ def train(
     force: ForceOption = False,
     phase: Annotated[
         str | None,
-        typer.Option("--phase", metavar="NAME", help="Train this phase alone, of a recipe that has phases."),
+        typer.Option("--phase", metavar="NAME", help="Train only this phase of a recipe that has phases."),
     ] = None,
     expert: Annotated[
         str | None,
-        typer.Option("--expert", metavar="NAME", help="With --phase: this expert alone, in any order."),
+        typer.Option(
+            "--expert", metavar="NAME", help="With --phase: train only this expert; the order is free."
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say memory and time, refuse what cannot fit, and train nothing."),
+        typer.Option("--dry-run", help="Print memory and time, refuse what cannot fit, and train nothing."),
     ] = False,
     trunk: TrunkOption = None,
     to_step: Annotated[
         int | None,
         typer.Option(
-            "--to-step", metavar="N", min=1, help="Stop there, and say how a recipe goes on from it."
+            "--to-step",
+            metavar="N",
+            min=1,
+            help="Stop after this step, and print how a recipe continues from it.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stage 3: a float checkpoint; resumes where it stopped."""
+    """Stage 3: train a float checkpoint. A stopped run is resumed."""
     from dataclasses import replace
 
     from sevenfold.core.process.log import Silent
@@ -312,9 +321,7 @@ def train(
         raise UsageError("--expert needs --phase", remedy="name the phase that trains the experts")
     if dry_run:
         if phase is not None or to_step is not None:
-            raise UsageError(
-                "--dry-run is about the whole of a recipe", remedy="leave --phase and --to-step out"
-            )
+            raise UsageError("--dry-run takes the whole recipe", remedy="leave --phase and --to-step out")
         _forecast(recipe, as_json)
         return
     if out is None:
@@ -325,7 +332,7 @@ def train(
         if to_step is not None:
             if phase is not None or force or not ranks.is_alone:
                 raise UsageError(
-                    "--to-step goes on with a run of one process and one phase",
+                    "--to-step needs a run of one process and one phase",
                     remedy="leave --force, --phase and torchrun out",
                 )
             _train_to(make_job(recipe, out, trunk=trunk), to_step)
@@ -345,7 +352,7 @@ def _train_to(job: Job, step: int) -> None:
         line = pipeline.train_to(job, step)
     finally:
         close_progress(job.progress)
-    print(f"a recipe goes on from here with\n  train:\n    {line}")
+    print(f"a recipe continues from here with\n  train:\n    {line}")
 
 
 def _train(job: Job, force: bool, phase: str | None, expert: str | None) -> None:
@@ -366,7 +373,9 @@ def _train(job: Job, force: bool, phase: str | None, expert: str | None) -> None
 def quantize(
     recipe: RecipeArg, out: OutOption, force: ForceOption = False, accept_quality: AcceptOption = False
 ) -> None:
-    """Stage 4: integers, what they cost, and the quality gate."""
+    """Stage 4: convert the checkpoint to integers, measure what they cost, and apply the quality
+    gate.
+    """
     job = make_job(recipe, out, accept_quality)
     run_one("quantize", job, force)
     _show_quality(job)
@@ -375,7 +384,7 @@ def quantize(
 @app.command()
 @guarded
 def tokenizer(recipe: RecipeArg, out: OutOption, force: ForceOption = False) -> None:
-    """Stage 2: vocabulary and token files."""
+    """Stage 2: make the vocabulary and the token files."""
     run_one("tokenizer", make_job(recipe, out), force)
 
 
@@ -388,6 +397,6 @@ def seal(
     replace: ReplaceOption = False,
     with_training_weights: WeightsOption = False,
 ) -> None:
-    """Stage 5: model.s7l."""
+    """Stage 5: write model.s7l."""
     job = make_job(recipe, out, replace=replace, with_training_weights=with_training_weights)
     run_one("seal", job, force)

@@ -47,30 +47,35 @@ def _print(facts: dict[str, Json]) -> None:
 def synth(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", readable=False, help="JSON lines to write.")],
     count: Annotated[
-        int, typer.Option("--count", metavar="N", min=1, max=10_000_000, help="Samples in all.")
+        int, typer.Option("--count", metavar="N", min=1, max=10_000_000, help="Number of samples.")
     ] = 1000,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Decides every sample.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="The seed, which decides every sample.")
+    ] = 0,
     only: Annotated[
         str | None,
-        typer.Option("--only", metavar="NAME,NAME", help="Generators; all by their shares, if not given."),
+        typer.Option("--only", metavar="NAME,NAME", help="Generators; by default all, by their shares."),
     ] = None,
     max_per_shape: Annotated[
         int,
         typer.Option(
-            "--max-per-shape", metavar="N", min=1, help="Samples that may differ in names and numbers only."
+            "--max-per-shape",
+            metavar="N",
+            min=1,
+            help="How many samples may differ only in names and numbers.",
         ),
     ] = 24,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", metavar="N", min=1, max=64, help="Processes; they change no byte."),
+        typer.Option("--workers", metavar="N", min=1, max=64, help="Processes; changes no byte."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", readable=False, help="A PNG of the variety.")
+        Path | None, typer.Option("--plot", metavar="FILE", readable=False, help="Draw the variety as a PNG.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make synthetic samples, each executed, evaluated or parsed before it is kept, and say how
-    different they are.
+    """Make synthetic samples, and measure how different they are. Each is executed, evaluated or
+    parsed before it is kept.
     """
     from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.report.console import close_progress, make_progress

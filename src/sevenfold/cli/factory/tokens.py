@@ -24,7 +24,10 @@ def tokenizer_report(
     against: Annotated[
         Path | None,
         typer.Option(
-            "--against", metavar="TOKENIZER", readable=False, help="A second one, on the same documents."
+            "--against",
+            metavar="TOKENIZER",
+            readable=False,
+            help="A second tokenizer, measured on the same documents.",
         ),
     ] = None,
     out: Annotated[
@@ -36,7 +39,7 @@ def tokenizer_report(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a tokenizer on held-out documents, alone or beside another: tokens, round trip,
-    fragmentation, targets of C2.
+    fragmentation, and the targets of C2.
     """
     from sevenfold.core.documents import read_documents
     from sevenfold.core.files import read_bytes, write_json
@@ -45,7 +48,7 @@ def tokenizer_report(
     from sevenfold.tokenizer.report import compare, measure, targets
 
     if against == file:
-        raise UsageError("the two tokenizers are one file", where="--against", remedy="name another")
+        raise UsageError("the two tokenizers are the same file", where="--against", remedy="name another")
     if out is not None:
         refuse_foreign(out / "report.json", is_json_of("figures", "targets", "comparison"), "report")
         refuse_foreign(out / "report.png", is_picture, "picture")

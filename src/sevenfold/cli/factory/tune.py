@@ -1,4 +1,4 @@
-"""The verb tune: conversations into the weights of a sealed model."""
+"""The verb tune, which trains a sealed model on conversations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def tune(
     step: Annotated[
         int | None,
         typer.Option(
-            "--show-batch", metavar="STEP", help="Print the rows of this step, and which tokens carry loss."
+            "--show-batch",
+            metavar="STEP",
+            help="Print the rows of this step, and which tokens count in the loss.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -55,7 +57,7 @@ def tune(
 
 
 def _work(job: Job, step: int | None, *, force: bool) -> list[ShownRow] | None:
-    """Run the stages up to `train`; or, for the rows of a step, up to the samples."""
+    """Run the stages up to `train`. To show the rows of a step, run them only up to the samples."""
     from sevenfold import pipeline
     from sevenfold.report.console import close_progress
 
@@ -75,7 +77,9 @@ def _work(job: Job, step: int | None, *, force: bool) -> list[ShownRow] | None:
 
 
 def _print(rows: list[ShownRow]) -> None:
-    """Print rows: green carries loss. Without colours, `{+` and `+}` stand around it."""
+    """Print rows. What counts in the loss is green; without colours it is enclosed in `{+` and
+    `+}`.
+    """
     from sevenfold.artifact import visible_text
     from sevenfold.report.console import print_runs
 

@@ -1,1 +1,1 @@
-"""Verbs that take a model: run, verify, audit, serve, evaluate, export, release, compare."""
+"""The verbs that take a model: run, verify, audit, serve, evaluate, export, release, compare."""

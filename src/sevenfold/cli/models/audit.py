@@ -35,14 +35,14 @@ RunArgument = Annotated[
         help="A run directory, or a sealed model (.s7l).",
     ),
 ]
-StepsOption = Annotated[
-    str | None, typer.Option("--steps", metavar="A..B", help="Do these training steps again.")
-]
+StepsOption = Annotated[str | None, typer.Option("--steps", metavar="A..B", help="Train these steps again.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Make the whole model again.")]
 ExportOption = Annotated[
     tuple[int, Path] | None,
     typer.Option(
-        "--export-step", metavar="N OUT", help="Write step N as a file that others check without the corpus."
+        "--export-step",
+        metavar="N OUT",
+        help="Write step N as a file that others can check without the corpus.",
     ),
 ]
 CheckOption = Annotated[
@@ -50,25 +50,32 @@ CheckOption = Annotated[
     typer.Option("--check", metavar="BUNDLE", readable=False, help="Compute the step of such a file again."),
 ]
 OperatorsOption = Annotated[
-    bool, typer.Option("--operators", help="With --export-step: what each operator was given and gave.")
+    bool,
+    typer.Option(
+        "--operators", help="With --export-step: add digests of the inputs and outputs of each operator."
+    ),
 ]
 OperatorOption = Annotated[
     int | None,
     typer.Option(
-        "--operator", metavar="K", min=0, help="The same, and the outputs of operator K as they are."
+        "--operator", metavar="K", min=0, help="The same, and the outputs of operator K themselves."
     ),
 ]
 DisputeOption = Annotated[
     tuple[Path, Path] | None,
-    typer.Option("--dispute", metavar="A B", help="Find where two runs part, down to one operator."),
+    typer.Option("--dispute", metavar="A B", help="Find where two runs first differ, down to one operator."),
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option("--recipe", metavar="RECIPE", help="The run's recipe; default: the sealed one.")
+    str | None,
+    typer.Option("--recipe", metavar="RECIPE", help="The recipe of the run; default: the sealed one."),
 ]
 WorkOption = Annotated[
     Path | None,
     typer.Option(
-        "--work", metavar="DIR", readable=False, help="With --full: where to work; kept, and gone on with."
+        "--work",
+        metavar="DIR",
+        readable=False,
+        help="With --full: the working directory; it is kept, and a stopped audit resumes in it.",
     ),
 ]
 
@@ -89,7 +96,7 @@ def audit(
     dispute: DisputeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Do training again and compare it with what was recorded; exit code 3 when it differs."""
+    """Train again and compare with the records. The exit code is 3 when something differs."""
     modes = (steps is not None, full, export is not None, bundle is not None, dispute is not None)
     _check_modes(modes, path, recipe, work, trunk, is_detailed=operators or operator is not None)
     run = path or Path()
@@ -132,13 +139,13 @@ def _check_modes(
     if sum(modes) != 1:
         raise UsageError("audit does one thing at a time", remedy=MODES)
     if (path is None) != (check or dispute):
-        raise UsageError("--check and --dispute take no RUN, and everything else does", remedy=MODES)
+        raise UsageError("--check and --dispute take no RUN; all other audits take one", remedy=MODES)
     if trunk is not None and not (full or steps):
         raise UsageError("--trunk goes with --full and --steps", remedy="leave it out")
     if work is not None and not full:
         raise UsageError("--work goes with --full", remedy="--steps works in a directory below TMPDIR")
     if check and recipe is not None:
-        raise UsageError("--check takes no --recipe: the bundle says all of it", remedy=MODES)
+        raise UsageError("--check takes no --recipe, because the bundle contains it", remedy=MODES)
     if is_detailed and not export:
         raise UsageError("--operators and --operator go with --export-step", remedy=MODES)
 
@@ -156,12 +163,17 @@ def reproduce(
     source: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="RUN", readable=False, help="Take corpus and token files of this run as given."
+            "--from", metavar="RUN", readable=False, help="Use the corpus and the token files of this run."
         ),
     ] = None,
     work: Annotated[
         Path | None,
-        typer.Option("--work", metavar="DIR", readable=False, help="Where to work; kept, and gone on with."),
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            readable=False,
+            help="The working directory; it is kept, and a stopped run resumes in it.",
+        ),
     ] = None,
     trunk: TrunkOption = None,
     key: Annotated[
@@ -172,7 +184,9 @@ def reproduce(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the recipe of a sealed model again; on the same root, say so beside the file."""
+    """Run the recipe of a sealed model again. When the root is the same, write a statement beside
+    the file.
+    """
     if source is not None and recipe is not None:
         raise UsageError("--from and --recipe together", remedy="--from takes the sealed recipe")
 

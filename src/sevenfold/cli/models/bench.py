@@ -31,7 +31,7 @@ def thread_counts(text: str | None) -> list[int]:
     good = all(part.isascii() and part.isdigit() and 1 <= int(part) <= MAX_THREADS for part in parts)
     if not good or len(set(map(int, parts))) < len(parts):
         raise UsageError(
-            f"{text!r} is no list of thread counts",
+            f"{text!r} is not a list of thread counts",
             where="--threads",
             remedy=f"use 1 to {MAX_THREADS}, as in 1,2",
         )
@@ -87,14 +87,16 @@ def bench(
     threads: Annotated[
         str | None,
         typer.Option(
-            "--threads", metavar="N,N", help="Thread counts to compare; 1 to all processors, if not given."
+            "--threads",
+            metavar="N,N",
+            help="Thread counts to compare; by default powers of two up to all processors.",
         ),
     ] = None,
     rounds: Annotated[
-        int, typer.Option("--rounds", metavar="N", min=1, max=1000, help="Times that each is measured.")
+        int, typer.Option("--rounds", metavar="N", min=1, max=1000, help="How often each is measured.")
     ] = 5,
     speculate: Annotated[
-        bool, typer.Option("--speculate", help="Measure guesses instead: what they cost, how many hold.")
+        bool, typer.Option("--speculate", help="Measure guesses instead: their cost, and how many are right.")
     ] = False,
     draft: Annotated[
         Path | None,
@@ -102,7 +104,7 @@ def bench(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure tokens/s of a sealed model here, and the share of what this machine could do at most."""
+    """Measure the tokens/s of a sealed model here, and the share of the peak of this machine."""
     from sevenfold.engine.bench import measure
     from sevenfold.engine.session import Model
     from sevenfold.report.console import close_progress, make_progress
@@ -127,7 +129,7 @@ def bench(
 
 
 def _guesses(file: Path, draft: Path | None, n_threads: int, *, as_json: bool) -> None:
-    """Measure guesses, and print what came of it."""
+    """Measure guesses, and print the result."""
     from sevenfold.engine.bench_guesses import measure_guesses
     from sevenfold.engine.session import Model
     from sevenfold.report.console import print_table

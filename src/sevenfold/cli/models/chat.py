@@ -22,7 +22,7 @@ ROOM_FOR_ANSWER = 256
 def chat(
     file: FileArg,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", metavar="N", min=1, help="Tokens of an answer, at most.")
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="Most tokens of an answer.")
     ] = ROOM_FOR_ANSWER,
     threads: Annotated[
         int | None, typer.Option("--threads", metavar="N", min=1, max=64, help="Threads of the engine.")

@@ -18,32 +18,50 @@ if TYPE_CHECKING:
     from sevenfold.evals.tasks.cards import Card
 
 
-SuiteOption = Annotated[str, typer.Option("--suite", metavar="NAME[,NAME]", help="Cards or suites to run.")]
+SuiteOption = Annotated[
+    str, typer.Option("--suite", metavar="NAME[,NAME]", help="The cards or suites to run.")
+]
 DataOption = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", readable=False, help="Evaluation sets; else SEVENFOLD_DATA/eval."),
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        readable=False,
+        help="Directory of the evaluation sets; default: SEVENFOLD_DATA/eval.",
+    ),
 ]
 RunsOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="DIR", readable=False, help="Directory of the runs; else eval/ beside FILE."
+        "--out", metavar="DIR", readable=False, help="Directory of the runs; default: eval/ beside FILE."
     ),
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=1, help="The first N items: a task of its own.")
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, help="Only the first N items, which is a task of its own."),
 ]
-TemperatureOption = Annotated[str, typer.Option("--temperature", help="0 is greedy. Decimal, taken exactly.")]
-TopKOption = Annotated[int, typer.Option("--top-k", min=0, help="Tokens that may be drawn; 0: all.")]
-MinPOption = Annotated[str, typer.Option("--min-p", help="Least share of the largest probability.")]
-TopPOption = Annotated[str, typer.Option("--top-p", help="Probability mass that stays.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")]
+TemperatureOption = Annotated[
+    str, typer.Option("--temperature", help="A decimal number, taken exactly; 0 is greedy.")
+]
+TopKOption = Annotated[int, typer.Option("--top-k", min=0, help="How many tokens may be drawn; 0: all.")]
+MinPOption = Annotated[
+    str, typer.Option("--min-p", help="The smallest share of the largest probability that may be drawn.")
+]
+TopPOption = Annotated[str, typer.Option("--top-p", help="The probability mass that may be drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="The seed of the draws.")]
 SeedsOption = Annotated[
-    int, typer.Option("--seeds", metavar="N", min=1, max=16, help="Seeds from --seed on: mean and spread.")
+    int,
+    typer.Option(
+        "--seeds", metavar="N", min=1, max=16, help="Number of seeds from --seed on; prints mean and spread."
+    ),
 ]
 SamplesOption = Annotated[int, typer.Option("--samples", metavar="N", min=1, help="Answers for each item.")]
 KOption = Annotated[str, typer.Option("--k", metavar="K[,K]", help="The k of pass@k.")]
 RescoreOption = Annotated[
-    str, typer.Option("--rescore", metavar="RULE", help="Extract by another rule; the outputs stay.")
+    str,
+    typer.Option(
+        "--rescore", metavar="RULE", help="Extract answers by another rule from the stored outputs."
+    ),
 ]
 GuidedOption = Annotated[
     bool,
@@ -55,20 +73,30 @@ RepairOption = Annotated[
 ]
 CorpusOption = Annotated[
     Path | None,
-    typer.Option("--corpus", metavar="RUN", readable=False, help="The model's run: drop items that leaked."),
+    typer.Option(
+        "--corpus",
+        metavar="RUN",
+        readable=False,
+        help="The run of the model, by which items that leaked are dropped.",
+    ),
 ]
 TruncateOption = Annotated[
-    str, typer.Option("--truncate", metavar="RULE", help="Of prompts past the context: none or left.")
+    str,
+    typer.Option(
+        "--truncate", metavar="RULE", help="How to cut prompts longer than the context: none or left."
+    ),
 ]
 BatchOption = Annotated[
-    int, typer.Option("--batch", metavar="N", min=1, help="Sequences in a call; changes no score.")
+    int, typer.Option("--batch", metavar="N", min=1, help="Sequences in one call; changes no score.")
 ]
 BackendOption = Annotated[
-    str | None, typer.Option("--backend", metavar="NAME", help="Engine; changes no score.")
+    str | None, typer.Option("--backend", metavar="NAME", help="The engine; changes no score.")
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, max=64, help="Of the native engine; changes no score."),
+    typer.Option(
+        "--threads", metavar="N", min=1, max=64, help="Threads of the native engine; changes no score."
+    ),
 ]
 PictureOption = Annotated[
     Path | None,
@@ -103,7 +131,7 @@ def evaluate(
     png: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a sealed model under named protocols; each run is one sealed object."""
+    """Score a sealed model under named protocols. Each run is one sealed file."""
     from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.engine.sampling import DecodingLaw
     from sevenfold.engine.session import Model
@@ -139,7 +167,7 @@ def evaluate(
 def _numbers(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise UsageError(f"{text!r} is no list of numbers", where="--k", remedy="use numbers, as in 1,10")
+        raise UsageError(f"{text!r} is not a list of numbers", where="--k", remedy="use numbers, as in 1,10")
     return tuple(map(int, parts))
 
 
@@ -205,16 +233,22 @@ def _show(runs: list[Json], folder: Path, png: Path | None, *, as_json: bool) ->
 def scorecard(
     file: FileArg,
     gates: Annotated[
-        str, typer.Option("--gates", metavar="NAME|FILE", help="Gates that ship, or a file of them.")
+        str,
+        typer.Option("--gates", metavar="NAME|FILE", help="The name of gates that ship, or a file of gates."),
     ] = "north-star",
     runs: Annotated[
         Path | None,
-        typer.Option("--runs", metavar="DIR", readable=False, help="Of `s7 eval`; else eval/ beside FILE."),
+        typer.Option(
+            "--runs",
+            metavar="DIR",
+            readable=False,
+            help="Directory of the runs of `s7 eval`; default: eval/ beside FILE.",
+        ),
     ] = None,
     require: Annotated[bool, typer.Option("--require", help="Exit with 6 unless every gate is met.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show each gate of a model: met, not met or not measured, and the run that says so."""
+    """Show each gate of a model: met, not met or not measured, and the run that decides it."""
     from sevenfold.engine.session import open_model
     from sevenfold.evals import gates as rules
     from sevenfold.report.console import print_table

@@ -34,14 +34,16 @@ def export(
     ] = None,
     ids_only: Annotated[
         bool,
-        typer.Option("--ids-only", help="gguf: accept that llama.cpp cuts text otherwise; ids are the same."),
+        typer.Option(
+            "--ids-only", help="gguf: accept that llama.cpp splits text differently; the ids are the same."
+        ),
     ] = False,
     no_parity: Annotated[
-        bool, typer.Option("--no-parity", help="Read the file back, but ask no runtime.")
+        bool, typer.Option("--no-parity", help="Read the file back, but run no other runtime.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a model for other runtimes, and prove on those at hand that it answers the same."""
+    """Write a model for other runtimes, and prove on those installed that it answers the same."""
     from sevenfold.export.run import SEALED, Request
     from sevenfold.export.run import export as run_export
     from sevenfold.report.console import close_progress, make_progress, print_table
@@ -70,20 +72,24 @@ def import_(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", readable=False, help="A directory, or a .gguf file.")
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", readable=False, help="Directory to make.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", readable=False, help="The directory to write.")
+    ],
     recipe: Annotated[
         str | None,
         typer.Option(
-            "--recipe", metavar="RECIPE", help="Family, corpus and gates to take; the shape is the file's."
+            "--recipe",
+            metavar="RECIPE",
+            help="Recipe with the family, corpus and gates; the shape is that of the file.",
         ),
     ] = None,
     cut_padding: Annotated[
         bool,
-        typer.Option("--cut-padding", help="Leave out rows of the embedding that no token stands behind."),
+        typer.Option("--cut-padding", help="Leave out rows of the embedding that belong to no token."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring in a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make`
+    """Import a dense Llama from elsewhere: weights, vocabulary, and a recipe that `s7 make`
     quantises and seals.
     """
     from sevenfold.core.run_files import IMPORTED_RECIPE

@@ -31,12 +31,10 @@ ModelOption = Annotated[
         metavar="FILE",
         readable=False,
         callback=named_model,
-        help="The model that reads: its tokenizer counts, its family decides.",
+        help="The model that reads the chunks: its tokenizer counts the tokens, and its family must match.",
     ),
 ]
-RootOption = Annotated[
-    str, typer.Option("--root", metavar="HEX", help="Refuse a memory with another root than this.")
-]
+RootOption = Annotated[str, typer.Option("--root", metavar="HEX", help="Refuse a memory with another root.")]
 
 
 @memory_app.command()
@@ -48,20 +46,38 @@ def add(
         typer.Argument(metavar="SOURCE", readable=False, help="A git repository (HEAD), or a directory."),
     ],
     name: Annotated[
-        str, typer.Option("--source", metavar="NAME", help="Its name; default: its last part.")
+        str,
+        typer.Option(
+            "--source", metavar="NAME", help="Name of the source; default: the last part of its path."
+        ),
     ] = "",
-    licence: Annotated[str, typer.Option("--licence", metavar="SPDX", help="Of files that state none.")] = "",
-    trust: Annotated[int, typer.Option("--trust", metavar="0..8", help="More weighs more.")] = 4,
+    licence: Annotated[
+        str, typer.Option("--licence", metavar="SPDX", help="Licence of files that state none.")
+    ] = "",
+    trust: Annotated[
+        int,
+        typer.Option(
+            "--trust", metavar="0..8", help="Trust in the source; chunks of a higher trust rank higher."
+        ),
+    ] = 4,
     time: Annotated[
-        int | None, typer.Option("--time", metavar="SECONDS", help="Since 1970; default: of the commit.")
+        int | None,
+        typer.Option(
+            "--time", metavar="SECONDS", help="Seconds since 1970, or a date; default: that of the commit."
+        ),
     ] = None,
     chunk_tokens: Annotated[
-        int, typer.Option("--chunk-tokens", metavar="N", help="6000 to 12000, fixed by the first addition.")
+        int,
+        typer.Option(
+            "--chunk-tokens",
+            metavar="N",
+            help="Tokens of a chunk, 6000 to 12000; fixed by the first addition.",
+        ),
     ] = 8192,
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a memory to what a source holds now; only what changed is read and embedded."""
+    """Update a memory to what a source holds now. Only what changed is read and embedded."""
     from sevenfold.agent.memory import Addition, add_source, open_source
     from sevenfold.agent.memory.chunks import count_tokens
     from sevenfold.agent.memory.index import RULE
@@ -114,7 +130,9 @@ def _seconds(text: str, option: str) -> int:
     try:
         return max(int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()), 0)
     except ValueError:
-        raise UsageError(f"{option} {text!r}", remedy="a date such as 2026-01-31, or seconds") from None
+        raise UsageError(
+            f"{option} {text!r}", remedy="give a date such as 2026-01-31, or seconds since 1970"
+        ) from None
 
 
 Names = list[str] | None
@@ -124,9 +142,13 @@ Names = list[str] | None
 @guarded
 def search(
     memory: StoreArg,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In words; names in backquotes.")],
+    question: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="A question in words, with names in backquotes.")
+    ],
     k: Annotated[int, typer.Option("--k", metavar="N", help="Chunks to return, 1 to 64.")] = 6,
-    hops: Annotated[int, typer.Option("--hops", metavar="1|2", help="2 follows the calls of a name.")] = 2,
+    hops: Annotated[
+        int, typer.Option("--hops", metavar="1|2", help="Searches: 2 also follows the calls of a name.")
+    ] = 2,
     path: Annotated[Names, typer.Option("--path", metavar="GLOB", help="Only these paths.")] = None,
     source: Annotated[Names, typer.Option("--source", metavar="NAME", help="Only these sources.")] = None,
     language: Annotated[Names, typer.Option("--language", metavar="NAME", help="Only these.")] = None,
@@ -134,7 +156,7 @@ def search(
     since: Annotated[str, typer.Option("--since", metavar="DATE", help="Not older than this.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="DATE", help="Not newer than this.")] = "",
     root: RootOption = "",
-    text: Annotated[bool, typer.Option("--text", help="Print the chunks, too.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Also print the chunks.")] = False,
     proof: Annotated[
         Path | None,
         typer.Option("--proof", metavar="FILE", readable=False, help="Write a proof of the chunks."),
@@ -229,7 +251,7 @@ def stats(memory: StoreArg, root: RootOption = "", as_json: JsonOption = False) 
 @memory_app.command()
 @guarded
 def verify(memory: StoreArg, root: RootOption = "", as_json: JsonOption = False) -> None:
-    """Check every byte of a memory, and that its vectors are those of its texts."""
+    """Check every byte of a memory, and check that its vectors are those of its texts."""
     from sevenfold.agent.memory import open_memory
     from sevenfold.agent.memory.store import check_vectors
 
@@ -256,12 +278,14 @@ def verify(memory: StoreArg, root: RootOption = "", as_json: JsonOption = False)
 def compact(
     memory: StoreArg,
     relearn: Annotated[
-        bool, typer.Option("--relearn", help="Learn the table of rarity again, from all texts.")
+        bool, typer.Option("--relearn", help="Learn the table of word frequencies again, from all texts.")
     ] = False,
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rewrite a memory without what is no longer used. Answers stay, unless --relearn is given."""
+    """Rewrite a memory without what is no longer used. The answers do not change unless --relearn
+    is given.
+    """
     from sevenfold.agent.memory import compact as compact_memory
     from sevenfold.agent.memory.chunks import count_tokens
     from sevenfold.agent.memory.index import RULE
@@ -300,9 +324,14 @@ def check_proof(
 @memory_app.command()
 @guarded
 def outline(
-    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="A text, such as a program.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", readable=False, help="A text file, such as a program.")
+    ],
     language: Annotated[
-        str, typer.Option("--language", metavar="NAME", help="Default: by the ending of the name.")
+        str,
+        typer.Option(
+            "--language", metavar="NAME", help="Its language; default: by the ending of the file name."
+        ),
     ] = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -32,7 +32,7 @@ def open_rooted(path: Path, root: str | None, *, published: bool = False) -> Art
         check_wanted(artifact.header, published, str(path))
     if root is not None and artifact.root != root.lower():
         raise RootError(
-            f"the root is {artifact.root}, {root} was asked for",
+            f"the root is {artifact.root}, but {root} was requested",
             where=str(path),
             remedy="this is another model",
         )

@@ -17,7 +17,7 @@ def keygen(
     key: Annotated[
         Path,
         typer.Argument(
-            metavar="KEY", readable=False, help="Where the private key goes; KEY.pub is for others."
+            metavar="KEY", readable=False, help="File of the private key to write; KEY.pub is the public key."
         ),
     ],
 ) -> None:
@@ -37,17 +37,17 @@ def sign(
         typer.Option("--key", metavar="KEY", readable=False, help="Private key; see `s7 keygen`."),
     ] = None,
     keyless: Annotated[
-        bool, typer.Option("--keyless", help="Sign as who you are, through sigstore; needs a network.")
+        bool, typer.Option("--keyless", help="Sign with your identity through sigstore; needs a network.")
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
     ] = None,
     statements: Annotated[
-        bool, typer.Option("--statements", help="Sign the statements beside the file, and not the file.")
+        bool, typer.Option("--statements", help="Sign the statements beside the file instead of the file.")
     ] = False,
 ) -> None:
-    """Sign a sealed model, as a sigstore bundle beside it; or the statements beside it."""
+    """Sign a sealed model with a sigstore bundle beside it, or sign the statements beside it."""
     from sevenfold.artifact import read_artifact
     from sevenfold.release.signature import sign as sign_file
     from sevenfold.release.signature import signature_path
@@ -74,7 +74,7 @@ def _sign_statements(file: Path, root: str, key: Path | None, out: Path | None) 
             "--statements takes --key, and no --out", remedy="each signed statement has a name of its own"
         )
     signed = sign_statements(file, root, private_key(key))
-    print("\n".join(f"signed {path}" for path in signed) or "no statement beside the file is unsigned")
+    print("\n".join(f"signed {path}" for path in signed) or "there is no unsigned statement beside the file")
 
 
 @app.command(name="model-card")
@@ -88,8 +88,8 @@ def model_card(
         ),
     ] = None,
 ) -> None:
-    """Write model card, bill of materials (CycloneDX) and notice of
-    sources, from the sealed file alone.
+    """Write the model card, the bill of materials (CycloneDX) and the notice of sources from the
+    sealed file.
     """
     from sevenfold.release.documents import write_release_documents
     from sevenfold.release.target import sealed_file

@@ -33,7 +33,9 @@ def read_prompt(prompt: str) -> str:
         data, where = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1), "standard input"
         if not data:
             raise GateError(
-                "no prompt: it is empty", where=where, remedy="pipe text into it, or give PROMPT as text"
+                "no prompt: it is empty",
+                where=where,
+                remedy="pipe text into the command, or give PROMPT as text",
             )
     if len(data) > MAX_PROMPT_BYTES:
         raise GateError(
@@ -70,7 +72,7 @@ def run(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="Engine: native, torch or reference; the fastest that passes, if not given.",
+            help="Engine: native, torch or reference; by default the fastest that passes its self-test.",
         ),
     ] = None,
     threads: Annotated[
@@ -80,20 +82,20 @@ def run(
             metavar="N",
             min=1,
             max=64,
-            help="Threads of the native engine. The bits stay the same.",
+            help="Threads of the native engine; changes no bit.",
         ),
     ] = None,
     domain: Annotated[
         str,
-        typer.Option("--domain", metavar="NAME", help="Expert stack that reads the prompt, by its domain."),
+        typer.Option("--domain", metavar="NAME", help="Domain of the expert stack that reads the prompt."),
     ] = "",
     allow_anonymous: Annotated[
         bool,
-        typer.Option("--allow-anonymous", help="Run a model that does not say where it comes from."),
+        typer.Option("--allow-anonymous", help="Run a model that does not record its origin."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Complete a prompt, greedily, with integers only, behind the CM-1 gate."""
+    """Complete a prompt greedily, with integers only, behind the CM-1 gate."""
     from sevenfold.engine.backends import find_backend
     from sevenfold.engine.session import Model
 
@@ -138,12 +140,12 @@ def backends(
             metavar="FILE",
             readable=False,
             callback=named_model,
-            help="Prove them on this sealed model, not on the built-in one.",
+            help="Test them on this sealed model instead of the built-in one.",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the engines, what this machine can run, and the self-test of each."""
+    """List the engines, whether this machine can run them, and the self-test of each."""
     from sevenfold.engine.session import backend_states
     from sevenfold.report.console import print_table
 
@@ -160,7 +162,7 @@ def backends(
 @app.command()
 @guarded
 def models(as_json: JsonOption = False) -> None:
-    """List the models that ship, each with the root that its file has."""
+    """List the models that ship, each with the root of its file."""
     from dataclasses import asdict
 
     from sevenfold.artifact import open_artifact
@@ -185,4 +187,4 @@ def models(as_json: JsonOption = False) -> None:
     for model in found:
         print(f"{model.name}: {'; '.join(f'{name} {value}' for name, value in model.figures.items())}")
     if not found:
-        print("no models are installed; a sealed file (.s7l) is named by its path")
+        print("no models are installed; name a sealed file (.s7l) by its path")

@@ -20,11 +20,11 @@ def _figure(value: float | None, form: str) -> str:
 @guarded
 def runs(
     directory: Annotated[
-        Path, typer.Argument(metavar="[DIR]", readable=False, help="Where the runs are.")
+        Path, typer.Argument(metavar="[DIR]", readable=False, help="Directory of the runs.")
     ] = Path("out"),
     as_json: JsonOption = False,
 ) -> None:
-    """List runs: recipe, how far each is, loss, bits per byte, root."""
+    """List runs: recipe, progress, loss, bits per byte, root."""
     from sevenfold.report.console import print_table
     from sevenfold.report.runs import describe, find_runs
 
@@ -60,7 +60,7 @@ def compare(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Overlay two runs: keys of the recipes that differ, losses at the same numbers of tokens."""
+    """Compare two runs: the recipe keys that differ, and the losses at the same numbers of tokens."""
     from sevenfold.core.ownership import is_picture, refuse_foreign
     from sevenfold.report.console import print_table
     from sevenfold.report.runs import compare as compare_runs

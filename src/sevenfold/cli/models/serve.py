@@ -30,34 +30,38 @@ Files = Annotated[
         metavar="FILE...",
         readable=False,
         callback=named_models,
-        help="Sealed models; each answers to its name.",
+        help="Sealed models; each is served under its name.",
     ),
 ]
 Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")]
-Port = Annotated[int, _count("--port", "Port; 0 takes a free one.", 65535, 0)]
-KeyFile = Annotated[Path | None, _path("--api-key-file", "Keys, one on a line; every route then needs one.")]
+Port = Annotated[int, _count("--port", "Port; 0 chooses a free one.", 65535, 0)]
+KeyFile = Annotated[
+    Path | None, _path("--api-key-file", "File of API keys, one on each line; every route then needs one.")
+]
 AdminKeyFile = Annotated[
-    Path | None, _path("--admin-key-file", "The key of /admin; without it there is none.")
+    Path | None, _path("--admin-key-file", "File of the key of /admin; without it there is no /admin.")
 ]
 HostNames = Annotated[
-    list[str] | None, typer.Option("--host-name", metavar="NAME", help="A further Host that is answered.")
+    list[str] | None,
+    typer.Option("--host-name", metavar="NAME", help="A further host name that is answered."),
 ]
 Origins = Annotated[
-    list[str] | None, typer.Option("--origin", metavar="URL", help="A page's origin that may read answers.")
+    list[str] | None, typer.Option("--origin", metavar="URL", help="An origin whose pages may read answers.")
 ]
 Threads = Annotated[int | None, _count("--threads", "Threads of the engine.", 64)]
 ReceiptKey = Annotated[Path | None, _path("--receipt-key", "Private key (s7 keygen) that signs receipts.")]
 Parallel = Annotated[int, _count("--parallel", "Sequences that run at once.", 1024)]
 Queue = Annotated[int, _count("--queue", "Requests that may wait.", 65536)]
-CacheMegabytes = Annotated[
-    int, _count("--cache-mb", "Megabytes that the prefix cache holds, at most.", 1 << 20, 0)
-]
+CacheMegabytes = Annotated[int, _count("--cache-mb", "Most megabytes of the prefix cache.", 1 << 20, 0)]
 Speculate = Annotated[
-    str, typer.Option("--speculate", metavar="MODE", help="auto: guess where it saves time; off; always.")
+    str,
+    typer.Option(
+        "--speculate", metavar="MODE", help="Guessing of tokens: auto (where it saves time), off or always."
+    ),
 ]
 Draft = Annotated[Path | None, _path("--draft", "A smaller sealed model with the same vocabulary.")]
 NoLog = Annotated[
-    bool, typer.Option("--no-log", help="Write no line for each request; without it, one without prompts.")
+    bool, typer.Option("--no-log", help="Write no log line for each request. Log lines hold no prompts.")
 ]
 
 
@@ -80,7 +84,9 @@ def serve(
     draft: Draft = None,
     no_log: NoLog = False,
 ) -> None:
-    """Answer HTTP: the protocols of OpenAI and llama.cpp, with answers that never change."""
+    """Serve models over HTTP with the protocols of OpenAI and llama.cpp. Equal requests get equal
+    answers.
+    """
     from sevenfold.serve.limits import ServerLimits
     from sevenfold.serve.program import Options, listen, make_server, run
 
@@ -110,8 +116,8 @@ def serve(
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:
-    """Return the keys in a file with one key on each line. Raises StorageError for a file without a
-    key.
+    """Return the keys in a file that has one key on each line. Raises StorageError for a file
+    without a key.
     """
     if path is None:
         return ()
@@ -136,14 +142,18 @@ def verify_answer(
     ],
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", readable=False, help="Public key whose signature must hold."),
+        typer.Option(
+            "--key", metavar="FILE", readable=False, help="Public key; its signature must be there and hold."
+        ),
     ] = None,
     backend: Annotated[
         str | None, typer.Option("--backend", metavar="NAME", help="Engine: native, torch or reference.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove an answer again with one prefill: ACCEPT, REJECT, UNVERIFIABLE or MALFORMED."""
+    """Check the receipt of an answer with one prefill. Prints ACCEPT, REJECT, UNVERIFIABLE or
+    MALFORMED.
+    """
     from sevenfold.engine.session import Model
     from sevenfold.release import dsse
     from sevenfold.serve.receipt_check import verify_answer as check

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 PublishedOption = Annotated[
     bool,
-    typer.Option("--published", help="A file of the published contract, which has no seal: by its own rule."),
+    typer.Option(
+        "--published",
+        help="Check a file of the published contract, which has no seal, by the contract's own rule.",
+    ),
 ]
 StatementKeysOption = Annotated[
     list[Path] | None,
@@ -26,7 +29,7 @@ StatementKeysOption = Annotated[
     ),
 ]
 StatementsOption = Annotated[
-    bool, typer.Option("--statements/--no-statements", help="Read the statements that lie beside the file.")
+    bool, typer.Option("--statements/--no-statements", help="Read the statements beside the file.")
 ]
 
 
@@ -48,23 +51,25 @@ def verify(
     ] = False,
     part: Annotated[
         str | None,
-        typer.Option("--part", metavar="NAME", help="Only this part (trunk, expert.0, training) or tensor."),
+        typer.Option(
+            "--part", metavar="NAME", help="Check only this part (trunk, expert.0, training) or tensor."
+        ),
     ] = None,
     byte_range: Annotated[
-        str | None, typer.Option("--range", metavar="A..B", help="Only the bytes from A up to B.")
+        str | None, typer.Option("--range", metavar="A..B", help="Check only the bytes from A up to B.")
     ] = None,
     root: Annotated[
-        str | None, typer.Option("--root", metavar="HEX", help="Refuse a model of another root.")
+        str | None, typer.Option("--root", metavar="HEX", help="Refuse a model with another root.")
     ] = None,
     key: Annotated[
         Path | None,
         typer.Option("--key", metavar="PUB", readable=False, help="Check the signature by this public key."),
     ] = None,
     identity: Annotated[
-        str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature: by whom.")
+        str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature of this identity.")
     ] = "",
     issuer: Annotated[
-        str, typer.Option("--issuer", metavar="URL", help="With --identity: who vouches for it.")
+        str, typer.Option("--issuer", metavar="URL", help="With --identity: the issuer that vouches for it.")
     ] = "",
     signature: Annotated[
         Path | None,
@@ -75,7 +80,7 @@ def verify(
     statements: StatementsOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Check hashes, root and rules of a sealed model, its signature and its statements."""
+    """Check the hashes, the root and the rules of a sealed model, its signature and its statements."""
     _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
     from sevenfold.cli.models import partial
 
@@ -100,7 +105,8 @@ def _check_flags(
     stream = str(file) == "-"
     if sum((replay, part is not None, byte_range is not None, stream)) > 1:
         raise UsageError(
-            "one of --replay, --part, --range and a stream at a time", remedy="leave out the others"
+            "only one of --replay, --part, --range and a stream is possible at a time",
+            remedy="leave out the others",
         )
     if published and (replay or part is not None or byte_range is not None):
         raise UsageError(
@@ -224,11 +230,11 @@ def _notes(artifact: Artifact) -> list[str]:
         text
         for text, holds in (
             (
-                "header-only: no model; zero tensors can be made of it for tests (A11), nothing runs it",
+                "header-only: it holds no model and cannot be run; tests can load it as zeros (A11)",
                 artifact.header_only,
             ),
             (
-                "anonymous: it does not say where it comes from (D6); it runs with --allow-anonymous only",
+                "anonymous: it does not record its origin (D6); it runs only with --allow-anonymous",
                 artifact.anonymous and not artifact.published,
             ),
             (f"{len(training)} tensors of FP32 training weights", training),
@@ -258,10 +264,10 @@ def lineage(
     path: RunArg,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", metavar="SVG", readable=False, help="Write the chain as a picture, too."),
+        typer.Option("--picture", metavar="SVG", readable=False, help="Also write the chain as a picture."),
     ] = None,
     begins: Annotated[
-        bool, typer.Option("--recipe", help="Print what a recipe says that goes on from this model.")
+        bool, typer.Option("--recipe", help="Print the lines of a recipe that continues from this model.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

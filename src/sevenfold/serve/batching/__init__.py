@@ -1,1 +1,1 @@
-"""Continuous batching: what the scheduler runs, and how answers grow."""
+"""Continuous batching: the scheduler, the sequences that it runs, and their growing answers."""

@@ -1,4 +1,4 @@
-"""What a scheduler counts. The scheduler's thread writes; `metrics` reads."""
+"""The counters of a scheduler. The scheduler's thread writes them, and `metrics` reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 @dataclass
 class Histogram:
-    """Counts by upper bound, their sum and number."""
+    """A histogram: counts by upper bound, the sum and the number of values."""
 
     bounds: tuple[float, ...] = SECONDS
     counts: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
@@ -26,7 +26,7 @@ class Histogram:
 
 @dataclass
 class Counters:
-    """Totals since the start."""
+    """The totals since the server started."""
 
     n_steps: int = 0
     n_prompt: int = 0

@@ -1,4 +1,6 @@
-"""Guesses for the sequences of a batch: who guesses, how many, and what held (engine.speculation)."""
+"""Guess tokens for the sequences of a batch: by which method, how many, and how many were right
+(engine.speculation).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ MODES = ("auto", "off", "always")
 
 
 class Guess:
-    """What one sequence guesses from: its hint, its own text, and a smaller model, if there is one."""
+    """The sources from which one sequence guesses: its hint, its own text, and a smaller model if
+    there is one.
+    """
 
     def __init__(self, sequence: Sequence, draft: NativeEngine | None) -> None:
         generation = sequence.generation
@@ -50,16 +54,17 @@ class Guess:
         return found
 
     def close(self) -> None:
-        """Free what is held."""
+        """Free the session of the smaller model."""
         if self._draft is not None:
             self._draft.close()
 
 
 class Guesser:
-    """Adds guesses to the calls of a pass where they pay. Used by one thread.
+    """Adds guesses to the calls of a pass where they save time. Used by one thread.
 
     Args:
-        mode: auto: where the measured costs say so; always: wherever there is one (for tests); off.
+        mode: auto guesses where measured costs say that it saves time; always guesses wherever it
+            can (for tests); off never guesses.
         draft: a smaller model with the same vocabulary.
 
     Raises:
@@ -78,27 +83,27 @@ class Guesser:
                 remedy="use a model of the same tokenizer",
             )
         self._mode, self._engine, self.counts = mode, engine, GuessCounts()
-        # Measured when the first guess could be made.
+        # The costs are measured when the first guess could be made.
         self._lengths: Lengths | None = None
         engine_of_draft = draft.engine if draft is not None else None
         self._draft = engine_of_draft if isinstance(engine_of_draft, NativeEngine) else None
 
     @property
     def lengths(self) -> Lengths:
-        """Return how many guesses pay on this engine."""
+        """Return how many guesses save time on this engine."""
         if self._lengths is None:
             self._lengths = Lengths(Costs.measure(self._engine))
         return self._lengths
 
     def begin(self, sequence: Sequence) -> None:
-        """Let a sequence guess, where the server guesses."""
+        """Let a sequence guess, if the server guesses at all."""
         if self._mode != "off":
             sequence.guess = Guess(sequence, self._draft)
 
     def add(self, calls: Items[Call], *, n_reading: int, is_plain: bool) -> list[Call] | None:
-        """Return the calls with guesses behind them; None where nobody guesses.
+        """Return the calls with guesses appended; None when no sequence guesses.
 
-        While prompts are read a plain batch is a block, which is better for all.
+        While prompts are read, a plain batch runs as a block, which is faster for all sequences.
         """
         if self._mode == "off" or (is_plain and n_reading and self._mode == "auto"):
             return None
@@ -109,7 +114,8 @@ class Guesser:
         sequence, guess = call.sequence, call.sequence.guess
         if guess is None or sequence.is_reading or sequence.n_left < 2:
             return call
-        # Were every guess to hold: where even that gains nothing, nothing is looked up.
+        # The best case is that every guess is right. When even that saves nothing, nothing is
+        # looked up.
         if self._mode == "auto" and (guess.acceptance.is_resting() or not self.lengths.best(1.0, n_running)):
             return call
         n = MOST if self._mode == "always" else self.lengths.best(guess.acceptance.share, n_running)
@@ -118,7 +124,7 @@ class Guesser:
         return call._replace(ids=[*call.ids, *found], n_guessed=len(found)) if found else call
 
     def observe(self, sequence: Sequence, n_guessed: int, n_held: int) -> None:
-        """Count what held."""
+        """Count the guesses that were right."""
         self.counts.add(n_guessed, n_held)
         if sequence.guess is not None:
             sequence.guess.acceptance.observe(n_guessed, n_held)

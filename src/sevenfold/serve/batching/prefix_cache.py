@@ -1,9 +1,9 @@
-"""Keys and values of what was read before, so that a prompt that begins alike is not read again.
+"""Keep the keys and values of prompts, so that a common beginning is not read again.
 
 An entry is a session of the engine and its ids. A prompt takes a fork of the entry with the longest
-common beginning; the law makes the bits those of a fresh reading (specs/arithmetic.md), so a hit
-changes nothing but time. Entries of one salt are never used by another, which closes the side
-channel through timing. The cap on bytes is hard: pages that entries share are counted for each.
+common beginning. The bits are those of reading the prompt again (specs/arithmetic.md), so a hit
+changes only the time. Entries of one salt are never used for another, which closes the timing side
+channel. The cap on bytes is never exceeded: pages that entries share are counted for each entry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sevenfold.core.errors import StorageError
 from sevenfold.engine.native import NativeSession
 
-# A shorter common beginning is not worth an entry.
+# A shorter common beginning does not save enough time.
 FEWEST = 16
 MOST_ENTRIES = 128
 
@@ -37,7 +37,7 @@ class PrefixCache:
     def __init__(self, cap_bytes: int) -> None:
         self.cap_bytes = cap_bytes
         self._entries: OrderedDict[int, _Entry] = OrderedDict()
-        # Keys of the entries by salt and first ids: only those can be found.
+        # The keys of the entries by salt and first ids, by which they are found.
         self._alike: dict[tuple[str, bytes], list[int]] = {}
         self._next = 0
         self.n_bytes = 0
@@ -49,7 +49,7 @@ class PrefixCache:
     def find(self, salt: str, ids: Sequence[int]) -> tuple[NativeSession, int] | None:
         """Return a new session that holds the beginning of `ids`, and its length; None without one.
 
-        The last id is never part of it, because its logits are wanted.
+        The last id is never part of it, because its logits are needed.
         """
         self.n_queries += 1
         wanted, best, length = np.array(ids[:-1], np.int32), -1, FEWEST - 1
@@ -75,13 +75,13 @@ class PrefixCache:
         return session, length
 
     def keep(self, salt: str, ids: Sequence[int], session: NativeSession) -> None:
-        """Take over a session that holds `ids`; it is closed when it does not fit or is short."""
+        """Store a session that holds `ids`. It is closed when it does not fit or is too short."""
         n_bytes = session.n_bytes
         if len(ids) < FEWEST or n_bytes > self.cap_bytes:
             session.close()
             return
         held = np.array(ids, np.int32)
-        # What the new entry holds, too, is not kept twice.
+        # An entry that the new entry contains is dropped.
         for key in list(self._alike.get(_beginning(salt, held), ())):
             entry = self._entries[key]
             if len(entry.ids) <= len(held) and np.array_equal(entry.ids, held[: len(entry.ids)]):
@@ -95,7 +95,7 @@ class PrefixCache:
             self._drop(next(iter(self._entries)))
 
     def shrink(self, n_bytes: int) -> None:
-        """Drop entries, the least recently used first, until they hold `n_bytes` at most."""
+        """Drop entries until they hold at most `n_bytes`, the least recently used first."""
         while self.n_bytes > n_bytes:
             self._drop(next(iter(self._entries)))
 

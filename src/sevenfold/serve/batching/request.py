@@ -1,4 +1,4 @@
-"""What the scheduler runs, and what it tells: no HTTP, no JSON."""
+"""The input and the events of the scheduler. It knows no HTTP and no JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Constraint(Protocol):
         """Return a mask over the vocabulary, 1 for each token that may come next."""
 
     def take(self, token: int) -> None:
-        """Go on behind a token."""
+        """Advance the state by a token."""
 
     @property
     def is_over(self) -> bool:
@@ -26,34 +26,34 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """One prompt, and how it goes on. Ids are checked by whoever made it."""
+    """One prompt and the settings of its answer. The caller has checked the ids."""
 
     ids: tuple[int, ...]
     max_tokens: int
     law: DecodingLaw = GREEDY
     n: int = 1
     stops: tuple[str, ...] = ()
-    # Alternatives beside each token's own log-probability; None asks for no log-probabilities.
+    # The number of alternatives to report beside each token; None asks for no log-probabilities.
     n_logprobs: int | None = None
-    # Log-probabilities of the prompt, too.
+    # Whether the log-probabilities of the prompt are reported as well.
     echo: bool = False
-    # Added to logits, in their units (16 fraction bits). BANNED takes a token out.
+    # Numbers that are added to logits, in their units (16 fraction bits). BANNED excludes a token.
     biases: tuple[tuple[int, int], ...] = ()
     ignore_end: bool = False
-    # Nothing that another salt read is used, nor seen in the time that a request takes.
+    # Cached keys and values are shared only within a salt, so other callers cannot time them.
     salt: str = ""
     receipt: bool = False
     constraint: Callable[[], Constraint] | None = None
-    # Ids that the answer may be: a suggestion before this one, or what the client expects.
+    # Ids that the answer may have: an earlier suggestion, or the answer that the client expects.
     guess: tuple[int, ...] = ()
-    # Prefix and suffix of a suggestion, by which the next one finds it.
+    # The prefix and suffix of a suggestion, by which the next request finds it.
     between: tuple[str, str] | None = None
-    # Milliseconds after the first token, after which the first newline ends the answer; 0: none.
+    # This many milliseconds after the first token, the next newline ends the answer; 0: no limit.
     newline_after_ms: int = 0
 
     @property
     def is_plain(self) -> bool:
-        """Return whether greedy blocks of the engine give the answer."""
+        """Return whether greedy blocks of the engine compute the answer."""
         return (
             self.law.is_greedy
             and self.n_logprobs is None
@@ -65,7 +65,9 @@ class Generation:
 
     @property
     def is_unwatched(self) -> bool:
-        """Return whether nothing but its last token ends the answer, and no token is told of apart."""
+        """Return whether only the number of tokens or an end token ends the answer, and no token is
+        reported separately.
+        """
         return not (self.stops or self.newline_after_ms or self.constraint or self.n_logprobs is not None)
 
 
@@ -74,19 +76,19 @@ BANNED = -(1 << 62)
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """A token, its log-probability (32 fraction bits) and its most likely alternatives."""
+    """A token with its log-probability (32 fraction bits) and its most likely alternatives."""
 
     id: int
     logprob: int | None = None
     top: tuple[tuple[int, int], ...] = ()
-    # Characters before it, of the prompt or of the answer.
+    # The number of characters before it in the prompt or in the answer.
     offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPiece:
-    """More of sample `index`: tokens, and the text that they released. `tokens` are the same with
-    log-probabilities, where the request wants those.
+    """More of sample `index`: its ids, and the text that they released. `tokens` are the ids with
+    log-probabilities, when the request asks for them.
     """
 
     index: int
@@ -97,7 +99,7 @@ class GeneratedPiece:
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """The prompt was read."""
+    """An event: the prompt was read."""
 
     n_cached: int
     tokens: tuple[TokenInfo, ...] = ()
@@ -111,10 +113,11 @@ class Finished:
     reason: str
     text: str
     ids: tuple[int, ...]
-    # What fired: "end" (a token that ends a text), "word", "limit", "time", "grammar", "cancel".
+    # The rule that ended it: "end" (a token that ends a text), "word", "limit", "time", "grammar"
+    # or "cancel".
     rule: str
     word: str = ""
-    # SHA-256 of the int32 big-endian logits of each step, for a receipt.
+    # The SHA-256 of the int32 big-endian logits of each step, for a receipt.
     leaves: tuple[bytes, ...] = ()
     error: Exception | None = None
 
@@ -124,21 +127,21 @@ Event = GeneratedPiece | PromptRead | Finished
 
 @dataclass
 class GenerationJob:
-    """A generation that was handed over. `tell` is called in the scheduler's thread, in order."""
+    """A submitted generation. The scheduler's thread calls `tell` with the events in order."""
 
     generation: Generation
     tell: Callable[[list[Event]], None]
     is_cancelled: bool = False
-    # Seconds of the monotonic clock.
+    # Times in seconds of the monotonic clock.
     asked_at: float = 0.0
     begun_at: float = 0.0
     first_at: float = 0.0
     ended_at: float = 0.0
     n_cached: int = 0
-    # Called behind `cancel`: what ends the step that runs.
+    # Called by `cancel` to end the running step.
     on_cancel: Callable[[], None] = lambda: None
 
     def cancel(self) -> None:
-        """End it within one step of the engine. Safe from any thread."""
+        """End the job within one step of the engine. Safe from any thread."""
         self.is_cancelled = True
         self.on_cancel()

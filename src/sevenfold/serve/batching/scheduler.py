@@ -1,9 +1,9 @@
-"""Continuous batching of one model: a thread that runs every sequence a step at a time.
+"""Continuous batching of one model: a thread that runs all sequences step by step.
 
-A round (`stepper`) reads a bounded share of the prompts that wait and gives tokens to every sequence
-that runs. What a round holds changes no bit of an answer, so it is a matter of time alone. Requests
-are begun in the order in which they came, and prompts share a round equally, so none waits for ever.
-What a round did is told at its end, all at once.
+A round (`stepper`) reads a bounded share of the waiting prompts and adds tokens to every running
+sequence. The contents of a round change no bit of an answer. They only decide the time. Requests
+begin in the order of their arrival, and prompts share a round equally, so no request waits for
+ever. The events of a round are sent together at its end.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Scheduler:
         self.guesser = Guesser(model, model.engine, speculate, draft)
         end = next(iter(model.tokenizer.roles.ends), None)
         self._stepper = Stepper(model.engine, limits, end, self.counters, self.guesser)
-        # What the running round has to tell.
+        # The events of the running round.
         self._told: list[tuple[GenerationJob, list[Event]]] = []
         self._waiting: deque[GenerationJob] = deque()
         self._running: list[Sequence] = []
-        # Samples of a job behind its first, which wait until the prompt was read.
+        # The samples of a job after its first one, which wait until the prompt is read.
         self._behind: dict[int, list[Sequence]] = {}
         self._wake = threading.Condition()
         self._is_closing = self._is_stopped = False
@@ -67,7 +67,7 @@ class Scheduler:
         self._thread.start()
 
     def submit(self, job: GenerationJob) -> None:
-        """Take a job.
+        """Accept a job.
 
         Raises:
             RequestError: the queue is full (429), or the server is closing (503).
@@ -78,7 +78,7 @@ class Scheduler:
             if len(self._waiting) >= self.limits.queue:
                 self.counters.n_refused += 1
                 raise RequestError(
-                    f"{self.limits.queue} requests wait already", remedy="try again later", status=TOO_MANY
+                    f"{self.limits.queue} requests already wait", remedy="try again later", status=TOO_MANY
                 )
             job.asked_at = time.monotonic()
             job.on_cancel = self._interrupt
@@ -87,20 +87,24 @@ class Scheduler:
 
     @property
     def n_waiting(self) -> int:
-        """Return the jobs that have not begun."""
+        """Return the number of jobs that have not begun."""
         return len(self._waiting)
 
     @property
     def n_running(self) -> int:
-        """Return the sequences that run."""
+        """Return the number of running sequences."""
         return len(self._running)
 
     def _interrupt(self) -> None:
-        """End the running block after its step. The thread clears this before it looks who is gone."""
+        """End the running block after its step. The thread clears the flag before it checks which
+        jobs were cancelled.
+        """
         self._stepper.interrupt.value = 1
 
     def close(self, *, drain_seconds: float = 30.0) -> None:
-        """Take no more jobs, end those that run within `drain_seconds`, and stop the thread."""
+        """Accept no more jobs, let the running ones end within `drain_seconds`, and stop the
+        thread.
+        """
         with self._wake:
             self._is_closing = True
             self._wake.notify()
@@ -179,7 +183,7 @@ class Scheduler:
         job.begun_at = time.monotonic()
         generation = job.generation
         first = Sequence(job, 0, self.model.tokenizer)
-        # The rows of a prompt that is to be scored are not in the cache.
+        # The cache does not hold the logits of a prompt, which scoring needs.
         found = None if generation.echo else self.cache.find(generation.salt, generation.ids)
         if found is None:
             first.session = self._engine.session()
@@ -197,7 +201,7 @@ class Scheduler:
         try:
             told = self._stepper.round(self._running, is_forking=bool(self._behind))
         except SevenfoldError as error:
-            # The engine did all or nothing; whoever was in the round is told.
+            # The engine changed nothing. All sequences of the round report the error.
             for sequence in list(self._running):
                 sequence.end("error", "error", error)
                 self._settle(sequence, [])
@@ -208,7 +212,7 @@ class Scheduler:
             self._tell(sequence, events, n_tokens)
 
     def _fork(self, first: Sequence, logits_V: Ints) -> None:
-        """Begin the other samples of a job behind the prompt that its first has read."""
+        """Begin the other samples of a job after the prompt that its first sample has read."""
         for other in self._behind.pop(id(first.job), []):
             if first.session is None:
                 continue
@@ -222,7 +226,7 @@ class Scheduler:
             else:
                 self._tell(other, [*other.take_logits(logits_V)], 1)
 
-    # ---- what clients are told ----
+    # ---- events for clients ----
 
     def _tell(self, sequence: Sequence, events: list[Event], n_tokens: int) -> None:
         self.counters.n_generated += n_tokens
@@ -235,7 +239,7 @@ class Scheduler:
             self._told.append((sequence.job, events))
 
     def _settle(self, sequence: Sequence, events: list[Event]) -> None:
-        """Tell the end of a sample, and keep or free its session."""
+        """Report the end of a sample, and store or free its session."""
         finished, job = sequence.finished, sequence.job
         if finished is None:
             return

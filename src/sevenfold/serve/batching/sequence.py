@@ -1,4 +1,4 @@
-"""One sample while it runs: what it has read, what it said, and when it ends."""
+"""A running sample: what it has read, what it has answered, and when it ends."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ class Sequence:
         self.finished: Finished | None = None
         make = self.generation.constraint
         self.constraint = make() if make else None
-        # What guesses its next tokens; set where the server guesses.
+        # The source of guesses of its next tokens; set when the server guesses.
         self.guess: Guess | None = None
 
     @property
     def is_reading(self) -> bool:
-        """Return whether a part of the prompt is still to be read."""
+        """Return whether a part of the prompt is not read yet."""
         return not self.tokens
 
     @property
     def n_left(self) -> int:
-        """Return the tokens that may still come."""
+        """Return how many tokens may still follow."""
         return self.generation.max_tokens - len(self.tokens)
 
     @property
     def held(self) -> list[int]:
-        """Return the ids that the session holds."""
+        """Return the ids that the session has read."""
         return [*self.generation.ids, *self.tokens][: self.n_read]
 
     def take_logits(self, logits_V: Ints) -> list[GeneratedPiece]:
-        """Choose the next token from the logits after what was read. Returns what to tell."""
+        """Choose the next token from the logits after what was read. Return the events to report."""
         generation = self.generation
         row_V = self._lawful(logits_V)
         token = (
@@ -86,7 +86,9 @@ class Sequence:
         return self.take_tokens([token], infos)
 
     def _lawful(self, logits_V: Ints) -> Ints:
-        """Return the logits with the biases of the request and without what its grammar forbids."""
+        """Return the logits with the biases of the request added and the tokens that its grammar
+        forbids excluded.
+        """
         if not self.generation.biases and self.constraint is None:
             return logits_V
         row_V = logits_V.copy()
@@ -99,10 +101,10 @@ class Sequence:
         return as_ints(row_V)
 
     def take_tokens(self, tokens: Items[int], infos: tuple[TokenInfo, ...] = ()) -> list[GeneratedPiece]:
-        """Take tokens that the engine gave, up to the first that ends the answer.
+        """Append the tokens of the engine, up to the first one that ends the answer.
 
-        Afterwards `pending` is the last token, which the session has not read. Tokens that came at
-        once are one piece: fewer events for the client, and for us.
+        Afterwards `pending` is the last token, which the session has not read. The tokens of one
+        call are one piece, so there are fewer events.
         """
         if not self.generation.is_unwatched:
             return self._take_each(tokens, infos)
@@ -119,7 +121,7 @@ class Sequence:
         return [GeneratedPiece(self.index, text, tuple(told))] if told else []
 
     def _take_each(self, tokens: Items[int], infos: tuple[TokenInfo, ...]) -> list[GeneratedPiece]:
-        """Take tokens one by one: something of the request may end the answer behind any of them."""
+        """Append tokens one by one, because the request may end the answer after any of them."""
         told: list[int] = []
         text = ""
         for token in tokens:
@@ -146,8 +148,8 @@ class Sequence:
         return self.finished is not None
 
     def _is_late(self) -> bool:
-        """Return whether the request's time after the first token is over, at a newline. The receipt
-        holds the number of tokens at which it was, not the time.
+        """Return whether the time limit of the request is over and a newline was reached. The
+        receipt holds the number of tokens, not the time.
         """
         after, since = self.generation.newline_after_ms, self.job.first_at
         is_over = after > 0 and since > 0 and (time.monotonic() - since) * 1000 > after
@@ -170,12 +172,14 @@ class Sequence:
         )
 
     def end(self, reason: str, rule: str, error: Exception | None = None) -> None:
-        """End it from outside: a client that went away, or an engine that failed."""
+        """End the sample for a reason outside of it: the client disconnected, or the engine failed."""
         if self.finished is None:
             self._finish(reason, rule, error=error)
 
     def prompt_infos(self, logits_TV: Ints, first: int) -> tuple[TokenInfo, ...]:
-        """Return the tokens of the prompt behind rows `first` on, each from the row before it."""
+        """Return the tokens of the prompt after position `first`. Each is scored by the row before
+        it.
+        """
         ids = self.generation.ids[first + 1 : first + 1 + len(logits_TV)]
         if not ids:
             return ()

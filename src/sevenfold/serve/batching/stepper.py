@@ -1,9 +1,10 @@
-"""One round of a batch: which positions of which sequences the engine reads, and what comes of them.
+"""Run one round of a batch: choose which positions of which sequences the engine reads, and process
+the results.
 
-Where every sequence is greedy and nothing of its logits is wanted, a round is a block: prompts and
-steps in one call of the engine, without a return to Python between the tokens. Else a round is one
-pass, and each row of logits is looked at here. A pass checks guesses, too (engine.speculation).
-Sums of the law are exact, so what a round holds changes no bit of an answer (specs/arithmetic.md).
+When every sequence is greedy and no logits are needed, a round is a block: one call of the engine
+for prompts and several steps, without a return to Python between the tokens. Otherwise a round is
+one pass, and each row of logits is processed here. A pass also checks guesses (engine.speculation).
+Integer sums are exact, so the contents of a round change no bit of an answer (specs/arithmetic.md).
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ from sevenfold.serve.batching.request import Event, PromptRead, TokenInfo
 from sevenfold.serve.batching.sequence import Sequence
 from sevenfold.serve.limits import ServerLimits
 
-# Seconds of this thread that a block takes about: a request that comes meanwhile waits for its end.
+# The approximate seconds of a block. A request that arrives meanwhile waits for its end.
 BLOCK_SECONDS = 0.008
-# Steps of a block in which a prompt ends: its first token is wanted soon.
+# The steps of a block in which a prompt ends. Few, because a client waits for the first token.
 FIRST_STEPS = 4
 
 
 class Told(NamedTuple):
-    """What a round did for one sequence."""
+    """The result of a round for one sequence."""
 
     sequence: Sequence
     events: list[Event]
     n_tokens: int
-    # Logits behind a prompt that was just read; None elsewhere.
+    # The logits after a prompt that was just read; None otherwise.
     logits: Ints | None = None
 
 
 class Call(NamedTuple):
-    """Ids that one sequence reads in a pass; the last `n_guessed` of them are guesses."""
+    """The ids that one sequence reads in a pass. The last `n_guessed` of them are guesses."""
 
     sequence: Sequence
     ids: list[int]
@@ -49,7 +50,7 @@ class Call(NamedTuple):
 
 
 class Stepper:
-    """Runs rounds. Used by one thread; `interrupt` is written by others, and ends a block."""
+    """Runs rounds. One thread uses it. Other threads write `interrupt` to end a block."""
 
     def __init__(
         self,
@@ -65,13 +66,13 @@ class Stepper:
         self._step_seconds = BLOCK_SECONDS
 
     def round(self, running: Items[Sequence], *, is_forking: bool) -> list[Told]:
-        """Return what became of each sequence.
+        """Run a round and return the result for each sequence.
 
         Args:
-            is_forking: logits behind the prompts are wanted, for samples that begin there.
+            is_forking: whether the logits after the prompts are needed, for samples that begin there.
 
         Raises:
-            SevenfoldError: the engine refused or failed; nothing is changed then.
+            SevenfoldError: the engine refused or failed. Nothing is changed in that case.
         """
         reading = [s for s in running if s.is_reading]
         is_plain = not is_forking and all(s.generation.is_plain for s in running)
@@ -110,7 +111,7 @@ class Stepper:
 
     def _took(self, call: Call, tokens: list[int]) -> Told:
         sequence, told = call.sequence, list[Event]()
-        # The last token is not read yet; the answer may have ended before.
+        # The last token is not read yet. The answer may have ended before it.
         sequence.n_read += len(call.ids) + max(0, len(tokens) - 1)
         if sequence.is_reading:
             self._count_prompt(call)
@@ -142,7 +143,7 @@ class Stepper:
         return told
 
     def _looked(self, call: Call, logits_TV: Ints) -> Told:
-        """Go on behind ids that the engine has read."""
+        """Process the logits of ids that the engine has read."""
         sequence, first = call.sequence, call.sequence.n_read
         told: list[Event] = []
         row_V = None
@@ -161,7 +162,7 @@ class Stepper:
         return Told(sequence, [*told, *pieces], n_tokens, row_V)
 
     def _chosen(self, call: Call, logits_TV: Ints) -> tuple[list[Event], int]:
-        """Take a token from the last row, and one more for each guess that held."""
+        """Choose a token from the last row, and one more for each guess that was right."""
         sequence, n_guessed = call.sequence, call.n_guessed
         if sequence.generation.max_tokens == 0:
             sequence.end("length", "limit")
@@ -187,7 +188,7 @@ def _ends_prompt(call: Call) -> bool:
 
 
 def _wants_rows(call: Call) -> bool:
-    """Return whether more than the last row is looked at."""
+    """Return whether more than the last row is needed."""
     return call.n_guessed > 0 or (call.sequence.is_reading and call.sequence.generation.echo)
 
 

@@ -1,9 +1,9 @@
-"""The last suggestions that editors got: what a user types of one is the beginning of the next.
+"""Remember the last suggestions for editors, because users often type the beginning of one.
 
-An editor asks again behind each character. Where that character stood in the suggestion, the rest of
-it is a guess at the new answer, which the engine checks in one pass (engine.speculation). A wrong
-guess costs time alone, so texts are compared by length and hash, and no prompt is kept. Suggestions
-of one salt are never used for another.
+An editor asks again after each character. When that character agrees with the suggestion, the rest
+of the suggestion is a guess of the new answer, which the engine checks in one pass
+(engine.speculation). A wrong guess costs only time, so texts are compared by length and hash, and
+no prompt is stored. Suggestions of one salt are never used for another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict, deque
 from typing import NamedTuple
 
-# Suggestions of one salt, and salts.
+# The numbers of suggestions of a salt, and of salts, that are kept.
 EACH, SALTS = 8, 128
 
 
@@ -24,14 +24,14 @@ class _Suggestion(NamedTuple):
 
 
 class Suggestions:
-    """The last ones by salt. Used from any thread."""
+    """The last suggestions by salt. Safe from any thread."""
 
     def __init__(self) -> None:
         self._by_salt: OrderedDict[str, deque[_Suggestion]] = OrderedDict()
         self._lock = threading.Lock()
 
     def keep(self, salt: str, prefix: str, suffix: str, text: str) -> None:
-        """Remember what stood between a prefix and a suffix."""
+        """Store the suggestion between a prefix and a suffix."""
         if not text:
             return
         with self._lock:
@@ -42,7 +42,7 @@ class Suggestions:
                 self._by_salt.popitem(last=False)
 
     def find(self, salt: str, prefix: str, suffix: str) -> str:
-        """Return what is left of a suggestion behind what was typed of it; "" where there is none."""
+        """Return the rest of a suggestion after what was typed of it; "" when there is none."""
         with self._lock:
             kept = list(self._by_salt.get(salt, ()))
         for old in kept:

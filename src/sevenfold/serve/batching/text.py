@@ -1,7 +1,7 @@
-"""Text of an answer as it grows: whole characters, and stop strings that end it.
+"""Build the text of a growing answer: whole characters, ended by stop strings.
 
-What might still become a stop string is held back, so a stream never shows a part of one, and the
-pieces of a stream put together are the text of the same request without a stream.
+Text that could still become a stop string is held back. A stream therefore never shows a part of
+one, and its pieces joined are the text of the same request without a stream.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 
 
 class StopFinder:
-    """Finds the first stop string in a text that comes in pieces."""
+    """Finds the first stop string in a text that arrives in pieces."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
@@ -20,13 +20,13 @@ class StopFinder:
         self.found: str | None = None
 
     def feed(self, piece: str) -> str:
-        """Return the text that no stop string can take back any more."""
+        """Add a piece and return the text that can no longer be part of a stop string."""
         if not self._stops:
             return piece
         text, self._held = self._held + piece, ""
         places = [(text.find(stop), -len(stop), stop) for stop in self._stops if stop in text]
         if places:
-            # The earliest one; of several at one place the longest.
+            # Take the earliest stop string; of several at one place, the longest.
             at, _, self.found = min(places)
             return text[:at]
         keep = max(self._overlap(text, stop) for stop in self._stops)
@@ -35,24 +35,24 @@ class StopFinder:
 
     @staticmethod
     def _overlap(text: str, stop: str) -> int:
-        """Return the length of the longest end of `text` that begins `stop`."""
+        """Return the length of the longest end of `text` that is a beginning of `stop`."""
         most = min(len(text), len(stop) - 1)
         return next((n for n in range(most, 0, -1) if stop.startswith(text[-n:])), 0)
 
     def close(self) -> str:
-        """Return what was held back, when nothing follows."""
+        """Return the text that was held back, when nothing follows."""
         rest, self._held = self._held, ""
         return rest
 
 
 class AnswerText:
-    """The text of one sample: ids in, released text out."""
+    """The text of one sample. It takes ids and returns released text."""
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._stream = tokenizer.stream()
         self._finder = StopFinder(stops)
         self.text = ""
-        # Characters that the model gave so far, held back or not: where the next token begins.
+        # The number of characters so far, held back or not. The next token begins there.
         self.n_given = 0
 
     @property

@@ -1,1 +1,1 @@
-"""What an operator sees and does: metrics, records, switches."""
+"""The interface of an operator: metrics, records, switches."""

@@ -1,4 +1,6 @@
-"""What an operator does while the server runs: other files, trials, the way back, switches."""
+"""The routes of an operator while the server runs: load a file, try one, roll back, change
+settings.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from sevenfold.serve.trial import CANARY, SHADOW, WHOLE
 if TYPE_CHECKING:
     from sevenfold.serve.app import Server
 
-# Of the requests, where an operator does not say it.
+# The share of the requests when the operator names none.
 SHARES = {CANARY: 0.1, SHADOW: 1.0}
 
 
@@ -28,7 +30,9 @@ async def _read(server: Server, request: Request) -> Fields:
 
 
 async def reload(server: Server, request: Request) -> Response:
-    """POST /admin/reload {"path", "model"}: load beside, prove, switch, drain."""
+    """POST /admin/reload {"path", "model"}: load a file beside the running one, prove it, switch to
+    it, and drain the old one.
+    """
     fields = await _read(server, request)
     path, name = Path(fields.text("path")), fields.text("model")
     loaded = await asyncio.to_thread(server.registry.load, path, name)
@@ -36,7 +40,9 @@ async def reload(server: Server, request: Request) -> Response:
 
 
 async def rollback(server: Server, request: Request) -> Response:
-    """POST /admin/rollback {"model"}: end the trial; without one, let the file before answer again."""
+    """POST /admin/rollback {"model"}: end the trial. Without a trial, let the file before answer
+    again.
+    """
     fields = await _read(server, request)
     name = fields.text("model") or server.registry.find("").name
     loaded = await asyncio.to_thread(server.registry.back, name)
@@ -48,7 +54,7 @@ async def _try_out(server: Server, request: Request, kind: str) -> Response:
     path, name, share = Path(fields.text("path")), fields.text("model"), fields.get("share")
     share = SHARES[kind] if share is None else share
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise RequestError("it is no share", where="share", remedy="use a number above 0, 1 at most")
+        raise RequestError("it is not a share", where="share", remedy="use a number above 0, 1 at most")
     thousandths = max(1, round(share * WHOLE))
     trial = await asyncio.to_thread(server.registry.try_out, path, name, kind, thousandths)
     return JSONResponse({"model": trial.served.name, **trial.as_json()})
@@ -65,7 +71,7 @@ async def shadow(server: Server, request: Request) -> Response:
 
 
 async def trial(server: Server, request: Request) -> Response:
-    """GET /admin/trial?model=NAME: what is on trial, and the first tokens that differed."""
+    """GET /admin/trial?model=NAME: return what is on trial, and the first tokens that differed."""
     served = server.registry.find(request.query_params.get("model", ""))
     if served.trial is None:
         raise RequestError("nothing is on trial", where="model", status=NOT_FOUND)
@@ -73,14 +79,16 @@ async def trial(server: Server, request: Request) -> Response:
 
 
 async def promote(server: Server, request: Request) -> Response:
-    """POST /admin/promote {"model"}: let what is on trial answer all."""
+    """POST /admin/promote {"model"}: let the model on trial answer all requests."""
     fields = await _read(server, request)
     served = await asyncio.to_thread(server.registry.promote, fields.text("model"))
     return JSONResponse({"model": served.name, "root": served.root})
 
 
 async def switches(server: Server, request: Request) -> Response:
-    """POST /admin/switches {"context", "parallel", "cache_mb", "tools_off"}: without a restart."""
+    """POST /admin/switches {"context", "parallel", "cache_mb", "tools_off"}: change settings
+    without a restart.
+    """
     fields = await _read(server, request)
     now, off = server.registry.switches, fields.get("tools_off")
     context, parallel = (
@@ -89,7 +97,9 @@ async def switches(server: Server, request: Request) -> Response:
     )
     cache_mb = fields.integer("cache_mb", -1, 0, 1 << 20)
     if off is not None and not (isinstance(off, list) and all(isinstance(name, str) for name in off)):
-        raise RequestError("it is no list of names", where="tools_off", remedy="send names of tools")
+        raise RequestError(
+            "it is not a list of names", where="tools_off", remedy="send a list of names of tools"
+        )
     if unknown := fields.said():
         raise RequestError(unknown[0], remedy="use context, parallel, cache_mb, tools_off")
     now.context = context

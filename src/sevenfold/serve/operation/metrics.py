@@ -1,4 +1,6 @@
-"""/metrics in the text format of Prometheus: our names, and vLLM's, for which dashboards exist."""
+"""/metrics in the text format of Prometheus, under our names and under those of vLLM, for which
+dashboards exist.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,27 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from sevenfold.serve.batching.counters import Histogram
 from sevenfold.serve.registry import Registry, Served
 
-# Our name, vLLM's name, help, and where the number is.
+# Our name, vLLM's name, the help text, and the source of the number.
 COUNTERS = (
-    ("sevenfold_prompt_tokens", "vllm:prompt_tokens", "Tokens of prompts that were read"),
-    ("sevenfold_generated_tokens", "vllm:generation_tokens", "Tokens that were generated"),
+    ("sevenfold_prompt_tokens", "vllm:prompt_tokens", "Prompt tokens that were read"),
+    ("sevenfold_generated_tokens", "vllm:generation_tokens", "Generated tokens"),
     ("sevenfold_steps", "", "Steps of the engine"),
     ("sevenfold_refused", "", "Requests refused because the queue was full"),
     ("sevenfold_prefix_cache_queries", "vllm:prefix_cache_queries", "Prompts looked up in the prefix cache"),
-    ("sevenfold_prefix_cache_hits", "vllm:prefix_cache_hits", "Prompts whose beginning was found"),
-    ("sevenfold_prefix_cache_tokens", "", "Tokens that were not read again"),
+    (
+        "sevenfold_prefix_cache_hits",
+        "vllm:prefix_cache_hits",
+        "Prompts whose beginning was in the prefix cache",
+    ),
+    ("sevenfold_prefix_cache_tokens", "", "Prompt tokens taken from the prefix cache"),
     ("sevenfold_guess_checks", "vllm:spec_decode_num_drafts", "Passes that checked guesses of a sequence"),
     ("sevenfold_guessed_tokens", "vllm:spec_decode_num_draft_tokens", "Tokens that were guessed"),
-    ("sevenfold_guesses_held", "vllm:spec_decode_num_accepted_tokens", "Guesses that held"),
-    ("sevenfold_trial_taken", "", "Requests that the model on trial took"),
-    ("sevenfold_trial_compared", "", "Answers that a shadow gave again"),
-    ("sevenfold_trial_different", "", "Answers of a shadow that differ"),
+    ("sevenfold_guesses_held", "vllm:spec_decode_num_accepted_tokens", "Guessed tokens that were right"),
+    ("sevenfold_trial_taken", "", "Requests that the model on trial answered"),
+    ("sevenfold_trial_compared", "", "Answers that a shadow model repeated"),
+    ("sevenfold_trial_different", "", "Answers of a shadow model that differ"),
 )
-# By their place behind the last token, 0 first.
+# By the position after the last token, from 0.
 BY_POSITION = (
     ("sevenfold_guessed_tokens_per_pos", "", "Tokens that were guessed, by place"),
     (
@@ -36,8 +42,8 @@ BY_POSITION = (
     ),
 )
 GAUGES = (
-    ("sevenfold_running", "vllm:num_requests_running", "Sequences that run"),
-    ("sevenfold_waiting", "vllm:num_requests_waiting", "Requests that wait"),
+    ("sevenfold_running", "vllm:num_requests_running", "Running sequences"),
+    ("sevenfold_waiting", "vllm:num_requests_waiting", "Waiting requests"),
     ("sevenfold_prefix_cache_bytes", "", "Bytes of keys and values in the prefix cache"),
     ("sevenfold_ready", "", "1 while every probe gave the sealed bits"),
 )
@@ -79,13 +85,13 @@ def _histograms(served: Served) -> list[Histogram]:
 
 
 class Collector:
-    """Reads the counters of every model when it is asked."""
+    """Reads the counters of every model at each scrape."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every family."""
+        """Yield every metric family."""
         models = self._registry.all()
         for place, (ours, theirs, text) in enumerate(COUNTERS):
             for name in filter(None, (ours, theirs)):
@@ -124,7 +130,7 @@ class Collector:
     def _reasons(models: Iterable[Served]) -> Iterator[Metric]:
         for name in ("sevenfold_finished", "vllm:request_success"):
             family = CounterMetricFamily(
-                name, "Samples by why they ended", labels=["model_name", "finished_reason"]
+                name, "Samples by the reason of their end", labels=["model_name", "finished_reason"]
             )
             for served in models:
                 for reason, n in sorted(served.scheduler.counters.by_reason.items()):
@@ -141,7 +147,7 @@ def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
 
 
 class Exposition:
-    """Writes the text of /metrics."""
+    """The writer of /metrics."""
 
     def __init__(self, registry: Registry) -> None:
         self._prometheus = CollectorRegistry(auto_describe=False)

@@ -1,6 +1,6 @@
-"""What is written down of each request: one line of JSON, and a span where OpenTelemetry is installed.
+"""Log each request: one line of JSON, and a span where OpenTelemetry is installed.
 
-No prompt and no answer is in it, and no key: who it was is the name of the key's salt at most.
+A record holds no prompt, no answer and no key. It identifies a caller only by the salt of its key.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 from sevenfold.serve.answers import Running
 
-# Where the application leaves the jobs of a request for whoever writes it down.
+# The name under which the application stores the jobs of a request for the recorders.
 RUNNING = "s7.running"
 NANOSECONDS = 1_000_000_000
 
 
 @dataclass(kw_only=True)
 class Record:
-    """One request and its answer."""
+    """The record of one request and its answer."""
 
     id: str
     method: str
@@ -33,7 +33,7 @@ class Record:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def end(self, scope: MutableMapping[str, Any], seconds: float) -> None:
-        """Fill in `facts`, once the answer has ended."""
+        """Fill in `facts` after the end of the answer."""
         self.seconds = seconds
         self.facts = {
             "time": round(self.began, 3),
@@ -63,14 +63,14 @@ def _of_running(running: Running) -> dict[str, Any]:
 
 
 class RequestRecorder(Protocol):
-    """Takes down requests that have ended."""
+    """An interface for recording requests that have ended."""
 
     def write(self, record: Record) -> None:
-        """Take down one."""
+        """Write one record."""
 
 
 class JsonLines:
-    """Writes one line of JSON for each request."""
+    """A recorder that writes one line of JSON for each request."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -80,7 +80,7 @@ class JsonLines:
         self._write(json.dumps(record.facts, ensure_ascii=True, separators=(",", ":")) + "\n")
 
 
-# Our facts by the names of OpenTelemetry's conventions for generative models.
+# Our facts under the names of OpenTelemetry's conventions for generative models.
 ATTRIBUTES = {
     "method": "http.request.method",
     "path": "url.path",
@@ -97,14 +97,18 @@ ATTRIBUTES = {
 
 
 class RequestSpans:
-    """Makes a span for each request, below the caller's where its headers name one."""
+    """A recorder that makes a span for each request. It is a child of the caller's span when the
+    headers name one.
+    """
 
     def __init__(self, trace: Any, propagate: Any) -> None:
         self._tracer, self._propagate = trace.get_tracer("sevenfold.serve"), propagate
 
     @classmethod
     def installed(cls) -> RequestSpans | None:
-        """Return one where OpenTelemetry is installed; the program that starts us sets it up."""
+        """Return a recorder when OpenTelemetry is installed. The program that starts the server
+        configures it.
+        """
         try:
             return cls(import_module("opentelemetry.trace"), import_module("opentelemetry.propagate"))
         except ImportError:

@@ -1,1 +1,1 @@
-"""The protocols of clients: fields, bodies, prompts and answers as each protocol writes them."""
+"""The protocols of clients: how each reads a request and writes an answer."""

@@ -1,7 +1,7 @@
-"""JSON of a request, read strictly: bounded depth, no duplicate key, no NaN, no lone surrogate.
+"""Read the JSON of a request strictly: bounded depth, no duplicate key, no NaN, no lone surrogate.
 
-The bound on depth comes first, in one pass over the bytes, so no parser recurses on what a stranger
-sent.
+The depth is checked first, in one pass over the bytes, so untrusted input cannot make a parser
+recurse deeply.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from sevenfold.serve.errors import RequestError
 
-# A string, or one bracket: all that decides how deep a text is. A string that does not end takes the
-# rest, and nothing is tried twice, so the time grows with the length alone.
+# A string or one bracket. They alone decide the depth. A string without an end matches the rest,
+# and there is no backtracking, so the time is linear in the length.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -36,12 +36,12 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         names = [key for key, _ in pairs]
         twice = next(key for key in names if names.count(key) > 1)
-        raise RequestError(f"the key {twice!r} is there twice", remedy="send each key once")
+        raise RequestError(f"the key {twice!r} appears twice", remedy="send each key once")
     return value
 
 
 def _no_constant(name: str) -> Any:
-    raise RequestError(f"{name} is no number of JSON", remedy="leave it out")
+    raise RequestError(f"{name} is not a JSON number", remedy="leave it out")
 
 
 def _finite(text: str) -> float:
@@ -52,8 +52,8 @@ def _finite(text: str) -> float:
 
 
 def _check_surrogates(data: bytes, value: Any) -> None:
-    # Only an escape makes half of a pair, and few bodies hold such an escape. An answer that quoted
-    # one, in a warning or as a name, could not be sent.
+    # Only an escape can make half of a pair, and few bodies contain such an escape. Without this
+    # check, an answer that quotes one could not be encoded.
     if not _SURROGATE_ESCAPE.search(data):
         return
     text = json.dumps(value, ensure_ascii=False)
@@ -70,7 +70,7 @@ def read_object(data: bytes, most_depth: int) -> dict[str, Any]:
     """Return the object that a body holds.
 
     Raises:
-        RequestError: it is not one JSON object in UTF-8, or breaks a bound above.
+        RequestError: the body is not one JSON object in UTF-8, or it breaks a rule above.
     """
     _check_depth(data, most_depth)
     try:

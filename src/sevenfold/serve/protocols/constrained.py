@@ -1,7 +1,8 @@
-"""Answers that obey a JSON schema, a regular expression or a grammar: `llguidance`, with bounds.
+"""Constrain answers to a JSON schema, a regular expression or a grammar by `llguidance`, within
+bounds.
 
-A grammar is compiled before anything runs, under limits of size and depth, and what the library
-warns of is refused: a mask that is silently wrong is worse than an error. Needs `sevenfold[serve]`.
+A grammar is compiled before anything runs, under limits of size and depth. A warning of the library
+is an error here, because a wrong mask would go unnoticed. Needs `sevenfold[serve]`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_GRAMMAR_BYTES = 64 << 10
 
 
 class _Vocabulary:
-    """The vocabulary as the library reads it: bytes of each token, and how to encode bytes."""
+    """The vocabulary in the form of the library: the bytes of each token, and an encoder of bytes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         special = {tokenizer.special_id(name) for name in tokenizer.special_tokens}
@@ -79,26 +80,26 @@ class GrammarState:
         return as_ints(np.unpackbits(self._mask.view(np.uint8), bitorder="little")[: self._vocab_size])
 
     def take(self, token: int) -> None:
-        """Go on behind a token."""
+        """Advance the state by a token."""
         self._matcher.consume_token(token)
         self._check()
 
     @property
     def is_over(self) -> bool:
-        """Return whether nothing may follow."""
+        """Return whether no token may follow."""
         return bool(self._matcher.is_stopped())
 
 
 def constraint_of(
     fields: Fields, served: Served, call: dict[str, Any] | None = None
 ) -> Callable[[], Constraint] | None:
-    """Return what makes the constraint of each sample; None when the request has none.
+    """Return a function that makes the constraint of a sample; None when the request has none.
 
     Args:
-        call: the schema of a tool call that is forced.
+        call: the schema of a forced tool call.
 
     Raises:
-        RequestError: a form that is not known, a grammar that does not compile, or a warning of it.
+        RequestError: an unknown form, or a grammar that does not compile without a warning.
     """
     form, pattern, rules = fields.get("response_format"), fields.get("regex"), fields.get("grammar")
     schema = fields.get("json_schema")
@@ -139,7 +140,7 @@ def _compiled(library: Any, form: Any, pattern: Any, rules: Any, schema: Any) ->
         elif isinstance(form, dict) and form.get("type") == "json_object":
             schema = form.get("schema", {"type": "object"})
         if isinstance(schema, dict):
-            # Without white space: a model that is not sure writes blanks until its limit.
+            # Without white space, because an unsure model would write blanks up to its limit.
             return str(matcher.grammar_from_json_schema(json.dumps(schema), {"whitespace_flexible": False}))
     except ValueError as error:
         raise RequestError(f"the grammar does not compile: {error}", where="response_format") from error

@@ -1,4 +1,6 @@
-"""Values out of a request's object: each is checked, and what nobody took is named in `warnings`."""
+"""Read the fields of a request. Each value is checked, and fields that nothing reads are named in
+`warnings`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Any
 
 from sevenfold.serve.errors import RequestError
 
-# Fields that clients send and that change no answer here, so nobody needs to hear of them.
+# Fields that clients send and that change no answer here. They give no warning.
 HARMLESS = frozenset(
     ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "id_slot",
      "cache_prompt", "lora", "parallel_tool_calls", "timings_per_token", "best_of", "samplers")
@@ -15,7 +17,7 @@ HARMLESS = frozenset(
 
 
 class Fields:
-    """The fields of one object. `get` and its kin mark a field as taken."""
+    """The fields of one object. Reading a field marks it as known."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
@@ -23,7 +25,7 @@ class Fields:
         self.warnings: list[str] = []
 
     def get(self, name: str) -> Any:
-        """Return a field as it came; None when it is missing or null."""
+        """Return the value of a field; None when it is missing or null."""
         self._taken.add(name)
         return self.values.get(name)
 
@@ -35,7 +37,7 @@ class Fields:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if type(value) is not int:
-            raise RequestError(f"{value!r:.80} is no whole number", where=name, remedy="send an integer")
+            raise RequestError(f"{value!r:.80} is not a whole number", where=name, remedy="send an integer")
         if not low <= value <= high:
             raise RequestError(
                 f"{value} is outside {low} to {high}", where=name, remedy="send a number inside"
@@ -92,17 +94,17 @@ class Fields:
         return value
 
     def warn(self, text: str) -> None:
-        """Say in the answer that something was not done as asked."""
+        """Add a warning to the answer that something was not done as requested."""
         self.warnings.append(text)
 
     def leave(self, names: Iterable[str]) -> None:
-        """Mark fields as known although nothing reads them."""
+        """Mark fields as known that nothing reads."""
         self._taken.update(names)
 
     def said(self) -> list[str]:
-        """Return the warnings, unknown fields among them."""
+        """Return all warnings, including those about unknown fields."""
         unknown = sorted(self.values.keys() - self._taken - HARMLESS)
         return [
             *self.warnings,
-            *(f"the field {name!r:.80} is not known here; it was ignored" for name in unknown),
+            *(f"the field {name!r:.80} is unknown and was ignored" for name in unknown),
         ]

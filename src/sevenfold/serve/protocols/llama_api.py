@@ -1,4 +1,4 @@
-"""llama.cpp's protocol, as its editors speak it: /infill, /completion, /tokenize, /props, /slots."""
+"""The protocol of llama.cpp, as editors use it: /infill, /completion, /tokenize, /props, /slots."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sevenfold.serve.protocols.openai_fields import biases_of, law_of, room_of, 
 from sevenfold.serve.registry import Served
 from sevenfold.tokenizer.chat.template import ChatTemplate
 
-# An editor does not say how long a suggestion may be: llama.cpp's own default.
+# The default of llama.cpp for requests that do not state the length of a suggestion.
 DEFAULT_TOKENS = 128
-# Reading a prompt costs this much time at most; then the start of the context is left out.
+# Reading a prompt may take at most this long. A longer context is cut at its start.
 UNUSED = ("t_max_prompt_ms", "n_keep", "return_tokens", "input_extra", "n_indent", "post_sampling_probs")
 _RULES = {"end": "eos", "word": "word", "limit": "limit", "time": "limit", "grammar": "eos", "cancel": "none"}
 
 
 def _texts(fields: Fields) -> list[tuple[str, str]]:
-    """Return name and text of the other files that an editor sends. Raises RequestError."""
+    """Return the names and texts of the other files that an editor sends. Raises RequestError."""
     extra = fields.get("input_extra")
     extra = [] if extra is None else extra
     if not isinstance(extra, list) or not all(isinstance(item, dict) for item in extra):
@@ -38,8 +38,9 @@ def _texts(fields: Fields) -> list[tuple[str, str]]:
 def _fitting(fields: Fields, served: Served, n_wanted: int) -> tuple[list[int], bool]:
     """Return the ids of an infill prompt that leaves room for the answer, and whether it was cut.
 
-    The rule: other files go first, the earliest first; then the start of the prefix; then the end
-    of the suffix. `truncated` of the answer says that something went.
+    Other files are dropped first, the earliest first. Then the longer one of prefix and suffix is
+    cut: a prefix at its start, a suffix at its end. `truncated` in the answer says whether
+    something was cut.
     """
     prefix = fields.text("input_prefix") + fields.text("prompt")
     suffix, extra = fields.text("input_suffix"), _texts(fields)
@@ -50,7 +51,8 @@ def _fitting(fields: Fields, served: Served, n_wanted: int) -> tuple[list[int], 
         extra = extra[1:]
         ids = served.prompts.infill(prefix, suffix, extra)
     while len(ids) > room and (prefix or suffix):
-        # A character is a token at most four bytes long and often less: cut by what is too much.
+        # Cut half as many characters as there are tokens too many, and repeat until the prompt
+        # fits.
         excess = max(1, (len(ids) - room) // 2)
         if len(prefix) >= len(suffix):
             prefix = prefix[excess:]
@@ -63,14 +65,14 @@ def _fitting(fields: Fields, served: Served, n_wanted: int) -> tuple[list[int], 
 def read(
     fields: Fields, served: Served, limits: ServerLimits, salt: str, *, infill: bool
 ) -> tuple[Generation, bool]:
-    """Return what a body of /infill or /completion asks for, and whether its prompt was cut.
+    """Read a body of /infill or /completion. Return the request and whether its prompt was cut.
 
     Raises:
-        RequestError: a field that is refused, or a model without fill-in-middle (501).
+        RequestError: a field is refused, or the model has no fill-in-middle (501).
     """
     name = "n_predict" if fields.get("n_predict") is not None else "max_tokens"
     n_wanted = fields.integer(name, DEFAULT_TOKENS if infill else -1, -2, 1 << 62)
-    # As llama.cpp does, a context without room ends the answer early instead of refusing it.
+    # As in llama.cpp, a full context ends the answer early, and the request is not refused.
     if infill:
         ids, is_cut = _fitting(fields, served, min(max(n_wanted, 0), served.context // 2))
         between = (fields.text("input_prefix") + fields.text("prompt"), fields.text("input_suffix"))
@@ -129,7 +131,7 @@ def settings_of(generation: Generation, served: Served) -> dict[str, Any]:
 
 
 def timings_of(running: Running, n_predicted: int) -> dict[str, Any]:
-    """Return what editors show: tokens, milliseconds, rates."""
+    """Return the figures that editors show: tokens, milliseconds, rates."""
     job = running.jobs[0]
     n_prompt = len(job.generation.ids) - job.n_cached
     first = job.first_at or job.ended_at
@@ -151,7 +153,7 @@ def timings_of(running: Running, n_predicted: int) -> dict[str, Any]:
 def answer(
     running: Running, sample: AnswerSample, index: int, *, is_cut: bool, fields: Fields
 ) -> dict[str, Any]:
-    """Return the answer for one sample."""
+    """Return the answer of one sample."""
     served, job = running.served, running.jobs[0]
     generation, finished = job.generation, sample.finished
     ids = list(finished.ids) if finished else []
@@ -196,7 +198,7 @@ def _probability(served: Served, token: Any) -> dict[str, Any]:
 
 
 def select(whole: dict[str, Any], names: list[str] | None) -> dict[str, Any]:
-    """Return the fields of an answer that were asked for; a path stands as its literal key."""
+    """Return the requested fields of an answer. A path is its own key."""
     if names is None:
         return whole
     chosen = {}
@@ -234,7 +236,7 @@ def _special(served: Served, token: int | None) -> str:
 
 
 def chat_template(template: ChatTemplate) -> str:
-    """Return the form of a chat as a Jinja template, for clients that show it."""
+    """Return the form of a chat as a Jinja template, which some clients show."""
     head = "".join(
         f"{{% {'if' if place == 0 else 'elif'} m.role == '{role}' %}}{heading}\n"
         for place, (role, heading) in enumerate(template.headings.items())
@@ -244,7 +246,7 @@ def chat_template(template: ChatTemplate) -> str:
 
 
 def slots(served: Served, limits: ServerLimits) -> list[dict[str, Any]]:
-    """Return /slots: which of the places of a batch are taken."""
+    """Return /slots: which slots of a batch are in use."""
     n_running = served.scheduler.n_running
     return [
         {
@@ -259,7 +261,7 @@ def slots(served: Served, limits: ServerLimits) -> list[dict[str, Any]]:
 
 
 def tokenized(fields: Fields, served: Served) -> dict[str, Any]:
-    """Return /tokenize for llama.cpp's and vLLM's form of a request. Raises RequestError."""
+    """Return /tokenize for a request in the form of llama.cpp or vLLM. Raises RequestError."""
     text = fields.text("content") or fields.text("prompt")
     is_special = fields.flag("parse_special", True)
     prompts = served.prompts
@@ -274,7 +276,7 @@ def tokenized(fields: Fields, served: Served) -> dict[str, Any]:
 
 
 def detokenized(fields: Fields, served: Served) -> dict[str, Any]:
-    """Return /detokenize, under both names of the text. Raises RequestError."""
+    """Return /detokenize with the text under the names of both protocols. Raises RequestError."""
     ids, size = fields.get("tokens"), served.model.tokenizer.vocab_size
     if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < size for i in ids):
         raise RequestError("it is no list of ids", where="tokens", remedy=f"use 0 to {size - 1}")

@@ -1,7 +1,7 @@
-"""Log-probabilities as the two forms of OpenAI's protocol write them.
+"""Write log-probabilities in the two forms of OpenAI's protocol.
 
-A value is the integer of specs/likelihood.md as binary64, so the value of a greedy token is the very
-number that stands among its alternatives, and a client that compares them sees them equal.
+A value is the integer of specs/likelihood.md as binary64. A greedy token and the same token among
+its alternatives therefore have equal values.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sevenfold.engine.likelihood import as_float
 from sevenfold.serve.batching.request import TokenInfo
 from sevenfold.tokenizer.codec import Tokenizer
 
-# Protocols have no minus infinity; OpenAI writes this for what hardly happens.
+# JSON has no minus infinity. OpenAI writes this number for the least likely tokens.
 LEAST = -9999.0
 
 
@@ -28,12 +28,12 @@ def token_text(tokenizer: Tokenizer, token: int) -> str:
 
 
 def value(logprob: int | None) -> float:
-    """Return a log-probability as the protocol holds it."""
+    """Return a log-probability in the form of the protocol."""
     return LEAST if logprob is None else max(LEAST, as_float(logprob))
 
 
 class Namer:
-    """Names tokens as text, or as `token_id:N` where a client asks for that."""
+    """Names tokens by their text, or by `token_id:N` when a client asks for that."""
 
     def __init__(self, tokenizer: Tokenizer, *, as_ids: bool = False) -> None:
         self._tokenizer, self._as_ids = tokenizer, as_ids
@@ -53,10 +53,10 @@ class Namer:
         """Return `choices[].logprobs` of /v1/completions.
 
         Args:
-            tokens: those of the answer.
-            prompt_ids: all ids of the prompt, when it is echoed; its first has no log-probability.
-            prompt: the prompt behind its first token.
-            base: where the answer's text begins: offsets count from the start of prompt and text.
+            tokens: the tokens of the answer.
+            prompt_ids: all ids of the prompt, when it is echoed. The first one has no log-probability.
+            prompt: the tokens of the prompt after the first one.
+            base: the offset of the answer's text. Offsets count from the start of the prompt.
         """
         names = [self.name(i) for i in prompt_ids] + [self.name(t.id) for t in tokens]
         values: list[float | None] = [None] * min(1, len(prompt_ids))
@@ -71,10 +71,10 @@ class Namer:
         return {"tokens": names, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
 
     def _top(self, token: TokenInfo, n_top: int) -> dict[str, float]:
-        """Return the alternatives by name, the token itself among them."""
+        """Return the alternatives by name, including the token itself."""
         found: dict[str, float] = {}
         for i, logprob in [*token.top[:n_top], (token.id, token.logprob)]:
-            # Two tokens may have one name; the likelier one has it.
+            # When two tokens have the same name, the more likely one is reported.
             found[self.name(i)] = max(value(logprob), found.get(self.name(i), LEAST))
         return found
 

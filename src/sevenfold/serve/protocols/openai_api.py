@@ -26,7 +26,7 @@ COMPLETION, CHAT, FIM_CHAT = "text_completion", "chat.completion", "fim"
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request, read: what runs, and how the answer is written."""
+    """A parsed request: the generations to run, and how to write the answer."""
 
     served: Served
     kind: str
@@ -76,12 +76,12 @@ def _prompt(item: Any, served: Served, specials: bool, suffix: Any) -> list[int]
             where="prompt",
             remedy=f"use ids 0 to {size - 1}",
         )
-    # Nothing was asked: what begins a text.
+    # An empty prompt is the token that begins a text.
     return item or served.model.tokenizer.begun([])
 
 
 def _logprobs(fields: Fields, limits: ServerLimits, *, is_chat: bool) -> int | None:
-    """Return how many alternatives are wanted; None for no log-probabilities."""
+    """Return the requested number of alternatives; None for no log-probabilities."""
     if not is_chat:
         if fields.get("logprobs") in (None, False):
             return None
@@ -95,7 +95,7 @@ def _logprobs(fields: Fields, limits: ServerLimits, *, is_chat: bool) -> int | N
 def read_completion(
     fields: Fields, served: Served, limits: ServerLimits, salt: str, *, fim: bool = False
 ) -> Asked:
-    """Return what a body of /v1/completions (or /fim/completions) asks for. Raises RequestError."""
+    """Parse a body of /v1/completions or /fim/completions. Raises RequestError."""
     if fim and fields.get("suffix") is None:
         fields.values["suffix"] = ""
     prompts = _prompts(fields, served, limits)
@@ -116,7 +116,7 @@ def read_completion(
 
 
 def messages_of(fields: Fields, limits: ServerLimits) -> list[Any]:
-    """Return the messages of a chat, one at least. Raises RequestError."""
+    """Return the messages of a chat, at least one. Raises RequestError."""
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise RequestError("messages are missing", where="messages", remedy="send a list of messages")
@@ -128,7 +128,7 @@ def messages_of(fields: Fields, limits: ServerLimits) -> list[Any]:
 
 
 def read_chat(fields: Fields, served: Served, limits: ServerLimits, salt: str) -> Asked:
-    """Return what a body of /v1/chat/completions asks for. Raises RequestError."""
+    """Parse a body of /v1/chat/completions. Raises RequestError."""
     _, ids = served.prompts.chat(messages_of(fields, limits))
     return _asked(
         fields,
@@ -205,7 +205,7 @@ def _asked(
 
 
 class Writer:
-    """Writes the answer of one request, whole or as chunks."""
+    """Writes the answer of one request, complete or in chunks."""
 
     def __init__(self, asked: Asked, running: Running) -> None:
         self.asked, self.running = asked, running
@@ -223,7 +223,7 @@ class Writer:
         }
 
     def whole(self) -> dict[str, Any]:
-        """Return the answer of a request without a stream."""
+        """Return the complete answer of a request."""
         choices = []
         for number, samples in enumerate(self.running.samples):
             for index, sample in enumerate(samples):
@@ -262,7 +262,9 @@ class Writer:
         return choice
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield the chunks of a stream, as they come. Raises RequestError as `Running.events` does."""
+        """Yield the chunks of a stream as they arrive. Raises RequestError as `Running.events`
+        does.
+        """
         if self.asked.kind == CHAT:
             for place in range(len(self.asked.generations) * self.asked.generations[0].n):
                 yield self._chunk(place, {"role": "assistant", "content": ""}, None, None)
@@ -286,7 +288,7 @@ class Writer:
         place = number * self.asked.generations[number].n + event.index
         n_told = self._n_told.get((number, event.index), 0)
         if self.asked.is_call:
-            # A call is told whole: a part of it is nothing that a client can use.
+            # A tool call is sent complete, because a client cannot use a part of it.
             if isinstance(event, GeneratedPiece):
                 return []
             calls = call_of(event.text)
@@ -299,7 +301,7 @@ class Writer:
                 if event.text or event.ids
                 else []
             )
-        # What was held back for a stop string that did not come.
+        # The text that was held back for a stop string that did not follow.
         return [self._piece(place, number, event.text[n_told:], (), event.reason)]
 
     def _piece(
@@ -331,7 +333,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def model_card(served: Served) -> dict[str, Any]:
-    """Return a model as /v1/models lists it, with what llama.cpp's clients look for."""
+    """Return a model as /v1/models lists it, with the fields that clients of llama.cpp read."""
     shape = served.model.weights.shape
     return {
         "id": served.name,

@@ -13,7 +13,7 @@ from sevenfold.serve.prompts import content_of
 from sevenfold.serve.protocols.fields import Fields
 from sevenfold.serve.registry import Served
 
-# A logit's unit: 16 fraction bits.
+# The unit of a logit: 16 fraction bits.
 LOGIT_ONE = 1 << 16
 UNSUPPORTED_SAMPLING = {
     "frequency_penalty": 0,
@@ -28,7 +28,7 @@ UNSUPPORTED_SAMPLING = {
 
 
 def stops_of(fields: Fields, limits: ServerLimits) -> tuple[str, ...]:
-    """Return the stop strings: one, or a list. Raises RequestError."""
+    """Return the stop strings of a string or a list. Raises RequestError."""
     value = fields.get("stop")
     stops = [] if value in (None, "") else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
@@ -50,8 +50,8 @@ def stops_of(fields: Fields, limits: ServerLimits) -> tuple[str, ...]:
 def law_of(fields: Fields, served: Served, *, default_temperature: float = 0.0) -> DecodingLaw:
     """Return how tokens are chosen (specs/sampling.md).
 
-    Without a temperature the answer is greedy. A family whose law is greedy stays so, and a warning
-    says it. Decimal numbers are taken exactly as written.
+    Without a temperature the answer is greedy. A family whose law is greedy ignores a temperature
+    and adds a warning. Decimal numbers are taken exactly as written.
 
     Raises:
         RequestError, UsageError: a value outside its range.
@@ -79,21 +79,22 @@ def law_of(fields: Fields, served: Served, *, default_temperature: float = 0.0) 
 
 
 def biases_of(fields: Fields, served: Served, limits: ServerLimits) -> tuple[tuple[int, int], ...]:
-    """Return the biases of tokens, in units of logits: OpenAI's object, or llama.cpp's pairs.
+    """Return the biases of tokens in units of logits, from an object (OpenAI) or pairs (llama.cpp).
 
     Raises:
-        RequestError: no id of the vocabulary, or no number in -100 .. 100 (false bans a token).
+        RequestError: an id is not in the vocabulary, or a bias is not in -100 .. 100 (false bans a
+            token).
     """
     value = fields.get("logit_bias")
     if value in (None, {}, []):
         return ()
     pairs: list[Any] = list(value.items()) if isinstance(value, dict) else value
     if not isinstance(pairs, list) or len(pairs) > limits.biases:
-        raise RequestError(f"it is no object of at most {limits.biases} tokens", where="logit_bias")
+        raise RequestError(f"it is not an object of at most {limits.biases} tokens", where="logit_bias")
     biases: dict[int, int] = {}
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise RequestError(f"{pair!r:.80} is no token and bias", where="logit_bias")
+            raise RequestError(f"{pair!r:.80} is not a pair of token and bias", where="logit_bias")
         token, bias = pair
         for id_ in _ids_of(token, served):
             if bias is False:
@@ -123,7 +124,7 @@ def _ids_of(token: Any, served: Served) -> list[int]:
 
 
 def room_of(served: Served, n_prompt: int) -> int:
-    """Return the tokens that may follow a prompt. Raises RequestError when there is no room."""
+    """Return how many tokens may follow a prompt. Raises RequestError when there is no room."""
     room = served.context - n_prompt
     if room < 0:
         raise RequestError(
@@ -135,31 +136,31 @@ def room_of(served: Served, n_prompt: int) -> int:
 
 
 def length_of(fields: Fields, names: tuple[str, ...], default: int | None, room: int) -> int:
-    """Return how many tokens may come; -1 or null is all that fit.
+    """Return the largest number of tokens of the answer; -1 or null means all that fit.
 
     Raises:
-        RequestError: more than the context has room for, or no whole number.
+        RequestError: the context has no room for so many, or the value is not a whole number.
     """
     given = {
         name: fields.integer(name, 0, -2, (1 << 63) - 1) for name in names if fields.get(name) is not None
     }
     if not given:
         return room if default is None else min(default, room)
-    # The first of the names counts, as with OpenAI; the others still have to be numbers.
+    # The first of the names decides, as with OpenAI. The others must still be numbers.
     name, n = next(iter(given.items()))
     if n < 0:
         return room
     if n > room:
         raise RequestError(
-            f"{n} tokens are asked for; the context has room for {room}",
+            f"{n} tokens are requested; the context has room for {room}",
             where=name,
-            remedy=f"ask for {room} at most, or shorten the prompt",
+            remedy=f"request {room} at most, or shorten the prompt",
         )
     return n
 
 
 def guess_of(fields: Fields, served: Served) -> tuple[int, ...]:
-    """Return the ids of `prediction`, which a client expects the answer to be. Raises RequestError."""
+    """Return the ids of `prediction`, the answer that a client expects. Raises RequestError."""
     value = fields.get("prediction")
     if value is None:
         return ()

@@ -1,7 +1,7 @@
-"""/openapi.json: the routes, and the fields of the bodies that we read with their bounds.
+"""/openapi.json: the routes, and the fields of the request bodies with their bounds.
 
-The bounds are those that the readers enforce, so a generator of requests (schemathesis) and a
-generator of clients see the same limits as a client at run time.
+The bounds are those that the readers enforce. A generator of requests (schemathesis) and a
+generator of clients therefore see the limits that a client meets at run time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sevenfold.tokenizer.chat.template import INSTRUCTION
 Schema = dict[str, Any]
 
 _STRING: Schema = {"type": "string"}
-# What the gate of control characters lets pass (specs/arithmetic.md, CM-1): TAB, LF, CR and text.
+# The characters that the CM-1 gate accepts (specs/arithmetic.md): TAB, LF, CR and text.
 _TEXT: Schema = {"type": "string", "pattern": r"^[\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\uffff]*$"}
 _FLAG: Schema = {"type": "boolean"}
 _OBJECT: Schema = {"type": "object"}
@@ -42,7 +42,7 @@ def _either(*schemas: Schema) -> Schema:
 
 
 def _body(fields: dict[str, Schema], required: tuple[str, ...] = ()) -> Schema:
-    """Return the schema of a body. A field that may be left out may also be null."""
+    """Return the schema of a body. An optional field may also be null."""
     properties = {
         name: schema if name in required else _either(schema, {"type": "null"})
         for name, schema in fields.items()
@@ -70,7 +70,7 @@ def _messages(limits: ServerLimits) -> Schema:
 def _shared(limits: ServerLimits) -> dict[str, Schema]:
     stop = {"type": "string", "minLength": 1, "maxLength": limits.stop_bytes}
     bias = {
-        "description": "ids of tokens (or texts) and their biases; false bans a token",
+        "description": "token ids (or texts) and their biases; false bans a token",
         "type": "object",
         "additionalProperties": _either(_number(-100, 100), {"const": False}),
         "maxProperties": limits.biases,
@@ -172,7 +172,7 @@ def _admin_bodies() -> dict[str, Schema]:
 
 def bodies(limits: ServerLimits) -> dict[str, Schema]:
     """Return the schema of the body of each route that takes one."""
-    # What is no receipt is answered with the verdict MALFORMED, so the body has no further schema.
+    # A body that is not a receipt gets the verdict MALFORMED, so it has no further schema.
     receipt = {"/v1/receipts/verify": _OBJECT}
     return _openai_bodies(limits) | _llama_bodies(limits) | _admin_bodies() | receipt
 
@@ -197,7 +197,7 @@ def document(routes: Iterable[tuple[str, str, Any]], limits: ServerLimits) -> di
     """Return the OpenAPI document of the routes.
 
     Raises:
-        KeyError: a route that takes a body has no schema here.
+        KeyError: a route with a body has no schema here.
     """
     paths: dict[str, Any] = {}
     schemas = bodies(limits)

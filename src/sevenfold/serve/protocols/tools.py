@@ -1,7 +1,7 @@
-"""Tool calls of a chat: forced by a grammar, so what a client parses is always of the tool's schema.
+"""Tool calls of a chat. A grammar forces them, so that they always match the schema of the tool.
 
-A client that says which tool is to be called, or that one must be, gets a call. Where the choice is
-left to the model, it answers in text, and `warnings` says so: no model of ours was trained to choose.
+A client that names a tool, or requires a call, gets a call. When the choice is left to the model,
+the answer is text, and `warnings` says so, because none of our models is trained to choose.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _read(tool: Any, place: int) -> tuple[str, dict[str, Any]]:
     schema = function.get("parameters", {"type": "object"}) if isinstance(function, dict) else None
     if not isinstance(name, str) or not 1 <= len(name) <= 64 or not isinstance(schema, dict):
         raise RequestError(
-            "it is no function with a name and parameters",
+            "it is not a function with a name and parameters",
             where=f"tools[{place}]",
             remedy="send type function",
         )
@@ -31,13 +31,13 @@ def _read(tool: Any, place: int) -> tuple[str, dict[str, Any]]:
 
 
 def schema_of_call(fields: Fields, off: Sequence[str] = ()) -> dict[str, Any] | None:
-    """Return the JSON schema of the call that is forced; None where the answer is text.
+    """Return the JSON schema of the forced call; None when the answer is text.
 
     Args:
-        off: names of tools that an operator switched off.
+        off: the names of tools that an operator switched off.
 
     Raises:
-        RequestError: a tool, or a choice, that is not of OpenAI's form.
+        RequestError: a tool or a choice does not have OpenAI's form.
     """
     tools, choice = fields.get("tools"), fields.get("tool_choice")
     if not isinstance(choice, str | dict | None):
@@ -45,7 +45,7 @@ def schema_of_call(fields: Fields, off: Sequence[str] = ()) -> dict[str, Any] | 
     if tools in (None, []) or choice == "none":
         return None
     if not isinstance(tools, list) or len(tools) > MAX_TOOLS:
-        raise RequestError(f"it is no list of at most {MAX_TOOLS} tools", where="tools")
+        raise RequestError(f"it is not a list of at most {MAX_TOOLS} tools", where="tools")
     read = dict(_read(tool, place) for place, tool in enumerate(tools))
     for name in sorted(read.keys() & {*off}):
         del read[name]
